@@ -27,7 +27,7 @@ use crate::{
     providers::status::of_page,
 };
 
-/// What the leaf calls its provider; its model is the [`Simulated`]'s name.
+/// The provider's name in answers and errors; the model is the [`Simulated`]'s name.
 const PROVIDER: &str = "simulated";
 
 impl Service<LlmRequest> for Simulated {
@@ -109,7 +109,7 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// One call and what there is to say in it.
+/// One call and its content.
 struct Talk {
     call: Call,
     stream: bool,
@@ -119,7 +119,7 @@ struct Talk {
     length: u32,
 }
 
-/// How a call goes on once its first wait is over.
+/// The course of a call after its first wait.
 enum Said {
     Whole(Result<LlmResponse, LlmError>),
     Stream(Box<Talk>),
@@ -148,7 +148,7 @@ impl Talk {
         Ok(Self { call, stream: request.is_stream(), commit, prompt_tokens, tool, length })
     }
 
-    /// The time to the first sign: an error's or the first token's, or the whole answer's.
+    /// Returns the time to the first sign: an error, the first token, or the whole answer.
     fn wait(&self) -> Duration {
         let plan = &self.call.plan;
         let whole = !self.stream && self.speaks();
@@ -156,7 +156,7 @@ impl Talk {
         plan.delay.saturating_add(words)
     }
 
-    /// Whether any of the answer is made, even if it does not arrive.
+    /// Returns true if any of the answer is generated, even if it does not arrive.
     fn speaks(&self) -> bool {
         error_of(self.call.plan.fault.as_ref()).is_none()
     }
@@ -218,7 +218,7 @@ impl Talk {
     }
 }
 
-/// A streamed answer, up to the end that the plan has for it.
+/// A streamed answer, up to the end in its plan.
 struct Frames {
     shared: Arc<Shared>,
     talk: Box<Talk>,
@@ -250,7 +250,7 @@ impl Frames {
         }
     }
 
-    /// What comes when all tokens that the plan allows are out.
+    /// Polls the end, once all tokens of the plan are out.
     fn end(&mut self) -> Poll<Option<Result<Frame, LlmError>>> {
         let broken = |kind, message| Err(of(&self.shared, LlmError::new(kind, message).with_status(StatusCode::OK)));
         let last = match self.talk.call.plan.fault {
@@ -262,7 +262,7 @@ impl Frames {
             Some(Fault::CutAfter(_)) => Some(broken(ErrorKind::StreamBroken, "the connection broke")),
             Some(Fault::ErrorEventAfter(0)) => Some(broken(ErrorKind::Overloaded, "an error inside the stream")),
             Some(Fault::MalformedAfter(0)) => Some(broken(ErrorKind::Malformed, "an event that is no JSON")),
-            // As a real leaf has it: after content it is the stream that broke.
+            // As in a real leaf: after content the stream itself broke.
             Some(Fault::ErrorEventAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an error inside the stream")),
             Some(Fault::MalformedAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an event that is no JSON")),
             Some(Fault::TruncatedAfter(_)) => None,
@@ -320,7 +320,7 @@ impl Stream for Frames {
     }
 }
 
-/// The error that stands in place of an answer, where the fault is one.
+/// Returns the error in place of an answer, for a fault that is one.
 fn error_of(fault: Option<&Fault>) -> Option<LlmError> {
     let (kind, status, message) = match fault? {
         Fault::ServerError => (ErrorKind::Server, 500, "internal server error"),
@@ -364,7 +364,7 @@ fn error(kind: ErrorKind, status: u16, message: &'static str) -> LlmError {
     }
 }
 
-/// What a status means when a page that no API wrote comes with it.
+/// Returns the meaning of a status with a page that no API wrote.
 fn kind_of(status: u16) -> ErrorKind {
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() || status.is_redirection() => ErrorKind::Malformed,

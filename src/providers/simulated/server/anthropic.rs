@@ -29,7 +29,7 @@ impl Protocol for Anthropic {
             let message = "anthropic-version: header is required";
             return Err(Refusal::invalid("anthropic-version", message));
         };
-        // The newer version of the API has no sampling, whatever the model.
+        // The newer version of the API has no sampling, for any model.
         let sampling = ["temperature", "top_p", "top_k"].into_iter().find(|name| !body[*name].is_null());
         if let Some(name) = sampling.filter(|_| version >= "2026-10-21") {
             return Err(Refusal::invalid("temperature", format!("{name}: Extra inputs are not permitted")));

@@ -218,7 +218,7 @@ impl Protocol for OpenAi {
     }
 }
 
-/// The code beside a refusal's words, as recorded.
+/// Returns the code beside a refusal's words, as recorded.
 fn code(message: &str) -> Option<&'static str> {
     const CODES: &[(&str, &str)] = &[
         ("Unsupported parameter", "unsupported_parameter"),
@@ -291,7 +291,7 @@ fn whole_milliseconds(wait: Duration) -> u128 {
     wait.as_nanos().div_ceil(1_000_000).max(1)
 }
 
-/// A duration as Go writes it: `6ms`, `1.5s`, `6m0s`, `1h2m3s`.
+/// Formats a duration as Go does: `6ms`, `1.5s`, `6m0s`, `1h2m3s`.
 fn go_duration(time: Duration) -> String {
     let milliseconds = time.as_nanos().div_ceil(1_000_000);
     if milliseconds == 0 {

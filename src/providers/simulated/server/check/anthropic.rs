@@ -1,4 +1,5 @@
-//! Anthropic Messages, version 2023-06-01; its fields are those of the types of its SDK (anthropic 2.12.0), the beta ones too.
+//! Anthropic Messages, version 2023-06-01. Its fields are those of its SDK's types (anthropic 2.12.0), beta ones
+//! included.
 
 use std::collections::BTreeSet;
 
@@ -79,7 +80,7 @@ fn caching(body: &Value) -> Checked {
         match value {
             Value::Array(values) => values.iter().map(marks).sum(),
             Value::Object(fields) => {
-                // What a tool is called with, and its schema, is the caller's own.
+                // A tool's arguments and its schema are the caller's own.
                 let own = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "input" | "input_schema"));
                 usize::from(fields.get("cache_control").is_some_and(Value::is_object))
                     + own.map(|(_, v)| marks(v)).sum::<usize>()
@@ -95,7 +96,7 @@ fn caching(body: &Value) -> Checked {
     Ok(())
 }
 
-/// What the model is to go on from ends with no white space.
+/// Refuses a begun answer that ends with white space.
 fn prefill(turns: &[Turn<'_>]) -> Checked {
     if let Some(Turn { role: "assistant", blocks }) = turns.last()
         && let Some(Block::Text(text)) = blocks.last()
@@ -199,7 +200,7 @@ fn tools(body: &Value) -> Checked {
     Ok(())
 }
 
-/// What is compiled into one grammar has bounds, as recorded.
+/// Refuses tools beyond the bounds of a grammar, as recorded.
 fn strict(tools: &[Value]) -> Checked {
     let strict: Vec<&Value> =
         tools.iter().filter(|tool| tool["strict"] == true).filter_map(|tool| tool.get("input_schema")).collect();
@@ -228,7 +229,7 @@ enum Block<'a> {
     Typed(&'a str, &'a Value),
 }
 
-/// The turns: neighbours of one role are one.
+/// Merges neighbours of one role to turns.
 fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
     let mut turns: Vec<Turn<'_>> = Vec::new();
     for (place, message) in messages.iter().enumerate() {
@@ -261,7 +262,7 @@ fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
             _ => turns.push(Turn { role, blocks }),
         }
     }
-    // One that begins with what a tool of the provider's own gave back is taken, as recorded.
+    // A turn that begins with the result of a provider's own tool is accepted, as recorded.
     let by_server = |block: &Block<'_>| matches!(block, Block::Typed("server_tool_use" | "mcp_tool_use", _));
     if turns.first().is_none_or(|first| first.role != "user" && !first.blocks.iter().any(by_server)) {
         return Err(wrong("messages", "messages: first message must use the \"user\" role"));
@@ -343,7 +344,7 @@ fn blocks(turns: &[Turn<'_>]) -> Checked {
     Ok(())
 }
 
-/// Each tool call has its result in the turn after, before anything else, and each result its call.
+/// Requires each tool call to have its result first in the turn after it, and each result its call.
 fn pairs(turns: &[Turn<'_>]) -> Checked {
     for (place, turn) in turns.iter().enumerate() {
         let mut calls = BTreeSet::new();

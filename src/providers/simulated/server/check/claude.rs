@@ -1,9 +1,9 @@
-//! What one Claude model refuses and another takes.
+//! The differences between Claude models in the requests that they refuse.
 //!
-//! Sources: Anthropic's pages "Troubleshooting thinking" (the table of models), "Effort", "Structured outputs", "What's new in
-//! Claude Opus 5.5", "What's new in Claude Opus 5" and the migration guides to 4.6, 4.7, Sonnet 5 and Opus 5, and the models
-//! overview, as of November 2026; the words are those pages' or were reported in their users' issues (BerriAI/litellm 15097,
-//! NousResearch/hermes-agent 11137).
+//! Sources: Anthropic's pages "Troubleshooting thinking" (the table of models), "Effort", "Structured outputs", "What's
+//! new in Claude Opus 5.5", "What's new in Claude Opus 5" and the migration guides to 4.6, 4.7, Sonnet 5 and Opus 5,
+//! and the models overview, as of November 2026. The texts are those pages' or were reported in their users' issues
+//! (BerriAI/litellm 15097, NousResearch/hermes-agent 11137).
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ struct Claude {
 }
 
 impl Claude {
-    /// `claude-sonnet-4-5-20250929`, `claude-3-5-haiku-latest`; `None`: it is none that is known here.
+    /// Parses `claude-sonnet-4-5-20250929`, `claude-3-5-haiku-latest`; returns `None` for an unknown model.
     fn named(model: &str) -> Option<Self> {
         let (_, name) = model.split_once("claude-")?;
         let (mut line, mut numbers) = (None, Vec::new());
@@ -47,12 +47,12 @@ impl Claude {
         self.version >= (major, minor)
     }
 
-    /// Whether it always thinks, by its own measure.
+    /// Returns true if it always thinks, by its own measure.
     fn always_thinks(self) -> bool {
         self.line == Line::Fable || (self.line == Line::Opus && self.is_since(5, 5))
     }
 
-    /// Whether it cannot be made to call a tool.
+    /// Returns true if it cannot be forced to call a tool.
     fn refuses_forced_tools(self) -> bool {
         match self.line {
             Line::Fable => self.is_since(5, 1),
@@ -61,7 +61,7 @@ impl Claude {
         }
     }
 
-    /// The largest `max_tokens`.
+    /// Returns the largest `max_tokens`.
     fn largest(self) -> u64 {
         match (self.line, self.version) {
             (_, (..=3, ..=4)) => 4_096,
@@ -112,7 +112,7 @@ fn sampling(claude: Claude, body: &Value) -> Checked {
     if !claude.is_since(4, 7) {
         return Ok(());
     }
-    // What is the default anyway passes.
+    // A default value passes.
     let is_default = |name: &str, value: &Value| match name {
         "temperature" => value.as_f64() == Some(1.0),
         "top_p" => value.as_f64().is_some_and(|mass| mass >= 0.99),
@@ -133,7 +133,7 @@ fn thinking(claude: Claude, body: &Value) -> Checked {
     let effort = text(&body["output_config"], "effort");
     let refused = match kind {
         "enabled" => claude.is_since(4, 7),
-        // Sonnet 5.5 has `between_tools` in its place.
+        // Sonnet 5.5 has `between_tools` instead.
         "disabled" => {
             claude.always_thinks()
                 || (claude.line == Line::Sonnet && claude.is_since(5, 5))
@@ -177,7 +177,7 @@ fn turns(claude: Claude, body: &Value) -> Checked {
                      \"system\" as an input message role.";
         return Err(wrong("messages", words));
     }
-    // A turn that a tool of the provider's own paused is sent back to go on, and is no prefill.
+    // A turn that a provider's own tool paused is sent back to continue, and is no prefill.
     let is_prefill = |last: &&Value| {
         last["role"] == "assistant"
             && match &last["content"] {

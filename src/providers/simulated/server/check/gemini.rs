@@ -1,4 +1,4 @@
-//! Gemini `generateContent`; its fields are those of the types of its SDK (google-genai 3.4.0).
+//! Gemini `generateContent`. Its fields are those of its SDK's types (google-genai 3.4.0).
 
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ const SETTINGS: &[&str] = &[
     "audioTranscriptionConfig",
 ];
 
-/// What a part may be: one of these.
+/// The contents of a part: exactly one of these.
 const DATA: &[&str] = &[
     "text",
     "inlineData",
@@ -63,7 +63,7 @@ const DATA: &[&str] = &[
     "toolResponse",
 ];
 
-/// What may stand beside it.
+/// The fields that may accompany it.
 const BESIDE: &[&str] = &["thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"];
 
 /// The keywords of `parametersJsonSchema` and `responseJsonSchema`.
@@ -107,7 +107,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     signatures(model, &contents)
 }
 
-/// A field, which the API takes in `camelCase` and in `snake_case`.
+/// Returns a field, which the API takes in `camelCase` and in `snake_case`.
 pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let fields = value.as_object()?;
     fields.get(name).or_else(|| fields.iter().find(|(key, _)| camel(key) == name).map(|(_, value)| value))
@@ -124,7 +124,7 @@ fn camel(name: &str) -> String {
     camel
 }
 
-/// A list, or one thing for a list of it.
+/// Iterates over a list, or over one item in place of a list.
 pub(super) fn many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     let one = value.filter(|value| value.is_object());
     value.and_then(Value::as_array).into_iter().flatten().chain(one)
@@ -254,7 +254,7 @@ fn parts(content: &Value) -> Checked {
     }
 }
 
-/// The types of bytes that are taken ("Image understanding", "Document understanding", "Audio", "Video").
+/// Returns true for accepted media types ("Image understanding", "Document understanding", "Audio", "Video").
 fn is_taken(kind: &str) -> bool {
     match kind.split_once('/') {
         Some(("image", kind)) => matches!(kind, "png" | "jpeg" | "jpg" | "webp" | "heic" | "heif" | "bmp"),
@@ -274,7 +274,7 @@ struct Counts {
     responses: usize,
 }
 
-/// Calls come after a user's turn, and as many responses after them, in one turn or in several.
+/// Requires calls to follow a user's turn, and as many responses to follow them, in one turn or in several.
 fn order(contents: &[&Value]) -> Checked {
     let mut turns: Vec<Counts> = Vec::new();
     for content in contents {
@@ -308,7 +308,7 @@ fn is_model(content: &Value) -> bool {
     content["role"] == "model"
 }
 
-/// From the third generation on, the first call of each step of the current turn carries its signature.
+/// Requires a signature on the first call of each step of the current turn, from the third generation on.
 fn signatures(model: &str, contents: &[&Value]) -> Checked {
     let version = model.split("gemini-").nth(1).and_then(|rest| rest.chars().next()?.to_digit(10));
     if version.is_none_or(|version| version < 3) {

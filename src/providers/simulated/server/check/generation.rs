@@ -1,9 +1,9 @@
-//! What one generation of Gemini refuses and another takes.
+//! The differences between generations of Gemini in the requests that they refuse.
 //!
-//! Sources: Google's pages "Gemini thinking" (levels and budgets of each model), "Gemini 3", "Structured outputs", "File input
-//! methods", "Image understanding" and the models' own, as of November 2026; the words were recorded, or reported in their
-//! users' issues (RooCodeInc/Roo-Code 4399 and 10700, googleapis/python-genai 867, Ikalus1988/MisakaNet 1473,
-//! vellum-ai/vellum-assistant 32687).
+//! Sources: Google's pages "Gemini thinking" (levels and budgets of each model), "Gemini 3", "Structured outputs",
+//! "File input methods", "Image understanding" and the models' own, as of November 2026. The texts were recorded, or
+//! reported in their users' issues (RooCodeInc/Roo-Code 4399 and 10700, googleapis/python-genai 867,
+//! Ikalus1988/MisakaNet 1473, vellum-ai/vellum-assistant 32687).
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ struct Generation {
 
 fn named(model: &str) -> Option<Generation> {
     let (_, name) = model.split_once("gemini-")?;
-    // A name without anything behind its number is none of a model.
+    // A name without a suffix behind its number is not a model's.
     let (version, _) = name.split_once('-')?;
     let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
     let version = (major.parse().ok()?, minor.parse().ok()?);

@@ -1,14 +1,15 @@
-//! What one of OpenAI's models refuses and another takes.
+//! The differences between OpenAI's models in the requests that they refuse.
 //!
-//! Sources: OpenAI's reference of Chat Completions, its guides "Reasoning models" and "Using the latest model" (which parameters
-//! go with which effort), the pages of the models (largest outputs), as of November 2026; the words are as recorded, or as
-//! reported in their users' issues (tmc/langchaingo 1355, davidmigloz/langchain_dart 712, livekit/agents 3966).
+//! Sources: OpenAI's reference of Chat Completions, its guides "Reasoning models" and "Using the latest model"
+//! (parameters and efforts that go together), the pages of the models (largest outputs), as of November 2026. The texts
+//! are as recorded, or as reported in their users' issues (tmc/langchaingo 1355, davidmigloz/langchain_dart 712,
+//! livekit/agents 3966).
 
 use serde_json::Value;
 
 use super::{Checked, list, text, wrong};
 
-/// What a model does with reasoning.
+/// A model's relation to reasoning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// It answers at once.
@@ -92,7 +93,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     audio(name, body)
 }
 
-/// A value as OpenAI writes it.
+/// Formats a value as OpenAI does.
 fn said(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), |text| format!("'{text}'"))
 }
@@ -119,7 +120,7 @@ fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> Checked {
     ))
 }
 
-/// What a model that reasons has its own way with.
+/// Checks the parameters that reasoning models treat differently.
 fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     let unsupported = |name: &'static str| {
         let instead = if name == "max_tokens" { " Use 'max_completion_tokens' instead." } else { "" };
@@ -129,7 +130,7 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     if given("max_tokens").is_some() {
         return unsupported("max_tokens");
     }
-    // The older ones take it, as recorded.
+    // The older ones accept it, as recorded.
     let is_older = kind == Kind::O && (name.starts_with("o1") || name.starts_with("o3-mini"));
     if given("stop").is_some() && !is_older {
         return unsupported("stop");
@@ -148,7 +149,7 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     if given("prediction").is_some() {
         return unsupported("prediction");
     }
-    // Where it does not reason it samples like any other.
+    // Without reasoning it samples like any other.
     let effort = text(body, "reasoning_effort");
     let at_rest = match kind {
         Kind::Five(1..=2) => matches!(effort, "" | "none"),
@@ -175,7 +176,7 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     Ok(())
 }
 
-/// Only models that are named for it hear and speak.
+/// Refuses sound, except for models named for it.
 fn audio(name: &str, body: &Value) -> Checked {
     if name.contains("audio") {
         return Ok(());

@@ -1,4 +1,4 @@
-//! OpenAI Chat Completions; its fields are those of the types of its SDK (openai 3.54.0).
+//! OpenAI Chat Completions. Its fields are those of its SDK's types (openai 3.54.0).
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
-/// Strict mode's keywords (the structured outputs guide).
+/// The keywords of strict mode (the structured outputs guide).
 const STRICT: &[&str] = &[
     "$ref",
     "$defs",
@@ -165,7 +165,7 @@ fn settings(body: &Value) -> Checked {
     Ok(())
 }
 
-/// What is wrong with a schema, strict or not.
+/// Returns the mistake in a schema, strict or not.
 fn schema_fault(schema: &Value) -> Option<String> {
     if let Some(fault) = schema::malformed(schema) {
         return Some(fault);
@@ -246,7 +246,7 @@ fn tools(body: &Value) -> Checked {
 }
 
 fn messages(messages: &[Value]) -> Checked {
-    // The ids of the calls that wait for a result.
+    // The ids of the calls without a result.
     let mut open: BTreeSet<&str> = BTreeSet::new();
     for (place, message) in messages.iter().enumerate() {
         let role = text(message, "role");
@@ -317,7 +317,7 @@ fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked
     }
 }
 
-/// Where the bytes of a picture or a document are, and of which type.
+/// Checks the location and type of a picture or a document.
 fn media(part: &Value) -> Checked {
     let url = text(&part["image_url"], "url");
     if part["type"] == "image_url" {

@@ -29,7 +29,7 @@ struct Got {
     status: StatusCode,
     headers: HeaderMap,
     text: String,
-    /// Whether the body came to an end that HTTP calls one.
+    /// True if the body ended as HTTP requires.
     whole: bool,
 }
 
