@@ -32,7 +32,7 @@ pub struct Canned {
 }
 
 impl Canned {
-    /// Answers with this text.
+    /// Creates a leaf that answers with this text.
     pub fn text(text: impl Into<String>) -> Self {
         let mut message = Message::assistant(text);
         message.finish = Some(crate::chat::FinishReason::Stop);

@@ -1,4 +1,4 @@
-//! The leaves: one folder a provider, and what they share.
+//! The leaves: one folder for each provider, and the parts that they share.
 
 pub mod anthropic;
 #[cfg(feature = "cache")]
@@ -59,7 +59,7 @@ pub(crate) fn calls_nobody<S: 'static>() -> bool {
 
 /// Decodes a caller's bytes to the neutral form.
 ///
-/// What is passed on as it stands is not taken apart, so that it takes no more room than its text.
+/// Parts that are passed on unchanged are not parsed, so that they take no more memory than their text.
 pub(crate) fn decode_request(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Result<Chat, LlmError> {
     let json: &RawValue = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))

@@ -1,4 +1,4 @@
-//! What the dialects' readers and writers of tool calls share: ids, and arguments that need not be JSON.
+//! Common parts of the dialects' encoders and decoders of tool calls: ids, and arguments that need not be JSON.
 
 use serde_json::value::RawValue;
 #[cfg(feature = "http")]
@@ -11,10 +11,10 @@ use crate::{
 };
 use crate::{LlmError, translate::INVALID_ARGUMENTS, wire::fields};
 
-/// An id for the `n`th tool call of an answer whose server gives its calls none.
+/// Returns an id for the `n`th tool call of an answer whose server gives none.
 ///
-/// The answer's own id is in it where there is one, for the calls of a whole conversation must differ. At most 40 letters,
-/// digits and underscores, which every provider takes.
+/// It contains the answer's own id, if there is one, because the calls of a whole conversation must differ. It has at
+/// most 40 letters, digits and underscores, which every provider takes.
 #[cfg(feature = "http")]
 pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
     let letters: Vec<char> = answer.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
@@ -23,11 +23,11 @@ pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
     if tail.is_empty() { format!("call_{n}") } else { format!("call_{tail}_{n}") }
 }
 
-/// The arguments of a call as the object that the API wants. A model's text that is none goes along under a key, so that
-/// nothing is lost.
+/// Returns the arguments of a call as the object that the API requires. A model's text that is none goes under a key,
+/// so that nothing is lost.
 #[cfg(feature = "http")]
 pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>, LlmError> {
-    // Some models write `null` for a tool that takes nothing.
+    // Some models write `null` for a tool without arguments.
     let text = if matches!(text.trim(), "" | "null") { "{}" } else { text };
     let object = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok());
     let raw = match object.flatten() {
@@ -40,7 +40,7 @@ pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>
     raw.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, "a tool call cannot be written").with_source(error))
 }
 
-/// The arguments of a call that a caller sends back.
+/// Returns the arguments of a call that a caller sends back.
 pub(super) fn arguments_of(input: Option<&RawValue>) -> Result<String, LlmError> {
     let Some(input) = input else { return Ok("{}".to_owned()) };
     if memchr::memmem::find(input.get().as_bytes(), INVALID_ARGUMENTS.as_bytes()).is_some()

@@ -42,7 +42,7 @@ pub(super) struct Body<'a> {
     output_config: Option<OutputConfig<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
-    /// What the neutral form lacks.
+    /// The fields that the neutral form lacks.
     #[serde(flatten)]
     extras: Extras,
 }
@@ -89,7 +89,7 @@ enum Block<'a> {
     },
     #[serde(untagged)]
     Own(&'a Json),
-    /// With fields of this dialect's own put back.
+    /// Rebuilt with fields of this dialect's own.
     #[serde(untagged)]
     Made(Value),
 }
@@ -106,7 +106,7 @@ enum Source<'a> {
 #[serde(untagged)]
 enum Definition<'a> {
     Neutral(ToolDefinition<'a>),
-    /// As it stood on the wire.
+    /// As on the wire.
     Own(&'a Json),
 }
 
@@ -145,18 +145,18 @@ impl Block<'_> {
     }
 }
 
-/// What the leaf knows of where a request goes.
+/// The destination of a request.
 #[derive(Clone, Copy)]
 pub(super) struct To<'a> {
     pub(super) model: &'a str,
     pub(super) family: &'a Family,
-    /// The longest answer of a request that does not say: this API wants a number.
+    /// The longest answer of a request that names none: this API requires a number.
     pub(super) default_max_tokens: Option<u32>,
-    /// Whether this version of the API takes no sampling settings.
+    /// True if this version of the API takes no sampling settings.
     pub(super) refuses_sampling: bool,
 }
 
-/// What every model that is still served can give.
+/// The longest answer that every current model can give.
 const LEAST_LONGEST: u32 = 4096;
 
 impl To<'_> {
@@ -215,7 +215,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The mode of thinking, and the effort beside it.
+/// Returns the mode of thinking, and the effort beside it.
 pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static str>) {
     match reasoning {
         Reasoning::Unsaid | Reasoning::Own | Reasoning::Off(Off::Unsaid | Off::Least) => (None, None),
@@ -247,8 +247,8 @@ impl<'a> Definition<'a> {
     }
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
-/// or the model refuses them.
+/// Encodes a request. Settings that were read in this dialect are written unchanged, unless a layer changed them or the
+/// model refuses them.
 pub(super) fn body(
     chat: &Chat,
     to: To<'_>,
@@ -303,7 +303,7 @@ pub(super) fn body(
     to_json(&body)
 }
 
-/// The system prompt, and behind it what is asked for in words: there is no mode for JSON without a schema.
+/// Returns the system prompt, and behind it the requests in words: there is no mode for JSON without a schema.
 fn system<'a>(chat: &'a Chat, settled: &Settled, report: &mut Report) -> Option<Cow<'a, str>> {
     let system = chat.system.as_deref().filter(|system| !system.trim().is_empty());
     let with = |system: Option<&str>, words: &str| match system {
@@ -322,7 +322,7 @@ fn tool_choice(chat: &Chat, settled: &Settled) -> Option<Value> {
     spelled_choice(settled.tool_choice.as_ref(), settled.parallel_tool_calls == Some(false) && !chat.tools.is_empty())
 }
 
-/// The choice of a tool, and whether it is one call at most.
+/// Returns the choice of a tool, limited to one call if `single`.
 pub(super) fn spelled_choice(choice: Option<&ToolChoice>, single: bool) -> Option<Value> {
     let mut choice = match choice {
         Some(ToolChoice::Auto) => json!({"type": "auto"}),
@@ -338,9 +338,9 @@ pub(super) fn spelled_choice(choice: Option<&ToolChoice>, single: bool) -> Optio
     Some(choice)
 }
 
-/// The turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
+/// Returns the turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
 fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
-    // What came in this dialect is left as its caller wants it.
+    // A request in this dialect stays as its caller wants it.
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
@@ -348,7 +348,7 @@ fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec
         let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.fields());
         let (role, spoken) = match message.role {
             Role::Assistant => ("assistant", Role::Assistant),
-            // It came in a version of this API that knows such turns.
+            // The request came in a version of this API that knows such turns.
             Role::System if extra.remove("role").is_some() => ("system", Role::User),
             other => ("user", other),
         };
@@ -364,7 +364,7 @@ fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec
         }
     }
     for turn in turns.iter_mut().filter(|_| !own) {
-        // The results of tools come before everything else of their turn. The sort is stable.
+        // Tool results come before everything else of their turn. The sort is stable.
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
     if !own && turns.first().is_some_and(|first| first.role == "assistant") {
@@ -387,10 +387,10 @@ fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec
     Ok(turns)
 }
 
-/// Behind an answer that is begun, where the model goes on from none.
+/// The turn behind a begun answer, for models that do not continue one.
 pub(super) const GO_ON: &str = "(go on)";
 
-/// A last turn of the model's as the model takes it.
+/// Fits a last turn of the model's to the model.
 fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
     let Some(last) = turns.last_mut().filter(|last| last.role == "assistant") else { return };
     if !family.prefill() {
@@ -407,7 +407,7 @@ fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
     }
 }
 
-/// The blocks of parts, with what only this dialect knows of them put back.
+/// Returns the blocks of parts, with the fields that only this dialect knows.
 fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, report: &mut Report) -> Result<Vec<Block<'a>>, LlmError> {
     let mut blocks = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
@@ -471,7 +471,7 @@ fn tool_result<'a>(result: &'a ToolResult, own: bool, report: &mut Report) -> Re
     Ok(Block::ToolResult { tool_use_id: &result.call_id, content, is_error: result.is_error })
 }
 
-/// What the API takes as base64.
+/// The types of pictures that the API takes as base64.
 const PICTURES: &[&str] = &["image/jpeg", "image/png", "image/gif", "image/webp"];
 const DOCUMENTS: &[&str] = &["application/pdf"];
 
@@ -486,7 +486,8 @@ fn source<'a>(media: &'a Media, types: &[&str], report: &Report) -> Result<Sourc
     })
 }
 
-/// Whether the conversation ends with results of a turn of tool calls that does not begin with a thought of this provider's.
+/// Returns true if the conversation ends with results of a turn of tool calls that does not begin with a thought of
+/// this provider's.
 fn ends_in_thoughtless_call(messages: &[Message]) -> bool {
     let Some(last) = messages.iter().rposition(|message| message.role == Role::Assistant) else { return false };
     let answered = messages[last + 1..].iter().flat_map(|message| &message.content);

@@ -5,12 +5,12 @@ use crate::{
     providers::{http::Facts, sentences::Known},
 };
 
-/// Names an error: its exact code, then its type, then (for what the types lump together) a message that is known as a whole,
-/// then the status.
+/// Classifies an error: by its exact code, then its type, then (if the types are too coarse) a message that is known as
+/// a whole, then the status.
 pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
     match facts.code.as_deref() {
         Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => return ErrorKind::QuotaExhausted,
-        // Of a gateway of ours: Anthropic says it in words.
+        // From a gateway of ours: Anthropic itself uses words.
         Some("context_length_exceeded") => return ErrorKind::ContextLength,
         Some("ramp_limit_exceeded") => return ErrorKind::RateLimited,
         Some("organization_on_hold" | "cmek_key_disabled") => return ErrorKind::Auth,
@@ -56,7 +56,7 @@ const CONTEXT: Known = Known {
 
 const POLICY: Known = Known { first: &["output blocked by content filtering policy"], then: &[] };
 
-/// A limit that the organisation has set itself comes as a 400 or a 429, told apart by its words only.
+/// A limit that the organisation has set itself comes as a 400 or a 429; only its words distinguish it.
 const QUOTA: Known = Known {
     first: &[
         "your credit balance is too low to access the api",

@@ -13,7 +13,7 @@ use crate::{
     providers::http::testing::Scripted,
 };
 
-/// What is sent for this chat, and the notes on the response.
+/// Returns the request sent for this chat, and the notes on the response.
 async fn encoded(chat: Chat) -> (Value, Vec<String>) {
     encoded_by(Anthropic::new("k").model("claude"), chat).await
 }

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// A whole answer, and every chunk of a streamed one, has this form.
+/// A whole answer, or a chunk of a streamed one: both have this form.
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, default)]
@@ -52,7 +52,7 @@ struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Where the answer is from.
+    /// Returns the sources of the answer.
     fn sources(&self) -> Option<Part> {
         let of = [
             ("citationMetadata", self.citations),
@@ -93,10 +93,10 @@ struct Call<'a> {
     name: Option<String>,
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,
-    /// Pieces of the arguments, where they are asked for as such.
+    /// Pieces of the arguments, if the request asks for these.
     #[serde(borrow, default, rename = "partialArgs")]
     pieces: Option<Vec<PartialArg<'a>>>,
-    /// Whether more of this call follows.
+    /// True if more of this call follows.
     #[serde(default, rename = "willContinue", deserialize_with = "lenient")]
     goes_on: Option<bool>,
 }
@@ -108,7 +108,7 @@ struct Data {
     data: String,
 }
 
-/// Reads a whole answer: an object, or the list of chunks that a stream without SSE is.
+/// Decodes a whole answer: an object, or the list of chunks that a stream without SSE is.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let mut decoder = Decoder::default();
     let mut events = Vec::new();
@@ -128,7 +128,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     Ok(whole.finish())
 }
 
-/// Reads the chunks of a stream. There is no end mark but the `finishReason`: the end of the body after it is the end.
+/// Decodes the chunks of a stream. The only end mark is the `finishReason`: the end of the body after it is the end.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     started: bool,
@@ -139,7 +139,7 @@ pub(crate) struct Decoder {
     /// The index and kind of the part that grows.
     part: u32,
     growing: Option<Growing>,
-    /// The call whose arguments come in pieces.
+    /// The call whose arguments arrive in pieces.
     pieced: Option<Pieced>,
 }
 
@@ -166,8 +166,8 @@ impl StreamDecoder for Decoder {
     }
 
     fn is_whole(&self, clean: bool) -> bool {
-        // Some models put a reason for stopping into every chunk, so that only a clean end tells that no more was to come.
-        // Chunks without any candidate are an answer with nothing in it.
+        // Some models write a finish reason into every chunk, so that only a clean end proves the answer complete.
+        // Chunks without any candidate are an answer without content.
         clean && (self.finished || (self.started && !self.has_candidate))
     }
 }
@@ -199,7 +199,7 @@ impl Decoder {
             if let Some(reason) = candidate.finish_reason.filter(|reason| reason.get() != "null") {
                 self.finished = true;
                 let reason = finish(reason, self.calls > 0);
-                // With any other reason it was cut off, and is no JSON.
+                // With any other reason the call was cut off, and is no JSON.
                 if reason == FinishReason::ToolUse {
                     self.end_pieced(String::new(), out);
                 }
@@ -223,7 +223,7 @@ impl Decoder {
                 return Ok(());
             }
             let index = self.next(None);
-            // Calls have an id at some servers only; a result finds its call by it.
+            // Calls have an id at some servers only; a result refers to its call by it.
             let id =
                 call.id.take().filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(self.id.as_deref(), self.calls));
             self.calls += 1;
@@ -249,7 +249,7 @@ impl Decoder {
             });
             if let Some(token) = piece.signature {
                 out.push(StreamEvent::Signature { index, opaque: opaque(token) });
-                // What comes next may have a signature of its own.
+                // The next part may have a signature of its own.
                 self.growing = None;
             }
             return Ok(());
@@ -267,7 +267,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// More of the call whose arguments come in pieces.
+    /// Adds more of the call whose arguments arrive in pieces.
     fn more(&mut self, call: &Call<'_>, goes_on: bool, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let Some(open) = &mut self.pieced else { return Ok(()) };
         let mut json = String::new();
@@ -292,7 +292,7 @@ impl Decoder {
         }
     }
 
-    /// The index of the next piece: the same as long as texts or thoughts follow each other.
+    /// Returns the index of the next piece: the same while texts or thoughts follow each other.
     fn next(&mut self, growing: Option<Growing>) -> u32 {
         if growing.is_none() || growing != self.growing {
             self.part = self.part.saturating_add(1);
@@ -302,7 +302,7 @@ impl Decoder {
     }
 }
 
-/// Whether these are the arguments of no call.
+/// Returns true for empty arguments.
 fn is_nothing(args: &RawValue) -> bool {
     args.get().bytes().all(|byte| matches!(byte, b'{' | b'}') || byte.is_ascii_whitespace())
 }
@@ -347,7 +347,7 @@ impl Tokens {
     fn usage(self) -> Usage {
         let input = self.prompt_token_count.get().saturating_add(self.tool_use_prompt_token_count.get());
         let (said, thought) = (self.candidates_token_count.get(), self.thoughts_token_count.get());
-        // Thoughts are normally counted apart; where the sum is right without them, they are in already.
+        // Thoughts are normally counted apart; if the sum is right without them, they are included already.
         let apart = input.saturating_add(said) != self.total_token_count.get();
         let mut usage = Usage::new(input, if apart { said.saturating_add(thought) } else { said });
         usage.cache_read = self.cached_content_token_count.get();

@@ -71,7 +71,7 @@ enum Piece<'a> {
         function_response: Response<'a>,
     },
     Own(&'a Json),
-    /// With fields of this dialect's own put back.
+    /// Rebuilt with fields of this dialect's own.
     Made(Value),
 }
 
@@ -102,7 +102,7 @@ struct Response<'a> {
     response: Given,
 }
 
-/// What a tool gave back: an object of its own, or a text under the name that the documentation has for it.
+/// A tool's result: its own object, or a text under the documented name.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Given {
@@ -132,7 +132,7 @@ enum Tools<'a> {
 #[serde(untagged)]
 enum AnyDeclaration<'a> {
     Neutral(Declaration<'a>),
-    /// As it stood on the wire.
+    /// As on the wire.
     Own(&'a Json),
 }
 
@@ -162,7 +162,7 @@ struct Config<'a> {
     response_json_schema: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking_config: Option<Value>,
-    /// What the neutral form lacks.
+    /// The fields that the neutral form lacks.
     #[serde(flatten)]
     extras: Extras,
 }
@@ -247,8 +247,8 @@ fn tools(tools: &[Tool]) -> Result<Vec<Tools<'_>>, LlmError> {
     Ok(functions.into_iter().chain(own).collect())
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
-/// or the model refuses them.
+/// Encodes a request. Settings that were read in this dialect are written unchanged, unless a layer changed them or the
+/// model refuses them.
 pub(super) fn body(
     chat: &Chat,
     (model, family): (&str, &Family),
@@ -306,17 +306,17 @@ pub(super) fn body(
     to_json(&body)
 }
 
-/// The most that the API takes.
+/// The largest number that the API takes.
 const MOST_STOPS: usize = 5;
 
-/// The number after `gemini-`; zero for other models.
+/// Returns the number after `gemini-`; zero for other models.
 pub(super) fn generation(model: &str) -> u32 {
     let after = model.split("gemini-").nth(1).unwrap_or_default();
     let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     after[..digits].parse().unwrap_or(0)
 }
 
-/// How to think: by level or by budget, with the thoughts in the answer.
+/// Returns the setting for thinking, by level or by budget, with the thoughts in the answer.
 pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {
     Some(match reasoning {
         Reasoning::Off(Off::Zero) => json!({"thinkingBudget": 0}),
@@ -330,7 +330,7 @@ pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {
     })
 }
 
-/// The choice of a tool.
+/// Returns the choice of a tool.
 pub(super) fn spelled_choice(choice: &ToolChoice) -> Value {
     let calling = match choice {
         ToolChoice::Auto => json!({"mode": "AUTO"}),
@@ -353,7 +353,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
             let extra = own::beside(&message.content, place, Dialect::Gemini);
             let piece = match part {
                 Part::ToolCall(call) => {
-                    // Only the first one of parallel calls has a signature.
+                    // Only the first of parallel calls has a signature.
                     let wants = third && !signed;
                     signed = true;
                     tool_call(call, wants, report)?
@@ -398,7 +398,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
         report.say(Feature::FirstTurn);
         turns.insert(0, Turn { role: Some("user"), parts: vec![plain("(continued)")], extra: Map::new() });
     }
-    // What came in this dialect is left as its caller wants it.
+    // A request in this dialect stays as its caller wants it.
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Gemini);
     if !own && turns.last().is_some_and(|last| last.role == Some("model")) {
         report.say(Feature::Prefill);
@@ -441,10 +441,10 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
             }
             media(&document.media, Feature::UrlDocument, family.document_urls() && family.name() != UNKNOWN)?
         }
-        // Written by the caller of this.
+        // The caller of this function writes it.
         Part::ToolResult(_) => return Ok(None),
         Part::Reasoning(reasoning) => match &reasoning.opaque {
-            // A signature beside an empty thought came with a text; it goes back on its own.
+            // A signature beside an empty thought arrived with a text; it goes back on its own.
             Some(Opaque { dialect: Dialect::Gemini, token, .. }) => Piece::Text {
                 text: reasoning.text.as_str().into(),
                 thought: !reasoning.text.is_empty(),
@@ -478,7 +478,7 @@ fn media(media: &Media, at_url: Feature, reaches: bool) -> Result<Piece<'_>, Llm
         Media::File(uri) => Ok(file(uri, None)),
         Media::Url(uri) if uri.starts_with("gs://") => Ok(file(uri, None)),
         Media::Url(uri) if reaches && is_public(uri) => Ok(file(uri, type_of(uri))),
-        // Fetching it on the caller's behalf would let a prompt reach into our network.
+        // A gateway that fetched it would let a prompt reach into its network.
         Media::Url(_) => {
             let why = "the model does not read this address, and nothing is fetched on the caller's behalf";
             let message = format!("{}: {why}", at_url.rule().feature);
@@ -487,7 +487,7 @@ fn media(media: &Media, at_url: Feature, reaches: bool) -> Result<Piece<'_>, Llm
     }
 }
 
-/// Whether others than who wrote it may be able to read an address: it names a host of the web.
+/// Returns true if an address names a host of the web, so that others than its author may be able to read it.
 fn is_public(uri: &str) -> bool {
     let Ok(uri) = uri.parse::<Uri>() else { return false };
     let (Some("http" | "https"), Some(host)) = (uri.scheme_str(), uri.host()) else { return false };
@@ -505,7 +505,7 @@ fn is_public(uri: &str) -> bool {
     host.contains('.') && !own.iter().any(|end| host.to_ascii_lowercase().ends_with(end))
 }
 
-/// The type that the end of an address tells.
+/// Returns the type by the end of an address.
 fn type_of(uri: &str) -> Option<&'static str> {
     let path = uri.split(['?', '#']).next()?;
     Some(match &*path.rsplit_once('.')?.1.to_ascii_lowercase() {
@@ -532,7 +532,7 @@ fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report)
     Ok(Piece::Call { function_call: Call { name: &call.name, args }, thought_signature })
 }
 
-/// The name of the newest call of each id. Of those in one turn the first counts.
+/// Returns the name of the newest call of each id. Of those in one turn the first counts.
 fn names_of(chat: &Chat) -> HashMap<&str, &str> {
     let calls = chat.messages.iter().flat_map(|message| {
         let calls: Vec<_> = message.tool_calls().collect();
@@ -557,7 +557,7 @@ fn tool_result<'a>(
         _ if moved => MOVED.to_owned(),
         text => text,
     };
-    // A tool that gives JSON objects is best understood as one.
+    // A tool that returns JSON objects is best understood as one.
     let object = Some(text.as_str()).filter(|text| text.trim_start().starts_with('{'));
     let object: Option<Box<RawValue>> = object.and_then(|text| serde_json::from_str(text).ok());
     let response = match object {

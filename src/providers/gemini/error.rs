@@ -12,16 +12,16 @@ use crate::{
     retry_after,
 };
 
-/// Names an error: by the reason in its details, then Google's status, then a message that is known as a whole, then the HTTP
-/// status.
+/// Classifies an error: by the reason in its details, then Google's status, then a message that is known as a whole,
+/// then the HTTP status.
 ///
-/// The rules for quotas follow what Google's own command-line client does.
+/// The rules for quotas follow Google's own command-line client.
 pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>) -> ErrorKind {
     match reason(facts) {
         Some("API_KEY_INVALID" | "SERVICE_DISABLED" | "API_KEY_SERVICE_BLOCKED" | "CONSUMER_INVALID") => {
             return ErrorKind::Auth;
         }
-        // Of a gateway of ours: Google says it in words.
+        // From a gateway of ours: Google itself uses words.
         Some("CONTEXT_LENGTH_EXCEEDED") => return ErrorKind::ContextLength,
         Some("BILLING_DISABLED") => return ErrorKind::QuotaExhausted,
         Some("MODEL_CAPACITY_EXHAUSTED" | "MODEL_CAPACITY_EXCEEDED") => return ErrorKind::Overloaded,
@@ -42,7 +42,7 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
                 ErrorKind::InvalidRequest
             }
         }
-        // Billing is off, or the region is not served: nothing that this key can do about it now.
+        // Billing is off, or the region is not served: no call with this key can succeed now.
         Some("FAILED_PRECONDITION") => ErrorKind::QuotaExhausted,
         Some("UNAUTHENTICATED" | "PERMISSION_DENIED") => ErrorKind::Auth,
         Some("NOT_FOUND") => ErrorKind::NotFound,
@@ -61,7 +61,7 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
     }
 }
 
-/// How long the error asks to wait: `RetryInfo`, or the text of the message.
+/// Returns the wait that the error asks for: in `RetryInfo`, or in the text of the message.
 pub(super) fn wait(facts: &Facts) -> Option<Duration> {
     let delay = details(facts, "RetryInfo").find_map(|info| info.get("retryDelay")?.as_str());
     delay.and_then(retry_after::duration).or_else(|| retry_after::from_message(&facts.message))
@@ -77,7 +77,7 @@ fn details<'a>(facts: &'a Facts, kind: &'a str) -> impl Iterator<Item = &'a Valu
     facts.details.iter().filter(of_kind)
 }
 
-/// A quota for each day: the wait that may come with it is not to be trusted.
+/// Returns true for a daily quota, whose wait cannot be trusted.
 fn is_daily(facts: &Facts) -> bool {
     let violations =
         details(facts, "QuotaFailure").filter_map(|failure| failure.get("violations")?.as_array()).flatten();
@@ -86,8 +86,8 @@ fn is_daily(facts: &Facts) -> bool {
     ids.chain(info).any(|id| id.contains("PerDay") || id.contains("Daily"))
 }
 
-/// The plan has no quota at all for this model: a line of the message says so, behind Google's own words. The model's name, which
-/// is the caller's, comes last in such a line.
+/// Returns true if the plan has no quota at all for this model. A line of the message says so, behind Google's own
+/// words; it ends with the model's name, which is the caller's.
 fn has_no_quota(facts: &Facts) -> bool {
     facts.message.lines().any(|line| {
         let metric = line.trim_start().trim_start_matches("* ").strip_prefix("Quota exceeded for metric: ");
@@ -116,14 +116,14 @@ const BAD_KEY: Known = Known {
     then: &["please pass a valid api key", "please renew the api key"],
 };
 
-/// A name that is no model's at all; of one that was retired the status is 404.
+/// The message for a name of no model; for a retired model the status is 404.
 const NO_MODEL: Known = Known {
     first: &["* generatecontentrequest.model unexpected model name format", "unexpected model name format"],
     then: &[],
 };
 
-/// Google's name for an HTTP status, where a body has the number only. It is trusted more than the status of the answer,
-/// which a proxy may have changed.
+/// Returns Google's name for an HTTP status, for a body with the number only. It is trusted more than the status of the
+/// answer, which a proxy may have changed.
 fn name_of(number: u16) -> Option<&'static str> {
     Some(match number {
         400 => "INVALID_ARGUMENT",

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// What is read of a body. This API takes each field in `camelCase` and in `snake_case`.
+/// The fields of a body that are read. This API takes each field in `camelCase` and in `snake_case`.
 const BODY: &[&str] = &[
     "contents",
     "tools",
@@ -35,7 +35,7 @@ const BODY: &[&str] = &[
     "generation_config",
 ];
 
-/// Reads a caller's request. The model and whether to stream are in its path.
+/// Decodes a caller's request. The model and whether to stream are in its path.
 pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat::default();
@@ -60,7 +60,7 @@ pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Re
     Ok(chat)
 }
 
-/// The API takes a single turn, part or tool without a list around it.
+/// Decodes a list, or a single turn, part or tool, which the API takes without a list around it.
 fn one_or_many<'a>(
     value: &'a RawValue,
     mut visit: impl FnMut(&'a RawValue) -> Result<(), LlmError>,
@@ -68,7 +68,7 @@ fn one_or_many<'a>(
     if is_object(value) { visit(value) } else { each(value, visit).map(drop) }
 }
 
-/// What the neutral form does not carry of a part.
+/// Returns the fields of a part that the neutral form lacks.
 fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
     let known: &[&str] = match part {
         Part::Text(_) => &["text"],
@@ -106,7 +106,7 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
     let mut spelled = own::Rest::default();
     if let Some(rest) = own::rest(value, known)? {
         fields(rest.raw(), |name, value| {
-            // One spelling, so that it meets the field that it belongs to.
+            // One spelling, so that it merges with its field.
             let name = match name {
                 "function_call" => "functionCall",
                 "function_response" => "functionResponse",
@@ -124,14 +124,14 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
     Ok(spelled)
 }
 
-/// Whether the result of a call has no response.
+/// Returns true if the result of a call has no response.
 fn says_nothing(part: &RawValue) -> Result<bool, LlmError> {
     const RESULT: &[&str] = &["functionResponse", "function_response"];
     let Some(result) = Object::read(part, RESULT)?.either(RESULT) else { return Ok(false) };
     Ok(Object::read(result, &["response"])?.get("response").is_none_or(is_null))
 }
 
-/// The functions of an entry of `tools`; what else it has is a tool that runs at the provider.
+/// Decodes the functions of an entry of `tools`; its other fields are tools that run at the provider.
 fn definitions(tool: &RawValue, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
     const DECLARATIONS: &[&str] = &["functionDeclarations", "function_declarations"];
     if let Some(declarations) = Object::read(tool, DECLARATIONS)?.either(DECLARATIONS) {
@@ -171,7 +171,7 @@ pub(super) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
     Ok(definition)
 }
 
-/// Reads all but the conversation and the tools.
+/// Decodes all but the conversation and the tools.
 #[cfg(feature = "http")]
 pub(super) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
@@ -224,7 +224,7 @@ fn tool_choice(calling: &RawValue) -> Result<Option<ToolChoice>, LlmError> {
     })
 }
 
-/// What the neutral form carries of `generationConfig`.
+/// The fields of `generationConfig` that the neutral form carries.
 pub(super) const GENERATION: &[&str] = &[
     "temperature",
     "topP",
@@ -291,7 +291,7 @@ fn thinking(raw: &RawValue) -> Result<Option<Thinking>, LlmError> {
     })
 }
 
-/// A conversation that is read turn by turn. Its results need not say whose they are.
+/// A conversation that is decoded turn by turn. Its results may omit the ids of their calls.
 struct Conversation {
     calls: usize,
     called: HashMap<String, Called>,
@@ -300,17 +300,17 @@ struct Conversation {
 /// The calls of one function.
 #[derive(Default)]
 struct Called {
-    /// The turn and the part that each is.
+    /// The turn and the part of each.
     places: Vec<(u32, u32)>,
-    /// Where in these the calls of each turn begin.
+    /// The first position in these of each turn.
     turns: Vec<u32>,
 }
 
-/// The results of one turn, and which calls have theirs.
+/// The results of one turn, and the calls that they answer.
 #[derive(Default)]
 struct Answered {
     ids: HashSet<String>,
-    /// Of each function the turn that is looked at, from the newest on, and the place in it.
+    /// For each function the turn to look at, from the newest on, and the position in it.
     next: HashMap<String, (usize, usize)>,
 }
 
@@ -355,8 +355,8 @@ impl Conversation {
         }
     }
 
-    /// The call that a result without an id answers: the first one of this name, in the newest turn that has such, that has
-    /// no result in this turn yet.
+    /// Returns the call that a result without an id answers: in the newest turn with calls of this name, the first one
+    /// without a result in this turn.
     fn unanswered(&self, name: &str, before: &[Message], answered: &mut Answered) -> Option<String> {
         let called = self.called.get(name)?;
         let (turn, place) = answered.next.entry(name.to_owned()).or_default();
@@ -428,7 +428,7 @@ impl Conversation {
     }
 }
 
-/// What is read of a part, of whatever kind.
+/// The fields of a part of any kind that are read.
 const PART: &[&str] = &[
     "text",
     "thought",
@@ -463,10 +463,10 @@ fn media(value: &Object<'_>) -> Result<Option<Part>, LlmError> {
     Ok(uri.map(|uri| Part::Image(Image { media: Media::File(uri) })))
 }
 
-/// What a function gave back, as a text, and whether it failed.
+/// Returns a function's result as a text, and whether it failed.
 fn said(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
     let Some(given) = given else { return Ok(("null".to_owned(), false)) };
-    // `output` and `error` alone are what the documentation calls them; other objects are a tool's own.
+    // The documentation names `output` and `error`; other objects are a tool's own.
     let only = only_field(given)?;
     Ok(match only.as_ref().map(|(name, value)| (name.as_str(), value)) {
         Some(("error", error)) if is_object(error) => (error.get().to_owned(), true),
@@ -482,12 +482,12 @@ fn said(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
     })
 }
 
-/// Whether a text is a JSON object.
+/// Returns true if a text is a JSON object.
 fn is_object_text(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// The types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
+/// Rewrites the types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
 fn lower_types(schema: &RawValue) -> Result<Json, LlmError> {
     let mut lowered = String::with_capacity(schema.get().len());
     let read = Lower { to: &mut lowered, is_type: false };
@@ -499,7 +499,7 @@ fn lower_types(schema: &RawValue) -> Result<Json, LlmError> {
 /// Writes a piece of a schema in one pass over it.
 struct Lower<'s> {
     to: &'s mut String,
-    /// Whether it stands at a field `type`.
+    /// True at the value of a field `type`.
     is_type: bool,
 }
 

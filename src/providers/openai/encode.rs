@@ -48,7 +48,7 @@ pub(super) struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
-    /// What the neutral form lacks.
+    /// The fields that the neutral form lacks.
     #[serde(flatten)]
     extras: Extras,
 }
@@ -72,7 +72,7 @@ enum Turn<'a> {
         tool_call_id: Cow<'a, str>,
         content: Content<'a>,
     },
-    /// With fields of this dialect's own put back.
+    /// Rebuilt with fields of this dialect's own.
     #[serde(untagged)]
     Made(Value),
 }
@@ -84,7 +84,7 @@ struct Assistant<'a> {
     refusal: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<AnyCall<'a>>,
-    /// The older form of a call, where it came as such.
+    /// The older form of a call, if the request used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     function_call: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +156,7 @@ struct Function<'a> {
 #[serde(untagged)]
 enum AnyTool<'a> {
     Neutral(Definition<'a>),
-    /// As it stood on the wire.
+    /// As on the wire.
     Own(&'a Json),
 }
 
@@ -235,7 +235,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Whether the request came in this dialect, so that its caller's own wishes count.
+/// Returns true if the request came in this dialect, so that its caller's own settings count.
 fn came_in_this_dialect(chat: &Chat) -> bool {
     chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::OpenAi)
 }
@@ -243,17 +243,17 @@ fn came_in_this_dialect(chat: &Chat) -> bool {
 /// OpenAI refuses more.
 const MOST_STOPS: usize = 4;
 
-/// The effort, where one is said.
+/// Returns the effort, if there is one.
 pub(super) fn effort(reasoning: Reasoning) -> Option<&'static str> {
     match reasoning {
         Reasoning::Off(Off::None) => Some("none"),
         Reasoning::Effort(effort) => Some(effort.name()),
-        // Other models are told in ways that this dialect has not.
+        // Other models' forms have no place in this dialect.
         Reasoning::Off(_) | Reasoning::Unsaid | Reasoning::Own | Reasoning::Adaptive(_) | Reasoning::Budget(_) => None,
     }
 }
 
-/// The choice of a tool.
+/// Returns the choice of a tool.
 pub(super) fn spelled_choice(choice: &ToolChoice, flavour: Flavour) -> Value {
     match choice {
         ToolChoice::Auto => json!("auto"),
@@ -287,8 +287,8 @@ impl<'a> AnyTool<'a> {
     }
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
-/// or the model refuses them.
+/// Encodes a request. Settings that were read in this dialect are written unchanged, unless a layer changed them or the
+/// model refuses them.
 pub(super) fn body(
     protocol: &ChatCompletions,
     chat: &Chat,
@@ -342,7 +342,7 @@ pub(super) fn body(
     to_json(&body)
 }
 
-/// What is said of settings, and does not hold for those of a caller that are written as they stood.
+/// The reports on settings that do not hold for a caller's own settings, written unchanged.
 const AS_THEY_STOOD: [Feature; 10] = [
     Feature::Sampling,
     Feature::Temperature,
@@ -363,8 +363,8 @@ fn turns<'a>(
     settled: &Settled,
     report: &mut Report,
 ) -> Result<Vec<Turn<'a>>, LlmError> {
-    // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
-    // the caller sent it.
+    // One server's reasoning may be refused by another: it goes back only to servers that take it, or if the caller
+    // sent it.
     let own = came_in_this_dialect(chat);
     let keeps_details = flavour == Flavour::Compatible || own;
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
@@ -400,7 +400,7 @@ fn turns<'a>(
     Ok(turns)
 }
 
-/// Whether JSON is asked for without a schema and nobody has said the word: the API refuses that.
+/// Returns true if the request asks for JSON without a schema and without the word: the API refuses that.
 fn wants_the_word_json(chat: &Chat) -> bool {
     let said = |text: &str| text.to_ascii_lowercase().contains("json");
     matches!(chat.output, Some(OutputSchema { schema: None, .. }))
@@ -408,7 +408,7 @@ fn wants_the_word_json(chat: &Chat) -> bool {
         && !chat.messages.iter().any(|message| said(&message.text()))
 }
 
-/// A system message in the middle; a developer's, where it came as such.
+/// Encodes a system message in the middle; a developer's, if it came as such.
 fn system<'a>(message: &'a Message, family: &Family, report: &mut Report) -> Result<Turn<'a>, LlmError> {
     let mut blocks = Vec::with_capacity(message.content.len());
     for place in 0..message.content.len() {
@@ -424,7 +424,7 @@ fn system<'a>(message: &'a Message, family: &Family, report: &mut Report) -> Res
     Ok(Turn::Made(value))
 }
 
-/// A user's turn: the results of tools as turns of their own, which come first, then the rest.
+/// Encodes a user's turn: tool results first, as turns of their own, then the rest.
 fn user<'a>(
     message: &'a Message,
     own: bool,
@@ -462,7 +462,7 @@ fn user<'a>(
     Ok(())
 }
 
-/// The result of a call, in the older form where it came as such.
+/// Encodes the result of a call, in the older form if it came as such.
 fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
     let mut value = own::made(turn, extra)?;
     if extra.fields.get("role").and_then(word).as_deref() == Some("function")
@@ -474,7 +474,7 @@ fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
     Ok(value)
 }
 
-/// The block of the part at `place`, with what only this dialect knows of it put back.
+/// Encodes the block of the part at `place`, with the fields that only this dialect knows.
 fn block_with_extra<'a>(
     parts: &'a [Part],
     place: usize,
@@ -493,7 +493,8 @@ fn block_with_extra<'a>(
     }))
 }
 
-/// A tool's turn is a text: pictures go into the user's turn after it, unless they came in this one, a failure is said in words.
+/// Encodes a tool's turn, which is a text. Pictures go into the user's turn after it, unless they came in this one; a
+/// failure goes into words.
 fn tool_result<'a>(
     result: &'a ToolResult,
     own: bool,
@@ -510,13 +511,13 @@ fn tool_result<'a>(
                 blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
             Part::Extra { .. } => report.say_of_extra(part),
-            // Servers that take it there are asked by callers who know that.
+            // Callers who send it know that their server takes it.
             _ if own => {
                 marked = true;
                 blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
             other => {
-                // What no user's turn can have either is told by its own rule.
+                // A part that no user's turn can have either is reported by its own rule.
                 if let Some(block) = block(other, family, report)? {
                     report.say(Feature::ToolMedia);
                     rest.push(block);
@@ -529,7 +530,7 @@ fn tool_result<'a>(
         (texts, blocks) = (vec![MOVED], vec![Block::Text { text: MOVED }]);
     }
     let content = match texts.as_slice() {
-        // A list goes only where its caller wrote one.
+        // A list goes only in place of the caller's own list.
         texts if (marked || own && texts.len() > 1) && !result.is_error => Content::Parts(blocks),
         [one] if !result.is_error => Content::Text(one),
         many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
@@ -585,7 +586,7 @@ fn assistant<'a>(
             }
             Part::Reasoning(_) if keeps_reasoning => {}
             Part::Reasoning(_) => report.say(Feature::Reasoning),
-            // An answer in sound is named by its id.
+            // A spoken answer is referred to by its id.
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
                 audio = value
                     .get("audio")

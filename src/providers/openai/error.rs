@@ -4,8 +4,8 @@ use crate::{ErrorKind, providers::http::Facts};
 
 use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, QUOTA, RATE, ROUTER, TIER_CAPACITY};
 
-/// Names an error of OpenAI's or a compatible server's: by code, then type, then by a message that is known as a whole, then
-/// status.
+/// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a
+/// whole, then the status.
 pub(super) fn classify(status: StatusCode, facts: &Facts) -> ErrorKind {
     by_name(status, facts).or_else(|| by_text(status, facts)).unwrap_or_else(|| by_status(status, facts))
 }
@@ -15,7 +15,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
     if status == StatusCode::TOO_MANY_REQUESTS && facts.says_only(&OVER_TPM) {
         return Some(ErrorKind::TooLarge);
     }
-    // The code is the more exact one; the type may be a generic word that misleads.
+    // The code is more exact; the type may be a generic word that misleads.
     [&facts.code, &facts.kind].into_iter().flatten().find_map(|name| {
         Some(match name.as_str() {
             "insufficient_quota"
@@ -73,7 +73,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "engine_overloaded_error"
             | "service_unavailable_error"
             | "unavailable_error" => ErrorKind::Overloaded,
-            // The model wrote a tool call that is none.
+            // The model wrote an invalid tool call.
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
             // Overload comes under this name too, with a 503.
@@ -83,10 +83,10 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
     })
 }
 
-/// What the generic types and codes lump together.
+/// Distinguishes the kinds behind a generic type or code.
 fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
     match status.as_u16() {
-        // A router's own moderation says what it has flagged.
+        // A router's own moderation lists its findings.
         403 if facts.flagged => Some(ErrorKind::ContentPolicy),
         // llama.cpp reports a full context as a 500 too.
         200 | 400 | 413 | 422 | 500 if facts.says_only(&CONTEXT) => Some(ErrorKind::ContextLength),
@@ -96,7 +96,7 @@ fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
         400 if facts.says_only(&NO_MODEL) => Some(ErrorKind::NotFound),
         400 | 403 | 429 if facts.says_only(&QUOTA) => Some(ErrorKind::QuotaExhausted),
         429 | 500 if facts.says_only(&OVERLOADED) => Some(ErrorKind::Overloaded),
-        // A router's words for its own provider's trouble; where it knows the cause, that follows them.
+        // A router's words for its own provider's failure; the cause follows them, if the router knows it.
         400 if facts.says_only(&ROUTER) => Some(ErrorKind::Server),
         _ => None,
     }
@@ -104,7 +104,7 @@ fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
 
 fn by_status(status: StatusCode, facts: &Facts) -> ErrorKind {
     match ErrorKind::from_status(status) {
-        // A 429 that names nothing, and is no known message of a limit, was written by no API: the front is overloaded.
+        // An API names its limits: a 429 without a name or a known message came from an overloaded front.
         ErrorKind::RateLimited if !facts.is_named() && !facts.says_only(&RATE) => ErrorKind::Overloaded,
         kind => kind,
     }

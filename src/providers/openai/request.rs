@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What is read of a body.
+/// The fields of a body that are read.
 const BODY: &[&str] = &[
     "model",
     "stream",
@@ -31,7 +31,7 @@ const BODY: &[&str] = &[
     "reasoning_effort",
 ];
 
-/// Reads a caller's request.
+/// Decodes a caller's request.
 pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
@@ -56,7 +56,7 @@ pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Re
         })?;
     }
     let rest = own::rest(body, &["model", "stream", "messages", "tools"])?;
-    // The system prompt as it stood, behind the settings.
+    // The unchanged system prompt, behind the settings.
     let rest = match (rest, leading.stood) {
         (rest, stood) if (leading.plain && leading.count == 1) || stood.is_empty() => rest,
         (rest, stood) => Some(with_leading(rest, &stood)?),
@@ -79,10 +79,10 @@ fn with_leading(rest: Option<Json>, stood: &str) -> Result<Json, LlmError> {
 pub(super) struct Leading {
     /// Their texts, as paragraphs.
     pub(super) system: Option<String>,
-    /// They themselves, as they stood, with commas between.
+    /// The messages unchanged, separated by commas.
     stood: String,
     count: usize,
-    /// Whether each is nothing but a text of the system's.
+    /// True if each is only a text of the system's.
     plain: bool,
 }
 
@@ -108,7 +108,7 @@ impl Leading {
         Ok(())
     }
 
-    /// The system prompt of such messages.
+    /// Returns the system prompt of such messages.
     #[cfg(feature = "http")]
     pub(super) fn read(messages: &RawValue) -> Result<Option<String>, LlmError> {
         let stop = crate::wire::Stop::default();
@@ -119,7 +119,7 @@ impl Leading {
     }
 }
 
-/// Reads all but the conversation and the tools.
+/// Decodes all but the conversation and the tools.
 #[cfg(feature = "http")]
 pub(super) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
@@ -166,7 +166,7 @@ fn tool_choice(raw: &RawValue) -> Result<ToolChoice, LlmError> {
     name.map(ToolChoice::Named).ok_or_else(|| bad("tool_choice.function.name", "a text"))
 }
 
-/// A number of tokens; servers of local models take -1 for as many as there are.
+/// Reads a number of tokens; servers of local models take -1 for no limit.
 fn limit(body: &Object<'_>, field: &str) -> Result<Option<u32>, LlmError> {
     match body.signed(field) {
         Some(..0) => Ok(None),
@@ -221,7 +221,7 @@ fn output(body: &Object<'_>) -> Result<Option<OutputSchema>, LlmError> {
     })
 }
 
-/// What is read of a message, whoever's it is.
+/// The fields of a message of any role that are read.
 const MESSAGE: &[&str] = &[
     "role",
     "content",
@@ -247,14 +247,14 @@ fn content(message: &Object<'_>, meter: &mut Meter<'_>) -> Result<Vec<Part>, Llm
     }
 }
 
-/// A conversation that is read message by message.
+/// A conversation that is decoded message by message.
 struct Conversation<'a, 'm> {
     chat: &'a mut Chat,
     meter: &'a mut Meter<'m>,
     leading: Leading,
-    /// Whether a message came that is not the system's.
+    /// True once a message came that is not the system's.
     begun: bool,
-    /// Whether the last turn is of nothing but results of tools.
+    /// True if the last turn has only tool results.
     results: bool,
 }
 
@@ -273,7 +273,7 @@ impl Conversation<'_, '_> {
             Some("user") => (Role::User, &["role", "content"]),
             Some("assistant") => {
                 content = assistant(&fields, content, self.meter)?;
-                // Reasoning stays here too: servers differ in the name and the form in which they want it back.
+                // Reasoning stays here too: servers differ in the name and the form that they take back.
                 (Role::Assistant, &["role", "content", "refusal", "tool_calls", "function_call"])
             }
             Some("tool") => return self.result(message, &fields, content, &["role", "tool_call_id", "content"]),
@@ -281,13 +281,13 @@ impl Conversation<'_, '_> {
             _ => return Err(bad("messages.role", "developer, system, user, assistant or tool")),
         };
         own::push_fields(&mut content, ExtraOf::Turn, Dialect::OpenAi, own::rest(message, known)?);
-        // One without any part takes results as well as one of results does.
+        // An empty turn takes results as well as one of results does.
         self.results = role == Role::User && content.is_empty();
         self.chat.messages.push(Message::new(role, content));
         Ok(())
     }
 
-    /// The results of parallel calls are one turn.
+    /// Adds a result; those of parallel calls are one turn.
     fn result(
         &mut self,
         message: &RawValue,
@@ -370,7 +370,7 @@ fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
     let function = Object::read(function, &["name", "arguments"])?;
     let name = function.text("name")?.ok_or_else(|| bad("tool_calls.function.name", "a text"))?;
     let mut made = ToolCall::new(call.text("id")?.unwrap_or_default(), name, arguments(&function)?);
-    // Where Google's own endpoint of this dialect has it.
+    // Google's own endpoint of this dialect has it here.
     if let Some(extra) = call.object("extra_content")
         && let Some(google) = Object::read(extra, &["google"])?.object("google")
     {
@@ -382,7 +382,7 @@ fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
     Ok(())
 }
 
-/// A thought in the form that OpenRouter gave it: readable and signed, or encrypted.
+/// Decodes a thought in OpenRouter's form: readable and signed, or encrypted.
 fn detail(raw: &RawValue) -> Result<Option<Part>, LlmError> {
     let detail = Object::read(raw, &["type", "format", "text", "signature", "data", "summary"])?;
     let whose = detail.word("format").and_then(|format| of_format_name(&format));
@@ -402,13 +402,13 @@ fn detail(raw: &RawValue) -> Result<Option<Part>, LlmError> {
     Ok(Some(Part::Reasoning(reasoning)))
 }
 
-/// The arguments are a text of JSON; some clients write the object itself.
+/// Returns the arguments: a text of JSON; some clients write the object itself.
 fn arguments(function: &Object<'_>) -> Result<String, LlmError> {
     let Some(raw) = function.get("arguments").filter(|raw| !is_null(raw)) else { return Ok(String::new()) };
     Ok(text(raw)?.unwrap_or_else(|| raw.get().to_owned()))
 }
 
-/// The parts, each with what the neutral form does not carry of it behind it.
+/// Decodes the parts, each followed by the fields that the neutral form lacks.
 fn parts(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> {
     let length = count(list)?;
     meter.parts(length)?;
@@ -449,12 +449,12 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
                 Some(image) => Object::read(image, &["url"])?.get("url"),
                 None => part.get("image_url"),
             };
-            // Of bytes in base64 there is a copy in the neutral form, and no other.
+            // The neutral form has a copy of bytes in base64; there is no other.
             match url.and_then(word) {
                 Some(url) => {
                     Part::Image(Image { media: data_url(&url).unwrap_or_else(|| Media::Url(url.into_owned())) })
                 }
-                // A server's own way to say where it is.
+                // A server's own form of the address.
                 None => other(),
             }
         }
@@ -467,7 +467,7 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
             };
             match media {
                 Some(media) => Part::Document(Document { media, name: file.text("filename")? }),
-                // A server's own way to say where the bytes are.
+                // A server's own form of the location.
                 None => other(),
             }
         }
@@ -476,7 +476,7 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
     })
 }
 
-/// The bytes of a `data:` URL in base64.
+/// Returns the bytes of a `data:` URL in base64.
 fn data_url(url: &str) -> Option<Media> {
     let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
     let media_type = head.strip_suffix(";base64")?;

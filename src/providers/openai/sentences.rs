@@ -1,4 +1,4 @@
-//! The messages by which servers of this protocol tell apart what their codes and types lump together.
+//! Messages that distinguish failures with one code or type, from servers of this protocol.
 
 use crate::providers::sentences::Known;
 
@@ -63,7 +63,7 @@ pub(super) const POLICY: Known = Known {
         "the response was filtered due to the prompt triggering microsoft's content management policy",
         "output blocked by content filtering policy",
         "content exists risk",
-        // xAI's, as it comes through a router too.
+        // xAI's, also through a router.
         "content violates usage guidelines",
     ],
     then: &[
@@ -192,7 +192,7 @@ pub(super) const OVERLOADED: Known = Known {
     then: &["please try again later", "please try again in a few minutes", "please retry shortly"],
 };
 
-/// A limit that a server tells without a name.
+/// A limit that a server reports without a name.
 pub(super) const RATE: Known = Known {
     first: &[
         "rate limited",

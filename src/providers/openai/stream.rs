@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// Reads a Chat Completions stream. The end mark is `[DONE]` after a `finish_reason`; many servers leave the `[DONE]`
-/// out, so that the end of the body after every begun choice has finished is an end too.
+/// Decodes a Chat Completions stream. The end mark is `[DONE]` after a `finish_reason`. Many servers omit the `[DONE]`,
+/// so the end of the body is an end too, once every begun choice has finished.
 #[derive(Default)]
 pub(crate) struct Decoder {
     started: bool,
@@ -24,9 +24,9 @@ pub(crate) struct Decoder {
     begun: Vec<u32>,
     finished: Vec<u32>,
     declined: bool,
-    /// Something of the answer has come.
+    /// True once any of the answer has come.
     said: bool,
-    /// The tokens used have come.
+    /// True once the tokens used have come.
     counted: bool,
     /// The tool calls so far.
     calls: Vec<Begun>,
@@ -34,14 +34,14 @@ pub(crate) struct Decoder {
     newest: HashMap<u32, usize>,
     /// The next part's index.
     parts: u32,
-    /// The sources as they were given out last: some servers repeat them in every chunk.
+    /// The sources as last sent: some servers repeat them in every chunk.
     sources: [Box<str>; 2],
     /// The thoughts of a router's list, until the answer finishes.
     details: Vec<Value>,
 }
 
 impl fmt::Debug for Decoder {
-    /// Nothing of what is said.
+    /// Writes nothing of the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder").field("begun", &self.begun).field("finished", &self.finished).finish_non_exhaustive()
     }
@@ -52,9 +52,9 @@ impl fmt::Debug for Decoder {
 struct Begun {
     index: u32,
     id: Option<String>,
-    /// Some of its arguments have come.
+    /// True once any of its arguments have come.
     any: bool,
-    /// Its arguments so far, as long as its name has not come.
+    /// Its arguments so far, while its name is missing.
     nameless: Option<String>,
 }
 
@@ -62,8 +62,8 @@ impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let data = sse.data().trim_ascii();
         if data == b"[DONE]" {
-            // Some servers send it after an error too, so that alone it is no mark. Where there is no reason for stopping,
-            // the count of tokens, which comes last, tells that nothing was cut off.
+            // Some servers send it after an error too, so that alone it is no mark. Without a finish reason, the count
+            // of tokens, which comes last, proves that nothing was cut off.
             if !self.finished.is_empty() || self.counted || !self.said {
                 out.push(StreamEvent::End);
                 return Ok(());
@@ -105,7 +105,7 @@ impl StreamDecoder for Decoder {
                 }
                 if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
                     self.name_the_nameless(out);
-                    // A call of a tool that takes nothing may come without any arguments.
+                    // A call of a tool without parameters may come without any arguments.
                     for call in self.calls.iter_mut().filter(|call| !call.any && call.nameless.is_none()) {
                         call.any = true;
                         out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
@@ -125,18 +125,18 @@ impl StreamDecoder for Decoder {
     }
 
     fn is_whole(&self, clean: bool) -> bool {
-        // An error may follow a reason for stopping, so that a connection that breaks in between tells nothing.
+        // An error may follow a finish reason: a connection that breaks in between proves nothing.
         clean && !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
     }
 }
 
-/// Parts of an answer are told apart by their kind too, so that text and reasoning may share an index.
+/// Parts of an answer also differ by their kind, so that text and reasoning may share an index.
 const TEXT: u32 = 0;
 
 /// OpenAI's own limit of `n`.
 const MOST_CHOICES: usize = 128;
 
-/// Above what any API takes as parallel calls.
+/// More than any API takes as parallel calls.
 const MOST_CALLS: usize = 1024;
 
 impl Decoder {
@@ -191,7 +191,8 @@ impl Decoder {
         }
     }
 
-    /// A piece of a thought belongs to the one before it where kind and index are the same and only its text goes on.
+    /// Adds a piece of a thought. It continues the one before it if kind and index are the same and only its text
+    /// grows.
     fn detail(&mut self, mut detail: Value) {
         if let Some(last) = self.details.last_mut()
             && (&last["type"], &last["index"]) == (&detail["type"], &detail["index"])
@@ -223,7 +224,7 @@ impl Decoder {
         out.push(StreamEvent::Part { index: self.parts, part: Part::Extra { of: ExtraOf::Turn, extra } });
     }
 
-    /// A tool call's beginning (it has a name), more of its arguments, or both.
+    /// Adds a tool call's beginning (with a name), more of its arguments, or both.
     fn call(
         &mut self,
         key: u32,
@@ -235,7 +236,7 @@ impl Decoder {
         let id = id.filter(|id| !id.is_empty());
         let known = self.newest.get(&key).copied();
         let place = match known {
-            // Servers that leave the index out send each call whole: another id with a name begins a new one.
+            // Servers that omit the index send each call whole: another id with a name begins a new one.
             Some(place) if !named || id.is_none() || id == self.calls[place].id => place,
             _ => {
                 if self.calls.len() >= MOST_CALLS {
@@ -273,7 +274,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Gives out the calls whose names have not come, where they have arguments: they are for their caller to judge.
+    /// Sends the calls whose names have not come, if they have arguments: their caller may judge them.
     fn name_the_nameless(&mut self, out: &mut Vec<StreamEvent>) {
         for call in &mut self.calls {
             let Some(json) = call.nameless.take_if(|json| !json.is_empty()) else { continue };
