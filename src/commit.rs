@@ -83,7 +83,7 @@ impl FromStr for CommitPoint {
     fn from_str(word: &str) -> Result<Self, InvalidConfig> {
         Self::ALL.into_iter().find(|point| point.name() == word).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            InvalidConfig::new("commit", format!("this is no commit point; there are {names}"))
+            InvalidConfig::new("commit", format!("unknown commit point; use one of {names}"))
         })
     }
 }
@@ -189,9 +189,9 @@ pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRe
             return None;
         }
         Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
-        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
+        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined without an answer"),
         Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
-        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before it said anything"),
+        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before any answer"),
         _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
     };
     let error = LlmError::new(kind, message);
@@ -252,7 +252,7 @@ impl Future for Commit {
                     return Poll::Ready(Ok(this.committed()));
                 }
                 _ if this.bytes > HELD_COMPLETE => {
-                    let message = format!("the answer is larger than the {HELD_COMPLETE} bytes that are held back");
+                    let message = format!("the answer exceeds the {HELD_COMPLETE} bytes that can be held back");
                     return Poll::Ready(Err(LlmError::new(ErrorKind::Malformed, message)));
                 }
                 _ => {}
@@ -292,7 +292,6 @@ impl Stream for Resumed {
 /// and for silences. Inside a `Timeout`, the whole answer must arrive within the limit. The outermost layer of this
 /// type honours a request's own [commit point](LlmRequest::commit); layers and leaves further in commit at the first
 /// token.
-/// [says](LlmRequest::commit) how far its stream must have come is held back here so far, and by nobody further in.
 ///
 /// ```
 /// use futures_util::stream;

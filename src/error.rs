@@ -69,7 +69,7 @@ impl fmt::Display for TimedOut {
         match self.limit {
             TimeoutLimit::Total => write!(f, "the limit of {after:?} passed {phase}"),
             TimeoutLimit::FirstToken => write!(f, "no first token within {after:?} {phase}"),
-            TimeoutLimit::Silence => write!(f, "left after {after:?} {phase}, far longer than is usual there"),
+            TimeoutLimit::Silence => write!(f, "abandoned after {after:?} {phase}, far beyond the usual time"),
             TimeoutLimit::Deadline => write!(f, "the request's deadline passed after {after:?} {phase}"),
             TimeoutLimit::ByteIdle => write!(f, "nothing came for {after:?} {phase}"),
             TimeoutLimit::ProgressIdle => write!(f, "no content came for {after:?} {phase}"),

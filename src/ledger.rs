@@ -161,7 +161,7 @@ impl fmt::Display for Next {
             Self::Retried { after } => write!(f, "retried after {after:?}"),
             Self::FailedOver => f.write_str("went to the next tier"),
             Self::Skipped => f.write_str("not asked"),
-            Self::AskedAgain => f.write_str("asked again, with what was wrong"),
+            Self::AskedAgain => f.write_str("asked again, with the mistake"),
             Self::Hedged => f.write_str("left to the other call"),
             Self::Cancelled => f.write_str("cancelled for the other call"),
             Self::Stopped(stop) => f.write_str(match stop {
@@ -169,7 +169,7 @@ impl fmt::Display for Next {
                 Stop::Forbidden => "stopped: the provider forbids a retry",
                 Stop::Attempts => "stopped: no attempt is left",
                 Stop::Budget => "stopped: the retry budget is empty",
-                Stop::LongWait => "stopped: the wait asked for is too long",
+                Stop::LongWait => "stopped: the requested wait is too long",
                 Stop::Deadline => "stopped: no time is left",
                 Stop::OtherTier => "stopped: left to another tier",
                 Stop::Pinned => "stopped: the session is pinned",

@@ -261,14 +261,16 @@ impl ErrorKind {
         match self {
             Self::RateLimited => ("rate limited", "slow down, raise the limit, or add a tier"),
             Self::Overloaded => ("the provider is overloaded", "wait, or add a tier of another provider"),
-            Self::Timeout => ("timed out", "raise the limit named here, or add a tier"),
+            Self::Timeout => ("timed out", "raise the limit named above, or add a tier"),
             Self::Connect => ("could not connect", "check the base URL, DNS, proxy and network"),
             Self::Server => ("the provider failed", "see its status page; a tier of another provider covers this"),
             Self::StreamBroken => ("the stream broke", "ask for `Buffer` or `Restart`, or repeat the request"),
             Self::Malformed => ("the answer is malformed", "check that the base URL points at the provider's API"),
             Self::EmptyAnswer => ("the answer is empty", "repeat the request, or check max_tokens"),
             Self::CircuitOpen => ("the circuit is open", "wait for its next probe, or add a tier"),
-            Self::BulkheadFull => ("the bulkhead refused", "raise the feature's limits, or send fewer at once"),
+            Self::BulkheadFull => {
+                ("the bulkhead refused the request", "raise the feature's limits, or send fewer at once")
+            }
             Self::QuotaExhausted => ("the quota is used up", "add credit or raise the spending limit"),
             Self::ContextLength => {
                 ("the request is longer than the context window", "shorten it, or add a tier with a larger window")
@@ -276,24 +278,24 @@ impl ErrorKind {
             Self::TooLarge => ("the request is too large", "shorten it"),
             Self::ContentPolicy => ("refused by the content policy", "change the request"),
             Self::Refusal => ("the model declined", "change the request"),
-            Self::InvalidRequest => ("the request is invalid", "mend the field named here"),
+            Self::InvalidRequest => ("the request is invalid", "fix the field named above"),
             Self::UnsupportedFeature => {
-                ("this provider cannot carry the request", "leave the field named here out, or use another tier")
+                ("this provider cannot carry the request", "leave out the field named above, or use another tier")
             }
             Self::InvalidOutput => {
-                ("the answer does not have the shape asked for", "relax the schema, or use a stronger model")
+                ("the answer does not have the requested shape", "relax the schema, or use a stronger model")
             }
             Self::Auth => ("the key was refused", "check the provider's API key"),
             Self::NotFound => ("not found", "check the model's name and the base URL"),
             Self::Blocked => (
                 "a firewall or proxy blocked the request",
-                "see what stands before the provider; a tier elsewhere may take the request",
+                "check the firewall or proxy in front of the provider; a tier elsewhere may take the request",
             ),
-            Self::Budget => ("a spending cap refused", "raise the cap, or wait for its reset"),
+            Self::Budget => ("a spending cap refused the request", "raise the cap, or wait for its reset"),
             Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
             Self::OutOfService => ("taken out of service by hand", "undrain a tier, or unpin the level"),
             Self::IdempotencyConflict => {
-                ("the idempotency key stands for another request", "send the same request, or another key")
+                ("the idempotency key belongs to another request", "send the same request, or another key")
             }
             Self::Store => ("a store of this service failed", "see its log; the request may be sent again later"),
             Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),

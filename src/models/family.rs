@@ -184,7 +184,7 @@ impl fmt::Display for Family {
         if self.reasons() {
             self.reasoning(f)?;
         } else {
-            f.write_str("none that is asked for")?;
+            f.write_str("none on request")?;
         }
         f.write_str("\ntools: ")?;
         f.write_str(match (self.tools(), self.forced_tools()) {
@@ -197,7 +197,7 @@ impl fmt::Display for Family {
             f.write_str(", none while it reasons")?;
         }
         if self.tools() && !self.parallel_tool_calls() {
-            f.write_str(", as many calls as it likes")?;
+            f.write_str(", no limit to one call")?;
         }
         f.write_str("\noutput: ")?;
         match self.max_output() {
@@ -209,7 +209,7 @@ impl fmt::Display for Family {
             (true, false) => "; JSON by a schema, not beside tools",
             (false, _) => "; no schema",
         })?;
-        f.write_str(if self.prefill() { "; goes on from a begun answer" } else { "; no begun answer" })?;
+        f.write_str(if self.prefill() { "; continues a begun answer" } else { "; no begun answer" })?;
         f.write_str("\ninput: ")?;
         if self.images() {
             let types: Vec<&str> = self.image_types().iter().map(|kind| kind.trim_start_matches("image/")).collect();
@@ -239,24 +239,20 @@ impl Family {
             None => {}
         }
         if self.is_adaptive() {
-            ways.push("as it sees fit".to_owned());
+            ways.push("as much as it decides".to_owned());
         }
         if ways.is_empty() {
-            ways.push("its own way".to_owned());
+            ways.push("in its own way".to_owned());
         }
         f.write_str(&ways.join(", "))?;
-        f.write_str(if self.reasons_by_default() {
-            "; it does unless told; off: "
-        } else {
-            "; only when asked; off: "
-        })?;
+        f.write_str(if self.reasons_by_default() { "; by default; off: " } else { "; only on request; off: " })?;
         f.write_str(match self.off() {
             Off::Disabled => "`disabled`",
             Off::BetweenTools => "`between_tools`, the least",
             Off::None => "`none`",
             Off::Zero => "a budget of 0",
-            Off::Least => "never, the least is asked for",
-            Off::Unsaid => "by saying nothing",
+            Off::Least => "never; the least is requested",
+            Off::Unsaid => "by omission",
         })
     }
 }

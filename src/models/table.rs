@@ -109,11 +109,11 @@ impl FamilyTable {
             let mut steps = 0;
             while let Some(next) = like {
                 let Some((_, facts)) = rows.get(next) else {
-                    return Err(wrong(format!("families.{name}.like"), format!("there is no family `{next}`")));
+                    return Err(wrong(format!("families.{name}.like"), format!("unknown family `{next}`")));
                 };
                 steps += 1;
                 if steps > rows.len() {
-                    return Err(wrong(format!("families.{name}.like"), "it leads back to itself".to_owned()));
+                    return Err(wrong(format!("families.{name}.like"), "it refers back to itself".to_owned()));
                 }
                 whole = whole.over(facts);
                 like = facts.like.as_deref();
@@ -149,7 +149,7 @@ impl FamilyTable {
                 Some(family) => family.clone(),
                 None if !self.family(like).careful => self.family(like).clone(),
                 None => {
-                    return Err(InvalidConfig::new("like", format!("there is no family and no model `{like}`")));
+                    return Err(InvalidConfig::new("like", format!("unknown family or model `{like}`")));
                 }
             },
         };
@@ -380,8 +380,8 @@ mod tests {
         for (json, said) in [
             ("", "families"),
             (r#"{"families": {"a": {"modles": ["x"]}}}"#, "families.a"),
-            (r#"{"families": {"a": {"models": ["x"], "like": "b"}}}"#, "there is no family `b`"),
-            (r#"{"families": {"a": {"like": "b"}, "b": {"like": "a"}}}"#, "it leads back to itself"),
+            (r#"{"families": {"a": {"models": ["x"], "like": "b"}}}"#, "unknown family `b`"),
+            (r#"{"families": {"a": {"like": "b"}, "b": {"like": "a"}}}"#, "it refers back to itself"),
             (r#"{"families": {"a": {"models": ["x"]}, "b": {"models": ["x"]}}}"#, "`x` is in two families"),
             (r#"{"families": {"a": {"efforts": ["high", "low"]}}}"#, "families.a.efforts"),
             (r#"{"families": {"a": {"efforts": ["hgih"]}}}"#, "families.a"),

@@ -59,7 +59,7 @@ pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Resul
 fn once(object: &Object, name: &str) -> Result<Option<Range<usize>>, Broken> {
     match object.field(name) {
         Some(field) if field.is_twice => {
-            Err(Broken { what: "a field that is to be changed is there twice", at: field.value.start })
+            Err(Broken { what: "a field to be changed occurs twice", at: field.value.start })
         }
         field => Ok(field.map(|field| field.value.clone())),
     }

@@ -19,7 +19,7 @@ pub(crate) fn bad(field: &str, expected: &str) -> LlmError {
 }
 
 fn unreadable(error: serde_json::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "a text or a field's name in the body is none").with_source(error)
+    LlmError::new(ErrorKind::InvalidRequest, "a text or a field's name in the body is invalid").with_source(error)
 }
 
 /// The fields of an object that are looked for. Of duplicates the last one counts.

@@ -185,7 +185,7 @@ impl Stop {
     pub(crate) fn check(&self) -> Result<(), LlmError> {
         match &self.0 {
             Some(flag) if flag.load(Ordering::Relaxed) => {
-                Err(LlmError::new(ErrorKind::Deadline, "nobody waits for the request any longer"))
+                Err(LlmError::new(ErrorKind::Deadline, "the caller no longer waits for the request"))
             }
             _ => Ok(()),
         }

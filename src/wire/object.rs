@@ -89,7 +89,7 @@ impl Reader<'_> {
         self.at += 1;
         match self.after_space() {
             None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
-            Some(_) => Err(self.broken("more behind the object")),
+            Some(_) => Err(self.broken("text after the object")),
         }
     }
 
@@ -99,7 +99,7 @@ impl Reader<'_> {
         loop {
             let name = self.name(names)?;
             if self.after_space() != Some(b':') {
-                return Err(self.broken("no colon behind a field's name"));
+                return Err(self.broken("no colon after a field's name"));
             }
             self.at += 1;
             let value = self.value()?;
@@ -112,7 +112,7 @@ impl Reader<'_> {
             match self.after_space() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => return Ok(fields),
-                _ => return Err(self.broken("neither a comma nor a brace behind a value")),
+                _ => return Err(self.broken("neither a comma nor a brace after a value")),
             }
         }
     }
@@ -143,7 +143,7 @@ impl Reader<'_> {
         }
         match serde_json::from_slice::<Spelled<'_>>(quoted) {
             Ok(Spelled(name)) => Ok(named(name.as_bytes())),
-            Err(_) => Err(Broken { what: "a field's name is no text", at: start }),
+            Err(_) => Err(Broken { what: "a field's name is not a text", at: start }),
         }
     }
 
@@ -158,7 +158,7 @@ impl Reader<'_> {
                     self.at = skipped.end;
                     self.is_marked |= skipped.marked;
                 }
-                None => return Err(self.broken("a value that does not end, or a stray backslash in it")),
+                None => return Err(self.broken("an unterminated value, or a stray backslash in it")),
             },
             _ => {
                 let rest = &self.json[start..];
@@ -186,7 +186,7 @@ impl Reader<'_> {
             }
             at += 2;
         }
-        Err(self.broken("a text without an end"))
+        Err(self.broken("an unterminated text"))
     }
 
     fn broken(&self, what: &'static str) -> Broken {

@@ -32,7 +32,7 @@ where
     let done = done(work, stop, guard);
     let Some(deadline) = deadline else { return done.await };
     tokio::time::timeout_at(deadline, done).await.unwrap_or_else(|_| {
-        Err(LlmError::new(ErrorKind::Deadline, "the request's time was over while it was translated"))
+        Err(LlmError::new(ErrorKind::Deadline, "the request's deadline passed during its translation"))
     })
 }
 
@@ -50,7 +50,7 @@ where
         work(stop)
     });
     working.await.unwrap_or_else(|error| {
-        Err(LlmError::new(ErrorKind::Other, "the request could not be taken apart").with_source(error))
+        Err(LlmError::new(ErrorKind::Other, "the request could not be parsed").with_source(error))
     })
 }
 

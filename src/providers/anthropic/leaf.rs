@@ -74,7 +74,7 @@ impl Anthropic {
     pub fn version(mut self, version: &str) -> Result<Self, InvalidConfig> {
         self.protocol_mut().version = version
             .parse()
-            .map_err(|_| InvalidConfig::new("version", "it has a character that no HTTP header may have"))?;
+            .map_err(|_| InvalidConfig::new("version", "it contains a character that HTTP headers do not allow"))?;
         Ok(self)
     }
 

@@ -270,9 +270,9 @@ pub(super) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
         return match title {
             Some(title) => {
                 let title: String = title.chars().take(120).collect();
-                format!("an HTML page came: {}", scrub(&title, &Secret(None)))
+                format!("the server sent an HTML page: {}", scrub(&title, &Secret(None)))
             }
-            None => "an HTML page came".to_owned(),
+            None => "the server sent an HTML page".to_owned(),
         };
     }
     match of_error {

@@ -134,7 +134,7 @@ pub(crate) fn to_value<T: serde::Serialize>(of_body: &T) -> Result<Value, LlmErr
 }
 
 fn cannot_be_written(error: serde_json::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
+    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be encoded as JSON").with_source(error)
 }
 
 /// The reason that an answer or an event could not be decoded.

@@ -302,8 +302,9 @@ fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Resu
     settings.protocol.headers(&mut headers);
     if let Some(key) = &settings.key {
         let (name, value) = settings.protocol.key(key);
-        let mut value = HeaderValue::from_str(&value)
-            .map_err(|_| LlmError::new(ErrorKind::Auth, "the key has a character that no HTTP header may have"))?;
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
+            LlmError::new(ErrorKind::Auth, "the key contains a character that HTTP headers do not allow")
+        })?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }
@@ -376,7 +377,7 @@ fn answer<P: Protocol>(
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {
-                let message = "the answer came compressed, which was not asked for";
+                let message = "the answer is compressed, although the request did not allow it";
                 Err(LlmError::new(ErrorKind::Malformed, message))
             }
             Form::Events => {
@@ -460,8 +461,7 @@ fn whole<P: Protocol>(
     told.names.restore(&mut message);
     let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     if message.tool_calls().any(|call| !is_json(&call.arguments)) {
-        told.notes
-            .push("invalid_arguments: a tool call's arguments are no JSON; they are as the provider sent them".into());
+        told.notes.push("invalid_arguments: a tool call's arguments are not JSON; they are passed on unchanged".into());
     }
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))
 }

@@ -395,7 +395,7 @@ async fn error_bodies_of_every_shape_are_read() {
             503,
             "<html><head><title>503 Service Unavailable</title></head></html>",
             ErrorKind::Overloaded,
-            "an HTML page came: 503 Service Unavailable",
+            "the server sent an HTML page: 503 Service Unavailable",
         ),
         (
             502,

@@ -68,9 +68,7 @@ impl StreamDecoder for Decoder {
                 out.push(StreamEvent::End);
                 return Ok(());
             }
-            return Err(
-                LlmError::new(ErrorKind::StreamBroken, "[DONE] came, and no reason for stopping before it").into()
-            );
+            return Err(LlmError::new(ErrorKind::StreamBroken, "[DONE] came without a finish reason before it").into());
         }
         let chunk = decode::answer(data)?;
         if !self.started && chunk.is_before_the_answer() {

@@ -103,7 +103,7 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
     assert_eq!(sent, expected);
     assert_eq!(
         notes,
-        ["tool_media: sent in a user's turn after it", "tool_error: said in words: the text begins with `Error: `"]
+        ["tool_media: sent in a user's turn after it", "tool_error: sent in words: the text begins with `Error: `"]
     );
 }
 

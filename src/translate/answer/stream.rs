@@ -231,7 +231,7 @@ impl StreamEncoder {
     fn restart(&mut self, reason: ErrorKind, to: &mut String) {
         if self.said || self.passing {
             let error =
-                LlmError::new(ErrorKind::StreamBroken, format!("the answer broke off ({reason}) and began anew"));
+                LlmError::new(ErrorKind::StreamBroken, format!("the answer broke off ({reason}) and began again"));
             let bytes = self.error(&error);
             to.push_str(std::str::from_utf8(&bytes).unwrap_or_default());
             return;
