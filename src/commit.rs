@@ -163,7 +163,7 @@ impl Commit {
     fn committed(&mut self) -> LlmBody {
         let rest = self.body.take().expect("a commit is polled no more once it is ready");
         let held = std::mem::take(&mut self.held);
-        LlmBody::from_frames(Resumed { held, rest })
+        LlmBody::from_frames(ResumedStream { held, rest })
     }
 
     /// Returns the error for an answer without content.
@@ -264,12 +264,12 @@ impl Future for Commit {
 }
 
 /// The frames that were held back, then the rest.
-struct Resumed {
+struct ResumedStream {
     held: VecDeque<Frame>,
     rest: LlmBody,
 }
 
-impl Stream for Resumed {
+impl Stream for ResumedStream {
     type Item = Result<Frame, LlmError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -414,7 +414,7 @@ pub struct CommitFuture<S: Service<LlmRequest>> {
     /// The commit point and the request. `None`: the answer passes unchanged.
     hold: Option<(CommitPoint, LlmRequest)>,
     /// The answer that is being held back.
-    held: Option<Box<Held>>,
+    held: Option<Box<HeldAnswer>>,
 }
 
 impl<S> Future for CommitFuture<S>
@@ -446,7 +446,7 @@ where
                     };
                 }
                 let Poll::Ready(Ok(response)) = polled else { unreachable!("it was seen a line above") };
-                this.held.insert(Held::new(response, *point, request.clone()))
+                this.held.insert(HeldAnswer::new(response, *point, request.clone()))
             }
         };
         let body = ready!(held.poll(cx));
@@ -462,12 +462,12 @@ pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Optio
 }
 
 /// An answer whose stream is held back until its commit point.
-pub(crate) struct Held {
+pub(crate) struct HeldAnswer {
     response: LlmResponse,
     commit: Commit,
 }
 
-impl Held {
+impl HeldAnswer {
     pub(crate) fn new(mut response: LlmResponse, point: CommitPoint, request: LlmRequest) -> Box<Self> {
         let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
         Box::new(Self { response, commit: Commit::new(body, point, Some(request)) })

@@ -10,7 +10,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::{Dialect, ledger::Attempt, request::LeftOut};
+use crate::{Dialect, ledger::Attempt, request::OmittedParameter};
 
 use self::chain::Chain;
 pub use self::kind::ErrorKind;
@@ -111,7 +111,7 @@ struct Inner {
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
     possible_repeat: bool,
-    refused: Option<LeftOut>,
+    refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -227,12 +227,12 @@ impl LlmError {
 
     /// Sets the parameter that the model refused, if the request can be sent again without it.
     #[cfg(feature = "http")]
-    pub(crate) fn refuse(&mut self, parameter: LeftOut) {
+    pub(crate) fn refuse(&mut self, parameter: OmittedParameter) {
         self.0.refused = Some(parameter);
     }
 
     /// The parameter that the model refused, if the request can be sent again without it.
-    pub(crate) fn refused(&self) -> Option<LeftOut> {
+    pub(crate) fn refused(&self) -> Option<OmittedParameter> {
         self.0.refused
     }
 
@@ -406,7 +406,7 @@ impl fmt::Display for LlmError {
             write!(f, " ({})", facts.join(", "))?;
         }
         if let Some(after) = self.retry_after().filter(|after| !after.is_zero()) {
-            write!(f, "; worth retrying in {}", Rounded(after))?;
+            write!(f, "; worth retrying in {}", WholeSeconds(after))?;
         }
         match chain {
             Some(chain) => write!(f, "; {}", chain.advice()),
@@ -416,9 +416,9 @@ impl fmt::Display for LlmError {
 }
 
 /// A wait for people to read: in whole seconds, rounded up.
-struct Rounded(Duration);
+struct WholeSeconds(Duration);
 
-impl fmt::Display for Rounded {
+impl fmt::Display for WholeSeconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_nanos().div_ceil(1_000_000);
         if millis < 1000 { write!(f, "{millis} ms") } else { write!(f, "{} s", millis.div_ceil(1000)) }

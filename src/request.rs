@@ -48,13 +48,13 @@ impl fmt::Display for Dialect {
 /// ```
 #[derive(Clone)]
 pub struct LlmRequest {
-    said: Arc<Said>,
+    caller: Arc<CallerPart>,
     context: Context,
 }
 
 /// The caller's part. Layers do not change it.
 #[derive(Clone)]
-struct Said {
+struct CallerPart {
     content: Content,
     feature: Option<Arc<str>>,
     session: Option<Arc<str>>,
@@ -65,13 +65,13 @@ struct Said {
     first_tier_only: bool,
     requires_human: bool,
     shadow: bool,
-    left_out: Vec<LeftOut>,
+    left_out: Vec<OmittedParameter>,
     extensions: Extensions,
 }
 
 /// A parameter that the request omits from here on, since its model refused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeftOut {
+pub(crate) struct OmittedParameter {
     /// The parameter's path in a body of the provider's dialect.
     pub(crate) path: &'static str,
     /// True if the model takes the parameter from no caller.
@@ -92,7 +92,7 @@ impl LlmRequest {
 
     fn new(content: Content) -> Self {
         Self {
-            said: Arc::new(Said {
+            caller: Arc::new(CallerPart {
                 content,
                 feature: None,
                 session: None,
@@ -114,7 +114,7 @@ impl LlmRequest {
     /// Default: none, which shares the places of all requests without one.
     #[must_use]
     pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
-        self.said_mut().feature = Some(feature.into());
+        self.caller_mut().feature = Some(feature.into());
         self
     }
 
@@ -122,7 +122,7 @@ impl LlmRequest {
     /// ([`SessionPolicy`](crate::layers::fallback::SessionPolicy)). Default: none.
     #[must_use]
     pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
-        self.said_mut().session = Some(session.into());
+        self.caller_mut().session = Some(session.into());
         self
     }
 
@@ -130,7 +130,7 @@ impl LlmRequest {
     /// call for it. Default: none.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.said_mut().idempotency_key = Some(key.into());
+        self.caller_mut().idempotency_key = Some(key.into());
         self
     }
 
@@ -138,7 +138,7 @@ impl LlmRequest {
     /// end](crate::events::RequestEnded) reports it; no decision depends on it. Default: none.
     #[must_use]
     pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
-        self.said_mut().id = Some(id.into());
+        self.caller_mut().id = Some(id.into());
         self
     }
 
@@ -146,14 +146,14 @@ impl LlmRequest {
     /// end](crate::events::RequestEnded) reports the status. Default: none.
     #[must_use]
     pub fn status_of(mut self, status_of: fn(&LlmError) -> StatusCode) -> Self {
-        self.said_mut().status_of = Some(status_of);
+        self.caller_mut().status_of = Some(status_of);
         self
     }
 
     /// Asks for the whole decision record on the response too, including the attempt that answered.
     #[must_use]
     pub fn explain(mut self) -> Self {
-        self.said_mut().explain = true;
+        self.caller_mut().explain = true;
         self
     }
 
@@ -161,7 +161,7 @@ impl LlmRequest {
     /// stream.
     #[must_use]
     pub fn no_fallback(mut self) -> Self {
-        self.said_mut().first_tier_only = true;
+        self.caller_mut().first_tier_only = true;
         self
     }
 
@@ -169,7 +169,7 @@ impl LlmRequest {
     /// people](crate::layers::fallback::Tier::human) only; without one the request fails.
     #[must_use]
     pub fn requires_human(mut self, required: bool) -> Self {
-        self.said_mut().requires_human = required;
+        self.caller_mut().requires_human = required;
         self
     }
 
@@ -177,7 +177,7 @@ impl LlmRequest {
     /// In a request in wire form only that field changes, in its place.
     #[must_use]
     pub fn stream(mut self, stream: bool) -> Self {
-        match &mut self.said_mut().content {
+        match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.stream = stream,
             Content::Wire(wire) => wire.set_stream(stream),
         }
@@ -188,7 +188,7 @@ impl LlmRequest {
     /// request in wire form only that field changes, in its place.
     #[must_use]
     pub fn max_tokens(mut self, tokens: u32) -> Self {
-        match &mut self.said_mut().content {
+        match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.max_tokens = Some(tokens),
             Content::Wire(wire) => wire.set_max_tokens(tokens),
         }
@@ -199,7 +199,7 @@ impl LlmRequest {
     /// of a type replaces the first.
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.said_mut().extensions.insert(value);
+        self.caller_mut().extensions.insert(value);
         self
     }
 
@@ -243,7 +243,7 @@ impl LlmRequest {
     ///
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the bytes are not a request of their dialect.
     pub fn chat(&self) -> Result<&Chat, LlmError> {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => Ok(chat),
             Content::Wire(wire) => wire.chat(),
         }
@@ -270,7 +270,7 @@ impl LlmRequest {
 
     /// The caller's own bytes, if the request came in wire form.
     pub fn wire(&self) -> Option<&Wire> {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(_) => None,
             Content::Wire(wire) => Some(wire),
         }
@@ -278,7 +278,7 @@ impl LlmRequest {
 
     /// The model that the caller names. A leaf with a model of its own sends that one.
     pub fn model(&self) -> Option<&str> {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => chat.model.as_deref(),
             Content::Wire(wire) => wire.model(),
         }
@@ -286,7 +286,7 @@ impl LlmRequest {
 
     /// Returns true if the caller asks for a stream.
     pub fn is_stream(&self) -> bool {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => chat.stream,
             Content::Wire(wire) => wire.is_stream(),
         }
@@ -294,7 +294,7 @@ impl LlmRequest {
 
     /// Returns true if the request names stop texts, so that an answer may end before it begins.
     pub(crate) fn names_stops(&self) -> bool {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => !chat.stop.is_empty(),
             Content::Wire(wire) => wire.names_stops(),
         }
@@ -302,22 +302,22 @@ impl LlmRequest {
 
     /// The request's [id](Self::id), if it has one.
     pub fn request_id(&self) -> Option<&str> {
-        self.said.id.as_deref()
+        self.caller.id.as_deref()
     }
 
     /// The same, shared.
-    pub(crate) fn id_kept(&self) -> Option<Arc<str>> {
-        self.said.id.clone()
+    pub(crate) fn shared_id(&self) -> Option<Arc<str>> {
+        self.caller.id.clone()
     }
 
     /// The function from a failure to the caller's HTTP status.
     pub(crate) fn status_known(&self) -> Option<fn(&LlmError) -> StatusCode> {
-        self.said.status_of
+        self.caller.status_of
     }
 
     /// Returns true if the request plainly asks the model to reason before it answers: such answers begin late.
     pub(crate) fn asks_to_reason(&self) -> bool {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => chat.thinking.is_some_and(|thinking| thinking != Thinking::Off),
             Content::Wire(wire) => wire.asks_to_reason(),
         }
@@ -325,12 +325,12 @@ impl LlmRequest {
 
     /// The product's feature.
     pub fn feature_name(&self) -> Option<&str> {
-        self.said.feature.as_deref()
+        self.caller.feature.as_deref()
     }
 
     /// The same, shared.
-    pub(crate) fn feature_kept(&self) -> Option<Arc<str>> {
-        self.said.feature.clone()
+    pub(crate) fn shared_feature(&self) -> Option<Arc<str>> {
+        self.caller.feature.clone()
     }
 
     /// The owner of the request: its tenant for the cache, or else that of the key that pays for it.
@@ -344,43 +344,43 @@ impl LlmRequest {
 
     /// The session of the request.
     pub fn session_id(&self) -> Option<&str> {
-        self.said.session.as_deref()
+        self.caller.session.as_deref()
     }
 
     /// The key that identifies repeats of this request.
     pub fn idempotency(&self) -> Option<&str> {
-        self.said.idempotency_key.as_deref()
+        self.caller.idempotency_key.as_deref()
     }
 
     /// Returns true if the caller asks for the whole decision record.
     pub fn is_explained(&self) -> bool {
-        self.said.explain
+        self.caller.explain
     }
 
     /// Returns true if only the first tier may serve the request.
     pub fn is_first_tier_only(&self) -> bool {
-        self.said.first_tier_only
+        self.caller.first_tier_only
     }
 
     /// Returns true if only a person may answer the request.
     pub fn is_human_required(&self) -> bool {
-        self.said.requires_human
+        self.caller.requires_human
     }
 
     /// Returns true for a copy that a [`Mirror`](crate::Mirror) sends to its candidate. No caller waits for its answer,
     /// so a layer that acts on answers must not act on this one.
     pub fn is_shadow(&self) -> bool {
-        self.said.shadow
+        self.caller.shadow
     }
 
     /// Returns true if the request may go to any tier.
     pub(crate) fn goes_anywhere(&self) -> bool {
-        !(self.said.first_tier_only | self.said.requires_human)
+        !(self.caller.first_tier_only | self.caller.requires_human)
     }
 
     /// The values that the caller added.
     pub fn extensions(&self) -> &Extensions {
-        &self.said.extensions
+        &self.caller.extensions
     }
 
     /// The context that the layers have added so far.
@@ -395,48 +395,48 @@ impl LlmRequest {
 
     /// Returns the same request in another context.
     pub(crate) fn with_context(&self, context: Context) -> Self {
-        Self { said: self.said.clone(), context }
+        Self { caller: self.caller.clone(), context }
     }
 
     /// Returns a copy for a candidate, in another context and without the idempotency key: the call under the key
     /// belongs to the request itself.
     pub(crate) fn shadow(&self, context: Context) -> Self {
-        let mut said = Said::clone(&self.said);
-        (said.shadow, said.idempotency_key) = (true, None);
-        Self { said: Arc::new(said), context }
+        let mut caller = CallerPart::clone(&self.caller);
+        (caller.shadow, caller.idempotency_key) = (true, None);
+        Self { caller: Arc::new(caller), context }
     }
 
     /// Returns the same request without a parameter that its model refused.
-    pub(crate) fn leaving_out(&self, parameter: LeftOut) -> Self {
+    pub(crate) fn without_parameter(&self, parameter: OmittedParameter) -> Self {
         let mut request = self.clone();
-        request.said_mut().left_out.push(parameter);
+        request.caller_mut().left_out.push(parameter);
         request
     }
 
     /// The parameters that its model has refused so far.
     #[cfg(feature = "http")]
-    pub(crate) fn left_out(&self) -> &[LeftOut] {
-        &self.said.left_out
+    pub(crate) fn omitted_parameters(&self) -> &[OmittedParameter] {
+        &self.caller.left_out
     }
 
     /// The session, shared.
-    pub(crate) fn session_kept(&self) -> Option<Arc<str>> {
-        self.said.session.clone()
+    pub(crate) fn shared_session(&self) -> Option<Arc<str>> {
+        self.caller.session.clone()
     }
 
     /// Returns the same request with another conversation, asked again for the `time`th time. Layers that identify
     /// requests by key must not take it for the first one, so its key differs.
     #[cfg(feature = "validate")]
     pub(crate) fn asked_again(&self, chat: Chat, time: u16, context: Context) -> Self {
-        let mut said = Said::clone(&self.said);
-        said.content = Content::Chat(chat);
-        said.idempotency_key = said.idempotency_key.map(|key| format!("{key}-again-{time}").into());
-        Self { said: Arc::new(said), context }
+        let mut caller = CallerPart::clone(&self.caller);
+        caller.content = Content::Chat(chat);
+        caller.idempotency_key = caller.idempotency_key.map(|key| format!("{key}-again-{time}").into());
+        Self { caller: Arc::new(caller), context }
     }
 
     /// The caller's part, mutably; copied first if another clone shares it.
-    fn said_mut(&mut self) -> &mut Said {
-        Arc::make_mut(&mut self.said)
+    fn caller_mut(&mut self) -> &mut CallerPart {
+        Arc::make_mut(&mut self.caller)
     }
 }
 
@@ -457,7 +457,7 @@ impl fmt::Debug for LlmRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LlmRequest")
             .field("model", &self.model())
-            .field("feature", &self.said.feature)
+            .field("feature", &self.caller.feature)
             .field("context", &self.context)
             .finish_non_exhaustive()
     }

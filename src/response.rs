@@ -36,7 +36,7 @@ struct Extra {
     degraded: Option<Degraded>,
     /// The prices, if not the built-in ones.
     prices: Option<PriceTable>,
-    route: Option<RouteTaken>,
+    route: Option<RouteChoice>,
     cached: Option<Cached>,
     task_id: Option<Box<str>>,
     missed: bool,
@@ -96,7 +96,7 @@ impl CachedWhy {
 }
 
 /// The rule that chose a cheaper chain, and the price of the model that it replaced.
-struct RouteTaken {
+struct RouteChoice {
     rule: Arc<str>,
     instead_of: Option<Price>,
 }
@@ -199,7 +199,7 @@ impl LlmResponse {
 
     /// The name of the [`Route`](crate::Route)'s rule whose cheaper chain answers; `None` if the default chain does.
     pub fn route(&self) -> Option<&str> {
-        self.route_taken().map(|taken| &*taken.rule)
+        self.route_choice().map(|taken| &*taken.rule)
     }
 
     /// The cost of the same tokens at the model that a [route](Self::route) replaced; the saving is this less
@@ -210,10 +210,10 @@ impl LlmResponse {
 
     /// The price of the model that a [route](Self::route) replaced, for a stream, whose usage comes at its end.
     pub fn price_without_route(&self) -> Option<&Price> {
-        self.route_taken()?.instead_of.as_ref()
+        self.route_choice()?.instead_of.as_ref()
     }
 
-    fn route_taken(&self) -> Option<&RouteTaken> {
+    fn route_choice(&self) -> Option<&RouteChoice> {
         self.extra.as_ref()?.route.as_ref()
     }
 
@@ -374,7 +374,7 @@ impl LlmResponse {
 
     /// Sets the rule that chose a cheaper chain.
     pub(crate) fn set_route(&mut self, rule: &Arc<str>, instead_of: Option<Price>) {
-        self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
+        self.extra().route = Some(RouteChoice { rule: rule.clone(), instead_of });
     }
 
     /// Sets the worst level that the request's feature accepts.
@@ -417,8 +417,8 @@ impl LlmResponse {
     }
 
     /// The rule of a route, shared.
-    pub(crate) fn route_kept(&self) -> Option<Arc<str>> {
-        self.route_taken().map(|taken| taken.rule.clone())
+    pub(crate) fn shared_route(&self) -> Option<Arc<str>> {
+        self.route_choice().map(|taken| taken.rule.clone())
     }
 
     /// The provider and model that answer.

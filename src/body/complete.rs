@@ -39,7 +39,7 @@ impl Complete {
     }
 
     /// The number of characters, as estimates of tokens count them.
-    pub(super) fn said(&self) -> u64 {
+    pub(super) fn characters(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
             Self::Message(whole) => whole.message.content.iter().map(|part| estimate::part(part) as u64).sum(),

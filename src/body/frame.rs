@@ -189,7 +189,7 @@ impl StreamEvent {
     }
 
     /// The number of characters of the model's own words, as estimates of tokens count them.
-    pub(super) fn said(&self) -> usize {
+    pub(super) fn characters(&self) -> usize {
         match self {
             Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Refusal { text, .. } => text.len(),
             Self::Arguments { json, .. } => json.len(),

@@ -82,7 +82,7 @@ impl IdleClock {
     }
 
     /// Records the arrival of a frame.
-    pub(super) fn heard(self: Pin<&mut Self>, progress: Progress) {
+    pub(super) fn record_arrival(self: Pin<&mut Self>, progress: Progress) {
         let this = self.project();
         let waited = this.waiting.take();
         if progress >= Progress::Reasoning {

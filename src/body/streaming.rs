@@ -58,7 +58,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
 
 impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.tokens.told
+        self.tokens.reported
     }
 
     pub(super) fn hold(self: Pin<&mut Self>, permit: Permit) {
@@ -76,13 +76,13 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
         }
         let broken = match (*this.state, this.frames.poll_next(cx)) {
             (State::Running, Poll::Ready(Some(Ok(frame)))) => {
-                this.idle.heard(frame.progress());
+                this.idle.record_arrival(frame.progress());
                 this.delivered.add(&frame);
                 for event in frame.events() {
-                    this.tokens.said += event.said() as u64;
+                    this.tokens.characters += event.characters() as u64;
                     match event {
-                        StreamEvent::Usage(usage) => this.tokens.told = Some(*usage),
-                        StreamEvent::Restarted { .. } => this.tokens.begin_anew(),
+                        StreamEvent::Usage(usage) => this.tokens.reported = Some(*usage),
+                        StreamEvent::Restarted { .. } => this.tokens.restart(),
                         // A permit lasts while the provider works for us, and that work ends here. The reader may take
                         // its time with the last frame.
                         StreamEvent::End => {
@@ -116,9 +116,9 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
 }
 
 fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivered, outcome: Outcome<'_>) {
-    let told = tokens.all_told();
+    let reported = tokens.all_reported();
     let (at_least, prompts) = tokens.at_least(matches!(outcome, Outcome::Answered));
-    let so_far = SoFar { usage: told.as_ref(), delivered, at_least, prompts };
+    let so_far = SoFar { usage: reported.as_ref(), delivered, at_least, prompts };
     for mut permit in permits.drain(..) {
         permit.settle_with(outcome, so_far);
     }
@@ -128,9 +128,9 @@ fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivered, outc
 #[derive(Clone, Copy, Default)]
 struct Tokens {
     /// The usage of the present answer, as reported.
-    told: Option<Usage>,
+    reported: Option<Usage>,
     /// The number of characters of it so far.
-    said: u64,
+    characters: u64,
     /// The usage of answers that broke before a restart, as reported.
     broken: Option<Usage>,
     /// The same, or the estimate from their text if that is more.
@@ -141,25 +141,27 @@ struct Tokens {
 
 impl Tokens {
     /// Closes the account of an answer that broke.
-    fn begin_anew(&mut self) {
+    fn restart(&mut self) {
         let (broken_at_least, broken_prompts) = self.at_least(false);
-        *self = Self { told: None, said: 0, broken: self.all_told(), broken_at_least, broken_prompts };
+        *self = Self { reported: None, characters: 0, broken: self.all_reported(), broken_at_least, broken_prompts };
     }
 
-    fn all_told(&self) -> Option<Usage> {
-        match (self.broken, self.told) {
-            (Some(broken), Some(told)) => Some(broken + told),
-            (broken, told) => broken.or(told),
+    fn all_reported(&self) -> Option<Usage> {
+        match (self.broken, self.reported) {
+            (Some(broken), Some(reported)) => Some(broken + reported),
+            (broken, reported) => broken.or(reported),
         }
     }
 
     /// Returns the least usage that is certain, and the number of prompts that it lacks. A provider that has ended its
     /// answer knows best.
     fn at_least(&self, whole: bool) -> (Usage, u32) {
-        let seen = Usage::new(0, estimate::said(self.said));
-        let (now, untold) = match self.told {
-            Some(told) if whole => (told, 0),
-            Some(told) => (Usage { output: told.output.max(seen.output), ..told }, (told.input == 0).into()),
+        let seen = Usage::new(0, estimate::said(self.characters));
+        let (now, untold) = match self.reported {
+            Some(reported) if whole => (reported, 0),
+            Some(reported) => {
+                (Usage { output: reported.output.max(seen.output), ..reported }, (reported.input == 0).into())
+            }
             None => (seen, 1),
         };
         (self.broken_at_least + now, self.broken_prompts.saturating_add(untold))

@@ -27,13 +27,13 @@ pub struct FamilyTable(Arc<Inner>);
 #[derive(Clone, PartialEq)]
 struct Inner {
     as_of: Option<Box<str>>,
-    models: QuickMap<Box<str>, Named>,
+    models: QuickMap<Box<str>, Entry>,
     families: HashMap<Box<str>, Family>,
     unknown: Family,
 }
 
 #[derive(Clone, PartialEq)]
-struct Named {
+struct Entry {
     family: Family,
     /// True if the row stands for all names of a maker.
     careful: bool,
@@ -122,8 +122,8 @@ impl FamilyTable {
             let family = Family { name: (&**name).into(), careful: false, facts };
             for model in &row.models {
                 let careful = row.careful;
-                let named = Named { family: Family { careful, ..family.clone() }, careful };
-                if inner.models.insert(model.clone(), named).is_some() {
+                let entry = Entry { family: Family { careful, ..family.clone() }, careful };
+                if inner.models.insert(model.clone(), entry).is_some() {
                     return Err(wrong(format!("families.{name}.models"), format!("`{model}` is in two families")));
                 }
             }
@@ -155,7 +155,7 @@ impl FamilyTable {
         };
         let name = if facts == Facts::default() { base.name.clone() } else { (&*model).into() };
         let family = Family { name, careful: false, facts: Arc::new(facts.over(&base.facts)) };
-        Arc::make_mut(&mut self.0).models.insert(model, Named { family, careful: false });
+        Arc::make_mut(&mut self.0).models.insert(model, Entry { family, careful: false });
         Ok(self)
     }
 
@@ -166,8 +166,8 @@ impl FamilyTable {
 
     /// Returns the family of a model; a careful one if it is not known.
     pub fn family(&self, model: &str) -> &Family {
-        if let Some(named) = self.0.models.get(model).filter(|named| !named.careful) {
-            return &named.family;
+        if let Some(entry) = self.0.models.get(model).filter(|entry| !entry.careful) {
+            return &entry.family;
         }
         let name = bare(model);
         self.longest(&name).unwrap_or(&self.0.unknown)
@@ -178,10 +178,10 @@ impl FamilyTable {
         let mut end = model.len();
         loop {
             let rest = model[end..].trim_start_matches(['-', '@', ':']);
-            if let Some(named) = self.0.models.get(&model[..end])
-                && (if named.careful { !rest.is_empty() } else { !is_version(rest) })
+            if let Some(entry) = self.0.models.get(&model[..end])
+                && (if entry.careful { !rest.is_empty() } else { !is_version(rest) })
             {
-                return Some(&named.family);
+                return Some(&entry.family);
             }
             end = model[..end].rfind(['-', '@', ':'])?;
         }

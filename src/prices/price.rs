@@ -105,19 +105,19 @@ fn amount(field: &'static str, dollars: f64) -> Result<Usd, InvalidConfig> {
 /// A price in the form of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Listed {
+pub(super) struct FilePrice {
     /// The provider at which the price holds; without one, any.
     pub(super) provider: Option<Box<str>>,
     input: f64,
     output: f64,
     cache_read: Option<f64>,
     cache_write: Option<f64>,
-    long_context: Option<ListedLong>,
+    long_context: Option<FileLongContext>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListedLong {
+struct FileLongContext {
     above: u64,
     input: f64,
     output: f64,
@@ -125,7 +125,7 @@ struct ListedLong {
     cache_write: Option<f64>,
 }
 
-impl Listed {
+impl FilePrice {
     pub(super) fn price(&self) -> Result<Price, InvalidConfig> {
         let price = read(self.input, self.output, self.cache_read, self.cache_write)?;
         Ok(match &self.long_context {

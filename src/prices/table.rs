@@ -6,7 +6,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Price, Usd, price::Listed};
+use super::{Price, Usd, price::FilePrice};
 use crate::{InvalidConfig, chat::Usage, quick_hash::QuickMap};
 
 /// Prices by model. Clones share the table until one is changed.
@@ -50,7 +50,7 @@ struct File {
     _notes: Vec<String>,
     #[serde(default, rename = "sources")]
     _sources: BTreeMap<String, String>,
-    models: BTreeMap<Box<str>, Listed>,
+    models: BTreeMap<Box<str>, FilePrice>,
 }
 
 static BUILTIN: OnceLock<PriceTable> = OnceLock::new();
@@ -84,11 +84,11 @@ impl PriceTable {
     pub fn from_json(json: &str) -> Result<Self, InvalidConfig> {
         let file: File = serde_json::from_str(json).map_err(|error| InvalidConfig::new("prices", error.to_string()))?;
         let mut table = Self::empty();
-        for (model, listed) in file.models {
-            let price = listed.price().map_err(|error| {
+        for (model, row) in file.models {
+            let price = row.price().map_err(|error| {
                 InvalidConfig::new(format!("prices.models.{model}.{}", error.field()), error.problem().to_owned())
             })?;
-            table.put(model, listed.provider, price);
+            table.put(model, row.provider, price);
         }
         Arc::make_mut(&mut table.0).as_of = file.as_of;
         Ok(table)

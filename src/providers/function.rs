@@ -12,7 +12,7 @@ use tower::Service;
 
 use crate::{
     CommitPoint, LlmError, LlmRequest, LlmResponse,
-    commit::{Held, empty_whole},
+    commit::{HeldAnswer, empty_whole},
 };
 
 /// Makes a leaf of an async function, for a client of your own.
@@ -101,7 +101,7 @@ pub struct ProviderFuture<R> {
 enum State<R> {
     Calling(#[pin] R),
     /// The function has answered with a stream.
-    Holding(Option<Box<Held>>),
+    Holding(Option<Box<HeldAnswer>>),
 }
 
 impl<R, E> Future for ProviderFuture<R>
@@ -133,7 +133,7 @@ where
                         });
                     }
                     let point = asked.context().commit.unwrap_or(CommitPoint::FirstToken);
-                    let held = Held::new(response, point, asked.clone());
+                    let held = HeldAnswer::new(response, point, asked.clone());
                     // Releases everything that the function holds together with its future.
                     this.state.set(State::Holding(Some(held)));
                 }

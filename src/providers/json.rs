@@ -36,7 +36,7 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    deserializer.deserialize_any(Leniently::<Option<T>>(PhantomData))
+    deserializer.deserialize_any(LenientVisitor::<Option<T>>(PhantomData))
 }
 
 /// The same for an index in a list.
@@ -51,7 +51,7 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 /// Reads a word of the format's own, which is compared and not stored: it is copied only if it has escapes.
 pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    deserializer.deserialize_any(Leniently::<Word<'de>>(PhantomData)).map(|Word(word)| word)
+    deserializer.deserialize_any(LenientVisitor::<Word<'de>>(PhantomData)).map(|Word(word)| word)
 }
 
 /// Returns the text, if the value is one.
@@ -92,11 +92,11 @@ impl Count {
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Leniently::<Self>(PhantomData))
+        deserializer.deserialize_any(LenientVisitor::<Self>(PhantomData))
     }
 }
 
-impl Wanted<'_> for Count {
+impl FieldType<'_> for Count {
     fn count(count: u64) -> Self {
         Self(Some(count))
     }
@@ -105,20 +105,20 @@ impl Wanted<'_> for Count {
 #[derive(Default)]
 struct Word<'a>(Option<Cow<'a, str>>);
 
-impl<'de> Wanted<'de> for Word<'de> {
+impl<'de> FieldType<'de> for Word<'de> {
     fn text(text: Cow<'de, str>) -> Self {
         Self(Some(text))
     }
 }
 
-impl<'de, T: Deserialize<'de>> Wanted<'de> for Option<T> {
+impl<'de, T: Deserialize<'de>> FieldType<'de> for Option<T> {
     fn object<A: MapAccess<'de>>(object: A) -> Result<Self, A::Error> {
         T::deserialize(MapAccessDeserializer::new(object)).map(Some)
     }
 }
 
 /// The wanted type of a field. Any other value counts as absent.
-trait Wanted<'de>: Default {
+trait FieldType<'de>: Default {
     fn text(_: Cow<'de, str>) -> Self {
         Self::default()
     }
@@ -133,9 +133,9 @@ trait Wanted<'de>: Default {
 }
 
 /// Reads a field of any type once.
-struct Leniently<W>(PhantomData<W>);
+struct LenientVisitor<W>(PhantomData<W>);
 
-impl<'de, W: Wanted<'de>> Visitor<'de> for Leniently<W> {
+impl<'de, W: FieldType<'de>> Visitor<'de> for LenientVisitor<W> {
     type Value = W;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

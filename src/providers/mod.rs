@@ -17,7 +17,7 @@ mod json;
 #[cfg(feature = "http")]
 mod media;
 pub mod openai;
-mod own;
+mod provider_data;
 #[cfg(feature = "http")]
 mod refit;
 #[cfg(feature = "http")]

@@ -5,14 +5,14 @@
 
 /// The sentences that a message may consist of. In a sentence `#` stands for one number and `@` for one word of any
 /// kind, such as a model's name or an address. Punctuation and case make no difference.
-pub(crate) struct Known {
+pub(crate) struct KnownMessage {
     /// One of these comes first.
     pub(crate) first: &'static [&'static str],
     /// Any of these may follow.
     pub(crate) then: &'static [&'static str],
 }
 
-impl Known {
+impl KnownMessage {
     /// Returns true if a message consists of these sentences alone.
     pub(crate) fn is(&self, message: &str) -> bool {
         let words: Vec<&str> =
@@ -68,7 +68,7 @@ fn is_number(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LONG: Known = Known {
+    const LONG: KnownMessage = KnownMessage {
         first: &["the limit is # tokens", "the limit"],
         then: &["you asked for #", "see @", "# in the messages"],
     };

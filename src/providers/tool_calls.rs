@@ -33,7 +33,7 @@ pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>
     let raw = match object.flatten() {
         Some(raw) => Ok(raw),
         None => {
-            report.say(Feature::Arguments);
+            report.record(Feature::Arguments);
             to_raw_value(&json!({ INVALID_ARGUMENTS: text }))
         }
     };

@@ -23,7 +23,7 @@ pub use self::{
 pub(crate) use self::{
     ids::Target,
     request::{
-        Extras, Names, Reasoning, Report, Settled, Situation, fit, may_need_mending, mend, settle, without_thoughts,
+        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_thoughts,
     },
     rules::Feature,
 };

@@ -137,7 +137,7 @@ pub(in crate::layers) struct Asker {
 
 impl Asker {
     pub(in crate::layers) fn of(request: &LlmRequest) -> Self {
-        let (feature, session) = (request.feature_kept(), request.session_kept());
+        let (feature, session) = (request.shared_feature(), request.shared_session());
         Self { feature, tenant: request.tenant().cloned(), session }
     }
 }

@@ -408,7 +408,7 @@ impl Shared {
 
     /// Every tier that may serve a request has failed or refused it.
     pub(super) fn all_failed(&self, request: &LlmRequest, reason: ErrorKind) {
-        self.send(|| Event::AllTiersFailed { feature: request.feature_kept(), reason, at: Instant::now() });
+        self.send(|| Event::AllTiersFailed { feature: request.shared_feature(), reason, at: Instant::now() });
     }
 
     /// A request has met what is told.

@@ -63,8 +63,8 @@ impl Watch {
     pub(super) fn new(told: Arc<Lane<Told>>, request: &LlmRequest, begun: Instant) -> Self {
         Self {
             told,
-            feature: request.feature_kept(),
-            request_id: request.id_kept(),
+            feature: request.shared_feature(),
+            request_id: request.shared_id(),
             status_of: request.status_known(),
             begun,
             prompt: estimate::glance(request),
@@ -90,7 +90,7 @@ impl Watch {
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let stream = response.body().arrives_in_frames();
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
-        let (route, degraded) = (response.route_kept(), response.degraded());
+        let (route, degraded) = (response.shared_route(), response.degraded());
         let ended = {
             // Before it is made, for it is made there.
             let queue = if stream { None } else { self.told.events.only_queue() };

@@ -12,10 +12,10 @@ use crate::{
         anthropic::request,
         http::{to_json, to_value},
         media::media_type_of,
-        own,
+        provider_data,
         tool_calls::arguments,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settled, Situation, settle},
+    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settings, Situation, settle},
 };
 
 /// The body of a request.
@@ -147,7 +147,7 @@ impl Block<'_> {
 
 /// The destination of a request.
 #[derive(Clone, Copy)]
-pub(super) struct To<'a> {
+pub(super) struct Destination<'a> {
     pub(super) model: &'a str,
     pub(super) family: &'a Family,
     /// The longest answer of a request that names none: this API requires a number.
@@ -159,12 +159,12 @@ pub(super) struct To<'a> {
 /// The longest answer that every current model can give.
 const LEAST_LONGEST: u32 = 4096;
 
-impl To<'_> {
+impl Destination<'_> {
     pub(super) fn default_output(&self) -> u32 {
         self.default_max_tokens.or_else(|| self.family.max_output()).unwrap_or(LEAST_LONGEST)
     }
 
-    fn settle(&self, chat: &Chat, report: &mut Report) -> Settled {
+    fn settle(&self, chat: &Chat, report: &mut Report) -> Settings {
         let situation = Situation {
             has_tools: !chat.tools.is_empty(),
             is_begun: chat.messages.last().is_some_and(|last| last.role == Role::Assistant),
@@ -179,15 +179,15 @@ impl To<'_> {
 impl<'a> Body<'a> {
     pub(super) fn of(
         chat: &'a Chat,
-        to: To<'a>,
-        settled: &Settled,
+        to: Destination<'a>,
+        settled: &Settings,
         stream: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
         let stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).take(settled.stops).collect();
         if stop_sequences.len() < chat.stop.len() {
-            report.say(Feature::Stops);
+            report.record(Feature::Stops);
         }
         let format = match &chat.output {
             Some(OutputSchema { schema: Some(schema), .. }) if settled.holds_output => {
@@ -251,7 +251,7 @@ impl<'a> Definition<'a> {
 /// model refuses them.
 pub(super) fn body(
     chat: &Chat,
-    to: To<'_>,
+    to: Destination<'_>,
     stream: bool,
     is_other_model: bool,
     report: &mut Report,
@@ -271,10 +271,10 @@ pub(super) fn body(
     let chooses_alike = (&was.tool_choice, was.parallel_tool_calls) == (&chat.tool_choice, chat.parallel_tool_calls);
     let body = Body::of(chat, to, &settled, stream, report)?;
     if samples_alike {
-        report.forget(&[Feature::Sampling, Feature::Temperature]);
+        report.withdraw(&[Feature::Sampling, Feature::Temperature]);
     }
     if thinks_alike {
-        report.forget(&[
+        report.withdraw(&[
             Feature::Thinking,
             Feature::ThinkingBudget,
             Feature::ThinkingEffort,
@@ -284,10 +284,10 @@ pub(super) fn body(
         ]);
     }
     if said_longest {
-        report.forget(&[Feature::MaxOutput]);
+        report.withdraw(&[Feature::MaxOutput]);
     }
     let mut body = to_value(&body)?;
-    own::restore(
+    provider_data::restore(
         &mut body,
         &extra.fields.fields(),
         &[
@@ -304,7 +304,7 @@ pub(super) fn body(
 }
 
 /// Returns the system prompt, and behind it the requests in words: there is no mode for JSON without a schema.
-fn system<'a>(chat: &'a Chat, settled: &Settled, report: &mut Report) -> Option<Cow<'a, str>> {
+fn system<'a>(chat: &'a Chat, settled: &Settings, report: &mut Report) -> Option<Cow<'a, str>> {
     let system = chat.system.as_deref().filter(|system| !system.trim().is_empty());
     let with = |system: Option<&str>, words: &str| match system {
         Some(system) => format!("{system}\n\n{words}"),
@@ -312,13 +312,13 @@ fn system<'a>(chat: &'a Chat, settled: &Settled, report: &mut Report) -> Option<
     };
     let mut asked = settled.with_words(system);
     if matches!(chat.output, Some(OutputSchema { schema: None, .. })) && settled.holds_output {
-        report.say(Feature::JsonMode);
+        report.record(Feature::JsonMode);
         asked = Some(with(asked.as_deref().or(system), ASK_FOR_JSON));
     }
     asked.map(Cow::Owned).or_else(|| system.map(Cow::Borrowed))
 }
 
-fn tool_choice(chat: &Chat, settled: &Settled) -> Option<Value> {
+fn tool_choice(chat: &Chat, settled: &Settings) -> Option<Value> {
     spelled_choice(settled.tool_choice.as_ref(), settled.parallel_tool_calls == Some(false) && !chat.tools.is_empty())
 }
 
@@ -344,8 +344,9 @@ fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
-        report.go_on()?;
-        let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.fields());
+        report.check_stopped()?;
+        let mut extra =
+            provider_data::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.fields());
         let (role, spoken) = match message.role {
             Role::Assistant => ("assistant", Role::Assistant),
             // The request came in a version of this API that knows such turns.
@@ -368,14 +369,14 @@ fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
     if !own && turns.first().is_some_and(|first| first.role == "assistant") {
-        report.say(Feature::FirstTurn);
+        report.record(Feature::FirstTurn);
         turns.insert(
             0,
             Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() },
         );
     }
     if !own && turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
-        report.say(Feature::EmptyText);
+        report.record(Feature::EmptyText);
         turns.push(Turn { role: "user", content: vec![Block::Text { text: "(empty)".into() }], extra: Map::new() });
     }
     if turns.is_empty() {
@@ -394,7 +395,7 @@ pub(super) const GO_ON: &str = "(go on)";
 fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
     let Some(last) = turns.last_mut().filter(|last| last.role == "assistant") else { return };
     if !family.prefill() {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
         let content = vec![Block::Text { text: GO_ON.into() }];
         turns.push(Turn { role: "user", content, extra: Map::new() });
         return;
@@ -402,7 +403,7 @@ fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
     if let Some(Block::Text { text }) = last.content.last_mut()
         && text.trim_end().len() < text.len()
     {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
         *text = text.trim_end().to_owned().into();
     }
 }
@@ -411,10 +412,10 @@ fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
 fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, report: &mut Report) -> Result<Vec<Block<'a>>, LlmError> {
     let mut blocks = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
-        report.say_of_extra(part);
+        report.record_extra(part);
         let Some(block) = block(part, role, own, report)? else { continue };
-        blocks.push(match own::beside(parts, place, Dialect::Anthropic) {
-            Some(extra) => Block::Made(own::made(&block, extra)?),
+        blocks.push(match provider_data::beside(parts, place, Dialect::Anthropic) {
+            Some(extra) => Block::Made(provider_data::made(&block, extra)?),
             None => block,
         });
     }
@@ -426,12 +427,12 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Resu
         // The API refuses an empty text.
         Part::Text(text) if text.is_empty() || !own && text.trim().is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
-            report.say(Feature::MidSystem);
+            report.record(Feature::MidSystem);
             Block::Text { text: format!("[system]\n{text}").into() }
         }
         Part::Text(text) => Block::Text { text: text.as_str().into() },
         Part::Refusal(text) => {
-            report.say(Feature::Refusal);
+            report.record(Feature::Refusal);
             Block::Text { text: text.as_str().into() }
         }
         Part::Image(image) => Block::Image { source: source(&image.media, PICTURES, report)? },
@@ -440,7 +441,7 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Resu
         }
         Part::ToolCall(call) => {
             if call.opaque.is_some() {
-                report.say(Feature::CallSignature);
+                report.record(Feature::CallSignature);
             }
             Block::ToolUse { id: &call.id, name: &call.name, input: arguments(&call.arguments, report)? }
         }
@@ -453,14 +454,14 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Resu
                 Block::Thinking { thinking: &reasoning.text, signature: &opaque.token }
             }
             _ => {
-                report.say(Feature::Reasoning);
+                report.record(Feature::Reasoning);
                 return Ok(None);
             }
         },
         Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::Anthropic, value } => Block::Own(value),
         Part::Other { value, .. } => {
-            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
+            report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
     }))

@@ -2,12 +2,12 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::{http::Facts, sentences::Known},
+    providers::{http::ErrorBody, sentences::KnownMessage},
 };
 
 /// Classifies an error: by its exact code, then its type, then (if the types are too coarse) a message that is known as
 /// a whole, then the status.
-pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
+pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
     match facts.code.as_deref() {
         Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => return ErrorKind::QuotaExhausted,
         // From a gateway of ours: Anthropic itself uses words.
@@ -43,7 +43,7 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorK
     }
 }
 
-const CONTEXT: Known = Known {
+const CONTEXT: KnownMessage = KnownMessage {
     first: &[
         "prompt is too long",
         "prompt is too long # tokens > #",
@@ -54,10 +54,10 @@ const CONTEXT: Known = Known {
     then: &["decrease input length or `max_tokens` and try again"],
 };
 
-const POLICY: Known = Known { first: &["output blocked by content filtering policy"], then: &[] };
+const POLICY: KnownMessage = KnownMessage { first: &["output blocked by content filtering policy"], then: &[] };
 
 /// A limit that the organisation has set itself comes as a 400 or a 429; only its words distinguish it.
-const QUOTA: Known = Known {
+const QUOTA: KnownMessage = KnownMessage {
     first: &[
         "your credit balance is too low to access the api",
         "your credit balance is too low to access the anthropic api",

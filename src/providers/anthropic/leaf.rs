@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
     decode,
-    encode::{self, To},
+    encode::{self, Destination},
     error, refit,
     stream::Decoder,
 };
@@ -13,7 +13,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{BaseUrl, ErrorBody, Fault, HttpLeaf, ModelChoice, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -88,8 +88,8 @@ impl Anthropic {
 }
 
 impl Messages {
-    fn to<'a>(&self, asked: Asked<'a>) -> To<'a> {
-        To {
+    fn to<'a>(&self, asked: ModelChoice<'a>) -> Destination<'a> {
+        Destination {
             model: asked.model,
             family: asked.family,
             default_max_tokens: self.max_tokens,
@@ -140,11 +140,17 @@ impl Protocol for Messages {
         headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
     }
 
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
         encode::body(chat, self.to(asked), stream, asked.before.is_some(), report)
     }
 
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(body, self.to(asked), asked.before, report)
     }
 
@@ -156,12 +162,12 @@ impl Protocol for Messages {
         Decoder::default()
     }
 
-    fn classify(&self, status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
         error::classify(status, facts, waits)
     }
 
     /// Only the header has the wait here.
-    fn wait(&self, _: &Facts) -> Option<Duration> {
+    fn wait(&self, _: &ErrorBody) -> Option<Duration> {
         None
     }
 }

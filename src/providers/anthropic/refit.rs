@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    encode::{GO_ON, To, spelled, spelled_choice},
+    encode::{Destination, GO_ON, spelled, spelled_choice},
     request,
 };
 use crate::{
@@ -10,14 +10,14 @@ use crate::{
     chat::{Chat, Json, Thinking},
     models::{Family, Sampling},
     providers::refit::{Fields, top, with_item},
-    translate::{Feature, Reasoning, Report, Settled, Situation, settle, without_thoughts},
+    translate::{Feature, Reasoning, Report, Settings, Situation, settle, without_thoughts},
     wire::fields::{Object, each, is_list, text},
 };
 
 /// Fits a request for another of the provider's models to this one; returns `None` if the bytes fit unchanged.
 pub(super) fn refit(
     body: &Bytes,
-    to: To<'_>,
+    to: Destination<'_>,
     before: Option<&Family>,
     report: &mut Report,
 ) -> Result<Option<Bytes>, LlmError> {
@@ -46,7 +46,7 @@ pub(super) fn refit(
         fields.remove("top_p");
     }
     if !settled.samples && fields.remove("top_k") {
-        report.say_in(Feature::ModelSetting, "top_k");
+        report.record_field(Feature::ModelSetting, "top_k");
     }
     if settled.tool_choice != was.tool_choice {
         let choice = spelled_choice(settled.tool_choice.as_ref(), was.parallel_tool_calls == Some(false));
@@ -78,7 +78,7 @@ pub(super) fn refit(
 }
 
 /// Rewrites the mode of thinking and the effort, if the model does not take the caller's.
-fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settled) -> Result<(), LlmError> {
+fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settings) -> Result<(), LlmError> {
     let stood = fields.stood("thinking");
     let config = fields.stood("output_config").map(|config| Object::read(config, &["effort"])).transpose()?;
     let effort_stood = config.and_then(|config| config.word("effort").map(|word| word.into_owned()));
@@ -140,11 +140,11 @@ fn messages(
     let Some(stood) = fields.stood("messages") else { return Ok(()) };
     let mut changed = None;
     if thoughts_go && let Some(without) = without_thoughts(stood)? {
-        report.say(Feature::Reasoning);
+        report.record(Feature::Reasoning);
         changed = Some(without);
     }
     if begun && !family.prefill() {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
         let turn = json!({"role": "user", "content": GO_ON}).to_string();
         changed = Some(with_item(changed.as_deref().unwrap_or_else(|| stood.get()), &turn, true));
     }

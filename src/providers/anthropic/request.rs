@@ -6,7 +6,7 @@ use crate::{
         Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role,
         Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
-    providers::{own, tool_calls::arguments_of},
+    providers::{provider_data, tool_calls::arguments_of},
     translate::foreign::{unmark_call, unseal},
     wire::{
         Meter,
@@ -55,7 +55,7 @@ pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Re
     // A system prompt that is a text fits the neutral form wholly.
     let in_whole = fields.get("system").is_some_and(|system| system.get().starts_with('"'));
     let known = ["model", "stream", "messages", "tools", "system"];
-    let rest = own::rest(body, if in_whole { &known } else { &known[..4] })?;
+    let rest = provider_data::rest(body, if in_whole { &known } else { &known[..4] })?;
     chat.extra = Some(Extra::new(Dialect::Anthropic, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
 }
@@ -138,7 +138,7 @@ pub(super) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     let mut definition = Tool::new(name, Json::of(schema));
     definition.description = fields.text("description")?;
     definition.strict = fields.flag("strict");
-    if own::rest(tool, &["name", "input_schema", "description", "strict"])?.is_some() {
+    if provider_data::rest(tool, &["name", "input_schema", "description", "strict"])?.is_some() {
         definition.extra = Some(whole());
     }
     Ok(definition)
@@ -163,7 +163,7 @@ fn turn(message: &RawValue, meter: &mut Meter<'_>) -> Result<Message, LlmError> 
     };
     // Newer versions of the API know such a turn; older ones and other servers do not.
     let known: &[&str] = if role == Role::System { &["content"] } else { &["role", "content"] };
-    own::push_fields(&mut content, ExtraOf::Turn, Dialect::Anthropic, own::rest(message, known)?);
+    provider_data::push_fields(&mut content, ExtraOf::Turn, Dialect::Anthropic, provider_data::rest(message, known)?);
     Ok(Message::new(role, content))
 }
 
@@ -191,7 +191,7 @@ fn parts(blocks: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Vec<P
                 return Ok(());
             }
         };
-        own::push(&mut parts, part, Dialect::Anthropic, own::rest(block, known)?);
+        provider_data::push(&mut parts, part, Dialect::Anthropic, provider_data::rest(block, known)?);
         Ok(())
     })?;
     Ok(parts)

@@ -21,7 +21,7 @@ pub(crate) struct Decoder {
     started: bool,
     tokens: Tokens,
     /// Blocks of other kinds than text, thinking and tool calls: each goes out whole at its end.
-    open: Vec<Open>,
+    open: Vec<OpenBlock>,
     /// The tool calls under way.
     calls: Vec<Call>,
     /// The citations of the texts under way.
@@ -41,7 +41,7 @@ struct Call {
     whole: Option<String>,
 }
 
-struct Open {
+struct OpenBlock {
     index: u32,
     value: Value,
     input: String,
@@ -174,7 +174,7 @@ impl Decoder {
                 let whole = if is_empty_object(whole) { "{}" } else { whole };
                 self.calls.push(Call { index, whole: Some(whole.to_owned()) });
             }
-            _ => self.open.push(Open { index, value: serde_json::from_str(json)?, input: String::new() }),
+            _ => self.open.push(OpenBlock { index, value: serde_json::from_str(json)?, input: String::new() }),
         }
         Ok(())
     }

@@ -138,20 +138,20 @@ pub(crate) struct Decoder {
     calls: usize,
     /// The index and kind of the part that grows.
     part: u32,
-    growing: Option<Growing>,
+    growing: Option<GrowingPart>,
     /// The call whose arguments arrive in pieces.
-    pieced: Option<Pieced>,
+    partial_call: Option<PartialCall>,
 }
 
 #[derive(Debug)]
-struct Pieced {
+struct PartialCall {
     index: u32,
     name: String,
     arguments: Arguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Growing {
+enum GrowingPart {
     Text,
     Thought,
 }
@@ -201,7 +201,7 @@ impl Decoder {
                 let reason = finish(reason, self.calls > 0);
                 // With any other reason the call was cut off, and is no JSON.
                 if reason == FinishReason::ToolUse {
-                    self.end_pieced(String::new(), out);
+                    self.end_partial_call(String::new(), out);
                 }
                 out.push(StreamEvent::Finish(reason));
             }
@@ -216,7 +216,7 @@ impl Decoder {
         if let Some(mut call) = piece.call {
             let goes_on = call.goes_on == Some(true);
             let named = call.name.as_deref().filter(|name| !name.is_empty());
-            if self.pieced.as_ref().is_some_and(|open| named.is_none_or(|name| name == open.name)) {
+            if self.partial_call.as_ref().is_some_and(|open| named.is_none_or(|name| name == open.name)) {
                 return self.more(&call, goes_on, out);
             }
             if named.is_none() && call.args.is_none_or(is_nothing) {
@@ -228,12 +228,12 @@ impl Decoder {
                 call.id.take().filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(self.id.as_deref(), self.calls));
             self.calls += 1;
             let name = call.name.take().unwrap_or_default();
-            let pieced = goes_on || call.pieces.is_some();
-            if pieced {
-                self.pieced = Some(Pieced { index, name: name.clone(), arguments: Arguments::default() });
+            let partial_call = goes_on || call.pieces.is_some();
+            if partial_call {
+                self.partial_call = Some(PartialCall { index, name: name.clone(), arguments: Arguments::default() });
             }
             out.push(StreamEvent::ToolCall { index, id, name, opaque: piece.signature.map(opaque) });
-            if pieced {
+            if partial_call {
                 return self.more(&call, goes_on, out);
             }
             let json = call.args.map_or("{}", RawValue::get).to_owned();
@@ -242,7 +242,7 @@ impl Decoder {
         }
         if let Some(text) = piece.text {
             let thought = piece.thought == Some(true);
-            let index = self.next(Some(if thought { Growing::Thought } else { Growing::Text }));
+            let index = self.next(Some(if thought { GrowingPart::Thought } else { GrowingPart::Text }));
             out.push(match thought {
                 true => StreamEvent::Reasoning { index, text },
                 false => StreamEvent::Text { index, text },
@@ -269,7 +269,7 @@ impl Decoder {
 
     /// Adds more of the call whose arguments arrive in pieces.
     fn more(&mut self, call: &Call<'_>, goes_on: bool, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        let Some(open) = &mut self.pieced else { return Ok(()) };
+        let Some(open) = &mut self.partial_call else { return Ok(()) };
         let mut json = String::new();
         if let Some(args) = call.args {
             open.arguments.extend(args, &mut json)?;
@@ -278,22 +278,22 @@ impl Decoder {
             open.arguments.push(piece, &mut json)?;
         }
         if !goes_on {
-            self.end_pieced(json, out);
+            self.end_partial_call(json, out);
         } else if !json.is_empty() {
             out.push(StreamEvent::Arguments { index: open.index, json });
         }
         Ok(())
     }
 
-    fn end_pieced(&mut self, mut json: String, out: &mut Vec<StreamEvent>) {
-        if let Some(mut open) = self.pieced.take() {
+    fn end_partial_call(&mut self, mut json: String, out: &mut Vec<StreamEvent>) {
+        if let Some(mut open) = self.partial_call.take() {
             open.arguments.finish(&mut json);
             out.push(StreamEvent::Arguments { index: open.index, json });
         }
     }
 
     /// Returns the index of the next piece: the same while texts or thoughts follow each other.
-    fn next(&mut self, growing: Option<Growing>) -> u32 {
+    fn next(&mut self, growing: Option<GrowingPart>) -> u32 {
         if growing.is_none() || growing != self.growing {
             self.part = self.part.saturating_add(1);
         }

@@ -16,10 +16,10 @@ use crate::{
         gemini::request,
         http::{to_json, to_value},
         media::media_type_of,
-        own,
+        provider_data,
         tool_calls::arguments,
     },
-    translate::{Extras, FOREIGN_CALL, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
+    translate::{Extras, FOREIGN_CALL, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
 };
 
 /// The body of a request. The model and whether to stream are in the path.
@@ -99,21 +99,21 @@ struct Call<'a> {
 #[derive(Serialize)]
 struct Response<'a> {
     name: &'a str,
-    response: Given,
+    response: FunctionResult,
 }
 
 /// A tool's result: its own object, or a text under the documented name.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Given {
+enum FunctionResult {
     Object(Box<RawValue>),
     Output { output: String },
-    Error { error: Said },
+    Error { error: ErrorText },
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Said {
+enum ErrorText {
     Text(String),
     Object(Box<RawValue>),
 }
@@ -183,18 +183,18 @@ impl<'a> Body<'a> {
     pub(super) fn of(
         chat: &'a Chat,
         (model, family): (&str, &Family),
-        settled: &Settled,
+        settled: &Settings,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
         let third = generation(model) >= 3;
         if chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty() {
-            report.say(Feature::ParallelOff);
+            report.record(Feature::ParallelOff);
         }
         let mut stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         stop_sequences.truncate(settled.stops);
         if stop_sequences.len() > MOST_STOPS {
-            report.say(Feature::Stops);
+            report.record(Feature::Stops);
             stop_sequences.truncate(MOST_STOPS);
         }
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
@@ -272,7 +272,7 @@ pub(super) fn body(
         && was.stop == chat.stop
         && was.output == chat.output
         && keeps;
-    own::restore(
+    provider_data::restore(
         &mut body,
         &extra.fields.fields(),
         &[
@@ -285,7 +285,7 @@ pub(super) fn body(
         ],
     );
     if same_generation {
-        report.forget(&[
+        report.withdraw(&[
             Feature::Stops,
             Feature::Temperature,
             Feature::Sampling,
@@ -299,9 +299,12 @@ pub(super) fn body(
     }
     if !same_generation
         && let Some(was) = extra.fields.get("generationConfig").or_else(|| extra.fields.get("generation_config"))
-        && let Some(rest) = own::rest(was, request::GENERATION)?
+        && let Some(rest) = provider_data::rest(was, request::GENERATION)?
     {
-        own::merge(&mut body, &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest.fields()))]));
+        provider_data::merge(
+            &mut body,
+            &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest.fields()))]),
+        );
     }
     to_json(&body)
 }
@@ -345,12 +348,12 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     let mut names = None;
     for message in &chat.messages {
-        report.go_on()?;
+        report.check_stopped()?;
         let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
         let mut parts = Vec::with_capacity(message.content.len());
         let (mut signed, mut beside) = (false, Vec::new());
         for (place, part) in message.content.iter().enumerate() {
-            let extra = own::beside(&message.content, place, Dialect::Gemini);
+            let extra = provider_data::beside(&message.content, place, Dialect::Gemini);
             let piece = match part {
                 Part::ToolCall(call) => {
                     // Only the first of parallel calls has a signature.
@@ -363,10 +366,10 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                     let has_own = extra.is_some_and(|extra| extra.fields.get("functionResponse").is_some());
                     let before = beside.len();
                     for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
-                        report.say_of_extra(part);
+                        report.record_extra(part);
                         let piece = piece(part, message.role, family, report)?;
                         if piece.is_some() {
-                            report.say(Feature::ToolMedia);
+                            report.record(Feature::ToolMedia);
                         }
                         beside.extend(piece);
                     }
@@ -374,18 +377,19 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                     tool_result(result, moved, names.get_or_insert_with(|| names_of(chat)))?
                 }
                 part => {
-                    report.say_of_extra(part);
+                    report.record_extra(part);
                     let Some(piece) = piece(part, message.role, family, report)? else { continue };
                     piece
                 }
             };
             parts.push(match extra {
-                Some(extra) => Piece::Made(own::made(&piece, extra)?),
+                Some(extra) => Piece::Made(provider_data::made(&piece, extra)?),
                 None => piece,
             });
         }
         parts.append(&mut beside);
-        let extra = own::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.fields());
+        let extra =
+            provider_data::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.fields());
         match turns.last_mut() {
             _ if parts.is_empty() => {}
             Some(last) if last.role == role && extra.is_empty() && last.extra.is_empty() => {
@@ -395,16 +399,16 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
         }
     }
     if report.is_foreign() && turns.first().is_some_and(|first| first.role == Some("model")) {
-        report.say(Feature::FirstTurn);
+        report.record(Feature::FirstTurn);
         turns.insert(0, Turn { role: Some("user"), parts: vec![plain("(continued)")], extra: Map::new() });
     }
     // A request in this dialect stays as its caller wants it.
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Gemini);
     if !own && turns.last().is_some_and(|last| last.role == Some("model")) {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
     }
     if !own && turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
-        report.say(Feature::EmptyText);
+        report.record(Feature::EmptyText);
         turns.push(Turn { role: Some("user"), parts: vec![plain("(empty)")], extra: Map::new() });
     }
     if turns.is_empty() {
@@ -417,12 +421,12 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
-            report.say(Feature::MidSystem);
+            report.record(Feature::MidSystem);
             Piece::Text { text: format!("[system]\n{text}").into(), thought: false, thought_signature: None }
         }
         Part::Text(text) => plain(text),
         Part::Refusal(text) => {
-            report.say(Feature::Refusal);
+            report.record(Feature::Refusal);
             plain(text)
         }
         Part::Image(image) => {
@@ -437,7 +441,7 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
         }
         Part::Document(document) => {
             if document.name.is_some() {
-                report.say(Feature::FileName);
+                report.record(Feature::FileName);
             }
             media(&document.media, Feature::UrlDocument, family.document_urls() && family.name() != UNKNOWN)?
         }
@@ -452,13 +456,13 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
             },
             None if reasoning.text.is_empty() => return Ok(None),
             _ => {
-                report.say(Feature::Reasoning);
+                report.record(Feature::Reasoning);
                 return Ok(None);
             }
         },
         Part::Other { dialect: Dialect::Gemini, value } => Piece::Own(value),
         Part::Other { value, .. } => {
-            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
+            report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
         Part::ToolCall(_) | Part::Extra { .. } => return Ok(None),
@@ -524,7 +528,7 @@ fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report)
     let thought_signature = match &call.opaque {
         Some(opaque) if opaque.dialect == Dialect::Gemini => Some(opaque.token.as_str()),
         _ if wants_signature => {
-            report.say(Feature::CallSignature);
+            report.record(Feature::CallSignature);
             Some(FOREIGN_CALL)
         }
         _ => None,
@@ -561,10 +565,10 @@ fn tool_result<'a>(
     let object = Some(text.as_str()).filter(|text| text.trim_start().starts_with('{'));
     let object: Option<Box<RawValue>> = object.and_then(|text| serde_json::from_str(text).ok());
     let response = match object {
-        Some(object) if !result.is_error => Given::Object(object),
-        Some(object) => Given::Error { error: Said::Object(object) },
-        None if result.is_error => Given::Error { error: Said::Text(text) },
-        None => Given::Output { output: text },
+        Some(object) if !result.is_error => FunctionResult::Object(object),
+        Some(object) => FunctionResult::Error { error: ErrorText::Object(object) },
+        None if result.is_error => FunctionResult::Error { error: ErrorText::Text(text) },
+        None => FunctionResult::Output { output: text },
     };
     Ok(Piece::Response { function_response: Response { name, response } })
 }

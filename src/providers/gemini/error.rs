@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::{
     ErrorKind,
     providers::{
-        http::{Facts, LONGEST_RATE_WAIT},
-        sentences::Known,
+        http::{ErrorBody, LONGEST_RATE_WAIT},
+        sentences::KnownMessage,
     },
     retry_after,
 };
@@ -16,7 +16,7 @@ use crate::{
 /// then the HTTP status.
 ///
 /// The rules for quotas follow Google's own command-line client.
-pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>) -> ErrorKind {
+pub(super) fn classify(status: StatusCode, facts: &ErrorBody, wait: Option<Duration>) -> ErrorKind {
     match reason(facts) {
         Some("API_KEY_INVALID" | "SERVICE_DISABLED" | "API_KEY_SERVICE_BLOCKED" | "CONSUMER_INVALID") => {
             return ErrorKind::Auth;
@@ -62,23 +62,23 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
 }
 
 /// Returns the wait that the error asks for: in `RetryInfo`, or in the text of the message.
-pub(super) fn wait(facts: &Facts) -> Option<Duration> {
+pub(super) fn wait(facts: &ErrorBody) -> Option<Duration> {
     let delay = details(facts, "RetryInfo").find_map(|info| info.get("retryDelay")?.as_str());
     delay.and_then(retry_after::duration).or_else(|| retry_after::from_message(&facts.message))
 }
 
-fn reason(facts: &Facts) -> Option<&str> {
+fn reason(facts: &ErrorBody) -> Option<&str> {
     details(facts, "ErrorInfo").find_map(|info| info.get("reason")?.as_str())
 }
 
-fn details<'a>(facts: &'a Facts, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+fn details<'a>(facts: &'a ErrorBody, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     let of_kind =
         move |detail: &&Value| detail.get("@type").and_then(Value::as_str).is_some_and(|name| name.ends_with(kind));
     facts.details.iter().filter(of_kind)
 }
 
 /// Returns true for a daily quota, whose wait cannot be trusted.
-fn is_daily(facts: &Facts) -> bool {
+fn is_daily(facts: &ErrorBody) -> bool {
     let violations =
         details(facts, "QuotaFailure").filter_map(|failure| failure.get("violations")?.as_array()).flatten();
     let ids = violations.filter_map(|violation| violation.get("quotaId")?.as_str());
@@ -88,7 +88,7 @@ fn is_daily(facts: &Facts) -> bool {
 
 /// Returns true if the plan has no quota at all for this model. A line of the message says so, behind Google's own
 /// words; it ends with the model's name, which is the caller's.
-fn has_no_quota(facts: &Facts) -> bool {
+fn has_no_quota(facts: &ErrorBody) -> bool {
     facts.message.lines().any(|line| {
         let metric = line.trim_start().trim_start_matches("* ").strip_prefix("Quota exceeded for metric: ");
         let Some((name, rest)) = metric.and_then(|metric| metric.split_once(", limit: ")) else { return false };
@@ -96,7 +96,7 @@ fn has_no_quota(facts: &Facts) -> bool {
     })
 }
 
-const CONTEXT: Known = Known {
+const CONTEXT: KnownMessage = KnownMessage {
     first: &[
         "the input token count # exceeds the maximum number of tokens allowed #",
         "the input token count exceeds the maximum number of tokens allowed #",
@@ -109,15 +109,15 @@ const CONTEXT: Known = Known {
     ],
 };
 
-const TOO_LARGE: Known = Known { first: &["request payload size exceeds the limit # bytes"], then: &[] };
+const TOO_LARGE: KnownMessage = KnownMessage { first: &["request payload size exceeds the limit # bytes"], then: &[] };
 
-const BAD_KEY: Known = Known {
+const BAD_KEY: KnownMessage = KnownMessage {
     first: &["api key not valid", "api key expired"],
     then: &["please pass a valid api key", "please renew the api key"],
 };
 
 /// The message for a name of no model; for a retired model the status is 404.
-const NO_MODEL: Known = Known {
+const NO_MODEL: KnownMessage = KnownMessage {
     first: &["* generatecontentrequest.model unexpected model name format", "unexpected model name format"],
     then: &[],
 };

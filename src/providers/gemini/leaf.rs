@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{BaseUrl, ErrorBody, Fault, HttpLeaf, ModelChoice, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -126,11 +126,11 @@ impl Protocol for GenerateContent {
         (HeaderName::from_static("x-goog-api-key"), key.to_owned())
     }
 
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+    fn encode(&self, chat: &Chat, asked: ModelChoice<'_>, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
         encode::body(chat, (asked.model, asked.family), asked.before.is_some(), report)
     }
 
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(body, asked, report)
     }
 
@@ -142,11 +142,11 @@ impl Protocol for GenerateContent {
         decode::Decoder::default()
     }
 
-    fn classify(&self, status: StatusCode, facts: &Facts, _: bool) -> ErrorKind {
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, _: bool) -> ErrorKind {
         error::classify(status, facts, self.wait(facts))
     }
 
-    fn wait(&self, facts: &Facts) -> Option<Duration> {
+    fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
         error::wait(facts)
     }
 }

@@ -32,13 +32,13 @@ pub(super) struct PartialArg<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
     /// The open objects and lists, the arguments themselves first.
-    open: Vec<Open>,
+    open: Vec<OpenContainer>,
     /// The path to the text that may grow: only the next piece shows that it has ended.
     growing: Option<Vec<Step>>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenContainer {
     /// The step to this object or list; `None` for the arguments themselves.
     step: Option<Step>,
     /// The names that are written.
@@ -98,7 +98,7 @@ impl Arguments {
     fn root(&mut self, json: &mut String) {
         if self.open.is_empty() {
             json.push('{');
-            self.open.push(Open { step: None, names: HashSet::new(), elements: None });
+            self.open.push(OpenContainer { step: None, names: HashSet::new(), elements: None });
         }
     }
 
@@ -113,7 +113,7 @@ impl Arguments {
             self.begin(step, json)?;
             let elements = matches!(next, Step::Element(_)).then_some(0);
             json.push(if elements.is_some() { '[' } else { '{' });
-            self.open.push(Open { step: Some(step.clone()), names: HashSet::new(), elements });
+            self.open.push(OpenContainer { step: Some(step.clone()), names: HashSet::new(), elements });
         }
         self.begin(last, json)
     }

@@ -10,15 +10,15 @@ use crate::{
     chat::{Chat, Json},
     models::{Family, UNKNOWN},
     providers::{
-        http::Asked,
+        http::ModelChoice,
         refit::{Fields, top, with_item},
     },
-    translate::{FOREIGN_CALL, Feature, Report, Settled, Situation, settle},
+    translate::{FOREIGN_CALL, Feature, Report, Settings, Situation, settle},
     wire::fields::{Object, each, is_list},
 };
 
 /// Fits a request for another of the provider's models to this one; returns `None` if the bytes fit unchanged.
-pub(super) fn refit(body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+pub(super) fn refit(body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
     let family = asked.family;
     let raw = top(body)?;
     let mut fields = Fields::of(raw)?;
@@ -53,7 +53,7 @@ pub(super) fn refit(body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Resu
     if let Some(contents) = fields.stood("contents").filter(|contents| is_led && is_list(contents))
         && let Some(signed) = signed_anew(contents, generation(asked.model) >= 3)?
     {
-        report.say(Feature::CallSignature);
+        report.record(Feature::CallSignature);
         fields.set("contents", signed);
     }
     Ok(fields.finish().map(Bytes::from))
@@ -95,14 +95,14 @@ fn signed_anew(contents: &RawValue, wants: bool) -> Result<Option<String>, LlmEr
 fn settings(
     config: &mut Fields<'_>,
     was: &Chat,
-    settled: &Settled,
+    settled: &Settings,
     family: &Family,
     report: &mut Report,
 ) -> Result<(), LlmError> {
     if !family.penalties() {
         for name in ["presencePenalty", "frequencyPenalty", "presence_penalty", "frequency_penalty"] {
             if config.remove(name) {
-                report.say_in(Feature::ModelSetting, name);
+                report.record_field(Feature::ModelSetting, name);
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::{
         Chat, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult,
     },
-    providers::{own, tool_calls::arguments_of},
+    providers::{provider_data, tool_calls::arguments_of},
     translate::{FOREIGN_CALL, foreign::unseal},
     wire::{
         Meter,
@@ -48,14 +48,14 @@ pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Re
     let mut conversation = Conversation { calls: 0, called: HashMap::new() };
     one_or_many(contents, |content| {
         let message = conversation.turn(content, &chat.messages, meter)?;
-        conversation.heard(chat.messages.len(), &message);
+        conversation.remember(chat.messages.len(), &message);
         chat.messages.push(message);
         Ok(())
     })?;
     if let Some(tools) = fields.get("tools") {
         one_or_many(tools, |tool| definitions(tool, &mut chat.tools, meter))?;
     }
-    let rest = own::rest(body, &["model", "contents", "tools"])?;
+    let rest = provider_data::rest(body, &["model", "contents", "tools"])?;
     chat.extra = Some(Extra::new(Dialect::Gemini, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
 }
@@ -103,8 +103,8 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
         ],
         _ => return Ok(None),
     };
-    let mut spelled = own::Rest::default();
-    if let Some(rest) = own::rest(value, known)? {
+    let mut spelled = provider_data::RawObject::default();
+    if let Some(rest) = provider_data::rest(value, known)? {
         fields(rest.raw(), |name, value| {
             // One spelling, so that it merges with its field.
             let name = match name {
@@ -119,7 +119,7 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
     }
     let spelled = spelled.finish()?;
     if matches!(part, Part::ToolResult(_)) && says_nothing(value)? {
-        return own::absent(spelled, "functionResponse.response");
+        return provider_data::absent(spelled, "functionResponse.response");
     }
     Ok(spelled)
 }
@@ -141,7 +141,7 @@ fn definitions(tool: &RawValue, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) ->
             Ok(())
         })?;
     }
-    if let Some(rest) = own::rest(tool, DECLARATIONS)? {
+    if let Some(rest) = provider_data::rest(tool, DECLARATIONS)? {
         meter.tool()?;
         let mut own = Tool::new(rest.first_name().unwrap_or_default(), Json::null());
         own.extra = Some(Extra::new(Dialect::Gemini, rest));
@@ -164,7 +164,7 @@ pub(super) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
     let mut definition = Tool::new(name, schema.filter(Json::is_object).unwrap_or_else(none));
     definition.description = fields.text("description")?;
     if fields.get("parametersJsonSchema").is_none()
-        || own::rest(declaration, &["name", "description", "parametersJsonSchema"])?.is_some()
+        || provider_data::rest(declaration, &["name", "description", "parametersJsonSchema"])?.is_some()
     {
         definition.extra = is_object(declaration).then(|| Extra::new(Dialect::Gemini, Json::of(declaration)));
     }
@@ -294,12 +294,12 @@ fn thinking(raw: &RawValue) -> Result<Option<Thinking>, LlmError> {
 /// A conversation that is decoded turn by turn. Its results may omit the ids of their calls.
 struct Conversation {
     calls: usize,
-    called: HashMap<String, Called>,
+    called: HashMap<String, FunctionCalls>,
 }
 
 /// The calls of one function.
 #[derive(Default)]
-struct Called {
+struct FunctionCalls {
     /// The turn and the part of each.
     places: Vec<(u32, u32)>,
     /// The first position in these of each turn.
@@ -308,7 +308,7 @@ struct Called {
 
 /// The results of one turn, and the calls that they answer.
 #[derive(Default)]
-struct Answered {
+struct AnsweredCalls {
     ids: HashSet<String>,
     /// For each function the turn to look at, from the newest on, and the position in it.
     next: HashMap<String, (usize, usize)>,
@@ -322,7 +322,7 @@ impl Conversation {
             None | Some("" | "user" | "function") => Role::User,
             Some(_) => return Err(bad("contents.role", "user or model")),
         };
-        let (mut parts, mut answered) = (Vec::new(), Answered::default());
+        let (mut parts, mut answered) = (Vec::new(), AnsweredCalls::default());
         if let Some(list) = fields.get("parts") {
             let length = count(list)?.max(1);
             meter.parts(length)?;
@@ -330,20 +330,25 @@ impl Conversation {
             one_or_many(list, |value| {
                 let part = self.part(value, before, &mut answered, meter)?;
                 let rest = lacking(&part, value)?;
-                own::push(&mut parts, part, Dialect::Gemini, rest);
+                provider_data::push(&mut parts, part, Dialect::Gemini, rest);
                 Ok(())
             })?;
         }
-        own::push_fields(&mut parts, ExtraOf::Turn, Dialect::Gemini, own::rest(content, &["role", "parts"])?);
+        provider_data::push_fields(
+            &mut parts,
+            ExtraOf::Turn,
+            Dialect::Gemini,
+            provider_data::rest(content, &["role", "parts"])?,
+        );
         Ok(Message::new(role, parts))
     }
 
     /// Remembers the calls of a turn.
-    fn heard(&mut self, turn: usize, message: &Message) {
+    fn remember(&mut self, turn: usize, message: &Message) {
         for (place, part) in message.content.iter().enumerate() {
             let Part::ToolCall(call) = part else { continue };
             if !self.called.contains_key(&call.name) {
-                self.called.insert(call.name.clone(), Called::default());
+                self.called.insert(call.name.clone(), FunctionCalls::default());
             }
             let Some(called) = self.called.get_mut(&call.name) else { continue };
             // Fewer than the bytes of a body.
@@ -357,7 +362,7 @@ impl Conversation {
 
     /// Returns the call that a result without an id answers: in the newest turn with calls of this name, the first one
     /// without a result in this turn.
-    fn unanswered(&self, name: &str, before: &[Message], answered: &mut Answered) -> Option<String> {
+    fn unanswered(&self, name: &str, before: &[Message], answered: &mut AnsweredCalls) -> Option<String> {
         let called = self.called.get(name)?;
         let (turn, place) = answered.next.entry(name.to_owned()).or_default();
         loop {
@@ -380,7 +385,7 @@ impl Conversation {
         &mut self,
         raw: &RawValue,
         before: &[Message],
-        answered: &mut Answered,
+        answered: &mut AnsweredCalls,
         meter: &mut Meter<'_>,
     ) -> Result<Part, LlmError> {
         let value = Object::read(raw, PART)?;
@@ -414,7 +419,7 @@ impl Conversation {
                 };
                 let id = id.unwrap_or_default();
                 answered.ids.insert(id.clone());
-                let (said, is_error) = said(response.get("response"))?;
+                let (said, is_error) = result_text(response.get("response"))?;
                 let mut result = ToolResult::new(id, said);
                 result.name = Some(name);
                 result.is_error = is_error;
@@ -464,7 +469,7 @@ fn media(value: &Object<'_>) -> Result<Option<Part>, LlmError> {
 }
 
 /// Returns a function's result as a text, and whether it failed.
-fn said(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
+fn result_text(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
     let Some(given) = given else { return Ok(("null".to_owned(), false)) };
     // The documentation names `output` and `error`; other objects are a tool's own.
     let only = only_field(given)?;
@@ -490,20 +495,20 @@ fn is_object_text(text: &str) -> bool {
 /// Rewrites the types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
 fn lower_types(schema: &RawValue) -> Result<Json, LlmError> {
     let mut lowered = String::with_capacity(schema.get().len());
-    let read = Lower { to: &mut lowered, is_type: false };
+    let read = TypeLowering { to: &mut lowered, is_type: false };
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
     read.deserialize(&mut serde_json::Deserializer::from_str(schema.get())).map_err(wrong)?;
     Json::parse(lowered).map_err(wrong)
 }
 
 /// Writes a piece of a schema in one pass over it.
-struct Lower<'s> {
+struct TypeLowering<'s> {
     to: &'s mut String,
     /// True at the value of a field `type`.
     is_type: bool,
 }
 
-impl Lower<'_> {
+impl TypeLowering<'_> {
     fn put<E: Error>(self, value: impl Serialize) -> Result<(), E> {
         let text = serde_json::to_string(&value).map_err(E::custom)?;
         self.to.push_str(&text);
@@ -511,7 +516,7 @@ impl Lower<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Lower<'_> {
+impl<'de> DeserializeSeed<'de> for TypeLowering<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -519,7 +524,7 @@ impl<'de> DeserializeSeed<'de> for Lower<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Lower<'_> {
+impl<'de> Visitor<'de> for TypeLowering<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -558,7 +563,7 @@ impl<'de> Visitor<'de> for Lower<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         self.to.push('[');
-        while list.next_element_seed(Lower { to: self.to, is_type: false })?.is_some() {
+        while list.next_element_seed(TypeLowering { to: self.to, is_type: false })?.is_some() {
             self.to.push(',');
         }
         if self.to.ends_with(',') {
@@ -573,9 +578,9 @@ impl<'de> Visitor<'de> for Lower<'_> {
         self.to.push('{');
         while let Some(name) = object.next_key::<String>()? {
             self.to.push_str(std::mem::replace(&mut between, ","));
-            Lower { to: self.to, is_type: false }.put(&name)?;
+            TypeLowering { to: self.to, is_type: false }.put(&name)?;
             self.to.push(':');
-            object.next_value_seed(Lower { to: self.to, is_type: name == "type" })?;
+            object.next_value_seed(TypeLowering { to: self.to, is_type: name == "type" })?;
         }
         self.to.push('}');
         Ok(())

@@ -9,7 +9,7 @@ use crate::{
         Effort, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::http::{Facts, testing::Scripted},
+    providers::http::{ErrorBody, testing::Scripted},
 };
 
 /// Returns the request sent for this chat, and the notes on the response.
@@ -334,7 +334,7 @@ fn errors_are_named_by_reason_status_and_text_in_this_order() {
         (504, "DEADLINE_EXCEEDED", "", none(), ErrorKind::Timeout),
     ] {
         let body = json!({"error": {"code": code, "status": status, "message": message, "details": details}});
-        let facts = Facts::of_error(&body).expect("a known shape");
+        let facts = ErrorBody::of_error(&body).expect("a known shape");
         let wait = super::error::wait(&facts);
         // Under any status that a proxy in between has set.
         for status in [code, 502] {

@@ -3,7 +3,7 @@ use std::{borrow::Cow, error, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Facts, Fault, Protocol};
+use super::{ErrorBody, Fault, Protocol};
 use crate::{
     Dialect, ErrorKind, LlmError,
     providers::{status::of_page, transport::TransportError},
@@ -86,7 +86,7 @@ pub(super) fn of_status<P: Protocol>(
     body: Bytes,
     wall: std::time::SystemTime,
 ) -> LlmError {
-    let facts = serde_json::from_slice(&body).ok().as_ref().and_then(Facts::of_error);
+    let facts = serde_json::from_slice(&body).ok().as_ref().and_then(ErrorBody::of_error);
     let error = if status.is_redirection() {
         let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| to.parse().ok());
         let to: Option<http::Uri> = to;
@@ -118,7 +118,7 @@ pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
         Fault::Reported(body) => body,
         Fault::Malformed(cause) => match serde_json::from_slice(raw) {
             // An error in a shape of its own.
-            Ok(body) if Facts::of_answer(&body).is_some() => body,
+            Ok(body) if ErrorBody::of_answer(&body).is_some() => body,
             // Serde's message may quote the value at fault, so only the position is used.
             _ => {
                 let what = excerpt(raw, None);
@@ -131,7 +131,7 @@ pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
         },
     };
     let status = origin.status.unwrap_or_default();
-    let facts = Facts::of_error(&body).unwrap_or_default();
+    let facts = ErrorBody::of_error(&body).unwrap_or_default();
     let meant = facts.number.filter(|number| (400..=599).contains(number));
     let meant = meant.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status);
     let wait = protocol.wait(&facts);
@@ -139,7 +139,13 @@ pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
     with_wait(error, wait, wait).with_status(status).with_raw(raw.clone())
 }
 
-fn of_facts<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, facts: &Facts, waits: bool) -> LlmError {
+fn of_facts<P: Protocol>(
+    protocol: &P,
+    secret: &Secret,
+    status: StatusCode,
+    facts: &ErrorBody,
+    waits: bool,
+) -> LlmError {
     let kind = protocol.classify(status, facts, waits);
     let mut error = LlmError::new(kind, scrub(&facts.message, secret));
     if let Some(code) = facts.code.as_ref().or(facts.status.as_ref()).or(facts.kind.as_ref()) {

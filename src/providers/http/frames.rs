@@ -157,7 +157,7 @@ impl<P: Protocol> Frames<P> {
         if !self.bare.is_empty() {
             let bare = std::mem::take(&mut self.bare).freeze();
             return Err(match serde_json::from_slice(&bare) {
-                Ok(body) if super::Facts::of_answer(&body).is_some() => self.fault(Fault::Reported(body), &bare),
+                Ok(body) if super::ErrorBody::of_answer(&body).is_some() => self.fault(Fault::Reported(body), &bare),
                 Err(error) if error.is_eof() => cut_off(),
                 _ => LlmError::new(ErrorKind::Malformed, failure::excerpt(&bare, None)),
             });

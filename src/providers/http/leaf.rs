@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::{BaseUrl, Limits, Protocol, RequestBody, refused::Remembered};
+use super::{BaseUrl, Limits, Protocol, RequestBody, parameter_refusal::RefusalMemory};
 use crate::{CommitPoint, Events, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -38,15 +38,15 @@ pub(super) struct Settings<P> {
     pub(super) headers: HeaderMap,
     pub(super) strict: bool,
     pub(super) events: Option<Events>,
-    pub(super) refused: Arc<Remembered>,
+    pub(super) refused: Arc<RefusalMemory>,
     pub(super) families: FamilyTable,
     /// The parts of the first request that all others have in common.
-    pub(super) usual: OnceLock<Usual>,
+    pub(super) template: OnceLock<RequestTemplate>,
 }
 
 /// The common parts of all requests to one path.
 #[derive(Clone)]
-pub(super) struct Usual {
+pub(super) struct RequestTemplate {
     pub(super) path: Box<str>,
     pub(super) uri: Uri,
     /// The headers of a request whose caller has sent none.
@@ -69,7 +69,7 @@ impl<P: Protocol> HttpLeaf<P> {
             events: None,
             refused: Arc::default(),
             families: FamilyTable::builtin(),
-            usual: OnceLock::new(),
+            template: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
     }
@@ -199,7 +199,7 @@ impl<P: Protocol> HttpLeaf<P> {
 
     fn settings_mut(&mut self) -> &mut Settings<P> {
         let settings = Arc::make_mut(&mut self.settings);
-        settings.usual = OnceLock::new();
+        settings.template = OnceLock::new();
         settings
     }
 }

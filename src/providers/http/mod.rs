@@ -42,15 +42,15 @@
 
 mod base_url;
 mod body;
-mod facts;
+mod error_body;
 mod failure;
 mod frames;
 mod leaf;
 mod limits;
+mod parameter_refusal;
 #[cfg(feature = "cache")]
 mod post;
 mod protocol;
-mod refused;
 mod service;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -63,11 +63,11 @@ pub(crate) use self::failure::looks_like_a_key;
 pub(crate) use self::leaf::{Transport, boxed};
 pub(crate) use self::{
     base_url::BaseUrl,
-    facts::Facts,
+    error_body::ErrorBody,
     failure::LONGEST_RATE_WAIT,
     leaf::{Variable, variable},
-    protocol::{Asked, Fault, Protocol, StreamDecoder, to_json, to_value},
-    refused::Optional,
+    parameter_refusal::Optional,
+    protocol::{Fault, ModelChoice, Protocol, StreamDecoder, to_json, to_value},
 };
 pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
 pub use super::future::ResponseFuture;

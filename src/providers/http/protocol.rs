@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
-use super::{Facts, Optional};
+use super::{ErrorBody, Optional};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
@@ -52,10 +52,11 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     }
 
     /// Encodes a request, and reports the parts that it could not carry.
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError>;
+    fn encode(&self, chat: &Chat, asked: ModelChoice<'_>, stream: bool, report: &mut Report)
+    -> Result<Bytes, LlmError>;
 
     /// Fits a request of this dialect for another model to this one; returns `None` if the bytes fit unchanged.
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError>;
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError>;
 
     /// Decodes a whole answer.
     fn decode(&self, body: &[u8]) -> Result<Message, Fault>;
@@ -65,17 +66,17 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
 
     /// Classifies an error with this status. A failure inside a 200 has that status, or the one that its code stands
     /// for. `waits` is true if the answer names a wait.
-    fn classify(&self, status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind;
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind;
 
     /// Returns the wait that the error body asks for.
-    fn wait(&self, facts: &Facts) -> Option<Duration> {
+    fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
         crate::retry_after::from_message(&facts.message)
     }
 }
 
 /// The model of a call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct ModelChoice<'a> {
     pub(crate) model: &'a str,
     pub(crate) family: &'a Family,
     /// The family of the model that the caller named, if it is another one.
@@ -94,7 +95,7 @@ pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
 
 /// Encodes the body of a request.
 pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> {
-    let mut first = First { written: Vec::with_capacity(128), length: 0 };
+    let mut first = FirstPass { written: Vec::with_capacity(128), length: 0 };
     serde_json::to_writer(&mut first, body).map_err(cannot_be_written)?;
     if first.length <= BEGIN {
         return Ok(first.written.into());
@@ -109,12 +110,12 @@ pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> 
 const BEGIN: usize = 64 * 1024;
 
 /// The first pass of an encoding: the body, while it is small, and its length.
-struct First {
+struct FirstPass {
     written: Vec<u8>,
     length: usize,
 }
 
-impl io::Write for First {
+impl io::Write for FirstPass {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.length += bytes.len();
         if self.length <= BEGIN {

@@ -11,18 +11,18 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::{
-    Asked, Facts, HttpLeaf, Protocol, RequestBody,
+    ErrorBody, HttpLeaf, ModelChoice, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
-    leaf::{Body, Settings, Transport, Usual},
-    refused,
+    leaf::{Body, RequestTemplate, Settings, Transport},
+    parameter_refusal,
 };
 use crate::{
     CommitPoint, ErrorKind, Event, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     commit::{Commit, empty_answer},
     models::{Family, UNKNOWN},
     providers::{future::ResponseFuture, splice},
-    request::LeftOut,
+    request::OmittedParameter,
     translate::{Names, Report, fit, may_need_mending, mend},
     wall_clock,
     wire::{FIELDS, Object, Stop, offload},
@@ -76,7 +76,7 @@ impl Origin {
 
 /// The translation's notes and names, for the answer.
 #[derive(Default)]
-struct Told {
+struct TranslationNotes {
     /// The parts that were changed or left out.
     notes: Vec<Cow<'static, str>>,
     /// The tools' own names.
@@ -89,7 +89,7 @@ fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model
         wire.dialect() != P::DIALECT
             || may_need_mending(wire, settings.protocol.target())
             || model.is_some_and(|model| another(settings, wire, model).is_some())
-            || !request.left_out().is_empty()
+            || !request.omitted_parameters().is_empty()
             || settings.refused.is_any()
     };
     request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
@@ -121,7 +121,7 @@ fn prepare<P: Protocol>(
     model: Option<&str>,
     stream: bool,
     stop: Stop,
-) -> Result<(Request<RequestBody>, Told), LlmError> {
+) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
     let model = model.ok_or_else(failure::no_model)?;
     let own = own::<P>(request);
     let mut headers = HeaderMap::new();
@@ -165,7 +165,7 @@ fn prepare<P: Protocol>(
     let mut notes = report.finish(settings.strict && own.is_none())?;
     let body = leave_out(settings, request, model, body, &mut notes);
     let path = settings.protocol.path(model, stream);
-    Ok((addressed(settings, headers, &path, body)?, Told { notes, names }))
+    Ok((addressed(settings, headers, &path, body)?, TranslationNotes { notes, names }))
 }
 
 /// Returns the body without the parameters that the model is known to refuse.
@@ -177,14 +177,14 @@ fn leave_out<P: Protocol>(
     notes: &mut Vec<Cow<'static, str>>,
 ) -> RequestBody {
     let refused = settings.refused.of(model);
-    if refused.is_empty() && request.left_out().is_empty() || settings.strict {
+    if refused.is_empty() && request.omitted_parameters().is_empty() || settings.strict {
         return body;
     }
     // A caller's parameter for the very model that it named is not touched.
     let refused = refused.into_iter().filter(|_| !is_callers_choice::<P>(request, model));
     let mut body = body.into_bytes();
-    for path in refused.chain(request.left_out().iter().map(|parameter| parameter.path)) {
-        if let Some(shorter) = refused::without(&body, path) {
+    for path in refused.chain(request.omitted_parameters().iter().map(|parameter| parameter.path)) {
+        if let Some(shorter) = parameter_refusal::without(&body, path) {
             body = shorter.into();
             notes.push(format!("refused_parameter: `{path}` was left out: the model refuses it").into());
         }
@@ -208,10 +208,10 @@ async fn refused_parameter<P: Protocol>(
     request: &LlmRequest,
     model: Option<&Arc<str>>,
     error: &LlmError,
-) -> Option<LeftOut> {
+) -> Option<OmittedParameter> {
     let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !settings.strict)?;
     let body = serde_json::from_slice(error.raw()?).ok()?;
-    let refusal = refused::named(&Facts::of_error(&body)?, settings.protocol.optional())?;
+    let refusal = parameter_refusal::named(&ErrorBody::of_error(&body)?, settings.protocol.optional())?;
     if own::<P>(request).is_some() && (is_callers_choice::<P>(request, model) || !refusal.is_unsupported) {
         return None;
     }
@@ -219,7 +219,7 @@ async fn refused_parameter<P: Protocol>(
     let (its, asked, model, path) = (settings.clone(), request.clone(), model.clone(), refusal.parameter.path);
     let look = move |stop| {
         let (sent, _) = prepare(&its, &asked, Some(&model), asked.is_stream(), stop)?;
-        Ok(refused::without(&sent.into_body().into_bytes(), path).is_some())
+        Ok(parameter_refusal::without(&sent.into_body().into_bytes(), path).is_some())
     };
     let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
@@ -231,7 +231,7 @@ async fn refused_parameter<P: Protocol>(
 /// Remembers the parameter that the model refused, after an answer without it.
 fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&Arc<str>>) {
     let Some(model) = model else { return };
-    for parameter in request.left_out().iter().filter(|parameter| parameter.lasting) {
+    for parameter in request.omitted_parameters().iter().filter(|parameter| parameter.lasting) {
         if settings.refused.add(model, parameter.path)
             && let Some(events) = &settings.events
         {
@@ -246,18 +246,18 @@ fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Op
 }
 
 /// Returns the model of a call, and the family of the caller's model if it is another one.
-fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> Asked<'a> {
+fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> ModelChoice<'a> {
     let families = &settings.families;
     let family = families.family(model);
     let before = named.filter(|named| *named != model).map(|named| families.family(named));
     // A name of no model does not tell its caller's expectations, nor does a careful row tell the model's refusals.
     let is_guessed = |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
     let before = before.filter(|before| !before.is(family) && !is_guessed(before));
-    Asked { model, family, before }
+    ModelChoice { model, family, before }
 }
 
 /// Returns the same for a request of the leaf's own dialect, if the caller named another model or none.
-fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<Asked<'a>> {
+fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<ModelChoice<'a>> {
     if wire.model() == Some(model) {
         return None;
     }
@@ -271,19 +271,19 @@ pub(super) fn addressed<P: Protocol>(
     path: &str,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, LlmError> {
-    let usual = match settings.usual.get() {
-        Some(usual) => usual,
+    let template = match settings.template.get() {
+        Some(template) => template,
         None => {
             // With room for the transport's own.
             let headers = with_own(settings, HeaderMap::with_capacity(12))?;
-            let usual = Usual { path: path.into(), uri: address(settings, path)?, headers };
-            settings.usual.get_or_init(|| usual)
+            let template = RequestTemplate { path: path.into(), uri: address(settings, path)?, headers };
+            settings.template.get_or_init(|| template)
         }
     };
     let mut http = Request::new(body);
     *http.method_mut() = Method::POST;
-    *http.uri_mut() = if *usual.path == *path { usual.uri.clone() } else { address(settings, path)? };
-    *http.headers_mut() = if headers.is_empty() { usual.headers.clone() } else { with_own(settings, headers)? };
+    *http.uri_mut() = if *template.path == *path { template.uri.clone() } else { address(settings, path)? };
+    *http.headers_mut() = if headers.is_empty() { template.headers.clone() } else { with_own(settings, headers)? };
     Ok(http)
 }
 
@@ -349,7 +349,7 @@ fn answer<P: Protocol>(
     mut origin: Origin,
     request: LlmRequest,
     commit: CommitPoint,
-    mut told: Told,
+    mut told: TranslationNotes,
     sending: impl Future<Output = Result<Response<Body>, BoxError>>,
 ) -> impl Future<Output = Result<LlmResponse, LlmError>> {
     async move {
@@ -372,7 +372,7 @@ fn answer<P: Protocol>(
             }
             return Err(origin.stamp(error));
         }
-        if !request.left_out().is_empty() {
+        if !request.omitted_parameters().is_empty() {
             remember(&settings, &request, origin.model.as_ref());
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
@@ -447,7 +447,7 @@ fn whole<P: Protocol>(
     origin: &Origin,
     request: &LlmRequest,
     raw: Bytes,
-    told: &mut Told,
+    told: &mut TranslationNotes,
 ) -> Result<LlmBody, LlmError> {
     if raw.iter().all(u8::is_ascii_whitespace) {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));

@@ -13,9 +13,9 @@ use crate::{
         http::{to_json, to_value},
         media::media_type_of,
         openai::request::{self, Leading},
-        own,
+        provider_data,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
+    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
     wire::fields::{Object, word},
 };
 
@@ -196,7 +196,7 @@ impl<'a> Body<'a> {
         protocol: &ChatCompletions,
         chat: &'a Chat,
         to: (&'a str, &Family),
-        settled: &Settled,
+        settled: &Settings,
         stream: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
@@ -205,7 +205,7 @@ impl<'a> Body<'a> {
         let mut stop: Vec<&str> = chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         stop.truncate(settled.stops);
         if stop.len() > MOST_STOPS {
-            report.say(Feature::Stops);
+            report.record(Feature::Stops);
             stop.truncate(MOST_STOPS);
         }
         Ok(Self {
@@ -310,7 +310,7 @@ pub(super) fn body(
     let mut was = Chat::default();
     request::settings(extra.fields.raw(), &mut was)?;
     if keeps {
-        report.forget(&AS_THEY_STOOD);
+        report.withdraw(&AS_THEY_STOOD);
     }
     let mut fields = extra.fields.fields();
     if let Some(leading @ Value::Array(_)) = fields.remove("messages")
@@ -322,7 +322,7 @@ pub(super) fn body(
         let written = usize::from(chat.system.as_deref().is_some_and(|system| !system.is_empty()));
         messages.splice(..written, leading);
     }
-    own::restore(
+    provider_data::restore(
         &mut body,
         &fields,
         &[
@@ -360,7 +360,7 @@ fn turns<'a>(
     chat: &'a Chat,
     flavour: Flavour,
     family: &Family,
-    settled: &Settled,
+    settled: &Settings,
     report: &mut Report,
 ) -> Result<Vec<Turn<'a>>, LlmError> {
     // One server's reasoning may be refused by another: it goes back only to servers that take it, or if the caller
@@ -371,7 +371,7 @@ fn turns<'a>(
     let told = chat.system.as_deref().filter(|system| !system.is_empty());
     let asks = !own && settled.holds_output && wants_the_word_json(chat);
     if asks {
-        report.say(Feature::JsonMode);
+        report.record(Feature::JsonMode);
     }
     let with_words = settled.with_words(told);
     let told = match (with_words, told, asks) {
@@ -384,7 +384,7 @@ fn turns<'a>(
     };
     turns.extend(told.map(|content| Turn::System { content }));
     for message in &chat.messages {
-        report.go_on()?;
+        report.check_stopped()?;
         match message.role {
             Role::System => turns.push(system(message, family, report)?),
             Role::User => user(message, own, family, report, &mut turns)?,
@@ -392,7 +392,7 @@ fn turns<'a>(
         }
     }
     if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
     }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
@@ -416,8 +416,8 @@ fn system<'a>(message: &'a Message, family: &Family, report: &mut Report) -> Res
     }
     let content = shortest(blocks).unwrap_or(Content::Text(""));
     let turn = Turn::System { content };
-    let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
-    let mut value = own::made(&turn, extra)?;
+    let Some(extra) = provider_data::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
+    let mut value = provider_data::made(&turn, extra)?;
     if let Some(role) = extra.fields.get("role") {
         value["role"] = to_value(&role)?;
     }
@@ -438,7 +438,7 @@ fn user<'a>(
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
             let turn = tool_result(result, own, family, report, &mut rest)?;
-            turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
+            turns.push(match provider_data::beside(&message.content, place, Dialect::OpenAi) {
                 Some(extra) => Turn::Made(made_result(&turn, extra)?),
                 None => turn,
             });
@@ -449,13 +449,13 @@ fn user<'a>(
             rest.extend(block_with_extra(&message.content, place, family, report)?);
         }
     }
-    let extra = own::of_turn(&message.content, Dialect::OpenAi);
+    let extra = provider_data::of_turn(&message.content, Dialect::OpenAi);
     let said_nothing = message.content.iter().all(|part| matches!(part, Part::Extra { .. }));
     let content = shortest(rest).or_else(|| said_nothing.then_some(Content::Text("")));
     if let Some(content) = content {
         let turn = Turn::User { content };
         turns.push(match extra {
-            Some(extra) => Turn::Made(own::made(&turn, extra)?),
+            Some(extra) => Turn::Made(provider_data::made(&turn, extra)?),
             None => turn,
         });
     }
@@ -464,7 +464,7 @@ fn user<'a>(
 
 /// Encodes the result of a call, in the older form if it came as such.
 fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
-    let mut value = own::made(turn, extra)?;
+    let mut value = provider_data::made(turn, extra)?;
     if extra.fields.get("role").and_then(word).as_deref() == Some("function")
         && let Some(fields) = value.as_object_mut()
     {
@@ -481,14 +481,14 @@ fn block_with_extra<'a>(
     family: &Family,
     report: &mut Report,
 ) -> Result<Option<Block<'a>>, LlmError> {
-    report.say_of_extra(&parts[place]);
-    let extra = own::beside(parts, place, Dialect::OpenAi);
+    report.record_extra(&parts[place]);
+    let extra = provider_data::beside(parts, place, Dialect::OpenAi);
     if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
-        return Ok(Some(Block::Made(own::made(&json!({"type": "refusal", "refusal": text}), extra)?)));
+        return Ok(Some(Block::Made(provider_data::made(&json!({"type": "refusal", "refusal": text}), extra)?)));
     }
     let Some(block) = block(&parts[place], family, report)? else { return Ok(None) };
     Ok(Some(match extra {
-        Some(extra) => Block::Made(own::made(&block, extra)?),
+        Some(extra) => Block::Made(provider_data::made(&block, extra)?),
         None => block,
     }))
 }
@@ -507,10 +507,10 @@ fn tool_result<'a>(
         match part {
             Part::Text(text) => {
                 texts.push(text.as_str());
-                marked |= own::beside(&result.content, place, Dialect::OpenAi).is_some();
+                marked |= provider_data::beside(&result.content, place, Dialect::OpenAi).is_some();
                 blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
-            Part::Extra { .. } => report.say_of_extra(part),
+            Part::Extra { .. } => report.record_extra(part),
             // Callers who send it know that their server takes it.
             _ if own => {
                 marked = true;
@@ -519,7 +519,7 @@ fn tool_result<'a>(
             other => {
                 // A part that no user's turn can have either is reported by its own rule.
                 if let Some(block) = block(other, family, report)? {
-                    report.say(Feature::ToolMedia);
+                    report.record(Feature::ToolMedia);
                     rest.push(block);
                     moved = true;
                 }
@@ -537,7 +537,7 @@ fn tool_result<'a>(
         many => Content::Joined(many.join("\n")),
     };
     if result.is_error {
-        report.say(Feature::ToolError);
+        report.record(Feature::ToolError);
     }
     Ok(Turn::Tool { tool_call_id: result.call_id.as_str().into(), content })
 }
@@ -551,12 +551,12 @@ fn assistant<'a>(
     let (mut blocks, mut refusals) = (Vec::new(), Vec::new());
     let mut tool_calls = Vec::with_capacity(message.tool_calls().count());
     let (mut function_call, mut audio) = (None, None);
-    let extra = own::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
+    let extra = provider_data::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
     let keeps_reasoning = extra.is_some_and(|extra| {
         ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.get(name).is_some())
     });
     for (place, part) in message.content.iter().enumerate() {
-        let beside = own::beside(&message.content, place, Dialect::OpenAi);
+        let beside = provider_data::beside(&message.content, place, Dialect::OpenAi);
         match part {
             Part::Text(text) if text.is_empty() => {}
             Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, family, report)?),
@@ -566,7 +566,7 @@ fn assistant<'a>(
             Part::Refusal(text) => refusals.push(text.as_str()),
             Part::ToolCall(call) => {
                 if call.opaque.is_some() {
-                    report.say(Feature::CallSignature);
+                    report.record(Feature::CallSignature);
                 }
                 let written = Call {
                     id: call.id.as_str().into(),
@@ -580,12 +580,12 @@ fn assistant<'a>(
                     Some(extra) if extra.fields.get("function_call").is_some() => {
                         function_call = extra.fields.get("function_call");
                     }
-                    Some(extra) => tool_calls.push(AnyCall::Made(own::made(&written, extra)?)),
+                    Some(extra) => tool_calls.push(AnyCall::Made(provider_data::made(&written, extra)?)),
                     None => tool_calls.push(AnyCall::Neutral(written)),
                 }
             }
             Part::Reasoning(_) if keeps_reasoning => {}
-            Part::Reasoning(_) => report.say(Feature::Reasoning),
+            Part::Reasoning(_) => report.record(Feature::Reasoning),
             // A spoken answer is referred to by its id.
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
                 audio = value
@@ -598,9 +598,9 @@ fn assistant<'a>(
                 tool_calls.push(AnyCall::Own(value));
             }
             Part::Other { dialect: Dialect::OpenAi, value } => blocks.push(Block::Own(value)),
-            Part::Other { value, .. } => report.say_in(Feature::OwnPart, crate::translate::kind_of(value)),
-            Part::Extra { .. } => report.say_of_extra(part),
-            _ => report.say_in(Feature::OwnPart, "a picture or file of the model's"),
+            Part::Other { value, .. } => report.record_field(Feature::OwnPart, crate::translate::kind_of(value)),
+            Part::Extra { .. } => report.record_extra(part),
+            _ => report.record_field(Feature::OwnPart, "a picture or file of the model's"),
         }
     }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
@@ -614,7 +614,7 @@ fn assistant<'a>(
     let audio = audio.map(|id| json!({ "id": id }));
     let turn = Turn::Assistant(Box::new(Assistant { content, refusal, tool_calls, function_call, audio }));
     Ok(Some(match extra {
-        Some(extra) => Turn::Made(own::made(&turn, extra)?),
+        Some(extra) => Turn::Made(provider_data::made(&turn, extra)?),
         None => turn,
     }))
 }
@@ -658,11 +658,11 @@ fn block<'a>(part: &'a Part, family: &Family, report: &mut Report) -> Result<Opt
         Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::OpenAi, value } => Block::Own(value),
         Part::Other { value, .. } => {
-            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
+            report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
         Part::Reasoning(_) => {
-            report.say(Feature::Reasoning);
+            report.record(Feature::Reasoning);
             return Ok(None);
         }
         Part::ToolCall(_) | Part::ToolResult(_) => {

@@ -1,16 +1,16 @@
 use http::StatusCode;
 
-use crate::{ErrorKind, providers::http::Facts};
+use crate::{ErrorKind, providers::http::ErrorBody};
 
 use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, QUOTA, RATE, ROUTER, TIER_CAPACITY};
 
 /// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a
 /// whole, then the status.
-pub(super) fn classify(status: StatusCode, facts: &Facts) -> ErrorKind {
+pub(super) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
     by_name(status, facts).or_else(|| by_text(status, facts)).unwrap_or_else(|| by_status(status, facts))
 }
 
-fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
+fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     // One request over the tokens-per-minute limit never fits.
     if status == StatusCode::TOO_MANY_REQUESTS && facts.says_only(&OVER_TPM) {
         return Some(ErrorKind::TooLarge);
@@ -84,7 +84,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
 }
 
 /// Distinguishes the kinds behind a generic type or code.
-fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
+fn by_text(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     match status.as_u16() {
         // A router's own moderation lists its findings.
         403 if facts.flagged => Some(ErrorKind::ContentPolicy),
@@ -102,7 +102,7 @@ fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
     }
 }
 
-fn by_status(status: StatusCode, facts: &Facts) -> ErrorKind {
+fn by_status(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
     match ErrorKind::from_status(status) {
         // An API names its limits: a 429 without a name or a known message came from an overloaded front.
         ErrorKind::RateLimited if !facts.is_named() && !facts.says_only(&RATE) => ErrorKind::Overloaded,

@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{BaseUrl, ErrorBody, Fault, HttpLeaf, ModelChoice, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::{Report, Target},
@@ -166,11 +166,17 @@ impl Protocol for ChatCompletions {
         Target { dialect: Dialect::OpenAi, short_ids: self.flavour == Flavour::Mistral }
     }
 
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
         encode::body(self, chat, (asked.model, asked.family), stream, asked.before.is_some(), report)
     }
 
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(self.flavour, body, asked.family, report)
     }
 
@@ -182,7 +188,7 @@ impl Protocol for ChatCompletions {
         Decoder::default()
     }
 
-    fn classify(&self, status: StatusCode, facts: &Facts, _: bool) -> ErrorKind {
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, _: bool) -> ErrorKind {
         error::classify(status, facts)
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn refit(
     ];
     for name in others.iter().filter(|(refused, _)| *refused).flat_map(|(_, names)| *names) {
         if fields.remove(name) && *name != "parallel_tool_calls" {
-            report.say_in(Feature::ModelSetting, *name);
+            report.record_field(Feature::ModelSetting, *name);
         }
     }
     if was.stop.len() > settled.stops {

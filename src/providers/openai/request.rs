@@ -6,7 +6,7 @@ use crate::{
         Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning,
         Role, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
-    providers::own,
+    providers::provider_data,
     translate::foreign::of_format_name,
     wire::{
         Meter,
@@ -55,7 +55,7 @@ pub(in crate::providers) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Re
             Ok(())
         })?;
     }
-    let rest = own::rest(body, &["model", "stream", "messages", "tools"])?;
+    let rest = provider_data::rest(body, &["model", "stream", "messages", "tools"])?;
     // The unchanged system prompt, behind the settings.
     let rest = match (rest, leading.stood) {
         (rest, stood) if (leading.plain && leading.count == 1) || stood.is_empty() => rest,
@@ -98,7 +98,7 @@ impl Leading {
         }
         let is_plain = fields.word("role").as_deref() == Some("system")
             && fields.get("content").is_some_and(|content| content.get().starts_with('"'))
-            && own::rest(message, &["role", "content"])?.is_none();
+            && provider_data::rest(message, &["role", "content"])?.is_none();
         self.plain = (self.plain || self.count == 0) && is_plain;
         if self.count > 0 {
             self.stood.push(',');
@@ -197,7 +197,7 @@ pub(super) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     definition.description = function.text("description")?;
     definition.strict = function.flag("strict");
     let known = ["type", "function.name", "function.description", "function.parameters", "function.strict"];
-    if !has_schema || own::rest(tool, &known)?.is_some() {
+    if !has_schema || provider_data::rest(tool, &known)?.is_some() {
         definition.extra = whole();
     }
     Ok(definition)
@@ -280,7 +280,7 @@ impl Conversation<'_, '_> {
             Some("function") => return self.result(message, &fields, content, &["content"]),
             _ => return Err(bad("messages.role", "developer, system, user, assistant or tool")),
         };
-        own::push_fields(&mut content, ExtraOf::Turn, Dialect::OpenAi, own::rest(message, known)?);
+        provider_data::push_fields(&mut content, ExtraOf::Turn, Dialect::OpenAi, provider_data::rest(message, known)?);
         // An empty turn takes results as well as one of results does.
         self.results = role == Role::User && content.is_empty();
         self.chat.messages.push(Message::new(role, content));
@@ -307,12 +307,12 @@ impl Conversation<'_, '_> {
         if !std::mem::replace(&mut self.results, true) {
             self.chat.messages.push(Message::new(Role::User, Vec::new()));
         }
-        let mut rest = own::rest(message, known)?;
+        let mut rest = provider_data::rest(message, known)?;
         if known.contains(&"tool_call_id") && fields.get("tool_call_id").is_none_or(is_null) {
-            rest = own::absent(rest, "tool_call_id")?;
+            rest = provider_data::absent(rest, "tool_call_id")?;
         }
         if let Some(turn) = self.chat.messages.last_mut() {
-            own::push(&mut turn.content, Part::ToolResult(result), Dialect::OpenAi, rest);
+            provider_data::push(&mut turn.content, Part::ToolResult(result), Dialect::OpenAi, rest);
         }
         Ok(())
     }
@@ -351,9 +351,9 @@ fn assistant(message: &Object<'_>, said: Vec<Part>, meter: &mut Meter<'_>) -> Re
         let name = function.text("name")?.unwrap_or_default();
         let part = Part::ToolCall(ToolCall::new(name.clone(), name, arguments(&function)?));
         // The older form of a call, which is to be written as such again.
-        let mut older = own::Rest::default();
+        let mut older = provider_data::RawObject::default();
         older.add("function_call", raw)?;
-        own::push(&mut content, part, Dialect::OpenAi, older.finish()?);
+        provider_data::push(&mut content, part, Dialect::OpenAi, older.finish()?);
     }
     Ok(content)
 }
@@ -378,7 +378,7 @@ fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
         made.opaque = token.map(|token| Opaque { dialect: Dialect::Gemini, token, redacted: false });
     }
     let known = ["id", "type", "function.name", "function.arguments"];
-    own::push(content, Part::ToolCall(made), Dialect::OpenAi, own::rest(raw, &known)?);
+    provider_data::push(content, Part::ToolCall(made), Dialect::OpenAi, provider_data::rest(raw, &known)?);
     Ok(())
 }
 
@@ -427,12 +427,14 @@ fn parts(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> 
                 return Ok(());
             }
         };
-        let rest = own::rest(raw, known)?;
+        let rest = provider_data::rest(raw, known)?;
         let rest = match &part {
-            Part::Document(Document { name: None, media: Media::Base64 { .. } }) => own::absent(rest, "file.filename")?,
+            Part::Document(Document { name: None, media: Media::Base64 { .. } }) => {
+                provider_data::absent(rest, "file.filename")?
+            }
             _ => rest,
         };
-        own::push(&mut parts, part, Dialect::OpenAi, rest);
+        provider_data::push(&mut parts, part, Dialect::OpenAi, rest);
         Ok(())
     })?;
     Ok(parts)

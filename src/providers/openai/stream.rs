@@ -29,7 +29,7 @@ pub(crate) struct Decoder {
     /// True once the tokens used have come.
     counted: bool,
     /// The tool calls so far.
-    calls: Vec<Begun>,
+    calls: Vec<CallState>,
     /// The newest of them, by the stream's own index.
     newest: HashMap<u32, usize>,
     /// The next part's index.
@@ -49,7 +49,7 @@ impl fmt::Debug for Decoder {
 
 /// A tool call: the index of its part, and its id.
 #[derive(Debug)]
-struct Begun {
+struct CallState {
     index: u32,
     id: Option<String>,
     /// True once any of its arguments have come.
@@ -249,7 +249,7 @@ impl Decoder {
                 if nameless.is_none() {
                     out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
                 }
-                self.calls.push(Begun { index, id, any: false, nameless });
+                self.calls.push(CallState { index, id, any: false, nameless });
                 self.newest.insert(key, self.calls.len() - 1);
                 self.calls.len() - 1
             }

@@ -10,7 +10,7 @@ use crate::{
         Document, Effort, FinishReason, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::http::{Facts, testing::Scripted},
+    providers::http::{ErrorBody, testing::Scripted},
 };
 
 fn own() -> OpenAi {
@@ -541,7 +541,7 @@ fn errors_are_named_by_code_type_text_and_status_in_this_order() {
         (424, of("", Value::Null, "?"), ErrorKind::InvalidRequest),
         (520, of("", Value::Null, "?"), ErrorKind::Server),
     ] {
-        let facts = Facts::of_error(&json!({ "error": error })).expect("a known shape");
+        let facts = ErrorBody::of_error(&json!({ "error": error })).expect("a known shape");
         let status = StatusCode::from_u16(status).expect("a status");
         assert_eq!(super::error::classify(status, &facts), kind, "{status} {error}");
     }

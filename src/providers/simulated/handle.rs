@@ -13,7 +13,7 @@ use super::{
     fault::{Fault, FaultMix, Outage},
     latency::Latency,
     rate_limit::{Limiter, RateLimit},
-    script::{Forced, Plan, Script},
+    script::{Override, Plan, Script},
 };
 use crate::{
     CommitPoint,
@@ -31,7 +31,7 @@ pub struct SimulatedHandle {
 impl SimulatedHandle {
     /// Makes every call from now on end in this fault, or in one of this mix, in place of the script.
     pub fn fail(&self, faults: impl Into<FaultMix>) {
-        self.shared.lock().script.forced = Some(Forced::Faults(faults.into()));
+        self.shared.lock().script.forced = Some(Override::Faults(faults.into()));
     }
 
     /// Makes the next `calls` calls end in this fault, before all other settings, the rate limit included.
@@ -44,7 +44,7 @@ impl SimulatedHandle {
     /// Answers every call from now on: no faults, no outages, no rate limit.
     pub fn heal(&self) {
         let mut state = self.shared.lock();
-        state.script.forced = Some(Forced::Healthy);
+        state.script.forced = Some(Override::Healthy);
         state.next.clear();
     }
 
@@ -210,7 +210,7 @@ impl Shared {
             }
             plan.fault = Some(fault);
         } else if let Some(limiter) = &mut state.limiter
-            && !matches!(state.script.forced, Some(Forced::Healthy))
+            && !matches!(state.script.forced, Some(Override::Healthy))
         {
             let cost = prompt_tokens.saturating_add(u64::from(plan.tokens));
             if let Err(wait) = limiter.admit(cost, now) {

@@ -55,9 +55,9 @@ pub struct ResponseFuture {
 #[pin_project(project = StateProjection)]
 enum State {
     Unsent(LlmRequest),
-    Waiting(#[pin] Sleep, Option<Box<Talk>>),
+    Waiting(#[pin] Sleep, Option<Box<ActiveCall>>),
     /// Waits for ever, until its caller leaves.
-    Hanging(#[allow(dead_code, reason = "its drop counts")] Box<Talk>),
+    Hanging(#[allow(dead_code, reason = "its drop counts")] Box<ActiveCall>),
     Committing(Commit),
 }
 
@@ -69,7 +69,7 @@ impl Future for ResponseFuture {
         loop {
             let talk = match this.state.as_mut().project() {
                 StateProjection::Unsent(request) => {
-                    let talk = match Talk::begin(this.shared, request) {
+                    let talk = match ActiveCall::begin(this.shared, request) {
                         Ok(talk) => Box::new(talk),
                         Err(error) => return Poll::Ready(Err(of(this.shared, error))),
                     };
@@ -91,9 +91,9 @@ impl Future for ResponseFuture {
                 }
             };
             match talk.say(this.shared) {
-                Said::Whole(answer) => return Poll::Ready(answer),
-                Said::Nothing(talk) => this.state.set(State::Hanging(talk)),
-                Said::Stream(talk) => {
+                Outcome::Whole(answer) => return Poll::Ready(answer),
+                Outcome::Nothing(talk) => this.state.set(State::Hanging(talk)),
+                Outcome::Stream(talk) => {
                     let point = talk.commit;
                     let frames = Frames { shared: this.shared.clone(), talk, next: Next::Start, timer: None };
                     this.state.set(State::Committing(Commit::new(LlmBody::from_frames(frames), point, None)));
@@ -110,7 +110,7 @@ impl fmt::Debug for ResponseFuture {
 }
 
 /// One call and its content.
-struct Talk {
+struct ActiveCall {
     call: Call,
     stream: bool,
     commit: CommitPoint,
@@ -120,13 +120,13 @@ struct Talk {
 }
 
 /// The course of a call after its first wait.
-enum Said {
+enum Outcome {
     Whole(Result<LlmResponse, LlmError>),
-    Stream(Box<Talk>),
-    Nothing(Box<Talk>),
+    Stream(Box<ActiveCall>),
+    Nothing(Box<ActiveCall>),
 }
 
-impl Talk {
+impl ActiveCall {
     fn begin(shared: &Arc<Shared>, request: &LlmRequest) -> Result<Self, LlmError> {
         let chat = request.chat()?;
         let prompt_tokens = prompt_tokens(chat);
@@ -137,7 +137,7 @@ impl Talk {
             call.plan.fault = None;
         }
         let tool = call
-            .heed(chat)
+            .follow_demands(chat)
             .map(|tool| ToolCall::new(format!("call_{:024x}", call.number), tool.name, tool.arguments.to_string()));
         let length = match (&call.plan.fault, &tool) {
             (Some(Fault::Empty), _) => 0,
@@ -161,20 +161,20 @@ impl Talk {
         error_of(self.call.plan.fault.as_ref()).is_none()
     }
 
-    fn say(mut self: Box<Self>, shared: &Shared) -> Said {
+    fn say(mut self: Box<Self>, shared: &Shared) -> Outcome {
         let fault = self.call.plan.fault.clone();
         if let Some(error) = error_of(fault.as_ref()) {
             self.call.finish();
-            return Said::Whole(Err(of(shared, error)));
+            return Outcome::Whole(Err(of(shared, error)));
         }
         if fault == Some(Fault::Hang) {
-            return Said::Nothing(self);
+            return Outcome::Nothing(self);
         }
         if self.stream {
-            return Said::Stream(self);
+            return Outcome::Stream(self);
         }
         let error = match fault {
-            Some(Fault::StallAfter(_) | Fault::KeepAlivesOnly { .. }) => return Said::Nothing(self),
+            Some(Fault::StallAfter(_) | Fault::KeepAlivesOnly { .. }) => return Outcome::Nothing(self),
             Some(Fault::Empty) => Some((ErrorKind::EmptyAnswer, "the answer has no content")),
             Some(Fault::CutAfter(_)) => Some((ErrorKind::StreamBroken, "the connection broke in the answer")),
             Some(Fault::TruncatedAfter(_)) => Some((ErrorKind::Malformed, "the answer ends in the middle")),
@@ -183,7 +183,7 @@ impl Talk {
             _ => None,
         };
         self.call.finish();
-        Said::Whole(match error {
+        Outcome::Whole(match error {
             Some((kind, message)) => Err(of(shared, LlmError::new(kind, message).with_status(StatusCode::OK))),
             None => Ok(response(shared, LlmBody::from_message(self.message(shared)))),
         })
@@ -221,7 +221,7 @@ impl Talk {
 /// A streamed answer, up to the end in its plan.
 struct Frames {
     shared: Arc<Shared>,
-    talk: Box<Talk>,
+    talk: Box<ActiveCall>,
     next: Next,
     timer: Option<Pin<Box<Sleep>>>,
 }

@@ -47,9 +47,9 @@
 //! ```
 
 mod answer;
+mod demands;
 mod fault;
 mod handle;
-mod heed;
 mod instance;
 mod latency;
 mod leaf;

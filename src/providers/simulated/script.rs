@@ -23,12 +23,12 @@ pub(crate) struct Script {
     pub(crate) tokens: (u32, u32),
     pub(crate) faults: FaultMix,
     pub(crate) outages: Vec<Outage>,
-    pub(crate) forced: Option<Forced>,
+    pub(crate) forced: Option<Override>,
 }
 
 /// A behaviour set at run time, in place of the script.
 #[derive(Clone, Debug)]
-pub(crate) enum Forced {
+pub(crate) enum Override {
     Healthy,
     Faults(FaultMix),
 }
@@ -86,8 +86,8 @@ impl Script {
 
     fn fault(&self, now: Instant, roll: f64, rng: &mut Rng) -> Option<Fault> {
         match &self.forced {
-            Some(Forced::Healthy) => return None,
-            Some(Forced::Faults(mix)) => return mix.pick(roll).cloned(),
+            Some(Override::Healthy) => return None,
+            Some(Override::Faults(mix)) => return mix.pick(roll).cloned(),
             None => {}
         }
         let since_start = now.saturating_duration_since(self.start);
@@ -185,9 +185,9 @@ mod tests {
     fn what_is_forced_wins_over_the_script() {
         let mut script = script();
         script.outages.push(Outage::new(Duration::ZERO, Duration::MAX, Fault::Hang));
-        script.forced = Some(Forced::Healthy);
+        script.forced = Some(Override::Healthy);
         assert_eq!(script.decide(script.start, 1).fault, None);
-        script.forced = Some(Forced::Faults(Fault::Empty.into()));
+        script.forced = Some(Override::Faults(Fault::Empty.into()));
         assert_eq!(script.decide(script.start, 1).fault, Some(Fault::Empty));
         script.forced = None;
         assert_eq!(script.decide(script.start, 1).fault, Some(Fault::Hang));
@@ -198,7 +198,7 @@ mod tests {
         let mut script = script();
         let calm = script.decide(script.start, 3).delay;
         let late = Duration::from_secs(30);
-        script.forced = Some(Forced::Faults(Fault::Slow(late).into()));
+        script.forced = Some(Override::Faults(Fault::Slow(late).into()));
         assert_eq!(script.decide(script.start, 3).delay, calm + late);
     }
 }

@@ -18,8 +18,8 @@ use tower::Service;
 use super::{
     connect::{self, Connector},
     error::{InvalidTransport, TransportError},
-    exchange::{self, Asking, ResponseBody},
-    pool::{self, Known, Pool},
+    exchange::{self, ExchangeFuture, ResponseBody},
+    pool::{self, DirectServer, Pool},
     tls::{self, Tls},
 };
 use crate::providers::http::RequestBody;
@@ -146,7 +146,7 @@ impl fmt::Debug for HttpClient {
 
 impl Shared {
     /// Returns the server of a request that the crate's own pool can take.
-    fn straight(&self, request: &Request<RequestBody>) -> Option<Arc<Known>> {
+    fn straight(&self, request: &Request<RequestBody>) -> Option<Arc<DirectServer>> {
         let uri = request.uri();
         let is_usual = request.version() == Version::HTTP_11 && request.method() != Method::CONNECT;
         if uri.scheme() != Some(&Scheme::HTTP) || !is_usual {
@@ -155,7 +155,7 @@ impl Shared {
         let authority = uri.authority()?;
         self.pool.known(authority).or_else(|| match self.settings.proxies.intercept(uri) {
             Some(_) => None,
-            None => Known::new(authority),
+            None => DirectServer::new(authority),
         })
     }
 
@@ -198,7 +198,7 @@ pub struct ResponseFuture(#[pin] Sending);
 
 #[pin_project(project = SendingProjection)]
 enum Sending {
-    Straight(Asking),
+    Straight(ExchangeFuture),
     Pooled(#[pin] legacy::ResponseFuture),
 }
 

@@ -15,15 +15,15 @@ use pin_project::pin_project;
 
 use super::{
     error::TransportError,
-    pool::{Known, Link, Pool},
+    pool::{DirectServer, Link, Pool},
 };
 use crate::providers::http::RequestBody;
 
 /// A request under way.
-pub(super) type Asking = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>;
+pub(super) type ExchangeFuture = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>;
 
 /// Sends a request directly to a server. Resolves with the head of the answer.
-pub(super) fn ask(pool: Arc<Pool>, server: Arc<Known>, mut request: Request<RequestBody>) -> Asking {
+pub(super) fn ask(pool: Arc<Pool>, server: Arc<DirectServer>, mut request: Request<RequestBody>) -> ExchangeFuture {
     // The first line names the path alone.
     let path = request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from);
     *request.uri_mut() = path;
@@ -32,24 +32,24 @@ pub(super) fn ask(pool: Arc<Pool>, server: Arc<Known>, mut request: Request<Requ
 }
 
 /// Sends it on a kept connection, or else on a new one.
-fn on_any(pool: Arc<Pool>, server: Arc<Known>, request: Request<RequestBody>) -> Asking {
+fn on_any(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBody>) -> ExchangeFuture {
     match pool.take(&server) {
-        Some(link) => Box::pin(Held { link, pool, server }.ask(request, false)),
+        Some(link) => Box::pin(PooledConnection { link, pool, server }.ask(request, false)),
         None => Box::pin(async move {
             let link = pool.connect(&server).await?;
-            Held { link, pool, server }.ask(request, true).await
+            PooledConnection { link, pool, server }.ask(request, true).await
         }),
     }
 }
 
 /// A connection, and the pool that it returns to.
-struct Held {
+struct PooledConnection {
     link: Box<Link>,
     pool: Arc<Pool>,
-    server: Arc<Known>,
+    server: Arc<DirectServer>,
 }
 
-impl Held {
+impl PooledConnection {
     fn ask(
         mut self,
         request: Request<RequestBody>,
@@ -65,14 +65,14 @@ impl Held {
 #[pin_project]
 struct Exchange<F> {
     /// The connection, until the head of the answer is here.
-    held: Option<Held>,
+    held: Option<PooledConnection>,
     #[pin]
     answering: F,
     is_new: bool,
     /// True if an answer may have come.
     is_expected: bool,
     /// The same request on another connection.
-    again: Option<Asking>,
+    again: Option<ExchangeFuture>,
 }
 
 impl<F> Future for Exchange<F>
@@ -83,7 +83,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(Held { link, .. }) = this.held {
+        if let Some(PooledConnection { link, .. }) = this.held {
             // No answer can come before the request is out.
             let is_expected = mem::replace(this.is_expected, true);
             let answered = ready!(link.poll(is_expected, |cx| this.answering.as_mut().poll(cx), cx));
@@ -94,7 +94,7 @@ where
                 }
                 // The connection had been closed while it was idle, and no byte of the request was written.
                 Err(mut failed) => match (failed.take_message(), held) {
-                    (Some(unsent), Some(Held { pool, server, .. })) if !*this.is_new => {
+                    (Some(unsent), Some(PooledConnection { pool, server, .. })) if !*this.is_new => {
                         *this.again = Some(on_any(pool, server, unsent));
                     }
                     _ => return Poll::Ready(Err(TransportError::broken(failed.into_error()))),
@@ -135,7 +135,7 @@ impl Link {
 pub struct ResponseBody {
     body: Incoming,
     /// `None`: hyper-util drives the connection, or it has been returned.
-    held: Option<Held>,
+    held: Option<PooledConnection>,
 }
 
 impl ResponseBody {
@@ -147,7 +147,7 @@ impl ResponseBody {
     }
 
     fn release(&mut self) {
-        if let Some(Held { link, pool, server }) = self.held.take() {
+        if let Some(PooledConnection { link, pool, server }) = self.held.take() {
             pool.put(&server, link);
         }
     }
@@ -167,7 +167,7 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self { body, held } = &mut *self;
         let mut body = Pin::new(body);
-        let Some(Held { link, .. }) = held else { return body.poll_frame(cx) };
+        let Some(PooledConnection { link, .. }) = held else { return body.poll_frame(cx) };
         let mut polled = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
             polled = link.poll(true, |cx| body.as_mut().poll_frame(cx), cx);

@@ -20,8 +20,8 @@ mod client;
 mod connect;
 mod error;
 mod exchange;
+mod maybe_tls;
 mod pool;
-mod slim;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;

@@ -18,9 +18,9 @@ use tokio::{runtime::Handle, time::sleep};
 use tower::ServiceExt;
 
 use super::{
-    connect::{Connector, Routed},
+    connect::{Connector, RoutedStream},
     error::TransportError,
-    slim::Slim,
+    maybe_tls::MaybeTls,
 };
 use crate::{
     providers::http::RequestBody,
@@ -34,11 +34,11 @@ use crate::{
 /// noticed when it is taken, and by [`sweep`], which runs every few seconds while there is one.
 pub(super) struct Pool {
     connector: Connector,
-    kept: Mutex<Kept>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct PoolState {
     /// A list, because a client talks to one server or a few.
     servers: Vec<Server>,
     /// True while a sweep runs.
@@ -46,19 +46,19 @@ struct Kept {
 }
 
 struct Server {
-    known: Arc<Known>,
+    known: Arc<DirectServer>,
     /// The idle connections with the number of sweeps since their last use; the most recent is last.
     idle: VecDeque<(u32, Box<Link>)>,
 }
 
 /// A server that is reached directly.
-pub(super) struct Known {
+pub(super) struct DirectServer {
     authority: Authority,
     /// The value of `Host`.
     pub(super) host: HeaderValue,
 }
 
-impl Known {
+impl DirectServer {
     /// Returns `None` if no header can contain its name.
     pub(super) fn new(authority: &Authority) -> Option<Arc<Self>> {
         let host = match authority.port_u16() {
@@ -73,27 +73,27 @@ impl Known {
 pub(super) struct Link {
     pub(super) sender: SendRequest<RequestBody>,
     /// `None` once it has ended.
-    connection: Option<http1::Connection<Slim<Routed>, RequestBody>>,
+    connection: Option<http1::Connection<MaybeTls<RoutedStream>, RequestBody>>,
     /// True if no task waits for it.
     is_parked: bool,
 }
 
 impl Pool {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, kept: Mutex::default() }
+        Self { connector, state: Mutex::default() }
     }
 
     /// Returns the server, if there are connections to it.
-    pub(super) fn known(&self, authority: &Authority) -> Option<Arc<Known>> {
-        lock(&self.kept).server(authority).map(|server| server.known.clone())
+    pub(super) fn known(&self, authority: &Authority) -> Option<Arc<DirectServer>> {
+        lock(&self.state).server(authority).map(|server| server.known.clone())
     }
 
     /// Takes the most recently used connection to this server.
-    pub(super) fn take(&self, server: &Known) -> Option<Box<Link>> {
-        lock(&self.kept).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
+    pub(super) fn take(&self, server: &DirectServer) -> Option<Box<Link>> {
+        lock(&self.state).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
     }
 
-    pub(super) async fn connect(&self, server: &Known) -> Result<Box<Link>, TransportError> {
+    pub(super) async fn connect(&self, server: &DirectServer) -> Result<Box<Link>, TransportError> {
         let to = Uri::builder().scheme(Scheme::HTTP).authority(server.authority.clone()).path_and_query("/").build();
         let to = to.map_err(|error| TransportError::connect(error.into()))?;
         let stream = self.connector.clone().oneshot(to).await.map_err(TransportError::connect)?;
@@ -102,7 +102,7 @@ impl Pool {
     }
 
     /// Returns a connection for the next request, if it can carry one.
-    pub(super) fn put(self: &Arc<Self>, known: &Arc<Known>, mut link: Box<Link>) {
+    pub(super) fn put(self: &Arc<Self>, known: &Arc<DirectServer>, mut link: Box<Link>) {
         // Without a runtime no sweep would close it in time.
         if Handle::try_current().is_err() {
             return;
@@ -114,23 +114,23 @@ impl Pool {
             return;
         }
         let is_swept = {
-            let mut kept = lock(&self.kept);
+            let mut state = lock(&self.state);
             let unused = (0, link);
-            match kept.server(&known.authority) {
+            match state.server(&known.authority) {
                 Some(server) => server.idle.push_back(unused),
-                None => kept.servers.push(Server { known: known.clone(), idle: [unused].into() }),
+                None => state.servers.push(Server { known: known.clone(), idle: [unused].into() }),
             }
-            mem::replace(&mut kept.swept, true)
+            mem::replace(&mut state.swept, true)
         };
         if !is_swept {
-            tokio::spawn(sweep(Sweeping(Arc::downgrade(self))));
+            tokio::spawn(sweep(SweepGuard(Arc::downgrade(self))));
         }
     }
 
     /// Closes connections that were idle for too long, and those that their servers have closed. Returns false if none
     /// is left.
     fn sweep(&self) -> bool {
-        let servers = mem::take(&mut lock(&self.kept).servers);
+        let servers = mem::take(&mut lock(&self.state).servers);
         // Outside of the lock: connections are polled, and closed.
         for mut server in servers {
             server.idle.retain_mut(|(sweeps, link)| {
@@ -141,23 +141,23 @@ impl Pool {
             if server.idle.is_empty() {
                 continue;
             }
-            let mut kept = lock(&self.kept);
-            match kept.server(&server.known.authority) {
+            let mut state = lock(&self.state);
+            match state.server(&server.known.authority) {
                 Some(meanwhile) => {
                     // Connections returned meanwhile were used later.
                     server.idle.append(&mut meanwhile.idle);
                     meanwhile.idle = server.idle;
                 }
-                None => kept.servers.push(server),
+                None => state.servers.push(server),
             }
         }
-        let mut kept = lock(&self.kept);
-        kept.swept = !kept.servers.is_empty();
-        kept.swept
+        let mut state = lock(&self.state);
+        state.swept = !state.servers.is_empty();
+        state.swept
     }
 }
 
-impl Kept {
+impl PoolState {
     fn server(&mut self, authority: &Authority) -> Option<&mut Server> {
         self.servers.iter_mut().find(|server| server.known.authority == *authority)
     }
@@ -185,7 +185,7 @@ impl Link {
 }
 
 /// Sweeps the idle connections of a pool until there are none.
-async fn sweep(mut sweeping: Sweeping) {
+async fn sweep(mut sweeping: SweepGuard) {
     loop {
         sleep(SWEEP).await;
         let Some(pool) = sweeping.0.upgrade() else { return };
@@ -198,12 +198,12 @@ async fn sweep(mut sweeping: Sweeping) {
 }
 
 /// Marks the sweep as stopped, should the runtime end.
-struct Sweeping(Weak<Pool>);
+struct SweepGuard(Weak<Pool>);
 
-impl Drop for Sweeping {
+impl Drop for SweepGuard {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
-            lock(&pool.kept).swept = false;
+            lock(&pool.state).swept = false;
         }
     }
 }

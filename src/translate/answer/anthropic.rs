@@ -27,7 +27,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
             Part::Reasoning(reasoning) => content.extend(thought(&reasoning.text, reasoning.opaque.as_ref(), report)),
             Part::ToolCall(call) => {
                 if call.opaque.is_some() {
-                    report.say(Feature::CallSignature);
+                    report.record(Feature::CallSignature);
                 }
                 let input = arguments(call, report);
                 content.push(json!({"type": "tool_use", "id": mark_call(&call.id), "name": call.name, "input": input}));
@@ -55,7 +55,7 @@ fn thought(text: &str, opaque: Option<&Opaque>, report: &mut Report) -> Option<V
     match opaque {
         Some(opaque) if opaque.redacted => Some(json!({"type": "redacted_thinking", "data": token})),
         Some(opaque) if text.is_empty() && opaque.dialect != Dialect::Anthropic => {
-            report.say(Feature::Reasoning);
+            report.record(Feature::Reasoning);
             None
         }
         None if text.is_empty() => None,
@@ -98,14 +98,14 @@ fn usage(usage: Usage) -> Value {
 pub(super) struct Stream {
     begun: bool,
     blocks: u32,
-    open: Option<Open>,
-    waiting: Waiting,
+    open: Option<OpenBlock>,
+    waiting: EventQueue,
     closed_calls: HashSet<u32>,
     called: bool,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenBlock {
     kind: Kind,
     index: u32,
     signed: bool,
@@ -114,14 +114,14 @@ struct Open {
 
 /// Events that wait, grouped by part: the part that began first goes out first.
 #[derive(Debug, Default)]
-struct Waiting {
+struct EventQueue {
     parts: VecDeque<Vec<StreamEvent>>,
     /// The number of each part, counted from the stream's begin.
     places: HashMap<(Kind, u32), usize>,
     gone: usize,
 }
 
-impl Waiting {
+impl EventQueue {
     fn push(&mut self, event: StreamEvent) {
         let part = place(&event);
         let at = part.and_then(|part| self.places.get(&part)).and_then(|at| at.checked_sub(self.gone));
@@ -253,7 +253,7 @@ impl Stream {
             StreamEvent::Signature { opaque, .. } => {
                 let open = self.open.as_ref().map(|open| (open.kind, open.index));
                 if opaque.dialect != Dialect::Anthropic && open != place(event) {
-                    report.say(Feature::Reasoning);
+                    report.record(Feature::Reasoning);
                     return;
                 }
                 self.turn_to(place(event), to, new_thought);
@@ -261,7 +261,7 @@ impl Stream {
             }
             StreamEvent::ToolCall { id, name, opaque, .. } => {
                 if opaque.is_some() {
-                    report.say(Feature::CallSignature);
+                    report.record(Feature::CallSignature);
                 }
                 self.called = true;
                 self.close(to);
@@ -274,7 +274,7 @@ impl Stream {
             StreamEvent::Arguments { index, json } => {
                 if self.closed_calls.contains(index) {
                     if !json.trim().is_empty() {
-                        report.say(Feature::Arguments);
+                        report.record(Feature::Arguments);
                     }
                     return;
                 }
@@ -305,7 +305,7 @@ impl Stream {
         }
         self.close(to);
         put(to, &json!({"type": "content_block_start", "index": self.blocks, "content_block": block()}));
-        self.open = Some(Open { kind, index, signed: false, arguments: Balance::default() });
+        self.open = Some(OpenBlock { kind, index, signed: false, arguments: Balance::default() });
     }
 
     fn delta(&self, to: &mut String, delta: Value) {

@@ -57,7 +57,7 @@ fn left_out(part: &Part, report: &mut Report) {
         Part::Other { value, .. } => super::kind_of(value),
         _ => return,
     };
-    report.say_in(Feature::OwnPart, kind);
+    report.record_field(Feature::OwnPart, kind);
 }
 
 /// Returns the arguments as an object. Text that is none goes under a key, so that the caller sees the model's output.
@@ -69,7 +69,7 @@ fn arguments(call: &ToolCall, report: &mut Report) -> Value {
     match serde_json::from_str(&call.arguments) {
         Ok(object @ Value::Object(_)) => object,
         _ => {
-            report.say(Feature::Arguments);
+            report.record(Feature::Arguments);
             json!({ INVALID_ARGUMENTS: call.arguments })
         }
     }

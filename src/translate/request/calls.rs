@@ -62,13 +62,13 @@ pub(super) fn ids_fit(messages: &[Message], target: Target) -> bool {
 /// Repairs ids and pairs.
 pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Report) {
     merge(messages);
-    let mut used = Used::default();
-    let mut open = Open::default();
+    let mut used = UsedIds::default();
+    let mut open = OpenCalls::default();
     let mut fitted = Vec::with_capacity(messages.len());
     for mut message in messages.drain(..) {
         if message.role == Role::Assistant {
             open.answer_the_rest(&mut fitted, report);
-            open = Open::of(&mut message, fitted.len(), |id| used.fit(id, target));
+            open = OpenCalls::of(&mut message, fitted.len(), |id| used.fit(id, target));
             fitted.push(message);
             continue;
         }
@@ -81,7 +81,7 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
                     order.push(place);
                 }
                 None => {
-                    report.say(Feature::OrphanResult);
+                    report.record(Feature::OrphanResult);
                     *part = Part::Text(told(result));
                 }
             }
@@ -102,12 +102,12 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
 
 /// The ids so far, by a hash of each. Where two hashes meet, an id is changed needlessly.
 #[derive(Default)]
-struct Used {
+struct UsedIds {
     hashes: HashSet<u64>,
     state: RandomState,
 }
 
-impl Used {
+impl UsedIds {
     /// Returns the id in the target's form, or another one if an earlier call has it.
     fn fit(&mut self, id: &str, target: Target) -> String {
         let mut fitted = fit_id(id, target);
@@ -123,7 +123,7 @@ impl Used {
 
 /// The calls of the turn before, some of them without a result yet.
 #[derive(Default)]
-struct Open {
+struct OpenCalls {
     /// The index of the message.
     message: usize,
     /// The position in it of each call; `None` once the call has its result.
@@ -135,7 +135,7 @@ struct Open {
     left: usize,
 }
 
-impl Open {
+impl OpenCalls {
     /// Collects the calls of a turn, which get new ids.
     fn of(turn: &mut Message, message: usize, mut new_id: impl FnMut(&str) -> String) -> Self {
         let mut open = Self { message, ..Self::default() };
@@ -181,7 +181,7 @@ impl Open {
         if open.left == 0 {
             return;
         }
-        report.say(Feature::Unanswered);
+        report.record(Feature::Unanswered);
         let of = &messages[open.message].content;
         let results = open.parts.into_iter().flatten().filter_map(|part| match &of[part as usize] {
             Part::ToolCall(call) => {

@@ -26,7 +26,7 @@ pub(super) fn fit(chat: &mut Cow<'_, Chat>, target: Dialect, report: &mut Report
         return Ok(());
     }
     for message in &mut chat.to_mut().messages {
-        report.go_on()?;
+        report.check_stopped()?;
         rewrite(&mut message.content, target, report)?;
     }
     Ok(())
@@ -75,7 +75,7 @@ fn rewrite(parts: &mut Vec<Part>, target: Dialect, report: &mut Report) -> Resul
         }
         match goes_as_text(&part, target).then(|| as_text(&part)).transpose()?.flatten() {
             Some(texts) => {
-                report.say(Feature::TextDocument);
+                report.record(Feature::TextDocument);
                 written.extend(texts);
             }
             None => written.push(part),
@@ -89,8 +89,8 @@ fn rewrite(parts: &mut Vec<Part>, target: Dialect, report: &mut Report) -> Resul
 fn as_text(part: &Part) -> Result<Option<Vec<Part>>, LlmError> {
     match part {
         Part::Document(Document { media: Media::Base64 { data, .. }, name }) => {
-            let said = base64::decoded(data).and_then(|bytes| String::from_utf8(bytes).ok());
-            Ok(said.map(|said| vec![Part::Text(paragraphs(name.iter().cloned().chain([said])))]))
+            let joined = base64::decoded(data).and_then(|bytes| String::from_utf8(bytes).ok());
+            Ok(joined.map(|joined| vec![Part::Text(paragraphs(name.iter().cloned().chain([joined])))]))
         }
         Part::Other { value, .. } => block(value),
         _ => Ok(None),
@@ -100,32 +100,32 @@ fn as_text(part: &Part) -> Result<Option<Vec<Part>>, LlmError> {
 /// Reads a `document` that is a text or a list of blocks, or a `search_result`.
 fn block(value: &Json) -> Result<Option<Vec<Part>>, LlmError> {
     let block = Object::read(value.raw(), &["title", "context", "source", "content"])?;
-    let mut said = Said::default();
-    said.text(block.text("title")?);
+    let mut joined = Paragraphs::default();
+    joined.text(block.text("title")?);
     if let Some(source) = block.object("source") {
-        said.text(block.text("context")?);
+        joined.text(block.text("context")?);
         let source = Object::read(source, &["type", "data", "content"])?;
         match (source.word("type").as_deref(), source.get("content")) {
-            (Some("text"), _) => said.text(source.text("data")?),
-            (Some("content"), Some(content)) => said.content(content)?,
+            (Some("text"), _) => joined.text(source.text("data")?),
+            (Some("content"), Some(content)) => joined.content(content)?,
             _ => return Ok(None),
         }
     } else {
-        said.text(block.text("source")?);
+        joined.text(block.text("source")?);
         if let Some(content) = block.get("content") {
-            said.content(content)?;
+            joined.content(content)?;
         }
     }
-    Ok(Some(said.parts))
+    Ok(Some(joined.parts))
 }
 
 /// Joins consecutive texts to one text of several paragraphs.
 #[derive(Default)]
-struct Said {
+struct Paragraphs {
     parts: Vec<Part>,
 }
 
-impl Said {
+impl Paragraphs {
     fn text(&mut self, text: Option<String>) {
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return };
         match self.parts.last_mut() {

@@ -7,7 +7,7 @@ use super::{
     calls, content,
     names::{self, Names},
     report::Report,
-    schema::{self, For},
+    schema::{self, SchemaUse},
     survey::survey,
 };
 use crate::{
@@ -43,7 +43,7 @@ pub(crate) fn fit<'a>(
     {
         survey(wire.dialect(), body, report)?;
     }
-    report.go_on()?;
+    report.check_stopped()?;
     // A conversation in the target's own dialect is as its caller wants it.
     let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     if !own {
@@ -58,7 +58,7 @@ pub(crate) fn fit<'a>(
     for at in 0..fitted.tools.len() {
         if let Some(function) = content::as_function(&fitted.tools[at]).filter(|_| target.dialect != Dialect::Anthropic)
         {
-            report.say(Feature::ClientTool);
+            report.record(Feature::ClientTool);
             fitted.to_mut().tools[at] = function;
         }
     }
@@ -66,7 +66,7 @@ pub(crate) fn fit<'a>(
         tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != target.dialect)
     };
     if fitted.tools.iter().any(foreign) {
-        report.say_in(Feature::ServerTool, "tools");
+        report.record_field(Feature::ServerTool, "tools");
         let chat = fitted.to_mut();
         chat.tools.retain(|tool| !foreign(tool));
         // A choice among them is dropped with them.
@@ -124,18 +124,18 @@ fn schemas(
     report: &mut Report,
 ) -> Result<(), LlmError> {
     for at in 0..chat.tools.len() {
-        report.go_on()?;
+        report.check_stopped()?;
         let tool = &chat.tools[at];
         if tool.extra.as_ref().is_some_and(|extra| extra.dialect == dialect) {
             continue;
         }
         let strict = tool.strict == Some(true);
-        let fitted = schema::fit(&tool.parameters, strict, dialect, For::Tool, limits)?;
+        let fitted = schema::fit(&tool.parameters, strict, dialect, SchemaUse::Tool, limits)?;
         if fitted.moved {
-            report.say(Feature::SchemaKeywords);
+            report.record(Feature::SchemaKeywords);
         }
         if strict && (!fitted.strict || dialect == Dialect::Gemini) {
-            report.say(Feature::Strict);
+            report.record(Feature::Strict);
         }
         if let Some(schema) = fitted.schema {
             chat.to_mut().tools[at].parameters = schema;
@@ -147,12 +147,12 @@ fn schemas(
     let Some(output) = &chat.output else { return Ok(()) };
     let Some(asked) = &output.schema else { return Ok(()) };
     let strict = output.strict;
-    let fitted = schema::fit(asked, strict, dialect, For::Output, limits)?;
+    let fitted = schema::fit(asked, strict, dialect, SchemaUse::Output, limits)?;
     if fitted.moved {
-        report.say(Feature::SchemaKeywords);
+        report.record(Feature::SchemaKeywords);
     }
     if strict && !fitted.strict {
-        report.say(Feature::Strict);
+        report.record(Feature::Strict);
     }
     let named = names::fit_output(&output.name);
     if (fitted.schema.is_some() || fitted.strict != strict || named.is_some())

@@ -160,7 +160,7 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
     let mut thoughtless_call = false;
     let messages = top.get("messages").map(|messages| {
         each(messages, |turn| {
-            report.go_on()?;
+            report.check_stopped()?;
             let turn = Object::read(turn, &["role", "content"])?;
             let Some(content) = turn.get("content").filter(|content| is_list(content)) else { return Ok(()) };
             let is_models = turn.word("role").as_deref() == Some("assistant");
@@ -180,7 +180,7 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
             }
             thoughtless_call = calls && first != Some(true);
             if let Some(list) = without(content, is_foreign_thought, NOTHING)? {
-                report.say(Feature::Reasoning);
+                report.record(Feature::Reasoning);
                 edits.push((place(content, body), list));
             }
             Ok(())
@@ -191,7 +191,7 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
         let thinking = Object::read(raw, &["type", "budget_tokens"])?;
         // Adaptive thinking is accepted without one.
         if thinking.word("type").as_deref() == Some("enabled") || thinking.number("budget_tokens")?.is_some() {
-            report.say(Feature::Thinking);
+            report.record(Feature::Thinking);
             edits.push((place(raw, body), r#"{"type":"disabled"}"#.to_owned()));
         }
     }
@@ -212,11 +212,11 @@ fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, Ll
     let mut edits = Vec::new();
     let Some(contents) = Object::read(top, &["contents"])?.get("contents") else { return Ok(edits) };
     each(contents, |content| {
-        report.go_on()?;
+        report.check_stopped()?;
         let Some(parts) = Object::read(content, &["parts"])?.get("parts") else { return Ok(()) };
         let is_thought = |raw: &RawValue| Ok(foreign_signature(raw)?.is_some_and(|(_, is_thought)| is_thought));
         if let Some(list) = without(parts, is_thought, NOTHING)? {
-            report.say(Feature::Reasoning);
+            report.record(Feature::Reasoning);
             edits.push((place(parts, body), list));
             return Ok(());
         }

@@ -102,7 +102,7 @@ pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Nam
     if sent.is_empty() {
         return Names::default();
     }
-    report.say(Feature::ToolName);
+    report.record(Feature::ToolName);
     let rename = |name: &mut String| {
         if let Some(fitted) = sent.get(name.as_str()) {
             name.clone_from(fitted);

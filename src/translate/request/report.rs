@@ -23,7 +23,7 @@ pub(crate) struct Report {
     target: Dialect,
     /// The dialect of the caller's request; `None` for a typed request.
     source: Option<Dialect>,
-    said: Vec<(Feature, Option<String>)>,
+    records: Vec<(Feature, Option<String>)>,
     seen: HashSet<(Feature, String)>,
     /// The number of fields in `said`.
     named: usize,
@@ -43,7 +43,7 @@ impl Report {
         Self {
             target,
             source,
-            said: Vec::new(),
+            records: Vec::new(),
             seen: HashSet::new(),
             named: 0,
             more: Vec::new(),
@@ -67,7 +67,7 @@ impl Report {
     /// # Errors
     ///
     /// The work is stopped.
-    pub(crate) fn go_on(&self) -> Result<(), LlmError> {
+    pub(crate) fn check_stopped(&self) -> Result<(), LlmError> {
         self.stop.check()
     }
 
@@ -81,15 +81,15 @@ impl Report {
     }
 
     /// Records a feature whose rule was followed.
-    pub(crate) fn say(&mut self, feature: Feature) {
+    pub(crate) fn record(&mut self, feature: Feature) {
         // There are no more of these than features.
-        if !self.said.iter().any(|(said, field)| *said == feature && field.is_none()) {
-            self.said.push((feature, None));
+        if !self.records.iter().any(|(said, field)| *said == feature && field.is_none()) {
+            self.records.push((feature, None));
         }
     }
 
     /// Records a feature with the name of its field. Of many fields the first are named, and the others counted.
-    pub(crate) fn say_in(&mut self, feature: Feature, field: impl Into<String>) {
+    pub(crate) fn record_field(&mut self, feature: Feature, field: impl Into<String>) {
         let mut field = field.into();
         if field.len() > LONGEST {
             let end = (0..=LONGEST - '…'.len_utf8()).rev().find(|end| field.is_char_boundary(*end));
@@ -104,9 +104,9 @@ impl Report {
             return;
         }
         // The first field of a feature decides over the request, and is always named.
-        if self.named < NAMED || !self.said.iter().any(|(said, _)| *said == feature) {
+        if self.named < NAMED || !self.records.iter().any(|(said, _)| *said == feature) {
             self.named += 1;
-            return self.said.push((feature, Some(field)));
+            return self.records.push((feature, Some(field)));
         }
         match self.more.iter_mut().find(|(more, _)| *more == feature) {
             Some((_, more)) => *more += 1,
@@ -115,20 +115,20 @@ impl Report {
     }
 
     /// Records fields that only another dialect knows. The survey reports more about a caller's own bytes.
-    pub(crate) fn say_of_extra(&mut self, part: &Part) {
+    pub(crate) fn record_extra(&mut self, part: &Part) {
         match part {
             Part::Extra { of: ExtraOf::Part | ExtraOf::Turn, extra }
                 if extra.dialect != self.target && !self.is_foreign() =>
             {
-                self.say(Feature::OtherField);
+                self.record(Feature::OtherField);
             }
             _ => {}
         }
     }
 
     /// Withdraws the records of these features: their fields are written unchanged after all.
-    pub(crate) fn forget(&mut self, features: &[Feature]) {
-        self.said.retain(|(feature, _)| !features.contains(feature));
+    pub(crate) fn withdraw(&mut self, features: &[Feature]) {
+        self.records.retain(|(feature, _)| !features.contains(feature));
         self.more.retain(|(feature, _)| !features.contains(feature));
     }
 
@@ -145,7 +145,7 @@ impl Report {
     pub(crate) fn drop_carried(&mut self, names: &[&'static str]) {
         for name in names {
             if self.extras.remove(name).is_some() {
-                self.say_in(Feature::ModelSetting, *name);
+                self.record_field(Feature::ModelSetting, *name);
             }
         }
     }
@@ -161,7 +161,7 @@ impl Report {
     /// [`ErrorKind::UnsupportedFeature`] if a feature is refused, or dropped and the leaf is strict.
     pub(crate) fn finish(self, strict: bool) -> Result<Vec<Cow<'static, str>>, LlmError> {
         let fate = |feature: Feature| feature.rule().at(self.target);
-        let refused = self.said.iter().find(|(feature, _)| match fate(*feature) {
+        let refused = self.records.iter().find(|(feature, _)| match fate(*feature) {
             Fate::Refused(_) => true,
             Fate::Dropped(_) => strict,
             _ => false,
@@ -174,11 +174,11 @@ impl Report {
 
     /// Returns the notes so far.
     pub(crate) fn notes(&self) -> Vec<Cow<'static, str>> {
-        let is_told = |feature: Feature| !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native);
-        let told = self.said.iter().filter(|(feature, _)| is_told(*feature));
+        let is_reported = |feature: Feature| !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native);
+        let told = self.records.iter().filter(|(feature, _)| is_reported(*feature));
         let mut notes: Vec<_> =
             told.map(|(feature, field)| Cow::Owned(self.text(*feature, field.as_deref()))).collect();
-        for (feature, more) in self.more.iter().filter(|(feature, _)| is_told(*feature)) {
+        for (feature, more) in self.more.iter().filter(|(feature, _)| is_reported(*feature)) {
             notes.push(Cow::Owned(self.text(*feature, Some(&format!("and {} more", with_commas(*more))))));
         }
         notes
@@ -218,10 +218,10 @@ mod tests {
     fn of_many_fields_the_first_are_named_and_the_others_counted() {
         let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
         for n in 0..160_000 {
-            report.say_in(Feature::OtherField, format!("f{n}"));
-            report.say_in(Feature::OtherField, "f3");
+            report.record_field(Feature::OtherField, format!("f{n}"));
+            report.record_field(Feature::OtherField, "f3");
         }
-        report.say_in(Feature::ServerTool, "search");
+        report.record_field(Feature::ServerTool, "search");
         let notes = report.notes();
         assert_eq!(notes.len(), NAMED + 2);
         assert!(notes[0].contains("(f0)") && notes[NAMED].contains("(search)"), "{notes:?}");
@@ -231,15 +231,15 @@ mod tests {
     #[test]
     fn what_is_refused_is_found_behind_any_number_of_fields() {
         let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
-        (0..100).for_each(|n| report.say_in(Feature::OtherField, format!("f{n}")));
-        report.say(Feature::UploadedFile);
+        (0..100).for_each(|n| report.record_field(Feature::OtherField, format!("f{n}")));
+        report.record(Feature::UploadedFile);
         assert_eq!(report.finish(false).unwrap_err().kind(), ErrorKind::UnsupportedFeature);
     }
 
     #[test]
     fn a_long_name_is_cut() {
         let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
-        report.say_in(Feature::OtherField, "ä".repeat(1_000_000));
+        report.record_field(Feature::OtherField, "ä".repeat(1_000_000));
         assert!(report.notes()[0].len() < 200);
     }
 }

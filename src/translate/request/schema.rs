@@ -17,14 +17,14 @@ use crate::{
 
 /// The use of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(super) enum SchemaUse {
     Tool,
     Output,
 }
 
 /// A schema in the target's form.
 #[derive(Debug)]
-pub(super) struct Fitted {
+pub(super) struct FittedSchema {
     /// `None`: unchanged.
     pub(super) schema: Option<Json>,
     /// True if the provider can hold the model to the schema.
@@ -44,29 +44,29 @@ pub(super) fn fit(
     schema: &Json,
     strict: bool,
     target: Dialect,
-    what: For,
+    what: SchemaUse,
     limits: &WireLimits,
-) -> Result<Fitted, LlmError> {
+) -> Result<FittedSchema, LlmError> {
     if is_taken_as_it_is(schema, strict, target, what)? {
-        return Ok(Fitted { schema: None, strict, moved: false });
+        return Ok(FittedSchema { schema: None, strict, moved: false });
     }
     limits.check_schema(schema.as_str())?;
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
     let mut value = schema.value().map_err(wrong)?;
     let (strict, moved) = fit_value(&mut value, strict, target, what);
-    Ok(Fitted { schema: Some(Json::from(value)), strict, moved })
+    Ok(FittedSchema { schema: Some(Json::from(value)), strict, moved })
 }
 
 /// Returns true if only the top of the schema needs to be looked at.
-fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) -> Result<bool, LlmError> {
-    if strict || target == Dialect::Gemini || (target == Dialect::Anthropic && what == For::Output) {
+fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: SchemaUse) -> Result<bool, LlmError> {
+    if strict || target == Dialect::Gemini || (target == Dialect::Anthropic && what == SchemaUse::Output) {
         return Ok(false);
     }
     let says = |word: &str| memmem::find(schema.as_str().as_bytes(), word.as_bytes()).is_some();
     if GEMINIS_OWN.iter().any(|word| says(word)) {
         return Ok(false);
     }
-    if what == For::Output {
+    if what == SchemaUse::Output {
         return Ok(true);
     }
     let top = Object::read(schema.raw(), &["type", "properties", "$ref", "anyOf", "oneOf", "allOf"])?;
@@ -83,7 +83,7 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) ->
 
 /// Changes the schema. Returns whether the provider can hold the model to it, and whether keywords went into a
 /// description.
-fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: For) -> (bool, bool) {
+fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: SchemaUse) -> (bool, bool) {
     let mut moved = false;
     if target != Dialect::Gemini {
         plain(schema);
@@ -95,14 +95,14 @@ fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: For) -
                 close(schema);
             }
         }
-        Dialect::Anthropic if strict || what == For::Output => {
+        Dialect::Anthropic if strict || what == SchemaUse::Output => {
             moved = keep(schema, ANTHROPIC);
             close(schema);
         }
         Dialect::Gemini => moved = keep(schema, GEMINI),
         _ => {}
     }
-    if what == For::Tool {
+    if what == SchemaUse::Tool {
         moved |= object_at_top(schema, target);
     }
     (strict, moved)
@@ -377,16 +377,16 @@ mod tests {
     use super::*;
 
     /// A schema in its final form, with its changes.
-    struct Fitted {
+    struct FittedSchema {
         schema: Value,
         strict: bool,
         moved: bool,
     }
 
-    fn fit(schema: &Value, strict: bool, target: Dialect, what: For) -> Fitted {
+    fn fit(schema: &Value, strict: bool, target: Dialect, what: SchemaUse) -> FittedSchema {
         let fitted = super::fit(&schema.clone().into(), strict, target, what, &WireLimits::default()).unwrap();
         let schema = fitted.schema.map_or_else(|| schema.clone(), |fitted| fitted.value().unwrap());
-        Fitted { schema, strict: fitted.strict, moved: fitted.moved }
+        FittedSchema { schema, strict: fitted.strict, moved: fitted.moved }
     }
 
     #[test]
@@ -394,9 +394,9 @@ mod tests {
         let none = WireLimits::default().schema_nodes(1);
         let schema = Json::parse(r#"{ "type": "object", "properties": {"a": {"minimum": 1.50}} }"#).unwrap();
         for target in [Dialect::Anthropic, Dialect::OpenAi] {
-            assert!(super::fit(&schema, false, target, For::Tool, &none).unwrap().schema.is_none());
+            assert!(super::fit(&schema, false, target, SchemaUse::Tool, &none).unwrap().schema.is_none());
         }
-        let error = super::fit(&schema, false, Dialect::Gemini, For::Tool, &none).unwrap_err();
+        let error = super::fit(&schema, false, Dialect::Gemini, SchemaUse::Tool, &none).unwrap_err();
         assert!(error.kind() == ErrorKind::TooLarge && error.message().contains("schema_nodes"), "{error}");
     }
 
@@ -405,21 +405,21 @@ mod tests {
     fn a_reference_in_a_circle_at_the_top_is_taken_out() {
         let round = json!({"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"});
         for strict in [true, false] {
-            let fitted = fit(&round, strict, Dialect::OpenAi, For::Tool);
+            let fitted = fit(&round, strict, Dialect::OpenAi, SchemaUse::Tool);
             assert_eq!(
                 (&fitted.schema["type"], fitted.schema.get("$ref"), fitted.moved),
                 (&json!("object"), None, true)
             );
         }
         let straight = json!({"$defs": {"A": {"type": "object", "properties": {}}}, "$ref": "#/$defs/A"});
-        assert_eq!(fit(&straight, false, Dialect::OpenAi, For::Tool).schema, straight);
+        assert_eq!(fit(&straight, false, Dialect::OpenAi, SchemaUse::Tool).schema, straight);
     }
 
     #[test]
     fn openai_strict_closes_objects_however_deep() {
         let schema = json!({"type": "object", "required": ["a"], "properties": {
             "a": {"type": "array", "items": {"type": "object", "properties": {}}}}});
-        let fitted = fit(&schema, true, Dialect::OpenAi, For::Tool);
+        let fitted = fit(&schema, true, Dialect::OpenAi, SchemaUse::Tool);
         assert!(fitted.strict && !fitted.moved);
         assert_eq!(fitted.schema["additionalProperties"], false);
         assert_eq!(fitted.schema["properties"]["a"]["items"]["additionalProperties"], false);
@@ -432,7 +432,7 @@ mod tests {
             json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}),
             json!({"type": "object", "properties": {}, "oneOf": []}),
         ] {
-            let fitted = fit(&schema, true, Dialect::OpenAi, For::Output);
+            let fitted = fit(&schema, true, Dialect::OpenAi, SchemaUse::Output);
             assert!(!fitted.strict);
             assert_eq!(fitted.schema, schema);
         }
@@ -442,9 +442,9 @@ mod tests {
     fn a_format_that_is_not_known_is_not_held_to() {
         let schema =
             json!({"type": "object", "properties": {"a": {"type": "number", "format": "double"}}, "required": ["a"]});
-        let fitted = fit(&schema, true, Dialect::OpenAi, For::Output);
+        let fitted = fit(&schema, true, Dialect::OpenAi, SchemaUse::Output);
         assert!(!fitted.strict);
-        let a = fit(&schema, true, Dialect::Anthropic, For::Output).schema["properties"]["a"].clone();
+        let a = fit(&schema, true, Dialect::Anthropic, SchemaUse::Output).schema["properties"]["a"].clone();
         assert!(a.get("format").is_none() && a["description"].as_str().unwrap().contains("double"), "{a}");
     }
 
@@ -453,12 +453,12 @@ mod tests {
         let schema = json!({"type": "object", "required": ["n"], "properties": {
             "n": {"type": "integer", "minimum": 1, "exclusiveMaximum": 9, "description": "A number."},
             "k": {"const": "x"}}});
-        let fitted = fit(&schema, true, Dialect::Anthropic, For::Output);
+        let fitted = fit(&schema, true, Dialect::Anthropic, SchemaUse::Output);
         assert!(fitted.moved);
         let n = &fitted.schema["properties"]["n"];
         assert_eq!(*n, json!({"type": "integer", "description": "A number. (exclusiveMaximum: 9, minimum: 1)"}));
         assert_eq!(fitted.schema["properties"]["k"]["const"], "x");
-        let fitted = fit(&schema, false, Dialect::Gemini, For::Tool);
+        let fitted = fit(&schema, false, Dialect::Gemini, SchemaUse::Tool);
         assert_eq!(fitted.schema["properties"]["n"]["minimum"], 1);
         assert_eq!(fitted.schema["properties"]["k"], json!({"enum": ["x"]}));
     }
@@ -467,14 +467,14 @@ mod tests {
     fn a_property_may_have_the_name_of_a_keyword() {
         let schema =
             json!({"type": "object", "properties": {"pattern": {"type": "string"}, "not": {"type": "string"}}});
-        let fitted = fit(&schema, false, Dialect::Gemini, For::Tool);
+        let fitted = fit(&schema, false, Dialect::Gemini, SchemaUse::Tool);
         assert!(!fitted.moved);
         assert_eq!(fitted.schema, schema);
     }
 
     #[test]
     fn anthropic_takes_no_alternatives_at_the_top_of_a_tool() {
-        let fitted = fit(&json!({"anyOf": [{"type": "object"}]}), false, Dialect::Anthropic, For::Tool);
+        let fitted = fit(&json!({"anyOf": [{"type": "object"}]}), false, Dialect::Anthropic, SchemaUse::Tool);
         assert!(fitted.moved && fitted.schema["type"] == "object" && fitted.schema.get("anyOf").is_none());
     }
 }

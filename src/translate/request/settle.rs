@@ -26,7 +26,7 @@ pub(crate) struct Situation {
 
 /// The settings that the model gets.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Settled {
+pub(crate) struct Settings {
     pub(crate) reasoning: Reasoning,
     pub(crate) temperature: Option<f64>,
     pub(crate) top_p: Option<f64>,
@@ -57,10 +57,10 @@ pub(crate) enum Reasoning {
     Budget(u32),
 }
 
-impl Settled {
+impl Settings {
     /// Keeps the tools and the output as the caller of this dialect wrote them.
     pub(crate) fn keep(&mut self, asked: &Chat, report: &mut Report) {
-        report.forget(&[Feature::ForcedTool, Feature::JsonInWords]);
+        report.withdraw(&[Feature::ForcedTool, Feature::JsonInWords]);
         self.tool_choice.clone_from(&asked.tool_choice);
         (self.in_words, self.holds_output) = (None, true);
     }
@@ -77,7 +77,7 @@ impl Settled {
 }
 
 /// Fits the settings of `asked` to a model of this family.
-pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut Report) -> Settled {
+pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut Report) -> Settings {
     let mut words: Vec<String> = Vec::new();
     let tool_choice = tool_choice(asked, at, family, report, &mut words);
     let max_tokens = longest(asked, at, family, report);
@@ -86,11 +86,11 @@ pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut 
     let (temperature, top_p, samples) = sampling(asked, at, family, reasoning, report);
     let stops = family.stops().unwrap_or(usize::MAX);
     if asked.stop.len() > stops {
-        report.say_in(Feature::ModelSetting, "stop");
+        report.record_field(Feature::ModelSetting, "stop");
     }
     let single = asked.parallel_tool_calls.filter(|_| family.parallel_tool_calls());
     if asked.parallel_tool_calls == Some(false) && single.is_none() && at.has_tools {
-        report.say_in(Feature::ModelSetting, "parallel_tool_calls");
+        report.record_field(Feature::ModelSetting, "parallel_tool_calls");
     }
     let holds_output = match &asked.output {
         None => true,
@@ -99,12 +99,12 @@ pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut 
         }
     };
     if !holds_output && let Some(output) = &asked.output {
-        report.say(Feature::JsonInWords);
+        report.record(Feature::JsonInWords);
         words.push(json_words(output));
     }
     let in_words = (!words.is_empty()).then(|| words.join("\n\n"));
     let parallel_tool_calls = single;
-    Settled {
+    Settings {
         reasoning,
         temperature,
         top_p,
@@ -140,7 +140,7 @@ fn tool_choice(
     if family.forced_tools() != ForcedTools::No || !at.has_tools || !is_forced(choice.as_ref()) {
         return choice;
     }
-    report.say(Feature::ForcedTool);
+    report.record(Feature::ForcedTool);
     words.push(match choice {
         Some(ToolChoice::Named(name)) => format!("Answer with a call of the tool `{name}`."),
         _ => "Answer with a call of one of the tools.".to_owned(),
@@ -157,7 +157,7 @@ fn longest(asked: &Chat, at: Situation, family: &Family, report: &mut Report) ->
         (None, _) => at.default_output,
     };
     if let Some(tokens) = tokens {
-        report.say_in(Feature::MaxOutput, format!("{tokens} tokens"));
+        report.record_field(Feature::MaxOutput, format!("{tokens} tokens"));
     }
     tokens
 }
@@ -192,13 +192,13 @@ fn reasoning(
         || (dialect == Dialect::Anthropic && !room);
     if !family.reasons() {
         if wanted {
-            report.say(Feature::ModelReasoning);
+            report.record(Feature::ModelReasoning);
         }
         return Reasoning::Unsaid;
     }
     if may_not && (wanted || family.reasons_by_default()) {
         if wish != Some(Thinking::Off) {
-            report.say(Feature::Thinking);
+            report.record(Feature::Thinking);
         }
         let must_say = family.reasons_by_default() || at.is_thoughtless;
         return match family.off() {
@@ -232,7 +232,7 @@ fn reasoning(
         Some(Thinking::Off) => match family.off() {
             Off::Unsaid => Reasoning::Unsaid,
             Off::Least => {
-                report.say(Feature::ThinkingOff);
+                report.record(Feature::ThinkingOff);
                 match (efforts, within(0)) {
                     (true, _) => at_effort(Effort::Minimal),
                     (false, Some(least)) => Reasoning::Budget(least),
@@ -244,7 +244,7 @@ fn reasoning(
         Some(Thinking::Auto) if adaptive => Reasoning::Adaptive(None),
         Some(Thinking::Auto) => {
             if dialect != Dialect::Gemini {
-                report.say(Feature::ThinkingAuto);
+                report.record(Feature::ThinkingAuto);
             }
             match within(of_effort(SOME)) {
                 _ if family.reasons_by_default() => Reasoning::Own,
@@ -255,12 +255,12 @@ fn reasoning(
         }
         Some(Thinking::Effort(effort)) if efforts => {
             if family.nearest(effort) != Some(effort) {
-                report.say(Feature::ThinkingEffort);
+                report.record(Feature::ThinkingEffort);
             }
             at_effort(effort)
         }
         Some(Thinking::Effort(effort)) => {
-            report.say(Feature::ThinkingEffort);
+            report.record(Feature::ThinkingEffort);
             match within(of_effort(effort)) {
                 Some(tokens) => Reasoning::Budget(tokens),
                 None if adaptive => Reasoning::Adaptive(None),
@@ -270,12 +270,12 @@ fn reasoning(
         Some(Thinking::Budget(tokens)) => match within(tokens) {
             Some(fitting) => {
                 if fitting != tokens {
-                    report.say(Feature::ThinkingBudget);
+                    report.record(Feature::ThinkingBudget);
                 }
                 Reasoning::Budget(fitting)
             }
             None => {
-                report.say(Feature::ThinkingBudget);
+                report.record(Feature::ThinkingBudget);
                 match () {
                     () if efforts => at_effort(models::effort_of(tokens)),
                     () if adaptive => Reasoning::Adaptive(None),
@@ -304,13 +304,13 @@ fn sampling(
     if !samples {
         // One is the default of both, so that dropping it loses nothing.
         if [temperature, top_p].into_iter().flatten().any(|value| value != 1.0) {
-            report.say(Feature::Sampling);
+            report.record(Feature::Sampling);
         }
         (temperature, top_p) = (None, None);
     }
     if family.sampling() == Sampling::One && temperature.is_some() && top_p.is_some() {
         if top_p != Some(1.0) {
-            report.say(Feature::Sampling);
+            report.record(Feature::Sampling);
         }
         top_p = None;
     }
@@ -318,7 +318,7 @@ fn sampling(
     if let Some(asked) = &mut temperature
         && !(0.0..=hottest).contains(asked)
     {
-        report.say(Feature::Temperature);
+        report.record(Feature::Temperature);
         *asked = asked.clamp(0.0, hottest);
     }
     if !samples {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::check::examine;
 use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, status_code,
-    text_field, whole_seconds,
+    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named,
+    status_code, text_field, whole_seconds,
 };
 use crate::{Dialect, providers::simulated::RateStatus, wall_clock};
 
@@ -20,7 +20,7 @@ impl Protocol for Anthropic {
         Dialect::Anthropic
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
         let key = header(request, "x-api-key").or_else(|| bearer(request));
         if key == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
@@ -45,7 +45,7 @@ impl Protocol for Anthropic {
         if !counting {
             examine(Dialect::Anthropic, model, body)?;
         }
-        Ok(Ask {
+        Ok(ParsedRequest {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens,

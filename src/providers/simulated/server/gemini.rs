@@ -6,7 +6,9 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::check::examine;
-use super::protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, status_code};
+use super::protocol::{
+    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, count_field, header, list_field, set, status_code,
+};
 use crate::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
@@ -30,7 +32,7 @@ impl Protocol for Gemini {
         Dialect::Gemini
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
         if header(request, "x-goog-api-key") == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
@@ -40,7 +42,7 @@ impl Protocol for Gemini {
             Refusal::invalid("contents", "* GenerateContentRequest.contents: contents is not specified")
         })?;
         examine(Dialect::Gemini, model, body)?;
-        Ok(Ask {
+        Ok(ParsedRequest {
             model: model.to_owned(),
             stream: method == "streamGenerateContent",
             max_tokens: count_field(&body["generationConfig"], "maxOutputTokens"),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::check::examine;
 use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named, status_code, text_field,
-    whole_seconds,
+    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, bearer, count_field, list_field, set, set_named, status_code,
+    text_field, whole_seconds,
 };
 use crate::{Dialect, providers::simulated::RateStatus};
 
@@ -20,7 +20,7 @@ impl Protocol for OpenAi {
         Dialect::OpenAi
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
         if bearer(request) == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
@@ -29,7 +29,7 @@ impl Protocol for OpenAi {
         let messages = list_field(body, "messages")
             .ok_or_else(|| Refusal::invalid("messages", "Missing required parameter: 'messages'."))?;
         examine(Dialect::OpenAi, model, body)?;
-        Ok(Ask {
+        Ok(ParsedRequest {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens: count_field(body, "max_completion_tokens").or_else(|| count_field(body, "max_tokens")),

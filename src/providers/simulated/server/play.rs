@@ -84,7 +84,7 @@ enum Content {
 struct Stream {
     protocol: &'static dyn Protocol,
     answer: Answer,
-    at: At,
+    at: Position,
     /// The number of tokens before the end.
     tokens: u32,
     /// The token before which a malformed event comes.
@@ -92,7 +92,7 @@ struct Stream {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum At {
+enum Position {
     Opening,
     Token(u32),
     Ending,
@@ -141,7 +141,7 @@ impl Play {
         Self {
             call: Some(call),
             end,
-            content: Content::Stream(Box::new(Stream { protocol, answer, at: At::Opening, tokens, malformed })),
+            content: Content::Stream(Box::new(Stream { protocol, answer, at: Position::Opening, tokens, malformed })),
             timer: None,
         }
     }
@@ -160,11 +160,11 @@ impl Play {
         };
         let mut text = String::new();
         match stream.at {
-            At::Opening => {
+            Position::Opening => {
                 stream.protocol.opening(&stream.answer, &mut text);
-                stream.at = At::Token(0);
+                stream.at = Position::Token(0);
             }
-            At::Token(index) if index < stream.tokens => {
+            Position::Token(index) if index < stream.tokens => {
                 if stream.malformed == Some(index) {
                     stream.protocol.token(&stream.answer, index, &mut text);
                     // The end of its object is lost.
@@ -172,14 +172,14 @@ impl Play {
                     text.push_str("\n\n");
                 }
                 stream.protocol.token(&stream.answer, index, &mut text);
-                stream.at = At::Token(index + 1);
+                stream.at = Position::Token(index + 1);
                 let pace = self.call.as_ref().map_or(Duration::ZERO, |c| c.plan.pace);
                 if pace > Duration::ZERO {
                     self.timer = Some(Box::pin(sleep(pace)));
                 }
             }
-            At::Token(_) => stream.at = At::Ending,
-            At::Ending => {
+            Position::Token(_) => stream.at = Position::Ending,
+            Position::Ending => {
                 let next = match self.end {
                     End::Whole => {
                         stream.protocol.ending(&stream.answer, &mut text);

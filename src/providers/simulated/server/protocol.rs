@@ -10,8 +10,8 @@ use crate::{
     providers::simulated::{
         Fault, RateStatus,
         answer::{Voice, pieces},
+        demands::PlannedCall,
         handle::Call,
-        heed::Called,
     },
     wall_clock,
 };
@@ -22,7 +22,7 @@ pub(super) trait Protocol: fmt::Debug + Send + Sync {
     fn dialect(&self) -> Dialect;
 
     /// Parses a request, or returns the provider's refusal.
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal>;
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal>;
 
     /// Returns the status and body of a failure.
     fn refuse(&self, refusal: &Refusal, request_id: &str) -> (StatusCode, Value);
@@ -54,7 +54,7 @@ pub(super) trait Protocol: fmt::Debug + Send + Sync {
 
 /// The parsed request.
 #[derive(Debug, Default)]
-pub(super) struct Ask {
+pub(super) struct ParsedRequest {
     pub(super) model: String,
     pub(super) stream: bool,
     pub(super) max_tokens: Option<u32>,
@@ -141,9 +141,15 @@ pub(super) struct ToolCall {
 }
 
 impl Answer {
-    pub(super) fn new(call: &Call, ask: Ask, called: Option<Called>, request_id: String, prompt_tokens: u64) -> Self {
+    pub(super) fn new(
+        call: &Call,
+        ask: ParsedRequest,
+        called: Option<PlannedCall>,
+        request_id: String,
+        prompt_tokens: u64,
+    ) -> Self {
         let id = format!("{:024x}", call.number);
-        let tool = called.map(|Called { name, arguments }| ToolCall {
+        let tool = called.map(|PlannedCall { name, arguments }| ToolCall {
             id: id.clone(),
             name,
             pieces: pieces(&arguments.to_string()),

@@ -15,11 +15,11 @@ use super::{
     gemini::{self, Gemini},
     openai::OpenAi,
     play::{Broken, Play},
-    protocol::{Answer, Ask, Protocol, Refusal, set, status_code},
+    protocol::{Answer, ParsedRequest, Protocol, Refusal, set, status_code},
 };
 use crate::{
     LlmRequest, Wire,
-    providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call, heed::Called},
+    providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, demands::PlannedCall, handle::Call},
     wall_clock,
 };
 
@@ -83,7 +83,7 @@ where
     // The checks have understood the conversation: the decoder's opinion is no reason to refuse.
     let wire =
         Wire::new(protocol.dialect(), body).map(|wire| LlmRequest::from(wire.path(ask.model.as_str(), ask.stream)));
-    let called = wire.ok().and_then(|request| call.heed(request.chat().ok()?));
+    let called = wire.ok().and_then(|request| call.follow_demands(request.chat().ok()?));
     act(protocol, call, ask, called, prompt_tokens, framed, reset).await
 }
 
@@ -91,8 +91,8 @@ where
 async fn act(
     protocol: &'static dyn Protocol,
     mut call: Call,
-    ask: Ask,
-    called: Option<Called>,
+    ask: ParsedRequest,
+    called: Option<PlannedCall>,
     prompt_tokens: u64,
     framed: bool,
     reset: impl FnOnce(),

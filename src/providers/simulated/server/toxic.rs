@@ -163,7 +163,7 @@ pub(super) struct ToxicStream<S> {
     inner: Option<S>,
     number: u64,
     toxics: Toxics,
-    remains: Arc<Remains<S>>,
+    remains: Arc<ClosingStream<S>>,
     /// Bytes taken in so far.
     taken: u64,
     queue: Queue,
@@ -175,13 +175,13 @@ pub(super) struct ToxicStream<S> {
 
 /// The rest of a [`ToxicStream`] whose user has dropped it: the close is still to come.
 #[derive(Debug)]
-pub(super) struct Remains<S> {
+pub(super) struct ClosingStream<S> {
     /// The stream, and the bytes that are still to be sent.
     stream: Mutex<Option<(S, Queue)>>,
     reset: AtomicBool,
 }
 
-impl<S: Resettable + AsyncWrite + Unpin> Remains<S> {
+impl<S: Resettable + AsyncWrite + Unpin> ClosingStream<S> {
     /// Turns the coming close into a reset.
     pub(super) fn reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
@@ -212,10 +212,10 @@ impl<S: Resettable + AsyncWrite + Unpin> Remains<S> {
 }
 
 impl<S> ToxicStream<S> {
-    pub(super) fn new(inner: S, toxics: Toxics) -> (Self, Arc<Remains<S>>) {
+    pub(super) fn new(inner: S, toxics: Toxics) -> (Self, Arc<ClosingStream<S>>) {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let remains = Arc::new(Remains { stream: Mutex::new(None), reset: AtomicBool::new(false) });
+        let remains = Arc::new(ClosingStream { stream: Mutex::new(None), reset: AtomicBool::new(false) });
         let stream = Self {
             inner: Some(inner),
             number,

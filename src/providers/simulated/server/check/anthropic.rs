@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Checked, all_differ, is_base64, is_plain, list, schema, text, unknown, wrong};
+use super::{CheckResult, all_differ, is_base64, is_plain, list, schema, text, unknown, wrong};
 
 const FIELDS: &[&str] = &[
     "model",
@@ -60,7 +60,7 @@ const KEYWORDS: &[&str] = &[
     "$schema",
 ];
 
-pub(super) fn examine(body: &Value) -> Checked {
+pub(super) fn examine(body: &Value) -> CheckResult {
     if let Some(name) = unknown(body, FIELDS) {
         return Err(wrong("body", format!("{name}: Extra inputs are not permitted")));
     }
@@ -75,7 +75,7 @@ pub(super) fn examine(body: &Value) -> Checked {
 }
 
 /// At most four marks for the cache.
-fn caching(body: &Value) -> Checked {
+fn caching(body: &Value) -> CheckResult {
     fn marks(value: &Value) -> usize {
         match value {
             Value::Array(values) => values.iter().map(marks).sum(),
@@ -97,7 +97,7 @@ fn caching(body: &Value) -> Checked {
 }
 
 /// Refuses a begun answer that ends with white space.
-fn prefill(turns: &[Turn<'_>]) -> Checked {
+fn prefill(turns: &[Turn<'_>]) -> CheckResult {
     if let Some(Turn { role: "assistant", blocks }) = turns.last()
         && let Some(Block::Text(text)) = blocks.last()
         && text.ends_with(char::is_whitespace)
@@ -108,7 +108,7 @@ fn prefill(turns: &[Turn<'_>]) -> Checked {
     Ok(())
 }
 
-fn settings(body: &Value) -> Checked {
+fn settings(body: &Value) -> CheckResult {
     for name in ["temperature", "top_p"] {
         let value = body.get(name).filter(|value| !value.is_null());
         if value.is_some_and(|value| value.as_f64().is_none_or(|value| !(0.0..=1.0).contains(&value))) {
@@ -146,7 +146,7 @@ fn settings(body: &Value) -> Checked {
     Ok(())
 }
 
-fn tools(body: &Value) -> Checked {
+fn tools(body: &Value) -> CheckResult {
     let tools = list(body, "tools");
     for (place, tool) in tools.iter().enumerate() {
         let Some(input) = tool.get("input_schema") else {
@@ -201,7 +201,7 @@ fn tools(body: &Value) -> Checked {
 }
 
 /// Refuses tools beyond the bounds of a grammar, as recorded.
-fn strict(tools: &[Value]) -> Checked {
+fn strict(tools: &[Value]) -> CheckResult {
     let strict: Vec<&Value> =
         tools.iter().filter(|tool| tool["strict"] == true).filter_map(|tool| tool.get("input_schema")).collect();
     if strict.len() > 20 {
@@ -270,7 +270,7 @@ fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
     Ok(turns)
 }
 
-fn blocks(turns: &[Turn<'_>]) -> Checked {
+fn blocks(turns: &[Turn<'_>]) -> CheckResult {
     let mut ids = BTreeSet::new();
     for (place, turn) in turns.iter().enumerate() {
         for block in &turn.blocks {
@@ -345,7 +345,7 @@ fn blocks(turns: &[Turn<'_>]) -> Checked {
 }
 
 /// Requires each tool call to have its result first in the turn after it, and each result its call.
-fn pairs(turns: &[Turn<'_>]) -> Checked {
+fn pairs(turns: &[Turn<'_>]) -> CheckResult {
     for (place, turn) in turns.iter().enumerate() {
         let mut calls = BTreeSet::new();
         if let Some(before) = place.checked_sub(1) {
@@ -378,7 +378,7 @@ fn pairs(turns: &[Turn<'_>]) -> Checked {
     Ok(())
 }
 
-fn thinking(body: &Value, turns: &[Turn<'_>]) -> Checked {
+fn thinking(body: &Value, turns: &[Turn<'_>]) -> CheckResult {
     let thinking = &body["thinking"];
     let kind = text(thinking, "type");
     if kind == "enabled" {

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Checked, list, text, wrong};
+use super::{CheckResult, list, text, wrong};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
@@ -83,7 +83,7 @@ impl Claude {
     }
 }
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     let Some(claude) = Claude::named(model) else { return Ok(()) };
     output(claude, model, body)?;
     sampling(claude, body)?;
@@ -92,7 +92,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     turns(claude, body)
 }
 
-fn output(claude: Claude, model: &str, body: &Value) -> Checked {
+fn output(claude: Claude, model: &str, body: &Value) -> CheckResult {
     let most = claude.largest();
     match body["max_tokens"].as_u64() {
         Some(asked) if asked > most => {
@@ -103,7 +103,7 @@ fn output(claude: Claude, model: &str, body: &Value) -> Checked {
     }
 }
 
-fn sampling(claude: Claude, body: &Value) -> Checked {
+fn sampling(claude: Claude, body: &Value) -> CheckResult {
     let given = |name: &str| body.get(name).filter(|value| !value.is_null());
     if claude.is_since(4, 1) && given("temperature").is_some() && given("top_p").is_some() {
         let words = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
@@ -126,7 +126,7 @@ fn sampling(claude: Claude, body: &Value) -> Checked {
     Ok(())
 }
 
-fn thinking(claude: Claude, body: &Value) -> Checked {
+fn thinking(claude: Claude, body: &Value) -> CheckResult {
     let kind = text(&body["thinking"], "type");
     let instead = "is not supported for this model. Use \"thinking.type.adaptive\" and \"output_config.effort\" to control thinking \
          behavior.";
@@ -156,7 +156,7 @@ fn thinking(claude: Claude, body: &Value) -> Checked {
     Ok(())
 }
 
-fn effort(claude: Claude, body: &Value) -> Checked {
+fn effort(claude: Claude, body: &Value) -> CheckResult {
     let Some(effort) = body["output_config"]["effort"].as_str() else { return Ok(()) };
     let known = claude.efforts();
     if known.is_empty() {
@@ -170,7 +170,7 @@ fn effort(claude: Claude, body: &Value) -> Checked {
     Err(wrong("output_config", words))
 }
 
-fn turns(claude: Claude, body: &Value) -> Checked {
+fn turns(claude: Claude, body: &Value) -> CheckResult {
     let messages = list(body, "messages");
     if !claude.is_since(4, 8) && messages.iter().any(|message| message["role"] == "system") {
         let words = "messages: Unexpected role \"system\". The Messages API accepts a top-level `system` parameter, not \

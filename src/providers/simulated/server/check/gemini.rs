@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Checked, is_base64, schema, wrong};
+use super::{CheckResult, is_base64, schema, wrong};
 use crate::translate::FOREIGN_CALL;
 
 const FIELDS: &[&str] = &[
@@ -95,7 +95,7 @@ const JSON_SCHEMA: &[&str] = &[
     "example",
 ];
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     known(body, FIELDS, "")?;
     settings(body)?;
     tools(body)?;
@@ -130,14 +130,14 @@ pub(super) fn many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     value.and_then(Value::as_array).into_iter().flatten().chain(one)
 }
 
-fn known(value: &Value, names: &[&str], at: &str) -> Checked {
+fn known(value: &Value, names: &[&str], at: &str) -> CheckResult {
     let unknown = value.as_object().into_iter().flatten().find(|(name, _)| !names.contains(&camel(name).as_str()));
     let Some((name, _)) = unknown else { return Ok(()) };
     let message = format!("Invalid JSON payload received. Unknown name \"{name}\"{at}: Cannot find field.");
     Err(wrong("body", message))
 }
 
-fn settings(body: &Value) -> Checked {
+fn settings(body: &Value) -> CheckResult {
     let Some(config) = field(body, "generationConfig") else { return Ok(()) };
     known(config, SETTINGS, " at 'generation_config'")?;
     if field(config, "temperature").and_then(Value::as_f64).is_some_and(|value| !(0.0..=2.0).contains(&value)) {
@@ -165,7 +165,7 @@ fn settings(body: &Value) -> Checked {
     Ok(())
 }
 
-fn tools(body: &Value) -> Checked {
+fn tools(body: &Value) -> CheckResult {
     let declarations = || many(field(body, "tools")).flat_map(|tool| many(field(tool, "functionDeclarations")));
     for declaration in declarations() {
         let name = declaration["name"].as_str().unwrap_or_default();
@@ -207,7 +207,7 @@ fn tools(body: &Value) -> Checked {
     Ok(())
 }
 
-fn parts(content: &Value) -> Checked {
+fn parts(content: &Value) -> CheckResult {
     known(content, &["role", "parts"], " at 'contents'")?;
     if !matches!(content["role"].as_str(), None | Some("user" | "model" | "function")) {
         return Err(wrong("contents", "Please use a valid role: user, model."));
@@ -275,7 +275,7 @@ struct Counts {
 }
 
 /// Requires calls to follow a user's turn, and as many responses to follow them, in one turn or in several.
-fn order(contents: &[&Value]) -> Checked {
+fn order(contents: &[&Value]) -> CheckResult {
     let mut turns: Vec<Counts> = Vec::new();
     for content in contents {
         let (calls, responses) = (count(content, "functionCall"), count(content, "functionResponse"));
@@ -309,7 +309,7 @@ fn is_model(content: &Value) -> bool {
 }
 
 /// Requires a signature on the first call of each step of the current turn, from the third generation on.
-fn signatures(model: &str, contents: &[&Value]) -> Checked {
+fn signatures(model: &str, contents: &[&Value]) -> CheckResult {
     let version = model.split("gemini-").nth(1).and_then(|rest| rest.chars().next()?.to_digit(10));
     if version.is_none_or(|version| version < 3) {
         return Ok(());

@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use super::{
-    Checked,
+    CheckResult,
     gemini::{field, many},
     wrong,
 };
@@ -29,7 +29,7 @@ fn named(model: &str) -> Option<Generation> {
     Some(Generation { version, is_pro: name.contains("pro"), is_lite: name.contains("lite") })
 }
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     let Some(generation) = named(model) else { return Ok(()) };
     let Some(config) = field(body, "generationConfig") else { return Ok(()) };
     for name in ["presencePenalty", "frequencyPenalty"] {
@@ -61,7 +61,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     }
 }
 
-fn thinking(generation: Generation, model: &str, thinking: &Value) -> Checked {
+fn thinking(generation: Generation, model: &str, thinking: &Value) -> CheckResult {
     let level = field(thinking, "thinkingLevel").and_then(Value::as_str).map(str::to_ascii_uppercase);
     let budget = field(thinking, "thinkingBudget").and_then(Value::as_i64);
     let asks = level.is_some() || budget.is_some_and(|budget| budget != 0);

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Checked, list, text, wrong};
+use super::{CheckResult, list, text, wrong};
 
 /// A model's relation to reasoning.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ fn efforts(kind: Kind, name: &str) -> &'static [&'static str] {
     }
 }
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     let Some((kind, name)) = named(model) else { return Ok(()) };
     let given = |name: &str| body.get(name).filter(|value| !value.is_null());
     effort(kind, name, given("reasoning_effort"))?;
@@ -98,7 +98,7 @@ fn said(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), |text| format!("'{text}'"))
 }
 
-fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> Checked {
+fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> CheckResult {
     let Some(effort) = effort else { return Ok(()) };
     if kind == Kind::Plain {
         return Err(wrong("body", "Unrecognized request argument supplied: reasoning_effort"));
@@ -121,7 +121,7 @@ fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> Checked {
 }
 
 /// Checks the parameters that reasoning models treat differently.
-fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
+fn reasoning(kind: Kind, name: &str, body: &Value) -> CheckResult {
     let unsupported = |name: &'static str| {
         let instead = if name == "max_tokens" { " Use 'max_completion_tokens' instead." } else { "" };
         Err(wrong(name, format!("Unsupported parameter: '{name}' is not supported with this model.{instead}")))
@@ -177,7 +177,7 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
 }
 
 /// Refuses sound, except for models named for it.
-fn audio(name: &str, body: &Value) -> Checked {
+fn audio(name: &str, body: &Value) -> CheckResult {
     if name.contains("audio") {
         return Ok(());
     }

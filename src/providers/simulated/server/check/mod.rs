@@ -57,7 +57,7 @@ pub(super) fn examine(dialect: Dialect, model: &str, body: &Value) -> Result<(),
     }
 }
 
-type Checked = Result<(), Refusal>;
+type CheckResult = Result<(), Refusal>;
 
 fn wrong(field: &'static str, message: impl Into<String>) -> Refusal {
     Refusal::invalid(field, message)

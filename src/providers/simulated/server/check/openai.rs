@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Checked, is_plain, list, schema, text, unknown, wrong};
+use super::{CheckResult, is_plain, list, schema, text, unknown, wrong};
 
 const FIELDS: &[&str] = &[
     "model",
@@ -85,7 +85,7 @@ const STRICT: &[&str] = &[
     "nullable",
 ];
 
-pub(super) fn examine(body: &Value) -> Checked {
+pub(super) fn examine(body: &Value) -> CheckResult {
     if let Some(name) = unknown(body, FIELDS) {
         return Err(wrong("body", format!("Unrecognized request argument supplied: {name}")));
     }
@@ -94,7 +94,7 @@ pub(super) fn examine(body: &Value) -> Checked {
     messages(list(body, "messages"))
 }
 
-fn settings(body: &Value) -> Checked {
+fn settings(body: &Value) -> CheckResult {
     let stops = list(body, "stop").len();
     if stops > 4 {
         let words = "Expected an array with maximum length 4, but got an array with length";
@@ -191,7 +191,7 @@ fn strict_fault(schema: &Value) -> Option<String> {
     schema::fault(schema, STRICT, true, true)
 }
 
-fn tools(body: &Value) -> Checked {
+fn tools(body: &Value) -> CheckResult {
     let tools = list(body, "tools");
     if tools.len() > 128 {
         let words = "array too long. Expected an array with maximum length 128, but got an array with length";
@@ -245,7 +245,7 @@ fn tools(body: &Value) -> Checked {
     Ok(())
 }
 
-fn messages(messages: &[Value]) -> Checked {
+fn messages(messages: &[Value]) -> CheckResult {
     // The ids of the calls without a result.
     let mut open: BTreeSet<&str> = BTreeSet::new();
     for (place, message) in messages.iter().enumerate() {
@@ -290,7 +290,7 @@ fn messages(messages: &[Value]) -> Checked {
     Err(wrong("messages", words))
 }
 
-fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked {
+fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> CheckResult {
     let invalid =
         |words: String| Err(wrong("messages", format!("Invalid value for 'messages[{place}].content': {words}")));
     match message.get("content") {
@@ -318,7 +318,7 @@ fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked
 }
 
 /// Checks the location and type of a picture or a document.
-fn media(part: &Value) -> Checked {
+fn media(part: &Value) -> CheckResult {
     let url = text(&part["image_url"], "url");
     if part["type"] == "image_url" {
         let kinds = ["png", "jpeg", "jpg", "gif", "webp"];

@@ -17,7 +17,7 @@ use crate::{
 /// Returns the fields of an object beside the known ones, if there are any. `image_url.url` is a nested field. `null`
 /// counts as absent.
 pub(super) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, LlmError> {
-    let mut rest = Rest::default();
+    let mut rest = RawObject::default();
     fields::fields(object, |name, value| {
         if fields::is_null(value) || known.contains(&name) {
             return Ok(());
@@ -36,9 +36,9 @@ pub(super) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, Ll
 
 /// An object that is composed of raw fields.
 #[derive(Default)]
-pub(super) struct Rest(String);
+pub(super) struct RawObject(String);
 
-impl Rest {
+impl RawObject {
     pub(super) fn add(&mut self, name: &str, value: &RawValue) -> Result<(), LlmError> {
         let name = to_raw_value(name).map_err(cannot_be_kept)?;
         let before = if self.0.is_empty() { "{" } else { "," };
@@ -63,7 +63,7 @@ fn cannot_be_kept(error: serde_json::Error) -> LlmError {
 /// Adds a mark that a field is absent: `file.filename` is a nested field.
 pub(super) fn absent(rest: Option<Json>, field: &str) -> Result<Option<Json>, LlmError> {
     let (outer, inner) = field.split_once('.').map_or((field, None), |(outer, inner)| (outer, Some(inner)));
-    let mut marked = Rest::default();
+    let mut marked = RawObject::default();
     let mut within = None;
     if let Some(rest) = &rest {
         fields::fields(rest.raw(), |name, value| {

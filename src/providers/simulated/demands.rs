@@ -10,7 +10,7 @@ use crate::{
 
 /// A tool call that an answer makes.
 #[derive(Debug)]
-pub(super) struct Called {
+pub(super) struct PlannedCall {
     pub(super) name: String,
     pub(super) arguments: Value,
 }
@@ -18,7 +18,7 @@ pub(super) struct Called {
 impl Call {
     /// Follows the request's demands: returns the tool call that is the answer, or sets the reply to JSON of the
     /// requested shape.
-    pub(super) fn heed(&mut self, chat: &Chat) -> Option<Called> {
+    pub(super) fn follow_demands(&mut self, chat: &Chat) -> Option<PlannedCall> {
         let called = self.called(chat);
         if called.is_none() && !self.voice.says_json() {
             self.say(chat);
@@ -42,7 +42,7 @@ impl Call {
         self.cut_short = self.plan.tokens < whole;
     }
 
-    fn called(&self, chat: &Chat) -> Option<Called> {
+    fn called(&self, chat: &Chat) -> Option<PlannedCall> {
         let tool = match &chat.tool_choice {
             Some(ToolChoice::None) => return None,
             Some(ToolChoice::Named(name)) => chat.tools.iter().find(|tool| tool.name == *name)?,
@@ -55,12 +55,12 @@ impl Call {
                 let tool = chat.tools.first().filter(|_| !chat.messages.last().is_some_and(answered))?;
                 let made = || arguments(tool, &self.voice.filler());
                 let arguments = if said.is_object() { said.clone() } else { made() };
-                return Some(Called { name: tool.name.clone(), arguments });
+                return Some(PlannedCall { name: tool.name.clone(), arguments });
             }
         };
         let said = self.voice.tool_arguments().filter(|said| fits(said, tool));
         let arguments = said.cloned().unwrap_or_else(|| arguments(tool, &self.voice.filler()));
-        Some(Called { name: tool.name.clone(), arguments })
+        Some(PlannedCall { name: tool.name.clone(), arguments })
     }
 }
 

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::providers::sentences::Known;
+use crate::providers::sentences::KnownMessage;
 
 /// The facts in a provider's error body of any known shape.
 ///
@@ -9,7 +9,7 @@ use crate::providers::sentences::Known;
 /// Mistral, `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and `{"detail": ..}` (Mistral, FastAPI
 /// servers), and `{"errors": [..]}`, of which the first counts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct ErrorBody {
     /// The most exact code, if it is text: `error.details.error_code`, `error.innererror.code` or `error.code`.
     pub(crate) code: Option<String>,
     /// `error.code`, if it is a number: nearly always an HTTP status.
@@ -30,7 +30,7 @@ pub(crate) struct Facts {
     pub(crate) flagged: bool,
 }
 
-impl Facts {
+impl ErrorBody {
     /// Reads the body of an answer that is known to be an error. Returns `None` if it has no known shape.
     pub(crate) fn of_error(body: &Value) -> Option<Self> {
         Self::of_answer(body).or_else(|| {
@@ -115,7 +115,7 @@ impl Facts {
     }
 
     /// Returns true if the message consists of these sentences alone. A router's words are replaced by its provider's.
-    pub(crate) fn says_only(&self, known: &Known) -> bool {
+    pub(crate) fn says_only(&self, known: &KnownMessage) -> bool {
         let behind = || self.message.strip_prefix("Provider returned error: ");
         known.is(&self.message) || behind().is_some_and(|message| known.is(message))
     }

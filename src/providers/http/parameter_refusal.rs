@@ -14,10 +14,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Facts;
+use super::ErrorBody;
 use crate::{
     providers::refit::Fields,
-    request::LeftOut,
+    request::OmittedParameter,
     sync::{Mutex, lock},
 };
 
@@ -61,7 +61,7 @@ fn is_alike(one: &str, other: &str) -> bool {
 /// The parameter in an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    pub(super) parameter: LeftOut,
+    pub(super) parameter: OmittedParameter,
     /// True if the model does not take the parameter at all; false if the caller set it wrongly.
     pub(super) is_unsupported: bool,
 }
@@ -69,7 +69,7 @@ pub(super) struct Refusal {
 /// Returns the parameter that a provider's error is about, if the request can do without it.
 ///
 /// Words count as the provider's only at the start of the message: further in they may be the caller's own.
-pub(super) fn named(facts: &Facts, optional: &[Optional]) -> Option<Refusal> {
+pub(super) fn named(facts: &ErrorBody, optional: &[Optional]) -> Option<Refusal> {
     let message = facts.message.trim_start();
     let end = (0..=BEGIN.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
     let begin = &message[..end.unwrap_or_default()];
@@ -81,7 +81,7 @@ pub(super) fn named(facts: &Facts, optional: &[Optional]) -> Option<Refusal> {
     // A refused value may be another caller's valid one, and so may a parameter that lacks another one.
     let depends = says(&["alue", "cannot both", " when ", " if ", " while ", " with thinking", " together "]);
     let lasting = is_unsupported && (!depends || says(&["nly the default"]));
-    Some(Refusal { parameter: LeftOut { path, lasting }, is_unsupported })
+    Some(Refusal { parameter: OmittedParameter { path, lasting }, is_unsupported })
 }
 
 /// The bytes of a message that are searched.
@@ -141,7 +141,7 @@ pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
 
 /// A leaf's memory of the parameters that its models refuse. Clones of a leaf share it.
 #[derive(Debug, Default)]
-pub(super) struct Remembered {
+pub(super) struct RefusalMemory {
     /// True if there are any; read without a lock.
     any: AtomicBool,
     refusals: Mutex<Vec<(Arc<str>, &'static str, Instant)>>,
@@ -152,7 +152,7 @@ const LASTS: Duration = Duration::from_secs(3600);
 /// The number of refusals that a leaf remembers; beyond it, it forgets the oldest.
 const MOST: usize = 64;
 
-impl Remembered {
+impl RefusalMemory {
     /// Remembers that this model refuses a parameter. Returns true if that is new.
     pub(super) fn add(&self, model: &Arc<str>, path: &'static str) -> bool {
         let now = Instant::now();
@@ -209,7 +209,7 @@ mod tests {
 
     /// The parameter, and whether every caller's would be refused.
     fn of(error: serde_json::Value) -> Option<(&'static str, bool)> {
-        let facts = Facts::of_error(&error).expect("an error");
+        let facts = ErrorBody::of_error(&error).expect("an error");
         named(&facts, OPTIONAL).map(|refusal| (refusal.parameter.path, refusal.parameter.lasting))
     }
 
@@ -293,7 +293,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_remembered_for_an_hour_and_for_its_model_alone() {
-        let remembered = Remembered::default();
+        let remembered = RefusalMemory::default();
         assert!(remembered.add(&"one".into(), "temperature") && !remembered.add(&"one".into(), "temperature"));
         assert_eq!((remembered.of("one"), remembered.of("other")), (vec!["temperature"], vec![]));
         tokio::time::advance(LASTS).await;
