@@ -103,6 +103,7 @@ pub mod store;
 pub mod translate;
 
 mod base64;
+mod dated_file;
 mod fnv;
 mod histogram;
 mod quick_hash;

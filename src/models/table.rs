@@ -2,13 +2,13 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 
 use super::{Facts, Family};
-use crate::{InvalidConfig, quick_hash::QuickMap};
+use crate::{InvalidConfig, dated_file::dated_file, quick_hash::QuickMap};
 
 /// The families of models, by the models' names. Clones share the table until one is changed.
 ///
@@ -39,17 +39,7 @@ struct Entry {
     careful: bool,
 }
 
-/// The file's form.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    as_of: Option<Box<str>>,
-    #[serde(default, rename = "notes")]
-    _notes: Vec<String>,
-    #[serde(default, rename = "sources")]
-    _sources: BTreeMap<String, String>,
-    families: BTreeMap<Box<str>, Row>,
-}
+dated_file!(FamilyTable from "families.json", families: Row);
 
 #[derive(Clone, Deserialize)]
 struct Row {
@@ -64,19 +54,11 @@ struct Row {
 /// The row that supplies the unset fields of a family without `like`.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-static BUILTIN: OnceLock<FamilyTable> = OnceLock::new();
-
 impl FamilyTable {
     /// Returns the families that come with the crate, of Anthropic's, OpenAI's, Google's and compatible models:
     /// `src/models/families.json`, with its date and its sources. Read once.
     pub fn builtin() -> Self {
         Self::builtin_ref().clone()
-    }
-
-    pub(crate) fn builtin_ref() -> &'static Self {
-        BUILTIN.get_or_init(|| {
-            Self::from_json(include_str!("families.json")).expect("the crate's own file is right: a test reads it")
-        })
     }
 
     /// Reads families in the form of the crate's own file:
@@ -206,13 +188,6 @@ fn bare(model: &str) -> Cow<'_, str> {
     }
     let lower = name.to_ascii_lowercase();
     Cow::Owned(if has_points { lower.replace('.', "-") } else { lower })
-}
-
-impl Default for FamilyTable {
-    /// Returns the built-in table.
-    fn default() -> Self {
-        Self::builtin()
-    }
 }
 
 impl PartialEq for FamilyTable {

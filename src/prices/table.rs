@@ -1,13 +1,7 @@
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, OnceLock},
-};
-
-use serde::Deserialize;
+use std::{fmt, sync::Arc};
 
 use super::{Price, Usd, price::FilePrice};
-use crate::{InvalidConfig, chat::Usage, quick_hash::QuickMap};
+use crate::{InvalidConfig, chat::Usage, dated_file::dated_file, quick_hash::QuickMap};
 
 /// Prices by model. Clones share the table until one is changed.
 ///
@@ -41,31 +35,13 @@ struct Entry {
     place: u32,
 }
 
-/// The file's form.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    as_of: Option<Box<str>>,
-    #[serde(default, rename = "notes")]
-    _notes: Vec<String>,
-    #[serde(default, rename = "sources")]
-    _sources: BTreeMap<String, String>,
-    models: BTreeMap<Box<str>, FilePrice>,
-}
-
-static BUILTIN: OnceLock<PriceTable> = OnceLock::new();
+dated_file!(PriceTable from "prices.json", models: FilePrice);
 
 impl PriceTable {
     /// Returns the prices that come with the crate, of Anthropic's, OpenAI's, Google's and some compatible models:
     /// `src/prices/prices.json`, with its date, its sources and its gaps. Read once.
     pub fn builtin() -> Self {
         Self::builtin_ref().clone()
-    }
-
-    pub(crate) fn builtin_ref() -> &'static Self {
-        BUILTIN.get_or_init(|| {
-            Self::from_json(include_str!("prices.json")).expect("the crate's own file is right: a test reads it")
-        })
     }
 
     /// Creates a table without prices.
@@ -190,13 +166,6 @@ fn base(model: &str) -> Option<&str> {
     // `-20250929`, `@20250929`, `-001`
     let (base, end) = model.rsplit_once(['-', '@'])?;
     (digits(end) && (end.len() == 8 || (end.len() == 3 && end.starts_with('0')))).then_some(base)
-}
-
-impl Default for PriceTable {
-    /// Returns the built-in table.
-    fn default() -> Self {
-        Self::builtin()
-    }
 }
 
 impl fmt::Debug for PriceTable {
