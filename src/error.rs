@@ -49,7 +49,7 @@ pub enum Phase {
 /// A limit of time that ran out, and the phase of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct TimedOut {
+pub struct ExpiredLimit {
     /// The limit that ran out.
     pub limit: TimeoutLimit,
     /// The phase of the call.
@@ -58,7 +58,7 @@ pub struct TimedOut {
     pub after: Duration,
 }
 
-impl fmt::Display for TimedOut {
+impl fmt::Display for ExpiredLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let after = self.after;
         let phase = match self.phase {
@@ -105,7 +105,7 @@ struct Inner {
     /// Absolute, so that it stays true while the error travels.
     retry_at: Option<Instant>,
     should_retry: Option<bool>,
-    timed_out: Option<TimedOut>,
+    timed_out: Option<ExpiredLimit>,
     doubted: bool,
     #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
@@ -127,7 +127,7 @@ impl LlmError {
 
     /// Creates an error for a limit of time that ran out.
     pub(crate) fn timed_out(limit: TimeoutLimit, phase: Phase, after: Duration) -> Self {
-        let timed_out = TimedOut { limit, phase, after };
+        let timed_out = ExpiredLimit { limit, phase, after };
         let mut error = Self::new(ErrorKind::Timeout, "");
         error.0.timed_out = Some(timed_out);
         error
@@ -195,12 +195,12 @@ impl LlmError {
 
     /// Returns the limit of ours that ran out and the phase of the call: that of this error, or else the last in the
     /// [record](Self::attempts) of steps.
-    pub fn timeout(&self) -> Option<TimedOut> {
-        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timed_out))
+    pub fn timeout(&self) -> Option<ExpiredLimit> {
+        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timeout))
     }
 
     /// Returns the limit that this error itself is about, whatever other steps failed.
-    pub(crate) fn own_timeout(&self) -> Option<TimedOut> {
+    pub(crate) fn own_timeout(&self) -> Option<ExpiredLimit> {
         self.0.timed_out
     }
 

@@ -13,7 +13,7 @@ use crate::{
     Context, DegradedReason, ErrorKind, LlmError, LlmResponse,
     chat::Usage,
     classify::Count,
-    error::{Phase, TimedOut},
+    error::{ExpiredLimit, Phase},
 };
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
@@ -39,7 +39,7 @@ pub struct Attempt {
     /// The wait that the provider asked for.
     pub retry_after: Option<Duration>,
     /// The limit of time that ended the step, if one of ours did.
-    pub timed_out: Option<TimedOut>,
+    pub timeout: Option<ExpiredLimit>,
     /// The tokens that the step used, if the provider answered and reported them. An answer of the wrong shape has its
     /// price too.
     pub usage: Option<Usage>,
@@ -53,7 +53,7 @@ impl Attempt {
     pub fn is_local(&self) -> bool {
         self.next == Next::Skipped
             || self.failure.is_some_and(ErrorKind::is_local)
-            || self.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
+            || self.timeout.is_some_and(|out| out.phase == Phase::Readiness)
     }
 
     /// Returns true if the step cost an attempt in vain: it was sent, and failed or was [cancelled](Next::Cancelled).
@@ -184,7 +184,7 @@ impl fmt::Display for Next {
 /// among its [extensions](crate::LlmRequest::extensions).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Before {
+pub struct PriorAttempts {
     /// The reason that no better tier answered.
     pub reason: DegradedReason,
     /// Each step in order, with its failure.
@@ -301,11 +301,11 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
         failure: Some(error.kind()),
         status: error.status(),
         message: match error.own_timeout() {
-            Some(timed_out) => timed_out.to_string(),
+            Some(timeout) => timeout.to_string(),
             None => error.message().to_owned(),
         },
         retry_after: error.retry_at().map(|at| at.saturating_duration_since(now)),
-        timed_out: error.own_timeout(),
+        timeout: error.own_timeout(),
         usage: None,
         next: Next::GaveUp,
     };
@@ -344,7 +344,7 @@ pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
         status: None,
         message: String::new(),
         retry_after: None,
-        timed_out: None,
+        timeout: None,
         usage: None,
         next: Next::Cancelled,
     }
@@ -365,7 +365,7 @@ pub(crate) fn of_another(error: &mut LlmError) {
         status: error.status(),
         message: "the call of another request with the same idempotency key failed".to_owned(),
         retry_after: error.retry_after(),
-        timed_out: None,
+        timeout: None,
         usage: None,
         next: Next::Skipped,
     };

@@ -150,7 +150,7 @@ pub use self::{
     ledger::Attempt,
     providers::function::{ProviderFn, ProviderFuture, provider_fn},
     request::{Context, Dialect, LlmRequest, Wire, WireLimits},
-    response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy},
+    response::{CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse, ServedBy},
 };
 
 /// Any service of this crate's vocabulary, boxed: for a struct's field, where the type must have a name.

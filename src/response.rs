@@ -1,6 +1,6 @@
 //! The response.
 
-mod degraded;
+mod degradation;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     request::BEST_LEVEL,
 };
 
-pub use self::degraded::{Degraded, DegradedReason};
+pub use self::degradation::{Degradation, DegradedReason};
 
 /// An answer, or its beginning: a response exists once its first token is here.
 // Small: every layer moves it on.
@@ -33,11 +33,11 @@ struct Extra {
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
     headers: Option<http::HeaderMap>,
-    degraded: Option<Degraded>,
+    degraded: Option<Degradation>,
     /// The prices, if not the built-in ones.
     prices: Option<PriceTable>,
     route: Option<RouteChoice>,
-    cached: Option<Cached>,
+    cached: Option<CacheOrigin>,
     task_id: Option<Box<str>>,
     missed: bool,
     hedged: bool,
@@ -49,24 +49,24 @@ struct Extra {
 /// The origin of an answer that was not made for this request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Cached {
+pub struct CacheOrigin {
     /// The reason that the answer was given.
-    pub why: CachedWhy,
+    pub reason: CacheReason,
     /// The age of the answer.
     pub age: Duration,
 }
 
-impl Cached {
+impl CacheOrigin {
     /// Creates the record of an answer of this age.
-    pub fn new(why: CachedWhy, age: Duration) -> Self {
-        Self { why, age }
+    pub fn new(reason: CacheReason, age: Duration) -> Self {
+        Self { reason, age }
     }
 }
 
 /// The reason for an answer that was not made for the request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum CachedWhy {
+pub enum CacheReason {
     /// The same request was made a short time ago.
     Fresh,
     /// The same request was made before; the answer is too old, and there is no newer one.
@@ -82,7 +82,7 @@ pub enum CachedWhy {
     },
 }
 
-impl CachedWhy {
+impl CacheReason {
     /// Returns a stable name in `snake_case`, for logs and metric labels.
     pub fn name(self) -> &'static str {
         match self {
@@ -138,12 +138,12 @@ impl LlmResponse {
     /// The level and reason of an answer that is less than the caller asked for: from a tier of a worse level of
     /// service than the first (a smaller model, a cached answer, a fixed sentence). `None` for an answer of full
     /// service.
-    pub fn degraded(&self) -> Option<Degraded> {
+    pub fn degraded(&self) -> Option<Degradation> {
         self.extra.as_ref()?.degraded
     }
 
     /// The origin of an answer from a cache; `None` for one that was made for this request.
-    pub fn cached(&self) -> Option<Cached> {
+    pub fn cached(&self) -> Option<CacheOrigin> {
         self.extra.as_ref()?.cached
     }
 
@@ -304,7 +304,7 @@ impl LlmResponse {
     /// Marks the answer as less than the caller asked for. A leaf that knows only its level leaves the reason to the
     /// layer around it: a [`Fallback`](crate::Fallback) replaces [`DegradedReason::Order`] by its own.
     #[must_use]
-    pub fn with_degraded(mut self, degraded: Degraded) -> Self {
+    pub fn with_degraded(mut self, degraded: Degradation) -> Self {
         self.extra().degraded = Some(degraded);
         self
     }
@@ -318,7 +318,7 @@ impl LlmResponse {
 
     /// Marks the answer as not made for this request. Its [cost](Self::cost) is zero then.
     #[must_use]
-    pub fn with_cached(mut self, cached: Cached) -> Self {
+    pub fn with_cached(mut self, cached: CacheOrigin) -> Self {
         self.extra().cached = Some(cached);
         self
     }
@@ -362,7 +362,7 @@ impl LlmResponse {
         let reason =
             said.map(|said| said.reason).filter(|reason| *reason != DegradedReason::Order).unwrap_or_else(reason);
         let level = said.map_or(level, |said| said.level.max(level));
-        self.extra().degraded = Some(Degraded::new(level, reason));
+        self.extra().degraded = Some(Degradation::new(level, reason));
     }
 
     /// Sets the prices, unless a layer further in has set them.
@@ -520,7 +520,7 @@ mod tests {
             status: None,
             message: String::new(),
             retry_after: None,
-            timed_out: None,
+            timeout: None,
             usage: None,
             next: Next::default(),
         }
@@ -549,7 +549,7 @@ mod tests {
 
     #[test]
     fn headers_are_none_when_there_were_none() {
-        let fixed = Degraded::new(5, DegradedReason::Order);
+        let fixed = Degradation::new(5, DegradedReason::Order);
         let response =
             LlmResponse::from_text("hello").with_degraded(fixed).with_request_id("r").with_note("dropped seed");
         assert_eq!(response.headers(), None);

@@ -1,7 +1,7 @@
 //! The body of an answer: whole, or a stream of frames.
 
 mod complete;
-mod delivered;
+mod delivery;
 mod frame;
 mod idle;
 mod streaming;
@@ -21,7 +21,7 @@ use self::{
     streaming::Streaming,
 };
 pub use self::{
-    delivered::Delivered,
+    delivery::Delivery,
     frame::{Frame, Progress, StreamEvent},
     idle::IdleLimits,
 };

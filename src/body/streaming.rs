@@ -6,7 +6,7 @@ use std::{
 use futures_core::Stream;
 use pin_project::{pin_project, pinned_drop};
 
-use super::{Delivered, Frame, IdleLimits, StreamEvent, idle::IdleClock};
+use super::{Delivery, Frame, IdleLimits, StreamEvent, idle::IdleClock};
 use crate::{
     ErrorKind, LlmError,
     chat::Usage,
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> {
     permits: Vec<Permit>,
     tokens: Tokens,
-    delivered: Delivered,
+    delivered: Delivery,
     state: State,
     #[pin]
     idle: IdleClock,
@@ -48,7 +48,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
         Self {
             permits: Vec::with_capacity(USUAL_PERMITS),
             tokens: Tokens::default(),
-            delivered: Delivered::default(),
+            delivered: Delivery::default(),
             state: State::Running,
             idle: IdleClock::new(),
             frames,
@@ -115,7 +115,7 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
     }
 }
 
-fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivered, outcome: Outcome<'_>) {
+fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivery, outcome: Outcome<'_>) {
     let reported = tokens.all_reported();
     let (at_least, prompts) = tokens.at_least(matches!(outcome, Outcome::Answered));
     let so_far = SoFar { usage: reported.as_ref(), delivered, at_least, prompts };

@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
 use super::estimate;
-use crate::{LlmError, body::Delivered, chat::Usage};
+use crate::{LlmError, body::Delivery, chat::Usage};
 
 /// How the work ended that a [`Permit`] was given for.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct SoFar<'a> {
     /// The tokens that it has told, those of answers that broke before it began anew included.
     pub(crate) usage: Option<&'a Usage>,
     /// What its reader has had.
-    pub(crate) delivered: Delivered,
+    pub(crate) delivered: Delivery,
     /// The tokens that it has told, or what came of it where that is more.
     pub(crate) at_least: Usage,
     /// How many answers, of those that broke and this one, have told nothing of their prompt.

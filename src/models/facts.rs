@@ -30,7 +30,7 @@ pub struct Facts {
     /// True if it can decide on the amount of reasoning by itself.
     pub adaptive: Option<bool>,
     /// The provider's form for no reasoning.
-    pub off: Option<Off>,
+    pub off: Option<ReasoningOff>,
     /// True if it reasons without being asked to.
     pub reasons_by_default: Option<bool>,
     /// True if its thoughts may only go back to the same model.
@@ -121,7 +121,7 @@ pub enum Sampling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Off {
+pub enum ReasoningOff {
     /// Anthropic's `thinking: {"type": "disabled"}`.
     Disabled,
     /// Anthropic's `thinking: {"type": "between_tools"}`, the least that exists.

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Budget, Facts, ForcedTools, Off, Sampling};
+use super::{Budget, Facts, ForcedTools, ReasoningOff, Sampling};
 use crate::chat::Effort;
 
 /// The facts of a family of models about requests. Clones share them.
@@ -82,8 +82,8 @@ impl Family {
     }
 
     /// Returns the provider's form for no reasoning.
-    pub fn off(&self) -> Off {
-        self.facts.off.unwrap_or(Off::Unsaid)
+    pub fn off(&self) -> ReasoningOff {
+        self.facts.off.unwrap_or(ReasoningOff::Unsaid)
     }
 
     /// Returns true if it reasons without being asked to.
@@ -247,12 +247,12 @@ impl Family {
         f.write_str(&ways.join(", "))?;
         f.write_str(if self.reasons_by_default() { "; by default; off: " } else { "; only on request; off: " })?;
         f.write_str(match self.off() {
-            Off::Disabled => "`disabled`",
-            Off::BetweenTools => "`between_tools`, the least",
-            Off::None => "`none`",
-            Off::Zero => "a budget of 0",
-            Off::Least => "never; the least is requested",
-            Off::Unsaid => "by omission",
+            ReasoningOff::Disabled => "`disabled`",
+            ReasoningOff::BetweenTools => "`between_tools`, the least",
+            ReasoningOff::None => "`none`",
+            ReasoningOff::Zero => "a budget of 0",
+            ReasoningOff::Least => "never; the least is requested",
+            ReasoningOff::Unsaid => "by omission",
         })
     }
 }

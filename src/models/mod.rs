@@ -29,7 +29,7 @@ pub(crate) use self::ladder::{budget_of, effort_of};
 #[cfg(feature = "http")]
 pub(crate) use self::table::UNKNOWN;
 pub use self::{
-    facts::{Budget, Facts, ForcedTools, Off, Sampling},
+    facts::{Budget, Facts, ForcedTools, ReasoningOff, Sampling},
     family::Family,
     table::FamilyTable,
 };

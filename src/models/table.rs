@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::{
         chat::Effort,
-        models::{Budget, ForcedTools, Off, Sampling},
+        models::{Budget, ForcedTools, ReasoningOff, Sampling},
     };
 
     fn family(model: &str) -> Family {
@@ -298,7 +298,10 @@ mod tests {
     fn the_rows_say_what_the_vendors_say() {
         let all = [Effort::Low, Effort::Medium, Effort::High, Effort::XHigh, Effort::Max];
         let opus = family("claude-opus-5-5");
-        assert_eq!((opus.sampling(), opus.forced_tools(), opus.off()), (Sampling::None, ForcedTools::No, Off::Least));
+        assert_eq!(
+            (opus.sampling(), opus.forced_tools(), opus.off()),
+            (Sampling::None, ForcedTools::No, ReasoningOff::Least)
+        );
         assert_eq!((opus.efforts(), opus.budget(), opus.prefill()), (&all[..], None, false));
         let sonnet = family("claude-sonnet-4-5");
         assert_eq!((sonnet.sampling(), sonnet.budget().map(|budget| budget.least)), (Sampling::One, Some(1024)));
@@ -310,11 +313,14 @@ mod tests {
                 && !family("gemini-2.0-flash").reasons()
         );
         let gpt = family("gpt-5");
-        assert_eq!((gpt.sampling(), gpt.stops(), gpt.off()), (Sampling::None, Some(0), Off::Least));
+        assert_eq!((gpt.sampling(), gpt.stops(), gpt.off()), (Sampling::None, Some(0), ReasoningOff::Least));
         assert_eq!(gpt.efforts()[0], Effort::Minimal);
         assert!(!family("gpt-5.4").tools_with_reasoning() && !family("gpt-6-astra").tools());
         assert_eq!(family("gemini-2.5-pro").budget(), Some(Budget { least: 128, most: Some(32_768) }));
-        assert_eq!((family("gemini-2.5-pro").off(), family("gemini-2.5-flash").off()), (Off::Least, Off::Zero));
+        assert_eq!(
+            (family("gemini-2.5-pro").off(), family("gemini-2.5-flash").off()),
+            (ReasoningOff::Least, ReasoningOff::Zero)
+        );
         assert!(!family("gemini-2.5-flash").json_with_tools() && family("gemini-3-pro").json_with_tools());
         assert_eq!(family("gemini-3-pro-preview").efforts(), [Effort::Low, Effort::High]);
     }

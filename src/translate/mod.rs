@@ -17,7 +17,7 @@ mod rules;
 mod tests;
 
 pub use self::{
-    answer::{StreamEncoder, Translated, encode_error, encode_message},
+    answer::{StreamEncoder, Translation, encode_error, encode_message},
     rules::{Fate, RULES, Rule},
 };
 pub(crate) use self::{

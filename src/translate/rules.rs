@@ -29,7 +29,7 @@ pub struct Rule {
     /// The feature's name, at the start of notes and refusals.
     pub feature: &'static str,
     /// The feature in words.
-    pub what: &'static str,
+    pub description: &'static str,
     /// The fate at Anthropic.
     pub anthropic: Fate,
     /// The fate at OpenAI and compatible servers.
@@ -65,7 +65,7 @@ macro_rules! rules {
 
         /// The rules, one for each feature.
         pub const RULES: &[Rule] = &[$(Rule {
-            feature: $name, what: $what, anthropic: $anthropic, openai: $openai, gemini: $gemini,
+            feature: $name, description: $what, anthropic: $anthropic, openai: $openai, gemini: $gemini,
         }),+];
     };
 }
@@ -207,7 +207,7 @@ pub(crate) fn table() -> String {
     for rule in RULES {
         let cells = [rule.anthropic, rule.openai, rule.gemini].map(cell);
         // Writing to a string cannot fail.
-        let _ = writeln!(table, "| `{}` | {} | {} |", rule.feature, rule.what, cells.join(" | "));
+        let _ = writeln!(table, "| `{}` | {} | {} |", rule.feature, rule.description, cells.join(" | "));
     }
     table
 }

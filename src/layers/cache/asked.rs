@@ -20,7 +20,7 @@ use crate::{
     DegradedReason, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     error::{Phase, TimeoutLimit},
     layers::totals::count,
-    response::CachedWhy,
+    response::CacheReason,
     sync::{Mutex, lock},
 };
 
@@ -135,7 +135,7 @@ impl Asked {
 
     pub(super) fn hits(&self, answer: &Answer) -> LlmResponse {
         count(&self.handle.counters().hits);
-        answer.response(self.stream, CachedWhy::Fresh, Instant::now())
+        answer.response(self.stream, CacheReason::Fresh, Instant::now())
     }
 
     /// The answer of another's call; `None` where this request accepts none so bad.
@@ -144,7 +144,7 @@ impl Asked {
             return None;
         }
         count(&self.handle.counters().shared);
-        Some(answer.response(self.stream, CachedWhy::Shared, Instant::now()))
+        Some(answer.response(self.stream, CacheReason::Shared, Instant::now()))
     }
 
     /// Another's stream, read along; `None` as above.
@@ -154,7 +154,7 @@ impl Asked {
             return None;
         }
         count(&self.handle.counters().shared);
-        Some(facts.put(LlmResponse::new(body), CachedWhy::Shared, Instant::now()))
+        Some(facts.put(LlmResponse::new(body), CacheReason::Shared, Instant::now()))
     }
 
     pub(super) fn wants_stream(&self) -> bool {
@@ -233,7 +233,7 @@ impl Asked {
                 if self.settings.is_outage(&error) && error.accepts().is_none_or(|worst| worst >= CACHED_LEVEL) =>
             {
                 count(&self.handle.counters().stale);
-                let mut response = answer.last_resort(self.stream, CachedWhy::Stale, Instant::now());
+                let mut response = answer.last_resort(self.stream, CacheReason::Stale, Instant::now());
                 response.degrade(CACHED_LEVEL, || DegradedReason::Failure(error.kind()));
                 response.prepend_attempts(error.attempts().to_vec());
                 Ok(response)

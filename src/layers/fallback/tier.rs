@@ -112,7 +112,7 @@ impl Tier {
 
     /// Says that people answer here, as behind a `Handoff` leaf: requests that [require a
     /// person](LlmRequest::requires_human) come to such tiers and to no other, whatever their feature's chain is; what comes is told
-    /// what was [tried before](crate::ledger::Before); and no session stays with it.
+    /// what was [tried before](crate::ledger::PriorAttempts); and no session stays with it.
     #[must_use]
     pub fn human(mut self) -> Self {
         self.facts.human = true;

@@ -15,7 +15,7 @@ use crate::{
     classify::{Class, Failover},
     error::Evidence,
     layers::{deadline, retry::Reservation},
-    ledger::{self, Attempt, Before, Ledger, Next, Stop},
+    ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
     request::DeadlineKeeper,
 };
 
@@ -186,7 +186,7 @@ impl Walk {
             return (request, slice);
         }
         let reason = self.reason_for(u8::MAX);
-        (request.extension(Before { reason, attempts: self.ledger.record().into() }), slice)
+        (request.extension(PriorAttempts { reason, attempts: self.ledger.record().into() }), slice)
     }
 
     /// Takes the failure of the tier that was asked, and goes on to the next if there is any.
@@ -544,7 +544,7 @@ impl Walk {
                 status: None,
                 message: unable.why.to_string(),
                 retry_after: None,
-                timed_out: None,
+                timeout: None,
                 usage: None,
                 next: Next::Skipped,
             });
@@ -607,7 +607,7 @@ impl Walk {
             status: None,
             message: String::new(),
             retry_after: None,
-            timed_out: None,
+            timeout: None,
             usage: response.usage(),
             next: Next::Answered,
         }

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    CachedWhy, Degraded,
+    CacheReason, Degradation,
     chat::{Chat, FinishReason, Message, Usage},
     events::RequestOutcome,
     prices::Usd,
@@ -84,9 +84,9 @@ pub struct Side {
     /// How many tools it calls, as far as it came.
     pub tool_calls: u32,
     /// Why the answer is one that was made before; `None` of one that was made for this request.
-    pub cached: Option<CachedWhy>,
+    pub cached: Option<CacheReason>,
     /// How the answer was less than what was asked for.
-    pub degraded: Option<Degraded>,
+    pub degraded: Option<Degradation>,
 }
 
 impl Side {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
 use crate::{
-    Attempt, Cached, Event, Events, LlmError, LlmRequest, LlmResponse,
+    Attempt, CacheOrigin, Event, Events, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
     layers::{
@@ -84,7 +84,7 @@ impl Watch {
         let (used, free) = (response.usage(), cached.is_some());
         let usage = used.filter(|_| !free);
         let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
-        let cached = cached.map(|Cached { why, age, .. }| {
+        let cached = cached.map(|CacheOrigin { reason: why, age, .. }| {
             Box::new(CachedAnswer { why, age, saved: self.told.cost(None, model.as_ref(), used.as_ref()) })
         });
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());

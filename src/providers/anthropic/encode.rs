@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
-    models::{Family, Off},
+    models::{Family, ReasoningOff},
     providers::{
         anthropic::request,
         http::{to_json, to_value},
@@ -218,9 +218,11 @@ impl<'a> Body<'a> {
 /// Returns the mode of thinking, and the effort beside it.
 pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static str>) {
     match reasoning {
-        Reasoning::Unsaid | Reasoning::Own | Reasoning::Off(Off::Unsaid | Off::Least) => (None, None),
-        Reasoning::Off(Off::BetweenTools) => (Some(json!({"type": "between_tools"})), None),
-        Reasoning::Off(Off::Disabled | Off::None | Off::Zero) => (Some(json!({"type": "disabled"})), None),
+        Reasoning::Unsaid | Reasoning::Own | Reasoning::Off(ReasoningOff::Unsaid | ReasoningOff::Least) => (None, None),
+        Reasoning::Off(ReasoningOff::BetweenTools) => (Some(json!({"type": "between_tools"})), None),
+        Reasoning::Off(ReasoningOff::Disabled | ReasoningOff::None | ReasoningOff::Zero) => {
+            (Some(json!({"type": "disabled"})), None)
+        }
         Reasoning::Adaptive(effort) => (Some(json!({"type": "adaptive"})), effort.map(Effort::name)),
         Reasoning::Effort(effort) => (None, Some(effort.name())),
         Reasoning::Budget(tokens) => (Some(json!({"type": "enabled", "budget_tokens": tokens})), None),

@@ -11,7 +11,7 @@ use crate::{
         Chat, Json, Media, Opaque, OutputSchema, Part, Reasoning as Thought, Role, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
-    models::{Family, Off, UNKNOWN},
+    models::{Family, ReasoningOff, UNKNOWN},
     providers::{
         gemini::request,
         http::{to_json, to_value},
@@ -322,7 +322,7 @@ pub(super) fn generation(model: &str) -> u32 {
 /// Returns the setting for thinking, by level or by budget, with the thoughts in the answer.
 pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {
     Some(match reasoning {
-        Reasoning::Off(Off::Zero) => json!({"thinkingBudget": 0}),
+        Reasoning::Off(ReasoningOff::Zero) => json!({"thinkingBudget": 0}),
         Reasoning::Unsaid | Reasoning::Off(_) => return None,
         Reasoning::Own => json!({"includeThoughts": true}),
         Reasoning::Adaptive(_) => json!({"thinkingBudget": -1, "includeThoughts": true}),

@@ -8,7 +8,7 @@ use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
-    models::{Family, Off},
+    models::{Family, ReasoningOff},
     providers::{
         http::{to_json, to_value},
         media::media_type_of,
@@ -246,7 +246,7 @@ const MOST_STOPS: usize = 4;
 /// Returns the effort, if there is one.
 pub(super) fn effort(reasoning: Reasoning) -> Option<&'static str> {
     match reasoning {
-        Reasoning::Off(Off::None) => Some("none"),
+        Reasoning::Off(ReasoningOff::None) => Some("none"),
         Reasoning::Effort(effort) => Some(effort.name()),
         // Other models' forms have no place in this dialect.
         Reasoning::Off(_) | Reasoning::Unsaid | Reasoning::Own | Reasoning::Adaptive(_) | Reasoning::Budget(_) => None,

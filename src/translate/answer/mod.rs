@@ -21,7 +21,7 @@ use crate::{
 /// A translated answer, with notes on its changes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Translated {
+pub struct Translation {
     /// The bytes in the requested dialect.
     pub body: Bytes,
     /// The parts that were changed or left out, as in [`LlmResponse::notes`](crate::LlmResponse::notes).
@@ -38,14 +38,14 @@ pub struct Translated {
 /// let body = encode_message(&Message::assistant("hello"), Dialect::OpenAi).body;
 /// assert!(std::str::from_utf8(&body).unwrap().contains(r#""content":"hello""#));
 /// ```
-pub fn encode_message(message: &Message, dialect: Dialect) -> Translated {
+pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
     let mut report = Report::new(dialect, None);
     let body = match dialect {
         Dialect::Anthropic => anthropic::whole(message, &mut report),
         Dialect::OpenAi => openai::whole(message, &mut report),
         Dialect::Gemini => gemini::whole(message, &mut report),
     };
-    Translated { body: body.to_string().into(), notes: report.finish(false).unwrap_or_default() }
+    Translation { body: body.to_string().into(), notes: report.finish(false).unwrap_or_default() }
 }
 
 /// Reports a part that the dialect has no place for in an answer.

@@ -5,7 +5,7 @@ use super::report::Report;
 use crate::{
     Dialect,
     chat::{Chat, Effort, OutputSchema, Thinking, ToolChoice},
-    models::{self, Family, ForcedTools, Off, Sampling},
+    models::{self, Family, ForcedTools, ReasoningOff, Sampling},
     translate::{ASK_FOR_JSON, rules::Feature},
 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Settings {
 pub(crate) enum Reasoning {
     /// The field is omitted.
     Unsaid,
-    Off(Off),
+    Off(ReasoningOff),
     /// The model's own amount, with its thoughts in the answer.
     Own,
     /// As much as the model decides, at an effort.
@@ -202,7 +202,7 @@ fn reasoning(
         }
         let must_say = family.reasons_by_default() || at.is_thoughtless;
         return match family.off() {
-            Off::Least | Off::Unsaid => Reasoning::Unsaid,
+            ReasoningOff::Least | ReasoningOff::Unsaid => Reasoning::Unsaid,
             off if must_say || wish == Some(Thinking::Off) => Reasoning::Off(off),
             _ => Reasoning::Unsaid,
         };
@@ -230,8 +230,8 @@ fn reasoning(
     match wish {
         None => Reasoning::Unsaid,
         Some(Thinking::Off) => match family.off() {
-            Off::Unsaid => Reasoning::Unsaid,
-            Off::Least => {
+            ReasoningOff::Unsaid => Reasoning::Unsaid,
+            ReasoningOff::Least => {
                 report.record(Feature::ThinkingOff);
                 match (efforts, within(0)) {
                     (true, _) => at_effort(Effort::Minimal),
@@ -295,7 +295,7 @@ fn sampling(
 ) -> (Option<f64>, Option<f64>, bool) {
     let reasons = match reasoning {
         Reasoning::Unsaid => family.reasons_by_default(),
-        Reasoning::Off(off) => off == Off::BetweenTools,
+        Reasoning::Off(off) => off == ReasoningOff::BetweenTools,
         _ => true,
     };
     let samples =

@@ -6,7 +6,7 @@ use super::{Frame, Progress, StreamEvent};
 /// After a restart it counts only what came since: the reader was to discard everything before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Delivered {
+pub struct Delivery {
     /// Frames with content: reasoning, text, a tool call. Pings and the provider's words about the answer do not count.
     pub frames: u64,
     /// Characters of text for a person: the answer, and words for declining.
@@ -19,7 +19,7 @@ pub struct Delivered {
     pub restarts: u32,
 }
 
-impl Delivered {
+impl Delivery {
     /// Returns true if nothing was delivered.
     pub fn is_empty(&self) -> bool {
         self.frames == 0

@@ -15,7 +15,7 @@ use crate::{
 /// in JSON `{"level": 5, "reason": "timeout"}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Degraded {
+pub struct Degradation {
     /// The level of service: 2 reduced, 3 basic, 4 cached answers only, 5 a fixed sentence.
     pub level: u8,
     /// The reason that the level is no better.
@@ -50,14 +50,14 @@ pub enum DegradedReason {
     Order,
 }
 
-impl Degraded {
+impl Degradation {
     /// Creates a level, from 2 to 5, with this reason.
     pub fn new(level: u8, reason: DegradedReason) -> Self {
         Self { level: level.clamp(BEST_LEVEL + 1, WORST_LEVEL), reason }
     }
 }
 
-impl fmt::Display for Degraded {
+impl fmt::Display for Degradation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{};reason={}", self.level, self.reason.name())
     }
@@ -98,9 +98,9 @@ mod tests {
     #[test]
     fn it_reads_as_an_item_of_a_structured_header() {
         let timeout = DegradedReason::Failure(ErrorKind::Timeout);
-        assert_eq!(Degraded::new(5, timeout).to_string(), "5;reason=timeout");
+        assert_eq!(Degradation::new(5, timeout).to_string(), "5;reason=timeout");
         for (given, level) in [(0, 2), (1, 2), (4, 4), (9, 5)] {
-            assert_eq!(Degraded::new(given, timeout).level, level);
+            assert_eq!(Degradation::new(given, timeout).level, level);
         }
     }
 
