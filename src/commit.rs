@@ -489,13 +489,13 @@ impl HeldAnswer {
 
 /// Completes the error of an answer that broke while it was held: adds its provider and the steps that failed before.
 pub(crate) fn broken(error: LlmError, response: &LlmResponse) -> LlmError {
-    let mut error = from_whom(error, response);
+    let mut error = with_origin(error, response);
     ledger::note_after(&mut error, response.attempts());
     error
 }
 
 /// Adds the response's provider and model to an error that came in its body.
-pub(crate) fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
+pub(crate) fn with_origin(mut error: LlmError, response: &LlmResponse) -> LlmError {
     if let (Some(provider), model) = response.names() {
         error = error.or_model(&provider, model.as_ref());
     }

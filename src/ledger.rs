@@ -313,7 +313,7 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
 }
 
 /// Returns the end of the last failure and of the wait after it.
-pub(crate) fn over<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Option<Instant> {
+pub(crate) fn last_end<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Option<Instant> {
     let failures = attempts.into_iter().filter(|attempt| attempt.failure.is_some());
     let ends = failures.filter_map(|attempt| {
         let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
@@ -328,7 +328,7 @@ pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
     // An answer that broke is recorded by its failure.
     let tried = before.iter().filter(|attempt| attempt.next != Next::Answered);
     let Some(last) = tried.clone().next_back() else { return };
-    note(error, over(before).unwrap_or(last.begun));
+    note(error, last_end(before).unwrap_or(last.begun));
     error.attempts_mut().splice(0..0, tried.cloned());
 }
 

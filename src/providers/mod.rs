@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// Returns true if a leaf of this type answers by itself, without a call to a provider.
-pub(crate) fn calls_nobody<S: 'static>() -> bool {
+pub(crate) fn answers_itself<S: 'static>() -> bool {
     use std::any::TypeId;
 
     #[cfg(feature = "cache")]

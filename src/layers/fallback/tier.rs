@@ -27,7 +27,7 @@ pub(super) struct TierFacts {
     pub(super) human: bool,
     pub(super) min_useful: Option<Duration>,
     /// Whether the service itself is one that calls nobody.
-    calls_nobody: bool,
+    answers_itself: bool,
 }
 
 impl TierFacts {
@@ -41,7 +41,7 @@ impl TierFacts {
             level: BEST_LEVEL,
             human: false,
             min_useful: None,
-            calls_nobody: false,
+            answers_itself: false,
         }
     }
 
@@ -52,7 +52,7 @@ impl TierFacts {
 
     /// Returns true if it answers without a call to a provider: any time before the deadline is enough, and it costs no token.
     pub(super) fn answers_at_once(&self) -> bool {
-        !self.human && (self.calls_nobody || self.level > WORST_MODEL)
+        !self.human && (self.answers_itself || self.level > WORST_MODEL)
     }
 
     /// Returns true if a provider is asked here, and not people.
@@ -74,7 +74,7 @@ impl Tier {
         S::Future: Send,
     {
         let mut facts = TierFacts::new(name.into());
-        facts.calls_nobody = crate::providers::calls_nobody::<S>();
+        facts.answers_itself = crate::providers::answers_itself::<S>();
         Self { service: BoxCloneSyncService::new(service.map_err(Into::into)), facts }
     }
 

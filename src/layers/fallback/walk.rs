@@ -325,7 +325,7 @@ impl Walk {
         self.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
         // What it had to repeat is on record with times of its own: what may break is the last of its calls.
-        self.begun = ledger::over(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));
+        self.begun = ledger::last_end(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));
     }
 
     /// What happens when every circuit is open for the request.
@@ -596,7 +596,7 @@ impl Walk {
         let tier = &self.shared.facts(self.shared.hedged(self.at, response).unwrap_or(self.at)).name;
         // What it had to repeat is on record with times of its own.
         let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
-        let begun = ledger::over(repeated).map_or(self.begun, |over| self.begun.max(over));
+        let begun = ledger::last_end(repeated).map_or(self.begun, |over| self.begun.max(over));
         Attempt {
             tier: Some(tier.clone()),
             provider,

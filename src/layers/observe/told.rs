@@ -258,5 +258,5 @@ fn served_in(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
 
 #[cold]
 fn since_the_last(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
-    ledger::over(attempts).map_or(took, |over| now.saturating_duration_since(over))
+    ledger::last_end(attempts).map_or(took, |over| now.saturating_duration_since(over))
 }

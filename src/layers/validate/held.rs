@@ -12,7 +12,7 @@ use futures_util::stream;
 use crate::{
     CommitPoint, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
     chat::{Accumulator, Message},
-    commit::{Commit, from_whom},
+    commit::{Commit, with_origin},
 };
 
 /// A response, while its body is being read.
@@ -88,7 +88,7 @@ impl Held {
         let response = mem::replace(&mut self.response, LlmResponse::from_text(""));
         Poll::Ready(match ended {
             Ok(message) => Ok((response, message)),
-            Err(error) => Err((from_whom(error, &response), response)),
+            Err(error) => Err((with_origin(error, &response), response)),
         })
     }
 }

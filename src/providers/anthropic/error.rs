@@ -23,17 +23,17 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> Er
         Some("billing_error") => ErrorKind::QuotaExhausted,
         Some("not_found_error") => ErrorKind::NotFound,
         Some("request_too_large") => ErrorKind::TooLarge,
-        Some("rate_limit_error") if !waits && facts.says_only(&QUOTA) => ErrorKind::QuotaExhausted,
+        Some("rate_limit_error") if !waits && facts.consists_of(&QUOTA) => ErrorKind::QuotaExhausted,
         Some("rate_limit_error") => ErrorKind::RateLimited,
         Some("overloaded_error") => ErrorKind::Overloaded,
         Some("timeout_error") => ErrorKind::Timeout,
         Some("api_error" | "conflict_error") => ErrorKind::Server,
         Some("invalid_request_error") if status.as_u16() == 400 || status.is_success() => {
-            if facts.says_only(&CONTEXT) {
+            if facts.consists_of(&CONTEXT) {
                 ErrorKind::ContextLength
-            } else if facts.says_only(&POLICY) {
+            } else if facts.consists_of(&POLICY) {
                 ErrorKind::ContentPolicy
-            } else if facts.says_only(&QUOTA) {
+            } else if facts.consists_of(&QUOTA) {
                 ErrorKind::QuotaExhausted
             } else {
                 ErrorKind::InvalidRequest

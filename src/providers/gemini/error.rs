@@ -30,13 +30,13 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, wait: Option<Durat
     let name = facts.status.as_deref().or_else(|| facts.number.and_then(name_of));
     match name {
         Some("INVALID_ARGUMENT" | "OUT_OF_RANGE") => {
-            if facts.says_only(&CONTEXT) {
+            if facts.consists_of(&CONTEXT) {
                 ErrorKind::ContextLength
-            } else if facts.says_only(&TOO_LARGE) {
+            } else if facts.consists_of(&TOO_LARGE) {
                 ErrorKind::TooLarge
-            } else if facts.says_only(&BAD_KEY) {
+            } else if facts.consists_of(&BAD_KEY) {
                 ErrorKind::Auth
-            } else if facts.says_only(&NO_MODEL) {
+            } else if facts.consists_of(&NO_MODEL) {
                 ErrorKind::NotFound
             } else {
                 ErrorKind::InvalidRequest

@@ -51,7 +51,7 @@ pub(super) fn refit(body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -
     // If the model of the conversation is not known, it may have been this one.
     let is_led = asked.before.is_some_and(|before| before.name() != UNKNOWN);
     if let Some(contents) = fields.stood("contents").filter(|contents| is_led && is_list(contents))
-        && let Some(signed) = signed_anew(contents, generation(asked.model) >= 3)?
+        && let Some(signed) = with_own_signatures(contents, generation(asked.model) >= 3)?
     {
         report.record(Feature::CallSignature);
         fields.set("contents", signed);
@@ -61,7 +61,7 @@ pub(super) fn refit(body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -
 
 /// Returns the conversation without another model's signatures. The first call of each turn gets the stand-in for one,
 /// if the model requires a signature there.
-fn signed_anew(contents: &RawValue, wants: bool) -> Result<Option<String>, LlmError> {
+fn with_own_signatures(contents: &RawValue, wants: bool) -> Result<Option<String>, LlmError> {
     let mut any = false;
     let mut turns = Vec::new();
     each(contents, |turn| {

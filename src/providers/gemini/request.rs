@@ -118,14 +118,14 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
         })?;
     }
     let spelled = spelled.finish()?;
-    if matches!(part, Part::ToolResult(_)) && says_nothing(value)? {
+    if matches!(part, Part::ToolResult(_)) && has_no_response(value)? {
         return provider_data::absent(spelled, "functionResponse.response");
     }
     Ok(spelled)
 }
 
 /// Returns true if the result of a call has no response.
-fn says_nothing(part: &RawValue) -> Result<bool, LlmError> {
+fn has_no_response(part: &RawValue) -> Result<bool, LlmError> {
     const RESULT: &[&str] = &["functionResponse", "function_response"];
     let Some(result) = Object::read(part, RESULT)?.either(RESULT) else { return Ok(false) };
     Ok(Object::read(result, &["response"])?.get("response").is_none_or(is_null))

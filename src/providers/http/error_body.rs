@@ -115,7 +115,7 @@ impl ErrorBody {
     }
 
     /// Returns true if the message consists of these sentences alone. A router's words are replaced by its provider's.
-    pub(crate) fn says_only(&self, known: &KnownMessage) -> bool {
+    pub(crate) fn consists_of(&self, known: &KnownMessage) -> bool {
         let behind = || self.message.strip_prefix("Provider returned error: ");
         known.is(&self.message) || behind().is_some_and(|message| known.is(message))
     }

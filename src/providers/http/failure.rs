@@ -35,7 +35,7 @@ impl fmt::Debug for Secret {
 
 impl Secret {
     /// Returns a provider's text without the key.
-    pub(super) fn out_of(&self, body: &Bytes) -> Bytes {
+    pub(super) fn redact(&self, body: &Bytes) -> Bytes {
         let Some(key) = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY) else { return body.clone() };
         let finder = memchr::memmem::Finder::new(key);
         if finder.find(body).is_none() {
@@ -106,12 +106,12 @@ pub(super) fn of_status<P: Protocol>(
         Some(should) => error.with_should_retry(should),
         None => error,
     };
-    error.with_status(status).with_raw(secret.out_of(&body))
+    error.with_status(status).with_raw(secret.redact(&body))
 }
 
 /// Creates the error of an answer or an event under a good status.
 pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault, raw: &Bytes) -> LlmError {
-    let raw = &origin.secret.out_of(raw);
+    let raw = &origin.secret.redact(raw);
     let body = match fault {
         Fault::Failed(error) if error.raw().is_none() => return error.with_raw(raw.clone()),
         Fault::Failed(error) => return error,

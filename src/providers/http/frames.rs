@@ -118,7 +118,7 @@ impl<P: Protocol> Frames<P> {
             _ => Frame::events_of(std::mem::take(&mut self.events)),
         };
         if frame.progress() == Progress::End {
-            self.thoughts_alone()?;
+            self.check_thoughts_alone()?;
         }
         let frame = frame.with_raw(P::DIALECT, self.after_bare(event.raw));
         match frame.progress() {
@@ -133,7 +133,7 @@ impl<P: Protocol> Frames<P> {
 
     /// Fails for a model that failed after its thoughts and before any answer: its caller may have seen the thoughts,
     /// and no answer follows them.
-    fn thoughts_alone(&self) -> Result<(), LlmError> {
+    fn check_thoughts_alone(&self) -> Result<(), LlmError> {
         let failed = self.failed.as_ref().filter(|_| self.said && !self.content);
         failed.and_then(|reason| empty_answer(Some(reason), None)).map_or(Ok(()), Err)
     }
@@ -151,7 +151,7 @@ impl<P: Protocol> Frames<P> {
     /// Returns the meaning of a body's end without an end mark.
     fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
         if self.decoder.is_whole(cause.is_none()) && self.bare.is_empty() {
-            self.thoughts_alone()?;
+            self.check_thoughts_alone()?;
             return Ok(Frame::event(StreamEvent::End));
         }
         if !self.bare.is_empty() {

@@ -391,7 +391,7 @@ fn answer<P: Protocol>(
             Form::Page => {
                 let body = read_error(body, settings.limits.error).await;
                 Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None))
-                    .with_raw(origin.secret.out_of(&body)))
+                    .with_raw(origin.secret.redact(&body)))
             }
         };
         let body = body.map_err(|error| origin.stamp(error))?;
@@ -456,7 +456,7 @@ fn whole<P: Protocol>(
     if message.is_empty()
         && let Some(error) = empty_answer(message.finish.as_ref(), Some(request))
     {
-        return Err(error.with_raw(origin.secret.out_of(&raw)));
+        return Err(error.with_raw(origin.secret.redact(&raw)));
     }
     told.names.restore(&mut message);
     let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();

@@ -139,7 +139,7 @@ pub(super) struct Function<'a> {
 
 impl Function<'_> {
     /// Returns true unless it has neither name nor arguments: some servers write that for no call.
-    pub(super) fn is_any(&self) -> bool {
+    pub(super) fn is_call(&self) -> bool {
         let named = self.name.as_deref().is_some_and(|name| !name.is_empty());
         named || !matches!(self.arguments().trim(), "" | "{}")
     }

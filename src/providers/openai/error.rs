@@ -12,7 +12,7 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
 
 fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     // One request over the tokens-per-minute limit never fits.
-    if status == StatusCode::TOO_MANY_REQUESTS && facts.says_only(&OVER_TPM) {
+    if status == StatusCode::TOO_MANY_REQUESTS && facts.consists_of(&OVER_TPM) {
         return Some(ErrorKind::TooLarge);
     }
     // The code is more exact; the type may be a generic word that misleads.
@@ -28,7 +28,7 @@ fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
             | "exceeded_current_quota_error"
             | "billing_error" => ErrorKind::QuotaExhausted,
             // Mistral's capacity, not the caller's limit.
-            _ if facts.says_only(&TIER_CAPACITY) => ErrorKind::Overloaded,
+            _ if facts.consists_of(&TIER_CAPACITY) => ErrorKind::Overloaded,
             "rate_limit_exceeded" | "tokens" if status == StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
             "rate_limit_exceeded"
             | "rate_limited"
@@ -77,7 +77,7 @@ fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
             // Overload comes under this name too, with a 503.
-            "server_error" if status.as_u16() != 503 && !facts.says_only(&CONTEXT) => ErrorKind::Server,
+            "server_error" if status.as_u16() != 503 && !facts.consists_of(&CONTEXT) => ErrorKind::Server,
             _ => return None,
         })
     })
@@ -89,15 +89,15 @@ fn by_text(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
         // A router's own moderation lists its findings.
         403 if facts.flagged => Some(ErrorKind::ContentPolicy),
         // llama.cpp reports a full context as a 500 too.
-        200 | 400 | 413 | 422 | 500 if facts.says_only(&CONTEXT) => Some(ErrorKind::ContextLength),
-        200 | 400 | 403 if facts.says_only(&POLICY) => Some(ErrorKind::ContentPolicy),
+        200 | 400 | 413 | 422 | 500 if facts.consists_of(&CONTEXT) => Some(ErrorKind::ContextLength),
+        200 | 400 | 403 if facts.consists_of(&POLICY) => Some(ErrorKind::ContentPolicy),
         // Some servers answer 400 to a bad key.
-        400 if facts.says_only(&BAD_KEY) => Some(ErrorKind::Auth),
-        400 if facts.says_only(&NO_MODEL) => Some(ErrorKind::NotFound),
-        400 | 403 | 429 if facts.says_only(&QUOTA) => Some(ErrorKind::QuotaExhausted),
-        429 | 500 if facts.says_only(&OVERLOADED) => Some(ErrorKind::Overloaded),
+        400 if facts.consists_of(&BAD_KEY) => Some(ErrorKind::Auth),
+        400 if facts.consists_of(&NO_MODEL) => Some(ErrorKind::NotFound),
+        400 | 403 | 429 if facts.consists_of(&QUOTA) => Some(ErrorKind::QuotaExhausted),
+        429 | 500 if facts.consists_of(&OVERLOADED) => Some(ErrorKind::Overloaded),
         // A router's words for its own provider's failure; the cause follows them, if the router knows it.
-        400 if facts.says_only(&ROUTER) => Some(ErrorKind::Server),
+        400 if facts.consists_of(&ROUTER) => Some(ErrorKind::Server),
         _ => None,
     }
 }
@@ -105,7 +105,7 @@ fn by_text(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
 fn by_status(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
     match ErrorKind::from_status(status) {
         // An API names its limits: a 429 without a name or a known message came from an overloaded front.
-        ErrorKind::RateLimited if !facts.is_named() && !facts.says_only(&RATE) => ErrorKind::Overloaded,
+        ErrorKind::RateLimited if !facts.is_named() && !facts.consists_of(&RATE) => ErrorKind::Overloaded,
         kind => kind,
     }
 }

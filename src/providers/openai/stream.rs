@@ -102,13 +102,13 @@ impl StreamDecoder for Decoder {
                     self.turn(*turn, out)?;
                 }
                 if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
-                    self.name_the_nameless(out);
+                    self.send_nameless_calls(out);
                     // A call of a tool without parameters may come without any arguments.
                     for call in self.calls.iter_mut().filter(|call| !call.any && call.nameless.is_none()) {
                         call.any = true;
                         out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
                     }
-                    self.give_details(out);
+                    self.send_details(out);
                     out.push(StreamEvent::Finish(finish(reason, self.declined)));
                 }
             }
@@ -163,11 +163,11 @@ impl Decoder {
             let named = function.name.as_deref().is_some_and(|name| !name.is_empty());
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             let key = call.index.unwrap_or(place);
-            if function.is_any() || call.id.is_some() || self.newest.contains_key(&key) {
+            if function.is_call() || call.id.is_some() || self.newest.contains_key(&key) {
                 self.call(key, named, call.id, &function, out)?;
             }
         }
-        if let Some(function) = turn.function_call.filter(|function| function.is_any() || !self.calls.is_empty()) {
+        if let Some(function) = turn.function_call.filter(|function| function.is_call() || !self.calls.is_empty()) {
             self.call(0, function.name.is_some(), None, &function, out)?;
         }
         self.said |= out.len() > before;
@@ -177,7 +177,7 @@ impl Decoder {
         let details = turn.reasoning_details.and_then(read::<Vec<Value>>);
         details.into_iter().flatten().for_each(|detail| self.detail(detail));
         if !self.finished.is_empty() {
-            self.give_details(out);
+            self.send_details(out);
         }
         Ok(())
     }
@@ -212,7 +212,7 @@ impl Decoder {
         self.details.push(detail);
     }
 
-    fn give_details(&mut self, out: &mut Vec<StreamEvent>) {
+    fn send_details(&mut self, out: &mut Vec<StreamEvent>) {
         if self.details.is_empty() {
             return;
         }
@@ -273,7 +273,7 @@ impl Decoder {
     }
 
     /// Sends the calls whose names have not come, if they have arguments: their caller may judge them.
-    fn name_the_nameless(&mut self, out: &mut Vec<StreamEvent>) {
+    fn send_nameless_calls(&mut self, out: &mut Vec<StreamEvent>) {
         for call in &mut self.calls {
             let Some(json) = call.nameless.take_if(|json| !json.is_empty()) else { continue };
             let (index, id) = (call.index, call.id.clone().unwrap_or_default());

@@ -51,7 +51,7 @@ impl Voice {
     }
 
     /// Returns true if the reply was given as JSON.
-    pub(super) fn says_json(&self) -> bool {
+    pub(super) fn replies_json(&self) -> bool {
         self.is_json
     }
 

@@ -20,7 +20,7 @@ impl Call {
     /// requested shape.
     pub(super) fn follow_demands(&mut self, chat: &Chat) -> Option<PlannedCall> {
         let called = self.called(chat);
-        if called.is_none() && !self.voice.says_json() {
+        if called.is_none() && !self.voice.replies_json() {
             self.say(chat);
         }
         called

@@ -17,7 +17,7 @@ use crate::{
 
 /// Returns true if there is nothing to repair: ids fit and differ, and results answer exactly the calls of the turn
 /// before.
-pub(super) fn is_well(messages: &[Message], target: Target) -> bool {
+pub(super) fn is_paired(messages: &[Message], target: Target) -> bool {
     let mut seen = HashSet::new();
     // The calls of the turn before without a result yet, each with its position.
     let mut open: HashMap<&str, usize> = HashMap::new();
@@ -67,7 +67,7 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
     let mut fitted = Vec::with_capacity(messages.len());
     for mut message in messages.drain(..) {
         if message.role == Role::Assistant {
-            open.answer_the_rest(&mut fitted, report);
+            open.answer_remaining(&mut fitted, report);
             open = OpenCalls::of(&mut message, fitted.len(), |id| used.fit(id, target));
             fitted.push(message);
             continue;
@@ -82,7 +82,7 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
                 }
                 None => {
                     report.record(Feature::OrphanResult);
-                    *part = Part::Text(told(result));
+                    *part = Part::Text(result_text(result));
                 }
             }
         }
@@ -93,10 +93,10 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
         let is_users = message.role == Role::User;
         fitted.push(message);
         if is_users {
-            open.answer_the_rest(&mut fitted, report);
+            open.answer_remaining(&mut fitted, report);
         }
     }
-    open.answer_the_rest(&mut fitted, report);
+    open.answer_remaining(&mut fitted, report);
     *messages = fitted;
 }
 
@@ -176,7 +176,7 @@ impl OpenCalls {
     }
 
     /// Adds a result that reports none for each unanswered call, at the end of the turn after it.
-    fn answer_the_rest(&mut self, messages: &mut Vec<Message>, report: &mut Report) {
+    fn answer_remaining(&mut self, messages: &mut Vec<Message>, report: &mut Report) {
         let open = std::mem::take(self);
         if open.left == 0 {
             return;
@@ -272,7 +272,7 @@ fn merge(messages: &mut Vec<Message>) {
 }
 
 /// Returns a tool's result as a text.
-fn told(result: &ToolResult) -> String {
+fn result_text(result: &ToolResult) -> String {
     let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
     let kind = if result.is_error { "tool error" } else { "tool result" };
     format!("[{kind}]\n{}", texts.join("\n"))

@@ -84,7 +84,7 @@ pub(crate) fn fit<'a>(
     }
     // Some servers of a dialect take fewer ids than the dialect itself.
     let asked = !own || (target.short_ids && !calls::ids_fit(&fitted.messages, target));
-    if asked && !calls::is_well(&fitted.messages, target) {
+    if asked && !calls::is_paired(&fitted.messages, target) {
         calls::fit(&mut fitted.to_mut().messages, target, report);
     }
     Ok((fitted, given))

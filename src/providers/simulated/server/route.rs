@@ -49,7 +49,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let Some(protocol) = protocol_of(&parts) else {
-        return Ok(beside(&parts, provider));
+        return Ok(answer_other(&parts, provider));
     };
     let refused = |refusal: &Refusal| {
         provider.shared.reject();
@@ -164,7 +164,7 @@ fn protocol_of(request: &Parts) -> Option<&'static dyn Protocol> {
 }
 
 /// Answers a request that is no call: the list of models, which works even in an outage, and unknown paths.
-fn beside(request: &Parts, provider: &Simulated) -> Response<Play> {
+fn answer_other(request: &Parts, provider: &Simulated) -> Response<Play> {
     let path = request.uri.path();
     if request.method == Method::GET && path == "/v1/models" {
         let models = json!({
