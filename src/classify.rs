@@ -4,26 +4,26 @@ use std::{fmt, sync::Arc};
 
 use crate::{ErrorKind, LlmError};
 
-/// What the layers do about a failure.
+/// The row of the table for one failure: the action of each layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Class {
-    /// Whether the same provider is asked again.
+    /// The decision to ask the same provider again.
     pub retry: Retry,
-    /// Whether the next tier is asked.
+    /// The decision to ask the next tier.
     pub failover: Failover,
-    /// What the failure means to a circuit breaker.
+    /// The failure's weight in a circuit breaker.
     pub circuit: Count,
 }
 
 impl Class {
-    /// These three answers.
+    /// Creates a row of these three decisions.
     pub const fn new(retry: Retry, failover: Failover, circuit: Count) -> Self {
         Self { retry, failover, circuit }
     }
 }
 
-/// Whether the same provider is asked again.
+/// A decision to ask the same provider again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retry {
@@ -33,52 +33,50 @@ pub enum Retry {
     Yes,
     /// At most once.
     Once,
-    /// At most once, and only where no other tier is left: what is silent is not asked again while there is
-    /// somewhere else to go.
+    /// At most once, and only where no other tier is left. A silent provider is not asked again while another can be.
     OnceIfLast,
 }
 
-/// Whether the next tier is asked.
+/// A decision to ask the next tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failover {
-    /// Never: it would fail there too.
+    /// Never: the request would fail there too.
     No,
     /// Yes, at once.
     Yes,
     /// Only at a tier with a larger context window.
     LargerWindow,
-    /// At a request's first tier only if that has ever answered: then a refused key is the provider's outage, else a mistake
-    /// of the configuration. At a further tier always.
+    /// At a request's first tier only if that tier has answered before. A key refused after it has worked is the
+    /// provider's outage; one that never worked is a mistake of the configuration. At a further tier, always.
     IfWorked,
     /// Only on a route that is configured for this kind.
     IfRouted,
 }
 
-/// What a failure means to a circuit breaker.
+/// A failure's weight in a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Count {
     /// The provider is at fault.
     Failure,
-    /// It proves that the provider lives.
+    /// The failure proves that the provider is alive.
     Success,
-    /// It says nothing about the provider.
+    /// The failure says nothing about the provider.
     Neutral,
-    /// The provider refuses us until something is mended (quota): the circuit opens at once and looks again by
-    /// itself.
+    /// The provider refuses the account until an operator acts (quota). The circuit opens at once and probes by itself.
     Latch,
-    /// The key was refused: a latch if the key has ever worked here, else a mistake of the caller and neutral.
+    /// The key was refused. A latch if the key has worked here before; else the caller's mistake, and neutral.
     LatchIfWorked,
-    /// The caller's mistake, unless many different requests meet it at once: then it is the provider's.
+    /// The caller's mistake. If many different requests meet it at once, it is the provider's.
     FailureInStorm,
 }
 
 type Override = dyn Fn(&LlmError, Class) -> Class + Send + Sync;
 
-/// The table from a failure to what each layer does: retry here? fail over? count against the breaker?
+/// The table from a failure to each layer's action: retry, fail over, count against the breaker.
 ///
-/// The default is the [module's](self) table; [`overridden`](Self::overridden) changes rows of it for the layer that it is
+/// The default is the [module's](self) table. [`overridden`](Self::overridden) changes rows for the layer that it is
 /// given to. Clones share the override.
 ///
 /// ```
@@ -103,18 +101,19 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// The default table with this change: the function sees the failure and its row, and gives the row to use.
+    /// Creates a table that differs from the default by `change`, which gets the failure and its default row and
+    /// returns the row to use.
     pub fn overridden(change: impl Fn(&LlmError, Class) -> Class + Send + Sync + 'static) -> Self {
         Self { change: Some(Arc::new(change)) }
     }
 
-    /// Whether a refusal is retried or sent to another tier of its own accord, as the default table has it for none.
+    /// Returns true if a refusal may be retried or sent to another tier. The default table does neither.
     pub(crate) fn acts_on_refusals(&self) -> bool {
         let class = self.classify(&LlmError::new(ErrorKind::Refusal, ""));
         class.retry != Retry::No || class.failover != Failover::IfRouted
     }
 
-    /// What the layers do about this failure.
+    /// Returns the row for this failure.
     pub fn classify(&self, error: &LlmError) -> Class {
         let class = row_of(error);
         match &self.change {
@@ -131,34 +130,36 @@ impl fmt::Debug for Classifier {
 }
 
 impl ErrorKind {
-    /// What a failure of this kind says of the provider, by the default table.
+    /// Returns the weight of a failure of this kind by the default table.
     pub(crate) const fn circuit_counts(self) -> Count {
         row(self).circuit
     }
 }
 
-/// The row of a failure. What a provider has accepted with a 200 and calls invalid then is as likely its own trouble as the
-/// caller's mistake: it is not repeated there, and may be asked elsewhere. So is what a circuit has reason to doubt.
+/// Returns the row of a failure. A request that the provider accepts with a 200 and then calls invalid is as likely the
+/// provider's fault as the caller's: it is not repeated there, and another tier may be asked. The same holds for a
+/// request that a circuit doubts.
 fn row_of(error: &LlmError) -> Class {
     let class = row(error.kind());
     match (error.kind(), error.status()) {
         (ErrorKind::InvalidRequest, Some(status)) if status.is_success() => Class { failover: Failover::Yes, ..class },
-        // The translation's mistake, or a table's that does not know the model: neither the caller's nor the provider's.
+        // The translation or the table of models is wrong here: neither the caller nor the provider is at fault.
         (ErrorKind::InvalidRequest, _) if error.refused().is_some() => {
             Class::new(Retry::Yes, Failover::Yes, Count::Neutral)
         }
         (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
-        // Nothing was sent: that says nothing of the provider, and there is nothing to do again.
+        // Nothing was sent: the failure says nothing about the provider, and there is nothing to repeat.
         (ErrorKind::Timeout, _) if error.is_unsent() => Class::new(Retry::No, Failover::Yes, Count::Neutral),
         _ => class,
     }
 }
 
-/// The default table. Its rows follow what the providers document of their errors and what their own clients do.
+/// Returns the default row of a kind. The rows follow the providers' documentation of errors and their own clients.
 const fn row(kind: ErrorKind) -> Class {
     use Count::{Failure, FailureInStorm, Latch, LatchIfWorked, Neutral, Success};
     match kind {
-        // A limit of ours: the breaker marks the provider throttled by the delay that came with it, no more.
+        // The provider's limit on this account: the breaker only marks it throttled for the delay that came with the
+        // error.
         ErrorKind::RateLimited => Class::new(Retry::Yes, Failover::Yes, Neutral),
         ErrorKind::Overloaded => Class::new(Retry::Yes, Failover::Yes, Failure),
         ErrorKind::Server | ErrorKind::Connect | ErrorKind::StreamBroken | ErrorKind::Other => {
@@ -177,8 +178,8 @@ const fn row(kind: ErrorKind) -> Class {
         // The same request under the same key is refused everywhere.
         ErrorKind::IdempotencyConflict => Class::new(Retry::No, Failover::No, Neutral),
         ErrorKind::UnsupportedFeature => Class::new(Retry::No, Failover::Yes, Neutral),
-        // A tier's own slice of the time may be over while others have time kept back for them; where the request's is
-        // over, no tier is begun.
+        // A tier's share of the time may be over while other tiers have time reserved. Once the request's deadline has
+        // passed, no tier is started.
         ErrorKind::Deadline => Class::new(Retry::No, Failover::Yes, Neutral),
         ErrorKind::QuotaExhausted => Class::new(Retry::No, Failover::Yes, Latch),
         ErrorKind::ContextLength => Class::new(Retry::No, Failover::LargerWindow, Success),
@@ -186,7 +187,7 @@ const fn row(kind: ErrorKind) -> Class {
         ErrorKind::ContentPolicy | ErrorKind::Refusal => Class::new(Retry::No, Failover::IfRouted, Success),
         ErrorKind::InvalidRequest => Class::new(Retry::No, Failover::No, FailureInStorm),
         ErrorKind::Auth => Class::new(Retry::No, Failover::IfWorked, LatchIfWorked),
-        // It is about this request's words; what stands before another provider may let them pass.
+        // The failure is about this request's words; another provider's filter may pass them.
         ErrorKind::NotFound | ErrorKind::Blocked => Class::new(Retry::No, Failover::Yes, Neutral),
     }
 }

@@ -1,7 +1,7 @@
-//! Reading a caller's request as it stands, strictly: what is of another type than the dialect says is refused by name.
+//! Reads a caller's request strictly, in place: a field of another type than the dialect's is refused by name.
 //!
-//! Nothing is taken apart that is not looked for, and no list or object is held as a whole: what stands in one is given out
-//! piece by piece, as a slice of the body.
+//! Only the fields looked for are parsed, and no list or object is held as a whole: its items are passed on one by one,
+//! as slices of the body.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,23 +13,23 @@ use serde_json::{Number, value::RawValue};
 
 use crate::{ErrorKind, LlmError};
 
-/// The field is not what it must be.
+/// Creates the error for a field that is not what it must be.
 pub(crate) fn bad(field: &str, expected: &str) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, format!("{field} must be {expected}"))
 }
 
 fn unreadable(error: serde_json::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "a text or a field's name in the body is none").with_source(error)
+    LlmError::new(ErrorKind::InvalidRequest, "a text or a field's name in the body is invalid").with_source(error)
 }
 
-/// The fields of an object that are looked for. Of one that is there more than once the last counts.
+/// The fields of an object that are looked for. Of duplicates the last one counts.
 pub(crate) struct Object<'a> {
     names: &'static [&'static str],
     values: Vec<Option<&'a RawValue>>,
 }
 
 impl<'a> Object<'a> {
-    /// Looks for the fields of these names; finds none in what is no object.
+    /// Looks for the fields of these names; a value that is no object has none.
     pub(crate) fn read(raw: &'a RawValue, names: &'static [&'static str]) -> Result<Self, LlmError> {
         let mut values = vec![None; names.len()];
         fields(raw, |name, value| {
@@ -47,7 +47,7 @@ impl<'a> Object<'a> {
         self.values[place?]
     }
 
-    /// The first of these fields that is there and not `null`.
+    /// Returns the first of these fields that is present and not `null`.
     pub(crate) fn either(&self, names: &[&str]) -> Option<&'a RawValue> {
         let there = names.iter().find_map(|name| self.get(name));
         there.filter(|value| !is_null(value))
@@ -57,7 +57,7 @@ impl<'a> Object<'a> {
         self.get(name).map_or(Ok(None), text)
     }
 
-    /// A word of the format's own, which is looked at and not kept.
+    /// Returns a word of the format's own, which is compared and not stored.
     pub(crate) fn word(&self, name: &str) -> Option<Cow<'a, str>> {
         self.get(name).and_then(word)
     }
@@ -66,7 +66,7 @@ impl<'a> Object<'a> {
         self.get(name).and_then(flag)
     }
 
-    /// The field's value, where it is an object.
+    /// Returns the field's value, if it is an object.
     pub(crate) fn object(&self, name: &str) -> Option<&'a RawValue> {
         self.get(name).filter(|value| is_object(value))
     }
@@ -85,7 +85,7 @@ impl<'a> Object<'a> {
         whole.map(Some).ok_or_else(|| bad(name, "a whole number that is not negative"))
     }
 
-    /// A whole number, whatever its sign.
+    /// Returns a whole number of either sign.
     pub(crate) fn signed(&self, name: &str) -> Option<i64> {
         serde_json::from_str::<Number>(self.get(name)?.get()).ok()?.as_i64()
     }
@@ -96,7 +96,7 @@ impl<'a> Object<'a> {
         number.and_then(|number| number.as_f64()).map(Some).ok_or_else(|| bad(name, "a number"))
     }
 
-    /// A text or a list of texts.
+    /// Returns a text or a list of texts.
     pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, LlmError> {
         let Some(value) = self.get(name).filter(|value| !is_null(value)) else { return Ok(Vec::new()) };
         let wrong = || bad(name, "a text or a list of texts");
@@ -112,7 +112,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The text, if it is one.
+/// Returns the text, if the value is one.
 pub(crate) fn text(raw: &RawValue) -> Result<Option<String>, LlmError> {
     if !raw.get().starts_with('"') {
         return Ok(None);
@@ -120,7 +120,7 @@ pub(crate) fn text(raw: &RawValue) -> Result<Option<String>, LlmError> {
     serde_json::from_str(raw.get()).map(Some).map_err(unreadable)
 }
 
-/// The same, borrowed where it reads as it is written.
+/// Returns the text, borrowed if it has no escapes.
 pub(crate) fn word(raw: &RawValue) -> Option<Cow<'_, str>> {
     if !raw.get().starts_with('"') {
         return None;
@@ -148,7 +148,7 @@ pub(crate) fn is_list(raw: &RawValue) -> bool {
     raw.get().starts_with('[')
 }
 
-/// Calls `visit` with each field of an object, in their order; gives false for what is none.
+/// Calls `visit` with each field of an object, in order. Returns false for a value that is no object.
 pub(crate) fn fields<'a>(
     raw: &'a RawValue,
     visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
@@ -161,7 +161,7 @@ pub(crate) fn fields<'a>(
     reading.ended(read)
 }
 
-/// Calls `visit` with each item of a list, in their order; gives false for what is none.
+/// Calls `visit` with each item of a list, in order. Returns false for a value that is no list.
 pub(crate) fn each<'a>(
     raw: &'a RawValue,
     visit: impl FnMut(&'a RawValue) -> Result<(), LlmError>,
@@ -174,7 +174,7 @@ pub(crate) fn each<'a>(
     reading.ended(read)
 }
 
-/// How many items a list has, so that room can be made for no more than these.
+/// Returns the number of items of a list, to reserve room for no more than these.
 pub(crate) fn count(raw: &RawValue) -> Result<usize, LlmError> {
     let mut count = 0;
     each(raw, |_| {
@@ -184,7 +184,7 @@ pub(crate) fn count(raw: &RawValue) -> Result<usize, LlmError> {
     Ok(count)
 }
 
-/// The one field of an object that has no other.
+/// Returns the field of an object that has exactly one.
 pub(crate) fn only_field(raw: &RawValue) -> Result<Option<(String, &RawValue)>, LlmError> {
     let (mut only, mut count) = (None, 0);
     fields(raw, |name, value| {
@@ -197,7 +197,7 @@ pub(crate) fn only_field(raw: &RawValue) -> Result<Option<(String, &RawValue)>, 
     Ok(only.filter(|_| count == 1))
 }
 
-/// Who looks at the pieces, and why that came to an end before theirs.
+/// The visitor of the pieces, and its error, if it stopped early.
 struct Reading<F> {
     visit: F,
     failed: Option<LlmError>,

@@ -1,8 +1,8 @@
-//! The attempt ledger: what a request may still spend, and the record of what was tried.
+//! The attempt ledger: the attempts and time that a request has left, and the record of its steps.
 //!
-//! What is left goes *down* by value in the request's [`Context`]; what was done comes *up* in the
-//! result, as the error's or the response's list of [`Attempt`]s. Nothing mutable is shared for a request, so that
-//! nothing is allocated while all goes well, a cloned request is a new request, and a dropped future leaves no trace.
+//! The remainder goes *down* by value in the request's [`Context`]; the record comes *up* in the error's or the
+//! response's list of [`Attempt`]s. A request shares no mutable state, so a request without failures allocates nothing,
+//! a cloned request is a new request, and a dropped future leaves no trace.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,26 +12,27 @@ pub use crate::error::{Attempt, Next, Stop};
 use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, classify::Count};
 
 impl Attempt {
-    /// Whether a failure is counted as the tier's, as in its error rate: it was sent, and it does not show that the
-    /// request itself was at fault (an invalid one, a text that is too long, a policy), which any tier may say.
+    /// Returns true if the failure counts as the tier's, for example in its error rate. The request was sent, and the
+    /// failure does not show that the request itself is at fault (invalid, too long, against a policy), which any tier
+    /// may say.
     pub fn is_tiers_failure(&self) -> bool {
         let of_request = |kind: ErrorKind| matches!(kind.circuit_counts(), Count::Success | Count::FailureInStorm);
         !self.is_local() && self.failure.is_some_and(|kind| !of_request(kind))
     }
 }
 
-/// What was tried before a request came to where [people](crate::layers::fallback::Tier::human) take over: a value among its
-/// [extensions](crate::LlmRequest::extensions).
+/// The steps before a request reached the tier where [people](crate::layers::fallback::Tier::human) take over: a value
+/// among its [extensions](crate::LlmRequest::extensions).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Before {
-    /// Why no better tier answered.
+pub struct PriorAttempts {
+    /// The reason that no better tier answered.
     pub reason: DegradedReason,
-    /// Each step in order, with what failed.
+    /// Each step in order, with its failure.
     pub attempts: Arc<[Attempt]>,
 }
 
-/// When who asked must have an answer, where the call may go on for longer: an extension of the request.
+/// The caller's deadline, where the call itself may run longer: an extension of the request.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(all(feature = "handoff", feature = "idempotency")),
@@ -39,17 +40,17 @@ pub struct Before {
 )]
 pub(crate) struct CallersDeadline(pub(crate) Instant);
 
-/// The ledger of one call of a layer that tries more than once: what its failures so far were.
+/// The ledger of one call of a layer that tries more than once: the failures so far.
 ///
-/// An empty one owns no memory.
+/// An empty ledger owns no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     record: Vec<Attempt>,
 }
 
 impl Ledger {
-    /// Takes the record of a failed step out of its error. A failure that no layer below has recorded is recorded
-    /// here, as one attempt that began at `begun`. [`Self::next`] says what follows it.
+    /// Takes the record of a failed step out of its error. A failure that no layer below recorded becomes one attempt
+    /// that began at `begun`. [`Self::next`] sets the decision that follows.
     pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant) {
         note(error, begun);
         if self.record.is_empty() {
@@ -59,7 +60,7 @@ impl Ledger {
         }
     }
 
-    /// Says what is done after the newest step.
+    /// Sets the decision after the newest step.
     pub(crate) fn next(&mut self, next: Next) {
         if let Some(last) = self.record.last_mut() {
             last.next = next;
@@ -73,12 +74,12 @@ impl Ledger {
         }
     }
 
-    /// A ledger that goes on from a record.
+    /// Creates a ledger that continues a record.
     pub(crate) fn of(record: &[Attempt]) -> Self {
         Self { record: record.to_vec() }
     }
 
-    /// Adds a step that is no failure of the call: one that was skipped, cancelled, or is told of by an answer.
+    /// Adds a step that is no failure of the call: skipped, cancelled, or reported by an answer.
     pub(crate) fn push(&mut self, attempt: Attempt) {
         self.record.push(attempt);
     }
@@ -88,22 +89,22 @@ impl Ledger {
         &self.record
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.record.len()
     }
 
-    /// How many attempts were made: refusals on this side cost none.
+    /// The number of attempts made. Refusals on this side cost none.
     pub(crate) fn spent(&self) -> u16 {
         spent(&self.record)
     }
 
-    /// How many attempts failed with this kind.
+    /// The number of attempts that failed with this kind.
     pub(crate) fn failures(&self, kind: ErrorKind) -> usize {
         self.record.iter().filter(|attempt| attempt.failure == Some(kind)).count()
     }
 
-    /// The context for one more step: what was spent is no longer left.
+    /// Returns the context for one more step, with the spent attempts deducted.
     pub(crate) fn context(&self, first: Context) -> Context {
         let spent = self.spent();
         Context {
@@ -113,12 +114,12 @@ impl Ledger {
         }
     }
 
-    /// Puts the record into the error that goes up.
+    /// Moves the record into the error that goes up.
     pub(crate) fn give_up(self, error: &mut LlmError) {
         *error.attempts_mut() = self.record;
     }
 
-    /// Puts the record into the response that goes up.
+    /// Moves the record into the response that goes up.
     pub(crate) fn answered(self, response: &mut LlmResponse) {
         if !self.record.is_empty() {
             response.prepend_attempts(self.record);
@@ -141,19 +142,19 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
         failure: Some(error.kind()),
         status: error.status(),
         message: match error.own_timeout() {
-            Some(timed_out) => timed_out.to_string(),
+            Some(timeout) => timeout.to_string(),
             None => error.message().to_owned(),
         },
         retry_after: error.retry_at().map(|at| at.saturating_duration_since(now)),
-        timed_out: error.own_timeout(),
+        timeout: error.own_timeout(),
         usage: None,
         next: Next::GaveUp,
     };
     error.attempts_mut().push(attempt);
 }
 
-/// When the last of the failures, and the wait after it, were over.
-pub(crate) fn over<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Option<Instant> {
+/// Returns the end of the last failure and of the wait after it.
+pub(crate) fn last_end<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Option<Instant> {
     let failures = attempts.into_iter().filter(|attempt| attempt.failure.is_some());
     let ends = failures.filter_map(|attempt| {
         let wait = if let Next::Retried { after } = attempt.next { after } else { Duration::ZERO };
@@ -162,17 +163,17 @@ pub(crate) fn over<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Optio
     ends.max()
 }
 
-/// Records the failure of an answer after what was tried before it. Where nothing was, whoever is further out knows best
+/// Records the failure of an answer behind the steps before it. If there were none, the layer further out knows best
 /// when it began.
 pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
-    // The answer that broke is told of as what broke.
+    // An answer that broke is recorded by its failure.
     let tried = before.iter().filter(|attempt| attempt.next != Next::Answered);
     let Some(last) = tried.clone().next_back() else { return };
-    note(error, over(before).unwrap_or(last.begun));
+    note(error, last_end(before).unwrap_or(last.begun));
     error.attempts_mut().splice(0..0, tried.cloned());
 }
 
-/// A call that was ended for the sake of another one.
+/// The record of a call that was ended in favour of another.
 pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
     Attempt {
         tier: Some(tier.clone()),
@@ -184,14 +185,14 @@ pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
         status: None,
         message: String::new(),
         retry_after: None,
-        timed_out: None,
+        timeout: None,
         usage: None,
         next: Next::Cancelled,
     }
 }
 
-/// Puts one step in place of the record, for a request that made no call and has the failure of another's: what that one
-/// tried and used counts once.
+/// Replaces the record by one step, for a request that made no call and shares another's failure: that request's
+/// attempts and tokens count once.
 #[cfg(feature = "idempotency")]
 pub(crate) fn of_another(error: &mut LlmError) {
     let (provider, model) = error.names();
@@ -205,7 +206,7 @@ pub(crate) fn of_another(error: &mut LlmError) {
         status: error.status(),
         message: "the call of another request with the same idempotency key failed".to_owned(),
         retry_after: error.retry_after(),
-        timed_out: None,
+        timeout: None,
         usage: None,
         next: Next::Skipped,
     };

@@ -43,15 +43,15 @@
 //! - **The contract.** Everything is a `Service<LlmRequest, Response = LlmResponse>` with `Error: Into<LlmError>`: each
 //!   provider, each layer around one, each tier of a fallback. A client of your own is a leaf by one
 //!   `impl Service<LlmRequest>`, or by [`provider_fn`]. Any order of layers compiles, tower's own in between.
-//! - **[`LlmRequest`]** is what the caller said, cheap to clone, and a small [`Context`] that layers read and write:
-//!   deadline, attempts left. **[`LlmResponse`]** says [who served it](LlmResponse::served_by) and carries an
-//!   [`LlmBody`], whole or a stream of [`Frame`]s. **[`LlmError`]** says what happened ([`ErrorKind`]), what was tried
-//!   ([`LlmError::attempts`]) and when to come back ([`LlmError::retry_after`]).
+//! - **[`LlmRequest`]** is the caller's request, cheap to clone, with a small [`Context`] that layers read and write:
+//!   deadline, attempts left. **[`LlmResponse`]** names [its provider and tier](LlmResponse::served_by) and carries an
+//!   [`LlmBody`], whole or a stream of [`Frame`]s. **[`LlmError`]** has the failure ([`ErrorKind`]), the record of
+//!   attempts ([`LlmError::attempts`]) and the wait before another one ([`LlmError::retry_after`]).
 //! - **A response means that the first token is here.** Errors before it, those inside a 200 included, are service
 //!   errors, so that timeouts, retries, breakers and fallbacks treat a stream like any other answer. See [`commit`].
-//! - **The layers** are in [`layers`]: what each is for, when not to use it, and where it belongs in a stack.
-//!   [`Classifier`] is the one table of what they do about which failure.
-//! - **[`agent`]** reads an answer that may be cut or begin anew, and acts on one that is complete, once.
+//! - **The layers** are in [`layers`]: the purpose of each, when not to use it, and its position in a stack.
+//!   [`Classifier`] is the one table from a failure to the layers' actions.
+//! - **[`agent`]** reads an answer that may be cut or restarted, and acts on a complete one, once.
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].
 //!
@@ -66,7 +66,7 @@
 //! - `metrics`: `subscribers::metrics::Metrics`, what the layers do, through the `metrics` facade.
 //! - `alerts`: `subscribers::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
 //! - `otel`: `subscribers::traces::Traces`, OpenTelemetry spans of requests and their attempts.
-//! - `cache`: `CacheLayer`, answers kept and given again, and `providers::CachedAnswers`, a tier of them for outages.
+//! - `cache`: `CacheLayer`, a cache of answers, and `providers::CachedAnswers`, a tier of cached answers for outages.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
 //! - `handoff`: requests handed to people: `handoff::Handoff`, and `handoff::Desk`, where they are answered.
 //! - `sqlite`, `postgres`, `redis`: [`store`]s that outlive a process, or are shared by several.
@@ -153,7 +153,7 @@ pub use self::{
     },
     providers::function::{ProviderFn, ProviderFuture, provider_fn},
     request::{Context, LlmRequest},
-    response::{Cached, CachedWhy, Degraded, DegradedReason, LlmResponse, ServedBy},
+    response::{CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse, ServedBy},
     service::{BoxLlmService, LlmService},
     wire::{Wire, WireLimits},
 };

@@ -2,28 +2,28 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a model stopped, the same at every provider.
+/// The reason that a model stopped, the same for every provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FinishReason {
-    /// It had said all, or met a stop text.
+    /// The model ended its answer, or reached a stop text.
     Stop,
-    /// It wants tools to be called.
+    /// The model requests tool calls.
     ToolUse,
     /// The answer reached its `max_tokens`.
     Length,
     /// The context window is full.
     ContextFull,
-    /// The provider's filter cut it.
+    /// The provider's filter cut the answer.
     Filtered,
     /// The model declined.
     Refusal,
     /// The provider paused a long turn; send the conversation back to go on.
     Paused,
-    /// The model or its server failed in the middle (malformed call, no resources).
+    /// The model or its server failed midway (malformed call, no resources).
     ModelError(String),
-    /// A reason that this crate does not know, in the provider's word.
+    /// A reason unknown to this crate, in the provider's word.
     Other(String),
 }
 
@@ -40,17 +40,17 @@ pub struct Usage {
     pub cache_write: u64,
     /// All output tokens, reasoning included.
     pub output: u64,
-    /// The part of `output` that was reasoning, where the provider says so.
+    /// The part of `output` that was reasoning, if the provider reports it.
     pub reasoning: u64,
 }
 
 impl Usage {
-    /// So many input and output tokens.
+    /// Creates a usage of these input and output tokens.
     pub fn new(input: u64, output: u64) -> Self {
         Self { input, output, ..Self::default() }
     }
 
-    /// Input and output together.
+    /// Returns the sum of input and output.
     pub fn total(&self) -> u64 {
         self.input.saturating_add(self.output)
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use steadfast::{
-    BoxLlmService, BudgetLayer, CacheLayer, Chat, CircuitBreakerLayer, Degraded, ErrorKind, Event, Events,
+    BoxLlmService, BudgetLayer, CacheLayer, Chat, CircuitBreakerLayer, Degradation, ErrorKind, Event, Events,
     FallbackHandle, FallbackLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer, RouteLayer,
     chat::Message,
     events::RequestEnded,
@@ -67,7 +67,7 @@ type Said = (u8, &'static str, String);
 
 fn said(response: &LlmResponse) -> Said {
     let (level, reason) =
-        response.degraded().map_or((1, "full"), |Degraded { level, reason, .. }| (level, reason.name()));
+        response.degraded().map_or((1, "full"), |Degradation { level, reason, .. }| (level, reason.name()));
     (level, reason, response.served_by().tier.unwrap().to_owned())
 }
 
@@ -153,7 +153,7 @@ impl Ladder {
     }
 
     /// The switches that were told since the last look, and of the last request what was told of its level.
-    fn told(&mut self) -> (Vec<String>, Option<Degraded>) {
+    fn told(&mut self) -> (Vec<String>, Option<Degradation>) {
         let (mut switches, mut last) = (Vec::new(), None);
         while let Ok(event) = self.heard.try_recv() {
             match event {

@@ -46,9 +46,9 @@ families:
     for (tier, said) in [
         ("sonnet", "of the family claude-4-5"),
         ("sonnet", "temperature or top_p, none while it reasons"),
-        ("sonnet", "by budget (from 1024 tokens); only when asked; off: `disabled`"),
+        ("sonnet", "by budget (from 1024 tokens); only on request; off: `disabled`"),
         ("sonnet", "forced only without reasoning"),
-        ("gpt", "reasoning: none that is asked for"),
+        ("gpt", "reasoning: none on request"),
         ("gpt", "at most 16384 tokens"),
         ("next", "which is not known: taken as `gpt`, carefully"),
         ("ours", "by effort (low, medium, high)"),

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     ErrorKind, LlmError,
-    body::Delivered,
+    body::Delivery,
     chat::{Message, Part, ToolCall, Usage},
 };
 
@@ -16,11 +16,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Partial {
     message: Message,
-    delivered: Delivered,
+    delivered: Delivery,
 }
 
 impl Partial {
-    pub(super) fn new(message: Message, delivered: Delivered) -> Self {
+    pub(super) fn new(message: Message, delivered: Delivery) -> Self {
         Self { message, delivered }
     }
 
@@ -54,7 +54,7 @@ impl Partial {
     }
 
     /// How much it is.
-    pub fn delivered(&self) -> Delivered {
+    pub fn delivered(&self) -> Delivery {
         self.delivered
     }
 
@@ -115,7 +115,7 @@ impl From<Cut> for LlmError {
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Delivered { characters, tool_calls, .. } = self.partial().delivered();
+        let Delivery { characters, tool_calls, .. } = self.partial().delivered();
         write!(f, "the answer was cut after {characters} characters and {tool_calls} tool calls: {}", self.error())
     }
 }

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use super::{CompletedAnswer, Cut, Partial};
 use crate::{
     ErrorKind, LlmBody, LlmResponse, StreamEvent,
-    body::{Accumulator, Delivered, Frame},
+    body::{Accumulator, Delivery, Frame},
     chat::Part,
 };
 
@@ -45,7 +45,7 @@ use crate::{
 pub struct AnswerReader {
     body: LlmBody,
     so_far: Accumulator,
-    delivered: Delivered,
+    delivered: Delivery,
     /// What is to be handed out before the body is asked again.
     ready: VecDeque<Piece>,
     /// Whether something was handed out that would have to be discarded.
@@ -90,7 +90,7 @@ impl AnswerReader {
         Self {
             body,
             so_far: Accumulator::default(),
-            delivered: Delivered::default(),
+            delivered: Delivery::default(),
             ready: VecDeque::new(),
             given: false,
             over: false,
@@ -131,7 +131,7 @@ impl AnswerReader {
     }
 
     /// How much was delivered so far.
-    pub fn delivered(&self) -> Delivered {
+    pub fn delivered(&self) -> Delivery {
         self.delivered
     }
 

@@ -11,7 +11,7 @@ use crate::{
         cache::Answer,
         idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, Ticket},
     },
-    response::CachedWhy,
+    response::CacheReason,
 };
 
 /// Keeps what actions gave back, as text, in any [`IdempotencyStore`]: in SQLite, PostgreSQL or Redis, so that it outlives a
@@ -69,7 +69,7 @@ impl<S: IdempotencyStore> ActionStore<String> for StoredActions<S> {
                 Claim::Won(Ticket(ticket)) | Claim::Inherited(Ticket(ticket)) => ActionClaim::Won { ticket },
                 Claim::Busy { lease_left } => ActionClaim::Busy { lease_left },
                 Claim::Done(answer) => {
-                    let response = answer.response(false, CachedWhy::Replayed, Instant::now());
+                    let response = answer.response(false, CacheReason::Replayed, Instant::now());
                     ActionClaim::Done(response.text().await?)
                 }
                 Claim::Conflict => ActionClaim::Conflict,

@@ -3,16 +3,16 @@ use std::collections::HashMap;
 use super::StreamEvent;
 use crate::chat::{Message, Part, Reasoning, Role, ToolCall, Usage};
 
-/// Puts a stream's events together into the whole [`Message`].
+/// Joins a stream's events to the whole [`Message`].
 ///
 /// Events of the same kind and index extend one part; parts keep the order in which they began.
 #[derive(Debug)]
 pub struct Accumulator {
     message: Message,
-    /// The newest part of each index and kind, by its place in the message: a search through all parts for each event
-    /// would take the square of their number.
+    /// The newest part of each index and kind, by its position in the message: a search through all parts for each
+    /// event would take quadratic time.
     newest: HashMap<(u32, Kind), usize>,
-    /// The last entry of that, for deltas nearly always extend the same part.
+    /// The last entry of `newest`: deltas nearly always extend the same part.
     last: Option<((u32, Kind), usize)>,
 }
 
@@ -23,7 +23,7 @@ impl Default for Accumulator {
 }
 
 impl Accumulator {
-    /// Takes one event in.
+    /// Adds one event.
     pub fn push(&mut self, event: &StreamEvent) {
         match event {
             StreamEvent::Start { id, model } => {
@@ -61,18 +61,18 @@ impl Accumulator {
             StreamEvent::Part { index, part } => self.add(*index, part.clone()),
             StreamEvent::Usage(usage) => self.message.usage = Some(*usage),
             StreamEvent::Finish(reason) => self.message.finish = Some(reason.clone()),
-            // The answer begins anew with another model: what was collected is not part of it.
+            // The answer begins again with another model: nothing collected so far is part of it.
             StreamEvent::Restarted { .. } => *self = Self::default(),
             StreamEvent::KeepAlive | StreamEvent::Other | StreamEvent::End => {}
         }
     }
 
-    /// The tokens counted so far, where the provider said so.
+    /// The tokens counted so far, if the provider reported them.
     pub fn usage(&self) -> Option<Usage> {
         self.message.usage
     }
 
-    /// The message so far.
+    /// Returns the message so far.
     pub fn finish(self) -> Message {
         self.message
     }
@@ -94,7 +94,7 @@ impl Accumulator {
         self.message.content.push(part);
     }
 
-    /// The newest part of this index and kind, or a new one.
+    /// Returns the newest part of this index and kind, or a new one.
     fn part(&mut self, index: u32, kind: Kind, new: impl FnOnce() -> Part) -> &mut Part {
         let key = (index, kind);
         let known = self.last.filter(|(last, _)| *last == key).map(|(_, place)| place);

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
-use super::Delivered;
+use super::Delivery;
 use crate::{LlmError, chat::Usage, estimate};
 
 /// The end of the work for which a [`Permit`] was given.
@@ -22,7 +22,7 @@ pub(crate) struct SoFar<'a> {
     /// The tokens that the provider has reported, including those of answers that broke before it was restarted.
     pub(crate) usage: Option<&'a Usage>,
     /// The part that its reader has received.
-    pub(crate) delivered: Delivered,
+    pub(crate) delivered: Delivery,
     /// The tokens that the provider has reported, or those of the text that came, if that is more.
     pub(crate) at_least: Usage,
     /// The number of answers, broken ones and this one, that have reported no tokens of their prompt.

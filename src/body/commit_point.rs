@@ -3,12 +3,12 @@ use std::{fmt, str::FromStr};
 use super::Progress;
 use crate::InvalidConfig;
 
-/// How far a stream must have come before its caller sees it.
+/// The progress that a stream must make before its caller sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-// With what stands beside it, as wide as the gap that it would leave in a request's context: one with a gap is copied piece by
-// piece wherever it moves.
+// Exactly as wide as the gap that it would otherwise leave in a request's context: a context with a gap is copied piece
+// by piece wherever it moves.
 #[repr(u16)]
 pub enum CommitPoint {
     /// The first event of any kind but a keep-alive.
@@ -24,10 +24,10 @@ pub enum CommitPoint {
 }
 
 impl CommitPoint {
-    /// All of them, from the earliest to the latest.
+    /// All commit points, from the earliest to the latest.
     pub const ALL: [Self; 4] = [Self::FirstEvent, Self::FirstToken, Self::FirstText, Self::Complete];
 
-    /// Its name in files and headers, such as `first_token`.
+    /// Returns the name used in files and headers, such as `first_token`.
     pub fn name(self) -> &'static str {
         match self {
             Self::FirstEvent => "first_event",
@@ -56,11 +56,11 @@ impl fmt::Display for CommitPoint {
 impl FromStr for CommitPoint {
     type Err = InvalidConfig;
 
-    /// A point by its [name](CommitPoint::name).
+    /// Parses a commit point's [name](CommitPoint::name).
     ///
     /// # Errors
     ///
-    /// Any other word; the error tells the names.
+    /// Any other word; the error lists the names.
     fn from_str(word: &str) -> Result<Self, InvalidConfig> {
         Self::ALL.into_iter().find(|point| point.name() == word).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");

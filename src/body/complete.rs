@@ -9,13 +9,13 @@ use crate::{
     estimate,
 };
 
-/// An answer that is here in whole. Small: every layer moves it on.
+/// A complete answer. Small: every layer moves it on.
 pub(super) enum Complete {
     Text(Cow<'static, str>),
     Message(Box<Whole>),
 }
 
-/// A message and, where a provider sent it, the provider's own bytes.
+/// A message and, if a provider sent it, the provider's own bytes.
 pub(super) struct Whole {
     pub(super) message: Message,
     pub(super) wire: Option<(Dialect, Bytes)>,
@@ -38,15 +38,15 @@ impl Complete {
         }
     }
 
-    /// How many characters it has, as estimates of tokens count them.
-    pub(super) fn said(&self) -> u64 {
+    /// The number of characters, as estimates of tokens count them.
+    pub(super) fn characters(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
             Self::Message(whole) => whole.message.content.iter().map(|part| estimate::part(part) as u64).sum(),
         }
     }
 
-    /// The reason to finish, if there is nothing in it that a reader could use.
+    /// The finish reason, if the message has nothing in it that a reader could use.
     pub(super) fn finish_of_empty(&self) -> Option<Option<&FinishReason>> {
         match self {
             Self::Text(text) => text.is_empty().then_some(None),
@@ -68,7 +68,7 @@ impl Complete {
         }
     }
 
-    /// The whole answer as one frame.
+    /// Returns the whole answer as one frame.
     pub(super) fn frame(&self) -> Frame {
         let mut events = Vec::new();
         match self {

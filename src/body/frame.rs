@@ -8,7 +8,7 @@ use crate::{
     estimate,
 };
 
-/// A piece of a streamed answer: the provider's own bytes, and what they mean.
+/// A piece of a streamed answer: the provider's own bytes, and their meaning.
 #[derive(Clone)]
 pub struct Frame {
     dialect: Option<Dialect>,
@@ -16,7 +16,7 @@ pub struct Frame {
     events: Events,
 }
 
-/// Most frames carry one event, so that one is kept without an allocation.
+/// Most frames carry one event, which is stored without an allocation.
 #[derive(Clone)]
 enum Events {
     One(StreamEvent),
@@ -24,17 +24,17 @@ enum Events {
 }
 
 impl Frame {
-    /// A frame that no provider's bytes stand behind.
+    /// Creates a frame without a provider's bytes.
     pub fn event(event: StreamEvent) -> Self {
         Self { dialect: None, raw: Bytes::new(), events: Events::One(event) }
     }
 
-    /// A frame of several events that no provider's bytes stand behind.
+    /// Creates a frame of several events without a provider's bytes.
     pub fn events_of(events: Vec<StreamEvent>) -> Self {
         Self { dialect: None, raw: Bytes::new(), events: Events::Many(events) }
     }
 
-    /// A frame of text.
+    /// Creates a frame of text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::event(StreamEvent::Text { index: 0, text: text.into() })
     }
@@ -47,12 +47,12 @@ impl Frame {
         self
     }
 
-    /// The provider's own bytes, framing included, and their dialect; `None` where there are none.
+    /// The provider's own bytes, framing included, and their dialect; `None` without any.
     pub fn raw(&self) -> Option<(Dialect, &Bytes)> {
         self.dialect.map(|dialect| (dialect, &self.raw))
     }
 
-    /// What the bytes mean, in order.
+    /// The meaning of the bytes, in order.
     pub fn events(&self) -> &[StreamEvent] {
         match &self.events {
             Events::One(event) => std::slice::from_ref(event),
@@ -60,12 +60,12 @@ impl Frame {
         }
     }
 
-    /// How far this frame brings the answer: the furthest of its events.
+    /// The progress of the answer with this frame: that of its furthest event.
     pub fn progress(&self) -> Progress {
         self.events().iter().map(StreamEvent::progress).max().unwrap_or(Progress::KeepAlive)
     }
 
-    /// The bytes that it holds in memory, about.
+    /// The approximate size in memory, in bytes.
     pub(crate) fn size(&self) -> usize {
         let events = self.events();
         size_of::<Self>()
@@ -76,7 +76,7 @@ impl Frame {
 }
 
 impl fmt::Debug for Frame {
-    /// Says how much is in it and what kind, and nothing of the text.
+    /// Writes the kind and the length, and nothing of the text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame")
             .field("bytes", &self.raw.len())
@@ -86,10 +86,10 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// How far a frame brings an answer.
+/// The progress of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
-    /// The connection lives: a ping or a comment.
+    /// The connection is alive: a ping or a comment.
     KeepAlive,
     /// The provider has begun: `message_start`, a role without content, an empty delta.
     Lifecycle,
@@ -101,9 +101,9 @@ pub enum Progress {
     End,
 }
 
-/// What a piece of a stream means, the same at every provider.
+/// The meaning of a piece of a stream, the same for every provider.
 ///
-/// `index` tells apart the parts of an answer that grow side by side; parts appear in the order of their first event.
+/// `index` distinguishes parts of an answer that grow side by side; parts appear in the order of their first event.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum StreamEvent {
@@ -111,7 +111,7 @@ pub enum StreamEvent {
     Start {
         /// The provider's id of the answer.
         id: Option<String>,
-        /// The model that answers, as the provider names it.
+        /// The model that answers, by the provider's name for it.
         model: Option<String>,
     },
     /// More text.
@@ -120,7 +120,7 @@ pub enum StreamEvent {
     /// More of a readable thought.
     #[allow(missing_docs, reason = "said above")]
     Reasoning { index: u32, text: String },
-    /// What the provider wants to see again beside the thought.
+    /// The provider's opaque token that belongs to the thought and goes back with it.
     #[allow(missing_docs, reason = "said above")]
     Signature { index: u32, opaque: Opaque },
     /// More of the model's words for declining.
@@ -137,18 +137,18 @@ pub enum StreamEvent {
     Part { index: u32, part: Part },
     /// The tokens used so far: a running figure, the last one counts.
     Usage(Usage),
-    /// Why the model stopped. The end is still to come.
+    /// The reason that the model stopped. The end is still to come.
     Finish(FinishReason),
     /// The provider's own end mark: the answer is whole.
     End,
-    /// The connection lives, no more: a ping or a comment.
+    /// The connection is alive, no more: a ping or a comment.
     KeepAlive,
-    /// The stream broke and the answer begins anew with another tier: discard what came before.
+    /// The stream broke, and the answer begins again with another tier: discard what came before.
     Restarted {
-        /// What broke the stream.
+        /// The failure that broke the stream.
         reason: ErrorKind,
     },
-    /// Something that only the provider's own dialect knows. It is in the frame's bytes.
+    /// An event that only the provider's own dialect knows. It is in the frame's bytes.
     Other,
 }
 
@@ -173,12 +173,12 @@ impl StreamEvent {
         }
     }
 
-    /// Whether a reader or a program could use it.
+    /// Returns true if a reader or a program could use the event.
     pub(crate) fn is_content(&self) -> bool {
         self.progress() == Progress::Content
     }
 
-    /// Whether nothing is lost with it: it says no more than that the provider lives.
+    /// Returns true if the event says no more than that the provider is alive, so that dropping it loses nothing.
     pub(crate) fn is_idle(&self) -> bool {
         match self {
             Self::KeepAlive | Self::Other => true,
@@ -188,19 +188,19 @@ impl StreamEvent {
         }
     }
 
-    /// How many characters of the model's own words are in it, as estimates of tokens count them.
-    pub(super) fn said(&self) -> usize {
+    /// The number of characters of the model's own words, as estimates of tokens count them.
+    pub(super) fn characters(&self) -> usize {
         match self {
             Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Refusal { text, .. } => text.len(),
             Self::Arguments { json, .. } => json.len(),
             Self::ToolCall { name, .. } => name.len(),
             Self::Part { part, .. } => estimate::part(part),
-            // A signature is no word of the model's, but stands for its thoughts.
+            // A signature is not the model's text, but stands for its thoughts.
             _ => 0,
         }
     }
 
-    /// The bytes of text in it.
+    /// The number of bytes of text.
     pub(super) fn text_len(&self) -> usize {
         match self {
             Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Refusal { text, .. } => text.len(),
@@ -217,7 +217,7 @@ impl StreamEvent {
 }
 
 impl fmt::Debug for StreamEvent {
-    /// The event's kind and the length of its text, never the text.
+    /// Writes the event's kind and the length of its text, never the text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Start { .. } => "Start",

@@ -14,11 +14,11 @@ use crate::{
     error::{Phase, TimeoutLimit},
 };
 
-/// How long a stream may be silent.
+/// The longest silences that a stream may have.
 ///
-/// The clock runs only while somebody waits for a frame, so that a slow reader is not mistaken for a silent provider.
-/// A wait begins when a poll finds no frame, and ends with the next frame: waiting in small pieces (a `select!` in a
-/// loop) is one wait. `None` means no such limit.
+/// The clock runs only while the reader waits for a frame, so that a slow reader is not mistaken for a silent provider.
+/// A wait begins when a poll finds no frame, and ends with the next frame: several short waits (a `select!` in a loop)
+/// are one. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IdleLimits {
@@ -31,7 +31,7 @@ pub struct IdleLimits {
 }
 
 impl IdleLimits {
-    /// The nearer of both limits, one by one.
+    /// Returns the nearer of both limits, field by field.
     pub(crate) fn nearest(self, other: Self) -> Self {
         let nearer = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -57,11 +57,11 @@ pub(super) struct IdleClock {
     limits: IdleLimits,
     #[pin]
     timer: Option<Sleep>,
-    /// When the present wait began; `None` while nobody waits.
+    /// The beginning of the present wait; `None` while the reader does not wait.
     waiting: Option<Instant>,
-    /// The time waited since the last content, before the present wait. What a reader spends elsewhere is not in it.
+    /// The time waited since the last content, before the present wait. The reader's time elsewhere is not included.
     without_content: Duration,
-    /// Whether anything else came since the last content.
+    /// True if anything but content came since the last content.
     kept_alive: bool,
 }
 
@@ -81,8 +81,8 @@ impl IdleClock {
         *this.limits = this.limits.nearest(limits);
     }
 
-    /// A frame came.
-    pub(super) fn heard(self: Pin<&mut Self>, progress: Progress) {
+    /// Records the arrival of a frame.
+    pub(super) fn record_arrival(self: Pin<&mut Self>, progress: Progress) {
         let this = self.project();
         let waited = this.waiting.take();
         if progress >= Progress::Reasoning {
@@ -92,8 +92,8 @@ impl IdleClock {
             *this.kept_alive = true;
             if let Some(since) = waited {
                 let now = Instant::now();
-                // Whoever waits is woken by the timer. A frame that is found long after it was found by a reader that
-                // had left in the middle of its wait, and its absence is not the provider's.
+                // The timer wakes a waiting reader. A frame found long after the deadline was found by a reader that
+                // had left in the middle of its wait: its absence was not the provider's.
                 let left = this.timer.as_ref().as_pin_ref().is_some_and(|timer| timer.deadline() < now);
                 if !left {
                     *this.without_content = this.without_content.saturating_add(now.saturating_duration_since(since));
@@ -102,7 +102,7 @@ impl IdleClock {
         }
     }
 
-    /// Nothing has come yet: ready when a limit has passed.
+    /// Polls without a frame: ready once a limit has passed.
     pub(super) fn poll_silence(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LlmError> {
         let mut this = self.project();
         if this.limits.is_unlimited() {
@@ -110,7 +110,7 @@ impl IdleClock {
         }
         let waiting = *this.waiting.get_or_insert_with(Instant::now);
         let progress = if *this.kept_alive { this.limits.ceiling } else { this.limits.progress };
-        // Where both end at once, nothing at all came: the first of equals is taken.
+        // If both limits end at once, nothing at all came: of equals, `min_by_key` takes the first.
         let nearest = [
             this.limits.bytes.map(|limit| (limit, limit, TimeoutLimit::ByteIdle)),
             progress.map(|limit| (limit.saturating_sub(*this.without_content), limit, TimeoutLimit::ProgressIdle)),

@@ -4,7 +4,7 @@ mod accumulate;
 pub(crate) mod admission;
 mod commit_point;
 mod complete;
-mod delivered;
+mod delivery;
 mod frame;
 mod hold;
 mod idle;
@@ -24,7 +24,7 @@ use futures_core::Stream;
 pub use self::{
     accumulate::Accumulator,
     commit_point::CommitPoint,
-    delivered::Delivered,
+    delivery::Delivery,
     frame::{Frame, Progress, StreamEvent},
     hold::AnswerEnd,
     idle::IdleLimits,
@@ -42,13 +42,13 @@ use crate::{
 
 /// The body of an answer: complete, or a stream of [`Frame`]s.
 ///
-/// It is a [`Stream`] either way (a complete answer is a single frame); [`collect`](Self::collect) gives the whole
-/// [`Message`], [`text`](Self::text) its text. A stream that ends without its provider's own end mark gives
+/// It is a [`Stream`] either way; a complete answer is a single frame. [`collect`](Self::collect) reads the whole
+/// [`Message`], [`text`](Self::text) its text. A stream that ends without its provider's own end mark yields
 /// [`ErrorKind::StreamBroken`](crate::ErrorKind::StreamBroken), never a short success. After its end or its error it
-/// gives `None` for ever.
+/// yields `None` for ever.
 ///
-/// What a layer holds for as long as the answer runs (a bulkhead's place, a half-open probe) rides along and is
-/// released when the body ends, breaks or is dropped, whichever comes first.
+/// The permits that layers hold while the answer runs (a bulkhead's place, a half-open probe) travel with the body.
+/// They are released when it ends, breaks or is dropped, whichever comes first.
 pub struct LlmBody(Repr);
 
 enum Repr {
@@ -56,29 +56,29 @@ enum Repr {
     Stream(Pin<Box<Streaming<Frames>>>),
 }
 
-/// A leaf's own stream, whatever its type.
+/// A leaf's own stream, of any type.
 type Frames = dyn Stream<Item = Result<Frame, LlmError>> + Send;
 
 impl LlmBody {
-    /// A complete answer of this text. A `&'static str` allocates nothing.
+    /// Creates a complete answer of this text. A `&'static str` allocates nothing.
     pub fn from_text(text: impl Into<Cow<'static, str>>) -> Self {
         Self::complete(Complete::Text(text.into()))
     }
 
-    /// A complete answer.
+    /// Creates a complete answer.
     pub fn from_message(message: Message) -> Self {
         Self::complete(Complete::Message(Box::new(Whole { message, wire: None })))
     }
 
-    /// A complete answer with the provider's own bytes beside it, so that a caller of the same dialect gets exactly
-    /// what the provider sent.
+    /// Creates a complete answer with the provider's own bytes beside it. A caller of the same dialect gets exactly
+    /// these.
     pub fn from_wire(dialect: Dialect, raw: Bytes, message: Message) -> Self {
         Self::complete(Complete::Message(Box::new(Whole { message, wire: Some((dialect, raw)) })))
     }
 
-    /// A stream of frames. It must give a frame with [`StreamEvent::End`] before it ends: a stream that ends without
-    /// one was cut, and the body says so with [`ErrorKind::StreamBroken`](crate::ErrorKind::StreamBroken). What it
-    /// gives after that frame is not read. Costs two allocations, however many frames come; what a usual stack of layers adds costs none.
+    /// Creates a stream of frames. It must yield a frame with [`StreamEvent::End`] before it ends; otherwise it was
+    /// cut, and the body yields [`ErrorKind::StreamBroken`](crate::ErrorKind::StreamBroken). Frames after that one are
+    /// not read. Costs two allocations, however many frames come; the additions of a usual stack of layers cost none.
     pub fn from_frames<S>(frames: S) -> Self
     where
         S: Stream<Item = Result<Frame, LlmError>> + Send + 'static,
@@ -86,9 +86,9 @@ impl LlmBody {
         Self(Repr::Stream(Box::pin(Streaming::new(frames))))
     }
 
-    /// A stream of texts, whose end is the end of the answer. For clients whose own stream tells a cut from an end: one whose
-    /// stream ends in the same way after a cut, as async-openai's does, would pass half an answer for whole. For such a client
-    /// [the guide](crate::guide::getting_started) takes the end from the model's `finish_reason`.
+    /// Creates a stream of texts, whose end is the end of the answer. It is for clients whose stream distinguishes a
+    /// cut from an end. With one that ends alike in both cases, such as async-openai's, half an answer would pass for
+    /// whole; for it [the guide](crate::guide::getting_started) takes the end from the model's `finish_reason`.
     pub fn from_text_stream<S>(texts: S) -> Self
     where
         S: Stream<Item = Result<String, LlmError>> + Send + 'static,
@@ -103,16 +103,16 @@ impl LlmBody {
         Self(Repr::Complete { answer, taken: false })
     }
 
-    /// Returns true if the answer arrives frame by frame, false if it is here in whole.
+    /// Returns true if the answer arrives frame by frame, false if it is complete already.
     ///
-    /// That is how this tier answers, and not what the caller asked for, which is
-    /// [`LlmRequest::is_stream`](crate::LlmRequest::is_stream): a [`Canned`](crate::providers::Canned) tier answers a request for a
-    /// stream in whole, and the body is a [`Stream`] of frames either way.
+    /// This is the tier's choice. The caller's is [`LlmRequest::is_stream`](crate::LlmRequest::is_stream): a
+    /// [`Canned`](crate::providers::Canned) tier answers a request for a stream in whole, and the body is a [`Stream`]
+    /// of frames either way.
     pub fn arrives_in_frames(&self) -> bool {
         matches!(self.0, Repr::Stream(_))
     }
 
-    /// Returns what [`arrives_in_frames`](Self::arrives_in_frames) does.
+    /// Returns the same as [`arrives_in_frames`](Self::arrives_in_frames).
     #[deprecated(
         note = "it says how the tier answers, not what the caller asked for: say `arrives_in_frames`, or ask the request"
     )]
@@ -120,7 +120,7 @@ impl LlmBody {
         self.arrives_in_frames()
     }
 
-    /// The reason to finish of a complete answer that has nothing in it; `None` for any other body.
+    /// The finish reason of a complete answer without content; `None` for any other body.
     pub(crate) fn finish_of_empty(&self) -> Option<Option<&crate::chat::FinishReason>> {
         match &self.0 {
             Repr::Complete { answer, .. } => answer.finish_of_empty(),
@@ -136,7 +136,7 @@ impl LlmBody {
         }
     }
 
-    /// What a complete answer says, without reading it; `None` for a stream.
+    /// The message of a complete answer, without reading it; `None` for a stream.
     pub fn message(&self) -> Option<Cow<'_, Message>> {
         match &self.0 {
             Repr::Complete { answer, .. } => Some(answer.message()),
@@ -144,7 +144,7 @@ impl LlmBody {
         }
     }
 
-    /// The tokens used: known at once for a complete answer, and for a stream as far as it has told.
+    /// The tokens used: known at once for a complete answer, and for a stream as far as the provider has reported them.
     pub fn usage(&self) -> Option<Usage> {
         match &self.0 {
             Repr::Complete { answer, .. } => answer.usage().copied(),
@@ -152,7 +152,7 @@ impl LlmBody {
         }
     }
 
-    /// Polls for the next frame. `None` is the end; it is fused.
+    /// Polls for the next frame. `None` is the end, and stays so.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, LlmError>>> {
         match &mut self.0 {
             Repr::Complete { taken: true, .. } => Poll::Ready(None),
@@ -164,7 +164,7 @@ impl LlmBody {
         }
     }
 
-    /// The next frame, or `None` at the end.
+    /// Waits for the next frame, or `None` at the end.
     ///
     /// # Cancel safety
     ///
@@ -173,11 +173,11 @@ impl LlmBody {
         std::future::poll_fn(|cx| self.poll_frame(cx)).await
     }
 
-    /// The whole message; of a stream that was read in part, what is left of it.
+    /// Reads the whole message; of a stream that was read in part, the rest.
     ///
     /// # Errors
     ///
-    /// What broke the stream, if it was one.
+    /// The failure that broke a stream.
     pub async fn collect(mut self) -> Result<Message, LlmError> {
         if let Repr::Complete { answer, .. } = self.0 {
             return Ok(answer.into_message());
@@ -191,11 +191,11 @@ impl LlmBody {
         Ok(whole.finish())
     }
 
-    /// The whole text, without reasoning; of a stream that was read in part, what is left of it.
+    /// Reads the whole text, without reasoning; of a stream that was read in part, the rest.
     ///
     /// # Errors
     ///
-    /// What broke the stream, if it was one.
+    /// The failure that broke a stream.
     pub async fn text(self) -> Result<String, LlmError> {
         match self.0 {
             Repr::Complete { answer: Complete::Text(text), .. } => Ok(text.into_owned()),
@@ -203,12 +203,12 @@ impl LlmBody {
         }
     }
 
-    /// Holds a permit until the answer ends. A complete answer has ended already, so that the permit settles at once.
+    /// Holds a permit until the answer ends. A complete answer has ended already: the permit settles at once.
     #[inline(always)]
     pub(crate) fn hold_permit(&mut self, permit: &mut Permit) {
         match &mut self.0 {
             Repr::Complete { answer, .. } => {
-                permit.settle_with(Outcome::Answered, SoFar::whole(answer.usage(), || answer.said()));
+                permit.settle_with(Outcome::Answered, SoFar::whole(answer.usage(), || answer.characters()));
             }
             Repr::Stream(stream) => stream.as_mut().hold(mem::take(permit)),
         }
@@ -236,7 +236,7 @@ impl Stream for LlmBody {
 }
 
 impl fmt::Debug for LlmBody {
-    /// Says what kind of body it is, and nothing of what is in it.
+    /// Writes the kind of body, and nothing of its content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.arrives_in_frames() { "LlmBody::Stream" } else { "LlmBody::Complete" })
     }

@@ -6,7 +6,7 @@ use std::{
 use futures_core::Stream;
 use pin_project::{pin_project, pinned_drop};
 
-use super::{Delivered, Frame, IdleLimits, StreamEvent, idle::IdleClock};
+use super::{Delivery, Frame, IdleLimits, StreamEvent, idle::IdleClock};
 use crate::{
     ErrorKind, LlmError,
     body::admission::{Outcome, Permit, SoFar},
@@ -14,14 +14,14 @@ use crate::{
     estimate,
 };
 
-/// A stream of frames with all that must last as long as it: the one body guard of the crate.
+/// A stream of frames with everything that must last as long as it: the one body guard of the crate.
 ///
-/// It lives in one allocation with the frames, made by the leaf, so that the layers add to it without one.
+/// The leaf makes it in one allocation with the frames, so that the layers add to it without one.
 #[pin_project(PinnedDrop)]
 pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> {
     permits: Vec<Permit>,
     tokens: Tokens,
-    delivered: Delivered,
+    delivered: Delivery,
     state: State,
     #[pin]
     idle: IdleClock,
@@ -32,13 +32,13 @@ pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    /// The provider's end mark was seen.
+    /// The stream has yielded the provider's end mark.
     Ended,
-    /// Nothing more will come.
+    /// The stream has ended.
     Done,
 }
 
-/// Room for the permits of a usual stack without a further allocation by a layer.
+/// Enough for the permits of a usual stack, so that no layer allocates for its own.
 const USUAL_PERMITS: usize = 6;
 
 impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
@@ -46,7 +46,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
         Self {
             permits: Vec::with_capacity(USUAL_PERMITS),
             tokens: Tokens::default(),
-            delivered: Delivered::default(),
+            delivered: Delivery::default(),
             state: State::Running,
             idle: IdleClock::new(),
             frames,
@@ -56,7 +56,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
 
 impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.tokens.told
+        self.tokens.reported
     }
 
     pub(super) fn hold(self: Pin<&mut Self>, permit: Permit) {
@@ -74,15 +74,15 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
         }
         let broken = match (*this.state, this.frames.poll_next(cx)) {
             (State::Running, Poll::Ready(Some(Ok(frame)))) => {
-                this.idle.heard(frame.progress());
+                this.idle.record_arrival(frame.progress());
                 this.delivered.add(&frame);
                 for event in frame.events() {
-                    this.tokens.said += event.said() as u64;
+                    this.tokens.characters += event.characters() as u64;
                     match event {
-                        StreamEvent::Usage(usage) => this.tokens.told = Some(*usage),
-                        StreamEvent::Restarted { .. } => this.tokens.begin_anew(),
-                        // A permit is held while the provider works for us, and it has ended its work here. The
-                        // reader may take its time with the last frame.
+                        StreamEvent::Usage(usage) => this.tokens.reported = Some(*usage),
+                        StreamEvent::Restarted { .. } => this.tokens.restart(),
+                        // A permit lasts while the provider works for us, and that work ends here. The reader may take
+                        // its time with the last frame.
                         StreamEvent::End => {
                             *this.state = State::Ended;
                             settle(this.permits, this.tokens, *this.delivered, Outcome::Answered);
@@ -92,8 +92,8 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
-            // The answer is whole: nobody waits for the connection to close, and what comes in its closing is noise.
-            // That one poll lets an HTTP connection see its own end and go back to its pool.
+            // The answer is whole: nothing need wait for the connection to close, and an error while it closes does not
+            // matter. This one poll lets an HTTP connection see its own end and return to its pool.
             (State::Ended | State::Done, _) => {
                 *this.state = State::Done;
                 return Poll::Ready(None);
@@ -113,50 +113,53 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
     }
 }
 
-fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivered, outcome: Outcome<'_>) {
-    let told = tokens.all_told();
+fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivery, outcome: Outcome<'_>) {
+    let reported = tokens.all_reported();
     let (at_least, prompts) = tokens.at_least(matches!(outcome, Outcome::Answered));
-    let so_far = SoFar { usage: told.as_ref(), delivered, at_least, prompts };
+    let so_far = SoFar { usage: reported.as_ref(), delivered, at_least, prompts };
     for mut permit in permits.drain(..) {
         permit.settle_with(outcome, so_far);
     }
 }
 
-/// The tokens of a stream: those that its provider tells, and what is seen of them here.
+/// The tokens of a stream: those that its provider reports, and an estimate from the text.
 #[derive(Clone, Copy, Default)]
 struct Tokens {
-    /// Of the answer under way.
-    told: Option<Usage>,
-    /// How many characters of it have come.
-    said: u64,
-    /// Of answers that broke before this one began anew: as told.
+    /// The usage of the present answer, as reported.
+    reported: Option<Usage>,
+    /// The number of characters of it so far.
+    characters: u64,
+    /// The usage of answers that broke before a restart, as reported.
     broken: Option<Usage>,
-    /// The same, or what came of them where that is more.
+    /// The same, or the estimate from their text if that is more.
     broken_at_least: Usage,
-    /// How many of those have told nothing of their prompt.
+    /// The number of those whose prompt's tokens were not reported.
     broken_prompts: u32,
 }
 
 impl Tokens {
-    /// All before was of an answer that broke.
-    fn begin_anew(&mut self) {
+    /// Closes the account of an answer that broke.
+    fn restart(&mut self) {
         let (broken_at_least, broken_prompts) = self.at_least(false);
-        *self = Self { told: None, said: 0, broken: self.all_told(), broken_at_least, broken_prompts };
+        *self = Self { reported: None, characters: 0, broken: self.all_reported(), broken_at_least, broken_prompts };
     }
 
-    fn all_told(&self) -> Option<Usage> {
-        match (self.broken, self.told) {
-            (Some(broken), Some(told)) => Some(broken + told),
-            (broken, told) => broken.or(told),
+    fn all_reported(&self) -> Option<Usage> {
+        match (self.broken, self.reported) {
+            (Some(broken), Some(reported)) => Some(broken + reported),
+            (broken, reported) => broken.or(reported),
         }
     }
 
-    /// What was used at the least, and how many prompts are not in it. A provider that has ended its answer knows best.
+    /// Returns the least usage that is certain, and the number of prompts that it lacks. A provider that has ended its
+    /// answer knows best.
     fn at_least(&self, whole: bool) -> (Usage, u32) {
-        let seen = Usage::new(0, estimate::said(self.said));
-        let (now, untold) = match self.told {
-            Some(told) if whole => (told, 0),
-            Some(told) => (Usage { output: told.output.max(seen.output), ..told }, (told.input == 0).into()),
+        let seen = Usage::new(0, estimate::said(self.characters));
+        let (now, untold) = match self.reported {
+            Some(reported) if whole => (reported, 0),
+            Some(reported) => {
+                (Usage { output: reported.output.max(seen.output), ..reported }, (reported.input == 0).into())
+            }
             None => (seen, 1),
         };
         (self.broken_at_least + now, self.broken_prompts.saturating_add(untold))

@@ -1,10 +1,10 @@
-//! `Debug` of what callers and models say: of what kind it is and how long, never the words.
+//! `Debug` of callers' and models' content: its kind and length, never the words.
 
 use std::fmt;
 
 use super::{Chat, Document, Media, Opaque, OutputSchema, Part, Reasoning, Tool, ToolCall};
 
-/// Stands for a text.
+/// The place of a text in the output.
 struct Bytes(usize);
 
 impl fmt::Debug for Bytes {
@@ -44,7 +44,7 @@ impl fmt::Debug for Part {
 }
 
 impl fmt::Debug for Media {
-    /// An address can hold a key, so that it is not shown either.
+    /// An address can hold a key, so it is not written either.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base64 { media_type, data } => {

@@ -7,10 +7,10 @@ use crate::fields;
 
 /// A JSON value as its text: a tool's schema, a part or a field that only one dialect knows.
 ///
-/// It is passed on as it was written, and is taken apart only by who reads it. A value of many small nodes takes many
-/// times as much memory as its text. To clone it copies nothing.
+/// It is passed on unchanged, and only its reader parses it: a tree of many small nodes takes many times the memory of
+/// its text. Cloning copies nothing.
 ///
-/// Two are equal when they mean the same, however they are written.
+/// Two values are equal if they mean the same, however they are written.
 ///
 /// ```
 /// use serde_json::json;
@@ -25,11 +25,11 @@ use crate::fields;
 pub struct Json(Arc<RawValue>);
 
 impl Json {
-    /// Reads a text, of which the grammar is checked and nothing is kept but itself.
+    /// Checks the grammar of a text, and keeps the text alone.
     ///
     /// # Errors
     ///
-    /// When it is not one JSON value.
+    /// The text is not one JSON value.
     pub fn parse(text: impl Into<String>) -> Result<Self, serde_json::Error> {
         RawValue::from_string(text.into()).map(Self::from)
     }
@@ -43,26 +43,26 @@ impl Json {
     ///
     /// # Errors
     ///
-    /// When it is not of that type, or is nested more than 127 deep.
+    /// The value is not of that type, or is nested more than 127 deep.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.as_str())
     }
 
-    /// Reads the value. Many small nodes take far more memory than their text.
+    /// Reads the value into a tree. Many small nodes take far more memory than their text.
     ///
     /// # Errors
     ///
-    /// When it is nested more than 127 deep, or a text or number in it is none that Rust knows.
+    /// The value is nested more than 127 deep, or contains a text or number that Rust cannot represent.
     pub fn value(&self) -> Result<Value, serde_json::Error> {
         self.read()
     }
 
-    /// Returns whether it is `null`.
+    /// Returns true if the value is `null`.
     pub fn is_null(&self) -> bool {
         self.as_str() == "null"
     }
 
-    /// Returns whether it is an object.
+    /// Returns true if the value is an object.
     pub fn is_object(&self) -> bool {
         self.as_str().starts_with('{')
     }
@@ -76,7 +76,7 @@ impl Json {
         Value::Null.into()
     }
 
-    /// An object without fields.
+    /// Returns an object without fields.
     pub(crate) fn no_fields() -> Self {
         Map::new().into()
     }
@@ -85,7 +85,7 @@ impl Json {
         &self.0
     }
 
-    /// A field of an object, as it stands; the last one, if it is there more than once.
+    /// Returns a field of an object as text; of several, the last one.
     pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
         let mut found = None;
         let read = fields::fields(self.raw(), |field, value| {
@@ -97,7 +97,7 @@ impl Json {
         read.ok().and(found)
     }
 
-    /// The name of the first field of an object.
+    /// Returns the name of an object's first field.
     pub(crate) fn first_name(&self) -> Option<String> {
         let mut first = None;
         let read = fields::fields(self.raw(), |name, _| {
@@ -107,7 +107,7 @@ impl Json {
         read.ok().and(first)
     }
 
-    /// The fields of an object, taken apart; none of what is no object.
+    /// Returns the fields of an object, parsed; empty if the value is no object.
     pub(crate) fn fields(&self) -> Map<String, Value> {
         self.read().unwrap_or_default()
     }
@@ -150,14 +150,14 @@ impl Serialize for Json {
 }
 
 impl<'de> Deserialize<'de> for Json {
-    /// By way of a value, which every format can give; a raw one can be had of JSON's own text alone.
+    /// By way of a value, which every format can give: a raw value exists in JSON's own text alone.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Value::deserialize(deserializer).map(Self::from)
     }
 }
 
 impl fmt::Debug for Json {
-    /// Nothing of what it says.
+    /// Writes nothing of the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Json({} bytes)", self.as_str().len())
     }

@@ -3,13 +3,13 @@ use serde::{Deserialize, Serialize};
 use super::{Extra, ExtraOf, FinishReason, Json, ToolCall, ToolResult, Usage};
 use crate::Dialect;
 
-/// Who speaks.
+/// The speaker of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The operator, in the middle of a conversation. The leading system prompt is [`Chat::system`](super::Chat::system).
     System,
-    /// The person or program that asks. Tool results are theirs too.
+    /// The person or program that asks. Tool results are sent in this role too.
     User,
     /// The model.
     Assistant,
@@ -19,42 +19,42 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said, in order.
+    /// The content, in order.
     pub content: Vec<Part>,
-    /// Why the model stopped; `None` in a caller's turn.
+    /// The reason that the model stopped; `None` in a caller's turn.
     pub finish: Option<FinishReason>,
-    /// The tokens that the answer took, where the provider said so.
+    /// The tokens of the answer, if the provider reported them.
     pub usage: Option<Usage>,
     /// The provider's own id of the answer.
     pub id: Option<String>,
-    /// The model that answered, as the provider names it.
+    /// The model that answered, by the provider's name for it.
     pub model: Option<String>,
 }
 
 impl Message {
-    /// A turn of `role` with this content.
+    /// Creates a turn of `role` with this content.
     pub fn new(role: Role, content: Vec<Part>) -> Self {
         Self { role, content, finish: None, usage: None, id: None, model: None }
     }
 
-    /// A user's turn of text.
+    /// Creates a user's turn of text.
     pub fn user(text: impl Into<String>) -> Self {
         Self::new(Role::User, vec![Part::Text(text.into())])
     }
 
-    /// A model's turn of text.
+    /// Creates a model's turn of text.
     pub fn assistant(text: impl Into<String>) -> Self {
         Self::new(Role::Assistant, vec![Part::Text(text.into())])
     }
 
-    /// The text of the turn: its text parts put together, without reasoning and refusals.
+    /// Returns the text of the turn: its text parts joined, without reasoning and refusals.
     pub fn text(&self) -> String {
         self.content.iter().filter_map(Part::as_text).collect()
     }
 
-    /// The tool calls of the turn, in order.
+    /// Returns the tool calls of the turn, in order.
     pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.content.iter().filter_map(|part| match part {
             Part::ToolCall(call) => Some(call),
@@ -62,7 +62,7 @@ impl Message {
         })
     }
 
-    /// Whether there is nothing in it that a reader or a program could use.
+    /// Returns true if the turn has nothing in it that a reader or a program could use.
     pub fn is_empty(&self) -> bool {
         self.content.iter().all(|part| match part {
             Part::Text(text) | Part::Refusal(text) => text.is_empty(),
@@ -83,11 +83,11 @@ pub enum Part {
     Image(Image),
     /// A document, such as a PDF.
     Document(Document),
-    /// The model asks for a tool to be called.
+    /// The model's request to call a tool.
     ToolCall(ToolCall),
-    /// What a tool gave back.
+    /// A tool's result.
     ToolResult(ToolResult),
-    /// What the model thought before it answered.
+    /// The model's reasoning before its answer.
     Reasoning(Reasoning),
     /// The model's own words for declining.
     Refusal(String),
@@ -95,12 +95,12 @@ pub enum Part {
     Other {
         /// The dialect that knows it.
         dialect: Dialect,
-        /// The part as it stands on that dialect's wire.
+        /// The part as on that dialect's wire.
         value: Json,
     },
     /// Fields that only one dialect knows, of the part before it, of the turn, or of the answer.
     Extra {
-        /// Whose fields they are.
+        /// The owner of the fields.
         of: ExtraOf,
         /// The fields.
         extra: Extra,
@@ -108,7 +108,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// The bytes of text in it, about.
+    /// The approximate number of bytes of text.
     pub(crate) fn size(&self) -> usize {
         let media = |media: &Media| match media {
             Media::Base64 { data, .. } => data.len(),
@@ -127,7 +127,7 @@ impl Part {
         }
     }
 
-    /// The fields beside the part before it, if it is such and `dialect` knows them.
+    /// Returns the fields beside the part before this one, if it is such and `dialect` knows them.
     pub(crate) fn as_extra(&self, whose: ExtraOf, dialect: Dialect) -> Option<&Extra> {
         match self {
             Self::Extra { of, extra } if *of == whose && extra.dialect == dialect => Some(extra),
@@ -135,7 +135,7 @@ impl Part {
         }
     }
 
-    /// The text, if it is text.
+    /// Returns the text of a text part.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -144,7 +144,7 @@ impl Part {
     }
 }
 
-/// Where the bytes of a picture or a document are.
+/// The location of the bytes of a picture or a document.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -156,44 +156,45 @@ pub enum Media {
         /// The bytes in base64.
         data: String,
     },
-    /// At an address that the provider fetches. Nothing in this crate ever does.
+    /// At an address that the provider fetches. This crate never does.
     Url(String),
-    /// At the provider, uploaded before, by its id there.
+    /// At the provider, by the id that it gave the uploaded file.
     File(String),
 }
 
 /// A picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Where its bytes are.
+    /// The location of its bytes.
     pub media: Media,
 }
 
 /// A document.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// Where its bytes are.
+    /// The location of its bytes.
     pub media: Media,
     /// Its file name or title.
     pub name: Option<String>,
 }
 
-/// What a model thought, and what its provider wants to see again in the next turn.
+/// A model's reasoning, and the provider's token that goes back with it in the next turn.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reasoning {
-    /// The readable thought; empty where the provider shows none.
+    /// The readable thought; empty if the provider shows none.
     pub text: String,
-    /// The provider's signature or encrypted form of it. It means nothing to another provider and is left out there.
+    /// The provider's signature or encrypted form of the thought. Another provider cannot read it, so it is omitted
+    /// there.
     pub opaque: Option<Opaque>,
 }
 
-/// A token that only the dialect that made it understands.
+/// A token that only its own dialect understands.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opaque {
     /// The dialect that made it.
     pub dialect: Dialect,
-    /// Its text.
+    /// The token's text.
     pub token: String,
-    /// Whether it stands for the whole thought (encrypted, redacted), rather than signing the text beside it.
+    /// True if the token stands for the whole thought (encrypted, redacted); false if it signs the text beside it.
     pub redacted: bool,
 }

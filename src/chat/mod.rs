@@ -1,11 +1,10 @@
-//! The neutral form of a conversation: what is the same at every provider.
+//! The neutral form of a conversation: the parts that all providers share.
 //!
-//! A [`Chat`] is what a caller says, an assistant [`Message`] is what comes back, and both are made of the same
-//! [`Part`]s, so that an answer can be pushed onto the conversation as it is. Whatever one provider has and the
-//! others lack stays in the wire form of a request (see [`Wire`](crate::Wire)), where the same provider gets it back
-//! byte for byte.
+//! A [`Chat`] is the caller's request, an assistant [`Message`] is the answer. Both are made of the same [`Part`]s, so
+//! that an answer can be pushed onto the conversation unchanged. A provider's own extensions stay in the wire form of a
+//! request (see [`Wire`](crate::Wire)), which the same provider receives byte for byte.
 //!
-//! `Debug` of all of these says what is there and how long it is, and shows no word of it.
+//! `Debug` of all these types writes the kinds and lengths, never the words.
 
 mod debug;
 mod extra;
@@ -25,7 +24,7 @@ pub use crate::usage::{FinishReason, Usage};
 
 /// A request to a language model, in the form that every provider leaf can encode.
 ///
-/// Only `messages` is required. Everything left at its default is left out on the wire, so that the provider's own
+/// Only `messages` is required. Everything left at its default is omitted on the wire, so that the provider's own
 /// default applies.
 ///
 /// ```
@@ -38,7 +37,7 @@ pub use crate::usage::{FinishReason, Usage};
 #[serde(default)]
 #[non_exhaustive]
 pub struct Chat {
-    /// The model asked for. A leaf that has a model of its own sends that one instead.
+    /// The requested model. A leaf that has a model of its own sends that one instead.
     pub model: Option<String>,
     /// The system prompt.
     pub system: Option<String>,
@@ -46,7 +45,7 @@ pub struct Chat {
     pub messages: Vec<Message>,
     /// The tools that the model may call.
     pub tools: Vec<Tool>,
-    /// Whether the model may, must or must not call a tool. `None`: the provider's default.
+    /// The caller's rule for tool calls: may, must or must not. `None`: the provider's default.
     pub tool_choice: Option<ToolChoice>,
     /// `Some(false)` asks for at most one tool call in an answer. `None`: the provider's default.
     pub parallel_tool_calls: Option<bool>,
@@ -60,29 +59,29 @@ pub struct Chat {
     pub stop: Vec<String>,
     /// The shape that the answer must have.
     pub output: Option<OutputSchema>,
-    /// How much the model may reason before it answers. `None`: the provider's default.
+    /// The amount of reasoning before the answer. `None`: the provider's default.
     pub thinking: Option<Thinking>,
-    /// Whether the answer is asked for as a stream. Default: `false`.
+    /// True if the answer is to be a stream. Default: `false`.
     pub stream: bool,
-    /// What only one dialect knows of a request that came in it: the settings as they stood there. Each of them counts for
-    /// as long as the neutral fields that were read from it are unchanged. `None`: it came in no dialect.
+    /// The settings that only the request's own dialect knows, unchanged. Each of them holds for as long as the neutral
+    /// fields that were read from it are unchanged. `None`: the request came in no dialect.
     pub extra: Option<Extra>,
 }
 
 impl Chat {
-    /// A chat of these messages, everything else at its default.
+    /// Creates a chat of these messages, with all else at its default.
     pub fn new(messages: impl IntoIterator<Item = Message>) -> Self {
         Self { messages: messages.into_iter().collect(), ..Self::default() }
     }
 
-    /// Sets the model that is asked for. A leaf's own model wins over it. Default: none.
+    /// Sets the requested model. A leaf's own model takes precedence. Default: none.
     #[must_use]
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
         self
     }
 
-    /// Sets the system prompt, in place of the one that is there. Default: none.
+    /// Sets the system prompt, in place of an earlier one. Default: none.
     #[must_use]
     pub fn system(mut self, system: impl Into<String>) -> Self {
         self.system = Some(system.into());
@@ -96,8 +95,8 @@ impl Chat {
         self
     }
 
-    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic wants a number, and gets the
-    /// largest that the model gives.
+    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic requires a number, and gets the largest
+    /// that the model gives.
     #[must_use]
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         self.max_tokens = Some(tokens);
@@ -119,18 +118,18 @@ impl Chat {
     }
 }
 
-/// How much a model may reason before it answers.
+/// The amount of reasoning before an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Thinking {
-    /// No reasoning, where the model allows that.
+    /// No reasoning, if the model allows that.
     Off,
-    /// As much as the model sees fit.
+    /// The model decides.
     Auto,
     /// At most this many tokens.
     Budget(u32),
-    /// By effort: from the least to the most.
+    /// By effort, from the least to the most.
     Effort(Effort),
 }
 
@@ -148,7 +147,7 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// As providers spell it.
+    /// Returns the providers' spelling.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Minimal => "minimal",

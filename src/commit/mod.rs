@@ -1,7 +1,7 @@
-//! The commit point: when a stream has begun well enough that its caller may see it.
+//! The commit point: the moment at which a caller may see a stream.
 //!
-//! Until then a failure is a service error, which timeouts, retries, breakers and fallbacks handle as any other; from
-//! then on it is the caller's, in the body.
+//! A failure before it is a service error, handled by timeouts, retries, breakers and fallbacks like any other. A
+//! failure after it reaches the caller, in the body.
 
 use std::{
     collections::VecDeque,
@@ -18,30 +18,30 @@ use crate::{
     chat::FinishReason, ledger,
 };
 
-/// How many bytes of frames are held back before a commit point short of `Complete`: reasoning beyond them commits
-/// all the same, and events beyond them that say nothing are not kept.
+/// Bytes of frames held back before a commit point short of `Complete`. Reasoning beyond them commits all the same;
+/// empty events beyond them are dropped.
 const HELD: usize = 1024 * 1024;
-/// How many bytes of frames are held back at most.
+/// Bytes of frames held back for `Complete`.
 const HELD_COMPLETE: usize = 64 * 1024 * 1024;
-/// How many bytes of keep-alives are held back with the rest: days of them. More are counted, and a comment in their place
-/// tells how many bytes they were.
+/// Bytes of keep-alives held back with the rest, enough for days. Those beyond are counted, and a comment in their
+/// place gives the number.
 const HELD_ALIVE: usize = 1024 * 1024;
-/// How many frames one poll takes in before it lets others run: a flood must not keep a timeout from being polled.
+/// Frames that one poll takes before it yields: a flood must not keep a timeout from being polled.
 const FRAMES_A_POLL: usize = 128;
 
-/// Holds a stream's frames back until its commit point, then gives them with the rest as one body.
+/// Holds a stream's frames back until its commit point, then yields them and the rest as one body.
 pub(crate) struct Commit {
     body: Option<LlmBody>,
-    /// What was asked, where that may be why an answer is empty.
+    /// The request, where it may explain an empty answer.
     request: Option<LlmRequest>,
     point: CommitPoint,
     held: VecDeque<Frame>,
     bytes: usize,
-    /// The keep-alives since the last frame that was held, in one piece, and whose they are.
+    /// The keep-alives since the last held frame, joined, and their dialect.
     alive: (Option<Dialect>, BytesMut),
-    /// The bytes of all that are held.
+    /// Bytes of all keep-alives that are held.
     alive_held: usize,
-    /// The bytes of those that are not.
+    /// Bytes of the keep-alives that are not held.
     alive_missing: usize,
     content: bool,
     finish: Option<FinishReason>,
@@ -63,7 +63,8 @@ impl Commit {
         }
     }
 
-    /// Holds a keep-alive's bytes back, for a caller of the same dialect: a stream may bring many before its first token.
+    /// Holds a keep-alive's bytes back for a caller of the same dialect: a stream may bring many before its first
+    /// token.
     fn keep_alive(&mut self, frame: &Frame) {
         let Some((dialect, raw)) = frame.raw() else { return };
         self.alive.0 = Some(dialect);
@@ -92,10 +93,10 @@ impl Commit {
     fn committed(&mut self) -> LlmBody {
         let rest = self.body.take().expect("a commit is polled no more once it is ready");
         let held = std::mem::take(&mut self.held);
-        LlmBody::from_frames(Resumed { held, rest })
+        LlmBody::from_frames(ResumedStream { held, rest })
     }
 
-    /// What an answer without content means.
+    /// Returns the error for an answer without content.
     fn empty(&self) -> Option<LlmError> {
         let error = empty_answer(self.finish.as_ref(), self.request.as_ref())?;
         let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();
@@ -103,24 +104,24 @@ impl Commit {
     }
 }
 
-/// What an answer without content means, streamed or whole, by its reason to finish; `None` where it is for the caller to
-/// read, who has brought it about.
+/// Returns the error for an answer without content, streamed or whole, by its finish reason. Returns `None` where the
+/// caller brought the emptiness about and is the one to read it.
 pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRequest>) -> Option<LlmError> {
     let (kind, message) = match finish {
-        // The tokens went into reasoning, or the turn goes on: another try would end the same.
+        // The tokens went into reasoning, or the turn goes on: another attempt would end the same way.
         Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
-        // A stop text was the first that the model would have said.
+        // The model began with a stop text.
         Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
-        // What the model would not say is its answer, unless another tier or another try is to be asked for one.
+        // A refusal without text is an answer, unless another tier or another attempt is to be asked because of it.
         Some(FinishReason::Refusal)
             if !request.is_some_and(|request| request.context().prospects.acts_on_refusals()) =>
         {
             return None;
         }
         Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
-        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined and said nothing"),
+        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined without an answer"),
         Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
-        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before it said anything"),
+        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before any answer"),
         _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
     };
     let error = LlmError::new(kind, message);
@@ -141,7 +142,7 @@ impl Future for Commit {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                // A stream that is cut says so itself: this one was read before.
+                // A cut stream reports that itself: this one was read before.
                 Poll::Ready(None) => {
                     let message = "the stream was read before its commit point";
                     return Poll::Ready(Err(LlmError::new(ErrorKind::StreamBroken, message)));
@@ -156,7 +157,7 @@ impl Future for Commit {
                     _ => {}
                 }
             }
-            // A flood of keep-alives or of empty events is waited out, not kept.
+            // A flood of keep-alives or of empty events is waited out and not stored.
             let full = this.bytes > HELD && this.point != CommitPoint::Complete;
             if full && frame.events().iter().all(StreamEvent::is_idle) && progress == Progress::Lifecycle {
                 continue;
@@ -181,7 +182,7 @@ impl Future for Commit {
                     return Poll::Ready(Ok(this.committed()));
                 }
                 _ if this.bytes > HELD_COMPLETE => {
-                    let message = format!("the answer is larger than the {HELD_COMPLETE} bytes that are held back");
+                    let message = format!("the answer exceeds the {HELD_COMPLETE} bytes that can be held back");
                     return Poll::Ready(Err(LlmError::new(ErrorKind::Malformed, message)));
                 }
                 _ => {}
@@ -193,12 +194,12 @@ impl Future for Commit {
 }
 
 /// The frames that were held back, then the rest.
-struct Resumed {
+struct ResumedStream {
     held: VecDeque<Frame>,
     rest: LlmBody,
 }
 
-impl Stream for Resumed {
+impl Stream for ResumedStream {
     type Item = Result<Frame, LlmError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -209,30 +210,30 @@ impl Stream for Resumed {
     }
 }
 
-/// What a complete answer without content means: see [`empty_answer`].
+/// Returns the error for a complete answer without content; see [`empty_answer`].
 pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Option<LlmError> {
     let error = empty_answer(response.body().finish_of_empty()?, Some(request))?;
     Some(broken(error, response))
 }
 
 /// An answer whose stream is held back until its commit point.
-pub(crate) struct Held {
+pub(crate) struct HeldAnswer {
     response: LlmResponse,
     commit: Commit,
 }
 
-impl Held {
+impl HeldAnswer {
     pub(crate) fn new(mut response: LlmResponse, point: CommitPoint, request: LlmRequest) -> Box<Self> {
         let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
         Box::new(Self { response, commit: Commit::new(body, point, Some(request)) })
     }
 
-    /// Ready with the body once it may be seen, or with what broke it before.
+    /// Polls until the body reaches its commit point, or breaks before it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LlmBody, LlmError>> {
         Pin::new(&mut self.commit).poll(cx)
     }
 
-    /// The answer with that body.
+    /// Returns the answer with that body.
     pub(crate) fn response_with(self, body: Result<LlmBody, LlmError>) -> Result<LlmResponse, LlmError> {
         match body {
             Ok(body) => Ok(self.response.map_body(|_| body)),
@@ -241,15 +242,15 @@ impl Held {
     }
 }
 
-/// The error of an answer that broke while it was held back: whose it was, and what had failed before it.
+/// Completes the error of an answer that broke while it was held: adds its provider and the steps that failed before.
 pub(crate) fn broken(error: LlmError, response: &LlmResponse) -> LlmError {
-    let mut error = from_whom(error, response);
+    let mut error = with_origin(error, response);
     ledger::note_after(&mut error, response.attempts());
     error
 }
 
-/// An error that came in a response knows less of its provider than the response does.
-pub(crate) fn from_whom(mut error: LlmError, response: &LlmResponse) -> LlmError {
+/// Adds the response's provider and model to an error that came in its body.
+pub(crate) fn with_origin(mut error: LlmError, response: &LlmResponse) -> LlmError {
     if let (Some(provider), model) = response.names() {
         error = error.or_model(&provider, model.as_ref());
     }

@@ -62,7 +62,7 @@ impl Config {
     ///
     /// let tiers = "tiers: [{ name: spare, provider: openai, model: gpt-4o }]";
     /// let text = Config::from_str(tiers, Format::Yaml).unwrap().explain_models();
-    /// assert!(text.contains("spare: gpt-4o\n") && text.contains("reasoning: none that is asked for"), "{text}");
+    /// assert!(text.contains("spare: gpt-4o\n") && text.contains("reasoning: none on request"), "{text}");
     /// ```
     pub fn explain_models(&self) -> String {
         let families = self.family_table().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{ErrorKind, Phase, TimedOut};
+use super::{ErrorKind, ExpiredLimit, Phase};
 use crate::usage::Usage;
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
@@ -18,42 +18,42 @@ pub struct Attempt {
     pub provider: Option<Arc<str>>,
     /// The model that was asked.
     pub model: Option<Arc<str>>,
-    /// When the step began.
+    /// The moment at which the step began.
     pub begun: Instant,
-    /// How long it took.
+    /// The duration of the step.
     pub took: Duration,
-    /// What came of it: `None` for an answer, and for a call that was [cancelled](Next::Cancelled) before anything came.
+    /// The failure; `None` for an answer, and for a call that was [cancelled](Next::Cancelled) before any outcome.
     pub failure: Option<ErrorKind>,
     /// The HTTP status, where there was one.
     pub status: Option<StatusCode>,
     /// What the failure said, in the words of [`LlmError::message`](super::LlmError::message).
     pub message: String,
-    /// How long the provider asked to wait.
+    /// The wait that the provider asked for.
     pub retry_after: Option<Duration>,
     /// The limit of time that ended it, if one of ours did.
-    pub timed_out: Option<TimedOut>,
+    pub timeout: Option<ExpiredLimit>,
     /// The tokens that it took, where the provider answered and said so: an answer that is not of the shape asked for
     /// has its price too.
     pub usage: Option<Usage>,
-    /// What was done next, and why.
+    /// The next step, and its reason.
     pub next: Next,
 }
 
 impl Attempt {
-    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready. Such
-    /// a step costs no attempt, and is charged to nobody.
+    /// Returns true if nothing was sent: a layer on this side refused, or time ran out before the service was ready.
+    /// Such a step costs no attempt and counts against no tier.
     pub fn is_local(&self) -> bool {
         self.next == Next::Skipped
             || self.failure.is_some_and(ErrorKind::is_local)
-            || self.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
+            || self.timeout.is_some_and(|out| out.phase == Phase::Readiness)
     }
 
-    /// Whether it cost an attempt and came to nothing: it was sent, and failed or was [cancelled](Next::Cancelled).
+    /// Returns true if the step cost an attempt in vain: it was sent, and failed or was [cancelled](Next::Cancelled).
     pub fn is_wasted(&self) -> bool {
         !self.is_local() && (self.failure.is_some() || self.next == Next::Cancelled)
     }
 
-    /// The same without what the failure said, which may quote the request.
+    /// Returns a copy without the message, which may quote the request.
     pub(crate) fn without_message(&self) -> Self {
         Self {
             tier: self.tier.clone(),
@@ -82,40 +82,40 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What a layer did after a step, and why.
+/// A layer's decision after a step, and its reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Next {
-    /// The failure went up as it was.
+    /// The layer returned the failure unchanged.
     #[default]
     GaveUp,
-    /// The caller had the answer.
+    /// The caller received the answer.
     Answered,
-    /// The same service was called again after this wait.
+    /// The layer called the same service again after this wait.
     Retried {
         /// The wait before the next attempt.
         after: Duration,
     },
-    /// The next tier was called, at once.
+    /// The layer called the next tier at once.
     FailedOver,
-    /// The tier was never called: it cannot carry the request. The walk went on as if it were not there.
+    /// The tier was never called: it cannot carry the request. The failover passed it over.
     Skipped,
-    /// The same service was asked again, and told what was wrong with its answer.
+    /// The layer asked the same service again, with a description of what was wrong with its answer.
     AskedAgain,
-    /// The request was left to its other call: a [hedge](crate::Hedge) that was under way, or was begun at once.
+    /// The layer left the request to its other call: a [hedge](crate::Hedge) under way, or one that began at once.
     Hedged,
-    /// It was cancelled before it had ended, since the request's other call, its [hedge](crate::Hedge) or the one that
-    /// was hedged, came to an end first.
+    /// The layer cancelled the call, because the request's other call (its [hedge](crate::Hedge), or the hedged one)
+    /// ended first.
     Cancelled,
     /// The layer stopped, for this reason.
     Stopped(Stop),
 }
 
-/// Why a layer did not go on.
+/// The reason of a layer to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stop {
-    /// The [`Classifier`](crate::Classifier) says that another try does not help with this kind.
+    /// Another attempt does not help with this kind, by the [`Classifier`](crate::Classifier).
     Kind,
     /// The provider sent `x-should-retry: false`.
     Forbidden,
@@ -123,11 +123,11 @@ pub enum Stop {
     Attempts,
     /// The retry budget is empty.
     Budget,
-    /// The wait asked for is longer than the layer's longest delay.
+    /// The provider's wait is longer than the layer's longest delay.
     LongWait,
-    /// The wait, or another tier, would not fit before the deadline.
+    /// The wait, or another tier, does not fit before the deadline.
     Deadline,
-    /// Another tier is there, and is the better place to go.
+    /// Another tier is left, and is the better choice.
     OtherTier,
     /// The session is pinned to this tier.
     Pinned,

@@ -1,4 +1,4 @@
-//! What the error of a chain says: which tiers failed, how, and what is worth doing about it.
+//! The text of a failed chain: each tier with its failure, and the remedy.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -11,12 +11,12 @@ pub(super) struct Chain<'a> {
     stop: Option<Stop>,
 }
 
-/// More are counted and not named: an error is one line of a log.
+/// Further tiers are counted and not named: an error is one line of a log.
 const MOST_NAMED: usize = 8;
 
 impl<'a> Chain<'a> {
-    /// Returns the chain of an error that at least two tiers have led to. What is wrong with the request itself is no failure
-    /// of a chain, nor is an answer that broke.
+    /// Returns the chain of an error to which at least two tiers led. A request at fault is no failure of a chain, nor
+    /// is an answer that broke.
     pub(super) fn of(error: &'a LlmError) -> Option<Self> {
         let steps = error.attempts();
         let stop = match steps.last()?.next {
@@ -28,7 +28,8 @@ impl<'a> Chain<'a> {
         for step in steps.iter().filter(|step| step.tier.is_some()) {
             match step.next {
                 Next::Skipped => left_out.push(step),
-                // The last failure of a tier says how it is now. That its circuit refused then says less than what opened it.
+                // A tier's last failure describes its present state. A refusal by its circuit after that says less than
+                // the failure that opened it.
                 _ if step.failure.is_some() => match failed.iter_mut().find(|known| known.tier == step.tier) {
                     Some(known) if step.failure == Some(ErrorKind::CircuitOpen) && !known.is_local() => {}
                     Some(known) => *known = step,
@@ -43,7 +44,7 @@ impl<'a> Chain<'a> {
         is_chain.then_some(Self { failed, left_out, stop })
     }
 
-    /// Writes which tiers failed and how.
+    /// Writes each tier with its failure.
     pub(super) fn write(&self, error: &LlmError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (failed, known) = (self.failed.len(), self.failed.len() + self.left_out.len());
         match self.stop {
@@ -78,7 +79,7 @@ impl<'a> Chain<'a> {
         write!(f, "; the first said: {}", error.message())
     }
 
-    /// Returns what is worth doing, after all that was tried.
+    /// Returns the remedy, given all that was tried.
     pub(super) fn advice(&self) -> String {
         let kinds: BTreeSet<ErrorKind> = self.failed.iter().filter_map(|step| step.failure).collect();
         if let (1, Some(kind)) = (kinds.len(), kinds.first()) {

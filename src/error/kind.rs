@@ -1,20 +1,20 @@
-//! The kinds of failures, with what each says.
+//! The kinds of failures and their sentences.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// What kind of failure an [`LlmError`](crate::LlmError) is. What each layer does about a kind is in the
-/// [`Classifier`](crate::Classifier)'s table.
+/// The kind of an [`LlmError`](crate::LlmError). The [`Classifier`](crate::Classifier)'s table has each layer's action
+/// for a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum ErrorKind {
-    /// The provider counts our requests or tokens, and we were over (429).
+    /// The provider's limit on requests or tokens was exceeded (429).
     RateLimited,
     /// The provider has no capacity at the moment (529, 503, an `overloaded_error` in a stream).
     Overloaded,
-    /// Nothing came in time: a limit of ours, or the provider's own (408, 504).
+    /// No answer in time: by a limit of ours, or the provider's own (408, 504).
     Timeout,
     /// No connection: DNS, refused, TLS, or reset before an answer began.
     Connect,
@@ -38,8 +38,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The provider's content policy refused the request or cut the answer.
     ContentPolicy,
-    /// The model declined and said nothing else, and a layer further out asks another tier, or again, for that. Elsewhere it is
-    /// an answer.
+    /// The model declined without a word, and a layer further out asks another tier, or again, because of that. Without
+    /// such a layer it is an answer.
     Refusal,
     /// The request is wrong; the same request fails everywhere (400, 422).
     InvalidRequest,
@@ -102,10 +102,10 @@ impl ErrorKind {
         Self::Other,
     ];
 
-    /// Returns what an HTTP status means where nothing else is known of a failure, for a client of your own:
-    /// `LlmError::new(ErrorKind::from_status(status), words)`. The guide has it as [a table](crate::guide::getting_started). A
-    /// provider's body often says more, and this crate's leaves go by it. What is below 400 and no success is
-    /// [`Server`](Self::Server).
+    /// Returns the meaning of an HTTP status, for a client of your own that knows nothing else about the failure:
+    /// `LlmError::new(ErrorKind::from_status(status), words)`. The guide has it as [a
+    /// table](crate::guide::getting_started). A provider's body often says more, and this crate's leaves read it. A
+    /// status below 400 that is no success is [`Server`](Self::Server).
     ///
     /// ```
     /// use http::StatusCode;
@@ -119,9 +119,9 @@ impl ErrorKind {
             401 | 403 => Self::Auth,
             402 => Self::QuotaExhausted,
             404 | 410 => Self::NotFound,
-            // 499: some servers say so when they gave up the request themselves.
+            // 499: some servers send it after they gave up the request themselves.
             408 | 499 | 504 | 524 => Self::Timeout,
-            // Both large SDKs repeat a conflict, so that it is the server's.
+            // Both large SDKs repeat a conflict: it is the server's.
             409 | 425 => Self::Server,
             413 => Self::TooLarge,
             429 => Self::RateLimited,
@@ -166,7 +166,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether a layer refused on this side, so that nothing was sent: such a refusal costs no attempt.
+    /// Returns true if a layer refused on this side, so that nothing was sent. Such a refusal costs no attempt.
     pub fn is_local(self) -> bool {
         matches!(
             self,
@@ -182,7 +182,7 @@ impl ErrorKind {
         )
     }
 
-    /// Returns true if such a failure says something of the request, and nothing of the tier.
+    /// Returns true if such a failure is about the request, and says nothing about the tier.
     pub(crate) const fn is_about_the_request(self) -> bool {
         matches!(
             self,
@@ -195,7 +195,7 @@ impl ErrorKind {
         )
     }
 
-    /// The failure in a list of several, after a tier's name and its status.
+    /// The failure's words in a list of several, after a tier's name and its status.
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::RateLimited => "rate limited",
@@ -227,7 +227,7 @@ impl ErrorKind {
         }
     }
 
-    /// What an operator can do where each of several tiers has failed like this: one more of them is no advice.
+    /// The operator's remedy if each of several tiers failed like this: a further tier would not help.
     pub(super) fn advice_to_all(self) -> &'static str {
         match self {
             Self::RateLimited => "slow down, or raise the limits",
@@ -245,7 +245,7 @@ impl ErrorKind {
         }
     }
 
-    /// What an operator must mend, where a failure says that: followed by whose.
+    /// The thing that an operator must repair, for a failure that names one; the tier's name follows.
     pub(super) fn mend(self) -> Option<&'static str> {
         match self {
             Self::Auth => Some("check the API key"),
@@ -256,19 +256,21 @@ impl ErrorKind {
         }
     }
 
-    /// What happened, and what an operator can do about it.
+    /// The failure, and an operator's remedy.
     pub(super) fn sentence(self) -> (&'static str, &'static str) {
         match self {
             Self::RateLimited => ("rate limited", "slow down, raise the limit, or add a tier"),
             Self::Overloaded => ("the provider is overloaded", "wait, or add a tier of another provider"),
-            Self::Timeout => ("timed out", "raise the limit named here, or add a tier"),
+            Self::Timeout => ("timed out", "raise the limit named above, or add a tier"),
             Self::Connect => ("could not connect", "check the base URL, DNS, proxy and network"),
             Self::Server => ("the provider failed", "see its status page; a tier of another provider covers this"),
             Self::StreamBroken => ("the stream broke", "ask for `Buffer` or `Restart`, or repeat the request"),
             Self::Malformed => ("the answer is malformed", "check that the base URL points at the provider's API"),
             Self::EmptyAnswer => ("the answer is empty", "repeat the request, or check max_tokens"),
             Self::CircuitOpen => ("the circuit is open", "wait for its next probe, or add a tier"),
-            Self::BulkheadFull => ("the bulkhead refused", "raise the feature's limits, or send fewer at once"),
+            Self::BulkheadFull => {
+                ("the bulkhead refused the request", "raise the feature's limits, or send fewer at once")
+            }
             Self::QuotaExhausted => ("the quota is used up", "add credit or raise the spending limit"),
             Self::ContextLength => {
                 ("the request is longer than the context window", "shorten it, or add a tier with a larger window")
@@ -276,24 +278,24 @@ impl ErrorKind {
             Self::TooLarge => ("the request is too large", "shorten it"),
             Self::ContentPolicy => ("refused by the content policy", "change the request"),
             Self::Refusal => ("the model declined", "change the request"),
-            Self::InvalidRequest => ("the request is invalid", "mend the field named here"),
+            Self::InvalidRequest => ("the request is invalid", "fix the field named above"),
             Self::UnsupportedFeature => {
-                ("this provider cannot carry the request", "leave the field named here out, or use another tier")
+                ("this provider cannot carry the request", "leave out the field named above, or use another tier")
             }
             Self::InvalidOutput => {
-                ("the answer does not have the shape asked for", "relax the schema, or use a stronger model")
+                ("the answer does not have the requested shape", "relax the schema, or use a stronger model")
             }
             Self::Auth => ("the key was refused", "check the provider's API key"),
             Self::NotFound => ("not found", "check the model's name and the base URL"),
             Self::Blocked => (
                 "a firewall or proxy blocked the request",
-                "see what stands before the provider; a tier elsewhere may take the request",
+                "check the firewall or proxy in front of the provider; a tier elsewhere may take the request",
             ),
-            Self::Budget => ("a spending cap refused", "raise the cap, or wait for its reset"),
+            Self::Budget => ("a spending cap refused the request", "raise the cap, or wait for its reset"),
             Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
             Self::OutOfService => ("taken out of service by hand", "undrain a tier, or unpin the level"),
             Self::IdempotencyConflict => {
-                ("the idempotency key stands for another request", "send the same request, or another key")
+                ("the idempotency key belongs to another request", "send the same request, or another key")
             }
             Self::Store => ("a store of this service failed", "see its log; the request may be sent again later"),
             Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
@@ -332,7 +334,7 @@ mod tests {
     fn the_guides_table_of_statuses_is_whole_and_true() {
         let rows = rows();
         for status in 400..=599 {
-            // The row that names the status itself stands before one that has it in a span.
+            // A row that names the status takes precedence over one with a range.
             let named = rows.iter().filter(|(statuses, _)| statuses.contains(&status));
             let (_, kind) =
                 named.min_by_key(|(statuses, _)| statuses.len() > 20).unwrap_or_else(|| panic!("no {status}"));

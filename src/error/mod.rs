@@ -19,16 +19,16 @@ pub use self::{
     kind::ErrorKind,
 };
 
-/// A parameter that a request goes without from here on, since its model refused it.
+/// A parameter that the request omits from here on, since its model refused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeftOut {
+pub(crate) struct OmittedParameter {
     /// Where it stands in a body of the provider's dialect.
     pub(crate) path: &'static str,
-    /// Whether the model takes none of it from anybody.
+    /// True if the model takes the parameter from no caller.
     pub(crate) lasting: bool,
 }
 
-/// Which limit of a [`Timeout`](crate::layers::timeout) ran out.
+/// The limit of a [`Timeout`](crate::layers::timeout) that ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimeoutLimit {
@@ -36,41 +36,42 @@ pub enum TimeoutLimit {
     Total,
     /// The limit for the first token of a stream.
     FirstToken,
-    /// What is usual there, several times over, while others have waited as long in vain: another model was left to ask.
+    /// Several times the usual time at this tier, after other calls had waited as long in vain, while another model was
+    /// left.
     Silence,
-    /// The request's deadline, which something further out has set.
+    /// The request's deadline, set further out.
     Deadline,
-    /// The limit for a stream in which nothing at all comes.
+    /// The limit for a stream that sends nothing at all.
     ByteIdle,
-    /// The limit for a stream in which no content comes.
+    /// The limit for a stream that sends no content.
     ProgressIdle,
 }
 
-/// What a request was waiting for when its time ran out.
+/// The phase of a call in which its time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// For the inner service to become ready: a limiter, a queue, a connection.
+    /// Waiting for the inner service to become ready: a limiter, a queue, a connection.
     Readiness,
-    /// For the answer, or the first token of it.
+    /// Waiting for the answer, or its first token.
     Answer,
-    /// For the rest of a stream.
+    /// Waiting for the rest of a stream.
     Body,
 }
 
-/// Which limit ran out, and what was waiting.
+/// A limit of time that ran out, and the phase of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct TimedOut {
-    /// Which limit ran out.
+pub struct ExpiredLimit {
+    /// The limit that ran out.
     pub limit: TimeoutLimit,
-    /// What was waiting.
+    /// The phase of the call.
     pub phase: Phase,
-    /// How long the limit was.
+    /// The length of the limit.
     pub after: Duration,
 }
 
-impl fmt::Display for TimedOut {
+impl fmt::Display for ExpiredLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let after = self.after;
         let phase = match self.phase {
@@ -81,7 +82,7 @@ impl fmt::Display for TimedOut {
         match self.limit {
             TimeoutLimit::Total => write!(f, "the limit of {after:?} passed {phase}"),
             TimeoutLimit::FirstToken => write!(f, "no first token within {after:?} {phase}"),
-            TimeoutLimit::Silence => write!(f, "left after {after:?} {phase}, far longer than is usual there"),
+            TimeoutLimit::Silence => write!(f, "abandoned after {after:?} {phase}, far beyond the usual time"),
             TimeoutLimit::Deadline => write!(f, "the request's deadline passed after {after:?} {phase}"),
             TimeoutLimit::ByteIdle => write!(f, "nothing came for {after:?} {phase}"),
             TimeoutLimit::ProgressIdle => write!(f, "no content came for {after:?} {phase}"),
@@ -89,19 +90,19 @@ impl fmt::Display for TimedOut {
     }
 }
 
-/// Why a call to a language model failed.
+/// A failed call to a language model.
 ///
-/// One pointer wide. Ask it with methods; there is nothing to downcast. `Display` says what happened and what an
-/// operator can do, with no prompt text and no key in it; the cause is in [`source`](StdError::source).
+/// The type is one pointer wide. Its methods answer every question; there is nothing to downcast. `Display` writes the
+/// failure and an operator's remedy, without prompt text or keys; [`source`](StdError::source) returns the cause.
 ///
-/// Leaves and layers of your own make one with [`LlmError::new`], or convert any error with
-/// `LlmError::from(BoxError)`, which takes out what this crate and tower put in.
+/// Leaves and layers of your own create one with [`LlmError::new`], or convert any error with
+/// `LlmError::from(BoxError)`, which recovers the errors of this crate and of tower.
 #[derive(Clone)]
 pub struct LlmError(Box<Inner>);
 
-/// What a circuit holds against a provider because of one failure.
+/// The evidence that a circuit draws against a provider from one failure.
 pub(crate) trait Evidence: Send + Sync {
-    /// Takes it back: another provider has shown that the request is at fault.
+    /// Withdraws the evidence: another provider has shown that the request is at fault.
     fn withdraw(&self);
 }
 
@@ -117,13 +118,13 @@ struct Inner {
     /// Absolute, so that it stays true while the error travels.
     retry_at: Option<Instant>,
     should_retry: Option<bool>,
-    timed_out: Option<TimedOut>,
+    timed_out: Option<ExpiredLimit>,
     doubted: bool,
     #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
     possible_repeat: bool,
-    refused: Option<LeftOut>,
+    refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
     attempts: Vec<Attempt>,
@@ -131,21 +132,21 @@ struct Inner {
 }
 
 impl LlmError {
-    /// An error of this kind. The message says what happened, in lower case and without a full stop; it must not
-    /// hold a key or prompt text.
+    /// Creates an error of this kind. The message is lower case, without a full stop; it must not contain a key or
+    /// prompt text.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner { kind: Some(kind), message: message.into(), ..Inner::default() }))
     }
 
-    /// An error for a limit of time that ran out.
+    /// Creates an error for a limit of time that ran out.
     pub(crate) fn timed_out(limit: TimeoutLimit, phase: Phase, after: Duration) -> Self {
-        let timed_out = TimedOut { limit, phase, after };
+        let timed_out = ExpiredLimit { limit, phase, after };
         let mut error = Self::new(ErrorKind::Timeout, "");
         error.0.timed_out = Some(timed_out);
         error
     }
 
-    /// An error for a call that has come to the request's deadline, `after` it began.
+    /// Creates an error for a call that reached the request's deadline `after` it began.
     pub(crate) fn deadline_passed(phase: Phase, after: Duration) -> Self {
         let mut error = Self::timed_out(TimeoutLimit::Deadline, phase, after);
         if phase == Phase::Readiness {
@@ -154,12 +155,12 @@ impl LlmError {
         error
     }
 
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind.unwrap_or(ErrorKind::Other)
     }
 
-    /// What happened, in the provider's words where it sent any.
+    /// The failure in the provider's words, if it sent any.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -189,39 +190,39 @@ impl LlmError {
         self.0.request_id.as_deref()
     }
 
-    /// How long to wait before anything may work again, counted from now. When all tiers failed: until the earliest
-    /// of them. `None` where nobody knows; zero when the time has come.
+    /// The wait from now until another attempt may succeed; when all tiers failed, the shortest of theirs. `None` if no
+    /// provider named one; zero once the time has come.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_at.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// The same as a moment of tokio's clock.
+    /// The end of the [wait](Self::retry_after), as a moment of tokio's clock.
     pub fn retry_at(&self) -> Option<Instant> {
         self.0.retry_at
     }
 
-    /// What the provider said in `x-should-retry`: `Some(false)` forbids a retry, `Some(true)` permits one.
+    /// The provider's `x-should-retry`: `Some(false)` forbids a retry, `Some(true)` permits one.
     pub fn should_retry(&self) -> Option<bool> {
         self.0.should_retry
     }
 
-    /// Returns which limit ran out and what was waiting, if a limit of ours did: the one that this error is about or, where
-    /// several steps were tried, the last in the [record](Self::attempts).
-    pub fn timeout(&self) -> Option<TimedOut> {
-        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timed_out))
+    /// Returns the limit of ours that ran out and the phase of the call: that of this error, or else the last in the
+    /// [record](Self::attempts) of steps.
+    pub fn timeout(&self) -> Option<ExpiredLimit> {
+        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timeout))
     }
 
-    /// Returns the limit that this error itself is about, whatever else was tried.
-    pub(crate) fn own_timeout(&self) -> Option<TimedOut> {
+    /// Returns the limit that this error itself is about, whatever other steps failed.
+    pub(crate) fn own_timeout(&self) -> Option<ExpiredLimit> {
         self.0.timed_out
     }
 
-    /// Returns true if nothing was sent: a layer on this side refused, or time ran out while the service was not ready.
+    /// Returns true if nothing was sent: a layer on this side refused, or time ran out before the service was ready.
     pub(crate) fn is_unsent(&self) -> bool {
         self.kind().is_local() || self.0.timed_out.is_some_and(|out| out.phase == Phase::Readiness)
     }
 
-    /// Marks what was called the caller's mistake and may be the provider's: another tier is asked whether it sees it too.
+    /// Marks a caller's mistake that may be the provider's: another tier is asked for a second opinion.
     pub(crate) fn doubt(&mut self) {
         self.0.doubted = true;
     }
@@ -231,20 +232,20 @@ impl LlmError {
         self.0.possible_repeat = true;
     }
 
-    /// Whether the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may have been made before: no
-    /// store knows that it was the first.
+    /// Returns true if the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may be a
+    /// second one: no store can rule out an earlier call.
     pub fn is_possible_repeat(&self) -> bool {
         self.0.possible_repeat
     }
 
-    /// Says which parameter the model refused, where the request can be asked again without it.
+    /// Sets the parameter that the model refused, if the request can be sent again without it.
     #[cfg(feature = "http")]
-    pub(crate) fn refuse(&mut self, parameter: LeftOut) {
+    pub(crate) fn refuse(&mut self, parameter: OmittedParameter) {
         self.0.refused = Some(parameter);
     }
 
-    /// The parameter that the model refused, where the request can be asked again without it.
-    pub(crate) fn refused(&self) -> Option<LeftOut> {
+    /// The parameter that the model refused, if the request can be sent again without it.
+    pub(crate) fn refused(&self) -> Option<OmittedParameter> {
         self.0.refused
     }
 
@@ -252,39 +253,39 @@ impl LlmError {
         self.0.doubted
     }
 
-    /// Says what the request's feature accepts: no answer of a worse level than this may stand in for the failure.
+    /// Sets the worst level that the request's feature accepts: no answer of a worse one may replace the failure.
     pub(crate) fn set_accepts(&mut self, worst_level: u8) {
         self.0.accepts = Some(worst_level);
     }
 
-    /// The worst level that the request's feature accepts, if a fallback knows.
+    /// The worst level that the request's feature accepts, if a fallback set it.
     #[cfg(feature = "cache")]
     pub(crate) fn accepts(&self) -> Option<u8> {
         self.0.accepts
     }
 
-    /// Keeps at hand what a circuit holds against its provider because of this failure.
+    /// Attaches a circuit's evidence against its provider.
     pub(crate) fn hold(&mut self, evidence: Arc<dyn Evidence>) {
         self.0.evidence = Some(evidence);
     }
 
-    /// What a circuit holds against its provider because of this failure.
+    /// The circuit's evidence against its provider from this failure.
     pub(crate) fn evidence(&self) -> Option<&Arc<dyn Evidence>> {
         self.0.evidence.as_ref()
     }
 
-    /// The provider's error body as it came, for a caller of the same [dialect](Self::dialect).
+    /// The provider's error body, byte for byte, for a caller of the same [dialect](Self::dialect).
     pub fn raw(&self) -> Option<&Bytes> {
         self.0.raw.as_ref()
     }
 
-    /// The dialect of the provider that failed, which is that of [`raw`](Self::raw); `None` where no provider was asked.
+    /// The dialect of the provider that failed and of [`raw`](Self::raw); `None` if no provider was asked.
     pub fn dialect(&self) -> Option<Dialect> {
         self.0.dialect
     }
 
-    /// The decision record: each attempt in order, with what came of it and why the next step was taken. Refusals on
-    /// this side (an open circuit) are in it too.
+    /// The decision record: each attempt in order, with its outcome and the reason for the next step. Refusals on this
+    /// side (an open circuit) are included.
     pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
     }
@@ -304,35 +305,35 @@ impl LlmError {
         self
     }
 
-    /// Sets the provider's own code or type of the error; of one over 200 bytes, its start.
+    /// Sets the provider's own code or type of the error, cut at 200 bytes.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<Box<str>>) -> Self {
         self.0.code = Some(label(code.into()));
         self
     }
 
-    /// Sets the provider's id of the request; of one over 200 bytes, its start.
+    /// Sets the provider's id of the request, cut at 200 bytes.
     #[must_use]
     pub fn with_request_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.0.request_id = Some(label(id.into()));
         self
     }
 
-    /// Sets how long to wait, from now, before the provider may work again.
+    /// Sets the wait, from now, until the provider may work again.
     #[must_use]
     pub fn with_retry_after(self, after: Duration) -> Self {
         let at = Instant::now().checked_add(after);
         self.with_retry_at(at)
     }
 
-    /// Sets the moment from which on the provider may work again.
+    /// Sets the moment from which the provider may work again.
     #[must_use]
     pub fn with_retry_at(mut self, at: impl Into<Option<Instant>>) -> Self {
         self.0.retry_at = at.into();
         self
     }
 
-    /// Sets what the provider said in `x-should-retry`.
+    /// Sets the provider's `x-should-retry`.
     #[must_use]
     pub fn with_should_retry(mut self, should: bool) -> Self {
         self.0.should_retry = Some(should);
@@ -353,14 +354,14 @@ impl LlmError {
         self
     }
 
-    /// Sets the cause, which [`source`](std::error::Error::source) gives back.
+    /// Sets the cause, which [`source`](std::error::Error::source) returns.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// The provider and model, if not set yet: the nearest to the call knows best.
+    /// Sets the provider and model unless they are set: the code nearest to the call knows best.
     pub(crate) fn or_model(mut self, provider: &Arc<str>, model: Option<&Arc<str>>) -> Self {
         self.0.provider.get_or_insert_with(|| provider.clone());
         if self.0.model.is_none() {
@@ -378,10 +379,10 @@ impl LlmError {
     }
 }
 
-/// The longest code or id that is kept, in bytes: what is longer is none, and an error goes into logs.
+/// Bytes of a code or id that are kept: an error goes into logs, and a longer text is not a name.
 const LABEL: usize = 200;
 
-/// What a provider calls something, cut where it cannot be a name any more.
+/// Cuts a provider's label at the length of a name.
 fn label(text: Box<str>) -> Box<str> {
     if text.len() <= LABEL {
         return text;
@@ -418,7 +419,7 @@ impl fmt::Display for LlmError {
             write!(f, " ({})", facts.join(", "))?;
         }
         if let Some(after) = self.retry_after().filter(|after| !after.is_zero()) {
-            write!(f, "; worth retrying in {}", Rounded(after))?;
+            write!(f, "; worth retrying in {}", WholeSeconds(after))?;
         }
         match chain {
             Some(chain) => write!(f, "; {}", chain.advice()),
@@ -427,10 +428,10 @@ impl fmt::Display for LlmError {
     }
 }
 
-/// A wait for people to read: in seconds, and never shorter than it is.
-struct Rounded(Duration);
+/// A wait for people to read: in whole seconds, rounded up.
+struct WholeSeconds(Duration);
 
-impl fmt::Display for Rounded {
+impl fmt::Display for WholeSeconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_nanos().div_ceil(1_000_000);
         if millis < 1000 { write!(f, "{millis} ms") } else { write!(f, "{} s", millis.div_ceil(1000)) }
@@ -463,9 +464,9 @@ impl StdError for LlmError {
 }
 
 impl From<BoxError> for LlmError {
-    /// Takes out an `LlmError` whole, however deep among the causes it is; reads the errors of tower's `timeout` and
-    /// `load_shed`, of tokio's `timeout` and of the network ([`std::io::Error`]: [`ErrorKind::Connect`]) for what they
-    /// mean; and keeps anything else as the cause of an error of [`ErrorKind::Other`].
+    /// Recovers an `LlmError` from any depth of the causes. Reads the errors of tower's `timeout` and `load_shed`, of
+    /// tokio's `timeout` and of the network ([`std::io::Error`]: [`ErrorKind::Connect`]) by their meaning. Any other
+    /// error becomes the cause of an [`ErrorKind::Other`].
     fn from(error: BoxError) -> Self {
         let error = match error.downcast::<Self>() {
             Ok(own) => return *own,
@@ -474,7 +475,7 @@ impl From<BoxError> for LlmError {
         // Wrappers such as `tower::buffer`'s hide ours one level down.
         let mut cause = Some(&*error as &(dyn StdError + 'static));
         while let Some(this) = cause {
-            // An `io::Error` gives the cause of what it wraps as its own, so that what it wraps is asked for here.
+            // The `source` of an `io::Error` skips the error that it wraps: ask for that one here.
             let wrapped = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
             if let Some(own) = this.downcast_ref::<Self>().or_else(|| wrapped?.downcast_ref()) {
                 return own.clone();
@@ -507,10 +508,10 @@ impl From<std::convert::Infallible> for LlmError {
     }
 }
 
-/// A setting that cannot be: which field it is, and what to do.
+/// An invalid setting: the field, the problem and the remedy.
 ///
-/// Given by the constructors that take values from data (a configuration, the environment). Builders in code take
-/// types that cannot be nonsense, or give every value a plain meaning.
+/// Constructors that take values from data (a configuration, the environment) return it. Builders in code take types
+/// that cannot be invalid, or give every value a plain meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidConfig {
     field: Cow<'static, str>,
@@ -518,7 +519,7 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
-    /// The field is wrong in this way.
+    /// Creates an error for this field.
     pub fn new(field: impl Into<Cow<'static, str>>, problem: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
@@ -528,7 +529,7 @@ impl InvalidConfig {
         &self.field
     }
 
-    /// What is wrong with it, and what to do.
+    /// The problem with the field, and the remedy.
     pub fn problem(&self) -> &str {
         &self.problem
     }

@@ -94,11 +94,11 @@ fn display_says_what_happened_and_what_to_do() {
         ),
         (
             timed_out,
-            "timed out: the limit of 30s passed waiting for readiness; raise the limit named here, or add a tier",
+            "timed out: the limit of 30s passed waiting for readiness; raise the limit named above, or add a tier",
         ),
         (
             silent,
-            "timed out: no content came for 60s in the middle of the stream; raise the limit named here, or add a tier",
+            "timed out: no content came for 60s in the middle of the stream; raise the limit named above, or add a tier",
         ),
         (LlmError::new(ErrorKind::Auth, ""), "the key was refused; check the provider's API key"),
         (LlmError::from(BoxError::from("boom")), "the call failed; see the cause"),

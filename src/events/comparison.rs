@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    CachedWhy, Degraded,
+    CacheReason, Degradation,
     chat::{Chat, FinishReason, Message, Usage},
     events::RequestOutcome,
     prices::Usd,
@@ -86,9 +86,9 @@ pub struct ComparisonSide {
     /// The number of tool calls in the answer, as far as it came.
     pub tool_calls: u32,
     /// The reason why the answer is an earlier one; `None` for one that was made for this request.
-    pub cached: Option<CachedWhy>,
+    pub cached: Option<CacheReason>,
     /// The way in which the answer was degraded.
-    pub degraded: Option<Degraded>,
+    pub degraded: Option<Degradation>,
 }
 
 impl ComparisonSide {

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::{CachedWhy, Degraded, ErrorKind, body::Delivered, chat::Usage, ledger::Attempt, prices::Usd};
+use crate::{CacheReason, Degradation, ErrorKind, body::Delivery, chat::Usage, ledger::Attempt, prices::Usd};
 
 /// One request, told when its answer has ended: who served it, what was tried before, how long it took, what it cost.
 ///
@@ -39,7 +39,7 @@ pub struct RequestEnded {
     /// Whether the call under its idempotency key may have been made before.
     pub possible_repeat: bool,
     /// How the answer was less than what was asked for, and why.
-    pub degraded: Option<Degraded>,
+    pub degraded: Option<Degradation>,
     /// From the call to the response: for a stream, the time to its first token.
     pub first_token: Duration,
     /// From the start of the attempt that served to the response: the latency of its tier, without what failed before
@@ -57,7 +57,7 @@ pub struct RequestEnded {
     /// took. Less [`cost`](Self::cost), it is what was saved. `None` where the `Route` does not know that model.
     pub cost_without_route: Option<Usd>,
     /// What the caller had of a stream that broke; `None` of any other request, one whose caller left included.
-    pub delivered: Option<Arc<Delivered>>,
+    pub delivered: Option<Arc<Delivery>>,
     /// How the answer came to be this request's, where it was not made for it.
     // Boxed, for few have one and every event is moved about.
     pub cached: Option<Box<CachedAnswer>>,
@@ -95,7 +95,7 @@ impl RequestEnded {
 #[non_exhaustive]
 pub struct CachedAnswer {
     /// Why it is given.
-    pub why: CachedWhy,
+    pub why: CacheReason,
     /// How old it is.
     pub age: Duration,
     /// What its tokens cost when it was made, where its model has a price that holds at every provider: what was saved.

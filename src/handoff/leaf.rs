@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tower::Service;
 
 use crate::{
-    Degraded, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    Degradation, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     handoff::{
         CallerTask, Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven,
     },
-    ledger::{Before, CallersDeadline},
+    ledger::{CallersDeadline, PriorAttempts},
     request::WORST_LEVEL,
     response::ResponseFuture,
 };
@@ -181,7 +181,7 @@ impl Handoff {
             return Err(LlmError::new(ErrorKind::TooLarge, said).with_model(self.settings.provider.clone(), PENDING));
         }
         let id = TaskId::new().map_err(|error| self.not_kept(error.into()))?;
-        let before = request.extensions().get::<Before>();
+        let before = request.extensions().get::<PriorAttempts>();
         let mut task = NewTask::new(id, stored);
         // A character that no database takes.
         let kept = |name: &str| name.replace('\0', "");
@@ -253,7 +253,7 @@ impl Handoff {
         let id = id.to_string();
         LlmResponse::from_text(self.settings.pending.replace(PLACE, &id))
             .with_model(self.settings.provider.clone(), PENDING)
-            .with_degraded(Degraded::new(WORST_LEVEL, reason))
+            .with_degraded(Degradation::new(WORST_LEVEL, reason))
             .with_note(format!("handoff: pending as {id}"))
             .with_task_id(id)
     }
@@ -288,7 +288,7 @@ fn reason(request: &LlmRequest) -> DegradedReason {
     if request.is_human_required() {
         return DegradedReason::RequiresHuman;
     }
-    request.extensions().get::<Before>().map_or(DegradedReason::Order, |before| before.reason)
+    request.extensions().get::<PriorAttempts>().map_or(DegradedReason::Order, |before| before.reason)
 }
 
 enum Until {

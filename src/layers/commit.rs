@@ -13,20 +13,21 @@ use tower::{Layer, Service};
 use super::call::Call;
 use crate::{
     CommitPoint, LlmError, LlmRequest, LlmResponse,
-    commit::{Held, empty_whole},
+    commit::{HeldAnswer, empty_whole},
 };
 
-/// Gives any leaf the promise that a response means that the first token is here.
+/// Gives any leaf this guarantee: once a response exists, the first token is here.
 ///
 /// The leaves of this crate have it already, those made by [`provider_fn`](crate::provider_fn) too; put this directly around
 /// a `Service` of your own whose future resolves earlier. An answer without content, streamed or complete, becomes an error by its reason to finish:
 /// [`EmptyAnswer`](crate::ErrorKind::EmptyAnswer), [`ContentPolicy`](crate::ErrorKind::ContentPolicy),
 /// [`Refusal`](crate::ErrorKind::Refusal) and the like. See [`commit`](crate::commit).
 ///
-/// **Where it goes.** A commit point beyond the first token makes a caller wait, and limits of time inside of it go on as
-/// usual: around a [`Timeout`](crate::Timeout), an answer that is held back has that one's time for its first token and
-/// that one's silences; inside of it, the whole answer must be there within the limit. A request that
-/// [says](LlmRequest::commit) how far its stream must have come is held back here so far, and by nobody further in.
+/// **Position.** A commit point beyond the first token makes the caller wait, and limits of time inside this layer keep
+/// running. Around a [`Timeout`](crate::Timeout), a held answer is bounded by that layer's limits for the first token
+/// and for silences. Inside a `Timeout`, the whole answer must arrive within the limit. The outermost layer of this
+/// type honours a request's own [commit point](LlmRequest::commit); layers and leaves further in commit at the first
+/// token.
 ///
 /// ```
 /// use futures_util::stream;
@@ -50,7 +51,7 @@ pub struct CommitOnFirstTokenLayer {
 }
 
 impl CommitOnFirstTokenLayer {
-    /// Commits on the first token.
+    /// Creates a layer that commits on the first token.
     pub fn new() -> Self {
         Self::default()
     }
@@ -62,8 +63,9 @@ impl CommitOnFirstTokenLayer {
         self
     }
 
-    /// Says that what is inside keeps the promise of the first token by itself, as the leaves of this crate do: then only
-    /// what is to be held back further is held back here, and all else is handed on as it is. Default: it does not.
+    /// Declares that the inner service gives the guarantee of the first token itself, as this crate's leaves do. The
+    /// layer then holds only streams with a later commit point, and passes everything else on unchanged. Default: not
+    /// declared.
     ///
     /// ```
     /// use std::time::Duration;
@@ -98,17 +100,17 @@ impl<S> Layer<S> for CommitOnFirstTokenLayer {
     }
 }
 
-/// Holds a leaf's streams back until their commit point. See [`CommitOnFirstTokenLayer`].
+/// A service that holds a leaf's streams back until their commit point. See [`CommitOnFirstTokenLayer`].
 #[derive(Clone, Debug)]
 pub struct CommitOnFirstToken<S> {
     inner: S,
     point: CommitPoint,
-    /// Whether the inner service keeps the promise of the first token already.
+    /// True if the inner service gives the guarantee of the first token itself.
     inner_commits: bool,
 }
 
 impl<S> CommitOnFirstToken<S> {
-    /// Holds this leaf's streams back until their first token.
+    /// Creates a service that holds this leaf's streams back until their first token.
     pub fn new(inner: S) -> Self {
         Self { inner, point: CommitPoint::FirstToken, inner_commits: false }
     }
@@ -131,7 +133,7 @@ where
     fn call(&mut self, mut request: LlmRequest) -> CommitFuture<S> {
         let context = request.context_mut();
         let point = context.commit.unwrap_or(self.point);
-        // What is held back here need not be held back further in.
+        // A stream held here need not be held further in.
         let inner = point.min(CommitPoint::FirstToken);
         context.commit = Some(inner);
         let hold = !self.inner_commits || point > inner;
@@ -140,15 +142,15 @@ where
     }
 }
 
-/// The future of [`CommitOnFirstToken`].
+/// The response future of [`CommitOnFirstToken`].
 #[pin_project]
 pub struct CommitFuture<S: Service<LlmRequest>> {
     #[pin]
     call: Call<S, S::Future>,
-    /// How far, and what was asked. `None`: what comes is handed on.
+    /// The commit point and the request. `None`: the answer passes unchanged.
     hold: Option<(CommitPoint, LlmRequest)>,
     /// The answer that is being held back.
-    held: Option<Box<Held>>,
+    held: Option<Box<HeldAnswer>>,
 }
 
 impl<S> Future for CommitFuture<S>
@@ -163,7 +165,7 @@ where
         let held = match this.held {
             Some(held) => held,
             None => {
-                // In place: a response is large to move.
+                // In place: the response is large to move.
                 let mut polled = this.call.as_mut().poll(cx);
                 let (response, (point, request)) = match (&mut polled, &*this.hold) {
                     (Poll::Ready(Err(_)), _) => {
@@ -180,7 +182,7 @@ where
                     };
                 }
                 let Poll::Ready(Ok(response)) = polled else { unreachable!("it was seen a line above") };
-                this.held.insert(Held::new(response, *point, request.clone()))
+                this.held.insert(HeldAnswer::new(response, *point, request.clone()))
             }
         };
         let body = ready!(held.poll(cx));

@@ -1,25 +1,25 @@
-//! What is said of a family, where something is said.
+//! The known facts of a family.
 
 use serde::{Deserialize, Deserializer};
 
 use crate::chat::Effort;
 
-/// What is said of a family of models. What is not said is as with the family that it is [`like`](Self::like).
+/// The known facts of a family of models. An unset field is that of the family named by [`like`](Self::like).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Facts {
-    /// The family, or a model of it, from which the rest is taken. Default: the one that the model's name stands for.
+    /// The family, or a model of it, that supplies the unset fields. Default: the one that the model's name stands for.
     pub like: Option<String>,
-    /// Which of temperature and top_p it takes.
+    /// The sampling settings that it takes: temperature, top_p, or both.
     pub sampling: Option<Sampling>,
-    /// Whether it takes them while it reasons.
+    /// True if it takes sampling settings while it reasons.
     pub sampling_with_reasoning: Option<bool>,
-    /// Whether it takes presence and frequency penalties.
+    /// True if it takes presence and frequency penalties.
     pub penalties: Option<bool>,
-    /// How many stop texts it takes. Default: as many as its provider does.
+    /// The number of stop texts that it takes. Default: its provider's limit.
     pub stops: Option<usize>,
-    /// Whether it can be told to make one tool call at most.
+    /// True if it can be limited to one tool call at a time.
     pub parallel_tool_calls: Option<bool>,
     /// The efforts or levels of reasoning that it has, from the least: of minimal, low, medium, high, xhigh and max.
     #[serde(deserialize_with = "efforts")]
@@ -27,33 +27,33 @@ pub struct Facts {
     pub efforts: Option<Vec<Effort>>,
     /// The token budgets for reasoning that it takes.
     pub budget: Option<Budget>,
-    /// Whether it can be left to reason as much as it sees fit.
+    /// True if it can decide on the amount of reasoning by itself.
     pub adaptive: Option<bool>,
-    /// How no reasoning is said.
-    pub off: Option<Off>,
-    /// Whether it reasons where nothing is said of it.
+    /// The provider's form for no reasoning.
+    pub off: Option<ReasoningOff>,
+    /// True if it reasons without being asked to.
     pub reasons_by_default: Option<bool>,
-    /// Whether its thoughts can be given back to itself alone.
+    /// True if its thoughts may only go back to the same model.
     pub bound_thoughts: Option<bool>,
-    /// Whether a tool call can be forced.
+    /// Its support for forced tool calls.
     pub forced_tools: Option<ForcedTools>,
-    /// Whether it takes tools while it reasons.
+    /// True if it takes tools while it reasons.
     pub tools_with_reasoning: Option<bool>,
-    /// Whether it goes on from an answer that the request has begun.
+    /// True if it continues an answer that the request has begun.
     pub prefill: Option<bool>,
-    /// Whether it can be held to a JSON Schema.
+    /// True if it can be held to a JSON Schema.
     pub output_schema: Option<bool>,
-    /// Whether it can be held to JSON while it has tools.
+    /// True if it can be held to JSON while it has tools.
     pub json_with_tools: Option<bool>,
-    /// Whether it sees pictures.
+    /// True if it accepts pictures.
     pub images: Option<bool>,
-    /// Whether it reads documents.
+    /// True if it reads documents.
     pub documents: Option<bool>,
-    /// Whether it calls tools.
+    /// True if it calls tools.
     pub tools: Option<bool>,
-    /// Whether its provider fetches pictures from web addresses.
+    /// True if its provider fetches pictures from web addresses.
     pub image_urls: Option<bool>,
-    /// Whether its provider fetches documents from web addresses.
+    /// True if its provider fetches documents from web addresses.
     pub document_urls: Option<bool>,
     /// The media types of the pictures that it takes.
     pub image_types: Option<Vec<String>>,
@@ -63,7 +63,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The same, with what it does not say taken from `base`.
+    /// Returns these facts, with unset fields taken from `base`.
     pub(super) fn over(self, base: &Self) -> Self {
         macro_rules! first {
             ($($field:ident),+ $(,)?) => { Self { like: None, $($field: self.$field.or_else(|| base.$field.clone())),+ } };
@@ -75,7 +75,7 @@ impl Facts {
         }
     }
 
-    /// What cannot be, and the field that says it.
+    /// Returns the first impossible value, as its field and the problem.
     pub(super) fn fault(&self) -> Option<(&'static str, &'static str)> {
         if let Some(Budget { least, most: Some(most) }) = self.budget
             && least > most
@@ -104,46 +104,46 @@ pub struct Budget {
     pub most: Option<u32>,
 }
 
-/// Which of temperature and top_p a model takes.
+/// The sampling settings that a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
     /// Both.
     Both,
-    /// One of them: the temperature, where both are there.
+    /// One of them: the temperature, if both are set.
     One,
     /// Neither, nor others of their kind.
     None,
 }
 
-/// How a model is told not to reason.
+/// A provider's form for no reasoning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Off {
+pub enum ReasoningOff {
     /// Anthropic's `thinking: {"type": "disabled"}`.
     Disabled,
-    /// Anthropic's `thinking: {"type": "between_tools"}`, the least that there is.
+    /// Anthropic's `thinking: {"type": "between_tools"}`, the least that exists.
     BetweenTools,
     /// OpenAI's `reasoning_effort: "none"`.
     None,
     /// Gemini's `thinkingBudget: 0`.
     Zero,
-    /// It always reasons: the least effort or budget is asked for.
+    /// The model always reasons: the least effort or budget is requested.
     Least,
-    /// Nothing is said.
+    /// The field is omitted.
     Unsaid,
 }
 
-/// Whether a model can be forced to call a tool.
+/// A model's support for forced tool calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ForcedTools {
     /// Always.
     Yes,
-    /// While it does not reason.
+    /// Only without reasoning.
     WithoutReasoning,
     /// Never.
     No,

@@ -1,11 +1,11 @@
-//! What a family takes.
+//! A family's facts, resolved.
 
 use std::{fmt, sync::Arc};
 
-use super::{Budget, Facts, ForcedTools, Off, Sampling};
+use super::{Budget, Facts, ForcedTools, ReasoningOff, Sampling};
 use crate::chat::Effort;
 
-/// What a family of models takes of a request. Clones share it.
+/// The facts of a family of models about requests. Clones share them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
     pub(super) name: Arc<str>,
@@ -14,7 +14,7 @@ pub struct Family {
 }
 
 impl Family {
-    /// Whether it is the very same.
+    /// Returns true if both are the same row.
     #[cfg(any(feature = "http", test))]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.facts, &other.facts)
@@ -25,37 +25,37 @@ impl Family {
         &self.name
     }
 
-    /// Returns whether the table knows nothing of the very model, so that careful facts stand in.
+    /// Returns true if the table does not know the model itself, and the facts are a careful default.
     pub fn is_careful(&self) -> bool {
         self.careful
     }
 
-    /// Returns which of temperature and top_p it takes.
+    /// Returns the sampling settings that it takes.
     pub fn sampling(&self) -> Sampling {
         self.facts.sampling.unwrap_or(Sampling::Both)
     }
 
-    /// Returns whether it takes them while it reasons.
+    /// Returns true if it takes sampling settings while it reasons.
     pub fn samples_while_reasoning(&self) -> bool {
         self.facts.sampling_with_reasoning.unwrap_or(true)
     }
 
-    /// Returns whether it takes presence and frequency penalties.
+    /// Returns true if it takes presence and frequency penalties.
     pub fn penalties(&self) -> bool {
         self.facts.penalties.unwrap_or(true)
     }
 
-    /// Returns how many stop texts it takes, where it takes less than its provider.
+    /// Returns the number of stop texts that it takes, if it takes fewer than its provider allows.
     pub fn stops(&self) -> Option<usize> {
         self.facts.stops
     }
 
-    /// Returns whether it can be told to make one tool call at most.
+    /// Returns true if it can be limited to one tool call at a time.
     pub fn parallel_tool_calls(&self) -> bool {
         self.facts.parallel_tool_calls.unwrap_or(true)
     }
 
-    /// Returns whether it reasons at all.
+    /// Returns true if it can reason.
     pub fn reasons(&self) -> bool {
         !self.efforts().is_empty() || self.budget().is_some() || self.is_adaptive() || self.reasons_by_default()
     }
@@ -76,77 +76,77 @@ impl Family {
         self.facts.budget
     }
 
-    /// Returns whether it can be left to reason as much as it sees fit.
+    /// Returns true if it can decide on the amount of reasoning by itself.
     pub fn is_adaptive(&self) -> bool {
         self.facts.adaptive.unwrap_or(false)
     }
 
-    /// Returns how no reasoning is said.
-    pub fn off(&self) -> Off {
-        self.facts.off.unwrap_or(Off::Unsaid)
+    /// Returns the provider's form for no reasoning.
+    pub fn off(&self) -> ReasoningOff {
+        self.facts.off.unwrap_or(ReasoningOff::Unsaid)
     }
 
-    /// Returns whether it reasons where nothing is said of it.
+    /// Returns true if it reasons without being asked to.
     pub fn reasons_by_default(&self) -> bool {
         self.facts.reasons_by_default.unwrap_or(false)
     }
 
-    /// Returns whether its thoughts can be given back to itself alone.
+    /// Returns true if its thoughts may only go back to the same model.
     pub fn binds_thoughts(&self) -> bool {
         self.facts.bound_thoughts.unwrap_or(false)
     }
 
-    /// Returns whether a tool call can be forced.
+    /// Returns its support for forced tool calls.
     pub fn forced_tools(&self) -> ForcedTools {
         self.facts.forced_tools.unwrap_or(ForcedTools::Yes)
     }
 
-    /// Returns whether it takes tools while it reasons.
+    /// Returns true if it takes tools while it reasons.
     pub fn tools_with_reasoning(&self) -> bool {
         self.facts.tools_with_reasoning.unwrap_or(true)
     }
 
-    /// Returns whether it goes on from an answer that the request has begun.
+    /// Returns true if it continues an answer that the request has begun.
     pub fn prefill(&self) -> bool {
         self.facts.prefill.unwrap_or(true)
     }
 
-    /// Returns whether it can be held to a JSON Schema.
+    /// Returns true if it can be held to a JSON Schema.
     pub fn output_schema(&self) -> bool {
         self.facts.output_schema.unwrap_or(true)
     }
 
-    /// Returns whether it can be held to JSON while it has tools.
+    /// Returns true if it can be held to JSON while it has tools.
     pub fn json_with_tools(&self) -> bool {
         self.facts.json_with_tools.unwrap_or(true)
     }
 
-    /// Returns whether it sees pictures.
+    /// Returns true if it accepts pictures.
     pub fn images(&self) -> bool {
         self.facts.images.unwrap_or(true)
     }
 
-    /// Returns whether it reads documents.
+    /// Returns true if it reads documents.
     pub fn documents(&self) -> bool {
         self.facts.documents.unwrap_or(true)
     }
 
-    /// Returns whether it calls tools.
+    /// Returns true if it calls tools.
     pub fn tools(&self) -> bool {
         self.facts.tools.unwrap_or(true)
     }
 
-    /// Returns whether its provider fetches pictures from web addresses.
+    /// Returns true if its provider fetches pictures from web addresses.
     pub fn image_urls(&self) -> bool {
         self.facts.image_urls.unwrap_or(true)
     }
 
-    /// Returns whether its provider fetches documents from web addresses.
+    /// Returns true if its provider fetches documents from web addresses.
     pub fn document_urls(&self) -> bool {
         self.facts.document_urls.unwrap_or(true)
     }
 
-    /// Returns whether it takes pictures of this media type.
+    /// Returns true if it takes pictures of this media type.
     pub fn takes_image(&self, media_type: &str) -> bool {
         self.image_types().iter().any(|known| known == media_type)
     }
@@ -156,14 +156,14 @@ impl Family {
         self.facts.image_types.as_deref().unwrap_or_default()
     }
 
-    /// Returns the longest answer in tokens, thoughts included, where one is known.
+    /// Returns the longest answer in tokens, thoughts included, if known.
     pub fn max_output(&self) -> Option<u32> {
         self.facts.max_output
     }
 }
 
 impl fmt::Display for Family {
-    /// The row of the table, in lines.
+    /// Writes the row of the table, in lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sampling = match self.sampling() {
             Sampling::Both => "temperature and top_p",
@@ -184,7 +184,7 @@ impl fmt::Display for Family {
         if self.reasons() {
             self.reasoning(f)?;
         } else {
-            f.write_str("none that is asked for")?;
+            f.write_str("none on request")?;
         }
         f.write_str("\ntools: ")?;
         f.write_str(match (self.tools(), self.forced_tools()) {
@@ -197,7 +197,7 @@ impl fmt::Display for Family {
             f.write_str(", none while it reasons")?;
         }
         if self.tools() && !self.parallel_tool_calls() {
-            f.write_str(", as many calls as it likes")?;
+            f.write_str(", no limit to one call")?;
         }
         f.write_str("\noutput: ")?;
         match self.max_output() {
@@ -209,7 +209,7 @@ impl fmt::Display for Family {
             (true, false) => "; JSON by a schema, not beside tools",
             (false, _) => "; no schema",
         })?;
-        f.write_str(if self.prefill() { "; goes on from a begun answer" } else { "; no begun answer" })?;
+        f.write_str(if self.prefill() { "; continues a begun answer" } else { "; no begun answer" })?;
         f.write_str("\ninput: ")?;
         if self.images() {
             let types: Vec<&str> = self.image_types().iter().map(|kind| kind.trim_start_matches("image/")).collect();
@@ -239,24 +239,20 @@ impl Family {
             None => {}
         }
         if self.is_adaptive() {
-            ways.push("as it sees fit".to_owned());
+            ways.push("as much as it decides".to_owned());
         }
         if ways.is_empty() {
-            ways.push("its own way".to_owned());
+            ways.push("in its own way".to_owned());
         }
         f.write_str(&ways.join(", "))?;
-        f.write_str(if self.reasons_by_default() {
-            "; it does unless told; off: "
-        } else {
-            "; only when asked; off: "
-        })?;
+        f.write_str(if self.reasons_by_default() { "; by default; off: " } else { "; only on request; off: " })?;
         f.write_str(match self.off() {
-            Off::Disabled => "`disabled`",
-            Off::BetweenTools => "`between_tools`, the least",
-            Off::None => "`none`",
-            Off::Zero => "a budget of 0",
-            Off::Least => "never, the least is asked for",
-            Off::Unsaid => "by saying nothing",
+            ReasoningOff::Disabled => "`disabled`",
+            ReasoningOff::BetweenTools => "`between_tools`, the least",
+            ReasoningOff::None => "`none`",
+            ReasoningOff::Zero => "a budget of 0",
+            ReasoningOff::Least => "never; the least is requested",
+            ReasoningOff::Unsaid => "by omission",
         })
     }
 }

@@ -1,10 +1,10 @@
-//! The ladder of reasoning: none, minimal, low, medium, high, xhigh, max. Each rung has a budget, and each budget a rung; more
-//! of the one is never less of the other.
+//! The ladder of reasoning: none, minimal, low, medium, high, xhigh, max. Each rung has a budget, and each budget a
+//! rung; both rise together.
 
 use crate::chat::Effort;
 
-/// The most tokens that each rung stands for. Low, medium and high are those of Google's table for OpenAI's efforts
-/// (<https://ai.google.dev/gemini-api/docs/openai>); the others go on from there.
+/// The largest budget of each rung. Low, medium and high are those of Google's table for OpenAI's efforts
+/// (<https://ai.google.dev/gemini-api/docs/openai>); the others continue it.
 const RUNGS: [(Effort, u32); 6] = [
     (Effort::Minimal, 512),
     (Effort::Low, 1024),
@@ -14,12 +14,12 @@ const RUNGS: [(Effort, u32); 6] = [
     (Effort::Max, 65_536),
 ];
 
-/// The budget of an effort.
+/// Returns the budget of an effort.
 pub(crate) fn budget_of(effort: Effort) -> u32 {
     RUNGS.iter().find(|(rung, _)| *rung == effort).map_or(0, |(_, tokens)| *tokens)
 }
 
-/// The effort of a budget: the lowest whose own is as large.
+/// Returns the effort of a budget: the lowest with a budget as large.
 pub(crate) fn effort_of(budget: u32) -> Effort {
     RUNGS.iter().find(|(_, tokens)| budget <= *tokens).map_or(Effort::Max, |(effort, _)| *effort)
 }

@@ -1,8 +1,9 @@
-//! What models take of a request beside the conversation: which sampling settings, how much reasoning and how it is said,
-//! forced tools, the longest answer, and more. By it a leaf translates parameters, so that a fallback does not fail of one.
+//! The facts of models about requests: the sampling settings that they take, the form of reasoning, forced tools, the
+//! longest answer, and more. Leaves translate parameters by them, so that a failover does not fail because of a
+//! parameter.
 //!
-//! The facts are by *family*, in one dated file with its sources (`src/models/families.json`); what is not in it gets a
-//! careful row. A [`FamilyTable`] of your own goes to a leaf with
+//! The facts are kept by *family*, in one dated file with its sources (`src/models/families.json`); an unknown model
+//! gets a careful row. Pass a [`FamilyTable`] of your own to a leaf with
 //! [`HttpLeaf::families`](crate::providers::http::HttpLeaf::families).
 //!
 //! ```
@@ -28,7 +29,7 @@ pub(crate) use self::ladder::{budget_of, effort_of};
 #[cfg(feature = "http")]
 pub(crate) use self::table::UNKNOWN;
 pub use self::{
-    facts::{Budget, Facts, ForcedTools, Off, Sampling},
+    facts::{Budget, Facts, ForcedTools, ReasoningOff, Sampling},
     family::Family,
     table::FamilyTable,
 };

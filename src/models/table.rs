@@ -2,54 +2,47 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 
 use super::{Facts, Family};
-use crate::{InvalidConfig, internal::quick_hash::QuickMap};
+use crate::{
+    InvalidConfig,
+    internal::{dated_file::dated_file, quick_hash::QuickMap},
+};
 
-/// The families of models, by the models' names. Clones share it until one is changed.
+/// The families of models, by the models' names. Clones share the table until one is changed.
 ///
-/// # Which family is a model's
+/// # Look-up
 ///
-/// 1. What stands before the last slash counts for nothing, nor does a region or `anthropic.` before a name at AWS, nor
-///    `ft:` before one of a fine-tuned model.
-/// 2. The longest name of the table that the rest is, or begins with before one of `-`, `@` and `:`. No name stands for a
-///    later version: after `claude-opus-5` may come `-20260724`, but not `-6`.
-/// 3. A careful row of the maker (`claude-`, `gpt-`, `gemini-` and others), else one for all.
+/// 1. The look-up ignores everything up to the last slash, a region or `anthropic.` before a name at AWS, and `ft:`
+///    before the name of a fine-tuned model.
+/// 2. It takes the longest name of the table that equals the rest, or that is followed in it by `-`, `@` or `:`. No
+///    name stands for a later version: after `claude-opus-5` may come `-20260724`, but not `-6`.
+/// 3. Otherwise it takes a careful row of the maker (`claude-`, `gpt-`, `gemini-` and others), or else the one for all.
 ///
-/// A look-up of a name in lower case and without points in a Claude's version allocates nothing.
+/// A look-up allocates nothing if the name is in lower case and has no point in a Claude's version.
 #[derive(Clone)]
 pub struct FamilyTable(Arc<Inner>);
 
 #[derive(Clone, PartialEq)]
 struct Inner {
     as_of: Option<Box<str>>,
-    models: QuickMap<Box<str>, Named>,
+    models: QuickMap<Box<str>, Entry>,
     families: HashMap<Box<str>, Family>,
     unknown: Family,
 }
 
 #[derive(Clone, PartialEq)]
-struct Named {
+struct Entry {
     family: Family,
-    /// Whether it stands for all names of a maker.
+    /// True if the row stands for all names of a maker.
     careful: bool,
 }
 
-/// The file's form.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    as_of: Option<Box<str>>,
-    #[serde(default, rename = "notes")]
-    _notes: Vec<String>,
-    #[serde(default, rename = "sources")]
-    _sources: BTreeMap<String, String>,
-    families: BTreeMap<Box<str>, Row>,
-}
+dated_file!(FamilyTable from "families.json", families: Row);
 
 #[derive(Clone, Deserialize)]
 struct Row {
@@ -61,31 +54,25 @@ struct Row {
     facts: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The row from which a family that is like no other takes what it does not say.
+/// The row that supplies the unset fields of a family without `like`.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-static BUILTIN: OnceLock<FamilyTable> = OnceLock::new();
-
 impl FamilyTable {
-    /// The families that come with the crate, of Anthropic's, OpenAI's, Google's and compatible models:
+    /// Returns the families that come with the crate, of Anthropic's, OpenAI's, Google's and compatible models:
     /// `src/models/families.json`, with its date and its sources. Read once.
     pub fn builtin() -> Self {
         Self::builtin_ref().clone()
     }
 
-    pub(crate) fn builtin_ref() -> &'static Self {
-        BUILTIN.get_or_init(|| {
-            Self::from_json(include_str!("families.json")).expect("the crate's own file is right: a test reads it")
-        })
-    }
-
-    /// Families in the form of the crate's own file: `{"as_of": "2026-11-21", "families": {"mine": {"models": ["m-1"],
-    /// "like": "unknown", "max_output": 4096}}}`. A row has the names of its `models`, the fields of [`Facts`], and
-    /// `careful` where a name stands for all that begin with it.
+    /// Reads families in the form of the crate's own file:
+    /// `{"as_of": "2026-11-21", "families": {"mine": {"models": ["m-1"], "like": "unknown", "max_output": 4096}}}`. A
+    /// row has the names of its `models`, the fields of [`Facts`], and `careful` if a name stands for all that begin
+    /// with it.
     ///
     /// # Errors
     ///
-    /// Not JSON, a field or a family that is not known, a model in two families, or a value that makes no sense.
+    /// The text is not JSON, names an unknown field or family, or puts a model into two families; or a value makes no
+    /// sense.
     pub fn from_json(json: &str) -> Result<Self, InvalidConfig> {
         let wrong = |field: String, problem: String| InvalidConfig::new(field, problem);
         let file: File = serde_json::from_str(json).map_err(|error| wrong("families".to_owned(), error.to_string()))?;
@@ -107,11 +94,11 @@ impl FamilyTable {
             let mut steps = 0;
             while let Some(next) = like {
                 let Some((_, facts)) = rows.get(next) else {
-                    return Err(wrong(format!("families.{name}.like"), format!("there is no family `{next}`")));
+                    return Err(wrong(format!("families.{name}.like"), format!("unknown family `{next}`")));
                 };
                 steps += 1;
                 if steps > rows.len() {
-                    return Err(wrong(format!("families.{name}.like"), "it leads back to itself".to_owned()));
+                    return Err(wrong(format!("families.{name}.like"), "it refers back to itself".to_owned()));
                 }
                 whole = whole.over(facts);
                 like = facts.like.as_deref();
@@ -120,8 +107,8 @@ impl FamilyTable {
             let family = Family { name: (&**name).into(), careful: false, facts };
             for model in &row.models {
                 let careful = row.careful;
-                let named = Named { family: Family { careful, ..family.clone() }, careful };
-                if inner.models.insert(model.clone(), named).is_some() {
+                let entry = Entry { family: Family { careful, ..family.clone() }, careful };
+                if inner.models.insert(model.clone(), entry).is_some() {
                     return Err(wrong(format!("families.{name}.models"), format!("`{model}` is in two families")));
                 }
             }
@@ -130,12 +117,12 @@ impl FamilyTable {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Sets what is known of a model, over what the table says of that name or of the family that it is
+    /// Sets the facts of a model. Unset fields are the table's for that name, or those of the family that it is
     /// [`like`](Facts::like).
     ///
     /// # Errors
     ///
-    /// When it is like nothing that the table knows, or a value makes no sense; the error names the field.
+    /// The table does not know the family in `like`, or a value makes no sense; the error names the field.
     pub fn with(mut self, model: impl Into<Box<str>>, facts: Facts) -> Result<Self, InvalidConfig> {
         let model = model.into();
         if let Some((field, problem)) = facts.fault() {
@@ -147,53 +134,53 @@ impl FamilyTable {
                 Some(family) => family.clone(),
                 None if !self.family(like).careful => self.family(like).clone(),
                 None => {
-                    return Err(InvalidConfig::new("like", format!("there is no family and no model `{like}`")));
+                    return Err(InvalidConfig::new("like", format!("unknown family or model `{like}`")));
                 }
             },
         };
         let name = if facts == Facts::default() { base.name.clone() } else { (&*model).into() };
         let family = Family { name, careful: false, facts: Arc::new(facts.over(&base.facts)) };
-        Arc::make_mut(&mut self.0).models.insert(model, Named { family, careful: false });
+        Arc::make_mut(&mut self.0).models.insert(model, Entry { family, careful: false });
         Ok(self)
     }
 
-    /// Returns when the facts were looked up, as a date.
+    /// Returns the date of the facts.
     pub fn as_of(&self) -> Option<&str> {
         self.0.as_of.as_deref()
     }
 
-    /// Returns the family of a model; a careful one where it is not known.
+    /// Returns the family of a model; a careful one if it is not known.
     pub fn family(&self, model: &str) -> &Family {
-        if let Some(named) = self.0.models.get(model).filter(|named| !named.careful) {
-            return &named.family;
+        if let Some(entry) = self.0.models.get(model).filter(|entry| !entry.careful) {
+            return &entry.family;
         }
         let name = bare(model);
         self.longest(&name).unwrap_or(&self.0.unknown)
     }
 
-    /// The family of the longest name with which `model` begins.
+    /// Returns the family of the longest name with which `model` begins.
     fn longest(&self, model: &str) -> Option<&Family> {
         let mut end = model.len();
         loop {
             let rest = model[end..].trim_start_matches(['-', '@', ':']);
-            if let Some(named) = self.0.models.get(&model[..end])
-                && (if named.careful { !rest.is_empty() } else { !is_version(rest) })
+            if let Some(entry) = self.0.models.get(&model[..end])
+                && (if entry.careful { !rest.is_empty() } else { !is_version(rest) })
             {
-                return Some(&named.family);
+                return Some(&entry.family);
             }
             end = model[..end].rfind(['-', '@', ':'])?;
         }
     }
 }
 
-/// Whether what follows a name makes another version of it: a number of one or two digits.
+/// Returns true if the rest of a name makes it another version: a number of one or two digits.
 fn is_version(rest: &str) -> bool {
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let ends = rest[digits..].chars().next().is_none_or(|next| matches!(next, '-' | '.' | '@' | ':'));
     (1..=2).contains(&digits) && ends
 }
 
-/// A model's name without what says where it is, and as the table spells it.
+/// Returns a model's name in the table's spelling, without the parts that say where it is served.
 fn bare(model: &str) -> Cow<'_, str> {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = name.strip_prefix("ft:").unwrap_or(name);
@@ -204,13 +191,6 @@ fn bare(model: &str) -> Cow<'_, str> {
     }
     let lower = name.to_ascii_lowercase();
     Cow::Owned(if has_points { lower.replace('.', "-") } else { lower })
-}
-
-impl Default for FamilyTable {
-    /// The built-in one.
-    fn default() -> Self {
-        Self::builtin()
-    }
 }
 
 impl PartialEq for FamilyTable {
@@ -230,7 +210,7 @@ mod tests {
     use super::*;
     use crate::{
         chat::Effort,
-        models::{Budget, ForcedTools, Off, Sampling},
+        models::{Budget, ForcedTools, ReasoningOff, Sampling},
     };
 
     fn family(model: &str) -> Family {
@@ -321,7 +301,10 @@ mod tests {
     fn the_rows_say_what_the_vendors_say() {
         let all = [Effort::Low, Effort::Medium, Effort::High, Effort::XHigh, Effort::Max];
         let opus = family("claude-opus-5-5");
-        assert_eq!((opus.sampling(), opus.forced_tools(), opus.off()), (Sampling::None, ForcedTools::No, Off::Least));
+        assert_eq!(
+            (opus.sampling(), opus.forced_tools(), opus.off()),
+            (Sampling::None, ForcedTools::No, ReasoningOff::Least)
+        );
         assert_eq!((opus.efforts(), opus.budget(), opus.prefill()), (&all[..], None, false));
         let sonnet = family("claude-sonnet-4-5");
         assert_eq!((sonnet.sampling(), sonnet.budget().map(|budget| budget.least)), (Sampling::One, Some(1024)));
@@ -333,11 +316,14 @@ mod tests {
                 && !family("gemini-2.0-flash").reasons()
         );
         let gpt = family("gpt-5");
-        assert_eq!((gpt.sampling(), gpt.stops(), gpt.off()), (Sampling::None, Some(0), Off::Least));
+        assert_eq!((gpt.sampling(), gpt.stops(), gpt.off()), (Sampling::None, Some(0), ReasoningOff::Least));
         assert_eq!(gpt.efforts()[0], Effort::Minimal);
         assert!(!family("gpt-5.4").tools_with_reasoning() && !family("gpt-6-astra").tools());
         assert_eq!(family("gemini-2.5-pro").budget(), Some(Budget { least: 128, most: Some(32_768) }));
-        assert_eq!((family("gemini-2.5-pro").off(), family("gemini-2.5-flash").off()), (Off::Least, Off::Zero));
+        assert_eq!(
+            (family("gemini-2.5-pro").off(), family("gemini-2.5-flash").off()),
+            (ReasoningOff::Least, ReasoningOff::Zero)
+        );
         assert!(!family("gemini-2.5-flash").json_with_tools() && family("gemini-3-pro").json_with_tools());
         assert_eq!(family("gemini-3-pro-preview").efforts(), [Effort::Low, Effort::High]);
     }
@@ -378,8 +364,8 @@ mod tests {
         for (json, said) in [
             ("", "families"),
             (r#"{"families": {"a": {"modles": ["x"]}}}"#, "families.a"),
-            (r#"{"families": {"a": {"models": ["x"], "like": "b"}}}"#, "there is no family `b`"),
-            (r#"{"families": {"a": {"like": "b"}, "b": {"like": "a"}}}"#, "it leads back to itself"),
+            (r#"{"families": {"a": {"models": ["x"], "like": "b"}}}"#, "unknown family `b`"),
+            (r#"{"families": {"a": {"like": "b"}, "b": {"like": "a"}}}"#, "it refers back to itself"),
             (r#"{"families": {"a": {"models": ["x"]}, "b": {"models": ["x"]}}}"#, "`x` is in two families"),
             (r#"{"families": {"a": {"efforts": ["high", "low"]}}}"#, "families.a.efforts"),
             (r#"{"families": {"a": {"efforts": ["hgih"]}}}"#, "families.a"),

@@ -1,4 +1,4 @@
-//! What answers cost: an amount of money, a model's price, a table of prices.
+//! Costs of answers: an amount of money, a model's price, a table of prices.
 //!
 //! ```
 //! use steadfast::{chat::Usage, prices::{Price, PriceTable, Usd}};

@@ -3,7 +3,7 @@ use serde::Deserialize;
 use super::Usd;
 use crate::{InvalidConfig, chat::Usage};
 
-/// What a model's tokens cost, in US dollars for a million of them.
+/// The price of a model's tokens, in US dollars for a million of them.
 ///
 /// ```
 /// use steadfast::{chat::Usage, prices::{Price, Usd}};
@@ -14,7 +14,7 @@ use crate::{InvalidConfig, chat::Usage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
     rates: Rates,
-    /// The rates of the whole request where its input is longer than so many tokens.
+    /// The rates of the whole request if its input is longer than this number of tokens.
     long: Option<(u64, Rates)>,
 }
 
@@ -30,56 +30,57 @@ struct Rates {
 const MILLION: u128 = 1_000_000;
 
 impl Price {
-    /// So much for a million input tokens, and for a million output tokens, reasoning included. What comes from a
-    /// cache and what is written to it costs the same as other input, until it is set.
+    /// Creates a price from the rates for a million input tokens and for a million output tokens, reasoning included.
+    /// Cached input, read or written, costs the same as other input until it is set.
     pub const fn new(input: Usd, output: Usd) -> Self {
         let (input, output) = (input.nanos(), output.nanos());
         Self { rates: Rates { input, output, cache_read: input, cache_write: input }, long: None }
     }
 
-    /// The same from numbers, such as those on a provider's page.
+    /// Creates a price from numbers, such as those on a provider's page.
     ///
     /// # Errors
     ///
-    /// A number that is no amount of money: negative, infinite, NaN.
+    /// A number is no amount of money: negative, infinite, NaN.
     pub fn dollars(input: f64, output: f64) -> Result<Self, InvalidConfig> {
         Ok(Self::new(amount("input", input)?, amount("output", output)?))
     }
 
-    /// Nothing: a model of one's own.
+    /// Creates a price of nothing, for a model of one's own.
     pub const fn free() -> Self {
         Self::new(Usd::ZERO, Usd::ZERO)
     }
 
-    /// Sets the price of input tokens that came from the provider's cache. Default: as other input.
+    /// Sets the price of input tokens read from the provider's cache. Default: that of other input.
     #[must_use]
     pub const fn cache_read(mut self, price: Usd) -> Self {
         self.rates.cache_read = price.nanos();
         self
     }
 
-    /// Sets the price of input tokens that were written to the provider's cache. Default: as other input.
+    /// Sets the price of input tokens written to the provider's cache. Default: that of other input.
     #[must_use]
     pub const fn cache_write(mut self, price: Usd) -> Self {
         self.rates.cache_write = price.nanos();
         self
     }
 
-    /// Sets the price of whole requests whose input is longer than so many tokens. Default: the same for all. Of
-    /// `price`, its own long context is not used.
+    /// Sets the price of whole requests whose input is longer than `above` tokens. Default: the same for all. A long
+    /// context of `price` itself is ignored.
     #[must_use]
     pub const fn long_context(mut self, above: u64, price: Self) -> Self {
         self.long = Some((above, price.rates));
         self
     }
 
-    /// What so many tokens cost, to the nearest billionth of a dollar. Exact integers; it stops at the largest amount.
+    /// Returns the cost of a usage, to the nearest billionth of a dollar. Exact integers; saturates at the largest
+    /// amount.
     pub fn cost(&self, usage: &Usage) -> Usd {
         let rates = match &self.long {
             Some((above, rates)) if usage.input > *above => rates,
             _ => &self.rates,
         };
-        // A provider may say nonsense: a part that is more than the whole.
+        // A provider may report nonsense: a part that is more than the whole.
         let cached = usage.cache_read.saturating_add(usage.cache_write);
         let plain = usage.input.saturating_sub(cached);
         let nanos = [
@@ -101,22 +102,22 @@ fn amount(field: &'static str, dollars: f64) -> Result<Usd, InvalidConfig> {
     })
 }
 
-/// A price as it stands in a file.
+/// A price in the form of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Listed {
-    /// Where it holds; without one, everywhere.
+pub(super) struct FilePrice {
+    /// The provider at which the price holds; without one, any.
     pub(super) provider: Option<Box<str>>,
     input: f64,
     output: f64,
     cache_read: Option<f64>,
     cache_write: Option<f64>,
-    long_context: Option<ListedLong>,
+    long_context: Option<FileLongContext>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListedLong {
+struct FileLongContext {
     above: u64,
     input: f64,
     output: f64,
@@ -124,7 +125,7 @@ struct ListedLong {
     cache_write: Option<f64>,
 }
 
-impl Listed {
+impl FilePrice {
     pub(super) fn price(&self) -> Result<Price, InvalidConfig> {
         let price = read(self.input, self.output, self.cache_read, self.cache_write)?;
         Ok(match &self.long_context {

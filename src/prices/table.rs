@@ -1,24 +1,22 @@
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, OnceLock},
+use std::{fmt, sync::Arc};
+
+use super::{Price, Usd, price::FilePrice};
+use crate::{
+    InvalidConfig,
+    chat::Usage,
+    internal::{dated_file::dated_file, quick_hash::QuickMap},
 };
 
-use serde::Deserialize;
-
-use super::{Price, Usd, price::Listed};
-use crate::{InvalidConfig, chat::Usage, internal::quick_hash::QuickMap};
-
-/// Prices by model. Clones share it until one is changed.
+/// Prices by model. Clones share the table until one is changed.
 ///
-/// # Which price is a model's
+/// # Look-up
 ///
-/// 1. The one under the very name, at the provider first.
+/// 1. The price under exactly this name, first at the provider, then at any.
 /// 2. Without a provider's prefix: `anthropic/claude-sonnet-4-5` is `claude-sonnet-4-5` at `anthropic`.
 /// 3. Without the date or version of a snapshot: `claude-sonnet-4-5-20250929`, `gpt-4o-2024-08-06`,
 ///    `gemini-2.0-flash-001`, `claude-sonnet-4-5@20250929`, and `-latest`.
 ///
-/// Nothing else is guessed: a model that is not in the table has no price, for a wrong one is worse than none.
+/// Nothing else is guessed: a model that is not in the table has no price, because a wrong one is worse than none.
 ///
 /// A look-up allocates nothing.
 #[derive(Clone)]
@@ -27,7 +25,7 @@ pub struct PriceTable(Arc<Inner>);
 #[derive(Clone)]
 struct Inner {
     as_of: Option<Box<str>>,
-    /// Callers choose what is looked for, and nobody but who configures what is in it.
+    /// Callers choose the keys of look-ups, but only the configuration puts keys in: a quick hash is safe.
     models: QuickMap<Box<str>, Vec<Entry>>,
     prices: Vec<Price>,
 }
@@ -35,66 +33,48 @@ struct Inner {
 /// A price of a model.
 #[derive(Clone)]
 struct Entry {
-    /// Where it holds; `None` is everywhere.
+    /// The provider at which the price holds; `None` is any.
     provider: Option<Box<str>>,
-    /// Its place among the prices.
+    /// Its index among the prices.
     place: u32,
 }
 
-/// The file's form.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    as_of: Option<Box<str>>,
-    #[serde(default, rename = "notes")]
-    _notes: Vec<String>,
-    #[serde(default, rename = "sources")]
-    _sources: BTreeMap<String, String>,
-    models: BTreeMap<Box<str>, Listed>,
-}
-
-static BUILTIN: OnceLock<PriceTable> = OnceLock::new();
+dated_file!(PriceTable from "prices.json", models: FilePrice);
 
 impl PriceTable {
-    /// The prices that come with the crate, of Anthropic's, OpenAI's, Google's and some compatible models:
-    /// `src/prices/prices.json`, with its date, its sources and what is not in it. Read once.
+    /// Returns the prices that come with the crate, of Anthropic's, OpenAI's, Google's and some compatible models:
+    /// `src/prices/prices.json`, with its date, its sources and its gaps. Read once.
     pub fn builtin() -> Self {
         Self::builtin_ref().clone()
     }
 
-    pub(crate) fn builtin_ref() -> &'static Self {
-        BUILTIN.get_or_init(|| {
-            Self::from_json(include_str!("prices.json")).expect("the crate's own file is right: a test reads it")
-        })
-    }
-
-    /// No prices.
+    /// Creates a table without prices.
     pub fn empty() -> Self {
         Self(Arc::new(Inner { as_of: None, models: QuickMap::default(), prices: Vec::new() }))
     }
 
-    /// Prices in the form of the crate's own file: `{"as_of": "2026-10-07", "models": {"gpt-4o": {"input": 2.5,
-    /// "output": 10, "cache_read": 1.25}}}`, in US dollars for a million tokens. Of a model, `input` and `output` must
-    /// be there; `cache_read`, `cache_write`, `long_context` (`above` so many tokens, then prices again) and the
-    /// `provider` at which alone it holds may be.
+    /// Reads prices in the form of the crate's own file:
+    /// `{"as_of": "2026-10-07", "models": {"gpt-4o": {"input": 2.5, "output": 10, "cache_read": 1.25}}}`, in US dollars
+    /// for a million tokens. A model must have `input` and `output`. It may have `cache_read`, `cache_write`,
+    /// `long_context` (prices `above` a number of tokens) and the one `provider` at which the price holds.
     ///
     /// # Errors
     ///
-    /// Not JSON, a key that is not known, or a number that is no price.
+    /// The text is not JSON, has an unknown key, or a number that is no price.
     pub fn from_json(json: &str) -> Result<Self, InvalidConfig> {
         let file: File = serde_json::from_str(json).map_err(|error| InvalidConfig::new("prices", error.to_string()))?;
         let mut table = Self::empty();
-        for (model, listed) in file.models {
-            let price = listed.price().map_err(|error| {
+        for (model, row) in file.models {
+            let price = row.price().map_err(|error| {
                 InvalidConfig::new(format!("prices.models.{model}.{}", error.field()), error.problem().to_owned())
             })?;
-            table.put(model, listed.provider, price);
+            table.put(model, row.provider, price);
         }
         Arc::make_mut(&mut table.0).as_of = file.as_of;
         Ok(table)
     }
 
-    /// Sets a model's price, at whatever provider, in place of what the table says of that name.
+    /// Sets a model's price at any provider, in place of the table's prices of that name.
     #[must_use]
     pub fn with(mut self, model: impl Into<Box<str>>, price: Price) -> Self {
         let model = model.into();
@@ -103,39 +83,39 @@ impl PriceTable {
         self
     }
 
-    /// Sets a model's price at one provider, by the name that the provider's leaf has. It goes before a price that
-    /// holds everywhere.
+    /// Sets a model's price at one provider, named as the provider's leaf is. It takes precedence over a price that
+    /// holds at any provider.
     #[must_use]
     pub fn with_at(mut self, provider: impl Into<Box<str>>, model: impl Into<Box<str>>, price: Price) -> Self {
         self.put(model.into(), Some(provider.into()), price);
         self
     }
 
-    /// When the prices were looked up, as a date.
+    /// Returns the date of the prices.
     pub fn as_of(&self) -> Option<&str> {
         self.0.as_of.as_deref()
     }
 
-    /// A model's price. Without a provider only one that holds everywhere.
+    /// Returns a model's price; without a provider, only one that holds at any.
     pub fn price(&self, provider: Option<&str>, model: &str) -> Option<&Price> {
         self.place(provider, model).map(|place| self.at(place))
     }
 
-    /// What so many tokens of a model cost; `None` where its price is not known.
+    /// Returns the cost of a model's usage; `None` if its price is not known.
     pub fn cost(&self, provider: Option<&str>, model: &str, usage: &Usage) -> Option<Usd> {
         Some(self.price(provider, model)?.cost(usage))
     }
 
-    /// Whether it is the crate's own, unchanged.
+    /// Returns true if the table is the crate's own, unchanged.
     pub(crate) fn is_builtin(&self) -> bool {
         BUILTIN.get().is_some_and(|builtin| Arc::ptr_eq(&self.0, &builtin.0))
     }
 
-    /// Where a model's price is, for as long as the table is not changed.
+    /// Returns the index of a model's price, valid while the table is unchanged.
     pub(crate) fn place(&self, provider: Option<&str>, model: &str) -> Option<u32> {
         let unprefixed = || {
             let (prefix, name) = model.rsplit_once('/')?;
-            // `openrouter/anthropic/claude-..`: the nearest to the name is whose model it is.
+            // `openrouter/anthropic/claude-..`: the part nearest to the name is the model's maker.
             Some((prefix.rsplit('/').next(), name))
         };
         self.snapshot_or_base(provider, model).or_else(|| {
@@ -144,7 +124,7 @@ impl PriceTable {
         })
     }
 
-    /// The price at such a place.
+    /// Returns the price at such an index.
     pub(crate) fn at(&self, place: u32) -> &Price {
         &self.0.prices[place as usize]
     }
@@ -170,7 +150,7 @@ impl PriceTable {
     }
 }
 
-/// The model of which `model` is a snapshot, if its name ends like that of one.
+/// Returns the model of which `model` is a snapshot, if its name ends like one.
 fn base(model: &str) -> Option<&str> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(base) = model.strip_suffix("-latest") {
@@ -190,13 +170,6 @@ fn base(model: &str) -> Option<&str> {
     // `-20250929`, `@20250929`, `-001`
     let (base, end) = model.rsplit_once(['-', '@'])?;
     (digits(end) && (end.len() == 8 || (end.len() == 3 && end.starts_with('0')))).then_some(base)
-}
-
-impl Default for PriceTable {
-    /// The built-in one.
-    fn default() -> Self {
-        Self::builtin()
-    }
 }
 
 impl fmt::Debug for PriceTable {

@@ -2,7 +2,7 @@ use std::{fmt, iter::Sum, ops::Add};
 
 use serde::{Serialize, Serializer};
 
-/// An amount of US dollars, exact to a billionth, never negative. Arithmetic stops at the ends instead of wrapping.
+/// An amount of US dollars, exact to a billionth, never negative. Arithmetic saturates instead of wrapping.
 ///
 /// ```
 /// use steadfast::prices::Usd;
@@ -20,29 +20,29 @@ impl Usd {
     /// Nothing.
     pub const ZERO: Self = Self(0);
 
-    /// So many billionths of a dollar.
+    /// Creates an amount of billionths of a dollar.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// So many dollars, to the nearest billionth; `None` for what is negative, infinite, NaN, or too much (some 18
-    /// billion).
+    /// Creates an amount of dollars, to the nearest billionth. Returns `None` for a number that is negative, infinite,
+    /// NaN, or too large (some 18 billion).
     pub fn from_dollars(dollars: f64) -> Option<Self> {
         let nanos = (dollars * NANOS as f64).round();
         (nanos >= 0.0 && nanos < u64::MAX as f64).then_some(Self(nanos as u64))
     }
 
-    /// In billionths of a dollar.
+    /// Returns the amount in billionths of a dollar.
     pub const fn nanos(self) -> u64 {
         self.0
     }
 
-    /// In dollars.
+    /// Returns the amount in dollars.
     pub fn dollars(self) -> f64 {
         self.0 as f64 / NANOS as f64
     }
 
-    /// The rest after taking `other` away, or nothing.
+    /// Subtracts `other`, down to nothing.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
@@ -63,7 +63,7 @@ impl Sum for Usd {
 }
 
 impl fmt::Display for Usd {
-    /// With cents, and as many further places as there are.
+    /// Writes cents, and as many further places as there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fraction = format!("{:09}", self.0 % NANOS);
         let places = fraction.trim_end_matches('0').len().max(2);
@@ -72,7 +72,7 @@ impl fmt::Display for Usd {
 }
 
 impl Serialize for Usd {
-    /// As a number of dollars.
+    /// Serializes a number of dollars.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.dollars())
     }

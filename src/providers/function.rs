@@ -12,14 +12,15 @@ use tower::Service;
 
 use crate::{
     CommitPoint, LlmError, LlmRequest, LlmResponse,
-    commit::{Held, empty_whole},
+    commit::{HeldAnswer, empty_whole},
 };
 
 /// Makes a leaf of an async function, for a client of your own.
 ///
 /// The leaf answers like those of this crate: a stream is held back until its first token, or until the request's own
 /// [commit point](LlmRequest::commit), and an answer without content is an error such as
-/// [`EmptyAnswer`](crate::ErrorKind::EmptyAnswer). So a stream that ends before it has begun fails over like any other failure.
+/// [`EmptyAnswer`](crate::ErrorKind::EmptyAnswer). So a stream that ends before it has begun fails over like any other
+/// failure.
 ///
 /// ```
 /// use steadfast::{LlmError, LlmRequest, LlmResponse, provider_fn};
@@ -47,13 +48,13 @@ where
 #[derive(Clone, Copy)]
 pub struct ProviderFn<F> {
     function: F,
-    /// Whether answers are held back until their commit point.
+    /// True if answers are held back until their commit point.
     commits: bool,
 }
 
 impl<F> ProviderFn<F> {
-    /// Hands answers on as the function gives them: for a function whose answers are committed already, such as one that calls a
-    /// stack. Default: they are held back until their commit point.
+    /// Passes answers on as the function returns them, for a function whose answers are committed already, such as one
+    /// that calls a stack. Default: they are held back until their commit point.
     #[must_use]
     pub fn inner_commits(mut self) -> Self {
         self.commits = false;
@@ -90,7 +91,7 @@ impl<F> fmt::Debug for ProviderFn<F> {
 /// The future of [`ProviderFn`].
 #[pin_project]
 pub struct ProviderFuture<R> {
-    /// What was asked; `None` where answers are handed on as they are.
+    /// The request; `None` if answers pass unchanged.
     asked: Option<LlmRequest>,
     #[pin]
     state: State<R>,
@@ -100,7 +101,7 @@ pub struct ProviderFuture<R> {
 enum State<R> {
     Calling(#[pin] R),
     /// The function has answered with a stream.
-    Holding(Option<Box<Held>>),
+    Holding(Option<Box<HeldAnswer>>),
 }
 
 impl<R, E> Future for ProviderFuture<R>
@@ -110,9 +111,11 @@ where
 {
     type Output = Result<LlmResponse, LlmError>;
 
+    /// Polls the function, then its stream up to the commit point.
+    ///
     /// # Panics
     ///
-    /// When polled after it was ready.
+    /// If polled after it was ready.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -130,8 +133,8 @@ where
                         });
                     }
                     let point = asked.context().commit.unwrap_or(CommitPoint::FirstToken);
-                    let held = Held::new(response, point, asked.clone());
-                    // What the function has borrowed or holds is let go with its future.
+                    let held = HeldAnswer::new(response, point, asked.clone());
+                    // Releases everything that the function holds together with its future.
                     this.state.set(State::Holding(Some(held)));
                 }
                 StateProjection::Holding(held) => {
@@ -182,7 +185,7 @@ mod tests {
         }
     }
 
-    /// An answer that begins before these come.
+    /// An answer that begins before these items.
     fn leaf(items: fn() -> Vec<Result<Frame, LlmError>>) -> ProviderFn<impl FnMut(LlmRequest) -> Answering + Clone> {
         provider_fn(move |_| {
             let body = LlmBody::from_frames(stream::iter(items()));

@@ -1,4 +1,4 @@
-//! Reading JSON that others wrote, without tripping over a field of an odd type.
+//! Reads foreign JSON, and tolerates fields of an odd type.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -8,18 +8,18 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// Reads a body, or the data of an event.
+/// Parses a body, or the data of an event.
 pub(super) fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
-    // As a text, which is checked in one pass: as bytes each string would be, and each value that is kept as it stands.
+    // As a text, whose UTF-8 is checked in one pass. As bytes, each string and each raw value would be checked.
     match str::from_utf8(json) {
         Ok(text) => serde_json::from_str(text),
         Err(_) => serde_json::from_slice(json),
     }
 }
 
-/// A field of another type than expected counts as absent: one odd field must not spoil an answer.
+/// Reads a field, and counts another type than the expected one as absent: one odd field must not spoil an answer.
 ///
-/// For types that refuse some of what may stand there. It is passed over and then read: [`object`] reads it at once.
+/// It is for types that refuse some values. The value is skipped first and then read; [`object`] reads it at once.
 pub(super) fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -29,49 +29,50 @@ where
     Ok(read(raw))
 }
 
-/// The same for an object all of whose fields are lenient themselves. One that has a field twice is refused, as an answer is.
+/// The same for an object whose fields are all lenient themselves. Like an answer, an object with a duplicate field is
+/// refused.
 pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    deserializer.deserialize_any(Leniently::<Option<T>>(PhantomData))
+    deserializer.deserialize_any(LenientVisitor::<Option<T>>(PhantomData))
 }
 
-/// The same for the place in a list.
+/// The same for an index in a list.
 pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     Count::deserialize(deserializer).map(|Count(index)| index?.try_into().ok())
 }
 
-/// The same for a text, of which there are most.
+/// The same for a text, the most frequent type.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(read_text)
 }
 
-/// A word of the format's own, which is looked at and not kept: it is copied only where it has escapes.
+/// Reads a word of the format's own, which is compared and not stored: it is copied only if it has escapes.
 pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    deserializer.deserialize_any(Leniently::<Word<'de>>(PhantomData)).map(|Word(word)| word)
+    deserializer.deserialize_any(LenientVisitor::<Word<'de>>(PhantomData)).map(|Word(word)| word)
 }
 
-/// The text, if it is one.
+/// Returns the text, if the value is one.
 pub(super) fn read_text(raw: &RawValue) -> Option<String> {
     unescaped(raw).map(str::to_owned).or_else(|| read(raw))
 }
 
-/// A text that reads as it is written.
+/// Returns a text without escapes.
 fn unescaped(raw: &RawValue) -> Option<&str> {
-    // It has been checked to be JSON: what stands between quotes and has no backslash is what it says.
+    // The value is valid JSON: the characters between quotes mean themselves if there is no backslash.
     let text = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     memchr::memchr(b'\\', text.as_bytes()).is_none().then_some(text)
 }
 
-/// The value, if it is of this type.
+/// Returns the value, if it is of this type.
 pub(super) fn read<'de, T: Deserialize<'de>>(raw: &'de RawValue) -> Option<T> {
-    // Most absent fields are `null`, and an error would be made for each.
+    // Most absent fields are `null`, which would each cost an error.
     if raw.get() == "null" { None } else { serde_json::from_str(raw.get()).ok() }
 }
 
-/// A field as it stands, `null` included, so that what is there can be told from what is not.
+/// Reads a field as raw text, `null` included, so that a present field differs from an absent one.
 pub(super) fn raw<'de, D>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error>
 where
     D: Deserializer<'de>,
@@ -91,11 +92,11 @@ impl Count {
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Leniently::<Self>(PhantomData))
+        deserializer.deserialize_any(LenientVisitor::<Self>(PhantomData))
     }
 }
 
-impl Wanted<'_> for Count {
+impl FieldType<'_> for Count {
     fn count(count: u64) -> Self {
         Self(Some(count))
     }
@@ -104,20 +105,20 @@ impl Wanted<'_> for Count {
 #[derive(Default)]
 struct Word<'a>(Option<Cow<'a, str>>);
 
-impl<'de> Wanted<'de> for Word<'de> {
+impl<'de> FieldType<'de> for Word<'de> {
     fn text(text: Cow<'de, str>) -> Self {
         Self(Some(text))
     }
 }
 
-impl<'de, T: Deserialize<'de>> Wanted<'de> for Option<T> {
+impl<'de, T: Deserialize<'de>> FieldType<'de> for Option<T> {
     fn object<A: MapAccess<'de>>(object: A) -> Result<Self, A::Error> {
         T::deserialize(MapAccessDeserializer::new(object)).map(Some)
     }
 }
 
-/// What a field is wanted to be. Whatever else stands there is nothing.
-trait Wanted<'de>: Default {
+/// The wanted type of a field. Any other value counts as absent.
+trait FieldType<'de>: Default {
     fn text(_: Cow<'de, str>) -> Self {
         Self::default()
     }
@@ -131,10 +132,10 @@ trait Wanted<'de>: Default {
     }
 }
 
-/// Reads a field once, whatever it is.
-struct Leniently<W>(PhantomData<W>);
+/// Reads a field of any type once.
+struct LenientVisitor<W>(PhantomData<W>);
 
-impl<'de, W: Wanted<'de>> Visitor<'de> for Leniently<W> {
+impl<'de, W: FieldType<'de>> Visitor<'de> for LenientVisitor<W> {
     type Value = W;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,13 +146,13 @@ impl<'de, W: Wanted<'de>> Visitor<'de> for Leniently<W> {
         Ok(W::count(count))
     }
 
-    /// A negative number is no tokens.
+    /// A negative number is zero tokens.
     fn visit_i64<E>(self, count: i64) -> Result<W, E> {
         Ok(W::count(u64::try_from(count).unwrap_or_default()))
     }
 
     fn visit_f64<E>(self, count: f64) -> Result<W, E> {
-        // It saturates.
+        // The conversion saturates.
         Ok(W::count(count as u64))
     }
 

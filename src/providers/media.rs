@@ -1,6 +1,6 @@
-//! Media types as providers spell them.
+//! The providers' spellings of media types.
 
-/// The registered name of a media type: `image/jpg` is none, and means JPEG.
+/// Returns the registered name of a media type: `image/jpg` is none, and means JPEG.
 pub(super) fn media_type_of(said: &str) -> &str {
     match said {
         "image/jpg" | "image/pjpeg" => "image/jpeg",

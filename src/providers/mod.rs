@@ -1,4 +1,4 @@
-//! The leaves: one folder a provider, and what they share.
+//! The leaves: one folder for each provider, and the parts that they share.
 
 pub mod anthropic;
 pub mod function;

@@ -1,5 +1,5 @@
-//! A request of the provider's own dialect for another of its models: the few fields that this one refuses are changed, all
-//! else stays as its caller wrote it.
+//! Fits a request of the provider's own dialect to another of its models. The few fields that this one refuses are
+//! changed; all others stay as the caller wrote them.
 
 use bytes::Bytes;
 use serde_json::{Value, value::RawValue};
@@ -9,13 +9,13 @@ use crate::{
     fields::{self, is_object},
 };
 
-/// The fields of an object as they stand, in their order.
+/// The raw fields of an object, in order.
 pub(super) struct Fields<'a> {
     fields: Vec<(String, Text<'a>)>,
     changed: bool,
 }
 
-/// A value's text.
+/// The text of a value.
 enum Text<'a> {
     Stood(&'a RawValue),
     Made(String),
@@ -30,7 +30,7 @@ impl Text<'_> {
     }
 }
 
-/// Reads a body.
+/// Parses a body.
 pub(super) fn top(body: &Bytes) -> Result<&RawValue, LlmError> {
     serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
         Ok(Self { fields: read, changed: false })
     }
 
-    /// A field's value as it stands.
+    /// Returns a field's raw value.
     pub(super) fn stood(&self, name: &str) -> Option<&'a RawValue> {
         self.fields.iter().find_map(|(there, text)| match text {
             Text::Stood(raw) if there == name && raw.get() != "null" => Some(*raw),
@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The same of a value; `None` removes the field.
+    /// Sets a field to a value; `None` removes it.
     pub(super) fn put(&mut self, name: &str, value: Option<&Value>) {
         match value {
             Some(value) => self.set(name, value.to_string()),
@@ -80,7 +80,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Gives the field another name.
+    /// Renames a field.
     pub(super) fn rename(&mut self, from: &str, to: &str) {
         if let Some((name, _)) = self.fields.iter_mut().find(|(there, _)| there == from) {
             to.clone_into(name);
@@ -105,7 +105,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The object's text, where anything was changed.
+    /// Returns the object's text, if anything was changed.
     pub(super) fn finish(self) -> Option<String> {
         if !self.changed {
             return None;
@@ -126,7 +126,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A list with one more item at its end or its beginning.
+/// Returns a list with one more item at its end or its beginning.
 pub(super) fn with_item(list: &str, item: &str, at_end: bool) -> String {
     let inner = list.trim().strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or_default();
     match (inner.trim().is_empty(), at_end) {

@@ -1,23 +1,23 @@
 //! Messages of providers that are known as a whole.
 //!
-//! Providers repeat their callers' words in what they say. So no failure is named by a phrase within a message: a message
-//! tells something where it is made of known sentences, from its first word to its last.
+//! Providers' messages repeat their callers' words. So no failure is recognized by a phrase within a message: a message
+//! counts only if it consists of known sentences, from its first word to its last.
 
-/// What a message may be made of. In a sentence `#` stands for one number and `@` for one word of any kind, such as a
-/// model's name or an address; punctuation and case make no difference.
-pub(crate) struct Known {
+/// The sentences that a message may consist of. In a sentence `#` stands for one number and `@` for one word of any
+/// kind, such as a model's name or an address. Punctuation and case make no difference.
+pub(crate) struct KnownMessage {
     /// One of these comes first.
     pub(crate) first: &'static [&'static str],
     /// Any of these may follow.
     pub(crate) then: &'static [&'static str],
 }
 
-impl Known {
-    /// True for a message that is made of these sentences and nothing else.
+impl KnownMessage {
+    /// Returns true if a message consists of these sentences alone.
     pub(crate) fn is(&self, message: &str) -> bool {
         let words: Vec<&str> =
             message.split_whitespace().map(bare).filter(|word| !word.is_empty()).take(MOST).collect();
-        // What stands in brackets is quoted.
+        // Brackets enclose a quotation.
         if words.len() == MOST || message.trim_start().starts_with(['(', '[']) {
             return false;
         }
@@ -33,7 +33,7 @@ impl Known {
 /// No known message has as many words.
 const MOST: usize = 120;
 
-/// The words behind the longest of the sentences that they begin with.
+/// Returns the words behind the longest of the sentences that they begin with.
 fn behind<'a, 'b>(sentences: &[&str], words: &'a [&'b str]) -> Option<&'a [&'b str]> {
     sentences.iter().filter_map(|sentence| after(sentence, words)).min_by_key(|rest| rest.len())
 }
@@ -68,7 +68,7 @@ fn is_number(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LONG: Known = Known {
+    const LONG: KnownMessage = KnownMessage {
         first: &["the limit is # tokens", "the limit"],
         then: &["you asked for #", "see @", "# in the messages"],
     };

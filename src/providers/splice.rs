@@ -1,4 +1,4 @@
-//! Changing single fields of a request's bytes and nothing else.
+//! Changes single fields of a request's bytes and nothing else.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -6,33 +6,33 @@ use bytes::Bytes;
 
 use crate::wire::{Broken, Object};
 
-/// What a leaf changes in a request. What is `None` stays as it is.
+/// The changes of a leaf to a request. A field that is `None` stays.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changes<'a> {
     pub(super) model: Option<&'a str>,
     pub(super) stream: Option<bool>,
-    /// The longest answer, and the fields that say so in this dialect, each of them alone or within another one. Those
-    /// that are there are changed; where none is, the first one is added.
+    /// The longest answer, and this dialect's fields for it, each at the top or within an object. Present ones are
+    /// changed; without any, the first one is added.
     pub(super) max_tokens: Option<(&'static [MaxTokens], u32)>,
 }
 
-/// A field for the longest answer, and the object that it is in, if it is not at the top.
+/// A field for the longest answer, and the object around it, if it is not at the top.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MaxTokens {
     pub(crate) within: Option<&'static str>,
     pub(crate) name: &'static str,
 }
 
-/// The same JSON object with these changes, in pieces: what stays is not copied.
+/// Returns the same JSON object with these changes, in pieces that share the unchanged bytes.
 ///
-/// Every other byte is kept: the order of fields, spaces, the spelling of numbers and escapes. A field that is to be
-/// changed and is there twice is refused: the provider might read the other one.
+/// Every other byte is kept: the order of fields, spaces, the spelling of numbers and escapes. A duplicate of a field
+/// that is to be changed is refused: the provider might read the other one.
 pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Result<Vec<Bytes>, Broken> {
     let mut edits = Edits { body, edits: Vec::new() };
     if let Some(model) = changes.model {
         let is = |place: &Range<usize>| {
             let there = &body[place.clone()];
-            // Nearly always as it would be written.
+            // Nearly always in its usual spelling.
             let is_same = there.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")) == Some(model.as_bytes());
             is_same && !model.contains('\\')
                 || serde_json::from_slice::<Cow<'_, str>>(there).is_ok_and(|text| text == model)
@@ -55,11 +55,11 @@ pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Resul
     Ok(edits.done())
 }
 
-/// Where a field's value stands, if it is there.
+/// Returns the place of a field's value, if it is present.
 fn once(object: &Object, name: &str) -> Result<Option<Range<usize>>, Broken> {
     match object.field(name) {
         Some(field) if field.is_twice => {
-            Err(Broken { what: "a field that is to be changed is there twice", at: field.value.start })
+            Err(Broken { what: "a field to be changed occurs twice", at: field.value.start })
         }
         field => Ok(field.map(|field| field.value.clone())),
     }
@@ -92,7 +92,7 @@ impl Edits<'_> {
 
     fn limit(&mut self, names: &'static [MaxTokens], object: &Object, tokens: u32) -> Result<(), Broken> {
         let value = tokens.to_string();
-        // The objects that the field may be in, where they are there; and the first one of them.
+        // The objects around the field that are present, and the first one of them.
         let mut changed = false;
         let mut first_within = None;
         for limit in names {
@@ -124,7 +124,7 @@ impl Edits<'_> {
     }
 
     fn done(mut self) -> Vec<Bytes> {
-        // Stable: what is added at one place keeps its order.
+        // Stable: fields added at one place keep their order.
         self.edits.sort_by_key(|(place, _)| place.start);
         let mut pieces = Vec::with_capacity(2 * self.edits.len() + 1);
         let mut kept = 0;

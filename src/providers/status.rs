@@ -1,13 +1,13 @@
-//! What an HTTP status means that comes with no API's error.
+//! The meaning of an HTTP status without an API's error.
 
 use http::StatusCode;
 
 use crate::ErrorKind;
 
-/// The kind of an answer that no API wrote, such as a proxy's page. `waits` says whether it tells when to come again.
+/// Returns the kind of an answer that no API wrote, such as a proxy's page. `waits` is true if the answer names a wait.
 pub(super) fn of_page(status: StatusCode, waits: bool) -> ErrorKind {
     match ErrorKind::from_status(status) {
-        // No API refused the key: what stands before it refused this request.
+        // No API refused the key: a server before it refused this request.
         _ if status == StatusCode::FORBIDDEN => ErrorKind::Blocked,
         // A 429 that no API wrote, and that names no time, is a sign of an overloaded front.
         ErrorKind::RateLimited if !waits => ErrorKind::Overloaded,

@@ -1,4 +1,4 @@
-//! What the dialects' readers and writers of tool calls share: ids, and arguments that need not be JSON.
+//! Common parts of the dialects' encoders and decoders of tool calls: ids, and arguments that need not be JSON.
 
 use serde_json::value::RawValue;
 use serde_json::{json, value::to_raw_value};
@@ -9,10 +9,10 @@ use crate::{
 };
 use crate::{LlmError, wire::tool_calls::INVALID_ARGUMENTS};
 
-/// An id for the `n`th tool call of an answer whose server gives its calls none.
+/// Returns an id for the `n`th tool call of an answer whose server gives none.
 ///
-/// The answer's own id is in it where there is one, for the calls of a whole conversation must differ. At most 40 letters,
-/// digits and underscores, which every provider takes.
+/// It contains the answer's own id, if there is one, because the calls of a whole conversation must differ. It has at
+/// most 40 letters, digits and underscores, which every provider takes.
 pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
     let letters: Vec<char> = answer.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
     // The start of an id is often the same for all answers.
@@ -20,16 +20,16 @@ pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
     if tail.is_empty() { format!("call_{n}") } else { format!("call_{tail}_{n}") }
 }
 
-/// The arguments of a call as the object that the API wants. A model's text that is none goes along under a key, so that
-/// nothing is lost.
+/// Returns the arguments of a call as the object that the API requires. A model's text that is none goes under a key,
+/// so that nothing is lost.
 pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>, LlmError> {
-    // Some models write `null` for a tool that takes nothing.
+    // Some models write `null` for a tool without arguments.
     let text = if matches!(text.trim(), "" | "null") { "{}" } else { text };
     let object = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok());
     let raw = match object.flatten() {
         Some(raw) => Ok(raw),
         None => {
-            report.say(Feature::Arguments);
+            report.record(Feature::Arguments);
             to_raw_value(&json!({ INVALID_ARGUMENTS: text }))
         }
     };

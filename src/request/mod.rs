@@ -1,4 +1,4 @@
-//! What a caller asks, and what the layers add to it on the way down.
+//! A caller's request, and the context that layers add on the way down.
 
 mod estimate;
 mod owner;
@@ -12,7 +12,7 @@ pub use self::owner::{BudgetKey, Tenant};
 use crate::{
     CommitPoint, LlmError,
     chat::{Chat, Message, Thinking},
-    error::LeftOut,
+    error::OmittedParameter,
 };
 pub use crate::{
     dialect::Dialect,
@@ -21,9 +21,8 @@ pub use crate::{
 
 /// A request to a language model.
 ///
-/// It is cheap to clone: what the caller said stands behind one `Arc`, what the layers add is a small `Copy`
-/// [`Context`]. A clone allocates nothing, and is a request of its own: what happens to the one does not show in the
-/// other.
+/// Cloning is cheap: the caller's part is behind one `Arc`, the layers' part is a small `Copy` [`Context`]. A clone
+/// allocates nothing and is a request of its own: a change to one does not show in the other.
 ///
 /// ```
 /// use steadfast::LlmRequest;
@@ -33,13 +32,13 @@ pub use crate::{
 /// ```
 #[derive(Clone)]
 pub struct LlmRequest {
-    said: Arc<Said>,
+    caller: Arc<CallerPart>,
     context: Context,
 }
 
-/// What the caller said. Layers do not change it.
+/// The caller's part. Layers do not change it.
 #[derive(Clone)]
-struct Said {
+struct CallerPart {
     content: Content,
     feature: Option<Arc<str>>,
     session: Option<Arc<str>>,
@@ -50,7 +49,7 @@ struct Said {
     first_tier_only: bool,
     requires_human: bool,
     shadow: bool,
-    left_out: Vec<LeftOut>,
+    left_out: Vec<OmittedParameter>,
     extensions: Extensions,
 }
 
@@ -61,14 +60,14 @@ enum Content {
 }
 
 impl LlmRequest {
-    /// A request with one user's turn.
+    /// Creates a request with one user's turn.
     pub fn prompt(text: impl Into<String>) -> Self {
         Self::from(Chat::new([Message::user(text)]))
     }
 
     fn new(content: Content) -> Self {
         Self {
-            said: Arc::new(Said {
+            caller: Arc::new(CallerPart {
                 content,
                 feature: None,
                 session: None,
@@ -86,154 +85,154 @@ impl LlmRequest {
         }
     }
 
-    /// Sets the product's feature that asks, such as `chat` or `summary`: places, chains, budgets and metrics go by it.
-    /// Default: none, so that it shares the places of all that have none.
+    /// Sets the product's feature, such as `chat` or `summary`, by which places, chains, budgets and metrics are kept.
+    /// Default: none, which shares the places of all requests without one.
     #[must_use]
     pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
-        self.said_mut().feature = Some(feature.into());
+        self.caller_mut().feature = Some(feature.into());
         self
     }
 
-    /// Sets the session that the request belongs to, for fallbacks that do not switch models in the middle of one
+    /// Sets the session of the request, for fallbacks that do not switch models within one
     /// ([`SessionPolicy`](crate::layers::fallback::SessionPolicy)). Default: none.
     #[must_use]
     pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
-        self.said_mut().session = Some(session.into());
+        self.caller_mut().session = Some(session.into());
         self
     }
 
-    /// Sets the key by which repeats of this request are known to be the same: an `IdempotencyLayer` (feature `idempotency`)
-    /// makes one call for it. Default: none.
+    /// Sets the key that identifies repeats of this request: an `IdempotencyLayer` (feature `idempotency`) makes one
+    /// call for it. Default: none.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.said_mut().idempotency_key = Some(key.into());
+        self.caller_mut().idempotency_key = Some(key.into());
         self
     }
 
-    /// Gives the request a name of its own, such as that under which the caller's log has it: it is told with the
-    /// [request's end](crate::events::RequestEnded), and nothing goes by it. Default: none.
+    /// Sets a name for the request, such as its id in the caller's log. The [request's
+    /// end](crate::events::RequestEnded) reports it; no decision depends on it. Default: none.
     #[must_use]
     pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
-        self.said_mut().id = Some(id.into());
+        self.caller_mut().id = Some(id.into());
         self
     }
 
-    /// Says which HTTP status the caller gets for a failure, where it is one of a server's: the status is told with the
-    /// [request's end](crate::events::RequestEnded). Default: none is known.
+    /// Sets the function from a failure to the HTTP status that a server sends its caller. The [request's
+    /// end](crate::events::RequestEnded) reports the status. Default: none.
     #[must_use]
     pub fn status_of(mut self, status_of: fn(&LlmError) -> StatusCode) -> Self {
-        self.said_mut().status_of = Some(status_of);
+        self.caller_mut().status_of = Some(status_of);
         self
     }
 
-    /// Asks for the whole decision record on the response too, the attempt that answered included.
+    /// Asks for the whole decision record on the response too, including the attempt that answered.
     #[must_use]
     pub fn explain(mut self) -> Self {
-        self.said_mut().explain = true;
+        self.caller_mut().explain = true;
         self
     }
 
-    /// Keeps the request to the first tier that may serve it: it is answered from there or fails, in the middle of a
-    /// stream too.
+    /// Limits the request to the first tier that may serve it: that tier answers or the request fails, also within a
+    /// stream.
     #[must_use]
     pub fn no_fallback(mut self) -> Self {
-        self.said_mut().first_tier_only = true;
+        self.caller_mut().first_tier_only = true;
         self
     }
 
-    /// Hands the request to a person, whatever works: a [`Fallback`](crate::Fallback) sends it to its
-    /// [tiers of people](crate::layers::fallback::Tier::human) and to no other, and it fails where there are none.
+    /// Hands the request to a person, even if models work. A [`Fallback`](crate::Fallback) sends it to its [tiers of
+    /// people](crate::layers::fallback::Tier::human) only; without one the request fails.
     #[must_use]
     pub fn requires_human(mut self, required: bool) -> Self {
-        self.said_mut().requires_human = required;
+        self.caller_mut().requires_human = required;
         self
     }
 
-    /// Asks for the answer as a stream. Default: what the request says, which for a [`prompt`](Self::prompt) is no. In a
-    /// request in wire form that field alone is changed, in its place.
+    /// Asks for the answer as a stream. Default: the request's own setting, which for a [`prompt`](Self::prompt) is no.
+    /// In a request in wire form only that field changes, in its place.
     #[must_use]
     pub fn stream(mut self, stream: bool) -> Self {
-        match &mut self.said_mut().content {
+        match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.stream = stream,
             Content::Wire(wire) => wire.set_stream(stream),
         }
         self
     }
 
-    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic wants a number, and gets 4,096. In a request in wire
-    /// form that field alone is changed, in its place.
+    /// Sets the longest answer, in tokens. Default: the provider's; Anthropic requires a number, and gets 4,096. In a
+    /// request in wire form only that field changes, in its place.
     #[must_use]
     pub fn max_tokens(mut self, tokens: u32) -> Self {
-        match &mut self.said_mut().content {
+        match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.max_tokens = Some(tokens),
             Content::Wire(wire) => wire.set_max_tokens(tokens),
         }
         self
     }
 
-    /// Adds a value of your own, for your own layers and leaves; of each type one, the last. They read it with
-    /// [`extensions`](Self::extensions).
+    /// Adds a value for your own layers and leaves, which read it with [`extensions`](Self::extensions). A second value
+    /// of a type replaces the first.
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.said_mut().extensions.insert(value);
+        self.caller_mut().extensions.insert(value);
         self
     }
 
     /// Bounds the request: no attempt begins after `timeout` from now, and none waits past it. The nearest bound wins.
     ///
     /// The outermost of [`Timeout`](crate::Timeout), [`Bulkhead`](crate::Bulkhead), [`Fallback`](crate::Fallback),
-    /// [`Hedge`](crate::Hedge), [`RetryWithJitter`](crate::RetryWithJitter) and [`CircuitBreaker`](crate::CircuitBreaker) ends
-    /// the request then. A stack with none of them does not.
+    /// [`Hedge`](crate::Hedge), [`RetryWithJitter`](crate::RetryWithJitter) and
+    /// [`CircuitBreaker`](crate::CircuitBreaker) ends the request then. A stack with none of them does not.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.context.limit_deadline(Instant::now().checked_add(timeout));
         self
     }
 
-    /// Sets how many attempts the request may take in all, whatever the layers allow. Default: 9, three for each of three tiers. Refusals on this
-    /// side cost none, and the first attempt is always made.
+    /// Limits the attempts of the request in all, below the layers' own limits. Default: 9, three for each of three
+    /// tiers. Refusals on this side cost none, and the first attempt is always made.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.context.attempts_left = attempts;
         self
     }
 
-    /// Sets the worst level of service that the answer may be of, from 1 (full) to 5 (a fixed sentence). Default: 5,
-    /// any. See [`Tier::level`](crate::layers::fallback::Tier::level).
+    /// Sets the worst level of service for the answer, from 1 (full) to 5 (a fixed sentence). Default: 5, any. See
+    /// [`Tier::level`](crate::layers::fallback::Tier::level).
     #[must_use]
     pub fn worst_level(mut self, level: u8) -> Self {
         self.context.worst_level = level.clamp(BEST_LEVEL, WORST_LEVEL);
         self
     }
 
-    /// Sets how far its stream must have come before the caller sees it, whatever leaves and layers have. Default: theirs.
+    /// Sets the commit point of the request's stream, in place of the leaves' and layers' own. Default: theirs.
     #[must_use]
     pub fn commit(mut self, point: CommitPoint) -> Self {
         self.context.commit = Some(point);
         self
     }
 
-    /// What is asked, decoded from the caller's bytes if need be (at most once for all clones).
+    /// Returns the conversation, decoded from the caller's bytes if need be (at most once for all clones).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) when the bytes are not a request of their dialect.
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the bytes are not a request of their dialect.
     pub fn chat(&self) -> Result<&Chat, LlmError> {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => Ok(chat),
             Content::Wire(wire) => wire.chat(),
         }
     }
 
-    /// Decodes a large request ahead, beside the threads that serve requests, so that [`chat`](Self::chat) costs them nothing
-    /// then. It does nothing for a small one, of less than 256 KiB, and for one that came in no wire form.
+    /// Decodes a large request ahead, off the threads that serve requests, so that [`chat`](Self::chat) costs them
+    /// nothing later. Does nothing for a request under 256 KiB, or one that is not in wire form.
     ///
-    /// To drop the future stops the work. Outside of a tokio runtime it is done at once.
+    /// Dropping the future stops the work. Outside of a tokio runtime it is done at once.
     ///
     /// # Errors
     ///
-    /// Those of [`chat`](Self::chat), and [`ErrorKind::Deadline`](crate::ErrorKind::Deadline) when the request's time is over
-    /// before.
+    /// Those of [`chat`](Self::chat), and [`ErrorKind::Deadline`](crate::ErrorKind::Deadline) if the request's time is
+    /// over first.
     pub async fn decode_ahead(&self) -> Result<(), LlmError> {
         match self.wire() {
             Some(wire) if wire.is_large() && !wire.is_decoded() => {}
@@ -244,9 +243,9 @@ impl LlmRequest {
         crate::wire::offload(self.context.deadline, decode).await
     }
 
-    /// The caller's own bytes, if the request came as such.
+    /// The caller's own bytes, if the request came in wire form.
     pub fn wire(&self) -> Option<&Wire> {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(_) => None,
             Content::Wire(wire) => Some(wire),
         }
@@ -254,161 +253,161 @@ impl LlmRequest {
 
     /// The model that the caller names. A leaf with a model of its own sends that one.
     pub fn model(&self) -> Option<&str> {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => chat.model.as_deref(),
             Content::Wire(wire) => wire.model(),
         }
     }
 
-    /// Whether the answer is asked for as a stream.
+    /// Returns true if the caller asks for a stream.
     pub fn is_stream(&self) -> bool {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => chat.stream,
             Content::Wire(wire) => wire.is_stream(),
         }
     }
 
-    /// Whether it names texts at which the model stops, so that an answer may end before it begins.
+    /// Returns true if the request names stop texts, so that an answer may end before it begins.
     pub(crate) fn names_stops(&self) -> bool {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => !chat.stop.is_empty(),
             Content::Wire(wire) => wire.names_stops(),
         }
     }
 
-    /// The request's [id](Self::id), where it was given one.
+    /// The request's [id](Self::id), if it has one.
     pub fn request_id(&self) -> Option<&str> {
-        self.said.id.as_deref()
+        self.caller.id.as_deref()
     }
 
-    /// The same, to keep.
-    pub(crate) fn id_kept(&self) -> Option<Arc<str>> {
-        self.said.id.clone()
+    /// The same, shared.
+    pub(crate) fn shared_id(&self) -> Option<Arc<str>> {
+        self.caller.id.clone()
     }
 
-    /// Which HTTP status its caller gets for a failure.
+    /// The function from a failure to the caller's HTTP status.
     pub(crate) fn status_known(&self) -> Option<fn(&LlmError) -> StatusCode> {
-        self.said.status_of
+        self.caller.status_of
     }
 
-    /// Whether it asks the model to reason before it answers, as far as that is plain to see: such answers begin late.
+    /// Returns true if the request plainly asks the model to reason before it answers: such answers begin late.
     pub(crate) fn asks_to_reason(&self) -> bool {
-        match &self.said.content {
+        match &self.caller.content {
             Content::Chat(chat) => chat.thinking.is_some_and(|thinking| thinking != Thinking::Off),
             Content::Wire(wire) => wire.asks_to_reason(),
         }
     }
 
-    /// The product's feature that asks.
+    /// The product's feature.
     pub fn feature_name(&self) -> Option<&str> {
-        self.said.feature.as_deref()
+        self.caller.feature.as_deref()
     }
 
-    /// The same, to keep.
-    pub(crate) fn feature_kept(&self) -> Option<Arc<str>> {
-        self.said.feature.clone()
+    /// The same, shared.
+    pub(crate) fn shared_feature(&self) -> Option<Arc<str>> {
+        self.caller.feature.clone()
     }
 
-    /// Whose request it is: its tenant's, as the cache knows them, or else that of the key that pays for it.
+    /// The owner of the request: its tenant for the cache, or else that of the key that pays for it.
     pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
         Tenant::of(self)
     }
 
-    /// The session that the request belongs to.
+    /// The session of the request.
     pub fn session_id(&self) -> Option<&str> {
-        self.said.session.as_deref()
+        self.caller.session.as_deref()
     }
 
-    /// The key by which repeats of this request are known to be the same.
+    /// The key that identifies repeats of this request.
     pub fn idempotency(&self) -> Option<&str> {
-        self.said.idempotency_key.as_deref()
+        self.caller.idempotency_key.as_deref()
     }
 
-    /// Whether the whole decision record is asked for.
+    /// Returns true if the caller asks for the whole decision record.
     pub fn is_explained(&self) -> bool {
-        self.said.explain
+        self.caller.explain
     }
 
-    /// Whether only the first tier may serve it.
+    /// Returns true if only the first tier may serve the request.
     pub fn is_first_tier_only(&self) -> bool {
-        self.said.first_tier_only
+        self.caller.first_tier_only
     }
 
-    /// Whether only a person may answer it.
+    /// Returns true if only a person may answer the request.
     pub fn is_human_required(&self) -> bool {
-        self.said.requires_human
+        self.caller.requires_human
     }
 
-    /// Whether it is a copy that a [`Mirror`](crate::Mirror) sends to its candidate: nobody waits for its answer, so that what
-    /// acts on answers must not act on this one's.
+    /// Returns true for a copy that a [`Mirror`](crate::Mirror) sends to its candidate. No caller waits for its answer,
+    /// so a layer that acts on answers must not act on this one.
     pub fn is_shadow(&self) -> bool {
-        self.said.shadow
+        self.caller.shadow
     }
 
-    /// Whether it may go to whatever tiers there are.
+    /// Returns true if the request may go to any tier.
     pub(crate) fn goes_anywhere(&self) -> bool {
-        !(self.said.first_tier_only | self.said.requires_human)
+        !(self.caller.first_tier_only | self.caller.requires_human)
     }
 
     /// The values that the caller added.
     pub fn extensions(&self) -> &Extensions {
-        &self.said.extensions
+        &self.caller.extensions
     }
 
-    /// What the layers have added so far.
+    /// The context that the layers have added so far.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// What the layers have added so far, to change it.
+    /// The layers' context, mutably.
     pub fn context_mut(&mut self) -> &mut Context {
         &mut self.context
     }
 
-    /// The same request in another context.
+    /// Returns the same request in another context.
     pub(crate) fn with_context(&self, context: Context) -> Self {
-        Self { said: self.said.clone(), context }
+        Self { caller: self.caller.clone(), context }
     }
 
-    /// A copy for a candidate, in another context. It has no idempotency key: what is made once under that is the answer to
-    /// the request itself.
+    /// Returns a copy for a candidate, in another context and without the idempotency key: the call under the key
+    /// belongs to the request itself.
     pub(crate) fn shadow(&self, context: Context) -> Self {
-        let mut said = Said::clone(&self.said);
-        (said.shadow, said.idempotency_key) = (true, None);
-        Self { said: Arc::new(said), context }
+        let mut caller = CallerPart::clone(&self.caller);
+        (caller.shadow, caller.idempotency_key) = (true, None);
+        Self { caller: Arc::new(caller), context }
     }
 
-    /// The same request without a parameter that its model refused.
-    pub(crate) fn leaving_out(&self, parameter: LeftOut) -> Self {
+    /// Returns the same request without a parameter that its model refused.
+    pub(crate) fn without_parameter(&self, parameter: OmittedParameter) -> Self {
         let mut request = self.clone();
-        request.said_mut().left_out.push(parameter);
+        request.caller_mut().left_out.push(parameter);
         request
     }
 
     /// The parameters that its model has refused so far.
     #[cfg(feature = "http")]
-    pub(crate) fn left_out(&self) -> &[LeftOut] {
-        &self.said.left_out
+    pub(crate) fn omitted_parameters(&self) -> &[OmittedParameter] {
+        &self.caller.left_out
     }
 
-    /// The session, to keep.
-    pub(crate) fn session_kept(&self) -> Option<Arc<str>> {
-        self.said.session.clone()
+    /// The session, shared.
+    pub(crate) fn shared_session(&self) -> Option<Arc<str>> {
+        self.caller.session.clone()
     }
 
-    /// The same request with another conversation, asked for the `time`th time again. It is not the same in the eyes of
-    /// who knows requests by their key, so that its key is another.
+    /// Returns the same request with another conversation, asked again for the `time`th time. Layers that identify
+    /// requests by key must not take it for the first one, so its key differs.
     #[cfg(feature = "validate")]
     pub(crate) fn asked_again(&self, chat: Chat, time: u16, context: Context) -> Self {
-        let mut said = Said::clone(&self.said);
-        said.content = Content::Chat(chat);
-        said.idempotency_key = said.idempotency_key.map(|key| format!("{key}-again-{time}").into());
-        Self { said: Arc::new(said), context }
+        let mut caller = CallerPart::clone(&self.caller);
+        caller.content = Content::Chat(chat);
+        caller.idempotency_key = caller.idempotency_key.map(|key| format!("{key}-again-{time}").into());
+        Self { caller: Arc::new(caller), context }
     }
 
-    /// What the caller said, to change it: copied first if somebody else holds it too.
-    fn said_mut(&mut self) -> &mut Said {
-        Arc::make_mut(&mut self.said)
+    /// The caller's part, mutably; copied first if another clone shares it.
+    fn caller_mut(&mut self) -> &mut CallerPart {
+        Arc::make_mut(&mut self.caller)
     }
 }
 
@@ -425,58 +424,59 @@ impl From<Wire> for LlmRequest {
 }
 
 impl fmt::Debug for LlmRequest {
-    /// Shows nothing of what is asked.
+    /// Writes nothing of the prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LlmRequest")
             .field("model", &self.model())
-            .field("feature", &self.said.feature)
+            .field("feature", &self.caller.feature)
             .field("context", &self.context)
             .finish_non_exhaustive()
     }
 }
 
-/// What the layers add to a request on its way down. Small and `Copy`.
+/// The layers' part of a request. Small and `Copy`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Context {
-    /// When the request must have its answer (a stream: its first token). No attempt begins after it.
+    /// The moment by which the request must have its answer (a stream: its first token). No attempt begins after it.
     pub deadline: Option<Instant>,
-    /// How many attempts may still be made, this one included.
+    /// The number of attempts left, this one included.
     pub attempts_left: u16,
-    /// How many attempts were made before this one.
+    /// The number of attempts made before this one.
     pub attempts_made: u16,
-    /// How many tiers a `Fallback` further out could still turn to if this one fails.
+    /// The number of tiers left to a `Fallback` further out if this one fails.
     pub tiers_left: u8,
-    /// Whether this is the last resort: a circuit breaker lets it through whatever its state.
+    /// True if this is the last resort: a circuit breaker lets it through in any state.
     pub last_resort: bool,
-    /// The least level of service at which a `Fallback` begins: tiers of a better one are left out. 1 (the default) leaves
-    /// out none. A budget that is used up steps requests down with it.
+    /// The best level of service at which a `Fallback` begins: tiers of a better one are left out. 1 (the default)
+    /// leaves out none. A used-up budget steps requests down with it.
     pub min_level: u8,
-    /// The worst level of service that is accepted: tiers of a worse one are left out. 5 (the default) leaves out none.
+    /// The worst level of service that the caller accepts: tiers of a worse one are left out. 5 (the default) leaves
+    /// out none.
     pub worst_level: u8,
-    /// How far its stream must have come before who called sees it; `None`: as far as leaves and layers have it. A
-    /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf the first token.
+    /// The commit point of the stream; `None`: the leaves' and layers' own. A
+    /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf at the first token.
     pub commit: Option<CommitPoint>,
-    /// The retry budget that this request has been counted in, by its identity: each counts a request once on its way down,
-    /// however many layers there share it. At another tier it is counted again.
+    /// The identity of the retry budget that has counted this request. Each budget counts a request once on its way
+    /// down, however many layers share it; at another tier it counts again.
     pub(crate) counted_in: u32,
-    /// Which layer ends the request at its deadline.
+    /// The layer that ends the request at its deadline.
     pub(crate) deadline_keeper: DeadlineKeeper,
-    /// What layers further out can still do for it.
+    /// The options of the layers further out.
     pub(crate) prospects: Prospects,
-    /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
-    /// others a reading.
+    /// The moment at which the request entered the outermost layer that reads the clock, or was last sent on after a
+    /// wait. It saves the other layers a reading.
     pub(crate) begun: Option<Instant>,
 }
 
-/// What layers further out can still do for a request. In one byte, for the sake of the context's size.
+/// The options that layers further out have for a request, in one byte for the sake of the context's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prospects(u8);
 
 impl Prospects {
-    /// A `Fallback` could still turn to a tier that asks a model: nobody need wait long here.
+    /// A `Fallback` could still turn to a tier with a model: no layer need wait long here.
     const CAN_GO_ON: u8 = 1;
-    /// A layer does something about a model's refusal: one without a word is told as an error.
+    /// A layer acts on a model's refusal: a refusal without a word becomes an error.
     const ACTS_ON_REFUSALS: u8 = 2;
 
     pub(crate) fn can_go_on(self) -> bool {
@@ -498,13 +498,13 @@ impl Prospects {
     }
 }
 
-/// Which layer ends a request at its deadline.
+/// The layer that ends a request at its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum DeadlineKeeper {
-    /// None so far: the next layer that waits does.
+    /// None so far: the next layer that waits takes it on.
     Nobody,
-    /// One further out.
+    /// A layer further out.
     FurtherOut,
 }
 
@@ -536,7 +536,7 @@ impl Default for Context {
 }
 
 impl Context {
-    /// Brings the deadline nearer. A farther one changes nothing.
+    /// Moves the deadline nearer. A later one changes nothing.
     pub fn limit_deadline(&mut self, deadline: Option<Instant>) {
         let Some(nearer) = deadline.filter(|nearer| self.deadline.is_none_or(|known| *nearer < known)) else { return };
         self.deadline = Some(nearer);
@@ -548,7 +548,7 @@ impl Context {
         self.min_level = self.min_level.max(level.clamp(BEST_LEVEL, WORST_LEVEL));
     }
 
-    /// The time left before the deadline; `None` without one.
+    /// Returns the time left before the deadline; `None` without one.
     pub fn time_left(&self, now: Instant) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }

@@ -1,6 +1,6 @@
-//! What comes back.
+//! The response.
 
-mod degraded;
+mod degradation;
 #[cfg(any(feature = "cache", feature = "http"))]
 mod future;
 
@@ -15,16 +15,16 @@ use crate::{
     request::BEST_LEVEL,
 };
 
-pub use self::degraded::{Degraded, DegradedReason};
+pub use self::degradation::{Degradation, DegradedReason};
 #[cfg(any(feature = "cache", feature = "http"))]
 pub use self::future::ResponseFuture;
 
-/// An answer, or the beginning of one: when it is there, so is its first token.
+/// An answer, or its beginning: a response exists once its first token is here.
 // Small: every layer moves it on.
 pub struct LlmResponse {
     body: LlmBody,
     tier: Option<Arc<str>>,
-    /// What no layer adds to a healthy answer.
+    /// The parts that no layer adds to a healthy answer.
     extra: Option<Box<Extra>>,
 }
 
@@ -36,11 +36,11 @@ struct Extra {
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
     headers: Option<http::HeaderMap>,
-    degraded: Option<Degraded>,
-    /// Where it is not the built-in one.
+    degraded: Option<Degradation>,
+    /// The prices, if not the built-in ones.
     prices: Option<PriceTable>,
-    route: Option<RouteTaken>,
-    cached: Option<Cached>,
+    route: Option<RouteChoice>,
+    cached: Option<CacheOrigin>,
     task_id: Option<Box<str>>,
     missed: bool,
     hedged: bool,
@@ -49,44 +49,44 @@ struct Extra {
     possible_repeat: bool,
 }
 
-/// How an answer that was not made for this request came to be its answer.
+/// The origin of an answer that was not made for this request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Cached {
-    /// Why it is given.
-    pub why: CachedWhy,
-    /// How old it is.
+pub struct CacheOrigin {
+    /// The reason that the answer was given.
+    pub reason: CacheReason,
+    /// The age of the answer.
     pub age: Duration,
 }
 
-impl Cached {
-    /// An answer of this age.
-    pub fn new(why: CachedWhy, age: Duration) -> Self {
-        Self { why, age }
+impl CacheOrigin {
+    /// Creates the record of an answer of this age.
+    pub fn new(reason: CacheReason, age: Duration) -> Self {
+        Self { reason, age }
     }
 }
 
-/// Why an answer is given that was not made for the request.
+/// The reason for an answer that was not made for the request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum CachedWhy {
-    /// The same was asked before, not long ago.
+pub enum CacheReason {
+    /// The same request was made a short time ago.
     Fresh,
-    /// The same was asked before; it is too old, and there is no newer one.
+    /// The same request was made before; the answer is too old, and there is no newer one.
     Stale,
-    /// The same was being asked when the request came: one call, and all who asked have its answer.
+    /// The same request was under way already: one call, whose answer all its callers share.
     Shared,
-    /// The request was sent again under the same [idempotency key](crate::LlmRequest::idempotency_key).
+    /// The caller sent the request again under the same [idempotency key](crate::LlmRequest::idempotency_key).
     Replayed,
-    /// Something like it was asked before, and there is no better answer.
+    /// A similar request was made before, and there is no better answer.
     Similar {
-        /// How much like it: from 0 (nothing in common) to 1 (the same words).
+        /// The similarity, from 0 (nothing in common) to 1 (the same words).
         similarity: f32,
     },
 }
 
-impl CachedWhy {
-    /// A stable name in `snake_case`, for logs and metric labels.
+impl CacheReason {
+    /// Returns a stable name in `snake_case`, for logs and metric labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
@@ -98,19 +98,19 @@ impl CachedWhy {
     }
 }
 
-/// The rule that chose a cheaper chain, and the price of the model whose place that took.
-struct RouteTaken {
+/// The rule that chose a cheaper chain, and the price of the model that it replaced.
+struct RouteChoice {
     rule: Arc<str>,
     instead_of: Option<Price>,
 }
 
 impl LlmResponse {
-    /// A response with this body.
+    /// Creates a response with this body.
     pub fn new(body: LlmBody) -> Self {
         Self { body, tier: None, extra: None }
     }
 
-    /// A complete answer of this text. A `&'static str` allocates nothing.
+    /// Creates a complete answer of this text. A `&'static str` allocates nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -122,12 +122,12 @@ impl LlmResponse {
         Self::new(LlmBody::from_text(text))
     }
 
-    /// A complete answer of this message, with its tool calls and usage.
+    /// Creates a complete answer of this message, with its tool calls and usage.
     pub fn from_message(message: Message) -> Self {
         Self::new(LlmBody::from_message(message))
     }
 
-    /// Who answered, and how many attempts it took.
+    /// The provider, model and tier that answered, and the number of attempts.
     pub fn served_by(&self) -> ServedBy<'_> {
         let (provider, model) = self.names_ref();
         ServedBy {
@@ -138,49 +138,50 @@ impl LlmResponse {
         }
     }
 
-    /// How the answer is less than what was asked for, and why: it came from a tier of a worse level of service than the
-    /// first (a smaller model, an answer that was kept, a fixed sentence). `None` for an answer of full service.
-    pub fn degraded(&self) -> Option<Degraded> {
+    /// The level and reason of an answer that is less than the caller asked for: from a tier of a worse level of
+    /// service than the first (a smaller model, a cached answer, a fixed sentence). `None` for an answer of full
+    /// service.
+    pub fn degraded(&self) -> Option<Degradation> {
         self.extra.as_ref()?.degraded
     }
 
-    /// How the answer came from a cache; `None` for one that was made for this request.
-    pub fn cached(&self) -> Option<Cached> {
+    /// The origin of an answer from a cache; `None` for one that was made for this request.
+    pub fn cached(&self) -> Option<CacheOrigin> {
         self.extra.as_ref()?.cached
     }
 
-    /// The task that stands for the request, where it was [handed to people](crate::LlmRequest::requires_human): with it the
-    /// answer can be asked for later, if this is not it yet.
+    /// The id of the task that stands for a request [handed to people](crate::LlmRequest::requires_human). The caller
+    /// can ask for the answer by it later, if this is not yet the answer.
     pub fn task_id(&self) -> Option<&str> {
         self.extra.as_ref()?.task_id.as_deref()
     }
 
-    /// Whether a cache was asked before the call was made, and had no answer that would do. Not where there is none, or where
+    /// Returns true if a cache was asked before the call and had no answer that would do. False without a cache, or if
     /// the request passed it by.
     pub fn is_cache_miss(&self) -> bool {
         self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
     }
 
-    /// Whether it is the answer of a [`Hedge`](crate::Hedge)'s second call, and not of the one that was begun first.
+    /// Returns true if the second call of a [`Hedge`](crate::Hedge) answered, and not the first.
     pub fn is_hedged(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.hedged)
     }
 
-    /// Whether the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may have been made before: no
-    /// store knows that it was the first.
+    /// Returns true if the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may be a
+    /// second one: no store can rule out an earlier call.
     pub fn is_possible_repeat(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.possible_repeat)
     }
 
-    /// The tokens used: known at once for a complete answer, and for a stream as far as it has told. Of a
-    /// [cached](Self::cached) answer, those that it took when it was made.
+    /// The tokens used: known at once for a complete answer, and for a stream as far as the provider has reported them.
+    /// For a [cached](Self::cached) answer, the tokens used when it was made.
     pub fn usage(&self) -> Option<Usage> {
         self.body.usage()
     }
 
-    /// What the answer cost, by the built-in [`PriceTable`] unless [another](Self::with_prices) was set: known with
-    /// the usage. `None` where the model has no price. What was tried before is not in it: an attempt that used
-    /// tokens and failed says so in its [`usage`](Attempt::usage). A [cached](Self::cached) answer costs nothing.
+    /// The cost of the answer, by the built-in [`PriceTable`] unless [another](Self::with_prices) was set; known once
+    /// the usage is. `None` if the model has no price. Earlier attempts are not included: one that used tokens and
+    /// failed has them in its [`usage`](Attempt::usage). A [cached](Self::cached) answer costs nothing.
     pub fn cost(&self) -> Option<Usd> {
         if self.cached().is_some() {
             return Some(Usd::ZERO);
@@ -188,7 +189,7 @@ impl LlmResponse {
         Some(self.price()?.cost(&self.usage()?))
     }
 
-    /// The price of the model that answers: for a stream, whose usage comes with its end. `None` for a
+    /// The price of the model that answers, for a stream, whose usage comes at its end. `None` for a
     /// [cached](Self::cached) answer.
     pub fn price(&self) -> Option<&Price> {
         if self.cached().is_some() {
@@ -199,33 +200,33 @@ impl LlmResponse {
         prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(provider, model?)
     }
 
-    /// The name of the [`Route`](crate::Route)'s rule whose cheaper chain answers; `None` where the default chain does.
+    /// The name of the [`Route`](crate::Route)'s rule whose cheaper chain answers; `None` if the default chain does.
     pub fn route(&self) -> Option<&str> {
-        self.route_taken().map(|taken| &*taken.rule)
+        self.route_choice().map(|taken| &*taken.rule)
     }
 
-    /// What the same tokens would have cost at the model whose place a [route](Self::route) took: less
-    /// [`cost`](Self::cost), it is what was saved. `None` without a route, or where it does not know that model.
+    /// The cost of the same tokens at the model that a [route](Self::route) replaced; the saving is this less
+    /// [`cost`](Self::cost). `None` without a route, or if the route does not know that model.
     pub fn cost_without_route(&self) -> Option<Usd> {
         Some(self.price_without_route()?.cost(&self.usage()?))
     }
 
-    /// The price of the model whose place a [route](Self::route) took: for a stream, whose usage comes with its end.
+    /// The price of the model that a [route](Self::route) replaced, for a stream, whose usage comes at its end.
     pub fn price_without_route(&self) -> Option<&Price> {
-        self.route_taken()?.instead_of.as_ref()
+        self.route_choice()?.instead_of.as_ref()
     }
 
-    fn route_taken(&self) -> Option<&RouteTaken> {
+    fn route_choice(&self) -> Option<&RouteChoice> {
         self.extra.as_ref()?.route.as_ref()
     }
 
-    /// The decision record: the steps that failed before this answer and, where the request asked to be
+    /// The decision record: the steps that failed before this answer and, if the caller asked to have the request
     /// [explained](crate::LlmRequest::explain), the one that answered.
     pub fn attempts(&self) -> &[Attempt] {
         self.extra.as_ref().map_or(&[], |extra| &extra.attempts)
     }
 
-    /// What was dropped or changed to fit the provider that answered.
+    /// The parts that were dropped or changed to fit the provider that answered.
     pub fn notes(&self) -> &[Cow<'static, str>] {
         self.extra.as_ref().map_or(&[], |extra| &extra.notes)
     }
@@ -235,45 +236,45 @@ impl LlmResponse {
         self.extra.as_ref()?.request_id.as_deref()
     }
 
-    /// The provider's response headers; `None` where there were none.
+    /// The provider's response headers; `None` if there were none.
     pub fn headers(&self) -> Option<&http::HeaderMap> {
         self.extra.as_ref()?.headers.as_ref()
     }
 
-    /// The body, to look at; what it holds (a place, a probe) it goes on holding.
+    /// The body, by reference; the permits in it (a place, a probe) stay held.
     pub fn body(&self) -> &LlmBody {
         &self.body
     }
 
-    /// The body, to read it.
+    /// The body, mutably, to read it.
     pub fn body_mut(&mut self) -> &mut LlmBody {
         &mut self.body
     }
 
-    /// The body, to read it or pass it on. Who served it and what was tried is not in it: ask before.
+    /// Returns the body, to read it or pass it on. It does not contain the provider or the record: read them before.
     pub fn into_body(self) -> LlmBody {
         self.body
     }
 
-    /// The whole message.
+    /// Reads the whole message.
     ///
     /// # Errors
     ///
-    /// What broke the stream, if it was one.
+    /// The failure that broke a stream.
     pub async fn collect(self) -> Result<Message, LlmError> {
         self.body.collect().await
     }
 
-    /// The whole text, without reasoning.
+    /// Reads the whole text, without reasoning.
     ///
     /// # Errors
     ///
-    /// What broke the stream, if it was one.
+    /// The failure that broke a stream.
     pub async fn text(self) -> Result<String, LlmError> {
         self.body.text().await
     }
 
-    /// Puts another body in its place, such as this one with something around it.
+    /// Replaces the body, for example by this one with a wrapper.
     #[must_use]
     pub fn map_body(mut self, map: impl FnOnce(LlmBody) -> LlmBody) -> Self {
         self.body = map(self.body);
@@ -303,59 +304,59 @@ impl LlmResponse {
         self
     }
 
-    /// Marks the answer as less than what was asked for. A leaf that knows only its level leaves the reason to what is
-    /// around it: a [`Fallback`](crate::Fallback) puts its own in the place of [`DegradedReason::Order`].
+    /// Marks the answer as less than the caller asked for. A leaf that knows only its level leaves the reason to the
+    /// layer around it: a [`Fallback`](crate::Fallback) replaces [`DegradedReason::Order`] by its own.
     #[must_use]
-    pub fn with_degraded(mut self, degraded: Degraded) -> Self {
+    pub fn with_degraded(mut self, degraded: Degradation) -> Self {
         self.extra().degraded = Some(degraded);
         self
     }
 
-    /// Sets the prices that [`cost`](Self::cost) goes by. Default: the built-in ones, for which nothing is kept.
+    /// Sets the prices for [`cost`](Self::cost). Default: the built-in ones, for which nothing is stored.
     #[must_use]
     pub fn with_prices(mut self, prices: &PriceTable) -> Self {
         self.set_prices(prices);
         self
     }
 
-    /// Says that the answer was not made for this request. Its [cost](Self::cost) is zero then.
+    /// Marks the answer as not made for this request. Its [cost](Self::cost) is zero then.
     #[must_use]
-    pub fn with_cached(mut self, cached: Cached) -> Self {
+    pub fn with_cached(mut self, cached: CacheOrigin) -> Self {
         self.extra().cached = Some(cached);
         self
     }
 
-    /// Sets the task that stands for the request.
+    /// Sets the id of the task that stands for the request.
     #[must_use]
     pub fn with_task_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.extra().task_id = Some(id.into());
         self
     }
 
-    /// Says that the call [may have been made before](Self::is_possible_repeat).
+    /// Marks the call as a [possible repeat](Self::is_possible_repeat).
     #[must_use]
     pub fn with_possible_repeat(mut self) -> Self {
         self.extra().possible_repeat = true;
         self
     }
 
-    /// Says that a cache was asked and had no answer that would do. Without meaning for an answer that is
-    /// [cached](Self::cached).
+    /// Marks the answer as one for which a cache was asked in vain. Without meaning for a [cached](Self::cached)
+    /// answer.
     #[must_use]
     pub fn with_cache_miss(mut self) -> Self {
         self.extra().missed = true;
         self
     }
 
-    /// Adds a note of what was dropped or changed to fit the provider.
+    /// Adds a note about a part that was dropped or changed to fit the provider.
     #[must_use]
     pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
         self.extra().notes.push(note.into());
         self
     }
 
-    /// A tier of this level has answered: says so, unless what is further in has said worse, and gives the reason where
-    /// nobody has.
+    /// Marks the answer as a tier's of this level, unless a layer further in set a worse one, and sets the reason if
+    /// none is set.
     pub(crate) fn degrade(&mut self, level: u8, reason: impl FnOnce() -> DegradedReason) {
         let said = self.degraded();
         if level <= BEST_LEVEL && said.is_none() {
@@ -364,38 +365,39 @@ impl LlmResponse {
         let reason =
             said.map(|said| said.reason).filter(|reason| *reason != DegradedReason::Order).unwrap_or_else(reason);
         let level = said.map_or(level, |said| said.level.max(level));
-        self.extra().degraded = Some(Degraded::new(level, reason));
+        self.extra().degraded = Some(Degradation::new(level, reason));
     }
 
-    /// Sets the prices, unless a layer further in has done so.
+    /// Sets the prices, unless a layer further in has set them.
     pub(crate) fn set_prices(&mut self, prices: &PriceTable) {
         if !prices.is_builtin() {
             self.extra().prices.get_or_insert_with(|| prices.clone());
         }
     }
 
-    /// Says which rule chose a cheaper chain.
+    /// Sets the rule that chose a cheaper chain.
     pub(crate) fn set_route(&mut self, rule: &Arc<str>, instead_of: Option<Price>) {
-        self.extra().route = Some(RouteTaken { rule: rule.clone(), instead_of });
+        self.extra().route = Some(RouteChoice { rule: rule.clone(), instead_of });
     }
 
-    /// Says what the request's feature accepts: no answer of a worse level than this.
+    /// Sets the worst level that the request's feature accepts.
     pub(crate) fn set_accepts(&mut self, worst_level: u8) {
         self.extra().accepts = Some(worst_level);
     }
 
-    /// The worst level that the request's feature accepts, if a fallback knows.
+    /// The worst level that the request's feature accepts, if a fallback set it.
     #[cfg(feature = "cache")]
     pub(crate) fn accepts(&self) -> Option<u8> {
         self.extra.as_ref().and_then(|extra| extra.accepts)
     }
 
-    /// Says that the second call of a hedge answered.
+    /// Marks the answer as that of a hedge's second call.
     pub(crate) fn set_hedged(&mut self) {
         self.extra().hedged = true;
     }
 
-    /// Names the tier, unless one further in has done so; and what it took before it answered, such as retries.
+    /// Sets the tier's name, unless a layer further in has set one, also on the steps before the answer, such as
+    /// retries.
     pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
         if self.tier.is_none() {
             self.tier = Some(tier.clone());
@@ -417,9 +419,9 @@ impl LlmResponse {
         self.tier.clone()
     }
 
-    /// The rule of a route, to keep.
-    pub(crate) fn route_kept(&self) -> Option<Arc<str>> {
-        self.route_taken().map(|taken| taken.rule.clone())
+    /// The rule of a route, shared.
+    pub(crate) fn shared_route(&self) -> Option<Arc<str>> {
+        self.route_choice().map(|taken| taken.rule.clone())
     }
 
     /// The provider and model that answer.
@@ -427,19 +429,19 @@ impl LlmResponse {
         self.extra.as_ref().map_or((None, None), |extra| (extra.provider.clone(), extra.model.clone()))
     }
 
-    /// The same, to look at.
+    /// The same, by reference.
     pub(crate) fn names_ref(&self) -> (Option<&str>, Option<&str>) {
         self.extra.as_ref().map_or((None, None), |extra| (extra.provider.as_deref(), extra.model.as_deref()))
     }
 
-    /// Puts what was tried before in front of what a layer further in has tried.
+    /// Puts earlier steps in front of the steps of a layer further in.
     pub(crate) fn prepend_attempts(&mut self, mut before: Vec<Attempt>) {
         let attempts = &mut self.extra().attempts;
         before.append(attempts);
         *attempts = before;
     }
 
-    /// Puts what answered after what was tried before it.
+    /// Puts the step that answered behind the steps before it.
     pub(crate) fn append_attempt(&mut self, after: Option<Attempt>) {
         if let Some(attempt) = after {
             self.extra().attempts.push(attempt);
@@ -491,7 +493,7 @@ impl LlmResponse {
 }
 
 impl fmt::Debug for LlmResponse {
-    /// Shows nothing of the answer.
+    /// Writes nothing of the answer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LlmResponse")
             .field("served_by", &self.served_by())
@@ -500,17 +502,17 @@ impl fmt::Debug for LlmResponse {
     }
 }
 
-/// Who answered.
+/// The origin of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServedBy<'a> {
     /// The provider, such as `anthropic`.
     pub provider: Option<&'a str>,
-    /// The model, as it was asked for.
+    /// The model, by the name in the request to the provider.
     pub model: Option<&'a str>,
     /// The tier of the fallback; `None` without one.
     pub tier: Option<&'a str>,
-    /// How many attempts it took, this one included. Refusals on this side cost none.
+    /// The number of attempts, this one included. Refusals on this side cost none.
     pub attempts: usize,
 }
 
@@ -549,7 +551,7 @@ mod tests {
             status: None,
             message: String::new(),
             retry_after: None,
-            timed_out: None,
+            timeout: None,
             usage: None,
             next: Next::default(),
         }
@@ -578,7 +580,7 @@ mod tests {
 
     #[test]
     fn headers_are_none_when_there_were_none() {
-        let fixed = Degraded::new(5, DegradedReason::Order);
+        let fixed = Degradation::new(5, DegradedReason::Order);
         let response =
             LlmResponse::from_text("hello").with_degraded(fixed).with_request_id("r").with_note("dropped seed");
         assert_eq!(response.headers(), None);

@@ -55,7 +55,7 @@ pub(super) fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
         status: None,
         message: String::new(),
         retry_after: None,
-        timed_out: None,
+        timeout: None,
         usage: None,
         next,
     }

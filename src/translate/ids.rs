@@ -1,4 +1,4 @@
-//! Ids of tool calls that each target takes.
+//! Fits ids of tool calls to each target.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ use crate::{
     internal::fnv::{OFFSET_BASIS, fnv1a},
 };
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) dialect: Dialect,
-    /// Ids of tool calls must be nine letters and digits (Mistral).
+    /// True if ids of tool calls must be nine letters and digits (Mistral).
     pub(crate) short_ids: bool,
 }
 
@@ -22,7 +22,7 @@ impl Target {
     }
 }
 
-/// Whether the target takes the id of a call.
+/// Returns true if the target takes the id of a call.
 pub(crate) fn id_fits(id: &str, target: Target) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     match target.dialect {
@@ -33,7 +33,7 @@ pub(crate) fn id_fits(id: &str, target: Target) -> bool {
     }
 }
 
-/// The id itself where the target takes it, else one that is always the same for it.
+/// Returns the id itself if the target takes it, else one that is always the same for it.
 pub(crate) fn fit_id(id: &str, target: Target) -> String {
     if id_fits(id, target) {
         id.to_owned()
@@ -44,7 +44,7 @@ pub(crate) fn fit_id(id: &str, target: Target) -> String {
     }
 }
 
-/// A short text of letters and digits that is always the same for `text`, in every process.
+/// Returns a short text of letters and digits that is the same for `text` in every process.
 pub(super) fn short(text: &str, digits: usize) -> String {
     let mut hash = fnv1a(OFFSET_BASIS, text);
     (0..digits)
@@ -56,7 +56,7 @@ pub(super) fn short(text: &str, digits: usize) -> String {
         .collect()
 }
 
-/// The id of a tool call for a caller of Anthropic's dialect.
+/// Returns the id of a tool call for a caller of Anthropic's dialect.
 pub(crate) fn mark_call(id: &str) -> Cow<'_, str> {
     if id.starts_with("toolu_") || id.starts_with("srvtoolu_") {
         return Cow::Borrowed(id);

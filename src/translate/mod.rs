@@ -16,13 +16,13 @@ mod rules;
 mod tests;
 
 pub use self::{
-    answer::{StreamEncoder, Translated, encode_error, encode_message},
+    answer::{StreamEncoder, Translation, encode_error, encode_message},
     rules::{Fate, RULES, Rule},
 };
 pub(crate) use self::{
     ids::{Target, mark_call},
     request::{
-        Extras, Names, Reasoning, Report, Settled, Situation, fit, may_need_mending, mend, settle, without_thoughts,
+        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_thoughts,
     },
     rules::Feature,
 };
@@ -33,7 +33,7 @@ pub(crate) const ASK_FOR_JSON: &str = "Answer with one JSON value and nothing el
 /// Stands in a tool's result of which all went elsewhere: beside it, or into the turn after it.
 pub(crate) const MOVED: &str = "(what the tool gave back is attached)";
 
-/// What kind of part it is, for a note.
+/// Returns the kind of a part, for a note.
 pub(crate) fn kind_of(part: &Json) -> String {
     let kind = part.get("type").and_then(fields::word).map(Cow::into_owned);
     kind.or_else(|| part.first_name()).unwrap_or_else(|| "unnamed".to_owned())

@@ -1,23 +1,24 @@
-//! The table of what becomes of each feature at each dialect. The table in the module's documentation is printed from it.
+//! The table of rules: the fate of each feature in each dialect. The table in the module's documentation is printed
+//! from it.
 
 #[cfg(test)]
 use std::fmt::Write;
 
 use crate::Dialect;
 
-/// What becomes of a feature in a dialect that a request is translated to.
+/// The fate of a feature in the dialect that a request is translated to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It arrives with its meaning. Nothing is reported.
     Carried,
-    /// Only this dialect has it, so that nothing can come here from another one.
+    /// Only this dialect has the feature, so that none can come here from another one.
     Native,
     /// It arrives in another form, which the response reports.
     Changed(&'static str),
     /// It is left out, which the response reports; a strict leaf refuses the request instead.
     Dropped(&'static str),
-    /// The request is refused with [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), strict or not:
-    /// the answer would be one to another question.
+    /// The request is refused with [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), strict or
+    /// not: the answer would be to another question.
     Refused(&'static str),
 }
 
@@ -25,20 +26,20 @@ pub enum Fate {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Rule {
-    /// The feature's name, with which notes and refusals begin.
+    /// The feature's name, at the start of notes and refusals.
     pub feature: &'static str,
-    /// What it is.
-    pub what: &'static str,
-    /// What becomes of it at Anthropic.
+    /// The feature in words.
+    pub description: &'static str,
+    /// The fate at Anthropic.
     pub anthropic: Fate,
-    /// What becomes of it at OpenAI and compatible servers.
+    /// The fate at OpenAI and compatible servers.
     pub openai: Fate,
-    /// What becomes of it at Gemini.
+    /// The fate at Gemini.
     pub gemini: Fate,
 }
 
 impl Rule {
-    /// What becomes of the feature in this dialect.
+    /// Returns the fate of the feature in this dialect.
     pub fn at(&self, dialect: Dialect) -> Fate {
         match dialect {
             Dialect::Anthropic => self.anthropic,
@@ -52,7 +53,7 @@ use Fate::{Carried, Changed, Dropped, Native, Refused};
 
 macro_rules! rules {
     ($($feature:ident $name:literal $what:literal $anthropic:expr, $openai:expr, $gemini:expr;)+) => {
-        /// What a request may have that not every dialect has: a row of [`RULES`].
+        /// A feature that not every dialect has: a row of [`RULES`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Feature { $($feature),+ }
 
@@ -64,42 +65,42 @@ macro_rules! rules {
 
         /// The rules, one for each feature.
         pub const RULES: &[Rule] = &[$(Rule {
-            feature: $name, what: $what, anthropic: $anthropic, openai: $openai, gemini: $gemini,
+            feature: $name, description: $what, anthropic: $anthropic, openai: $openai, gemini: $gemini,
         }),+];
     };
 }
 
 const SYSTEM: Fate = Changed("sent as a user's text that begins with `[system]`");
-const FIRST: Fate = Changed("a user's text `(continued)` was put before it");
-const EMPTY: Fate = Changed("the text `(empty)` stands in it");
-const PREFILL: Fate = Dropped("sent, but the model is not held to go on from it");
+const FIRST: Fate = Changed("sent behind a user's text `(continued)`");
+const EMPTY: Fate = Changed("sent with the text `(empty)`");
+const PREFILL: Fate = Dropped("sent, but the model need not continue it");
 const NAME: Fate = Changed("sent under a name that the provider takes; calls come back under the tool's own");
 const ORPHAN: Fate = Changed("sent as a text");
-const UNANSWERED: Fate = Changed("a result was put in that says that there is none");
+const UNANSWERED: Fate = Changed("sent with an added result that reports none");
 const ARGUMENTS: Fate = Changed("sent as a text under the key `invalid_arguments`");
 const TEXT: Fate = Changed("sent as a text");
-const FUNCTION: Fate = Changed("sent as a function with the schema that is documented for it");
+const FUNCTION: Fate = Changed("sent as a function with its documented schema");
 const UPLOADED: Fate = Refused("the file is at another provider");
 const FETCH: Fate = Refused("nothing is fetched on the caller's behalf");
 const OWN: Fate = Dropped("left out: only its own dialect knows it");
-const NONE: Fate = Dropped("left out: the provider has nothing like it");
+const NONE: Fate = Dropped("left out: the provider has no equivalent");
 const ANSWER: Fate = Dropped("left out: the answer could not carry it back");
 const REFUSED: Fate = Dropped("left out: the model refuses it");
 const THOUGHTLESS: Fate = Dropped("left out: the model does not reason");
-const WISH: Fate = Dropped("asked for in words alone: the model cannot be forced");
-const WORDS: Fate = Changed("asked for in words: the model cannot be held to it, or not beside tools");
-const LONGEST: Fate = Changed("asked for as the longest answer: the caller set no limit, or one above the model's");
+const WISH: Fate = Dropped("requested in words only: the model cannot be forced");
+const WORDS: Fate = Changed("requested in words: the model cannot be held to it, or not together with tools");
+const LONGEST: Fate = Changed("set as the longest answer: the caller set no limit, or one above the model's");
 const NEAREST: Fate = Changed("sent as the nearest that the model has");
-const LEAST: Fate = Changed("sent as the least that there is: the model always reasons");
+const LEAST: Fate = Changed("sent as the least possible: the model always reasons");
 const COLD: Fate = Dropped("left out: another provider's cache does not help");
 
 rules! {
     MidSystem "system_in_the_middle" "a system message after the first turn" SYSTEM, Carried, SYSTEM;
     FirstTurn "first_turn" "a conversation that begins with the model's turn" FIRST, Carried, FIRST;
-    Prefill "prefill" "a last turn of the model's, for it to go on from"
-        Changed("without white space at its end; where the model takes none, a user's text `(go on)` was put behind it"),
+    Prefill "prefill" "a last turn of the model's, for it to continue"
+        Changed("sent without white space at its end, and before a user's text `(go on)` if the model does not continue answers"),
         PREFILL, PREFILL;
-    EmptyText "empty_text" "a conversation in which nothing is said" EMPTY, Carried, EMPTY;
+    EmptyText "empty_text" "a conversation without content" EMPTY, Carried, EMPTY;
     ParticipantName "participant_name" "a message's `name`" NONE, Native, NONE;
     OwnPart "own_part" "a part that only one dialect has (audio, executed code)" OWN, OWN, OWN;
     TextDocument "text_document" "a document that is a text, or a search result" TEXT, TEXT, TEXT;
@@ -110,7 +111,7 @@ rules! {
         Dropped("left out: not signed by this provider");
     CallSignature "call_signature" "Gemini's signature of a tool call in the history"
         Dropped("left out: it means nothing here"), Dropped("left out: it means nothing here"),
-        Changed("the stand-in that Google documents for calls of other models was put in");
+        Changed("sent with the stand-in that Google documents for other models' calls");
     Citations "citations" "citations asked for, or in a text" Native, NONE, NONE;
     ToolName "tool_name" "a tool's name that the target does not take" NAME, NAME, NAME;
     ServerTool "server_tool" "a tool that runs at the provider (web search, code execution)" OWN, OWN, OWN;
@@ -123,38 +124,38 @@ rules! {
         Changed("moved into the description"), Changed("moved into the description"),
         Changed("moved into the description");
     Strict "strict" "a schema that the provider must hold the model to"
-        Carried, Changed("sent without `strict`: the schema leaves open what OpenAI's strict mode wants closed"),
+        Carried, Changed("sent without `strict`: OpenAI's strict mode does not take the schema"),
         Dropped("left out for tools: the provider does not hold the model to their schemas");
     JsonMode "json_mode" "JSON output without a schema"
-        Changed("asked for in words: the provider has no mode for it"),
-        Changed("asked for in words too where no message has the word `json`, which the provider insists on"), Carried;
-    Arguments "invalid_arguments" "a tool call in the history whose arguments are no JSON object"
+        Changed("requested in words: the provider has no mode for it"),
+        Changed("requested in words too if no message has the word `json`, which the provider requires"), Carried;
+    Arguments "invalid_arguments" "a tool call in the history whose arguments are not a JSON object"
         ARGUMENTS, Carried, ARGUMENTS;
     OrphanResult "orphan_result" "a tool's result without a call in the turn before" ORPHAN, ORPHAN, ORPHAN;
     Unanswered "unanswered_call" "a tool call without a result in the turn after"
         UNANSWERED, UNANSWERED, UNANSWERED;
     ToolError "tool_error" "the mark that a tool failed"
-        Carried, Changed("said in words: the text begins with `Error: `"), Carried;
-    ToolMedia "tool_media" "what a tool gave back beside text"
+        Carried, Changed("sent in words: the text begins with `Error: `"), Carried;
+    ToolMedia "tool_media" "parts of a tool's result beside text"
         Carried, Changed("sent in a user's turn after it"), Changed("sent beside it in the same turn");
     UrlImage "image_url" "a picture at a web address" Carried, Carried, Carried;
     UrlDocument "document_url" "a document at a web address" Carried, FETCH, Carried;
     UploadedFile "uploaded_file" "a file that was uploaded to one provider" UPLOADED, UPLOADED, UPLOADED;
-    MediaType "media_type" "a picture or file of a type that not all take"
+    MediaType "media_type" "a picture or file of a type that not all providers take"
         Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"),
         Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"),
         Refused("the provider takes no pictures of this type");
     FileName "file_name" "a document's name" Carried, Carried, NONE;
     ImageDetail "image_detail" "how closely to look at a picture" NONE, Native, NONE;
-    Stops "stop" "more stop texts than the provider takes, or such of white space"
+    Stops "stop" "more stop texts than the provider takes, or some of white space"
         Dropped("those of white space were left out"), Dropped("only the first four were sent"),
         Dropped("only the first five were sent");
     Temperature "temperature" "a temperature that is out of range"
         Changed("brought into the range from 0 to 1"), Changed("brought into the range from 0 to 2"),
         Changed("brought into the range from 0 to 2");
-    Sampling "sampling" "temperature and top_p where the model takes none, or only one of them"
-        Dropped("left out: they do not go with thinking, with the model, or with this version of the API"),
-        Dropped("left out: they do not go with reasoning, or with the model"), Carried;
+    Sampling "sampling" "temperature and top_p for a model that takes none or only one"
+        Dropped("left out: not allowed with thinking, with this model, or in this version of the API"),
+        Dropped("left out: not allowed with reasoning, or with this model"), Carried;
     TopK "top_k" "sampling from the most likely k tokens" Carried, NONE, Carried;
     Seed "seed" "a seed for sampling" NONE, Carried, Carried;
     Penalties "penalties" "presence and frequency penalties" NONE, Carried, Carried;
@@ -163,18 +164,18 @@ rules! {
     Logprobs "logprobs" "the probabilities of tokens" ANSWER, ANSWER, ANSWER;
     Modalities "modalities" "an answer in sound or pictures" ANSWER, ANSWER, ANSWER;
     Prediction "prediction" "a predicted answer" NONE, Native, NONE;
-    ModelSetting "model_setting" "a setting that the model refuses, where others of its provider take it"
+    ModelSetting "model_setting" "a setting that the model refuses and other models of its provider take"
         REFUSED, REFUSED, REFUSED;
-    ModelReasoning "model_reasoning" "reasoning asked of a model that has none" THOUGHTLESS, THOUGHTLESS, THOUGHTLESS;
-    ForcedTool "forced_tool" "a tool call that must be made, where the model cannot be forced" WISH, WISH, Carried;
+    ModelReasoning "model_reasoning" "reasoning for a model without it" THOUGHTLESS, THOUGHTLESS, THOUGHTLESS;
+    ForcedTool "forced_tool" "a forced tool call for a model that cannot be forced" WISH, WISH, Carried;
     JsonInWords "json_in_words" "JSON output that the model cannot be held to, or not beside tools" WORDS, WORDS, WORDS;
-    MaxOutput "max_output" "the longest answer, where none is said or the model gives less" LONGEST, LONGEST, LONGEST;
-    Thinking "thinking" "thinking where it cannot be"
-        Dropped("left out: it does not go with a forced tool call, a begun answer, a small max_tokens, or tool turns without thoughts"),
-        Dropped("left out: it does not go with tools"), Carried;
+    MaxOutput "max_output" "the longest answer, if none is set or the model gives less" LONGEST, LONGEST, LONGEST;
+    Thinking "thinking" "thinking where it is not possible"
+        Dropped("left out: not allowed with a forced tool call, a begun answer, a small max_tokens, or tool turns without thoughts"),
+        Dropped("left out: not allowed with tools"), Carried;
     ThinkingBudget "thinking_budget" "a token budget for thinking" NEAREST, NEAREST, NEAREST;
     ThinkingEffort "thinking_effort" "an effort of thinking" NEAREST, NEAREST, NEAREST;
-    ThinkingAuto "thinking_auto" "thinking as much as the model sees fit"
+    ThinkingAuto "thinking_auto" "thinking as much as the model decides"
         Changed("sent as a medium budget or effort, or left to the model"),
         Changed("left to the model, or sent as a medium effort"), Carried;
     ThinkingOff "thinking_off" "no thinking" LEAST, LEAST, LEAST;
@@ -183,15 +184,15 @@ rules! {
         Refused("a part of the conversation is at another provider"),
         Refused("a part of the conversation is at another provider"), Native;
     EndUser "end_user" "an id of the end user"
-        Dropped("left out: it is not told to another provider"), Dropped("left out: it is not told to another provider"),
-        Dropped("left out: it is not told to another provider");
-    Metadata "metadata" "labels, and what is to be stored" OWN, OWN, OWN;
+        Dropped("left out: not passed to another provider"), Dropped("left out: not passed to another provider"),
+        Dropped("left out: not passed to another provider");
+    Metadata "metadata" "labels, and settings for storage" OWN, OWN, OWN;
     ServiceTier "service_tier" "the provider's service tier or speed" OWN, OWN, OWN;
     Safety "safety_settings" "thresholds of the provider's filters" OWN, OWN, Native;
     OtherField "other_field" "any other field" OWN, OWN, OWN;
 }
 
-/// The rules as a Markdown table.
+/// Returns the rules as a Markdown table.
 #[cfg(test)]
 pub(crate) fn table() -> String {
     let mut table =
@@ -206,7 +207,7 @@ pub(crate) fn table() -> String {
     for rule in RULES {
         let cells = [rule.anthropic, rule.openai, rule.gemini].map(cell);
         // Writing to a string cannot fail.
-        let _ = writeln!(table, "| `{}` | {} | {} |", rule.feature, rule.what, cells.join(" | "));
+        let _ = writeln!(table, "| `{}` | {} | {} |", rule.feature, rule.description, cells.join(" | "));
     }
     table
 }

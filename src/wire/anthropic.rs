@@ -10,12 +10,12 @@ use crate::{
     wire::{
         Meter,
         foreign::{unmark_call, unseal},
-        own,
+        provider_data,
         tool_calls::arguments_of,
     },
 };
 
-/// What is read of a body.
+/// The fields of a body that are read.
 const BODY: &[&str] = &[
     "model",
     "stream",
@@ -32,7 +32,7 @@ const BODY: &[&str] = &[
     "thinking",
 ];
 
-/// Reads a caller's request.
+/// Decodes a caller's request.
 pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
@@ -53,15 +53,15 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
             Ok(())
         })?;
     }
-    // A system prompt that is a text is wholly in the neutral form.
+    // A system prompt that is a text fits the neutral form wholly.
     let in_whole = fields.get("system").is_some_and(|system| system.get().starts_with('"'));
     let known = ["model", "stream", "messages", "tools", "system"];
-    let rest = own::rest(body, if in_whole { &known } else { &known[..4] })?;
+    let rest = provider_data::rest(body, if in_whole { &known } else { &known[..4] })?;
     chat.extra = Some(Extra::new(Dialect::Anthropic, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
 }
 
-/// Reads all but the conversation and the tools.
+/// Decodes all but the conversation and the tools.
 #[cfg(feature = "http")]
 pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
@@ -91,10 +91,10 @@ fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     chat.top_p = body.floating("top_p")?;
     chat.stop = body.strings("stop_sequences")?;
     let config = body.object("output_config").map(|config| Object::read(config, &["format", "effort"])).transpose()?;
-    // `output_format` is the older place of it.
+    // `output_format` is its older place.
     let format = config.as_ref().and_then(|config| config.object("format")).or_else(|| body.object("output_format"));
     if let Some(format) = format {
-        // One without a schema is a mistake, which the API tells better: there is no other kind of output here.
+        // A format without a schema is a mistake, which the API explains better: no other kind of output exists here.
         let schema = Object::read(format, &["schema"])?.get("schema").filter(|schema| !is_null(schema)).map(Json::of);
         chat.output =
             schema.map(|schema| OutputSchema { name: "answer".to_owned(), schema: Some(schema), strict: true });
@@ -126,7 +126,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     let fields = Object::read(tool, &["name", "type", "input_schema", "description", "strict"])?;
     let whole = || Extra::new(Dialect::Anthropic, Json::of(tool));
     let Some(schema) = fields.get("input_schema") else {
-        // The provider's own tools (web search, a computer) have no schema, and nobody else has them.
+        // The provider's own tools (web search, a computer) have no schema, and no other provider has them.
         let name = match fields.text("name")? {
             None => fields.text("type")?,
             name => name,
@@ -139,7 +139,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     let mut definition = Tool::new(name, Json::of(schema));
     definition.description = fields.text("description")?;
     definition.strict = fields.flag("strict");
-    if own::rest(tool, &["name", "input_schema", "description", "strict"])?.is_some() {
+    if provider_data::rest(tool, &["name", "input_schema", "description", "strict"])?.is_some() {
         definition.extra = Some(whole());
     }
     Ok(definition)
@@ -162,13 +162,13 @@ fn turn(message: &RawValue, meter: &mut Meter<'_>) -> Result<Message, LlmError> 
             vec![Part::Text(text(content)?.ok_or_else(wrong)?)]
         }
     };
-    // Newer versions of the API know such a turn, older ones and others do not.
+    // Newer versions of the API know such a turn; older ones and other servers do not.
     let known: &[&str] = if role == Role::System { &["content"] } else { &["role", "content"] };
-    own::push_fields(&mut content, ExtraOf::Turn, Dialect::Anthropic, own::rest(message, known)?);
+    provider_data::push_fields(&mut content, ExtraOf::Turn, Dialect::Anthropic, provider_data::rest(message, known)?);
     Ok(Message::new(role, content))
 }
 
-/// The parts, each with what the neutral form does not carry of it behind it. `within`: of a tool's result.
+/// Decodes the parts, each followed by the fields that the neutral form lacks. `within`: those of a tool's result.
 fn parts(blocks: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Vec<Part>, LlmError> {
     let length = count(blocks)?;
     meter.parts(length)?;
@@ -192,13 +192,13 @@ fn parts(blocks: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Vec<P
                 return Ok(());
             }
         };
-        own::push(&mut parts, part, Dialect::Anthropic, own::rest(block, known)?);
+        provider_data::push(&mut parts, part, Dialect::Anthropic, provider_data::rest(block, known)?);
         Ok(())
     })?;
     Ok(parts)
 }
 
-/// What is read of a block, of whatever kind.
+/// The fields of a block of any kind that are read.
 const BLOCK: &[&str] = &[
     "type",
     "text",
@@ -222,7 +222,7 @@ fn part(raw: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Part, Llm
     let other = || Part::Other { dialect: Dialect::Anthropic, value: Json::of(raw) };
     Ok(match block.word("type").as_deref() {
         Some("text") => Part::Text(field("text")?),
-        // A document that is a text or a list of blocks has no equal elsewhere.
+        // A document that is a text or a list of blocks has no equivalent elsewhere.
         Some(kind @ ("image" | "document")) => match source(&block)? {
             Some(media) if kind == "image" => Part::Image(Image { media }),
             Some(media) => Part::Document(Document { media, name: block.text("title")? }),
@@ -255,7 +255,7 @@ fn part(raw: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Part, Llm
     })
 }
 
-/// Where the bytes are, if it is said in a way that other providers know.
+/// Returns the location of the bytes, if other providers know its form.
 fn source(block: &Object<'_>) -> Result<Option<Media>, LlmError> {
     let Some(source) = block.object("source") else { return Ok(None) };
     let source = Object::read(source, &["type", "media_type", "data", "url", "file_id"])?;
@@ -270,7 +270,7 @@ fn source(block: &Object<'_>) -> Result<Option<Media>, LlmError> {
     })
 }
 
-/// The texts of a list of blocks, as paragraphs.
+/// Joins the texts of a list of blocks as paragraphs.
 fn joined(blocks: &RawValue) -> Result<String, LlmError> {
     let (mut joined, mut first) = (String::new(), true);
     each(blocks, |block| {

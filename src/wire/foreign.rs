@@ -1,24 +1,24 @@
-//! Marks by which what another provider said is known again when a caller sends it back.
+//! Marks by which a translated answer is recognized when its caller sends it back.
 //!
 //! A caller of one dialect may be answered from another one, and sends that answer back as history. Its thoughts carry
-//! another provider's signature, in an envelope that says whose it is; its tool calls have an id that says that this
-//! dialect's own provider did not make them.
+//! another provider's signature, in an envelope with that dialect's name. Its tool calls have an id that shows that
+//! this dialect's own provider did not make them.
 
 use std::borrow::Cow;
 
 use crate::{Dialect, chat::Opaque};
 
-/// With it begins every signature of another provider in a dialect that has signatures of its own.
+/// The beginning of every signature of another provider in a dialect that has signatures of its own.
 pub(crate) const ENVELOPE: &str = "steadfast.";
 
-/// With it begins the id of a tool call that Anthropic did not make, in Anthropic's dialect.
+/// The beginning of the id of a tool call that Anthropic did not make, in Anthropic's dialect.
 pub(crate) const CALL: &str = "toolu_sf_";
 
-/// Stands for the thought signature that a call of another model does not have; Google documents it for that.
+/// The stand-in for the thought signature that another model's call lacks; Google documents it for that.
 pub(crate) const FOREIGN_CALL: &str = "skip_thought_signature_validator";
 
-/// A signature for a caller of `dialect`: the provider's own as it is, another's in an envelope. `None` in: a thought
-/// that nobody has signed.
+/// Returns a signature for a caller of `dialect`: the provider's own unchanged, another's in an envelope. An unsigned
+/// thought is `None`.
 pub(crate) fn seal(opaque: Option<&Opaque>, dialect: Dialect) -> Cow<'_, str> {
     match opaque {
         Some(own) if own.dialect == dialect => Cow::Borrowed(&own.token),
@@ -30,7 +30,7 @@ pub(crate) fn seal(opaque: Option<&Opaque>, dialect: Dialect) -> Cow<'_, str> {
     }
 }
 
-/// The signature that a caller of `dialect` sends back. `None`: it was no provider's.
+/// Reads the signature that a caller of `dialect` sends back. Returns `None` if it is no provider's.
 pub(crate) fn unseal(token: String, dialect: Dialect, redacted: bool) -> Option<Opaque> {
     let Some(inside) = token.strip_prefix(ENVELOPE) else { return Some(Opaque { dialect, token, redacted }) };
     let (whose, rest) = inside.split_once('.')?;
@@ -44,7 +44,7 @@ pub(crate) fn unseal(token: String, dialect: Dialect, redacted: bool) -> Option<
     Some(Opaque { dialect, token: token.to_owned(), redacted: form == "redacted" })
 }
 
-/// The id that the call's own provider gave it.
+/// Returns the id that the call's own provider gave it.
 pub(crate) fn unmark_call(id: String) -> String {
     match id.strip_prefix(CALL) {
         Some(own) => own.to_owned(),
@@ -52,7 +52,7 @@ pub(crate) fn unmark_call(id: String) -> String {
     }
 }
 
-/// Reasoning details as OpenRouter spells them: who has signed.
+/// Returns OpenRouter's name for the signer of reasoning details.
 pub(crate) fn format_name(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "anthropic-claude-v1",
@@ -61,7 +61,7 @@ pub(crate) fn format_name(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The other way round.
+/// The inverse of [`format_name`].
 pub(crate) fn of_format_name(name: &str) -> Option<Dialect> {
     [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini].into_iter().find(|dialect| format_name(*dialect) == name)
 }

@@ -19,12 +19,12 @@ use crate::{
     wire::{
         Meter,
         foreign::{FOREIGN_CALL, unseal},
-        own,
+        provider_data,
         tool_calls::arguments_of,
     },
 };
 
-/// What is read of a body. This API takes each field in `camelCase` and in `snake_case`.
+/// The fields of a body that are read. This API takes each field in `camelCase` and in `snake_case`.
 const BODY: &[&str] = &[
     "contents",
     "tools",
@@ -36,7 +36,7 @@ const BODY: &[&str] = &[
     "generation_config",
 ];
 
-/// Reads a caller's request. The model and whether to stream are in its path.
+/// Decodes a caller's request. The model and whether to stream are in its path.
 pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat::default();
@@ -49,19 +49,19 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
     let mut conversation = Conversation { calls: 0, called: HashMap::new() };
     one_or_many(contents, |content| {
         let message = conversation.turn(content, &chat.messages, meter)?;
-        conversation.heard(chat.messages.len(), &message);
+        conversation.remember(chat.messages.len(), &message);
         chat.messages.push(message);
         Ok(())
     })?;
     if let Some(tools) = fields.get("tools") {
         one_or_many(tools, |tool| definitions(tool, &mut chat.tools, meter))?;
     }
-    let rest = own::rest(body, &["model", "contents", "tools"])?;
+    let rest = provider_data::rest(body, &["model", "contents", "tools"])?;
     chat.extra = Some(Extra::new(Dialect::Gemini, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
 }
 
-/// The API takes a single turn, part or tool without a list around it.
+/// Decodes a list, or a single turn, part or tool, which the API takes without a list around it.
 fn one_or_many<'a>(
     value: &'a RawValue,
     mut visit: impl FnMut(&'a RawValue) -> Result<(), LlmError>,
@@ -69,7 +69,7 @@ fn one_or_many<'a>(
     if is_object(value) { visit(value) } else { each(value, visit).map(drop) }
 }
 
-/// What the neutral form does not carry of a part.
+/// Returns the fields of a part that the neutral form lacks.
 fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
     let known: &[&str] = match part {
         Part::Text(_) => &["text"],
@@ -104,10 +104,10 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
         ],
         _ => return Ok(None),
     };
-    let mut spelled = own::Rest::default();
-    if let Some(rest) = own::rest(value, known)? {
+    let mut spelled = provider_data::RawObject::default();
+    if let Some(rest) = provider_data::rest(value, known)? {
         fields(rest.raw(), |name, value| {
-            // One spelling, so that it meets the field that it belongs to.
+            // One spelling, so that it merges with its field.
             let name = match name {
                 "function_call" => "functionCall",
                 "function_response" => "functionResponse",
@@ -119,20 +119,20 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
         })?;
     }
     let spelled = spelled.finish()?;
-    if matches!(part, Part::ToolResult(_)) && says_nothing(value)? {
-        return own::absent(spelled, "functionResponse.response");
+    if matches!(part, Part::ToolResult(_)) && has_no_response(value)? {
+        return provider_data::absent(spelled, "functionResponse.response");
     }
     Ok(spelled)
 }
 
-/// Whether the result of a call has no response.
-fn says_nothing(part: &RawValue) -> Result<bool, LlmError> {
+/// Returns true if the result of a call has no response.
+fn has_no_response(part: &RawValue) -> Result<bool, LlmError> {
     const RESULT: &[&str] = &["functionResponse", "function_response"];
     let Some(result) = Object::read(part, RESULT)?.either(RESULT) else { return Ok(false) };
     Ok(Object::read(result, &["response"])?.get("response").is_none_or(is_null))
 }
 
-/// The functions of an entry of `tools`; what else it has is a tool that runs at the provider.
+/// Decodes the functions of an entry of `tools`; its other fields are tools that run at the provider.
 fn definitions(tool: &RawValue, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
     const DECLARATIONS: &[&str] = &["functionDeclarations", "function_declarations"];
     if let Some(declarations) = Object::read(tool, DECLARATIONS)?.either(DECLARATIONS) {
@@ -142,7 +142,7 @@ fn definitions(tool: &RawValue, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) ->
             Ok(())
         })?;
     }
-    if let Some(rest) = own::rest(tool, DECLARATIONS)? {
+    if let Some(rest) = provider_data::rest(tool, DECLARATIONS)? {
         meter.tool()?;
         let mut own = Tool::new(rest.first_name().unwrap_or_default(), Json::null());
         own.extra = Some(Extra::new(Dialect::Gemini, rest));
@@ -165,14 +165,14 @@ pub(crate) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
     let mut definition = Tool::new(name, schema.filter(Json::is_object).unwrap_or_else(none));
     definition.description = fields.text("description")?;
     if fields.get("parametersJsonSchema").is_none()
-        || own::rest(declaration, &["name", "description", "parametersJsonSchema"])?.is_some()
+        || provider_data::rest(declaration, &["name", "description", "parametersJsonSchema"])?.is_some()
     {
         definition.extra = is_object(declaration).then(|| Extra::new(Dialect::Gemini, Json::of(declaration)));
     }
     Ok(definition)
 }
 
-/// Reads all but the conversation and the tools.
+/// Decodes all but the conversation and the tools.
 #[cfg(feature = "http")]
 pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
@@ -225,7 +225,7 @@ fn tool_choice(calling: &RawValue) -> Result<Option<ToolChoice>, LlmError> {
     })
 }
 
-/// What the neutral form carries of `generationConfig`.
+/// The fields of `generationConfig` that the neutral form carries.
 pub(crate) const GENERATION: &[&str] = &[
     "temperature",
     "topP",
@@ -292,26 +292,26 @@ fn thinking(raw: &RawValue) -> Result<Option<Thinking>, LlmError> {
     })
 }
 
-/// A conversation that is read turn by turn. Its results need not say whose they are.
+/// A conversation that is decoded turn by turn. Its results may omit the ids of their calls.
 struct Conversation {
     calls: usize,
-    called: HashMap<String, Called>,
+    called: HashMap<String, FunctionCalls>,
 }
 
 /// The calls of one function.
 #[derive(Default)]
-struct Called {
-    /// The turn and the part that each is.
+struct FunctionCalls {
+    /// The turn and the part of each.
     places: Vec<(u32, u32)>,
-    /// Where in these the calls of each turn begin.
+    /// The first position in these of each turn.
     turns: Vec<u32>,
 }
 
-/// The results of one turn, and which calls have theirs.
+/// The results of one turn, and the calls that they answer.
 #[derive(Default)]
-struct Answered {
+struct AnsweredCalls {
     ids: HashSet<String>,
-    /// Of each function the turn that is looked at, from the newest on, and the place in it.
+    /// For each function the turn to look at, from the newest on, and the position in it.
     next: HashMap<String, (usize, usize)>,
 }
 
@@ -323,7 +323,7 @@ impl Conversation {
             None | Some("" | "user" | "function") => Role::User,
             Some(_) => return Err(bad("contents.role", "user or model")),
         };
-        let (mut parts, mut answered) = (Vec::new(), Answered::default());
+        let (mut parts, mut answered) = (Vec::new(), AnsweredCalls::default());
         if let Some(list) = fields.get("parts") {
             let length = count(list)?.max(1);
             meter.parts(length)?;
@@ -331,20 +331,25 @@ impl Conversation {
             one_or_many(list, |value| {
                 let part = self.part(value, before, &mut answered, meter)?;
                 let rest = lacking(&part, value)?;
-                own::push(&mut parts, part, Dialect::Gemini, rest);
+                provider_data::push(&mut parts, part, Dialect::Gemini, rest);
                 Ok(())
             })?;
         }
-        own::push_fields(&mut parts, ExtraOf::Turn, Dialect::Gemini, own::rest(content, &["role", "parts"])?);
+        provider_data::push_fields(
+            &mut parts,
+            ExtraOf::Turn,
+            Dialect::Gemini,
+            provider_data::rest(content, &["role", "parts"])?,
+        );
         Ok(Message::new(role, parts))
     }
 
     /// Remembers the calls of a turn.
-    fn heard(&mut self, turn: usize, message: &Message) {
+    fn remember(&mut self, turn: usize, message: &Message) {
         for (place, part) in message.content.iter().enumerate() {
             let Part::ToolCall(call) = part else { continue };
             if !self.called.contains_key(&call.name) {
-                self.called.insert(call.name.clone(), Called::default());
+                self.called.insert(call.name.clone(), FunctionCalls::default());
             }
             let Some(called) = self.called.get_mut(&call.name) else { continue };
             // Fewer than the bytes of a body.
@@ -356,9 +361,9 @@ impl Conversation {
         }
     }
 
-    /// The call that a result without an id answers: the first one of this name, in the newest turn that has such, that has
-    /// no result in this turn yet.
-    fn unanswered(&self, name: &str, before: &[Message], answered: &mut Answered) -> Option<String> {
+    /// Returns the call that a result without an id answers: in the newest turn with calls of this name, the first one
+    /// without a result in this turn.
+    fn unanswered(&self, name: &str, before: &[Message], answered: &mut AnsweredCalls) -> Option<String> {
         let called = self.called.get(name)?;
         let (turn, place) = answered.next.entry(name.to_owned()).or_default();
         loop {
@@ -381,7 +386,7 @@ impl Conversation {
         &mut self,
         raw: &RawValue,
         before: &[Message],
-        answered: &mut Answered,
+        answered: &mut AnsweredCalls,
         meter: &mut Meter<'_>,
     ) -> Result<Part, LlmError> {
         let value = Object::read(raw, PART)?;
@@ -415,7 +420,7 @@ impl Conversation {
                 };
                 let id = id.unwrap_or_default();
                 answered.ids.insert(id.clone());
-                let (said, is_error) = said(response.get("response"))?;
+                let (said, is_error) = result_text(response.get("response"))?;
                 let mut result = ToolResult::new(id, said);
                 result.name = Some(name);
                 result.is_error = is_error;
@@ -429,7 +434,7 @@ impl Conversation {
     }
 }
 
-/// What is read of a part, of whatever kind.
+/// The fields of a part of any kind that are read.
 const PART: &[&str] = &[
     "text",
     "thought",
@@ -464,10 +469,10 @@ fn media(value: &Object<'_>) -> Result<Option<Part>, LlmError> {
     Ok(uri.map(|uri| Part::Image(Image { media: Media::File(uri) })))
 }
 
-/// What a function gave back, as a text, and whether it failed.
-fn said(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
+/// Returns a function's result as a text, and whether it failed.
+fn result_text(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
     let Some(given) = given else { return Ok(("null".to_owned(), false)) };
-    // `output` and `error` alone are what the documentation calls them; other objects are a tool's own.
+    // The documentation names `output` and `error`; other objects are a tool's own.
     let only = only_field(given)?;
     Ok(match only.as_ref().map(|(name, value)| (name.as_str(), value)) {
         Some(("error", error)) if is_object(error) => (error.get().to_owned(), true),
@@ -483,28 +488,28 @@ fn said(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
     })
 }
 
-/// Whether a text is a JSON object.
+/// Returns true if a text is a JSON object.
 fn is_object_text(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// The types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
+/// Rewrites the types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
 fn lower_types(schema: &RawValue) -> Result<Json, LlmError> {
     let mut lowered = String::with_capacity(schema.get().len());
-    let read = Lower { to: &mut lowered, is_type: false };
+    let read = TypeLowering { to: &mut lowered, is_type: false };
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
     read.deserialize(&mut serde_json::Deserializer::from_str(schema.get())).map_err(wrong)?;
     Json::parse(lowered).map_err(wrong)
 }
 
 /// Writes a piece of a schema in one pass over it.
-struct Lower<'s> {
+struct TypeLowering<'s> {
     to: &'s mut String,
-    /// Whether it stands at a field `type`.
+    /// True at the value of a field `type`.
     is_type: bool,
 }
 
-impl Lower<'_> {
+impl TypeLowering<'_> {
     fn put<E: Error>(self, value: impl Serialize) -> Result<(), E> {
         let text = serde_json::to_string(&value).map_err(E::custom)?;
         self.to.push_str(&text);
@@ -512,7 +517,7 @@ impl Lower<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Lower<'_> {
+impl<'de> DeserializeSeed<'de> for TypeLowering<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -520,7 +525,7 @@ impl<'de> DeserializeSeed<'de> for Lower<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Lower<'_> {
+impl<'de> Visitor<'de> for TypeLowering<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -559,7 +564,7 @@ impl<'de> Visitor<'de> for Lower<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         self.to.push('[');
-        while list.next_element_seed(Lower { to: self.to, is_type: false })?.is_some() {
+        while list.next_element_seed(TypeLowering { to: self.to, is_type: false })?.is_some() {
             self.to.push(',');
         }
         if self.to.ends_with(',') {
@@ -574,9 +579,9 @@ impl<'de> Visitor<'de> for Lower<'_> {
         self.to.push('{');
         while let Some(name) = object.next_key::<String>()? {
             self.to.push_str(std::mem::replace(&mut between, ","));
-            Lower { to: self.to, is_type: false }.put(&name)?;
+            TypeLowering { to: self.to, is_type: false }.put(&name)?;
             self.to.push(':');
-            object.next_value_seed(Lower { to: self.to, is_type: name == "type" })?;
+            object.next_value_seed(TypeLowering { to: self.to, is_type: name == "type" })?;
         }
         self.to.push('}');
         Ok(())

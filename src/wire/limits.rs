@@ -1,4 +1,4 @@
-//! How much a request may hold for it to be taken apart.
+//! Limits on the size of a request that is parsed.
 
 use std::sync::{
     Arc,
@@ -7,10 +7,10 @@ use std::sync::{
 
 use crate::{ErrorKind, LlmError};
 
-/// The most that a request in wire form may hold for it to be taken apart: to be translated, or to be counted.
+/// The limits on a request in wire form that is parsed: to be translated, or to be counted.
 ///
-/// What is over a limit is [`ErrorKind::TooLarge`], which names the limit. A request that is forwarded in its own dialect is
-/// not taken apart, and has no limit here. The defaults are well above what clients of today send.
+/// A request over a limit fails with [`ErrorKind::TooLarge`], which names the limit. A request that is forwarded in its
+/// own dialect is not parsed, and has no limit here. The defaults are well above what clients of today send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireLimits {
     messages: u32,
@@ -37,10 +37,10 @@ impl Default for WireLimits {
 }
 
 impl WireLimits {
-    /// The deepest nesting that can be allowed: what reads JSON here ends soon after it.
+    /// The deepest nesting that can be allowed: the JSON parser's own limit is just above.
     pub const DEEPEST: u32 = 120;
 
-    /// Returns limits that nothing meets but the deepest nesting.
+    /// Returns limits without bounds, except for the deepest nesting.
     pub fn unlimited() -> Self {
         let most = u32::MAX;
         Self {
@@ -54,56 +54,56 @@ impl WireLimits {
         }
     }
 
-    /// Sets how many messages (Gemini: contents) there may be. Default: 10,000.
+    /// Limits the messages (Gemini: contents). Default: 10,000.
     #[must_use]
     pub fn messages(mut self, most: u32) -> Self {
         self.messages = most;
         self
     }
 
-    /// Sets how many parts all messages may have together, those in the results of tools too. Default: 50,000.
+    /// Limits the parts of all messages together, those in tool results included. Default: 50,000.
     #[must_use]
     pub fn parts(mut self, most: u32) -> Self {
         self.parts = most;
         self
     }
 
-    /// Sets how many tools there may be. Default: 5,000.
+    /// Limits the tools. Default: 5,000.
     #[must_use]
     pub fn tools(mut self, most: u32) -> Self {
         self.tools = most;
         self
     }
 
-    /// Sets how many calls of tools all messages may have together. Default: 10,000.
+    /// Limits the tool calls of all messages together. Default: 10,000.
     #[must_use]
     pub fn tool_calls(mut self, most: u32) -> Self {
         self.tool_calls = most;
         self
     }
 
-    /// Sets how many JSON values there may be, each list, object, text and number counted as one. Default: 1,000,000.
+    /// Limits the JSON values: each list, object, text and number counts as one. Default: 1,000,000.
     #[must_use]
     pub fn nodes(mut self, most: u32) -> Self {
         self.nodes = most;
         self
     }
 
-    /// Sets how deep JSON may be nested, up to [`DEEPEST`](Self::DEEPEST). Default: 100.
+    /// Limits the nesting of JSON, up to [`DEEPEST`](Self::DEEPEST). Default: 100.
     #[must_use]
     pub fn depth(mut self, most: u32) -> Self {
         self.depth = most.min(Self::DEEPEST);
         self
     }
 
-    /// Sets how many JSON values a schema may have that must be rewritten for another provider. Default: 20,000.
+    /// Limits the JSON values of a schema that must be rewritten for another provider. Default: 20,000.
     #[must_use]
     pub fn schema_nodes(mut self, most: u32) -> Self {
         self.schema_nodes = most;
         self
     }
 
-    /// Holds a schema to the limits, before it is taken apart.
+    /// Checks a schema against the limits before it is parsed.
     pub(crate) fn check_schema(&self, json: &str) -> Result<(), LlmError> {
         measure(json.as_bytes(), (self.schema_nodes, "schema_nodes"), self.depth)
     }
@@ -115,10 +115,10 @@ fn over(most: u32, what: &str, name: &str) -> LlmError {
     LlmError::new(ErrorKind::TooLarge, message)
 }
 
-/// Counts the values of a JSON text and how deep they are nested. The text has been checked to be JSON.
+/// Counts the values of a JSON text and their nesting. The text must be valid JSON.
 fn measure(json: &[u8], (most, name): (u32, &str), deepest: u32) -> Result<(), LlmError> {
     let (mut nodes, mut depth, mut at) = (1, 0, 0);
-    // Whether a list or an object has just begun, of which the next byte tells whether it has anything in it.
+    // True right after the start of a list or an object; the next byte shows if it is empty.
     let mut begun = false;
     while let Some(byte) = json.get(at) {
         match byte {
@@ -153,7 +153,7 @@ fn measure(json: &[u8], (most, name): (u32, &str), deepest: u32) -> Result<(), L
     Ok(())
 }
 
-/// Where the closing quote of the text stands that begins here.
+/// Returns the position of the closing quote of the text that starts here.
 fn end_of_text(json: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(next) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
@@ -166,24 +166,26 @@ fn end_of_text(json: &[u8], start: usize) -> usize {
     json.len()
 }
 
-/// Whether the work goes on. Who waits for it may have left, and then nobody wants it.
+/// A flag by which work is stopped: its caller may have left, and then its result has no use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Option<Arc<AtomicBool>>);
 
 impl Stop {
-    /// One that can be given, and what gives it when it is dropped.
+    /// Returns a flag, and a guard that sets it when dropped.
     pub(crate) fn pair() -> (Self, StopOnDrop) {
         let flag = Arc::new(AtomicBool::new(false));
         (Self(Some(flag.clone())), StopOnDrop(flag))
     }
 
+    /// Fails once the flag is set.
+    ///
     /// # Errors
     ///
-    /// [`ErrorKind::Deadline`] once nobody waits any longer.
+    /// [`ErrorKind::Deadline`] once no caller waits any longer.
     pub(crate) fn check(&self) -> Result<(), LlmError> {
         match &self.0 {
             Some(flag) if flag.load(Ordering::Relaxed) => {
-                Err(LlmError::new(ErrorKind::Deadline, "nobody waits for the request any longer"))
+                Err(LlmError::new(ErrorKind::Deadline, "the caller no longer waits for the request"))
             }
             _ => Ok(()),
         }
@@ -204,7 +206,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Counts what a request holds while it is read, and ends the reading at a limit or a stop.
+/// Counts the values of a request while it is read, and ends the reading at a limit or a stop.
 pub(crate) struct Meter<'a> {
     limits: WireLimits,
     stop: &'a Stop,
@@ -214,7 +216,7 @@ pub(crate) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    /// Looks at the whole body first, before room is made for any of it.
+    /// Checks the whole body first, before room is made for any of it.
     pub(crate) fn of(body: &[u8], limits: WireLimits, stop: &'a Stop) -> Result<Self, LlmError> {
         stop.check()?;
         measure(body, (limits.nodes, "nodes"), limits.depth)?;
@@ -228,7 +230,7 @@ impl<'a> Meter<'a> {
         Ok(())
     }
 
-    /// So many parts come.
+    /// Counts the parts that come next.
     pub(crate) fn parts(&mut self, count: usize) -> Result<(), LlmError> {
         self.stop.check()?;
         add(&mut self.parts, count, self.limits.parts, "parts", "parts")

@@ -8,7 +8,7 @@ mod limits;
 mod object;
 mod offload;
 pub(crate) mod openai;
-pub(crate) mod own;
+pub(crate) mod provider_data;
 mod skip;
 #[cfg(test)]
 mod tests;
@@ -34,18 +34,20 @@ use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect};
 
 /// A request as the caller's own bytes, in a dialect.
 ///
-/// A leaf of the same dialect forwards the bytes with only `model` rewritten, and what a layer changed with
-/// [`LlmRequest::stream`](crate::LlmRequest::stream) or [`LlmRequest::max_tokens`](crate::LlmRequest::max_tokens); it
-/// copies none of them. A leaf of another dialect goes through [`Chat`], to which they are decoded lazily and at most once.
+/// A leaf of the same dialect forwards the bytes and copies none of them. It rewrites only `model`, and the fields that
+/// a layer changed with [`LlmRequest::stream`](crate::LlmRequest::stream) or
+/// [`LlmRequest::max_tokens`](crate::LlmRequest::max_tokens). A leaf of another dialect goes through [`Chat`]: the
+/// bytes are decoded lazily and at most once.
 ///
-/// # What is checked
+/// # Checks
 ///
-/// The bytes are read once, in [`new`](Self::new). They must be one JSON object, with field names, colons, commas, numbers
-/// and words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `tools`,
-/// `system`, `contents`, `thinking`, `reasoning_effort` and the fields of the longest answer may be there once each, in whatever spelling: a body that says two
-/// models is refused, for the next one to read it might take the other. What is further in (an unknown escape in a message's text, two commas in a list) is not looked at: the
-/// provider answers to that, as it would without us. Decoding to [`Chat`] checks the grammar of all of it, and holds it to
-/// [`WireLimits`]; what no other provider reads is not taken apart further.
+/// [`new`](Self::new) reads the bytes once. They must be one JSON object, with field names, colons, commas, numbers and
+/// words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `tools`,
+/// `system`, `contents`, `thinking`, `reasoning_effort` and the fields of the longest answer may occur once each, in
+/// any spelling: a body with two models is refused, because its next reader might take the other one. Deeper mistakes
+/// (an unknown escape in a message's text, two commas in a list) are not looked for: the provider answers to them, as
+/// it would without this crate. Decoding to [`Chat`] checks the grammar of the whole, and applies [`WireLimits`].
+/// Fields that no other provider reads are not parsed further.
 #[derive(Clone)]
 pub struct Wire {
     dialect: Dialect,
@@ -54,17 +56,17 @@ pub struct Wire {
     headers: HeaderMap,
     model: Option<Box<str>>,
     stream: bool,
-    /// Set by a layer, in place of what the bytes say.
+    /// Set by a layer, in place of the bytes' own value.
     max_tokens: Option<u32>,
     limits: WireLimits,
     chat: Decoded,
 }
 
-/// The neutral form, once it has been asked for.
+/// The neutral form, once it has been requested.
 #[derive(Default)]
 struct Decoded {
     chat: OnceLock<Result<Box<Chat>, LlmError>>,
-    /// Held by who decodes: of several who ask at once the others wait, so that there is one form and not several.
+    /// Held while decoding: others that ask meanwhile wait, so that there is one form and not several.
     turn: Mutex<()>,
 }
 
@@ -74,7 +76,8 @@ impl Clone for Decoded {
     }
 }
 
-/// The fields that may be there once: those that a leaf reads or changes, and those that hold what is asked, in all dialects.
+/// The fields that may occur once: those that a leaf reads or changes, and those with the conversation, in all
+/// dialects.
 pub(crate) const FIELDS: [&str; 12] = [
     "model",
     "stream",
@@ -91,12 +94,12 @@ pub(crate) const FIELDS: [&str; 12] = [
 ];
 
 impl Wire {
-    /// A request of these bytes.
+    /// Creates a request of these bytes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] when they are not a JSON object, with the place where that shows, when `model` or
-    /// `stream` is of another type, or when one of the fields above is there twice.
+    /// [`ErrorKind::InvalidRequest`] if they are not a JSON object, with the position of the mistake; if `model` or
+    /// `stream` is of another type; or if one of the fields above occurs twice.
     pub fn new(dialect: Dialect, body: impl Into<Bytes>) -> Result<Self, LlmError> {
         let body = body.into();
         let invalid = |what: &dyn fmt::Display| {
@@ -119,7 +122,7 @@ impl Wire {
             Some(b"false") | None => Ok(false),
             Some(_) => Err(()),
         };
-        // Nothing of the value is quoted, for it may be anything.
+        // The value is not quoted, because it may be anything.
         let (Ok(model), Ok(stream)) = (model(), stream()) else {
             return Err(invalid(&"`model` must be a text and `stream` true or false"));
         };
@@ -137,17 +140,17 @@ impl Wire {
         })
     }
 
-    /// Sets the model and whether to stream, for the dialect that says both in its path (Gemini).
+    /// Sets the model and whether to stream, for the dialect that has both in its path (Gemini).
     #[must_use]
     pub fn path(mut self, model: impl Into<Box<str>>, stream: bool) -> Self {
         self.model = Some(model.into());
         self.stream = stream;
-        // A clone of a request that was decoded already would say the old ones.
+        // A clone of a decoded request would keep the old values.
         self.chat = Decoded::default();
         self
     }
 
-    /// Sets how much the request may hold for it to be taken apart. Default: [`WireLimits::default`].
+    /// Sets the limits on a request that is parsed. Default: [`WireLimits::default`].
     #[must_use]
     pub fn limits(mut self, limits: WireLimits) -> Self {
         self.limits = limits;
@@ -177,7 +180,7 @@ impl Wire {
         &self.headers
     }
 
-    /// Where the fields of the bytes stand.
+    /// The places of the fields in the bytes.
     pub(crate) fn object(&self) -> &Object {
         &self.object
     }
@@ -200,7 +203,7 @@ impl Wire {
         self.max_tokens
     }
 
-    /// Whether the bytes name texts at which the model stops, in whatever dialect.
+    /// Returns true if the bytes name stop texts, in any dialect.
     pub(crate) fn names_stops(&self) -> bool {
         let has = |json: &[u8], names: &[&'static str], holds: &dyn Fn(&[u8]) -> bool| {
             let object = Object::read(json, names).ok();
@@ -214,7 +217,7 @@ impl Wire {
             || has(&self.body, &["generationConfig", "generation_config"], &in_config)
     }
 
-    /// Whether the bytes ask for reasoning, in whatever dialect. A few bytes are looked at, and nothing is taken apart.
+    /// Returns true if the bytes ask for reasoning, in any dialect. Looks at a few bytes and parses nothing.
     pub(crate) fn asks_to_reason(&self) -> bool {
         let value = |name| self.object.field(name).map_or(&b""[..], |field| &self.body[field.value.clone()]);
         let has = |value: &[u8], word: &[u8]| value.windows(word.len()).any(|piece| piece == word);
@@ -225,7 +228,7 @@ impl Wire {
             Dialect::Anthropic => is_some(value("thinking"), &[b"\"disabled\""]),
             Dialect::OpenAi => is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""]),
             Dialect::Gemini => ["generationConfig", "generation_config"].iter().any(|name| {
-                // A schema may stand there too: what is behind it is not looked for.
+                // A schema may follow in it: nothing behind the field is searched.
                 let config = value(name);
                 let config = &config[..config.len().min(4096)];
                 has(config, b"thinkingConfig") || has(config, b"thinking_config")
@@ -243,19 +246,19 @@ impl Wire {
         self.decoded(|chat| chat.max_tokens = Some(tokens));
     }
 
-    /// Changes the neutral form too, if it has been read already.
+    /// Changes the neutral form too, if it exists already.
     fn decoded(&mut self, change: impl FnOnce(&mut Chat)) {
         if let Some(Ok(chat)) = self.chat.chat.get_mut() {
             change(chat);
         }
     }
 
-    /// Whether to take it apart takes so long that it is to be done beside the threads that serve requests.
+    /// Returns true if parsing takes so long that it is to be done off the threads that serve requests.
     pub(crate) fn is_large(&self) -> bool {
         self.body.len() >= LARGE
     }
 
-    /// Whether the neutral form is there, so that asking for it costs nothing.
+    /// Returns true if the neutral form exists, so that asking for it costs nothing.
     pub(crate) fn is_decoded(&self) -> bool {
         self.chat.chat.get().is_some()
     }
@@ -264,13 +267,13 @@ impl Wire {
         self.chat_until(&Stop::default())
     }
 
-    /// The same, unless the work is stopped before.
+    /// Returns the neutral form, unless the work is stopped before.
     pub(crate) fn chat_until(&self, stop: &Stop) -> Result<&Chat, LlmError> {
         if !self.is_decoded() {
             let _turn = self.chat.turn.lock().unwrap_or_else(PoisonError::into_inner);
             if !self.is_decoded() {
                 let decoded = self.decode(stop).map(Box::new);
-                // Who left says nothing of the request: the next one to ask decodes it.
+                // The caller left, which says nothing about the request: the next one to ask decodes it.
                 if stop.is_given()
                     && let Err(error) = decoded
                 {
@@ -286,7 +289,7 @@ impl Wire {
         }
     }
 
-    /// Decodes the bytes for the caller alone: the form is not kept.
+    /// Decodes the bytes for this caller alone; the form is not stored.
     pub(crate) fn decode(&self, stop: &Stop) -> Result<Chat, LlmError> {
         let mut chat = decode(self.dialect, &self.body, self.limits, stop)?;
         chat.model = self.model.as_deref().map(str::to_owned);
@@ -297,7 +300,7 @@ impl Wire {
 }
 
 impl fmt::Debug for Wire {
-    /// Shows nothing of what is asked.
+    /// Writes nothing of the prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("dialect", &self.dialect).field("bytes", &self.body.len()).finish_non_exhaustive()
     }
@@ -305,7 +308,7 @@ impl fmt::Debug for Wire {
 
 /// Decodes a caller's bytes to the neutral form.
 ///
-/// What is passed on as it stands is not taken apart, so that it takes no more room than its text.
+/// Parts that are passed on unchanged are not parsed, so that they take no more memory than their text.
 fn decode(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Result<Chat, LlmError> {
     let json: &RawValue = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))

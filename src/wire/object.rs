@@ -7,16 +7,16 @@ use super::skip;
 
 /// The places of some fields of a JSON object, found in one pass over its bytes that copies none.
 ///
-/// What would make the object's own fields ambiguous is checked: that it is one object, its field names, colons and
-/// commas, its numbers and words, that every text in it ends, and that its brackets balance. What stands within a text, or
-/// within a nested object or list, is passed over: whom it is for reads it, and says what is wrong there.
+/// The pass checks everything that would make the object's own fields ambiguous: that it is one object, its field
+/// names, colons and commas, its numbers and words, that every text in it ends, and that its brackets balance. It
+/// passes over the content of a text and of a nested object or list; its reader reports mistakes there.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
-    /// Where the bytes behind its opening brace begin.
+    /// The position behind its opening brace.
     pub(crate) open: usize,
-    /// Whether it has no fields at all.
+    /// True if it has no fields at all.
     pub(crate) is_empty: bool,
-    /// Whether a text further in begins as the marks of another provider's thoughts do ([`crate::translate`]).
+    /// True if a text further in begins like the marks of another provider's thoughts ([`crate::translate`]).
     pub(crate) is_marked: bool,
     fields: Vec<Field>,
 }
@@ -25,13 +25,13 @@ pub(crate) struct Object {
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
     name: &'static str,
-    /// Where its value stands; the last one's, if it is there more than once.
+    /// The place of its value; of duplicates, the last one's.
     pub(crate) value: Range<usize>,
-    /// Whether it is there more than once.
+    /// True if it occurs more than once.
     pub(crate) is_twice: bool,
 }
 
-/// Why bytes are no JSON object, and where that shows. It quotes none of them.
+/// The reason that bytes are no JSON object, and the position of the mistake. It quotes none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
     pub(crate) what: &'static str,
@@ -39,12 +39,12 @@ pub(crate) struct Broken {
 }
 
 impl Object {
-    /// Reads an object, and looks for the fields of these names, in whatever way they are spelled.
+    /// Reads an object, and looks for the fields of these names, in any spelling.
     pub(crate) fn read(json: &[u8], names: &[&'static str]) -> Result<Self, Broken> {
         Reader { json, at: 0, is_marked: false }.object(names)
     }
 
-    /// The same object as a part of a body, in which it begins at `start`.
+    /// Shifts the places into a body in which the object begins at `start`.
     pub(crate) fn behind(mut self, start: usize) -> Self {
         self.open += start;
         for field in &mut self.fields {
@@ -53,19 +53,19 @@ impl Object {
         self
     }
 
-    /// A field that was looked for and is there more than once.
+    /// Returns a field that was looked for and occurs more than once.
     pub(crate) fn twice(&self) -> Option<&'static str> {
         self.fields.iter().find(|field| field.is_twice).map(|field| field.name)
     }
 
-    /// A field that was looked for, if it is there.
+    /// Returns a field that was looked for, if it is present.
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }
 }
 
 impl Broken {
-    /// The same in a body, in which what is broken begins at `start`.
+    /// Shifts the position into a body in which the broken object begins at `start`.
     pub(crate) fn behind(self, start: usize) -> Self {
         Self { at: self.at + start, ..self }
     }
@@ -89,7 +89,7 @@ impl Reader<'_> {
         self.at += 1;
         match self.after_space() {
             None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
-            Some(_) => Err(self.broken("more behind the object")),
+            Some(_) => Err(self.broken("text after the object")),
         }
     }
 
@@ -99,7 +99,7 @@ impl Reader<'_> {
         loop {
             let name = self.name(names)?;
             if self.after_space() != Some(b':') {
-                return Err(self.broken("no colon behind a field's name"));
+                return Err(self.broken("no colon after a field's name"));
             }
             self.at += 1;
             let value = self.value()?;
@@ -112,12 +112,12 @@ impl Reader<'_> {
             match self.after_space() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => return Ok(fields),
-                _ => return Err(self.broken("neither a comma nor a brace behind a value")),
+                _ => return Err(self.broken("neither a comma nor a brace after a value")),
             }
         }
     }
 
-    /// The next byte that is no space.
+    /// Returns the next byte that is no space.
     fn after_space(&mut self) -> Option<u8> {
         let rest = &self.json[self.at..];
         let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
@@ -125,7 +125,7 @@ impl Reader<'_> {
         rest.get(spaces).copied()
     }
 
-    /// Reads a field's name; one that was asked for is given back.
+    /// Reads a field's name, and returns it if it is one that was looked for.
     fn name(&mut self, names: &[&'static str]) -> Result<Option<&'static str>, Broken> {
         if self.after_space() != Some(b'"') {
             return Err(self.broken("no field's name"));
@@ -143,7 +143,7 @@ impl Reader<'_> {
         }
         match serde_json::from_slice::<Spelled<'_>>(quoted) {
             Ok(Spelled(name)) => Ok(named(name.as_bytes())),
-            Err(_) => Err(Broken { what: "a field's name is no text", at: start }),
+            Err(_) => Err(Broken { what: "a field's name is not a text", at: start }),
         }
     }
 
@@ -158,7 +158,7 @@ impl Reader<'_> {
                     self.at = skipped.end;
                     self.is_marked |= skipped.marked;
                 }
-                None => return Err(self.broken("a value that does not end, or a stray backslash in it")),
+                None => return Err(self.broken("an unterminated value, or a stray backslash in it")),
             },
             _ => {
                 let rest = &self.json[start..];
@@ -186,7 +186,7 @@ impl Reader<'_> {
             }
             at += 2;
         }
-        Err(self.broken("a text without an end"))
+        Err(self.broken("an unterminated text"))
     }
 
     fn broken(&self, what: &'static str) -> Broken {
@@ -194,7 +194,7 @@ impl Reader<'_> {
     }
 }
 
-/// A text; borrowed where it has no escapes.
+/// A text; borrowed if it has no escapes.
 #[derive(serde::Deserialize)]
 pub(super) struct Spelled<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 

@@ -1,21 +1,21 @@
-//! Long work beside the threads that serve requests.
+//! Runs long work off the threads that serve requests.
 
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 
 use super::{Stop, limits::StopOnDrop};
 use crate::{ErrorKind, LlmError};
 
-/// A body of so many bytes is taken apart beside the threads that serve requests: a smaller one takes less than a few
-/// milliseconds, which is about what it costs to hand it over under load.
+/// The size in bytes from which a body is parsed off the threads that serve requests. A smaller one takes less than a
+/// few milliseconds, which is about the cost of handing it over under load.
 pub(crate) const LARGE: usize = 256 * 1024;
 
-/// How many are taken apart at once in the process. Who comes then waits, so that nobody fills the pool of threads or the
-/// memory.
+/// The number of bodies that the process parses at once. Further ones wait, so that no caller can fill the pool of
+/// threads or the memory.
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
-/// Does the work on a thread of the runtime's pool for such. Where there is no runtime it is done at once.
+/// Does the work on a thread of the runtime's pool for blocking work. Without a runtime it is done at once.
 ///
-/// To drop the future stops the work at the next [check](Stop::check), and so does the deadline.
+/// Dropping the future stops the work at the next [check](Stop::check), and so does the deadline.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ where
     let done = done(work, stop, guard);
     let Some(deadline) = deadline else { return done.await };
     tokio::time::timeout_at(deadline, done).await.unwrap_or_else(|_| {
-        Err(LlmError::new(ErrorKind::Deadline, "the request's time was over while it was translated"))
+        Err(LlmError::new(ErrorKind::Deadline, "the request's deadline passed during its translation"))
     })
 }
 
@@ -41,16 +41,16 @@ where
     T: Send + 'static,
     W: FnOnce(Stop) -> Result<T, LlmError> + Send + 'static,
 {
-    // It is never closed.
+    // The semaphore is never closed.
     let permit = AT_ONCE.acquire().await.ok();
     let working = tokio::task::spawn_blocking(move || {
-        // The place is free once the work has ended, whoever waits for it.
+        // The place is free once the work has ended, even if its caller has left.
         let _place = permit;
         stop.check()?;
         work(stop)
     });
     working.await.unwrap_or_else(|error| {
-        Err(LlmError::new(ErrorKind::Other, "the request could not be taken apart").with_source(error))
+        Err(LlmError::new(ErrorKind::Other, "the request could not be parsed").with_source(error))
     })
 }
 
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
     }
 
-    /// Work that goes on until it is stopped, and then says so.
+    /// Work that goes on until it is stopped, and then reports that.
     fn endless(told: mpsc::Sender<()>) -> impl FnOnce(Stop) -> Result<(), LlmError> + Send {
         move |stop| {
             while !stop.is_given() {
@@ -84,7 +84,7 @@ mod tests {
         let mut working = Box::pin(offload(None, endless(told)));
         assert!(futures_util::poll!(&mut working).is_pending());
         drop(working);
-        // It may not have begun: then it never does.
+        // The work may not have begun; then it never does.
         let _stopped_or_never_begun = tokio::task::spawn_blocking(move || heard.recv()).await.unwrap();
     }
 

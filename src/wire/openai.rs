@@ -7,10 +7,10 @@ use crate::{
         Role, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     fields::{Object, bad, count, each, is_list, is_null, is_object, text, word},
-    wire::{Meter, foreign::of_format_name, own},
+    wire::{Meter, foreign::of_format_name, provider_data},
 };
 
-/// What is read of a body.
+/// The fields of a body that are read.
 const BODY: &[&str] = &[
     "model",
     "stream",
@@ -27,7 +27,7 @@ const BODY: &[&str] = &[
     "reasoning_effort",
 ];
 
-/// Reads a caller's request.
+/// Decodes a caller's request.
 pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
@@ -51,8 +51,8 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
             Ok(())
         })?;
     }
-    let rest = own::rest(body, &["model", "stream", "messages", "tools"])?;
-    // The system prompt as it stood, behind the settings.
+    let rest = provider_data::rest(body, &["model", "stream", "messages", "tools"])?;
+    // The unchanged system prompt, behind the settings.
     let rest = match (rest, leading.stood) {
         (rest, stood) if (leading.plain && leading.count == 1) || stood.is_empty() => rest,
         (rest, stood) => Some(with_leading(rest, &stood)?),
@@ -75,10 +75,10 @@ fn with_leading(rest: Option<Json>, stood: &str) -> Result<Json, LlmError> {
 pub(crate) struct Leading {
     /// Their texts, as paragraphs.
     pub(crate) system: Option<String>,
-    /// They themselves, as they stood, with commas between.
+    /// The messages unchanged, separated by commas.
     stood: String,
     count: usize,
-    /// Whether each is nothing but a text of the system's.
+    /// True if each is only a text of the system's.
     plain: bool,
 }
 
@@ -94,7 +94,7 @@ impl Leading {
         }
         let is_plain = fields.word("role").as_deref() == Some("system")
             && fields.get("content").is_some_and(|content| content.get().starts_with('"'))
-            && own::rest(message, &["role", "content"])?.is_none();
+            && provider_data::rest(message, &["role", "content"])?.is_none();
         self.plain = (self.plain || self.count == 0) && is_plain;
         if self.count > 0 {
             self.stood.push(',');
@@ -104,7 +104,7 @@ impl Leading {
         Ok(())
     }
 
-    /// The system prompt of such messages.
+    /// Returns the system prompt of such messages.
     #[cfg(feature = "http")]
     pub(crate) fn read(messages: &RawValue) -> Result<Option<String>, LlmError> {
         let stop = crate::wire::Stop::default();
@@ -115,7 +115,7 @@ impl Leading {
     }
 }
 
-/// Reads all but the conversation and the tools.
+/// Decodes all but the conversation and the tools.
 #[cfg(feature = "http")]
 pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
@@ -162,7 +162,7 @@ fn tool_choice(raw: &RawValue) -> Result<ToolChoice, LlmError> {
     name.map(ToolChoice::Named).ok_or_else(|| bad("tool_choice.function.name", "a text"))
 }
 
-/// A number of tokens; servers of local models take -1 for as many as there are.
+/// Reads a number of tokens; servers of local models take -1 for no limit.
 fn limit(body: &Object<'_>, field: &str) -> Result<Option<u32>, LlmError> {
     match body.signed(field) {
         Some(..0) => Ok(None),
@@ -193,7 +193,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     definition.description = function.text("description")?;
     definition.strict = function.flag("strict");
     let known = ["type", "function.name", "function.description", "function.parameters", "function.strict"];
-    if !has_schema || own::rest(tool, &known)?.is_some() {
+    if !has_schema || provider_data::rest(tool, &known)?.is_some() {
         definition.extra = whole();
     }
     Ok(definition)
@@ -217,7 +217,7 @@ fn output(body: &Object<'_>) -> Result<Option<OutputSchema>, LlmError> {
     })
 }
 
-/// What is read of a message, whoever's it is.
+/// The fields of a message of any role that are read.
 const MESSAGE: &[&str] = &[
     "role",
     "content",
@@ -243,14 +243,14 @@ fn content(message: &Object<'_>, meter: &mut Meter<'_>) -> Result<Vec<Part>, Llm
     }
 }
 
-/// A conversation that is read message by message.
+/// A conversation that is decoded message by message.
 struct Conversation<'a, 'm> {
     chat: &'a mut Chat,
     meter: &'a mut Meter<'m>,
     leading: Leading,
-    /// Whether a message came that is not the system's.
+    /// True once a message came that is not the system's.
     begun: bool,
-    /// Whether the last turn is of nothing but results of tools.
+    /// True if the last turn has only tool results.
     results: bool,
 }
 
@@ -269,21 +269,21 @@ impl Conversation<'_, '_> {
             Some("user") => (Role::User, &["role", "content"]),
             Some("assistant") => {
                 content = assistant(&fields, content, self.meter)?;
-                // Reasoning stays here too: servers differ in the name and the form in which they want it back.
+                // Reasoning stays here too: servers differ in the name and the form that they take back.
                 (Role::Assistant, &["role", "content", "refusal", "tool_calls", "function_call"])
             }
             Some("tool") => return self.result(message, &fields, content, &["role", "tool_call_id", "content"]),
             Some("function") => return self.result(message, &fields, content, &["content"]),
             _ => return Err(bad("messages.role", "developer, system, user, assistant or tool")),
         };
-        own::push_fields(&mut content, ExtraOf::Turn, Dialect::OpenAi, own::rest(message, known)?);
-        // One without any part takes results as well as one of results does.
+        provider_data::push_fields(&mut content, ExtraOf::Turn, Dialect::OpenAi, provider_data::rest(message, known)?);
+        // An empty turn takes results as well as one of results does.
         self.results = role == Role::User && content.is_empty();
         self.chat.messages.push(Message::new(role, content));
         Ok(())
     }
 
-    /// The results of parallel calls are one turn.
+    /// Adds a result; those of parallel calls are one turn.
     fn result(
         &mut self,
         message: &RawValue,
@@ -303,12 +303,12 @@ impl Conversation<'_, '_> {
         if !std::mem::replace(&mut self.results, true) {
             self.chat.messages.push(Message::new(Role::User, Vec::new()));
         }
-        let mut rest = own::rest(message, known)?;
+        let mut rest = provider_data::rest(message, known)?;
         if known.contains(&"tool_call_id") && fields.get("tool_call_id").is_none_or(is_null) {
-            rest = own::absent(rest, "tool_call_id")?;
+            rest = provider_data::absent(rest, "tool_call_id")?;
         }
         if let Some(turn) = self.chat.messages.last_mut() {
-            own::push(&mut turn.content, Part::ToolResult(result), Dialect::OpenAi, rest);
+            provider_data::push(&mut turn.content, Part::ToolResult(result), Dialect::OpenAi, rest);
         }
         Ok(())
     }
@@ -347,9 +347,9 @@ fn assistant(message: &Object<'_>, said: Vec<Part>, meter: &mut Meter<'_>) -> Re
         let name = function.text("name")?.unwrap_or_default();
         let part = Part::ToolCall(ToolCall::new(name.clone(), name, arguments(&function)?));
         // The older form of a call, which is to be written as such again.
-        let mut older = own::Rest::default();
+        let mut older = provider_data::RawObject::default();
         older.add("function_call", raw)?;
-        own::push(&mut content, part, Dialect::OpenAi, older.finish()?);
+        provider_data::push(&mut content, part, Dialect::OpenAi, older.finish()?);
     }
     Ok(content)
 }
@@ -366,7 +366,7 @@ fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
     let function = Object::read(function, &["name", "arguments"])?;
     let name = function.text("name")?.ok_or_else(|| bad("tool_calls.function.name", "a text"))?;
     let mut made = ToolCall::new(call.text("id")?.unwrap_or_default(), name, arguments(&function)?);
-    // Where Google's own endpoint of this dialect has it.
+    // Google's own endpoint of this dialect has it here.
     if let Some(extra) = call.object("extra_content")
         && let Some(google) = Object::read(extra, &["google"])?.object("google")
     {
@@ -374,11 +374,11 @@ fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
         made.opaque = token.map(|token| Opaque { dialect: Dialect::Gemini, token, redacted: false });
     }
     let known = ["id", "type", "function.name", "function.arguments"];
-    own::push(content, Part::ToolCall(made), Dialect::OpenAi, own::rest(raw, &known)?);
+    provider_data::push(content, Part::ToolCall(made), Dialect::OpenAi, provider_data::rest(raw, &known)?);
     Ok(())
 }
 
-/// A thought in the form that OpenRouter gave it: readable and signed, or encrypted.
+/// Decodes a thought in OpenRouter's form: readable and signed, or encrypted.
 fn detail(raw: &RawValue) -> Result<Option<Part>, LlmError> {
     let detail = Object::read(raw, &["type", "format", "text", "signature", "data", "summary"])?;
     let whose = detail.word("format").and_then(|format| of_format_name(&format));
@@ -398,13 +398,13 @@ fn detail(raw: &RawValue) -> Result<Option<Part>, LlmError> {
     Ok(Some(Part::Reasoning(reasoning)))
 }
 
-/// The arguments are a text of JSON; some clients write the object itself.
+/// Returns the arguments: a text of JSON; some clients write the object itself.
 fn arguments(function: &Object<'_>) -> Result<String, LlmError> {
     let Some(raw) = function.get("arguments").filter(|raw| !is_null(raw)) else { return Ok(String::new()) };
     Ok(text(raw)?.unwrap_or_else(|| raw.get().to_owned()))
 }
 
-/// The parts, each with what the neutral form does not carry of it behind it.
+/// Decodes the parts, each followed by the fields that the neutral form lacks.
 fn parts(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> {
     let length = count(list)?;
     meter.parts(length)?;
@@ -423,12 +423,14 @@ fn parts(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> 
                 return Ok(());
             }
         };
-        let rest = own::rest(raw, known)?;
+        let rest = provider_data::rest(raw, known)?;
         let rest = match &part {
-            Part::Document(Document { name: None, media: Media::Base64 { .. } }) => own::absent(rest, "file.filename")?,
+            Part::Document(Document { name: None, media: Media::Base64 { .. } }) => {
+                provider_data::absent(rest, "file.filename")?
+            }
             _ => rest,
         };
-        own::push(&mut parts, part, Dialect::OpenAi, rest);
+        provider_data::push(&mut parts, part, Dialect::OpenAi, rest);
         Ok(())
     })?;
     Ok(parts)
@@ -445,12 +447,12 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
                 Some(image) => Object::read(image, &["url"])?.get("url"),
                 None => part.get("image_url"),
             };
-            // Of bytes in base64 there is a copy in the neutral form, and no other.
+            // The neutral form has a copy of bytes in base64; there is no other.
             match url.and_then(word) {
                 Some(url) => {
                     Part::Image(Image { media: data_url(&url).unwrap_or_else(|| Media::Url(url.into_owned())) })
                 }
-                // A server's own way to say where it is.
+                // A server's own form of the address.
                 None => other(),
             }
         }
@@ -463,7 +465,7 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
             };
             match media {
                 Some(media) => Part::Document(Document { media, name: file.text("filename")? }),
-                // A server's own way to say where the bytes are.
+                // A server's own form of the location.
                 None => other(),
             }
         }
@@ -472,7 +474,7 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
     })
 }
 
-/// The bytes of a `data:` URL in base64.
+/// Returns the bytes of a `data:` URL in base64.
 fn data_url(url: &str) -> Option<Media> {
     let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
     let media_type = head.strip_suffix(";base64")?;

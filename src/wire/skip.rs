@@ -1,7 +1,7 @@
-//! Passing over a nested value without reading it, 64 bytes at a time.
+//! Passes over a nested value without parsing it, 64 bytes at a time.
 //!
-//! Each block of bytes becomes sets of bits, one bit a byte: where quotes are, backslashes, brackets. From these
-//! follows which bytes are text, and the brackets that are not are counted. The idea is from Langdale and Lemire,
+//! Each block of bytes becomes sets of bits, one bit a byte: the positions of quotes, backslashes, brackets. From these
+//! follow the bytes that are text, and the brackets outside of text are counted. The idea is from Langdale and Lemire,
 //! "Parsing Gigabytes of JSON per Second" (2019), section 3.1.
 
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
@@ -11,16 +11,16 @@ use crate::wire::foreign::ENVELOPE;
 
 /// A value that was passed over.
 pub(super) struct Skipped {
-    /// Where the bytes behind it begin.
+    /// The position behind the value.
     pub(super) end: usize,
-    /// Whether a text in it begins as the crate's own marks do.
+    /// True if a text in it begins like the crate's own marks.
     pub(super) marked: bool,
 }
 
-/// Passes over the object or list that begins at `start`; `None` where it does not end.
+/// Passes over the object or list that begins at `start`; returns `None` if it does not end.
 ///
-/// Brackets are counted, and the last one is of the first one's kind; which of those between belong together is not
-/// looked at. A backslash outside of a text is refused: it would leave open where the next text begins.
+/// Brackets are counted, and the last one is of the first one's kind; the pairs in between are not matched. A backslash
+/// outside of a text is refused: it would leave the start of the next text undecided.
 pub(super) fn nested(json: &[u8], start: usize) -> Option<Skipped> {
     let skipped = dispatch!(Level::new(), simd => blocks(simd, json, start))?;
     let closing = if json[start] == b'{' { b'}' } else { b']' };
@@ -33,8 +33,8 @@ const _: () = assert!(!MARK.is_empty() && MARK.len() < BLOCK);
 
 #[inline(always)]
 fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<Skipped> {
-    // What one block leaves to the next one: all ones inside of a text; whether its first byte is escaped; the texts
-    // that began too late in it to show whether they are marks; how many blocks in a row were nothing but text.
+    // One block's state for the next: all ones inside of a text; the first byte is escaped; the texts that began too
+    // late in it to be compared with the marks; the number of blocks in a row that were nothing but text.
     let (mut inside, mut escaped, mut begun, mut quiet) = (0, false, 0, 0);
     let (mut at, mut depth, mut marked) = (start, 0_usize, false);
     loop {
@@ -62,7 +62,7 @@ fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<Skipped> {
             }
             continue;
         }
-        // From an opening quote up to the closing one, without that.
+        // From an opening quote up to the closing one, exclusive.
         let text = parity(quotes_proper) ^ inside;
         inside = if text >> (BLOCK - 1) == 1 { u64::MAX } else { 0 };
         quiet = 0;
@@ -98,7 +98,7 @@ fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<Skipped> {
     }
 }
 
-/// The last bytes of a body, filled up.
+/// The last bytes of a body, padded.
 #[cold]
 fn with_spaces(rest: &[u8]) -> [u8; BLOCK] {
     let mut block = [b' '; BLOCK];
@@ -106,8 +106,8 @@ fn with_spaces(rest: &[u8]) -> [u8; BLOCK] {
     block
 }
 
-/// The bytes that a backslash escapes: those behind a run of backslashes of odd length. Every second backslash of
-/// a run is escaped too, but here they do no harm.
+/// The bytes that a backslash escapes: those behind a run of backslashes of odd length. Every second backslash of a run
+/// is included too, which does no harm here.
 #[inline(always)]
 fn behind_backslashes(backslashes: u64, carry: &mut bool) -> u64 {
     let first = u64::from(*carry);
@@ -115,19 +115,19 @@ fn behind_backslashes(backslashes: u64, carry: &mut bool) -> u64 {
         *carry = false;
         return first;
     }
-    // A backslash that is escaped itself begins no run.
+    // A backslash that is itself escaped begins no run.
     let backslashes = backslashes & !first;
     let behind = backslashes << 1 | first;
     const EVEN: u64 = 0x5555_5555_5555_5555;
-    // Adding a bit to the start of a run carries it through to the place behind the run's end. Runs that begin at an odd
-    // place come out with their parity turned.
+    // Adding a bit to the start of a run carries it through to the position behind the run's end. Runs that begin at an
+    // odd position come out with their parity inverted.
     let odd_starts = backslashes & !EVEN & !behind;
     let (sum, over) = odd_starts.overflowing_add(backslashes);
     *carry = over;
     (EVEN ^ (sum << 1)) & behind
 }
 
-/// Each bit: whether the number of bits up to it, with it, is odd.
+/// For each bit, the parity of the bits up to and including it.
 #[inline(always)]
 fn parity(mut bits: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {
@@ -136,7 +136,7 @@ fn parity(mut bits: u64) -> u64 {
     bits
 }
 
-/// Whether the mark ends at one of these bits.
+/// Returns true if the mark ends at one of these bits.
 #[cold]
 fn is_marked(json: &[u8], at: usize, mut ends: u64) -> bool {
     while ends != 0 {
@@ -153,7 +153,7 @@ fn is_marked(json: &[u8], at: usize, mut ends: u64) -> bool {
 mod tests {
     use super::*;
 
-    /// What a processor can do decides which of these runs.
+    /// The processor's features select one of these.
     #[test]
     fn every_width_of_registers_reads_the_same() {
         let level = Level::new();

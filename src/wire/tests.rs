@@ -64,25 +64,25 @@ fn at(what: &'static str, at: usize) -> Broken {
 fn what_makes_the_top_level_ambiguous_is_refused_with_its_place() {
     assert_eq!(broken(""), at("no JSON object", 0));
     assert_eq!(broken(" [1]"), at("no JSON object", 1));
-    assert_eq!(broken("{\"a\":1"), at("neither a comma nor a brace behind a value", 6));
-    assert_eq!(broken("{\"a\":1 \"b\":2}"), at("neither a comma nor a brace behind a value", 7));
-    assert_eq!(broken("{\"a\" 1}"), at("no colon behind a field's name", 5));
+    assert_eq!(broken("{\"a\":1"), at("neither a comma nor a brace after a value", 6));
+    assert_eq!(broken("{\"a\":1 \"b\":2}"), at("neither a comma nor a brace after a value", 7));
+    assert_eq!(broken("{\"a\" 1}"), at("no colon after a field's name", 5));
     assert_eq!(broken("{\"a\":1,}"), at("no field's name", 7));
     assert_eq!(broken("{a:1}"), at("no field's name", 1));
-    assert_eq!(broken("{\"a\\x\":1}"), at("a field's name is no text", 1));
+    assert_eq!(broken("{\"a\\x\":1}"), at("a field's name is not a text", 1));
     assert_eq!(broken("{\"a\":nul}"), at("no value", 5));
     assert_eq!(broken("{\"a\":01}"), at("no value", 5));
     assert_eq!(broken("{\"a\":}"), at("no value", 5));
-    assert_eq!(broken("{\"a\":\"b}"), at("a text without an end", 5));
-    assert_eq!(broken("{\"a\":\"b\\\"}"), at("a text without an end", 5));
-    assert_eq!(broken("{\"a\":[\"b]}"), at("a value that does not end, or a stray backslash in it", 5));
-    assert_eq!(broken("{\"a\":[[1]"), at("a value that does not end, or a stray backslash in it", 5));
-    assert_eq!(broken("{\"a\":[1}}"), at("a value that does not end, or a stray backslash in it", 5));
-    assert_eq!(broken("{\"a\":[1]]}"), at("neither a comma nor a brace behind a value", 8));
-    assert_eq!(broken("{\"a\":[\\\"]}"), at("a value that does not end, or a stray backslash in it", 5));
-    assert_eq!(broken("{} {}"), at("more behind the object", 3));
+    assert_eq!(broken("{\"a\":\"b}"), at("an unterminated text", 5));
+    assert_eq!(broken("{\"a\":\"b\\\"}"), at("an unterminated text", 5));
+    assert_eq!(broken("{\"a\":[\"b]}"), at("an unterminated value, or a stray backslash in it", 5));
+    assert_eq!(broken("{\"a\":[[1]"), at("an unterminated value, or a stray backslash in it", 5));
+    assert_eq!(broken("{\"a\":[1}}"), at("an unterminated value, or a stray backslash in it", 5));
+    assert_eq!(broken("{\"a\":[1]]}"), at("neither a comma nor a brace after a value", 8));
+    assert_eq!(broken("{\"a\":[\\\"]}"), at("an unterminated value, or a stray backslash in it", 5));
+    assert_eq!(broken("{} {}"), at("text after the object", 3));
     let error = Wire::new(Dialect::OpenAi, "{\"model\":\"a\",\"messages\":[}").unwrap_err();
-    assert!(error.to_string().contains("a value that does not end, or a stray backslash in it, at byte 24"), "{error}");
+    assert!(error.to_string().contains("an unterminated value, or a stray backslash in it, at byte 24"), "{error}");
 }
 
 #[test]

@@ -4,10 +4,10 @@ use serde_json::value::RawValue;
 
 use crate::{LlmError, fields};
 
-/// Under it the arguments of a tool call that are no JSON object go where an object must be.
+/// The key for a tool call's arguments that are no JSON object, where an object must be.
 pub(crate) const INVALID_ARGUMENTS: &str = "invalid_arguments";
 
-/// The arguments of a call that a caller sends back.
+/// Returns the arguments of a call that a caller sends back.
 pub(crate) fn arguments_of(input: Option<&RawValue>) -> Result<String, LlmError> {
     let Some(input) = input else { return Ok("{}".to_owned()) };
     if memchr::memmem::find(input.get().as_bytes(), INVALID_ARGUMENTS.as_bytes()).is_some()

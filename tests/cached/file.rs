@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use steadfast::{
-    BoxLlmService, CachedWhy, DegradedReason, ErrorKind, LlmRequest, Stack,
+    BoxLlmService, CacheReason, DegradedReason, ErrorKind, LlmRequest, Stack,
     chat::{Chat, Message},
     config::{Config, Environment, Format, StackBuilder},
     layers::{
@@ -50,8 +50,8 @@ fn ask() -> LlmRequest {
     LlmRequest::prompt("What is a closure?")
 }
 
-async fn why(llm: &BoxLlmService, request: LlmRequest) -> Option<CachedWhy> {
-    call(llm, request).await.unwrap().cached().map(|cached| cached.why)
+async fn why(llm: &BoxLlmService, request: LlmRequest) -> Option<CacheReason> {
+    call(llm, request).await.unwrap().cached().map(|cached| cached.reason)
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,7 +70,7 @@ async fn answers_are_kept_where_the_file_says_so_and_not_where_it_does_not() {
     assert_eq!((first.cached(), first.is_cache_miss()), (None, true));
     drop(first);
     let again = call(&llm, ask()).await.unwrap();
-    assert_eq!((again.cached().unwrap().why, again.is_cache_miss()), (CachedWhy::Fresh, false));
+    assert_eq!((again.cached().unwrap().reason, again.is_cache_miss()), (CacheReason::Fresh, false));
     assert_eq!(again.text().await.unwrap(), "answer 3");
     for control in [CacheControl::NoStore, CacheControl::NoCache] {
         let anew = call(&llm, ask().extension(control)).await.unwrap();
@@ -98,7 +98,7 @@ async fn the_thresholds_that_are_shown_find_the_question_that_is_shown() {
         provider.is_down(Some(ErrorKind::Server));
         why(&llm, asked(LIKE_IT)).await
     };
-    assert!(matches!(found(ladder).await, Some(CachedWhy::Similar { .. })), "the example's threshold");
+    assert!(matches!(found(ladder).await, Some(CacheReason::Similar { .. })), "the example's threshold");
 
     let guide = include_str!("../../src/guide/lesser_answers.md");
     for shown in [ladder, guide] {
@@ -106,9 +106,9 @@ async fn the_thresholds_that_are_shown_find_the_question_that_is_shown() {
     }
     let shown = guide.split("threshold: ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
     let guides = ladder.replace("similar: { threshold: 0.7 }", &format!("similar: {{ threshold: {shown} }}"));
-    assert!(matches!(found(&guides).await, Some(CachedWhy::Similar { .. })), "the guide's threshold, {shown}");
+    assert!(matches!(found(&guides).await, Some(CacheReason::Similar { .. })), "the guide's threshold, {shown}");
     let too_high = ladder.replace("similar: { threshold: 0.7 }", "similar: {}");
-    assert!(!matches!(found(&too_high).await, Some(CachedWhy::Similar { .. })), "the default, as the guide says");
+    assert!(!matches!(found(&too_high).await, Some(CacheReason::Similar { .. })), "the default, as the guide says");
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,15 +121,15 @@ default_feature: { cache: off }",
     );
     let llm = stack(&provider, &text).service();
     let of = |feature: &'static str| why(&llm, ask().feature(feature));
-    assert_eq!((of("chat").await, of("chat").await), (None, Some(CachedWhy::Fresh)));
+    assert_eq!((of("chat").await, of("chat").await), (None, Some(CacheReason::Fresh)));
     for never in ["code", "unheard-of", "code"] {
         assert_eq!(of(never).await, None, "{never}");
     }
     assert_eq!(why(&llm, ask()).await, None, "nor of no feature");
-    assert_eq!(of("news").await, Some(CachedWhy::Fresh), "features need not be the same");
+    assert_eq!(of("news").await, Some(CacheReason::Fresh), "features need not be the same");
     advance(SECOND * 10).await;
     // How old an answer may be is up to who asks.
-    assert_eq!((of("chat").await, of("news").await), (Some(CachedWhy::Fresh), None));
+    assert_eq!((of("chat").await, of("news").await), (Some(CacheReason::Fresh), None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,12 +144,12 @@ async fn callers_and_models_are_told_apart_unless_the_file_allows_it() {
     let other_model = || of("gpt-5").extension(BudgetKey("ana".into()));
     let llm = stack(&provider, &file("cache: {}")).service();
     assert_eq!((why(&llm, by("ana")).await, why(&llm, by("bo")).await), (None, None));
-    assert_eq!(why(&llm, by("ana")).await, Some(CachedWhy::Fresh));
+    assert_eq!(why(&llm, by("ana")).await, Some(CacheReason::Fresh));
     assert_eq!(why(&llm, other_model()).await, None);
 
     let llm = stack(&provider, &file("cache: { across: [tenants, models] }")).service();
-    assert_eq!((why(&llm, by("ana")).await, why(&llm, by("bo")).await), (None, Some(CachedWhy::Fresh)));
-    assert_eq!(why(&llm, other_model()).await, Some(CachedWhy::Fresh));
+    assert_eq!((why(&llm, by("ana")).await, why(&llm, by("bo")).await), (None, Some(CacheReason::Fresh)));
+    assert_eq!(why(&llm, other_model()).await, Some(CacheReason::Fresh));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +198,7 @@ async fn what_callers_shared_is_nobodys_once_they_are_told_apart() {
     let stack = stack(&provider, &file("cache: { across: [tenants] }"));
     let (llm, handle) = (stack.service(), stack.handle());
     let anas = || ask().extension(BudgetKey("ana".into()));
-    assert_eq!((why(&llm, anas()).await, why(&llm, ask()).await), (None, Some(CachedWhy::Fresh)));
+    assert_eq!((why(&llm, anas()).await, why(&llm, ask()).await), (None, Some(CacheReason::Fresh)));
     handle.reload(config(&file("cache: {}"))).unwrap();
     assert_eq!((why(&llm, ask()).await, why(&llm, anas()).await), (None, None));
 }
@@ -247,7 +247,7 @@ async fn a_cached_tier_answers_when_no_model_does_and_costs_no_attempt() {
     assert_eq!(kept.served_by().tier, Some("kept"));
     let degraded = kept.degraded().unwrap();
     assert_eq!((degraded.level, degraded.reason), (4, DegradedReason::Failure(ErrorKind::CircuitOpen)));
-    assert_eq!(kept.cached().unwrap().why, CachedWhy::Stale);
+    assert_eq!(kept.cached().unwrap().reason, CacheReason::Stale);
     assert_eq!(kept.text().await.unwrap(), "answer 1");
 
     // What was never asked goes on to the sentence, and never does so too often.
@@ -292,7 +292,7 @@ async fn a_similar_question_is_answered_where_the_file_allows_it() {
     provider.is_down(Some(ErrorKind::Server));
     let similar = call(&llm, asked("How can I reset my password?")).await.unwrap();
     assert!(
-        matches!(similar.cached().unwrap().why, CachedWhy::Similar { similarity } if similarity > 0.6),
+        matches!(similar.cached().unwrap().reason, CacheReason::Similar { similarity } if similarity > 0.6),
         "{similar:?}"
     );
     assert!(similar.notes()[0].contains("asked: \"How do I reset my password?\""), "{:?}", similar.notes());

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
-use steadfast::{CacheLayer, CachedWhy, ErrorKind, LlmRequest, RetryWithJitterLayer, TimeoutLayer};
+use steadfast::{CacheLayer, CacheReason, ErrorKind, LlmRequest, RetryWithJitterLayer, TimeoutLayer};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_test::task;
 use tower::{Layer, ServiceBuilder};
@@ -196,5 +196,5 @@ async fn sharing_can_be_switched_off() {
     let llm = CacheLayer::new().single_flight(false).layer(provider.service());
     join_all((0..5).map(|_| text(&llm, ask()))).await;
     assert_eq!(provider.calls(), 5);
-    assert_eq!(call(&llm, ask()).await.unwrap().cached().unwrap().why, CachedWhy::Fresh);
+    assert_eq!(call(&llm, ask()).await.unwrap().cached().unwrap().reason, CacheReason::Fresh);
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use steadfast::{
-    CacheHandle, CacheLayer, CachedWhy, Degraded, DegradedReason, ErrorKind, Event, Events, LlmRequest, LlmResponse,
-    ObserveLayer,
+    CacheHandle, CacheLayer, CacheReason, Degradation, DegradedReason, ErrorKind, Event, Events, LlmRequest,
+    LlmResponse, ObserveLayer,
     chat::{FinishReason, Message, Part},
     layers::cache::{Answer, AnswerStore, CacheControl, CacheKey, Found},
     prices::Usd,
@@ -36,7 +36,7 @@ async fn the_same_question_is_answered_from_memory_until_its_time_is_over() {
 
     let again = call(&llm, ask()).await.unwrap();
     let cached = again.cached().unwrap();
-    assert_eq!((cached.why, cached.age), (CachedWhy::Fresh, SECOND * 59));
+    assert_eq!((cached.reason, cached.age), (CacheReason::Fresh, SECOND * 59));
     assert_eq!(again.served_by().to_string(), "cached (gpt-4o, 1 attempt)");
     assert_eq!((again.cost(), again.degraded(), again.request_id()), (Some(Usd::ZERO), None, None));
     assert_eq!(again.body().wire().unwrap().1, "{\"answer\":1}", "the provider's own bytes");
@@ -115,7 +115,7 @@ async fn what_is_not_the_whole_answer_is_not_kept() {
     let layer = CacheLayer::new();
     let answers = [
         LlmResponse::from_message(declined),
-        LlmResponse::from_text("later").with_degraded(Degraded::new(5, DegradedReason::Order)),
+        LlmResponse::from_text("later").with_degraded(Degradation::new(5, DegradedReason::Order)),
         LlmResponse::from_text(""),
     ];
     for answer in answers {
@@ -249,7 +249,7 @@ async fn a_store_of_your_own_may_be_far_away() {
 
     advance(SECOND * 60).await;
     provider.is_down(Some(ErrorKind::Server));
-    assert_eq!(call(&llm, ask()).await.unwrap().cached().unwrap().why, CachedWhy::Stale);
+    assert_eq!(call(&llm, ask()).await.unwrap().cached().unwrap().reason, CacheReason::Stale);
     assert_eq!(text(&CachedAnswers::new(&layer), ask()).await, "answer 1");
     let mut left = tokio_test::task::spawn(call(&llm, LlmRequest::prompt("another")));
     assert!(left.poll().is_pending());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast::{CacheLayer, CachedWhy, Degraded, DegradedReason, ErrorKind, LlmRequest, TimeoutLayer};
+use steadfast::{CacheLayer, CacheReason, Degradation, DegradedReason, ErrorKind, LlmRequest, TimeoutLayer};
 use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceBuilder};
 
@@ -24,9 +24,9 @@ async fn an_old_answer_is_given_while_there_is_no_other_and_says_so() {
 
     provider.is_down(Some(ErrorKind::CircuitOpen));
     let stale = call(&llm, ask()).await.unwrap();
-    assert_eq!(stale.degraded(), Some(Degraded::new(4, DegradedReason::Failure(ErrorKind::CircuitOpen))));
+    assert_eq!(stale.degraded(), Some(Degradation::new(4, DegradedReason::Failure(ErrorKind::CircuitOpen))));
     let cached = stale.cached().unwrap();
-    assert_eq!((cached.why, cached.age), (CachedWhy::Stale, SECOND * 100));
+    assert_eq!((cached.reason, cached.age), (CacheReason::Stale, SECOND * 100));
     assert_eq!(stale.notes(), ["cache: a kept answer, 100 s old (level 4, cached only)"]);
     assert_eq!(stale.text().await.unwrap(), "answer 1");
     assert_eq!(layer.handle().stats().stale, 1);
@@ -73,7 +73,7 @@ async fn an_old_answer_is_given_when_the_time_is_over_too() {
     let stack = ServiceBuilder::new().layer(TimeoutLayer::new(SECOND * 30)).layer(layer).service(hangs.service());
     let begun = Instant::now();
     let response = call(&stack, ask()).await.unwrap();
-    assert_eq!((response.cached().unwrap().why, begun.elapsed()), (CachedWhy::Stale, SECOND * 30));
+    assert_eq!((response.cached().unwrap().reason, begun.elapsed()), (CacheReason::Stale, SECOND * 30));
     assert_eq!(hangs.running(), 0, "the call was dropped");
     let error = call(&stack, LlmRequest::prompt("another")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);

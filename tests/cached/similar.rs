@@ -9,7 +9,7 @@ use std::{
 };
 
 use steadfast::{
-    BoxLlmService, CacheLayer, CachedWhy, Chat, ErrorKind, FallbackLayer, LlmError, LlmRequest,
+    BoxLlmService, CacheLayer, CacheReason, Chat, ErrorKind, FallbackLayer, LlmError, LlmRequest,
     chat::{Message, Tool},
     embed::{EmbedRequest, EmbedResponse},
     layers::{cache::Tenant, fallback::Tier},
@@ -55,7 +55,7 @@ async fn the_same_questions_old_answer_comes_before_the_fixed_sentence() {
     let response = call(&llm, ask(ASKED)).await.unwrap();
     assert_eq!(response.degraded().unwrap().level, 4);
     assert_eq!(response.served_by().tier, Some("kept"));
-    assert_eq!(response.cached().unwrap().why, CachedWhy::Stale);
+    assert_eq!(response.cached().unwrap().reason, CacheReason::Stale);
     assert_eq!(response.text().await.unwrap(), "answer 1");
     assert_eq!(text(&llm, ask(LIKE_IT)).await, "later", "similar ones must be asked for");
     provider.is_down(None);
@@ -74,7 +74,7 @@ async fn an_answer_to_a_similar_question_says_so() {
 
     let response = call(&llm, ask(LIKE_IT)).await.unwrap();
     let cached = response.cached().unwrap();
-    let CachedWhy::Similar { similarity } = cached.why else { panic!("{cached:?}") };
+    let CacheReason::Similar { similarity } = cached.reason else { panic!("{cached:?}") };
     assert!((0.7..0.8).contains(&similarity) && response.degraded().is_some());
     let note = response.notes()[0].to_string();
     assert!(note.starts_with("cache: the answer to a similar question, 0.73 alike, "), "{note}");

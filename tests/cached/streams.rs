@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steadfast::{
-    CacheLayer, CachedWhy, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, provider_fn,
+    CacheLayer, CacheReason, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, provider_fn,
 };
 use tower::Layer;
 
@@ -67,7 +67,7 @@ async fn who_comes_while_it_streams_reads_along_from_the_beginning() {
     let mut first = call(&llm, ask()).await.unwrap();
     first.body_mut().frame().await.unwrap().unwrap();
     let second = call(&llm, ask()).await.unwrap();
-    assert_eq!(second.cached().unwrap().why, CachedWhy::Shared);
+    assert_eq!(second.cached().unwrap().reason, CacheReason::Shared);
     assert_eq!(second.served_by().to_string(), "openai (gpt-4o, 1 attempt)");
     let (rest, whole) = tokio::join!(frames(first), frames(second));
     assert_eq!((rest.0.len(), whole.0.len()), (3, 4));

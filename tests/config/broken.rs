@@ -218,7 +218,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("names_of_others.yaml", 5, 5, "unknown key `cooldown`", Some("circuit_breaker.cooldown")),
     ("names_of_others.yaml", 7, 11, "unknown key `rpm`", Some("requests_per_minute")),
     ("families_that_make_no_sense.yaml", 4, 25, "an answer has at least one token", None),
-    ("families_that_make_no_sense.yaml", 5, 25, "there is no family and no model `gtp-4o`", None),
+    ("families_that_make_no_sense.yaml", 5, 25, "unknown family or model `gtp-4o`", None),
     ("families_that_make_no_sense.yaml", 6, 21, "they must rise from the least to the most", None),
     ("families_of_no_value.yaml", 4, 21, "unknown value `neither`", None),
     ("confirm_with_nothing.yaml", 4, 65, "a text to ask with", None),

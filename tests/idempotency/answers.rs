@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use steadfast::{
-    BudgetLayer, CachedWhy, Degraded, DegradedReason, ErrorKind, Event, Events, IdempotencyLayer, LlmError, LlmRequest,
-    LlmResponse, ObserveLayer,
+    BudgetLayer, CacheReason, Degradation, DegradedReason, ErrorKind, Event, Events, IdempotencyLayer, LlmError,
+    LlmRequest, LlmResponse, ObserveLayer,
     chat::FinishReason,
     layers::{
         budget::{BudgetKey, Cap, Period},
@@ -37,7 +37,7 @@ async fn a_repeat_gets_the_answer_that_was_made_and_says_so() {
     advance(90 * SECOND).await;
     let again = call(&llm, ask()).await.unwrap();
     let cached = again.cached().unwrap();
-    assert_eq!((cached.why, cached.age), (CachedWhy::Replayed, 90 * SECOND));
+    assert_eq!((cached.reason, cached.age), (CacheReason::Replayed, 90 * SECOND));
     assert_eq!((again.served_by().provider, again.served_by().model), (Some("replayed"), Some("gpt-4o")));
     assert!(again.notes()[0].starts_with("replayed: "), "{:?}", again.notes());
     assert_eq!((again.cost(), again.body().wire().map(|(_, raw)| raw.clone())), (Some(Usd::ZERO), wire));
@@ -54,7 +54,7 @@ async fn a_repeat_of_what_was_handed_to_people_has_the_id_of_its_task() {
             tokio::time::sleep(SECOND).await;
             let response = LlmResponse::from_text("a person will see to it").with_task_id("task_7");
             Ok::<_, LlmError>(match pending {
-                true => response.with_degraded(Degraded::new(5, DegradedReason::RequiresHuman)),
+                true => response.with_degraded(Degradation::new(5, DegradedReason::RequiresHuman)),
                 false => response,
             })
         });
@@ -192,7 +192,7 @@ async fn a_degraded_answer_is_not_in_the_way_of_a_retry() {
             async move {
                 Ok::<_, LlmError>(match down {
                     true => LlmResponse::from_text("Please try again in a minute.")
-                        .with_degraded(Degraded::new(5, DegradedReason::Order)),
+                        .with_degraded(Degradation::new(5, DegradedReason::Order)),
                     false => LlmResponse::from_text("It rains."),
                 })
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast::{CachedWhy, ErrorKind, IdempotencyLayer};
+use steadfast::{CacheReason, ErrorKind, IdempotencyLayer};
 use tokio::time::{Instant, sleep};
 use tower::Layer;
 
@@ -22,7 +22,7 @@ async fn a_follower_reads_a_stream_from_its_beginning_and_then_live() {
         first.body_mut().frame().await.unwrap().unwrap();
     }
     let mut second = call(&llm, stream()).await.unwrap();
-    assert_eq!(second.cached().unwrap().why, CachedWhy::Shared);
+    assert_eq!(second.cached().unwrap().reason, CacheReason::Shared);
     let begun = Instant::now();
     for _ in 0..3 {
         second.body_mut().frame().await.unwrap().unwrap();
@@ -37,7 +37,7 @@ async fn a_follower_reads_a_stream_from_its_beginning_and_then_live() {
     sleep(100 * SECOND).await;
     assert_eq!(frames(first).await.0, rest.0);
     let replayed = call(&llm, stream()).await.unwrap();
-    assert_eq!((replayed.cached().unwrap().why, replayed.body().arrives_in_frames()), (CachedWhy::Replayed, true));
+    assert_eq!((replayed.cached().unwrap().reason, replayed.body().arrives_in_frames()), (CacheReason::Replayed, true));
     assert_eq!((frames(replayed).await.0.len(), provider.calls(), layer.handle().under_way()), (7, 1, 0));
 }
 

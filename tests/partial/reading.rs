@@ -5,7 +5,7 @@ use steadfast::{
     ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer,
     StreamEvent,
     agent::{Actions, AnswerReader, Piece},
-    body::{Accumulator, Delivered},
+    body::{Accumulator, Delivery},
     chat::{FinishReason, Message, Usage},
     events::{RequestEnded, RequestOutcome},
     layers::fallback::StreamBreak,
@@ -143,7 +143,7 @@ async fn an_answer_cut_at_any_frame_is_an_error_with_all_that_was_delivered_and_
 
 #[tokio::test(start_paused = true)]
 async fn what_is_told_of_a_cut_is_frames_characters_bytes_and_calls() {
-    let Delivered { frames, characters, bytes, tool_calls, restarts, .. } =
+    let Delivery { frames, characters, bytes, tool_calls, restarts, .. } =
         *told(whole()[..9].into(), 99).await.delivered.unwrap();
     assert_eq!((frames, characters, tool_calls, restarts), (6, 18, 1, 0));
     assert_eq!(bytes, ("They want a seat.I book it für you.call_1book".len() + r#"{"row":12}"#.len()) as u64);

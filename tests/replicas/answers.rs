@@ -9,7 +9,7 @@ use std::{
 };
 
 use steadfast::{
-    BoxLlmService, CacheHandle, CacheLayer, CachedWhy, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
+    BoxLlmService, CacheHandle, CacheLayer, CacheReason, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
     stores::redis::Redis,
 };
 use tokio::time::sleep;
@@ -45,7 +45,7 @@ impl Replica {
     /// The answer's words, and whether it was kept.
     async fn asks(&self, feature: &str, prompt: &str) -> (String, bool) {
         let answer = self.llm.clone().oneshot(LlmRequest::prompt(prompt).feature(feature)).await.unwrap();
-        let kept = answer.cached().is_some_and(|cached| cached.why == CachedWhy::Fresh);
+        let kept = answer.cached().is_some_and(|cached| cached.reason == CacheReason::Fresh);
         (answer.text().await.unwrap(), kept)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use steadfast::{
-    BoxLlmService, CacheHandle, CacheLayer, CachedWhy, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, CacheHandle, CacheLayer, CacheReason, LlmError, LlmRequest, LlmResponse,
     layers::cache::{AnswerOwner, AnswerStore as _, Tenant},
     provider_fn,
     stores::sqlite::Sqlite,
@@ -38,7 +38,7 @@ impl Program {
     /// The answer, and whether it was kept.
     async fn asks(&self, words: &str, feature: &str) -> (String, bool) {
         let response = self.llm.clone().oneshot(LlmRequest::prompt(words).feature(feature)).await.unwrap();
-        let kept = response.cached().is_some_and(|cached| cached.why == CachedWhy::Fresh);
+        let kept = response.cached().is_some_and(|cached| cached.reason == CacheReason::Fresh);
         (response.text().await.unwrap(), kept)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
-use steadfast::{Cached, CachedWhy, LlmResponse, layers::cache::CacheControl};
+use steadfast::{CacheOrigin, CacheReason, LlmResponse, layers::cache::CacheControl};
 
 /// What a caller wants of the cache: in HTTP's own words (`Cache-Control`, RFC 9111), or in those of other gateways. Only a
 /// new answer can be asked for: what is kept, and for how long, is the configuration's to say.
@@ -40,14 +40,14 @@ pub(crate) enum Looked {
     /// It was not looked at.
     Bypassed,
     /// The answer was not made for this request.
-    Given(Cached),
+    Given(CacheOrigin),
 }
 
 impl Looked {
     /// `keeps`: whether answers are kept at all. Where none is, a request can only have been sent twice.
     pub(crate) fn of(response: &LlmResponse, keeps: bool) -> Option<Self> {
         match response.cached() {
-            Some(cached) => (keeps || cached.why == CachedWhy::Replayed).then_some(Self::Given(cached)),
+            Some(cached) => (keeps || cached.reason == CacheReason::Replayed).then_some(Self::Given(cached)),
             None if response.is_cache_miss() => Some(Self::Missed),
             None => keeps.then_some(Self::Bypassed),
         }
@@ -57,21 +57,21 @@ impl Looked {
         match self {
             Self::Missed => "miss",
             Self::Bypassed => "bypass",
-            Self::Given(Cached { why, .. }) => match why {
-                CachedWhy::Fresh => "hit",
+            Self::Given(CacheOrigin { reason: why, .. }) => match why {
+                CacheReason::Fresh => "hit",
                 why => why.name(),
             },
         }
     }
 
     fn given(self) -> Option<(Duration, Option<f32>)> {
-        let Self::Given(Cached { why, age, .. }) = self else { return None };
-        Some((age, if let CachedWhy::Similar { similarity } = why { Some(similarity) } else { None }))
+        let Self::Given(CacheOrigin { reason: why, age, .. }) = self else { return None };
+        Some((age, if let CacheReason::Similar { similarity } = why { Some(similarity) } else { None }))
     }
 
     /// Says it in headers.
     pub(crate) fn tell(self, headers: &mut HeaderMap) {
-        if self.name() == CachedWhy::Replayed.name() {
+        if self.name() == CacheReason::Replayed.name() {
             // Not the cache's doing: an idempotency key's.
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
             return;

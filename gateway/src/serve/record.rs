@@ -14,7 +14,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use steadfast::{Attempt, Degraded, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
+use steadfast::{Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
 use super::{cache::Looked, lock::lock, wall_clock};
@@ -51,7 +51,7 @@ struct Told {
     tier: Option<Arc<str>>,
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
-    degraded: Option<Degraded>,
+    degraded: Option<Degradation>,
     /// Whether the call under its idempotency key may have been made before.
     repeated: bool,
     /// The task that stands for it, where it was handed to people.

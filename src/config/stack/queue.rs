@@ -19,7 +19,7 @@ use crate::{
     config::{AllOpen, Config, classifier},
     handoff::{Handoff, redrive::Redriven},
     layers::call::Call,
-    ledger::Before,
+    ledger::PriorAttempts,
 };
 
 /// What of a caller's time is left to write a task down, and to say so.
@@ -111,7 +111,7 @@ where
                 answered => return answered,
             };
             let reason = DegradedReason::Failure(error.kind());
-            let before = Before { reason, attempts: error.attempts().into() };
+            let before = PriorAttempts { reason, attempts: error.attempts().into() };
             match queues.leaf.clone().oneshot(queued.extension(before)).await {
                 Ok(mut pending) => {
                     pending.prepend_attempts(error.attempts().to_vec());

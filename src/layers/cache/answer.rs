@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::lifetime::Lifetime;
 use crate::{
-    Degraded, DegradedReason, Dialect, Frame, LlmBody, LlmRequest, LlmResponse,
+    Degradation, DegradedReason, Dialect, Frame, LlmBody, LlmRequest, LlmResponse,
     body::Accumulator,
     chat::{FinishReason, Message, Part},
-    response::{Cached, CachedWhy},
+    response::{CacheOrigin, CacheReason},
 };
 
 /// A kept answer, with who gave it and when.
@@ -40,7 +40,7 @@ pub(in crate::layers) struct Facts {
     pub(super) provider: Option<Arc<str>>,
     pub(super) model: Option<Arc<str>>,
     pub(super) notes: Arc<[Cow<'static, str>]>,
-    pub(super) degraded: Option<Degraded>,
+    pub(super) degraded: Option<Degradation>,
     pub(super) feature: Option<Arc<str>>,
     /// The request's tenant, by which the answer can be forgotten.
     pub(super) tenant: Option<Arc<str>>,
@@ -89,14 +89,14 @@ impl Facts {
 
     /// Adds these facts to a response. It is served by the cache unless a call is shared, so that a provider's
     /// figures do not count an answer that it never gave.
-    pub(in crate::layers) fn put(&self, mut response: LlmResponse, why: CachedWhy, now: Instant) -> LlmResponse {
+    pub(in crate::layers) fn put(&self, mut response: LlmResponse, why: CacheReason, now: Instant) -> LlmResponse {
         static CACHED: LazyLock<Arc<str>> = LazyLock::new(|| "cached".into());
         static REPLAYED: LazyLock<Arc<str>> = LazyLock::new(|| "replayed".into());
         let age = self.age(now);
         response = match (why, &self.provider, &self.model) {
-            (CachedWhy::Shared, Some(provider), Some(model)) => response.with_model(provider.clone(), model.clone()),
-            (CachedWhy::Shared, _, _) => response,
-            (CachedWhy::Replayed, _, model) => {
+            (CacheReason::Shared, Some(provider), Some(model)) => response.with_model(provider.clone(), model.clone()),
+            (CacheReason::Shared, _, _) => response,
+            (CacheReason::Replayed, _, model) => {
                 response.with_model(REPLAYED.clone(), model.as_ref().unwrap_or(&REPLAYED).clone())
             }
             (_, _, model) => response.with_model(CACHED.clone(), model.as_ref().unwrap_or(&CACHED).clone()),
@@ -110,7 +110,7 @@ impl Facts {
         if let Some(task) = &self.task {
             response = response.with_task_id(&**task);
         }
-        response.with_cached(Cached::new(why, age))
+        response.with_cached(CacheOrigin::new(why, age))
     }
 
     fn age(&self, now: Instant) -> Duration {
@@ -139,7 +139,7 @@ pub(in crate::layers) struct Asker {
 
 impl Asker {
     pub(in crate::layers) fn of(request: &LlmRequest) -> Self {
-        let (feature, session) = (request.feature_kept(), request.session_kept());
+        let (feature, session) = (request.shared_feature(), request.shared_session());
         Self { feature, tenant: request.tenant().cloned(), session }
     }
 }
@@ -268,7 +268,7 @@ impl Answer {
     }
 
     /// Returns the answer as a response to another request.
-    pub(crate) fn response(&self, as_stream: bool, why: CachedWhy, now: Instant) -> LlmResponse {
+    pub(crate) fn response(&self, as_stream: bool, why: CacheReason, now: Instant) -> LlmResponse {
         let message = || self.message.clone();
         let body = match &self.form {
             Form::Whole(Some((dialect, raw))) if !as_stream => LlmBody::from_wire(*dialect, raw.clone(), message()),
@@ -279,14 +279,14 @@ impl Answer {
     }
 
     /// Returns the answer as a last resort, marked as degraded.
-    pub(crate) fn last_resort(&self, as_stream: bool, why: CachedWhy, now: Instant) -> LlmResponse {
+    pub(crate) fn last_resort(&self, as_stream: bool, why: CacheReason, now: Instant) -> LlmResponse {
         let age = self.age(now).as_secs();
         let note = match why {
-            CachedWhy::Similar { .. } => None,
+            CacheReason::Similar { .. } => None,
             _ => Some(format!("cache: a kept answer, {age} s old (level {CACHED_LEVEL}, cached only)")),
         };
         let response =
-            self.response(as_stream, why, now).with_degraded(Degraded::new(CACHED_LEVEL, DegradedReason::Order));
+            self.response(as_stream, why, now).with_degraded(Degradation::new(CACHED_LEVEL, DegradedReason::Order));
         match note {
             Some(note) => response.with_note(note),
             None => response,

@@ -21,7 +21,7 @@ use crate::{
     error::{Phase, TimeoutLimit},
     internal::sync::{Mutex, lock},
     layers::totals::count,
-    response::CachedWhy,
+    response::CacheReason,
 };
 
 /// A lookup that did not find a fresh answer, with all that the request still needs.
@@ -135,7 +135,7 @@ impl Asked {
 
     pub(super) fn hits(&self, answer: &Answer) -> LlmResponse {
         count(&self.handle.counters().hits);
-        answer.response(self.stream, CachedWhy::Fresh, Instant::now())
+        answer.response(self.stream, CacheReason::Fresh, Instant::now())
     }
 
     /// Returns the answer of another request's call, or `None` if this request accepts no answer of that level.
@@ -144,7 +144,7 @@ impl Asked {
             return None;
         }
         count(&self.handle.counters().shared);
-        Some(answer.response(self.stream, CachedWhy::Shared, Instant::now()))
+        Some(answer.response(self.stream, CacheReason::Shared, Instant::now()))
     }
 
     /// Reads along with another request's stream. Returns `None` if this request accepts no answer of that level.
@@ -154,7 +154,7 @@ impl Asked {
             return None;
         }
         count(&self.handle.counters().shared);
-        Some(facts.put(LlmResponse::new(body), CachedWhy::Shared, Instant::now()))
+        Some(facts.put(LlmResponse::new(body), CacheReason::Shared, Instant::now()))
     }
 
     pub(super) fn wants_stream(&self) -> bool {
@@ -233,7 +233,7 @@ impl Asked {
                 if self.settings.is_outage(&error) && error.accepts().is_none_or(|worst| worst >= CACHED_LEVEL) =>
             {
                 count(&self.handle.counters().stale);
-                let mut response = answer.last_resort(self.stream, CachedWhy::Stale, Instant::now());
+                let mut response = answer.last_resort(self.stream, CacheReason::Stale, Instant::now());
                 response.degrade(CACHED_LEVEL, || DegradedReason::Failure(error.kind()));
                 response.prepend_attempts(error.attempts().to_vec());
                 Ok(response)

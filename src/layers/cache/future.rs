@@ -21,7 +21,7 @@ use crate::{
     LlmBody, LlmError, LlmRequest, LlmResponse,
     chat::Message,
     layers::{call::Call, totals::count},
-    response::CachedWhy,
+    response::CacheReason,
 };
 
 /// The future of [`Cache`](super::Cache).
@@ -67,7 +67,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
     pub(super) fn hit(answer: &Answer, request: &LlmRequest, handle: &CacheHandle) -> Self {
         count(&handle.counters().hits);
-        let response = answer.response(request.is_stream(), CachedWhy::Fresh, Instant::now());
+        let response = answer.response(request.is_stream(), CacheReason::Fresh, Instant::now());
         Self { call: Call::idle(), stage: Stage::Hit(Some(response)) }
     }
 

@@ -70,7 +70,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use steadfast::{CacheLayer, CachedWhy, LlmRequest, LlmResponse, provider_fn};
+//! use steadfast::{CacheLayer, CacheReason, LlmRequest, LlmResponse, provider_fn};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -83,7 +83,7 @@
 //! let first = llm.clone().oneshot(ask()).await.unwrap();
 //! assert!(first.cached().is_none());
 //! let again = llm.oneshot(ask()).await.unwrap();
-//! assert_eq!(again.cached().unwrap().why, CachedWhy::Fresh);
+//! assert_eq!(again.cached().unwrap().reason, CacheReason::Fresh);
 //! assert_eq!((handle.stats().hits, handle.stats().misses), (1, 1));
 //! # }
 //! ```

@@ -74,7 +74,7 @@ impl Question {
         of_shape(&mut rest, chat);
         let scope = Scope {
             tenant: Tenant::of(request).cloned(),
-            feature: request.feature_kept(),
+            feature: request.shared_feature(),
             system: system.finish(),
             rest: rest.finish(),
         };

@@ -15,7 +15,7 @@ use crate::{
         cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, REMEMBERED},
         totals::count,
     },
-    response::{CachedWhy, ResponseFuture},
+    response::{CacheReason, ResponseFuture},
 };
 
 /// A leaf that gives what a [`CacheLayer`] has kept. See the [module docs](super).
@@ -116,7 +116,7 @@ impl CachedAnswers {
         if let Some(answer) = self.usable(&key, life).await {
             count(&handle.counters().stale);
             let now = Instant::now();
-            let why = if life.is_fresh(&answer, now) { CachedWhy::Fresh } else { CachedWhy::Stale };
+            let why = if life.is_fresh(&answer, now) { CacheReason::Fresh } else { CacheReason::Stale };
             return Ok(answer.last_resort(request.is_stream(), why, now));
         }
         let Some((likeness, threshold)) = &self.likeness else { return Err(nothing()) };
@@ -129,7 +129,7 @@ impl CachedAnswers {
             count(&handle.counters().similar);
             let now = Instant::now();
             let note = self.told(similarity, &question, &answer, now);
-            let response = answer.last_resort(request.is_stream(), CachedWhy::Similar { similarity }, now);
+            let response = answer.last_resort(request.is_stream(), CacheReason::Similar { similarity }, now);
             return Ok(response.with_note(note));
         }
         Err(nothing())

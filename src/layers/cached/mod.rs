@@ -27,7 +27,7 @@
 //!
 //! ```
 //! use steadfast::{
-//!     CacheLayer, CachedWhy, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
+//!     CacheLayer, CacheReason, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
 //!     layers::fallback::Tier, provider_fn, providers::CachedAnswers,
 //! };
 //! use tower::{ServiceBuilder, ServiceExt};
@@ -49,7 +49,7 @@
 //! llm.clone().oneshot(LlmRequest::prompt("How do I reset my password?")).await.unwrap();
 //! let similar = LlmRequest::prompt("How can I reset my password?").session("down");
 //! let answer = llm.oneshot(similar).await.unwrap();
-//! assert!(matches!(answer.cached().unwrap().why, CachedWhy::Similar { similarity } if similarity > 0.7));
+//! assert!(matches!(answer.cached().unwrap().reason, CacheReason::Similar { similarity } if similarity > 0.7));
 //! assert_eq!(answer.degraded().unwrap().level, 4);
 //! # }
 //! ```

@@ -8,7 +8,7 @@ use std::{
 
 use tower::Service;
 
-use crate::{Degraded, DegradedReason, LlmError, LlmRequest, LlmResponse, chat::Message, request::WORST_LEVEL};
+use crate::{Degradation, DegradedReason, LlmError, LlmRequest, LlmResponse, chat::Message, request::WORST_LEVEL};
 
 /// A leaf that always gives the same answer, at once, marked as [degraded](LlmResponse::degraded).
 ///
@@ -32,7 +32,7 @@ pub struct Canned {
 }
 
 impl Canned {
-    /// Answers with this text.
+    /// Creates a leaf that answers with this text.
     pub fn text(text: impl Into<String>) -> Self {
         let mut message = Message::assistant(text);
         message.finish = Some(crate::chat::FinishReason::Stop);
@@ -51,7 +51,7 @@ impl Service<LlmRequest> for Canned {
 
     fn call(&mut self, _: LlmRequest) -> Self::Future {
         let response = LlmResponse::from_message((*self.answer).clone());
-        let degraded = Degraded::new(WORST_LEVEL, DegradedReason::Order);
+        let degraded = Degradation::new(WORST_LEVEL, DegradedReason::Order);
         ready(Ok(response.with_model(self.provider.clone(), self.model.clone()).with_degraded(degraded)))
     }
 }

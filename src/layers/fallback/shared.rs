@@ -410,7 +410,7 @@ impl Shared {
 
     /// Reports that every tier that may serve a request has failed or refused it.
     pub(super) fn all_failed(&self, request: &LlmRequest, reason: ErrorKind) {
-        self.send(|| Event::AllTiersFailed { feature: request.feature_kept(), reason, at: Instant::now() });
+        self.send(|| Event::AllTiersFailed { feature: request.shared_feature(), reason, at: Instant::now() });
     }
 
     /// Records that a request agrees with the reported tier.

@@ -27,7 +27,7 @@ pub(super) struct TierFacts {
     pub(super) human: bool,
     pub(super) min_useful: Option<Duration>,
     /// True if the service itself calls no provider.
-    calls_nobody: bool,
+    answers_itself: bool,
 }
 
 impl TierFacts {
@@ -41,7 +41,7 @@ impl TierFacts {
             level: BEST_LEVEL,
             human: false,
             min_useful: None,
-            calls_nobody: false,
+            answers_itself: false,
         }
     }
 
@@ -53,7 +53,7 @@ impl TierFacts {
     /// Returns whether it answers without a call to a provider: any time before the deadline is enough, and it
     /// costs no token.
     pub(super) fn answers_at_once(&self) -> bool {
-        !self.human && (self.calls_nobody || self.level > WORST_MODEL)
+        !self.human && (self.answers_itself || self.level > WORST_MODEL)
     }
 
     /// Returns whether a provider is asked here, and not people.
@@ -67,7 +67,7 @@ impl TierFacts {
 }
 
 /// Returns true if a leaf of this type answers by itself, without a call to a provider.
-fn calls_nobody<S: 'static>() -> bool {
+fn answers_itself<S: 'static>() -> bool {
     use std::any::TypeId;
 
     #[cfg(feature = "cache")]
@@ -86,7 +86,7 @@ impl Tier {
         S::Future: Send,
     {
         let mut facts = TierFacts::new(name.into());
-        facts.calls_nobody = calls_nobody::<S>();
+        facts.answers_itself = answers_itself::<S>();
         Self { service: BoxCloneSyncService::new(service.map_err(Into::into)), facts }
     }
 
@@ -125,7 +125,7 @@ impl Tier {
 
     /// Marks a tier of people, as behind a `Handoff` leaf. Requests that [require a
     /// person](LlmRequest::requires_human) come to such tiers and to no other, whatever their feature's chain is.
-    /// Each request brings its [earlier attempts](crate::ledger::Before). No session stays with such a tier.
+    /// Each request brings its [earlier attempts](crate::ledger::PriorAttempts). No session stays with such a tier.
     #[must_use]
     pub fn human(mut self) -> Self {
         self.facts.human = true;

@@ -16,7 +16,7 @@ use crate::{
     classify::{Class, Failover},
     error::Evidence,
     layers::{deadline, retry::Reservation},
-    ledger::{self, Attempt, Before, Ledger, Next, Stop},
+    ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
     request::DeadlineKeeper,
 };
 
@@ -187,7 +187,7 @@ impl Walk {
             return (request, slice);
         }
         let reason = self.reason_for(u8::MAX);
-        (request.extension(Before { reason, attempts: self.ledger.record().into() }), slice)
+        (request.extension(PriorAttempts { reason, attempts: self.ledger.record().into() }), slice)
     }
 
     /// Takes the failure of the current tier, and goes on to the next if there is any.
@@ -326,7 +326,7 @@ impl Walk {
         self.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
         // Repeated calls are on record with times of their own: only the last call may break.
-        self.begun = ledger::over(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));
+        self.begun = ledger::last_end(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));
     }
 
     /// Returns the policy for the case that every circuit is open for the request.
@@ -544,7 +544,7 @@ impl Walk {
                 status: None,
                 message: unable.why.to_string(),
                 retry_after: None,
-                timed_out: None,
+                timeout: None,
                 usage: None,
                 next: Next::Skipped,
             });
@@ -597,7 +597,7 @@ impl Walk {
         let tier = &self.shared.facts(self.shared.hedged(self.at, response).unwrap_or(self.at)).name;
         // Repeated calls are on record with times of their own.
         let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
-        let begun = ledger::over(repeated).map_or(self.begun, |over| self.begun.max(over));
+        let begun = ledger::last_end(repeated).map_or(self.begun, |over| self.begun.max(over));
         Attempt {
             tier: Some(tier.clone()),
             provider,
@@ -608,7 +608,7 @@ impl Walk {
             status: None,
             message: String::new(),
             retry_after: None,
-            timed_out: None,
+            timeout: None,
             usage: response.usage(),
             next: Next::Answered,
         }

@@ -24,7 +24,7 @@ use crate::{
         totals::count,
     },
     ledger,
-    response::CachedWhy,
+    response::CacheReason,
 };
 
 /// Returns the answer under this key, or an error at the request's own deadline.
@@ -128,11 +128,11 @@ impl Ended {
         match self {
             Self::Kept(answer) => {
                 count(&shared.counters.replayed);
-                Some(Ok(given(&answer, as_stream, CachedWhy::Replayed)))
+                Some(Ok(given(&answer, as_stream, CacheReason::Replayed)))
             }
             Self::Answered(answer) => {
                 count(&shared.counters.shared);
-                Some(Ok(given(&answer, as_stream, CachedWhy::Shared)))
+                Some(Ok(given(&answer, as_stream, CacheReason::Shared)))
             }
             Self::Refused(error) => Some(Err(error)),
             Self::Failed(mut error) => {
@@ -144,7 +144,7 @@ impl Ended {
     }
 }
 
-fn given(answer: &Answer, as_stream: bool, why: CachedWhy) -> LlmResponse {
+fn given(answer: &Answer, as_stream: bool, why: CacheReason) -> LlmResponse {
     noted(answer.response(as_stream, why, Instant::now()))
 }
 
@@ -166,7 +166,7 @@ async fn reads_along(
         body = LlmBody::from_message(body.collect().await?);
     }
     count(&shared.counters.shared);
-    let response = recording.facts().put(LlmResponse::new(body), CachedWhy::Shared, Instant::now());
+    let response = recording.facts().put(LlmResponse::new(body), CacheReason::Shared, Instant::now());
     Ok(noted(response))
 }
 

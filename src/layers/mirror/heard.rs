@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{ComparisonSide, layer::Settings};
 use crate::{
     Frame, LlmError, LlmResponse, StreamEvent,
-    body::{Accumulator, Delivered},
+    body::{Accumulator, Delivery},
     chat::{Message, Part, Usage},
     events::RequestOutcome,
     prices::Usd,
@@ -18,7 +18,7 @@ pub(super) struct Heard {
     begun: Instant,
     side: ComparisonSide,
     answer: Answer,
-    delivered: Delivered,
+    delivered: Delivery,
     /// The size that counts against the bound: bytes, and frames, since some have no bytes.
     size: u64,
     /// The tokens of answers that broke before this one was restarted.
@@ -40,7 +40,7 @@ pub(super) struct Said {
 
 impl Heard {
     pub(super) fn new(settings: Arc<Settings>, begun: Instant) -> Self {
-        let (answer, delivered) = (Answer::Nothing, Delivered::default());
+        let (answer, delivered) = (Answer::Nothing, Delivery::default());
         Self { settings, begun, side: ComparisonSide::nothing_yet(), answer, delivered, size: 0, broken: None }
     }
 
@@ -64,7 +64,7 @@ impl Heard {
             first_token: Some(self.begun.elapsed()),
             attempts: response.served_by().attempts,
             usage: response.usage(),
-            cached: response.cached().map(|cached| cached.why),
+            cached: response.cached().map(|cached| cached.reason),
             degraded: response.degraded(),
             ..self.side.clone()
         };

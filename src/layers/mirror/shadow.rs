@@ -75,7 +75,7 @@ impl Shadow {
 fn gives_up(settings: &Settings, request: &LlmRequest, why: NotCompared) {
     count(settings.handle.shared.counters.not_compared(why));
     if let Some(events) = &settings.events {
-        events.send_with(|| Event::NotCompared { feature: request.feature_kept(), why, at: Instant::now() });
+        events.send_with(|| Event::NotCompared { feature: request.shared_feature(), why, at: Instant::now() });
     }
 }
 
@@ -168,8 +168,8 @@ fn tells(settings: &Settings, request: &LlmRequest, primary: Said, candidate: Sa
         })
     });
     let comparison = Comparison {
-        feature: request.feature_kept(),
-        session: request.session_kept(),
+        feature: request.shared_feature(),
+        session: request.shared_session(),
         primary: primary.side,
         candidate: candidate.side,
         similarity,

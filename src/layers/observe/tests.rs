@@ -8,7 +8,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::ObserveLayer;
 use crate::{
-    Degraded, DegradedReason, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest,
+    Degradation, DegradedReason, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest,
     LlmResponse, Progress, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::{FinishReason, Message, Usage},
     events::{RequestEnded, RequestOutcome},
@@ -70,7 +70,7 @@ fn end() -> Result<Frame, LlmError> {
 #[tokio::test(start_paused = true)]
 async fn a_complete_answer_is_told_with_its_response() {
     let (layer, mut heard) = observed();
-    let fixed = Degraded::new(5, DegradedReason::Order);
+    let fixed = Degradation::new(5, DegradedReason::Order);
     let mut message = Message::assistant("hello");
     message.usage = Some(Usage::new(1000, 200));
     let leaf = provider_fn(move |_| {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
 use crate::{
-    Attempt, Cached, Event, Events, LlmError, LlmRequest, LlmResponse,
+    Attempt, CacheOrigin, Event, Events, LlmError, LlmRequest, LlmResponse,
     body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
@@ -60,8 +60,8 @@ impl Watch {
     pub(super) fn new(told: Arc<Lane<Told>>, request: &LlmRequest, begun: Instant) -> Self {
         Self {
             told,
-            feature: request.feature_kept(),
-            request_id: request.id_kept(),
+            feature: request.shared_feature(),
+            request_id: request.shared_id(),
             status_of: request.status_known(),
             begun,
             prompt: request.glanced_prompt(),
@@ -81,13 +81,13 @@ impl Watch {
         let (used, free) = (response.usage(), cached.is_some());
         let usage = used.filter(|_| !free);
         let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
-        let cached = cached.map(|Cached { why, age, .. }| {
+        let cached = cached.map(|CacheOrigin { reason: why, age, .. }| {
             Box::new(CachedAnswer { why, age, saved: self.told.cost(None, model.as_ref(), used.as_ref()) })
         });
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let stream = response.body().arrives_in_frames();
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
-        let (route, degraded) = (response.route_kept(), response.degraded());
+        let (route, degraded) = (response.shared_route(), response.degraded());
         let ended = {
             // Take the queue before the event is made, since it is made inside the queue.
             let queue = if stream { None } else { self.told.events.only_queue() };
@@ -255,5 +255,5 @@ fn served_in(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
 
 #[cold]
 fn since_the_last(attempts: &[Attempt], took: Duration, now: Instant) -> Duration {
-    ledger::over(attempts).map_or(took, |over| now.saturating_duration_since(over))
+    ledger::last_end(attempts).map_or(took, |over| now.saturating_duration_since(over))
 }

@@ -183,7 +183,7 @@ where
                     rest.progress.retries = rest.progress.retries.saturating_add(1);
                     rest.progress.waited = Some(after);
                     if let Some(parameter) = error.refused() {
-                        *this.request = this.request.leaving_out(parameter);
+                        *this.request = this.request.without_parameter(parameter);
                     }
                     // The failure is dropped here, and with it the answer's bytes and its cause.
                     drop(error);

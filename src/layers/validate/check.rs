@@ -123,7 +123,7 @@ impl Check {
             status: None,
             message: error.message().to_owned(),
             retry_after: None,
-            timed_out: None,
+            timeout: None,
             usage: message.usage,
             next: Next::GaveUp,
         });

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
-    commit::from_whom,
+    commit::with_origin,
     error::{Phase, TimeoutLimit},
     layers::call::Call,
 };
@@ -111,7 +111,7 @@ where
                         (false, phase) => LlmError::timed_out(TimeoutLimit::Deadline, phase, after),
                     };
                     break match held.take().map(Held::into_response) {
-                        Some(response) => (from_whom(error, &response), Some(response)),
+                        Some(response) => (with_origin(error, &response), Some(response)),
                         None => (error, None),
                     };
                 }

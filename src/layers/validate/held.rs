@@ -13,7 +13,7 @@ use crate::{
     CommitPoint, Frame, LlmBody, LlmError, LlmRequest, LlmResponse,
     body::Accumulator,
     chat::Message,
-    commit::{Commit, from_whom},
+    commit::{Commit, with_origin},
 };
 
 /// A response whose body is being read.
@@ -89,7 +89,7 @@ impl Held {
         let response = mem::replace(&mut self.response, LlmResponse::from_text(""));
         Poll::Ready(match ended {
             Ok(message) => Ok((response, message)),
-            Err(error) => Err((from_whom(error, &response), response)),
+            Err(error) => Err((with_origin(error, &response), response)),
         })
     }
 }

@@ -30,7 +30,7 @@ struct Answer<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// Reads a whole answer.
+/// Decodes a whole answer.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let answer: Answer<'_> = parse(body)?;
     if answer.kind.as_deref() == Some("error") || answer.error.is_some_and(|error| error.get() != "null") {
@@ -73,7 +73,7 @@ pub(super) struct Block<'a> {
     pub(super) citations: Option<&'a RawValue>,
 }
 
-/// The part that a block is, and its citations behind it, if it has some.
+/// Returns the part of a block, with its citations behind it, if it has any.
 fn parts(raw: &RawValue) -> Result<impl Iterator<Item = Part>, Fault> {
     let block: Block<'_> = serde_json::from_str(raw.get())?;
     let cited: Option<Vec<Value>> = block.citations.and_then(read);
@@ -81,7 +81,7 @@ fn parts(raw: &RawValue) -> Result<impl Iterator<Item = Part>, Fault> {
     Ok([Some(part), cited.and_then(citations)].into_iter().flatten())
 }
 
-/// The citations of the text before them.
+/// Returns the citations of the text before them.
 pub(super) fn citations(cited: Vec<Value>) -> Option<Part> {
     if cited.is_empty() {
         return None;
@@ -125,7 +125,7 @@ pub(super) fn finish(reason: &str) -> FinishReason {
     }
 }
 
-/// Token counts; in a stream, those that an event has.
+/// Token counts; in a stream, those in one event.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Tokens {
     #[serde(default)]
@@ -149,7 +149,7 @@ struct Details {
 }
 
 impl Tokens {
-    /// What a later event says replaces what an earlier one said; what it leaves out stays.
+    /// Replaces counts by those of a later event; counts that it lacks stay.
     pub(super) fn update(&mut self, later: Self) {
         let newer = |old: &mut Count, new: Count| {
             if new.0.is_some() {
@@ -163,7 +163,8 @@ impl Tokens {
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
     }
 
-    /// `input_tokens` leaves out what the cache read and wrote; the normal form has it in.
+    /// Converts to the neutral form: `input_tokens` excludes reads and writes of the cache, the neutral input includes
+    /// them.
     pub(super) fn usage(self) -> Usage {
         let (read, write) = (self.cache_read_input_tokens.get(), self.cache_creation_input_tokens.get());
         let input = self.input_tokens.get().saturating_add(read).saturating_add(write);

@@ -7,14 +7,15 @@ use serde_json::{Map, Value, json, value::RawValue};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Effort, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
-    models::{Family, Off},
+    models::{Family, ReasoningOff},
     providers::{
         http::{to_json, to_value},
         media::media_type_of,
         tool_calls::arguments,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settled, Situation, settle},
-    wire::{self, own},
+    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settings, Situation, settle},
+    wire,
+    wire::provider_data,
 };
 
 /// The body of a request.
@@ -41,7 +42,7 @@ pub(super) struct Body<'a> {
     output_config: Option<OutputConfig<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
-    /// What the neutral form lacks.
+    /// The fields that the neutral form lacks.
     #[serde(flatten)]
     extras: Extras,
 }
@@ -88,7 +89,7 @@ enum Block<'a> {
     },
     #[serde(untagged)]
     Own(&'a Json),
-    /// With fields of this dialect's own put back.
+    /// Rebuilt with fields of this dialect's own.
     #[serde(untagged)]
     Made(Value),
 }
@@ -105,7 +106,7 @@ enum Source<'a> {
 #[serde(untagged)]
 enum Definition<'a> {
     Neutral(ToolDefinition<'a>),
-    /// As it stood on the wire.
+    /// As on the wire.
     Own(&'a Json),
 }
 
@@ -144,26 +145,26 @@ impl Block<'_> {
     }
 }
 
-/// What the leaf knows of where a request goes.
+/// The destination of a request.
 #[derive(Clone, Copy)]
-pub(super) struct To<'a> {
+pub(super) struct Destination<'a> {
     pub(super) model: &'a str,
     pub(super) family: &'a Family,
-    /// The longest answer of a request that does not say: this API wants a number.
+    /// The longest answer of a request that names none: this API requires a number.
     pub(super) default_max_tokens: Option<u32>,
-    /// Whether this version of the API takes no sampling settings.
+    /// True if this version of the API takes no sampling settings.
     pub(super) refuses_sampling: bool,
 }
 
-/// What every model that is still served can give.
+/// The longest answer that every current model can give.
 const LEAST_LONGEST: u32 = 4096;
 
-impl To<'_> {
+impl Destination<'_> {
     pub(super) fn default_output(&self) -> u32 {
         self.default_max_tokens.or_else(|| self.family.max_output()).unwrap_or(LEAST_LONGEST)
     }
 
-    fn settle(&self, chat: &Chat, report: &mut Report) -> Settled {
+    fn settle(&self, chat: &Chat, report: &mut Report) -> Settings {
         let situation = Situation {
             has_tools: !chat.tools.is_empty(),
             is_begun: chat.messages.last().is_some_and(|last| last.role == Role::Assistant),
@@ -178,15 +179,15 @@ impl To<'_> {
 impl<'a> Body<'a> {
     pub(super) fn of(
         chat: &'a Chat,
-        to: To<'a>,
-        settled: &Settled,
+        to: Destination<'a>,
+        settled: &Settings,
         stream: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
         let stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).take(settled.stops).collect();
         if stop_sequences.len() < chat.stop.len() {
-            report.say(Feature::Stops);
+            report.record(Feature::Stops);
         }
         let format = match &chat.output {
             Some(OutputSchema { schema: Some(schema), .. }) if settled.holds_output => {
@@ -214,12 +215,14 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The mode of thinking, and the effort beside it.
+/// Returns the mode of thinking, and the effort beside it.
 pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static str>) {
     match reasoning {
-        Reasoning::Unsaid | Reasoning::Own | Reasoning::Off(Off::Unsaid | Off::Least) => (None, None),
-        Reasoning::Off(Off::BetweenTools) => (Some(json!({"type": "between_tools"})), None),
-        Reasoning::Off(Off::Disabled | Off::None | Off::Zero) => (Some(json!({"type": "disabled"})), None),
+        Reasoning::Unsaid | Reasoning::Own | Reasoning::Off(ReasoningOff::Unsaid | ReasoningOff::Least) => (None, None),
+        Reasoning::Off(ReasoningOff::BetweenTools) => (Some(json!({"type": "between_tools"})), None),
+        Reasoning::Off(ReasoningOff::Disabled | ReasoningOff::None | ReasoningOff::Zero) => {
+            (Some(json!({"type": "disabled"})), None)
+        }
         Reasoning::Adaptive(effort) => (Some(json!({"type": "adaptive"})), effort.map(Effort::name)),
         Reasoning::Effort(effort) => (None, Some(effort.name())),
         Reasoning::Budget(tokens) => (Some(json!({"type": "enabled", "budget_tokens": tokens})), None),
@@ -246,11 +249,11 @@ impl<'a> Definition<'a> {
     }
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
-/// or the model refuses them.
+/// Encodes a request. Settings that were read in this dialect are written unchanged, unless a layer changed them or the
+/// model refuses them.
 pub(super) fn body(
     chat: &Chat,
-    to: To<'_>,
+    to: Destination<'_>,
     stream: bool,
     is_other_model: bool,
     report: &mut Report,
@@ -270,10 +273,10 @@ pub(super) fn body(
     let chooses_alike = (&was.tool_choice, was.parallel_tool_calls) == (&chat.tool_choice, chat.parallel_tool_calls);
     let body = Body::of(chat, to, &settled, stream, report)?;
     if samples_alike {
-        report.forget(&[Feature::Sampling, Feature::Temperature]);
+        report.withdraw(&[Feature::Sampling, Feature::Temperature]);
     }
     if thinks_alike {
-        report.forget(&[
+        report.withdraw(&[
             Feature::Thinking,
             Feature::ThinkingBudget,
             Feature::ThinkingEffort,
@@ -283,10 +286,10 @@ pub(super) fn body(
         ]);
     }
     if said_longest {
-        report.forget(&[Feature::MaxOutput]);
+        report.withdraw(&[Feature::MaxOutput]);
     }
     let mut body = to_value(&body)?;
-    own::restore(
+    provider_data::restore(
         &mut body,
         &extra.fields.fields(),
         &[
@@ -302,8 +305,8 @@ pub(super) fn body(
     to_json(&body)
 }
 
-/// The system prompt, and behind it what is asked for in words: there is no mode for JSON without a schema.
-fn system<'a>(chat: &'a Chat, settled: &Settled, report: &mut Report) -> Option<Cow<'a, str>> {
+/// Returns the system prompt, and behind it the requests in words: there is no mode for JSON without a schema.
+fn system<'a>(chat: &'a Chat, settled: &Settings, report: &mut Report) -> Option<Cow<'a, str>> {
     let system = chat.system.as_deref().filter(|system| !system.trim().is_empty());
     let with = |system: Option<&str>, words: &str| match system {
         Some(system) => format!("{system}\n\n{words}"),
@@ -311,17 +314,17 @@ fn system<'a>(chat: &'a Chat, settled: &Settled, report: &mut Report) -> Option<
     };
     let mut asked = settled.with_words(system);
     if matches!(chat.output, Some(OutputSchema { schema: None, .. })) && settled.holds_output {
-        report.say(Feature::JsonMode);
+        report.record(Feature::JsonMode);
         asked = Some(with(asked.as_deref().or(system), ASK_FOR_JSON));
     }
     asked.map(Cow::Owned).or_else(|| system.map(Cow::Borrowed))
 }
 
-fn tool_choice(chat: &Chat, settled: &Settled) -> Option<Value> {
+fn tool_choice(chat: &Chat, settled: &Settings) -> Option<Value> {
     spelled_choice(settled.tool_choice.as_ref(), settled.parallel_tool_calls == Some(false) && !chat.tools.is_empty())
 }
 
-/// The choice of a tool, and whether it is one call at most.
+/// Returns the choice of a tool, limited to one call if `single`.
 pub(super) fn spelled_choice(choice: Option<&ToolChoice>, single: bool) -> Option<Value> {
     let mut choice = match choice {
         Some(ToolChoice::Auto) => json!({"type": "auto"}),
@@ -337,17 +340,18 @@ pub(super) fn spelled_choice(choice: Option<&ToolChoice>, single: bool) -> Optio
     Some(choice)
 }
 
-/// The turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
+/// Returns the turns: equal neighbours become one, empty texts are left out, and the first one is the user's.
 fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
-    // What came in this dialect is left as its caller wants it.
+    // A request in this dialect stays as its caller wants it.
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Anthropic);
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
-        report.go_on()?;
-        let mut extra = own::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.fields());
+        report.check_stopped()?;
+        let mut extra =
+            provider_data::of_turn(&message.content, Dialect::Anthropic).map_or_else(Map::new, |e| e.fields.fields());
         let (role, spoken) = match message.role {
             Role::Assistant => ("assistant", Role::Assistant),
-            // It came in a version of this API that knows such turns.
+            // The request came in a version of this API that knows such turns.
             Role::System if extra.remove("role").is_some() => ("system", Role::User),
             other => ("user", other),
         };
@@ -363,18 +367,18 @@ fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec
         }
     }
     for turn in turns.iter_mut().filter(|_| !own) {
-        // The results of tools come before everything else of their turn. The sort is stable.
+        // Tool results come before everything else of their turn. The sort is stable.
         turn.content.sort_by_key(|block| !block.is_tool_result());
     }
     if !own && turns.first().is_some_and(|first| first.role == "assistant") {
-        report.say(Feature::FirstTurn);
+        report.record(Feature::FirstTurn);
         turns.insert(
             0,
             Turn { role: "user", content: vec![Block::Text { text: "(continued)".into() }], extra: Map::new() },
         );
     }
     if !own && turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
-        report.say(Feature::EmptyText);
+        report.record(Feature::EmptyText);
         turns.push(Turn { role: "user", content: vec![Block::Text { text: "(empty)".into() }], extra: Map::new() });
     }
     if turns.is_empty() {
@@ -386,14 +390,14 @@ fn turns<'a>(chat: &'a Chat, family: &Family, report: &mut Report) -> Result<Vec
     Ok(turns)
 }
 
-/// Behind an answer that is begun, where the model goes on from none.
+/// The turn behind a begun answer, for models that do not continue one.
 pub(super) const GO_ON: &str = "(go on)";
 
-/// A last turn of the model's as the model takes it.
+/// Fits a last turn of the model's to the model.
 fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
     let Some(last) = turns.last_mut().filter(|last| last.role == "assistant") else { return };
     if !family.prefill() {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
         let content = vec![Block::Text { text: GO_ON.into() }];
         turns.push(Turn { role: "user", content, extra: Map::new() });
         return;
@@ -401,19 +405,19 @@ fn begun(turns: &mut Vec<Turn<'_>>, family: &Family, report: &mut Report) {
     if let Some(Block::Text { text }) = last.content.last_mut()
         && text.trim_end().len() < text.len()
     {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
         *text = text.trim_end().to_owned().into();
     }
 }
 
-/// The blocks of parts, with what only this dialect knows of them put back.
+/// Returns the blocks of parts, with the fields that only this dialect knows.
 fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, report: &mut Report) -> Result<Vec<Block<'a>>, LlmError> {
     let mut blocks = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
-        report.say_of_extra(part);
+        report.record_extra(part);
         let Some(block) = block(part, role, own, report)? else { continue };
-        blocks.push(match own::beside(parts, place, Dialect::Anthropic) {
-            Some(extra) => Block::Made(own::made(&block, extra)?),
+        blocks.push(match provider_data::beside(parts, place, Dialect::Anthropic) {
+            Some(extra) => Block::Made(provider_data::made(&block, extra)?),
             None => block,
         });
     }
@@ -425,12 +429,12 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Resu
         // The API refuses an empty text.
         Part::Text(text) if text.is_empty() || !own && text.trim().is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
-            report.say(Feature::MidSystem);
+            report.record(Feature::MidSystem);
             Block::Text { text: format!("[system]\n{text}").into() }
         }
         Part::Text(text) => Block::Text { text: text.as_str().into() },
         Part::Refusal(text) => {
-            report.say(Feature::Refusal);
+            report.record(Feature::Refusal);
             Block::Text { text: text.as_str().into() }
         }
         Part::Image(image) => Block::Image { source: source(&image.media, PICTURES, report)? },
@@ -439,7 +443,7 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Resu
         }
         Part::ToolCall(call) => {
             if call.opaque.is_some() {
-                report.say(Feature::CallSignature);
+                report.record(Feature::CallSignature);
             }
             Block::ToolUse { id: &call.id, name: &call.name, input: arguments(&call.arguments, report)? }
         }
@@ -452,14 +456,14 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Resu
                 Block::Thinking { thinking: &reasoning.text, signature: &opaque.token }
             }
             _ => {
-                report.say(Feature::Reasoning);
+                report.record(Feature::Reasoning);
                 return Ok(None);
             }
         },
         Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::Anthropic, value } => Block::Own(value),
         Part::Other { value, .. } => {
-            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
+            report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
     }))
@@ -470,7 +474,7 @@ fn tool_result<'a>(result: &'a ToolResult, own: bool, report: &mut Report) -> Re
     Ok(Block::ToolResult { tool_use_id: &result.call_id, content, is_error: result.is_error })
 }
 
-/// What the API takes as base64.
+/// The types of pictures that the API takes as base64.
 const PICTURES: &[&str] = &["image/jpeg", "image/png", "image/gif", "image/webp"];
 const DOCUMENTS: &[&str] = &["application/pdf"];
 
@@ -485,7 +489,8 @@ fn source<'a>(media: &'a Media, types: &[&str], report: &Report) -> Result<Sourc
     })
 }
 
-/// Whether the conversation ends with results of a turn of tool calls that does not begin with a thought of this provider's.
+/// Returns true if the conversation ends with results of a turn of tool calls that does not begin with a thought of
+/// this provider's.
 fn ends_in_thoughtless_call(messages: &[Message]) -> bool {
     let Some(last) = messages.iter().rposition(|message| message.role == Role::Assistant) else { return false };
     let answered = messages[last + 1..].iter().flat_map(|message| &message.content);

@@ -2,15 +2,15 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::{http::Facts, sentences::Known},
+    providers::{http::ErrorBody, sentences::KnownMessage},
 };
 
-/// Names an error: its exact code, then its type, then (for what the types lump together) a message that is known as a whole,
-/// then the status.
-pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
+/// Classifies an error: by its exact code, then its type, then (if the types are too coarse) a message that is known as
+/// a whole, then the status.
+pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
     match facts.code.as_deref() {
         Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => return ErrorKind::QuotaExhausted,
-        // Of a gateway of ours: Anthropic says it in words.
+        // From a gateway of ours: Anthropic itself uses words.
         Some("context_length_exceeded") => return ErrorKind::ContextLength,
         Some("ramp_limit_exceeded") => return ErrorKind::RateLimited,
         Some("organization_on_hold" | "cmek_key_disabled") => return ErrorKind::Auth,
@@ -23,17 +23,17 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorK
         Some("billing_error") => ErrorKind::QuotaExhausted,
         Some("not_found_error") => ErrorKind::NotFound,
         Some("request_too_large") => ErrorKind::TooLarge,
-        Some("rate_limit_error") if !waits && facts.says_only(&QUOTA) => ErrorKind::QuotaExhausted,
+        Some("rate_limit_error") if !waits && facts.consists_of(&QUOTA) => ErrorKind::QuotaExhausted,
         Some("rate_limit_error") => ErrorKind::RateLimited,
         Some("overloaded_error") => ErrorKind::Overloaded,
         Some("timeout_error") => ErrorKind::Timeout,
         Some("api_error" | "conflict_error") => ErrorKind::Server,
         Some("invalid_request_error") if status.as_u16() == 400 || status.is_success() => {
-            if facts.says_only(&CONTEXT) {
+            if facts.consists_of(&CONTEXT) {
                 ErrorKind::ContextLength
-            } else if facts.says_only(&POLICY) {
+            } else if facts.consists_of(&POLICY) {
                 ErrorKind::ContentPolicy
-            } else if facts.says_only(&QUOTA) {
+            } else if facts.consists_of(&QUOTA) {
                 ErrorKind::QuotaExhausted
             } else {
                 ErrorKind::InvalidRequest
@@ -43,7 +43,7 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, waits: bool) -> ErrorK
     }
 }
 
-const CONTEXT: Known = Known {
+const CONTEXT: KnownMessage = KnownMessage {
     first: &[
         "prompt is too long",
         "prompt is too long # tokens > #",
@@ -54,10 +54,10 @@ const CONTEXT: Known = Known {
     then: &["decrease input length or `max_tokens` and try again"],
 };
 
-const POLICY: Known = Known { first: &["output blocked by content filtering policy"], then: &[] };
+const POLICY: KnownMessage = KnownMessage { first: &["output blocked by content filtering policy"], then: &[] };
 
-/// A limit that the organisation has set itself comes as a 400 or a 429, told apart by its words only.
-const QUOTA: Known = Known {
+/// A limit that the organisation has set itself comes as a 400 or a 429; only its words distinguish it.
+const QUOTA: KnownMessage = KnownMessage {
     first: &[
         "your credit balance is too low to access the api",
         "your credit balance is too low to access the anthropic api",

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
     decode,
-    encode::{self, To},
+    encode::{self, Destination},
     error, refit,
     stream::Decoder,
 };
@@ -13,7 +13,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{BaseUrl, ErrorBody, Fault, HttpLeaf, ModelChoice, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -30,18 +30,18 @@ pub struct Messages {
 }
 
 impl Anthropic {
-    /// A leaf with this API key, at `https://api.anthropic.com`.
+    /// Creates a leaf with this API key, at `https://api.anthropic.com`.
     pub fn new(key: impl Into<Arc<str>>) -> Self {
         let base = BaseUrl::parse("base_url", "https://api.anthropic.com/v1").expect("it is a URL");
         let protocol = Messages { version: HeaderValue::from_static("2023-06-01"), max_tokens: None };
         Self::with(protocol, "anthropic", base, Some(key.into()))
     }
 
-    /// A leaf from the environment: `ANTHROPIC_API_KEY` and, where set, `ANTHROPIC_BASE_URL`.
+    /// Creates a leaf from the environment: `ANTHROPIC_API_KEY` and, if set, `ANTHROPIC_BASE_URL`.
     ///
     /// # Errors
     ///
-    /// When the key is not set, or the URL is malformed; the error names the variable.
+    /// The key is not set, or the URL is malformed; the error names the variable.
     pub fn from_env() -> Result<Self, InvalidConfig> {
         Self::from_variables(variable)
     }
@@ -60,26 +60,26 @@ impl Anthropic {
     ///
     /// # Errors
     ///
-    /// When it is not an absolute `http://` or `https://` URL, or holds a user name.
+    /// The text is not an absolute `http://` or `https://` URL, or holds a user name.
     pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
         Ok(self.at(BaseUrl::parse("base_url", url)?.ending("/v1")))
     }
 
-    /// Sets the `anthropic-version` that is sent where a forwarded request names none. Default: `2023-06-01`. With
-    /// `2026-10-21` and later, temperature and top_p are left out and noted on the response: those versions refuse them.
+    /// Sets the `anthropic-version` for all but forwarded requests with their own. Default: `2023-06-01`. With
+    /// `2026-10-21` and later, temperature and top_p are omitted and noted on the response: those versions refuse them.
     ///
     /// # Errors
     ///
-    /// When it is not the text of a header.
+    /// The version cannot be the text of a header.
     pub fn version(mut self, version: &str) -> Result<Self, InvalidConfig> {
         self.protocol_mut().version = version
             .parse()
-            .map_err(|_| InvalidConfig::new("version", "it has a character that no HTTP header may have"))?;
+            .map_err(|_| InvalidConfig::new("version", "it contains a character that HTTP headers do not allow"))?;
         Ok(self)
     }
 
-    /// Sets the longest answer, in tokens, for requests that do not say: this API wants a number. Default: the largest that
-    /// the model gives, which [`models`](crate::models) knows; of one that is not there 4,096. The response notes it.
+    /// Sets the longest answer, in tokens, for requests that name none: this API requires a number. Default: the
+    /// largest that the model gives, by [`models`](crate::models); for an unknown model 4,096. The response notes it.
     #[must_use]
     pub fn default_max_tokens(mut self, tokens: u32) -> Self {
         self.protocol_mut().max_tokens = Some(tokens);
@@ -88,8 +88,8 @@ impl Anthropic {
 }
 
 impl Messages {
-    fn to<'a>(&self, asked: Asked<'a>) -> To<'a> {
-        To {
+    fn to<'a>(&self, asked: ModelChoice<'a>) -> Destination<'a> {
+        Destination {
             model: asked.model,
             family: asked.family,
             default_max_tokens: self.max_tokens,
@@ -97,9 +97,9 @@ impl Messages {
         }
     }
 
-    /// Whether the API version refuses sampling parameters, even at their defaults.
+    /// Returns true if the API version refuses sampling parameters, even at their defaults.
     fn refuses_sampling(&self) -> bool {
-        // Versions are dates, so that their texts sort as they do.
+        // Versions are dates, whose texts sort like the dates.
         self.version.as_bytes() >= b"2026-10-21".as_slice()
     }
 }
@@ -140,11 +140,17 @@ impl Protocol for Messages {
         headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
     }
 
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
         encode::body(chat, self.to(asked), stream, asked.before.is_some(), report)
     }
 
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(body, self.to(asked), asked.before, report)
     }
 
@@ -156,12 +162,12 @@ impl Protocol for Messages {
         Decoder::default()
     }
 
-    fn classify(&self, status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind {
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
         error::classify(status, facts, waits)
     }
 
-    /// Only the header tells it here.
-    fn wait(&self, _: &Facts) -> Option<Duration> {
+    /// Only the header has the wait here.
+    fn wait(&self, _: &ErrorBody) -> Option<Duration> {
         None
     }
 }

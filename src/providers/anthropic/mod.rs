@@ -1,4 +1,4 @@
-//! Anthropic's Messages API (`POST /v1/messages`), version `2023-06-01` unless set otherwise.
+//! Anthropic's Messages API (`POST /v1/messages`), version `2023-06-01` by default.
 //!
 //! # Example
 //!

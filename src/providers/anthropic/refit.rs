@@ -1,21 +1,21 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::encode::{GO_ON, To, spelled, spelled_choice};
+use super::encode::{Destination, GO_ON, spelled, spelled_choice};
 use crate::{
     LlmError,
     chat::{Chat, Json, Thinking},
     fields::{Object, each, is_list, text},
     models::{Family, Sampling},
     providers::refit::{Fields, top, with_item},
-    translate::{Feature, Reasoning, Report, Settled, Situation, settle, without_thoughts},
+    translate::{Feature, Reasoning, Report, Settings, Situation, settle, without_thoughts},
     wire,
 };
 
-/// A request for another of the provider's models as this one takes it; `None` where it takes the bytes as they are.
+/// Fits a request for another of the provider's models to this one; returns `None` if the bytes fit unchanged.
 pub(super) fn refit(
     body: &Bytes,
-    to: To<'_>,
+    to: Destination<'_>,
     before: Option<&Family>,
     report: &mut Report,
 ) -> Result<Option<Bytes>, LlmError> {
@@ -23,7 +23,7 @@ pub(super) fn refit(
     let mut fields = Fields::of(raw)?;
     let mut was = Chat::default();
     wire::anthropic::settings(raw, &mut was)?;
-    // A name that is no model's tells nothing of whose thoughts there are.
+    // A name of no model does not tell which model's thoughts there are.
     let binds = before.is_some_and(|before| before.binds_thoughts() && !before.is_careful());
     let thoughts_go = binds || !to.family.reasons();
     let (ends, begun) = ends(fields.stood("messages"), thoughts_go)?;
@@ -35,7 +35,7 @@ pub(super) fn refit(
         refuses_sampling: to.refuses_sampling,
     };
     let settled = settle(&was, situation, to.family, report);
-    // The default is taken even where nothing else is, unless by this version of the API.
+    // The default is accepted even by models that refuse all other values, unless this version of the API refuses it.
     let default = (to.family.sampling() == Sampling::None && !to.refuses_sampling).then_some(1.0);
     if settled.temperature != was.temperature && was.temperature != default {
         fields.put("temperature", settled.temperature.map(Value::from).as_ref());
@@ -44,7 +44,7 @@ pub(super) fn refit(
         fields.remove("top_p");
     }
     if !settled.samples && fields.remove("top_k") {
-        report.say_in(Feature::ModelSetting, "top_k");
+        report.record_field(Feature::ModelSetting, "top_k");
     }
     if settled.tool_choice != was.tool_choice {
         let choice = spelled_choice(settled.tool_choice.as_ref(), was.parallel_tool_calls == Some(false));
@@ -75,14 +75,14 @@ pub(super) fn refit(
     Ok(fields.finish().map(Bytes::from))
 }
 
-/// The mode of thinking and the effort, where the model takes the caller's not.
-fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settled) -> Result<(), LlmError> {
+/// Rewrites the mode of thinking and the effort, if the model does not take the caller's.
+fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settings) -> Result<(), LlmError> {
     let stood = fields.stood("thinking");
     let config = fields.stood("output_config").map(|config| Object::read(config, &["effort"])).transpose()?;
     let effort_stood = config.and_then(|config| config.word("effort").map(|word| word.into_owned()));
     let (thinking, effort) = spelled(settled.reasoning);
     let effort = match (settled.reasoning, was.thinking) {
-        // An effort alone switches nothing on.
+        // An effort alone enables no thinking.
         (Reasoning::Adaptive(Some(effort)), Some(Thinking::Effort(_))) => Some(effort.name()),
         _ => effort,
     };
@@ -117,7 +117,7 @@ fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settled) -> Result<(), L
         None => _ = fields.remove("thinking"),
         Some(wanted) if is_same(&wanted) => {}
         Some(mut wanted) => {
-            // Whether thoughts are shown is not the model's to say.
+            // Showing thoughts does not depend on the model.
             let shown = stands.get("display").filter(|_| !off).cloned();
             if let (Some(shown), Some(object)) = (shown, wanted.as_object_mut()) {
                 object.extend(Map::from_iter([("display".to_owned(), shown)]));
@@ -138,11 +138,11 @@ fn messages(
     let Some(stood) = fields.stood("messages") else { return Ok(()) };
     let mut changed = None;
     if thoughts_go && let Some(without) = without_thoughts(stood)? {
-        report.say(Feature::Reasoning);
+        report.record(Feature::Reasoning);
         changed = Some(without);
     }
     if begun && !family.prefill() {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
         let turn = json!({"role": "user", "content": GO_ON}).to_string();
         changed = Some(with_item(changed.as_deref().unwrap_or_else(|| stood.get()), &turn, true));
     }
@@ -152,8 +152,8 @@ fn messages(
     Ok(())
 }
 
-/// Whether the conversation ends with results of calls that were made without a thought, and whether it ends with the model's
-/// turn.
+/// Returns whether the conversation ends with results of calls that were made without a thought, and whether it ends
+/// with the model's turn.
 fn ends(messages: Option<&RawValue>, thoughts_go: bool) -> Result<(bool, bool), LlmError> {
     let (mut thoughtless, mut begun) = (false, false);
     let Some(messages) = messages else { return Ok((false, false)) };

@@ -14,34 +14,34 @@ use crate::{
     },
 };
 
-/// Reads a Messages stream. The end mark is `message_stop`.
+/// Decodes a Messages stream. The end mark is `message_stop`.
 #[derive(Default)]
 pub(crate) struct Decoder {
-    /// The beginning has come.
+    /// True once the stream has begun.
     started: bool,
     tokens: Tokens,
-    /// Blocks of other kinds than text, thinking and tool calls: they are given out whole when they end.
-    open: Vec<Open>,
-    /// The tool calls that are under way.
+    /// Blocks of other kinds than text, thinking and tool calls: each goes out whole at its end.
+    open: Vec<OpenBlock>,
+    /// The tool calls under way.
     calls: Vec<Call>,
-    /// The citations of the texts that are under way.
+    /// The citations of the texts under way.
     cited: HashMap<u32, Vec<Value>>,
 }
 
 impl std::fmt::Debug for Decoder {
-    /// Nothing of what is said.
+    /// Writes nothing of the content.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder").field("tokens", &self.tokens).finish_non_exhaustive()
     }
 }
 
-/// A tool call, and its arguments until a piece of them comes: as the block began, usually `{}`.
+/// A tool call with the arguments of its block's start, usually `{}`, until a piece of them arrives.
 struct Call {
     index: u32,
     whole: Option<String>,
 }
 
-struct Open {
+struct OpenBlock {
     index: u32,
     value: Value,
     input: String,
@@ -96,7 +96,7 @@ impl StreamDecoder for Decoder {
         let event: Event<'_> = parse(sse.data())?;
         let index = event.index.unwrap_or(0);
         match event.kind.as_deref() {
-            // What came of an answer before another one begins is not whole, and nobody says so.
+            // An answer before another `message_start` is incomplete, without a mark that says so.
             Some("message_start") if std::mem::replace(&mut self.started, true) => {
                 return Err(Fault::Malformed(serde::de::Error::custom("another answer begins within this one")));
             }
@@ -124,7 +124,7 @@ impl StreamDecoder for Decoder {
             Some("message_stop") => out.push(StreamEvent::End),
             Some("ping") => out.push(StreamEvent::KeepAlive),
             Some("error") => return Err(Fault::Reported(serde_json::from_slice(sse.data())?)),
-            // A proxy in between reports in its own shape.
+            // A proxy in between reports in its own form.
             None if sse.event() == b"error" => return Err(Fault::Reported(serde_json::from_slice(sse.data())?)),
             None => {
                 let value: Value = serde_json::from_slice(sse.data())?;
@@ -169,12 +169,12 @@ impl Decoder {
             Some("tool_use") => {
                 let (id, name) = (block.id.unwrap_or_default(), block.name.unwrap_or_default());
                 out.push(StreamEvent::ToolCall { index, id, name, opaque: None });
-                // Where pieces follow, they are all of the arguments, whatever the block began with.
+                // If pieces follow, they are all of the arguments, without those of the block's start.
                 let whole = block.input.map_or("{}", RawValue::get);
                 let whole = if is_empty_object(whole) { "{}" } else { whole };
                 self.calls.push(Call { index, whole: Some(whole.to_owned()) });
             }
-            _ => self.open.push(Open { index, value: serde_json::from_str(json)?, input: String::new() }),
+            _ => self.open.push(OpenBlock { index, value: serde_json::from_str(json)?, input: String::new() }),
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Decoder {
                 }
             }
             _ => {
-                // Another kind of block grows in its own way: texts by what is added, other fields by what is said last.
+                // Other kinds of blocks grow in their own way: texts by additions, other fields by replacement.
                 let Some(open) = self.open.iter_mut().find(|open| open.index == index) else { return Ok(()) };
                 let Some(fields) = open.value.as_object_mut() else { return Ok(()) };
                 let more: Map<String, Value> = serde_json::from_str(json)?;
@@ -242,7 +242,7 @@ impl Decoder {
     }
 }
 
-/// Blocks come one after the other today; far above any number that side by side would make sense.
+/// Today blocks come one after the other; the limit is far above any sensible number side by side.
 const MOST_OPEN: usize = 256;
 
 fn is_empty_object(json: &str) -> bool {

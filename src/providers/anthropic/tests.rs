@@ -13,7 +13,7 @@ use crate::{
     providers::http::testing::Scripted,
 };
 
-/// What is sent for this chat, and the notes on the response.
+/// Returns the request sent for this chat, and the notes on the response.
 async fn encoded(chat: Chat) -> (Value, Vec<String>) {
     encoded_by(Anthropic::new("k").model("claude"), chat).await
 }
@@ -279,9 +279,9 @@ async fn streamed_answer_is_the_same_message() {
 
 #[test]
 fn errors_are_named_by_code_type_and_text_in_this_order() {
-    use crate::providers::http::Facts;
+    use crate::providers::http::ErrorBody;
     let named = |status: u16, error: Value, waits| {
-        let facts = Facts::of_error(&json!({"type": "error", "error": error})).expect("a known shape");
+        let facts = ErrorBody::of_error(&json!({"type": "error", "error": error})).expect("a known shape");
         super::error::classify(StatusCode::from_u16(status).expect("a status"), &facts, waits)
     };
     let of = |kind: &str, message: &str| json!({"type": kind, "message": message});

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// A whole answer, and every chunk of a streamed one, has this form.
+/// A whole answer, or a chunk of a streamed one: both have this form.
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, default)]
@@ -53,7 +53,7 @@ struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Where the answer is from.
+    /// Returns the sources of the answer.
     fn sources(&self) -> Option<Part> {
         let of = [
             ("citationMetadata", self.citations),
@@ -94,10 +94,10 @@ struct Call<'a> {
     name: Option<String>,
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,
-    /// Pieces of the arguments, where they are asked for as such.
+    /// Pieces of the arguments, if the request asks for these.
     #[serde(borrow, default, rename = "partialArgs")]
     pieces: Option<Vec<PartialArg<'a>>>,
-    /// Whether more of this call follows.
+    /// True if more of this call follows.
     #[serde(default, rename = "willContinue", deserialize_with = "lenient")]
     goes_on: Option<bool>,
 }
@@ -109,7 +109,7 @@ struct Data {
     data: String,
 }
 
-/// Reads a whole answer: an object, or the list of chunks that a stream without SSE is.
+/// Decodes a whole answer: an object, or the list of chunks that a stream without SSE is.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let mut decoder = Decoder::default();
     let mut events = Vec::new();
@@ -129,7 +129,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     Ok(whole.finish())
 }
 
-/// Reads the chunks of a stream. There is no end mark but the `finishReason`: the end of the body after it is the end.
+/// Decodes the chunks of a stream. The only end mark is the `finishReason`: the end of the body after it is the end.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     started: bool,
@@ -139,20 +139,20 @@ pub(crate) struct Decoder {
     calls: usize,
     /// The index and kind of the part that grows.
     part: u32,
-    growing: Option<Growing>,
-    /// The call whose arguments come in pieces.
-    pieced: Option<Pieced>,
+    growing: Option<GrowingPart>,
+    /// The call whose arguments arrive in pieces.
+    partial_call: Option<PartialCall>,
 }
 
 #[derive(Debug)]
-struct Pieced {
+struct PartialCall {
     index: u32,
     name: String,
     arguments: Arguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Growing {
+enum GrowingPart {
     Text,
     Thought,
 }
@@ -167,8 +167,8 @@ impl StreamDecoder for Decoder {
     }
 
     fn is_whole(&self, clean: bool) -> bool {
-        // Some models put a reason for stopping into every chunk, so that only a clean end tells that no more was to come.
-        // Chunks without any candidate are an answer with nothing in it.
+        // Some models write a finish reason into every chunk, so that only a clean end proves the answer complete.
+        // Chunks without any candidate are an answer without content.
         clean && (self.finished || (self.started && !self.has_candidate))
     }
 }
@@ -200,9 +200,9 @@ impl Decoder {
             if let Some(reason) = candidate.finish_reason.filter(|reason| reason.get() != "null") {
                 self.finished = true;
                 let reason = finish(reason, self.calls > 0);
-                // With any other reason it was cut off, and is no JSON.
+                // With any other reason the call was cut off, and is no JSON.
                 if reason == FinishReason::ToolUse {
-                    self.end_pieced(String::new(), out);
+                    self.end_partial_call(String::new(), out);
                 }
                 out.push(StreamEvent::Finish(reason));
             }
@@ -217,24 +217,24 @@ impl Decoder {
         if let Some(mut call) = piece.call {
             let goes_on = call.goes_on == Some(true);
             let named = call.name.as_deref().filter(|name| !name.is_empty());
-            if self.pieced.as_ref().is_some_and(|open| named.is_none_or(|name| name == open.name)) {
+            if self.partial_call.as_ref().is_some_and(|open| named.is_none_or(|name| name == open.name)) {
                 return self.more(&call, goes_on, out);
             }
             if named.is_none() && call.args.is_none_or(is_nothing) {
                 return Ok(());
             }
             let index = self.next(None);
-            // Calls have an id at some servers only; a result finds its call by it.
+            // Calls have an id at some servers only; a result refers to its call by it.
             let id =
                 call.id.take().filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(self.id.as_deref(), self.calls));
             self.calls += 1;
             let name = call.name.take().unwrap_or_default();
-            let pieced = goes_on || call.pieces.is_some();
-            if pieced {
-                self.pieced = Some(Pieced { index, name: name.clone(), arguments: Arguments::default() });
+            let partial_call = goes_on || call.pieces.is_some();
+            if partial_call {
+                self.partial_call = Some(PartialCall { index, name: name.clone(), arguments: Arguments::default() });
             }
             out.push(StreamEvent::ToolCall { index, id, name, opaque: piece.signature.map(opaque) });
-            if pieced {
+            if partial_call {
                 return self.more(&call, goes_on, out);
             }
             let json = call.args.map_or("{}", RawValue::get).to_owned();
@@ -243,14 +243,14 @@ impl Decoder {
         }
         if let Some(text) = piece.text {
             let thought = piece.thought == Some(true);
-            let index = self.next(Some(if thought { Growing::Thought } else { Growing::Text }));
+            let index = self.next(Some(if thought { GrowingPart::Thought } else { GrowingPart::Text }));
             out.push(match thought {
                 true => StreamEvent::Reasoning { index, text },
                 false => StreamEvent::Text { index, text },
             });
             if let Some(token) = piece.signature {
                 out.push(StreamEvent::Signature { index, opaque: opaque(token) });
-                // What comes next may have a signature of its own.
+                // The next part may have a signature of its own.
                 self.growing = None;
             }
             return Ok(());
@@ -268,9 +268,9 @@ impl Decoder {
         Ok(())
     }
 
-    /// More of the call whose arguments come in pieces.
+    /// Adds more of the call whose arguments arrive in pieces.
     fn more(&mut self, call: &Call<'_>, goes_on: bool, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        let Some(open) = &mut self.pieced else { return Ok(()) };
+        let Some(open) = &mut self.partial_call else { return Ok(()) };
         let mut json = String::new();
         if let Some(args) = call.args {
             open.arguments.extend(args, &mut json)?;
@@ -279,22 +279,22 @@ impl Decoder {
             open.arguments.push(piece, &mut json)?;
         }
         if !goes_on {
-            self.end_pieced(json, out);
+            self.end_partial_call(json, out);
         } else if !json.is_empty() {
             out.push(StreamEvent::Arguments { index: open.index, json });
         }
         Ok(())
     }
 
-    fn end_pieced(&mut self, mut json: String, out: &mut Vec<StreamEvent>) {
-        if let Some(mut open) = self.pieced.take() {
+    fn end_partial_call(&mut self, mut json: String, out: &mut Vec<StreamEvent>) {
+        if let Some(mut open) = self.partial_call.take() {
             open.arguments.finish(&mut json);
             out.push(StreamEvent::Arguments { index: open.index, json });
         }
     }
 
-    /// The index of the next piece: the same as long as texts or thoughts follow each other.
-    fn next(&mut self, growing: Option<Growing>) -> u32 {
+    /// Returns the index of the next piece: the same while texts or thoughts follow each other.
+    fn next(&mut self, growing: Option<GrowingPart>) -> u32 {
         if growing.is_none() || growing != self.growing {
             self.part = self.part.saturating_add(1);
         }
@@ -303,7 +303,7 @@ impl Decoder {
     }
 }
 
-/// Whether these are the arguments of no call.
+/// Returns true for empty arguments.
 fn is_nothing(args: &RawValue) -> bool {
     args.get().bytes().all(|byte| matches!(byte, b'{' | b'}') || byte.is_ascii_whitespace())
 }
@@ -348,7 +348,7 @@ impl Tokens {
     fn usage(self) -> Usage {
         let input = self.prompt_token_count.get().saturating_add(self.tool_use_prompt_token_count.get());
         let (said, thought) = (self.candidates_token_count.get(), self.thoughts_token_count.get());
-        // Thoughts are normally counted apart; where the sum is right without them, they are in already.
+        // Thoughts are normally counted apart; if the sum is right without them, they are included already.
         let apart = input.saturating_add(said) != self.total_token_count.get();
         let mut usage = Usage::new(input, if apart { said.saturating_add(thought) } else { said });
         usage.cache_read = self.cached_content_token_count.get();

@@ -11,14 +11,15 @@ use crate::{
         Chat, Json, Media, Opaque, OutputSchema, Part, Reasoning as Thought, Role, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
-    models::{Family, Off, UNKNOWN},
+    models::{Family, ReasoningOff, UNKNOWN},
     providers::{
         http::{to_json, to_value},
         media::media_type_of,
         tool_calls::arguments,
     },
-    translate::{Extras, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
-    wire::{self, foreign::FOREIGN_CALL, own},
+    translate::{Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
+    wire,
+    wire::{foreign::FOREIGN_CALL, provider_data},
 };
 
 /// The body of a request. The model and whether to stream are in the path.
@@ -70,7 +71,7 @@ enum Piece<'a> {
         function_response: Response<'a>,
     },
     Own(&'a Json),
-    /// With fields of this dialect's own put back.
+    /// Rebuilt with fields of this dialect's own.
     Made(Value),
 }
 
@@ -98,21 +99,21 @@ struct Call<'a> {
 #[derive(Serialize)]
 struct Response<'a> {
     name: &'a str,
-    response: Given,
+    response: FunctionResult,
 }
 
-/// What a tool gave back: an object of its own, or a text under the name that the documentation has for it.
+/// A tool's result: its own object, or a text under the documented name.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Given {
+enum FunctionResult {
     Object(Box<RawValue>),
     Output { output: String },
-    Error { error: Said },
+    Error { error: ErrorText },
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Said {
+enum ErrorText {
     Text(String),
     Object(Box<RawValue>),
 }
@@ -131,7 +132,7 @@ enum Tools<'a> {
 #[serde(untagged)]
 enum AnyDeclaration<'a> {
     Neutral(Declaration<'a>),
-    /// As it stood on the wire.
+    /// As on the wire.
     Own(&'a Json),
 }
 
@@ -161,7 +162,7 @@ struct Config<'a> {
     response_json_schema: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking_config: Option<Value>,
-    /// What the neutral form lacks.
+    /// The fields that the neutral form lacks.
     #[serde(flatten)]
     extras: Extras,
 }
@@ -182,18 +183,18 @@ impl<'a> Body<'a> {
     pub(super) fn of(
         chat: &'a Chat,
         (model, family): (&str, &Family),
-        settled: &Settled,
+        settled: &Settings,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
         let third = generation(model) >= 3;
         if chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty() {
-            report.say(Feature::ParallelOff);
+            report.record(Feature::ParallelOff);
         }
         let mut stop_sequences: Vec<&str> =
             chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         stop_sequences.truncate(settled.stops);
         if stop_sequences.len() > MOST_STOPS {
-            report.say(Feature::Stops);
+            report.record(Feature::Stops);
             stop_sequences.truncate(MOST_STOPS);
         }
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
@@ -246,8 +247,8 @@ fn tools(tools: &[Tool]) -> Result<Vec<Tools<'_>>, LlmError> {
     Ok(functions.into_iter().chain(own).collect())
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
-/// or the model refuses them.
+/// Encodes a request. Settings that were read in this dialect are written unchanged, unless a layer changed them or the
+/// model refuses them.
 pub(super) fn body(
     chat: &Chat,
     (model, family): (&str, &Family),
@@ -271,7 +272,7 @@ pub(super) fn body(
         && was.stop == chat.stop
         && was.output == chat.output
         && keeps;
-    own::restore(
+    provider_data::restore(
         &mut body,
         &extra.fields.fields(),
         &[
@@ -284,7 +285,7 @@ pub(super) fn body(
         ],
     );
     if same_generation {
-        report.forget(&[
+        report.withdraw(&[
             Feature::Stops,
             Feature::Temperature,
             Feature::Sampling,
@@ -298,27 +299,30 @@ pub(super) fn body(
     }
     if !same_generation
         && let Some(was) = extra.fields.get("generationConfig").or_else(|| extra.fields.get("generation_config"))
-        && let Some(rest) = own::rest(was, wire::gemini::GENERATION)?
+        && let Some(rest) = provider_data::rest(was, wire::gemini::GENERATION)?
     {
-        own::merge(&mut body, &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest.fields()))]));
+        provider_data::merge(
+            &mut body,
+            &Map::from_iter([("generationConfig".to_owned(), Value::Object(rest.fields()))]),
+        );
     }
     to_json(&body)
 }
 
-/// The most that the API takes.
+/// The largest number that the API takes.
 const MOST_STOPS: usize = 5;
 
-/// The number after `gemini-`; zero for other models.
+/// Returns the number after `gemini-`; zero for other models.
 pub(super) fn generation(model: &str) -> u32 {
     let after = model.split("gemini-").nth(1).unwrap_or_default();
     let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     after[..digits].parse().unwrap_or(0)
 }
 
-/// How to think: by level or by budget, with the thoughts in the answer.
+/// Returns the setting for thinking, by level or by budget, with the thoughts in the answer.
 pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {
     Some(match reasoning {
-        Reasoning::Off(Off::Zero) => json!({"thinkingBudget": 0}),
+        Reasoning::Off(ReasoningOff::Zero) => json!({"thinkingBudget": 0}),
         Reasoning::Unsaid | Reasoning::Off(_) => return None,
         Reasoning::Own => json!({"includeThoughts": true}),
         Reasoning::Adaptive(_) => json!({"thinkingBudget": -1, "includeThoughts": true}),
@@ -329,7 +333,7 @@ pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {
     })
 }
 
-/// The choice of a tool.
+/// Returns the choice of a tool.
 pub(super) fn spelled_choice(choice: &ToolChoice) -> Value {
     let calling = match choice {
         ToolChoice::Auto => json!({"mode": "AUTO"}),
@@ -344,15 +348,15 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     let mut names = None;
     for message in &chat.messages {
-        report.go_on()?;
+        report.check_stopped()?;
         let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
         let mut parts = Vec::with_capacity(message.content.len());
         let (mut signed, mut beside) = (false, Vec::new());
         for (place, part) in message.content.iter().enumerate() {
-            let extra = own::beside(&message.content, place, Dialect::Gemini);
+            let extra = provider_data::beside(&message.content, place, Dialect::Gemini);
             let piece = match part {
                 Part::ToolCall(call) => {
-                    // Only the first one of parallel calls has a signature.
+                    // Only the first of parallel calls has a signature.
                     let wants = third && !signed;
                     signed = true;
                     tool_call(call, wants, report)?
@@ -362,10 +366,10 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                     let has_own = extra.is_some_and(|extra| extra.fields.get("functionResponse").is_some());
                     let before = beside.len();
                     for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
-                        report.say_of_extra(part);
+                        report.record_extra(part);
                         let piece = piece(part, message.role, family, report)?;
                         if piece.is_some() {
-                            report.say(Feature::ToolMedia);
+                            report.record(Feature::ToolMedia);
                         }
                         beside.extend(piece);
                     }
@@ -373,18 +377,19 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                     tool_result(result, moved, names.get_or_insert_with(|| names_of(chat)))?
                 }
                 part => {
-                    report.say_of_extra(part);
+                    report.record_extra(part);
                     let Some(piece) = piece(part, message.role, family, report)? else { continue };
                     piece
                 }
             };
             parts.push(match extra {
-                Some(extra) => Piece::Made(own::made(&piece, extra)?),
+                Some(extra) => Piece::Made(provider_data::made(&piece, extra)?),
                 None => piece,
             });
         }
         parts.append(&mut beside);
-        let extra = own::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.fields());
+        let extra =
+            provider_data::of_turn(&message.content, Dialect::Gemini).map_or_else(Map::new, |e| e.fields.fields());
         match turns.last_mut() {
             _ if parts.is_empty() => {}
             Some(last) if last.role == role && extra.is_empty() && last.extra.is_empty() => {
@@ -394,16 +399,16 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
         }
     }
     if report.is_foreign() && turns.first().is_some_and(|first| first.role == Some("model")) {
-        report.say(Feature::FirstTurn);
+        report.record(Feature::FirstTurn);
         turns.insert(0, Turn { role: Some("user"), parts: vec![plain("(continued)")], extra: Map::new() });
     }
-    // What came in this dialect is left as its caller wants it.
+    // A request in this dialect stays as its caller wants it.
     let own = chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Gemini);
     if !own && turns.last().is_some_and(|last| last.role == Some("model")) {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
     }
     if !own && turns.is_empty() && (chat.system.is_some() || !chat.messages.is_empty()) {
-        report.say(Feature::EmptyText);
+        report.record(Feature::EmptyText);
         turns.push(Turn { role: Some("user"), parts: vec![plain("(empty)")], extra: Map::new() });
     }
     if turns.is_empty() {
@@ -416,12 +421,12 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.is_empty() => return Ok(None),
         Part::Text(text) if role == Role::System => {
-            report.say(Feature::MidSystem);
+            report.record(Feature::MidSystem);
             Piece::Text { text: format!("[system]\n{text}").into(), thought: false, thought_signature: None }
         }
         Part::Text(text) => plain(text),
         Part::Refusal(text) => {
-            report.say(Feature::Refusal);
+            report.record(Feature::Refusal);
             plain(text)
         }
         Part::Image(image) => {
@@ -436,14 +441,14 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
         }
         Part::Document(document) => {
             if document.name.is_some() {
-                report.say(Feature::FileName);
+                report.record(Feature::FileName);
             }
             media(&document.media, Feature::UrlDocument, family.document_urls() && family.name() != UNKNOWN)?
         }
-        // Written by the caller of this.
+        // The caller of this function writes it.
         Part::ToolResult(_) => return Ok(None),
         Part::Reasoning(reasoning) => match &reasoning.opaque {
-            // A signature beside an empty thought came with a text; it goes back on its own.
+            // A signature beside an empty thought arrived with a text; it goes back on its own.
             Some(Opaque { dialect: Dialect::Gemini, token, .. }) => Piece::Text {
                 text: reasoning.text.as_str().into(),
                 thought: !reasoning.text.is_empty(),
@@ -451,13 +456,13 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
             },
             None if reasoning.text.is_empty() => return Ok(None),
             _ => {
-                report.say(Feature::Reasoning);
+                report.record(Feature::Reasoning);
                 return Ok(None);
             }
         },
         Part::Other { dialect: Dialect::Gemini, value } => Piece::Own(value),
         Part::Other { value, .. } => {
-            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
+            report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
         Part::ToolCall(_) | Part::Extra { .. } => return Ok(None),
@@ -477,7 +482,7 @@ fn media(media: &Media, at_url: Feature, reaches: bool) -> Result<Piece<'_>, Llm
         Media::File(uri) => Ok(file(uri, None)),
         Media::Url(uri) if uri.starts_with("gs://") => Ok(file(uri, None)),
         Media::Url(uri) if reaches && is_public(uri) => Ok(file(uri, type_of(uri))),
-        // Fetching it on the caller's behalf would let a prompt reach into our network.
+        // A gateway that fetched it would let a prompt reach into its network.
         Media::Url(_) => {
             let why = "the model does not read this address, and nothing is fetched on the caller's behalf";
             let message = format!("{}: {why}", at_url.rule().feature);
@@ -486,7 +491,7 @@ fn media(media: &Media, at_url: Feature, reaches: bool) -> Result<Piece<'_>, Llm
     }
 }
 
-/// Whether others than who wrote it may be able to read an address: it names a host of the web.
+/// Returns true if an address names a host of the web, so that others than its author may be able to read it.
 fn is_public(uri: &str) -> bool {
     let Ok(uri) = uri.parse::<Uri>() else { return false };
     let (Some("http" | "https"), Some(host)) = (uri.scheme_str(), uri.host()) else { return false };
@@ -504,7 +509,7 @@ fn is_public(uri: &str) -> bool {
     host.contains('.') && !own.iter().any(|end| host.to_ascii_lowercase().ends_with(end))
 }
 
-/// The type that the end of an address tells.
+/// Returns the type by the end of an address.
 fn type_of(uri: &str) -> Option<&'static str> {
     let path = uri.split(['?', '#']).next()?;
     Some(match &*path.rsplit_once('.')?.1.to_ascii_lowercase() {
@@ -523,7 +528,7 @@ fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report)
     let thought_signature = match &call.opaque {
         Some(opaque) if opaque.dialect == Dialect::Gemini => Some(opaque.token.as_str()),
         _ if wants_signature => {
-            report.say(Feature::CallSignature);
+            report.record(Feature::CallSignature);
             Some(FOREIGN_CALL)
         }
         _ => None,
@@ -531,7 +536,7 @@ fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report)
     Ok(Piece::Call { function_call: Call { name: &call.name, args }, thought_signature })
 }
 
-/// The name of the newest call of each id. Of those in one turn the first counts.
+/// Returns the name of the newest call of each id. Of those in one turn the first counts.
 fn names_of(chat: &Chat) -> HashMap<&str, &str> {
     let calls = chat.messages.iter().flat_map(|message| {
         let calls: Vec<_> = message.tool_calls().collect();
@@ -556,14 +561,14 @@ fn tool_result<'a>(
         _ if moved => MOVED.to_owned(),
         text => text,
     };
-    // A tool that gives JSON objects is best understood as one.
+    // A tool that returns JSON objects is best understood as one.
     let object = Some(text.as_str()).filter(|text| text.trim_start().starts_with('{'));
     let object: Option<Box<RawValue>> = object.and_then(|text| serde_json::from_str(text).ok());
     let response = match object {
-        Some(object) if !result.is_error => Given::Object(object),
-        Some(object) => Given::Error { error: Said::Object(object) },
-        None if result.is_error => Given::Error { error: Said::Text(text) },
-        None => Given::Output { output: text },
+        Some(object) if !result.is_error => FunctionResult::Object(object),
+        Some(object) => FunctionResult::Error { error: ErrorText::Object(object) },
+        None if result.is_error => FunctionResult::Error { error: ErrorText::Text(text) },
+        None => FunctionResult::Output { output: text },
     };
     Ok(Piece::Response { function_response: Response { name, response } })
 }

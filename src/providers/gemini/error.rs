@@ -6,22 +6,22 @@ use serde_json::Value;
 use crate::{
     ErrorKind,
     providers::{
-        http::{Facts, LONGEST_RATE_WAIT},
-        sentences::Known,
+        http::{ErrorBody, LONGEST_RATE_WAIT},
+        sentences::KnownMessage,
     },
     retry_after,
 };
 
-/// Names an error: by the reason in its details, then Google's status, then a message that is known as a whole, then the HTTP
-/// status.
+/// Classifies an error: by the reason in its details, then Google's status, then a message that is known as a whole,
+/// then the HTTP status.
 ///
-/// The rules for quotas follow what Google's own command-line client does.
-pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>) -> ErrorKind {
+/// The rules for quotas follow Google's own command-line client.
+pub(super) fn classify(status: StatusCode, facts: &ErrorBody, wait: Option<Duration>) -> ErrorKind {
     match reason(facts) {
         Some("API_KEY_INVALID" | "SERVICE_DISABLED" | "API_KEY_SERVICE_BLOCKED" | "CONSUMER_INVALID") => {
             return ErrorKind::Auth;
         }
-        // Of a gateway of ours: Google says it in words.
+        // From a gateway of ours: Google itself uses words.
         Some("CONTEXT_LENGTH_EXCEEDED") => return ErrorKind::ContextLength,
         Some("BILLING_DISABLED") => return ErrorKind::QuotaExhausted,
         Some("MODEL_CAPACITY_EXHAUSTED" | "MODEL_CAPACITY_EXCEEDED") => return ErrorKind::Overloaded,
@@ -30,19 +30,19 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
     let name = facts.status.as_deref().or_else(|| facts.number.and_then(name_of));
     match name {
         Some("INVALID_ARGUMENT" | "OUT_OF_RANGE") => {
-            if facts.says_only(&CONTEXT) {
+            if facts.consists_of(&CONTEXT) {
                 ErrorKind::ContextLength
-            } else if facts.says_only(&TOO_LARGE) {
+            } else if facts.consists_of(&TOO_LARGE) {
                 ErrorKind::TooLarge
-            } else if facts.says_only(&BAD_KEY) {
+            } else if facts.consists_of(&BAD_KEY) {
                 ErrorKind::Auth
-            } else if facts.says_only(&NO_MODEL) {
+            } else if facts.consists_of(&NO_MODEL) {
                 ErrorKind::NotFound
             } else {
                 ErrorKind::InvalidRequest
             }
         }
-        // Billing is off, or the region is not served: nothing that this key can do about it now.
+        // Billing is off, or the region is not served: no call with this key can succeed now.
         Some("FAILED_PRECONDITION") => ErrorKind::QuotaExhausted,
         Some("UNAUTHENTICATED" | "PERMISSION_DENIED") => ErrorKind::Auth,
         Some("NOT_FOUND") => ErrorKind::NotFound,
@@ -61,24 +61,24 @@ pub(super) fn classify(status: StatusCode, facts: &Facts, wait: Option<Duration>
     }
 }
 
-/// How long the error asks to wait: `RetryInfo`, or the text of the message.
-pub(super) fn wait(facts: &Facts) -> Option<Duration> {
+/// Returns the wait that the error asks for: in `RetryInfo`, or in the text of the message.
+pub(super) fn wait(facts: &ErrorBody) -> Option<Duration> {
     let delay = details(facts, "RetryInfo").find_map(|info| info.get("retryDelay")?.as_str());
     delay.and_then(retry_after::duration).or_else(|| retry_after::from_message(&facts.message))
 }
 
-fn reason(facts: &Facts) -> Option<&str> {
+fn reason(facts: &ErrorBody) -> Option<&str> {
     details(facts, "ErrorInfo").find_map(|info| info.get("reason")?.as_str())
 }
 
-fn details<'a>(facts: &'a Facts, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+fn details<'a>(facts: &'a ErrorBody, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     let of_kind =
         move |detail: &&Value| detail.get("@type").and_then(Value::as_str).is_some_and(|name| name.ends_with(kind));
     facts.details.iter().filter(of_kind)
 }
 
-/// A quota for each day: the wait that may come with it is not to be trusted.
-fn is_daily(facts: &Facts) -> bool {
+/// Returns true for a daily quota, whose wait cannot be trusted.
+fn is_daily(facts: &ErrorBody) -> bool {
     let violations =
         details(facts, "QuotaFailure").filter_map(|failure| failure.get("violations")?.as_array()).flatten();
     let ids = violations.filter_map(|violation| violation.get("quotaId")?.as_str());
@@ -86,9 +86,9 @@ fn is_daily(facts: &Facts) -> bool {
     ids.chain(info).any(|id| id.contains("PerDay") || id.contains("Daily"))
 }
 
-/// The plan has no quota at all for this model: a line of the message says so, behind Google's own words. The model's name, which
-/// is the caller's, comes last in such a line.
-fn has_no_quota(facts: &Facts) -> bool {
+/// Returns true if the plan has no quota at all for this model. A line of the message says so, behind Google's own
+/// words; it ends with the model's name, which is the caller's.
+fn has_no_quota(facts: &ErrorBody) -> bool {
     facts.message.lines().any(|line| {
         let metric = line.trim_start().trim_start_matches("* ").strip_prefix("Quota exceeded for metric: ");
         let Some((name, rest)) = metric.and_then(|metric| metric.split_once(", limit: ")) else { return false };
@@ -96,7 +96,7 @@ fn has_no_quota(facts: &Facts) -> bool {
     })
 }
 
-const CONTEXT: Known = Known {
+const CONTEXT: KnownMessage = KnownMessage {
     first: &[
         "the input token count # exceeds the maximum number of tokens allowed #",
         "the input token count exceeds the maximum number of tokens allowed #",
@@ -109,21 +109,21 @@ const CONTEXT: Known = Known {
     ],
 };
 
-const TOO_LARGE: Known = Known { first: &["request payload size exceeds the limit # bytes"], then: &[] };
+const TOO_LARGE: KnownMessage = KnownMessage { first: &["request payload size exceeds the limit # bytes"], then: &[] };
 
-const BAD_KEY: Known = Known {
+const BAD_KEY: KnownMessage = KnownMessage {
     first: &["api key not valid", "api key expired"],
     then: &["please pass a valid api key", "please renew the api key"],
 };
 
-/// A name that is no model's at all; of one that was retired the status is 404.
-const NO_MODEL: Known = Known {
+/// The message for a name of no model; for a retired model the status is 404.
+const NO_MODEL: KnownMessage = KnownMessage {
     first: &["* generatecontentrequest.model unexpected model name format", "unexpected model name format"],
     then: &[],
 };
 
-/// Google's name for an HTTP status, where a body has the number only. It is trusted more than the status of the answer,
-/// which a proxy may have changed.
+/// Returns Google's name for an HTTP status, for a body with the number only. It is trusted more than the status of the
+/// answer, which a proxy may have changed.
 fn name_of(number: u16) -> Option<&'static str> {
     Some(match number {
         400 => "INVALID_ARGUMENT",

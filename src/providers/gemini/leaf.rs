@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{BaseUrl, ErrorBody, Fault, HttpLeaf, ModelChoice, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::Report,
@@ -24,17 +24,17 @@ pub struct GenerateContent {
 }
 
 impl Gemini {
-    /// A leaf with this API key, at `https://generativelanguage.googleapis.com/v1beta`.
+    /// Creates a leaf with this API key, at `https://generativelanguage.googleapis.com/v1beta`.
     pub fn new(key: impl Into<Arc<str>>) -> Self {
         let base = BaseUrl::parse("base_url", "https://generativelanguage.googleapis.com/v1beta").expect("it is a URL");
         Self::with(GenerateContent { _sealed: () }, "gemini", base, Some(key.into()))
     }
 
-    /// A leaf from the environment: `GEMINI_API_KEY` or `GOOGLE_API_KEY` and, where set, `GEMINI_BASE_URL`.
+    /// Creates a leaf from the environment: `GEMINI_API_KEY` or `GOOGLE_API_KEY` and, if set, `GEMINI_BASE_URL`.
     ///
     /// # Errors
     ///
-    /// When neither key is set, or the URL is malformed; the error names the variable.
+    /// Neither key is set, or the URL is malformed; the error names the variable.
     pub fn from_env() -> Result<Self, InvalidConfig> {
         Self::from_variables(variable)
     }
@@ -52,11 +52,11 @@ impl Gemini {
         }
     }
 
-    /// Sets the base URL: what comes before `/models`. `/v1beta` is added to one that has no path.
+    /// Sets the base URL: the part before `/models`. `/v1beta` is added to one without a path.
     ///
     /// # Errors
     ///
-    /// When it is not an absolute `http://` or `https://` URL, or holds a user name.
+    /// The text is not an absolute `http://` or `https://` URL, or holds a user name.
     pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
         Ok(self.at(versioned(BaseUrl::parse("base_url", url)?)))
     }
@@ -74,7 +74,7 @@ impl Protocol for GenerateContent {
         let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
         let mut path = String::from(if model.contains('/') { "/" } else { "/models/" });
         for byte in model.bytes() {
-            // A name must not reach out of its place in the path.
+            // A name must not escape its place in the path.
             if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'@') {
                 path.push(char::from(byte));
             } else {
@@ -126,11 +126,11 @@ impl Protocol for GenerateContent {
         (HeaderName::from_static("x-goog-api-key"), key.to_owned())
     }
 
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+    fn encode(&self, chat: &Chat, asked: ModelChoice<'_>, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
         encode::body(chat, (asked.model, asked.family), asked.before.is_some(), report)
     }
 
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(body, asked, report)
     }
 
@@ -142,11 +142,11 @@ impl Protocol for GenerateContent {
         decode::Decoder::default()
     }
 
-    fn classify(&self, status: StatusCode, facts: &Facts, _: bool) -> ErrorKind {
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, _: bool) -> ErrorKind {
         error::classify(status, facts, self.wait(facts))
     }
 
-    fn wait(&self, facts: &Facts) -> Option<Duration> {
+    fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
         error::wait(facts)
     }
 }

@@ -1,4 +1,5 @@
-//! Google's Gemini API (`generateContent`, `streamGenerateContent`), version `v1beta` unless the base URL says another.
+//! Google's Gemini API (`generateContent`, `streamGenerateContent`), version `v1beta` unless the base URL names
+//! another.
 //!
 //! # Example
 //!

@@ -8,7 +8,7 @@ use crate::providers::{
     json::{raw, read, text, word},
 };
 
-/// A piece of a call's arguments: one value, or more of a text, and where it belongs (`streamFunctionCallArguments`).
+/// A piece of a call's arguments: one value, or more of a text, and its path (`streamFunctionCallArguments`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PartialArg<'a> {
@@ -20,30 +20,30 @@ pub(super) struct PartialArg<'a> {
     number_value: Option<&'a RawValue>,
     #[serde(borrow, default)]
     bool_value: Option<&'a RawValue>,
-    /// An enumeration of one name; there, it is `null`.
+    /// An enumeration of one name; its presence means `null`.
     #[serde(borrow, default, deserialize_with = "raw")]
     null_value: Option<&'a RawValue>,
 }
 
-/// Arguments that come in pieces, written as JSON as they come.
+/// Arguments that arrive in pieces, written as JSON at once.
 ///
-/// The model says them in the order of their text. Each piece therefore goes on where the last one ended, and what is written once
-/// need not be changed; pieces in any other order are malformed.
+/// The model sends them in the order of their text. Each piece therefore continues where the last one ended, and
+/// written text need not be changed; pieces in any other order are malformed.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
-    /// The objects and lists that are open, the arguments themselves first.
-    open: Vec<Open>,
-    /// The way to the text that may go on: nothing tells that it has ended but what follows it.
+    /// The open objects and lists, the arguments themselves first.
+    open: Vec<OpenContainer>,
+    /// The path to the text that may grow: only the next piece shows that it has ended.
     growing: Option<Vec<Step>>,
 }
 
 #[derive(Debug)]
-struct Open {
-    /// The step that leads here; `None` for the arguments themselves.
+struct OpenContainer {
+    /// The step to this object or list; `None` for the arguments themselves.
     step: Option<Step>,
     /// The names that are written.
     names: HashSet<String>,
-    /// How many elements are written, of a list.
+    /// The number of elements written, if it is a list.
     elements: Option<usize>,
 }
 
@@ -53,11 +53,11 @@ enum Step {
     Element(usize),
 }
 
-/// As deep as the parser of what is written here goes.
+/// The depth of the parser that reads the result.
 const DEEPEST: usize = 120;
 
 impl Arguments {
-    /// Writes the next piece behind what is written so far.
+    /// Writes the next piece behind the text so far.
     pub(super) fn push(&mut self, piece: &PartialArg<'_>, json: &mut String) -> Result<(), Fault> {
         let way = steps(piece.json_path.as_deref().unwrap_or_default())?;
         if let Some(text) = &piece.string_value {
@@ -72,14 +72,14 @@ impl Arguments {
         }
         let value = [piece.number_value, piece.bool_value].into_iter().flatten().map(RawValue::get);
         let value = value.chain(piece.null_value.map(|_| "null")).next();
-        // A piece without a value says nothing yet.
+        // A piece without a value means nothing yet.
         let Some(value) = value else { return Ok(()) };
         self.reach(&way, json)?;
         json.push_str(value);
         Ok(())
     }
 
-    /// Writes arguments that came whole beside the pieces.
+    /// Writes whole arguments that came beside the pieces.
     pub(super) fn extend(&mut self, args: &RawValue, json: &mut String) -> Result<(), Fault> {
         let fields: serde_json::Map<String, serde_json::Value> = read(args).unwrap_or_default();
         for (name, value) in fields {
@@ -98,11 +98,11 @@ impl Arguments {
     fn root(&mut self, json: &mut String) {
         if self.open.is_empty() {
             json.push('{');
-            self.open.push(Open { step: None, names: HashSet::new(), elements: None });
+            self.open.push(OpenContainer { step: None, names: HashSet::new(), elements: None });
         }
     }
 
-    /// Goes to the place of a value: closes what does not lead there, opens what does.
+    /// Goes to the path of a value: closes and opens objects and lists on the way.
     fn reach(&mut self, way: &[Step], json: &mut String) -> Result<(), Fault> {
         let Some((last, parents)) = way.split_last() else { return Err(wrong("a value has no place")) };
         self.root(json);
@@ -113,12 +113,12 @@ impl Arguments {
             self.begin(step, json)?;
             let elements = matches!(next, Step::Element(_)).then_some(0);
             json.push(if elements.is_some() { '[' } else { '{' });
-            self.open.push(Open { step: Some(step.clone()), names: HashSet::new(), elements });
+            self.open.push(OpenContainer { step: Some(step.clone()), names: HashSet::new(), elements });
         }
         self.begin(last, json)
     }
 
-    /// Writes what stands before a value in what is open.
+    /// Writes the text before a value in an open object or list.
     fn begin(&mut self, step: &Step, json: &mut String) -> Result<(), Fault> {
         let Some(open) = self.open.last_mut() else { return Err(wrong("a value has no place")) };
         let first = match (step, &mut open.elements) {
@@ -145,7 +145,7 @@ impl Arguments {
         Ok(())
     }
 
-    /// Closes the text that may go on, and all that is open but the first `kept`.
+    /// Closes the text that may grow, and all that is open but the first `kept`.
     fn close(&mut self, kept: usize, json: &mut String) {
         if self.growing.take().is_some() {
             json.push('"');
@@ -160,7 +160,7 @@ fn wrong(what: &'static str) -> Fault {
     Fault::Malformed(serde::de::Error::custom(format_args!("arguments of a call in pieces: {what}")))
 }
 
-/// The steps of a path such as `$.places[0].name` or `$['a name']` (RFC 9535, of which these are all that leads to one value).
+/// Parses the steps of a path such as `$.places[0].name` or `$['a name']` (RFC 9535, of which these lead to one value).
 fn steps(path: &str) -> Result<Vec<Step>, Fault> {
     let unreadable = || wrong("a path cannot be read");
     let mut rest = path.strip_prefix('$').ok_or_else(unreadable)?;
@@ -192,7 +192,7 @@ fn steps(path: &str) -> Result<Vec<Step>, Fault> {
     Ok(steps)
 }
 
-/// The name up to the quote that ends it, and what follows `]`.
+/// Returns the name up to the quote that ends it, and the rest behind `]`.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut letters = text.char_indices();
@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    /// What the pieces come to, without the end.
+    /// Returns the text of the pieces, without the end.
     fn written(pieces: &[&str]) -> Result<(Arguments, String), Fault> {
         let (mut arguments, mut json) = (Arguments::default(), String::new());
         for piece in pieces {

@@ -8,16 +8,16 @@ use crate::{
     fields::{Object, each, is_list},
     models::{Family, UNKNOWN},
     providers::{
-        http::Asked,
+        http::ModelChoice,
         refit::{Fields, top, with_item},
     },
-    translate::{Feature, Report, Settled, Situation, settle},
+    translate::{Feature, Report, Settings, Situation, settle},
     wire,
     wire::foreign::FOREIGN_CALL,
 };
 
-/// A request for another of the provider's models as this one takes it; `None` where it takes the bytes as they are.
-pub(super) fn refit(body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+/// Fits a request for another of the provider's models to this one; returns `None` if the bytes fit unchanged.
+pub(super) fn refit(body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
     let family = asked.family;
     let raw = top(body)?;
     let mut fields = Fields::of(raw)?;
@@ -47,20 +47,20 @@ pub(super) fn refit(body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Resu
         };
         fields.set(name, format!("{{\"parts\":{parts}}}"));
     }
-    // Where it is not known which model has led the conversation, it may have been this one.
+    // If the model of the conversation is not known, it may have been this one.
     let is_led = asked.before.is_some_and(|before| before.name() != UNKNOWN);
     if let Some(contents) = fields.stood("contents").filter(|contents| is_led && is_list(contents))
-        && let Some(signed) = signed_anew(contents, generation(asked.model) >= 3)?
+        && let Some(signed) = with_own_signatures(contents, generation(asked.model) >= 3)?
     {
-        report.say(Feature::CallSignature);
+        report.record(Feature::CallSignature);
         fields.set("contents", signed);
     }
     Ok(fields.finish().map(Bytes::from))
 }
 
-/// The conversation without another model's signatures. The first call of each turn gets the stand-in for one where the model
-/// wants a signature there.
-fn signed_anew(contents: &RawValue, wants: bool) -> Result<Option<String>, LlmError> {
+/// Returns the conversation without another model's signatures. The first call of each turn gets the stand-in for one,
+/// if the model requires a signature there.
+fn with_own_signatures(contents: &RawValue, wants: bool) -> Result<Option<String>, LlmError> {
     let mut any = false;
     let mut turns = Vec::new();
     each(contents, |turn| {
@@ -94,14 +94,14 @@ fn signed_anew(contents: &RawValue, wants: bool) -> Result<Option<String>, LlmEr
 fn settings(
     config: &mut Fields<'_>,
     was: &Chat,
-    settled: &Settled,
+    settled: &Settings,
     family: &Family,
     report: &mut Report,
 ) -> Result<(), LlmError> {
     if !family.penalties() {
         for name in ["presencePenalty", "frequencyPenalty", "presence_penalty", "frequency_penalty"] {
             if config.remove(name) {
-                report.say_in(Feature::ModelSetting, name);
+                report.record_field(Feature::ModelSetting, name);
             }
         }
     }
@@ -133,7 +133,7 @@ fn settings(
         && budget == said("thinkingBudget").and_then(Value::as_i64)
         && level.as_deref().map(str::to_ascii_uppercase).as_deref() == said("thinkingLevel").and_then(Value::as_str);
     if !is_same {
-        // Whether thoughts are shown is not the model's to say.
+        // Showing thoughts does not depend on the model.
         let stands = Json::of(stood).fields();
         let shown = stands.get("includeThoughts").or_else(|| stands.get("include_thoughts")).cloned();
         let wanted = wanted.map(|mut wanted| {

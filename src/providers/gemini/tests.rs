@@ -9,10 +9,10 @@ use crate::{
         Effort, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::http::{Facts, testing::Scripted},
+    providers::http::{ErrorBody, testing::Scripted},
 };
 
-/// What is sent for this chat, and the notes on the response.
+/// Returns the request sent for this chat, and the notes on the response.
 async fn encoded(model: &'static str, chat: Chat) -> (Value, Vec<String>) {
     let answer = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}"#;
     let transport = Scripted::json(answer);
@@ -334,9 +334,9 @@ fn errors_are_named_by_reason_status_and_text_in_this_order() {
         (504, "DEADLINE_EXCEEDED", "", none(), ErrorKind::Timeout),
     ] {
         let body = json!({"error": {"code": code, "status": status, "message": message, "details": details}});
-        let facts = Facts::of_error(&body).expect("a known shape");
+        let facts = ErrorBody::of_error(&body).expect("a known shape");
         let wait = super::error::wait(&facts);
-        // Whatever status a proxy in between has made of it.
+        // Under any status that a proxy in between has set.
         for status in [code, 502] {
             let status = StatusCode::from_u16(status).expect("a status");
             assert_eq!(super::error::classify(status, &facts, wait), kind, "{body}");

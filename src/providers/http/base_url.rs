@@ -5,8 +5,8 @@ use http::{
 
 use crate::InvalidConfig;
 
-/// Where a provider's API is: scheme, host, the start of the path, and a query that goes along with every request
-/// (Azure's `api-version`).
+/// The address of a provider's API: scheme, host, the start of the path, and a query for every request (Azure's
+/// `api-version`).
 #[derive(Clone, Debug)]
 pub(crate) struct BaseUrl {
     scheme: Scheme,
@@ -16,9 +16,12 @@ pub(crate) struct BaseUrl {
 }
 
 impl BaseUrl {
+    /// Parses a URL.
+    ///
     /// # Errors
     ///
-    /// When it is not an absolute `http://` or `https://` URL, or holds a user name: a key in a URL ends up in logs.
+    /// The text is not an absolute `http://` or `https://` URL, or it holds a user name: a key in a URL ends up in
+    /// logs.
     pub(crate) fn parse(field: &str, url: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: &'static str| InvalidConfig::new(field.to_owned(), problem);
         let uri: Uri = url.trim().parse().map_err(|_| wrong("it is not a URL"))?;
@@ -37,12 +40,12 @@ impl BaseUrl {
         Ok(Self { scheme: scheme.clone(), authority: authority.clone(), path, query })
     }
 
-    /// The path, without a slash at its end.
+    /// The path, without a trailing slash.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// Adds to the path, unless it ends so already.
+    /// Appends to the path, unless it ends so already.
     pub(crate) fn ending(mut self, end: &str) -> Self {
         if !self.path.ends_with(end) {
             self.path.push_str(end);
@@ -50,7 +53,7 @@ impl BaseUrl {
         self
     }
 
-    /// The URL of a request. Only its path is read anew.
+    /// Returns the URL of a request. Only its path is parsed.
     pub(crate) fn join(&self, path: &str) -> Result<Uri, http::Error> {
         let start = &self.path;
         let path = match &self.query {

@@ -10,40 +10,40 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 
-/// The body of a request that a leaf sends: bytes in one or more pieces, of a known length.
+/// The body of a leaf's request: bytes in one or more pieces, of a known length.
 ///
-/// A request that is forwarded goes out as slices of the caller's own bytes with what was changed between them, so
-/// that five megabytes are not copied to change a name. A transport that wants them in one piece takes a [`Full<Bytes>`]
-/// instead: [`HttpLeaf::transport`](super::HttpLeaf::transport) converts, as [`into_bytes`](Self::into_bytes) does. `Debug`
-/// shows lengths only.
+/// A forwarded request goes out as slices of the caller's own bytes with the changes in between, so that five megabytes
+/// are not copied to change a name. A transport that requires one piece takes a [`Full<Bytes>`] instead:
+/// [`HttpLeaf::transport`](super::HttpLeaf::transport) converts, as [`into_bytes`](Self::into_bytes) does. `Debug`
+/// writes lengths only.
 #[derive(Clone, Default)]
 pub struct RequestBody {
     first: Bytes,
     rest: vec::IntoIter<Bytes>,
 }
 
-/// Up to here one copy costs less than what a transport does for each further piece.
+/// The size in bytes up to which one copy costs less than a transport's work for each further piece.
 const SHORT: usize = 16 << 10;
 
 impl RequestBody {
-    /// A body of these pieces. A short one is put together.
+    /// Creates a body of these pieces. Short ones are joined.
     pub(crate) fn pieces(pieces: Vec<Bytes>) -> Self {
         let mut rest = pieces.into_iter();
         let body = Self { first: rest.next().unwrap_or_default(), rest };
         if body.len() <= SHORT { body.into_bytes().into() } else { body }
     }
 
-    /// How many bytes are still to be sent.
+    /// Returns the number of bytes still to be sent.
     pub fn len(&self) -> usize {
         self.first.len() + self.rest.as_slice().iter().map(Bytes::len).sum::<usize>()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes in one piece: copied if they are in several.
+    /// Returns the bytes in one piece: copied if there are several.
     pub fn into_bytes(self) -> Bytes {
         if self.rest.as_slice().is_empty() {
             return self.first;

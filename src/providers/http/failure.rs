@@ -3,7 +3,7 @@ use std::{borrow::Cow, error, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Facts, Fault, Protocol};
+use super::{ErrorBody, Fault, Protocol};
 use crate::{
     Dialect, ErrorKind, LlmError,
     providers::{status::of_page, transport::TransportError},
@@ -12,7 +12,7 @@ use crate::{
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
-/// Who answers, for the errors and the response.
+/// The leaf's provider and model, for errors and responses.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub(super) provider: Arc<str>,
@@ -23,7 +23,7 @@ pub(super) struct Origin {
     pub(super) secret: Secret,
 }
 
-/// The key, to be taken out of what a provider says; some repeat it.
+/// The key, to be removed from a provider's text; some repeat it.
 #[derive(Clone)]
 pub(super) struct Secret(pub(super) Option<Arc<str>>);
 
@@ -34,8 +34,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// What a provider said, without the key.
-    pub(super) fn out_of(&self, body: &Bytes) -> Bytes {
+    /// Returns a provider's text without the key.
+    pub(super) fn redact(&self, body: &Bytes) -> Bytes {
         let Some(key) = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY) else { return body.clone() };
         let finder = memchr::memmem::Finder::new(key);
         if finder.find(body).is_none() {
@@ -53,7 +53,7 @@ impl Secret {
 }
 
 impl Origin {
-    /// Puts the names on an error that has none yet.
+    /// Adds the names to an error that has none yet.
     pub(super) fn stamp(&self, error: LlmError) -> LlmError {
         let mut error = error.or_model(&self.provider, self.model.as_ref()).with_dialect(self.dialect);
         if let (None, Some(status)) = (error.status(), self.status) {
@@ -66,7 +66,7 @@ impl Origin {
     }
 }
 
-/// The provider's id of the request, from the headers that providers use for it.
+/// Returns the provider's id of the request, from the headers that providers use for it.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
     const NAMES: [&str; 4] = ["request-id", "x-request-id", "x-generation-id", "apim-request-id"];
     // Most answers have few headers and none of these: one look at each costs less than four searches.
@@ -77,7 +77,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
     Some(named.min_by_key(|(place, _)| *place)?.1.into())
 }
 
-/// The error of an answer whose status says that it is one.
+/// Creates the error of an answer with an error status.
 pub(super) fn of_status<P: Protocol>(
     protocol: &P,
     secret: &Secret,
@@ -86,7 +86,7 @@ pub(super) fn of_status<P: Protocol>(
     body: Bytes,
     wall: std::time::SystemTime,
 ) -> LlmError {
-    let facts = serde_json::from_slice(&body).ok().as_ref().and_then(Facts::of_error);
+    let facts = serde_json::from_slice(&body).ok().as_ref().and_then(ErrorBody::of_error);
     let error = if status.is_redirection() {
         let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| to.parse().ok());
         let to: Option<http::Uri> = to;
@@ -106,20 +106,20 @@ pub(super) fn of_status<P: Protocol>(
         Some(should) => error.with_should_retry(should),
         None => error,
     };
-    error.with_status(status).with_raw(secret.out_of(&body))
+    error.with_status(status).with_raw(secret.redact(&body))
 }
 
-/// The error of an answer or an event under a status that promised better.
+/// Creates the error of an answer or an event under a good status.
 pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault, raw: &Bytes) -> LlmError {
-    let raw = &origin.secret.out_of(raw);
+    let raw = &origin.secret.redact(raw);
     let body = match fault {
         Fault::Failed(error) if error.raw().is_none() => return error.with_raw(raw.clone()),
         Fault::Failed(error) => return error,
         Fault::Reported(body) => body,
         Fault::Malformed(cause) => match serde_json::from_slice(raw) {
-            // It is an error in a shape of its own.
-            Ok(body) if Facts::of_answer(&body).is_some() => body,
-            // What serde says may quote the value that it stumbled over: only the place is told.
+            // An error in a shape of its own.
+            Ok(body) if ErrorBody::of_answer(&body).is_some() => body,
+            // Serde's message may quote the value at fault, so only the position is used.
             _ => {
                 let what = excerpt(raw, None);
                 let what = match cause.line() {
@@ -131,7 +131,7 @@ pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
         },
     };
     let status = origin.status.unwrap_or_default();
-    let facts = Facts::of_error(&body).unwrap_or_default();
+    let facts = ErrorBody::of_error(&body).unwrap_or_default();
     let meant = facts.number.filter(|number| (400..=599).contains(number));
     let meant = meant.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status);
     let wait = protocol.wait(&facts);
@@ -139,7 +139,13 @@ pub(super) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
     with_wait(error, wait, wait).with_status(status).with_raw(raw.clone())
 }
 
-fn of_facts<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, facts: &Facts, waits: bool) -> LlmError {
+fn of_facts<P: Protocol>(
+    protocol: &P,
+    secret: &Secret,
+    status: StatusCode,
+    facts: &ErrorBody,
+    waits: bool,
+) -> LlmError {
     let kind = protocol.classify(status, facts, waits);
     let mut error = LlmError::new(kind, scrub(&facts.message, secret));
     if let Some(code) = facts.code.as_ref().or(facts.status.as_ref()).or(facts.kind.as_ref()) {
@@ -153,7 +159,7 @@ fn of_facts<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, fact
     error
 }
 
-/// Puts the wait on the error, where waiting can help and the wait can be trusted. `hint` is what the body said.
+/// Sets the wait on the error, if waiting can help and the wait can be trusted. `hint` is the body's own wait.
 fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) -> LlmError {
     let Some(wait) = wait else { return error };
     let trusted = match error.kind() {
@@ -167,12 +173,12 @@ fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) ->
     if trusted { error.with_retry_after(wait) } else { error }
 }
 
-/// The error of a request that says no model to a leaf that has none.
+/// Creates the error of a request without a model to a leaf without one.
 pub(super) fn no_model() -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model")
 }
 
-/// The error of a request that got no response.
+/// Creates the error of a request that got no response.
 pub(super) fn of_transport(error: BoxError) -> LlmError {
     let error = match error.downcast::<LlmError>() {
         Ok(own) => return *own,
@@ -187,7 +193,7 @@ pub(super) fn of_transport(error: BoxError) -> LlmError {
         next = this.source();
     }
     match LlmError::from(error) {
-        // Whatever the transport of a user calls it: no response came.
+        // No response came, in the words of any transport.
         other if other.kind() == ErrorKind::Other => {
             let what = innermost(&other);
             let error = LlmError::new(ErrorKind::Connect, what);
@@ -197,7 +203,7 @@ pub(super) fn of_transport(error: BoxError) -> LlmError {
     }
 }
 
-/// The error of a body that broke off.
+/// Creates the error of a body that broke off.
 pub(super) fn of_body(error: BoxError) -> LlmError {
     let error = match error.downcast::<LlmError>() {
         Ok(own) => return *own,
@@ -207,7 +213,7 @@ pub(super) fn of_body(error: BoxError) -> LlmError {
     LlmError::new(ErrorKind::StreamBroken, what).with_source(error)
 }
 
-/// The words of the first cause: those of the wrappers around it say less.
+/// Returns the words of the first cause: the wrappers around it say less.
 fn innermost(error: &(dyn error::Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
@@ -216,10 +222,11 @@ fn innermost(error: &(dyn error::Error + 'static)) -> String {
     last.to_string()
 }
 
-/// The longest message that is kept.
+/// The longest message that is kept, in bytes.
 const MESSAGE: usize = 500;
 
-/// The provider's message in one line, shortened, without our key or what looks like one: a 401 repeats the key it refuses.
+/// Returns the provider's message in one line, shortened, without our key or anything like one: a 401 repeats the key
+/// that it refuses.
 fn scrub(message: &str, secret: &Secret) -> String {
     let own = secret.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY);
     let mut out = String::with_capacity(message.len().min(MESSAGE));
@@ -229,7 +236,7 @@ fn scrub(message: &str, secret: &Secret) -> String {
         let room = MESSAGE.saturating_sub(out.len());
         let space = if out.is_empty() { "" } else { " " };
         if word.len() > room {
-            // Not every language has spaces: a word that is most of the message is cut.
+            // Not every language has spaces: a word that makes up most of the message is cut.
             if room > MESSAGE / 2 {
                 out.push_str(space);
                 let fits = word.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= room);
@@ -244,18 +251,18 @@ fn scrub(message: &str, secret: &Secret) -> String {
     out
 }
 
-/// Whether a word looks like somebody's key: it begins as those of large providers do, or has stars over its middle.
+/// Returns true if a word looks like a key: it begins like those of large providers, or has stars over its middle.
 pub(crate) fn looks_like_a_key(word: &str) -> bool {
     const MARKS: [&str; 9] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "pplx-", "hf_", "whsec_"];
     let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     word.contains("***") || MARKS.iter().any(|mark| bare.starts_with(mark))
 }
 
-/// A shorter one is a stand-in such as `none`, and a part of plain words.
+/// The length below which a key is a stand-in such as `none`, and may be a part of plain words.
 const SHORTEST_KEY: usize = 8;
 
-/// What a body that is not the API's says, shortly: the title of a proxy's HTML page, or the first words. Words are
-/// given only of an error (`of_error`): under a good status they may be the answer.
+/// Returns a short description of a body that is not the API's: the title of a proxy's HTML page, or the first words.
+/// Words are quoted only from an error (`of_error`): under a good status they may be the answer.
 pub(super) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
     let start = String::from_utf8_lossy(&body[..body.len().min(4096)]);
     let start = start.trim();
@@ -269,9 +276,9 @@ pub(super) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
         return match title {
             Some(title) => {
                 let title: String = title.chars().take(120).collect();
-                format!("an HTML page came: {}", scrub(&title, &Secret(None)))
+                format!("the server sent an HTML page: {}", scrub(&title, &Secret(None)))
             }
-            None => "an HTML page came".to_owned(),
+            None => "the server sent an HTML page".to_owned(),
         };
     }
     match of_error {
@@ -285,5 +292,5 @@ pub(super) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
     }
 }
 
-/// The longest wait that a rate limit asks for; beyond it the limit is a quota.
+/// The longest wait that a rate limit asks for; a longer one belongs to a quota.
 pub(crate) const LONGEST_RATE_WAIT: Duration = Duration::from_secs(300);

@@ -22,7 +22,7 @@ use crate::{
     translate::Names,
 };
 
-/// A provider's event stream as frames: bytes in, events cut out of them, each decoded.
+/// A provider's event stream as frames: cuts events out of the bytes, and decodes each.
 pub(super) struct Frames<P: Protocol> {
     body: Body,
     sse: Decoder,
@@ -32,15 +32,15 @@ pub(super) struct Frames<P: Protocol> {
     limits: Limits,
     received: usize,
     state: State,
-    /// Whether any content or thought went out.
+    /// True once any content or thought went out.
     said: bool,
-    /// Whether anything did that a reader or a program could use.
+    /// True once anything went out that a reader or a program could use.
     content: bool,
-    /// The model's own failure, where that is why it stopped.
+    /// The model's own failure, if that is why it stopped.
     failed: Option<FinishReason>,
-    /// What came instead of events: some servers write a bare JSON error into the stream.
+    /// Bytes outside of events: some servers write a bare JSON error into the stream.
     bare: BytesMut,
-    /// How much of it went out with a frame: where the stream goes on, it was no error.
+    /// The number of these that went out with a frame: once the stream goes on, they were no error.
     bare_sent: usize,
     /// Kept between events for its capacity.
     events: Vec<StreamEvent>,
@@ -53,7 +53,7 @@ enum State {
     Reading,
     /// The body has ended; the last event may be unread.
     Drained,
-    /// The end mark has been given out: nothing but the connection's own end is waited for.
+    /// The end mark has gone out: only the connection's own end is awaited.
     Ended,
     Done,
 }
@@ -79,7 +79,7 @@ impl<P: Protocol> Frames<P> {
         }
     }
 
-    /// The frame of an event; `None` for what is no event.
+    /// Returns the frame of an event; `None` for a block that is no event.
     fn frame(&mut self, event: SseEvent) -> Result<Option<Frame>, LlmError> {
         if event.is_keep_alive() {
             let raw = self.after_bare(event.raw);
@@ -118,11 +118,11 @@ impl<P: Protocol> Frames<P> {
             _ => Frame::events_of(std::mem::take(&mut self.events)),
         };
         if frame.progress() == Progress::End {
-            self.thoughts_alone()?;
+            self.check_thoughts_alone()?;
         }
         let frame = frame.with_raw(P::DIALECT, self.after_bare(event.raw));
         match frame.progress() {
-            // A body that has ended is asked for nothing more: not every one can be.
+            // A body that has ended is not polled again: not every one allows it.
             Progress::End if self.state == State::Drained => self.state = State::Done,
             Progress::End => self.state = State::Ended,
             Progress::Content | Progress::Reasoning => self.said = true,
@@ -131,14 +131,14 @@ impl<P: Protocol> Frames<P> {
         Ok(Some(frame))
     }
 
-    /// A model that failed when it had thought and before it said anything: its caller may have seen the thoughts, and no answer
-    /// follows them.
-    fn thoughts_alone(&self) -> Result<(), LlmError> {
+    /// Fails for a model that failed after its thoughts and before any answer: its caller may have seen the thoughts,
+    /// and no answer follows them.
+    fn check_thoughts_alone(&self) -> Result<(), LlmError> {
         let failed = self.failed.as_ref().filter(|_| self.said && !self.content);
         failed.and_then(|reason| empty_answer(Some(reason), None)).map_or(Ok(()), Err)
     }
 
-    /// An event's bytes, behind what came without being an event.
+    /// Returns an event's bytes, behind those that came outside of events.
     fn after_bare(&mut self, raw: Bytes) -> Bytes {
         if self.bare_sent == self.bare.len() {
             return raw;
@@ -148,16 +148,16 @@ impl<P: Protocol> Frames<P> {
         both.into()
     }
 
-    /// What the end of the body means where no end mark came.
+    /// Returns the meaning of a body's end without an end mark.
     fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
         if self.decoder.is_whole(cause.is_none()) && self.bare.is_empty() {
-            self.thoughts_alone()?;
+            self.check_thoughts_alone()?;
             return Ok(Frame::event(StreamEvent::End));
         }
         if !self.bare.is_empty() {
             let bare = std::mem::take(&mut self.bare).freeze();
             return Err(match serde_json::from_slice(&bare) {
-                Ok(body) if super::Facts::of_answer(&body).is_some() => self.fault(Fault::Reported(body), &bare),
+                Ok(body) if super::ErrorBody::of_answer(&body).is_some() => self.fault(Fault::Reported(body), &bare),
                 Err(error) if error.is_eof() => cut_off(),
                 _ => LlmError::new(ErrorKind::Malformed, failure::excerpt(&bare, None)),
             });
@@ -171,8 +171,8 @@ impl<P: Protocol> Frames<P> {
         }))
     }
 
-    /// An error in the stream. After content the stream is what broke, whatever broke it, unless the request itself
-    /// is at fault: a caller that has seen half an answer must not read it as a refusal to start.
+    /// Creates the error of a failure in the stream. After content the stream itself broke, for any cause, unless the
+    /// request is at fault: a caller that has seen half an answer must not take it for a refusal to start.
     fn fault(&self, fault: Fault, raw: &Bytes) -> LlmError {
         let error = failure::of_fault(&self.protocol, &self.origin, fault, raw);
         let ours = matches!(
@@ -198,7 +198,7 @@ impl<P: Protocol> Frames<P> {
     }
 }
 
-/// The error of a block without data, and the bytes that say it: older servers of llama.cpp write it as a field of its own,
+/// Returns the error in a block without data, and its bytes. Older servers of llama.cpp write it as a field of its own,
 /// `error: {..}`.
 fn reported(block: &Bytes) -> Option<(Value, Bytes)> {
     let lines = block.split(|byte| matches!(byte, b'\n' | b'\r'));
@@ -207,7 +207,7 @@ fn reported(block: &Bytes) -> Option<(Value, Bytes)> {
     Some((serde_json::from_slice(error).ok()?, block.slice_ref(words)))
 }
 
-/// The last event is there in part.
+/// Creates the error of a last event that is incomplete.
 fn cut_off() -> LlmError {
     LlmError::new(ErrorKind::StreamBroken, "the stream ended in the middle of an event")
 }
@@ -221,8 +221,8 @@ impl<P: Protocol> Stream for Frames<P> {
             match this.state {
                 State::Done => return Poll::Ready(None),
                 State::Ended => {
-                    // Reading on to the end lets the connection go back to its pool. What comes now is no part of the
-                    // answer, and a server that goes on for ever is left alone.
+                    // Reading to the end returns the connection to its pool. Further bytes are no part of the answer,
+                    // and a server that sends for ever is left alone.
                     for _ in 0..8 {
                         if !matches!(ready!(Pin::new(&mut this.body).poll_frame(cx)), Some(Ok(_))) {
                             break;

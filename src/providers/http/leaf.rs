@@ -8,15 +8,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::{BaseUrl, Limits, Protocol, RequestBody, refused::Remembered};
+use super::{BaseUrl, Limits, Protocol, RequestBody, parameter_refusal::RefusalMemory};
 use crate::{CommitPoint, Events, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
 
-/// A provider's API as a service: one request of it for each call. See the [module docs](super).
+/// A provider's API as a service: one request to it for each call. See the [module docs](super).
 ///
-/// It has a name in each provider's module: [`Anthropic`](crate::providers::Anthropic),
+/// Each provider's module has a name for it: [`Anthropic`](crate::providers::Anthropic),
 /// [`OpenAi`](crate::providers::OpenAi), [`Gemini`](crate::providers::Gemini).
 ///
 /// Clones share the settings and the transport's connections; a clone carries no readiness.
@@ -38,18 +38,18 @@ pub(super) struct Settings<P> {
     pub(super) headers: HeaderMap,
     pub(super) strict: bool,
     pub(super) events: Option<Events>,
-    pub(super) refused: Arc<Remembered>,
+    pub(super) refused: Arc<RefusalMemory>,
     pub(super) families: FamilyTable,
-    /// What the first request had of its own that every other one has too.
-    pub(super) usual: OnceLock<Usual>,
+    /// The parts of the first request that all others have in common.
+    pub(super) template: OnceLock<RequestTemplate>,
 }
 
-/// What is the same in all requests to one path.
+/// The common parts of all requests to one path.
 #[derive(Clone)]
-pub(super) struct Usual {
+pub(super) struct RequestTemplate {
     pub(super) path: Box<str>,
     pub(super) uri: Uri,
-    /// Of a request whose caller has sent none.
+    /// The headers of a request whose caller has sent none.
     pub(super) headers: HeaderMap,
 }
 
@@ -69,58 +69,58 @@ impl<P: Protocol> HttpLeaf<P> {
             events: None,
             refused: Arc::default(),
             families: FamilyTable::builtin(),
-            usual: OnceLock::new(),
+            template: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
     }
 
-    /// Sets the API key, without the white space around it. It is in no `Debug`, no error and no log. Default: the key that the
-    /// leaf was made with, if any.
+    /// Sets the API key, without the white space around it. No `Debug`, error or log shows it. Default: the key that
+    /// the leaf was made with, if any.
     #[must_use]
     pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.settings_mut().key = Some(trimmed(key.into()));
         self
     }
 
-    /// Sends no key: for a server of your own that asks for none. Default: the key that the leaf was made with.
+    /// Removes the key, for a server of your own that requires none. Default: the key that the leaf was made with.
     #[must_use]
     pub fn without_key(mut self) -> Self {
         self.settings_mut().key = None;
         self
     }
 
-    /// Sets the model. It wins over the one that a request names. Default: the request's; one without any is
-    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest).
+    /// Sets the model, in place of the one that a request names. Default: the request's; a request without one fails
+    /// with [`InvalidRequest`](crate::ErrorKind::InvalidRequest).
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
         self.settings_mut().model = Some(model.into());
         self
     }
 
-    /// Sets whether a request is refused where a part of it would be left out on the way to this provider, with
-    /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) that names the part, so that a fallback goes on
-    /// to a tier that has it. Default: false, what is left out is in [`LlmResponse::notes`](crate::LlmResponse::notes). The
-    /// rules are in [`translate`](crate::translate).
+    /// Sets whether the leaf refuses a request of which it would have to omit a part. The error is an
+    /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) that names the part, so that a fallback
+    /// goes on to a tier that has it. Default: false, and [`LlmResponse::notes`](crate::LlmResponse::notes) lists the
+    /// omitted parts. The rules are in [`translate`](crate::translate).
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.settings_mut().strict = strict;
         self
     }
 
-    /// Sets where [`Event::ParameterRefused`](crate::Event::ParameterRefused) is sent. Default: nowhere.
+    /// Sets the channel for [`Event::ParameterRefused`](crate::Event::ParameterRefused). Default: none.
     ///
-    /// The model may refuse a parameter that the request can do without: one that the translation carried, or a caller's own
-    /// where the leaf's [`model`](Self::model) is not the one that the caller named. A
-    /// [`RetryWithJitter`](crate::RetryWithJitter) around the leaf then asks again without it, and so does a later request for an
-    /// hour; what is left out is in [`LlmResponse::notes`](crate::LlmResponse::notes). A [strict](Self::strict) leaf leaves
-    /// nothing out.
+    /// The model may refuse a parameter that the request can do without: one that the translation carried, or the
+    /// caller's own if the leaf's [`model`](Self::model) is not the one that the caller named. A
+    /// [`RetryWithJitter`](crate::RetryWithJitter) around the leaf then asks again without the parameter. Later
+    /// requests omit it for an hour. [`LlmResponse::notes`](crate::LlmResponse::notes) lists it. A
+    /// [strict](Self::strict) leaf omits nothing.
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
         self.settings_mut().events = Some(events.clone());
         self
     }
 
-    /// Sets what is known of models, by which the parameters of a request are translated. Default: the crate's own table,
+    /// Sets the facts of models, by which the leaf translates a request's parameters. Default: the crate's own table,
     /// [`FamilyTable::builtin`].
     #[must_use]
     pub fn families(mut self, families: FamilyTable) -> Self {
@@ -128,14 +128,14 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
-    /// Sets the transport: any service that answers HTTP requests, such as an [`HttpClient`] with settings of your own or
-    /// behind tower-http's layers. Default: an [`HttpClient`] of this leaf's own.
+    /// Sets the transport: any service that answers HTTP requests, such as an [`HttpClient`] with settings of your own
+    /// or behind tower-http's layers. Default: an [`HttpClient`] of this leaf's own.
     ///
-    /// It gets the body as a [`RequestBody`], or as what can be made of one, such as a
-    /// [`Full<Bytes>`](http_body_util::Full). A service that takes any body must be told which, by a
+    /// The transport gets the body as a [`RequestBody`], or as any type that can be made of one, such as a
+    /// [`Full<Bytes>`](http_body_util::Full). For a service that takes any body, name the type by a
     /// `.map_request(|request: http::Request<RequestBody>| request)`.
     ///
-    /// It must not follow redirects, or the key travels along. Its errors count as
+    /// The transport must not follow redirects, or the key travels along. Its errors count as
     /// [`ErrorKind::Connect`](crate::ErrorKind::Connect), unless they are known to mean something else.
     #[must_use]
     pub fn transport<S, R, B>(mut self, transport: S) -> Self
@@ -151,21 +151,21 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
-    /// The same over a transport that is boxed already.
+    /// Sets a transport that is boxed already.
     #[cfg(feature = "config")]
     pub(crate) fn over(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self
     }
 
-    /// Sets when a stream has begun well enough that its caller may see it. Default: [`CommitPoint::FirstToken`].
+    /// Sets the point at which a caller may see a stream. Default: [`CommitPoint::FirstToken`].
     #[must_use]
     pub fn commit(mut self, point: CommitPoint) -> Self {
         self.settings_mut().commit = point;
         self
     }
 
-    /// Sets how much of an answer is read. Default: [`Limits::default`].
+    /// Limits the bytes that are read of an answer. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings_mut().limits = limits;
@@ -173,15 +173,15 @@ impl<P: Protocol> HttpLeaf<P> {
     }
 
     /// Sets a header of every request, such as `anthropic-beta` or `OpenAI-Organization`, in place of one of that name.
-    /// Default: what the protocol needs, and no other.
+    /// Default: the headers that the protocol requires.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.settings_mut().headers.insert(name, value);
         self
     }
 
-    /// Sets the name by which errors, responses and metrics call the provider. Default: `anthropic`, `openai`, `gemini`, or the
-    /// name of a compatible server.
+    /// Sets the provider's name in errors, responses and metrics. Default: `anthropic`, `openai`, `gemini`, or the name
+    /// of a compatible server.
     #[must_use]
     pub fn named(mut self, provider: impl Into<Arc<str>>) -> Self {
         self.settings_mut().provider = provider.into();
@@ -199,7 +199,7 @@ impl<P: Protocol> HttpLeaf<P> {
 
     fn settings_mut(&mut self) -> &mut Settings<P> {
         let settings = Arc::make_mut(&mut self.settings);
-        settings.usual = OnceLock::new();
+        settings.template = OnceLock::new();
         settings
     }
 }
@@ -218,7 +218,7 @@ impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
     }
 }
 
-/// A transport whose type has a name.
+/// Boxes a transport, so that its type has a name.
 pub(crate) fn boxed<S, R, B>(transport: S) -> Transport
 where
     S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -235,15 +235,15 @@ where
     BoxCloneSyncService::new(transport)
 }
 
-/// A key from a file often ends in a line feed, which no header may have.
+/// Removes white space: a key from a file often ends in a line feed, which no header may contain.
 fn trimmed(key: Arc<str>) -> Arc<str> {
     if key.trim().len() == key.len() { key } else { key.trim().into() }
 }
 
-/// A variable that was looked up.
+/// The value of an environment variable.
 pub(crate) type Variable = Result<Option<String>, InvalidConfig>;
 
-/// A variable of the environment; an empty one counts as absent.
+/// Reads an environment variable; an empty one counts as absent.
 pub(crate) fn variable(name: &'static str) -> Variable {
     match std::env::var(name) {
         Ok(value) if value.trim().is_empty() => Ok(None),

@@ -1,7 +1,7 @@
-/// How much of an answer a leaf reads, in bytes.
+/// Limits on the bytes that a leaf reads of an answer.
 ///
-/// Whoever answers, be it a broken proxy or a line without an end, cannot make it read more than this. What is decoded takes
-/// more room than its bytes: usually a few times as much, and under 64 times for JSON that was made for that.
+/// No server, be it a broken proxy or a line without an end, can make a leaf read more. A decoded answer takes more
+/// memory than its bytes: usually a few times as much, and under 64 times for JSON made to that end.
 ///
 /// ```
 /// use steadfast::providers::{Anthropic, http::Limits};
@@ -14,10 +14,10 @@
 pub struct Limits {
     /// One event of a stream. Default: 16 MiB. Beyond it: [`ErrorKind::Malformed`](crate::ErrorKind::Malformed).
     pub event: usize,
-    /// A whole answer, streamed or not, keep-alives counted. Default: 64 MiB. Beyond it:
+    /// A whole answer, streamed or not, keep-alives included. Default: 64 MiB. Beyond it:
     /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed).
     pub answer: usize,
-    /// An error body; what is longer is cut. Default: 64 KiB.
+    /// An error body; a longer one is cut. Default: 64 KiB.
     pub error: usize,
 }
 

@@ -1,23 +1,24 @@
-//! What the provider leaves share: one leaf over HTTP, told apart by its protocol.
+//! The common part of the provider leaves: one leaf over HTTP, with a protocol for each provider.
 //!
-//! [`HttpLeaf`] encodes a request, sends it through a transport (any `tower::Service<http::Request<RequestBody>>`), checks
-//! status and content type, and decodes the answer; its future resolves at the [commit point](crate::CommitPoint). It does
-//! not retry, wait or limit time: that is what the layers are for.
+//! [`HttpLeaf`] encodes a request, sends it through a transport (any `tower::Service<http::Request<RequestBody>>`),
+//! checks status and content type, and decodes the answer. Its future resolves at the [commit
+//! point](crate::CommitPoint). It does not retry, wait or limit time: the layers do.
 //!
-//! # What is forwarded and what is translated
+//! # Forwarding and translation
 //!
-//! A request in the provider's own dialect ([`Wire`](crate::Wire)) is forwarded byte for byte. Changed in place are only the
-//! top-level `model` and `stream`, where the body and not the path names them, and the limit of tokens, where a layer has
-//! set one; and where an earlier turn was another provider's, its thoughts and ids that this one would refuse. Its headers
-//! go along, except the caller's credentials and what belongs to a connection. Everything else goes through [`Chat`](crate::Chat); what the provider cannot
-//! carry is refused with [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), or left out and named in
+//! A request in the provider's own dialect ([`Wire`](crate::Wire)) is forwarded byte for byte, with few changes in
+//! place: the top-level `model` and `stream`, if the body and not the path names them; the limit of tokens, if a layer
+//! has set one; and the thoughts and ids of an earlier turn by another provider, which this one would refuse. The
+//! caller's headers go along, except for its credentials and the headers of a connection. Every other request goes
+//! through [`Chat`](crate::Chat). A part that the provider cannot carry is refused with
+//! [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), or omitted and listed in
 //! [`LlmResponse::notes`](crate::LlmResponse::notes).
 //!
 //! # Errors
 //!
-//! An error answer is read before it is classified: the code in its body first, then its type, then the text of its
-//! message, and the status last. Errors inside a 200 (a JSON body with `error`, an error event, a stream that
-//! ends without the provider's end mark) are errors all the same. No error holds prompt text, an answer or a key.
+//! The leaf reads an error answer before it classifies it: the code in its body first, then its type, then the text of
+//! its message, and the status last. Errors inside a 200 (a JSON body with `error`, an error event, a stream that ends
+//! without the provider's end mark) are errors all the same. No error holds prompt text, an answer or a key.
 //!
 //! # Your own transport
 //!
@@ -41,15 +42,15 @@
 
 mod base_url;
 mod body;
-mod facts;
+mod error_body;
 mod failure;
 mod frames;
 mod leaf;
 mod limits;
+mod parameter_refusal;
 #[cfg(feature = "cache")]
 mod post;
 mod protocol;
-mod refused;
 mod service;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -62,11 +63,11 @@ pub(crate) use self::failure::looks_like_a_key;
 pub(crate) use self::leaf::{Transport, boxed};
 pub(crate) use self::{
     base_url::BaseUrl,
-    facts::Facts,
+    error_body::ErrorBody,
     failure::LONGEST_RATE_WAIT,
     leaf::{Variable, variable},
-    protocol::{Asked, Fault, Protocol, StreamDecoder, to_json, to_value},
-    refused::Optional,
+    parameter_refusal::Optional,
+    protocol::{Fault, ModelChoice, Protocol, StreamDecoder, to_json, to_value},
 };
 pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
 pub use crate::response::ResponseFuture;

@@ -11,12 +11,12 @@ use crate::{LlmError, internal::wall_clock};
 
 #[allow(private_bounds, reason = "the protocols are the crate's own")]
 impl<P: Protocol> HttpLeaf<P> {
-    /// The model of the leaf, or this one.
+    /// Returns the leaf's model, or else this one.
     pub(crate) fn model_or(&self, asked: Option<&str>) -> Result<String, LlmError> {
         self.settings.model.as_deref().or(asked).map(str::to_owned).ok_or_else(failure::no_model)
     }
 
-    /// Sends JSON to another path of the same API, and reads what it says.
+    /// Sends JSON to another path of the same API, and reads the answer.
     pub(crate) async fn post<T>(
         self,
         path: &str,

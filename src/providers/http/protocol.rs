@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
-use super::{Facts, Optional};
+use super::{ErrorBody, Optional};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
@@ -13,88 +13,89 @@ use crate::{
     translate::{Report, Target},
 };
 
-/// What tells one provider's leaf from another's: how it says a request, and how it reads an answer.
+/// The protocol of one provider: encodes its requests and decodes its answers.
 ///
 /// A client of your own is a leaf of its own, one `impl Service<LlmRequest>`.
 pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     /// The wire format. Requests that are in it already are forwarded byte for byte.
     const DIALECT: Dialect;
 
-    /// What reads its streams.
+    /// The decoder of its streams.
     type Decoder: StreamDecoder;
 
-    /// The path (and query) that comes after the base URL.
+    /// Returns the path (and query) behind the base URL.
     fn path(&self, model: &str, stream: bool) -> Cow<'static, str>;
 
-    /// Whether the body names the model (else the path does).
+    /// Returns true if the body names the model, false if the path does.
     fn model_in_body(&self) -> bool {
         true
     }
 
-    /// The fields that say how long an answer may be, the one to add first.
+    /// Returns the fields for the longest answer, the one to add first.
     fn max_tokens_fields(&self) -> &'static [MaxTokens];
 
-    /// What a request can do without, where the model refuses it: the rules of [`translate`](crate::translate) leave it out
-    /// elsewhere too.
+    /// Returns the parameters that a request can do without if the model refuses them: the rules of
+    /// [`translate`](crate::translate) omit them elsewhere too.
     fn optional(&self) -> &'static [Optional];
 
-    /// The header that carries the key.
+    /// Returns the header that carries the key.
     fn key(&self, key: &str) -> (HeaderName, String);
 
-    /// Adds the headers that the provider wants beside the key. What the caller has set stays.
+    /// Adds the provider's further headers. The caller's own stay.
     fn headers(&self, headers: &mut HeaderMap) {
         let _none = headers;
     }
 
-    /// What the translator must know of the provider.
+    /// Returns the provider's needs, for the translation.
     fn target(&self) -> Target {
         Target::new(Self::DIALECT)
     }
 
-    /// Writes a request, and reports what it could not carry.
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError>;
+    /// Encodes a request, and reports the parts that it could not carry.
+    fn encode(&self, chat: &Chat, asked: ModelChoice<'_>, stream: bool, report: &mut Report)
+    -> Result<Bytes, LlmError>;
 
-    /// A request of this dialect for another model as this one takes it; `None` where it takes the bytes as they are.
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError>;
+    /// Fits a request of this dialect for another model to this one; returns `None` if the bytes fit unchanged.
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError>;
 
-    /// Reads a whole answer.
+    /// Decodes a whole answer.
     fn decode(&self, body: &[u8]) -> Result<Message, Fault>;
 
-    /// Begins to read a stream.
+    /// Creates a decoder for a stream.
     fn decoder(&self) -> Self::Decoder;
 
-    /// Names an error that has come with this status. A failure inside a 200 has that status, or the one that its code
-    /// stands for. `waits` says whether the answer tells when to come again.
-    fn classify(&self, status: StatusCode, facts: &Facts, waits: bool) -> ErrorKind;
+    /// Classifies an error with this status. A failure inside a 200 has that status, or the one that its code stands
+    /// for. `waits` is true if the answer names a wait.
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind;
 
-    /// How long the error body asks to wait.
-    fn wait(&self, facts: &Facts) -> Option<Duration> {
+    /// Returns the wait that the error body asks for.
+    fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
         crate::retry_after::from_message(&facts.message)
     }
 }
 
-/// The model that is asked.
+/// The model of a call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct ModelChoice<'a> {
     pub(crate) model: &'a str,
     pub(crate) family: &'a Family,
-    /// The family of the model that the caller named, where it is another one.
+    /// The family of the model that the caller named, if it is another one.
     pub(crate) before: Option<&'a Family>,
 }
 
-/// Reads one stream.
+/// Decodes one stream.
 pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
-    /// Reads one event that has data, and adds what it means.
+    /// Decodes one event with data, and appends its meaning.
     fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault>;
 
-    /// Whether the answer is whole if the stream ends here, without a further mark. `clean` says that the body ended as a
-    /// whole one does, and not with its connection.
+    /// Returns true if the answer is whole when the stream ends here, without a further mark. `clean` is true if the
+    /// body ended like a whole one, and not with its connection.
     fn is_whole(&self, clean: bool) -> bool;
 }
 
-/// Writes the body of a request.
+/// Encodes the body of a request.
 pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> {
-    let mut first = First { written: Vec::with_capacity(128), length: 0 };
+    let mut first = FirstPass { written: Vec::with_capacity(128), length: 0 };
     serde_json::to_writer(&mut first, body).map_err(cannot_be_written)?;
     if first.length <= BEGIN {
         return Ok(first.written.into());
@@ -104,17 +105,17 @@ pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> 
     Ok(whole.into())
 }
 
-/// Up to so many bytes a body is written at once. A larger one is counted first: room that doubles as it is filled takes three
-/// times as much in the end.
+/// The size in bytes up to which a body is written at once. A larger one is counted first: a buffer that doubles while
+/// it fills takes three times as much in the end.
 const BEGIN: usize = 64 * 1024;
 
-/// What is written first: the body, as long as it is small, and its length.
-struct First {
+/// The first pass of an encoding: the body, while it is small, and its length.
+struct FirstPass {
     written: Vec<u8>,
     length: usize,
 }
 
-impl io::Write for First {
+impl io::Write for FirstPass {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.length += bytes.len();
         if self.length <= BEGIN {
@@ -128,16 +129,16 @@ impl io::Write for First {
     }
 }
 
-/// Writes the body of a request, or something in it, to be changed further.
+/// Encodes the body of a request, or a part, as a tree that can be changed further.
 pub(crate) fn to_value<T: serde::Serialize>(of_body: &T) -> Result<Value, LlmError> {
     serde_json::to_value(of_body).map_err(cannot_be_written)
 }
 
 fn cannot_be_written(error: serde_json::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be written as JSON").with_source(error)
+    LlmError::new(ErrorKind::InvalidRequest, "the request cannot be encoded as JSON").with_source(error)
 }
 
-/// Why an answer or an event could not be read.
+/// The reason that an answer or an event could not be decoded.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// It is an error body.

@@ -11,16 +11,16 @@ use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::{
-    Asked, Facts, HttpLeaf, Protocol, RequestBody,
+    ErrorBody, HttpLeaf, ModelChoice, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
-    leaf::{Body, Settings, Transport, Usual},
-    refused,
+    leaf::{Body, RequestTemplate, Settings, Transport},
+    parameter_refusal,
 };
 use crate::{
     CommitPoint, ErrorKind, Event, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
     commit::{Commit, empty_answer},
-    error::LeftOut,
+    error::OmittedParameter,
     internal::wall_clock,
     models::{Family, UNKNOWN},
     providers::splice,
@@ -52,7 +52,7 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
         if is_long_work(&settings, &request, origin.model.as_deref()) {
-            // The instance that is ready goes along, and one that is not stays.
+            // The instance that is ready is called, and a clone that is not stays behind.
             let mut transport = self.transport.clone();
             std::mem::swap(&mut self.transport, &mut transport);
             return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
@@ -75,28 +75,28 @@ impl Origin {
     }
 }
 
-/// What the way into the provider's dialect has to say to the answer.
+/// The translation's notes and names, for the answer.
 #[derive(Default)]
-struct Told {
-    /// What was changed or left out.
+struct TranslationNotes {
+    /// The parts that were changed or left out.
     notes: Vec<Cow<'static, str>>,
     /// The tools' own names.
     names: Names,
 }
 
-/// Whether the way into the provider's dialect is long, so that it must not hold up whoever shares the thread.
+/// Returns true if the translation takes so long that it must not hold up other requests of the thread.
 fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&str>) -> bool {
     let is_read = |wire: &Wire| {
         wire.dialect() != P::DIALECT
             || may_need_mending(wire, settings.protocol.target())
             || model.is_some_and(|model| another(settings, wire, model).is_some())
-            || !request.left_out().is_empty()
+            || !request.omitted_parameters().is_empty()
             || settings.refused.is_any()
     };
     request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
 }
 
-/// A call whose request is prepared beside the threads that serve requests.
+/// Makes a call whose request is prepared off the threads that serve requests.
 async fn prepared_beside<P: Protocol>(
     settings: Arc<Settings<P>>,
     origin: Origin,
@@ -115,14 +115,14 @@ async fn prepared_beside<P: Protocol>(
     }
 }
 
-/// The HTTP request, and what could not be carried.
+/// Prepares the HTTP request, and the notes on the parts that it could not carry.
 fn prepare<P: Protocol>(
     settings: &Settings<P>,
     request: &LlmRequest,
     model: Option<&str>,
     stream: bool,
     stop: Stop,
-) -> Result<(Request<RequestBody>, Told), LlmError> {
+) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
     let model = model.ok_or_else(failure::no_model)?;
     let own = own::<P>(request);
     let mut headers = HeaderMap::new();
@@ -145,7 +145,7 @@ fn prepare<P: Protocol>(
                 max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
             };
             let pieces = match mended {
-                // What was mended stands in other places.
+                // A repaired body has its fields in other places.
                 Some(mended) => {
                     Object::read(&mended, &FIELDS).and_then(|object| splice::set(&mended, &object, &changes))
                 }
@@ -166,10 +166,10 @@ fn prepare<P: Protocol>(
     let mut notes = report.finish(settings.strict && own.is_none())?;
     let body = leave_out(settings, request, model, body, &mut notes);
     let path = settings.protocol.path(model, stream);
-    Ok((addressed(settings, headers, &path, body)?, Told { notes, names }))
+    Ok((addressed(settings, headers, &path, body)?, TranslationNotes { notes, names }))
 }
 
-/// The body without what the model is known to refuse.
+/// Returns the body without the parameters that the model is known to refuse.
 fn leave_out<P: Protocol>(
     settings: &Settings<P>,
     request: &LlmRequest,
@@ -178,14 +178,14 @@ fn leave_out<P: Protocol>(
     notes: &mut Vec<Cow<'static, str>>,
 ) -> RequestBody {
     let refused = settings.refused.of(model);
-    if refused.is_empty() && request.left_out().is_empty() || settings.strict {
+    if refused.is_empty() && request.omitted_parameters().is_empty() || settings.strict {
         return body;
     }
-    // What the caller chose for the very model that it named is the caller's.
+    // A caller's parameter for the very model that it named is not touched.
     let refused = refused.into_iter().filter(|_| !is_callers_choice::<P>(request, model));
     let mut body = body.into_bytes();
-    for path in refused.chain(request.left_out().iter().map(|parameter| parameter.path)) {
-        if let Some(shorter) = refused::without(&body, path) {
+    for path in refused.chain(request.omitted_parameters().iter().map(|parameter| parameter.path)) {
+        if let Some(shorter) = parameter_refusal::without(&body, path) {
             body = shorter.into();
             notes.push(format!("refused_parameter: `{path}` was left out: the model refuses it").into());
         }
@@ -193,26 +193,26 @@ fn leave_out<P: Protocol>(
     body.into()
 }
 
-/// Whether what is in the request is what the caller wrote for this model.
+/// Returns true if the caller wrote the request's parameters for this model.
 fn is_callers_choice<P: Protocol>(request: &LlmRequest, model: &str) -> bool {
     own::<P>(request).is_some_and(|wire| wire.model() == Some(model))
 }
 
-/// The caller's bytes, where they are of the leaf's own dialect.
+/// Returns the caller's bytes, if they are of the leaf's own dialect.
 fn own<P: Protocol>(request: &LlmRequest) -> Option<&Wire> {
     request.wire().filter(|wire| wire.dialect() == P::DIALECT)
 }
 
-/// The parameter that an error is about, if the request has it, can do without it, and is to be asked again.
+/// Returns the parameter that an error is about, if the request has it, can do without it, and is to be asked again.
 async fn refused_parameter<P: Protocol>(
     settings: &Arc<Settings<P>>,
     request: &LlmRequest,
     model: Option<&Arc<str>>,
     error: &LlmError,
-) -> Option<LeftOut> {
+) -> Option<OmittedParameter> {
     let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !settings.strict)?;
     let body = serde_json::from_slice(error.raw()?).ok()?;
-    let refusal = refused::named(&Facts::of_error(&body)?, settings.protocol.optional())?;
+    let refusal = parameter_refusal::named(&ErrorBody::of_error(&body)?, settings.protocol.optional())?;
     if own::<P>(request).is_some() && (is_callers_choice::<P>(request, model) || !refusal.is_unsupported) {
         return None;
     }
@@ -220,7 +220,7 @@ async fn refused_parameter<P: Protocol>(
     let (its, asked, model, path) = (settings.clone(), request.clone(), model.clone(), refusal.parameter.path);
     let look = move |stop| {
         let (sent, _) = prepare(&its, &asked, Some(&model), asked.is_stream(), stop)?;
-        Ok(refused::without(&sent.into_body().into_bytes(), path).is_some())
+        Ok(parameter_refusal::without(&sent.into_body().into_bytes(), path).is_some())
     };
     let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
@@ -229,10 +229,10 @@ async fn refused_parameter<P: Protocol>(
     is_there.is_ok_and(|is_there| is_there).then_some(refusal.parameter)
 }
 
-/// Remembers what the model refused and has answered without.
+/// Remembers the parameter that the model refused, after an answer without it.
 fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&Arc<str>>) {
     let Some(model) = model else { return };
-    for parameter in request.left_out().iter().filter(|parameter| parameter.lasting) {
+    for parameter in request.omitted_parameters().iter().filter(|parameter| parameter.lasting) {
         if settings.refused.add(model, parameter.path)
             && let Some(events) = &settings.events
         {
@@ -246,45 +246,45 @@ fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Op
     }
 }
 
-/// The model that is asked, and whether the caller meant one of another family.
-fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> Asked<'a> {
+/// Returns the model of a call, and the family of the caller's model if it is another one.
+fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> ModelChoice<'a> {
     let families = &settings.families;
     let family = families.family(model);
     let before = named.filter(|named| *named != model).map(|named| families.family(named));
-    // A name that stands for no model says nothing of what its caller expects, nor does a careful row of what it refuses.
+    // A name of no model does not tell its caller's expectations, nor does a careful row tell the model's refusals.
     let is_guessed = |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
     let before = before.filter(|before| !before.is(family) && !is_guessed(before));
-    Asked { model, family, before }
+    ModelChoice { model, family, before }
 }
 
-/// The same of a request of the leaf's own dialect, where the caller named another model or none.
-fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<Asked<'a>> {
+/// Returns the same for a request of the leaf's own dialect, if the caller named another model or none.
+fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<ModelChoice<'a>> {
     if wire.model() == Some(model) {
         return None;
     }
     Some(asked(settings, model, wire.model())).filter(|asked| asked.before.is_some())
 }
 
-/// A request to the provider's API, with the leaf's headers and its key.
+/// Creates a request to the provider's API, with the leaf's headers and its key.
 pub(super) fn addressed<P: Protocol>(
     settings: &Settings<P>,
     headers: HeaderMap,
     path: &str,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, LlmError> {
-    let usual = match settings.usual.get() {
-        Some(usual) => usual,
+    let template = match settings.template.get() {
+        Some(template) => template,
         None => {
-            // Room for the transport's own.
+            // With room for the transport's own.
             let headers = with_own(settings, HeaderMap::with_capacity(12))?;
-            let usual = Usual { path: path.into(), uri: address(settings, path)?, headers };
-            settings.usual.get_or_init(|| usual)
+            let template = RequestTemplate { path: path.into(), uri: address(settings, path)?, headers };
+            settings.template.get_or_init(|| template)
         }
     };
     let mut http = Request::new(body);
     *http.method_mut() = Method::POST;
-    *http.uri_mut() = if *usual.path == *path { usual.uri.clone() } else { address(settings, path)? };
-    *http.headers_mut() = if headers.is_empty() { usual.headers.clone() } else { with_own(settings, headers)? };
+    *http.uri_mut() = if *template.path == *path { template.uri.clone() } else { address(settings, path)? };
+    *http.headers_mut() = if headers.is_empty() { template.headers.clone() } else { with_own(settings, headers)? };
     Ok(http)
 }
 
@@ -294,7 +294,7 @@ fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmEr
     })
 }
 
-/// A request's headers with those of the leaf, and its key.
+/// Adds the leaf's headers and its key to a request's headers.
 fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
     headers.extend(settings.headers.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -303,15 +303,16 @@ fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Resu
     settings.protocol.headers(&mut headers);
     if let Some(key) = &settings.key {
         let (name, value) = settings.protocol.key(key);
-        let mut value = HeaderValue::from_str(&value)
-            .map_err(|_| LlmError::new(ErrorKind::Auth, "the key has a character that no HTTP header may have"))?;
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
+            LlmError::new(ErrorKind::Auth, "the key contains a character that HTTP headers do not allow")
+        })?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }
     Ok(headers)
 }
 
-/// The caller's headers, without the credentials, which are for another door, and what belongs to a connection.
+/// Copies the caller's headers, except for its credentials, which are for the gateway, and those of a connection.
 fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
     const KEPT_BACK: [&str; 18] = [
         "authorization",
@@ -342,14 +343,14 @@ fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
 
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 
-/// Reads the answer up to the point at which the caller may see it.
+/// Reads the answer up to its commit point.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
 fn answer<P: Protocol>(
     settings: Arc<Settings<P>>,
     mut origin: Origin,
     request: LlmRequest,
     commit: CommitPoint,
-    mut told: Told,
+    mut told: TranslationNotes,
     sending: impl Future<Output = Result<Response<Body>, BoxError>>,
 ) -> impl Future<Output = Result<LlmResponse, LlmError>> {
     async move {
@@ -365,19 +366,19 @@ fn answer<P: Protocol>(
             let body = read_error(body, settings.limits.error).await;
             let mut error =
                 failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
-            // In a box: it is rare, and every call would have room for it.
+            // Boxed: it is rare, and every call would reserve room for it.
             let refused = Box::pin(refused_parameter(&settings, &request, origin.model.as_ref(), &error)).await;
             if let Some(parameter) = refused {
                 error.refuse(parameter);
             }
             return Err(origin.stamp(error));
         }
-        if !request.left_out().is_empty() {
+        if !request.omitted_parameters().is_empty() {
             remember(&settings, &request, origin.model.as_ref());
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {
-                let message = "the answer came compressed, which was not asked for";
+                let message = "the answer is compressed, although the request did not allow it";
                 Err(LlmError::new(ErrorKind::Malformed, message))
             }
             Form::Events => {
@@ -391,7 +392,7 @@ fn answer<P: Protocol>(
             Form::Page => {
                 let body = read_error(body, settings.limits.error).await;
                 Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None))
-                    .with_raw(origin.secret.out_of(&body)))
+                    .with_raw(origin.secret.redact(&body)))
             }
         };
         let body = body.map_err(|error| origin.stamp(error))?;
@@ -406,7 +407,7 @@ fn answer<P: Protocol>(
     }
 }
 
-/// What a 200 brings.
+/// The form of a 200.
 enum Form {
     Events,
     Whole,
@@ -417,7 +418,7 @@ enum Form {
 }
 
 impl Form {
-    /// The content type decides; where it says nothing useful, what was asked for does.
+    /// Returns the form by the content type or, if that says nothing useful, by the request.
     fn of(headers: &HeaderMap, stream: bool) -> Self {
         let encoding = headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != "identity") {
@@ -439,7 +440,7 @@ impl Form {
     }
 }
 
-/// How the names of types end that are JSON with a meaning of their own.
+/// The suffix of media types that are JSON with a meaning of their own.
 const JSON: &[u8] = b"+json";
 
 fn whole<P: Protocol>(
@@ -447,7 +448,7 @@ fn whole<P: Protocol>(
     origin: &Origin,
     request: &LlmRequest,
     raw: Bytes,
-    told: &mut Told,
+    told: &mut TranslationNotes,
 ) -> Result<LlmBody, LlmError> {
     if raw.iter().all(u8::is_ascii_whitespace) {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
@@ -456,18 +457,17 @@ fn whole<P: Protocol>(
     if message.is_empty()
         && let Some(error) = empty_answer(message.finish.as_ref(), Some(request))
     {
-        return Err(error.with_raw(origin.secret.out_of(&raw)));
+        return Err(error.with_raw(origin.secret.redact(&raw)));
     }
     told.names.restore(&mut message);
     let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     if message.tool_calls().any(|call| !is_json(&call.arguments)) {
-        told.notes
-            .push("invalid_arguments: a tool call's arguments are no JSON; they are as the provider sent them".into());
+        told.notes.push("invalid_arguments: a tool call's arguments are not JSON; they are passed on unchanged".into());
     }
     Ok(LlmBody::from_wire(P::DIALECT, raw, message))
 }
 
-/// Reads a whole answer. One that breaks off is no answer.
+/// Reads a whole answer. One that breaks off is none.
 pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
@@ -489,7 +489,7 @@ pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, Ll
     Ok(if more.is_empty() { first } else { more.freeze() })
 }
 
-/// Reads the start of an error body. What there is of it counts: the status is known.
+/// Reads the start of an error body. A part of it suffices: the status is known.
 pub(super) async fn read_error(mut body: Body, limit: usize) -> Bytes {
     let mut read = BytesMut::new();
     while let Some(Ok(frame)) = body.frame().await {

@@ -200,7 +200,7 @@ async fn stream_without_its_end_mark_is_broken_not_short() {
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
     assert_eq!((error.provider(), error.model()), (Some("anthropic"), Some("claude")));
 
-    // Where the whole answer is held back, it is a service error.
+    // A stream that is held back in whole fails as a service error.
     let error = ask_stream(anthropic(&transport).commit(CommitPoint::Complete)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
 }
@@ -395,7 +395,7 @@ async fn error_bodies_of_every_shape_are_read() {
             503,
             "<html><head><title>503 Service Unavailable</title></head></html>",
             ErrorKind::Overloaded,
-            "an HTML page came: 503 Service Unavailable",
+            "the server sent an HTML page: 503 Service Unavailable",
         ),
         (
             502,

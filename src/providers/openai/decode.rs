@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// An answer, or a chunk of one. What is the same in every chunk is copied only when it is asked for.
+/// An answer, or a chunk of one. Fields that are the same in every chunk are copied only on request.
 #[derive(Deserialize)]
 pub(super) struct Answer<'a> {
     #[serde(borrow, default, deserialize_with = "word")]
@@ -32,7 +32,7 @@ pub(super) struct Answer<'a> {
     pub(super) x_groq: Option<Groq>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
-    /// The sources of servers that search.
+    /// The sources from servers that search.
     #[serde(borrow, default)]
     pub(super) citations: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -48,8 +48,8 @@ impl Answer<'_> {
         self.model.as_deref().filter(|model| !model.is_empty()).map(str::to_owned)
     }
 
-    /// Whether a chunk does not say yet whose answer it is, and nothing of the answer: what Azure's filter has to say of a prompt
-    /// comes before its model has begun.
+    /// Returns true for a chunk that has neither the answer's model nor any of its content: Azure's filter reports on
+    /// the prompt before its model has begun.
     pub(super) fn is_before_the_answer(&self) -> bool {
         let named = [&self.id, &self.model].iter().all(|name| name.as_deref().is_some_and(|name| !name.is_empty()));
         let says = self.choices.as_ref().is_some_and(|choices| !choices.is_empty())
@@ -83,7 +83,7 @@ pub(super) struct Choice<'a> {
     pub(super) usage: Option<Box<Tokens>>,
 }
 
-/// A message, or what a chunk adds to one.
+/// A message, or a chunk's addition to one.
 #[derive(Default, Deserialize)]
 pub(super) struct Turn<'a> {
     /// A text; a list of typed parts at Mistral.
@@ -103,7 +103,7 @@ pub(super) struct Turn<'a> {
     audio: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) annotations: Option<&'a RawValue>,
-    /// A router's list of thoughts, with what their provider wants to see again.
+    /// A router's list of thoughts, with the tokens that go back to their provider.
     #[serde(borrow, default)]
     pub(super) reasoning_details: Option<&'a RawValue>,
 }
@@ -122,7 +122,7 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// What is called, with its arguments.
+    /// Returns the called function, with its arguments.
     pub(super) fn called(&mut self) -> Option<Function<'a>> {
         self.function.take().or_else(|| self.custom.take())
     }
@@ -138,8 +138,8 @@ pub(super) struct Function<'a> {
 }
 
 impl Function<'_> {
-    /// Some servers write one with neither name nor arguments where nothing is called.
-    pub(super) fn is_any(&self) -> bool {
+    /// Returns true unless it has neither name nor arguments: some servers write that for no call.
+    pub(super) fn is_call(&self) -> bool {
         let named = self.name.as_deref().is_some_and(|name| !name.is_empty());
         named || !matches!(self.arguments().trim(), "" | "{}")
     }
@@ -150,7 +150,7 @@ impl Function<'_> {
     }
 }
 
-/// Reads a body or a chunk; an error in its place is a fault.
+/// Parses a body or a chunk; an error in its place is a fault.
 pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
     let answer: Answer<'_> = parse(json)?;
     let reports = answer.error.is_some_and(|error| !matches!(error.get(), "null" | "false" | "\"\"" | "{}"));
@@ -160,7 +160,7 @@ pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
     Ok(answer)
 }
 
-/// Reads a whole answer.
+/// Decodes a whole answer.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let answer = answer(body)?;
     let (id, model) = (answer.id(), answer.model());
@@ -182,12 +182,12 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let declined = refused.is_some();
     message.content.extend(refused.map(Part::Refusal));
     for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
-        let Some(function) = call.called().filter(Function::is_any) else { continue };
+        let Some(function) = call.called().filter(Function::is_call) else { continue };
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(id.as_deref(), place));
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(id, function.name.unwrap_or_default(), arguments)));
     }
-    if let Some(function) = turn.function_call.filter(Function::is_any) {
+    if let Some(function) = turn.function_call.filter(Function::is_call) {
         let arguments = or_empty_object(function.arguments());
         message.content.push(Part::ToolCall(ToolCall::new(
             call_id(id.as_deref(), 0),
@@ -210,13 +210,13 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     Ok(message)
 }
 
-/// What the model thought, under either of its names; some servers write both.
+/// Returns the model's thought, under either of its names; some servers write both.
 pub(super) fn thought(content: Option<String>, other: Option<String>) -> Option<String> {
     let said = |text: &String| !text.is_empty();
     content.filter(said).or_else(|| other.filter(said))
 }
 
-/// Lists that only this dialect has, those of them that have something in them.
+/// Returns the lists that only this dialect has, unless they are empty.
 pub(super) fn extra<'a>(
     of: ExtraOf,
     lists: impl IntoIterator<Item = (&'static str, Option<&'a RawValue>)>,
@@ -232,7 +232,7 @@ fn or_empty_object(arguments: String) -> String {
 }
 
 impl Choice<'_> {
-    /// An error of this choice alone, or a reason for stopping that means one.
+    /// Fails for an error of this choice alone, or a finish reason that means one.
     pub(super) fn fault(&self) -> Result<(), Fault> {
         if let Some(error) = self.error.filter(|error| error.get() != "null") {
             let error: Value = serde_json::from_str(error.get())?;
@@ -248,7 +248,7 @@ impl Choice<'_> {
     }
 }
 
-/// Whether an answer in sound has any; some servers write one with empty fields where there is none.
+/// Returns true if a spoken answer has sound; some servers write one with empty fields.
 fn is_sound(audio: &RawValue) -> bool {
     #[derive(Deserialize)]
     struct Sound<'a> {
@@ -265,8 +265,8 @@ fn is_sound(audio: &RawValue) -> bool {
     })
 }
 
-/// The parts of a `content`: a text, or a list of typed parts. Some servers parse what the model wrote as JSON: any other value
-/// is its text.
+/// Returns the parts of a `content`: a text, or a list of typed parts. Some servers parse the model's text as JSON: any
+/// other value stands for its text.
 pub(super) fn content(raw: &RawValue) -> Result<Vec<Part>, Fault> {
     let value: Value = match raw.get().as_bytes().first() {
         Some(b'"') => {
@@ -281,7 +281,7 @@ pub(super) fn content(raw: &RawValue) -> Result<Vec<Part>, Fault> {
         _ => return Ok(vec![Part::Text(raw.get().to_owned())]),
     };
     let Value::Array(parts) = value else { return Ok(Vec::new()) };
-    // A list that is no list of parts is JSON of the model's too.
+    // A list that is no list of parts is the model's JSON too.
     let is_part = |part: &Value| part.get("type").is_some_and(Value::is_string);
     if !parts.is_empty() && !parts.iter().any(is_part) {
         return Ok(vec![Part::Text(raw.get().to_owned())]);

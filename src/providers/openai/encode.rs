@@ -9,13 +9,13 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
     fields::{Object, word},
-    models::{Family, Off},
+    models::{Family, ReasoningOff},
     providers::{
         http::{to_json, to_value},
         media::media_type_of,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settled, Situation, settle},
-    wire::{self, openai::Leading, own},
+    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
+    wire::{self, openai::Leading, provider_data},
 };
 
 /// The body of a request.
@@ -47,7 +47,7 @@ pub(super) struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
-    /// What the neutral form lacks.
+    /// The fields that the neutral form lacks.
     #[serde(flatten)]
     extras: Extras,
 }
@@ -71,7 +71,7 @@ enum Turn<'a> {
         tool_call_id: Cow<'a, str>,
         content: Content<'a>,
     },
-    /// With fields of this dialect's own put back.
+    /// Rebuilt with fields of this dialect's own.
     #[serde(untagged)]
     Made(Value),
 }
@@ -83,7 +83,7 @@ struct Assistant<'a> {
     refusal: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<AnyCall<'a>>,
-    /// The older form of a call, where it came as such.
+    /// The older form of a call, if the request used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     function_call: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,7 +155,7 @@ struct Function<'a> {
 #[serde(untagged)]
 enum AnyTool<'a> {
     Neutral(Definition<'a>),
-    /// As it stood on the wire.
+    /// As on the wire.
     Own(&'a Json),
 }
 
@@ -195,7 +195,7 @@ impl<'a> Body<'a> {
         protocol: &ChatCompletions,
         chat: &'a Chat,
         to: (&'a str, &Family),
-        settled: &Settled,
+        settled: &Settings,
         stream: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
@@ -204,7 +204,7 @@ impl<'a> Body<'a> {
         let mut stop: Vec<&str> = chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         stop.truncate(settled.stops);
         if stop.len() > MOST_STOPS {
-            report.say(Feature::Stops);
+            report.record(Feature::Stops);
             stop.truncate(MOST_STOPS);
         }
         Ok(Self {
@@ -234,7 +234,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Whether the request came in this dialect, so that its caller's own wishes count.
+/// Returns true if the request came in this dialect, so that its caller's own settings count.
 fn came_in_this_dialect(chat: &Chat) -> bool {
     chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::OpenAi)
 }
@@ -242,17 +242,17 @@ fn came_in_this_dialect(chat: &Chat) -> bool {
 /// OpenAI refuses more.
 const MOST_STOPS: usize = 4;
 
-/// The effort, where one is said.
+/// Returns the effort, if there is one.
 pub(super) fn effort(reasoning: Reasoning) -> Option<&'static str> {
     match reasoning {
-        Reasoning::Off(Off::None) => Some("none"),
+        Reasoning::Off(ReasoningOff::None) => Some("none"),
         Reasoning::Effort(effort) => Some(effort.name()),
-        // Other models are told in ways that this dialect has not.
+        // Other models' forms have no place in this dialect.
         Reasoning::Off(_) | Reasoning::Unsaid | Reasoning::Own | Reasoning::Adaptive(_) | Reasoning::Budget(_) => None,
     }
 }
 
-/// The choice of a tool.
+/// Returns the choice of a tool.
 pub(super) fn spelled_choice(choice: &ToolChoice, flavour: Flavour) -> Value {
     match choice {
         ToolChoice::Auto => json!("auto"),
@@ -286,8 +286,8 @@ impl<'a> AnyTool<'a> {
     }
 }
 
-/// Writes a request. The settings of one that was read in this dialect are written as they stood, unless they were changed
-/// or the model refuses them.
+/// Encodes a request. Settings that were read in this dialect are written unchanged, unless a layer changed them or the
+/// model refuses them.
 pub(super) fn body(
     protocol: &ChatCompletions,
     chat: &Chat,
@@ -309,7 +309,7 @@ pub(super) fn body(
     let mut was = Chat::default();
     wire::openai::settings(extra.fields.raw(), &mut was)?;
     if keeps {
-        report.forget(&AS_THEY_STOOD);
+        report.withdraw(&AS_THEY_STOOD);
     }
     let mut fields = extra.fields.fields();
     if let Some(leading @ Value::Array(_)) = fields.remove("messages")
@@ -321,7 +321,7 @@ pub(super) fn body(
         let written = usize::from(chat.system.as_deref().is_some_and(|system| !system.is_empty()));
         messages.splice(..written, leading);
     }
-    own::restore(
+    provider_data::restore(
         &mut body,
         &fields,
         &[
@@ -341,7 +341,7 @@ pub(super) fn body(
     to_json(&body)
 }
 
-/// What is said of settings, and does not hold for those of a caller that are written as they stood.
+/// The reports on settings that do not hold for a caller's own settings, written unchanged.
 const AS_THEY_STOOD: [Feature; 10] = [
     Feature::Sampling,
     Feature::Temperature,
@@ -359,18 +359,18 @@ fn turns<'a>(
     chat: &'a Chat,
     flavour: Flavour,
     family: &Family,
-    settled: &Settled,
+    settled: &Settings,
     report: &mut Report,
 ) -> Result<Vec<Turn<'a>>, LlmError> {
-    // What one server says of its reasoning another one may refuse: it goes back where such servers are asked, or where
-    // the caller sent it.
+    // One server's reasoning may be refused by another: it goes back only to servers that take it, or if the caller
+    // sent it.
     let own = came_in_this_dialect(chat);
     let keeps_details = flavour == Flavour::Compatible || own;
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     let told = chat.system.as_deref().filter(|system| !system.is_empty());
     let asks = !own && settled.holds_output && wants_the_word_json(chat);
     if asks {
-        report.say(Feature::JsonMode);
+        report.record(Feature::JsonMode);
     }
     let with_words = settled.with_words(told);
     let told = match (with_words, told, asks) {
@@ -383,7 +383,7 @@ fn turns<'a>(
     };
     turns.extend(told.map(|content| Turn::System { content }));
     for message in &chat.messages {
-        report.go_on()?;
+        report.check_stopped()?;
         match message.role {
             Role::System => turns.push(system(message, family, report)?),
             Role::User => user(message, own, family, report, &mut turns)?,
@@ -391,7 +391,7 @@ fn turns<'a>(
         }
     }
     if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
-        report.say(Feature::Prefill);
+        report.record(Feature::Prefill);
     }
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
@@ -399,7 +399,7 @@ fn turns<'a>(
     Ok(turns)
 }
 
-/// Whether JSON is asked for without a schema and nobody has said the word: the API refuses that.
+/// Returns true if the request asks for JSON without a schema and without the word: the API refuses that.
 fn wants_the_word_json(chat: &Chat) -> bool {
     let said = |text: &str| text.to_ascii_lowercase().contains("json");
     matches!(chat.output, Some(OutputSchema { schema: None, .. }))
@@ -407,7 +407,7 @@ fn wants_the_word_json(chat: &Chat) -> bool {
         && !chat.messages.iter().any(|message| said(&message.text()))
 }
 
-/// A system message in the middle; a developer's, where it came as such.
+/// Encodes a system message in the middle; a developer's, if it came as such.
 fn system<'a>(message: &'a Message, family: &Family, report: &mut Report) -> Result<Turn<'a>, LlmError> {
     let mut blocks = Vec::with_capacity(message.content.len());
     for place in 0..message.content.len() {
@@ -415,15 +415,15 @@ fn system<'a>(message: &'a Message, family: &Family, report: &mut Report) -> Res
     }
     let content = shortest(blocks).unwrap_or(Content::Text(""));
     let turn = Turn::System { content };
-    let Some(extra) = own::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
-    let mut value = own::made(&turn, extra)?;
+    let Some(extra) = provider_data::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
+    let mut value = provider_data::made(&turn, extra)?;
     if let Some(role) = extra.fields.get("role") {
         value["role"] = to_value(&role)?;
     }
     Ok(Turn::Made(value))
 }
 
-/// A user's turn: the results of tools as turns of their own, which come first, then the rest.
+/// Encodes a user's turn: tool results first, as turns of their own, then the rest.
 fn user<'a>(
     message: &'a Message,
     own: bool,
@@ -437,7 +437,7 @@ fn user<'a>(
     for (place, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
             let turn = tool_result(result, own, family, report, &mut rest)?;
-            turns.push(match own::beside(&message.content, place, Dialect::OpenAi) {
+            turns.push(match provider_data::beside(&message.content, place, Dialect::OpenAi) {
                 Some(extra) => Turn::Made(made_result(&turn, extra)?),
                 None => turn,
             });
@@ -448,22 +448,22 @@ fn user<'a>(
             rest.extend(block_with_extra(&message.content, place, family, report)?);
         }
     }
-    let extra = own::of_turn(&message.content, Dialect::OpenAi);
+    let extra = provider_data::of_turn(&message.content, Dialect::OpenAi);
     let said_nothing = message.content.iter().all(|part| matches!(part, Part::Extra { .. }));
     let content = shortest(rest).or_else(|| said_nothing.then_some(Content::Text("")));
     if let Some(content) = content {
         let turn = Turn::User { content };
         turns.push(match extra {
-            Some(extra) => Turn::Made(own::made(&turn, extra)?),
+            Some(extra) => Turn::Made(provider_data::made(&turn, extra)?),
             None => turn,
         });
     }
     Ok(())
 }
 
-/// The result of a call, in the older form where it came as such.
+/// Encodes the result of a call, in the older form if it came as such.
 fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
-    let mut value = own::made(turn, extra)?;
+    let mut value = provider_data::made(turn, extra)?;
     if extra.fields.get("role").and_then(word).as_deref() == Some("function")
         && let Some(fields) = value.as_object_mut()
     {
@@ -473,26 +473,27 @@ fn made_result(turn: &Turn<'_>, extra: &Extra) -> Result<Value, LlmError> {
     Ok(value)
 }
 
-/// The block of the part at `place`, with what only this dialect knows of it put back.
+/// Encodes the block of the part at `place`, with the fields that only this dialect knows.
 fn block_with_extra<'a>(
     parts: &'a [Part],
     place: usize,
     family: &Family,
     report: &mut Report,
 ) -> Result<Option<Block<'a>>, LlmError> {
-    report.say_of_extra(&parts[place]);
-    let extra = own::beside(parts, place, Dialect::OpenAi);
+    report.record_extra(&parts[place]);
+    let extra = provider_data::beside(parts, place, Dialect::OpenAi);
     if let (Part::Refusal(text), Some(extra)) = (&parts[place], extra) {
-        return Ok(Some(Block::Made(own::made(&json!({"type": "refusal", "refusal": text}), extra)?)));
+        return Ok(Some(Block::Made(provider_data::made(&json!({"type": "refusal", "refusal": text}), extra)?)));
     }
     let Some(block) = block(&parts[place], family, report)? else { return Ok(None) };
     Ok(Some(match extra {
-        Some(extra) => Block::Made(own::made(&block, extra)?),
+        Some(extra) => Block::Made(provider_data::made(&block, extra)?),
         None => block,
     }))
 }
 
-/// A tool's turn is a text: pictures go into the user's turn after it, unless they came in this one, a failure is said in words.
+/// Encodes a tool's turn, which is a text. Pictures go into the user's turn after it, unless they came in this one; a
+/// failure goes into words.
 fn tool_result<'a>(
     result: &'a ToolResult,
     own: bool,
@@ -505,19 +506,19 @@ fn tool_result<'a>(
         match part {
             Part::Text(text) => {
                 texts.push(text.as_str());
-                marked |= own::beside(&result.content, place, Dialect::OpenAi).is_some();
+                marked |= provider_data::beside(&result.content, place, Dialect::OpenAi).is_some();
                 blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
-            Part::Extra { .. } => report.say_of_extra(part),
-            // Servers that take it there are asked by callers who know that.
+            Part::Extra { .. } => report.record_extra(part),
+            // Callers who send it know that their server takes it.
             _ if own => {
                 marked = true;
                 blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
             other => {
-                // What no user's turn can have either is told by its own rule.
+                // A part that no user's turn can have either is reported by its own rule.
                 if let Some(block) = block(other, family, report)? {
-                    report.say(Feature::ToolMedia);
+                    report.record(Feature::ToolMedia);
                     rest.push(block);
                     moved = true;
                 }
@@ -528,14 +529,14 @@ fn tool_result<'a>(
         (texts, blocks) = (vec![MOVED], vec![Block::Text { text: MOVED }]);
     }
     let content = match texts.as_slice() {
-        // A list goes only where its caller wrote one.
+        // A list goes only in place of the caller's own list.
         texts if (marked || own && texts.len() > 1) && !result.is_error => Content::Parts(blocks),
         [one] if !result.is_error => Content::Text(one),
         many if result.is_error => Content::Joined(format!("Error: {}", many.join("\n"))),
         many => Content::Joined(many.join("\n")),
     };
     if result.is_error {
-        report.say(Feature::ToolError);
+        report.record(Feature::ToolError);
     }
     Ok(Turn::Tool { tool_call_id: result.call_id.as_str().into(), content })
 }
@@ -549,12 +550,12 @@ fn assistant<'a>(
     let (mut blocks, mut refusals) = (Vec::new(), Vec::new());
     let mut tool_calls = Vec::with_capacity(message.tool_calls().count());
     let (mut function_call, mut audio) = (None, None);
-    let extra = own::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
+    let extra = provider_data::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
     let keeps_reasoning = extra.is_some_and(|extra| {
         ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.get(name).is_some())
     });
     for (place, part) in message.content.iter().enumerate() {
-        let beside = own::beside(&message.content, place, Dialect::OpenAi);
+        let beside = provider_data::beside(&message.content, place, Dialect::OpenAi);
         match part {
             Part::Text(text) if text.is_empty() => {}
             Part::Text(_) => blocks.extend(block_with_extra(&message.content, place, family, report)?),
@@ -564,7 +565,7 @@ fn assistant<'a>(
             Part::Refusal(text) => refusals.push(text.as_str()),
             Part::ToolCall(call) => {
                 if call.opaque.is_some() {
-                    report.say(Feature::CallSignature);
+                    report.record(Feature::CallSignature);
                 }
                 let written = Call {
                     id: call.id.as_str().into(),
@@ -578,13 +579,13 @@ fn assistant<'a>(
                     Some(extra) if extra.fields.get("function_call").is_some() => {
                         function_call = extra.fields.get("function_call");
                     }
-                    Some(extra) => tool_calls.push(AnyCall::Made(own::made(&written, extra)?)),
+                    Some(extra) => tool_calls.push(AnyCall::Made(provider_data::made(&written, extra)?)),
                     None => tool_calls.push(AnyCall::Neutral(written)),
                 }
             }
             Part::Reasoning(_) if keeps_reasoning => {}
-            Part::Reasoning(_) => report.say(Feature::Reasoning),
-            // An answer in sound is named by its id.
+            Part::Reasoning(_) => report.record(Feature::Reasoning),
+            // A spoken answer is referred to by its id.
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
                 audio = value
                     .get("audio")
@@ -596,9 +597,9 @@ fn assistant<'a>(
                 tool_calls.push(AnyCall::Own(value));
             }
             Part::Other { dialect: Dialect::OpenAi, value } => blocks.push(Block::Own(value)),
-            Part::Other { value, .. } => report.say_in(Feature::OwnPart, crate::translate::kind_of(value)),
-            Part::Extra { .. } => report.say_of_extra(part),
-            _ => report.say_in(Feature::OwnPart, "a picture or file of the model's"),
+            Part::Other { value, .. } => report.record_field(Feature::OwnPart, crate::translate::kind_of(value)),
+            Part::Extra { .. } => report.record_extra(part),
+            _ => report.record_field(Feature::OwnPart, "a picture or file of the model's"),
         }
     }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
@@ -612,7 +613,7 @@ fn assistant<'a>(
     let audio = audio.map(|id| json!({ "id": id }));
     let turn = Turn::Assistant(Box::new(Assistant { content, refusal, tool_calls, function_call, audio }));
     Ok(Some(match extra {
-        Some(extra) => Turn::Made(own::made(&turn, extra)?),
+        Some(extra) => Turn::Made(provider_data::made(&turn, extra)?),
         None => turn,
     }))
 }
@@ -656,11 +657,11 @@ fn block<'a>(part: &'a Part, family: &Family, report: &mut Report) -> Result<Opt
         Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::OpenAi, value } => Block::Own(value),
         Part::Other { value, .. } => {
-            report.say_in(Feature::OwnPart, crate::translate::kind_of(value));
+            report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
         Part::Reasoning(_) => {
-            report.say(Feature::Reasoning);
+            report.record(Feature::Reasoning);
             return Ok(None);
         }
         Part::ToolCall(_) | Part::ToolResult(_) => {

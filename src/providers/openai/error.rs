@@ -1,21 +1,21 @@
 use http::StatusCode;
 
-use crate::{ErrorKind, providers::http::Facts};
+use crate::{ErrorKind, providers::http::ErrorBody};
 
 use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, QUOTA, RATE, ROUTER, TIER_CAPACITY};
 
-/// Names an error of OpenAI's or a compatible server's: by code, then type, then by a message that is known as a whole, then
-/// status.
-pub(super) fn classify(status: StatusCode, facts: &Facts) -> ErrorKind {
+/// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a
+/// whole, then the status.
+pub(super) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
     by_name(status, facts).or_else(|| by_text(status, facts)).unwrap_or_else(|| by_status(status, facts))
 }
 
-fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
+fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     // One request over the tokens-per-minute limit never fits.
-    if status == StatusCode::TOO_MANY_REQUESTS && facts.says_only(&OVER_TPM) {
+    if status == StatusCode::TOO_MANY_REQUESTS && facts.consists_of(&OVER_TPM) {
         return Some(ErrorKind::TooLarge);
     }
-    // The code is the more exact one; the type may be a generic word that misleads.
+    // The code is more exact; the type may be a generic word that misleads.
     [&facts.code, &facts.kind].into_iter().flatten().find_map(|name| {
         Some(match name.as_str() {
             "insufficient_quota"
@@ -28,7 +28,7 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "exceeded_current_quota_error"
             | "billing_error" => ErrorKind::QuotaExhausted,
             // Mistral's capacity, not the caller's limit.
-            _ if facts.says_only(&TIER_CAPACITY) => ErrorKind::Overloaded,
+            _ if facts.consists_of(&TIER_CAPACITY) => ErrorKind::Overloaded,
             "rate_limit_exceeded" | "tokens" if status == StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
             "rate_limit_exceeded"
             | "rate_limited"
@@ -73,39 +73,39 @@ fn by_name(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
             | "engine_overloaded_error"
             | "service_unavailable_error"
             | "unavailable_error" => ErrorKind::Overloaded,
-            // The model wrote a tool call that is none.
+            // The model wrote an invalid tool call.
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
             // Overload comes under this name too, with a 503.
-            "server_error" if status.as_u16() != 503 && !facts.says_only(&CONTEXT) => ErrorKind::Server,
+            "server_error" if status.as_u16() != 503 && !facts.consists_of(&CONTEXT) => ErrorKind::Server,
             _ => return None,
         })
     })
 }
 
-/// What the generic types and codes lump together.
-fn by_text(status: StatusCode, facts: &Facts) -> Option<ErrorKind> {
+/// Distinguishes the kinds behind a generic type or code.
+fn by_text(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     match status.as_u16() {
-        // A router's own moderation says what it has flagged.
+        // A router's own moderation lists its findings.
         403 if facts.flagged => Some(ErrorKind::ContentPolicy),
         // llama.cpp reports a full context as a 500 too.
-        200 | 400 | 413 | 422 | 500 if facts.says_only(&CONTEXT) => Some(ErrorKind::ContextLength),
-        200 | 400 | 403 if facts.says_only(&POLICY) => Some(ErrorKind::ContentPolicy),
+        200 | 400 | 413 | 422 | 500 if facts.consists_of(&CONTEXT) => Some(ErrorKind::ContextLength),
+        200 | 400 | 403 if facts.consists_of(&POLICY) => Some(ErrorKind::ContentPolicy),
         // Some servers answer 400 to a bad key.
-        400 if facts.says_only(&BAD_KEY) => Some(ErrorKind::Auth),
-        400 if facts.says_only(&NO_MODEL) => Some(ErrorKind::NotFound),
-        400 | 403 | 429 if facts.says_only(&QUOTA) => Some(ErrorKind::QuotaExhausted),
-        429 | 500 if facts.says_only(&OVERLOADED) => Some(ErrorKind::Overloaded),
-        // A router's words for its own provider's trouble; where it knows the cause, that follows them.
-        400 if facts.says_only(&ROUTER) => Some(ErrorKind::Server),
+        400 if facts.consists_of(&BAD_KEY) => Some(ErrorKind::Auth),
+        400 if facts.consists_of(&NO_MODEL) => Some(ErrorKind::NotFound),
+        400 | 403 | 429 if facts.consists_of(&QUOTA) => Some(ErrorKind::QuotaExhausted),
+        429 | 500 if facts.consists_of(&OVERLOADED) => Some(ErrorKind::Overloaded),
+        // A router's words for its own provider's failure; the cause follows them, if the router knows it.
+        400 if facts.consists_of(&ROUTER) => Some(ErrorKind::Server),
         _ => None,
     }
 }
 
-fn by_status(status: StatusCode, facts: &Facts) -> ErrorKind {
+fn by_status(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
     match ErrorKind::from_status(status) {
-        // A 429 that names nothing, and is no known message of a limit, was written by no API: the front is overloaded.
-        ErrorKind::RateLimited if !facts.is_named() && !facts.says_only(&RATE) => ErrorKind::Overloaded,
+        // An API names its limits: a 429 without a name or a known message came from an overloaded front.
+        ErrorKind::RateLimited if !facts.is_named() && !facts.consists_of(&RATE) => ErrorKind::Overloaded,
         kind => kind,
     }
 }

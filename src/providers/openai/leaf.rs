@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, InvalidConfig, LlmError,
     chat::{Chat, Message},
     providers::{
-        http::{Asked, BaseUrl, Facts, Fault, HttpLeaf, Optional, Protocol, Variable, variable},
+        http::{BaseUrl, ErrorBody, Fault, HttpLeaf, ModelChoice, Optional, Protocol, Variable, variable},
         splice::MaxTokens,
     },
     translate::{Report, Target},
@@ -25,29 +25,29 @@ pub struct ChatCompletions {
     key_header: Option<HeaderName>,
 }
 
-/// Whose server it is, where that changes a request.
+/// The server's maker, if that changes a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flavour {
     /// OpenAI's own.
     Own,
     /// A compatible one: knows `max_tokens`, and maybe not `max_completion_tokens`.
     Compatible,
-    /// Mistral's: says `any` for a required tool call, and wants ids of nine letters and digits.
+    /// Mistral's: uses `any` for a required tool call, and requires ids of nine letters and digits.
     Mistral,
 }
 
 impl OpenAi {
-    /// A leaf with this API key, at `https://api.openai.com/v1`.
+    /// Creates a leaf with this API key, at `https://api.openai.com/v1`.
     pub fn new(key: impl Into<Arc<str>>) -> Self {
         let base = BaseUrl::parse("base_url", "https://api.openai.com/v1").expect("it is a URL");
         Self::with(ChatCompletions::of(Flavour::Own), "openai", base, Some(key.into()))
     }
 
-    /// A leaf from the environment: `OPENAI_API_KEY` and, where set, `OPENAI_BASE_URL` (which has the `/v1` in it).
+    /// Creates a leaf from the environment: `OPENAI_API_KEY` and, if set, `OPENAI_BASE_URL` (which includes the `/v1`).
     ///
     /// # Errors
     ///
-    /// When the key is not set, or the URL is malformed; the error names the variable.
+    /// The key is not set, or the URL is malformed; the error names the variable.
     pub fn from_env() -> Result<Self, InvalidConfig> {
         Self::from_variables(variable)
     }
@@ -62,13 +62,13 @@ impl OpenAi {
         }
     }
 
-    /// A leaf for a compatible server: Groq, Mistral, DeepSeek, OpenRouter, Ollama, vLLM, llama.cpp and others. `name` is
-    /// what errors, responses and metrics call it; `base_url` is what comes before `/chat/completions`. Without a
-    /// [`key`](Self::key), none is sent.
+    /// Creates a leaf for a compatible server: Groq, Mistral, DeepSeek, OpenRouter, Ollama, vLLM, llama.cpp and others.
+    /// `name` is its name in errors, responses and metrics; `base_url` is the part before `/chat/completions`. Without
+    /// a [`key`](Self::key), none is sent.
     ///
     /// # Errors
     ///
-    /// When `base_url` is not an absolute `http://` or `https://` URL, or holds a user name.
+    /// `base_url` is not an absolute `http://` or `https://` URL, or holds a user name.
     pub fn compatible(name: impl Into<Arc<str>>, base_url: &str) -> Result<Self, InvalidConfig> {
         let name = name.into();
         let base = BaseUrl::parse("base_url", base_url)?;
@@ -77,24 +77,24 @@ impl OpenAi {
         Ok(Self::with(ChatCompletions::of(flavour), name, base, None))
     }
 
-    /// Sets the base URL: what comes before `/chat/completions`, `/v1` included.
+    /// Sets the base URL: the part before `/chat/completions`, `/v1` included.
     ///
     /// # Errors
     ///
-    /// When it is not an absolute `http://` or `https://` URL, or holds a user name.
+    /// The text is not an absolute `http://` or `https://` URL, or holds a user name.
     pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
         Ok(self.at(BaseUrl::parse("base_url", url)?))
     }
 
-    /// Sets the header that carries the key, as it is: Azure wants `api-key`. Default: `Authorization: Bearer <key>`.
+    /// Sets the header that carries the bare key, such as Azure's `api-key`. Default: `Authorization: Bearer <key>`.
     #[must_use]
     pub fn key_header(mut self, name: HeaderName) -> Self {
         self.protocol_mut().key_header = Some(name);
         self
     }
 
-    /// Sets whether a stream is asked to end with the tokens used (`stream_options.include_usage`). Default: true. For
-    /// servers that refuse the field.
+    /// Sets whether to ask for the tokens used at the end of a stream (`stream_options.include_usage`); some servers
+    /// refuse the field. Default: true.
     #[must_use]
     pub fn stream_usage(mut self, asked: bool) -> Self {
         self.protocol_mut().stream_usage = asked;
@@ -166,11 +166,17 @@ impl Protocol for ChatCompletions {
         Target { dialect: Dialect::OpenAi, short_ids: self.flavour == Flavour::Mistral }
     }
 
-    fn encode(&self, chat: &Chat, asked: Asked<'_>, stream: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
         encode::body(self, chat, (asked.model, asked.family), stream, asked.before.is_some(), report)
     }
 
-    fn refit(&self, body: &Bytes, asked: Asked<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(self.flavour, body, asked.family, report)
     }
 
@@ -182,7 +188,7 @@ impl Protocol for ChatCompletions {
         Decoder::default()
     }
 
-    fn classify(&self, status: StatusCode, facts: &Facts, _: bool) -> ErrorKind {
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, _: bool) -> ErrorKind {
         error::classify(status, facts)
     }
 }

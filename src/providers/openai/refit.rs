@@ -15,7 +15,7 @@ use crate::{
     wire,
 };
 
-/// A request for another of the server's models as this one takes it; `None` where it takes the bytes as they are.
+/// Fits a request for another of the server's models to this one; returns `None` if the bytes fit unchanged.
 pub(super) fn refit(
     flavour: Flavour,
     body: &Bytes,
@@ -29,7 +29,7 @@ pub(super) fn refit(
     let has_tools = fields.stood("tools").is_some_and(|tools| is_list(tools) && tools.get().contains('{'));
     let situation = Situation { has_tools, ..Situation::default() };
     let settled = settle(&was, situation, family, report);
-    // The default is taken even where nothing else is.
+    // The default is accepted even by models that refuse all other values.
     let default = (family.sampling() == Sampling::None).then_some(1.0);
     if settled.temperature != was.temperature && was.temperature != default {
         fields.put("temperature", settled.temperature.map(Value::from).as_ref());
@@ -45,7 +45,7 @@ pub(super) fn refit(
     ];
     for name in others.iter().filter(|(refused, _)| *refused).flat_map(|(_, names)| *names) {
         if fields.remove(name) && *name != "parallel_tool_calls" {
-            report.say_in(Feature::ModelSetting, *name);
+            report.record_field(Feature::ModelSetting, *name);
         }
     }
     if was.stop.len() > settled.stops {

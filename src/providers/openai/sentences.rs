@@ -1,8 +1,8 @@
-//! The messages by which servers of this protocol tell apart what their codes and types lump together.
+//! Messages that distinguish failures with one code or type, from servers of this protocol.
 
-use crate::providers::sentences::Known;
+use crate::providers::sentences::KnownMessage;
 
-pub(super) const CONTEXT: Known = Known {
+pub(super) const CONTEXT: KnownMessage = KnownMessage {
     first: &[
         "this model's maximum context length is # tokens",
         "this model's maximum prompt length is # but the request contains # tokens",
@@ -54,7 +54,7 @@ pub(super) const CONTEXT: Known = Known {
     ],
 };
 
-pub(super) const POLICY: Known = Known {
+pub(super) const POLICY: KnownMessage = KnownMessage {
     first: &[
         "your request was rejected as a result of our safety system",
         "your request was rejected as a result of the safety system",
@@ -63,7 +63,7 @@ pub(super) const POLICY: Known = Known {
         "the response was filtered due to the prompt triggering microsoft's content management policy",
         "output blocked by content filtering policy",
         "content exists risk",
-        // xAI's, as it comes through a router too.
+        // xAI's, also through a router.
         "content violates usage guidelines",
     ],
     then: &[
@@ -77,7 +77,7 @@ pub(super) const POLICY: Known = Known {
     ],
 };
 
-pub(super) const BAD_KEY: Known = Known {
+pub(super) const BAD_KEY: KnownMessage = KnownMessage {
     first: &[
         "incorrect api key provided",
         "incorrect api key provided @",
@@ -89,7 +89,7 @@ pub(super) const BAD_KEY: Known = Known {
     then: &["you can find your api key at @", "you can obtain an api key from @", "please pass a valid api key"],
 };
 
-pub(super) const NO_MODEL: Known = Known {
+pub(super) const NO_MODEL: KnownMessage = KnownMessage {
     first: &[
         "model not found",
         "model not found @",
@@ -121,7 +121,7 @@ pub(super) const NO_MODEL: Known = Known {
 };
 
 /// One request is over the limit of tokens in a minute.
-pub(super) const OVER_TPM: Known = Known {
+pub(super) const OVER_TPM: KnownMessage = KnownMessage {
     first: &["request too large for @", "request too large for model @"],
     then: &[
         "in organization @",
@@ -138,7 +138,7 @@ pub(super) const OVER_TPM: Known = Known {
     ],
 };
 
-pub(super) const QUOTA: Known = Known {
+pub(super) const QUOTA: KnownMessage = KnownMessage {
     first: &[
         "you exceeded your current quota",
         "you exceeded your current quota please check your plan and billing details",
@@ -168,12 +168,12 @@ pub(super) const QUOTA: Known = Known {
 };
 
 /// Mistral's capacity.
-pub(super) const TIER_CAPACITY: Known = Known {
+pub(super) const TIER_CAPACITY: KnownMessage = KnownMessage {
     first: &["service tier capacity exceeded for this model", "service tier capacity has been exceeded"],
     then: &["for this model", "please try again later"],
 };
 
-pub(super) const OVERLOADED: Known = Known {
+pub(super) const OVERLOADED: KnownMessage = KnownMessage {
     first: &[
         "overloaded",
         "model overloaded",
@@ -192,8 +192,8 @@ pub(super) const OVERLOADED: Known = Known {
     then: &["please try again later", "please try again in a few minutes", "please retry shortly"],
 };
 
-/// A limit that a server tells without a name.
-pub(super) const RATE: Known = Known {
+/// A limit that a server reports without a name.
+pub(super) const RATE: KnownMessage = KnownMessage {
     first: &[
         "rate limited",
         "rate limit exceeded",
@@ -214,4 +214,4 @@ pub(super) const RATE: Known = Known {
     ],
 };
 
-pub(super) const ROUTER: Known = Known { first: &["provider returned error"], then: &[] };
+pub(super) const ROUTER: KnownMessage = KnownMessage { first: &["provider returned error"], then: &[] };

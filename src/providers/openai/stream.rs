@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// Reads a Chat Completions stream. The end mark is `[DONE]` after a `finish_reason`; many servers leave the `[DONE]`
-/// out, so that the end of the body after every begun choice has finished is an end too.
+/// Decodes a Chat Completions stream. The end mark is `[DONE]` after a `finish_reason`. Many servers omit the `[DONE]`,
+/// so the end of the body is an end too, once every begun choice has finished.
 #[derive(Default)]
 pub(crate) struct Decoder {
     started: bool,
@@ -24,24 +24,24 @@ pub(crate) struct Decoder {
     begun: Vec<u32>,
     finished: Vec<u32>,
     declined: bool,
-    /// Something of the answer has come.
+    /// True once any of the answer has come.
     said: bool,
-    /// The tokens used have come.
+    /// True once the tokens used have come.
     counted: bool,
     /// The tool calls so far.
-    calls: Vec<Begun>,
+    calls: Vec<CallState>,
     /// The newest of them, by the stream's own index.
     newest: HashMap<u32, usize>,
     /// The next part's index.
     parts: u32,
-    /// The sources as they were given out last: some servers repeat them in every chunk.
+    /// The sources as last sent: some servers repeat them in every chunk.
     sources: [Box<str>; 2],
     /// The thoughts of a router's list, until the answer finishes.
     details: Vec<Value>,
 }
 
 impl fmt::Debug for Decoder {
-    /// Nothing of what is said.
+    /// Writes nothing of the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder").field("begun", &self.begun).field("finished", &self.finished).finish_non_exhaustive()
     }
@@ -49,12 +49,12 @@ impl fmt::Debug for Decoder {
 
 /// A tool call: the index of its part, and its id.
 #[derive(Debug)]
-struct Begun {
+struct CallState {
     index: u32,
     id: Option<String>,
-    /// Some of its arguments have come.
+    /// True once any of its arguments have come.
     any: bool,
-    /// Its arguments so far, as long as its name has not come.
+    /// Its arguments so far, while its name is missing.
     nameless: Option<String>,
 }
 
@@ -62,15 +62,13 @@ impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let data = sse.data().trim_ascii();
         if data == b"[DONE]" {
-            // Some servers send it after an error too, so that alone it is no mark. Where there is no reason for stopping,
-            // the count of tokens, which comes last, tells that nothing was cut off.
+            // Some servers send it after an error too, so that alone it is no mark. Without a finish reason, the count
+            // of tokens, which comes last, proves that nothing was cut off.
             if !self.finished.is_empty() || self.counted || !self.said {
                 out.push(StreamEvent::End);
                 return Ok(());
             }
-            return Err(
-                LlmError::new(ErrorKind::StreamBroken, "[DONE] came, and no reason for stopping before it").into()
-            );
+            return Err(LlmError::new(ErrorKind::StreamBroken, "[DONE] came without a finish reason before it").into());
         }
         let chunk = decode::answer(data)?;
         if !self.started && chunk.is_before_the_answer() {
@@ -104,13 +102,13 @@ impl StreamDecoder for Decoder {
                     self.turn(*turn, out)?;
                 }
                 if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
-                    self.name_the_nameless(out);
-                    // A call of a tool that takes nothing may come without any arguments.
+                    self.send_nameless_calls(out);
+                    // A call of a tool without parameters may come without any arguments.
                     for call in self.calls.iter_mut().filter(|call| !call.any && call.nameless.is_none()) {
                         call.any = true;
                         out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
                     }
-                    self.give_details(out);
+                    self.send_details(out);
                     out.push(StreamEvent::Finish(finish(reason, self.declined)));
                 }
             }
@@ -125,18 +123,18 @@ impl StreamDecoder for Decoder {
     }
 
     fn is_whole(&self, clean: bool) -> bool {
-        // An error may follow a reason for stopping, so that a connection that breaks in between tells nothing.
+        // An error may follow a finish reason: a connection that breaks in between proves nothing.
         clean && !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
     }
 }
 
-/// Parts of an answer are told apart by their kind too, so that text and reasoning may share an index.
+/// Parts of an answer also differ by their kind, so that text and reasoning may share an index.
 const TEXT: u32 = 0;
 
 /// OpenAI's own limit of `n`.
 const MOST_CHOICES: usize = 128;
 
-/// Above what any API takes as parallel calls.
+/// More than any API takes as parallel calls.
 const MOST_CALLS: usize = 1024;
 
 impl Decoder {
@@ -165,11 +163,11 @@ impl Decoder {
             let named = function.name.as_deref().is_some_and(|name| !name.is_empty());
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             let key = call.index.unwrap_or(place);
-            if function.is_any() || call.id.is_some() || self.newest.contains_key(&key) {
+            if function.is_call() || call.id.is_some() || self.newest.contains_key(&key) {
                 self.call(key, named, call.id, &function, out)?;
             }
         }
-        if let Some(function) = turn.function_call.filter(|function| function.is_any() || !self.calls.is_empty()) {
+        if let Some(function) = turn.function_call.filter(|function| function.is_call() || !self.calls.is_empty()) {
             self.call(0, function.name.is_some(), None, &function, out)?;
         }
         self.said |= out.len() > before;
@@ -179,7 +177,7 @@ impl Decoder {
         let details = turn.reasoning_details.and_then(read::<Vec<Value>>);
         details.into_iter().flatten().for_each(|detail| self.detail(detail));
         if !self.finished.is_empty() {
-            self.give_details(out);
+            self.send_details(out);
         }
         Ok(())
     }
@@ -191,7 +189,8 @@ impl Decoder {
         }
     }
 
-    /// A piece of a thought belongs to the one before it where kind and index are the same and only its text goes on.
+    /// Adds a piece of a thought. It continues the one before it if kind and index are the same and only its text
+    /// grows.
     fn detail(&mut self, mut detail: Value) {
         if let Some(last) = self.details.last_mut()
             && (&last["type"], &last["index"]) == (&detail["type"], &detail["index"])
@@ -213,7 +212,7 @@ impl Decoder {
         self.details.push(detail);
     }
 
-    fn give_details(&mut self, out: &mut Vec<StreamEvent>) {
+    fn send_details(&mut self, out: &mut Vec<StreamEvent>) {
         if self.details.is_empty() {
             return;
         }
@@ -223,7 +222,7 @@ impl Decoder {
         out.push(StreamEvent::Part { index: self.parts, part: Part::Extra { of: ExtraOf::Turn, extra } });
     }
 
-    /// A tool call's beginning (it has a name), more of its arguments, or both.
+    /// Adds a tool call's beginning (with a name), more of its arguments, or both.
     fn call(
         &mut self,
         key: u32,
@@ -235,7 +234,7 @@ impl Decoder {
         let id = id.filter(|id| !id.is_empty());
         let known = self.newest.get(&key).copied();
         let place = match known {
-            // Servers that leave the index out send each call whole: another id with a name begins a new one.
+            // Servers that omit the index send each call whole: another id with a name begins a new one.
             Some(place) if !named || id.is_none() || id == self.calls[place].id => place,
             _ => {
                 if self.calls.len() >= MOST_CALLS {
@@ -250,7 +249,7 @@ impl Decoder {
                 if nameless.is_none() {
                     out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
                 }
-                self.calls.push(Begun { index, id, any: false, nameless });
+                self.calls.push(CallState { index, id, any: false, nameless });
                 self.newest.insert(key, self.calls.len() - 1);
                 self.calls.len() - 1
             }
@@ -273,8 +272,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Gives out the calls whose names have not come, where they have arguments: they are for their caller to judge.
-    fn name_the_nameless(&mut self, out: &mut Vec<StreamEvent>) {
+    /// Sends the calls whose names have not come, if they have arguments: their caller may judge them.
+    fn send_nameless_calls(&mut self, out: &mut Vec<StreamEvent>) {
         for call in &mut self.calls {
             let Some(json) = call.nameless.take_if(|json| !json.is_empty()) else { continue };
             let (index, id) = (call.index, call.id.clone().unwrap_or_default());

@@ -10,7 +10,7 @@ use crate::{
         Document, Effort, FinishReason, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::http::{Facts, testing::Scripted},
+    providers::http::{ErrorBody, testing::Scripted},
 };
 
 fn own() -> OpenAi {
@@ -21,7 +21,7 @@ fn compatible(name: &str) -> OpenAi {
     OpenAi::compatible(name, "http://127.0.0.1:9/v1").expect("a URL").model("gpt")
 }
 
-/// What is sent for this chat, and the notes on the response.
+/// Returns the request sent for this chat, and the notes on the response.
 async fn encoded_by(leaf: OpenAi, chat: Chat) -> (Value, Vec<String>) {
     let answer = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
     let transport = Scripted::json(answer);
@@ -103,7 +103,7 @@ async fn conversation_with_tools_and_pictures_is_written_as_the_api_wants_it() {
     assert_eq!(sent, expected);
     assert_eq!(
         notes,
-        ["tool_media: sent in a user's turn after it", "tool_error: said in words: the text begins with `Error: `"]
+        ["tool_media: sent in a user's turn after it", "tool_error: sent in words: the text begins with `Error: `"]
     );
 }
 
@@ -307,7 +307,7 @@ async fn a_calls_name_may_come_after_its_id() {
         delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"}"}}]}"#),
         delta(r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":""}}]}"#),
         delta(r#"{"tool_calls":[{"index":1,"function":{"name":"g"}}]}"#),
-        // What never gets a name is a call only where it has arguments.
+        // A call that never gets a name counts only with arguments.
         delta(r#"{"tool_calls":[{"index":2,"id":"c","function":{"arguments":""}}]}"#),
         delta(r#"{"tool_calls":[{"index":3,"id":"d","function":{"arguments":"{}"}}]}"#),
         finish("tool_calls"),
@@ -401,7 +401,7 @@ async fn an_answer_is_named_by_its_own_first_chunk() {
 
 #[tokio::test]
 async fn an_error_line_of_a_stream_keeps_the_servers_own_words() {
-    // As older servers of llama.cpp write it.
+    // In the form of older servers of llama.cpp.
     let words = r#"{"code":500,"message":"the context is full","type":"server_error"}"#;
     let stream = |before: &str| format!("{before}error: {words}\n\n");
     let mut leaf = own().transport(Scripted::events(stream("")));
@@ -541,7 +541,7 @@ fn errors_are_named_by_code_type_text_and_status_in_this_order() {
         (424, of("", Value::Null, "?"), ErrorKind::InvalidRequest),
         (520, of("", Value::Null, "?"), ErrorKind::Server),
     ] {
-        let facts = Facts::of_error(&json!({ "error": error })).expect("a known shape");
+        let facts = ErrorBody::of_error(&json!({ "error": error })).expect("a known shape");
         let status = StatusCode::from_u16(status).expect("a status");
         assert_eq!(super::error::classify(status, &facts), kind, "{status} {error}");
     }
@@ -618,7 +618,7 @@ async fn json_without_a_schema_is_asked_for_in_words_where_nobody_said_the_word(
     }
 }
 
-/// What becomes of a request that is read, and written for a provider of its own dialect.
+/// Decodes a request, and encodes it for a provider of its own dialect.
 async fn again(messages: Value) -> Value {
     let body = json!({"model": "gpt", "messages": messages});
     let chat = crate::Wire::new(Dialect::OpenAi, body.to_string()).unwrap().chat().unwrap().clone();

@@ -5,11 +5,11 @@ use crate::{
     providers::json::{Count, object},
 };
 
-/// The tokens used, as the servers of this protocol count them.
+/// The tokens used, in the counts of this protocol's servers.
 ///
-/// OpenAI counts cached tokens within `prompt_tokens` and reasoning within `completion_tokens`, and `total_tokens` is the sum.
-/// Others count something beside these and add it to the total alone, or to nothing: the total tells, and what is said of the
-/// parts.
+/// OpenAI counts cached tokens within `prompt_tokens` and reasoning within `completion_tokens`, and `total_tokens` is
+/// the sum. Others count some tokens beside these and add them to the total alone, or to nothing: the total and the
+/// details show it.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Tokens {
     #[serde(default)]
@@ -20,7 +20,7 @@ pub(super) struct Tokens {
     total_tokens: Count,
     #[serde(default, deserialize_with = "object")]
     prompt_tokens_details: Option<PromptDetails>,
-    /// Mistral's older name of it, which may stand beside the other.
+    /// Mistral's older name for it, which may stand beside the other.
     #[serde(default, deserialize_with = "object")]
     prompt_token_details: Option<PromptDetails>,
     #[serde(default, deserialize_with = "object")]
@@ -39,7 +39,7 @@ pub(super) struct Tokens {
     cache_read_input_tokens: Count,
     #[serde(default)]
     cache_creation_input_tokens: Count,
-    /// Perplexity's and Copilot's place of it.
+    /// Perplexity's and Copilot's place for it.
     #[serde(default)]
     reasoning_tokens: Count,
 }
@@ -76,10 +76,10 @@ impl Tokens {
         usage.reasoning = first_of([completion.reasoning_tokens, self.reasoning_tokens]);
         let beside = self.total_tokens.get().saturating_sub(usage.total());
         if beside > 0 && beside == prompt.audio_tokens.get() {
-            // Mistral counts sound beside the text that it came with.
+            // Mistral counts sound beside the text that came with it.
             usage.input = usage.input.saturating_add(beside);
         } else if beside > 0 {
-            // xAI's reasoning; the thoughts of Google's own endpoint of this protocol, which names them nowhere.
+            // xAI's reasoning; or the thoughts of Google's own endpoint of this protocol, which names them nowhere.
             usage.output = usage.output.saturating_add(beside);
         } else if usage.reasoning > usage.output {
             // A part is no larger than its whole: a router, or Perplexity, has left it out of the total too.
@@ -89,7 +89,7 @@ impl Tokens {
     }
 }
 
-/// The first of these that a server says at all.
+/// Returns the first of these that a server reports at all.
 fn first_of<const N: usize>(counts: [Count; N]) -> u64 {
     counts.into_iter().find_map(|count| count.0).unwrap_or(0)
 }
@@ -110,7 +110,7 @@ mod tests {
         let within = r#"{"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50,
             "completion_tokens_details": {"reasoning_tokens": 22}}"#;
         assert_eq!(counted(within), [20, 30, 0, 0, 22]);
-        // DeepSeek's answer that is nothing but a thought.
+        // DeepSeek's answer that is only a thought.
         let all = r#"{"completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 1}, "prompt_tokens": 20,
             "total_tokens": 21}"#;
         assert_eq!(counted(all), [20, 1, 0, 0, 1]);
@@ -129,7 +129,7 @@ mod tests {
         let vercel = r#"{"prompt_tokens": 61, "completion_tokens": 10, "total_tokens": 71,
             "completion_tokens_details": {"reasoning_tokens": 96}}"#;
         assert_eq!(counted(vercel), [61, 106, 0, 0, 96]);
-        // Google's endpoint of this protocol says of its thoughts nothing but the total.
+        // Google's endpoint of this protocol reports its thoughts in the total alone.
         let google = r#"{"completion_tokens": 12, "prompt_tokens": 35, "total_tokens": 109}"#;
         assert_eq!(counted(google), [35, 74, 0, 0, 0]);
     }
@@ -139,7 +139,7 @@ mod tests {
         let mistral = r#"{"completion_tokens": 15, "prompt_audio_seconds": 5, "prompt_tokens": 11,
             "prompt_tokens_details": {"audio_tokens": 375, "cached_tokens": 9}, "total_tokens": 401}"#;
         assert_eq!(counted(mistral), [386, 15, 9, 0, 0]);
-        // OpenAI's is within.
+        // OpenAI's is included.
         let openai = r#"{"prompt_tokens": 59, "completion_tokens": 123, "total_tokens": 182,
             "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 43, "text_tokens": 16}}"#;
         assert_eq!(counted(openai), [59, 123, 0, 0, 0]);

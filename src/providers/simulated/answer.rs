@@ -1,8 +1,8 @@
-//! What a simulated provider says.
+//! The content of a simulated provider's answers.
 
 use std::sync::Arc;
 
-/// The words of an answer nobody wrote.
+/// The words of a made-up answer.
 const WORDS: [&str; 24] = [
     "A ",
     "closure ",
@@ -30,11 +30,11 @@ const WORDS: [&str; 24] = [
     "there. ",
 ];
 
-/// The content of answers, apart from how fast they come.
+/// The content of answers, apart from their speed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Voice {
     reply: Option<Arc<[Box<str>]>>,
-    /// Whether the reply is JSON as it was written.
+    /// True if the reply was given as JSON.
     is_json: bool,
     tool_arguments: Option<Arc<serde_json::Value>>,
 }
@@ -45,17 +45,17 @@ impl Voice {
         self.is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     }
 
-    /// Says this, and nothing else.
+    /// Sets the reply to these pieces alone.
     pub(super) fn set_pieces(&mut self, pieces: Vec<String>) {
         self.reply = Some(pieces.into_iter().map(String::into_boxed_str).collect());
     }
 
-    /// Whether what it says was written as JSON.
-    pub(super) fn says_json(&self) -> bool {
+    /// Returns true if the reply was given as JSON.
+    pub(super) fn replies_json(&self) -> bool {
         self.is_json
     }
 
-    /// Some of its words, for where any will do.
+    /// Returns some of its words, for any text.
     pub(super) fn filler(&self) -> String {
         (0..self.length().unwrap_or(4)).map(|index| self.token(index)).collect::<String>().trim_end().to_owned()
     }
@@ -64,18 +64,18 @@ impl Voice {
         self.tool_arguments = Some(Arc::new(arguments));
     }
 
-    /// The length of a fixed reply, in tokens.
+    /// Returns the length of a fixed reply, in tokens.
     pub(crate) fn length(&self) -> Option<u32> {
         let reply = self.reply.as_ref()?;
         Some(u32::try_from(reply.len()).unwrap_or(u32::MAX))
     }
 
-    /// The arguments for a tool call, where tools are called.
+    /// Returns the arguments for a tool call, if tools are called.
     pub(crate) fn tool_arguments(&self) -> Option<&serde_json::Value> {
         self.tool_arguments.as_deref()
     }
 
-    /// The text of token `index`.
+    /// Returns the text of token `index`.
     pub(crate) fn token(&self, index: u32) -> &str {
         let index = index as usize;
         match &self.reply {
@@ -85,13 +85,13 @@ impl Voice {
     }
 }
 
-/// Pieces of some eight characters, as JSON is streamed.
+/// Cuts a text into pieces of some eight characters, as JSON is streamed.
 pub(crate) fn pieces(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     letters.chunks(8).map(|piece| piece.iter().collect()).collect()
 }
 
-/// Roughly how many tokens a text of so many bytes has: four bytes each, as in English.
+/// Estimates the tokens of a text from its bytes: four bytes each, as in English.
 pub(crate) fn tokens_of(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4)
 }

@@ -1,52 +1,51 @@
-//! What can go wrong, and how often.
+//! Faults of a provider, and their probabilities.
 
 use std::{fmt, time::Duration};
 
 /// One way in which a provider fails a call.
 ///
-/// Each is acted out as the provider itself does it: with its status, headers and body where it
-/// answers at all.
+/// The simulated provider acts each out as the real one does: with its status, headers and body, if it answers at all.
 ///
-/// In process, a request may bring one as an [extension](crate::LlmRequest::extension): then every call that is made for it fails
-/// so, whatever the script says.
+/// In process, a request may carry one as an [extension](crate::LlmRequest::extension): every call for that request
+/// then fails so, in place of the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// Status 500, the provider's own error body.
     ServerError,
-    /// Status 502 from the edge before the provider, in the form it took on 2023-11-08.
+    /// Status 502 from the edge before the provider, in the form seen on 2023-11-08.
     BadGateway,
     /// Status 503 with the provider's own error body.
     Unavailable,
-    /// The provider says that it has too much load: 529 from Anthropic, 503 from the others.
+    /// The provider reports too much load: 529 from Anthropic, 503 from the others.
     Overloaded,
     /// Status 429, with the provider's way of naming a wait, or without one.
     RateLimited {
-        /// The wait to ask for. `None`: an answer that says nothing about it.
+        /// The wait to ask for. `None`: the answer names none.
         retry_after: Option<Duration>,
     },
-    /// Status 429 with a body of no known shape, as an edge sends it while it lets traffic back in.
+    /// Status 429 with a body of no known shape, like an edge that slowly lets traffic back in.
     ComeBackLater,
-    /// Status 429 that says the account has no money left, whether or not that is so.
+    /// Status 429 that reports an account without money, true or not.
     InsufficientQuota,
-    /// Status 401: the key is not accepted, whether or not it is good.
+    /// Status 401: the provider refuses the key, even a good one.
     Unauthorized,
-    /// Status 400: the request is not accepted, whether or not it is good.
+    /// Status 400: the provider refuses the request, even a good one.
     BadRequest,
     /// The prompt is longer than the model's context.
     ContextLength,
-    /// Status 400 (Gemini: a 200 without candidates): what was asked is against the provider's policy.
+    /// Status 400 (Gemini: a 200 without candidates): the request is against the provider's policy.
     ContentFilter,
-    /// Status 400 for a conversation that ends with a turn of the model's, for it to go on from. Every other is answered.
+    /// Status 400 for a conversation that ends with a turn of the model's, for it to continue. Every other is answered.
     NoPrefill,
-    /// Any other status, with an HTML page as an edge sends it (530, 522, ..).
+    /// Any other status, with an HTML page like an edge's (530, 522, ..).
     Status(u16),
-    /// No connection. A server that is up cannot refuse, so over HTTP this is a connection reset
-    /// before the first byte of the answer.
+    /// No connection. A server that is up cannot refuse, so over HTTP this is a connection reset before the first byte
+    /// of the answer.
     Refused,
-    /// The request is taken, and nothing ever comes back.
+    /// The provider takes the request and never answers.
     Hang,
-    /// The answer is healthy, but so much later.
+    /// The answer is healthy, but later by this much.
     Slow(Duration),
     /// A well-formed answer without content.
     Empty,
@@ -54,27 +53,27 @@ pub enum Fault {
     CutAfter(u32),
     /// The answer ends in good order after this many tokens, but without its end mark.
     TruncatedAfter(u32),
-    /// The answer is whole and ends in good order, but for the end mark: no `[DONE]`, no `message_stop`, and in Gemini's
-    /// protocol no reason for the end. Without streaming nothing is missing.
+    /// The answer is whole and ends in good order, but without its end mark: no `[DONE]`, no `message_stop`, and in
+    /// Gemini's protocol no finish reason. Without streaming nothing is missing.
     NoEndMark,
-    /// After this many tokens comes an event that is no JSON, and then the rest. Without streaming the body is no JSON.
+    /// An event that is no JSON after this many tokens, and then the rest. Without streaming the body is no JSON.
     MalformedAfter(u32),
     /// Silence after this many tokens; the connection stays open.
     StallAfter(u32),
-    /// Signs of life and no content, without an end.
+    /// Keep-alives without content and without an end.
     KeepAlivesOnly {
         /// The time between two of them, at least 1 ms.
         every: Duration,
     },
-    /// Status 200, and after this many tokens an error event inside the stream. Without streaming,
-    /// an error body under status 200.
+    /// Status 200, and after this many tokens an error event inside the stream. Without streaming, an error body under
+    /// status 200.
     ErrorEventAfter(u32),
     /// Status 200 with an HTML page.
     HtmlPage,
 }
 
 impl Fault {
-    /// A short name for counting, without the fault's numbers: `server_error`, `cut`, ..
+    /// Returns a short name for counting, without the fault's numbers: `server_error`, `cut`, ..
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -113,10 +112,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Which faults occur, and with what probability each.
+/// The faults of a provider, each with its probability.
 ///
-/// What the probabilities leave over is healthy. Where they add up to more than 1 they are scaled
-/// down to 1; a probability that is negative or not a number counts as 0.
+/// The remaining probability is healthy. Probabilities with a sum above 1 are scaled down to 1; a negative one or NaN
+/// counts as 0.
 ///
 /// ```
 /// use steadfast::providers::simulated::{Fault, FaultMix};
@@ -133,7 +132,7 @@ pub struct FaultMix {
 }
 
 impl FaultMix {
-    /// No faults.
+    /// Creates a mix without faults.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -147,7 +146,7 @@ impl FaultMix {
         self
     }
 
-    /// The fault for a number from 0 (included) to 1 (excluded), or `None` where the call is healthy.
+    /// Returns the fault for a number from 0 (included) to 1 (excluded), or `None` if the call is healthy.
     #[must_use]
     pub fn pick(&self, roll: f64) -> Option<&Fault> {
         let total: f64 = self.faults.iter().map(|(p, _)| p).sum();
@@ -163,15 +162,15 @@ impl FaultMix {
 }
 
 impl From<Fault> for FaultMix {
-    /// This fault on every call.
+    /// Creates a mix of this fault on every call.
     fn from(fault: Fault) -> Self {
         Self::new().with(1.0, fault)
     }
 }
 
-/// A stretch of time in which a provider fails.
+/// A period in which a provider fails.
 ///
-/// The times count from the moment the [`Simulated`](super::Simulated) provider was made.
+/// The times count from the creation of the [`Simulated`](super::Simulated) provider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outage {
     from: Duration,
@@ -181,22 +180,22 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// Faults from `from` (included) to `to` (excluded). A single [`Fault`] means every call; a
-    /// [`FaultMix`] makes the outage partial.
+    /// Creates an outage from `from` (included) to `to` (excluded). A single [`Fault`] hits every call; a [`FaultMix`]
+    /// makes the outage partial.
     #[must_use]
     pub fn new(from: Duration, to: Duration, faults: impl Into<FaultMix>) -> Self {
         Self { from, to, faults: faults.into(), ramp_in: Duration::ZERO }
     }
 
-    /// Lets the probability of a fault grow in a straight line over the first part of the outage,
-    /// as when caches run out one after the other. Default: all at once.
+    /// Lets the probability of a fault rise linearly over the first part of the outage, like caches that run out one
+    /// after the other. Default: all at once.
     #[must_use]
     pub fn ramp_in(mut self, over: Duration) -> Self {
         self.ramp_in = over;
         self
     }
 
-    /// The fault at `since_start` for a number from 0 to 1, or `None` where the call is healthy.
+    /// Returns the fault at `since_start` for a number from 0 to 1, or `None` if the call is healthy.
     #[must_use]
     pub fn pick(&self, since_start: Duration, roll: f64) -> Option<&Fault> {
         if since_start < self.from || since_start >= self.to {
@@ -207,7 +206,7 @@ impl Outage {
         if roll >= severity {
             return None;
         }
-        // Below the severity the roll is again uniform, so the shares of the mix stay the same.
+        // Below the severity the roll is again uniform, so that the shares of the mix stay the same.
         self.faults.pick(roll / severity)
     }
 }

@@ -1,4 +1,4 @@
-//! The state that all clones share, the handle that steers it, and the record of a running call.
+//! The state that all clones share, the handle that controls it, and the record of a call under way.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,14 +13,14 @@ use super::{
     fault::{Fault, FaultMix, Outage},
     latency::Latency,
     rate_limit::{Limiter, RateLimit},
-    script::{Forced, Plan, Script},
+    script::{Override, Plan, Script},
 };
 use crate::{
     CommitPoint,
     internal::sync::{Mutex, MutexGuard, lock},
 };
 
-/// Steers and watches a [`Simulated`](super::Simulated) provider while it is in use.
+/// Controls and watches a [`Simulated`](super::Simulated) provider while it is in use.
 ///
 /// Clones are cheap and share the provider. A handle keeps no call alive and can outlive the provider.
 #[derive(Clone, Debug)]
@@ -29,27 +29,26 @@ pub struct SimulatedHandle {
 }
 
 impl SimulatedHandle {
-    /// From now on, every call ends in this fault, or in one of this mix, whatever the script says.
+    /// Makes every call from now on end in this fault, or in one of this mix, in place of the script.
     pub fn fail(&self, faults: impl Into<FaultMix>) {
-        self.shared.lock().script.forced = Some(Forced::Faults(faults.into()));
+        self.shared.lock().script.forced = Some(Override::Faults(faults.into()));
     }
 
-    /// The next `calls` calls end in this fault; they come before everything else that is set, the
-    /// rate limit included.
+    /// Makes the next `calls` calls end in this fault, before all other settings, the rate limit included.
     pub fn fail_next(&self, calls: usize, fault: &Fault) {
         let mut state = self.shared.lock();
         let faults = std::iter::repeat_n(fault.clone(), calls);
         state.next.extend(faults);
     }
 
-    /// From now on, every call is answered: no faults, no outages, no rate limit.
+    /// Answers every call from now on: no faults, no outages, no rate limit.
     pub fn heal(&self) {
         let mut state = self.shared.lock();
-        state.script.forced = Some(Forced::Healthy);
+        state.script.forced = Some(Override::Healthy);
         state.next.clear();
     }
 
-    /// Goes back to the script: its fault mix, its outages and its rate limit.
+    /// Returns to the script: its fault mix, its outages and its rate limit.
     pub fn follow_script(&self) {
         let mut state = self.shared.lock();
         state.script.forced = None;
@@ -71,30 +70,30 @@ impl SimulatedHandle {
         self.shared.lock().script.faults = faults.into();
     }
 
-    /// Adds an outage to the script; its times count from the making of the provider.
+    /// Adds an outage to the script; its times count from the creation of the provider.
     pub fn outage(&self, outage: Outage) {
         self.shared.lock().script.outages.push(outage);
     }
 
-    /// Sets the rate limit, with full buckets, or takes it away.
+    /// Sets the rate limit, with full buckets, or removes it.
     pub fn rate_limit(&self, limit: Option<RateLimit>) {
         let now = Instant::now();
         self.shared.lock().limiter = limit.map(|limit| Limiter::new(limit, now));
     }
 
-    /// The counts so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn stats(&self) -> SimulatedStats {
         self.shared.lock().stats.clone()
     }
 
-    /// When the newest calls came, oldest first: at most 256 are kept. For looking whether somebody hammers.
+    /// Returns the times of the newest calls, oldest first, up to 256: a test can see a client that calls too often.
     #[must_use]
     pub fn arrivals(&self) -> Vec<Instant> {
         self.shared.lock().arrivals.iter().copied().collect()
     }
 
-    /// Waits until the counts are as `wanted` says; at once if they are already.
+    /// Waits until the counts satisfy `wanted`.
     ///
     /// # Cancel safety
     ///
@@ -114,7 +113,7 @@ impl SimulatedHandle {
     }
 }
 
-/// How many calls a simulated provider has had, and how they ended.
+/// The numbers of a simulated provider's calls, by their ends.
 ///
 /// `calls == answered + failed + cancelled + in_flight` at every moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,7 +121,7 @@ impl SimulatedHandle {
 pub struct SimulatedStats {
     /// Calls begun.
     pub calls: u64,
-    /// Calls whose whole answer went out.
+    /// Calls whose whole answer was sent.
     pub answered: u64,
     /// Calls that ended in a fault.
     pub failed: u64,
@@ -130,9 +129,9 @@ pub struct SimulatedStats {
     pub cancelled: u64,
     /// Calls under way, up to the end of the answer's body.
     pub in_flight: u64,
-    /// How often each fault came to its end, by [`Fault::name`].
+    /// Calls that ended in each fault, by [`Fault::name`].
     pub failed_by: BTreeMap<&'static str, u64>,
-    /// Requests turned away as malformed before they became a call.
+    /// Requests refused as malformed before they became a call.
     pub rejected: u64,
 }
 
@@ -155,7 +154,7 @@ pub(crate) struct State {
     arrivals: VecDeque<Instant>,
 }
 
-/// How many calls' times are kept.
+/// The number of calls whose times are kept.
 const ARRIVALS: usize = 256;
 
 impl Shared {
@@ -177,11 +176,11 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under the lock leaves the state half-changed.
+        // No code under the lock leaves the state half-changed.
         lock(&self.state)
     }
 
-    /// Begins a call that will cost `prompt_tokens` and at most `max_tokens` more. `own` is the fault that it brings.
+    /// Begins a call that costs `prompt_tokens` and at most `max_tokens` more. `own` is the fault that it carries.
     pub(crate) fn begin(
         self: &Arc<Self>,
         now: Instant,
@@ -211,11 +210,11 @@ impl Shared {
             }
             plan.fault = Some(fault);
         } else if let Some(limiter) = &mut state.limiter
-            && !matches!(state.script.forced, Some(Forced::Healthy))
+            && !matches!(state.script.forced, Some(Override::Healthy))
         {
             let cost = prompt_tokens.saturating_add(u64::from(plan.tokens));
             if let Err(wait) = limiter.admit(cost, now) {
-                // The limit stands before the model: its refusal comes at once.
+                // The limit is checked before the model: its refusal comes at once.
                 plan.delay = Duration::ZERO;
                 plan.fault = Some(Fault::RateLimited { retry_after: Some(wait) });
             }
@@ -241,20 +240,20 @@ impl Shared {
     }
 }
 
-/// A call under way. Dropped without a verdict it counts as cancelled.
+/// A call under way. Dropped without an outcome it counts as cancelled.
 #[derive(Debug)]
 pub(crate) struct Call {
     shared: Arc<Shared>,
     pub(crate) plan: Plan,
     pub(crate) voice: Voice,
     pub(crate) number: u64,
-    /// Whether the answer is shorter than it would be, for the caller allowed no more tokens.
+    /// True if the answer is cut at the caller's limit of tokens.
     pub(crate) cut_short: bool,
     settled: bool,
 }
 
 impl Call {
-    /// The call has come to the end that its plan has for it.
+    /// Records the end that the call's plan has for it.
     pub(crate) fn finish(&mut self) {
         match self.plan.fault.as_ref() {
             None | Some(Fault::Slow(_)) => self.settle(|stats| stats.answered += 1),

@@ -1,7 +1,7 @@
-//! A value that satisfies a JSON Schema, made up: what a model answers that nobody trained and that is held to a shape.
+//! Makes up a value that satisfies a JSON Schema: the answer of an untrained model that is held to a shape.
 //!
-//! It follows what a schema asks for: types, required and other properties, bounds, lengths, formats, patterns, `enum`, `const`,
-//! `anyOf`, `oneOf`, `allOf` and references within the schema. What a schema forbids (`not`, `if`) it does not look at.
+//! It follows a schema's demands: types, required and other properties, bounds, lengths, formats, patterns, `enum`,
+//! `const`, `anyOf`, `oneOf`, `allOf` and references within the schema. It ignores prohibitions (`not`, `if`).
 
 use std::{borrow::Cow, cell::Cell, collections::BTreeMap};
 
@@ -9,14 +9,14 @@ use serde_json::{Map, Number, Value, json};
 
 use super::pattern;
 
-/// From this depth on, nothing is made that is not asked for: a schema may name itself.
+/// The depth from which nothing optional is made: a schema may refer to itself.
 const OPTIONAL: usize = 4;
-/// How deep a value and a schema may be; what no value satisfies gets `null` there.
+/// The greatest depth of a value and a schema; a schema without a value gets `null` there.
 const DEEPEST: usize = 64;
-/// How many schemas are looked at for one value.
+/// The number of schemas that are visited for one value.
 const STEPS: u32 = 20_000;
 
-/// A value of this schema. Texts that may be any say `filler`.
+/// Makes a value of this schema. Texts without constraints are `filler`.
 pub(super) fn instance(schema: &Value, filler: &str) -> Value {
     let filler = if filler.trim().is_empty() { "some text" } else { filler };
     Maker { root: schema, filler, steps: Cell::new(STEPS) }.make(schema, Place::default())
@@ -31,7 +31,7 @@ struct Maker<'a> {
 #[derive(Clone, Copy, Default)]
 struct Place {
     depth: usize,
-    /// Which one of a list it is: neighbours differ where they can.
+    /// The index in a list: neighbours differ if they can.
     nth: usize,
 }
 
@@ -41,7 +41,7 @@ impl Place {
     }
 }
 
-/// A schema's own words, with those of what it refers to and of all that it consists of.
+/// A schema's own keywords, with those of its references and of all its parts.
 type Fields<'s> = BTreeMap<&'s str, Cow<'s, Value>>;
 
 impl Maker<'_> {
@@ -113,7 +113,7 @@ impl Maker<'_> {
         self.root.pointer(to.as_str()?.strip_prefix('#')?)
     }
 
-    /// The first that is not nothing; where it is deep, the one that is soonest at an end.
+    /// Returns one of the options other than null, by the place's index; at depth, the one that ends soonest.
     fn option<'v>(&self, options: &'v [Value], place: Place) -> Option<&'v Value> {
         if !self.is_deep(place) {
             let said: Vec<&Value> = options.iter().filter(|option| option["type"] != "null").collect();
@@ -126,7 +126,7 @@ impl Maker<'_> {
         self.height(schema, &mut Vec::new(), 0).is_some()
     }
 
-    /// How deep its least value is; `None`: it has no end.
+    /// Returns the depth of its least value; `None` if it has no end.
     fn height<'s>(&'s self, schema: &'s Value, within: &mut Vec<&'s str>, depth: usize) -> Option<usize> {
         if !self.step() || depth > 2 * DEEPEST {
             return None;
@@ -219,7 +219,7 @@ impl Maker<'_> {
     }
 }
 
-/// Adds a word of a schema to what it must satisfy besides.
+/// Adds a keyword to the demands on a value.
 fn add<'s>(fields: &mut Fields<'s>, name: &'s str, value: Cow<'s, Value>) {
     let Some(before) = fields.remove(name) else {
         fields.insert(name, value);
@@ -260,13 +260,13 @@ fn texts(list: Option<&Value>) -> impl Iterator<Item = &str> {
     list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// A count, which Google's schemas write as a text.
+/// Returns a count, which Google's schemas write as a text.
 fn count(value: Option<&Value>) -> Option<u64> {
     let value = value?;
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// The type that a schema names, in whatever letters, or that its keywords are for.
+/// Returns the type that a schema names, in any case, or that its keywords imply.
 fn kind(schema: &Fields<'_>) -> &'static str {
     const KINDS: [&str; 7] = ["object", "array", "string", "integer", "number", "boolean", "null"];
     let named =
@@ -295,7 +295,7 @@ fn number(schema: &Fields<'_>, nth: usize, whole: bool) -> Value {
     let given = |name: &str| get(schema, name).and_then(Value::as_f64);
     let flag = |name: &str| get(schema, name) == Some(&Value::Bool(true));
     let step = given("multipleOf").filter(|step| *step > 0.0).or_else(|| whole.then_some(1.0));
-    // The least and the greatest, and whether each is none itself.
+    // The least and the greatest value, each with a flag if it is exclusive.
     let bound = |name: &str, beyond: &str, tighter: fn(f64, f64) -> bool| match (given(name), given(beyond)) {
         (Some(at), Some(out)) if tighter(at, out) => Some((at, false)),
         (_, Some(out)) => Some((out, true)),
@@ -335,7 +335,7 @@ fn number(schema: &Fields<'_>, nth: usize, whole: bool) -> Value {
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-/// A text of this format; `None` where any will do.
+/// Returns a text of this format; `None` if any text will do.
 fn formatted(format: &str, nth: usize) -> Option<String> {
     Some(match format {
         "date-time" => format!("2026-01-{:02}T12:00:00Z", nth % 28 + 1),
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(instance(&schema, "a"), json!({"tags": ["a", "2 a"]}));
     }
 
-    /// Held against another reading of the specification.
+    /// Checked by an independent reading of the specification.
     #[cfg(feature = "validate")]
     #[test]
     fn a_value_satisfies_its_schema() {

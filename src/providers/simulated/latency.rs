@@ -1,16 +1,16 @@
-//! How long a simulated provider takes.
+//! The latency of a simulated provider.
 
 use std::{f64::consts::TAU, time::Duration};
 
 use fastrand::Rng;
 
-/// No draw exceeds this, so that the tail of a distribution cannot overflow a timer.
+/// The longest draw, so that the tail of a distribution cannot overflow a timer.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// A distribution of waiting times.
 ///
-/// Used for the time to the first token of a [`Simulated`](super::Simulated) provider. No draw is
-/// longer than 24 hours.
+/// It is used for the time to the first token of a [`Simulated`](super::Simulated) provider. No draw is longer than 24
+/// hours.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,26 +25,26 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub enum Latency {
     /// The same time for every call.
     Fixed(Duration),
-    /// Any time from `min` to `max` with equal chance; the two may be given in either order.
+    /// Any time from `min` to `max` with equal probability, in either order.
     Uniform {
         /// The shortest time.
         min: Duration,
         /// The longest time.
         max: Duration,
     },
-    /// A log-normal time: most calls near the median, a long tail of slow ones. Measured response
-    /// times of services have this shape far more often than a normal one.
+    /// A log-normal time: most calls near the median, a long tail of slow ones. Measured response times of services
+    /// have this shape far more often than a normal one.
     LogNormal {
         /// Half of the calls are faster than this.
         median: Duration,
-        /// The spread: the standard deviation of the logarithm. 0 makes every call take the
-        /// median; a value that is negative or not a number counts as 0.
+        /// The spread: the standard deviation of the logarithm. 0 makes every call take the median; a negative number
+        /// or NaN counts as 0.
         sigma: f64,
     },
 }
 
 impl Latency {
-    /// A log-normal distribution with the given median and 99th percentile.
+    /// Creates a log-normal distribution with the given median and 99th percentile.
     ///
     /// A percentile below the median counts as the median: no spread.
     #[must_use]
@@ -87,9 +87,9 @@ impl From<Duration> for Latency {
     }
 }
 
-/// One draw from the standard normal distribution (Box and Muller, 1958).
+/// Draws from the standard normal distribution (Box and Muller, 1958).
 fn standard_normal(rng: &mut Rng) -> f64 {
-    // In (0, 1], for the logarithm of zero is no number.
+    // In (0, 1]: the logarithm of zero is not a number.
     let radius = 1.0 - rng.f64();
     (-2.0 * radius.ln()).sqrt() * (TAU * rng.f64()).cos()
 }

@@ -27,7 +27,7 @@ use crate::{
     providers::status::of_page,
 };
 
-/// What the leaf calls its provider; its model is the [`Simulated`]'s name.
+/// The provider's name in answers and errors; the model is the [`Simulated`]'s name.
 const PROVIDER: &str = "simulated";
 
 impl Service<LlmRequest> for Simulated {
@@ -55,9 +55,9 @@ pub struct ResponseFuture {
 #[pin_project(project = StateProjection)]
 enum State {
     Unsent(LlmRequest),
-    Waiting(#[pin] Sleep, Option<Box<Talk>>),
+    Waiting(#[pin] Sleep, Option<Box<ActiveCall>>),
     /// Waits for ever, until its caller leaves.
-    Hanging(#[allow(dead_code, reason = "its drop counts")] Box<Talk>),
+    Hanging(#[allow(dead_code, reason = "its drop counts")] Box<ActiveCall>),
     Committing(Commit),
 }
 
@@ -69,7 +69,7 @@ impl Future for ResponseFuture {
         loop {
             let talk = match this.state.as_mut().project() {
                 StateProjection::Unsent(request) => {
-                    let talk = match Talk::begin(this.shared, request) {
+                    let talk = match ActiveCall::begin(this.shared, request) {
                         Ok(talk) => Box::new(talk),
                         Err(error) => return Poll::Ready(Err(of(this.shared, error))),
                     };
@@ -91,9 +91,9 @@ impl Future for ResponseFuture {
                 }
             };
             match talk.say(this.shared) {
-                Said::Whole(answer) => return Poll::Ready(answer),
-                Said::Nothing(talk) => this.state.set(State::Hanging(talk)),
-                Said::Stream(talk) => {
+                Outcome::Whole(answer) => return Poll::Ready(answer),
+                Outcome::Nothing(talk) => this.state.set(State::Hanging(talk)),
+                Outcome::Stream(talk) => {
                     let point = talk.commit;
                     let frames = Frames { shared: this.shared.clone(), talk, next: Next::Start, timer: None };
                     this.state.set(State::Committing(Commit::new(LlmBody::from_frames(frames), point, None)));
@@ -109,8 +109,8 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// One call and what there is to say in it.
-struct Talk {
+/// One call and its content.
+struct ActiveCall {
     call: Call,
     stream: bool,
     commit: CommitPoint,
@@ -119,14 +119,14 @@ struct Talk {
     length: u32,
 }
 
-/// How a call goes on once its first wait is over.
-enum Said {
+/// The course of a call after its first wait.
+enum Outcome {
     Whole(Result<LlmResponse, LlmError>),
-    Stream(Box<Talk>),
-    Nothing(Box<Talk>),
+    Stream(Box<ActiveCall>),
+    Nothing(Box<ActiveCall>),
 }
 
-impl Talk {
+impl ActiveCall {
     fn begin(shared: &Arc<Shared>, request: &LlmRequest) -> Result<Self, LlmError> {
         let chat = request.chat()?;
         let prompt_tokens = prompt_tokens(chat);
@@ -137,7 +137,7 @@ impl Talk {
             call.plan.fault = None;
         }
         let tool = call
-            .heed(chat)
+            .follow_demands(chat)
             .map(|tool| ToolCall::new(format!("call_{:024x}", call.number), tool.name, tool.arguments.to_string()));
         let length = match (&call.plan.fault, &tool) {
             (Some(Fault::Empty), _) => 0,
@@ -148,7 +148,7 @@ impl Talk {
         Ok(Self { call, stream: request.is_stream(), commit, prompt_tokens, tool, length })
     }
 
-    /// The time to the first sign: an error's or the first token's, or the whole answer's.
+    /// Returns the time to the first sign: an error, the first token, or the whole answer.
     fn wait(&self) -> Duration {
         let plan = &self.call.plan;
         let whole = !self.stream && self.speaks();
@@ -156,25 +156,25 @@ impl Talk {
         plan.delay.saturating_add(words)
     }
 
-    /// Whether any of the answer is made, even if it does not arrive.
+    /// Returns true if any of the answer is generated, even if it does not arrive.
     fn speaks(&self) -> bool {
         error_of(self.call.plan.fault.as_ref()).is_none()
     }
 
-    fn say(mut self: Box<Self>, shared: &Shared) -> Said {
+    fn say(mut self: Box<Self>, shared: &Shared) -> Outcome {
         let fault = self.call.plan.fault.clone();
         if let Some(error) = error_of(fault.as_ref()) {
             self.call.finish();
-            return Said::Whole(Err(of(shared, error)));
+            return Outcome::Whole(Err(of(shared, error)));
         }
         if fault == Some(Fault::Hang) {
-            return Said::Nothing(self);
+            return Outcome::Nothing(self);
         }
         if self.stream {
-            return Said::Stream(self);
+            return Outcome::Stream(self);
         }
         let error = match fault {
-            Some(Fault::StallAfter(_) | Fault::KeepAlivesOnly { .. }) => return Said::Nothing(self),
+            Some(Fault::StallAfter(_) | Fault::KeepAlivesOnly { .. }) => return Outcome::Nothing(self),
             Some(Fault::Empty) => Some((ErrorKind::EmptyAnswer, "the answer has no content")),
             Some(Fault::CutAfter(_)) => Some((ErrorKind::StreamBroken, "the connection broke in the answer")),
             Some(Fault::TruncatedAfter(_)) => Some((ErrorKind::Malformed, "the answer ends in the middle")),
@@ -183,7 +183,7 @@ impl Talk {
             _ => None,
         };
         self.call.finish();
-        Said::Whole(match error {
+        Outcome::Whole(match error {
             Some((kind, message)) => Err(of(shared, LlmError::new(kind, message).with_status(StatusCode::OK))),
             None => Ok(response(shared, LlmBody::from_message(self.message(shared)))),
         })
@@ -218,10 +218,10 @@ impl Talk {
     }
 }
 
-/// A streamed answer, up to the end that the plan has for it.
+/// A streamed answer, up to the end in its plan.
 struct Frames {
     shared: Arc<Shared>,
-    talk: Box<Talk>,
+    talk: Box<ActiveCall>,
     next: Next,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -250,7 +250,7 @@ impl Frames {
         }
     }
 
-    /// What comes when all tokens that the plan allows are out.
+    /// Polls the end, once all tokens of the plan are out.
     fn end(&mut self) -> Poll<Option<Result<Frame, LlmError>>> {
         let broken = |kind, message| Err(of(&self.shared, LlmError::new(kind, message).with_status(StatusCode::OK)));
         let last = match self.talk.call.plan.fault {
@@ -262,7 +262,7 @@ impl Frames {
             Some(Fault::CutAfter(_)) => Some(broken(ErrorKind::StreamBroken, "the connection broke")),
             Some(Fault::ErrorEventAfter(0)) => Some(broken(ErrorKind::Overloaded, "an error inside the stream")),
             Some(Fault::MalformedAfter(0)) => Some(broken(ErrorKind::Malformed, "an event that is no JSON")),
-            // As a real leaf has it: after content it is the stream that broke.
+            // As in a real leaf: after content the stream itself broke.
             Some(Fault::ErrorEventAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an error inside the stream")),
             Some(Fault::MalformedAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an event that is no JSON")),
             Some(Fault::TruncatedAfter(_)) => None,
@@ -320,7 +320,7 @@ impl Stream for Frames {
     }
 }
 
-/// The error that stands in place of an answer, where the fault is one.
+/// Returns the error in place of an answer, for a fault that is one.
 fn error_of(fault: Option<&Fault>) -> Option<LlmError> {
     let (kind, status, message) = match fault? {
         Fault::ServerError => (ErrorKind::Server, 500, "internal server error"),
@@ -364,7 +364,7 @@ fn error(kind: ErrorKind, status: u16, message: &'static str) -> LlmError {
     }
 }
 
-/// What a status means when a page that no API wrote comes with it.
+/// Returns the meaning of a status with a page that no API wrote.
 fn kind_of(status: u16) -> ErrorKind {
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() || status.is_redirection() => ErrorKind::Malformed,

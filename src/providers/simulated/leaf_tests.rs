@@ -265,7 +265,7 @@ async fn a_tool_that_must_be_called_is_called() {
     let call = first.tool_calls().next().unwrap().clone();
     assert_eq!((call.name.as_str(), call.arguments.as_str()), ("weather", r#"{"city":"Hello from afar"}"#));
     assert_eq!(first.finish, Some(FinishReason::ToolUse));
-    // Whoever requires a call each time comes to the last tool, and stays there.
+    // A caller that requires a call each time reaches the last tool, and stays there.
     for _ in 0..2 {
         chat.messages.push(Message::new(Role::Assistant, vec![Part::ToolCall(ToolCall::new("a", &call.name, "{}"))]));
         chat.messages.push(Message::new(Role::User, vec![Part::ToolResult(ToolResult::new("a", "sunny"))]));

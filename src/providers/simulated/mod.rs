@@ -1,23 +1,20 @@
-//! A provider that does what a script says: how fast, how reliable, when it is down.
+//! A provider that follows a script: its speed, its reliability, its outages.
 //!
-//! With it, a stack can be seen to survive an outage without a key, without a network and, in
-//! process, without waiting: all its times are tokio's, so a paused clock runs through hours in
-//! milliseconds.
+//! With it, a test shows that a stack survives an outage, without a key and without a network. In process it needs no
+//! waiting either: all its times are tokio's, so that a paused clock runs through hours in milliseconds.
 //!
-//! A script has a [`Latency`] to the first token, a pace between tokens, a [`FaultMix`] for every
-//! day, [`Outage`] windows, and a [`RateLimit`]. What happens to a call depends only on the time, the
-//! call's number and the seed, so a run can be repeated exactly. A [`SimulatedHandle`] changes the
-//! behaviour while calls run, and counts them.
+//! A script has a [`Latency`] to the first token, a pace between tokens, a [`FaultMix`] for every day, [`Outage`]
+//! windows, and a [`RateLimit`]. A call's outcome depends only on the time, the call's number and the seed, so that a
+//! run can be repeated exactly. A [`SimulatedHandle`] changes the behaviour while calls run, and counts them.
 //!
-//! A request that requires a tool call gets one: of the tool that it names, or of the first that the conversation has not
-//! seen called yet, else of the last. Its arguments satisfy the tool's schema. A request that asks for JSON gets an instance of its
-//! schema. What they say is made up, with the [reply](Simulated::reply) in texts that may be any; a reply that is JSON itself is
-//! the answer as it is.
+//! A request that requires a tool call gets one: of the tool that it names, or of the first that the conversation has
+//! not called yet, else of the last. Its arguments satisfy the tool's schema. A request that asks for JSON gets an
+//! instance of its schema. The values are made up, with the [reply](Simulated::reply) in texts without constraints; a
+//! reply that is JSON itself is the answer, unchanged.
 //!
-//! [`Simulated`] is a leaf by itself; with the feature `simulator` it also answers over HTTP, in the
-//! protocols of three real providers (see `server`). In process its errors say `simulated` for the
-//! provider and the name for the model, and it is no substitute for trying a real decoder: that is
-//! what the server is for.
+//! [`Simulated`] is a leaf by itself. With the feature `simulator` it also answers over HTTP, in the protocols of three
+//! real providers (see `server`). In process its errors have `simulated` as the provider and the name as the model. It
+//! does not exercise a real decoder: the server does.
 //!
 //! # Example
 //!
@@ -50,9 +47,9 @@
 //! ```
 
 mod answer;
+mod demands;
 mod fault;
 mod handle;
-mod heed;
 mod instance;
 mod latency;
 mod leaf;
@@ -89,15 +86,15 @@ use crate::CommitPoint;
 
 /// A scriptable provider.
 ///
-/// It answers every call at once until told otherwise. Clones share everything: script, rate limit,
-/// counts and the number of the next call.
+/// By default it answers every call at once. Clones share everything: script, rate limit, counts and the number of the
+/// next call.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     shared: Arc<Shared>,
 }
 
 impl Simulated {
-    /// A healthy provider of this name, which serves as the name of its model as well.
+    /// Creates a healthy provider of this name, which is also the name of its model.
     ///
     /// Outages count from this moment.
     #[must_use]
@@ -107,7 +104,7 @@ impl Simulated {
         Self { shared: Arc::new(Shared::new(name.into(), script, Voice::default())) }
     }
 
-    /// Sets where the draws of latencies, lengths and faults begin. Default: made from the name.
+    /// Sets the seed of the draws of latencies, lengths and faults. Default: made from the name.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.shared.lock().script.seed = seed;
@@ -128,7 +125,7 @@ impl Simulated {
         self
     }
 
-    /// Sets how many tokens an answer has: any number of the range with equal chance. Default: 16.
+    /// Sets the range of an answer's tokens, each number with equal probability. Default: 16.
     #[must_use]
     pub fn tokens(self, tokens: RangeInclusive<u32>) -> Self {
         self.shared.lock().script.tokens = tokens.into_inner();
@@ -142,16 +139,16 @@ impl Simulated {
         self
     }
 
-    /// Calls the first tool that a request offers, with these arguments, unless the conversation
-    /// ends with a tool's result already. `true` in place of arguments makes some up that satisfy the tool's schema.
-    /// Default: a tool is called where the request requires it.
+    /// Calls the first tool that a request offers, with these arguments, unless the conversation ends with a tool's
+    /// result already. `true` in place of arguments makes some up that satisfy the tool's schema. Default: a tool is
+    /// called only if the request requires it.
     #[must_use]
     pub fn call_tools(self, arguments: serde_json::Value) -> Self {
         self.shared.lock().voice.set_tool_arguments(arguments);
         self
     }
 
-    /// Sets the models that it knows; over HTTP another one is a 404. Default: every model.
+    /// Sets the known models; over HTTP another one is a 404. Default: every model.
     #[must_use]
     pub fn models<M: Into<String>>(self, models: impl IntoIterator<Item = M>) -> Self {
         let models = models.into_iter().map(Into::into).collect();
@@ -159,21 +156,21 @@ impl Simulated {
         self
     }
 
-    /// Sets how far a stream must have come before its caller sees it, in process. Default: the first token.
+    /// Sets the commit point of streams in process. Default: the first token.
     #[must_use]
     pub fn commit(self, point: CommitPoint) -> Self {
         self.shared.lock().commit = point;
         self
     }
 
-    /// Sets what goes wrong on an ordinary day. Default: nothing.
+    /// Sets the faults of an ordinary day. Default: none.
     #[must_use]
     pub fn fault_mix(self, faults: impl Into<FaultMix>) -> Self {
         self.handle().fault_mix(faults);
         self
     }
 
-    /// Adds an outage, from and to a time since the making of this provider.
+    /// Adds an outage, from and to a time since the creation of this provider.
     ///
     /// See [`outages`](Self::outages) for one that ramps in.
     #[must_use]
@@ -181,7 +178,7 @@ impl Simulated {
         self.outages([Outage::new(from, to, faults)])
     }
 
-    /// Adds outages. Where several overlap, the first one that fails a call decides.
+    /// Adds outages. If several overlap, the first one that fails a call decides.
     #[must_use]
     pub fn outages(self, outages: impl IntoIterator<Item = Outage>) -> Self {
         let outages: Vec<_> = outages.into_iter().collect();
@@ -196,7 +193,7 @@ impl Simulated {
         self
     }
 
-    /// Sets the moment from which outages count. Default: when the provider was made.
+    /// Sets the moment from which outages count. Default: the creation of the provider.
     #[must_use]
     pub fn starting_at(self, start: Instant) -> Self {
         self.shared.lock().script.start = start;
@@ -209,13 +206,13 @@ impl Simulated {
         &self.shared.name
     }
 
-    /// A handle that steers and watches this provider.
+    /// Returns a handle that controls and watches this provider.
     #[must_use]
     pub fn handle(&self) -> SimulatedHandle {
         SimulatedHandle { shared: Arc::clone(&self.shared) }
     }
 
-    /// Whether it knows this model.
+    /// Returns true if it knows this model.
     #[must_use]
     pub fn serves(&self, model: &str) -> bool {
         let state = self.shared.lock();
@@ -223,8 +220,8 @@ impl Simulated {
         models.is_none_or(|models| models.iter().any(|known| known == model))
     }
 
-    /// What would happen to call `call_number` (from 0) at `now`, apart from the rate limit and
-    /// from what [`SimulatedHandle::fail_next`] has in store.
+    /// Returns the plan of call `call_number` (from 0) at `now`, without regard to the rate limit and to
+    /// [`SimulatedHandle::fail_next`].
     #[must_use]
     pub fn decide(&self, now: Instant, call_number: u64) -> Plan {
         self.shared.lock().script.decide(now, call_number)

@@ -1,13 +1,13 @@
-//! A text that a regular expression matches, as short as can be.
+//! Makes a shortest text that a regular expression matches.
 
 use std::{iter::Peekable, str::Chars};
 
-/// A text of at least so many characters that `pattern` matches, in the grammar that JSON Schema's patterns share. What is
-/// looked for around a place (`(?=`, `\b`) is not heeded.
+/// Returns a text of at least this many characters that `pattern` matches, in the common grammar of JSON Schema's
+/// patterns. Assertions about a position (`(?=`, `\b`) are ignored.
 pub(super) fn matching(pattern: &str, least: usize) -> String {
     let said = |more| Reader { left: pattern.chars().peekable(), more, depth: 0 }.choice();
     let mut text = said(0);
-    // One more of whatever may be there more often, until it is long enough or grows no more.
+    // Adds one to every open repetition, until the text is long enough or stops growing.
     for more in 1..=least {
         if text.chars().count() >= least {
             break;
@@ -23,19 +23,20 @@ pub(super) fn matching(pattern: &str, least: usize) -> String {
 
 struct Reader<'a> {
     left: Peekable<Chars<'a>>,
-    /// How many times more than it must.
+    /// The repetitions beyond the required ones.
     more: usize,
     depth: usize,
 }
 
-/// What no repetition goes beyond, and no nesting.
+/// The limit of repetitions, and of nesting.
 const MOST: usize = 1_000;
 const DEEPEST: usize = 64;
-/// Nor does a text, in bytes.
+/// The limit of a text, in bytes.
 const LONGEST: usize = 100_000;
 
 impl Reader<'_> {
-    /// The first of several, up to the end or a closing bracket; the longest, where it is to be longer.
+    /// Reads alternatives up to the end or a closing bracket, and returns the first; the longest, if the text is to
+    /// grow.
     fn choice(&mut self) -> String {
         let mut text = self.sequence();
         while self.left.next_if_eq(&'|').is_some() {
@@ -75,7 +76,7 @@ impl Reader<'_> {
         if self.left.next_if_eq(&'?').is_some() {
             match self.left.next() {
                 Some('=' | '!') => around = true,
-                // A name, or again a look behind.
+                // A name, or a look behind.
                 Some('<') => match self.left.next_if(|next| matches!(next, '=' | '!')) {
                     Some(_) => around = true,
                     None => while self.left.next().is_some_and(|letter| letter != '>') {},
@@ -91,7 +92,7 @@ impl Reader<'_> {
         if around { String::new() } else { text }
     }
 
-    /// How many times what was read is there.
+    /// Reads a quantifier, and returns the number of repetitions.
     fn times(&mut self) -> usize {
         let (least, most) = match self.left.peek() {
             Some('*') => (0, None),
@@ -109,12 +110,12 @@ impl Reader<'_> {
             _ => return 1,
         };
         self.left.next();
-        // Whether it is greedy makes no difference.
+        // Greediness makes no difference.
         self.left.next_if(|next| matches!(next, '?' | '+'));
         least.saturating_add(self.more).min(most.unwrap_or(usize::MAX)).min(least.max(MOST))
     }
 
-    /// A character for what stands behind a backslash; `None` for a place between two.
+    /// Returns a character for an escape; `None` for a position between two.
     fn escaped(&mut self) -> Option<char> {
         Some(match self.left.next()? {
             'd' => '0',
@@ -144,7 +145,7 @@ impl Reader<'_> {
         u32::from_str_radix(&code, 16).ok().and_then(char::from_u32).unwrap_or('a')
     }
 
-    /// One of a class.
+    /// Returns a character of a class.
     fn class(&mut self) -> char {
         let negated = self.left.next_if_eq(&'^').is_some();
         let mut ranges: Vec<(char, char)> = Vec::new();
@@ -184,7 +185,7 @@ impl Reader<'_> {
             let usual = "aA0_-. ,:;/\\\"'!?#é東";
             return usual.chars().find(|letter| !within(*letter)).unwrap_or('a');
         }
-        // A letter that is no control character, where the class begins with one.
+        // A letter and not a control character, if the class begins with one.
         match ranges.first() {
             Some((begin, _)) if !begin.is_control() => *begin,
             _ => "aA0 _-"

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a provider allows in a minute.
+/// A provider's limits for a minute.
 ///
-/// Each limit is a token bucket that starts full and refills evenly. A limit of 0 lets nothing
-/// through.
+/// Each limit is a token bucket that starts full and refills evenly. A limit of 0 admits nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimit {
     requests: Option<u64>,
@@ -16,22 +15,22 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// At most this many requests in a minute.
+    /// Creates a limit of this many requests in a minute.
     #[must_use]
     pub fn requests_per_minute(requests: u64) -> Self {
         Self { requests: Some(requests), ..Self::default() }
     }
 
-    /// At most this many tokens, prompt and answer together, in a minute. Default: no limit.
+    /// Limits the tokens in a minute, prompt and answer together. Default: no limit.
     ///
-    /// One request that needs more than the whole limit waits for a full bucket.
+    /// A request that needs more than the whole limit waits for a full bucket.
     #[must_use]
     pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);
         self
     }
 
-    /// How many requests may come at once. Default: those of a whole minute.
+    /// Limits the requests that may come at once. Default: those of a whole minute.
     #[must_use]
     pub fn burst(mut self, requests: u64) -> Self {
         self.burst = Some(requests);
@@ -54,8 +53,7 @@ impl Limiter {
         }
     }
 
-    /// Takes one request of `tokens` tokens out of both buckets, or out of neither and says how
-    /// long to wait.
+    /// Takes one request of `tokens` tokens out of both buckets; or takes nothing and returns the wait.
     pub(crate) fn admit(&mut self, tokens: u64, now: Instant) -> Result<(), Duration> {
         let wants = [(&mut self.requests, 1), (&mut self.tokens, tokens)];
         let mut wait = Duration::ZERO;
@@ -76,7 +74,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// What the rate limit headers of an answer say.
+    /// Returns the values of an answer's rate limit headers.
     pub(crate) fn status(&mut self, now: Instant) -> RateStatus {
         let read = |bucket: &mut Option<Bucket>| {
             bucket.as_mut().map(|bucket| {
@@ -88,23 +86,23 @@ impl Limiter {
     }
 }
 
-/// What is left of each limit.
+/// The remainder of each limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateStatus {
-    /// Of the requests, where they are limited.
+    /// Of the requests, if they are limited.
     pub requests: Option<RateReading>,
-    /// Of the tokens, where they are limited.
+    /// Of the tokens, if they are limited.
     pub tokens: Option<RateReading>,
 }
 
-/// What is left of one limit.
+/// The remainder of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateReading {
     /// The limit for a minute.
     pub limit: u64,
-    /// How many are left.
+    /// The number that is left.
     pub remaining: u64,
-    /// The time until nothing of the limit is used any more.
+    /// The time until the limit is full again.
     pub reset: Duration,
 }
 
@@ -136,7 +134,7 @@ impl Bucket {
         if self.capacity < 1.0 {
             return Duration::from_secs(60);
         }
-        // A thousandth of a token is rounding, not want.
+        // A thousandth of a token is a rounding error.
         self.time_to((cost as f64).min(self.capacity) - 0.001)
     }
 

@@ -1,4 +1,4 @@
-//! What the provider does with each call: a pure function of the time, the call's number and the seed.
+//! The plan of each call: a pure function of the time, the call's number and the seed.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::internal::fnv::{OFFSET_BASIS, fnv1a};
 
-/// Everything that a simulated provider is set to do.
+/// All settings of a simulated provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) seed: u64,
@@ -23,29 +23,29 @@ pub(crate) struct Script {
     pub(crate) tokens: (u32, u32),
     pub(crate) faults: FaultMix,
     pub(crate) outages: Vec<Outage>,
-    pub(crate) forced: Option<Forced>,
+    pub(crate) forced: Option<Override>,
 }
 
-/// A behaviour set at run time, before which the script steps back.
+/// A behaviour set at run time, in place of the script.
 #[derive(Clone, Debug)]
-pub(crate) enum Forced {
+pub(crate) enum Override {
     Healthy,
     Faults(FaultMix),
 }
 
-/// What happens to one call.
+/// The plan of one call.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Plan {
     /// The time before the first token, or before the error.
     pub delay: Duration,
-    /// What goes wrong; `None`: the call is answered.
+    /// The fault; `None`: the call is answered.
     pub fault: Option<Fault>,
-    /// How many tokens the answer has, where it has one.
+    /// The number of tokens of the answer, if there is one.
     pub tokens: u32,
     /// The time between two tokens.
     pub pace: Duration,
-    /// What is left of the provider's rate limit, where it has one.
+    /// The remainder of the provider's rate limit, if it has one.
     pub rate: RateStatus,
 }
 
@@ -63,11 +63,10 @@ impl Script {
         }
     }
 
-    /// The plan for a call. The same seed, time and number give the same plan, in whatever order
-    /// calls come.
+    /// Returns the plan of a call. The same seed, time and number give the same plan, in any order of calls.
     pub(crate) fn decide(&self, now: Instant, call_number: u64) -> Plan {
         let mut rng = Rng::with_seed(scramble(self.seed, call_number));
-        // Drawn in a fixed order, so that another fault mix leaves latencies as they were.
+        // Drawn in a fixed order, so that another fault mix leaves latencies unchanged.
         let delay = self.latency.sample(&mut rng);
         let (low, high) = self.tokens;
         let tokens = rng.u32(low.min(high)..=high.max(low));
@@ -87,8 +86,8 @@ impl Script {
 
     fn fault(&self, now: Instant, roll: f64, rng: &mut Rng) -> Option<Fault> {
         match &self.forced {
-            Some(Forced::Healthy) => return None,
-            Some(Forced::Faults(mix)) => return mix.pick(roll).cloned(),
+            Some(Override::Healthy) => return None,
+            Some(Override::Faults(mix)) => return mix.pick(roll).cloned(),
             None => {}
         }
         let since_start = now.saturating_duration_since(self.start);
@@ -100,25 +99,25 @@ impl Script {
     }
 }
 
-/// A seed of its own for each call.
+/// Returns a seed of its own for each call.
 fn scramble(seed: u64, number: u64) -> u64 {
     spread(seed.wrapping_add(numbered(number)))
 }
 
-/// Numbers far apart for neighbours.
+/// Returns numbers far apart for neighbours.
 pub(crate) fn numbered(number: u64) -> u64 {
     number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Spreads neighbouring numbers over all 64 bits (the finaliser of SplitMix64: Steele, Lea and
-/// Flood, 2014), for seeds that differ by one give a small generator similar first draws.
+/// Spreads neighbouring numbers over all 64 bits (the finaliser of SplitMix64: Steele, Lea and Flood, 2014). Seeds that
+/// differ by one would give a small generator similar first draws.
 pub(crate) fn spread(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-/// A seed from a provider's name, so that two providers do not fail in step.
+/// Returns a seed from a provider's name, so that two providers do not fail in step.
 pub(crate) fn seed_of(name: &str) -> u64 {
     fnv1a(OFFSET_BASIS, name)
 }
@@ -186,9 +185,9 @@ mod tests {
     fn what_is_forced_wins_over_the_script() {
         let mut script = script();
         script.outages.push(Outage::new(Duration::ZERO, Duration::MAX, Fault::Hang));
-        script.forced = Some(Forced::Healthy);
+        script.forced = Some(Override::Healthy);
         assert_eq!(script.decide(script.start, 1).fault, None);
-        script.forced = Some(Forced::Faults(Fault::Empty.into()));
+        script.forced = Some(Override::Faults(Fault::Empty.into()));
         assert_eq!(script.decide(script.start, 1).fault, Some(Fault::Empty));
         script.forced = None;
         assert_eq!(script.decide(script.start, 1).fault, Some(Fault::Hang));
@@ -199,7 +198,7 @@ mod tests {
         let mut script = script();
         let calm = script.decide(script.start, 3).delay;
         let late = Duration::from_secs(30);
-        script.forced = Some(Forced::Faults(Fault::Slow(late).into()));
+        script.forced = Some(Override::Faults(Fault::Slow(late).into()));
         assert_eq!(script.decide(script.start, 3).delay, calm + late);
     }
 }

@@ -11,29 +11,29 @@ pub struct Decoder {
     limit: usize,
     /// The start of an event that began in an earlier piece.
     carry: BytesMut,
-    /// The piece at hand; what was given out has been cut off its front.
+    /// The present piece; returned events have been cut off its front.
     piece: Bytes,
     /// Pieces pushed while `piece` was not yet used up.
     later: VecDeque<Bytes>,
-    /// How much of `piece` has been scanned.
+    /// The number of bytes of `piece` that have been scanned.
     scanned: usize,
     /// The event under construction. Its positions count from its first byte, in `carry` and then in `piece`.
     block: Block,
-    /// How the line before the position ended, across events.
+    /// The end of the line before the position, across events.
     before: LineEnd,
-    /// No event has been given out yet, so a byte order mark may be ahead.
+    /// True until the first event: a byte order mark may be ahead.
     at_start: bool,
     failed: bool,
 }
 
-/// What is known of the event under construction.
+/// The known parts of the event under construction.
 #[derive(Debug, Default)]
 struct Block {
     line_start: usize,
     event: Option<Range<usize>>,
     /// The value of the first `data` line.
     data: Option<Range<usize>>,
-    /// There were more `data` lines, so the value has to be put together.
+    /// True if there were more `data` lines, so that the value has to be joined.
     more_data: bool,
     has_fields: bool,
 }
@@ -46,13 +46,13 @@ enum LineEnd {
     BareCr,
     /// CR at this position of the block; the next byte tells if the line end is longer.
     CrAt(usize),
-    /// The CR that ended the last event. An LF that comes next belongs to that blank line, but the event was
-    /// not held back for it.
+    /// The CR that ended the last event. An LF that comes next belongs to that blank line, but the event was not held
+    /// back for it.
     CrOfLastEvent,
 }
 
 impl Decoder {
-    /// Refuses events of more than `limit` bytes, counted as they come over the wire.
+    /// Creates a decoder that refuses events of more than `limit` bytes, counted as on the wire.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -70,10 +70,10 @@ impl Decoder {
 
     /// Adds the next piece of the stream, cut anywhere.
     ///
-    /// Ask [`next_event`](Self::next_event) until it has no more before the next push: pieces that were not asked
-    /// about are kept, and not counted against the limit.
+    /// Call [`next_event`](Self::next_event) until it returns `None` before the next push: unread pieces are kept, and
+    /// do not count against the limit.
     pub fn push(&mut self, piece: Bytes) {
-        // Of a stream that has failed nothing more is given out.
+        // A stream that has failed yields nothing more.
         if piece.is_empty() || self.failed {
             return;
         }
@@ -84,11 +84,12 @@ impl Decoder {
         }
     }
 
-    /// The next whole event, or `None` when more bytes are needed.
+    /// Returns the next whole event, or `None` if more bytes are needed.
     ///
     /// # Errors
     ///
-    /// [`TooLong`] when the event under construction exceeds the limit; then for ever, for what follows cannot be told apart.
+    /// [`TooLong`] if the event under construction exceeds the limit; then for ever, because later events cannot be
+    /// told apart.
     pub fn next_event(&mut self) -> Result<Option<SseEvent>, TooLong> {
         if self.failed {
             return Err(self.too_long());
@@ -122,7 +123,7 @@ impl Decoder {
         }
     }
 
-    /// What came after the last blank line, as an event; `None` when there is nothing.
+    /// Returns the bytes after the last blank line as an event; `None` if there are none.
     ///
     /// Call it when the stream has ended and [`next_event`](Self::next_event) has no more.
     ///
@@ -148,13 +149,13 @@ impl Decoder {
         Ok(Some(std::mem::take(&mut self.block).into_event(raw)))
     }
 
-    /// How many bytes of an unfinished event are held.
+    /// Returns the number of bytes held of an unfinished event.
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.later.iter().fold(self.carry.len() + self.piece.len(), |sum, piece| sum.saturating_add(piece.len()))
     }
 
-    /// Goes on to the end of the event (true) or of the piece (false).
+    /// Scans to the end of the event (true) or of the piece (false).
     fn scan(&mut self) -> bool {
         while let Some(&next) = self.piece.get(self.scanned) {
             match self.before {
@@ -189,8 +190,8 @@ impl Decoder {
                     let at = self.carry.len() + self.scanned + found;
                     self.scanned += found + 1;
                     if self.piece[self.scanned - 1] == b'\r' {
-                        // Where lines end with a bare CR, waiting for a possible LF would hold back each event
-                        // until the next one.
+                        // In a stream with bare CRs, waiting for a possible LF would hold each event back until the
+                        // next one.
                         if self.before == LineEnd::BareCr && self.is_blank(at) {
                             self.before = LineEnd::CrOfLastEvent;
                             return true;
@@ -208,7 +209,7 @@ impl Decoder {
         false
     }
 
-    /// Takes note of the line that ends before `end`; true if it is the blank one that ends the event.
+    /// Records the line that ends before `end`. Returns true if it is the blank one that ends the event.
     fn end_line(&mut self, end: usize, next_line: usize) -> bool {
         if self.is_blank(end) {
             return true;
@@ -234,7 +235,7 @@ impl Decoder {
         self.line_start() >= end
     }
 
-    /// Where the line starts, after the byte order mark if it is the first one of the stream.
+    /// Returns the start of the line, behind the byte order mark if it is the first one of the stream.
     fn line_start(&self) -> usize {
         const MARK: &[u8] = b"\xEF\xBB\xBF";
         let start = self.block.line_start;
@@ -243,7 +244,7 @@ impl Decoder {
         if marked { MARK.len() } else { start }
     }
 
-    /// The first bytes of a line, and its length: enough to know its field.
+    /// Returns the first bytes of a line, and its length: enough to know its field.
     fn head(&self, start: usize, end: usize) -> ([u8; 8], usize) {
         let mut head = [0; 8];
         let length = end - start;
@@ -291,7 +292,7 @@ impl Block {
     }
 }
 
-/// The values of all `data` lines, joined with LF. A second look at the event, for the few that have several.
+/// Joins the values of all `data` lines with LF. A second pass over the event, for the few that have several.
 fn join_data(raw: &[u8], first: Range<usize>) -> Bytes {
     let mut joined = BytesMut::with_capacity(raw.len() - first.start);
     joined.extend_from_slice(&raw[first.clone()]);
@@ -320,7 +321,7 @@ enum Field {
 }
 
 impl Field {
-    /// The field of a line and where its value starts; `None` for a comment or an empty line.
+    /// Returns the field of a line and the start of its value; `None` for a comment or an empty line.
     fn of(head: &[u8; 8], length: usize) -> Option<(Self, usize)> {
         let (field, name) = match head {
             _ if length == 0 => return None,
@@ -334,7 +335,7 @@ impl Field {
     }
 }
 
-/// An event exceeds the limit of its [`Decoder`].
+/// The error for an event over the limit of its [`Decoder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong {
     limit: usize,

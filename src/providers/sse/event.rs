@@ -19,20 +19,20 @@ pub struct SseEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Data {
     None,
-    /// One field's, where it stands.
+    /// The value of the one field, by its range.
     One(Range<usize>),
-    /// Those of several, put together.
+    /// The values of several, joined.
     Joined(Bytes),
 }
 
 impl SseEvent {
-    /// The value of the last `event` field; empty when there was none.
+    /// The value of the last `event` field; empty without one.
     #[must_use]
     pub fn event(&self) -> &[u8] {
         &self.raw[self.event.clone()]
     }
 
-    /// The values of the `data` fields, joined with LF; empty when there was none.
+    /// The values of the `data` fields, joined with LF; empty without one.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         match &self.data {
@@ -52,16 +52,16 @@ impl SseEvent {
         }
     }
 
-    /// True when the block had at least one `data` field, be it empty.
+    /// Returns true if the block has at least one `data` field, even an empty one.
     ///
-    /// The standard's parser dispatches such blocks only.
+    /// The standard's parser dispatches only such blocks.
     #[must_use]
     pub const fn has_data(&self) -> bool {
         !matches!(self.data, Data::None)
     }
 
-    /// True when the block holds nothing but comments and line ends: it proves that the connection lives, not that
-    /// the answer makes progress.
+    /// Returns true if the block holds nothing but comments and line ends. It proves that the connection is alive, not
+    /// that the answer makes progress.
     #[must_use]
     pub const fn is_keep_alive(&self) -> bool {
         !self.has_fields

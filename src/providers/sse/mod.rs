@@ -1,24 +1,20 @@
-//! Server-sent events without I/O: bytes go in by [`Decoder::push`], events come out of
-//! [`Decoder::next_event`].
+//! Server-sent events without I/O: [`Decoder::push`] takes bytes, [`Decoder::next_event`] returns events.
 //!
-//! A decoder for answers that are *passed on*: every event carries the exact bytes it came as, so that a
-//! caller of the same dialect can be given what the provider sent, comments and odd spacing included.
-//! Nothing that arrives is lost: the `raw` parts of all events, one after the other, are the input.
+//! The decoder is for answers that are *passed on*: every event carries its exact bytes, so that a caller of the same
+//! dialect receives the provider's own, comments and odd spacing included. Nothing is lost: the `raw` parts of all
+//! events, concatenated, are the input.
 //!
-//! The grammar is the one of the WHATWG HTML standard, section 9.2.6 ("Interpreting an event stream"): lines end
-//! with LF, CRLF or CR, a byte order mark may come first, `data` lines are joined with LF, one space after the
-//! colon is dropped. It departs from the standard in three ways that answers of language models need:
+//! The grammar is that of the WHATWG HTML standard, section 9.2.6 ("Interpreting an event stream"): lines end with LF,
+//! CRLF or CR, a byte order mark may come first, `data` lines are joined with LF, one space after the colon is dropped.
+//! It departs from the standard in three ways that answers of language models need:
 //!
-//! - a block without `data` is delivered instead of being skipped (see [`SseEvent::has_data`]), because keep-alive
-//!   comments have to be passed on and prove that the connection lives, and because some servers write a bare JSON
-//!   error into the stream;
-//! - what follows the last blank line is an event too ([`Decoder::finish`]), because some servers
-//!   forget that line;
-//! - bytes stay bytes: the payload is JSON, whose parser checks the UTF-8.
+//! - A block without `data` is delivered and not skipped (see [`SseEvent::has_data`]). Keep-alive comments must be
+//!   passed on and prove that the connection is alive, and some servers write a bare JSON error into the stream.
+//! - The bytes behind the last blank line are an event too ([`Decoder::finish`]), because some servers omit that line.
+//! - Bytes stay bytes: the payload is JSON, whose parser checks the UTF-8.
 //!
-//! Each byte is looked at once, however small the pieces it arrives in, and an event that lies within one piece is
-//! a slice of it, not a copy. An event larger than the limit is an error, so that a line without an end cannot
-//! take all memory.
+//! Each byte is scanned once, in pieces of any size, and an event within one piece is a slice of it, not a copy. An
+//! event over the limit is an error, so that a line without an end cannot take all memory.
 //!
 //! # Example
 //!

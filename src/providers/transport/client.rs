@@ -18,29 +18,31 @@ use tower::Service;
 use super::{
     connect::{self, Connector},
     error::{InvalidTransport, TransportError},
-    exchange::{self, Asking, ResponseBody},
-    pool::{self, Known, Pool},
+    exchange::{self, ExchangeFuture, ResponseBody},
+    pool::{self, DirectServer, Pool},
     tls::{self, Tls},
 };
 use crate::providers::http::RequestBody;
 
 /// The default HTTP client: hyper and rustls, with a pool of connections.
 ///
-/// - **Protocols**: HTTP/2 where the server offers it in the TLS handshake, else HTTP/1.1. `http://` is allowed, for servers on
-///   the same machine.
-/// - **Trust**: the certificates of the operating system (`SSL_CERT_FILE` and `SSL_CERT_DIR` are heeded), or Mozilla's list
-///   where the system has none; [`ca_file`](Self::ca_file) adds to them. The cryptography is always ring's, whatever
-///   the process has installed as rustls' default. The store is read once a process.
-/// - **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read at [`new`](Self::new); `http://` and `https://`
-///   proxies, with basic authentication from the URL.
+/// - **Protocols**: HTTP/2 if the server offers it in the TLS handshake, else HTTP/1.1. `http://` is allowed, for
+///   servers on the same machine.
+/// - **Trust**: the certificates of the operating system, with regard to `SSL_CERT_FILE` and `SSL_CERT_DIR`, or
+///   Mozilla's list if the system has none; [`ca_file`](Self::ca_file) adds to them. The cryptography is always ring's,
+///   even if the process has another default in rustls. The store is read once a process.
+/// - **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read at [`new`](Self::new); `http://` and
+///   `https://` proxies, with basic authentication from the URL.
 /// - **Redirects** are never followed: a key must not travel to a place that the caller has not named.
-/// - **Time**: connecting (name lookup, TCP, proxy and TLS together) is limited to 10 seconds; nothing else is,
-///   for that is the timeout layer's work.
-/// - **Connections** are kept for 50 seconds after their last answer. One to an `http://` server without a proxy belongs to the
-///   request that is on it until its answer is read; it is closed when the request or the body of the answer is dropped before.
+/// - **Time**: connecting (name lookup, TCP, proxy and TLS together) is limited to 10 seconds. Nothing else is; the
+///   timeout layer does that.
+/// - **Connections** stay open for 50 seconds after their last answer. One to an `http://` server without a proxy
+///   belongs to its request until the answer is read; it closes if the request or the body of the answer is dropped
+///   before.
 ///
-/// Clones share the pool. Leaves that were not given a client have one each, so that their connections are their own.
-/// Building needs no runtime; the first request does (tokio, with I/O and time), and the pooled connections live in that runtime.
+/// Clones share the pool. A leaf without a client of its own makes one, so that its connections are its own. Building
+/// needs no runtime; the first request does (tokio, with I/O and time), and the pooled connections live in that
+/// runtime.
 #[derive(Clone)]
 pub struct HttpClient {
     shared: Arc<Shared>,
@@ -50,7 +52,7 @@ struct Shared {
     settings: Settings,
     /// For `http://` without a proxy.
     pool: Arc<Pool>,
-    /// For all else.
+    /// For all others.
     client: legacy::Client<Connector, RequestBody>,
 }
 
@@ -62,7 +64,7 @@ struct Settings {
 }
 
 impl HttpClient {
-    /// A client with the defaults above.
+    /// Creates a client with the defaults above.
     #[must_use]
     pub fn new() -> Self {
         Self::build(Settings {
@@ -72,40 +74,40 @@ impl HttpClient {
         })
     }
 
-    /// Trusts the certificates in this PEM file too. May be called several times.
+    /// Trusts the certificates in this PEM file too. Call it once for each file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, holds no certificate, or one that cannot be used; the error names the file.
+    /// The file cannot be read, or holds no certificate or an unusable one; the error names the file.
     pub fn ca_file(self, path: impl AsRef<Path>) -> Result<Self, InvalidTransport> {
         let tls = self.shared.settings.tls.with_ca_file(path.as_ref())?;
         Ok(self.with(|settings| settings.tls = tls))
     }
 
-    /// How long connecting may take, name lookup, proxy and TLS included. Default: 10 seconds.
+    /// Sets the longest time to connect, with name lookup, proxy and TLS. Default: 10 seconds.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.connect_timeout = limit)
     }
 
-    /// Sends all requests through this proxy, whatever the environment says: `http://user:password@host:port`.
+    /// Sends all requests through this proxy, and ignores the environment: `http://user:password@host:port`.
     ///
     /// # Errors
     ///
-    /// When the URL cannot be parsed, or its scheme is not `http` or `https`. The error does not repeat the URL, which
-    /// may hold a password.
+    /// The URL cannot be parsed, or its scheme is not `http` or `https`. The error does not repeat the URL, which may
+    /// hold a password.
     pub fn proxy(self, url: &str) -> Result<Self, InvalidTransport> {
         connect::check_proxy(url)?;
         Ok(self.with(|settings| settings.proxies = Arc::new(Matcher::builder().all(url).build())))
     }
 
-    /// Uses no proxy, whatever the environment says.
+    /// Uses no proxy, and ignores the environment.
     #[must_use]
     pub fn no_proxy(self) -> Self {
         self.with(|settings| settings.proxies = Arc::new(Matcher::builder().build()))
     }
 
-    /// A client with a setting changed, and connections of its own.
+    /// Returns a client with a setting changed, and connections of its own.
     fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.shared.settings.clone();
         change(&mut settings);
@@ -118,7 +120,8 @@ impl HttpClient {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(pool::IDLE)
-            // A silent network otherwise leaves the streams of a dead connection waiting until their own timeouts.
+            // Without a ping, a silent network leaves the streams of a dead connection waiting until their own
+            // timeouts.
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .build(connector.clone());
@@ -134,7 +137,7 @@ impl Default for HttpClient {
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The proxies are left out: their URLs may hold passwords.
+        // The proxies are omitted: their URLs may hold passwords.
         f.debug_struct("HttpClient")
             .field("connect_timeout", &self.shared.settings.connect_timeout)
             .finish_non_exhaustive()
@@ -142,8 +145,8 @@ impl fmt::Debug for HttpClient {
 }
 
 impl Shared {
-    /// The server of a request for the pool here.
-    fn straight(&self, request: &Request<RequestBody>) -> Option<Arc<Known>> {
+    /// Returns the server of a request that the crate's own pool can take.
+    fn straight(&self, request: &Request<RequestBody>) -> Option<Arc<DirectServer>> {
         let uri = request.uri();
         let is_usual = request.version() == Version::HTTP_11 && request.method() != Method::CONNECT;
         if uri.scheme() != Some(&Scheme::HTTP) || !is_usual {
@@ -152,11 +155,11 @@ impl Shared {
         let authority = uri.authority()?;
         self.pool.known(authority).or_else(|| match self.settings.proxies.intercept(uri) {
             Some(_) => None,
-            None => Known::new(authority),
+            None => DirectServer::new(authority),
         })
     }
 
-    /// Sends a request in the way of hyper-util, which knows of proxies and of HTTP/2.
+    /// Sends a request by hyper-util's client, which knows proxies and HTTP/2.
     fn send(&self, mut request: Request<RequestBody>) -> legacy::ResponseFuture {
         // An HTTPS proxy is authorized when the tunnel is made; a plain one with each request.
         if request.uri().scheme() == Some(&Scheme::HTTP)
@@ -189,13 +192,13 @@ impl Service<Request<RequestBody>> for HttpClient {
     }
 }
 
-/// The future of [`HttpClient`]: resolves when the head of the response is here.
+/// The future of [`HttpClient`]: resolves with the head of the response.
 #[pin_project]
 pub struct ResponseFuture(#[pin] Sending);
 
 #[pin_project(project = SendingProjection)]
 enum Sending {
-    Straight(Asking),
+    Straight(ExchangeFuture),
     Pooled(#[pin] legacy::ResponseFuture),
 }
 

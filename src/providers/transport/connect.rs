@@ -22,14 +22,14 @@ use tower::{Service, ServiceExt};
 
 use super::{
     error::{ConnectTimedOut, InvalidTransport},
-    slim::Slim,
+    maybe_tls::MaybeTls,
     tls::Tls,
 };
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+type ConnectFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Makes connections: the way to the server ([`Route`]), TLS on top of it, all under one timeout.
+/// Makes connections: the way to the server ([`Route`]) and TLS on top, all under one timeout.
 #[derive(Clone)]
 pub(super) struct Connector {
     inner: HttpsConnector<Route>,
@@ -50,9 +50,9 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = Slim<Routed>;
+    type Response = MaybeTls<RoutedStream>;
     type Error = BoxError;
-    type Future = Connecting<Self::Response>;
+    type Future = ConnectFuture<Self::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -67,7 +67,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// The way to a server: straight, or through a proxy.
+/// The way to a server: direct, or through a proxy.
 #[derive(Clone)]
 struct Route {
     tcp: HttpConnector,
@@ -76,9 +76,9 @@ struct Route {
 }
 
 impl Service<Uri> for Route {
-    type Response = Routed;
+    type Response = RoutedStream;
     type Error = BoxError;
-    type Future = Connecting<Routed>;
+    type Future = ConnectFuture<RoutedStream>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.tcp.poll_ready(cx).map_err(Into::into)
@@ -87,44 +87,46 @@ impl Service<Uri> for Route {
     fn call(&mut self, to: Uri) -> Self::Future {
         let Some(proxy) = self.proxies.intercept(&to) else {
             let connecting = self.tcp.call(to);
-            return Box::pin(async move { Ok(Routed { stream: Slim::Plain(connecting.await?), asks_proxy: false }) });
+            return Box::pin(async move {
+                Ok(RoutedStream { stream: MaybeTls::Plain(connecting.await?), asks_proxy: false })
+            });
         };
         let to_proxy = self.to_proxy.clone();
         let address = proxy.uri().clone();
         if to.scheme_str() == Some("http") {
             return Box::pin(async move {
-                Ok(Routed { stream: to_proxy.oneshot(address).await?.into(), asks_proxy: true })
+                Ok(RoutedStream { stream: to_proxy.oneshot(address).await?.into(), asks_proxy: true })
             });
         }
         let mut tunnel = Tunnel::new(address, to_proxy);
         if let Some(authorization) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
-        Box::pin(async move { Ok(Routed { stream: tunnel.oneshot(to).await?.into(), asks_proxy: false }) })
+        Box::pin(async move { Ok(RoutedStream { stream: tunnel.oneshot(to).await?.into(), asks_proxy: false }) })
     }
 }
 
-/// A connection that knows if requests on it are for a proxy to read, which need the whole URL in their first line.
+/// A connection that knows if a proxy reads its requests: these need the whole URL in their first line.
 #[pin_project]
-pub(super) struct Routed {
+pub(super) struct RoutedStream {
     #[pin]
-    stream: Slim<TokioIo<TcpStream>>,
+    stream: MaybeTls<TokioIo<TcpStream>>,
     asks_proxy: bool,
 }
 
-impl Connection for Routed {
+impl Connection for RoutedStream {
     fn connected(&self) -> Connected {
         self.stream.connected().proxy(self.asks_proxy)
     }
 }
 
-impl Read for Routed {
+impl Read for RoutedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         self.project().stream.poll_read(cx, buffer)
     }
 }
 
-impl Write for Routed {
+impl Write for RoutedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.project().stream.poll_write(cx, bytes)
     }
@@ -150,7 +152,7 @@ impl Write for Routed {
     }
 }
 
-/// Refuses what [`Route`] cannot use: the matcher would leave it out without a word.
+/// Refuses a URL that [`Route`] cannot use: the matcher would ignore it silently.
 pub(super) fn check_proxy(url: &str) -> Result<(), InvalidTransport> {
     let uri: Uri = url.parse().map_err(|_| InvalidTransport::proxy("it is no URL"))?;
     match uri.scheme_str() {
@@ -162,5 +164,5 @@ pub(super) fn check_proxy(url: &str) -> Result<(), InvalidTransport> {
     }
 }
 
-/// Below the five minutes after which stateful firewalls forget a silent connection, and a slow thinker is silent.
+/// Below the five minutes after which stateful firewalls forget a silent connection, and a model that thinks is silent.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);

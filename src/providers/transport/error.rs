@@ -4,9 +4,9 @@ use hyper_util::client::legacy;
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
-/// A request got no response.
+/// The error of a request that got no response.
 ///
-/// What happened below is in `source()`.
+/// `source()` has the cause.
 #[derive(Debug)]
 pub struct TransportError(Cause);
 
@@ -30,8 +30,8 @@ impl TransportError {
         Self(Cause::Broken(error))
     }
 
-    /// True when no connection could be made (name lookup, TCP, proxy, TLS), so that the provider has seen nothing
-    /// of the request.
+    /// Returns true if no connection could be made (name lookup, TCP, proxy, TLS): the provider has not seen any of the
+    /// request.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         match &self.0 {
@@ -55,7 +55,7 @@ impl fmt::Display for TransportError {
 impl error::Error for TransportError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.0 {
-            // Our own line says what hyper-util's says ("client error (Connect)").
+            // Our own text already says the same as hyper-util's ("client error (Connect)").
             Cause::Pooled(error) => error.source(),
             Cause::Connect(error) => Some(&**error),
             Cause::Broken(error) => Some(error),
@@ -63,7 +63,7 @@ impl error::Error for TransportError {
     }
 }
 
-/// Connecting took longer than it may.
+/// The error of a connection that took too long.
 #[derive(Debug)]
 pub(super) struct ConnectTimedOut(pub(super) std::time::Duration);
 
@@ -75,7 +75,7 @@ impl fmt::Display for ConnectTimedOut {
 
 impl error::Error for ConnectTimedOut {}
 
-/// A setting of [`HttpClient`](super::HttpClient) cannot be used.
+/// The error of an unusable setting of [`HttpClient`](super::HttpClient).
 #[derive(Debug)]
 pub struct InvalidTransport {
     what: String,
@@ -95,7 +95,7 @@ impl InvalidTransport {
 impl fmt::Display for InvalidTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        // A configuration error is read by a person, who wants the reason in the same line.
+        // A person reads a configuration error, and needs the reason in the same line.
         match &self.source {
             Some(source) => write!(f, ": {source}"),
             None => Ok(()),

@@ -15,15 +15,15 @@ use pin_project::pin_project;
 
 use super::{
     error::TransportError,
-    pool::{Known, Link, Pool},
+    pool::{DirectServer, Link, Pool},
 };
 use crate::providers::http::RequestBody;
 
-/// A request that is on its way.
-pub(super) type Asking = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>;
+/// A request under way.
+pub(super) type ExchangeFuture = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>;
 
-/// Sends a request to a server that is reached straight. Ends when the head of the answer is here.
-pub(super) fn ask(pool: Arc<Pool>, server: Arc<Known>, mut request: Request<RequestBody>) -> Asking {
+/// Sends a request directly to a server. Resolves with the head of the answer.
+pub(super) fn ask(pool: Arc<Pool>, server: Arc<DirectServer>, mut request: Request<RequestBody>) -> ExchangeFuture {
     // The first line names the path alone.
     let path = request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from);
     *request.uri_mut() = path;
@@ -31,25 +31,25 @@ pub(super) fn ask(pool: Arc<Pool>, server: Arc<Known>, mut request: Request<Requ
     on_any(pool, server, request)
 }
 
-/// On a connection that is kept, else on a new one.
-fn on_any(pool: Arc<Pool>, server: Arc<Known>, request: Request<RequestBody>) -> Asking {
+/// Sends it on a kept connection, or else on a new one.
+fn on_any(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBody>) -> ExchangeFuture {
     match pool.take(&server) {
-        Some(link) => Box::pin(Held { link, pool, server }.ask(request, false)),
+        Some(link) => Box::pin(PooledConnection { link, pool, server }.ask(request, false)),
         None => Box::pin(async move {
             let link = pool.connect(&server).await?;
-            Held { link, pool, server }.ask(request, true).await
+            PooledConnection { link, pool, server }.ask(request, true).await
         }),
     }
 }
 
-/// A connection with the pool that it goes back to.
-struct Held {
+/// A connection, and the pool that it returns to.
+struct PooledConnection {
     link: Box<Link>,
     pool: Arc<Pool>,
-    server: Arc<Known>,
+    server: Arc<DirectServer>,
 }
 
-impl Held {
+impl PooledConnection {
     fn ask(
         mut self,
         request: Request<RequestBody>,
@@ -64,15 +64,15 @@ impl Held {
 // By hand: as an `async fn` it would hold the request three times over.
 #[pin_project]
 struct Exchange<F> {
-    /// Until the head of the answer is here.
-    held: Option<Held>,
+    /// The connection, until the head of the answer is here.
+    held: Option<PooledConnection>,
     #[pin]
     answering: F,
     is_new: bool,
-    /// Whether an answer may be there.
+    /// True if an answer may have come.
     is_expected: bool,
     /// The same request on another connection.
-    again: Option<Asking>,
+    again: Option<ExchangeFuture>,
 }
 
 impl<F> Future for Exchange<F>
@@ -83,8 +83,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(Held { link, .. }) = this.held {
-            // No answer is there before the request is out.
+        if let Some(PooledConnection { link, .. }) = this.held {
+            // No answer can come before the request is out.
             let is_expected = mem::replace(this.is_expected, true);
             let answered = ready!(link.poll(is_expected, |cx| this.answering.as_mut().poll(cx), cx));
             let held = this.held.take();
@@ -92,9 +92,9 @@ where
                 Ok(response) => {
                     return Poll::Ready(Ok(response.map(|body| ResponseBody { body, held }.released_at_end())));
                 }
-                // It had been closed while nobody used it, and of the request not a byte was written.
+                // The connection had been closed while it was idle, and no byte of the request was written.
                 Err(mut failed) => match (failed.take_message(), held) {
-                    (Some(unsent), Some(Held { pool, server, .. })) if !*this.is_new => {
+                    (Some(unsent), Some(PooledConnection { pool, server, .. })) if !*this.is_new => {
                         *this.again = Some(on_any(pool, server, unsent));
                     }
                     _ => return Poll::Ready(Err(TransportError::broken(failed.into_error()))),
@@ -106,11 +106,11 @@ where
 }
 
 impl Link {
-    /// Waits for something that comes from the connection, and drives it meanwhile.
+    /// Polls something that comes from the connection, and drives the connection meanwhile.
     ///
-    /// hyper's two ends of a connection wake each other at each step. Here both are in one task, which is running already: it
-    /// would be polled once more for each of them, with all that it consists of. So they are polled for nobody as long as
-    /// there is something to read, and who waits is woken by the socket alone. `is_expected`: there may be.
+    /// hyper's two ends of a connection wake each other at each step. Here both are in one task, which is already
+    /// running: each wake-up would poll the whole task once more. So both are polled without a waker while there is
+    /// something to read, and only the socket wakes the task. `is_expected`: there may be something.
     fn poll<T>(
         &mut self,
         is_expected: bool,
@@ -131,11 +131,11 @@ impl Link {
 
 /// The body of an answer.
 ///
-/// Read to its end it gives its connection back for the next request; dropped before, it closes it.
+/// Read to its end, it returns its connection for the next request; dropped before, it closes it.
 pub struct ResponseBody {
     body: Incoming,
-    /// `None`: others drive the connection, or it has been given back.
-    held: Option<Held>,
+    /// `None`: hyper-util drives the connection, or it has been returned.
+    held: Option<PooledConnection>,
 }
 
 impl ResponseBody {
@@ -147,14 +147,14 @@ impl ResponseBody {
     }
 
     fn release(&mut self) {
-        if let Some(Held { link, pool, server }) = self.held.take() {
+        if let Some(PooledConnection { link, pool, server }) = self.held.take() {
             pool.put(&server, link);
         }
     }
 }
 
 impl From<Incoming> for ResponseBody {
-    /// Of a connection that others drive.
+    /// Creates a body whose connection hyper-util drives.
     fn from(body: Incoming) -> Self {
         Self { body, held: None }
     }
@@ -167,7 +167,7 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self { body, held } = &mut *self;
         let mut body = Pin::new(body);
-        let Some(Held { link, .. }) = held else { return body.poll_frame(cx) };
+        let Some(PooledConnection { link, .. }) = held else { return body.poll_frame(cx) };
         let mut polled = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
             polled = link.poll(true, |cx| body.as_mut().poll_frame(cx), cx);
@@ -189,7 +189,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // Who knows that it is whole need not ask for more.
+        // A reader that sees that the body is whole need not poll again.
         if self.body.is_end_stream() {
             self.release();
         }

@@ -1,9 +1,8 @@
 //! The HTTP client under the leaves: [`HttpClient`].
 //!
-//! A leaf sends its requests through a `tower::Service<http::Request<RequestBody>>`, which the caller may wrap with
-//! tower-http's layers or replace with another client, or with an in-process function in tests. This module is the one that is
-//! used when nothing else is given: hyper with rustls, HTTP/1.1 and HTTP/2, and a pool of connections. [`RequestBody`] is made
-//! from any bytes or text.
+//! A leaf sends its requests through a `tower::Service<http::Request<RequestBody>>`. You may wrap it with tower-http's
+//! layers, or replace it by another client, or by an in-process function in tests. This module is the default: hyper
+//! with rustls, HTTP/1.1 and HTTP/2, and a pool of connections. A [`RequestBody`] is made from any bytes or text.
 //!
 //! [`RequestBody`]: crate::providers::http::RequestBody
 //!
@@ -21,8 +20,8 @@ mod client;
 mod connect;
 mod error;
 mod exchange;
+mod maybe_tls;
 mod pool;
-mod slim;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -33,7 +32,7 @@ pub use self::{
     exchange::ResponseBody,
 };
 
-/// The same trust for another protocol than HTTP.
+/// Returns the same trust for another protocol than HTTP.
 #[cfg(feature = "postgres")]
 pub(crate) fn tls_config() -> rustls::ClientConfig {
     rustls::ClientConfig::clone(&tls::from_system().proxy)

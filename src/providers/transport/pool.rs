@@ -18,48 +18,48 @@ use tokio::{runtime::Handle, time::sleep};
 use tower::ServiceExt;
 
 use super::{
-    connect::{Connector, Routed},
+    connect::{Connector, RoutedStream},
     error::TransportError,
-    slim::Slim,
+    maybe_tls::MaybeTls,
 };
 use crate::{
     internal::sync::{Mutex, lock},
     providers::http::RequestBody,
 };
 
-/// Connections that speak HTTP/1.1 without TLS, straight to their server.
+/// Connections that speak HTTP/1.1 without TLS, directly to their server.
 ///
-/// No task drives them: whoever uses one polls it. So a request costs neither a task nor a channel between two, and its answer
-/// is there in the poll that reads it. A connection that nobody uses is not polled either; that its server has closed it is
-/// seen when it is taken, and by [`sweep`], which goes by every few seconds as long as there is one.
+/// No task drives them: the request that uses a connection polls it. So a request costs neither a task nor a channel,
+/// and its answer is there in the poll that reads it. An idle connection is not polled: its close by the server is
+/// noticed when it is taken, and by [`sweep`], which runs every few seconds while there is one.
 pub(super) struct Pool {
     connector: Connector,
-    kept: Mutex<Kept>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
-struct Kept {
-    /// A list, for a client talks to one server or a few.
+struct PoolState {
+    /// A list, because a client talks to one server or a few.
     servers: Vec<Server>,
-    /// A task goes by.
+    /// True while a sweep runs.
     swept: bool,
 }
 
 struct Server {
-    known: Arc<Known>,
-    /// For how many sweeps unused, the last one to be used at the end.
+    known: Arc<DirectServer>,
+    /// The idle connections with the number of sweeps since their last use; the most recent is last.
     idle: VecDeque<(u32, Box<Link>)>,
 }
 
-/// A server that is reached straight.
-pub(super) struct Known {
+/// A server that is reached directly.
+pub(super) struct DirectServer {
     authority: Authority,
-    /// What stands in `Host`.
+    /// The value of `Host`.
     pub(super) host: HeaderValue,
 }
 
-impl Known {
-    /// `None`: no header can have its name.
+impl DirectServer {
+    /// Returns `None` if no header can contain its name.
     pub(super) fn new(authority: &Authority) -> Option<Arc<Self>> {
         let host = match authority.port_u16() {
             Some(port) if port != HTTP => format!("{}:{port}", authority.host()),
@@ -73,27 +73,27 @@ impl Known {
 pub(super) struct Link {
     pub(super) sender: SendRequest<RequestBody>,
     /// `None` once it has ended.
-    connection: Option<http1::Connection<Slim<Routed>, RequestBody>>,
-    /// Nobody is woken for it.
+    connection: Option<http1::Connection<MaybeTls<RoutedStream>, RequestBody>>,
+    /// True if no task waits for it.
     is_parked: bool,
 }
 
 impl Pool {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, kept: Mutex::default() }
+        Self { connector, state: Mutex::default() }
     }
 
-    /// The server, if there are connections to it.
-    pub(super) fn known(&self, authority: &Authority) -> Option<Arc<Known>> {
-        lock(&self.kept).server(authority).map(|server| server.known.clone())
+    /// Returns the server, if there are connections to it.
+    pub(super) fn known(&self, authority: &Authority) -> Option<Arc<DirectServer>> {
+        lock(&self.state).server(authority).map(|server| server.known.clone())
     }
 
-    /// The connection to this server that was used last.
-    pub(super) fn take(&self, server: &Known) -> Option<Box<Link>> {
-        lock(&self.kept).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
+    /// Takes the most recently used connection to this server.
+    pub(super) fn take(&self, server: &DirectServer) -> Option<Box<Link>> {
+        lock(&self.state).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
     }
 
-    pub(super) async fn connect(&self, server: &Known) -> Result<Box<Link>, TransportError> {
+    pub(super) async fn connect(&self, server: &DirectServer) -> Result<Box<Link>, TransportError> {
         let to = Uri::builder().scheme(Scheme::HTTP).authority(server.authority.clone()).path_and_query("/").build();
         let to = to.map_err(|error| TransportError::connect(error.into()))?;
         let stream = self.connector.clone().oneshot(to).await.map_err(TransportError::connect)?;
@@ -101,9 +101,9 @@ impl Pool {
         Ok(Box::new(Link { sender, connection: Some(connection), is_parked: true }))
     }
 
-    /// Keeps a connection for the next request, if there can be one on it.
-    pub(super) fn put(self: &Arc<Self>, known: &Arc<Known>, mut link: Box<Link>) {
-        // Without a runtime there is nobody to let go of it in time.
+    /// Returns a connection for the next request, if it can carry one.
+    pub(super) fn put(self: &Arc<Self>, known: &Arc<DirectServer>, mut link: Box<Link>) {
+        // Without a runtime no sweep would close it in time.
         if Handle::try_current().is_err() {
             return;
         }
@@ -114,23 +114,24 @@ impl Pool {
             return;
         }
         let is_swept = {
-            let mut kept = lock(&self.kept);
+            let mut state = lock(&self.state);
             let unused = (0, link);
-            match kept.server(&known.authority) {
+            match state.server(&known.authority) {
                 Some(server) => server.idle.push_back(unused),
-                None => kept.servers.push(Server { known: known.clone(), idle: [unused].into() }),
+                None => state.servers.push(Server { known: known.clone(), idle: [unused].into() }),
             }
-            mem::replace(&mut kept.swept, true)
+            mem::replace(&mut state.swept, true)
         };
         if !is_swept {
-            tokio::spawn(sweep(Sweeping(Arc::downgrade(self))));
+            tokio::spawn(sweep(SweepGuard(Arc::downgrade(self))));
         }
     }
 
-    /// Lets go of what was idle for too long, and of what the servers have closed. `false`: nothing is left.
+    /// Closes connections that were idle for too long, and those that their servers have closed. Returns false if none
+    /// is left.
     fn sweep(&self) -> bool {
-        let servers = mem::take(&mut lock(&self.kept).servers);
-        // Not while it is locked: connections are polled, and closed.
+        let servers = mem::take(&mut lock(&self.state).servers);
+        // Outside of the lock: connections are polled, and closed.
         for mut server in servers {
             server.idle.retain_mut(|(sweeps, link)| {
                 *sweeps += 1;
@@ -140,30 +141,30 @@ impl Pool {
             if server.idle.is_empty() {
                 continue;
             }
-            let mut kept = lock(&self.kept);
-            match kept.server(&server.known.authority) {
+            let mut state = lock(&self.state);
+            match state.server(&server.known.authority) {
                 Some(meanwhile) => {
-                    // What was put there meanwhile was used later.
+                    // Connections returned meanwhile were used later.
                     server.idle.append(&mut meanwhile.idle);
                     meanwhile.idle = server.idle;
                 }
-                None => kept.servers.push(server),
+                None => state.servers.push(server),
             }
         }
-        let mut kept = lock(&self.kept);
-        kept.swept = !kept.servers.is_empty();
-        kept.swept
+        let mut state = lock(&self.state);
+        state.swept = !state.servers.is_empty();
+        state.swept
     }
 }
 
-impl Kept {
+impl PoolState {
     fn server(&mut self, authority: &Authority) -> Option<&mut Server> {
         self.servers.iter_mut().find(|server| server.known.authority == *authority)
     }
 }
 
 impl Link {
-    /// Reads and writes what can be. A connection that ends tells those who wait for something from it.
+    /// Reads and writes as far as possible. If the connection ends, it reports that to its waiters.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         self.is_parked = false;
         if self.connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
@@ -171,38 +172,38 @@ impl Link {
         }
     }
 
-    /// The same, where nobody is to be woken when more can be.
+    /// The same, without a task to wake when more is possible.
     pub(super) fn drive_for_nobody(&mut self) {
         self.drive(&mut Context::from_waker(Waker::noop()));
         self.is_parked = true;
     }
 
-    /// Whether a request may be sent.
+    /// Returns true if a request may be sent.
     fn is_idle(&self) -> bool {
         self.connection.is_some() && self.sender.is_ready()
     }
 }
 
-/// Looks after the idle connections of a pool until there are none.
-async fn sweep(mut sweeping: Sweeping) {
+/// Sweeps the idle connections of a pool until there are none.
+async fn sweep(mut sweeping: SweepGuard) {
     loop {
         sleep(SWEEP).await;
         let Some(pool) = sweeping.0.upgrade() else { return };
         if !pool.sweep() {
-            // Another one may go by already.
+            // Another sweep may run already.
             sweeping.0 = Weak::new();
             return;
         }
     }
 }
 
-/// Says that nobody goes by any more, should the runtime end.
-struct Sweeping(Weak<Pool>);
+/// Marks the sweep as stopped, should the runtime end.
+struct SweepGuard(Weak<Pool>);
 
-impl Drop for Sweeping {
+impl Drop for SweepGuard {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
-            lock(&pool.kept).swept = false;
+            lock(&pool.state).swept = false;
         }
     }
 }
@@ -211,7 +212,7 @@ impl Drop for Sweeping {
 const HTTP: u16 = 80;
 /// Below the 60 s after which common load balancers close an idle connection; hyper-util has 90 s.
 pub(super) const IDLE: Duration = Duration::from_secs(50);
-/// How long a connection that its server has closed is held at most.
+/// The longest time for which a connection that its server has closed is held.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How many of them an idle connection outlives: the clock need not be read for each request.
+/// The number of sweeps that an idle connection outlives: the clock need not be read for each request.
 const SWEEPS: u32 = (IDLE.as_secs() / SWEEP.as_secs()) as u32;

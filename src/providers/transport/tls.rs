@@ -8,17 +8,17 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::error::InvalidTransport;
 
-/// Whom to trust, and the two configurations made of it.
+/// The trusted certificates, and the two configurations made of them.
 #[derive(Clone)]
 pub(crate) struct Tls {
     roots: Arc<RootCertStore>,
-    /// To a provider: offers HTTP/2 and HTTP/1.1.
+    /// For a provider: offers HTTP/2 and HTTP/1.1.
     pub(super) provider: Arc<ClientConfig>,
-    /// To what speaks one protocol only: a proxy, which is spoken to in HTTP/1.1, or a store.
+    /// For a peer of one protocol only: a proxy, which speaks HTTP/1.1, or a store.
     pub(crate) proxy: Arc<ClientConfig>,
 }
 
-/// The system's certificates, read once a process.
+/// Reads the system's certificates, once a process.
 pub(crate) fn from_system() -> Tls {
     static SYSTEM: OnceLock<Tls> = OnceLock::new();
     SYSTEM
@@ -37,7 +37,7 @@ pub(crate) fn from_system() -> Tls {
 impl Tls {
     fn new(roots: RootCertStore) -> Self {
         let roots = Arc::new(roots);
-        // Named, not the process default: that one panics when the user's other crates bring a second provider.
+        // Named, not the process default: that one panics if the user's other crates bring a second provider.
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has the cipher suites of TLS 1.2 and 1.3")

@@ -15,7 +15,7 @@ use super::{
     well::{self, RefusedSeries, Switched, Well, WellSeries},
 };
 use crate::{
-    CachedWhy, ErrorKind,
+    CacheReason, ErrorKind,
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
     ledger::{Attempt, Next},
@@ -40,7 +40,7 @@ pub(super) struct Requests {
     exhausted: SeriesOf<(Name, ErrorKind), Counter>,
     cost_deltas: SeriesOf<Name, (Counter, Counter)>,
     savings: SeriesOf<Name, Counter>,
-    cached: SeriesOf<(Name, Discriminant<CachedWhy>), Counter>,
+    cached: SeriesOf<(Name, Discriminant<CacheReason>), Counter>,
     spared: SeriesOf<Name, Counter>,
 }
 

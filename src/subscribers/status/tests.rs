@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{ServingState, Status, TierHealth, machine::Machine};
 use crate::{
-    Degraded, DegradedReason, ErrorKind,
+    Degradation, DegradedReason, ErrorKind,
     events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
     ledger::{Attempt, Next, Stop},
 };
@@ -97,7 +97,7 @@ fn failure(tier: Option<&str>, kind: ErrorKind) -> Attempt {
         status: None,
         message: String::new(),
         retry_after: None,
-        timed_out: None,
+        timeout: None,
         usage: None,
         next: Next::FailedOver,
     }
@@ -207,12 +207,12 @@ async fn the_state_says_when_answers_are_less_than_asked_for_and_when_there_are_
     let mut board = Board::new();
     board.request("a", 10, |_| {});
     board.switch("a", "canned", 20);
-    board.request("canned", 21, |ended| ended.degraded = Some(Degraded::new(5, DegradedReason::Order)));
+    board.request("canned", 21, |ended| ended.degraded = Some(Degradation::new(5, DegradedReason::Order)));
     assert_eq!(board.who(25), (ServingState::Degraded, "canned".into(), 5.0));
     // One feature has no tier left, others are answered.
     board.all_failed(26);
     assert_eq!(board.who(27).0, ServingState::Degraded);
-    board.request("canned", 28, |ended| ended.degraded = Some(Degraded::new(5, DegradedReason::Order)));
+    board.request("canned", 28, |ended| ended.degraded = Some(Degradation::new(5, DegradedReason::Order)));
     assert_eq!(board.who(60).0, ServingState::Degraded, "an answer came after it");
     board.all_failed(61);
     board.all_failed(62);

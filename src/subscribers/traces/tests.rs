@@ -6,7 +6,7 @@ use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider,
 
 use super::*;
 use crate::{
-    body::Delivered,
+    body::Delivery,
     ledger::Next,
     subscribers::testing::{answered, failed},
 };
@@ -90,7 +90,7 @@ async fn a_request_is_a_span_with_one_below_it_for_each_call() {
 #[tokio::test(start_paused = true)]
 async fn what_fails_breaks_or_is_left_shows_as_that() {
     let broken = RequestOutcome::Broken(ErrorKind::StreamBroken);
-    let delivered = Some(Arc::new(Delivered { characters: 18, frames: 2, ..Delivered::default() }));
+    let delivered = Some(Arc::new(Delivery { characters: 18, frames: 2, ..Delivery::default() }));
     let all = spans(RequestEnded { outcome: broken, delivered, ..answered("sonnet", "anthropic", "claude") });
     assert_eq!(attribute(&all[0], names::DELIVERED_FRAMES), Some(2.into()));
     assert_eq!(attribute(&all[0], names::DELIVERED_CHARACTERS), Some(18.into()));

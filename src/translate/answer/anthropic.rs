@@ -24,7 +24,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
             Part::Reasoning(reasoning) => content.extend(thought(&reasoning.text, reasoning.opaque.as_ref(), report)),
             Part::ToolCall(call) => {
                 if call.opaque.is_some() {
-                    report.say(Feature::CallSignature);
+                    report.record(Feature::CallSignature);
                 }
                 let input = arguments(call, report);
                 content.push(json!({"type": "tool_use", "id": mark_call(&call.id), "name": call.name, "input": input}));
@@ -46,13 +46,13 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
     })
 }
 
-/// A thought in whole; `None` where nothing would be left of it.
+/// Returns a whole thought; `None` if nothing of it would be left.
 fn thought(text: &str, opaque: Option<&Opaque>, report: &mut Report) -> Option<Value> {
     let token = seal(opaque, Dialect::Anthropic);
     match opaque {
         Some(opaque) if opaque.redacted => Some(json!({"type": "redacted_thinking", "data": token})),
         Some(opaque) if text.is_empty() && opaque.dialect != Dialect::Anthropic => {
-            report.say(Feature::Reasoning);
+            report.record(Feature::Reasoning);
             None
         }
         None if text.is_empty() => None,
@@ -74,7 +74,7 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &str {
 }
 
 fn usage(usage: Usage) -> Value {
-    // Some servers count more from the cache than they count in all.
+    // Some servers count more tokens from the cache than in all.
     let read = usage.cache_read.min(usage.input);
     let written = usage.cache_write.min(usage.input - read);
     let mut tokens = json!({
@@ -89,36 +89,36 @@ fn usage(usage: Usage) -> Value {
     tokens
 }
 
-/// The stream. One block is open at a time, as Anthropic has it; a call that another provider sends beside an unfinished one
-/// waits for its turn.
+/// Anthropic's stream. The dialect has one block open at a time, so a call that another provider sends beside an
+/// unfinished one waits for its turn.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     begun: bool,
     blocks: u32,
-    open: Option<Open>,
-    waiting: Waiting,
+    open: Option<OpenBlock>,
+    waiting: EventQueue,
     closed_calls: HashSet<u32>,
     called: bool,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenBlock {
     kind: Kind,
     index: u32,
     signed: bool,
     arguments: Balance,
 }
 
-/// The events that wait, those of one part together: the part that came first goes out first.
+/// Events that wait, grouped by part: the part that began first goes out first.
 #[derive(Debug, Default)]
-struct Waiting {
+struct EventQueue {
     parts: VecDeque<Vec<StreamEvent>>,
-    /// Which of the parts it is, counted from the stream's begin.
+    /// The number of each part, counted from the stream's begin.
     places: HashMap<(Kind, u32), usize>,
     gone: usize,
 }
 
-impl Waiting {
+impl EventQueue {
     fn push(&mut self, event: StreamEvent) {
         let part = place(&event);
         let at = part.and_then(|part| self.places.get(&part)).and_then(|at| at.checked_sub(self.gone));
@@ -146,7 +146,7 @@ enum Kind {
     Call,
 }
 
-/// Whether the JSON text that came so far is a whole value, without reading it twice.
+/// Tells if the JSON text so far is a whole value, without reading it twice.
 #[derive(Debug, Default)]
 pub(super) struct Balance {
     depth: i64,
@@ -219,7 +219,7 @@ impl Stream {
 
     pub(super) fn end(&mut self, finish: Option<&FinishReason>, used: Usage, report: &mut Report, to: &mut String) {
         self.close(to);
-        // Each part that still waits, in one piece.
+        // Each part that still waits, joined.
         while let Some(part) = self.waiting.pop() {
             part.iter().for_each(|event| self.write(event, report, to));
             self.close(to);
@@ -250,7 +250,7 @@ impl Stream {
             StreamEvent::Signature { opaque, .. } => {
                 let open = self.open.as_ref().map(|open| (open.kind, open.index));
                 if opaque.dialect != Dialect::Anthropic && open != place(event) {
-                    report.say(Feature::Reasoning);
+                    report.record(Feature::Reasoning);
                     return;
                 }
                 self.turn_to(place(event), to, new_thought);
@@ -258,7 +258,7 @@ impl Stream {
             }
             StreamEvent::ToolCall { id, name, opaque, .. } => {
                 if opaque.is_some() {
-                    report.say(Feature::CallSignature);
+                    report.record(Feature::CallSignature);
                 }
                 self.called = true;
                 self.close(to);
@@ -271,7 +271,7 @@ impl Stream {
             StreamEvent::Arguments { index, json } => {
                 if self.closed_calls.contains(index) {
                     if !json.trim().is_empty() {
-                        report.say(Feature::Arguments);
+                        report.record(Feature::Arguments);
                     }
                     return;
                 }
@@ -302,7 +302,7 @@ impl Stream {
         }
         self.close(to);
         put(to, &json!({"type": "content_block_start", "index": self.blocks, "content_block": block()}));
-        self.open = Some(Open { kind, index, signed: false, arguments: Balance::default() });
+        self.open = Some(OpenBlock { kind, index, signed: false, arguments: Balance::default() });
     }
 
     fn delta(&self, to: &mut String, delta: Value) {
@@ -317,7 +317,7 @@ impl Stream {
     }
 
     fn close(&mut self, to: &mut String) {
-        // Every thinking block has a signature before it ends; a caller must send it back.
+        // Every thinking block needs a signature before it ends; the caller must send it back.
         if self.open.as_ref().is_some_and(|open| open.kind == Kind::Thinking && !open.signed) {
             self.sign(None, to);
         }
@@ -341,7 +341,7 @@ impl Stream {
     }
 
     pub(super) fn keep_alive(&self) -> &'static str {
-        // The API itself begins with `message_start`, and some clients hold it to that.
+        // The API itself begins with `message_start`, and some clients rely on that.
         if self.begun { "event: ping\ndata: {\"type\":\"ping\"}\n\n" } else { "" }
     }
 }
@@ -350,7 +350,7 @@ fn new_thought() -> Value {
     json!({"type": "thinking", "thinking": "", "signature": ""})
 }
 
-/// One event.
+/// Writes one event.
 pub(super) fn put(to: &mut String, event: &Value) {
     let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
     // Writing to a string cannot fail.

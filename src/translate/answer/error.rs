@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{Dialect, ErrorKind, LlmError};
 
-/// An error as the status and body that a caller of `dialect` expects, in the words that its client's retry rules go by.
+/// Encodes an error as the status and body that a caller of `dialect` expects, in the words that its client's retry
+/// rules look for.
 ///
-/// The body that the provider itself sent is in [`LlmError::raw`], for callers of the same dialect.
+/// [`LlmError::raw`] has the provider's own body, for callers of the same dialect.
 ///
 /// ```
 /// use steadfast::{Dialect, ErrorKind, LlmError, translate::encode_error};
@@ -33,7 +34,7 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
             }
             if kind == ErrorKind::ContextLength {
                 body["error"]["message"] = format!("prompt is too long: {message}").into();
-                // Another gateway of ours, further out, goes by no words of a message.
+                // Another gateway of ours, further out, ignores the message's words.
                 body["error"]["details"] = json!({"error_code": "context_length_exceeded"});
             }
             body["request_id"] = error.request_id().map_or(Value::Null, Value::from);
@@ -65,7 +66,7 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
     }
 }
 
-/// The status where no provider has one of its own.
+/// Returns the status if no provider sent one.
 fn status(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::InvalidRequest
@@ -77,7 +78,7 @@ fn status(kind: ErrorKind) -> u16 {
         ErrorKind::Blocked => 403,
         ErrorKind::NotFound => 404,
         ErrorKind::TooLarge => 413,
-        // As the IETF's draft for `Idempotency-Key` has it; clients repeat a 409 by themselves, and never a 422.
+        // By the IETF's draft for `Idempotency-Key`: clients repeat a 409 by themselves, and never a 422.
         ErrorKind::IdempotencyConflict => 422,
         ErrorKind::RateLimited | ErrorKind::QuotaExhausted | ErrorKind::Budget => 429,
         ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => 502,

@@ -38,10 +38,10 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
     answer(&id, message.model.as_deref().unwrap_or_default(), parts, Some(finish), message.usage)
 }
 
-/// A thought. Its signature is another's in an envelope, where it is not Gemini's own.
+/// Encodes a thought. A signature of another provider is in an envelope.
 fn thought(text: &str, opaque: Option<&Opaque>) -> Value {
     let own = opaque.is_some_and(|opaque| opaque.dialect == Dialect::Gemini);
-    // A signature beside an empty thought came with a text.
+    // A signature beside an empty thought arrived with a text.
     let mut part = if text.is_empty() && own { json!({"text": ""}) } else { json!({"text": text, "thought": true}) };
     if opaque.is_some() {
         part["thoughtSignature"] = seal(opaque, Dialect::Gemini).into();
@@ -53,7 +53,7 @@ fn call(call: &ToolCall, first: bool, report: &mut Report) -> Value {
     let mut part = json!({"functionCall": {"id": call.id, "name": call.name, "args": arguments(call, report)}});
     match &call.opaque {
         Some(opaque) if opaque.dialect == Dialect::Gemini => part["thoughtSignature"] = opaque.token.as_str().into(),
-        // The model wants one at the first of parallel calls when they come back.
+        // The model requires one at the first of parallel calls when they come back.
         _ if first => part["thoughtSignature"] = FOREIGN_CALL.into(),
         _ => {}
     }
@@ -91,7 +91,7 @@ fn answer(id: &str, model: &str, parts: Vec<Value>, finish: Option<&str>, used: 
     }
     let mut answer = json!({"candidates": [candidate], "modelVersion": model, "responseId": id});
     if let Some(used) = used {
-        // Some servers count more reasoning than they count in all.
+        // Some servers count more reasoning than output.
         let thoughts = used.reasoning.min(used.output);
         answer["usageMetadata"] = json!({
             "promptTokenCount": used.input,
@@ -104,15 +104,15 @@ fn answer(id: &str, model: &str, parts: Vec<Value>, finish: Option<&str>, used: 
     answer
 }
 
-/// The stream. Calls arrive whole in this dialect, so that one is held until it is.
+/// Gemini's stream. Calls arrive whole in this dialect, so the encoder holds each until it is complete.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     id: String,
     model: String,
     held: Vec<(ToolCall, Balance)>,
-    /// Where in `held` the newest call of a part is.
+    /// The index in `held` of each part's newest call.
     newest: HashMap<u32, usize>,
-    /// How many of them are not whole.
+    /// The number of held calls that are incomplete.
     unfinished: usize,
     signed: bool,
 }
@@ -158,14 +158,14 @@ impl Stream {
             },
             _ => return,
         };
-        // What comes after a call is told after it, if it is all there.
+        // Content after a call goes out after it, once the call is complete.
         if self.unfinished == 0 {
             self.release(report, to);
         }
         put(to, &answer(&self.id, &self.model, vec![part], None, None));
     }
 
-    /// Holds a call until it is whole, and gives its place.
+    /// Holds a call until it is complete, and returns its index.
     fn hold(&mut self, index: u32, call: ToolCall) -> usize {
         self.held.push((call, Balance::default()));
         self.unfinished += 1;
@@ -195,7 +195,7 @@ impl Stream {
     }
 }
 
-/// One answer of the stream.
+/// Writes one answer of the stream.
 pub(super) fn put(to: &mut String, answer: &Value) {
     // Writing to a string cannot fail.
     let _ = write!(to, "data: {answer}\r\n\r\n");

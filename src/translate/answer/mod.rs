@@ -1,4 +1,4 @@
-//! Answers in each dialect's own form: whole, as a stream, and errors.
+//! Encodes answers in each dialect's own form: whole, as a stream, and errors.
 
 mod anthropic;
 mod error;
@@ -19,19 +19,19 @@ use crate::{
     chat::{Message, Part, ToolCall},
 };
 
-/// What was translated, and what became of it on the way.
+/// A translated answer, with notes on its changes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Translated {
-    /// The bytes in the dialect asked for.
+pub struct Translation {
+    /// The bytes in the requested dialect.
     pub body: Bytes,
-    /// What was changed or left out, as in [`LlmResponse::notes`](crate::LlmResponse::notes).
+    /// The parts that were changed or left out, as in [`LlmResponse::notes`](crate::LlmResponse::notes).
     pub notes: Vec<Cow<'static, str>>,
 }
 
-/// A whole answer as the body that a caller of `dialect` expects.
+/// Encodes a whole answer as the body that a caller of `dialect` expects.
 ///
-/// Where the answer came in the same dialect, its own bytes are better: see [`LlmBody::wire`](crate::LlmBody::wire).
+/// If the answer came in the same dialect, prefer its own bytes: see [`LlmBody::wire`](crate::LlmBody::wire).
 ///
 /// ```
 /// use steadfast::{Dialect, chat::Message, translate::encode_message};
@@ -39,17 +39,17 @@ pub struct Translated {
 /// let body = encode_message(&Message::assistant("hello"), Dialect::OpenAi).body;
 /// assert!(std::str::from_utf8(&body).unwrap().contains(r#""content":"hello""#));
 /// ```
-pub fn encode_message(message: &Message, dialect: Dialect) -> Translated {
+pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
     let mut report = Report::new(dialect, None);
     let body = match dialect {
         Dialect::Anthropic => anthropic::whole(message, &mut report),
         Dialect::OpenAi => openai::whole(message, &mut report),
         Dialect::Gemini => gemini::whole(message, &mut report),
     };
-    Translated { body: body.to_string().into(), notes: report.finish(false).unwrap_or_default() }
+    Translation { body: body.to_string().into(), notes: report.finish(false).unwrap_or_default() }
 }
 
-/// A part that the dialect has no place for in an answer.
+/// Reports a part that the dialect has no place for in an answer.
 fn left_out(part: &Part, report: &mut Report) {
     let kind = match part {
         Part::Image(_) => "image".to_owned(),
@@ -58,25 +58,25 @@ fn left_out(part: &Part, report: &mut Report) {
         Part::Other { value, .. } => super::kind_of(value),
         _ => return,
     };
-    report.say_in(Feature::OwnPart, kind);
+    report.record_field(Feature::OwnPart, kind);
 }
 
-/// The arguments as an object. What is none goes under a key, so that the caller has what the model wrote.
+/// Returns the arguments as an object. Text that is none goes under a key, so that the caller sees the model's output.
 fn arguments(call: &ToolCall, report: &mut Report) -> Value {
-    // Some models write `null` for a tool that takes nothing.
+    // Some models write `null` for a tool without arguments.
     if matches!(call.arguments.trim(), "" | "null") {
         return json!({});
     }
     match serde_json::from_str(&call.arguments) {
         Ok(object @ Value::Object(_)) => object,
         _ => {
-            report.say(Feature::Arguments);
+            report.record(Feature::Arguments);
             json!({ INVALID_ARGUMENTS: call.arguments })
         }
     }
 }
 
-/// An id for an answer that has none.
+/// Creates an id for an answer without one.
 fn new_id() -> String {
     format!("{:016x}", fastrand::u64(..))
 }

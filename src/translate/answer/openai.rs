@@ -69,7 +69,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
     body
 }
 
-/// A signed thought as OpenRouter spells it: the form that clients of this dialect send back.
+/// Encodes a signed thought in OpenRouter's form, which clients of this dialect send back.
 fn detail(text: &str, opaque: &Opaque, index: usize) -> Value {
     let format = format_name(opaque.dialect);
     if opaque.redacted {
@@ -82,7 +82,7 @@ fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
     let id = fit_id(id, Target::new(Dialect::OpenAi));
     let mut call = json!({"id": id, "type": "function", "function": function});
     if let Some(opaque) = opaque.filter(|opaque| opaque.dialect == Dialect::Gemini) {
-        // Where Google's own endpoint of this dialect puts it.
+        // Google's own endpoint of this dialect puts it here.
         call["extra_content"] = json!({"google": {"thought_signature": opaque.token}});
     }
     call
@@ -112,12 +112,12 @@ fn usage(usage: Usage) -> Value {
     })
 }
 
-/// The stream.
+/// OpenAI's stream.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     begun: bool,
     frame: Value,
-    /// The place of each part's newest call among the calls, which is its index, and how many there are.
+    /// The index of each part's newest call among the calls, and the number of calls.
     calls: HashMap<u32, usize>,
     count: usize,
     thought: String,
@@ -169,14 +169,14 @@ impl Stream {
         self.chunk(delta, None, to);
     }
 
-    /// Adds a call, and gives its place.
+    /// Adds a call, and returns its index.
     fn add(&mut self, part: u32) -> usize {
         self.calls.insert(part, self.count);
         self.count += 1;
         self.count - 1
     }
 
-    /// The chunk that says why the model stopped.
+    /// Writes the chunk with the finish reason.
     pub(super) fn finish(&mut self, finish: Option<&FinishReason>, to: &mut String) {
         if !std::mem::replace(&mut self.finished, true) {
             let reason = finish_reason(finish, self.count > 0, self.declined).to_owned();
@@ -201,10 +201,10 @@ impl Stream {
     }
 }
 
-/// What a stream ends with.
+/// The end of every stream.
 pub(super) const END_MARK: &str = "data: [DONE]\n\n";
 
-/// One chunk.
+/// Writes one chunk.
 pub(super) fn put(to: &mut String, chunk: &Value) {
     // Writing to a string cannot fail.
     let _ = write!(to, "data: {chunk}\n\n");

@@ -9,14 +9,14 @@ use crate::{
     translate::request::Report,
 };
 
-/// Writes a stream of [`Frame`]s as the server-sent events that a caller of a dialect expects.
+/// Encodes a stream of [`Frame`]s as the server-sent events that a caller of a dialect expects.
 ///
-/// Frames of the same dialect pass as the bytes that the provider sent. Others are written anew, in the grammar of the
-/// dialect's own API: Anthropic's blocks one after the other, each closed, each thought signed; OpenAI's chunks with the role
-/// first and `[DONE]` last; Gemini's calls whole. A complete answer, which is one frame, becomes a stream too.
+/// Frames of the same dialect pass as the bytes that the provider sent. Others are encoded in the grammar of the
+/// dialect's own API: Anthropic's blocks one after the other, each closed, each thought signed; OpenAI's chunks with
+/// the role first and `[DONE]` last; Gemini's calls whole. A complete answer, which is one frame, becomes a stream too.
 ///
-/// A stream that begins anew ([`StreamEvent::Restarted`]) after content went out ends with an error: no dialect has a word
-/// for *discard what came before*.
+/// A stream that begins again ([`StreamEvent::Restarted`]) after content went out ends with an error: no dialect has a
+/// word for *discard what came before*.
 ///
 /// ```
 /// use steadfast::{Dialect, Frame, StreamEvent, translate::StreamEncoder};
@@ -36,9 +36,9 @@ pub struct StreamEncoder {
     usage: Option<Usage>,
     with_usage: bool,
     finish: Option<FinishReason>,
-    /// Content went out.
+    /// True once content went out.
     said: bool,
-    /// The provider's own bytes went out.
+    /// True once the provider's own bytes went out.
     passing: bool,
     done: bool,
 }
@@ -61,7 +61,7 @@ impl Grammar {
 }
 
 impl StreamEncoder {
-    /// An encoder for one stream to a caller of this dialect.
+    /// Creates an encoder for one stream to a caller of this dialect.
     pub fn new(dialect: Dialect) -> Self {
         Self {
             grammar: Grammar::of(dialect),
@@ -78,7 +78,7 @@ impl StreamEncoder {
         }
     }
 
-    /// Sets the model that the caller is told where the stream names none.
+    /// Sets the model's name for a stream that has none.
     #[must_use]
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
@@ -86,14 +86,14 @@ impl StreamEncoder {
     }
 
     /// Sets whether a stream in OpenAI's dialect ends with a chunk of the tokens used (`stream_options.include_usage`).
-    /// Default: true. The others always tell.
+    /// Default: true. The other dialects always report them.
     #[must_use]
     pub fn usage(mut self, told: bool) -> Self {
         self.with_usage = told;
         self
     }
 
-    /// The bytes to send for this frame; empty where there is nothing to say yet. After the end there is nothing more.
+    /// Returns the bytes to send for this frame; empty if nothing can be sent yet, and after the end.
     pub fn frame(&mut self, frame: &Frame) -> Bytes {
         if self.done {
             return Bytes::new();
@@ -101,7 +101,7 @@ impl StreamEncoder {
         if let Some((dialect, raw)) = frame.raw()
             && dialect == self.dialect
             && (self.passing || !self.said)
-            // The bytes of a complete answer are no event.
+            // The bytes of a complete answer are not an event.
             && !matches!(raw.trim_ascii_start().first(), Some(b'{' | b'['))
         {
             self.passing = true;
@@ -111,7 +111,7 @@ impl StreamEncoder {
         }
         let mut text = String::new();
         for event in frame.events() {
-            // Anthropic tells the tokens of the prompt at the very beginning.
+            // Anthropic reports the prompt's tokens at the very beginning.
             if let StreamEvent::Usage(usage) = event {
                 self.usage = Some(*usage);
             }
@@ -125,7 +125,7 @@ impl StreamEncoder {
         text.into()
     }
 
-    /// The bytes that tell of an error in the middle of the stream and end it. There is no end mark after them.
+    /// Returns the bytes that report an error in the middle of the stream and end it. There is no end mark after them.
     pub fn error(&mut self, error: &LlmError) -> Bytes {
         if std::mem::replace(&mut self.done, true) {
             return Bytes::new();
@@ -140,7 +140,7 @@ impl StreamEncoder {
         text.into()
     }
 
-    /// A sign of life for a caller who waits; empty where the dialect allows none yet.
+    /// Returns a keep-alive for a waiting caller; empty if the dialect allows none yet.
     pub fn keep_alive(&self) -> Bytes {
         match &self.grammar {
             _ if self.done => Bytes::new(),
@@ -150,7 +150,7 @@ impl StreamEncoder {
         }
     }
 
-    /// What was changed or left out so far.
+    /// Returns notes on the parts changed or left out so far.
     pub fn notes(&self) -> Vec<Cow<'static, str>> {
         self.report.notes()
     }
@@ -168,7 +168,7 @@ impl StreamEncoder {
             }
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
             StreamEvent::Finish(reason) => {
-                // Told at the end: some providers name one before they have said everything, in each chunk even.
+                // Sent at the end: some providers name a reason before the content is complete, even in each chunk.
                 self.finish = Some(reason.clone());
                 self.begin(to);
             }
@@ -209,8 +209,8 @@ impl StreamEncoder {
     fn end(&mut self, to: &mut String) {
         self.done = true;
         if self.passing {
-            // The provider has left its mark out, and it is known that the answer is whole: who reads on should not have to
-            // guess. In Anthropic's dialect an answer without its mark is none, and in Gemini's there is no other mark.
+            // The provider omitted its mark, and the answer is known to be whole: its reader should not have to guess.
+            // In Anthropic's dialect an answer without its mark is none, and in Gemini's there is no other mark.
             if self.dialect == Dialect::OpenAi {
                 to.push_str(openai::END_MARK);
             }
@@ -231,12 +231,12 @@ impl StreamEncoder {
     fn restart(&mut self, reason: ErrorKind, to: &mut String) {
         if self.said || self.passing {
             let error =
-                LlmError::new(ErrorKind::StreamBroken, format!("the answer broke off ({reason}) and began anew"));
+                LlmError::new(ErrorKind::StreamBroken, format!("the answer broke off ({reason}) and began again"));
             let bytes = self.error(&error);
             to.push_str(std::str::from_utf8(&bytes).unwrap_or_default());
             return;
         }
-        // Nothing but the beginning went out, which serves for the new answer as well.
+        // Only the beginning went out, which serves the new answer as well.
         (self.usage, self.finish) = (None, None);
     }
 }

@@ -1,4 +1,4 @@
-//! Tool calls and their results: each result right after its call, under an id that the target takes.
+//! Pairs tool calls and results: each result right after its call, under an id that the target takes.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -15,10 +15,11 @@ use crate::{
     },
 };
 
-/// Whether nothing has to be mended: ids fit and differ, and results answer exactly the calls of the turn before.
-pub(super) fn is_well(messages: &[Message], target: Target) -> bool {
+/// Returns true if there is nothing to repair: ids fit and differ, and results answer exactly the calls of the turn
+/// before.
+pub(super) fn is_paired(messages: &[Message], target: Target) -> bool {
     let mut seen = HashSet::new();
-    // The calls of the turn before that have no result yet, each with its place among them.
+    // The calls of the turn before without a result yet, each with its position.
     let mut open: HashMap<&str, usize> = HashMap::new();
     for (place, message) in messages.iter().enumerate() {
         let (mut called, mut answered) = (HashMap::new(), 0);
@@ -32,7 +33,7 @@ pub(super) fn is_well(messages: &[Message], target: Target) -> bool {
                 }
                 Part::ToolResult(result) => {
                     let Some(at) = open.remove(result.call_id.as_str()) else { return false };
-                    // Without ids it is the order that tells which result is whose.
+                    // Without ids the order pairs results with calls.
                     if at > answered && target.dialect == Dialect::Gemini {
                         return false;
                     }
@@ -49,7 +50,7 @@ pub(super) fn is_well(messages: &[Message], target: Target) -> bool {
     true
 }
 
-/// Whether the target takes the ids of all calls and results.
+/// Returns true if the target takes the ids of all calls and results.
 pub(super) fn ids_fit(messages: &[Message], target: Target) -> bool {
     messages.iter().flat_map(|message| &message.content).all(|part| match part {
         Part::ToolCall(call) => id_fits(&call.id, target),
@@ -58,16 +59,16 @@ pub(super) fn ids_fit(messages: &[Message], target: Target) -> bool {
     })
 }
 
-/// Mends ids and pairs.
+/// Repairs ids and pairs.
 pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Report) {
     merge(messages);
-    let mut used = Used::default();
-    let mut open = Open::default();
+    let mut used = UsedIds::default();
+    let mut open = OpenCalls::default();
     let mut fitted = Vec::with_capacity(messages.len());
     for mut message in messages.drain(..) {
         if message.role == Role::Assistant {
-            open.answer_the_rest(&mut fitted, report);
-            open = Open::of(&mut message, fitted.len(), |id| used.fit(id, target));
+            open.answer_remaining(&mut fitted, report);
+            open = OpenCalls::of(&mut message, fitted.len(), |id| used.fit(id, target));
             fitted.push(message);
             continue;
         }
@@ -80,8 +81,8 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
                     order.push(place);
                 }
                 None => {
-                    report.say(Feature::OrphanResult);
-                    *part = Part::Text(told(result));
+                    report.record(Feature::OrphanResult);
+                    *part = Part::Text(result_text(result));
                 }
             }
         }
@@ -92,25 +93,25 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
         let is_users = message.role == Role::User;
         fitted.push(message);
         if is_users {
-            open.answer_the_rest(&mut fitted, report);
+            open.answer_remaining(&mut fitted, report);
         }
     }
-    open.answer_the_rest(&mut fitted, report);
+    open.answer_remaining(&mut fitted, report);
     *messages = fitted;
 }
 
-/// The ids so far, by a hash of each: where two of them meet, one is another than it need be.
+/// The ids so far, by a hash of each. Where two hashes meet, an id is changed needlessly.
 #[derive(Default)]
-struct Used {
+struct UsedIds {
     hashes: HashSet<u64>,
     state: RandomState,
 }
 
-impl Used {
-    /// The id as the target takes it, or another one where a call before has it already.
+impl UsedIds {
+    /// Returns the id in the target's form, or another one if an earlier call has it.
     fn fit(&mut self, id: &str, target: Target) -> String {
         let mut fitted = fit_id(id, target);
-        // The number of ids so far is in none before. Only where hashes meet is it not enough.
+        // The number of ids so far occurs in no earlier one. Only colliding hashes make it insufficient.
         let mut n = self.hashes.len();
         while !self.hashes.insert(self.state.hash_one(&fitted)) {
             n += 1;
@@ -120,22 +121,22 @@ impl Used {
     }
 }
 
-/// The calls of the turn before, of which some have no result yet.
+/// The calls of the turn before, some of them without a result yet.
 #[derive(Default)]
-struct Open {
-    /// Which message it is.
+struct OpenCalls {
+    /// The index of the message.
     message: usize,
-    /// Where in it each call is; `None` once it has its result.
+    /// The position in it of each call; `None` once the call has its result.
     parts: Vec<Option<u32>>,
-    /// The calls of an old id, the first one first.
+    /// The calls of an old id, in order.
     by_id: Queues,
-    /// The calls of a name: only where a result has no id.
+    /// The calls of a name: only for results without ids.
     by_name: Option<Queues>,
     left: usize,
 }
 
-impl Open {
-    /// The calls of a turn, which get new ids.
+impl OpenCalls {
+    /// Collects the calls of a turn, which get new ids.
     fn of(turn: &mut Message, message: usize, mut new_id: impl FnMut(&str) -> String) -> Self {
         let mut open = Self { message, ..Self::default() };
         for (part, place) in turn.content.iter_mut().zip(0..) {
@@ -148,8 +149,8 @@ impl Open {
         open
     }
 
-    /// The call that a result answers: that of its id, or where it has none the first of its name. Gives its place and its new
-    /// id.
+    /// Takes the call of a result: that of its id or, without one, the first of its name. Returns its position and its
+    /// new id.
     fn take(&mut self, result: &ToolResult, messages: &[Message]) -> Option<(usize, String)> {
         let turn = messages.get(self.message)?;
         let call = |part: Option<u32>| match turn.content.get(part? as usize)? {
@@ -174,13 +175,13 @@ impl Open {
         Some((place, id))
     }
 
-    /// Puts a result that says that there is none for each call that has none at the end of the turn after it.
-    fn answer_the_rest(&mut self, messages: &mut Vec<Message>, report: &mut Report) {
+    /// Adds a result that reports none for each unanswered call, at the end of the turn after it.
+    fn answer_remaining(&mut self, messages: &mut Vec<Message>, report: &mut Report) {
         let open = std::mem::take(self);
         if open.left == 0 {
             return;
         }
-        report.say(Feature::Unanswered);
+        report.record(Feature::Unanswered);
         let of = &messages[open.message].content;
         let results = open.parts.into_iter().flatten().filter_map(|part| match &of[part as usize] {
             Part::ToolCall(call) => {
@@ -199,17 +200,17 @@ impl Open {
     }
 }
 
-/// Queues of places, each under a name.
+/// Queues of positions, each under a name.
 #[derive(Default)]
 struct Queues {
-    /// The first and the last place of each.
+    /// The first and the last position of each queue.
     ends: HashMap<String, (u32, u32)>,
-    /// Behind each place the next one of its queue, or itself at the end.
+    /// For each position the next one of its queue, or itself at the end.
     next: Vec<u32>,
 }
 
 impl Queues {
-    /// Puts the next place into the queue of this name.
+    /// Appends the next position to the queue of this name.
     fn push(&mut self, name: String) {
         // There are fewer than the bytes of a body.
         let place = self.next.len() as u32;
@@ -223,7 +224,7 @@ impl Queues {
         }
     }
 
-    /// The first place of the queue that is not taken.
+    /// Returns the first position of the queue that is not taken.
     fn pop(&mut self, name: &str, parts: &[Option<u32>]) -> Option<usize> {
         let (first, last) = self.ends.get_mut(name)?;
         while parts[*first as usize].is_none() {
@@ -236,7 +237,8 @@ impl Queues {
     }
 }
 
-/// Puts results into the order of their calls, whose places these are, unless they have ids of this dialect's own beside them.
+/// Sorts results into the order of their calls, given by `calls`, unless they have ids of this dialect's own beside
+/// them.
 fn in_order(parts: &mut [Part], calls: Vec<usize>) {
     if calls.is_sorted() || parts.iter().any(|part| part.as_extra(ExtraOf::Part, Dialect::Gemini).is_some()) {
         return;
@@ -250,11 +252,11 @@ fn in_order(parts: &mut [Part], calls: Vec<usize>) {
     }
 }
 
-/// Neighbours of one role become one turn where tools are in play: a result may be a message after the first one.
+/// Merges neighbours of one role where tools are involved: a result may be a message after the first one.
 fn merge(messages: &mut Vec<Message>) {
     let tools =
         |message: &Message| message.content.iter().any(|part| matches!(part, Part::ToolCall(_) | Part::ToolResult(_)));
-    // Whether tools are in play in the last one that stays.
+    // True if tools are involved in the last message kept.
     let mut before = messages.first().is_some_and(tools);
     messages.dedup_by(|message, last| {
         let now = tools(message);
@@ -269,8 +271,8 @@ fn merge(messages: &mut Vec<Message>) {
     });
 }
 
-/// A tool's result as a text.
-fn told(result: &ToolResult) -> String {
+/// Returns a tool's result as a text.
+fn result_text(result: &ToolResult) -> String {
     let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
     let kind = if result.is_error { "tool error" } else { "tool result" };
     format!("[{kind}]\n{}", texts.join("\n"))

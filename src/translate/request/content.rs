@@ -1,4 +1,5 @@
-//! What other dialects take in another form: documents that are texts, search results, tools that the caller runs itself.
+//! Rewrites content that other dialects take in another form: documents that are texts, search results, tools that the
+//! caller runs itself.
 
 use std::borrow::Cow;
 
@@ -13,7 +14,7 @@ use crate::{
     translate::rules::Feature,
 };
 
-/// Writes documents that are texts, and search results, as texts where the target has no place for them.
+/// Writes documents that are texts, and search results, as texts for a target that has no place for them.
 pub(super) fn fit(chat: &mut Cow<'_, Chat>, target: Dialect, report: &mut Report) -> Result<(), LlmError> {
     let is_file =
         |part: &Part| matches!(part, Part::Image(Image { media: Media::File(uri) }) if uri.starts_with("https://"));
@@ -26,14 +27,14 @@ pub(super) fn fit(chat: &mut Cow<'_, Chat>, target: Dialect, report: &mut Report
         return Ok(());
     }
     for message in &mut chat.to_mut().messages {
-        report.go_on()?;
+        report.check_stopped()?;
         rewrite(&mut message.content, target, report)?;
     }
     Ok(())
 }
 
-/// A picture or document at a web address, which Gemini writes as it writes a file that was uploaded. What it is of stands
-/// beside it.
+/// Returns a picture or document at a web address, which Gemini writes like an uploaded file. The fields beside it say
+/// which it is.
 fn at_url(part: &Part, beside: Option<&Part>) -> Option<Part> {
     let Part::Image(Image { media: Media::File(uri) }) = part else { return None };
     if !uri.starts_with("https://") || uri.starts_with("https://generativelanguage.googleapis.com/") {
@@ -75,7 +76,7 @@ fn rewrite(parts: &mut Vec<Part>, target: Dialect, report: &mut Report) -> Resul
         }
         match goes_as_text(&part, target).then(|| as_text(&part)).transpose()?.flatten() {
             Some(texts) => {
-                report.say(Feature::TextDocument);
+                report.record(Feature::TextDocument);
                 written.extend(texts);
             }
             None => written.push(part),
@@ -85,47 +86,47 @@ fn rewrite(parts: &mut Vec<Part>, target: Dialect, report: &mut Report) -> Resul
     Ok(())
 }
 
-/// What the part says, with its pictures; `None`: it cannot be read.
+/// Returns the part's text, with its pictures; `None` if it cannot be read.
 fn as_text(part: &Part) -> Result<Option<Vec<Part>>, LlmError> {
     match part {
         Part::Document(Document { media: Media::Base64 { data, .. }, name }) => {
-            let said = base64::decoded(data).and_then(|bytes| String::from_utf8(bytes).ok());
-            Ok(said.map(|said| vec![Part::Text(paragraphs(name.iter().cloned().chain([said])))]))
+            let joined = base64::decoded(data).and_then(|bytes| String::from_utf8(bytes).ok());
+            Ok(joined.map(|joined| vec![Part::Text(paragraphs(name.iter().cloned().chain([joined])))]))
         }
         Part::Other { value, .. } => block(value),
         _ => Ok(None),
     }
 }
 
-/// A `document` that is a text or a list of blocks, or a `search_result`.
+/// Reads a `document` that is a text or a list of blocks, or a `search_result`.
 fn block(value: &Json) -> Result<Option<Vec<Part>>, LlmError> {
     let block = Object::read(value.raw(), &["title", "context", "source", "content"])?;
-    let mut said = Said::default();
-    said.text(block.text("title")?);
+    let mut joined = Paragraphs::default();
+    joined.text(block.text("title")?);
     if let Some(source) = block.object("source") {
-        said.text(block.text("context")?);
+        joined.text(block.text("context")?);
         let source = Object::read(source, &["type", "data", "content"])?;
         match (source.word("type").as_deref(), source.get("content")) {
-            (Some("text"), _) => said.text(source.text("data")?),
-            (Some("content"), Some(content)) => said.content(content)?,
+            (Some("text"), _) => joined.text(source.text("data")?),
+            (Some("content"), Some(content)) => joined.content(content)?,
             _ => return Ok(None),
         }
     } else {
-        said.text(block.text("source")?);
+        joined.text(block.text("source")?);
         if let Some(content) = block.get("content") {
-            said.content(content)?;
+            joined.content(content)?;
         }
     }
-    Ok(Some(said.parts))
+    Ok(Some(joined.parts))
 }
 
-/// Texts that follow each other are one text of several paragraphs.
+/// Joins consecutive texts to one text of several paragraphs.
 #[derive(Default)]
-struct Said {
+struct Paragraphs {
     parts: Vec<Part>,
 }
 
-impl Said {
+impl Paragraphs {
     fn text(&mut self, text: Option<String>) {
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return };
         match self.parts.last_mut() {
@@ -164,12 +165,12 @@ fn paragraphs(texts: impl Iterator<Item = String>) -> String {
     texts.join("\n\n")
 }
 
-/// Whether the caller runs a tool of this type of Anthropic's, whose schema the model knows by itself.
+/// Returns true for a type of Anthropic's tools that the caller runs, and whose schema the model knows by itself.
 pub(super) fn runs_at_caller(kind: &str) -> bool {
     function(kind).is_some()
 }
 
-/// The same tool as a function, with the schema that Anthropic documents for it.
+/// Returns the same tool as a function, with the schema that Anthropic documents for it.
 pub(super) fn as_function(tool: &Tool) -> Option<Tool> {
     let extra = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic && tool.runs_at_provider())?;
     let fields = extra.fields.fields();
@@ -182,8 +183,8 @@ pub(super) fn as_function(tool: &Tool) -> Option<Tool> {
     Some(Tool::new(tool.name.clone(), schema).description(what))
 }
 
-/// What the model is told of a tool of this type, and its schema (docs.anthropic.com: "Bash tool", "Text editor tool", "Computer
-/// use tool", "Memory tool").
+/// Returns the description of a tool of this type, and its schema (docs.anthropic.com: "Bash tool", "Text editor tool",
+/// "Computer use tool", "Memory tool").
 fn function(kind: &str) -> Option<(&'static str, Value)> {
     let text = || json!({"type": "string"});
     let pair = || json!({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2});
@@ -223,7 +224,7 @@ fn function(kind: &str) -> Option<(&'static str, Value)> {
         ),
         _ => return None,
     };
-    // Up to then the editor could take its last change back.
+    // Up to that version the editor could undo its last change.
     if name == "text_editor"
         && since < "20250429"
         && let Some(commands) = properties["command"]["enum"].as_array_mut()

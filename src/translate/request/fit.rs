@@ -1,5 +1,5 @@
-//! What is done to a conversation before a dialect's own encoder writes it: tool names, ids, pairs and schemas in the form
-//! that this target takes, each time from the original.
+//! Prepares a conversation for a dialect's encoder: tool names, ids, pairs and schemas in the form that this target
+//! takes, each time from the original.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::{
     calls, content,
     names::{self, Names},
     report::Report,
-    schema::{self, For},
+    schema::{self, SchemaUse},
     survey::survey,
 };
 use crate::{
@@ -18,11 +18,11 @@ use crate::{
     wire::WireLimits,
 };
 
-/// The request as the target's encoder may write it.
+/// Returns the request in a form that the target's encoder can write.
 ///
 /// # Errors
 ///
-/// When the caller's bytes are no request of their dialect, or a rule refuses a feature.
+/// The caller's bytes are no request of their dialect, or a rule refuses a feature.
 pub(crate) fn fit<'a>(
     request: &'a LlmRequest,
     target: Target,
@@ -30,7 +30,7 @@ pub(crate) fn fit<'a>(
 ) -> Result<(Cow<'a, Chat>, Names), LlmError> {
     let wire = request.wire();
     let mut fitted = match wire {
-        // It is not kept beside its bytes for as long as the provider takes to answer.
+        // A large request is not kept in memory beside its bytes while the provider answers.
         Some(wire) if wire.is_large() && !wire.is_decoded() => Cow::Owned(wire.decode(report.stop())?),
         Some(wire) => Cow::Borrowed(wire.chat_until(report.stop())?),
         None => Cow::Borrowed(request.chat()?),
@@ -41,8 +41,8 @@ pub(crate) fn fit<'a>(
     {
         survey(wire.dialect(), body, report)?;
     }
-    report.go_on()?;
-    // What was read from the target's own dialect is as its caller wants it.
+    report.check_stopped()?;
+    // A conversation in the target's own dialect is as its caller wants it.
     let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     if !own {
         content::fit(&mut fitted, target.dialect, report)?;
@@ -56,7 +56,7 @@ pub(crate) fn fit<'a>(
     for at in 0..fitted.tools.len() {
         if let Some(function) = content::as_function(&fitted.tools[at]).filter(|_| target.dialect != Dialect::Anthropic)
         {
-            report.say(Feature::ClientTool);
+            report.record(Feature::ClientTool);
             fitted.to_mut().tools[at] = function;
         }
     }
@@ -64,10 +64,10 @@ pub(crate) fn fit<'a>(
         tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != target.dialect)
     };
     if fitted.tools.iter().any(foreign) {
-        report.say_in(Feature::ServerTool, "tools");
+        report.record_field(Feature::ServerTool, "tools");
         let chat = fitted.to_mut();
         chat.tools.retain(|tool| !foreign(tool));
-        // A choice among them goes with them.
+        // A choice among them is dropped with them.
         let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
         if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
             chat.tool_choice = None;
@@ -80,15 +80,15 @@ pub(crate) fn fit<'a>(
             given = names::fit(fitted.to_mut(), target.dialect, report);
         }
     }
-    // Not every server of a dialect takes the ids that the dialect takes.
+    // Some servers of a dialect take fewer ids than the dialect itself.
     let asked = !own || (target.short_ids && !calls::ids_fit(&fitted.messages, target));
-    if asked && !calls::is_well(&fitted.messages, target) {
+    if asked && !calls::is_paired(&fitted.messages, target) {
         calls::fit(&mut fitted.to_mut().messages, target, report);
     }
     Ok((fitted, given))
 }
 
-/// What OpenAI's tools were before there were others than functions.
+/// OpenAI's tools from the time when there were only functions.
 fn older_functions(wire: &Wire, chat: &mut Cow<'_, Chat>) -> Result<(), LlmError> {
     let fields = match &chat.extra {
         Some(extra) if wire.dialect() == Dialect::OpenAi => extra.fields.clone(),
@@ -122,18 +122,18 @@ fn schemas(
     report: &mut Report,
 ) -> Result<(), LlmError> {
     for at in 0..chat.tools.len() {
-        report.go_on()?;
+        report.check_stopped()?;
         let tool = &chat.tools[at];
         if tool.extra.as_ref().is_some_and(|extra| extra.dialect == dialect) {
             continue;
         }
         let strict = tool.strict == Some(true);
-        let fitted = schema::fit(&tool.parameters, strict, dialect, For::Tool, limits)?;
+        let fitted = schema::fit(&tool.parameters, strict, dialect, SchemaUse::Tool, limits)?;
         if fitted.moved {
-            report.say(Feature::SchemaKeywords);
+            report.record(Feature::SchemaKeywords);
         }
         if strict && (!fitted.strict || dialect == Dialect::Gemini) {
-            report.say(Feature::Strict);
+            report.record(Feature::Strict);
         }
         if let Some(schema) = fitted.schema {
             chat.to_mut().tools[at].parameters = schema;
@@ -145,12 +145,12 @@ fn schemas(
     let Some(output) = &chat.output else { return Ok(()) };
     let Some(asked) = &output.schema else { return Ok(()) };
     let strict = output.strict;
-    let fitted = schema::fit(asked, strict, dialect, For::Output, limits)?;
+    let fitted = schema::fit(asked, strict, dialect, SchemaUse::Output, limits)?;
     if fitted.moved {
-        report.say(Feature::SchemaKeywords);
+        report.record(Feature::SchemaKeywords);
     }
     if strict && !fitted.strict {
-        report.say(Feature::Strict);
+        report.record(Feature::Strict);
     }
     let named = names::fit_output(&output.name);
     if (fitted.schema.is_some() || fitted.strict != strict || named.is_some())
@@ -167,7 +167,7 @@ fn schemas(
     Ok(())
 }
 
-/// The parts of the conversation, those that tools gave back included.
+/// Iterates over the parts of the conversation, including those in tool results.
 fn every_part(chat: &Chat) -> impl Iterator<Item = &Part> {
     chat.messages.iter().flat_map(|message| &message.content).flat_map(|part| {
         let inner = match part {

@@ -1,4 +1,4 @@
-//! The few bytes that must change in a request of the provider's own dialect since another provider answered a turn before.
+//! Repairs a request of the provider's own dialect whose earlier turn another provider answered.
 //!
 //! Everything else is forwarded byte for byte. Bytes without a mark of ours are not even parsed.
 
@@ -19,23 +19,23 @@ use crate::{
     wire::foreign::{CALL, ENVELOPE, FOREIGN_CALL},
 };
 
-/// Whether the body has to be read for it: nearly always it has not.
+/// Returns true if the body must be parsed for repairs, which is rare.
 pub(crate) fn may_need_mending(wire: &Wire, target: Target) -> bool {
     let (body, object) = (wire.body(), wire.object());
     let has = |needle: &str| memmem::find(body, needle.as_bytes()).is_some();
     match target.dialect {
-        // A call by another provider matters only where thinking is asked for.
+        // Another provider's call matters only if the request asks for thinking.
         Dialect::Anthropic => object.is_marked || (object.field("thinking").is_some() && has(CALL)),
         Dialect::Gemini => object.is_marked,
         Dialect::OpenAi => target.short_ids && has("tool_call"),
     }
 }
 
-/// The body with what the provider would refuse taken out; `None` where nothing is.
+/// Returns the body without the parts that the provider would refuse; `None` if there are none.
 ///
 /// # Errors
 ///
-/// When the body is not what its dialect says.
+/// The body is not of its dialect.
 pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
     if !may_need_mending(wire, target) {
         return Ok(None);
@@ -70,13 +70,13 @@ fn apply(body: &Bytes, mut edits: Edits) -> Option<Bytes> {
     Some(mended.into())
 }
 
-/// Where a value stands: it is a slice of the body, so that its address tells.
+/// Returns the range of a value, which is a slice of the body, by its address.
 fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
     let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
     start..start + raw.get().len()
 }
 
-/// A list without some of its items; `None` where none of them goes.
+/// Returns a list without some of its items; `None` if none of them goes.
 fn without(
     list: &RawValue,
     goes: impl Fn(&RawValue) -> Result<bool, LlmError>,
@@ -105,7 +105,7 @@ fn without(
     Ok(Some(kept))
 }
 
-/// Whether a thought is another provider's.
+/// Returns true if a thought is another provider's.
 fn is_foreign_thought(raw: &RawValue) -> Result<bool, LlmError> {
     if memmem::find(raw.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
         return Ok(false);
@@ -116,11 +116,12 @@ fn is_foreign_thought(raw: &RawValue) -> Result<bool, LlmError> {
     Ok(is_thought && token.starts_with(ENVELOPE))
 }
 
-/// The turns of an Anthropic conversation without any thought, those of the provider's own among them: they are another model's.
+/// Returns the turns of an Anthropic conversation without any thoughts. The provider's own are another model's, so they
+/// go too.
 ///
 /// # Errors
 ///
-/// When the messages are not what the dialect says.
+/// The messages are not of the dialect.
 pub(crate) fn without_thoughts(messages: &RawValue) -> Result<Option<String>, LlmError> {
     let is_thought = |raw: &RawValue| {
         let kind = Object::read(raw, &["type"])?.word("type");
@@ -147,18 +148,18 @@ pub(crate) fn without_thoughts(messages: &RawValue) -> Result<Option<String>, Ll
     Ok(any.then_some(kept))
 }
 
-/// In the place of a turn of thoughts alone.
+/// The replacement for a turn of thoughts alone.
 const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
 
-/// Thoughts of other providers go; and where the newest tool turn has none of Anthropic's own, thinking is switched off: it
-/// would be refused with `Expected thinking, but found tool_use`.
+/// Removes thoughts of other providers. If the newest tool turn has none of Anthropic's own, thinking is switched off:
+/// the API would refuse it with `Expected thinking, but found tool_use`.
 fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
     let top = Object::read(top, &["messages", "thinking"])?;
     let mut edits = Vec::new();
     let mut thoughtless_call = false;
     let messages = top.get("messages").map(|messages| {
         each(messages, |turn| {
-            report.go_on()?;
+            report.check_stopped()?;
             let turn = Object::read(turn, &["role", "content"])?;
             let Some(content) = turn.get("content").filter(|content| is_list(content)) else { return Ok(()) };
             let is_models = turn.word("role").as_deref() == Some("assistant");
@@ -178,7 +179,7 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
             }
             thoughtless_call = calls && first != Some(true);
             if let Some(list) = without(content, is_foreign_thought, NOTHING)? {
-                report.say(Feature::Reasoning);
+                report.record(Feature::Reasoning);
                 edits.push((place(content, body), list));
             }
             Ok(())
@@ -187,16 +188,16 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
     messages.transpose()?;
     if let Some(raw) = top.object("thinking").filter(|_| thoughtless_call) {
         let thinking = Object::read(raw, &["type", "budget_tokens"])?;
-        // Thinking that adapts is taken without.
+        // Adaptive thinking is accepted without one.
         if thinking.word("type").as_deref() == Some("enabled") || thinking.number("budget_tokens")?.is_some() {
-            report.say(Feature::Thinking);
+            report.record(Feature::Thinking);
             edits.push((place(raw, body), r#"{"type":"disabled"}"#.to_owned()));
         }
     }
     Ok(edits)
 }
 
-/// The signature of a part, as it stands, if it is in an envelope; and whether the part is a thought.
+/// Returns a part's signature, unparsed, if it is in an envelope, and whether the part is a thought.
 fn foreign_signature(raw: &RawValue) -> Result<Option<(&RawValue, bool)>, LlmError> {
     let piece = Object::read(raw, &["thought", "thoughtSignature", "thought_signature"])?;
     let signature = piece.get("thoughtSignature").or_else(|| piece.get("thought_signature"));
@@ -204,17 +205,17 @@ fn foreign_signature(raw: &RawValue) -> Result<Option<(&RawValue, bool)>, LlmErr
     Ok(foreign.map(|raw| (raw, piece.flag("thought") == Some(true))))
 }
 
-/// Thoughts of other providers go; their calls get the stand-in for a signature.
+/// Removes thoughts of other providers; their calls get the stand-in for a signature.
 fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
     const NOTHING: &str = r#"{"text":"(no answer)"}"#;
     let mut edits = Vec::new();
     let Some(contents) = Object::read(top, &["contents"])?.get("contents") else { return Ok(edits) };
     each(contents, |content| {
-        report.go_on()?;
+        report.check_stopped()?;
         let Some(parts) = Object::read(content, &["parts"])?.get("parts") else { return Ok(()) };
         let is_thought = |raw: &RawValue| Ok(foreign_signature(raw)?.is_some_and(|(_, is_thought)| is_thought));
         if let Some(list) = without(parts, is_thought, NOTHING)? {
-            report.say(Feature::Reasoning);
+            report.record(Feature::Reasoning);
             edits.push((place(parts, body), list));
             return Ok(());
         }
@@ -229,7 +230,7 @@ fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, Ll
     Ok(edits)
 }
 
-/// Ids of calls that the server does not take, in the call and in its result.
+/// Replaces ids of calls that the server does not take, in the call and in its result.
 fn openai(top: &RawValue, body: &Bytes, target: Target) -> Result<Edits, LlmError> {
     let mut edits = Vec::new();
     let Some(messages) = Object::read(top, &["messages"])?.get("messages") else { return Ok(edits) };

@@ -1,4 +1,4 @@
-//! A request on its way into another dialect.
+//! Translates a request into another dialect.
 
 mod calls;
 mod content;
@@ -15,5 +15,5 @@ pub(crate) use self::{
     mend::{may_need_mending, mend, without_thoughts},
     names::Names,
     report::{Extras, Report},
-    settle::{Reasoning, Settled, Situation, settle},
+    settle::{Reasoning, Settings, Situation, settle},
 };

@@ -1,4 +1,4 @@
-//! Tool names that the target takes, and the way back.
+//! Fits tool names to the target, and maps them back.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,12 +9,12 @@ use crate::{
     translate::{ids::short, rules::Feature},
 };
 
-/// From the name that was sent to the tool's own.
+/// The map from the name that was sent to the tool's own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names(HashMap<String, String>);
 
 impl Names {
-    /// Gives tool calls of an answer their tools' own names.
+    /// Restores the tools' own names in the tool calls of an answer.
     pub(crate) fn restore(&self, message: &mut Message) {
         for part in &mut message.content {
             if let Part::ToolCall(call) = part {
@@ -23,7 +23,7 @@ impl Names {
         }
     }
 
-    /// The same for a piece of a stream.
+    /// Restores the tools' own names in a piece of a stream.
     pub(crate) fn restore_event(&self, event: &mut StreamEvent) {
         if let StreamEvent::ToolCall { name, .. } = event {
             self.put_back(name);
@@ -40,8 +40,8 @@ impl Names {
 /// The longest name that every provider takes.
 const LONGEST: usize = 64;
 
-/// Whether the dialect takes the name. OpenAI: `^[a-zA-Z0-9_-]{1,64}$`; Anthropic up to 128; Gemini begins with a letter or
-/// `_` and may have `.` and `:` too.
+/// Returns true if the dialect takes the name. OpenAI: `^[a-zA-Z0-9_-]{1,64}$`; Anthropic up to 128; Gemini begins with
+/// a letter or `_` and may have `.` and `:` too.
 fn fits(name: &str, dialect: Dialect) -> bool {
     let longest = if dialect == Dialect::Anthropic { 128 } else { LONGEST };
     let letter = |byte: u8| match dialect {
@@ -55,7 +55,7 @@ fn fits(name: &str, dialect: Dialect) -> bool {
     begins && name.len() <= longest && name.bytes().all(letter)
 }
 
-/// The names of tools that the caller runs; what runs at the provider is named by the provider.
+/// Iterates over the names of tools that the caller runs; the provider names the tools that it runs itself.
 fn every_name(chat: &Chat) -> impl Iterator<Item = &str> {
     let tools = chat.tools.iter().filter(|tool| !tool.runs_at_provider()).map(|tool| tool.name.as_str());
     let parts = chat.messages.iter().flat_map(|message| &message.content);
@@ -70,7 +70,7 @@ pub(super) fn all_fit(chat: &Chat, dialect: Dialect) -> bool {
     every_name(chat).all(|name| fits(name, dialect))
 }
 
-/// Renames what does not fit, wherever it is named.
+/// Renames tools whose names do not fit, at every mention.
 pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Names {
     let mut sent: HashMap<String, String> = HashMap::new();
     let mut own = HashMap::new();
@@ -89,7 +89,7 @@ pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Nam
             fitted.push('_');
             let begin = fitted.len();
             fitted.push_str(&short(name, 8));
-            // Hashes may meet. How many names there are so far is said of none before.
+            // Hashes may collide. The number of names so far occurs in no earlier one.
             if taken.contains(&fitted) {
                 fitted.truncate(begin);
                 fitted.push_str(&short(&format!("{}#{name}", sent.len()), 8));
@@ -102,7 +102,7 @@ pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Nam
     if sent.is_empty() {
         return Names::default();
     }
-    report.say(Feature::ToolName);
+    report.record(Feature::ToolName);
     let rename = |name: &mut String| {
         if let Some(fitted) = sent.get(name.as_str()) {
             name.clone_from(fitted);
@@ -126,7 +126,7 @@ pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Nam
     Names(own)
 }
 
-/// The name of an output schema as OpenAI takes it, where it is another one.
+/// Returns the name of an output schema in OpenAI's form, if it differs.
 pub(super) fn fit_output(name: &str) -> Option<String> {
     if fits(name, Dialect::OpenAi) {
         return None;

@@ -10,26 +10,26 @@ use crate::{
     wire::Stop,
 };
 
-/// How many fields are told by their names; of the others it is told how many they are.
+/// The number of fields that a note names; it counts the others.
 const NAMED: usize = 16;
-/// How many are remembered, so that one that is there again is not counted again.
+/// The number of fields that are remembered, so that a repeated one is not counted twice.
 const REMEMBERED: usize = 1024;
-/// The longest name that is told, in bytes.
+/// The longest name in a note, in bytes.
 const LONGEST: usize = 80;
 
-/// What became of a request on its way into a dialect.
+/// The changes to a request on its way into a dialect.
 #[derive(Debug)]
 pub(crate) struct Report {
     target: Dialect,
-    /// The dialect that the caller wrote in; `None` for a typed request.
+    /// The dialect of the caller's request; `None` for a typed request.
     source: Option<Dialect>,
-    said: Vec<(Feature, Option<String>)>,
+    records: Vec<(Feature, Option<String>)>,
     seen: HashSet<(Feature, String)>,
-    /// How many of `said` are fields.
+    /// The number of fields in `said`.
     named: usize,
-    /// The fields that are counted and not named, of each feature.
+    /// The number of fields that are not named, by feature.
     more: Vec<(Feature, u64)>,
-    /// Who asked may have left.
+    /// The flag that the caller may have left.
     stop: Stop,
     /// Fields that the neutral form lacks and the target has, in the target's spelling.
     extras: Extras,
@@ -43,7 +43,7 @@ impl Report {
         Self {
             target,
             source,
-            said: Vec::new(),
+            records: Vec::new(),
             seen: HashSet::new(),
             named: 0,
             more: Vec::new(),
@@ -52,7 +52,7 @@ impl Report {
         }
     }
 
-    /// Ends the work once it is stopped.
+    /// Sets the flag that ends the work.
     pub(crate) fn until(mut self, stop: Stop) -> Self {
         self.stop = stop;
         self
@@ -62,10 +62,12 @@ impl Report {
         &self.stop
     }
 
+    /// Fails once the work is stopped.
+    ///
     /// # Errors
     ///
-    /// When the work is stopped.
-    pub(crate) fn go_on(&self) -> Result<(), LlmError> {
+    /// The work is stopped.
+    pub(crate) fn check_stopped(&self) -> Result<(), LlmError> {
         self.stop.check()
     }
 
@@ -73,21 +75,21 @@ impl Report {
         self.target
     }
 
-    /// Whether what the caller wrote is in a dialect other than the target's.
+    /// Returns true if the caller's dialect is another than the target's.
     pub(crate) fn is_foreign(&self) -> bool {
         self.source.is_some_and(|source| source != self.target)
     }
 
-    /// The feature was met; its rule was followed.
-    pub(crate) fn say(&mut self, feature: Feature) {
-        // Of these there are no more than features.
-        if !self.said.iter().any(|(said, field)| *said == feature && field.is_none()) {
-            self.said.push((feature, None));
+    /// Records a feature whose rule was followed.
+    pub(crate) fn record(&mut self, feature: Feature) {
+        // There are no more of these than features.
+        if !self.records.iter().any(|(said, field)| *said == feature && field.is_none()) {
+            self.records.push((feature, None));
         }
     }
 
-    /// The same, naming the field. Of many fields the first are named, and the others counted.
-    pub(crate) fn say_in(&mut self, feature: Feature, field: impl Into<String>) {
+    /// Records a feature with the name of its field. Of many fields the first are named, and the others counted.
+    pub(crate) fn record_field(&mut self, feature: Feature, field: impl Into<String>) {
         let mut field = field.into();
         if field.len() > LONGEST {
             let end = (0..=LONGEST - '…'.len_utf8()).rev().find(|end| field.is_char_boundary(*end));
@@ -101,10 +103,10 @@ impl Report {
         } else if self.seen.contains(&(feature, field.clone())) {
             return;
         }
-        // The first one of a feature decides what becomes of the request, and is always told.
-        if self.named < NAMED || !self.said.iter().any(|(said, _)| *said == feature) {
+        // The first field of a feature decides over the request, and is always named.
+        if self.named < NAMED || !self.records.iter().any(|(said, _)| *said == feature) {
             self.named += 1;
-            return self.said.push((feature, Some(field)));
+            return self.records.push((feature, Some(field)));
         }
         match self.more.iter_mut().find(|(more, _)| *more == feature) {
             Some((_, more)) => *more += 1,
@@ -112,25 +114,25 @@ impl Report {
         }
     }
 
-    /// Fields that only another dialect knows. Of a caller's own bytes the survey tells more.
-    pub(crate) fn say_of_extra(&mut self, part: &Part) {
+    /// Records fields that only another dialect knows. The survey reports more about a caller's own bytes.
+    pub(crate) fn record_extra(&mut self, part: &Part) {
         match part {
             Part::Extra { of: ExtraOf::Part | ExtraOf::Turn, extra }
                 if extra.dialect != self.target && !self.is_foreign() =>
             {
-                self.say(Feature::OtherField);
+                self.record(Feature::OtherField);
             }
             _ => {}
         }
     }
 
-    /// What was said of these does not hold: they are written as they stood after all.
-    pub(crate) fn forget(&mut self, features: &[Feature]) {
-        self.said.retain(|(feature, _)| !features.contains(feature));
+    /// Withdraws the records of these features: their fields are written unchanged after all.
+    pub(crate) fn withdraw(&mut self, features: &[Feature]) {
+        self.records.retain(|(feature, _)| !features.contains(feature));
         self.more.retain(|(feature, _)| !features.contains(feature));
     }
 
-    /// The error of a feature that is refused.
+    /// Returns the error of a refused feature.
     pub(crate) fn refuse(&self, feature: Feature) -> LlmError {
         LlmError::new(ErrorKind::UnsupportedFeature, self.text(feature, None))
     }
@@ -139,11 +141,11 @@ impl Report {
         let _replaced = self.extras.insert(name, value);
     }
 
-    /// Leaves out what was carried under these names, since the model refuses it.
+    /// Drops the fields that were carried under these names, since the model refuses them.
     pub(crate) fn drop_carried(&mut self, names: &[&'static str]) {
         for name in names {
             if self.extras.remove(name).is_some() {
-                self.say_in(Feature::ModelSetting, *name);
+                self.record_field(Feature::ModelSetting, *name);
             }
         }
     }
@@ -152,14 +154,14 @@ impl Report {
         std::mem::take(&mut self.extras)
     }
 
-    /// The notes for the response.
+    /// Returns the notes for the response.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnsupportedFeature`] when a feature is refused, or dropped and the leaf is strict.
+    /// [`ErrorKind::UnsupportedFeature`] if a feature is refused, or dropped and the leaf is strict.
     pub(crate) fn finish(self, strict: bool) -> Result<Vec<Cow<'static, str>>, LlmError> {
         let fate = |feature: Feature| feature.rule().at(self.target);
-        let refused = self.said.iter().find(|(feature, _)| match fate(*feature) {
+        let refused = self.records.iter().find(|(feature, _)| match fate(*feature) {
             Fate::Refused(_) => true,
             Fate::Dropped(_) => strict,
             _ => false,
@@ -170,13 +172,13 @@ impl Report {
         Ok(self.notes())
     }
 
-    /// The notes so far.
+    /// Returns the notes so far.
     pub(crate) fn notes(&self) -> Vec<Cow<'static, str>> {
-        let is_told = |feature: Feature| !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native);
-        let told = self.said.iter().filter(|(feature, _)| is_told(*feature));
+        let is_reported = |feature: Feature| !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native);
+        let told = self.records.iter().filter(|(feature, _)| is_reported(*feature));
         let mut notes: Vec<_> =
             told.map(|(feature, field)| Cow::Owned(self.text(*feature, field.as_deref()))).collect();
-        for (feature, more) in self.more.iter().filter(|(feature, _)| is_told(*feature)) {
+        for (feature, more) in self.more.iter().filter(|(feature, _)| is_reported(*feature)) {
             notes.push(Cow::Owned(self.text(*feature, Some(&format!("and {} more", with_commas(*more))))));
         }
         notes
@@ -195,7 +197,7 @@ impl Report {
     }
 }
 
-/// A number as people read it.
+/// Writes a number with separators, for people.
 fn with_commas(number: u64) -> String {
     let digits = number.to_string();
     let mut spaced = String::with_capacity(digits.len() * 4 / 3);
@@ -216,10 +218,10 @@ mod tests {
     fn of_many_fields_the_first_are_named_and_the_others_counted() {
         let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
         for n in 0..160_000 {
-            report.say_in(Feature::OtherField, format!("f{n}"));
-            report.say_in(Feature::OtherField, "f3");
+            report.record_field(Feature::OtherField, format!("f{n}"));
+            report.record_field(Feature::OtherField, "f3");
         }
-        report.say_in(Feature::ServerTool, "search");
+        report.record_field(Feature::ServerTool, "search");
         let notes = report.notes();
         assert_eq!(notes.len(), NAMED + 2);
         assert!(notes[0].contains("(f0)") && notes[NAMED].contains("(search)"), "{notes:?}");
@@ -229,15 +231,15 @@ mod tests {
     #[test]
     fn what_is_refused_is_found_behind_any_number_of_fields() {
         let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
-        (0..100).for_each(|n| report.say_in(Feature::OtherField, format!("f{n}")));
-        report.say(Feature::UploadedFile);
+        (0..100).for_each(|n| report.record_field(Feature::OtherField, format!("f{n}")));
+        report.record(Feature::UploadedFile);
         assert_eq!(report.finish(false).unwrap_err().kind(), ErrorKind::UnsupportedFeature);
     }
 
     #[test]
     fn a_long_name_is_cut() {
         let mut report = Report::new(Dialect::OpenAi, Some(Dialect::Anthropic));
-        report.say_in(Feature::OtherField, "ä".repeat(1_000_000));
+        report.record_field(Feature::OtherField, "ä".repeat(1_000_000));
         assert!(report.notes()[0].len() < 200);
     }
 }

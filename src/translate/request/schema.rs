@@ -1,5 +1,5 @@
-//! JSON Schemas in the keywords that each target takes. Sources: each provider's page on structured output and function
-//! calling (2026).
+//! Fits JSON Schemas to the keywords that each target takes. Sources: each provider's page on structured output and
+//! function calling (2026).
 
 use std::collections::HashSet;
 
@@ -13,58 +13,58 @@ use crate::{
     wire::WireLimits,
 };
 
-/// What a schema is for.
+/// The use of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(super) enum SchemaUse {
     Tool,
     Output,
 }
 
-/// A schema as the target takes it.
+/// A schema in the target's form.
 #[derive(Debug)]
-pub(super) struct Fitted {
-    /// `None`: as it is.
+pub(super) struct FittedSchema {
+    /// `None`: unchanged.
     pub(super) schema: Option<Json>,
-    /// Whether the provider can hold the model to it.
+    /// True if the provider can hold the model to the schema.
     pub(super) strict: bool,
-    /// Whether keywords went into a description.
+    /// True if keywords went into a description.
     pub(super) moved: bool,
 }
 
-/// The schema for the target. `strict`: the provider is asked to hold the model to it.
+/// Fits a schema to the target. `strict`: the provider is to hold the model to it.
 ///
-/// One that the target takes as it is stays the text that it was. Only another one is taken apart.
+/// A schema that the target takes unchanged stays the text that it was. Only others are parsed.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::TooLarge`] when one that must be taken apart is over a limit.
+/// [`ErrorKind::TooLarge`] if a schema that must be parsed is over a limit.
 pub(super) fn fit(
     schema: &Json,
     strict: bool,
     target: Dialect,
-    what: For,
+    what: SchemaUse,
     limits: &WireLimits,
-) -> Result<Fitted, LlmError> {
+) -> Result<FittedSchema, LlmError> {
     if is_taken_as_it_is(schema, strict, target, what)? {
-        return Ok(Fitted { schema: None, strict, moved: false });
+        return Ok(FittedSchema { schema: None, strict, moved: false });
     }
     limits.check_schema(schema.as_str())?;
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
     let mut value = schema.value().map_err(wrong)?;
     let (strict, moved) = fit_value(&mut value, strict, target, what);
-    Ok(Fitted { schema: Some(Json::from(value)), strict, moved })
+    Ok(FittedSchema { schema: Some(Json::from(value)), strict, moved })
 }
 
-/// Whether nothing in it has to be looked at but its top.
-fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) -> Result<bool, LlmError> {
-    if strict || target == Dialect::Gemini || (target == Dialect::Anthropic && what == For::Output) {
+/// Returns true if only the top of the schema needs to be looked at.
+fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: SchemaUse) -> Result<bool, LlmError> {
+    if strict || target == Dialect::Gemini || (target == Dialect::Anthropic && what == SchemaUse::Output) {
         return Ok(false);
     }
     let says = |word: &str| memmem::find(schema.as_str().as_bytes(), word.as_bytes()).is_some();
     if GEMINIS_OWN.iter().any(|word| says(word)) {
         return Ok(false);
     }
-    if what == For::Output {
+    if what == SchemaUse::Output {
         return Ok(true);
     }
     let top = Object::read(schema.raw(), &["type", "properties", "$ref", "anyOf", "oneOf", "allOf"])?;
@@ -79,8 +79,9 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: For) ->
         && (target != Dialect::Anthropic || ["anyOf", "oneOf", "allOf"].iter().all(|name| top.get(name).is_none())))
 }
 
-/// Changes the schema; gives whether the provider can hold the model to it, and whether keywords went into a description.
-fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: For) -> (bool, bool) {
+/// Changes the schema. Returns whether the provider can hold the model to it, and whether keywords went into a
+/// description.
+fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: SchemaUse) -> (bool, bool) {
     let mut moved = false;
     if target != Dialect::Gemini {
         plain(schema);
@@ -92,23 +93,23 @@ fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: For) -
                 close(schema);
             }
         }
-        Dialect::Anthropic if strict || what == For::Output => {
+        Dialect::Anthropic if strict || what == SchemaUse::Output => {
             moved = keep(schema, ANTHROPIC);
             close(schema);
         }
         Dialect::Gemini => moved = keep(schema, GEMINI),
         _ => {}
     }
-    if what == For::Tool {
+    if what == SchemaUse::Tool {
         moved |= object_at_top(schema, target);
     }
     (strict, moved)
 }
 
-/// Words of Gemini's schemas alone. An escape in one of them hides it; nobody writes it so.
+/// Words of Gemini's schemas alone. An escape within one would hide it, but no one writes them so.
 const GEMINIS_OWN: [&str; 3] = ["propertyOrdering", "property_ordering", "nullable"];
 
-/// Anthropic's strict decoder knows these.
+/// The keywords that Anthropic's strict decoder knows.
 const ANTHROPIC: &[&str] = &[
     "$ref",
     "$defs",
@@ -129,7 +130,7 @@ const ANTHROPIC: &[&str] = &[
     "minItems",
 ];
 
-/// Gemini's `parametersJsonSchema` and `responseJsonSchema` know these.
+/// The keywords that Gemini's `parametersJsonSchema` and `responseJsonSchema` know.
 const GEMINI: &[&str] = &[
     "$id",
     "$ref",
@@ -157,7 +158,7 @@ const GEMINI: &[&str] = &[
     "example",
 ];
 
-/// Keywords under which OpenAI's strict mode cannot be had.
+/// Keywords that rule out OpenAI's strict mode.
 const NOT_STRICT: &[&str] = &[
     "allOf",
     "oneOf",
@@ -176,7 +177,8 @@ const NOT_STRICT: &[&str] = &[
     "contains",
 ];
 
-/// The formats that OpenAI's strict mode and Anthropic's decoder know; others are refused (guides on structured outputs).
+/// The formats that OpenAI's strict mode and Anthropic's decoder know; they refuse others (guides on structured
+/// outputs).
 const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 
 fn is_known_format(value: &Value) -> bool {
@@ -186,7 +188,7 @@ fn is_known_format(value: &Value) -> bool {
 /// Words about a schema, without meaning for an answer.
 const IDLE: &[&str] = &["$schema", "$id", "$comment", "examples", "example", "deprecated", "readOnly", "writeOnly"];
 
-/// What Gemini's schemas say in words of their own, in JSON Schema's.
+/// Rewrites the words of Gemini's schemas as JSON Schema.
 fn plain(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
     for name in ["propertyOrdering", "property_ordering"] {
@@ -201,7 +203,7 @@ fn plain(schema: &mut Value) {
     each(fields, plain);
 }
 
-/// Where a schema has others inside: by name, in a list, alone.
+/// The keywords with inner schemas: by name, in a list, alone.
 const NAMED: [&str; 3] = ["properties", "$defs", "definitions"];
 const LISTED: [&str; 4] = ["anyOf", "allOf", "oneOf", "prefixItems"];
 const ALONE: [&str; 2] = ["items", "additionalProperties"];
@@ -225,7 +227,7 @@ fn each(fields: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
     }
 }
 
-/// Whether `is` holds of each schema inside this one.
+/// Returns true if `is` holds for each schema inside this one.
 fn all(fields: &Map<String, Value>, is: impl Fn(&Value) -> bool) -> bool {
     let named = NAMED.iter().filter_map(|name| fields.get(*name)?.as_object()).flat_map(Map::values);
     let listed = LISTED.iter().filter_map(|name| fields.get(*name)?.as_array()).flatten();
@@ -242,7 +244,7 @@ fn is_object(fields: &Map<String, Value>) -> bool {
     named || fields.contains_key("properties")
 }
 
-/// Whether closing every object changes nothing of what the schema allows on purpose.
+/// Returns true if closing every object changes nothing that the schema allows on purpose.
 fn can_close(schema: &Value, top: bool) -> bool {
     let Value::Object(fields) = schema else { return schema.is_boolean() && !top };
     if NOT_STRICT.iter().any(|keyword| fields.contains_key(*keyword)) || (top && fields.contains_key("anyOf")) {
@@ -269,7 +271,7 @@ fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
     fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Says of every object that it has no further properties.
+/// Closes every object to further properties.
 fn close(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
     if is_object(fields) {
@@ -278,7 +280,7 @@ fn close(schema: &mut Value) {
     each(fields, close);
 }
 
-/// Leaves only these keywords; what the others say goes into the description. Says whether anything did.
+/// Keeps only these keywords and describes the others in the description. Returns whether there were any.
 fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     let Value::Object(fields) = schema else { return false };
     fields.retain(|name, _| !IDLE.contains(&name.as_str()) || keywords.contains(&name.as_str()));
@@ -295,11 +297,11 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     let mut moved: Vec<(String, Value)> = Vec::new();
     fields.retain(|name, value| {
         let stays = match name.as_str() {
-            // Anthropic knows 0 and 1 only.
+            // Anthropic takes 0 and 1 only.
             "minItems" if !keywords.contains(&"maxItems") => value.as_u64().is_some_and(|least| least <= 1),
-            // A map of any names; Anthropic wants objects closed.
+            // A map of any names; Anthropic requires closed objects.
             "additionalProperties" if !keywords.contains(&"maxItems") => !value.is_object(),
-            // Anthropic knows addresses of the web too.
+            // Anthropic knows `uri` too.
             "format" if !keywords.contains(&"maxItems") => is_known_format(value) || value == "uri",
             name => keywords.contains(&name),
         };
@@ -322,7 +324,7 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     any
 }
 
-/// A tool's arguments are an object, and Anthropic takes no alternatives at the top.
+/// Makes the top an object, which a tool's arguments are; Anthropic takes no alternatives at the top.
 fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     let goes_round = !leads_somewhere(schema);
     let Value::Object(fields) = schema else {
@@ -352,8 +354,8 @@ fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     !moved.is_empty()
 }
 
-/// Whether the reference at the top, if there is one, leads to something that is none: one in a circle means nothing, and every
-/// provider refuses it.
+/// Returns true if the reference at the top, if any, leads to something other than a reference. A circular one means
+/// nothing, and every provider refuses it.
 fn leads_somewhere(schema: &Value) -> bool {
     let mut at = schema;
     // No more steps than there could be definitions.
@@ -365,24 +367,24 @@ fn leads_somewhere(schema: &Value) -> bool {
     false
 }
 
-/// How far a chain of references is followed.
+/// The longest chain of references that is followed.
 const MOST_STEPS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A schema as it goes out, and what became of it.
-    struct Fitted {
+    /// A schema in its final form, with its changes.
+    struct FittedSchema {
         schema: Value,
         strict: bool,
         moved: bool,
     }
 
-    fn fit(schema: &Value, strict: bool, target: Dialect, what: For) -> Fitted {
+    fn fit(schema: &Value, strict: bool, target: Dialect, what: SchemaUse) -> FittedSchema {
         let fitted = super::fit(&schema.clone().into(), strict, target, what, &WireLimits::default()).unwrap();
         let schema = fitted.schema.map_or_else(|| schema.clone(), |fitted| fitted.value().unwrap());
-        Fitted { schema, strict: fitted.strict, moved: fitted.moved }
+        FittedSchema { schema, strict: fitted.strict, moved: fitted.moved }
     }
 
     #[test]
@@ -390,9 +392,9 @@ mod tests {
         let none = WireLimits::default().schema_nodes(1);
         let schema = Json::parse(r#"{ "type": "object", "properties": {"a": {"minimum": 1.50}} }"#).unwrap();
         for target in [Dialect::Anthropic, Dialect::OpenAi] {
-            assert!(super::fit(&schema, false, target, For::Tool, &none).unwrap().schema.is_none());
+            assert!(super::fit(&schema, false, target, SchemaUse::Tool, &none).unwrap().schema.is_none());
         }
-        let error = super::fit(&schema, false, Dialect::Gemini, For::Tool, &none).unwrap_err();
+        let error = super::fit(&schema, false, Dialect::Gemini, SchemaUse::Tool, &none).unwrap_err();
         assert!(error.kind() == ErrorKind::TooLarge && error.message().contains("schema_nodes"), "{error}");
     }
 
@@ -401,21 +403,21 @@ mod tests {
     fn a_reference_in_a_circle_at_the_top_is_taken_out() {
         let round = json!({"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"});
         for strict in [true, false] {
-            let fitted = fit(&round, strict, Dialect::OpenAi, For::Tool);
+            let fitted = fit(&round, strict, Dialect::OpenAi, SchemaUse::Tool);
             assert_eq!(
                 (&fitted.schema["type"], fitted.schema.get("$ref"), fitted.moved),
                 (&json!("object"), None, true)
             );
         }
         let straight = json!({"$defs": {"A": {"type": "object", "properties": {}}}, "$ref": "#/$defs/A"});
-        assert_eq!(fit(&straight, false, Dialect::OpenAi, For::Tool).schema, straight);
+        assert_eq!(fit(&straight, false, Dialect::OpenAi, SchemaUse::Tool).schema, straight);
     }
 
     #[test]
     fn openai_strict_closes_objects_however_deep() {
         let schema = json!({"type": "object", "required": ["a"], "properties": {
             "a": {"type": "array", "items": {"type": "object", "properties": {}}}}});
-        let fitted = fit(&schema, true, Dialect::OpenAi, For::Tool);
+        let fitted = fit(&schema, true, Dialect::OpenAi, SchemaUse::Tool);
         assert!(fitted.strict && !fitted.moved);
         assert_eq!(fitted.schema["additionalProperties"], false);
         assert_eq!(fitted.schema["properties"]["a"]["items"]["additionalProperties"], false);
@@ -428,7 +430,7 @@ mod tests {
             json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}),
             json!({"type": "object", "properties": {}, "oneOf": []}),
         ] {
-            let fitted = fit(&schema, true, Dialect::OpenAi, For::Output);
+            let fitted = fit(&schema, true, Dialect::OpenAi, SchemaUse::Output);
             assert!(!fitted.strict);
             assert_eq!(fitted.schema, schema);
         }
@@ -438,9 +440,9 @@ mod tests {
     fn a_format_that_is_not_known_is_not_held_to() {
         let schema =
             json!({"type": "object", "properties": {"a": {"type": "number", "format": "double"}}, "required": ["a"]});
-        let fitted = fit(&schema, true, Dialect::OpenAi, For::Output);
+        let fitted = fit(&schema, true, Dialect::OpenAi, SchemaUse::Output);
         assert!(!fitted.strict);
-        let a = fit(&schema, true, Dialect::Anthropic, For::Output).schema["properties"]["a"].clone();
+        let a = fit(&schema, true, Dialect::Anthropic, SchemaUse::Output).schema["properties"]["a"].clone();
         assert!(a.get("format").is_none() && a["description"].as_str().unwrap().contains("double"), "{a}");
     }
 
@@ -449,12 +451,12 @@ mod tests {
         let schema = json!({"type": "object", "required": ["n"], "properties": {
             "n": {"type": "integer", "minimum": 1, "exclusiveMaximum": 9, "description": "A number."},
             "k": {"const": "x"}}});
-        let fitted = fit(&schema, true, Dialect::Anthropic, For::Output);
+        let fitted = fit(&schema, true, Dialect::Anthropic, SchemaUse::Output);
         assert!(fitted.moved);
         let n = &fitted.schema["properties"]["n"];
         assert_eq!(*n, json!({"type": "integer", "description": "A number. (exclusiveMaximum: 9, minimum: 1)"}));
         assert_eq!(fitted.schema["properties"]["k"]["const"], "x");
-        let fitted = fit(&schema, false, Dialect::Gemini, For::Tool);
+        let fitted = fit(&schema, false, Dialect::Gemini, SchemaUse::Tool);
         assert_eq!(fitted.schema["properties"]["n"]["minimum"], 1);
         assert_eq!(fitted.schema["properties"]["k"], json!({"enum": ["x"]}));
     }
@@ -463,14 +465,14 @@ mod tests {
     fn a_property_may_have_the_name_of_a_keyword() {
         let schema =
             json!({"type": "object", "properties": {"pattern": {"type": "string"}, "not": {"type": "string"}}});
-        let fitted = fit(&schema, false, Dialect::Gemini, For::Tool);
+        let fitted = fit(&schema, false, Dialect::Gemini, SchemaUse::Tool);
         assert!(!fitted.moved);
         assert_eq!(fitted.schema, schema);
     }
 
     #[test]
     fn anthropic_takes_no_alternatives_at_the_top_of_a_tool() {
-        let fitted = fit(&json!({"anyOf": [{"type": "object"}]}), false, Dialect::Anthropic, For::Tool);
+        let fitted = fit(&json!({"anyOf": [{"type": "object"}]}), false, Dialect::Anthropic, SchemaUse::Tool);
         assert!(fitted.moved && fitted.schema["type"] == "object" && fitted.schema.get("anyOf").is_none());
     }
 }

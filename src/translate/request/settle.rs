@@ -1,71 +1,71 @@
-//! The settings of a request as the target's model takes them, by the facts of its family: what it refuses is left out, what
-//! it spells otherwise is said in its way, and each change is reported.
+//! Fits the settings of a request to the target's model, by the facts of its family. Settings that it refuses are left
+//! out, others take its spelling, and each change is reported.
 
 use super::report::Report;
 use crate::{
     Dialect,
     chat::{Chat, Effort, OutputSchema, Thinking, ToolChoice},
-    models::{self, Family, ForcedTools, Off, Sampling},
+    models::{self, Family, ForcedTools, ReasoningOff, Sampling},
     translate::{ASK_FOR_JSON, rules::Feature},
 };
 
-/// What of the conversation matters for its settings.
+/// The facts of the conversation that matter for its settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Situation {
-    /// Whether there are tools.
+    /// True if there are tools.
     pub(crate) has_tools: bool,
-    /// Whether the last turn is the model's, for it to go on from.
+    /// True if the last turn is the model's, for it to continue.
     pub(crate) is_begun: bool,
-    /// Whether it ends with results of tools that were called without a thought of the target's.
+    /// True if it ends with results of tools that were called without a thought of the target's.
     pub(crate) is_thoughtless: bool,
-    /// The longest answer where nothing is said; `None` where the provider has a default of its own.
+    /// The longest answer if the request names none; `None` if the provider has a default of its own.
     pub(crate) default_output: Option<u32>,
-    /// Whether the API takes no sampling settings, whatever the model.
+    /// True if the API takes no sampling settings for any model.
     pub(crate) refuses_sampling: bool,
 }
 
 /// The settings that the model gets.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Settled {
+pub(crate) struct Settings {
     pub(crate) reasoning: Reasoning,
     pub(crate) temperature: Option<f64>,
     pub(crate) top_p: Option<f64>,
-    /// Whether it takes other settings of that kind.
+    /// True if the model takes other settings of that kind.
     pub(crate) samples: bool,
-    /// How many stop texts it takes.
+    /// The number of stop texts that it takes.
     pub(crate) stops: usize,
     pub(crate) tool_choice: Option<ToolChoice>,
     pub(crate) parallel_tool_calls: Option<bool>,
     pub(crate) max_tokens: Option<u32>,
-    /// Whether the shape of the output is said in its own field.
+    /// True if the shape of the output has its own field.
     pub(crate) holds_output: bool,
-    /// What is asked for in words instead.
+    /// The request in words instead.
     pub(crate) in_words: Option<String>,
 }
 
-/// How much to reason.
+/// The amount of reasoning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reasoning {
-    /// Nothing is said of it.
+    /// The field is omitted.
     Unsaid,
-    Off(Off),
-    /// As much as it does by itself, and its thoughts are asked for.
+    Off(ReasoningOff),
+    /// The model's own amount, with its thoughts in the answer.
     Own,
-    /// As much as it sees fit, at an effort.
+    /// As much as the model decides, at an effort.
     Adaptive(Option<Effort>),
     Effort(Effort),
     Budget(u32),
 }
 
-impl Settled {
-    /// The tools and the output are written as the caller of this dialect has them.
+impl Settings {
+    /// Keeps the tools and the output as the caller of this dialect wrote them.
     pub(crate) fn keep(&mut self, asked: &Chat, report: &mut Report) {
-        report.forget(&[Feature::ForcedTool, Feature::JsonInWords]);
+        report.withdraw(&[Feature::ForcedTool, Feature::JsonInWords]);
         self.tool_choice.clone_from(&asked.tool_choice);
         (self.in_words, self.holds_output) = (None, true);
     }
 
-    /// What is asked for in words, behind the system prompt.
+    /// Returns the system prompt with the requests in words behind it.
     pub(crate) fn with_words(&self, system: Option<&str>) -> Option<String> {
         let words = self.in_words.as_deref()?;
         Some(
@@ -76,8 +76,8 @@ impl Settled {
     }
 }
 
-/// The settings of `asked` as a model of this family takes them.
-pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut Report) -> Settled {
+/// Fits the settings of `asked` to a model of this family.
+pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut Report) -> Settings {
     let mut words: Vec<String> = Vec::new();
     let tool_choice = tool_choice(asked, at, family, report, &mut words);
     let max_tokens = longest(asked, at, family, report);
@@ -86,11 +86,11 @@ pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut 
     let (temperature, top_p, samples) = sampling(asked, at, family, reasoning, report);
     let stops = family.stops().unwrap_or(usize::MAX);
     if asked.stop.len() > stops {
-        report.say_in(Feature::ModelSetting, "stop");
+        report.record_field(Feature::ModelSetting, "stop");
     }
     let single = asked.parallel_tool_calls.filter(|_| family.parallel_tool_calls());
     if asked.parallel_tool_calls == Some(false) && single.is_none() && at.has_tools {
-        report.say_in(Feature::ModelSetting, "parallel_tool_calls");
+        report.record_field(Feature::ModelSetting, "parallel_tool_calls");
     }
     let holds_output = match &asked.output {
         None => true,
@@ -99,12 +99,12 @@ pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut 
         }
     };
     if !holds_output && let Some(output) = &asked.output {
-        report.say(Feature::JsonInWords);
+        report.record(Feature::JsonInWords);
         words.push(json_words(output));
     }
     let in_words = (!words.is_empty()).then(|| words.join("\n\n"));
     let parallel_tool_calls = single;
-    Settled {
+    Settings {
         reasoning,
         temperature,
         top_p,
@@ -140,7 +140,7 @@ fn tool_choice(
     if family.forced_tools() != ForcedTools::No || !at.has_tools || !is_forced(choice.as_ref()) {
         return choice;
     }
-    report.say(Feature::ForcedTool);
+    report.record(Feature::ForcedTool);
     words.push(match choice {
         Some(ToolChoice::Named(name)) => format!("Answer with a call of the tool `{name}`."),
         _ => "Answer with a call of one of the tools.".to_owned(),
@@ -148,7 +148,7 @@ fn tool_choice(
     Some(ToolChoice::Auto)
 }
 
-/// The longest answer, which the thoughts are part of.
+/// Returns the longest answer, which includes the thoughts.
 fn longest(asked: &Chat, at: Situation, family: &Family, report: &mut Report) -> Option<u32> {
     let most = family.max_output();
     let tokens = match (asked.max_tokens, most) {
@@ -157,12 +157,12 @@ fn longest(asked: &Chat, at: Situation, family: &Family, report: &mut Report) ->
         (None, _) => at.default_output,
     };
     if let Some(tokens) = tokens {
-        report.say_in(Feature::MaxOutput, format!("{tokens} tokens"));
+        report.record_field(Feature::MaxOutput, format!("{tokens} tokens"));
     }
     tokens
 }
 
-/// The medium rung, for a model that must be told how much.
+/// The medium rung, for a model that requires an amount.
 const SOME: Effort = Effort::Medium;
 
 fn reasoning(
@@ -174,15 +174,15 @@ fn reasoning(
     report: &mut Report,
 ) -> Reasoning {
     let dialect = report.target();
-    // A budget of nothing is no thinking.
+    // A budget of zero means no thinking.
     let wish = asked.thinking.map(|wish| if wish == Thinking::Budget(0) { Thinking::Off } else { wish });
     let wanted = !matches!(wish, None | Some(Thinking::Off));
-    // Each dialect can say only what it has a field for.
+    // Each dialect can express only what it has a field for.
     let efforts = !family.efforts().is_empty() && (dialect != Dialect::Anthropic || family.is_adaptive());
     let adaptive = family.is_adaptive() && dialect != Dialect::OpenAi;
     let budget = family.budget().filter(|_| dialect != Dialect::OpenAi);
     let by_budget = !efforts || matches!(wish, Some(Thinking::Budget(_)));
-    // Of a model that is told by budgets, the API wants its thought before a call, and room for both.
+    // From a model with budgets, the API requires its thought before a call, and room for both.
     let room = budget.is_none_or(|budget| max_tokens.is_none_or(|tokens| tokens > budget.least)) || !by_budget;
     let may_not = (is_forced && family.forced_tools() == ForcedTools::WithoutReasoning)
         || (at.has_tools && !family.tools_with_reasoning())
@@ -192,22 +192,22 @@ fn reasoning(
         || (dialect == Dialect::Anthropic && !room);
     if !family.reasons() {
         if wanted {
-            report.say(Feature::ModelReasoning);
+            report.record(Feature::ModelReasoning);
         }
         return Reasoning::Unsaid;
     }
     if may_not && (wanted || family.reasons_by_default()) {
         if wish != Some(Thinking::Off) {
-            report.say(Feature::Thinking);
+            report.record(Feature::Thinking);
         }
         let must_say = family.reasons_by_default() || at.is_thoughtless;
         return match family.off() {
-            Off::Least | Off::Unsaid => Reasoning::Unsaid,
+            ReasoningOff::Least | ReasoningOff::Unsaid => Reasoning::Unsaid,
             off if must_say || wish == Some(Thinking::Off) => Reasoning::Off(off),
             _ => Reasoning::Unsaid,
         };
     }
-    // An effort leaves the half of the answer to the answer.
+    // An effort reserves half of the answer for the text.
     let of_effort = |effort: Effort| {
         let own = models::budget_of(effort);
         max_tokens.map_or(own, |tokens| own.min(tokens / 2))
@@ -230,9 +230,9 @@ fn reasoning(
     match wish {
         None => Reasoning::Unsaid,
         Some(Thinking::Off) => match family.off() {
-            Off::Unsaid => Reasoning::Unsaid,
-            Off::Least => {
-                report.say(Feature::ThinkingOff);
+            ReasoningOff::Unsaid => Reasoning::Unsaid,
+            ReasoningOff::Least => {
+                report.record(Feature::ThinkingOff);
                 match (efforts, within(0)) {
                     (true, _) => at_effort(Effort::Minimal),
                     (false, Some(least)) => Reasoning::Budget(least),
@@ -244,7 +244,7 @@ fn reasoning(
         Some(Thinking::Auto) if adaptive => Reasoning::Adaptive(None),
         Some(Thinking::Auto) => {
             if dialect != Dialect::Gemini {
-                report.say(Feature::ThinkingAuto);
+                report.record(Feature::ThinkingAuto);
             }
             match within(of_effort(SOME)) {
                 _ if family.reasons_by_default() => Reasoning::Own,
@@ -255,12 +255,12 @@ fn reasoning(
         }
         Some(Thinking::Effort(effort)) if efforts => {
             if family.nearest(effort) != Some(effort) {
-                report.say(Feature::ThinkingEffort);
+                report.record(Feature::ThinkingEffort);
             }
             at_effort(effort)
         }
         Some(Thinking::Effort(effort)) => {
-            report.say(Feature::ThinkingEffort);
+            report.record(Feature::ThinkingEffort);
             match within(of_effort(effort)) {
                 Some(tokens) => Reasoning::Budget(tokens),
                 None if adaptive => Reasoning::Adaptive(None),
@@ -270,12 +270,12 @@ fn reasoning(
         Some(Thinking::Budget(tokens)) => match within(tokens) {
             Some(fitting) => {
                 if fitting != tokens {
-                    report.say(Feature::ThinkingBudget);
+                    report.record(Feature::ThinkingBudget);
                 }
                 Reasoning::Budget(fitting)
             }
             None => {
-                report.say(Feature::ThinkingBudget);
+                report.record(Feature::ThinkingBudget);
                 match () {
                     () if efforts => at_effort(models::effort_of(tokens)),
                     () if adaptive => Reasoning::Adaptive(None),
@@ -295,22 +295,22 @@ fn sampling(
 ) -> (Option<f64>, Option<f64>, bool) {
     let reasons = match reasoning {
         Reasoning::Unsaid => family.reasons_by_default(),
-        Reasoning::Off(off) => off == Off::BetweenTools,
+        Reasoning::Off(off) => off == ReasoningOff::BetweenTools,
         _ => true,
     };
     let samples =
         family.sampling() != Sampling::None && !at.refuses_sampling && (family.samples_while_reasoning() || !reasons);
     let (mut temperature, mut top_p) = (asked.temperature, asked.top_p);
     if !samples {
-        // One is the default of both, so that nothing is lost with it.
+        // One is the default of both, so that dropping it loses nothing.
         if [temperature, top_p].into_iter().flatten().any(|value| value != 1.0) {
-            report.say(Feature::Sampling);
+            report.record(Feature::Sampling);
         }
         (temperature, top_p) = (None, None);
     }
     if family.sampling() == Sampling::One && temperature.is_some() && top_p.is_some() {
         if top_p != Some(1.0) {
-            report.say(Feature::Sampling);
+            report.record(Feature::Sampling);
         }
         top_p = None;
     }
@@ -318,7 +318,7 @@ fn sampling(
     if let Some(asked) = &mut temperature
         && !(0.0..=hottest).contains(asked)
     {
-        report.say(Feature::Temperature);
+        report.record(Feature::Temperature);
         *asked = asked.clamp(0.0, hottest);
     }
     if !samples {

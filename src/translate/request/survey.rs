@@ -1,5 +1,5 @@
-//! What a caller's bytes say that the neutral form has no place for: each field is carried, or met by a rule; none is
-//! passed over in silence.
+//! Surveys a caller's bytes for fields that the neutral form has no place for. Each is carried, or handled by a rule;
+//! none is ignored in silence.
 
 use serde_json::value::RawValue;
 
@@ -11,7 +11,7 @@ use crate::{
     translate::rules::Feature,
 };
 
-/// Reads the whole request for what [`Chat`](crate::Chat) does not hold.
+/// Reads the whole request for the fields that [`Chat`](crate::Chat) does not hold.
 pub(super) fn survey(source: Dialect, body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     match source {
         Dialect::Anthropic => anthropic(body, report),
@@ -30,7 +30,7 @@ fn is_set(value: &RawValue) -> bool {
     }
 }
 
-/// Calls `visit` with each field of an object that says something.
+/// Calls `visit` with each field of an object that is set.
 fn set<'a>(
     object: &'a RawValue,
     mut visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
@@ -38,17 +38,17 @@ fn set<'a>(
     fields::fields(object, |name, value| if is_set(value) { visit(name, value) } else { Ok(()) }).map(drop)
 }
 
-/// The fields of an object that say something and are not known, told by their names.
+/// Reports the fields of an object that are set and not known, by their names.
 fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) -> Result<(), LlmError> {
     set(object, |name, _| {
         if !known.contains(&name) {
-            report.say_in(Feature::OtherField, format!("{within}.{name}"));
+            report.record_field(Feature::OtherField, format!("{within}.{name}"));
         }
         Ok(())
     })
 }
 
-/// A field that the target spells `name` in its own place; `None` where it has none.
+/// Carries a field under the target's name for it; if the target has none, reports the feature.
 fn carried(
     report: &mut Report,
     feature: Feature,
@@ -64,7 +64,7 @@ fn carried(
     };
     match name {
         Some(name) => report.carry(name, Json::of(value)),
-        None => report.say(feature),
+        None => report.record(feature),
     }
 }
 
@@ -98,26 +98,26 @@ fn anthropic(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "top_k" => top_k(report, value),
             "metadata" => {
                 return set(value, |name, _| {
-                    report.say(if name == "user_id" { Feature::EndUser } else { Feature::Metadata });
+                    report.record(if name == "user_id" { Feature::EndUser } else { Feature::Metadata });
                     Ok(())
                 });
             }
-            "cache_control" => report.say(Feature::Cache),
-            "service_tier" | "speed" | "inference_geo" => report.say(Feature::ServiceTier),
-            "container" | "mcp_servers" => report.say_in(Feature::ServerTool, name),
-            other => report.say_in(Feature::OtherField, other),
+            "cache_control" => report.record(Feature::Cache),
+            "service_tier" | "speed" | "inference_geo" => report.record(Feature::ServiceTier),
+            "container" | "mcp_servers" => report.record_field(Feature::ServerTool, name),
+            other => report.record_field(Feature::OtherField, other),
         }
         Ok(())
     })
 }
 
 fn anthropic_message(message: &RawValue, report: &mut Report) -> Result<(), LlmError> {
-    report.go_on()?;
+    report.check_stopped()?;
     set(message, |name, value| {
         match name {
             "role" => {}
             "content" => return each(value, |block| anthropic_block(block, report)).map(drop),
-            name => report.say_in(Feature::OtherField, format!("messages.{name}")),
+            name => report.record_field(Feature::OtherField, format!("messages.{name}")),
         }
         Ok(())
     })
@@ -129,14 +129,14 @@ fn anthropic_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> 
         if known.word("type").is_some_and(|kind| content::runs_at_caller(&kind)) {
             return Ok(());
         }
-        report.say_in(Feature::ServerTool, known.word("name").unwrap_or_default());
+        report.record_field(Feature::ServerTool, known.word("name").unwrap_or_default());
         return Ok(());
     }
     set(tool, |name, _| {
         match name {
             "name" | "description" | "input_schema" | "strict" | "type" => {}
-            "cache_control" => report.say(Feature::Cache),
-            other => report.say_in(Feature::ToolSetting, other),
+            "cache_control" => report.record(Feature::Cache),
+            other => report.record_field(Feature::ToolSetting, other),
         }
         Ok(())
     })
@@ -150,7 +150,7 @@ fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError
         "document" => {
             let source = Object::read(block, &["source"])?.object("source");
             let kind = source.map(|source| Object::read(source, &["type"])).transpose()?.and_then(|s| s.word("type"));
-            // What of it is text goes as text.
+            // The text in it goes as text.
             match kind.as_deref() {
                 Some("text" | "content") => &["source", "title", "context"],
                 _ => &["source", "title"],
@@ -160,14 +160,14 @@ fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError
         "tool_result" => &["tool_use_id", "content", "is_error"],
         "thinking" => &["thinking", "signature"],
         "redacted_thinking" => &["data"],
-        // Met as a part of its own.
+        // Handled as a part of its own.
         _ => return Ok(()),
     };
     set(block, |name, value| {
         match name {
             "type" => {}
-            "cache_control" => report.say(Feature::Cache),
-            "citations" => report.say(Feature::Citations),
+            "cache_control" => report.record(Feature::Cache),
+            "citations" => report.record(Feature::Citations),
             // A result within a result is a part of its own.
             "content" if kind == "tool_result" => {
                 return each(value, |inner| {
@@ -177,7 +177,7 @@ fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError
                 .map(drop);
             }
             name if known.contains(&name) => {}
-            other => report.say_in(Feature::OtherField, format!("{kind}.{other}")),
+            other => report.record_field(Feature::OtherField, format!("{kind}.{other}")),
         }
         Ok(())
     })
@@ -202,41 +202,41 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "tools" => return each(value, |tool| openai_tool(tool, report)).map(drop),
             "tool_choice" => {
                 if Object::read(value, &["type"])?.word("type").as_deref() == Some("allowed_tools") {
-                    report.say(Feature::AllowedTools);
+                    report.record(Feature::AllowedTools);
                 }
             }
             "response_format" => {
                 if let Some(schema) = Object::read(value, &["json_schema"])?.get("json_schema")
                     && Object::read(schema, &["description"])?.get("description").is_some_and(is_set)
                 {
-                    report.say_in(Feature::OtherField, "response_format.json_schema.description");
+                    report.record_field(Feature::OtherField, "response_format.json_schema.description");
                 }
             }
             "n" if value.get() == "1" => {}
-            "n" => report.say(Feature::Choices),
-            "logprobs" | "top_logprobs" => report.say(Feature::Logprobs),
+            "n" => report.record(Feature::Choices),
+            "logprobs" | "top_logprobs" => report.record(Feature::Logprobs),
             "seed" => seed(report, value),
             "presence_penalty" => presence(report, value),
             "frequency_penalty" => frequency(report, value),
             "top_k" => top_k(report, value),
-            "logit_bias" => report.say(Feature::LogitBias),
-            "user" | "safety_identifier" => report.say(Feature::EndUser),
-            "metadata" | "store" => report.say(Feature::Metadata),
-            "service_tier" => report.say(Feature::ServiceTier),
+            "logit_bias" => report.record(Feature::LogitBias),
+            "user" | "safety_identifier" => report.record(Feature::EndUser),
+            "metadata" | "store" => report.record(Feature::Metadata),
+            "service_tier" => report.record(Feature::ServiceTier),
             "prompt_cache_key" | "prompt_cache_options" | "prompt_cache_retention" | "cache_control" => {
-                report.say(Feature::Cache);
+                report.record(Feature::Cache);
             }
-            "prediction" => report.say(Feature::Prediction),
+            "prediction" => report.record(Feature::Prediction),
             "modalities" if are_all(value, "text")? => {}
-            "modalities" | "audio" => report.say(Feature::Modalities),
-            "web_search_options" => report.say_in(Feature::ServerTool, name),
-            other => report.say_in(Feature::OtherField, other),
+            "modalities" | "audio" => report.record(Feature::Modalities),
+            "web_search_options" => report.record_field(Feature::ServerTool, name),
+            other => report.record_field(Feature::OtherField, other),
         }
         Ok(())
     })
 }
 
-/// Whether it is a list of nothing but this word.
+/// Returns true if a list contains nothing but this word.
 fn are_all(list: &RawValue, word: &str) -> Result<bool, LlmError> {
     let mut all = is_list(list);
     each(list, |item| {
@@ -247,7 +247,7 @@ fn are_all(list: &RawValue, word: &str) -> Result<bool, LlmError> {
 }
 
 fn openai_message(message: &RawValue, report: &mut Report) -> Result<(), LlmError> {
-    report.go_on()?;
+    report.check_stopped()?;
     let role = Object::read(message, &["role"])?.word("role");
     let tool = matches!(role.as_deref(), Some("tool" | "function"));
     set(message, |name, value| {
@@ -256,11 +256,11 @@ fn openai_message(message: &RawValue, report: &mut Report) -> Result<(), LlmErro
             | "reasoning_content" | "reasoning_details" => {}
             "content" => return each(value, |part| openai_part(part, report)).map(drop),
             "name" if tool => {}
-            "name" => report.say(Feature::ParticipantName),
-            "annotations" => report.say(Feature::Citations),
-            "audio" => report.say_in(Feature::OwnPart, name),
-            "cache_control" => report.say(Feature::Cache),
-            other => report.say_in(Feature::OtherField, format!("messages.{other}")),
+            "name" => report.record(Feature::ParticipantName),
+            "annotations" => report.record(Feature::Citations),
+            "audio" => report.record_field(Feature::OwnPart, name),
+            "cache_control" => report.record(Feature::Cache),
+            other => report.record_field(Feature::OtherField, format!("messages.{other}")),
         }
         Ok(())
     })
@@ -272,10 +272,10 @@ fn openai_part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "image_url" => {
                 let detail = Object::read(value, &["detail"])?.get("detail");
                 if detail.is_some_and(is_set) {
-                    report.say(Feature::ImageDetail);
+                    report.record(Feature::ImageDetail);
                 }
             }
-            "cache_control" | "prompt_cache_breakpoint" => report.say(Feature::Cache),
+            "cache_control" | "prompt_cache_breakpoint" => report.record(Feature::Cache),
             _ => {}
         }
         Ok(())
@@ -285,20 +285,20 @@ fn openai_part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
 fn openai_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     let known = Object::read(tool, &["function", "type"])?;
     let Some(function) = known.object("function") else {
-        report.say_in(Feature::ServerTool, known.word("type").unwrap_or_default());
+        report.record_field(Feature::ServerTool, known.word("type").unwrap_or_default());
         return Ok(());
     };
     set(tool, |name, _| {
         match name {
             "type" | "function" => {}
-            "cache_control" => report.say(Feature::Cache),
-            other => report.say_in(Feature::ToolSetting, other),
+            "cache_control" => report.record(Feature::Cache),
+            other => report.record_field(Feature::ToolSetting, other),
         }
         Ok(())
     })?;
     set(function, |name, _| {
         if !matches!(name, "name" | "description" | "parameters" | "strict") {
-            report.say_in(Feature::ToolSetting, name);
+            report.record_field(Feature::ToolSetting, name);
         }
         Ok(())
     })
@@ -315,17 +315,17 @@ fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
                 return set(value, |name, value| {
                     match camel(name).as_str() {
                         "functionCallingConfig" => gemini_calling(value, report)?,
-                        other => report.say_in(Feature::ServerTool, other),
+                        other => report.record_field(Feature::ServerTool, other),
                     }
                     Ok(())
                 });
             }
             "generationConfig" => return gemini_settings(value, report),
-            "safetySettings" | "modelArmorConfig" => report.say(Feature::Safety),
-            "cachedContent" => report.say(Feature::CachedContent),
-            "labels" | "store" => report.say(Feature::Metadata),
-            "serviceTier" => report.say(Feature::ServiceTier),
-            other => report.say_in(Feature::OtherField, other),
+            "safetySettings" | "modelArmorConfig" => report.record(Feature::Safety),
+            "cachedContent" => report.record(Feature::CachedContent),
+            "labels" | "store" => report.record(Feature::Metadata),
+            "serviceTier" => report.record(Feature::ServiceTier),
+            other => report.record_field(Feature::OtherField, other),
         }
         Ok(())
     })
@@ -334,7 +334,7 @@ fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
 fn gemini_calling(calling: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     set(calling, |name, names| {
         if camel(name) == "allowedFunctionNames" && fields::count(names)? > 1 {
-            report.say(Feature::AllowedTools);
+            report.record(Feature::AllowedTools);
         }
         Ok(())
     })
@@ -343,13 +343,13 @@ fn gemini_calling(calling: &RawValue, report: &mut Report) -> Result<(), LlmErro
 fn gemini_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     fields::fields(tool, |name, value| {
         if camel(name) != "functionDeclarations" {
-            report.say_in(Feature::ServerTool, name);
+            report.record_field(Feature::ServerTool, name);
             return Ok(());
         }
         each(value, |declaration| {
             set(declaration, |name, _| {
                 if !matches!(camel(name).as_str(), "name" | "description" | "parameters" | "parametersJsonSchema") {
-                    report.say_in(Feature::ToolSetting, name);
+                    report.record_field(Feature::ToolSetting, name);
                 }
                 Ok(())
             })
@@ -369,17 +369,17 @@ fn gemini_settings(settings: &RawValue, report: &mut Report) -> Result<(), LlmEr
             "presencePenalty" => presence(report, value),
             "frequencyPenalty" => frequency(report, value),
             "candidateCount" if value.get() == "1" => {}
-            "candidateCount" => report.say(Feature::Choices),
-            "responseLogprobs" | "logprobs" => report.say(Feature::Logprobs),
+            "candidateCount" => report.record(Feature::Choices),
+            "responseLogprobs" | "logprobs" => report.record(Feature::Logprobs),
             "responseModalities" if are_all(value, "TEXT")? => {}
-            "responseModalities" | "speechConfig" | "imageConfig" => report.say(Feature::Modalities),
-            other => report.say_in(Feature::OtherField, format!("generationConfig.{other}")),
+            "responseModalities" | "speechConfig" | "imageConfig" => report.record(Feature::Modalities),
+            other => report.record_field(Feature::OtherField, format!("generationConfig.{other}")),
         }
         Ok(())
     })
 }
 
-/// A name in `camelCase`: the API takes `snake_case` too.
+/// Returns a name in `camelCase`: the API takes `snake_case` too.
 fn camel(name: &str) -> String {
     let mut up = false;
     let mut camel = String::with_capacity(name.len());

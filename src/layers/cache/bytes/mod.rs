@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::pieces::{Damaged, Reader, Writer};
 use super::answer::{Answer, Facts, Form, compacted};
 use crate::{
-    Degraded, DegradedReason,
+    Degradation, DegradedReason,
     internal::wall_clock,
     store::{StoreError, StoreErrorKind},
 };
@@ -119,7 +119,7 @@ impl Writer {
             self.optional_text(name.as_deref());
         }
         self.list(notes, |writer, note| writer.text(note));
-        self.optional(degraded.as_ref(), |writer, Degraded { level, reason }| {
+        self.optional(degraded.as_ref(), |writer, Degradation { level, reason }| {
             writer.tag(*level);
             writer.reason(*reason);
         });
@@ -151,7 +151,7 @@ impl Reader<'_> {
     fn facts(&mut self, version: u8, now: Instant, since_1970: Duration) -> Result<Facts, Damaged> {
         let (provider, model, feature) = (self.name()?, self.name()?, self.name()?);
         let notes: Vec<Cow<'static, str>> = self.list(|reader| reader.text().map(Cow::Owned))?;
-        let degraded = self.optional(|reader| Ok(Degraded::new(reader.tag()?, reader.reason()?)))?;
+        let degraded = self.optional(|reader| Ok(Degradation::new(reader.tag()?, reader.reason()?)))?;
         let age = since_1970.saturating_sub(self.duration()?);
         let (fresh_for, stale_for) = (self.duration()?, self.duration()?);
         let (tenant, session, task) = match version {

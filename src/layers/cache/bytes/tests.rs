@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value, json};
 
 use super::{super::answer::Asker, *};
 use crate::{
-    CachedWhy, Dialect, ErrorKind, Frame, LlmResponse, StreamEvent,
+    CacheReason, Dialect, ErrorKind, Frame, LlmResponse, StreamEvent,
     chat::{
         Document, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Reasoning, Role, ToolCall,
         ToolResult, Usage,
@@ -165,7 +165,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             DegradedReason::Order,
         ]),
     ];
-    let degraded = option::of((2u8..=5, reason).prop_map(|(level, reason)| Degraded::new(level, reason)));
+    let degraded = option::of((2u8..=5, reason).prop_map(|(level, reason)| Degradation::new(level, reason)));
     let times = (any::<Duration>(), any::<Duration>());
     let names = (name(), name(), name(), name(), name(), name());
     (names, vec(any::<String>(), 0..3), degraded, times).prop_map(
@@ -277,7 +277,7 @@ fn an_age_goes_on_in_another_process() {
     let again = Answer::from_bytes_at(&bytes, now, TODAY + 2 * minute).unwrap();
     assert_eq!(again.age(now), 3 * minute);
     assert!(again.is_fresh(now) && !again.is_fresh(now + 57 * minute) && again.is_usable(now + 57 * minute));
-    let cached = again.response(false, CachedWhy::Replayed, now).cached().unwrap();
+    let cached = again.response(false, CacheReason::Replayed, now).cached().unwrap();
     assert_eq!(cached.age, 3 * minute);
 }
 

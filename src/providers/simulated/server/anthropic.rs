@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::check::examine;
 use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named, status_code,
-    text_field, whole_seconds,
+    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named,
+    status_code, text_field, whole_seconds,
 };
 use crate::{Dialect, internal::wall_clock, providers::simulated::RateStatus};
 
@@ -20,7 +20,7 @@ impl Protocol for Anthropic {
         Dialect::Anthropic
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
         let key = header(request, "x-api-key").or_else(|| bearer(request));
         if key == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
@@ -29,7 +29,7 @@ impl Protocol for Anthropic {
             let message = "anthropic-version: header is required";
             return Err(Refusal::invalid("anthropic-version", message));
         };
-        // The newer version of the API has no sampling, whatever the model.
+        // The newer version of the API has no sampling, for any model.
         let sampling = ["temperature", "top_p", "top_k"].into_iter().find(|name| !body[*name].is_null());
         if let Some(name) = sampling.filter(|_| version >= "2026-10-21") {
             return Err(Refusal::invalid("temperature", format!("{name}: Extra inputs are not permitted")));
@@ -45,7 +45,7 @@ impl Protocol for Anthropic {
         if !counting {
             examine(Dialect::Anthropic, model, body)?;
         }
-        Ok(Ask {
+        Ok(ParsedRequest {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens,

@@ -6,20 +6,22 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::check::examine;
-use super::protocol::{Answer, Ask, BAD_KEY, Protocol, Refusal, count_field, header, list_field, set, status_code};
+use super::protocol::{
+    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, count_field, header, list_field, set, status_code,
+};
 use crate::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
 pub(super) struct Gemini;
 
-/// The model and the method of `/v1beta/models/{model}:{method}`.
+/// Splits `/v1beta/models/{model}:{method}` into the model and the method.
 pub(super) fn split_path(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/v1beta/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
     let (model, method) = rest.rsplit_once(':')?;
     matches!(method, "generateContent" | "streamGenerateContent").then_some((model, method))
 }
 
-/// Whether the query asks for server-sent events; without, a stream is a JSON array.
+/// Returns true if the query asks for server-sent events; otherwise a stream is a JSON array.
 pub(super) fn wants_sse(request: &Parts) -> bool {
     let query = request.uri.query().unwrap_or_default();
     query.split('&').any(|pair| pair == "alt=sse")
@@ -30,7 +32,7 @@ impl Protocol for Gemini {
         Dialect::Gemini
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
         if header(request, "x-goog-api-key") == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
@@ -40,7 +42,7 @@ impl Protocol for Gemini {
             Refusal::invalid("contents", "* GenerateContentRequest.contents: contents is not specified")
         })?;
         examine(Dialect::Gemini, model, body)?;
-        Ok(Ask {
+        Ok(ParsedRequest {
             model: model.to_owned(),
             stream: method == "streamGenerateContent",
             max_tokens: count_field(&body["generationConfig"], "maxOutputTokens"),
@@ -89,7 +91,7 @@ impl Protocol for Gemini {
             Refusal::Unauthorized => {
                 (401, "UNAUTHENTICATED", None, "Request had invalid authentication credentials.".into())
             }
-            // The real one answers a bad key with a 400.
+            // The real API answers a bad key with a 400.
             Refusal::BadKey => (
                 400,
                 "INVALID_ARGUMENT",
@@ -129,7 +131,7 @@ impl Protocol for Gemini {
     }
 
     fn headers(&self, headers: &mut HeaderMap, _: &str, _: &RateStatus, _: Option<&Refusal>) {
-        // The limits are in no header, and ids are in the body.
+        // No header has the limits, and ids are in the body.
         set(headers, "server", "scaffolding on HTTPServer2");
     }
 
@@ -170,7 +172,7 @@ impl Protocol for Gemini {
     }
 
     fn error_event(&self, answer: &Answer, to: &mut String) {
-        // Bare and over many lines, without `data:`, as it was recorded.
+        // Bare and over many lines, without `data:`, as recorded.
         let (_, error) = self.refuse(&Refusal::Overloaded, &answer.request_id);
         let _ = write!(to, "{error:#}\n\n");
     }

@@ -13,11 +13,11 @@ use tower::{BoxError, Service};
 
 use super::{super::Simulated, route};
 
-/// A [`Simulated`] provider as a transport for the HTTP leaves: the same protocols as the server's, and no socket.
+/// A [`Simulated`] provider as a transport for the HTTP leaves: the server's protocols without a socket.
 ///
-/// With a server, time must run as it does outside, for the system knows nothing of a paused clock. With this, an outage of
-/// hours runs through the real encoders and decoders in milliseconds. Where the script breaks a connection off, the call
-/// fails with an error, and so does the body of an answer that has begun.
+/// With a server, time must be real, because the system knows nothing of a paused clock. With this transport, an outage
+/// of hours runs through the real encoders and decoders in milliseconds. If the script breaks a connection off, the
+/// call fails with an error, and so does the body of an answer that has begun.
 ///
 /// Clones are the same provider.
 ///
@@ -38,7 +38,7 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// The protocols of this provider.
+    /// Creates a transport in this provider's protocols.
     #[must_use]
     pub fn new(provider: Simulated) -> Self {
         Self { provider }

@@ -1,16 +1,15 @@
 //! A simulated provider as a real HTTP server on loopback.
 //!
-//! It speaks Anthropic Messages (`POST /v1/messages`), OpenAI Chat Completions
-//! (`POST /v1/chat/completions`) and Gemini (`POST /v1beta/models/{model}:generateContent` and
-//! `:streamGenerateContent?alt=sse`, also under `/v1`), streaming and not, on one port. A request is
-//! checked as the real provider does it ([`check`]): a missing or unknown field, a role out of order, a tool call without a
-//! result, a foreign signature, a keyword that its schemas lack are each a 400 in the provider's own words; an unknown path
-//! is a 404, and the key `bad-key` is refused.
+//! It speaks Anthropic Messages (`POST /v1/messages`), OpenAI Chat Completions (`POST /v1/chat/completions`) and Gemini
+//! (`POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent?alt=sse`, also under `/v1`), streaming
+//! and not, on one port. It checks a request like the real provider ([`check`]): a missing or unknown field, a role out
+//! of order, a tool call without a result, a foreign signature or an unknown keyword of a schema is a 400 in the
+//! provider's own words. An unknown path is a 404, and the key `bad-key` is refused.
 //!
 //! [`InProcess`] speaks the same without a socket, in virtual time.
 //!
-//! Beneath HTTP, a [`Toxic`] damages what the server sends, and [`down`](SimulatedServer::down) has
-//! connections refused.
+//! Beneath HTTP, a [`Toxic`] damages the server's bytes, and [`down`](SimulatedServer::down) makes the system refuse
+//! connections.
 //!
 //! # Example
 //!
@@ -93,7 +92,7 @@ impl SimulatedServer {
     ///
     /// # Errors
     ///
-    /// The operating system's, where it gives no port.
+    /// The operating system's, if it has no free port.
     ///
     /// # Panics
     ///
@@ -106,7 +105,7 @@ impl SimulatedServer {
     ///
     /// # Errors
     ///
-    /// The operating system's, where the address is taken or not this machine's.
+    /// The operating system's, if the address is taken or not this machine's.
     ///
     /// # Panics
     ///
@@ -120,19 +119,19 @@ impl SimulatedServer {
         Ok(Self { addr, provider, toxics, orders, task: tokio::spawn(serving) })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `http://` and the address, without a path.
+    /// Returns `http://` and the address, without a path.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// A handle that steers and watches the provider.
+    /// Returns a handle that controls and watches the provider.
     #[must_use]
     pub fn handle(&self) -> SimulatedHandle {
         self.provider.handle()
@@ -143,17 +142,17 @@ impl SimulatedServer {
         self.toxics.add(toxic);
     }
 
-    /// Takes all damage away. What hung goes on.
+    /// Removes all damage. Connections that hung continue.
     pub fn clear_toxics(&self) {
         self.toxics.clear();
     }
 
-    /// Ends every connection and has new ones refused, until [`up`](Self::up). The port stays this
+    /// Ends every connection and makes the system refuse new ones, until [`up`](Self::up). The port stays this
     /// server's.
     ///
     /// # Errors
     ///
-    /// The operating system's, where another process took the port in between.
+    /// The operating system's, if another process took the port in between.
     pub async fn down(&self) -> io::Result<()> {
         self.order(Order::Down).await
     }
@@ -162,7 +161,7 @@ impl SimulatedServer {
     ///
     /// # Errors
     ///
-    /// The operating system's, where another process has taken the port.
+    /// The operating system's, if another process has taken the port.
     pub async fn up(&self) -> io::Result<()> {
         self.order(Order::Up).await
     }
@@ -170,7 +169,7 @@ impl SimulatedServer {
     /// Stops, and waits until the port is free and no task is left.
     pub async fn stop(mut self) {
         self.task.abort();
-        // Ends in no other way than by this abort.
+        // Only this abort ends the task.
         let _ = (&mut self.task).await;
     }
 
@@ -194,11 +193,11 @@ enum Order {
     Down(oneshot::Sender<io::Result<()>>),
 }
 
-/// Where the server stands.
+/// The state of the server's port.
 #[derive(Debug)]
 enum Port {
     Up(TcpListener),
-    /// Bound, so that nobody else gets it, but not listening: the system refuses connections.
+    /// Bound, so that no other process gets it, but not listening: the system refuses connections.
     Held(TcpSocket),
     Lost,
 }
@@ -210,7 +209,7 @@ fn hold(addr: SocketAddr) -> io::Result<TcpSocket> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Connections that are still closing must not keep their own server from its port.
+    // Connections that are still closing must not block the port for their own server.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Ok(socket)
@@ -225,7 +224,7 @@ async fn serve(
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let mut port = Port::Up(listener);
-    // Dropped with this future, and every connection with it.
+    // Dropped with this future, which drops every connection.
     let mut connections = JoinSet::new();
     loop {
         let event = poll_fn(|cx| {
@@ -246,8 +245,8 @@ async fn serve(
                 continue;
             }
             Event::Accepted(Err(_)) => {
-                // Out of file descriptors, or the peer was gone at once: neither ends the server,
-                // and the next accept must not spin.
+                // Out of file descriptors, or the peer left at once: neither ends the server, and the next accept must
+                // not spin.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 continue;
             }
@@ -278,7 +277,7 @@ async fn serve(
                 Err(error)
             }
         };
-        // Whoever gave the order may have stopped waiting.
+        // The caller of the order may have stopped waiting.
         let _ = done.send(result);
     }
 }
@@ -293,7 +292,7 @@ async fn connection(stream: TcpStream, provider: Simulated, toxics: Toxics) {
     let _ = stream.set_nodelay(true);
     let (stream, remains) = ToxicStream::new(stream, toxics.clone());
     let service = service_fn(|request| route::answer(request, &provider, || remains.reset()));
-    // An error here is the script's own doing or the caller's leaving.
+    // An error here comes from the script or from a caller that left.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     remains.close(&toxics).await;
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::check::examine;
 use super::protocol::{
-    Answer, Ask, BAD_KEY, Protocol, Refusal, bearer, count_field, list_field, set, set_named, status_code, text_field,
-    whole_seconds,
+    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, bearer, count_field, list_field, set, set_named, status_code,
+    text_field, whole_seconds,
 };
 use crate::{Dialect, providers::simulated::RateStatus};
 
@@ -20,7 +20,7 @@ impl Protocol for OpenAi {
         Dialect::OpenAi
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
         if bearer(request) == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
@@ -29,7 +29,7 @@ impl Protocol for OpenAi {
         let messages = list_field(body, "messages")
             .ok_or_else(|| Refusal::invalid("messages", "Missing required parameter: 'messages'."))?;
         examine(Dialect::OpenAi, model, body)?;
-        Ok(Ask {
+        Ok(ParsedRequest {
             model: model.to_owned(),
             stream: body["stream"] == true,
             max_tokens: count_field(body, "max_completion_tokens").or_else(|| count_field(body, "max_tokens")),
@@ -218,7 +218,7 @@ impl Protocol for OpenAi {
     }
 }
 
-/// The code beside a refusal's words, as recorded.
+/// Returns the code beside a refusal's words, as recorded.
 fn code(message: &str) -> Option<&'static str> {
     const CODES: &[(&str, &str)] = &[
         ("Unsupported parameter", "unsupported_parameter"),
@@ -291,7 +291,7 @@ fn whole_milliseconds(wait: Duration) -> u128 {
     wait.as_nanos().div_ceil(1_000_000).max(1)
 }
 
-/// A duration as Go writes it: `6ms`, `1.5s`, `6m0s`, `1h2m3s`.
+/// Formats a duration as Go does: `6ms`, `1.5s`, `6m0s`, `1h2m3s`.
 fn go_duration(time: Duration) -> String {
     let milliseconds = time.as_nanos().div_ceil(1_000_000);
     if milliseconds == 0 {

@@ -1,4 +1,4 @@
-//! The body of an answer: tokens at their pace, up to the end that the plan has for them.
+//! The body of an answer: tokens at their pace, up to the end in the plan.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 use super::protocol::{Answer, Protocol};
 use crate::providers::simulated::{Fault, handle::Call};
 
-/// The connection is to be broken off.
+/// The error of a connection that is to break off.
 #[derive(Debug)]
 pub(super) struct Broken;
 
@@ -26,7 +26,7 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// How an answer ends.
+/// The end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Whole,
@@ -39,7 +39,7 @@ enum End {
 }
 
 impl End {
-    /// The end that a fault means for a body that has begun, and after how many tokens it comes.
+    /// Returns the end that a fault brings to a body that has begun, and the number of tokens before it.
     fn of(fault: Option<&Fault>) -> (Self, u32) {
         match fault {
             Some(Fault::CutAfter(tokens)) => (Self::Cut, *tokens),
@@ -55,7 +55,7 @@ impl End {
 
 #[derive(Debug)]
 pub(super) struct Play {
-    /// `None` for what is no call: refusals of malformed requests, the list of models.
+    /// `None` for a response without a call: refusals of malformed requests, the list of models.
     call: Option<Call>,
     end: End,
     content: Content,
@@ -64,7 +64,7 @@ pub(super) struct Play {
 
 #[derive(Debug)]
 enum Content {
-    /// A body in one piece, with the number of bytes to announce for it.
+    /// A body in one piece, with the number of bytes to announce.
     Whole {
         bytes: Bytes,
         announced: usize,
@@ -72,8 +72,8 @@ enum Content {
     Stream(Box<Stream>),
     KeepAlives(Duration, &'static str),
     Silence,
-    /// What was written goes out first, so the break takes two polls: with the first the
-    /// connection has nothing to write and sends what it holds.
+    /// Written bytes go out first, so the break takes two polls: at the first the connection has nothing more to write
+    /// and sends what it holds.
     Break {
         flushed: bool,
     },
@@ -84,22 +84,22 @@ enum Content {
 struct Stream {
     protocol: &'static dyn Protocol,
     answer: Answer,
-    at: At,
-    /// The tokens that come before the end.
+    at: Position,
+    /// The number of tokens before the end.
     tokens: u32,
-    /// Before which token an event comes that is none.
+    /// The token before which a malformed event comes.
     malformed: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum At {
+enum Position {
     Opening,
     Token(u32),
     Ending,
 }
 
 impl Play {
-    /// A body in one piece.
+    /// Creates a body in one piece.
     pub(super) fn whole(call: Option<Call>, bytes: impl Into<Bytes>) -> Self {
         let fault = call.as_ref().and_then(|call| call.plan.fault.as_ref());
         let (end, tokens) = End::of(fault);
@@ -113,7 +113,7 @@ impl Play {
             End::Whole | End::NoMark | End::ErrorEvent => {}
             End::KeepAlives(every) => content = Some(Content::KeepAlives(every, "\n")),
             End::Cut | End::Truncated | End::Stall => {
-                // As much of the bytes as the tokens are of all tokens.
+                // The same share of the bytes as of the tokens.
                 let all = call.as_ref().map_or(1, |call| call.plan.tokens.max(1));
                 let sent = bytes.len() * tokens.min(all) as usize / all as usize;
                 bytes.truncate(sent.min(announced.saturating_sub(1)));
@@ -124,13 +124,13 @@ impl Play {
         }
         let mut play = Self { call, end, content: content.unwrap_or(Content::Whole { bytes, announced }), timer: None };
         if play.is_end_stream() {
-            // An empty body is never asked for.
+            // An empty body is never polled.
             play.finish();
         }
         play
     }
 
-    /// A stream of events.
+    /// Creates a stream of events.
     pub(super) fn stream(call: Call, protocol: &'static dyn Protocol, answer: Answer) -> Self {
         let (end, after) = End::of(call.plan.fault.as_ref());
         let tokens = after.min(answer.tokens);
@@ -141,45 +141,45 @@ impl Play {
         Self {
             call: Some(call),
             end,
-            content: Content::Stream(Box::new(Stream { protocol, answer, at: At::Opening, tokens, malformed })),
+            content: Content::Stream(Box::new(Stream { protocol, answer, at: Position::Opening, tokens, malformed })),
             timer: None,
         }
     }
 
-    /// The call has come to its end.
+    /// Records the end of the call.
     fn finish(&mut self) {
         if let Some(call) = &mut self.call {
             call.finish();
         }
     }
 
-    /// Writes what comes next, or sets the timer for it. `None`: there is nothing to send now.
+    /// Writes the next event, or sets the timer for it. Returns `None` if there is nothing to send now.
     fn advance(&mut self) -> Option<String> {
         let Content::Stream(stream) = &mut self.content else {
             return None;
         };
         let mut text = String::new();
         match stream.at {
-            At::Opening => {
+            Position::Opening => {
                 stream.protocol.opening(&stream.answer, &mut text);
-                stream.at = At::Token(0);
+                stream.at = Position::Token(0);
             }
-            At::Token(index) if index < stream.tokens => {
+            Position::Token(index) if index < stream.tokens => {
                 if stream.malformed == Some(index) {
                     stream.protocol.token(&stream.answer, index, &mut text);
-                    // The end of its object is lost on the way.
+                    // The end of its object is lost.
                     text.truncate(text.trim_end().trim_end_matches('}').len());
                     text.push_str("\n\n");
                 }
                 stream.protocol.token(&stream.answer, index, &mut text);
-                stream.at = At::Token(index + 1);
+                stream.at = Position::Token(index + 1);
                 let pace = self.call.as_ref().map_or(Duration::ZERO, |c| c.plan.pace);
                 if pace > Duration::ZERO {
                     self.timer = Some(Box::pin(sleep(pace)));
                 }
             }
-            At::Token(_) => stream.at = At::Ending,
-            At::Ending => {
+            Position::Token(_) => stream.at = Position::Ending,
+            Position::Ending => {
                 let next = match self.end {
                     End::Whole => {
                         stream.protocol.ending(&stream.answer, &mut text);
@@ -248,7 +248,7 @@ impl Body for Play {
                     self.timer = Some(Box::pin(sleep(every)));
                     return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(sign.as_bytes())))));
                 }
-                // The caller's leaving drops the body; nothing else ends it.
+                // Only a caller that leaves drops the body; nothing else ends it.
                 Content::Silence => return Poll::Pending,
                 Content::Break { flushed: flushed @ false } => {
                     *flushed = true;

@@ -1,4 +1,4 @@
-//! What the three protocols have in common: a request understood, an answer to write, a refusal.
+//! The common part of the three protocols: a parsed request, an answer, a refusal.
 
 use std::{fmt, time::Duration};
 
@@ -11,60 +11,60 @@ use crate::{
     providers::simulated::{
         Fault, RateStatus,
         answer::{Voice, pieces},
+        demands::PlannedCall,
         handle::Call,
-        heed::Called,
     },
 };
 
-/// How a provider writes requests, answers and errors.
+/// A provider's form of requests, answers and errors.
 pub(super) trait Protocol: fmt::Debug + Send + Sync {
     /// The dialect that it writes.
     fn dialect(&self) -> Dialect;
 
-    /// Reads a request, or says what the provider would say against it.
-    fn ask(&self, request: &Parts, body: &Value) -> Result<Ask, Refusal>;
+    /// Parses a request, or returns the provider's refusal.
+    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal>;
 
-    /// The status and body of a failure.
+    /// Returns the status and body of a failure.
     fn refuse(&self, refusal: &Refusal, request_id: &str) -> (StatusCode, Value);
 
-    /// Headers beside the content type. `refusal` is `None` on answers.
+    /// Adds headers beside the content type. `refusal` is `None` for answers.
     fn headers(&self, headers: &mut HeaderMap, request_id: &str, rate: &RateStatus, refusal: Option<&Refusal>);
 
-    /// The whole answer of a request that does not stream.
+    /// Returns the whole answer to a request that does not stream.
     fn whole(&self, answer: &Answer) -> Value;
 
-    /// What a stream begins with, before any content.
+    /// Writes the start of a stream, before any content.
     fn opening(&self, answer: &Answer, to: &mut String);
 
-    /// Token `index` of a stream.
+    /// Writes token `index` of a stream.
     fn token(&self, answer: &Answer, index: u32, to: &mut String);
 
-    /// What a stream ends with, the end mark included.
+    /// Writes the end of a stream, the end mark included.
     fn ending(&self, answer: &Answer, to: &mut String);
 
-    /// The mark that [`ending`](Self::ending) ends with; empty where there is none but the reason for the end.
+    /// Returns the mark at the end of [`ending`](Self::ending); empty if the finish reason is the only one.
     fn end_mark(&self) -> &'static str;
 
-    /// An error inside a stream that has begun with status 200.
+    /// Writes an error inside a stream that began with status 200.
     fn error_event(&self, answer: &Answer, to: &mut String);
 
-    /// A sign of life between two tokens.
+    /// Returns a keep-alive between two tokens.
     fn keep_alive(&self) -> &'static str;
 }
 
-/// What a request asks for.
+/// The parsed request.
 #[derive(Debug, Default)]
-pub(super) struct Ask {
+pub(super) struct ParsedRequest {
     pub(super) model: String,
     pub(super) stream: bool,
     pub(super) max_tokens: Option<u32>,
-    /// The conversation ends with a turn of the model's.
+    /// True if the conversation ends with a turn of the model's.
     pub(super) prefilled: bool,
     /// OpenAI only: a last chunk with the usage.
     pub(super) include_usage: bool,
 }
 
-/// Why a provider refuses a request: by itself, or since a script says so.
+/// A refusal of a request, by the provider's checks or by the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Server,
@@ -88,12 +88,12 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// A field is missing or wrong.
+    /// Creates the refusal of a missing or wrong field.
     pub(super) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { field, message: message.into() }
     }
 
-    /// The refusal that a fault means, where it means one in the provider's own words.
+    /// Returns the refusal for a fault, if it is one in the provider's own words.
     pub(super) fn of(fault: &Fault) -> Option<Self> {
         Some(match fault {
             Fault::ServerError => Self::Server,
@@ -113,7 +113,7 @@ impl Refusal {
     }
 }
 
-/// An answer in the making.
+/// An answer under construction.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) request_id: String,
@@ -123,9 +123,9 @@ pub(super) struct Answer {
     /// Seconds since 1970.
     pub(super) created: u64,
     pub(super) prompt_tokens: u64,
-    /// How many pieces the content has.
+    /// The number of pieces of the content.
     pub(super) tokens: u32,
-    /// It ends since the caller allowed no more tokens.
+    /// True if the caller's limit of tokens cuts it.
     pub(super) cut_short: bool,
     pub(super) include_usage: bool,
     pub(super) tool: Option<ToolCall>,
@@ -141,9 +141,15 @@ pub(super) struct ToolCall {
 }
 
 impl Answer {
-    pub(super) fn new(call: &Call, ask: Ask, called: Option<Called>, request_id: String, prompt_tokens: u64) -> Self {
+    pub(super) fn new(
+        call: &Call,
+        ask: ParsedRequest,
+        called: Option<PlannedCall>,
+        request_id: String,
+        prompt_tokens: u64,
+    ) -> Self {
         let id = format!("{:024x}", call.number);
-        let tool = called.map(|Called { name, arguments }| ToolCall {
+        let tool = called.map(|PlannedCall { name, arguments }| ToolCall {
             id: id.clone(),
             name,
             pieces: pieces(&arguments.to_string()),
@@ -168,7 +174,7 @@ impl Answer {
         }
     }
 
-    /// A piece of the text, or of the tool's arguments.
+    /// Returns a piece of the text, or of the tool's arguments.
     pub(super) fn piece(&self, index: u32) -> &str {
         match &self.tool {
             Some(tool) => tool.pieces.get(index as usize).map_or("", |piece| piece),
@@ -181,26 +187,26 @@ impl Answer {
     }
 }
 
-/// A status that a script names; one that no HTTP answer can have is a 500.
+/// Returns the status that a script names; one that HTTP does not allow becomes a 500.
 pub(super) fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Sets a header; a value that no header can hold is left out.
+/// Sets a header; a value that no header can hold is omitted.
 pub(super) fn set(headers: &mut HeaderMap, name: &'static str, value: impl fmt::Display) {
     if let Ok(value) = HeaderValue::try_from(value.to_string()) {
         headers.insert(HeaderName::from_static(name), value);
     }
 }
 
-/// Sets a header whose name is put together.
+/// Sets a header with a composed name.
 pub(super) fn set_named(headers: &mut HeaderMap, name: &str, value: impl fmt::Display) {
     if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.to_string())) {
         headers.insert(name, value);
     }
 }
 
-/// A wait in whole seconds, rounded up: coming back after it is never too early.
+/// Returns a wait in whole seconds, rounded up: a retry after it is never too early.
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
     let part = u64::from(wait.subsec_nanos() > 0);
     wait.as_secs().saturating_add(part).max(1)
@@ -210,12 +216,12 @@ pub(super) fn header<'a>(request: &'a Parts, name: &str) -> Option<&'a str> {
     request.headers.get(name)?.to_str().ok()
 }
 
-/// The key of an `Authorization: Bearer` header.
+/// Returns the key of an `Authorization: Bearer` header.
 pub(super) fn bearer(request: &Parts) -> Option<&str> {
     header(request, "authorization")?.strip_prefix("Bearer ")
 }
 
-/// The key that no provider accepts, for trying out what happens then.
+/// The key that no provider accepts, to try out a refusal.
 pub(super) const BAD_KEY: &str = "bad-key";
 
 pub(super) fn text_field<'a>(body: &'a Value, field: &str) -> Option<&'a str> {

@@ -1,4 +1,4 @@
-//! From an HTTP request to the answer that the script has for it.
+//! Routes an HTTP request to the answer in the script.
 
 use std::fmt::Write;
 
@@ -15,30 +15,30 @@ use super::{
     gemini::{self, Gemini},
     openai::OpenAi,
     play::{Broken, Play},
-    protocol::{Answer, Ask, Protocol, Refusal, set, status_code},
+    protocol::{Answer, ParsedRequest, Protocol, Refusal, set, status_code},
 };
 use crate::{
     LlmRequest, Wire,
     internal::wall_clock,
-    providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, handle::Call, heed::Called},
+    providers::simulated::{Fault, RateStatus, Simulated, answer::tokens_of, demands::PlannedCall, handle::Call},
 };
 
 /// The largest request body, which is Anthropic's limit.
 const LARGEST: usize = 32 * 1024 * 1024;
 
-/// The page that an edge shows when what is behind it does not answer.
+/// The page of an edge whose server does not answer.
 const PAGE: &str = "<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title></head>\n\
                     <body>\n<center><h1>502 Bad Gateway</h1></center>\n<hr>\n\
                     <center>cloudflare</center>\n</body>\n</html>\n";
 
-/// What OpenAI's edge sent on 2023-11-08.
+/// The body that OpenAI's edge sent on 2023-11-08.
 const BAD_GATEWAY: &str = r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#;
 
-/// Answers one request. `reset` is called where the connection is to be reset, and not merely closed.
+/// Answers one request. Calls `reset` if the connection is to be reset, and not merely closed.
 ///
 /// # Errors
 ///
-/// [`Broken`] where the connection is to end without an answer.
+/// [`Broken`] if the connection is to end without an answer.
 pub(super) async fn answer<B>(
     request: Request<B>,
     provider: &Simulated,
@@ -49,7 +49,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let Some(protocol) = protocol_of(&parts) else {
-        return Ok(beside(&parts, provider));
+        return Ok(answer_other(&parts, provider));
     };
     let refused = |refusal: &Refusal| {
         provider.shared.reject();
@@ -80,19 +80,19 @@ where
     // Only Gemini has a second form of streams.
     let framed = !parts.uri.path().contains(":streamGenerateContent") || gemini::wants_sse(&parts);
     let mut call = provider.shared.begin(Instant::now(), prompt_tokens, ask.max_tokens, None);
-    // What is said of the conversation, the checks have understood: what the decoder makes of it is no reason to refuse.
+    // The checks have understood the conversation: the decoder's opinion is no reason to refuse.
     let wire =
         Wire::new(protocol.dialect(), body).map(|wire| LlmRequest::from(wire.path(ask.model.as_str(), ask.stream)));
-    let called = wire.ok().and_then(|request| call.heed(request.chat().ok()?));
+    let called = wire.ok().and_then(|request| call.follow_demands(request.chat().ok()?));
     act(protocol, call, ask, called, prompt_tokens, framed, reset).await
 }
 
-/// Acts out the plan of a call.
+/// Carries out the plan of a call.
 async fn act(
     protocol: &'static dyn Protocol,
     mut call: Call,
-    ask: Ask,
-    called: Option<Called>,
+    ask: ParsedRequest,
+    called: Option<PlannedCall>,
     prompt_tokens: u64,
     framed: bool,
     reset: impl FnOnce(),
@@ -118,7 +118,7 @@ async fn act(
             Fault::ComeBackLater => Some((429, JSON, r#"{"status":"come back later"}"#)),
             Fault::Status(status) => Some((status, HTML, PAGE)),
             Fault::HtmlPage => Some((200, HTML, PAGE)),
-            // Acted out in the body.
+            // Carried out in the body.
             _ => None,
         };
         if let Some((status, content_type, body)) = page {
@@ -163,8 +163,8 @@ fn protocol_of(request: &Parts) -> Option<&'static dyn Protocol> {
     })
 }
 
-/// What is no call: the list of models, which is well when nothing else is, and unknown paths.
-fn beside(request: &Parts, provider: &Simulated) -> Response<Play> {
+/// Answers a request that is no call: the list of models, which works even in an outage, and unknown paths.
+fn answer_other(request: &Parts, provider: &Simulated) -> Response<Play> {
     let path = request.uri.path();
     if request.method == Method::GET && path == "/v1/models" {
         let models = json!({

@@ -1,4 +1,4 @@
-//! Damage at the socket: what a network does to an answer that the provider meant well.
+//! Damage at the socket: a network's effect on an answer that the provider sent well.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,20 +20,20 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// How much a connection takes in before what is under way must leave.
+/// The bytes that a connection takes in before earlier ones must leave.
 const BUFFER: usize = 64 * 1024;
 
 /// One kind of damage. Several may be set at once; a second one of the same kind replaces the first.
 ///
-/// They act on what the server sends, from the next bytes on, on open connections too.
+/// They affect the server's bytes from now on, on open connections too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Toxic {
     /// All bytes arrive later.
     Latency {
-        /// By this much,
+        /// The delay of each write.
         delay: Duration,
-        /// and by up to so much more, drawn anew for each write. Bytes never overtake each other.
+        /// The largest further delay, drawn for each write. Bytes never overtake each other.
         jitter: Duration,
     },
     /// At most this many bytes in a second; 0 lets none through.
@@ -65,7 +65,7 @@ pub enum Toxic {
         /// The time between the end and the close.
         delay: Duration,
     },
-    /// Connections are accepted and closed at once, as by a balancer with nobody behind it. See
+    /// Connections are accepted and closed at once, like a balancer without a server behind it. See
     /// [`SimulatedServer::down`](super::SimulatedServer::down) for refused connections.
     Down,
 }
@@ -92,7 +92,7 @@ impl Settings {
     }
 }
 
-/// Bytes under way, and when each piece leaves.
+/// Bytes under way, each piece with the time at which it leaves.
 type Queue = VecDeque<(Instant, Vec<u8>)>;
 
 /// The damage that all connections of a server share.
@@ -151,7 +151,7 @@ pub(super) trait Resettable {
 
 impl Resettable for TcpStream {
     fn reset_on_close(&self) {
-        // Without it the peer sees an orderly end, which is the worst that can come of a failure here.
+        // Otherwise the peer sees an orderly end, which is the worst that a failure can do here.
         let _ = self.set_zero_linger();
     }
 }
@@ -163,7 +163,7 @@ pub(super) struct ToxicStream<S> {
     inner: Option<S>,
     number: u64,
     toxics: Toxics,
-    remains: Arc<Remains<S>>,
+    remains: Arc<ClosingStream<S>>,
     /// Bytes taken in so far.
     taken: u64,
     queue: Queue,
@@ -173,21 +173,21 @@ pub(super) struct ToxicStream<S> {
     rng: fastrand::Rng,
 }
 
-/// What is left of a [`ToxicStream`] once its user has dropped it: the close is still to come.
+/// The rest of a [`ToxicStream`] whose user has dropped it: the close is still to come.
 #[derive(Debug)]
-pub(super) struct Remains<S> {
-    /// The stream, and what was still to be sent.
+pub(super) struct ClosingStream<S> {
+    /// The stream, and the bytes that are still to be sent.
     stream: Mutex<Option<(S, Queue)>>,
     reset: AtomicBool,
 }
 
-impl<S: Resettable + AsyncWrite + Unpin> Remains<S> {
+impl<S: Resettable + AsyncWrite + Unpin> ClosingStream<S> {
     /// Turns the coming close into a reset.
     pub(super) fn reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
 
-    /// Closes the stream in the way that was set for it.
+    /// Closes the stream as set.
     pub(super) async fn close(&self, toxics: &Toxics) {
         let remains = lock(&self.stream).take();
         let Some((mut stream, queue)) = remains else {
@@ -212,10 +212,10 @@ impl<S: Resettable + AsyncWrite + Unpin> Remains<S> {
 }
 
 impl<S> ToxicStream<S> {
-    pub(super) fn new(inner: S, toxics: Toxics) -> (Self, Arc<Remains<S>>) {
+    pub(super) fn new(inner: S, toxics: Toxics) -> (Self, Arc<ClosingStream<S>>) {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let remains = Arc::new(Remains { stream: Mutex::new(None), reset: AtomicBool::new(false) });
+        let remains = Arc::new(ClosingStream { stream: Mutex::new(None), reset: AtomicBool::new(false) });
         let stream = Self {
             inner: Some(inner),
             number,
@@ -231,7 +231,7 @@ impl<S> ToxicStream<S> {
         (stream, remains)
     }
 
-    /// The settings of now; the task is woken when they change.
+    /// Returns the present settings, and registers the task to be woken when they change.
     fn settings(&self, cx: &Context<'_>) -> Settings {
         let mut state = self.toxics.lock();
         match state.wakers.get_mut(&self.number) {
@@ -243,7 +243,7 @@ impl<S> ToxicStream<S> {
         state.settings
     }
 
-    /// Cuts the bytes into pieces and sets when each leaves.
+    /// Cuts the bytes into pieces and sets the time of each.
     fn schedule(&mut self, bytes: &[u8], settings: &Settings) {
         let (delay, jitter) = settings.latency.unwrap_or_default();
         let (mut size, gap) = settings.slicer.unwrap_or((usize::MAX, Duration::ZERO));
@@ -266,7 +266,7 @@ impl<S> ToxicStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> ToxicStream<S> {
-    /// Sends what is due; ready when nothing is left.
+    /// Sends the pieces that are due; ready once none is left.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some((due, piece)) = self.queue.front_mut() {
             if *due > Instant::now() {
@@ -289,7 +289,7 @@ impl<S: AsyncWrite + Unpin> ToxicStream<S> {
     }
 }
 
-/// The stream inside, which is there for as long as its user is.
+/// Returns the inner stream, which exists for as long as its user does.
 fn live<S: Unpin>(inner: &mut Option<S>) -> Pin<&mut S> {
     Pin::new(inner.as_mut().expect("taken out in `drop` only"))
 }
@@ -363,7 +363,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ToxicStream<S> {
         }
         ready!(self.poll_drain(cx))?;
         if settings.slow_close.is_some() {
-            // The close of what remains is the late one.
+            // The rest is closed late.
             return Poll::Ready(Ok(()));
         }
         live(&mut self.inner).poll_shutdown(cx)

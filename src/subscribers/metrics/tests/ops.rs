@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    BudgetLayer, CacheHandle, CachedWhy, Degraded, DegradedReason,
+    BudgetLayer, CacheHandle, CacheReason, Degradation, DegradedReason,
     events::{CachedAnswer, Operation},
     layers::budget::{Cap, Period},
 };
@@ -28,7 +28,7 @@ fn full_page() -> Page {
         Event::RequestEnded(rescued()),
         Event::RequestEnded(RequestEnded {
             failures: Some(refused.into()),
-            degraded: Some(Degraded::new(5, DegradedReason::Order)),
+            degraded: Some(Degradation::new(5, DegradedReason::Order)),
             ..rescued()
         }),
         Event::RequestEnded(RequestEnded {
@@ -39,7 +39,7 @@ fn full_page() -> Page {
         }),
         Event::RequestEnded(RequestEnded {
             cached: Some(Box::new(CachedAnswer {
-                why: CachedWhy::Fresh,
+                why: CacheReason::Fresh,
                 age: SECOND,
                 saved: Some(Usd::from_nanos(9_000_000)),
             })),

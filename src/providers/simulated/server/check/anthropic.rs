@@ -1,10 +1,11 @@
-//! Anthropic Messages, version 2023-06-01; its fields are those of the types of its SDK (anthropic 2.12.0), the beta ones too.
+//! Anthropic Messages, version 2023-06-01. Its fields are those of its SDK's types (anthropic 2.12.0), beta ones
+//! included.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Checked, all_differ, is_base64, is_plain, list, schema, text, unknown, wrong};
+use super::{CheckResult, all_differ, is_base64, is_plain, list, schema, text, unknown, wrong};
 
 const FIELDS: &[&str] = &[
     "model",
@@ -59,7 +60,7 @@ const KEYWORDS: &[&str] = &[
     "$schema",
 ];
 
-pub(super) fn examine(body: &Value) -> Checked {
+pub(super) fn examine(body: &Value) -> CheckResult {
     if let Some(name) = unknown(body, FIELDS) {
         return Err(wrong("body", format!("{name}: Extra inputs are not permitted")));
     }
@@ -74,12 +75,12 @@ pub(super) fn examine(body: &Value) -> Checked {
 }
 
 /// At most four marks for the cache.
-fn caching(body: &Value) -> Checked {
+fn caching(body: &Value) -> CheckResult {
     fn marks(value: &Value) -> usize {
         match value {
             Value::Array(values) => values.iter().map(marks).sum(),
             Value::Object(fields) => {
-                // What a tool is called with, and its schema, is the caller's own.
+                // A tool's arguments and its schema are the caller's own.
                 let own = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "input" | "input_schema"));
                 usize::from(fields.get("cache_control").is_some_and(Value::is_object))
                     + own.map(|(_, v)| marks(v)).sum::<usize>()
@@ -95,8 +96,8 @@ fn caching(body: &Value) -> Checked {
     Ok(())
 }
 
-/// What the model is to go on from ends with no white space.
-fn prefill(turns: &[Turn<'_>]) -> Checked {
+/// Refuses a begun answer that ends with white space.
+fn prefill(turns: &[Turn<'_>]) -> CheckResult {
     if let Some(Turn { role: "assistant", blocks }) = turns.last()
         && let Some(Block::Text(text)) = blocks.last()
         && text.ends_with(char::is_whitespace)
@@ -107,7 +108,7 @@ fn prefill(turns: &[Turn<'_>]) -> Checked {
     Ok(())
 }
 
-fn settings(body: &Value) -> Checked {
+fn settings(body: &Value) -> CheckResult {
     for name in ["temperature", "top_p"] {
         let value = body.get(name).filter(|value| !value.is_null());
         if value.is_some_and(|value| value.as_f64().is_none_or(|value| !(0.0..=1.0).contains(&value))) {
@@ -145,7 +146,7 @@ fn settings(body: &Value) -> Checked {
     Ok(())
 }
 
-fn tools(body: &Value) -> Checked {
+fn tools(body: &Value) -> CheckResult {
     let tools = list(body, "tools");
     for (place, tool) in tools.iter().enumerate() {
         let Some(input) = tool.get("input_schema") else {
@@ -199,8 +200,8 @@ fn tools(body: &Value) -> Checked {
     Ok(())
 }
 
-/// What is compiled into one grammar has bounds, as recorded.
-fn strict(tools: &[Value]) -> Checked {
+/// Refuses tools beyond the bounds of a grammar, as recorded.
+fn strict(tools: &[Value]) -> CheckResult {
     let strict: Vec<&Value> =
         tools.iter().filter(|tool| tool["strict"] == true).filter_map(|tool| tool.get("input_schema")).collect();
     if strict.len() > 20 {
@@ -228,7 +229,7 @@ enum Block<'a> {
     Typed(&'a str, &'a Value),
 }
 
-/// The turns: neighbours of one role are one.
+/// Merges neighbours of one role to turns.
 fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
     let mut turns: Vec<Turn<'_>> = Vec::new();
     for (place, message) in messages.iter().enumerate() {
@@ -261,7 +262,7 @@ fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
             _ => turns.push(Turn { role, blocks }),
         }
     }
-    // One that begins with what a tool of the provider's own gave back is taken, as recorded.
+    // A turn that begins with the result of a provider's own tool is accepted, as recorded.
     let by_server = |block: &Block<'_>| matches!(block, Block::Typed("server_tool_use" | "mcp_tool_use", _));
     if turns.first().is_none_or(|first| first.role != "user" && !first.blocks.iter().any(by_server)) {
         return Err(wrong("messages", "messages: first message must use the \"user\" role"));
@@ -269,7 +270,7 @@ fn merged(messages: &[Value]) -> Result<Vec<Turn<'_>>, super::Refusal> {
     Ok(turns)
 }
 
-fn blocks(turns: &[Turn<'_>]) -> Checked {
+fn blocks(turns: &[Turn<'_>]) -> CheckResult {
     let mut ids = BTreeSet::new();
     for (place, turn) in turns.iter().enumerate() {
         for block in &turn.blocks {
@@ -343,8 +344,8 @@ fn blocks(turns: &[Turn<'_>]) -> Checked {
     Ok(())
 }
 
-/// Each tool call has its result in the turn after, before anything else, and each result its call.
-fn pairs(turns: &[Turn<'_>]) -> Checked {
+/// Requires each tool call to have its result first in the turn after it, and each result its call.
+fn pairs(turns: &[Turn<'_>]) -> CheckResult {
     for (place, turn) in turns.iter().enumerate() {
         let mut calls = BTreeSet::new();
         if let Some(before) = place.checked_sub(1) {
@@ -377,7 +378,7 @@ fn pairs(turns: &[Turn<'_>]) -> Checked {
     Ok(())
 }
 
-fn thinking(body: &Value, turns: &[Turn<'_>]) -> Checked {
+fn thinking(body: &Value, turns: &[Turn<'_>]) -> CheckResult {
     let thinking = &body["thinking"];
     let kind = text(thinking, "type");
     if kind == "enabled" {

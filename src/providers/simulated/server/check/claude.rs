@@ -1,13 +1,13 @@
-//! What one Claude model refuses and another takes.
+//! The differences between Claude models in the requests that they refuse.
 //!
-//! Sources: Anthropic's pages "Troubleshooting thinking" (the table of models), "Effort", "Structured outputs", "What's new in
-//! Claude Opus 5.5", "What's new in Claude Opus 5" and the migration guides to 4.6, 4.7, Sonnet 5 and Opus 5, and the models
-//! overview, as of November 2026; the words are those pages' or were reported in their users' issues (BerriAI/litellm 15097,
-//! NousResearch/hermes-agent 11137).
+//! Sources: Anthropic's pages "Troubleshooting thinking" (the table of models), "Effort", "Structured outputs", "What's
+//! new in Claude Opus 5.5", "What's new in Claude Opus 5" and the migration guides to 4.6, 4.7, Sonnet 5 and Opus 5,
+//! and the models overview, as of November 2026. The texts are those pages' or were reported in their users' issues
+//! (BerriAI/litellm 15097, NousResearch/hermes-agent 11137).
 
 use serde_json::Value;
 
-use super::{Checked, list, text, wrong};
+use super::{CheckResult, list, text, wrong};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
@@ -25,7 +25,7 @@ struct Claude {
 }
 
 impl Claude {
-    /// `claude-sonnet-4-5-20250929`, `claude-3-5-haiku-latest`; `None`: it is none that is known here.
+    /// Parses `claude-sonnet-4-5-20250929`, `claude-3-5-haiku-latest`; returns `None` for an unknown model.
     fn named(model: &str) -> Option<Self> {
         let (_, name) = model.split_once("claude-")?;
         let (mut line, mut numbers) = (None, Vec::new());
@@ -47,12 +47,12 @@ impl Claude {
         self.version >= (major, minor)
     }
 
-    /// Whether it always thinks, by its own measure.
+    /// Returns true if it always thinks, by its own measure.
     fn always_thinks(self) -> bool {
         self.line == Line::Fable || (self.line == Line::Opus && self.is_since(5, 5))
     }
 
-    /// Whether it cannot be made to call a tool.
+    /// Returns true if it cannot be forced to call a tool.
     fn refuses_forced_tools(self) -> bool {
         match self.line {
             Line::Fable => self.is_since(5, 1),
@@ -61,7 +61,7 @@ impl Claude {
         }
     }
 
-    /// The largest `max_tokens`.
+    /// Returns the largest `max_tokens`.
     fn largest(self) -> u64 {
         match (self.line, self.version) {
             (_, (..=3, ..=4)) => 4_096,
@@ -83,7 +83,7 @@ impl Claude {
     }
 }
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     let Some(claude) = Claude::named(model) else { return Ok(()) };
     output(claude, model, body)?;
     sampling(claude, body)?;
@@ -92,7 +92,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     turns(claude, body)
 }
 
-fn output(claude: Claude, model: &str, body: &Value) -> Checked {
+fn output(claude: Claude, model: &str, body: &Value) -> CheckResult {
     let most = claude.largest();
     match body["max_tokens"].as_u64() {
         Some(asked) if asked > most => {
@@ -103,7 +103,7 @@ fn output(claude: Claude, model: &str, body: &Value) -> Checked {
     }
 }
 
-fn sampling(claude: Claude, body: &Value) -> Checked {
+fn sampling(claude: Claude, body: &Value) -> CheckResult {
     let given = |name: &str| body.get(name).filter(|value| !value.is_null());
     if claude.is_since(4, 1) && given("temperature").is_some() && given("top_p").is_some() {
         let words = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
@@ -112,7 +112,7 @@ fn sampling(claude: Claude, body: &Value) -> Checked {
     if !claude.is_since(4, 7) {
         return Ok(());
     }
-    // What is the default anyway passes.
+    // A default value passes.
     let is_default = |name: &str, value: &Value| match name {
         "temperature" => value.as_f64() == Some(1.0),
         "top_p" => value.as_f64().is_some_and(|mass| mass >= 0.99),
@@ -126,14 +126,14 @@ fn sampling(claude: Claude, body: &Value) -> Checked {
     Ok(())
 }
 
-fn thinking(claude: Claude, body: &Value) -> Checked {
+fn thinking(claude: Claude, body: &Value) -> CheckResult {
     let kind = text(&body["thinking"], "type");
     let instead = "is not supported for this model. Use \"thinking.type.adaptive\" and \"output_config.effort\" to control thinking \
          behavior.";
     let effort = text(&body["output_config"], "effort");
     let refused = match kind {
         "enabled" => claude.is_since(4, 7),
-        // Sonnet 5.5 has `between_tools` in its place.
+        // Sonnet 5.5 has `between_tools` instead.
         "disabled" => {
             claude.always_thinks()
                 || (claude.line == Line::Sonnet && claude.is_since(5, 5))
@@ -156,7 +156,7 @@ fn thinking(claude: Claude, body: &Value) -> Checked {
     Ok(())
 }
 
-fn effort(claude: Claude, body: &Value) -> Checked {
+fn effort(claude: Claude, body: &Value) -> CheckResult {
     let Some(effort) = body["output_config"]["effort"].as_str() else { return Ok(()) };
     let known = claude.efforts();
     if known.is_empty() {
@@ -170,14 +170,14 @@ fn effort(claude: Claude, body: &Value) -> Checked {
     Err(wrong("output_config", words))
 }
 
-fn turns(claude: Claude, body: &Value) -> Checked {
+fn turns(claude: Claude, body: &Value) -> CheckResult {
     let messages = list(body, "messages");
     if !claude.is_since(4, 8) && messages.iter().any(|message| message["role"] == "system") {
         let words = "messages: Unexpected role \"system\". The Messages API accepts a top-level `system` parameter, not \
                      \"system\" as an input message role.";
         return Err(wrong("messages", words));
     }
-    // A turn that a tool of the provider's own paused is sent back to go on, and is no prefill.
+    // A turn that a provider's own tool paused is sent back to continue, and is no prefill.
     let is_prefill = |last: &&Value| {
         last["role"] == "assistant"
             && match &last["content"] {

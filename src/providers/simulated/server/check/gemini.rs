@@ -1,8 +1,8 @@
-//! Gemini `generateContent`; its fields are those of the types of its SDK (google-genai 3.4.0).
+//! Gemini `generateContent`. Its fields are those of its SDK's types (google-genai 3.4.0).
 
 use serde_json::Value;
 
-use super::{Checked, is_base64, schema, wrong};
+use super::{CheckResult, is_base64, schema, wrong};
 use crate::wire::foreign::FOREIGN_CALL;
 
 const FIELDS: &[&str] = &[
@@ -50,7 +50,7 @@ const SETTINGS: &[&str] = &[
     "audioTranscriptionConfig",
 ];
 
-/// What a part may be: one of these.
+/// The contents of a part: exactly one of these.
 const DATA: &[&str] = &[
     "text",
     "inlineData",
@@ -63,7 +63,7 @@ const DATA: &[&str] = &[
     "toolResponse",
 ];
 
-/// What may stand beside it.
+/// The fields that may accompany it.
 const BESIDE: &[&str] = &["thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"];
 
 /// The keywords of `parametersJsonSchema` and `responseJsonSchema`.
@@ -95,7 +95,7 @@ const JSON_SCHEMA: &[&str] = &[
     "example",
 ];
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     known(body, FIELDS, "")?;
     settings(body)?;
     tools(body)?;
@@ -107,7 +107,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     signatures(model, &contents)
 }
 
-/// A field, which the API takes in `camelCase` and in `snake_case`.
+/// Returns a field, which the API takes in `camelCase` and in `snake_case`.
 pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let fields = value.as_object()?;
     fields.get(name).or_else(|| fields.iter().find(|(key, _)| camel(key) == name).map(|(_, value)| value))
@@ -124,20 +124,20 @@ fn camel(name: &str) -> String {
     camel
 }
 
-/// A list, or one thing for a list of it.
+/// Iterates over a list, or over one item in place of a list.
 pub(super) fn many(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     let one = value.filter(|value| value.is_object());
     value.and_then(Value::as_array).into_iter().flatten().chain(one)
 }
 
-fn known(value: &Value, names: &[&str], at: &str) -> Checked {
+fn known(value: &Value, names: &[&str], at: &str) -> CheckResult {
     let unknown = value.as_object().into_iter().flatten().find(|(name, _)| !names.contains(&camel(name).as_str()));
     let Some((name, _)) = unknown else { return Ok(()) };
     let message = format!("Invalid JSON payload received. Unknown name \"{name}\"{at}: Cannot find field.");
     Err(wrong("body", message))
 }
 
-fn settings(body: &Value) -> Checked {
+fn settings(body: &Value) -> CheckResult {
     let Some(config) = field(body, "generationConfig") else { return Ok(()) };
     known(config, SETTINGS, " at 'generation_config'")?;
     if field(config, "temperature").and_then(Value::as_f64).is_some_and(|value| !(0.0..=2.0).contains(&value)) {
@@ -165,7 +165,7 @@ fn settings(body: &Value) -> Checked {
     Ok(())
 }
 
-fn tools(body: &Value) -> Checked {
+fn tools(body: &Value) -> CheckResult {
     let declarations = || many(field(body, "tools")).flat_map(|tool| many(field(tool, "functionDeclarations")));
     for declaration in declarations() {
         let name = declaration["name"].as_str().unwrap_or_default();
@@ -207,7 +207,7 @@ fn tools(body: &Value) -> Checked {
     Ok(())
 }
 
-fn parts(content: &Value) -> Checked {
+fn parts(content: &Value) -> CheckResult {
     known(content, &["role", "parts"], " at 'contents'")?;
     if !matches!(content["role"].as_str(), None | Some("user" | "model" | "function")) {
         return Err(wrong("contents", "Please use a valid role: user, model."));
@@ -254,7 +254,7 @@ fn parts(content: &Value) -> Checked {
     }
 }
 
-/// The types of bytes that are taken ("Image understanding", "Document understanding", "Audio", "Video").
+/// Returns true for accepted media types ("Image understanding", "Document understanding", "Audio", "Video").
 fn is_taken(kind: &str) -> bool {
     match kind.split_once('/') {
         Some(("image", kind)) => matches!(kind, "png" | "jpeg" | "jpg" | "webp" | "heic" | "heif" | "bmp"),
@@ -274,8 +274,8 @@ struct Counts {
     responses: usize,
 }
 
-/// Calls come after a user's turn, and as many responses after them, in one turn or in several.
-fn order(contents: &[&Value]) -> Checked {
+/// Requires calls to follow a user's turn, and as many responses to follow them, in one turn or in several.
+fn order(contents: &[&Value]) -> CheckResult {
     let mut turns: Vec<Counts> = Vec::new();
     for content in contents {
         let (calls, responses) = (count(content, "functionCall"), count(content, "functionResponse"));
@@ -308,8 +308,8 @@ fn is_model(content: &Value) -> bool {
     content["role"] == "model"
 }
 
-/// From the third generation on, the first call of each step of the current turn carries its signature.
-fn signatures(model: &str, contents: &[&Value]) -> Checked {
+/// Requires a signature on the first call of each step of the current turn, from the third generation on.
+fn signatures(model: &str, contents: &[&Value]) -> CheckResult {
     let version = model.split("gemini-").nth(1).and_then(|rest| rest.chars().next()?.to_digit(10));
     if version.is_none_or(|version| version < 3) {
         return Ok(());

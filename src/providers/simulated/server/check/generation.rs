@@ -1,14 +1,14 @@
-//! What one generation of Gemini refuses and another takes.
+//! The differences between generations of Gemini in the requests that they refuse.
 //!
-//! Sources: Google's pages "Gemini thinking" (levels and budgets of each model), "Gemini 3", "Structured outputs", "File input
-//! methods", "Image understanding" and the models' own, as of November 2026; the words were recorded, or reported in their
-//! users' issues (RooCodeInc/Roo-Code 4399 and 10700, googleapis/python-genai 867, Ikalus1988/MisakaNet 1473,
-//! vellum-ai/vellum-assistant 32687).
+//! Sources: Google's pages "Gemini thinking" (levels and budgets of each model), "Gemini 3", "Structured outputs",
+//! "File input methods", "Image understanding" and the models' own, as of November 2026. The texts were recorded, or
+//! reported in their users' issues (RooCodeInc/Roo-Code 4399 and 10700, googleapis/python-genai 867,
+//! Ikalus1988/MisakaNet 1473, vellum-ai/vellum-assistant 32687).
 
 use serde_json::Value;
 
 use super::{
-    Checked,
+    CheckResult,
     gemini::{field, many},
     wrong,
 };
@@ -22,14 +22,14 @@ struct Generation {
 
 fn named(model: &str) -> Option<Generation> {
     let (_, name) = model.split_once("gemini-")?;
-    // A name without anything behind its number is none of a model.
+    // A name without a suffix behind its number is not a model's.
     let (version, _) = name.split_once('-')?;
     let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
     let version = (major.parse().ok()?, minor.parse().ok()?);
     Some(Generation { version, is_pro: name.contains("pro"), is_lite: name.contains("lite") })
 }
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     let Some(generation) = named(model) else { return Ok(()) };
     let Some(config) = field(body, "generationConfig") else { return Ok(()) };
     for name in ["presencePenalty", "frequencyPenalty"] {
@@ -61,7 +61,7 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     }
 }
 
-fn thinking(generation: Generation, model: &str, thinking: &Value) -> Checked {
+fn thinking(generation: Generation, model: &str, thinking: &Value) -> CheckResult {
     let level = field(thinking, "thinkingLevel").and_then(Value::as_str).map(str::to_ascii_uppercase);
     let budget = field(thinking, "thinkingBudget").and_then(Value::as_i64);
     let asks = level.is_some() || budget.is_some_and(|budget| budget != 0);

@@ -1,14 +1,15 @@
-//! What one of OpenAI's models refuses and another takes.
+//! The differences between OpenAI's models in the requests that they refuse.
 //!
-//! Sources: OpenAI's reference of Chat Completions, its guides "Reasoning models" and "Using the latest model" (which parameters
-//! go with which effort), the pages of the models (largest outputs), as of November 2026; the words are as recorded, or as
-//! reported in their users' issues (tmc/langchaingo 1355, davidmigloz/langchain_dart 712, livekit/agents 3966).
+//! Sources: OpenAI's reference of Chat Completions, its guides "Reasoning models" and "Using the latest model"
+//! (parameters and efforts that go together), the pages of the models (largest outputs), as of November 2026. The texts
+//! are as recorded, or as reported in their users' issues (tmc/langchaingo 1355, davidmigloz/langchain_dart 712,
+//! livekit/agents 3966).
 
 use serde_json::Value;
 
-use super::{Checked, list, text, wrong};
+use super::{CheckResult, list, text, wrong};
 
-/// What a model does with reasoning.
+/// A model's relation to reasoning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// It answers at once.
@@ -61,7 +62,7 @@ fn efforts(kind: Kind, name: &str) -> &'static [&'static str] {
     }
 }
 
-pub(super) fn examine(model: &str, body: &Value) -> Checked {
+pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     let Some((kind, name)) = named(model) else { return Ok(()) };
     let given = |name: &str| body.get(name).filter(|value| !value.is_null());
     effort(kind, name, given("reasoning_effort"))?;
@@ -92,12 +93,12 @@ pub(super) fn examine(model: &str, body: &Value) -> Checked {
     audio(name, body)
 }
 
-/// A value as OpenAI writes it.
+/// Formats a value as OpenAI does.
 fn said(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), |text| format!("'{text}'"))
 }
 
-fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> Checked {
+fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> CheckResult {
     let Some(effort) = effort else { return Ok(()) };
     if kind == Kind::Plain {
         return Err(wrong("body", "Unrecognized request argument supplied: reasoning_effort"));
@@ -119,8 +120,8 @@ fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> Checked {
     ))
 }
 
-/// What a model that reasons has its own way with.
-fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
+/// Checks the parameters that reasoning models treat differently.
+fn reasoning(kind: Kind, name: &str, body: &Value) -> CheckResult {
     let unsupported = |name: &'static str| {
         let instead = if name == "max_tokens" { " Use 'max_completion_tokens' instead." } else { "" };
         Err(wrong(name, format!("Unsupported parameter: '{name}' is not supported with this model.{instead}")))
@@ -129,7 +130,7 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     if given("max_tokens").is_some() {
         return unsupported("max_tokens");
     }
-    // The older ones take it, as recorded.
+    // The older ones accept it, as recorded.
     let is_older = kind == Kind::O && (name.starts_with("o1") || name.starts_with("o3-mini"));
     if given("stop").is_some() && !is_older {
         return unsupported("stop");
@@ -148,7 +149,7 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     if given("prediction").is_some() {
         return unsupported("prediction");
     }
-    // Where it does not reason it samples like any other.
+    // Without reasoning it samples like any other.
     let effort = text(body, "reasoning_effort");
     let at_rest = match kind {
         Kind::Five(1..=2) => matches!(effort, "" | "none"),
@@ -175,8 +176,8 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> Checked {
     Ok(())
 }
 
-/// Only models that are named for it hear and speak.
-fn audio(name: &str, body: &Value) -> Checked {
+/// Refuses sound, except for models named for it.
+fn audio(name: &str, body: &Value) -> CheckResult {
     if name.contains("audio") {
         return Ok(());
     }

@@ -1,8 +1,9 @@
-//! What the real providers say against a request, before any model sees it: fields, roles, order, ids, pairs of tool calls and
-//! results, signatures, keywords of schemas; and what one model refuses and another takes (`claude.rs`, `gpt.rs`,
-//! `generation.rs`). The words are theirs, as recorded or as reported in their users' issues.
+//! The real providers' checks of a request before any model sees it: fields, roles, order, ids, pairs of tool calls and
+//! results, signatures, keywords of schemas; and the differences between models (`claude.rs`, `gpt.rs`,
+//! `generation.rs`). The texts are theirs, as recorded or as reported in their users' issues.
 //!
-//! All of it is read from what the providers document and answer, and nothing from the translator or its tables: it judges them.
+//! Everything comes from the providers' documentation and answers, and nothing from the translation or its tables: this
+//! module judges those.
 
 mod anthropic;
 mod claude;
@@ -19,14 +20,14 @@ use serde_json::Value;
 use super::protocol::Refusal;
 use crate::Dialect;
 
-/// Checks the body of a request as the dialect's own provider does, for this model of its. Of a model that is not known here only
-/// what every model refuses is refused.
+/// Checks the body of a request like the dialect's own provider, for this model. For an unknown model only the refusals
+/// common to all models apply.
 ///
-/// The server asks it for every request; a test may ask it without one.
+/// The server checks every request; a test may call this function directly.
 ///
 /// # Errors
 ///
-/// What is wrong, in the provider's words.
+/// The mistake, in the provider's words.
 ///
 /// ```
 /// use serde_json::json;
@@ -56,7 +57,7 @@ pub(super) fn examine(dialect: Dialect, model: &str, body: &Value) -> Result<(),
     }
 }
 
-type Checked = Result<(), Refusal>;
+type CheckResult = Result<(), Refusal>;
 
 fn wrong(field: &'static str, message: impl Into<String>) -> Refusal {
     Refusal::invalid(field, message)
@@ -70,13 +71,13 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Letters, digits, `_` and `-`, at most so many.
+/// Returns true for a name of letters, digits, `_` and `-`, up to `longest` characters.
 fn is_plain(name: &str, longest: usize) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     !name.is_empty() && name.len() <= longest && name.bytes().all(plain)
 }
 
-/// Whether a signature can be one: base64, in either alphabet.
+/// Returns true if a signature can be one: base64, in either alphabet.
 fn is_base64(token: &str) -> bool {
     !token.is_empty()
         && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'='))

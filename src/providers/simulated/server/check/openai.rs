@@ -1,10 +1,10 @@
-//! OpenAI Chat Completions; its fields are those of the types of its SDK (openai 3.54.0).
+//! OpenAI Chat Completions. Its fields are those of its SDK's types (openai 3.54.0).
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Checked, is_plain, list, schema, text, unknown, wrong};
+use super::{CheckResult, is_plain, list, schema, text, unknown, wrong};
 
 const FIELDS: &[&str] = &[
     "model",
@@ -46,7 +46,7 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
-/// Strict mode's keywords (the structured outputs guide).
+/// The keywords of strict mode (the structured outputs guide).
 const STRICT: &[&str] = &[
     "$ref",
     "$defs",
@@ -85,7 +85,7 @@ const STRICT: &[&str] = &[
     "nullable",
 ];
 
-pub(super) fn examine(body: &Value) -> Checked {
+pub(super) fn examine(body: &Value) -> CheckResult {
     if let Some(name) = unknown(body, FIELDS) {
         return Err(wrong("body", format!("Unrecognized request argument supplied: {name}")));
     }
@@ -94,7 +94,7 @@ pub(super) fn examine(body: &Value) -> Checked {
     messages(list(body, "messages"))
 }
 
-fn settings(body: &Value) -> Checked {
+fn settings(body: &Value) -> CheckResult {
     let stops = list(body, "stop").len();
     if stops > 4 {
         let words = "Expected an array with maximum length 4, but got an array with length";
@@ -165,7 +165,7 @@ fn settings(body: &Value) -> Checked {
     Ok(())
 }
 
-/// What is wrong with a schema, strict or not.
+/// Returns the mistake in a schema, strict or not.
 fn schema_fault(schema: &Value) -> Option<String> {
     if let Some(fault) = schema::malformed(schema) {
         return Some(fault);
@@ -191,7 +191,7 @@ fn strict_fault(schema: &Value) -> Option<String> {
     schema::fault(schema, STRICT, true, true)
 }
 
-fn tools(body: &Value) -> Checked {
+fn tools(body: &Value) -> CheckResult {
     let tools = list(body, "tools");
     if tools.len() > 128 {
         let words = "array too long. Expected an array with maximum length 128, but got an array with length";
@@ -245,8 +245,8 @@ fn tools(body: &Value) -> Checked {
     Ok(())
 }
 
-fn messages(messages: &[Value]) -> Checked {
-    // The ids of the calls that wait for a result.
+fn messages(messages: &[Value]) -> CheckResult {
+    // The ids of the calls without a result.
     let mut open: BTreeSet<&str> = BTreeSet::new();
     for (place, message) in messages.iter().enumerate() {
         let role = text(message, "role");
@@ -290,7 +290,7 @@ fn messages(messages: &[Value]) -> Checked {
     Err(wrong("messages", words))
 }
 
-fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked {
+fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> CheckResult {
     let invalid =
         |words: String| Err(wrong("messages", format!("Invalid value for 'messages[{place}].content': {words}")));
     match message.get("content") {
@@ -317,8 +317,8 @@ fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> Checked
     }
 }
 
-/// Where the bytes of a picture or a document are, and of which type.
-fn media(part: &Value) -> Checked {
+/// Checks the location and type of a picture or a document.
+fn media(part: &Value) -> CheckResult {
     let url = text(&part["image_url"], "url");
     if part["type"] == "image_url" {
         let kinds = ["png", "jpeg", "jpg", "gif", "webp"];

@@ -1,8 +1,8 @@
-//! The keywords of JSON Schema that a provider's decoder takes.
+//! Checks a schema against the keywords that a provider's decoder takes.
 
 use serde_json::Value;
 
-/// Why a schema is refused where an object must be closed and only `keywords` are known.
+/// Returns the reason to refuse a schema for a decoder that knows only `keywords` and may require closed objects.
 pub(super) fn fault(schema: &Value, keywords: &[&str], closed: bool, all_required: bool) -> Option<String> {
     let fields = schema.as_object()?;
     if let Some(name) = fields.keys().find(|name| !keywords.contains(&name.as_str())) {
@@ -29,7 +29,7 @@ pub(super) fn fault(schema: &Value, keywords: &[&str], closed: bool, all_require
     inside(schema).find_map(|schema| fault(schema, keywords, closed, all_required))
 }
 
-/// The schemas inside this one.
+/// Iterates over the schemas inside this one.
 fn inside(schema: &Value) -> impl Iterator<Item = &Value> {
     let named = ["properties", "$defs", "definitions"].into_iter().filter_map(|name| schema.get(name)?.as_object());
     let listed = ["anyOf", "allOf", "oneOf", "prefixItems"].into_iter().filter_map(|name| schema.get(name)?.as_array());
@@ -37,7 +37,7 @@ fn inside(schema: &Value) -> impl Iterator<Item = &Value> {
     named.flat_map(|schemas| schemas.values()).chain(listed.flatten()).chain(single.filter(|schema| schema.is_object()))
 }
 
-/// What no schema may say, whatever its keywords: a type that there is none of, a list in place of an object.
+/// Returns a mistake that no schema may contain: an unknown type, a list in place of an object.
 pub(super) fn malformed(schema: &Value) -> Option<String> {
     const TYPES: &[&str] = &["object", "array", "string", "integer", "number", "boolean", "null"];
     let fields = schema.as_object()?;
@@ -56,12 +56,12 @@ pub(super) fn malformed(schema: &Value) -> Option<String> {
     inside(schema).find_map(malformed)
 }
 
-/// The first schema, this one or one inside, of which `is` holds.
+/// Returns the first schema, this one or one inside, that satisfies `is`.
 pub(super) fn find(schema: &Value, is: fn(&Value) -> bool) -> Option<&Value> {
     if is(schema) { Some(schema) } else { inside(schema).find_map(|schema| find(schema, is)) }
 }
 
-/// How many schemas there are, this one and those inside, of which `is` holds.
+/// Counts the schemas, this one and those inside, that satisfy `is`.
 pub(super) fn count(schema: &Value, is: fn(&Value) -> bool) -> usize {
     usize::from(is(schema)) + inside(schema).map(|schema| count(schema, is)).sum::<usize>()
 }

@@ -93,7 +93,7 @@ fn gemini_holds_to_its_counts_and_signatures() {
     .unwrap();
 }
 
-/// What the providers' pages say of single models: settings beside a question, and the refusal, if any.
+/// By the providers' pages on single models: settings beside a question, and the refusal, if any.
 #[test]
 fn each_model_refuses_what_its_pages_say() {
     let tool = json!({"type": "tool", "name": "f"});

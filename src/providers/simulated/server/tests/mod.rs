@@ -25,15 +25,15 @@ const GENERATE_STREAM: &str = "/v1beta/models/gemini-2.5-flash:streamGenerateCon
 const PATHS: [&str; 3] = [MESSAGES, CHAT, GENERATE];
 
 #[derive(Debug)]
-struct Got {
+struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     text: String,
-    /// Whether the body came to an end that HTTP calls one.
+    /// True if the body ended as HTTP requires.
     whole: bool,
 }
 
-impl Got {
+impl Reply {
     fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
@@ -73,7 +73,7 @@ fn request(path: &str, body: &[u8]) -> Request<Full<bytes::Bytes>> {
         .unwrap()
 }
 
-async fn send(addr: SocketAddr, request: Request<Full<bytes::Bytes>>) -> Result<Got, String> {
+async fn send(addr: SocketAddr, request: Request<Full<bytes::Bytes>>) -> Result<Reply, String> {
     let stream = TcpStream::connect(addr).await.map_err(|e| e.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driving = tokio::spawn(connection);
@@ -87,10 +87,10 @@ async fn send(addr: SocketAddr, request: Request<Full<bytes::Bytes>>) -> Result<
         }
     }
     driving.abort();
-    Ok(Got { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes).unwrap(), whole })
+    Ok(Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes).unwrap(), whole })
 }
 
-async fn ask(server: &SimulatedServer, path: &str, stream: bool) -> Got {
+async fn ask(server: &SimulatedServer, path: &str, stream: bool) -> Reply {
     let body = body_for(path, stream).to_string();
     let got = send(server.addr(), request(path, body.as_bytes())).await;
     got.unwrap_or_else(|error| panic!("{path}: {error}"))

@@ -79,8 +79,8 @@ async fn a_gemini_stream_is_whole_objects_and_an_array_without_sse() {
 #[tokio::test]
 async fn errors_have_the_status_and_body_of_their_provider() {
     let server = start(provider()).await;
-    type Wanted = (u16, &'static str, &'static str);
-    let cases: [(Fault, [Wanted; 3]); 6] = [
+    type Expectation = (u16, &'static str, &'static str);
+    let cases: [(Fault, [Expectation; 3]); 6] = [
         (
             Fault::ServerError,
             [
@@ -335,7 +335,7 @@ async fn what_a_request_holds_the_model_to_is_what_it_gets() {
         async move { send(address, request(path, bytes.as_bytes())).await.unwrap() }
     };
     let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
-    let joined = |got: &Got, at: &str| -> String {
+    let joined = |got: &Reply, at: &str| -> String {
         got.events().iter().filter_map(|event| event.pointer(at)?.as_str().map(str::to_owned)).collect()
     };
 

@@ -1,4 +1,4 @@
-//! What the simulated providers say, against what the real ones were recorded saying.
+//! Compares the simulated providers' answers with recordings of the real ones.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! What a request holds its model to: a tool that it must call, a shape that its answer must have.
+//! Follows a request's demands on its model: a tool that it must call, a shape that its answer must have.
 
 use serde_json::{Map, Value, json};
 
@@ -10,23 +10,23 @@ use crate::{
 
 /// A tool call that an answer makes.
 #[derive(Debug)]
-pub(super) struct Called {
+pub(super) struct PlannedCall {
     pub(super) name: String,
     pub(super) arguments: Value,
 }
 
 impl Call {
-    /// Does what the request holds its model to: gives the tool call that the answer is, or has it say JSON of the shape that
-    /// is asked for.
-    pub(super) fn heed(&mut self, chat: &Chat) -> Option<Called> {
+    /// Follows the request's demands: returns the tool call that is the answer, or sets the reply to JSON of the
+    /// requested shape.
+    pub(super) fn follow_demands(&mut self, chat: &Chat) -> Option<PlannedCall> {
         let called = self.called(chat);
-        if called.is_none() && !self.voice.says_json() {
+        if called.is_none() && !self.voice.replies_json() {
             self.say(chat);
         }
         called
     }
 
-    /// Says JSON, where the request asks for it. What was written as JSON is said as it is.
+    /// Sets the reply to JSON, if the request asks for it. A reply given as JSON stays.
     fn say(&mut self, chat: &Chat) {
         let Some(output) = &chat.output else { return };
         let filler = self.voice.filler();
@@ -42,30 +42,30 @@ impl Call {
         self.cut_short = self.plan.tokens < whole;
     }
 
-    fn called(&self, chat: &Chat) -> Option<Called> {
+    fn called(&self, chat: &Chat) -> Option<PlannedCall> {
         let tool = match &chat.tool_choice {
             Some(ToolChoice::None) => return None,
             Some(ToolChoice::Named(name)) => chat.tools.iter().find(|tool| tool.name == *name)?,
             Some(ToolChoice::Required) => next(chat)?,
             _ => {
-                // It may, and does where it was told to.
+                // The model may call a tool, and does if the script says so.
                 let said = self.voice.tool_arguments()?;
                 let answered =
                     |last: &crate::chat::Message| last.content.iter().any(|part| matches!(part, Part::ToolResult(_)));
                 let tool = chat.tools.first().filter(|_| !chat.messages.last().is_some_and(answered))?;
                 let made = || arguments(tool, &self.voice.filler());
                 let arguments = if said.is_object() { said.clone() } else { made() };
-                return Some(Called { name: tool.name.clone(), arguments });
+                return Some(PlannedCall { name: tool.name.clone(), arguments });
             }
         };
         let said = self.voice.tool_arguments().filter(|said| fits(said, tool));
         let arguments = said.cloned().unwrap_or_else(|| arguments(tool, &self.voice.filler()));
-        Some(Called { name: tool.name.clone(), arguments })
+        Some(PlannedCall { name: tool.name.clone(), arguments })
     }
 }
 
-/// The first tool on offer that the conversation has not seen called, else the last one: an agent that requires calls
-/// comes to its last tool, which is the one that gives its answer.
+/// Returns the first offered tool that the conversation has not called yet, or else the last one: an agent that
+/// requires calls ends with its last tool, which gives its answer.
 fn next(chat: &Chat) -> Option<&Tool> {
     let allowed = allowed(chat);
     let may =
@@ -81,7 +81,7 @@ fn next(chat: &Chat) -> Option<&Tool> {
     offered.find(|tool| !seen(tool)).or(last)
 }
 
-/// The tools that may be called, where the request names some of those on offer.
+/// Returns the tools that may be called, if the request names some of those offered.
 fn allowed(chat: &Chat) -> Option<Vec<String>> {
     let Extra { dialect, fields } = chat.extra.as_ref()?;
     let fields = match dialect {
@@ -105,7 +105,7 @@ fn allowed(chat: &Chat) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// Arguments that satisfy the tool's schema.
+/// Returns arguments that satisfy the tool's schema.
 fn arguments(tool: &Tool, filler: &str) -> Value {
     match tool.parameters.value() {
         Ok(schema) if schema.is_object() => instance(&schema, filler),
@@ -113,7 +113,7 @@ fn arguments(tool: &Tool, filler: &str) -> Value {
     }
 }
 
-/// Whether these arguments are for this tool: all that it requires, and nothing that it does not know.
+/// Returns true if these arguments fit this tool: all that it requires, and nothing that it does not know.
 fn fits(said: &Value, tool: &Tool) -> bool {
     let (Some(said), Ok(schema)) = (said.as_object(), tool.parameters.value()) else { return false };
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);

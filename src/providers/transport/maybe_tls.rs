@@ -8,14 +8,14 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 
-/// A connection that is as small as it can be: the state of TLS is kilobytes, and where there is none (a server on this
-/// machine, a sidecar) thousands of open streams need not carry the room for it.
-pub(super) enum Slim<T> {
+/// A connection with or without TLS. The state of TLS takes kilobytes: thousands of open streams to a server without
+/// TLS (on this machine, a sidecar) need not carry the room for it.
+pub(super) enum MaybeTls<T> {
     Plain(T),
     Tls(Box<MaybeHttpsStream<T>>),
 }
 
-impl<T> From<MaybeHttpsStream<T>> for Slim<T> {
+impl<T> From<MaybeHttpsStream<T>> for MaybeTls<T> {
     fn from(stream: MaybeHttpsStream<T>) -> Self {
         match stream {
             MaybeHttpsStream::Http(plain) => Self::Plain(plain),
@@ -24,7 +24,7 @@ impl<T> From<MaybeHttpsStream<T>> for Slim<T> {
     }
 }
 
-impl<T: Read + Write + Connection + Unpin> Connection for Slim<T> {
+impl<T: Read + Write + Connection + Unpin> Connection for MaybeTls<T> {
     fn connected(&self) -> Connected {
         match self {
             Self::Plain(stream) => stream.connected(),
@@ -33,7 +33,7 @@ impl<T: Read + Write + Connection + Unpin> Connection for Slim<T> {
     }
 }
 
-impl<T: Read + Write + Unpin> Read for Slim<T> {
+impl<T: Read + Write + Unpin> Read for MaybeTls<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -42,7 +42,7 @@ impl<T: Read + Write + Unpin> Read for Slim<T> {
     }
 }
 
-impl<T: Read + Write + Unpin> Write for Slim<T> {
+impl<T: Read + Write + Unpin> Write for MaybeTls<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),

@@ -1,5 +1,6 @@
-//! What the neutral form does not carry: kept beside it when a request or an answer is read, put back when it is written
-//! for the same dialect. `null` in it marks a field that was absent where the neutral form has to say something.
+//! The fields of one dialect that the neutral form lacks. They are kept beside it when a request or an answer is
+//! decoded, and written again for the same dialect. A `null` among them marks an absent field for which the neutral
+//! form has a value.
 
 #[cfg(feature = "http")]
 use serde_json::{Map, Value};
@@ -11,10 +12,10 @@ use crate::{
     fields,
 };
 
-/// The fields of an object beside the known ones, if there are any. `image_url.url` is the field of a field. `null` counts
-/// as absent.
+/// Returns the fields of an object beside the known ones, if there are any. `image_url.url` is a nested field. `null`
+/// counts as absent.
 pub(crate) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, LlmError> {
-    let mut rest = Rest::default();
+    let mut rest = RawObject::default();
     fields::fields(object, |name, value| {
         if fields::is_null(value) || known.contains(&name) {
             return Ok(());
@@ -31,11 +32,11 @@ pub(crate) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, Ll
     rest.finish()
 }
 
-/// An object that is put together of fields as they stand.
+/// An object that is composed of raw fields.
 #[derive(Default)]
-pub(crate) struct Rest(String);
+pub(crate) struct RawObject(String);
 
-impl Rest {
+impl RawObject {
     pub(crate) fn add(&mut self, name: &str, value: &RawValue) -> Result<(), LlmError> {
         let name = to_raw_value(name).map_err(cannot_be_kept)?;
         let before = if self.0.is_empty() { "{" } else { "," };
@@ -43,7 +44,7 @@ impl Rest {
         Ok(())
     }
 
-    /// The object, unless it has no field.
+    /// Returns the object, unless it has no field.
     pub(crate) fn finish(mut self) -> Result<Option<Json>, LlmError> {
         if self.0.is_empty() {
             return Ok(None);
@@ -57,10 +58,10 @@ fn cannot_be_kept(error: serde_json::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "a field of the body cannot be kept").with_source(error)
 }
 
-/// The same fields, and a mark that one is absent: `file.filename` is the field of a field.
+/// Adds a mark that a field is absent: `file.filename` is a nested field.
 pub(crate) fn absent(rest: Option<Json>, field: &str) -> Result<Option<Json>, LlmError> {
     let (outer, inner) = field.split_once('.').map_or((field, None), |(outer, inner)| (outer, Some(inner)));
-    let mut marked = Rest::default();
+    let mut marked = RawObject::default();
     let mut within = None;
     if let Some(rest) = &rest {
         fields::fields(rest.raw(), |name, value| {
@@ -79,30 +80,30 @@ pub(crate) fn absent(rest: Option<Json>, field: &str) -> Result<Option<Json>, Ll
     marked.finish()
 }
 
-/// Puts a part behind the others, followed by the fields which the neutral form does not carry, if there are any.
+/// Appends a part, followed by the fields that the neutral form lacks, if there are any.
 pub(crate) fn push(parts: &mut Vec<Part>, part: Part, dialect: Dialect, rest: Option<Json>) {
     parts.push(part);
     push_fields(parts, ExtraOf::Part, dialect, rest);
 }
 
-/// The same of the fields alone.
+/// Appends the fields alone.
 pub(crate) fn push_fields(parts: &mut Vec<Part>, of: ExtraOf, dialect: Dialect, rest: Option<Json>) {
     parts.extend(rest.map(|fields| Part::Extra { of, extra: Extra { dialect, fields } }));
 }
 
-/// The fields beside the part at `place`, where this dialect knows them.
+/// Returns the fields beside the part at `place`, if this dialect knows them.
 #[cfg(feature = "http")]
 pub(crate) fn beside(parts: &[Part], place: usize, dialect: Dialect) -> Option<&Extra> {
     parts.get(place + 1)?.as_extra(ExtraOf::Part, dialect)
 }
 
-/// The fields of a turn, where this dialect knows them.
+/// Returns the fields of a turn, if this dialect knows them.
 #[cfg(feature = "http")]
 pub(crate) fn of_turn(parts: &[Part], dialect: Dialect) -> Option<&Extra> {
     parts.iter().find_map(|part| part.as_extra(ExtraOf::Turn, dialect))
 }
 
-/// Something of a request with the fields put back that only this dialect knows.
+/// Encodes a value, and restores the fields that only this dialect knows.
 #[cfg(feature = "http")]
 pub(crate) fn made<T: serde::Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
     let mut value = serde_json::to_value(value).map_err(cannot_be_kept)?;
@@ -110,7 +111,7 @@ pub(crate) fn made<T: serde::Serialize>(value: &T, extra: &Extra) -> Result<Valu
     Ok(value)
 }
 
-/// Puts fields back: what is there already stays, objects are put together, and what is marked as absent goes.
+/// Restores fields: present ones stay, objects are merged, and those marked as absent are removed.
 #[cfg(feature = "http")]
 pub(crate) fn merge(into: &mut Value, fields: &Map<String, Value>) {
     let Some(object) = into.as_object_mut() else { return };
@@ -128,8 +129,8 @@ pub(crate) fn merge(into: &mut Value, fields: &Map<String, Value>) {
     }
 }
 
-/// Puts the settings of a request back as they stood: each group of fields for as long as `unchanged` says that the
-/// neutral form still means the same; then nothing else in the group stays.
+/// Restores the settings of a request: each group of fields if its flag says that the neutral form still means the
+/// same. Then no other field of the group remains.
 #[cfg(feature = "http")]
 pub(crate) fn restore(body: &mut Value, was: &Map<String, Value>, groups: &[(bool, &[&str])]) {
     let Some(body) = body.as_object_mut() else { return };

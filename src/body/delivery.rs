@@ -1,26 +1,26 @@
 use super::{Frame, Progress, StreamEvent};
 
-/// How much of a streamed answer its reader has had, and no word of it. Tokens are told beside it, where the provider says
-/// them.
+/// The amount of a streamed answer that its reader has received, without any of the text. The provider's count of
+/// tokens stands beside it, if there is one.
 ///
-/// Where the answer began anew, it counts what came since: all before was to be discarded.
+/// After a restart it counts only what came since: the reader was to discard everything before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Delivered {
-    /// Frames with something in them: reasoning, text, a tool call. Not pings, nor the provider's words about the answer.
+pub struct Delivery {
+    /// Frames with content: reasoning, text, a tool call. Pings and the provider's words about the answer do not count.
     pub frames: u64,
-    /// Characters of what a person reads: text, and words for declining.
+    /// Characters of text for a person: the answer, and words for declining.
     pub characters: u64,
-    /// Bytes of all that was said, in UTF-8: that, reasoning, and tool calls with their arguments.
+    /// Bytes of all content in UTF-8: text, reasoning, and tool calls with their arguments.
     pub bytes: u64,
-    /// Tool calls that had begun. Whether their arguments were whole is not known here.
+    /// Tool calls that had begun; their arguments may be incomplete.
     pub tool_calls: u32,
-    /// How often the answer began anew.
+    /// The number of restarts.
     pub restarts: u32,
 }
 
-impl Delivered {
-    /// Whether nothing was.
+impl Delivery {
+    /// Returns true if nothing was delivered.
     pub fn is_empty(&self) -> bool {
         self.frames == 0
     }

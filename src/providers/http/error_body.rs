@@ -1,37 +1,37 @@
 use serde_json::Value;
 
-use crate::providers::sentences::Known;
+use crate::providers::sentences::KnownMessage;
 
-/// What a provider's error body says, whatever its shape.
+/// The facts in a provider's error body of any known shape.
 ///
 /// The shapes: `{"error": {..}}` (OpenAI, Anthropic, Gemini), the same as the one element of an array (Gemini without
-/// SSE), `{"error": "text"}` (Venice, Ollama), the fields at the top level (`{"object": "error", ..}` of vLLM and Mistral,
-/// `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and `{"detail": ..}` (Mistral, FastAPI servers), and
-/// `{"errors": [..]}`, of which the first counts.
+/// SSE), `{"error": "text"}` (Venice, Ollama), the fields at the top level (`{"object": "error", ..}` of vLLM and
+/// Mistral, `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and `{"detail": ..}` (Mistral, FastAPI
+/// servers), and `{"errors": [..]}`, of which the first counts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
-    /// The most exact code, where it is text: `error.details.error_code`, `error.innererror.code` or `error.code`.
+pub(crate) struct ErrorBody {
+    /// The most exact code, if it is text: `error.details.error_code`, `error.innererror.code` or `error.code`.
     pub(crate) code: Option<String>,
-    /// `error.code`, where it is a number: nearly always an HTTP status.
+    /// `error.code`, if it is a number: nearly always an HTTP status.
     pub(crate) number: Option<u16>,
     /// `error.type`.
     pub(crate) kind: Option<String>,
     /// `error.status`, Google's name of the failure.
     pub(crate) status: Option<String>,
-    /// `error.param`, or the last of `detail[].loc`: the parameter that it is about.
+    /// `error.param`, or the last of `detail[].loc`: the parameter at fault.
     pub(crate) param: Option<String>,
-    /// `error.message`, or what stands in its place. Never the whole body, which may repeat the prompt.
+    /// `error.message`, or its equivalent. Never the whole body, which may repeat the prompt.
     pub(crate) message: String,
-    /// `error.details`, where it is a list.
+    /// `error.details`, if it is a list.
     pub(crate) details: Vec<Value>,
-    /// The id of the request, where the body has it.
+    /// The id of the request, if the body has it.
     pub(crate) request_id: Option<String>,
-    /// Whether it lists what a moderation has flagged (`error.metadata.reasons`).
+    /// True if it lists the findings of a moderation (`error.metadata.reasons`).
     pub(crate) flagged: bool,
 }
 
-impl Facts {
-    /// Reads the body of an answer that is known to be an error. `None`: it has no known shape.
+impl ErrorBody {
+    /// Reads the body of an answer that is known to be an error. Returns `None` if it has no known shape.
     pub(crate) fn of_error(body: &Value) -> Option<Self> {
         Self::of_answer(body).or_else(|| {
             let fields = body.as_object()?;
@@ -49,7 +49,7 @@ impl Facts {
         })
     }
 
-    /// Reads a body or an event that may as well be an answer. `None`: it reports no error.
+    /// Reads a body or an event that may as well be an answer. Returns `None` if it reports no error.
     pub(crate) fn of_answer(body: &Value) -> Option<Self> {
         if let Some(only) = body.as_array() {
             return Self::of_answer(only.iter().find(|element| element.get("error").is_some())?);
@@ -109,13 +109,13 @@ impl Facts {
         self.kind = self.kind.take().or(behind.kind);
     }
 
-    /// Whether the body tells in any way what kind of error it is.
+    /// Returns true if the body names the kind of error in any way.
     pub(crate) fn is_named(&self) -> bool {
         self.code.is_some() || self.number.is_some() || self.kind.is_some() || self.status.is_some()
     }
 
-    /// Whether the message is made of these sentences and nothing else; behind a router's words, what its provider said.
-    pub(crate) fn says_only(&self, known: &Known) -> bool {
+    /// Returns true if the message consists of these sentences alone. A router's words are replaced by its provider's.
+    pub(crate) fn consists_of(&self, known: &KnownMessage) -> bool {
         let behind = || self.message.strip_prefix("Provider returned error: ");
         known.is(&self.message) || behind().is_some_and(|message| known.is(message))
     }
@@ -126,7 +126,8 @@ fn text(value: &Value, field: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The places and messages of a list of validation errors. Their `input` fields repeat what was sent and are left out.
+/// Returns the places and messages of a list of validation errors. Their `input` fields repeat the request and are left
+/// out.
 fn details_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

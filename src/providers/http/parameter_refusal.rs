@@ -1,7 +1,8 @@
-//! Parameters that a model refuses: which one an error names, what a body is without it, and what a leaf remembers.
+//! Parameters that a model refuses: the one that an error names, a body without it, and a leaf's memory of them.
 //!
-//! Tables of what models take are never complete. A 400 that names a parameter which the request can do without is therefore
-//! asked once more without it, and where the model has none of it, the leaf leaves it out from then on.
+//! Tables of models' parameters are never complete. After a 400 that names a parameter which the request can do
+//! without, the leaf is therefore asked once more without it. If the model has no such parameter, the leaf omits it
+//! from then on.
 
 use std::{
     sync::{
@@ -13,9 +14,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Facts;
+use super::ErrorBody;
 use crate::{
-    error::LeftOut,
+    error::OmittedParameter,
     internal::sync::{Mutex, lock},
     providers::refit::Fields,
 };
@@ -23,25 +24,25 @@ use crate::{
 /// A parameter that a request can do without.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Optional {
-    /// Where it stands in the body, such as `generationConfig.topK`.
+    /// Its path in the body, such as `generationConfig.topK`.
     pub(crate) path: &'static str,
-    /// What else the provider's errors call it.
+    /// Its other names in the provider's errors.
     pub(crate) aliases: &'static [&'static str],
 }
 
 impl Optional {
-    /// A parameter that the provider's errors call by its path or the last name in it.
+    /// Creates a parameter that the provider's errors call by its path or the last name in it.
     pub(crate) const fn new(path: &'static str) -> Self {
         Self::called(path, &[])
     }
 
-    /// A parameter with further names.
+    /// Creates a parameter with further names.
     pub(crate) const fn called(path: &'static str, aliases: &'static [&'static str]) -> Self {
         Self { path, aliases }
     }
 
-    /// Whether a provider's word stands for this parameter, or for something in it. Providers write one path in several ways:
-    /// `generation_config.top_k`, `topK`.
+    /// Returns true if a provider's word stands for this parameter, or for a part of it. Providers write one path in
+    /// several ways: `generation_config.top_k`, `topK`.
     fn is(&self, word: &str) -> bool {
         let mut names = word.split('.');
         let is_within = self.path.split('.').all(|name| names.next().is_some_and(|word| is_alike(word, name)));
@@ -57,18 +58,18 @@ fn is_alike(one: &str, other: &str) -> bool {
     letters(one) == letters(other)
 }
 
-/// What an error says of a parameter.
+/// The parameter in an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    pub(super) parameter: LeftOut,
-    /// Whether the provider says that the model does not take it, and not that the caller has set it wrongly.
+    pub(super) parameter: OmittedParameter,
+    /// True if the model does not take the parameter at all; false if the caller set it wrongly.
     pub(super) is_unsupported: bool,
 }
 
-/// The parameter that a provider's error is about, if the request can do without it.
+/// Returns the parameter that a provider's error is about, if the request can do without it.
 ///
-/// Words count as the provider's only where they begin the message: further in they may be the caller's own.
-pub(super) fn named(facts: &Facts, optional: &[Optional]) -> Option<Refusal> {
+/// Words count as the provider's only at the start of the message: further in they may be the caller's own.
+pub(super) fn named(facts: &ErrorBody, optional: &[Optional]) -> Option<Refusal> {
     let message = facts.message.trim_start();
     let end = (0..=BEGIN.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
     let begin = &message[..end.unwrap_or_default()];
@@ -77,16 +78,16 @@ pub(super) fn named(facts: &Facts, optional: &[Optional]) -> Option<Refusal> {
         .path;
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| begin.contains(phrase));
     let is_unsupported = says(&UNSUPPORTED);
-    // A value that it does not take may be another caller's right one, and so may what goes without something else.
+    // A refused value may be another caller's valid one, and so may a parameter that lacks another one.
     let depends = says(&["alue", "cannot both", " when ", " if ", " while ", " with thinking", " together "]);
     let lasting = is_unsupported && (!depends || says(&["nly the default"]));
-    Some(Refusal { parameter: LeftOut { path, lasting }, is_unsupported })
+    Some(Refusal { parameter: OmittedParameter { path, lasting }, is_unsupported })
 }
 
-/// How much of a message is looked at.
+/// The bytes of a message that are searched.
 const BEGIN: usize = 160;
 
-/// How providers say that a model does not take something.
+/// The providers' words for a parameter that a model does not take.
 const UNSUPPORTED: [&str; 10] = [
     "upport",
     "not permitted",
@@ -100,7 +101,7 @@ const UNSUPPORTED: [&str; 10] = [
     "only works in thinking mode",
 ];
 
-/// The words at a message's begin that name a parameter, if it names any: the likeliest first.
+/// Returns the words at a message's start that may name a parameter, the likeliest first.
 fn words(begin: &str) -> impl Iterator<Item = &str> {
     let is_name = |word: &&str| {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
@@ -113,7 +114,7 @@ fn words(begin: &str) -> impl Iterator<Item = &str> {
     let verbs = [" is ", " are ", " must ", " may ", " cannot "];
     let verb = verbs.iter().filter_map(|verb| begin.find(verb)).min();
     let subject = verb.and_then(|verb| begin[..verb].rsplit(' ').next());
-    // This model only works in thinking mode. Thinking budget .. Adaptive thinking is ..
+    // "This model only works in thinking mode", "Thinking budget ..", "Adaptive thinking is .."
     let first = begin.split(' ').next().filter(|word| word.starts_with(char::is_uppercase));
     let plain = [
         before_colon,
@@ -127,7 +128,8 @@ fn words(begin: &str) -> impl Iterator<Item = &str> {
     second.into_iter().chain(quoted.take(1)).chain(plain.into_iter().flatten().filter(is_name))
 }
 
-/// A body without the parameter at a path; every other value is spelled as it was. `None`: it has no such parameter.
+/// Returns a body without the parameter at a path, with every other value spelled as before. Returns `None` if it has
+/// no such parameter.
 pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
     let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
     match path.split_once('.') {
@@ -137,20 +139,20 @@ pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
     fields.finish().map(String::into_bytes)
 }
 
-/// What a leaf remembers of the parameters that its models refuse. Copies of a leaf share it.
+/// A leaf's memory of the parameters that its models refuse. Clones of a leaf share it.
 #[derive(Debug, Default)]
-pub(super) struct Remembered {
-    /// Whether there is anything, without a lock.
+pub(super) struct RefusalMemory {
+    /// True if there are any; read without a lock.
     any: AtomicBool,
     refusals: Mutex<Vec<(Arc<str>, &'static str, Instant)>>,
 }
 
-/// How long a model's refusal of a parameter is remembered: models change.
+/// The time for which a refusal is remembered: models change.
 const LASTS: Duration = Duration::from_secs(3600);
-/// How many refusals a leaf remembers; of more, it forgets the oldest.
+/// The number of refusals that a leaf remembers; beyond it, it forgets the oldest.
 const MOST: usize = 64;
 
-impl Remembered {
+impl RefusalMemory {
     /// Remembers that this model refuses a parameter. Returns true if that is new.
     pub(super) fn add(&self, model: &Arc<str>, path: &'static str) -> bool {
         let now = Instant::now();
@@ -167,12 +169,12 @@ impl Remembered {
         true
     }
 
-    /// Whether there may be any.
+    /// Returns true if there may be any.
     pub(super) fn is_any(&self) -> bool {
         self.any.load(Relaxed)
     }
 
-    /// The parameters that this model refuses, as far as is known.
+    /// Returns the parameters that this model is known to refuse.
     pub(super) fn of(&self, model: &str) -> Vec<&'static str> {
         if !self.is_any() {
             return Vec::new();
@@ -205,9 +207,9 @@ mod tests {
         Optional::called("generationConfig.thinkingConfig", &["thinking_budget", "budget"]),
     ];
 
-    /// The parameter, and whether it is refused to everybody.
+    /// The parameter, and whether every caller's would be refused.
     fn of(error: serde_json::Value) -> Option<(&'static str, bool)> {
-        let facts = Facts::of_error(&error).expect("an error");
+        let facts = ErrorBody::of_error(&error).expect("an error");
         named(&facts, OPTIONAL).map(|refusal| (refusal.parameter.path, refusal.parameter.lasting))
     }
 
@@ -291,7 +293,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_remembered_for_an_hour_and_for_its_model_alone() {
-        let remembered = Remembered::default();
+        let remembered = RefusalMemory::default();
         assert!(remembered.add(&"one".into(), "temperature") && !remembered.add(&"one".into(), "temperature"));
         assert_eq!((remembered.of("one"), remembered.of("other")), (vec!["temperature"], vec![]));
         tokio::time::advance(LASTS).await;
