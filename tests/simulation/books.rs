@@ -93,12 +93,17 @@ pub(crate) struct TierBooks {
     pub(crate) changed: Vec<Duration>,
     /// Since when an operator lets no new request go there.
     pub(crate) drained: Option<Duration>,
-    /// Whether it has closed before and tripped again: then each success lets twice as many probes through.
+    /// True if its probes have closed it before.
     has_closed: bool,
+    /// True if it has tripped again after that: then each success lets twice as many probes through.
     lapsed: bool,
     /// Of the present half-open time: the probes under way, and when each began.
     probes: Vec<(u64, Duration)>,
+    /// The number of probes that have ended in that time.
+    ended: u32,
     next_probe: u64,
+    /// True if the provider's own word closed it off, while it was closed.
+    throttled: bool,
     /// When the circuit last opened, and why.
     pub(crate) opened: Option<(Duration, CircuitReason)>,
     /// Whether its circuit has ever opened for a storm of invalid requests.
@@ -189,7 +194,9 @@ impl Books {
         let circuit = (!waits && !books.is_replaced).then(|| books.state.unwrap_or(CircuitState::Closed));
         let is_open = books.state == Some(CircuitState::Open) && counts;
         let drained = books.drained;
-        let most = if books.lapsed { usize::MAX } else { settings.breaker.probes as usize };
+        // At most all that have ended have succeeded.
+        let doubled = if books.lapsed { 1_usize.checked_shl(books.ended).unwrap_or(usize::MAX) } else { 1 };
+        let most = doubled.saturating_mul(settings.breaker.probes as usize);
         let under_way = books.probes.len();
         if is_open {
             kept.violations.push((Some(id), format!("it went through the open circuit of {}", self.plan.name(tier))));
@@ -257,17 +264,7 @@ impl Kept {
                 Event::CircuitChanged { circuit, from, to, reason, .. } => {
                     books.note(self, format_args!("circuit {circuit} {from} -> {to}: {reason}"));
                     if let Some(tier) = tier_of(circuit) {
-                        let tier = &mut self.tiers[tier];
-                        tier.state = Some(*to);
-                        tier.changed.push(books.now());
-                        tier.probes.clear();
-                        tier.had_storm |= *reason == CircuitReason::InvalidRequestStorm;
-                        tier.has_closed |= *reason == CircuitReason::Recovered;
-                        tier.lapsed |=
-                            tier.has_closed && matches!(reason, CircuitReason::Failures | CircuitReason::SlowCalls);
-                        if *to == CircuitState::Open {
-                            tier.opened = Some((books.now(), *reason));
-                        }
+                        self.tiers[tier].circuit_changed(*from, *to, *reason, books.now());
                     }
                 }
                 Event::RequestEnded(ended) => {
@@ -297,6 +294,37 @@ impl Kept {
                 other => books.note(self, format_args!("{}", format!("{other:?}").split('{').next().unwrap_or(""))),
             }
         }
+    }
+}
+
+impl TierBooks {
+    fn circuit_changed(&mut self, from: CircuitState, to: CircuitState, reason: CircuitReason, now: Duration) {
+        // A throttle over a closed circuit ends in a closed one. If probes follow, calls under way have tripped it meanwhile,
+        // and no event says so: to its callers it was open already.
+        let tripped = matches!(reason, CircuitReason::Failures | CircuitReason::SlowCalls)
+            || (to == CircuitState::HalfOpen && self.throttled);
+        self.lapsed |= self.has_closed && tripped;
+        self.has_closed |= reason == CircuitReason::Recovered;
+        self.throttled = from == CircuitState::Closed && reason == CircuitReason::Throttled;
+        if reason == CircuitReason::Forced {
+            // The operator's word ends what the circuit remembers of itself.
+            (self.has_closed, self.lapsed) = (false, false);
+        }
+        self.had_storm |= reason == CircuitReason::InvalidRequestStorm;
+        if to == CircuitState::Open {
+            self.opened = Some((now, reason));
+        }
+        self.state = Some(to);
+        self.changed.push(now);
+        self.probes.clear();
+        self.ended = 0;
+    }
+
+    /// Takes note that a call has ended which was admitted as this probe.
+    fn probe_ended(&mut self, probe: u64) {
+        let before = self.probes.len();
+        self.probes.retain(|(known, _)| *known != probe);
+        self.ended += u32::from(self.probes.len() < before);
     }
 }
 
@@ -338,7 +366,7 @@ impl Drop for UnderWay {
         let mut kept = books.kept();
         let now = books.now();
         if let Some(probe) = self.probe {
-            kept.tiers[*tier].probes.retain(|(known, _)| *known != probe);
+            kept.tiers[*tier].probe_ended(probe);
         }
         let Some(call) = self.call else { return };
         books.note(&mut kept, format_args!("r{id} is done at {}", books.plan.name(*tier)));
