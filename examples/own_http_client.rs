@@ -27,7 +27,8 @@ fn leaf(client: reqwest::Client, base_url: &str) -> Result<OpenAi, BoxError> {
     Ok(OpenAi::compatible("house", base_url)?.key("sk-of-the-house").model("gpt-4o").transport(transport))
 }
 
-pub(crate) async fn run() -> Result<(), BoxError> {
+#[tokio::main]
+pub(crate) async fn main() -> Result<(), BoxError> {
     let provider = Simulated::new("gpt-4o").reply("A function that remembers.");
     let server = SimulatedServer::start(provider).await?;
     // No redirects: the key would travel along. No timeout: the layers have the limits.
@@ -45,9 +46,4 @@ pub(crate) async fn run() -> Result<(), BoxError> {
         assert_eq!(answer.text().await?, "A function that remembers.");
     }
     Ok(())
-}
-
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    run().await
 }
