@@ -2,6 +2,10 @@
 //!
 //! Providers repeat their callers' words in what they say. So no failure is named by a phrase within a message: a message
 //! tells something where it is made of known sentences, from its first word to its last.
+//!
+//! A kind follows from code, type and status. Where these lump kinds together, it follows from a message that consists
+//! of known sentences from its first word to its last (the sentences stand beside each provider's `error.rs`). A page
+//! in place of an error is `Blocked` under a 403.
 
 /// What a message may be made of. In a sentence `#` stands for one number and `@` for one word of any kind, such as a
 /// model's name or an address; punctuation and case make no difference.

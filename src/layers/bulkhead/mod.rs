@@ -35,6 +35,12 @@
 //! A caller may have limits of its own, which its requests bring along as [`CallerLimits`]. A [`CallerBulkhead`] keeps to them,
 //! inside of whatever goes on with a call when its caller has left.
 //!
+//! # Design
+//!
+//! The layer has no semaphore of tokio's: one atomic word (in flight, limit, waiting), and a line of waiters that is
+//! locked only while a request waits. It costs a lock less for each call, and a limit can shrink while its places are
+//! taken.
+//!
 //! # Source
 //!
 //! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". The rates' and the adaptive limit's algorithms are
