@@ -39,7 +39,7 @@ fn stack(sonnet: Simulated) -> BoxLlmService {
     )
 }
 
-/// One HTTP request: its body is the prompt, and `x-served-by` tells who answered. An `Err` closes the connection.
+/// Answers one HTTP request: its body is the prompt, and `x-served-by` names the tier. An `Err` closes the connection.
 async fn handle(llm: BoxLlmService, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
     if (request.method(), request.uri().path()) != (&Method::POST, "/ask") {
         return Ok(Response::builder().status(StatusCode::NOT_FOUND).body("POST /ask".into())?);

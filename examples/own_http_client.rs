@@ -15,7 +15,7 @@ use steadfast::{
 };
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
-/// Makes the leaf: what your client sends and gets is what the crate's own would.
+/// Makes the leaf. Your client sends and receives the same bytes as the crate's own.
 fn leaf(client: reqwest::Client, base_url: &str) -> Result<OpenAi, BoxError> {
     let transport = service_fn(move |request: Request<RequestBody>| {
         let client = client.clone();
