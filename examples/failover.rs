@@ -1,8 +1,8 @@
 //! The crate's main job: 200 requests through an outage, and none of them lost.
 //!
 //! `cargo run --example failover` needs no key and no service. Two simulated providers listen on loopback and speak the
-//! protocols of Anthropic and OpenAI, so the requests take the same way as in earnest: leaf, HTTP, sockets. Only the
-//! times are scaled down, so that the outage is over in seconds.
+//! protocols of Anthropic and OpenAI, so the requests take the real way: leaf, HTTP, sockets. Only the times are scaled
+//! down, so that the outage is over in seconds.
 //!
 //! `cargo run --example failover -- --live "Explain closures."` sends one prompt through the same stack to the real
 //! providers whose keys are in the environment: `ANTHROPIC_API_KEY`, `OPENAI_API_KEY`.
@@ -21,7 +21,7 @@ use steadfast::{
 use tokio::{sync::broadcast, task::JoinSet, time::Instant};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-/// How patient the stack is.
+/// The stack's limits of time.
 #[derive(Clone, Copy)]
 struct Times {
     total: Duration,
@@ -45,7 +45,7 @@ const SCALED: Times = Times {
     cooldown: Duration::from_millis(400),
 };
 
-/// What belongs to one model: retry briefly, stop hammering, never wait for ever.
+/// The stack of one model: retry briefly, stop hammering, never wait for ever.
 fn tier<S>(name: &'static str, leaf: S, times: Times, events: &Events) -> BoxLlmService
 where
     S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
@@ -60,11 +60,11 @@ where
     BoxLlmService::new(service)
 }
 
-/// What belongs to the application: the tiers in their order, a limit for each feature, one deadline for it all.
+/// The application's stack: the tiers in their order, a limit for each feature, one deadline for everything.
 fn stack(mut tiers: Vec<(&'static str, BoxLlmService)>, times: Times, events: &Events) -> BoxLlmService {
     let (name, primary) = tiers.remove(0);
     let mut fallback = FallbackLayer::new(name)
-        // A stream that breaks off is begun again elsewhere; the reader sees whole answers only.
+        // Another tier answers where a stream breaks off; the reader sees whole answers only.
         .stream_break(StreamBreak::Buffer)
         .events(events.clone());
     for (name, service) in tiers {
@@ -117,7 +117,7 @@ async fn live(prompt: &str) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A stretch of the drill: how many requests, what is announced, how long to pause after five of them.
+/// A stretch of the drill: its requests, its title, and the pause after five of them.
 type Phase = (usize, &'static str, Duration);
 
 /// 200 requests while the primary works, is limited, goes down and comes back.
@@ -137,7 +137,7 @@ async fn drill() -> Result<ExitCode, Box<dyn Error>> {
         vec![("sonnet", tier("sonnet", sonnet, SCALED, &events)), ("gpt-4o", tier("gpt-4o", gpt, SCALED, &events))];
     let mut run = Run {
         llm: stack(tiers, SCALED, &events),
-        news: events.subscribe(),
+        events: events.subscribe(),
         asked: 0,
         served: BTreeMap::new(),
         lost: 0,
@@ -177,14 +177,14 @@ async fn drill() -> Result<ExitCode, Box<dyn Error>> {
 
 struct Run {
     llm: BoxLlmService,
-    news: broadcast::Receiver<Event>,
+    events: broadcast::Receiver<Event>,
     asked: usize,
     served: BTreeMap<String, usize>,
     lost: usize,
 }
 
 impl Run {
-    /// Sends the requests of a phase, five at a time, and tells what happens. Returns who served them.
+    /// Sends the requests of a phase, five at a time, and prints the events. Returns the tiers that served them.
     async fn phase(&mut self, (requests, title, pause): Phase) -> BTreeMap<String, usize> {
         println!("\n{}-{}: {title}", self.asked + 1, self.asked + requests);
         let (mut served, mut slowest) = (BTreeMap::new(), Duration::ZERO);
@@ -206,7 +206,7 @@ impl Run {
                     }
                 }
             }
-            self.tell();
+            self.print_events();
             tokio::time::sleep(pause).await;
         }
         println!("  served by {}; the slowest took {slowest:.0?}", list(&served));
@@ -216,10 +216,10 @@ impl Run {
         served
     }
 
-    /// Prints what the layers have had to say since the last time.
-    fn tell(&mut self) {
+    /// Prints the layers' events since the last call.
+    fn print_events(&mut self) {
         let asked = self.asked;
-        while let Ok(event) = self.news.try_recv() {
+        while let Ok(event) = self.events.try_recv() {
             match event {
                 Event::ModelSwitched { from, to, reason, .. } => {
                     println!("  by request {asked}: switched from {from} to {to} ({reason})");
@@ -236,7 +236,7 @@ impl Run {
     }
 }
 
-/// Asks for one answer, every other one as a stream, reads it to its end, and says which tier gave it and how long it took.
+/// Sends one request, every other one as a stream, reads the answer to its end, and returns its tier and its time.
 async fn ask(mut llm: BoxLlmService, number: usize) -> Result<(String, Duration), LlmError> {
     let asked = Instant::now();
     let stream = number.is_multiple_of(2);
@@ -250,7 +250,7 @@ async fn ask(mut llm: BoxLlmService, number: usize) -> Result<(String, Duration)
     }
 }
 
-/// `gpt-4o 30, sonnet 10`.
+/// Formats the counts: `gpt-4o 30, sonnet 10`.
 fn list(served: &BTreeMap<String, usize>) -> String {
     let each: Vec<String> = served.iter().map(|(tier, count)| format!("{tier} {count}")).collect();
     each.join(", ")

@@ -39,7 +39,7 @@ fn stack(sonnet: Simulated) -> BoxLlmService {
     )
 }
 
-/// One HTTP request: its body is the prompt, and `x-served-by` tells who answered. An `Err` closes the connection.
+/// Answers one HTTP request: its body is the prompt, and `x-served-by` names the tier. An `Err` closes the connection.
 async fn handle(llm: BoxLlmService, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
     if (request.method(), request.uri().path()) != (&Method::POST, "/ask") {
         return Ok(Response::builder().status(StatusCode::NOT_FOUND).body("POST /ask".into())?);
@@ -69,7 +69,8 @@ async fn serve(listener: TcpListener, llm: BoxLlmService) -> std::io::Result<()>
     }
 }
 
-pub(crate) async fn run() -> Result<(), BoxError> {
+#[tokio::main]
+pub(crate) async fn main() -> Result<(), BoxError> {
     // In earnest: `Anthropic::from_env()?.model("claude-sonnet-4-5")`.
     let sonnet = Simulated::new("sonnet").reply("A function that remembers.");
     let provider = sonnet.handle();
@@ -90,9 +91,4 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     provider.fail(Fault::RateLimited { retry_after: Some(Duration::from_secs(60)) });
     assert_eq!(ask().await?, ("canned".into(), "Please try again in a minute.".into()));
     Ok(())
-}
-
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    run().await
 }

@@ -15,7 +15,7 @@ use steadfast::{
 };
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
-/// Makes the leaf: what your client sends and gets is what the crate's own would.
+/// Makes the leaf. Your client sends and receives the same bytes as the crate's own.
 fn leaf(client: reqwest::Client, base_url: &str) -> Result<OpenAi, BoxError> {
     let transport = service_fn(move |request: Request<RequestBody>| {
         let client = client.clone();
@@ -27,7 +27,8 @@ fn leaf(client: reqwest::Client, base_url: &str) -> Result<OpenAi, BoxError> {
     Ok(OpenAi::compatible("house", base_url)?.key("sk-of-the-house").model("gpt-4o").transport(transport))
 }
 
-pub(crate) async fn run() -> Result<(), BoxError> {
+#[tokio::main]
+pub(crate) async fn main() -> Result<(), BoxError> {
     let provider = Simulated::new("gpt-4o").reply("A function that remembers.");
     let server = SimulatedServer::start(provider).await?;
     // No redirects: the key would travel along. No timeout: the layers have the limits.
@@ -45,9 +46,4 @@ pub(crate) async fn run() -> Result<(), BoxError> {
         assert_eq!(answer.text().await?, "A function that remembers.");
     }
     Ok(())
-}
-
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    run().await
 }

@@ -4,37 +4,27 @@
 
 use futures_util::{Stream, StreamExt, stream};
 use steadfast::{
-    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
-    chat::{FinishReason, Usage},
-    provider_fn,
-    providers::Canned,
+    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, chat::FinishReason,
+    provider_fn, providers::Canned,
 };
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
-/// What the client that you have already gives, piece by piece.
-#[derive(Clone, Default)]
-struct Chunk {
-    text: &'static str,
-    finish_reason: Option<&'static str>,
-    output_tokens: Option<u64>,
-}
+/// A piece of the client's answer: a text, and at the end the reason why the model has finished.
+type Chunk = (&'static str, Option<&'static str>);
 
-/// The client itself. Its stream ends in the same way after a whole answer and after a cut, as async-openai's does.
+/// The client that you have. Its stream ends in the same way after a whole answer and after a cut, as async-openai's does.
 fn chat(prompt: &str) -> impl Stream<Item = Result<Chunk, String>> + Send + use<> {
-    let text = |text| Ok(Chunk { text, ..Chunk::default() });
-    let end = Ok(Chunk { finish_reason: Some("stop"), output_tokens: Some(4), ..Chunk::default() });
     stream::iter(match prompt {
-        "cut" => vec![text("A function"), text(" that")],
+        "cut" => vec![Ok(("A function", None)), Ok((" that", None))],
         "cut at once" => Vec::new(),
-        _ => vec![text("A function"), text(" that remembers."), end],
+        _ => vec![Ok(("A function", None)), Ok((" that remembers.", None)), Ok(("", Some("stop")))],
     })
 }
 
-/// A chunk of the client as a frame of the crate. The end is where the model says that it has finished, and nowhere else.
-fn frame(chunk: Chunk) -> Frame {
-    let mut events = vec![StreamEvent::Text { index: 0, text: chunk.text.to_owned() }];
-    events.extend(chunk.output_tokens.map(|output| StreamEvent::Usage(Usage::new(0, output))));
-    if let Some(reason) = chunk.finish_reason {
+/// Makes a frame of a chunk. The answer ends where the model says that it has finished, and nowhere else.
+fn frame((text, finish_reason): Chunk) -> Frame {
+    let mut events = vec![StreamEvent::Text { index: 0, text: text.to_owned() }];
+    if let Some(reason) = finish_reason {
         let reason = if reason == "length" { FinishReason::Length } else { FinishReason::Stop };
         events.extend([StreamEvent::Finish(reason), StreamEvent::End]);
     }
@@ -48,7 +38,8 @@ async fn answer(request: LlmRequest) -> Result<LlmResponse, LlmError> {
     Ok(LlmResponse::new(body).with_model("house", "large"))
 }
 
-pub(crate) async fn run() -> Result<(), BoxError> {
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn main() -> Result<(), BoxError> {
     // `provider_fn` answers with the first token: what goes wrong before it is an error of the call, and fails over.
     let llm = ServiceBuilder::new()
         .layer(FallbackLayer::new("house").tier("sorry", Canned::text("In a minute, please.")))
@@ -64,9 +55,4 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     println!("{error}");
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
     Ok(())
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), BoxError> {
-    run().await
 }

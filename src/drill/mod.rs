@@ -57,8 +57,20 @@
 //!   the last model one a second is always allowed, so that thin traffic is amplified there more than dense one.
 //! - *Recovery* counts from the end of the last fault at the primary to the arrival of the first request from which on the primary serves
 //!   all that are its own: of features that it served mostly before. It is 0 where none of them went elsewhere after that end.
+//!
+//! # Design
+//!
+//! A scenario is read like a configuration (`config/load.rs`, `document`), so that its mistakes have their places. A
+//! run is one paused current-thread runtime (`run/`). It builds the stack as ever; `StackBuilder::leaf` puts a
+//! simulated provider in each tier's place (`run/leaf.rs`), which counts its calls and takes its faults from the
+//! scenario. A memory that stands for a durable store keeps tasks (`run/tasks.rs`). Traffic is drawn before anything
+//! runs (`run/traffic.rs`). Each request carries its number, so that its first attempt fares alike in the stack and in
+//! the baselines (`baseline.rs`). The outcomes of requests (`run/outcome.rs`) become a [`Report`] (`run/report.rs`):
+//! plain data, from which the command draws its table, page, JSON and picture. Scenarios run side by side, each on a
+//! thread, on which the date is virtual too.
 
 mod baseline;
+mod picture;
 pub mod report;
 mod run;
 pub mod scenario;

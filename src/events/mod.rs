@@ -1,4 +1,16 @@
 //! What the layers tell the world: one typed event, sent once where the state changes.
+//!
+//! # Design
+//!
+//! Layers send an [`Event`] once, where the state changes. `Observe`, outermost, sends one for each request when its
+//! answer has ended. [`Events::follow`] gives each subscriber a task and a bounded queue of its own: sending never
+//! waits, and an event that does not fit is lost and counted. Subscribers are state machines over events (and a time,
+//! where one matters), so that tests need no clock: [`StatusBoard`], `Metrics`, `AlertEngine`. After a loss they read
+//! the handles (circuits, bulkhead) again.
+//!
+//! The status goes by the callers' outcomes as well as by circuits (`status/recent.rs`): failing requests turn it
+//! though every circuit is closed. A thread of its own writes the log behind a bounded queue, so that a log without a
+//! reader holds no request up.
 
 mod comparison;
 pub(crate) mod follow;

@@ -15,6 +15,29 @@
 //! answer the same one. What is told about it (people, that it is there; who asked, that it is answered) is written
 //! down together with it, and sent until it has arrived.
 //!
+//! # Design
+//!
+//! A tier of people is a tier like any other, with three differences that `Tier::human` stands for. A request that
+//! requires a person has a chain of such tiers only. A request that comes there brings the record of earlier failures
+//! as an extension (`ledger::Before`), from which the task has its reason. No session stays with the tier. The leaf
+//! (`providers/handoff`) writes a task and says *pending*, or waits at the [`Desk`], which learns of its own answers at
+//! once and looks for those of other processes once a second.
+//!
+//! [`TaskStore`] decides everything, one transaction for each method, by the store's own clock. One place decides for
+//! all stores what a task's head alone decides (`head.rs`: who may claim, answer, give back), and one place reads rows
+//! (`record.rs`). No state is written that follows from time: a task's columns and the clock say that it is waiting,
+//! claimed or expired, so that nothing must run for a claim to lapse. Messages about a task are an outbox: a row beside
+//! the task, in the same transaction, leased to its sender (`deliver.rs`), with an id that is the same each time. A
+//! redrive is a claim like a person's, so that the two exclude each other. The sender makes the bodies, so that neither
+//! the preview's text nor an address of the settings is kept.
+//!
+//! A feature that is queued (`AllOpen::Queue`) waits in memory, in its own future. Where tasks have a place, a request
+//! that no tier answered in that time becomes a task (`config/stack/queue.rs`, around the chains of tiers): no tier of
+//! people, no notification, and redriven unasked. The store is not written while a caller waits: if the process ends
+//! meanwhile, a caller with an idempotency key asks again.
+//!
+//! Nothing runs unasked: `StackHandle::hand_over` starts the background work, as `alert` does for alerts.
+//!
 //! # Where tasks are
 //!
 //! In a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, and the leaf refuses to say *queued*

@@ -4,6 +4,50 @@
 //! · Route · Fallback · and for each tier: Hedge · Validate · RetryWithJitter · CircuitBreaker · Timeout (attempt)
 //! · leaf. Every other order compiles, and [the guide](crate::guide::choosing_an_order) explains its effect.
 //!
+//! # Mechanisms
+//!
+//! Each is written once. Layers of other crates repeat them and go wrong.
+//!
+//! 1. **Admission** (`admission.rs`). A gate (breaker, bulkhead) gives a `Permit` synchronously in `call`. The future
+//!    owns it, then the body. It is settled exactly once, and dropping it settles it. The permit carries the gate's
+//!    generation, so that the gate recognises a late result from before its last transition.
+//! 2. **The body guard** (`body/streaming.rs`). One wrapper holds the permits and the idle clock of a stream, in the
+//!    leaf's own allocation: a layer adds to it without another one. Permits settle when the provider's end mark has
+//!    passed, when the stream breaks, or when the caller drops the body. A complete answer has ended already, so that
+//!    its permits settle at once.
+//! 3. **The attempt ledger** (`ledger.rs`). The attempts that are left go down by value in the
+//!    [`Context`](crate::Context). The attempts that were made come up in the error or the response. A request shares
+//!    nothing mutable.
+//! 4. **Readiness** (`call.rs`). *First call*: `call` polls the service in hand once. A ready one is called without a
+//!    clone. A pending one moves into the future, and a fresh clone stays behind. *Further calls*: a fresh clone,
+//!    awaited under the deadline. Retry makes that clone only after a failed attempt, since cloning a provider's client
+//!    can be dear.
+//! 5. **The classifier** ([`classify`](crate::classify)). One table; each layer takes an override.
+//!
+//! One layer ends a request's deadline: the outermost that waits marks the request (`deadline.rs`), and a `Timeout`
+//! does so with its own clock. Layers further in set no timer for the same moment. Only a call that waits for readiness
+//! asks for it all the same (`call.rs`), since it alone knows that nothing was sent.
+//!
+//! Three smaller mechanisms make the healthy path cheap. **The alarm** (`alarm.rs`): of all limits of time that are
+//! nested in one task, only the outermost Timeout sets a timer; those inside ask it for an earlier one. **The clock**
+//! (`clock.rs`): one reading for all layers that a call passes on its way down. **The lanes** (`lanes.rs`): references
+//! to a gate that threads do not share, since many threads would wait for a shared count.
+//!
+//! The request's context says whether a tier that asks a model is left (`can_go_on`). Three things go by that bit. A
+//! retry waits for a moment at most (`failover_delay`) and takes its token from a thousandth of the traffic: it repeats
+//! what fails in passing, and leaves all else to the next tier. An adaptive `Timeout` leaves calls that are late
+//! (`timeout/silence.rs`). A call that is given up so is a timeout like any other, to the circuit and to the fallback.
+//!
+//! # Cost
+//!
+//! The healthy path of the five layers allocates nothing, boxes nothing and takes no lock. Three habits keep the
+//! compiler's copies small:
+//!
+//! - A layer goes on to the next one from one place only. With two places, the future of everything inside moves once
+//!   more.
+//! - A request's context has no gap. The compiler copies one with a gap piece by piece.
+//! - A poll that is pending returns before anything moves.
+//!
 //! # Readiness
 //!
 //! Each layer here decides by the request (its feature, its deadline, its tier), and none can know the request in

@@ -2,6 +2,10 @@
 //!
 //! Providers' messages repeat their callers' words. So no failure is recognized by a phrase within a message: a message
 //! counts only if it consists of known sentences, from its first word to its last.
+//!
+//! A kind follows from code, type and status. Where these lump kinds together, it follows from a message that consists
+//! of known sentences from its first word to its last (the sentences stand beside each provider's `error.rs`). A page
+//! in place of an error is `Blocked` under a 403.
 
 /// The sentences that a message may consist of. In a sentence `#` stands for one number and `@` for one word of any
 /// kind, such as a model's name or an address. Punctuation and case make no difference.

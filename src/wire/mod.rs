@@ -1,4 +1,16 @@
 //! A request as the caller's own bytes.
+//!
+//! One pass over a forwarded request checks what would make its own fields ambiguous (one object, one `model`, texts
+//! that end, brackets that balance) and keeps their places. A leaf sends slices of the caller's bytes with the changes
+//! in between, as an `http_body::Body` of known length that hyper writes vectored. The provider reports any mistake
+//! further in, as it would without us. The pass needs SIMD to cost about as much as a copy, and the crate forbids
+//! `unsafe`: `fearless_simd` (no dependencies, Rust 1.89) gives both, by what the processor can do at run time.
+//!
+//! A request that is taken apart is read piece by piece, as slices of the caller's bytes; text that passes on as it
+//! stands stays text (`chat::Json`). A tree of values would take up to a hundred times the bytes that were sent. Only a
+//! schema that must be rewritten becomes a tree, and has a limit of its own. Lookups of a call, an id, a name or a note
+//! go to a map. A large request is decoded for one leaf's call alone and not kept beside its bytes while the provider
+//! answers, unless a layer has read it before.
 #![cfg_attr(not(feature = "http"), allow(dead_code, unused_imports, reason = "the leaves over HTTP forward it"))]
 
 pub(crate) mod anthropic;

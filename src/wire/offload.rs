@@ -1,4 +1,8 @@
-//! Runs long work off the threads that serve requests.
+//! Long work beside the threads that serve requests.
+//!
+//! From 256 KiB on a request is translated on the runtime's pool for blocking work, four at once in the process. The
+//! waiting call holds a guard. Dropping the guard stops the work, be it by the caller, by a hedge that has won or by a
+//! timeout further out; the work checks at each message whether it goes on.
 
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 

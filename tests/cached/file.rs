@@ -100,7 +100,7 @@ async fn the_thresholds_that_are_shown_find_the_question_that_is_shown() {
     };
     assert!(matches!(found(ladder).await, Some(CacheReason::Similar { .. })), "the example's threshold");
 
-    let guide = include_str!("../../src/guide/lesser_answers.md");
+    let guide = include_str!("../../src/guide/degradation.md");
     for shown in [ladder, guide] {
         assert!(shown.contains(ASKED) && shown.contains(LIKE_IT));
     }

@@ -15,6 +15,13 @@ fn drilled(config: &Config, scenario: &str) -> ScenarioReport {
     Drill::new(config).unwrap().run(&[scenario]).unwrap().scenarios.remove(0)
 }
 
+#[test]
+fn the_picture_of_the_readme_is_what_the_drill_draws() {
+    let drawn = drilled(&default_config(), "incident-2026-06-15").svg();
+    let kept = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/outage.svg")).unwrap();
+    assert!(drawn == kept, "draw it again: cargo run -- drill incident-2026-06-15 --svg docs/outage.svg");
+}
+
 /// Each request is counted once, and so is each in the timeline.
 fn adds_up(report: &ScenarioReport) {
     let ends = report.answered + report.degraded + report.handed_off + report.refused + report.lost;

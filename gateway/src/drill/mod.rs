@@ -10,7 +10,7 @@ use clap::Args;
 use steadfast::{
     InvalidConfig,
     config::{Config, Loader},
-    drill::{self, Scenario, Slo, default_config},
+    drill::{self, Scenario, Slo, default_config, report::ScenarioReport},
 };
 use tokio::time::Instant;
 
@@ -51,6 +51,9 @@ pub(crate) struct Drill {
     /// Write the report as a page for a browser too
     #[arg(long, value_name = "FILE", conflicts_with = "live")]
     html: Option<PathBuf>,
+    /// Write the first scenario as a picture too, an SVG image
+    #[arg(long, value_name = "FILE", conflicts_with = "live")]
+    svg: Option<PathBuf>,
     #[command(flatten)]
     live: live::Live,
 }
@@ -83,9 +86,12 @@ impl Drill {
         let drill = drill::Drill::new(&config)?.seed(self.seed);
         let begun = Instant::now();
         let report = slos.into_iter().fold(drill, drill::Drill::slo).run(&scenarios)?;
-        if let Some(path) = &self.html {
-            fs::write(path, html::page(&report))
-                .map_err(|error| Failure::usage(format_args!("cannot write {}: {error}", path.display())))?;
+        let picture = report.scenarios.first().map(ScenarioReport::svg);
+        for (path, text) in [(&self.html, Some(html::page(&report))), (&self.svg, picture)] {
+            if let (Some(path), Some(text)) = (path, text) {
+                fs::write(path, text)
+                    .map_err(|error| Failure::usage(format_args!("cannot write {}: {error}", path.display())))?;
+            }
         }
         if self.json {
             let json = serde_json::to_value(&report).map_err(std::io::Error::from)?;

@@ -1,4 +1,21 @@
 //! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
+//!
+//! # Design
+//!
+//! A file becomes a tree of values, each with its line and column, whatever the format. References to the environment,
+//! the two imported forms (with the schema's own blocks beside them) and overrides work on that tree. Then it is read
+//! into the schema, plain data in which `None` stands for an absent value, and checked: every problem has a place, and
+//! one error reports all of them. [`Stack`] makes layers of it with `ServiceBuilder` and nothing that a user could not
+//! write: Observe · Timeout · Idempotency · Cache · CallerBulkhead · Budget · Bulkhead · Mirror · Route · Fallback.
+//! Each tier is Hedge (only where the file has one; boxed, so that others pay nothing) · Validate (the same) · Budget ·
+//! RetryWithJitter · CommitOnFirstToken (only where more than the first token is held back: outside of the limits of
+//! time, which go on for the first token and for silences) · CircuitBreaker · Timeout · leaf.
+//!
+//! A reload makes a new generation beside the serving one, and swaps one pointer; requests under way end where they
+//! began. An unchanged part is *kept, not copied*: the same leaf and its connections, the same circuit, the same caps.
+//! The cache's answers go on in its handle (`cache.rs`); the bulkhead hands on the requests in flight
+//! (`BulkheadLayer::succeeding`), the fallback its serving tier (`FallbackLayer::succeeding`). The stack refuses a
+//! wrong file as a whole.
 
 #[cfg(feature = "alerts")]
 mod alert_rules;

@@ -1,4 +1,11 @@
 //! Tiers that failed are asked whether they work again, without anybody's request.
+//!
+//! Callers' requests probe a circuit. Where the file says `recovery_check: { active: true }`,
+//! `StackHandle::check_recovery` sends requests of its own, through the tier's circuit and its caps and no other layer.
+//! So the circuit says when and how many, and all that holds for probes holds for these: throttles, orders by hand,
+//! notices of replicas. The check runs when an event reports a change, and sleeps until the earliest moment of a probe.
+//! A circuit that closes reports to the fallback that its primary serves; where none opened, the answer to the check
+//! does. A redriven task is such a request too, from the end of the cooldown on.
 
 use std::{
     collections::HashMap,

@@ -36,6 +36,12 @@
 //! A caller may have limits of its own, which its requests bring along as [`CallerLimits`]. A [`CallerBulkhead`]
 //! enforces them, inside of the layers that go on with a call when its caller has left.
 //!
+//! # Design
+//!
+//! The layer has no semaphore of tokio's: one atomic word (in flight, limit, waiting), and a line of waiters that is
+//! locked only while a request waits. It costs a lock less for each call, and a limit can shrink while its places are
+//! taken.
+//!
 //! # Source
 //!
 //! The pattern: Michael Nygard, *Release It!* (2007), "Bulkheads". [`Rate`] and [`Adaptive`] name the algorithms of

@@ -61,6 +61,17 @@
 //! an open circuit, since it is the provider's current wish, whenever the call began, and no call goes there
 //! meanwhile to receive it again. It rejects no call that is admitted.
 //!
+//! # Design
+//!
+//! A relapse costs trust. A circuit that trips again within an hour of its closing asks for four successful probes in a
+//! row, and then sixteen: the first one alone, and twice as many at once after each.
+//!
+//! A failure of the account (401, 402, 429 with a name) opens the circuit at once. Any other latch is an *accusation*.
+//! Where the layer has a service to ask (`confirm_with`; a stack gives each model's tier its leaf), settling the
+//! accusation spawns a probe, whose verdict comes back under the generation of that time. Without such a service an
+//! accusation decides nothing. The circuit keeps a storm's requests with their callers (`storm.rs`). The error of each
+//! carries its `Evidence`, which the fallback withdraws where a second tier says the same.
+//!
 //! # Example
 //!
 //! ```

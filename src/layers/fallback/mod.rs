@@ -50,6 +50,28 @@
 //! - If all have failed, the error leads with the first tier's failure, lists every attempt, and its `retry_after`
 //!   is the earliest moment at which any tier may work again.
 //!
+//! # Design
+//!
+//! A level is no mechanism of its own. Each tier carries one (`tier.rs`), and a request's way leaves out the tiers that
+//! it may not have like tiers that lack something (`unable.rs`), with the reason. So the fallback knows why the
+//! answering tier is no better one: the first failure, or else the order that excluded the better tiers.
+//! `LlmResponse::degrade` puts the level and that reason on the answer (`response/degraded.rs`). Where tiers are
+//! nested, the worse level and the inner reason stand; a `Route` replaces the reason only where nothing went wrong.
+//! Steps by error rate need no layer: a circuit with a failure rate is one, with its probes as the hysteresis.
+//!
+//! A feature that is *queued* ([`AllOpen::Queue`]) starts over once a second, or at the earliest probe if that is
+//! sooner, until its deadline. A circuit refuses in less than a microsecond, so that no list of waiters is kept and no
+//! waiter needs a wake. Each circuit still admits only its probes.
+//!
+//! One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of the model that it names,
+//! turned to begin at the tier with that name or model. Its session goes by the same (`session_key`).
+//!
+//! Fallback and circuit breaker remember whether a tier has ever answered. So a custom leaf needs to say nothing about
+//! its key.
+//!
+//! A reported switch is a change that lasts (`told.rs`). The first one is reported at once. After each relapse, a
+//! switch needs more requests in a row, and the way back needs more time.
+//!
 //! # Example
 //!
 //! ```

@@ -6,6 +6,14 @@
 //!
 //! [`RequestBody`]: crate::providers::http::RequestBody
 //!
+//! # Design
+//!
+//! The request on it drives a connection to an `http://` server (`pool.rs`, `exchange.rs`). A task of its own would
+//! cost each request two changes of task, a channel and a task that waits for the connection's return. hyper speaks the
+//! protocol. The pool checks an idle connection when it takes it and every five seconds; a request that met a closed
+//! one goes out on another, as long as nothing of it was written. HTTPS and proxies keep hyper-util's client: they may
+//! come to speak HTTP/2, where a connection serves many requests and needs a task.
+//!
 //! # Example
 //!
 //! ```

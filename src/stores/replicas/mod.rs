@@ -18,6 +18,37 @@
 //!
 //! Names are what is shared by: replicas with the same configuration have the same, and what a configuration changes has
 //! another name.
+//!
+//! # Design
+//!
+//! A request waits only for what must be asked on its way: an idempotency key, a shared cache. The rest is a task
+//! beside the requests, which exchanges notices and counts with a [`ReplicaStore`]: in memory for tests, in production
+//! a Redis. `Desk` holds what this replica sent and received, without clock or I/O. `Sharing` is the task around it: an
+//! exchange every 500 ms, at once where something has changed here (checked every 100 ms) or a message from elsewhere
+//! says so. A lost message costs the half second.
+//!
+//! | shared | how | how exact |
+//! |---|---|---|
+//! | a circuit that opened, was closed off by a `Retry-After`, is being probed, has closed | a notice; of two the later event stays, by Redis's clock and the event's age | in all replicas within a second; no notice makes an open circuit look sooner than it knows itself |
+//! | probes, those without a caller's request too | the replica that opened a circuit has the right of way (the others wait 1 to 2 s longer), and "is being probed" holds the others off | one at a time as a rule; two that begin within the same 100 ms do not know of each other |
+//! | rates of features | each replica adds its own use to a total, and charges its bucket with what others have added, below empty if need be | exact over time; at once at most (*n* − 1) times what one replica lets through in half a second, which is then owed |
+//! | retry budgets | the same, for what first tries put in and retries take out | the same: share, floor and cap are those of all replicas together |
+//! | idempotency keys | one script for each step, leases by Redis's clock, the end called out | one call; the durable store, where there is one, knows a record that Redis loses; else a new key that says so |
+//! | answers (`cache.shared`) | a look each; stored behind the answer | an order to forget holds in all, once Redis knows |
+//! | calls for whole answers (`cache.shared`) | the claim of an idempotency key made of the answer's, renewed while the call runs and given back behind the answer | one call for all who ask at once; one each where it failed, is a stream, or Redis is away |
+//!
+//! Redis keeps a ledger (since when, how many), by which all replicas learn of a loss. Requests in flight, adaptive
+//! limits, spend, gateway keys' limits and orders by hand are each replica's own. Replicas share a circuit by the
+//! tier's name, provider, model and address, and rates and budgets by their names and settings. So replicas in the
+//! middle of a roll-out share what is the same.
+//!
+//! An outage of Redis costs no answer. One connection for all (`store/redis/link.rs`) bounds each question at 250 ms.
+//! After a failure only one in every 500 ms tries, and the others fail at once. A warning reports the beginning, a
+//! message the end. Meanwhile each replica goes by its own circuits and has the whole of each rate for itself. That is
+//! not charged afterwards, and an exchange that may or may not have been taken is not repeated: of the two ways to be
+//! wrong, too little is charged. When Redis is back, the newest event of each circuit counts, whichever replica reports
+//! it first. The client's own connection manager is not used: it waits for a reconnection longer than a request may,
+//! does not notice a network that is gone, and takes TLS from the process's crypto provider.
 
 mod desk;
 mod memory;

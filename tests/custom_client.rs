@@ -1,7 +1,4 @@
-//! A client of your own becomes a leaf by one `impl Service<LlmRequest>`, and the five layers keep it alive.
-//!
-//! `cargo run --example custom_provider` needs no key and no network. Its clock is tokio's paused one, so that a
-//! client that hangs for half a minute costs nobody half a minute.
+//! A client of the user's own is a leaf by one `impl Service<LlmRequest>`, and five layers carry it through an outage.
 
 use std::{
     sync::{Arc, Mutex},
@@ -17,7 +14,7 @@ use steadfast::{
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
-/// The client that you have already. It knows nothing of tower or of this crate.
+/// A client that knows nothing of tower or of this crate.
 #[derive(Clone)]
 struct Client(Arc<Mutex<Health>>);
 
@@ -49,14 +46,13 @@ impl Client {
     }
 }
 
-/// What its failures mean: the kind decides about retries, the circuit and the fallback.
+/// Gives its failures a kind, which decides about retries, the circuit and the fallback.
 impl From<Busy> for LlmError {
     fn from(_: Busy) -> Self {
         Self::new(ErrorKind::Overloaded, "the in-house model is busy")
     }
 }
 
-/// This makes it a leaf. There is nothing to register.
 impl Service<LlmRequest> for Client {
     type Response = LlmResponse;
     type Error = LlmError;
@@ -76,7 +72,8 @@ async fn answer(client: Client, request: LlmRequest) -> Result<LlmResponse, LlmE
     Ok(LlmResponse::from_text(client.complete(&prompt).await?))
 }
 
-pub(crate) async fn run() -> Result<(), BoxError> {
+#[tokio::test(start_paused = true)]
+async fn a_client_of_ones_own_survives_its_outage() -> Result<(), BoxError> {
     let primary = Client(Arc::new(Mutex::new(Health::Up)));
     let other = Client(Arc::new(Mutex::new(Health::Up)));
     // The same without a type of its own: any async function is a leaf.
@@ -114,9 +111,4 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     sleep(Duration::from_secs(60)).await;
     assert_eq!(ask().await?.0, "in-house (1 attempt)", "the circuit's probe found it up again");
     Ok(())
-}
-
-#[tokio::main(flavor = "current_thread", start_paused = true)]
-async fn main() -> Result<(), BoxError> {
-    run().await
 }
