@@ -88,9 +88,8 @@
 //! # }
 //! ```
 
-mod accepted;
+mod accepted_levels;
 mod answer;
-mod asked;
 mod bytes;
 mod canonical;
 mod flights;
@@ -99,6 +98,7 @@ mod handle;
 mod key;
 mod layer;
 mod lifetime;
+mod lookup;
 mod questions;
 mod recording;
 mod service;
@@ -121,12 +121,12 @@ pub use self::{
     key::{CacheControl, CacheKey, Tenant},
     layer::CacheLayer,
     service::Cache,
-    store::{AnswerStore, Claimed, Claiming, Found, SharedCall},
+    store::{AnswerStore, CallClaim, ClaimFuture, SharedCall, StoreLookup},
 };
 #[cfg(feature = "idempotency")]
 pub(in crate::layers) use self::{
-    answer::{Asker, Facts},
-    asked::ran_out,
+    answer::{Facts, Requester},
     canonical::Meaning,
-    recording::{Reader, Recording, Watched},
+    lookup::ran_out,
+    recording::{Reader, Recording, RecordingStatus},
 };

@@ -123,10 +123,10 @@ mod holding;
 mod key;
 mod layer;
 mod memory;
+mod results;
 mod service;
 mod store;
 mod task;
-mod words;
 
 pub use self::{
     handle::{IdempotencyHandle, IdempotencyStats},
