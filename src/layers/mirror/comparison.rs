@@ -11,7 +11,7 @@ use crate::{
 
 /// The outcome of one mirrored request on both sides, reported when both have ended.
 ///
-/// It contains no text of the request or of the answers unless [`kept`](Self::kept) is enabled.
+/// It contains no text of the request or of the answers unless [`texts`](Self::texts) is enabled.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Comparison {
@@ -32,7 +32,7 @@ pub struct Comparison {
     /// [threshold](super::MirrorLayer::agrees_from). `None` unless both are whole.
     pub agrees: Option<bool>,
     /// The request and both answers, if [enabled](super::MirrorLayer::keep_texts). The event never contains them.
-    pub kept: Option<Box<Kept>>,
+    pub texts: Option<Box<Texts>>,
     /// The time of the comparison.
     pub at: Instant,
 }
@@ -45,7 +45,7 @@ impl Comparison {
             session: None,
             primary: self.primary.clone(),
             candidate: self.candidate.clone(),
-            kept: None,
+            texts: None,
             ..*self
         }
     }
@@ -115,7 +115,7 @@ impl Side {
 /// The texts of a mirrored request: the input, and both answers.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Kept {
+pub struct Texts {
     /// The input; `None` if the bytes are no request of their dialect.
     pub chat: Option<Chat>,
     /// The caller's answer, as far as it came; `None` if it is larger than
@@ -125,10 +125,10 @@ pub struct Kept {
     pub candidate: Option<Message>,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for Texts {
     /// Omits the texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").finish_non_exhaustive()
+        f.debug_struct("Texts").finish_non_exhaustive()
     }
 }
 

@@ -91,15 +91,15 @@ mod choice;
 mod comparison;
 mod future;
 mod handle;
-mod heard;
 mod layer;
 pub mod measure;
+mod observer;
 mod primary;
 mod service;
 mod shadow;
 
 pub use self::{
-    comparison::{Compare, Comparison, Kept, Side},
+    comparison::{Compare, Comparison, Side, Texts},
     future::ResponseFuture,
     handle::{MirrorHandle, MirrorStats, NotCompared},
     layer::MirrorLayer,
