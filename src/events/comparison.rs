@@ -13,7 +13,7 @@ use crate::{
 
 /// The outcome of one mirrored request on both sides, reported when both have ended.
 ///
-/// It contains no text of the request or of the answers unless [`kept`](Self::kept) is enabled.
+/// It contains no text of the request or of the answers unless [`texts`](Self::texts) is enabled.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Comparison {
@@ -34,7 +34,7 @@ pub struct Comparison {
     /// [threshold](crate::MirrorLayer::agrees_from). `None` unless both are here in whole.
     pub agrees: Option<bool>,
     /// What was asked and said, where that is [wanted](crate::MirrorLayer::keep_texts). The event never has it.
-    pub kept: Option<Box<ComparedTexts>>,
+    pub texts: Option<Box<ComparedTexts>>,
     /// The time of the comparison.
     pub at: Instant,
 }
@@ -47,7 +47,7 @@ impl Comparison {
             session: None,
             primary: self.primary.clone(),
             candidate: self.candidate.clone(),
-            kept: None,
+            texts: None,
             ..*self
         }
     }

@@ -84,7 +84,7 @@ pub(super) fn mirrored(candidate: RequestOutcome) -> Arc<Comparison> {
         similarity: answered.then_some(1.0),
         same_tools: answered.then_some(true),
         agrees: answered.then_some(true),
-        kept: None,
+        texts: None,
         at: Instant::now(),
     })
 }

@@ -16,7 +16,7 @@ use steadfast::{
     config::{Config, Environment, Format, StackBuilder},
     layers::{
         budget::BudgetKey,
-        cache::{Answer, AnswerStore, CacheControl, CacheHandle, CacheKey, Found},
+        cache::{Answer, AnswerStore, CacheControl, CacheHandle, CacheKey, StoreLookup},
     },
     providers::http::RequestBody,
 };
@@ -343,9 +343,9 @@ struct Shared(Arc<Mutex<Kept>>);
 type Kept = Vec<(CacheKey, Arc<Answer>)>;
 
 impl AnswerStore for Shared {
-    fn get(&self, key: &CacheKey) -> Found {
+    fn get(&self, key: &CacheKey) -> StoreLookup {
         let found = self.0.lock().unwrap().iter().find(|(known, _)| known == key).map(|(_, answer)| answer.clone());
-        Found::Later(Box::pin(async move { found }))
+        StoreLookup::Pending(Box::pin(async move { found }))
     }
 
     fn put(&self, key: CacheKey, answer: Arc<Answer>) {

@@ -10,7 +10,7 @@ use steadfast::{
     CacheHandle, CacheLayer, CacheReason, Degradation, DegradedReason, ErrorKind, Event, Events, LlmRequest,
     LlmResponse, ObserveLayer,
     chat::{FinishReason, Message, Part},
-    layers::cache::{Answer, AnswerStore, CacheControl, CacheKey, Found},
+    layers::cache::{Answer, AnswerStore, CacheControl, CacheKey, StoreLookup},
     prices::Usd,
     provider_fn,
     providers::CachedAnswers,
@@ -211,9 +211,9 @@ async fn who_watches_is_told_that_it_took_no_tokens_and_cost_nothing() {
 struct FarAway(Arc<Mutex<HashMap<CacheKey, Arc<Answer>>>>);
 
 impl AnswerStore for FarAway {
-    fn get(&self, key: &CacheKey) -> Found {
+    fn get(&self, key: &CacheKey) -> StoreLookup {
         let (store, key) = (self.clone(), *key);
-        Found::Later(Box::pin(async move {
+        StoreLookup::Pending(Box::pin(async move {
             sleep(SECOND).await;
             store.0.lock().unwrap().get(&key).cloned()
         }))

@@ -120,7 +120,7 @@ impl Account {
         let Rule { cap, common, .. } = &*self.rule;
         let date = common.anchor.date(now);
         if let Some(turned) = self.meter.turn(date, || cap.period.end(date))
-            && turned.was_told
+            && turned.was_reported
         {
             self.send(|| Event::BudgetReset { cap: cap.name.clone(), key: self.key.clone(), at: now });
         }
@@ -155,7 +155,7 @@ impl Account {
         if let Some(spent) = self.meter.settle(period, reserved, cost) {
             let reached = self.rule.shares(spent);
             if reached != 0 {
-                self.tell(period, reached, Instant::now());
+                self.report(period, reached, Instant::now());
             }
         }
     }
@@ -163,11 +163,11 @@ impl Account {
     /// Reports that the cap acts: all its shares are used up, reserved amounts included.
     #[cold]
     fn reached(&self, period: u8, now: Instant) {
-        self.tell(period, self.rule.bits(|percent| percent <= 100), now);
+        self.report(period, self.rule.bits(|percent| percent <= 100), now);
     }
 
-    fn tell(&self, period: u8, shares: u64, at: Instant) {
-        let new = self.meter.tell(period, shares);
+    fn report(&self, period: u8, shares: u64, at: Instant) {
+        let new = self.meter.mark_reported(period, shares);
         if new == 0 {
             return;
         }
@@ -189,7 +189,7 @@ impl Account {
     /// Lets shares be reported again that are no longer used up after a change of the limit.
     pub(super) fn forget_shares(&self) {
         let (spent, _) = self.meter.amounts();
-        self.meter.untell(self.rule.shares(spent));
+        self.meter.unmark_reported(self.rule.shares(spent));
     }
 
     pub(super) fn resets_at(&self) -> Instant {

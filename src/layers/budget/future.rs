@@ -10,7 +10,7 @@ use std::{
 use pin_project::{pin_project, pinned_drop};
 use tower::Service;
 
-use super::{holds::Holds, shared::Shared};
+use super::{reservation::Reservation, shared::Shared};
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// The future of [`Budget`](super::Budget).
@@ -21,7 +21,7 @@ use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     state: State<S, S::Future>,
-    holds: Holds,
+    reservation: Reservation,
     shared: Arc<Shared>,
 }
 
@@ -33,12 +33,12 @@ enum State<S, F> {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn goes(call: Call<S, S::Future>, holds: Holds, shared: Arc<Shared>) -> Self {
-        Self { state: State::Calling(call), holds, shared }
+    pub(super) fn goes(call: Call<S, S::Future>, reservation: Reservation, shared: Arc<Shared>) -> Self {
+        Self { state: State::Calling(call), reservation, shared }
     }
 
     pub(super) fn refused(error: LlmError, shared: Arc<Shared>) -> Self {
-        Self { state: State::Refused(Some(error)), holds: Holds::default(), shared }
+        Self { state: State::Refused(Some(error)), reservation: Reservation::default(), shared }
     }
 }
 
@@ -63,12 +63,12 @@ where
         };
         // Changed in place: a response is moved often enough on its way up.
         let mut result = ready!(call.as_mut().poll(cx));
-        let holds = mem::take(this.holds);
+        let reservation = mem::take(this.reservation);
         match &mut result {
-            Ok(response) => this.shared.answered(holds, response),
+            Ok(response) => this.shared.answered(reservation, response),
             Err(error) => {
                 call.abandon();
-                this.shared.failed(holds, error);
+                this.shared.failed(reservation, error);
             }
         }
         Poll::Ready(result)
@@ -80,15 +80,15 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         if let State::Calling(Call::Calling(_)) = &*this.state {
-            let holds = mem::take(this.holds);
-            let amount = holds.amount();
-            holds.settle(amount);
+            let reservation = mem::take(this.reservation);
+            let amount = reservation.amount();
+            reservation.settle(amount);
         }
     }
 }
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("budget::ResponseFuture").field("holds", &self.holds).finish_non_exhaustive()
+        f.debug_struct("budget::ResponseFuture").field("reservation", &self.reservation).finish_non_exhaustive()
     }
 }

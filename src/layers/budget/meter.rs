@@ -16,7 +16,7 @@ pub(super) struct Meter {
     used: AtomicU64,
     spent: AtomicU64,
     /// The shares that were reported, a bit for each.
-    told: AtomicU64,
+    reported: AtomicU64,
     /// The end of the period.
     ends: AtomicU64,
     turning: Mutex<()>,
@@ -47,7 +47,7 @@ impl Word {
 
 /// The outcome of an attempt to reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reserved {
+pub(super) struct ReserveOutcome {
     /// The period in which the amount counts.
     pub(super) period: u8,
     /// True if there was room. Otherwise the amount was taken only if it was forced.
@@ -56,9 +56,9 @@ pub(super) struct Reserved {
 
 /// A period that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Turned {
+pub(super) struct PeriodEnd {
     /// True if a share of it was reported.
-    pub(super) was_told: bool,
+    pub(super) was_reported: bool,
 }
 
 impl Meter {
@@ -67,7 +67,7 @@ impl Meter {
         Self {
             used: AtomicU64::new(0),
             spent: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
             ends: AtomicU64::new(ends),
             turning: Mutex::new(()),
         }
@@ -80,39 +80,39 @@ impl Meter {
 
     /// Begins the period that contains `now`, if the last one is over. `end` returns when it ends.
     #[inline]
-    pub(super) fn turn(&self, now: u64, end: impl FnOnce() -> u64) -> Option<Turned> {
+    pub(super) fn turn(&self, now: u64, end: impl FnOnce() -> u64) -> Option<PeriodEnd> {
         if now < self.ends() { None } else { self.turn_over(now, end) }
     }
 
     #[cold]
-    fn turn_over(&self, now: u64, end: impl FnOnce() -> u64) -> Option<Turned> {
+    fn turn_over(&self, now: u64, end: impl FnOnce() -> u64) -> Option<PeriodEnd> {
         let _turning = lock(&self.turning);
         if now < self.ends() {
             return None;
         }
-        let next = Word(self.told.load(SeqCst)).period().wrapping_add(1);
-        let told = Word(self.told.swap(Word::new(next, 0).0, SeqCst));
+        let next = Word(self.reported.load(SeqCst)).period().wrapping_add(1);
+        let reported = Word(self.reported.swap(Word::new(next, 0).0, SeqCst));
         // `used` comes last but one: a thread that has reserved in the new period finds all else in place. Swaps,
         // since a bare store has no place in the order of other threads' exchanges.
         self.spent.swap(Word::new(next, 0).0, SeqCst);
         self.used.swap(Word::new(next, 0).0, SeqCst);
         self.ends.store(end(), SeqCst);
-        Some(Turned { was_told: told.amount() != 0 })
+        Some(PeriodEnd { was_reported: reported.amount() != 0 })
     }
 
     /// Reserves an amount. If there is no room, it is taken only if `force` is set.
     #[inline]
-    pub(super) fn reserve(&self, amount: u64, limit: u64, force: bool) -> Reserved {
+    pub(super) fn reserve(&self, amount: u64, limit: u64, force: bool) -> ReserveOutcome {
         let mut now = Word(self.used.load(SeqCst));
         loop {
             let used = now.amount().saturating_add(amount);
             let fits = now.amount() < limit && used <= limit;
             if !fits && !force {
-                return Reserved { period: now.period(), fits };
+                return ReserveOutcome { period: now.period(), fits };
             }
             let next = Word::new(now.period(), used);
             match self.used.compare_exchange_weak(now.0, next.0, SeqCst, SeqCst) {
-                Ok(_) => return Reserved { period: now.period(), fits },
+                Ok(_) => return ReserveOutcome { period: now.period(), fits },
                 Err(other) => now = Word(other),
             }
         }
@@ -143,18 +143,18 @@ impl Meter {
 
     /// Marks these shares as reported in `period`, and returns those that were not yet. Returns none if that period
     /// is over.
-    pub(super) fn tell(&self, period: u8, shares: u64) -> u64 {
-        let told = self.told.fetch_update(SeqCst, SeqCst, |word| {
+    pub(super) fn mark_reported(&self, period: u8, shares: u64) -> u64 {
+        let reported = self.reported.fetch_update(SeqCst, SeqCst, |word| {
             let word = Word(word);
             let new = word.period() == period && word.amount() & shares != shares;
             new.then(|| Word::new(period, word.amount() | shares).0)
         });
-        told.map_or(0, |before| shares & !Word(before).amount())
+        reported.map_or(0, |before| shares & !Word(before).amount())
     }
 
     /// Clears the marks of all reported shares except these.
-    pub(super) fn untell(&self, but: u64) {
-        let _ = self.told.fetch_update(SeqCst, SeqCst, |word| {
+    pub(super) fn unmark_reported(&self, but: u64) {
+        let _ = self.reported.fetch_update(SeqCst, SeqCst, |word| {
             let word = Word(word);
             Some(Word::new(word.period(), word.amount() & but).0)
         });
@@ -200,7 +200,7 @@ mod tests {
         let old = meter.reserve(10, 100, false);
         meter.settle(old.period, 0, 5);
         assert_eq!(meter.turn(99, || 200), None);
-        assert_eq!(meter.turn(100, || 200), Some(Turned { was_told: false }));
+        assert_eq!(meter.turn(100, || 200), Some(PeriodEnd { was_reported: false }));
         assert_eq!(meter.turn(100, || 300), None, "once");
         let new = meter.reserve(7, 100, false);
         meter.settle(old.period, 10, 50);
@@ -212,11 +212,15 @@ mod tests {
     #[test]
     fn each_share_is_told_of_once_a_period() {
         let meter = Meter::new(100);
-        assert_eq!([0b01, 0b01, 0b11].map(|shares| meter.tell(0, shares)), [0b01, 0, 0b10]);
-        meter.untell(0b10);
-        assert_eq!(meter.tell(0, 0b11), 0b01);
-        assert_eq!(meter.turn(100, || 200), Some(Turned { was_told: true }));
-        assert_eq!((meter.tell(0, 0b01), meter.tell(1, 0b01)), (0, 0b01), "a late one tells of nothing");
+        assert_eq!([0b01, 0b01, 0b11].map(|shares| meter.mark_reported(0, shares)), [0b01, 0, 0b10]);
+        meter.unmark_reported(0b10);
+        assert_eq!(meter.mark_reported(0, 0b11), 0b01);
+        assert_eq!(meter.turn(100, || 200), Some(PeriodEnd { was_reported: true }));
+        assert_eq!(
+            (meter.mark_reported(0, 0b01), meter.mark_reported(1, 0b01)),
+            (0, 0b01),
+            "a late one tells of nothing"
+        );
     }
 
     #[test]

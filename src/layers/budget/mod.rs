@@ -74,9 +74,9 @@ mod calendar;
 mod cap;
 mod future;
 mod handle;
-mod holds;
 mod layer;
 mod meter;
+mod reservation;
 mod service;
 mod shared;
 

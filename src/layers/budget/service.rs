@@ -49,7 +49,9 @@ where
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         match self.shared.admit(&mut request, clock::now()) {
-            Ok(holds) => ResponseFuture::goes(Call::first(&mut self.inner, request), holds, self.shared.clone()),
+            Ok(reservation) => {
+                ResponseFuture::goes(Call::first(&mut self.inner, request), reservation, self.shared.clone())
+            }
             Err(refused) => ResponseFuture::refused(refused, self.shared.clone()),
         }
     }

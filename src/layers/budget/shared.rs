@@ -8,7 +8,7 @@ use super::{
     Cap,
     account::{Account, Common, Rule, Slip},
     cap::Keys,
-    holds::Holds,
+    reservation::Reservation,
 };
 use crate::{
     Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
@@ -36,11 +36,11 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Accounts {
     pub(super) rule: Arc<Rule>,
-    pub(super) of: Of,
+    pub(super) of: AccountSet,
 }
 
 #[derive(Debug)]
-pub(super) enum Of {
+pub(super) enum AccountSet {
     All(Arc<Account>),
     Each(Mutex<Recent<Arc<str>, Arc<Account>>>),
 }
@@ -70,27 +70,27 @@ impl Shared {
     ///
     /// Fails if a cap refuses it; nothing is reserved then.
     #[inline]
-    pub(super) fn admit(&self, request: &mut LlmRequest, now: Instant) -> Result<Holds, LlmError> {
+    pub(super) fn admit(&self, request: &mut LlmRequest, now: Instant) -> Result<Reservation, LlmError> {
         let key = if self.keyed { request.extensions().get::<BudgetKey>().map(|key| key.0.clone()) } else { None };
         let feature = request.feature_name();
-        let mut holds = Holds::default();
+        let mut reservation = Reservation::default();
         let mut priced = false;
         let mut level = 0;
         for accounts in &self.caps {
             let Some(account) = accounts.account(feature, key.as_ref(), now) else { continue };
             if !priced {
                 priced = true;
-                (holds.price, holds.reserved, holds.prompt) = self.estimate(request);
+                (reservation.price, reservation.reserved, reservation.prompt) = self.estimate(request);
             }
             // An error drops the reservations under the caps before it.
-            let (period, step_down) = account.reserve(holds.amount(), now)?;
-            holds.push(account, period);
+            let (period, step_down) = account.reserve(reservation.amount(), now)?;
+            reservation.push(account, period);
             level = level.max(step_down.unwrap_or(0));
         }
         if level > 0 {
             request.context_mut().step_down(level);
         }
-        Ok(holds)
+        Ok(reservation)
     }
 
     /// Returns the index of the price at which a request is reserved, its likely cost in millionths of a dollar,
@@ -108,15 +108,15 @@ impl Shared {
 
     /// Takes the response: its price is known, and the reservations go with its body.
     #[inline]
-    pub(super) fn answered(&self, holds: Holds, response: &mut LlmResponse) {
+    pub(super) fn answered(&self, reservation: Reservation, response: &mut LlmResponse) {
         response.set_prices(&self.common.prices);
-        if holds.is_empty() {
+        if reservation.is_empty() {
             return;
         }
-        let price = self.price(&holds, response);
-        let wasted = self.wasted(&holds, response.attempts());
-        let (reserved, prompt) = (holds.reserved, holds.prompt);
-        for (account, period) in holds.release() {
+        let price = self.price(&reservation, response);
+        let wasted = self.wasted(&reservation, response.attempts());
+        let (reserved, prompt) = (reservation.reserved, reservation.prompt);
+        for (account, period) in reservation.release() {
             if wasted > 0 {
                 account.count(period, 0, wasted);
             }
@@ -127,19 +127,19 @@ impl Shared {
 
     /// Takes the failure: the cost of the attempts is spent, and the rest is released.
     #[cold]
-    pub(super) fn failed(&self, holds: Holds, error: &LlmError) {
+    pub(super) fn failed(&self, reservation: Reservation, error: &LlmError) {
         let wasted = match error.attempts() {
-            [] if may_have_cost(error.kind()) => holds.amount(),
-            attempts => self.wasted(&holds, attempts),
+            [] if may_have_cost(error.kind()) => reservation.amount(),
+            attempts => self.wasted(&reservation, attempts),
         };
-        holds.settle(wasted);
+        reservation.settle(wasted);
     }
 
     /// Returns the index of the price of the model that answers.
-    fn price(&self, holds: &Holds, response: &LlmResponse) -> Option<u32> {
+    fn price(&self, reservation: &Reservation, response: &LlmResponse) -> Option<u32> {
         let (provider, model) = response.names_ref();
         // A leaf that names no model is assumed to use the requested one.
-        let Some(model) = model else { return holds.price };
+        let Some(model) = model else { return reservation.price };
         let place = self.common.prices.place(provider, model);
         if place.is_none() && (response.body().arrives_in_frames() || response.usage().is_some()) {
             self.common.is_unpriced(provider, model);
@@ -149,7 +149,7 @@ impl Shared {
 
     /// Returns the cost of failed attempts: by the tokens that they report, plus the estimate once if any may have
     /// been worked on without a report.
-    fn wasted(&self, holds: &Holds, attempts: &[Attempt]) -> u64 {
+    fn wasted(&self, reservation: &Reservation, attempts: &[Attempt]) -> u64 {
         let (mut cost, mut silent) = (0u64, false);
         for attempt in attempts {
             if attempt.next == Next::Skipped || (attempt.failure.is_none() && !attempt.is_wasted()) {
@@ -161,13 +161,13 @@ impl Shared {
                 continue;
             };
             let place = match attempt.model.as_deref() {
-                None => holds.price,
+                None => reservation.price,
                 Some(model) => self.common.prices.place(attempt.provider.as_deref(), model),
             };
             let nanos = place.map_or(0, |place| self.common.prices.at(place).cost(usage).nanos());
             cost = cost.saturating_add(nanos);
         }
-        if silent { cost.saturating_add(holds.amount()) } else { cost }
+        if silent { cost.saturating_add(reservation.amount()) } else { cost }
     }
 
     pub(super) fn accounts(&self, cap: &str) -> Option<&Accounts> {
@@ -200,15 +200,15 @@ impl Accounts {
         let of = match (&rule.cap.key, before.map(|before| &before.of)) {
             (Keys::Each, before) => {
                 let mut each = Recent::new(keys);
-                if let Some(Of::Each(before)) = before {
+                if let Some(AccountSet::Each(before)) = before {
                     for (key, known) in lock(before).iter() {
                         each.insert(key.clone(), account(Some(key.clone()), known.meter.clone()));
                     }
                 }
-                Of::Each(Mutex::new(each))
+                AccountSet::Each(Mutex::new(each))
             }
-            (_, Some(Of::All(before))) => Of::All(account(None, before.meter.clone())),
-            (_, _) => Of::All(account(None, Arc::new(rule.meter(now)))),
+            (_, Some(AccountSet::All(before))) => AccountSet::All(account(None, before.meter.clone())),
+            (_, _) => AccountSet::All(account(None, Arc::new(rule.meter(now)))),
         };
         Self { rule, of }
     }
@@ -228,8 +228,8 @@ impl Accounts {
         }
         match (&cap.key, &self.of) {
             (Keys::One(name), _) if key != Some(name) => None,
-            (_, Of::All(account)) => Some(account.clone()),
-            (_, Of::Each(each)) => Some(self.of_key(each, key?, now)),
+            (_, AccountSet::All(account)) => Some(account.clone()),
+            (_, AccountSet::Each(each)) => Some(self.of_key(each, key?, now)),
         }
     }
 
@@ -247,8 +247,8 @@ impl Accounts {
     /// Returns all accounts; for keys, those that are remembered, by name.
     pub(super) fn all(&self) -> Vec<Arc<Account>> {
         match &self.of {
-            Of::All(account) => vec![account.clone()],
-            Of::Each(each) => {
+            AccountSet::All(account) => vec![account.clone()],
+            AccountSet::Each(each) => {
                 let mut all: Vec<_> = lock(each).iter().map(|(_, account)| account.clone()).collect();
                 all.sort_by(|a, b| a.key.cmp(&b.key));
                 all

@@ -56,19 +56,19 @@ pub(in crate::layers) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn of(response: &LlmResponse, asker: Asker, life: Lifetime) -> Self {
-        Self::kept_for(response, asker, life.fresh_for, life.stale_for)
+    pub(super) fn of(response: &LlmResponse, requester: Requester, life: Lifetime) -> Self {
+        Self::kept_for(response, requester, life.fresh_for, life.stale_for)
     }
 
     pub(in crate::layers) fn kept_for(
         response: &LlmResponse,
-        asker: Asker,
+        requester: Requester,
         fresh_for: Duration,
         stale_for: Duration,
     ) -> Self {
         let (provider, model) = response.names();
         let (notes, degraded) = (response.notes().into(), response.degraded());
-        let Asker { feature, tenant, session } = asker;
+        let Requester { feature, tenant, session } = requester;
         let task = response.task_id().map(Into::into);
         let (made_at, older_by) = (Instant::now(), Duration::ZERO);
         Self {
@@ -131,13 +131,13 @@ impl Facts {
 
 /// The requester of an answer.
 #[derive(Clone, Debug, Default)]
-pub(in crate::layers) struct Asker {
+pub(in crate::layers) struct Requester {
     pub(super) feature: Option<Arc<str>>,
     pub(super) tenant: Option<Arc<str>>,
     pub(super) session: Option<Arc<str>>,
 }
 
-impl Asker {
+impl Requester {
     pub(in crate::layers) fn of(request: &LlmRequest) -> Self {
         let (feature, session) = (request.shared_feature(), request.shared_session());
         Self { feature, tenant: request.tenant().cloned(), session }
@@ -189,7 +189,7 @@ impl Answer {
     #[cfg(feature = "idempotency")]
     pub(crate) fn of_text(text: String, kept_for: Duration) -> Self {
         let life = Lifetime { fresh_for: kept_for, stale_for: Duration::ZERO };
-        Self::whole(Message::assistant(text), None, Facts::of(&LlmResponse::from_text(""), Asker::default(), life))
+        Self::whole(Message::assistant(text), None, Facts::of(&LlmResponse::from_text(""), Requester::default(), life))
     }
 
     /// Creates an answer from the frames of a whole stream.
@@ -210,7 +210,7 @@ impl Answer {
     pub(crate) fn for_tests(message: Message) -> Self {
         let life = Lifetime { fresh_for: Duration::MAX, stale_for: Duration::ZERO };
         let response = LlmResponse::from_message(message.clone());
-        Self::whole(message, None, Facts::of(&response, Asker::default(), life))
+        Self::whole(message, None, Facts::of(&response, Requester::default(), life))
     }
 
     /// Returns the feature that asked.

@@ -20,7 +20,7 @@ use crate::{
 
 /// The properties that requests must have in common to share a call: the question, and the bounds on answering it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Same {
+pub(super) struct FlightKey {
     pub(super) key: CacheKey,
     commit: Option<CommitPoint>,
     first_tier_only: bool,
@@ -28,7 +28,7 @@ pub(super) struct Same {
     levels: (u8, u8),
 }
 
-impl Same {
+impl FlightKey {
     pub(super) fn new(key: CacheKey, request: &LlmRequest) -> Self {
         let context = request.context();
         Self {
@@ -43,7 +43,7 @@ impl Same {
 
 /// The calls under way.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<Same, Arc<Flight>>>);
+pub(super) struct Flights(Mutex<HashMap<FlightKey, Arc<Flight>>>);
 
 struct Flight {
     state: Mutex<State>,
@@ -62,36 +62,36 @@ enum Stage {
     Vacant,
     /// The response is there and streams.
     Streaming(Arc<Recording>),
-    Ended(Ended),
+    Ended(FlightResult),
 }
 
 /// The end of a flight, as its followers see it.
 #[derive(Clone)]
-pub(super) enum Ended {
+pub(super) enum FlightResult {
     /// An answer for all followers.
     Answered(Arc<Answer>),
     /// A failure for all followers.
     Failed(LlmError),
     /// Nothing that could be shared: each follower calls for itself.
-    Alone,
+    Unshared,
 }
 
 /// A follower's next step.
 pub(super) enum Step {
     Wait,
-    Lead(Lead),
+    Leader(Leader),
     Read(Arc<Recording>),
-    End(Ended),
+    End(FlightResult),
 }
 
-pub(super) enum Joined {
-    Leads(Lead),
-    Follows(Follow),
+pub(super) enum Role {
+    Leader(Leader),
+    Follower(Follower),
 }
 
 impl Flights {
     /// Joins the flight of this key, or begins one.
-    pub(super) fn join(self: &Arc<Self>, key: Same) -> Joined {
+    pub(super) fn join(self: &Arc<Self>, key: FlightKey) -> Role {
         let mut table = self.table();
         let fresh = || {
             let state = State { stage: Stage::Calling, followers: 0 };
@@ -108,21 +108,21 @@ impl Flights {
                         state.followers += 1;
                         drop(state);
                         let number = flight.waiting.number();
-                        return Joined::Follows(Follow { flights: self.clone(), key, flight: Some(flight), number });
+                        return Role::Follower(Follower { flights: self.clone(), key, flight: Some(flight), number });
                     }
                     // The table drops it in a moment.
                     Stage::Ended(_) => {
                         drop(state);
                         let flight = fresh();
                         place.insert(flight.clone());
-                        return Joined::Leads(Lead::of(self, key, flight));
+                        return Role::Leader(Leader::of(self, key, flight));
                     }
                 }
                 drop(state);
                 flight
             }
         };
-        Joined::Leads(Lead::of(self, key, flight))
+        Role::Leader(Leader::of(self, key, flight))
     }
 
     /// Returns the number of calls under way.
@@ -131,11 +131,11 @@ impl Flights {
         self.table().len()
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<Same, Arc<Flight>>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<FlightKey, Arc<Flight>>> {
         lock(&self.0)
     }
 
-    fn remove(&self, key: &Same, flight: &Arc<Flight>) {
+    fn remove(&self, key: &FlightKey, flight: &Arc<Flight>) {
         let mut table = self.table();
         if table.get(key).is_some_and(|there| Arc::ptr_eq(there, flight)) {
             table.remove(key);
@@ -143,7 +143,7 @@ impl Flights {
     }
 
     /// Removes a flight that no request is in any more.
-    fn remove_if_left(&self, key: &Same, flight: &Arc<Flight>) {
+    fn remove_if_left(&self, key: &FlightKey, flight: &Arc<Flight>) {
         let mut table = self.table();
         let left = {
             let state = flight.state();
@@ -169,20 +169,20 @@ impl Flight {
 }
 
 /// The leader's place. Dropping it before the flight has ended hands the flight on.
-pub(super) struct Lead {
+pub(super) struct Leader {
     flights: Arc<Flights>,
-    key: Same,
+    key: FlightKey,
     /// `None` if there are no followers or the flight has ended.
     flight: Option<Arc<Flight>>,
 }
 
-impl Lead {
-    fn of(flights: &Arc<Flights>, key: Same, flight: Arc<Flight>) -> Self {
+impl Leader {
+    fn of(flights: &Arc<Flights>, key: FlightKey, flight: Arc<Flight>) -> Self {
         Self { flights: flights.clone(), key, flight: Some(flight) }
     }
 
     /// Creates a lead that no request can follow.
-    pub(super) fn of_none(flights: &Arc<Flights>, key: Same) -> Self {
+    pub(super) fn solo(flights: &Arc<Flights>, key: FlightKey) -> Self {
         Self { flights: flights.clone(), key, flight: None }
     }
 
@@ -192,12 +192,12 @@ impl Lead {
     }
 
     /// Returns the followers.
-    pub(super) fn followed(&self) -> Followed {
-        Followed(self.flight.clone())
+    pub(super) fn followed(&self) -> Followers {
+        Followers(self.flight.clone())
     }
 
     /// Ends the flight for its followers. A later request begins another.
-    pub(super) fn ends(&mut self, ended: Ended) {
+    pub(super) fn end(&mut self, ended: FlightResult) {
         if let Some(flight) = self.flight.take() {
             self.flights.remove(&self.key, &flight);
             flight.set(Stage::Ended(ended));
@@ -206,9 +206,9 @@ impl Lead {
 }
 
 /// The followers of a leader that has given its place to a recording.
-pub(super) struct Followed(Option<Arc<Flight>>);
+pub(super) struct Followers(Option<Arc<Flight>>);
 
-impl Followed {
+impl Followers {
     /// Lets the followers read this recording.
     pub(super) fn read(self, recording: &Arc<Recording>) {
         if let Some(flight) = self.0 {
@@ -217,7 +217,7 @@ impl Followed {
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leader {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
             flight.set(Stage::Vacant);
@@ -226,25 +226,25 @@ impl Drop for Lead {
     }
 }
 
-impl fmt::Debug for Lead {
+impl fmt::Debug for Leader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lead").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Leader").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
 /// A follower's place.
-pub(super) struct Follow {
+pub(super) struct Follower {
     flights: Arc<Flights>,
-    key: Same,
+    key: FlightKey,
     /// `None` once it no longer follows.
     flight: Option<Arc<Flight>>,
     number: u64,
 }
 
-impl Follow {
+impl Follower {
     /// Returns the next step. After any step but [`Step::Wait`], it no longer follows.
     pub(super) fn step(&mut self, cx: &mut Context<'_>) -> Step {
-        let Some(flight) = &self.flight else { return Step::End(Ended::Alone) };
+        let Some(flight) = &self.flight else { return Step::End(FlightResult::Unshared) };
         // Register before the look, so that a later change wakes this follower.
         flight.waiting.add(self.number, cx.waker());
         let mut state = flight.state();
@@ -261,11 +261,11 @@ impl Follow {
         drop(state);
         flight.waiting.remove(self.number);
         let flight = self.flight.take().expect("it was looked at above");
-        step.unwrap_or_else(|| Step::Lead(Lead::of(&self.flights, self.key, flight)))
+        step.unwrap_or_else(|| Step::Leader(Leader::of(&self.flights, self.key, flight)))
     }
 }
 
-impl Drop for Follow {
+impl Drop for Follower {
     fn drop(&mut self) {
         let Some(flight) = self.flight.take() else { return };
         flight.waiting.remove(self.number);

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{
-    Answer, CacheHandle, Claimed, Claiming,
-    asked::{Asked, Begun},
-    flights::{Ended, Follow, Lead, Step},
+    Answer, CacheHandle, CallClaim, ClaimFuture,
+    flights::{FlightResult, Follower, Leader, Step},
+    lookup::{Lookup, PendingLookup},
     recording::Recording,
 };
 use crate::{
@@ -37,32 +37,32 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 
 enum Stage<S> {
     /// Returns the call's result as it is.
-    PassesBy,
+    Bypass,
     /// The answer was kept.
     Hit(Option<LlmResponse>),
-    Looks(Looking, Box<Waits<S>>),
+    Looking(LookupFuture, Box<PendingCall<S>>),
     /// The request leads in this process, and claims the call among all processes.
-    Claims(Claiming, Lead, Box<Waits<S>>),
-    Leads(Lead, Box<Asked>),
-    Follows(Follow, Box<Waits<S>>),
+    Claiming(ClaimFuture, Leader, Box<PendingCall<S>>),
+    Leader(Leader, Box<PendingLookup>),
+    Follower(Follower, Box<PendingCall<S>>),
     /// Collects another request's stream into a whole message.
-    Collects(Collecting, Arc<Recording>, Box<Waits<S>>),
+    Collecting(CollectFuture, Arc<Recording>, Box<PendingCall<S>>),
     Done,
 }
 
-type Looking = Pin<Box<dyn Future<Output = Option<Arc<Answer>>> + Send>>;
-type Collecting = Pin<Box<dyn Future<Output = Result<Message, LlmError>> + Send>>;
+type LookupFuture = Pin<Box<dyn Future<Output = Option<Arc<Answer>>> + Send>>;
+type CollectFuture = Pin<Box<dyn Future<Output = Result<Message, LlmError>> + Send>>;
 
 /// A request that may still have to call.
-struct Waits<S> {
-    asked: Asked,
+struct PendingCall<S> {
+    lookup: PendingLookup,
     service: S,
     request: LlmRequest,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     pub(super) fn passes_by(call: Call<S, S::Future>) -> Self {
-        Self { call, stage: Stage::PassesBy }
+        Self { call, stage: Stage::Bypass }
     }
 
     pub(super) fn hit(answer: &Answer, request: &LlmRequest, handle: &CacheHandle) -> Self {
@@ -71,17 +71,17 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         Self { call: Call::idle(), stage: Stage::Hit(Some(response)) }
     }
 
-    pub(super) fn looks(looking: Looking, asked: Asked, service: S, request: LlmRequest) -> Self {
-        Self { call: Call::idle(), stage: Stage::Looks(looking, Box::new(Waits { asked, service, request })) }
+    pub(super) fn looks(looking: LookupFuture, lookup: PendingLookup, service: S, request: LlmRequest) -> Self {
+        Self { call: Call::idle(), stage: Stage::Looking(looking, Box::new(PendingCall { lookup, service, request })) }
     }
 
-    pub(super) fn leads(call: Call<S, S::Future>, asked: Asked, lead: Lead) -> Self {
-        asked.misses();
-        Self { call, stage: Stage::Leads(lead, Box::new(asked)) }
+    pub(super) fn leads(call: Call<S, S::Future>, lookup: PendingLookup, lead: Leader) -> Self {
+        lookup.count_miss();
+        Self { call, stage: Stage::Leader(lead, Box::new(lookup)) }
     }
 
-    pub(super) fn follows(asked: Asked, follow: Follow, service: S, request: LlmRequest) -> Self {
-        Self { call: Call::idle(), stage: Stage::Follows(follow, Box::new(Waits { asked, service, request })) }
+    pub(super) fn follows(lookup: PendingLookup, follow: Follower, service: S, request: LlmRequest) -> Self {
+        Self { call: Call::idle(), stage: Stage::Follower(follow, Box::new(PendingCall { lookup, service, request })) }
     }
 }
 
@@ -89,63 +89,63 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 enum Next<S> {
     Ready(Result<LlmResponse, LlmError>),
     Goes(Stage<S>),
-    Calls(Box<Waits<S>>, Lead),
+    Calls(Box<PendingCall<S>>, Leader),
 }
 
-impl<S> Waits<S> {
+impl<S> PendingCall<S> {
     /// Begins again: the request is answered by now, leads, or follows.
     fn begin(self: Box<Self>) -> Next<S> {
-        match self.asked.begin() {
-            Begun::Hits(answer) => Next::Ready(Ok(self.asked.hits(&answer))),
-            Begun::Leads(lead) => match self.asked.claims(&lead) {
-                Some(claiming) => Next::Goes(Stage::Claims(claiming, lead, self)),
+        match self.lookup.begin() {
+            Lookup::Hit(answer) => Next::Ready(Ok(self.lookup.hit_response(&answer))),
+            Lookup::Leader(lead) => match self.lookup.claim(&lead) {
+                Some(claiming) => Next::Goes(Stage::Claiming(claiming, lead, self)),
                 None => self.calls(lead),
             },
-            Begun::Follows(follow) => Next::Goes(Stage::Follows(follow, self)),
+            Lookup::Follower(follow) => Next::Goes(Stage::Follower(follow, self)),
         }
     }
 
-    fn calls(self: Box<Self>, lead: Lead) -> Next<S> {
+    fn calls(self: Box<Self>, lead: Leader) -> Next<S> {
         Next::Calls(self, lead)
     }
 
     fn calls_alone(self: Box<Self>) -> Next<S> {
-        let lead = self.asked.leads_none();
+        let lead = self.lookup.solo_leader();
         Next::Calls(self, lead)
     }
 
     /// Reads along with another request's stream.
-    fn reads(self: Box<Self>, recording: Arc<Recording>) -> Next<S> {
+    fn read_along(self: Box<Self>, recording: Arc<Recording>) -> Next<S> {
         // The stream's beginning may be gone, and all its readers: then there is soon another flight, or none.
         let Some(reader) = recording.read() else { return self.begin() };
         let body = LlmBody::from_frames(reader);
-        if !self.asked.wants_stream() {
-            return Next::Goes(Stage::Collects(Box::pin(body.collect()), recording, self));
+        if !self.lookup.wants_stream() {
+            return Next::Goes(Stage::Collecting(Box::pin(body.collect()), recording, self));
         }
-        match self.asked.reads(&recording, body) {
+        match self.lookup.read_along(&recording, body) {
             Some(response) => Next::Ready(Ok(response)),
             None => self.calls_alone(),
         }
     }
 
     fn collected(self: Box<Self>, recording: &Recording, message: Message) -> Next<S> {
-        match self.asked.reads(recording, LlmBody::from_message(message)) {
+        match self.lookup.read_along(recording, LlmBody::from_message(message)) {
             Some(response) => Next::Ready(Ok(response)),
             None => self.calls_alone(),
         }
     }
 
     /// Returns another process's answer, and gives it to all followers here.
-    fn given(self: Box<Self>, mut lead: Lead, answer: Arc<Answer>) -> Next<S> {
-        lead.ends(Ended::Answered(answer.clone()));
-        self.ended(Ended::Answered(answer))
+    fn given(self: Box<Self>, mut lead: Leader, answer: Arc<Answer>) -> Next<S> {
+        lead.end(FlightResult::Answered(answer.clone()));
+        self.ended(FlightResult::Answered(answer))
     }
 
-    fn ended(self: Box<Self>, ended: Ended) -> Next<S> {
+    fn ended(self: Box<Self>, ended: FlightResult) -> Next<S> {
         match ended {
-            Ended::Failed(error) => Next::Ready(self.asked.instead_of(error)),
-            Ended::Alone => self.calls_alone(),
-            Ended::Answered(answer) => match self.asked.shares(&answer) {
+            FlightResult::Failed(error) => Next::Ready(self.lookup.instead_of(error)),
+            FlightResult::Unshared => self.calls_alone(),
+            FlightResult::Answered(answer) => match self.lookup.shared_response(&answer) {
                 Some(response) => Next::Ready(Ok(response)),
                 None => self.calls_alone(),
             },
@@ -165,7 +165,7 @@ where
         loop {
             // Each stage's future is polled in place, and taken out when the stage ends.
             let next = match this.stage {
-                Stage::PassesBy => {
+                Stage::Bypass => {
                     let polled = this.call.as_mut().poll(cx);
                     if let Poll::Ready(Err(_)) = polled {
                         this.call.abandon();
@@ -176,82 +176,84 @@ where
                     let response = response.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(response));
                 }
-                Stage::Leads(_, asked) => {
+                Stage::Leader(_, lookup) => {
                     let polled = match this.call.as_mut().poll(cx) {
                         // A stale answer is better than none when the deadline passes.
-                        Poll::Pending if asked.has_stale() => Err(ready!(asked.poll_deadline(cx))),
+                        Poll::Pending if lookup.has_stale() => Err(ready!(lookup.poll_deadline(cx))),
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(polled) => polled,
                     };
-                    let Stage::Leads(lead, mut asked) = mem::replace(this.stage, Stage::Done) else {
+                    let Stage::Leader(lead, mut lookup) = mem::replace(this.stage, Stage::Done) else {
                         unreachable!("it leads")
                     };
                     // Release the call now: a permit that ends with it must not wait for the stream.
                     this.call.abandon();
                     return Poll::Ready(match polled {
-                        Ok(response) => Ok(asked.answered(lead, response)),
-                        Err(error) => asked.failed(lead, error),
+                        Ok(response) => Ok(lookup.answered(lead, response)),
+                        Err(error) => lookup.failed(lead, error),
                     });
                 }
-                Stage::Looks(looking, _) => {
+                Stage::Looking(looking, _) => {
                     let found = ready!(looking.as_mut().poll(cx));
-                    let Stage::Looks(_, mut waits) = mem::replace(this.stage, Stage::Done) else {
+                    let Stage::Looking(_, mut pending) = mem::replace(this.stage, Stage::Done) else {
                         unreachable!("it looks")
                     };
                     match found {
-                        Some(answer) if waits.asked.is_fresh(&answer) => Next::Ready(Ok(waits.asked.hits(&answer))),
+                        Some(answer) if pending.lookup.is_fresh(&answer) => {
+                            Next::Ready(Ok(pending.lookup.hit_response(&answer)))
+                        }
                         found => {
-                            waits.asked.found(found);
-                            waits.begin()
+                            pending.lookup.set_stale(found);
+                            pending.begin()
                         }
                     }
                 }
-                Stage::Claims(claiming, _, waits) => {
+                Stage::Claiming(claiming, _, pending) => {
                     let claimed = match claiming.as_mut().poll(cx) {
                         Poll::Ready(claimed) => Ok(claimed),
-                        Poll::Pending => Err(ready!(waits.asked.poll_deadline(cx))),
+                        Poll::Pending => Err(ready!(pending.lookup.poll_deadline(cx))),
                     };
-                    let Stage::Claims(_, lead, mut waits) = mem::replace(this.stage, Stage::Done) else {
+                    let Stage::Claiming(_, lead, mut pending) = mem::replace(this.stage, Stage::Done) else {
                         unreachable!("it claims")
                     };
                     match claimed {
-                        Ok(Claimed::Calls(call)) => {
-                            waits.asked.calls(call);
-                            waits.calls(lead)
+                        Ok(CallClaim::Granted(call)) => {
+                            pending.lookup.set_call(call);
+                            pending.calls(lead)
                         }
-                        Ok(Claimed::Answered(answer)) => waits.given(lead, answer),
-                        Err(late) => Next::Ready(waits.asked.failed(lead, late)),
+                        Ok(CallClaim::Answered(answer)) => pending.given(lead, answer),
+                        Err(late) => Next::Ready(pending.lookup.failed(lead, late)),
                     }
                 }
-                Stage::Follows(follow, waits) => {
+                Stage::Follower(follow, pending) => {
                     let step = match follow.step(cx) {
                         Step::Wait => {
-                            let late = ready!(waits.asked.poll_deadline(cx));
-                            Step::End(Ended::Failed(late))
+                            let late = ready!(pending.lookup.poll_deadline(cx));
+                            Step::End(FlightResult::Failed(late))
                         }
                         step => step,
                     };
-                    let Stage::Follows(_, waits) = mem::replace(this.stage, Stage::Done) else {
+                    let Stage::Follower(_, pending) = mem::replace(this.stage, Stage::Done) else {
                         unreachable!("it follows")
                     };
                     match step {
-                        Step::Lead(lead) => waits.calls(lead),
-                        Step::Read(recording) => waits.reads(recording),
-                        Step::End(ended) => waits.ended(ended),
+                        Step::Leader(lead) => pending.calls(lead),
+                        Step::Read(recording) => pending.read_along(recording),
+                        Step::End(ended) => pending.ended(ended),
                         Step::Wait => unreachable!("it was an end above"),
                     }
                 }
-                Stage::Collects(collecting, _, waits) => {
+                Stage::Collecting(collecting, _, pending) => {
                     let collected = match collecting.as_mut().poll(cx) {
                         Poll::Ready(collected) => collected,
-                        Poll::Pending => Err(ready!(waits.asked.poll_deadline(cx))),
+                        Poll::Pending => Err(ready!(pending.lookup.poll_deadline(cx))),
                     };
-                    let Stage::Collects(_, recording, waits) = mem::replace(this.stage, Stage::Done) else {
+                    let Stage::Collecting(_, recording, pending) = mem::replace(this.stage, Stage::Done) else {
                         unreachable!("it collects")
                     };
                     match collected {
-                        Ok(message) => waits.collected(&recording, message),
-                        Err(error) => Next::Ready(waits.asked.instead_of(error)),
+                        Ok(message) => pending.collected(&recording, message),
+                        Err(error) => Next::Ready(pending.lookup.instead_of(error)),
                     }
                 }
                 Stage::Done => panic!("polled after it was ready"),
@@ -259,11 +261,11 @@ where
             match next {
                 Next::Ready(result) => return Poll::Ready(result),
                 Next::Goes(stage) => *this.stage = stage,
-                Next::Calls(waits, lead) => {
-                    let Waits { asked, service, request } = *waits;
-                    asked.misses();
+                Next::Calls(pending, lead) => {
+                    let PendingCall { lookup, service, request } = *pending;
+                    lookup.count_miss();
                     this.call.set(Call::further(service, request));
-                    *this.stage = Stage::Leads(lead, Box::new(asked));
+                    *this.stage = Stage::Leader(lead, Box::new(lookup));
                 }
             }
         }
@@ -273,13 +275,13 @@ where
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match &self.stage {
-            Stage::PassesBy => "passes by",
+            Stage::Bypass => "passes by",
             Stage::Hit(_) => "hit",
-            Stage::Looks(..) => "looks",
-            Stage::Claims(..) => "claims",
-            Stage::Leads(..) => "leads",
-            Stage::Follows(..) => "follows",
-            Stage::Collects(..) => "collects",
+            Stage::Looking(..) => "looks",
+            Stage::Claiming(..) => "claims",
+            Stage::Leader(..) => "leads",
+            Stage::Follower(..) => "follows",
+            Stage::Collecting(..) => "collects",
             Stage::Done => "done",
         };
         f.debug_struct("cache::ResponseFuture").field("call", &self.call).field("stage", &stage).finish_non_exhaustive()

@@ -9,8 +9,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, Claiming, Found, Lifetime, SharedCall, accepted::Accepted,
-    flights::Flights, questions::Questions, store::Memory,
+    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, ClaimFuture, Lifetime, SharedCall, StoreLookup,
+    accepted_levels::AcceptedLevels, flights::Flights, questions::Questions, store::Memory,
 };
 use crate::layers::totals::count;
 
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     /// The number of equal parts of the memory; 0 for a user's own store.
     parts: u64,
     pub(super) flights: Arc<Flights>,
-    pub(super) accepted: Accepted,
+    pub(super) accepted: AcceptedLevels,
     pub(super) counters: Counters,
     pub(crate) questions: Questions,
 }
@@ -60,7 +60,7 @@ impl CacheHandle {
             store,
             parts,
             flights: Arc::default(),
-            accepted: Accepted::default(),
+            accepted: AcceptedLevels::default(),
             counters: Counters::default(),
             questions: Questions::default(),
         };
@@ -135,12 +135,12 @@ impl CacheHandle {
         }
     }
 
-    pub(crate) fn get(&self, key: &CacheKey) -> Found {
+    pub(crate) fn get(&self, key: &CacheKey) -> StoreLookup {
         self.shared.store.get(key)
     }
 
     /// Claims the call among all processes that share the answers.
-    pub(super) fn claim(&self, key: &CacheKey, life: Lifetime) -> Option<Claiming> {
+    pub(super) fn claim(&self, key: &CacheKey, life: Lifetime) -> Option<ClaimFuture> {
         self.shared.store.claim(key, Box::new(move |answer| life.is_fresh(answer, Instant::now())))
     }
 

@@ -50,20 +50,20 @@ pub(super) type KeyBy = dyn Fn(&LlmRequest) -> Option<String> + Send + Sync;
 
 /// The parts of a request that count toward its key.
 #[derive(Clone)]
-pub(super) struct Counts {
+pub(super) struct KeyParts {
     pub(super) model: bool,
     pub(super) feature: bool,
     pub(super) tenant: bool,
     pub(super) by: Option<Arc<KeyBy>>,
 }
 
-impl Default for Counts {
+impl Default for KeyParts {
     fn default() -> Self {
         Self { model: true, feature: true, tenant: true, by: None }
     }
 }
 
-impl Counts {
+impl KeyParts {
     /// Returns the key of a request, or `None` if the request is ambiguous.
     pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
         let mut meaning = Meaning::of("steadfast answer 1");
@@ -84,7 +84,7 @@ impl Counts {
 /// Returns a hash of what a request means and of its owner, or `None` if the request is ambiguous.
 #[cfg(feature = "idempotency")]
 pub(crate) fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
-    Counts::default().key(request)
+    KeyParts::default().key(request)
 }
 
 /// Returns whether a top-level field only says who asks, what is billed or how the answer is sent.

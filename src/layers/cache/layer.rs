@@ -4,7 +4,7 @@ use tower::Layer;
 
 use super::{
     Cache, CacheHandle,
-    key::{CacheControl, CacheKey, Counts},
+    key::{CacheControl, CacheKey, KeyParts},
     lifetime::Lifetime,
 };
 use crate::{Classifier, LlmError, LlmRequest, classify::Failover};
@@ -27,7 +27,7 @@ pub(super) struct Settings {
     pub(super) max_answer: usize,
     pub(super) single_flight: bool,
     max_request: usize,
-    counts: Counts,
+    counts: KeyParts,
     hottest: Option<f64>,
     classifier: Classifier,
 }
@@ -217,7 +217,7 @@ impl Default for Settings {
             max_answer: CacheLayer::MAX_ANSWER,
             single_flight: true,
             max_request: MAX_REQUEST,
-            counts: Counts::default(),
+            counts: KeyParts::default(),
             hottest: None,
             classifier: Classifier::default(),
         }

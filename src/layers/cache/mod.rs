@@ -109,9 +109,8 @@
 //! # }
 //! ```
 
-mod accepted;
+mod accepted_levels;
 mod answer;
-mod asked;
 mod bytes;
 mod canonical;
 mod flights;
@@ -120,6 +119,7 @@ mod handle;
 mod key;
 mod layer;
 mod lifetime;
+mod lookup;
 mod questions;
 mod recording;
 mod service;
@@ -142,13 +142,13 @@ pub use self::{
     key::{CacheControl, CacheKey},
     layer::CacheLayer,
     service::Cache,
-    store::{AnswerStore, Claimed, Claiming, Found, SharedCall},
+    store::{AnswerStore, CallClaim, ClaimFuture, SharedCall, StoreLookup},
 };
 #[cfg(feature = "idempotency")]
 pub(in crate::layers) use self::{
-    answer::{Asker, Facts},
-    asked::ran_out,
+    answer::{Facts, Requester},
     canonical::Meaning,
-    recording::{Reader, Recording, Watched},
+    lookup::ran_out,
+    recording::{Reader, Recording, RecordingStatus},
 };
 pub use crate::request::Tenant;

@@ -108,7 +108,7 @@ impl Default for Questions {
 
 impl Questions {
     /// Starts to remember questions.
-    pub(crate) fn are_wanted(&self) {
+    pub(crate) fn start_remembering(&self) {
         self.wanted.store(true, Release);
     }
 
@@ -136,7 +136,7 @@ impl Questions {
     }
 
     /// Returns the questions that match, the newest first.
-    pub(crate) fn those(&self, fits: impl Fn(&Question) -> bool) -> Vec<Arc<Question>> {
+    pub(crate) fn matching(&self, fits: impl Fn(&Question) -> bool) -> Vec<Arc<Question>> {
         self.with(|newest| newest.iter().filter(|question| fits(question)).cloned().collect())
     }
 

@@ -17,7 +17,7 @@ use futures_core::Stream;
 use super::{
     Answer,
     answer::{Facts, compacted},
-    flights::{Ended, Lead},
+    flights::{FlightResult, Leader},
     wakers::Wakers,
 };
 use crate::{
@@ -26,13 +26,13 @@ use crate::{
 };
 
 /// The callback for a recording that is whole.
-pub(super) type Keep = dyn Fn(Arc<Answer>) + Send + Sync;
+pub(super) type OnComplete = dyn Fn(Arc<Answer>) + Send + Sync;
 
 pub(in crate::layers) struct Recording {
     state: Mutex<State>,
     readers: Arc<Wakers>,
     facts: Facts,
-    keep: Box<Keep>,
+    keep: Box<OnComplete>,
     /// The most bytes that are kept.
     limit: usize,
 }
@@ -49,7 +49,7 @@ struct State {
     /// True if the answer is too large: its beginning is dropped, and it is not kept.
     too_large: bool,
     /// Held until the answer is whole, too large, broken or abandoned.
-    lead: Option<Lead>,
+    lead: Option<Leader>,
     /// The whole answer, for the task that watches.
     #[cfg_attr(not(feature = "idempotency"), allow(dead_code, reason = "nobody watches"))]
     whole: Option<Arc<Answer>>,
@@ -82,7 +82,7 @@ impl Frames {
 
 impl Recording {
     /// Starts a recording of this body and returns its first reader. The followers read along from now on.
-    pub(super) fn begin(body: LlmBody, facts: Facts, lead: Lead, limit: usize, keep: Box<Keep>) -> Reader {
+    pub(super) fn begin(body: LlmBody, facts: Facts, lead: Leader, limit: usize, keep: Box<OnComplete>) -> Reader {
         let reader = Self::start(body, facts, limit, keep);
         let followed = lead.followed();
         reader.recording.state().lead = Some(lead);
@@ -96,7 +96,7 @@ impl Recording {
         Self::start(body, facts, limit, Box::new(|_| {}))
     }
 
-    fn start(body: LlmBody, facts: Facts, limit: usize, keep: Box<Keep>) -> Reader {
+    fn start(body: LlmBody, facts: Facts, limit: usize, keep: Box<OnComplete>) -> Reader {
         let state = State {
             body: Body::Here(body),
             frames: Frames::Growing(VecDeque::new()),
@@ -133,13 +133,13 @@ impl Recording {
     }
 
     /// Records the result of one poll of the body.
-    fn polled(&self, body: LlmBody, polled: Poll<Option<Result<Frame, LlmError>>>) -> Polled {
+    fn polled(&self, body: LlmBody, polled: Poll<Option<Result<Frame, LlmError>>>) -> TurnOutcome {
         let mut state = self.state();
         let wanted = matches!(state.body, Body::Polled(true));
         let frame = match polled {
             Poll::Pending => {
                 state.body = Body::Here(body);
-                return if wanted { Polled::Again } else { Polled::Pending };
+                return if wanted { TurnOutcome::Again } else { TurnOutcome::Pending };
             }
             Poll::Ready(Some(Ok(frame))) => {
                 state.body = Body::Here(body);
@@ -155,13 +155,13 @@ impl Recording {
                 // A follower that has not begun to read takes the flight over.
                 drop((body, lead));
                 self.readers.wake_all();
-                return Polled::Again;
+                return TurnOutcome::Again;
             }
         };
         let ended = frame.events().contains(&StreamEvent::End);
         state.restarted |= frame.events().iter().any(|event| matches!(event, StreamEvent::Restarted { .. }));
         state.bytes = state.bytes.saturating_add(frame.size());
-        let Frames::Growing(frames) = &mut state.frames else { return Polled::Again };
+        let Frames::Growing(frames) = &mut state.frames else { return TurnOutcome::Again };
         frames.push_back(frame);
         let mut lead = None;
         let mut answer = None;
@@ -169,7 +169,7 @@ impl Recording {
         if ended {
             lead = state.lead.take();
             if state.bytes <= self.limit && !state.too_large && !state.restarted {
-                let Frames::Growing(frames) = &mut state.frames else { return Polled::Again };
+                let Frames::Growing(frames) = &mut state.frames else { return TurnOutcome::Again };
                 let whole = compacted(mem::take(frames));
                 state.frames = Frames::Whole(whole.clone());
                 answer = Some(Arc::new(Answer::stream(whole, self.facts.clone())));
@@ -186,10 +186,10 @@ impl Recording {
             (self.keep)(answer.clone());
         }
         if let Some(mut lead) = lead {
-            lead.ends(answer.map_or(Ended::Alone, Ended::Answered));
+            lead.end(answer.map_or(FlightResult::Unshared, FlightResult::Answered));
         }
         self.readers.wake_all();
-        Polled::Again
+        TurnOutcome::Again
     }
 }
 
@@ -206,7 +206,7 @@ impl State {
     }
 }
 
-enum Polled {
+enum TurnOutcome {
     Pending,
     /// The state has changed: look again.
     Again,
@@ -221,7 +221,7 @@ pub(in crate::layers) struct Reader {
 
 /// The state of a recording, as seen by a holder that does not read.
 #[cfg(feature = "idempotency")]
-pub(in crate::layers) enum Watched {
+pub(in crate::layers) enum RecordingStatus {
     /// Other readers read.
     Held,
     /// No other reader is left: without this holder the stream would end.
@@ -238,15 +238,15 @@ impl Reader {
     }
 
     /// Returns the state without reading. Any later change wakes the task.
-    pub(in crate::layers) fn watch(&self, cx: &mut Context<'_>) -> Watched {
+    pub(in crate::layers) fn watch(&self, cx: &mut Context<'_>) -> RecordingStatus {
         self.recording.readers.add(self.number, cx.waker());
         let state = self.recording.state();
         match &state.body {
-            _ if state.over => Watched::Over(Ok(state.whole.clone())),
-            Body::Broken(error) => Watched::Over(Err(error.clone())),
-            Body::Ended => Watched::Over(Ok(None)),
-            _ if state.readers == 1 => Watched::Alone,
-            _ => Watched::Held,
+            _ if state.over => RecordingStatus::Over(Ok(state.whole.clone())),
+            Body::Broken(error) => RecordingStatus::Over(Err(error.clone())),
+            Body::Ended => RecordingStatus::Over(Ok(None)),
+            _ if state.readers == 1 => RecordingStatus::Alone,
+            _ => RecordingStatus::Held,
         }
     }
 }
@@ -292,7 +292,7 @@ impl Stream for Reader {
             let mut turn = Turn { recording, body: Some(body) };
             let waker = Waker::from(recording.readers.clone());
             let polled = turn.poll(&mut Context::from_waker(&waker));
-            if let Polled::Pending = polled {
+            if let TurnOutcome::Pending = polled {
                 return Poll::Pending;
             }
         }
@@ -306,12 +306,12 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
-        let Some(body) = &mut self.body else { return Polled::Again };
+    fn poll(&mut self, cx: &mut Context<'_>) -> TurnOutcome {
+        let Some(body) = &mut self.body else { return TurnOutcome::Again };
         let polled = body.poll_frame(cx);
         match self.body.take() {
             Some(body) => self.recording.polled(body, polled),
-            None => Polled::Again,
+            None => TurnOutcome::Again,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::{
 use tower::Service;
 
 use super::{
-    CacheHandle, Found, ResponseFuture,
-    asked::{Asked, Begun},
+    CacheHandle, ResponseFuture, StoreLookup,
     key::CacheControl,
     layer::Settings,
+    lookup::{Lookup, PendingLookup},
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
@@ -59,29 +59,29 @@ where
             count(&self.handle.counters().passed_by);
             return ResponseFuture::passes_by(Call::first(&mut self.inner, request));
         };
-        let asked = || Asked::new((key, life), &request, &self.settings, &self.handle);
+        let lookup = || PendingLookup::new((key, life), &request, &self.settings, &self.handle);
         if request.extensions().get() == Some(&CacheControl::NoCache) {
-            let asked = asked().anew();
-            let lead = asked.leads_none();
-            return ResponseFuture::leads(Call::first(&mut self.inner, request), asked, lead);
+            let lookup = lookup().skipping_kept();
+            let lead = lookup.solo_leader();
+            return ResponseFuture::leads(Call::first(&mut self.inner, request), lookup, lead);
         }
         match self.handle.get(&key) {
-            Found::Now(Some(answer)) if life.is_fresh(&answer, clock::now()) => {
+            StoreLookup::Ready(Some(answer)) if life.is_fresh(&answer, clock::now()) => {
                 ResponseFuture::hit(&answer, &request, &self.handle)
             }
-            Found::Now(found) => {
-                let mut asked = asked();
-                asked.found(found);
-                match asked.begin() {
-                    Begun::Hits(answer) => ResponseFuture::hit(&answer, &request, &self.handle),
-                    Begun::Leads(lead) => ResponseFuture::leads(Call::first(&mut self.inner, request), asked, lead),
+            StoreLookup::Ready(found) => {
+                let mut lookup = lookup();
+                lookup.set_stale(found);
+                match lookup.begin() {
+                    Lookup::Hit(answer) => ResponseFuture::hit(&answer, &request, &self.handle),
+                    Lookup::Leader(lead) => ResponseFuture::leads(Call::first(&mut self.inner, request), lookup, lead),
                     // A fresh clone was never polled, so that it reserves nothing.
-                    Begun::Follows(follow) => ResponseFuture::follows(asked, follow, self.inner.clone(), request),
+                    Lookup::Follower(follow) => ResponseFuture::follows(lookup, follow, self.inner.clone(), request),
                 }
             }
-            Found::Later(looking) => {
-                let asked = asked();
-                ResponseFuture::looks(looking, asked, self.inner.clone(), request)
+            StoreLookup::Pending(looking) => {
+                let lookup = lookup();
+                ResponseFuture::looks(looking, lookup, self.inner.clone(), request)
             }
         }
     }

@@ -8,17 +8,17 @@ use super::{Answer, AnswerOwner, CacheKey};
 ///
 /// The trait is small, so that a database or a key-value server can stand behind it. It knows nothing of time: the
 /// request decides whether an answer is too old, and the store may forget it or not. A store that is down has
-/// nothing ([`Found::Now`] of `None`) and forgets what it is given: it is never in the way of an answer.
+/// nothing ([`StoreLookup::Ready`] of `None`) and forgets what it is given: it is never in the way of an answer.
 pub trait AnswerStore: Send + Sync + 'static {
     /// Looks for an answer.
-    fn get(&self, key: &CacheKey) -> Found;
+    fn get(&self, key: &CacheKey) -> StoreLookup;
 
     /// Keeps an answer, in place of an earlier one. It must not wait: a remote store writes later.
     fn put(&self, key: CacheKey, answer: Arc<Answer>);
 
     /// Claims the call for this answer among all processes that share the store. One process calls, and the others
     /// get its answer if `is_fresh` accepts it. Default: no other process is known, and each calls for itself.
-    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
+    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<ClaimFuture> {
         let (_, _) = (key, is_fresh);
         None
     }
@@ -57,7 +57,7 @@ pub trait AnswerStore: Send + Sync + 'static {
 }
 
 impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
-    fn get(&self, key: &CacheKey) -> Found {
+    fn get(&self, key: &CacheKey) -> StoreLookup {
         (**self).get(key)
     }
 
@@ -65,7 +65,7 @@ impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
         (**self).put(key, answer);
     }
 
-    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
+    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<ClaimFuture> {
         (**self).claim(key, is_fresh)
     }
 
@@ -100,12 +100,12 @@ impl<S: AnswerStore + ?Sized> AnswerStore for Arc<S> {
 
 /// A claim in progress: it may take as long as another process's call. Dropping it releases nothing, since nothing
 /// is held.
-pub type Claiming = Pin<Box<dyn Future<Output = Claimed> + Send>>;
+pub type ClaimFuture = Pin<Box<dyn Future<Output = CallClaim> + Send>>;
 
 /// The outcome of a claim by several processes that want the same answer at the same time.
-pub enum Claimed {
+pub enum CallClaim {
     /// The claimant calls: for all processes, or for itself alone (`None`) if nothing is known of the others.
-    Calls(Option<Box<dyn SharedCall>>),
+    Granted(Option<Box<dyn SharedCall>>),
     /// Another process called, and was answered.
     Answered(Arc<Answer>),
 }
@@ -116,28 +116,28 @@ pub trait SharedCall: Send + Sync {
     fn answered(self: Box<Self>, answer: Arc<Answer>);
 }
 
-impl fmt::Debug for Claimed {
+impl fmt::Debug for CallClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Calls(call) => write!(f, "Calls(shared: {})", call.is_some()),
+            Self::Granted(call) => write!(f, "Granted(shared: {})", call.is_some()),
             Self::Answered(answer) => f.debug_tuple("Answered").field(answer).finish(),
         }
     }
 }
 
 /// The result of looking up an answer.
-pub enum Found {
+pub enum StoreLookup {
     /// The store knows at once.
-    Now(Option<Arc<Answer>>),
+    Ready(Option<Arc<Answer>>),
     /// The store will know.
-    Later(Pin<Box<dyn Future<Output = Option<Arc<Answer>>> + Send>>),
+    Pending(Pin<Box<dyn Future<Output = Option<Arc<Answer>>> + Send>>),
 }
 
-impl fmt::Debug for Found {
+impl fmt::Debug for StoreLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Now(answer) => f.debug_tuple("Now").field(answer).finish(),
-            Self::Later(_) => f.write_str("Later"),
+            Self::Ready(answer) => f.debug_tuple("Ready").field(answer).finish(),
+            Self::Pending(_) => f.write_str("Pending"),
         }
     }
 }
@@ -189,8 +189,8 @@ impl Memory {
 }
 
 impl AnswerStore for Memory {
-    fn get(&self, key: &CacheKey) -> Found {
-        Found::Now(self.answers.get(key))
+    fn get(&self, key: &CacheKey) -> StoreLookup {
+        StoreLookup::Ready(self.answers.get(key))
     }
 
     fn put(&self, key: CacheKey, answer: Arc<Answer>) {
@@ -225,8 +225,8 @@ mod tests {
         let answer = |bytes: usize| Arc::new(Answer::for_tests(Message::assistant("x".repeat(bytes))));
         memory.put(CacheKey([1; 32]), answer(100));
         memory.put(CacheKey([2; 32]), answer(200_000));
-        assert!(matches!(memory.get(&CacheKey([1; 32])), Found::Now(Some(_))));
-        assert!(matches!(memory.get(&CacheKey([2; 32])), Found::Now(None)));
+        assert!(matches!(memory.get(&CacheKey([1; 32])), StoreLookup::Ready(Some(_))));
+        assert!(matches!(memory.get(&CacheKey([2; 32])), StoreLookup::Ready(None)));
         assert!(memory.bytes() < 1000 && memory.len() == 1);
         memory.set_max_bytes(10);
         assert!(memory.is_empty(), "it has no room any more");

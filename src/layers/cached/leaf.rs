@@ -12,7 +12,7 @@ use crate::{
     CacheLayer, ErrorKind, LlmError, LlmRequest, LlmResponse,
     embed::{EmbedRequest, EmbedResponse},
     layers::{
-        cache::{Answer, CACHED_LEVEL, CacheKey, Found, Lifetime, Question, REMEMBERED},
+        cache::{Answer, CACHED_LEVEL, CacheKey, Lifetime, Question, REMEMBERED, StoreLookup},
         totals::count,
     },
     response::{CacheReason, ResponseFuture},
@@ -104,7 +104,7 @@ impl CachedAnswers {
     }
 
     fn liking(mut self, likeness: Likeness, threshold: f32) -> Self {
-        self.cache.handle().questions().are_wanted();
+        self.cache.handle().questions().start_remembering();
         self.likeness = Some((likeness, threshold));
         self
     }
@@ -137,8 +137,8 @@ impl CachedAnswers {
 
     async fn usable(&self, key: &CacheKey, life: Lifetime) -> Option<Arc<Answer>> {
         let found = match self.cache.handle().get(key) {
-            Found::Now(found) => found,
-            Found::Later(found) => found.await,
+            StoreLookup::Ready(found) => found,
+            StoreLookup::Pending(found) => found.await,
         };
         found.filter(|answer| life.is_usable(answer, Instant::now()))
     }

@@ -52,7 +52,7 @@ pub(super) async fn alike(
     across: Across,
 ) -> Result<Vec<(f32, Arc<Question>)>, LlmError> {
     let Some(asked) = Question::of(key, request) else { return Ok(Vec::new()) };
-    let kept = handle.questions().those(|kept| kept.key != key && across.allows(&asked.scope, &kept.scope));
+    let kept = handle.questions().matching(|kept| kept.key != key && across.allows(&asked.scope, &kept.scope));
     let mut alike: Vec<_> = match likeness {
         _ if kept.is_empty() => return Ok(Vec::new()),
         Likeness::Words => kept.into_iter().map(|kept| (asked.words.similarity(&kept.words), kept)).collect(),

@@ -10,9 +10,9 @@ use tower::Service;
 
 use super::{
     IdempotencyHandle,
-    calls::{Ended, Place, Stage, Waiting},
+    calls::{CallEnd, Place, Stage, Waiting},
     handle::Shared,
-    key::Same,
+    key::KeyedInput,
     layer::Settings,
     task::Task,
 };
@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// Returns the answer under this key, or an error at the request's own deadline.
-pub(super) async fn asks<S>(
-    same: Same,
+pub(super) async fn answer_under_key<S>(
+    same: KeyedInput,
     service: S,
     request: LlmRequest,
     settings: Settings,
@@ -45,19 +45,19 @@ where
         // The call's own deadline is later by the grace, so the call would be made.
         return Err(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin"));
     }
-    let waits = waits(same, service, request, settings, handle.shared);
+    let result = wait_for_result(same, service, request, settings, handle.shared);
     match deadline {
-        None => waits.await,
+        None => result.await,
         // An answer that is there wins over a deadline that has passed.
-        Some(deadline) => timeout_at(deadline, waits).await.unwrap_or_else(|_| {
+        Some(deadline) => timeout_at(deadline, result).await.unwrap_or_else(|_| {
             let after = deadline.saturating_duration_since(begun);
             Err(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
         }),
     }
 }
 
-async fn waits<S>(
-    same: Same,
+async fn wait_for_result<S>(
+    same: KeyedInput,
     service: S,
     request: LlmRequest,
     settings: Settings,
@@ -82,7 +82,7 @@ where
                 return result;
             }
         }
-        match follows(&mut waiting, &shared, as_stream).await {
+        match follow(&mut waiting, &shared, as_stream).await {
             Some(Err(error)) if again && ran_out(&error) => again = false,
             Some(result) => return result,
             None => {}
@@ -92,23 +92,23 @@ where
 
 /// Returns the call's outcome for a request that did not make it. Returns `None` if nothing could be shared, so
 /// that the request begins again.
-async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
+async fn follow(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
     let mut reads = true;
     loop {
         // Cloned, so that no lock is held while the stage is used.
         let now = match &*waiting.borrow_and_update() {
-            Stage::Ended(ended) => Now::Ended(ended.clone()),
-            Stage::Streaming(recording) if reads => Now::Streams(recording.clone()),
-            Stage::Streaming(_) | Stage::Calling => Now::Waits,
+            Stage::Ended(ended) => StageSnapshot::Ended(ended.clone()),
+            Stage::Streaming(recording) if reads => StageSnapshot::Streams(recording.clone()),
+            Stage::Streaming(_) | Stage::Calling => StageSnapshot::Waits,
         };
         match now {
-            Now::Ended(ended) => return ended.result(shared, as_stream),
-            Now::Streams(recording) => match recording.read() {
-                Some(reader) => return Some(reads_along(&recording, reader, shared, as_stream).await),
+            StageSnapshot::Ended(ended) => return ended.result(shared, as_stream),
+            StageSnapshot::Streams(recording) => match recording.read() {
+                Some(reader) => return Some(read_along(&recording, reader, shared, as_stream).await),
                 // The stream's beginning is gone: the call ends in a moment.
                 None => reads = false,
             },
-            Now::Waits => {}
+            StageSnapshot::Waits => {}
         }
         if waiting.changed().await.is_err() {
             return None;
@@ -117,13 +117,13 @@ async fn follows(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Opt
 }
 
 /// A snapshot of the call's stage.
-enum Now {
+enum StageSnapshot {
     Waits,
     Streams(Arc<Recording>),
-    Ended(Ended),
+    Ended(CallEnd),
 }
 
-impl Ended {
+impl CallEnd {
     fn result(self, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
         match self {
             Self::Kept(answer) => {
@@ -155,7 +155,7 @@ fn noted(response: LlmResponse) -> LlmResponse {
 }
 
 /// Returns another request's stream, from its beginning and then live.
-async fn reads_along(
+async fn read_along(
     recording: &Recording,
     reader: Reader,
     shared: &Shared,

@@ -15,7 +15,7 @@ use tokio::{
 
 use tower::BoxError;
 
-use super::{Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket, key::Same};
+use super::{Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket, key::KeyedInput};
 use crate::{
     internal::sync::{Mutex, lock},
     layers::cache::AnswerOwner,
@@ -121,7 +121,7 @@ impl Backing {
         if self.refuses() || wrote_at.is_some_and(|at| at.elapsed() < SEEN) {
             return;
         }
-        let nobodys = Same::nobodys();
+        let nobodys = KeyedInput::unused();
         let ticket = Ticket(fastrand::u64(1 << 32..1 << 62));
         if self.claim(&nobodys, ticket, SEEN, limit).await.is_ok() {
             let _ = self.ask(limit, |store| store.release(&nobodys.key, ticket), |()| false).await;
@@ -131,7 +131,7 @@ impl Backing {
     /// Claims a key with this ticket.
     pub(super) async fn claim(
         &self,
-        same: &Same,
+        same: &KeyedInput,
         ticket: Ticket,
         lease: Duration,
         limit: Duration,

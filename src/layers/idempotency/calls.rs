@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{handle::Shared, key::Same};
+use super::{handle::Shared, key::KeyedInput};
 use crate::{
     ErrorKind, LlmError,
     internal::sync::{Mutex, MutexGuard, lock},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[derive(Default)]
-pub(super) struct Calls(Mutex<HashMap<Same, Arc<Call>>>);
+pub(super) struct Calls(Mutex<HashMap<KeyedInput, Arc<Call>>>);
 
 /// A call under way. Each waiting request holds a receiver of its stage.
 pub(super) struct Call {
@@ -32,12 +32,12 @@ pub(super) enum Stage {
     Calling,
     /// The response is there and streams.
     Streaming(Arc<Recording>),
-    Ended(Ended),
+    Ended(CallEnd),
 }
 
 /// The end of a call, as the waiting requests see it.
 #[derive(Clone)]
-pub(super) enum Ended {
+pub(super) enum CallEnd {
     /// The answer was kept before.
     Kept(Arc<Answer>),
     /// The call has answered.
@@ -53,7 +53,7 @@ pub(super) type Waiting = watch::Receiver<Stage>;
 
 impl Calls {
     /// Returns the call of this key, or a new one, which the caller must make.
-    pub(super) fn join(&self, same: Same) -> (Waiting, Option<Arc<Call>>) {
+    pub(super) fn join(&self, same: KeyedInput) -> (Waiting, Option<Arc<Call>>) {
         let mut table = self.table();
         if let Some(call) = table.get(&same) {
             call.joined.fetch_add(1, Relaxed);
@@ -65,14 +65,14 @@ impl Calls {
         (waiting, Some(call))
     }
 
-    fn remove(&self, same: &Same, call: &Arc<Call>) {
+    fn remove(&self, same: &KeyedInput, call: &Arc<Call>) {
         let mut table = self.table();
         if table.get(same).is_some_and(|there| Arc::ptr_eq(there, call)) {
             table.remove(same);
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<Same, Arc<Call>>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<KeyedInput, Arc<Call>>> {
         lock(&self.0)
     }
 }
@@ -91,19 +91,19 @@ impl Call {
 /// A call's place among those under way, held by its task. However the task ends, the waiting requests learn of it.
 pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
-    pub(super) same: Same,
+    pub(super) same: KeyedInput,
     pub(super) call: Arc<Call>,
     ended: bool,
 }
 
 impl Place {
-    pub(super) fn new(shared: Arc<Shared>, same: Same, call: Arc<Call>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, same: KeyedInput, call: Arc<Call>) -> Self {
         shared.tasks.send_modify(|tasks| *tasks += 1);
         Self { shared, same, call, ended: false }
     }
 
     /// Ends the call for its waiting requests. A later request begins again, or finds the kept answer.
-    pub(super) fn ends(&mut self, ended: Ended) {
+    pub(super) fn end(&mut self, ended: CallEnd) {
         self.ended = true;
         self.shared.calls.remove(&self.same, &self.call);
         self.call.stage.send_replace(Stage::Ended(ended));
@@ -114,7 +114,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if !self.ended {
             let error = LlmError::new(ErrorKind::Other, "the call under this idempotency key ended without a result");
-            self.ends(Ended::Refused(error));
+            self.end(CallEnd::Refused(error));
         }
         self.shared.tasks.send_modify(|tasks| *tasks = tasks.saturating_sub(1));
     }

@@ -14,7 +14,7 @@ use super::{
     IdempotencyStore, MemoryIdempotency, Ticket,
     backing::Backing,
     calls::Calls,
-    words::{Tickets, Words},
+    results::{ResultLog, Tickets},
 };
 use crate::{
     Events,
@@ -37,9 +37,9 @@ pub(super) struct Shared {
     /// The claims and answers of the time in which no store was reachable.
     pub(super) local: MemoryIdempotency,
     /// The results to send to the stores, and to send again to those that missed them.
-    pub(super) words: Words,
+    pub(super) results: ResultLog,
     /// True while a task sends them.
-    pub(super) telling: AtomicBool,
+    pub(super) sending: AtomicBool,
     pub(super) calls: Calls,
     pub(super) counters: Counters,
     /// The number of tasks that make calls.
@@ -50,7 +50,7 @@ pub(super) struct Shared {
 
 /// A key that was claimed.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct KeyHold {
     /// The ticket of every claim that was made for the call, or may have been.
     pub(super) ticket: Ticket,
     pub(super) tickets: Tickets,
@@ -61,8 +61,8 @@ pub(super) struct Held {
 }
 
 /// The outcome of a claim.
-pub(super) enum Claimed {
-    Won(Held),
+pub(super) enum ClaimOutcome {
+    Won(KeyHold),
     Busy(Duration),
     Done(Arc<Answer>),
     Conflict,
@@ -80,8 +80,8 @@ impl IdempotencyHandle {
         let shared = Shared {
             backings,
             local: MemoryIdempotency::new(),
-            words: Words::default(),
-            telling: AtomicBool::new(false),
+            results: ResultLog::default(),
+            sending: AtomicBool::new(false),
             calls: Calls::default(),
             counters: Counters::default(),
             tasks: watch::Sender::new(0),
@@ -116,7 +116,7 @@ impl IdempotencyHandle {
     pub async fn close(&self) {
         self.shared.closed.send_replace(true);
         let _ = self.shared.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
-        while self.shared.telling.load(Relaxed) {
+        while self.shared.sending.load(Relaxed) {
             sleep(LAST_WORD).await;
         }
     }

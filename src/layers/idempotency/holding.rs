@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep};
 use super::{
     Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket,
     backing::Backing,
-    handle::{Claimed, Held, Shared},
-    key::Same,
+    handle::{ClaimOutcome, KeyHold, Shared},
+    key::KeyedInput,
     layer::Settings,
-    words::{STORES, What, Word},
+    results::{CallResult, Resolution, STORES},
 };
 use crate::{
     layers::{cache::Answer, totals::count},
@@ -24,15 +24,15 @@ use crate::{
 };
 
 /// The interval at which missed updates are sent again.
-const TELL_EVERY: Duration = Duration::from_millis(250);
+const RESEND_EVERY: Duration = Duration::from_millis(250);
 /// The time limit of a check whether a store is back.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 /// The least time for a store that is asked after another.
-const LEAST: Duration = Duration::from_millis(100);
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Shared {
     /// Asks a store, with a time limit.
-    async fn asked<'a, T>(
+    async fn ask_store<'a, T>(
         self: &'a Arc<Self>,
         place: usize,
         limit: Duration,
@@ -40,28 +40,28 @@ impl Shared {
         proves: impl FnOnce(&T) -> bool,
     ) -> Result<T, Silence> {
         let said = self.backings[place].ask(limit, asks, proves).await;
-        self.heard(place, said)
+        self.after_reply(place, said)
     }
 
     async fn claims(
         self: &Arc<Self>,
         place: usize,
-        same: &Same,
+        same: &KeyedInput,
         ticket: Ticket,
         settings: &Settings,
         limit: Duration,
     ) -> Result<Claim, Silence> {
         let claim = self.backings[place].claim(same, ticket, settings.lease, limit).await;
-        self.heard(place, claim)
+        self.after_reply(place, claim)
     }
 
-    fn heard<T>(self: &Arc<Self>, place: usize, said: Result<T, Silence>) -> Result<T, Silence> {
+    fn after_reply<T>(self: &Arc<Self>, place: usize, said: Result<T, Silence>) -> Result<T, Silence> {
         if self.backings[place].is_silent() {
-            self.tell_soon();
+            self.send_soon();
         }
         // The store may have been restored to an earlier state.
-        if self.backings[place].has_come_back() && self.words.tell_again(place) {
-            self.tell_soon();
+        if self.backings[place].has_come_back() && self.results.resend(place) {
+            self.send_soon();
         }
         said
     }
@@ -70,17 +70,22 @@ impl Shared {
     ///
     /// A store that refuses writes cannot learn that a call is over. If it says that a call is under way, the next
     /// store is asked too, and only a patient caller waits for it.
-    pub(super) async fn claim(self: &Arc<Self>, same: &Same, settings: &Settings, is_patient: bool) -> Claimed {
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        same: &KeyedInput,
+        settings: &Settings,
+        is_patient: bool,
+    ) -> ClaimOutcome {
         // An answer that was made while no store was reachable may be in none of them.
         if let Some(known) = self.local.known(&same.key, &same.input) {
-            return Claimed::known(known);
+            return ClaimOutcome::known(known);
         }
         let ends = Instant::now() + settings.store_timeout;
         let ticket = new_ticket();
-        let mut held = Held { ticket, tickets: [None; STORES], here: None, is_doubtful: false };
+        let mut held = KeyHold { ticket, tickets: [None; STORES], here: None, is_doubtful: false };
         let (mut is_held, mut is_certain, mut perhaps) = (false, false, None);
         for (place, backing) in self.backings.iter().enumerate() {
-            let limit = ends.saturating_duration_since(Instant::now()).max(LEAST.min(settings.store_timeout));
+            let limit = ends.saturating_duration_since(Instant::now()).max(MIN_TIMEOUT.min(settings.store_timeout));
             match self.claims(place, same, ticket, settings, limit).await {
                 Ok(Claim::Won(ticket)) => {
                     (held.tickets[place], is_held) = (Some(ticket), true);
@@ -98,11 +103,11 @@ impl Shared {
                 }
                 Ok(known) => {
                     let what = match &known {
-                        Claim::Done(answer) => What::Keep(answer.clone()),
-                        _ => What::GiveBack,
+                        Claim::Done(answer) => Resolution::Keep(answer.clone()),
+                        _ => Resolution::Release,
                     };
-                    self.says(same, what, &held, place, settings);
-                    return Claimed::known(known);
+                    self.inform_earlier(same, what, &held, place, settings);
+                    return ClaimOutcome::known(known);
                 }
                 // The store may have carried it out all the same.
                 Err(Silence::Failed(_)) => {
@@ -113,20 +118,20 @@ impl Shared {
             }
         }
         if let Some(lease_left) = perhaps.filter(|_| is_patient && !is_held) {
-            self.says(same, What::GiveBack, &held, self.backings.len(), settings);
-            return Claimed::Busy(lease_left);
+            self.inform_earlier(same, Resolution::Release, &held, self.backings.len(), settings);
+            return ClaimOutcome::Busy(lease_left);
         }
         held.is_doubtful |= !is_certain;
         if !is_held {
             match self.local.take_claim(&same.key, &same.input, settings.lease) {
                 Claim::Won(ticket) | Claim::Inherited(ticket) => held.here = Some(ticket),
                 known => {
-                    self.says(same, What::GiveBack, &held, self.backings.len(), settings);
-                    return Claimed::known(known);
+                    self.inform_earlier(same, Resolution::Release, &held, self.backings.len(), settings);
+                    return ClaimOutcome::known(known);
                 }
             }
         }
-        Claimed::Won(held)
+        ClaimOutcome::Won(held)
     }
 
     /// Checks whether the stores that report a key as taken accept writes again.
@@ -137,17 +142,24 @@ impl Shared {
     }
 
     /// Sends another store's knowledge of a key to the stores before it in which the key was claimed.
-    fn says(self: &Arc<Self>, same: &Same, what: What, held: &Held, place: usize, settings: &Settings) {
+    fn inform_earlier(
+        self: &Arc<Self>,
+        same: &KeyedInput,
+        what: Resolution,
+        held: &KeyHold,
+        place: usize,
+        settings: &Settings,
+    ) {
         let told = std::array::from_fn(|before| before >= place || held.tickets[before].is_none());
-        let word = Word::new(*same, what, held.tickets, told, *settings);
-        if !word.is_told() {
-            self.words.put(word);
-            self.tell_soon();
+        let result = CallResult::new(*same, what, held.tickets, told, *settings);
+        if !result.is_stored() {
+            self.results.put(result);
+            self.send_soon();
         }
     }
 
     /// Waits until a new claim may have another result.
-    pub(super) async fn changed(&self, same: &Same, at_most: Duration) {
+    pub(super) async fn changed(&self, same: &KeyedInput, at_most: Duration) {
         let mut changes: Vec<_> =
             self.backings.iter().map(|backing| Box::pin(backing.changed(&same.key, at_most))).collect();
         poll_fn(|cx| match changes.iter_mut().any(|change| change.as_mut().poll(cx).is_ready()) {
@@ -170,14 +182,19 @@ impl Shared {
 
     /// Renews a key's lease, also in a store that was away when the key was claimed or has lost it since. Returns
     /// `false` if another claimant has taken the key over.
-    pub(super) async fn renew(self: &Arc<Self>, same: &Same, held: &mut Held, settings: &Settings) -> bool {
+    pub(super) async fn renew(self: &Arc<Self>, same: &KeyedInput, held: &mut KeyHold, settings: &Settings) -> bool {
         let limit = settings.store_timeout / (2 * STORES as u32);
         let mut is_held = held.here.is_some_and(|ticket| self.local.take_renewal(&same.key, ticket, settings.lease));
         for place in 0..self.backings.len() {
             let renewed = match held.tickets[place] {
                 Some(ticket) => {
-                    self.asked(place, limit, |store| store.renew(&same.key, ticket, settings.lease), |renewed| *renewed)
-                        .await
+                    self.ask_store(
+                        place,
+                        limit,
+                        |store| store.renew(&same.key, ticket, settings.lease),
+                        |renewed| *renewed,
+                    )
+                    .await
                 }
                 None => Ok(false),
             };
@@ -201,13 +218,14 @@ impl Shared {
     /// Returns whether the answer was kept: in a store or, if none is reachable, in this process.
     pub(super) async fn complete(
         self: &Arc<Self>,
-        same: &Same,
-        held: &Held,
+        same: &KeyedInput,
+        held: &KeyHold,
         answer: &Arc<Answer>,
         settings: &Settings,
     ) -> bool {
-        let mut word = Word::new(*same, What::Keep(answer.clone()), held.tickets, [true; STORES], *settings);
-        let kept = self.tell_all(&mut word).await;
+        let mut result =
+            CallResult::new(*same, Resolution::Keep(answer.clone()), held.tickets, [true; STORES], *settings);
+        let kept = self.send_all(&mut result).await;
         let is_kept = if kept.contains(&Some(true)) {
             if let Some(ticket) = held.here {
                 self.local.take_release(&same.key, ticket);
@@ -222,46 +240,46 @@ impl Shared {
         } else {
             false
         };
-        self.put(word);
+        self.put(result);
         is_kept
     }
 
-    pub(super) async fn release(self: &Arc<Self>, same: &Same, held: &Held, settings: &Settings) {
+    pub(super) async fn release(self: &Arc<Self>, same: &KeyedInput, held: &KeyHold, settings: &Settings) {
         if let Some(ticket) = held.here {
             self.local.take_release(&same.key, ticket);
         }
-        let mut word = Word::new(*same, What::GiveBack, held.tickets, [true; STORES], *settings);
-        self.tell_all(&mut word).await;
-        if !word.is_told() {
-            self.put(word);
+        let mut result = CallResult::new(*same, Resolution::Release, held.tickets, [true; STORES], *settings);
+        self.send_all(&mut result).await;
+        if !result.is_stored() {
+            self.put(result);
         }
     }
 
-    fn put(self: &Arc<Self>, word: Word) {
-        let is_told = word.is_told();
-        self.words.put(word);
-        if !is_told {
-            self.tell_soon();
+    fn put(self: &Arc<Self>, result: CallResult) {
+        let is_stored = result.is_stored();
+        self.results.put(result);
+        if !is_stored {
+            self.send_soon();
         }
     }
 
     /// Sends an update to all stores at once. Returns for each whether it applied the update; `None` if it was not
     /// asked.
-    async fn tell_all(self: &Arc<Self>, word: &mut Word) -> Vec<Option<bool>> {
+    async fn send_all(self: &Arc<Self>, result: &mut CallResult) -> Vec<Option<bool>> {
         let words = (0..self.backings.len()).map(|place| {
-            let mut word = word.clone();
+            let mut result = result.clone();
             async move {
                 // A caller waits for this; a background task checks whether the store is back.
                 if self.backings[place].is_left_alone() {
-                    return (Err(Silence::LeftAlone), word.tickets[place]);
+                    return (Err(Silence::LeftAlone), result.tickets[place]);
                 }
-                let said = self.tell(&mut word, place).await;
-                (said, word.tickets[place])
+                let said = self.send(&mut result, place).await;
+                (said, result.tickets[place])
             }
         });
         let said = join_all(words).await;
         let told = said.into_iter().enumerate().map(|(place, (said, ticket))| {
-            (word.told[place], word.tickets[place]) = (said.is_ok(), ticket);
+            (result.stored[place], result.tickets[place]) = (said.is_ok(), ticket);
             if let Err(Silence::Failed(_)) = said {
                 count(&self.counters.store_failures);
             }
@@ -271,13 +289,13 @@ impl Shared {
     }
 
     /// Sends an update to one store. Returns whether the store applied it.
-    async fn tell(self: &Arc<Self>, word: &mut Word, place: usize) -> Result<bool, Silence> {
-        let Word { same, what, tickets, settings, .. } = word;
+    async fn send(self: &Arc<Self>, result: &mut CallResult, place: usize) -> Result<bool, Silence> {
+        let CallResult { same, what, tickets, settings, .. } = result;
         let limit = settings.store_timeout;
         let ticket = &mut tickets[place];
-        let What::Keep(answer) = what else {
+        let Resolution::Keep(answer) = what else {
             return match *ticket {
-                Some(ticket) => self.gives_back(place, same, ticket, limit).await.map(|()| false),
+                Some(ticket) => self.release_in(place, same, ticket, limit).await.map(|()| false),
                 None => Ok(false),
             };
         };
@@ -286,13 +304,18 @@ impl Shared {
             if let Some(ticket) = *ticket {
                 let answer = answer.clone();
                 let kept = self
-                    .asked(place, limit, |store| store.complete(&same.key, ticket, answer, settings.ttl), |kept| *kept)
+                    .ask_store(
+                        place,
+                        limit,
+                        |store| store.complete(&same.key, ticket, answer, settings.ttl),
+                        |kept| *kept,
+                    )
                     .await;
                 if let Err(Silence::Failed(kind)) = kept
                     && kind.is_refusal()
                 {
                     // Other claimants must not wait for an answer that cannot be written.
-                    let _ = self.gives_back(place, same, ticket, limit).await;
+                    let _ = self.release_in(place, same, ticket, limit).await;
                 }
                 if kept? {
                     return Ok(true);
@@ -314,44 +337,44 @@ impl Shared {
         Ok(false)
     }
 
-    async fn gives_back(
+    async fn release_in(
         self: &Arc<Self>,
         place: usize,
-        same: &Same,
+        same: &KeyedInput,
         ticket: Ticket,
         limit: Duration,
     ) -> Result<(), Silence> {
-        self.asked(place, limit, |store| store.release(&same.key, ticket), |()| false).await
+        self.ask_store(place, limit, |store| store.release(&same.key, ticket), |()| false).await
     }
 
     /// Sends missed updates to the stores in a task of its own, until all have them or they have expired. The task
     /// also checks whether silent stores are back, so that no request has to.
-    fn tell_soon(self: &Arc<Self>) {
-        if *self.closed.borrow() || self.telling.swap(true, SeqCst) {
+    fn send_soon(self: &Arc<Self>) {
+        if *self.closed.borrow() || self.sending.swap(true, SeqCst) {
             return;
         }
         let shared = Arc::downgrade(self);
         let mut held = Some(self.clone());
         tokio::spawn(async move {
             loop {
-                sleep(TELL_EVERY).await;
+                sleep(RESEND_EVERY).await;
                 let Some(shared) = held.take().or_else(|| shared.upgrade()) else { return };
-                shared.tell_untold().await;
-                shared.look_for_the_silent().await;
+                shared.send_pending().await;
+                shared.check_silent_stores().await;
                 if *shared.closed.borrow() {
-                    return shared.telling.store(false, SeqCst);
+                    return shared.sending.store(false, SeqCst);
                 }
-                let is_untold = !shared.words.untold().is_empty();
-                if !is_untold && !shared.is_silent() {
-                    shared.telling.store(false, SeqCst);
+                let has_pending = !shared.results.pending().is_empty();
+                if !has_pending && !shared.is_silent() {
+                    shared.sending.store(false, SeqCst);
                     // Another update may have come in between.
-                    let is_over = shared.words.untold().is_empty() && !shared.is_silent();
-                    if is_over || shared.telling.swap(true, SeqCst) {
+                    let is_over = shared.results.pending().is_empty() && !shared.is_silent();
+                    if is_over || shared.sending.swap(true, SeqCst) {
                         return;
                     }
                 }
                 // The task outlives the last layer: the updates are of calls that were made.
-                held = is_untold.then_some(shared);
+                held = has_pending.then_some(shared);
             }
         });
     }
@@ -361,31 +384,32 @@ impl Shared {
     }
 
     /// Checks the silent stores with a question that changes nothing.
-    async fn look_for_the_silent(self: &Arc<Self>) {
+    async fn check_silent_stores(self: &Arc<Self>) {
         let nobodys = IdempotencyKey::from_bytes([0; 32]);
         for (place, backing) in self.backings.iter().enumerate() {
             if backing.is_silent() {
-                let _ = self.asked(place, LOOK, |store| store.release(&nobodys, Ticket(0)), |()| false).await;
+                let _ =
+                    self.ask_store(place, CHECK_TIMEOUT, |store| store.release(&nobodys, Ticket(0)), |()| false).await;
             }
         }
     }
 
-    async fn tell_untold(self: &Arc<Self>) {
+    async fn send_pending(self: &Arc<Self>) {
         let mut is_silent = [false; STORES];
-        for mut word in self.words.untold() {
+        for mut result in self.results.pending() {
             if *self.closed.borrow() {
                 return;
             }
             for (place, is_silent) in is_silent.iter_mut().enumerate().take(self.backings.len()) {
-                if word.told[place] || *is_silent {
+                if result.stored[place] || *is_silent {
                     continue;
                 }
-                match self.tell(&mut word, place).await {
-                    Ok(_) => word.told[place] = true,
+                match self.send(&mut result, place).await {
+                    Ok(_) => result.stored[place] = true,
                     Err(Silence::Failed(kind)) if kind.is_refusal() => {}
                     Err(_) => *is_silent = true,
                 }
-                self.words.note(&word);
+                self.results.record_progress(&result);
             }
         }
     }
@@ -396,7 +420,7 @@ fn new_ticket() -> Ticket {
     Ticket(fastrand::u64(1 << 32..1 << 62))
 }
 
-impl Claimed {
+impl ClaimOutcome {
     /// Converts a claim that has not won.
     fn known(claim: Claim) -> Self {
         match claim {

@@ -42,14 +42,14 @@ impl Fingerprint {
 
 /// A key with the input under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Same {
+pub(super) struct KeyedInput {
     pub(super) key: IdempotencyKey,
     pub(super) input: Fingerprint,
 }
 
-impl Same {
+impl KeyedInput {
     /// Returns a key that no request has.
-    pub(super) fn nobodys() -> Self {
+    pub(super) fn unused() -> Self {
         let mut key = [0; 32];
         key.fill_with(|| fastrand::u8(..));
         Self { key: IdempotencyKey(key), input: Fingerprint([0; 32]) }

@@ -142,10 +142,10 @@ mod holding;
 mod key;
 mod layer;
 mod memory;
+mod results;
 mod service;
 mod store;
 mod task;
-mod words;
 
 pub use self::{
     handle::{IdempotencyHandle, IdempotencyStats},

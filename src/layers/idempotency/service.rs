@@ -8,7 +8,7 @@ use std::{
 use pin_project::pin_project;
 use tower::Service;
 
-use super::{IdempotencyHandle, ask, key::Same, layer::Settings};
+use super::{IdempotencyHandle, ask, key::KeyedInput, layer::Settings};
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// A service that answers each key once. See the [module docs](super).
@@ -49,12 +49,12 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        match Same::of(&request, self.settings.derive) {
+        match KeyedInput::of(&request, self.settings.derive) {
             None => ResponseFuture { call: Call::first(&mut self.inner, request), keyed: None },
             Some(same) => {
                 // A fresh clone was never polled, so that it reserves nothing.
                 let (service, settings, handle) = (self.inner.clone(), self.settings, self.handle.clone());
-                let asks = ask::asks(same, service, request, settings, handle);
+                let asks = ask::answer_under_key(same, service, request, settings, handle);
                 ResponseFuture { call: Call::idle(), keyed: Some(Box::pin(asks)) }
             }
         }

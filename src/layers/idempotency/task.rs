@@ -21,14 +21,14 @@ use tower::Service;
 
 use super::{
     ask::conflict,
-    calls::{Ended, Place, Stage},
-    handle::{Claimed, Held},
+    calls::{CallEnd, Place, Stage},
+    handle::{ClaimOutcome, KeyHold},
     layer::Settings,
 };
 use crate::{
     LlmBody, LlmError, LlmRequest, LlmResponse,
     layers::{
-        cache::{Answer, Asker, Facts, Reader, Recording, Watched},
+        cache::{Answer, Facts, Reader, Recording, RecordingStatus, Requester},
         call::Call,
         totals::count,
     },
@@ -39,7 +39,7 @@ pub(super) struct Task {
     place: Place,
     settings: Settings,
     /// `None` if another claimant has taken the key over.
-    held: Option<Held>,
+    held: Option<KeyHold>,
     /// True if the call may have been made before.
     is_doubtful: bool,
     reply: Option<oneshot::Sender<Result<LlmResponse, LlmError>>>,
@@ -60,19 +60,19 @@ impl Task {
         S::Error: Into<LlmError>,
     {
         match self.claim().await {
-            Claimed::Won(held) => {
+            ClaimOutcome::Won(held) => {
                 self.is_doubtful = held.is_doubtful;
                 self.held = Some(held);
             }
-            Claimed::Done(answer) => return self.ends(Ended::Kept(answer)),
-            Claimed::Conflict => {
+            ClaimOutcome::Done(answer) => return self.end(CallEnd::Kept(answer)),
+            ClaimOutcome::Conflict => {
                 count(&self.place.shared.counters.conflicts);
-                return self.ends(Ended::Refused(conflict()));
+                return self.end(CallEnd::Refused(conflict()));
             }
-            Claimed::Busy(_) => return self.ends(Ended::Nothing),
+            ClaimOutcome::Busy(_) => return self.end(CallEnd::Nothing),
         }
         count(&self.place.shared.counters.calls);
-        let asker = Asker::of(&request);
+        let requester = Requester::of(&request);
         if let Some(deadline) = request.context().deadline {
             request = request.extension(CallersDeadline(deadline));
         }
@@ -81,29 +81,29 @@ impl Task {
         context.deadline = context.deadline.and_then(|deadline| deadline.checked_add(self.settings.grace));
         let called = self.call(service, request).await;
         match called {
-            Some(Ok(response)) => self.answered(response, asker).await,
+            Some(Ok(response)) => self.answered(response, requester).await,
             Some(Err(mut error)) => {
                 if self.is_doubtful {
                     error.repeat();
                 }
                 self.release().await;
                 self.replies(Err(error.clone()));
-                self.ends(Ended::Failed(error));
+                self.end(CallEnd::Failed(error));
             }
             None => {
                 self.release().await;
-                self.ends(Ended::Nothing);
+                self.end(CallEnd::Nothing);
             }
         }
     }
 
     /// Claims the key, and waits while another process has it.
-    async fn claim(&self) -> Claimed {
+    async fn claim(&self) -> ClaimOutcome {
         let Place { shared, same, call, .. } = &self.place;
         let mut is_patient = true;
         loop {
             let claimed = shared.claim(same, &self.settings, is_patient).await;
-            let Claimed::Busy(lease_left) = claimed else { return claimed };
+            let ClaimOutcome::Busy(lease_left) = claimed else { return claimed };
             tokio::select! {
                 () = async {
                     shared.changed(same, lease_left.min(LOOK_EVERY)).await;
@@ -136,11 +136,11 @@ impl Task {
         called
     }
 
-    async fn answered(mut self, mut response: LlmResponse, asker: Asker) {
+    async fn answered(mut self, mut response: LlmResponse, requester: Requester) {
         if self.is_doubtful {
             response = response.with_possible_repeat();
         }
-        let facts = Facts::kept_for(&response, asker, self.settings.ttl, Duration::ZERO);
+        let facts = Facts::kept_for(&response, requester, self.settings.ttl, Duration::ZERO);
         if response.body().arrives_in_frames() {
             return self.streams(response, facts).await;
         }
@@ -149,13 +149,13 @@ impl Task {
         let Some(message) = message else {
             self.release().await;
             self.replies(Ok(response));
-            return self.ends(Ended::Nothing);
+            return self.end(CallEnd::Nothing);
         };
         let answer = Arc::new(Answer::whole(message, body.wire(), facts));
         // Keep it before it is given out: a caller that has an answer and asks again finds the same.
         self.keep(&answer, self.place.call.is_left()).await;
         self.replies(Ok(response));
-        self.ends(Ended::Answered(answer));
+        self.end(CallEnd::Answered(answer));
     }
 
     /// Passes a stream to the waiting requests, and reads it to its end once they have all left.
@@ -165,7 +165,7 @@ impl Task {
         let recording = first.recording().clone();
         let Some(reader) = recording.read() else {
             self.release().await;
-            return self.ends(Ended::Nothing);
+            return self.end(CallEnd::Nothing);
         };
         self.place.call.stage.send_replace(Stage::Streaming(recording));
         self.replies(Ok(response.map_body(|_| LlmBody::from_frames(first))));
@@ -195,15 +195,15 @@ impl Task {
         match over {
             Some(Ok(Some(answer))) => {
                 self.keep(&answer, late).await;
-                self.ends(Ended::Answered(answer));
+                self.end(CallEnd::Answered(answer));
             }
             Some(Ok(None)) | None => {
                 self.release().await;
-                self.ends(Ended::Nothing);
+                self.end(CallEnd::Nothing);
             }
             Some(Err(error)) => {
                 self.release().await;
-                self.ends(Ended::Failed(error));
+                self.end(CallEnd::Failed(error));
             }
         }
     }
@@ -215,8 +215,8 @@ impl Task {
         }
     }
 
-    fn ends(mut self, ended: Ended) {
-        self.place.ends(ended);
+    fn end(mut self, ended: CallEnd) {
+        self.place.end(ended);
     }
 
     /// Keeps an answer, unless it is degraded: such an answer must not stand in the way of a retry.
@@ -259,7 +259,7 @@ async fn left(place: &Place, grace: Duration) {
 
 /// Renews the lease as long as this task holds it: at intervals, and when a store comes back that may have lost it.
 /// It never completes. `renewing` is true while it asks.
-async fn renewal(place: &Place, holds: &mut Option<Held>, settings: Settings, renewing: &AtomicBool) {
+async fn renewal(place: &Place, holds: &mut Option<KeyHold>, settings: Settings, renewing: &AtomicBool) {
     let Place { shared, same, .. } = place;
     while let Some(held) = holds {
         tokio::select! {
@@ -301,13 +301,13 @@ impl Guard {
     fn poll(&mut self, cx: &mut Context<'_>, is_closed: bool) -> Poll<Option<Result<Option<Arc<Answer>>, LlmError>>> {
         loop {
             match self.reader.watch(cx) {
-                Watched::Over(over) => return Poll::Ready(Some(over)),
-                Watched::Held => {
+                RecordingStatus::Over(over) => return Poll::Ready(Some(over)),
+                RecordingStatus::Held => {
                     self.alone = None;
                     self.is_alone = false;
                     return Poll::Pending;
                 }
-                Watched::Alone => {}
+                RecordingStatus::Alone => {}
             }
             self.is_alone = true;
             let until = || Instant::now().checked_add(self.grace);

@@ -149,7 +149,7 @@ impl MirrorLayer {
         self
     }
 
-    /// Sets whether a comparison carries the [request and both answers](super::Comparison::kept). Default: no. The
+    /// Sets whether a comparison carries the [request and both answers](super::Comparison::texts). Default: no. The
     /// event never does.
     #[must_use]
     pub fn keep_texts(mut self, keep: bool) -> Self {

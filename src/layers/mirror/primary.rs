@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
-use super::heard::{Heard, Said};
+use super::observer::{Observed, Observer};
 use crate::{
     Frame, LlmBody, LlmError, LlmResponse,
     body::admission::{Gate, Outcome, Permit, Ticket},
@@ -20,35 +20,35 @@ use crate::{
 
 /// Observes the caller's call until it has ended, and never answers for it.
 // Boxed, since the future of each request has room for it.
-pub(super) struct Watch(Box<Listening>);
+pub(super) struct Watch(Box<PrimaryObserver>);
 
-struct Listening {
-    heard: Heard,
+struct PrimaryObserver {
+    observer: Observer,
     /// The mirrored request's task, as long as it waits.
-    done: oneshot::Sender<Said>,
+    done: oneshot::Sender<Observed>,
 }
 
 impl Watch {
-    pub(super) fn new(heard: Heard, done: oneshot::Sender<Said>) -> Self {
-        Self(Box::new(Listening { heard, done }))
+    pub(super) fn new(observer: Observer, done: oneshot::Sender<Observed>) -> Self {
+        Self(Box::new(PrimaryObserver { observer, done }))
     }
 
     /// Takes the response. A stream is observed until it ends.
     pub(super) fn answered(mut self, response: &mut LlmResponse) {
-        self.0.heard.responds(response);
+        self.0.observer.responds(response);
         if !response.body().arrives_in_frames() {
             return self.0.ends(RequestOutcome::Answered);
         }
-        let overheard = Arc::new(Overheard(Mutex::new(Some(self.0))));
+        let stream = Arc::new(StreamObserver(Mutex::new(Some(self.0))));
         let body = mem::replace(response.body_mut(), LlmBody::from_text(""));
-        *response.body_mut() = LlmBody::from_frames(Frames { body, overheard: overheard.clone() });
+        *response.body_mut() = LlmBody::from_frames(Frames { body, stream: stream.clone() });
         // A limit on the caller's body further out ends it too.
-        response.hold_permit(&mut Permit::new(overheard, Ticket::default()));
+        response.hold_permit(&mut Permit::new(stream, Ticket::default()));
     }
 
     /// Records that there is no response.
     pub(super) fn failed(mut self, error: &LlmError) {
-        self.0.heard.fails(error);
+        self.0.observer.fails(error);
         self.0.ends(RequestOutcome::Failed(error.kind()));
     }
 
@@ -58,36 +58,36 @@ impl Watch {
     }
 }
 
-impl Listening {
+impl PrimaryObserver {
     fn ends(self, outcome: RequestOutcome) {
         // The send fails if the task no longer waits.
-        let _ = self.done.send(self.heard.ends(outcome));
+        let _ = self.done.send(self.observer.ends(outcome));
     }
 }
 
 /// A stream that is observed until it has ended.
-struct Overheard(Mutex<Option<Box<Listening>>>);
+struct StreamObserver(Mutex<Option<Box<PrimaryObserver>>>);
 
-impl Overheard {
+impl StreamObserver {
     fn hears(&self, frame: &Frame) {
-        let mut listening = lock(&self.0);
-        let left = match &mut *listening {
-            Some(some) if some.done.is_closed() => listening.take(),
+        let mut observer = lock(&self.0);
+        let left = match &mut *observer {
+            Some(some) if some.done.is_closed() => observer.take(),
             Some(some) => {
-                some.heard.frame(frame);
+                some.observer.frame(frame);
                 None
             }
             None => None,
         };
-        drop(listening);
+        drop(observer);
         drop(left);
     }
 }
 
-impl Gate for Overheard {
+impl Gate for StreamObserver {
     fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
-        let Some(listening) = lock(&self.0).take() else { return };
-        listening.ends(match outcome {
+        let Some(observer) = lock(&self.0).take() else { return };
+        observer.ends(match outcome {
             Outcome::Answered { .. } => RequestOutcome::Answered,
             Outcome::Failed(error) => RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => RequestOutcome::Abandoned,
@@ -98,7 +98,7 @@ impl Gate for Overheard {
 /// The caller's frames, passed through unchanged.
 struct Frames {
     body: LlmBody,
-    overheard: Arc<Overheard>,
+    stream: Arc<StreamObserver>,
 }
 
 impl Stream for Frames {
@@ -107,7 +107,7 @@ impl Stream for Frames {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = ready!(self.body.poll_frame(cx));
         if let Some(Ok(frame)) = &polled {
-            self.overheard.hears(frame);
+            self.stream.hears(frame);
         }
         Poll::Ready(polled)
     }

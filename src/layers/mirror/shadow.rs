@@ -16,9 +16,9 @@ use tokio::{
 use super::{
     ComparedTexts, Comparison, NotCompared,
     handle::Place,
-    heard::{Heard, Said},
     layer::{Settings, TIMEOUT},
     measure::same_tools,
+    observer::{Observed, Observer},
     primary::Watch,
 };
 use crate::{
@@ -41,14 +41,14 @@ pub(super) fn begin(settings: &Arc<Settings>, request: LlmRequest, begun: Instan
     let (done, primary) = oneshot::channel();
     let shadow = Shadow { place, settings: settings.clone(), request, primary };
     runtime.spawn(shadow.run());
-    Some(Watch::new(Heard::new(settings.clone(), begun), done))
+    Some(Watch::new(Observer::new(settings.clone(), begun), done))
 }
 
 struct Shadow {
     place: Place,
     settings: Arc<Settings>,
     request: LlmRequest,
-    primary: oneshot::Receiver<Said>,
+    primary: oneshot::Receiver<Observed>,
 }
 
 /// The number of frames that are read in a row before other tasks get their turn.
@@ -83,7 +83,7 @@ async fn compares(
     place: &Place,
     settings: &Arc<Settings>,
     request: &LlmRequest,
-    primary: oneshot::Receiver<Said>,
+    primary: oneshot::Receiver<Observed>,
 ) -> Result<(), NotCompared> {
     let limit = settings.timeout.unwrap_or_else(|| {
         let left = request.context().time_left(Instant::now());
@@ -97,43 +97,43 @@ async fn compares(
 }
 
 /// Returns the candidate's side, or `None` if its own layers refused, so that nothing was sent.
-async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -> Option<Said> {
+async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -> Option<Observed> {
     let begun = Instant::now();
     let context =
         Context { deadline: begun.checked_add(limit), commit: request.context().commit, ..Context::default() };
     let copy = request.shadow(context);
-    let mut heard = Heard::new(settings.clone(), begun);
-    let listens = AssertUnwindSafe(listens(&mut heard, settings, copy)).catch_unwind();
+    let mut observer = Observer::new(settings.clone(), begun);
+    let listens = AssertUnwindSafe(listens(&mut observer, settings, copy)).catch_unwind();
     let outcome = match timeout(limit, listens).await {
         Ok(Ok(outcome)) => outcome?,
         Ok(Err(_)) => RequestOutcome::Failed(ErrorKind::Other),
-        Err(_) if heard.is_begun() => RequestOutcome::Broken(ErrorKind::Timeout),
+        Err(_) if observer.is_begun() => RequestOutcome::Broken(ErrorKind::Timeout),
         Err(_) => RequestOutcome::Failed(ErrorKind::Timeout),
     };
-    Some(heard.ends(outcome))
+    Some(observer.ends(outcome))
 }
 
-async fn listens(heard: &mut Heard, settings: &Settings, request: LlmRequest) -> Option<RequestOutcome> {
+async fn listens(observer: &mut Observer, settings: &Settings, request: LlmRequest) -> Option<RequestOutcome> {
     let mut response = match Call::further(settings.candidate.clone(), request).await {
         Ok(response) => response,
         Err(error) if is_refused(&error) => return None,
         Err(error) => {
-            heard.fails(&error);
+            observer.fails(&error);
             return Some(RequestOutcome::Failed(error.kind()));
         }
     };
-    heard.responds(&response);
+    observer.responds(&response);
     if !response.body().arrives_in_frames() {
         return Some(RequestOutcome::Answered);
     }
     let mut read = 0u32;
     loop {
         match response.body_mut().frame().await {
-            Some(Ok(frame)) => heard.frame(&frame),
+            Some(Ok(frame)) => observer.frame(&frame),
             Some(Err(error)) => return Some(RequestOutcome::Broken(error.kind())),
             None => return Some(RequestOutcome::Answered),
         }
-        if heard.is_too_large() {
+        if observer.is_too_large() {
             return Some(RequestOutcome::Abandoned);
         }
         read = read.wrapping_add(1);
@@ -152,7 +152,7 @@ fn is_refused(error: &LlmError) -> bool {
     spares(error.kind()) && error.attempts().iter().all(|attempt| attempt.is_local())
 }
 
-fn tells(settings: &Settings, request: &LlmRequest, primary: Said, candidate: Said) {
+fn tells(settings: &Settings, request: &LlmRequest, primary: Observed, candidate: Observed) {
     let (mut similarity, mut same) = (None, None);
     if let (Some(one), Some(other)) = (primary.whole(), candidate.whole()) {
         similarity = Some((settings.measure)(one, other));
@@ -160,7 +160,7 @@ fn tells(settings: &Settings, request: &LlmRequest, primary: Said, candidate: Sa
     }
     let alike = similarity.map(|similarity| similarity >= settings.agrees_from);
     let keeps = settings.keep_texts && settings.sink.is_some();
-    let kept = keeps.then(|| {
+    let texts = keeps.then(|| {
         Box::new(ComparedTexts {
             chat: request.chat().ok().cloned(),
             primary: primary.message,
@@ -175,7 +175,7 @@ fn tells(settings: &Settings, request: &LlmRequest, primary: Said, candidate: Sa
         similarity,
         same_tools: same,
         agrees: alike.zip(same).map(|(alike, same)| alike && same),
-        kept,
+        texts,
         at: Instant::now(),
     };
     if let Some(events) = &settings.events {

@@ -28,9 +28,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A sink that records comparisons.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Comparison>>>);
+struct RecordingSink(Arc<Mutex<Vec<Comparison>>>);
 
-impl Told {
+impl RecordingSink {
     fn hears(&self, layer: MirrorLayer) -> MirrorLayer {
         let told = self.clone();
         layer.compare(move |comparison| told.0.lock().unwrap().push(comparison))
@@ -49,8 +49,8 @@ impl Told {
 }
 
 /// Mirrors every request.
-fn mirror(candidate: impl Llm) -> (MirrorLayer, Told, MirrorHandle) {
-    let told = Told::default();
+fn mirror(candidate: impl Llm) -> (MirrorLayer, RecordingSink, MirrorHandle) {
+    let told = RecordingSink::default();
     let layer = told.hears(MirrorLayer::new(candidate).share(1.0));
     let handle = layer.handle();
     (layer, told, handle)

@@ -8,7 +8,7 @@ use std::{
 use pin_project::{pin_project, pinned_drop};
 use tower::Service;
 
-use super::told::Watch;
+use super::reporter::Watch;
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
 /// The future of [`Observe`](super::Observe).

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::{Observe, told::Told};
+use super::{Observe, reporter::Reporter};
 use crate::{Events, layers::lanes::Lanes, prices::PriceTable};
 
 /// Applies [`Observe`]. See the [module docs](super).
@@ -32,6 +32,6 @@ impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe::new(inner, Arc::new(Lanes::new(Arc::new(Told::new(self.events.clone(), self.prices.clone())))))
+        Observe::new(inner, Arc::new(Lanes::new(Arc::new(Reporter::new(self.events.clone(), self.prices.clone())))))
     }
 }

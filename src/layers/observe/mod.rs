@@ -48,8 +48,8 @@
 
 mod future;
 mod layer;
+mod reporter;
 mod service;
-mod told;
 mod under_way;
 
 pub use self::{future::ResponseFuture, layer::ObserveLayer, service::Observe};

@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::{
     ResponseFuture,
-    told::{Told, Watch},
+    reporter::{Reporter, Watch},
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
@@ -20,12 +20,12 @@ use crate::{
 /// Clones send to the same channel.
 pub struct Observe<S> {
     inner: S,
-    pub(super) told: Arc<Lanes<Told>>,
+    pub(super) reporter: Arc<Lanes<Reporter>>,
 }
 
 impl<S> Observe<S> {
-    pub(super) fn new(inner: S, told: Arc<Lanes<Told>>) -> Self {
-        Self { inner, told }
+    pub(super) fn new(inner: S, reporter: Arc<Lanes<Reporter>>) -> Self {
+        Self { inner, reporter }
     }
 }
 
@@ -49,20 +49,20 @@ where
         // Taken with or without a subscriber: an inner layer that would read the clock takes this reading.
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
-        let heard = self.told.gate().is_heard();
-        let watch = heard.then(|| Watch::new(self.told.lane(), &request, begun));
+        let heard = self.reporter.gate().is_heard();
+        let watch = heard.then(|| Watch::new(self.reporter.lane(), &request, begun));
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
 }
 
 impl<S: Clone> Clone for Observe<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), told: self.told.clone() }
+        Self { inner: self.inner.clone(), reporter: self.reporter.clone() }
     }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Observe<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observe").field("inner", &self.inner).field("told", &self.told.gate()).finish()
+        f.debug_struct("Observe").field("inner", &self.inner).field("reporter", &self.reporter.gate()).finish()
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) begun: Instant,
-    pub(super) told: RequestEnded,
+    pub(super) event: RequestEnded,
     /// The price of the model whose place a route took: the tokens are known at the end.
     pub(super) without_route: Option<Price>,
 }

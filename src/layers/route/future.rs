@@ -31,7 +31,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     state: State<S, S::Future>,
     /// Set for a request that a rule has taken.
-    routed: Option<Box<Routed<S>>>,
+    routed: Option<Box<RouteState<S>>>,
 }
 
 #[pin_project(project = StateProjection)]
@@ -41,7 +41,7 @@ enum State<S, F> {
     Done,
 }
 
-struct Routed<S> {
+struct RouteState<S> {
     plan: Arc<Plan>,
     rule: usize,
     /// The default chain, until it is called.
@@ -82,7 +82,7 @@ where
         }
         let call = Call::further(plan.routes[rule].1.clone(), request.with_context(context));
         let ledger = Ledger::default();
-        let routed = Routed { plan, rule, inner: Some(inner), request, begun, limit, timer: None, ledger };
+        let routed = RouteState { plan, rule, inner: Some(inner), request, begun, limit, timer: None, ledger };
         Self { state: State::Cheap(Box::pin(call)), routed: Some(Box::new(routed)) }
     }
 }
@@ -141,7 +141,7 @@ where
     }
 }
 
-impl<S> Routed<S> {
+impl<S> RouteState<S> {
     fn rule(&self) -> &Rule {
         &self.plan.routes[self.rule].0
     }
@@ -166,7 +166,7 @@ impl<S> Routed<S> {
     }
 }
 
-impl<S> Routed<S>
+impl<S> RouteState<S>
 where
     S: Service<LlmRequest, Response = LlmResponse>,
     S::Error: Into<LlmError>,

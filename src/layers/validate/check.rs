@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     layer::Settings,
-    schema::{Schema, Verdict, Wrong},
+    schema::{Mismatch, Schema, Verdict},
 };
 use crate::{
     Attempt, Context, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
@@ -29,7 +29,7 @@ pub(super) struct Check {
 }
 
 /// The decision on an answer.
-pub(super) enum Judged {
+pub(super) enum Decision {
     Good(LlmResponse),
     AskAgain(LlmRequest),
     Bad(LlmError),
@@ -61,20 +61,20 @@ impl Check {
     }
 
     /// Takes an answer with this message.
-    pub(super) fn judge(&mut self, response: LlmResponse, message: Message) -> Judged {
+    pub(super) fn judge(&mut self, response: LlmResponse, message: Message) -> Decision {
         if !is_answer(&message) {
-            return Judged::Good(self.answered(response));
+            return Decision::Good(self.answered(response));
         }
         // The caller puts its own beginning in front of the answer, so the answer must fit as it stands.
         let prefill = self.prefill().map(Message::text).unwrap_or_default();
         let text = prefill.clone() + &message.text();
         match self.schema.check(&text, self.settings.repair && prefill.is_empty()) {
-            Verdict::Fits => Judged::Good(self.answered(response)),
+            Verdict::Fits => Decision::Good(self.answered(response)),
             Verdict::Repaired { text, how } => {
                 let body = LlmBody::from_message(with_text(message, text));
-                Judged::Good(self.answered(response.map_body(|_| body).with_note(format!("output: {how}"))))
+                Decision::Good(self.answered(response.map_body(|_| body).with_note(format!("output: {how}"))))
             }
-            Verdict::Wrong(wrong) => self.wrong(response, message, text, wrong),
+            Verdict::Mismatch(wrong) => self.wrong(response, message, text, wrong),
         }
     }
 
@@ -96,7 +96,7 @@ impl Check {
         lead
     }
 
-    fn wrong(&mut self, response: LlmResponse, message: Message, text: String, wrong: Wrong) -> Judged {
+    fn wrong(&mut self, response: LlmResponse, message: Message, text: String, wrong: Mismatch) -> Decision {
         let cut = match message.finish {
             Some(FinishReason::Length) => " (it was cut at its `max_tokens`)",
             Some(FinishReason::ContextFull) => " (it was cut where the context window was full)",
@@ -105,7 +105,7 @@ impl Check {
         };
         let now = Instant::now();
         let (provider, model) = response.names();
-        let mut error = LlmError::new(ErrorKind::InvalidOutput, wrong.said + cut);
+        let mut error = LlmError::new(ErrorKind::InvalidOutput, wrong.for_operator + cut);
         if let Some(provider) = &provider {
             error = error.or_model(provider, model.as_ref());
         }
@@ -140,13 +140,13 @@ impl Check {
         if let Some(stop) = stop {
             self.ledger.next(Next::Stopped(stop));
             mem::take(&mut self.ledger).give_up(&mut error);
-            return Judged::Bad(error);
+            return Decision::Bad(error);
         }
         self.ledger.next(Next::AskedAgain);
         self.problem = Some(error);
         self.reasked += 1;
         self.begun = now;
-        Judged::AskAgain(self.question(text, &wrong.told))
+        Decision::AskAgain(self.question(text, &wrong.for_model))
     }
 
     /// Returns the request, with the wrong answer and its errors.

@@ -10,8 +10,8 @@ use tokio::time::{Sleep, sleep_until};
 use tower::Service;
 
 use super::{
-    check::{Check, Judged},
-    held::Held,
+    check::{Check, Decision},
+    held::HeldResponse,
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
@@ -38,7 +38,7 @@ struct Checking<S> {
     check: Check,
     /// A clone that was never polled, for asking again.
     again: S,
-    held: Option<Held>,
+    held: Option<HeldResponse>,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
@@ -75,7 +75,7 @@ where
                     Poll::Ready(Ok(response)) => {
                         // Release the call now: a permit that ends with it must not wait for the stream.
                         this.call.as_mut().abandon();
-                        *held = Some(Held::new(response, check.request()));
+                        *held = Some(HeldResponse::new(response, check.request()));
                         continue;
                     }
                     Poll::Ready(Err(error)) => Poll::Ready(Err((error, None))),
@@ -88,9 +88,9 @@ where
                 Poll::Ready(Ok((response, message))) => {
                     *held = None;
                     match check.judge(response, message) {
-                        Judged::Good(response) => return Poll::Ready(Ok(response)),
-                        Judged::Bad(error) => return Poll::Ready(Err(error)),
-                        Judged::AskAgain(request) => this.call.set(Call::further(again.clone(), request)),
+                        Decision::Good(response) => return Poll::Ready(Ok(response)),
+                        Decision::Bad(error) => return Poll::Ready(Err(error)),
+                        Decision::AskAgain(request) => this.call.set(Call::further(again.clone(), request)),
                     }
                 }
                 Poll::Ready(Err(failed)) => break failed,
@@ -110,7 +110,7 @@ where
                         }
                         (false, phase) => LlmError::timed_out(TimeoutLimit::Deadline, phase, after),
                     };
-                    break match held.take().map(Held::into_response) {
+                    break match held.take().map(HeldResponse::into_response) {
                         Some(response) => (with_origin(error, &response), Some(response)),
                         None => (error, None),
                     };

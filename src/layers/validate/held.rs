@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A response whose body is being read.
-pub(super) struct Held {
+pub(super) struct HeldResponse {
     /// The response, without its body if that is a stream.
     response: LlmResponse,
     stage: Stage,
@@ -35,7 +35,7 @@ enum Stage {
     },
 }
 
-impl Held {
+impl HeldResponse {
     pub(super) fn new(mut response: LlmResponse, request: &LlmRequest) -> Self {
         let stage = match response.body().arrives_in_frames() {
             false => Stage::Whole,

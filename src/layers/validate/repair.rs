@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// A piece of an answer that is JSON.
 #[derive(Debug)]
-pub(super) struct Found<'a> {
+pub(super) struct JsonPiece<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) value: Value,
     /// The repair that yielded it.
@@ -19,20 +19,20 @@ const DEPTH: usize = 128;
 
 /// Returns the JSON in an answer, in order: the inside of a fence around the whole, or else each object and array
 /// in the text. It takes one pass, whatever the text.
-pub(super) fn find(answer: &str) -> impl Iterator<Item = Found<'_>> {
+pub(super) fn find(answer: &str) -> impl Iterator<Item = JsonPiece<'_>> {
     let fenced = unfenced(answer).and_then(|inside| parse(inside, "a code fence was stripped"));
     let scanned = if fenced.is_some() { "" } else { answer };
     let taken = Balanced(scanned).filter_map(|value| parse(value, "the JSON was taken out of the text around it"));
     fenced.into_iter().chain(taken)
 }
 
-fn parse<'a>(text: &'a str, how: &'static str) -> Option<Found<'a>> {
+fn parse<'a>(text: &'a str, how: &'static str) -> Option<JsonPiece<'a>> {
     if let Ok(value) = serde_json::from_str(text) {
-        return Some(Found { text: text.into(), value, how });
+        return Some(JsonPiece { text: text.into(), value, how });
     }
     let Cow::Owned(text) = without_trailing_commas(text) else { return None };
     let value = serde_json::from_str(&text).ok()?;
-    Some(Found { text: text.into(), value, how: "trailing commas were removed" })
+    Some(JsonPiece { text: text.into(), value, how: "trailing commas were removed" })
 }
 
 /// Returns the inside of a fence around the whole answer.

@@ -27,16 +27,16 @@ pub(super) enum Verdict {
     /// A piece of the answer has the shape.
     Repaired { text: String, how: &'static str },
     /// The answer does not have the shape.
-    Wrong(Wrong),
+    Mismatch(Mismatch),
 }
 
 /// The errors in an answer.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct Mismatch {
     /// The text for the model that gave it.
-    pub(super) told: String,
+    pub(super) for_model: String,
     /// The text for an operator, without any part of the answer.
-    pub(super) said: String,
+    pub(super) for_operator: String,
 }
 
 /// The limits on the errors reported to a model at once, in number and in characters.
@@ -64,7 +64,7 @@ impl Schema {
     pub(super) fn check(&self, answer: &str, repair: bool) -> Verdict {
         // Valid JSON is never repaired, whatever its strings contain.
         let error = match serde_json::from_str(answer) {
-            Ok(value) => return self.wrong(&value).map_or(Verdict::Fits, Verdict::Wrong),
+            Ok(value) => return self.wrong(&value).map_or(Verdict::Fits, Verdict::Mismatch),
             Err(error) => error,
         };
         let mut wrong = None;
@@ -74,13 +74,13 @@ impl Schema {
                 Some(problem) => _ = wrong.get_or_insert(problem),
             }
         }
-        Verdict::Wrong(wrong.unwrap_or_else(|| Wrong {
-            told: format!("It is not JSON: {error}."),
-            said: "the answer is not JSON".to_owned(),
+        Verdict::Mismatch(wrong.unwrap_or_else(|| Mismatch {
+            for_model: format!("It is not JSON: {error}."),
+            for_operator: "the answer is not JSON".to_owned(),
         }))
     }
 
-    fn wrong(&self, value: &Value) -> Option<Wrong> {
+    fn wrong(&self, value: &Value) -> Option<Mismatch> {
         let validator = self.validator.as_ref().filter(|validator| !validator.is_valid(value))?;
         let mut told = String::from("It does not match the JSON Schema:");
         let mut said = None;
@@ -91,7 +91,7 @@ impl Schema {
             said.get_or_insert_with(|| format!("the answer does not meet `{}` of the schema", error.schema_path()));
         }
         let said = said.unwrap_or_else(|| "the answer does not meet the schema".to_owned());
-        Some(Wrong { told: shortened(told), said })
+        Some(Mismatch { for_model: shortened(told), for_operator: said })
     }
 }
 
@@ -167,12 +167,12 @@ mod tests {
     #[test]
     fn the_model_is_told_each_problem_and_the_operator_none_of_the_answer() {
         let answer = r#"{"name": "Ada Lovelace", "age": "thirty", "secret": 1}"#;
-        let Verdict::Wrong(wrong) = person().check(answer, true) else { panic!("it is wrong") };
-        assert!(wrong.told.contains("at /age: the value is not of type \"integer\""), "{}", wrong.told);
-        assert!(wrong.told.contains("secret"), "{}", wrong.told);
-        assert!(!wrong.told.contains("thirty"), "it knows what it said");
+        let Verdict::Mismatch(wrong) = person().check(answer, true) else { panic!("it is wrong") };
+        assert!(wrong.for_model.contains("at /age: the value is not of type \"integer\""), "{}", wrong.for_model);
+        assert!(wrong.for_model.contains("secret"), "{}", wrong.for_model);
+        assert!(!wrong.for_model.contains("thirty"), "it knows what it said");
         for word in ["Ada", "thirty", "secret"] {
-            assert!(!wrong.said.contains(word), "{}", wrong.said);
+            assert!(!wrong.for_operator.contains(word), "{}", wrong.for_operator);
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let answer = "An example is {\"name\": 1}. So:\n{\"name\": \"Ada\", \"age\": 36,}";
         let Verdict::Repaired { text, how } = person().check(answer, true) else { panic!("it is there") };
         assert_eq!((text.as_str(), how), ("{\"name\": \"Ada\", \"age\": 36}", "trailing commas were removed"));
-        assert!(matches!(person().check(answer, false), Verdict::Wrong(_)));
+        assert!(matches!(person().check(answer, false), Verdict::Mismatch(_)));
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         let quoted = json!("```json\n{\"name\": \"Ada\", \"age\": 36}\n```").to_string();
         let wrapped = r#"{"person": {"name": "Ada", "age": 36}}"#;
         for answer in [quoted.as_str(), wrapped] {
-            assert!(matches!(person().check(answer, true), Verdict::Wrong(_)), "{answer}");
+            assert!(matches!(person().check(answer, true), Verdict::Mismatch(_)), "{answer}");
         }
     }
 
@@ -199,14 +199,14 @@ mod tests {
         let any = Schema::compile(None).unwrap();
         assert!(matches!(any.check("[1]", true), Verdict::Fits));
         assert!(matches!(any.check("```json\n[1]\n```", true), Verdict::Repaired { .. }));
-        assert!(matches!(any.check("one", true), Verdict::Wrong(_)));
+        assert!(matches!(any.check("one", true), Verdict::Mismatch(_)));
     }
 
     #[test]
     fn a_long_list_of_problems_is_shortened() {
         let answer = json!({ "x".repeat(100_000): 1 }).to_string();
-        let Verdict::Wrong(wrong) = person().check(&answer, true) else { panic!("it is wrong") };
-        assert!(wrong.told.chars().count() <= CHARACTERS + 1);
+        let Verdict::Mismatch(wrong) = person().check(&answer, true) else { panic!("it is wrong") };
+        assert!(wrong.for_model.chars().count() <= CHARACTERS + 1);
     }
 
     #[test]
@@ -255,6 +255,6 @@ mod tests {
     fn a_pattern_that_explodes_ends() {
         let schema = schema(json!({ "type": "string", "pattern": "^(?=(a+)+$)b" }));
         let answer = json!("a".repeat(60) + "!").to_string();
-        assert!(matches!(schema.check(&answer, true), Verdict::Wrong(_)));
+        assert!(matches!(schema.check(&answer, true), Verdict::Mismatch(_)));
     }
 }

@@ -7,7 +7,7 @@ use redis::Script;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{Redis, hex, link::Purpose, millis};
-use crate::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Claiming, Found};
+use crate::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, ClaimFuture, StoreLookup};
 
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put.lua")));
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/get.lua")));
@@ -24,12 +24,12 @@ const UNDER_WAY: usize = 64;
 /// from then on in any replica, once it has been told; while it is away, it is told nothing. How many answers there are is
 /// not known.
 impl AnswerStore for Redis {
-    fn get(&self, key: &CacheKey) -> Found {
+    fn get(&self, key: &CacheKey) -> StoreLookup {
         if self.link.is_away() {
-            return Found::Now(None);
+            return StoreLookup::Ready(None);
         }
         let (redis, key) = (self.clone(), self.answer(key));
-        Found::Later(Box::pin(async move {
+        StoreLookup::Pending(Box::pin(async move {
             let turns = redis.key(TURNS);
             let bytes: Option<Vec<u8>> = redis.look("an answer", GET.key(key).key(turns)).await.ok()?;
             match Answer::from_bytes(&bytes?) {
@@ -47,7 +47,7 @@ impl AnswerStore for Redis {
         self.in_background(async move { redis.keeps(&key, &answer).await });
     }
 
-    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
+    fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<ClaimFuture> {
         (!self.link.is_away()).then(|| self.claims_call(*key, is_fresh))
     }
 

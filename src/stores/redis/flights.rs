@@ -11,7 +11,7 @@ use tokio::{
 
 use super::Redis;
 use crate::layers::{
-    cache::{Answer, AnswerStore, CacheKey, Claimed, Claiming, Found, SharedCall},
+    cache::{Answer, AnswerStore, CacheKey, CallClaim, ClaimFuture, SharedCall, StoreLookup},
     idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, Ticket},
 };
 
@@ -22,29 +22,33 @@ const RENEWED_EVERY: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(500);
 
 impl Redis {
-    pub(super) fn claims_call(&self, key: CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Claiming {
+    pub(super) fn claims_call(
+        &self,
+        key: CacheKey,
+        is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>,
+    ) -> ClaimFuture {
         let redis = self.clone();
         Box::pin(async move {
             let flight = flight(&key);
             loop {
                 match IdempotencyStore::claim(&redis, &flight, &Fingerprint::from_bytes(*key.as_bytes()), LEASE).await {
                     Ok(Claim::Won(ticket) | Claim::Inherited(ticket)) => {
-                        return Claimed::Calls(Some(Box::new(Call::begin(redis, key, flight, ticket))));
+                        return CallClaim::Granted(Some(Box::new(Call::begin(redis, key, flight, ticket))));
                     }
                     Ok(Claim::Busy { .. }) => {}
                     // Nothing is known of the others: it costs a call more.
-                    Ok(Claim::Done(_) | Claim::Conflict) | Err(_) => return Claimed::Calls(None),
+                    Ok(Claim::Done(_) | Claim::Conflict) | Err(_) => return CallClaim::Granted(None),
                 }
                 let begun = Instant::now();
                 redis.changed(&flight, LOOK).await;
-                if let Found::Later(looking) = redis.get(&key)
+                if let StoreLookup::Pending(looking) = redis.get(&key)
                     && let Some(answer) = looking.await.filter(|answer| is_fresh(answer))
                 {
-                    return Claimed::Answered(answer);
+                    return CallClaim::Answered(answer);
                 }
                 // It has ended, and has no answer for others: they do not wait for one another's failures.
                 if begun.elapsed() < LOOK {
-                    return Claimed::Calls(None);
+                    return CallClaim::Granted(None);
                 }
             }
         })

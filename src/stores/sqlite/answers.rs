@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::{Sqlite, forget::Table, keys::now};
 use crate::{
-    layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found},
+    layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, StoreLookup},
     store::guarded::Guard,
     stores::room::{Room, STEP, millis},
 };
@@ -58,9 +58,9 @@ impl Default for Kept {
 /// # Ok(()) }
 /// ```
 impl AnswerStore for Sqlite {
-    fn get(&self, key: &CacheKey) -> Found {
+    fn get(&self, key: &CacheKey) -> StoreLookup {
         let (file, key) = (self.clone(), *key.as_bytes());
-        Found::Later(Box::pin(async move {
+        StoreLookup::Pending(Box::pin(async move {
             let looks = || file.call("looking for an answer", move |file| look(file, &key));
             let bytes = file.inner.answers.guard.ask(LIMIT, looks, |_| true).await.ok()??;
             match Answer::from_bytes(&bytes) {

@@ -1,6 +1,6 @@
 //! The binary form of a message.
 
-use super::pieces::{Damaged, Reader, Writer};
+use super::pieces::{DecodeError, Reader, Writer};
 use crate::chat::{
     Document, Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Reasoning, Role, ToolCall,
     ToolResult, Usage,
@@ -126,12 +126,12 @@ impl Writer {
 }
 
 impl Reader<'_> {
-    pub(super) fn message(&mut self) -> Result<Message, Damaged> {
+    pub(super) fn message(&mut self) -> Result<Message, DecodeError> {
         let role = match self.tag()? {
             0 => Role::System,
             1 => Role::User,
             2 => Role::Assistant,
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         };
         let mut message = Message::new(role, self.list(Self::part)?);
         message.finish = self.optional(Self::finish_reason)?;
@@ -141,7 +141,7 @@ impl Reader<'_> {
         Ok(message)
     }
 
-    pub(super) fn part(&mut self) -> Result<Part, Damaged> {
+    pub(super) fn part(&mut self) -> Result<Part, DecodeError> {
         Ok(match self.tag()? {
             0 => Part::Text(self.text()?),
             1 => Part::Image(Image { media: self.media()? }),
@@ -164,37 +164,37 @@ impl Reader<'_> {
             8 => Part::Extra { of: self.extra_of()?, extra: Extra::new(self.dialect()?, self.fields()?) },
             9 => Part::Other { dialect: self.dialect()?, value: self.json()? },
             10 => Part::Extra { of: self.extra_of()?, extra: Extra::new(self.dialect()?, self.json()?) },
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         })
     }
 
-    fn extra_of(&mut self) -> Result<ExtraOf, Damaged> {
+    fn extra_of(&mut self) -> Result<ExtraOf, DecodeError> {
         Ok(match self.tag()? {
             0 => ExtraOf::Part,
             1 => ExtraOf::Turn,
             2 => ExtraOf::Answer,
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         })
     }
 
-    fn json(&mut self) -> Result<Json, Damaged> {
-        Json::parse(self.text()?).map_err(|_| Damaged)
+    fn json(&mut self) -> Result<Json, DecodeError> {
+        Json::parse(self.text()?).map_err(|_| DecodeError)
     }
 
-    fn media(&mut self) -> Result<Media, Damaged> {
+    fn media(&mut self) -> Result<Media, DecodeError> {
         Ok(match self.tag()? {
             0 => Media::Base64 { media_type: self.text()?, data: self.text()? },
             1 => Media::Url(self.text()?),
             2 => Media::File(self.text()?),
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         })
     }
 
-    pub(super) fn opaque(&mut self) -> Result<Opaque, Damaged> {
+    pub(super) fn opaque(&mut self) -> Result<Opaque, DecodeError> {
         Ok(Opaque { dialect: self.dialect()?, token: self.text()?, redacted: self.flag()? })
     }
 
-    pub(super) fn usage(&mut self) -> Result<Usage, Damaged> {
+    pub(super) fn usage(&mut self) -> Result<Usage, DecodeError> {
         Ok(Usage {
             input: self.number()?,
             cache_read: self.number()?,
@@ -204,7 +204,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn finish_reason(&mut self) -> Result<FinishReason, Damaged> {
+    pub(super) fn finish_reason(&mut self) -> Result<FinishReason, DecodeError> {
         Ok(match self.tag()? {
             0 => FinishReason::Stop,
             1 => FinishReason::ToolUse,
@@ -215,7 +215,7 @@ impl Reader<'_> {
             6 => FinishReason::Paused,
             7 => FinishReason::ModelError(self.text()?),
             8 => FinishReason::Other(self.text()?),
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         })
     }
 }

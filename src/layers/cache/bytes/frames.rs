@@ -1,6 +1,6 @@
 //! The binary form of a stream's frames.
 
-use super::pieces::{Damaged, Reader, Writer};
+use super::pieces::{DecodeError, Reader, Writer};
 use crate::{Frame, StreamEvent};
 
 impl Writer {
@@ -67,7 +67,7 @@ impl Writer {
 }
 
 impl Reader<'_> {
-    pub(super) fn frame(&mut self) -> Result<Frame, Damaged> {
+    pub(super) fn frame(&mut self) -> Result<Frame, DecodeError> {
         let raw = self.optional(|reader| Ok((reader.dialect()?, reader.raw()?)))?;
         let mut events = self.list(Self::event)?;
         let frame = match (events.len(), events.pop()) {
@@ -83,7 +83,7 @@ impl Reader<'_> {
         })
     }
 
-    fn event(&mut self) -> Result<StreamEvent, Damaged> {
+    fn event(&mut self) -> Result<StreamEvent, DecodeError> {
         Ok(match self.tag()? {
             0 => StreamEvent::Start { id: self.optional(Self::text)?, model: self.optional(Self::text)? },
             1 => StreamEvent::Text { index: self.small()?, text: self.text()? },
@@ -104,7 +104,7 @@ impl Reader<'_> {
             11 => StreamEvent::KeepAlive,
             12 => StreamEvent::Restarted { reason: self.kind()? },
             13 => StreamEvent::Other,
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         })
     }
 }

@@ -14,7 +14,7 @@ use std::{borrow::Cow, time::Duration};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use self::pieces::{Damaged, Reader, Writer};
+use self::pieces::{DecodeError, Reader, Writer};
 use super::answer::{Answer, Facts, Form, compacted};
 use crate::{
     Degradation, DegradedReason,
@@ -85,10 +85,10 @@ impl Answer {
         if !(OF_NOBODY..=VERSION).contains(version) || kept != sum(said) {
             return Err(damaged());
         }
-        Self::read(*version, &mut Reader::new(said), now, since_1970).map_err(|Damaged| damaged())
+        Self::read(*version, &mut Reader::new(said), now, since_1970).map_err(|DecodeError| damaged())
     }
 
-    fn read(version: u8, said: &mut Reader<'_>, now: Instant, since_1970: Duration) -> Result<Self, Damaged> {
+    fn read(version: u8, said: &mut Reader<'_>, now: Instant, since_1970: Duration) -> Result<Self, DecodeError> {
         let facts = said.facts(version, now, since_1970)?;
         let answer = match said.tag()? {
             0 => Self::whole(said.message()?, None, facts),
@@ -97,7 +97,7 @@ impl Answer {
                 Self::whole(message, Some((dialect, &said.raw()?)), facts)
             }
             2 => Self::stream(compacted(said.list(Reader::frame)?), facts),
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         };
         said.end()?;
         Ok(answer)
@@ -148,7 +148,7 @@ impl Writer {
 }
 
 impl Reader<'_> {
-    fn facts(&mut self, version: u8, now: Instant, since_1970: Duration) -> Result<Facts, Damaged> {
+    fn facts(&mut self, version: u8, now: Instant, since_1970: Duration) -> Result<Facts, DecodeError> {
         let (provider, model, feature) = (self.name()?, self.name()?, self.name()?);
         let notes: Vec<Cow<'static, str>> = self.list(|reader| reader.text().map(Cow::Owned))?;
         let degraded = self.optional(|reader| Ok(Degradation::new(reader.tag()?, reader.reason()?)))?;
@@ -177,11 +177,11 @@ impl Reader<'_> {
         })
     }
 
-    fn name(&mut self) -> Result<Option<std::sync::Arc<str>>, Damaged> {
+    fn name(&mut self) -> Result<Option<std::sync::Arc<str>>, DecodeError> {
         Ok(self.optional(Self::text)?.map(Into::into))
     }
 
-    fn reason(&mut self) -> Result<DegradedReason, Damaged> {
+    fn reason(&mut self) -> Result<DegradedReason, DecodeError> {
         Ok(match self.tag()? {
             0 => DegradedReason::Failure(self.kind()?),
             1 => DegradedReason::SteppedDown,
@@ -190,7 +190,7 @@ impl Reader<'_> {
             4 => DegradedReason::Route,
             5 => DegradedReason::Order,
             6 => DegradedReason::RequiresHuman,
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         })
     }
 }

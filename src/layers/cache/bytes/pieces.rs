@@ -13,7 +13,7 @@ pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
-/// Reads the pieces back. It ends for any bytes: with their content, or [`Damaged`].
+/// Reads the pieces back. It ends for any bytes: with their content, or [`DecodeError`].
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     /// The current nesting depth.
@@ -22,7 +22,7 @@ pub(super) struct Reader<'a> {
 
 /// The bytes are not what was written.
 #[derive(Debug)]
-pub(super) struct Damaged;
+pub(super) struct DecodeError;
 
 /// The deepest nesting of pieces: more than any JSON text that can be parsed, which ends at 128.
 const DEEPEST: u32 = 200;
@@ -99,76 +99,79 @@ impl<'a> Reader<'a> {
     }
 
     /// Fails if any bytes follow.
-    pub(super) fn end(&self) -> Result<(), Damaged> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Damaged) }
+    pub(super) fn end(&self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError) }
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Damaged)?;
+    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    pub(super) fn tag(&mut self) -> Result<u8, Damaged> {
+    pub(super) fn tag(&mut self) -> Result<u8, DecodeError> {
         Ok(self.take(1)?[0])
     }
 
-    pub(super) fn flag(&mut self) -> Result<bool, Damaged> {
+    pub(super) fn flag(&mut self) -> Result<bool, DecodeError> {
         match self.tag()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Damaged),
+            _ => Err(DecodeError),
         }
     }
 
-    pub(super) fn number(&mut self) -> Result<u64, Damaged> {
+    pub(super) fn number(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.tag()?;
             let bits = u64::from(byte & 0x7f);
             if bits << shift >> shift != bits {
-                return Err(Damaged);
+                return Err(DecodeError);
             }
             number |= bits << shift;
             if byte & 0x80 == 0 {
                 return Ok(number);
             }
         }
-        Err(Damaged)
+        Err(DecodeError)
     }
 
-    pub(super) fn small(&mut self) -> Result<u32, Damaged> {
-        self.number()?.try_into().map_err(|_| Damaged)
+    pub(super) fn small(&mut self) -> Result<u32, DecodeError> {
+        self.number()?.try_into().map_err(|_| DecodeError)
     }
 
-    pub(super) fn duration(&mut self) -> Result<Duration, Damaged> {
+    pub(super) fn duration(&mut self) -> Result<Duration, DecodeError> {
         let (seconds, nanos) = (self.number()?, self.small()?);
         // A larger value would carry over, and might overflow.
-        if nanos < 1_000_000_000 { Ok(Duration::new(seconds, nanos)) } else { Err(Damaged) }
+        if nanos < 1_000_000_000 { Ok(Duration::new(seconds, nanos)) } else { Err(DecodeError) }
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
-        let length = self.number()?.try_into().map_err(|_| Damaged)?;
+    fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let length = self.number()?.try_into().map_err(|_| DecodeError)?;
         self.take(length)
     }
 
-    pub(super) fn raw(&mut self) -> Result<Bytes, Damaged> {
+    pub(super) fn raw(&mut self) -> Result<Bytes, DecodeError> {
         self.bytes().map(Bytes::copy_from_slice)
     }
 
-    pub(super) fn text(&mut self) -> Result<String, Damaged> {
-        str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| Damaged)
+    pub(super) fn text(&mut self) -> Result<String, DecodeError> {
+        str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| DecodeError)
     }
 
     pub(super) fn optional<T>(
         &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, Damaged>,
-    ) -> Result<Option<T>, Damaged> {
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
         Ok(if self.flag()? { Some(read(self)?) } else { None })
     }
 
     /// Reads a list without reserving room for it: each item takes at least a byte, and the bytes end.
-    pub(super) fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Damaged>) -> Result<Vec<T>, Damaged> {
+    pub(super) fn list<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
         let mut items = Vec::new();
         for _ in 0..self.number()? {
             items.push(read(self)?);
@@ -177,51 +180,54 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a nested value.
-    pub(super) fn inside<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Damaged>) -> Result<T, Damaged> {
+    pub(super) fn inside<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err(Damaged);
+            return Err(DecodeError);
         }
         let read = read(self)?;
         self.depth -= 1;
         Ok(read)
     }
 
-    pub(super) fn dialect(&mut self) -> Result<Dialect, Damaged> {
+    pub(super) fn dialect(&mut self) -> Result<Dialect, DecodeError> {
         match self.tag()? {
             0 => Ok(Dialect::Anthropic),
             1 => Ok(Dialect::OpenAi),
             2 => Ok(Dialect::Gemini),
-            _ => Err(Damaged),
+            _ => Err(DecodeError),
         }
     }
 
-    pub(super) fn kind(&mut self) -> Result<ErrorKind, Damaged> {
+    pub(super) fn kind(&mut self) -> Result<ErrorKind, DecodeError> {
         let name = self.text()?;
-        ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or(Damaged)
+        ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or(DecodeError)
     }
 
-    pub(super) fn value(&mut self) -> Result<Value, Damaged> {
+    pub(super) fn value(&mut self) -> Result<Value, DecodeError> {
         Ok(match self.tag()? {
             0 => Value::Null,
             1 => Value::Bool(self.flag()?),
             2 => Value::Number(self.number()?.into()),
             3 => {
-                let number = 0i64.checked_sub_unsigned(self.number()?).ok_or(Damaged)?;
+                let number = 0i64.checked_sub_unsigned(self.number()?).ok_or(DecodeError)?;
                 Value::Number(number.into())
             }
             4 => {
-                let bits = self.take(8)?.try_into().map_err(|_| Damaged)?;
-                Value::Number(Number::from_f64(f64::from_le_bytes(bits)).ok_or(Damaged)?)
+                let bits = self.take(8)?.try_into().map_err(|_| DecodeError)?;
+                Value::Number(Number::from_f64(f64::from_le_bytes(bits)).ok_or(DecodeError)?)
             }
             5 => Value::String(self.text()?),
             6 => Value::Array(self.inside(|reader| reader.list(Self::value))?),
             7 => Value::Object(self.fields()?),
-            _ => return Err(Damaged),
+            _ => return Err(DecodeError),
         })
     }
 
-    pub(super) fn fields(&mut self) -> Result<Map<String, Value>, Damaged> {
+    pub(super) fn fields(&mut self) -> Result<Map<String, Value>, DecodeError> {
         self.inside(|reader| {
             let fields = reader.list(|reader| Ok((reader.text()?, reader.value()?)))?;
             Ok(fields.into_iter().collect())

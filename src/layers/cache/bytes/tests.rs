@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Map, Number, Value, json};
 
-use super::{super::answer::Asker, *};
+use super::{super::answer::Requester, *};
 use crate::{
     CacheReason, Dialect, ErrorKind, Frame, LlmResponse, StreamEvent,
     chat::{
@@ -226,8 +226,8 @@ const TODAY: Duration = Duration::from_secs(1_790_000_000);
 fn plain() -> Answer {
     let response = LlmResponse::from_text("hello").with_model("openai", "gpt-4o").with_note("a note");
     let hour = Duration::from_secs(3600);
-    let asker = Asker { feature: Some("chat".into()), tenant: Some("ada".into()), session: Some("s-1".into()) };
-    let facts = Facts::kept_for(&response, asker, hour, hour);
+    let requester = Requester { feature: Some("chat".into()), tenant: Some("ada".into()), session: Some("s-1".into()) };
+    let facts = Facts::kept_for(&response, requester, hour, hour);
     Answer::whole(Message::assistant("hello"), Some((Dialect::OpenAi, &Bytes::from_static(b"{\"hello\": 1}"))), facts)
 }
 
@@ -335,7 +335,7 @@ fn versions_and_damage_are_told_apart() {
 fn the_bytes_of_every_version_are_read_for_ever() {
     let answer = Answer::whole(Message::assistant("hi"), None, {
         let response = LlmResponse::from_text("hi").with_model("openai", "gpt-4o");
-        Facts::kept_for(&response, Asker::default(), Duration::from_secs(60), Duration::ZERO)
+        Facts::kept_for(&response, Requester::default(), Duration::from_secs(60), Duration::ZERO)
     });
     let made = answer.facts.made_at;
     let bytes = answer.to_bytes_at(made, Duration::from_secs(1000));

@@ -90,7 +90,7 @@ async fn a_body_dropped_half_read_is_told_as_left_with_what_was_read() {
     let one = told.one(&handle).await;
     assert_eq!((one.primary.outcome, one.primary.characters), (RequestOutcome::Abandoned, 3));
     assert_eq!((one.primary.first_token, one.primary.took), (Some(SECOND), SECOND * 2));
-    assert_eq!(one.kept.unwrap().primary.unwrap().text(), "hel");
+    assert_eq!(one.texts.unwrap().primary.unwrap().text(), "hel");
     assert_eq!(one.agrees, None);
 }
 

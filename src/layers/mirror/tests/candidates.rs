@@ -147,7 +147,7 @@ async fn a_primary_larger_than_is_kept_is_compared_by_all_but_its_words() {
     assert_eq!(llm.oneshot(prompt()).await.unwrap().text().await.unwrap().len(), 2000);
     let one = told.one(&handle).await;
     assert_eq!((one.primary.outcome, one.primary.characters), (RequestOutcome::Answered, 2000));
-    assert_eq!((one.similarity, one.kept.unwrap().primary), (None, None));
+    assert_eq!((one.similarity, one.texts.unwrap().primary), (None, None));
     assert_eq!(one.primary.cost, Usd::from_dollars(4.5));
 
     let (layer, told, handle) = mirror(Canned::text("hello"));

@@ -28,7 +28,7 @@ async fn both_sides_are_told_when_both_have_ended() {
         assert_eq!((side.finish.clone(), side.characters, side.tool_calls), (Some(FinishReason::Stop), 5, 0));
     }
     let one = told.all().remove(0);
-    assert_eq!((one.similarity, one.same_tools, one.agrees, one.kept), (Some(1.0), Some(true), Some(true), None));
+    assert_eq!((one.similarity, one.same_tools, one.agrees, one.texts), (Some(1.0), Some(true), Some(true), None));
     assert_eq!((handle.stats().mirrored, handle.stats().compared), (1, 1));
 }
 
@@ -88,16 +88,16 @@ async fn texts_are_kept_only_if_asked_for_and_never_shown_or_sent_as_an_event() 
         let llm = layer.keep_texts(keep).events(events).layer(Canned::text("secret primary"));
         llm.oneshot(LlmRequest::prompt("secret question").session("secret session")).await.unwrap();
         let one = told.one(&handle).await;
-        let kept = one.kept.as_ref().map(|kept| {
+        let texts = one.texts.as_ref().map(|kept| {
             let said = [&kept.primary, &kept.candidate].map(|message| message.as_ref().unwrap().text());
             (kept.chat.as_ref().unwrap().messages[0].text(), said)
         });
         let all = ("secret question".to_owned(), ["secret primary", "secret candidate"].map(str::to_owned));
-        assert_eq!(kept, keep.then_some(all));
+        assert_eq!(texts, keep.then_some(all));
         assert_eq!(one.session.as_deref(), Some("secret session"));
-        assert!(!format!("{:?}", one.kept).contains("secret"));
+        assert!(!format!("{:?}", one.texts).contains("secret"));
         let Ok(Event::Mirrored(event)) = heard.try_recv() else { panic!("an event for each comparison") };
-        assert_eq!((event.session.clone(), event.kept.clone()), (None, None));
+        assert_eq!((event.session.clone(), event.texts.clone()), (None, None));
         assert_eq!((&event.primary, &event.candidate, event.agrees), (&one.primary, &one.candidate, one.agrees));
         assert!(!format!("{event:?}").contains("secret"));
         assert!(heard.try_recv().is_err());

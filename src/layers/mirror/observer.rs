@@ -13,7 +13,7 @@ use crate::{
     prices::Usd,
 };
 
-pub(super) struct Heard {
+pub(super) struct Observer {
     settings: Arc<Settings>,
     begun: Instant,
     side: ComparisonSide,
@@ -33,12 +33,12 @@ enum Answer {
 }
 
 /// A side that has ended, and its message.
-pub(super) struct Said {
+pub(super) struct Observed {
     pub(super) side: ComparisonSide,
     pub(super) message: Option<Message>,
 }
 
-impl Heard {
+impl Observer {
     pub(super) fn new(settings: Arc<Settings>, begun: Instant) -> Self {
         let (answer, delivered) = (Answer::Nothing, Delivery::default());
         Self { settings, begun, side: ComparisonSide::nothing_yet(), answer, delivered, size: 0, broken: None }
@@ -125,7 +125,7 @@ impl Heard {
         (self.side.provider, self.side.model) = (provider, model);
     }
 
-    pub(super) fn ends(self, outcome: RequestOutcome) -> Said {
+    pub(super) fn ends(self, outcome: RequestOutcome) -> Observed {
         let Self { settings, begun, mut side, answer, delivered, broken, .. } = self;
         side.outcome = outcome;
         side.took = begun.elapsed();
@@ -144,11 +144,11 @@ impl Heard {
             Answer::Coming(answer) => Some(answer.finish()),
             Answer::Whole(message) => Some(message),
         };
-        Said { side, message }
+        Observed { side, message }
     }
 }
 
-impl Said {
+impl Observed {
     /// Returns the message, if the answer is whole.
     pub(super) fn whole(&self) -> Option<&Message> {
         self.message.as_ref().filter(|_| self.side.outcome == RequestOutcome::Answered)

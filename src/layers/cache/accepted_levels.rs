@@ -9,9 +9,9 @@ use crate::{
 
 /// The worst accepted level of each feature that has one. Only features in a fallback's settings are listed.
 #[derive(Default)]
-pub(super) struct Accepted(Mutex<HashMap<Arc<str>, u8>>);
+pub(super) struct AcceptedLevels(Mutex<HashMap<Arc<str>, u8>>);
 
-impl Accepted {
+impl AcceptedLevels {
     /// Records the level that a fallback reported for this feature, or removes it if none was reported.
     pub(super) fn note(&self, feature: Option<&Arc<str>>, worst_level: Option<u8>) {
         let Some(feature) = feature else { return };

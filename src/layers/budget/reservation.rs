@@ -4,7 +4,7 @@ use super::account::Account;
 
 /// A request's reservations under each cap that counts it. Dropping it releases them all.
 #[derive(Default)]
-pub(super) struct Holds {
+pub(super) struct Reservation {
     /// Few caps count one request.
     few: [Option<(Arc<Account>, u8)>; FEW],
     more: Vec<(Arc<Account>, u8)>,
@@ -18,7 +18,7 @@ pub(super) struct Holds {
 
 const FEW: usize = 3;
 
-impl Holds {
+impl Reservation {
     /// Returns the reserved amount, in billionths of a dollar.
     pub(super) fn amount(&self) -> u64 {
         u64::from(self.reserved) * 1000
@@ -50,7 +50,7 @@ impl Holds {
     }
 }
 
-impl Drop for Holds {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let amount = self.amount();
         for (account, period) in self.few.iter_mut().filter_map(Option::take).chain(self.more.drain(..)) {
@@ -59,9 +59,9 @@ impl Drop for Holds {
     }
 }
 
-impl fmt::Debug for Holds {
+impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let caps = self.few.iter().flatten().count() + self.more.len();
-        f.debug_struct("Holds").field("caps", &caps).field("reserved", &self.reserved).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("caps", &caps).field("reserved", &self.reserved).finish_non_exhaustive()
     }
 }

@@ -18,13 +18,13 @@ use crate::{
 
 /// The channel and the prices of the reports.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Reporter {
     events: Events,
     prices: PriceTable,
     streams: UnderWay,
 }
 
-impl Told {
+impl Reporter {
     pub(super) fn new(events: Events, prices: PriceTable) -> Self {
         Self { events, prices, streams: UnderWay::default() }
     }
@@ -34,7 +34,7 @@ impl Told {
         self.events.is_heard()
     }
 
-    fn tell(&self, ended: RequestEnded) {
+    fn send(&self, ended: RequestEnded) {
         self.events.send(Event::RequestEnded(ended));
     }
 
@@ -46,7 +46,7 @@ impl Told {
 
 /// A request before its response.
 pub(super) struct Watch {
-    told: Arc<Lane<Told>>,
+    reporter: Arc<Lane<Reporter>>,
     feature: Option<Arc<str>>,
     request_id: Option<Arc<str>>,
     status_of: Option<fn(&LlmError) -> StatusCode>,
@@ -57,9 +57,9 @@ pub(super) struct Watch {
 
 impl Watch {
     #[inline]
-    pub(super) fn new(told: Arc<Lane<Told>>, request: &LlmRequest, begun: Instant) -> Self {
+    pub(super) fn new(reporter: Arc<Lane<Reporter>>, request: &LlmRequest, begun: Instant) -> Self {
         Self {
-            told,
+            reporter,
             feature: request.shared_feature(),
             request_id: request.shared_id(),
             status_of: request.status_known(),
@@ -80,9 +80,9 @@ impl Watch {
         let cached = response.cached();
         let (used, free) = (response.usage(), cached.is_some());
         let usage = used.filter(|_| !free);
-        let cost = self.told.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
+        let cost = self.reporter.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
         let cached = cached.map(|CacheOrigin { reason: why, age, .. }| {
-            Box::new(CachedAnswer { why, age, saved: self.told.cost(None, model.as_ref(), used.as_ref()) })
+            Box::new(CachedAnswer { why, age, saved: self.reporter.cost(None, model.as_ref(), used.as_ref()) })
         });
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let stream = response.body().arrives_in_frames();
@@ -90,7 +90,7 @@ impl Watch {
         let (route, degraded) = (response.shared_route(), response.degraded());
         let ended = {
             // Take the queue before the event is made, since it is made inside the queue.
-            let queue = if stream { None } else { self.told.events.only_queue() };
+            let queue = if stream { None } else { self.reporter.events.only_queue() };
             let ended = RequestEnded {
                 request_id: self.request_id,
                 status: self.status_of.map(|_| StatusCode::OK),
@@ -121,12 +121,12 @@ impl Watch {
             ended
         };
         if !stream {
-            return self.told.tell(ended);
+            return self.reporter.send(ended);
         }
         let without_route = response.price_without_route().copied();
-        let generation = self.told.streams.keep(Stream { begun: self.begun, told: ended, without_route });
+        let generation = self.reporter.streams.keep(Stream { begun: self.begun, event: ended, without_route });
         let ticket = Ticket { generation, prompt: self.prompt, ..Ticket::default() };
-        response.hold_permit(&mut Permit::new(self.told, ticket));
+        response.hold_permit(&mut Permit::new(self.reporter, ticket));
     }
 
     /// Reports that there is no response.
@@ -176,23 +176,23 @@ impl Watch {
             cached: None,
             at: now,
         };
-        self.told.tell(ended);
+        self.reporter.send(ended);
     }
 }
 
-impl Gate for Told {
+impl Gate for Reporter {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         self.settle_with(ticket, outcome, SoFar::default());
     }
 
     /// Reports a stream that has ended. The ticket's generation is its number.
     fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
-        let Some(Stream { begun, told, without_route }) = self.streams.take(ticket.generation) else { return };
+        let Some(Stream { begun, event, without_route }) = self.streams.take(ticket.generation) else { return };
         let now = Instant::now();
-        let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..told };
-        let told = so_far.usage.copied().or(ended.usage);
+        let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..event };
+        let reported = so_far.usage.copied().or(ended.usage);
         let used = match outcome {
-            Outcome::Answered => told,
+            Outcome::Answered => reported,
             // The provider has reported only some of the tokens, or none.
             Outcome::Failed(_) | Outcome::Dropped => {
                 Some(so_far.used(ticket.prompt)).filter(|used| *used != Usage::default())
@@ -214,7 +214,7 @@ impl Gate for Told {
         if let RequestOutcome::Broken(_) = ended.outcome {
             ended.delivered = Some(Arc::new(so_far.delivered));
         }
-        self.tell(ended);
+        self.send(ended);
     }
 }
 
@@ -237,12 +237,12 @@ fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Atte
 #[cold]
 fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
     let came_to_nothing = |attempt: &&Attempt| attempt.failure.is_some() || attempt.is_wasted();
-    let told =
+    let described =
         |attempt: &Attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() };
     let failed: Arc<[Attempt]> = match attempts.iter().all(|attempt| came_to_nothing(&attempt)) {
         // Nearly always: with a known length, they are written in place.
-        true => attempts.iter().map(told).collect(),
-        false => attempts.iter().filter(came_to_nothing).map(told).collect(),
+        true => attempts.iter().map(described).collect(),
+        false => attempts.iter().filter(came_to_nothing).map(described).collect(),
     };
     (!failed.is_empty()).then_some(failed)
 }

@@ -8,9 +8,9 @@ use futures_util::future::FutureExt as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    Answer, CacheHandle, CacheKey, Claiming, Found, SharedCall,
-    answer::{Asker, CACHED_LEVEL, Facts},
-    flights::{Ended, Follow, Joined, Lead, Same},
+    Answer, CacheHandle, CacheKey, ClaimFuture, SharedCall, StoreLookup,
+    answer::{CACHED_LEVEL, Facts, Requester},
+    flights::{FlightKey, FlightResult, Follower, Leader, Role},
     layer::Settings,
     lifetime::Lifetime,
     questions::Question,
@@ -25,8 +25,8 @@ use crate::{
 };
 
 /// A lookup that did not find a fresh answer, with all that the request still needs.
-pub(super) struct Asked {
-    same: Same,
+pub(super) struct PendingLookup {
+    flight: FlightKey,
     life: Lifetime,
     stream: bool,
     /// True if the kept answers were looked at.
@@ -36,7 +36,7 @@ pub(super) struct Asked {
     begun: Instant,
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
-    asker: Asker,
+    requester: Requester,
     /// A stale answer, for use when no better one comes.
     stale: Option<Arc<Answer>>,
     question: Option<Question>,
@@ -47,13 +47,13 @@ pub(super) struct Asked {
 }
 
 /// The way in which an unanswered request goes on.
-pub(super) enum Begun {
-    Hits(Arc<Answer>),
-    Leads(Lead),
-    Follows(Follow),
+pub(super) enum Lookup {
+    Hit(Arc<Answer>),
+    Leader(Leader),
+    Follower(Follower),
 }
 
-impl Asked {
+impl PendingLookup {
     pub(super) fn new(
         (key, life): (CacheKey, Lifetime),
         request: &LlmRequest,
@@ -62,7 +62,7 @@ impl Asked {
     ) -> Self {
         let context = request.context();
         Self {
-            same: Same::new(key, request),
+            flight: FlightKey::new(key, request),
             life,
             stream: request.is_stream(),
             looked: true,
@@ -71,7 +71,7 @@ impl Asked {
             begun: Instant::now(),
             deadline: context.deadline,
             timer: None,
-            asker: Asker::of(request),
+            requester: Requester::of(request),
             stale: None,
             question: handle.questions().read(key, request),
             call: None,
@@ -82,18 +82,18 @@ impl Asked {
 
     /// Returns a claim to the call among all processes that share the answers. Returns `None` if there are no
     /// others, or if none could wait: a stream is read at its own caller's pace.
-    pub(super) fn claims(&self, lead: &Lead) -> Option<Claiming> {
+    pub(super) fn claim(&self, lead: &Leader) -> Option<ClaimFuture> {
         let waits = !self.stream && lead.is_shared() && !self.life.fresh_for.is_zero();
-        waits.then(|| self.handle.claim(&self.same.key, self.life)).flatten()
+        waits.then(|| self.handle.claim(&self.flight.key, self.life)).flatten()
     }
 
     /// Takes the shared call, if this process calls for all.
-    pub(super) fn calls(&mut self, call: Option<Box<dyn SharedCall>>) {
+    pub(super) fn set_call(&mut self, call: Option<Box<dyn SharedCall>>) {
         self.call = call;
     }
 
     /// Keeps a stale answer that was found.
-    pub(super) fn found(&mut self, found: Option<Arc<Answer>>) {
+    pub(super) fn set_stale(&mut self, found: Option<Arc<Answer>>) {
         let usable = |answer: &Arc<Answer>| self.worst_level >= CACHED_LEVEL && self.life.is_usable(answer, self.begun);
         self.stale = found.filter(usable);
     }
@@ -104,42 +104,42 @@ impl Asked {
     }
 
     /// Marks the request as one that wants a new answer: the kept ones were not looked at.
-    pub(super) fn anew(mut self) -> Self {
+    pub(super) fn skipping_kept(mut self) -> Self {
         self.looked = false;
         self
     }
 
     /// Returns a lead that no request can follow.
-    pub(super) fn leads_none(&self) -> Lead {
-        Lead::of_none(&self.handle.shared.flights, self.same)
+    pub(super) fn solo_leader(&self) -> Leader {
+        Leader::solo(&self.handle.shared.flights, self.flight)
     }
 
     /// Leads a call, or follows one that is under way.
-    pub(super) fn begin(&self) -> Begun {
+    pub(super) fn begin(&self) -> Lookup {
         let flights = &self.handle.shared.flights;
         if !self.settings.single_flight {
-            return Begun::Leads(self.leads_none());
+            return Lookup::Leader(self.solo_leader());
         }
-        match flights.join(self.same) {
-            Joined::Follows(follow) => Begun::Follows(follow),
+        match flights.join(self.flight) {
+            Role::Follower(follow) => Lookup::Follower(follow),
             // A flight may have ended since the kept answers were looked at.
-            Joined::Leads(mut lead) => match self.handle.get(&self.same.key) {
-                Found::Now(Some(answer)) if self.is_fresh(&answer) => {
-                    lead.ends(Ended::Answered(answer.clone()));
-                    Begun::Hits(answer)
+            Role::Leader(mut lead) => match self.handle.get(&self.flight.key) {
+                StoreLookup::Ready(Some(answer)) if self.is_fresh(&answer) => {
+                    lead.end(FlightResult::Answered(answer.clone()));
+                    Lookup::Hit(answer)
                 }
-                _ => Begun::Leads(lead),
+                _ => Lookup::Leader(lead),
             },
         }
     }
 
-    pub(super) fn hits(&self, answer: &Answer) -> LlmResponse {
+    pub(super) fn hit_response(&self, answer: &Answer) -> LlmResponse {
         count(&self.handle.counters().hits);
         answer.response(self.stream, CacheReason::Fresh, Instant::now())
     }
 
     /// Returns the answer of another request's call, or `None` if this request accepts no answer of that level.
-    pub(super) fn shares(&self, answer: &Answer) -> Option<LlmResponse> {
+    pub(super) fn shared_response(&self, answer: &Answer) -> Option<LlmResponse> {
         if !answer.is_within(self.worst_level) {
             return None;
         }
@@ -148,7 +148,7 @@ impl Asked {
     }
 
     /// Reads along with another request's stream. Returns `None` if this request accepts no answer of that level.
-    pub(super) fn reads(&self, recording: &Recording, body: LlmBody) -> Option<LlmResponse> {
+    pub(super) fn read_along(&self, recording: &Recording, body: LlmBody) -> Option<LlmResponse> {
         let facts = recording.facts();
         if !facts.is_within(self.worst_level) {
             return None;
@@ -161,15 +161,15 @@ impl Asked {
         self.stream
     }
 
-    pub(super) fn misses(&self) {
+    pub(super) fn count_miss(&self) {
         count(&self.handle.counters().misses);
     }
 
     /// Takes the answer of the leader's call: keeps it, and gives it to all followers.
-    pub(super) fn answered(&mut self, mut lead: Lead, response: LlmResponse) -> LlmResponse {
-        self.handle.shared.accepted.note(self.asker.feature.as_ref(), response.accepts());
+    pub(super) fn answered(&mut self, mut lead: Leader, response: LlmResponse) -> LlmResponse {
+        self.handle.shared.accepted.note(self.requester.feature.as_ref(), response.accepts());
         let mut response = if self.looked { response.with_cache_miss() } else { response };
-        let facts = Facts::of(&response, std::mem::take(&mut self.asker), self.life);
+        let facts = Facts::of(&response, std::mem::take(&mut self.requester), self.life);
         if response.body().arrives_in_frames() {
             self.call = None;
         }
@@ -186,7 +186,7 @@ impl Asked {
             let answer = Arc::new(Answer::whole(message.into_owned(), body.wire(), facts));
             keep(answer.clone());
             if lead.is_shared() {
-                lead.ends(Ended::Answered(answer));
+                lead.end(FlightResult::Answered(answer));
             }
         }
         response
@@ -194,7 +194,7 @@ impl Asked {
 
     /// Returns the callback that keeps a whole answer.
     fn keep(&mut self, is_a_models: bool) -> impl Fn(Arc<Answer>) + Send + Sync + use<> {
-        let (handle, key, limit) = (self.handle.clone(), self.same.key, self.settings.max_answer);
+        let (handle, key, limit) = (self.handle.clone(), self.flight.key, self.settings.max_answer);
         let (question, call) = (self.question.take().map(Arc::new), Mutex::new(self.call.take()));
         move |answer: Arc<Answer>| {
             if !is_a_models || !answer.is_worth_keeping() || answer.size() > limit as u64 {
@@ -211,16 +211,16 @@ impl Asked {
     }
 
     /// Takes the failure of the leader's call.
-    pub(super) fn failed(&self, mut lead: Lead, error: LlmError) -> Result<LlmResponse, LlmError> {
+    pub(super) fn failed(&self, mut lead: Leader, error: LlmError) -> Result<LlmResponse, LlmError> {
         if let Some(worst) = error.accepts() {
-            self.handle.shared.accepted.note(self.asker.feature.as_ref(), Some(worst));
+            self.handle.shared.accepted.note(self.requester.feature.as_ref(), Some(worst));
         }
         match (ran_out(&error), self.in_session) {
             // The bound was the leader's own, and the next request has another.
             (true, _) => drop(lead),
             // The failure may be that of a provider to which the session is pinned.
-            (false, true) => lead.ends(Ended::Alone),
-            (false, false) if lead.is_shared() => lead.ends(Ended::Failed(error.clone())),
+            (false, true) => lead.end(FlightResult::Unshared),
+            (false, false) if lead.is_shared() => lead.end(FlightResult::Failed(error.clone())),
             (false, false) => {}
         }
         self.instead_of(error)
