@@ -1,4 +1,4 @@
-//! Which primaries do not serve at the moment, as the events of their switches tell it.
+//! The primaries that do not serve at the moment, according to the events of their switches.
 
 #![cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "alerts need less of it than metrics"))]
 
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-/// The primaries for which another tier serves, each with something that a subscriber keeps of it.
+/// The primaries for which another tier serves, each with a value that a subscriber attaches.
 ///
-/// A switch names the tier that served before and the one that serves now, not its chain: a tier that stands in for a
-/// primary belongs to that primary's chain. Where two chains of one channel share tiers, this can be the other one.
+/// A switch names the tier before and the tier now, not the chain. A tier that stands in for a primary belongs to that
+/// primary's chain. Where two chains of one channel share tiers, this can be the wrong one.
 #[derive(Debug)]
 pub(super) struct Away<T> {
     chains: Vec<Chain<T>>,
@@ -20,7 +20,7 @@ pub(super) struct Chain<T> {
     pub(super) primary: Arc<str>,
     /// The tier that serves instead.
     pub(super) serving: Arc<str>,
-    /// When the primary stopped serving.
+    /// The time at which the primary stopped serving.
     pub(super) since: Instant,
     pub(super) kept: T,
 }
@@ -30,12 +30,13 @@ impl<T> Away<T> {
         Self { chains: Vec::new() }
     }
 
-    /// The chain in which `from` serves in its primary's place.
+    /// Returns the chain in which `from` serves in its primary's place.
     pub(super) fn served_by(&mut self, from: &str) -> Option<&mut Chain<T>> {
         self.chains.iter_mut().find(|chain| &*chain.serving == from)
     }
 
-    /// A primary does not serve from now on. `None` for one that did not before, or when there are too many to follow.
+    /// Records that a primary stopped serving. Returns `None` if it did not serve before, or if too many primaries are
+    /// away.
     pub(super) fn leave(
         &mut self,
         primary: &Arc<str>,
@@ -50,7 +51,7 @@ impl<T> Away<T> {
         self.chains.last_mut()
     }
 
-    /// The primary serves again: the chain as it was until now.
+    /// Records that the primary serves again and returns its chain.
     pub(super) fn back(&mut self, primary: &str) -> Option<Chain<T>> {
         let place = self.chains.iter().position(|chain| &*chain.primary == primary)?;
         Some(self.chains.swap_remove(place))
@@ -65,7 +66,7 @@ impl<T> Away<T> {
     }
 }
 
-/// More chains than anybody configures, so that a stream of odd names takes no memory.
+/// More chains than any configuration has, so that a stream of odd names takes no memory.
 const MOST: usize = 64;
 
 #[cfg(test)]

@@ -7,22 +7,22 @@ use super::{
     inbox::{Batch, TURN, Wanted},
 };
 
-/// Somebody who hears events, beside the requests and never in their way: logs, metrics, a status page.
+/// A receiver of events outside of the requests' way: logs, metrics, a status page.
 ///
-/// Several in a tuple or in a list are one (each hears a row of events before the next does), which costs less than each in a task of its own: a channel's every event is
-/// taken out of it once for each [`follow`](Events::follow). In return they wait for each other, and one that panics
-/// ends them all.
+/// A tuple or list of subscribers is one subscriber: each receives a batch before the next does. That costs less than a
+/// task for each, because a channel clones every event once for each [`follow`](Events::follow). In return they wait
+/// for each other, and one that panics ends them all.
 pub trait Subscriber: Send + 'static {
-    /// An event, in the order in which they were sent.
+    /// Receives one event, in the order of sending.
     fn event(&mut self, event: &Event);
 
-    /// Several events in a row, in the order in which they were sent: whoever takes a lock for each takes it once for
-    /// all. Default: one after the other.
+    /// Receives several events, in the order of sending. Override it to take a lock once for all of them. Default:
+    /// passes them to `event` one by one.
     fn events(&mut self, events: &[Event]) {
         events.iter().for_each(|event| self.event(event));
     }
 
-    /// So many events were lost, because this subscriber was too slow. Default: nothing is done about it.
+    /// Reports the number of events that were lost because this subscriber was too slow. Default: does nothing.
     fn lost(&mut self, events: u64) {
         let _ = events;
     }
@@ -93,35 +93,35 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
     }
 }
 
-/// After a whole turn, other tasks have theirs.
+/// Yields to other tasks after a full batch.
 pub(super) async fn others_turn(turn: &[Event]) {
     if turn.len() == TURN {
         yield_now().await;
     }
 }
 
-/// A subscriber at work in a task of its own; dropped, it stops.
+/// A subscriber that runs in its own task. Dropping it stops the task.
 #[must_use = "the subscriber stops when this is dropped"]
 pub struct Following(pub(super) AbortHandle);
 
 impl Events {
-    /// Tells a subscriber of all events from now on, in a task of its own.
+    /// Passes all events from now on to a subscriber, in its own task.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn follow(&self, subscriber: impl Subscriber) -> Following {
         self.follow_wanted(None, subscriber)
     }
 
-    /// Tells a subscriber of those events from now on for which `wanted` is true. For one who waits for what is rare: the others
-    /// are not put into its queue, which would take longer than all that the sender does beside it, and wake its task.
+    /// Passes the events for which `wanted` is true to a subscriber. For a subscriber of rare events: the others do not
+    /// enter its queue, which would cost the sender more than all else it does here, and would wake the task.
     ///
-    /// `wanted` is asked where an event is sent, so let it look at no more than the event's kind.
+    /// The sender calls `wanted`, so let it look only at the event's kind.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn follow_only(&self, wanted: fn(&Event) -> bool, subscriber: impl Subscriber) -> Following {
         self.follow_wanted(Some(wanted), subscriber)
     }
@@ -187,7 +187,7 @@ mod tests {
         let (events, all, rare) = (Events::new(), Heard::default(), Heard::default());
         let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
         let reloaded = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
-        // Whether it is asked for its own copy or, as the last one, for the event itself.
+        // The first subscriber receives a clone, the last one the event itself.
         let first = events.follow_only(is_reload, rare.clone());
         let _all = events.follow(all.clone());
         let _last = events.follow_only(is_reload, rare.clone());
@@ -234,7 +234,7 @@ mod tests {
         let [a, b, c, d, e, f] = all.clone();
         let following = [events.follow(a), events.follow((b, c)), events.follow(vec![d, e])];
         let mut raw = events.subscribe();
-        // Asleep, awake, and with one who has left.
+        // One sleeps, one is awake, and one has left.
         for sent in 1..=3 {
             yield_now().await;
             events.send(event());

@@ -4,28 +4,28 @@ use tokio::time::Instant;
 
 use super::{Alert, AlertState, Rule, Severity};
 
-/// The alerts that are not over.
+/// The alerts that fire.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     firing: Vec<Firing>,
-    /// Where it is not the rule's own.
+    /// Severities that differ from the rule's own.
     severities: Vec<(Rule, Severity)>,
 }
 
-/// An alert that is not over.
+/// An alert that fires.
 #[derive(Debug)]
 pub(super) struct Firing {
     pub(super) alert: Alert,
-    /// When it was last so.
+    /// The last time the condition held.
     pub(super) last: Instant,
-    /// When it was last said.
+    /// The time of the last message about it.
     said: Instant,
-    /// How far it has gone: further is news.
+    /// The level reached; a higher one is worth another message.
     level: u8,
     times: u64,
 }
 
-/// What an alert says.
+/// The subject, summary and fields of an alert.
 pub(super) struct Said {
     pub(super) severity: Severity,
     pub(super) summary: String,
@@ -33,12 +33,12 @@ pub(super) struct Said {
 }
 
 impl Board {
-    /// Whose alerts have another severity than the rule's own, from the next on.
+    /// Replaces severities of rules, for alerts that begin from now on.
     pub(super) fn set_severities(&mut self, severities: Vec<(Rule, Severity)>) {
         self.severities = severities;
     }
 
-    /// It is so: an alert if that is news.
+    /// Records that the condition holds. Returns an alert if that is news.
     pub(super) fn fire(
         &mut self,
         rule: Rule,
@@ -59,7 +59,7 @@ impl Board {
         }
         let Said { severity, summary, fields } = say();
         let own = self.severities.iter().find(|(of, _)| *of == rule);
-        // The second share of this one is what wakes somebody.
+        // The severity of this rule's second share stays critical.
         let severity = own.filter(|_| rule != Rule::FallbackShare || level == 0).map_or(severity, |own| own.1);
         let state = AlertState::Firing;
         let alert =
@@ -77,7 +77,7 @@ impl Board {
         }
     }
 
-    /// It is over: an alert if it was so.
+    /// Records that the condition has ended. Returns an alert if it was firing.
     pub(super) fn resolve(
         &mut self,
         rule: Rule,
@@ -100,7 +100,7 @@ impl Board {
         self.firing.iter().find(|firing| firing.is(rule, key))
     }
 
-    /// Whether there is no room for another: a cap that many keys reach leaves room for what concerns all.
+    /// Returns whether no other alert has room. A cap with many keys leaves room for the other rules.
     fn is_full(&self, rule: Rule) -> bool {
         let budgets = || self.firing.iter().filter(|firing| firing.alert.rule == Rule::Budget).count();
         self.firing.len() == MOST || rule == Rule::Budget && budgets() == MOST / 2
@@ -120,7 +120,7 @@ impl Firing {
         self.alert.rule == rule && &*self.alert.key == key
     }
 
-    /// The alert once more, if it was said so long ago.
+    /// Returns one alert that is due for repetition.
     pub(super) fn again(&mut self, every: Duration, now: Instant) -> Option<Alert> {
         if now.saturating_duration_since(self.said) < every {
             return None;
@@ -146,5 +146,5 @@ impl fmt::Display for Span {
     }
 }
 
-/// More alerts at a time than anybody could read.
+/// More alerts than anyone could read at a time.
 const MOST: usize = 128;

@@ -1,4 +1,4 @@
-//! The rules as a configuration file says them.
+//! Conversion of a configuration file's rules.
 
 use super::{
     Rule, Rules, Severity,
@@ -23,7 +23,8 @@ impl TryFrom<&config::Rules> for Rules {
 
     /// # Errors
     ///
-    /// When a rule has a number that it does not take, or that [`Rules`] refuses; the error names the rule.
+    /// Returns an error if a rule has a number that it does not take, or that [`Rules`] refuses. The error names the
+    /// rule.
     fn try_from(file: &config::Rules) -> Result<Self, InvalidConfig> {
         let mut rules = Self::new().failover(switch("failover", file.failover)?);
         match said(file.failovers) {
@@ -90,12 +91,12 @@ impl TryFrom<&config::Rules> for Rules {
     }
 }
 
-/// A block without a number is the rule with its defaults.
+/// Returns the threshold of a block. A block without a number means the rule's defaults.
 fn said(threshold: Option<RuleThreshold>) -> RuleThreshold {
     threshold.filter(|threshold| *threshold != NO_NUMBERS).unwrap_or(ON)
 }
 
-/// A rate's numbers, those of the default where the file says none; `None` where it is off.
+/// Returns a rate with defaults for the numbers that the file omits; `None` if the rule is off.
 fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, InvalidConfig> {
     match threshold {
         RuleThreshold::On(on) => Ok(on.then_some(RATE)),
@@ -110,14 +111,14 @@ fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, In
     }
 }
 
-/// The share served by fallbacks, with the numbers of the default where the file says none.
+/// Adds the rule on fallbacks' share, with defaults for the numbers that the file omits.
 fn fallback_share(rules: Rules, threshold: RuleThreshold) -> Result<Rules, InvalidConfig> {
     let Rate { share: least, min_requests: some, within: lately } = FALLBACK_SHARE.warn;
     match threshold {
         RuleThreshold::On(_) => rules.fallback_share(least, FALLBACK_SHARE.page_share, some, lately),
         RuleThreshold::Numbers { more_than: None, share, min_requests, within, page_share, .. } => {
             let share = share.map_or(least, |share| share.0);
-            // A bound of one's own above that of the default is no page.
+            // A custom bound above the default page share has no page share.
             let page = page_share.map(|page| page.0).or_else(|| FALLBACK_SHARE.page_share.filter(|page| *page > share));
             let within = within.map_or(lately, |within| within.0);
             rules.fallback_share(share, page, min_requests.unwrap_or(some), within)

@@ -15,9 +15,10 @@ use crate::{
     prices::Usd,
 };
 
-/// The rules at work: events and the time go in, alerts come out. No clock, no network, no task.
+/// A state machine that applies the rules: events and the time go in, alerts come out. It uses no clock, network or
+/// task.
 ///
-/// Its memory is bounded: counts are kept by time, not by request.
+/// Its memory is bounded: it keeps counts by time, not by request.
 ///
 /// ```
 /// use steadfast::{ErrorKind, Event, events::alerts::{AlertEngine, AlertState, Rules}};
@@ -36,17 +37,17 @@ pub struct AlertEngine {
     failovers: Option<Window>,
     requests: Option<Window>,
     tiers: Vec<(Arc<str>, Window)>,
-    /// The answers, and those of another tier than the one asked first.
+    /// Answers in all, and those from a tier other than the first.
     answers: Option<Window>,
-    /// Why each circuit last opened: a switch whose reason is an open circuit says no more than that.
+    /// The reason for which each circuit last opened. A switch because of an open circuit names no cause of its own.
     opened: Vec<(Arc<str>, CircuitReason)>,
     board: Board,
-    /// Events were lost: the return of a primary may be among them.
+    /// True if events were lost, among them possibly a primary's return.
     doubtful: bool,
 }
 
 impl AlertEngine {
-    /// An engine to which nothing has happened.
+    /// Creates an engine that has seen no event.
     pub fn new(rules: Rules) -> Self {
         let mut board = Board::default();
         board.set_severities(rules.severities.clone());
@@ -63,8 +64,8 @@ impl AlertEngine {
         }
     }
 
-    /// Goes by other rules from now on. What fires goes on to its end, also of a rule that is now off; what was counted
-    /// stays where the time over which a rule counts is the same.
+    /// Replaces the rules. Alerts that fire continue to their end, even if their rule is now off. Counts continue where
+    /// a rule's window keeps its length.
     pub fn set_rules(&mut self, rules: Rules) {
         let before = std::mem::replace(&mut self.rules, rules);
         let within = |rules: &Rules| rules.failovers.map(|often| often.within);
@@ -86,7 +87,7 @@ impl AlertEngine {
         self.board.set_severities(self.rules.severities.clone());
     }
 
-    /// Something changed: what is to be said of it at once.
+    /// Applies an event and returns the alerts that it causes.
     pub fn on(&mut self, event: &Event, now: Instant) -> Vec<Alert> {
         let mut said = Vec::new();
         match event {
@@ -145,7 +146,7 @@ impl AlertEngine {
         said
     }
 
-    /// Time has passed: what is over, and what is to be said again. Every ten seconds or so, while
+    /// Applies the time and returns the alerts that end or repeat. Call it about every ten seconds while
     /// [`is_firing`](Self::is_firing).
     pub fn tick(&mut self, now: Instant) -> Vec<Alert> {
         let (mut said, mut over, mut board) = (Vec::new(), Vec::new(), std::mem::take(&mut self.board));
@@ -157,7 +158,7 @@ impl AlertEngine {
             let quiet = match rule {
                 Rule::AllTiersFailed => QUIET,
                 Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate | Rule::FallbackShare => SETTLED,
-                // These are over when an event says so.
+                // Only an event ends these.
                 Rule::Failover | Rule::KeyRefused | Rule::Budget | Rule::HandoffWaiting => Duration::MAX,
             };
             if now.saturating_duration_since(firing.last) >= quiet {
@@ -179,18 +180,18 @@ impl AlertEngine {
         said
     }
 
-    /// Whether any alert is not over, so that [`tick`](Self::tick) is needed.
+    /// Returns whether any alert fires, so that [`tick`](Self::tick) is needed.
     pub fn is_firing(&self) -> bool {
         !self.board.is_empty()
     }
 
-    /// Events were missed. What they would have resolved is resolved by what is seen later, as far as it can be.
+    /// Records that events were lost. Later events resolve the affected alerts where they can.
     pub fn lost(&mut self) {
         self.doubtful = true;
     }
 
     fn opened(&mut self, circuit: &Arc<str>, reason: CircuitReason) {
-        // A probe that failed is not why it opened in the first place.
+        // A failed probe is not the original cause.
         if reason == CircuitReason::ProbeFailed {
             return;
         }
@@ -201,7 +202,7 @@ impl AlertEngine {
         }
     }
 
-    /// Why a tier does not serve, in words.
+    /// Returns in words why a tier does not serve.
     fn why(&self, tier: &str, reason: ErrorKind) -> String {
         let opened = self.opened.iter().find(|(circuit, _)| &**circuit == tier);
         match opened.filter(|_| reason == ErrorKind::CircuitOpen) {
@@ -275,7 +276,7 @@ impl AlertEngine {
         }
     }
 
-    /// An answer: whether too many come from other tiers than those that were asked first.
+    /// Counts an answer, and fires if too many come from tiers other than the first.
     fn fallback_share(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
         let (Some(tier), Some(share)) = (&request.tier, self.rules.fallback_share) else { return };
         let first = request.failures.as_deref().and_then(|steps| steps.first());
@@ -300,10 +301,10 @@ impl AlertEngine {
         said.extend(self.board.fire(Rule::FallbackShare, &"".into(), u8::from(pages), now, say));
     }
 
-    /// What an answer proves to be over.
+    /// Resolves the alerts that an answer disproves.
     fn answered(&mut self, request: &RequestEnded, now: Instant, said: &mut Vec<Alert>) {
         let Some(begun) = request.at.checked_sub(request.took) else { return };
-        // Without a Fallback nobody names tiers: the provider is what was called refused.
+        // Without a Fallback no layer names tiers; the refusal then names the provider.
         for name in [&request.tier, &request.provider].into_iter().flatten() {
             if self.board.find(Rule::KeyRefused, name).is_some_and(|refused| refused.last <= begun) {
                 self.key_works(name, now, said);
@@ -318,7 +319,7 @@ impl AlertEngine {
         }
     }
 
-    /// A call was sent to a tier, and answered or not.
+    /// Counts a call to a tier and its outcome.
     fn called(&mut self, tier: &Arc<str>, within: Duration, failed: bool, now: Instant, said: &mut Vec<Alert>) {
         let place = match self.tiers.iter().position(|(name, _)| name == tier) {
             Some(place) => place,
@@ -334,7 +335,7 @@ impl AlertEngine {
         }
     }
 
-    /// Whether what a rule counts is over its limit now.
+    /// Returns whether a rule's count is over its limit now.
     fn is_exceeded(&mut self, rule: Rule, key: &str, now: Instant) -> bool {
         let [all, failed] = self.counts(rule, key, now);
         match rule {
@@ -414,19 +415,19 @@ impl AlertEngine {
                 ("limit", limit.to_string()),
             ],
         };
-        // The next share of a cap is news, though the cap's alert fires already.
+        // A cap's next share is news, although its alert fires already.
         said.extend(self.board.fire(Rule::Budget, cap, percent, now, say));
     }
 }
 
-/// A cap, and of one for each key whose.
+/// Returns the cap's name, with the key where the cap is per key.
 fn whose(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
     key.as_ref().map_or_else(|| cap.clone(), |key| format!("{cap} ({key})").into())
 }
 
-/// A rate that swings around its limit is one alert.
+/// The time for which a rate must stay below its limit. A rate that swings around the limit is one alert.
 const SETTLED: Duration = Duration::from_secs(60);
-/// So long after the last request that every tier failed, requests are answered again.
+/// The time without another total failure after which requests count as answered again.
 const QUIET: Duration = Duration::from_secs(300);
-/// More tiers than anybody configures.
+/// More tiers than any configuration has.
 const MOST: usize = 128;

@@ -1,4 +1,4 @@
-//! What single calls come to: the series of a leaf, which is a tier with its provider and model.
+//! Metrics of single calls: the series of a leaf, which is a tier with its provider and model.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     ledger::Attempt,
 };
 
-/// Who answers calls.
+/// The tier, provider and model of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leaf {
     pub(super) tier: Name,
@@ -35,7 +35,7 @@ pub(super) struct Leaves {
     refusals: SeriesOf<(Name, ErrorKind), Counter>,
     retries: SeriesOf<(Name, ErrorKind), Counter>,
     dead: SeriesOf<Name, Counter>,
-    /// Who answers for a tier, the last that was new there: to say what it would have cost.
+    /// The provider and model last seen at a tier, for estimating what it would have cost.
     known: SeriesOf<Name, (Arc<str>, Arc<str>)>,
 }
 
@@ -75,7 +75,7 @@ impl Leaves {
         self.tiers.text(tier)
     }
 
-    /// The leaf of these names, and its series.
+    /// Returns the leaf of these names and its series.
     pub(super) fn leaf(
         &mut self,
         tier: Option<&Arc<str>>,
@@ -97,12 +97,12 @@ impl Leaves {
         (leaf, series)
     }
 
-    /// How often a tier was not asked, since it was refused on this side.
+    /// Returns the counter of calls to a tier that were refused before sending.
     pub(super) fn refusals(&self, tier: Name, kind: ErrorKind) -> Counter {
         refusals(&self.registry, &self.tiers, (tier, kind))
     }
 
-    /// One failed or refused step.
+    /// Records one failed or refused step.
     pub(super) fn failed(&mut self, step: &Attempt, kind: ErrorKind, served_by: Option<Name>) {
         if step.is_local() {
             let tier = self.tiers.name(step.tier.as_ref());
@@ -123,7 +123,7 @@ impl Leaves {
         }
     }
 
-    /// A call that was cancelled for another one. It has not said which model it went to.
+    /// Records a call that was cancelled in favour of another. Its model is unknown.
     pub(super) fn cancelled(&mut self, tier: Option<&Arc<str>>) {
         let name = self.tiers.name(tier);
         let known = self.known.get(&name).cloned();
@@ -132,14 +132,14 @@ impl Leaves {
         series.count(&Tally { attempts: 1, ..Tally::default() });
     }
 
-    /// The same tier is asked once more.
+    /// Records a retry at the same tier.
     pub(super) fn retried(&mut self, tier: Option<&Arc<str>>, kind: ErrorKind) {
         let tier = self.tiers.name(tier);
         let new = || self.registry.counter(&table::RETRIES, [self.tiers.text(tier), kind.name().into()]);
         self.retries.entry((tier, kind)).or_insert_with(new).increment(1);
     }
 
-    /// A call has failed after so long.
+    /// Records a call that failed after this time.
     pub(super) fn broke(&mut self, leaf: Leaf, kind: ErrorKind, took: Duration) {
         let (failures, duration) = self.failures.entry((leaf, kind)).or_insert_with(|| {
             let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
@@ -151,7 +151,7 @@ impl Leaves {
         duration.record(took);
     }
 
-    /// Provider and model of a tier, where one has been seen.
+    /// Returns the provider and model last seen at a tier.
     pub(super) fn known(&self, tier: Name) -> Option<(&Arc<str>, &Arc<str>)> {
         self.known.get(&tier).map(|(provider, model)| (provider, model))
     }
@@ -182,7 +182,7 @@ impl Series {
         }
     }
 
-    /// A call that answered, or began to. What it adds to the counters goes to the tally.
+    /// Records a call that answered, or began to. The tally collects its counts.
     pub(super) fn served(&self, request: &RequestEnded, tally: &mut Tally) {
         tally.attempts += 1;
         if request.stream {
@@ -219,8 +219,8 @@ impl Series {
     }
 }
 
-/// What calls of one leaf add to its counters: an atomic addition for each call and counter costs more than the call's
-/// whole way here.
+/// Counts that calls of one leaf have yet to add to its counters. An atomic addition for each call and counter would
+/// cost more than all other recording of the call.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     attempts: u64,
@@ -239,14 +239,14 @@ fn operation(registry: &Registry, texts: &[SharedString; 3], error: &'static str
     registry.histogram(&table::OPERATION_DURATION, labels)
 }
 
-/// A provider as the conventions call it.
+/// Returns a provider's name in the conventions.
 fn conventional(provider: &SharedString) -> SharedString {
     conventions::provider(provider).map_or_else(|| provider.clone(), Into::into)
 }
 
-/// The conventions' word for what all calls here are.
+/// The conventions' word for all calls here.
 const CHAT: &str = "chat";
-/// More than anybody configures.
+/// More than any configuration has.
 const MOST_TIERS: u16 = 64;
-/// Models are the caller's word where a leaf has none of its own.
+/// The caller chooses the model where a leaf has none of its own.
 const MOST_MODELS: u16 = 64;

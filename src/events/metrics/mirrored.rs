@@ -1,4 +1,4 @@
-//! What became of mirrored requests.
+//! Metrics of mirrored requests.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Mirrored {
         Self { registry, features: Names::new(features) }
     }
 
-    /// Rare enough, a share of the requests, to ask for each series anew.
+    /// Comparisons are rare, so each series is looked up every time.
     pub(super) fn compared(&mut self, comparison: &Comparison) {
         let feature = self.features.name(comparison.feature.as_ref());
         let agrees = match comparison.agrees {
@@ -39,7 +39,7 @@ impl Mirrored {
         self.side("candidate", candidate);
     }
 
-    /// One that was chosen, and why there is nothing to tell of it.
+    /// Records a chosen request that could not be compared, with the reason.
     pub(super) fn not_compared(&mut self, feature: Option<&Arc<str>>, why: NotCompared) {
         let feature = self.features.name(feature);
         let labels = [self.features.text(feature), why.name().into()];

@@ -1,4 +1,4 @@
-//! What was done by hand.
+//! Metrics of operations by hand.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) struct Operated {
 impl Operated {
     pub(super) fn new(registry: Registry) -> Self {
         let operated = Self { registry };
-        // So that a dashboard has the series before anybody has done anything.
+        // A dashboard needs the series before the first operation.
         operated.count("drain", 0);
         operated
     }

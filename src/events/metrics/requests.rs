@@ -1,4 +1,4 @@
-//! What requests come to.
+//! Metrics of requests.
 
 use std::{
     fmt,
@@ -28,7 +28,7 @@ pub(super) struct Requests {
     features: Names,
     routes: Names,
     leaves: Leaves,
-    /// What is looked up for requests that go well.
+    /// The series of requests that succeed, by their labels.
     well: Vec<Well>,
     prices: PriceTable,
     outcomes: SeriesOf<(Name, Discriminant<RequestOutcome>), Counter>,
@@ -75,8 +75,8 @@ impl Requests {
         self.features = Names::new(limit);
     }
 
-    /// A request has ended. What is recorded is found without an allocation from its second time on, and at once for one
-    /// that goes well. Of those the counters are behind until [`flush`](Self::flush).
+    /// Records a request that ended. From the second request of a kind on this allocates nothing, and a success takes
+    /// one lookup. Counters of successes lag behind until [`flush`](Self::flush).
     #[inline]
     pub(super) fn ended(&mut self, request: &RequestEnded) {
         if request.possible_repeat {
@@ -99,7 +99,7 @@ impl Requests {
         self.registry.counter(&table::POSSIBLE_REPEATS, [self.features.text(feature)]).increment(1);
     }
 
-    /// The first of its kind.
+    /// Records the first request of its kind.
     #[cold]
     fn first(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) {
         self.count(request);
@@ -109,12 +109,12 @@ impl Requests {
         }
     }
 
-    /// Brings the counters up to date.
+    /// Adds the pending counts to the counters.
     pub(super) fn flush(&mut self) {
         self.well.iter_mut().for_each(Well::flush);
     }
 
-    /// The series of a request that went well. All of them are there already.
+    /// Returns the series of a successful request. All of them exist already.
     fn at_hand(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) -> WellSeries {
         let feature = self.features.name(request.feature.as_ref());
         let feature = self.features.text(feature);
@@ -172,7 +172,7 @@ impl Requests {
         }
     }
 
-    /// An answer that was not made for its request.
+    /// Records a cached answer.
     fn cached(&mut self, CachedAnswer { why, saved, .. }: &CachedAnswer, feature: Name) {
         let count = || self.registry.counter(&table::CACHED_ANSWERS, [self.features.text(feature), why.name().into()]);
         self.cached.entry((feature, discriminant(why))).or_insert_with(count).increment(1);
@@ -181,7 +181,7 @@ impl Requests {
         self.spared.entry(feature).or_insert_with(count).increment(saved.nanos());
     }
 
-    /// What the attempt that served came to.
+    /// Records the attempt that served.
     fn served(&mut self, request: &RequestEnded, tier: Name) {
         let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
         let mut tally = Tally::default();
@@ -231,7 +231,7 @@ impl Requests {
         }
     }
 
-    /// What the same tokens would have cost at the tier that was asked first.
+    /// Records the cost that the same tokens would have had at the first tier.
     fn compare(&mut self, request: &RequestEnded, first: &Attempt, Switched { asked, served }: Switched) {
         let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
         let there = match (&first.provider, &first.model) {
@@ -252,7 +252,7 @@ impl Requests {
         self.prices.cost(Some(provider), model, usage)
     }
 
-    /// What a rule saved by sending the request to a cheaper chain.
+    /// Records the saving of a rule that sent the request to a cheaper chain.
     fn saved(&mut self, request: &RequestEnded, route: &Arc<str>) {
         let (Some(cost), Some(there)) = (request.cost, request.cost_without_route) else { return };
         let route = self.routes.name(Some(route));
@@ -260,7 +260,7 @@ impl Requests {
         self.savings.entry(route).or_insert_with(count).increment(there.saturating_sub(cost).nanos());
     }
 
-    /// Every tier has failed a request.
+    /// Records a request that every tier failed.
     pub(super) fn all_tiers_failed(&mut self, feature: Option<&Arc<str>>, kind: ErrorKind) {
         let feature = self.features.name(feature);
         let count =
@@ -283,7 +283,7 @@ fn rescued(registry: &Registry, leaves: &Leaves, (tier, by, stream): (Name, By, 
     registry.counter(&table::RESCUED, [leaves.tier_text(tier), by.name().into(), stream.into()])
 }
 
-/// What rescued a request.
+/// The step that rescued a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum By {
     Retry,
@@ -300,5 +300,5 @@ impl By {
 }
 
 const MOST_ROUTES: u16 = 64;
-/// As many as are looked through in less time than the long way takes.
+/// The largest number of entries for which a linear search is faster than the long way.
 const MOST_AT_HAND: usize = 32;

@@ -1,4 +1,4 @@
-//! What is read, not told: queues, permits, budgets, the time on a fallback.
+//! Sampled metrics: queues, permits, budgets, the time on a fallback.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -13,7 +13,8 @@ use crate::{
 #[cfg(feature = "cache")]
 use crate::{CacheHandle, layers::cache::CacheStats};
 
-/// Samples what changes by itself: bulkheads, budgets, the cache, and the time on a fallback. Clones are the same handle.
+/// A handle that samples values which change without an event: bulkheads, budgets, the cache, and the time on a
+/// fallback. Clones are the same handle.
 #[derive(Clone)]
 pub struct MetricsHandle {
     registry: Registry,
@@ -21,14 +22,14 @@ pub struct MetricsHandle {
     watched: Arc<Mutex<Watched>>,
 }
 
-/// What is read at each sample.
+/// The sources of each sample.
 #[derive(Clone, Default)]
 struct Watched {
     bulkheads: Vec<BulkheadHandle>,
     budgets: Vec<BudgetHandle>,
     #[cfg(feature = "cache")]
     cache: Option<CacheHandle>,
-    /// What of the cache is counted already.
+    /// The cache's counts that the counters already include.
     #[cfg(feature = "cache")]
     counted: CacheStats,
 }
@@ -38,7 +39,7 @@ impl MetricsHandle {
         Self { registry, switches, watched: Arc::default() }
     }
 
-    /// Reads everything now. Cheap: for each scrape, or every few seconds.
+    /// Reads all values now. It is cheap enough for each scrape, or every few seconds.
     pub fn sample(&self) {
         self.switches.sample(Instant::now());
         #[cfg(feature = "cache")]
@@ -58,7 +59,7 @@ impl MetricsHandle {
                 self.registry.gauge(metric, [label]).set(count as f64);
             }
         }
-        // Of a cap for each key, the key that has spent the most: it is the first to meet the limit.
+        // A cap per key shows the key that has spent the most: it is the first to meet the limit.
         let mut caps = BTreeMap::<Arc<str>, CapSpend>::new();
         for spend in budgets.iter().flat_map(BudgetHandle::snapshot) {
             let used = |spend: &CapSpend| spend.spent + spend.reserved;
@@ -74,7 +75,7 @@ impl MetricsHandle {
         }
     }
 
-    /// What has become of requests since the last look: a counter is not set, for the cache may be another one by now.
+    /// Adds the change since the last sample. A counter cannot be set, because the cache may be another one by now.
     #[cfg(feature = "cache")]
     fn sample_cache(&self) {
         let mut watched = self.watched();
@@ -97,7 +98,7 @@ impl MetricsHandle {
         self.registry.gauge(&table::CACHE_BYTES, []).set(cache.bytes() as f64);
     }
 
-    /// Samples again and again, for a caller to spawn: needed where nobody scrapes. Never ends.
+    /// Samples at an interval, without end, for a caller to spawn. Needed where there are no scrapes.
     pub async fn sample_every(self, period: Duration) {
         loop {
             self.sample();
@@ -105,17 +106,17 @@ impl MetricsHandle {
         }
     }
 
-    /// Samples these bulkheads from now on, in place of those before: after a reload.
+    /// Replaces the sampled bulkheads, after a reload.
     pub fn set_bulkheads(&self, bulkheads: Vec<BulkheadHandle>) {
         self.watched().bulkheads = bulkheads;
     }
 
-    /// Samples these budgets from now on, in place of those before: after a reload.
+    /// Replaces the sampled budgets, after a reload.
     pub fn set_budgets(&self, budgets: Vec<BudgetHandle>) {
         self.watched().budgets = budgets;
     }
 
-    /// Samples this cache from now on, in place of the one before: after a reload. Without one, there is none any more.
+    /// Replaces the sampled cache, after a reload. `None` means that there is none any more.
     #[cfg(feature = "cache")]
     pub fn set_cache(&self, cache: Option<CacheHandle>) {
         let mut watched = self.watched();

@@ -1,16 +1,16 @@
-//! What the metrics know of a stack, and learn anew when it is reloaded.
+//! A stack's parts, read again after each reload.
 
 use super::Metrics;
 use crate::StackHandle;
 
 impl Metrics {
-    /// Knows a stack: its tiers, circuits, bulkhead, budgets, cache and prices, and those of each configuration that a reload
-    /// brings. In place of [`tier`](Self::tier), [`circuit`](Self::circuit), [`bulkhead`](Self::bulkhead),
-    /// [`budget`](Self::budget), [`cache`](Self::cache) and [`prices`](Self::prices).
+    /// Follows a stack: its tiers, circuits, bulkhead, budgets, cache and prices, after reloads too. Use it in place of
+    /// [`tier`](Self::tier), [`circuit`](Self::circuit), [`bulkhead`](Self::bulkhead), [`budget`](Self::budget),
+    /// [`cache`](Self::cache) and [`prices`](Self::prices).
     ///
-    /// A tier that a reload takes away keeps its counters; its circuit is in none of the three states.
+    /// A tier that a reload removes keeps its counters; its circuit is in none of the three states.
     ///
-    /// It keeps the stack: drop the [`Following`](crate::events::Following) to be done with both.
+    /// The metrics own the stack: drop the [`Following`](crate::events::Following) to release both.
     ///
     /// ```
     /// use steadfast::{Stack, config::{Config, Format}, events::metrics::Metrics};
@@ -31,7 +31,7 @@ impl Metrics {
         self
     }
 
-    /// Takes from the stack what it is made of now.
+    /// Reads the stack's current parts.
     pub(super) fn learn(&mut self) {
         let Some(stack) = &self.stack else { return };
         let circuits: Vec<_> = stack.circuits().into_values().collect();

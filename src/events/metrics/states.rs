@@ -1,4 +1,4 @@
-//! Which state things are in: circuits, models, budgets.
+//! Metrics of states: circuits, models, budgets.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -47,12 +47,12 @@ impl Circuits {
         self.transitions.entry((name, to, reason)).or_insert_with(count).increment(1);
     }
 
-    /// Takes the state from the circuit itself: at the start, and after events were lost.
+    /// Reads the state from the circuit itself: at the start, and after events were lost.
     pub(super) fn look(&mut self, circuit: &CircuitBreakerHandle) {
         self.set(&circuit.name(), circuit.state());
     }
 
-    /// The circuits that there are from now on, after a reload. Those that are gone are in no state.
+    /// Replaces the circuits, after a reload. Removed circuits are in no state.
     #[cfg(feature = "config")]
     pub(super) fn are(&mut self, circuits: &[CircuitBreakerHandle]) {
         let there: std::collections::HashSet<Name> =
@@ -63,7 +63,7 @@ impl Circuits {
 
     pub(super) fn set(&mut self, circuit: &Arc<str>, to: CircuitState) -> Name {
         let name = self.names.name(Some(circuit));
-        // Many circuits under one name have no one state.
+        // Several circuits under one name have no common state.
         if name != Name::OTHER {
             let gauges = self.states.entry(name).or_insert_with(|| {
                 STATES.map(|state| {
@@ -104,27 +104,27 @@ fn reason_name(reason: CircuitReason) -> &'static str {
     }
 }
 
-/// Which tier serves for which primary. Shared with those who sample the time on a fallback, which grows by itself.
+/// The tier that serves for each primary. Shared with the sampler, because the time on a fallback grows without events.
 #[derive(Debug)]
 pub(super) struct Switches {
     registry: Registry,
     away: Mutex<Away<Meter>>,
-    /// What is less than a second of each primary's stays that are over. It counts with the next, so that many short ones are
-    /// not nothing.
+    /// The fraction of a second left over from each primary's past stays on a fallback. It counts with the next stay,
+    /// so that many short stays add up.
     left: Mutex<HashMap<Arc<str>, Duration>>,
 }
 
-/// The time on a fallback, in the whole seconds that a counter takes.
+/// The time on a fallback, in the whole seconds of a counter.
 #[derive(Debug)]
 struct Meter {
     seconds: Counter,
-    /// Counted up to here. What is less than a second is left for later, also from one stay to the next.
+    /// The time is counted up to here. A fraction of a second is left for later, also from one stay to the next.
     counted: Instant,
     on: Gauge,
 }
 
 impl Meter {
-    /// Seconds that were not counted yet.
+    /// Returns the seconds that are not counted yet.
     fn due(&mut self, now: Instant) -> Due {
         let seconds = now.saturating_duration_since(self.counted).as_secs();
         self.counted += Duration::from_secs(seconds);
@@ -132,7 +132,7 @@ impl Meter {
     }
 }
 
-/// To be counted when no lock is held.
+/// Seconds to count once no lock is held.
 struct Due {
     counter: Counter,
     seconds: u64,
@@ -149,12 +149,12 @@ impl Switches {
         Self { registry, away: Mutex::new(Away::new()), left: Mutex::default() }
     }
 
-    /// A primary that serves, as far as is known.
+    /// Adds a primary that serves, as far as is known.
     pub(super) fn primary(&self, name: &Arc<str>) {
         self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
     }
 
-    /// As [`primary`](Self::primary), of one that may be away already.
+    /// Adds a primary that may be away already. See [`primary`](Self::primary).
     #[cfg(feature = "config")]
     pub(super) fn known(&self, name: &Arc<str>) {
         let away = self.away().iter_mut().any(|chain| chain.primary == *name);
@@ -166,7 +166,7 @@ impl Switches {
     pub(super) fn switched(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
         let labels = [from.clone().into(), to.clone().into(), reason.name().into()];
         self.registry.counter(&table::FALLBACK_ACTIVATIONS, labels).increment(1);
-        // The recorder is foreign code: it is asked for the series before the lock is taken.
+        // The recorder is foreign code: its series is requested before the lock is taken.
         let primary = self.away().served_by(from).map(|chain| chain.primary.clone());
         let primary = primary.unwrap_or_else(|| from.clone());
         let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [primary.clone().into(), to.clone().into()]);
@@ -188,13 +188,13 @@ impl Switches {
         }
     }
 
-    /// The primary serves again after so long.
+    /// Records that the primary serves again after this time.
     pub(super) fn recovered(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
         let left = self.away().back(primary);
         self.registry.histogram(&table::RECOVERY, [primary.clone().into()]).record(after);
         match left {
             Some(Chain { kept, .. }) => self.ended(primary, kept, at),
-            // The switch was missed.
+            // The switch's event was lost.
             None => {
                 let labels = [primary.clone().into(), from.clone().into()];
                 let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
@@ -205,7 +205,7 @@ impl Switches {
         }
     }
 
-    /// A stay on a fallback is over.
+    /// Records the end of a stay on a fallback.
     fn ended(&self, primary: &Arc<str>, mut kept: Meter, at: Instant) {
         kept.due(at).count();
         kept.on.set(0.0);
@@ -215,7 +215,7 @@ impl Switches {
         }
     }
 
-    /// Takes what was left of a primary's stays.
+    /// Removes and returns the fraction left over from a primary's stays.
     fn left_of(&self, primary: &Arc<str>) -> Duration {
         lock(&self.left).remove(primary).unwrap_or_default()
     }
@@ -226,8 +226,8 @@ impl Switches {
         due.into_iter().for_each(Due::count);
     }
 
-    /// The primary was seen serving a request that began at `begun`: had it been away since before, its return was
-    /// missed. Gives whether all primaries serve now.
+    /// Records that the primary served a request that began at `begun`. If it was away since before, the event of its
+    /// return was lost. Returns whether all primaries serve now.
     pub(super) fn seen_serving(&self, tier: &Arc<str>, begun: Instant) -> bool {
         let mut away = self.away();
         let missed = away.iter_mut().any(|chain| chain.primary == *tier && chain.since < begun);
@@ -245,8 +245,8 @@ impl Switches {
     }
 }
 
-/// What was spent under each cap, when last told. Of a cap for each key it is the key that has spent the most, as in a
-/// [sample](super::MetricsHandle::sample): a series for each would have no bound.
+/// The last reported spending under each cap. A cap per key shows the key that has spent the most, as in a
+/// [sample](super::MetricsHandle::sample): a series for each key would have no bound.
 #[derive(Debug)]
 pub(super) struct Budgets {
     registry: Registry,
@@ -259,7 +259,7 @@ struct Told {
     spent: Gauge,
     reserved: Gauge,
     limit: Gauge,
-    /// The most that was told of this period, spent and reserved, and when that ends.
+    /// The largest reported amounts of this period, spent and reserved, and the period's end.
     most: [Usd; 2],
     until: Instant,
 }
@@ -297,7 +297,7 @@ impl Budgets {
         told.limit.set(limit.dollars());
     }
 
-    /// A period is over. Where a key's money was already told of the next one, that stands.
+    /// Records the end of a period. A key's amount of the next period stays.
     pub(super) fn reset(&mut self, cap: &Arc<str>, at: Instant) {
         let name = self.caps.name(Some(cap));
         let is_over = |told: &&mut Told| told.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
@@ -307,9 +307,9 @@ impl Budgets {
     }
 }
 
-/// After a reload a period's end is reckoned from another reading of the clock.
+/// After a reload another reading of the clock determines a period's end.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 const MOST_CIRCUITS: u16 = 256;
-/// More than are away at once.
+/// More primaries than are away at once.
 const MOST_PRIMARIES: usize = 256;
 const MOST_CAPS: u16 = 256;

@@ -1,30 +1,30 @@
-//! Every metric: its name, kind, unit, help, labels and buckets, in one table.
+//! The table of metrics: name, kind, unit, help, labels and buckets.
 
 use metrics::Unit;
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// Only grows.
+    /// A value that only grows.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
-    /// Many values, by their size.
+    /// A distribution of values.
     Histogram,
 }
 
-/// One metric, as it is described to the recorder.
+/// A metric, as described to the recorder.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Metric {
     /// The name. A Prometheus exporter writes a dot as `_`, and adds the unit to a name that lacks it.
     pub name: &'static str,
-    /// What it is.
+    /// The kind.
     pub kind: MetricKind,
     /// The unit of its values.
     pub unit: Option<Unit>,
-    /// What it says, in a sentence.
+    /// One sentence of description.
     pub help: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
@@ -379,9 +379,10 @@ pub(super) const EVENTS_LOST: Metric = Metric::counter(
 
 /// The bounds that the conventions recommend for a call's duration.
 const OPERATION: &[f64] = &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-/// Around the limits that matter to a caller: a first token within a second or ten, attempts of 30 s, requests of 90 s.
+/// Bounds around limits that matter to a caller: a first token within a second or ten, attempts of 30 s, requests of 90
+/// s.
 const SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 180.0, 600.0];
-/// From a blip to a day.
+/// Bounds from a blip to a day.
 const OUTAGE: &[f64] =
     &[1.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0];
 /// The bounds that the conventions recommend for the tokens of a call.

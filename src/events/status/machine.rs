@@ -1,4 +1,4 @@
-//! What the board knows, and how each event changes it. It reads no clock.
+//! The board's state, and how each event changes it. It reads no clock.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use crate::{
     wall_clock::rfc3339,
 };
 
-/// How many switches are remembered.
+/// The number of switches that the board remembers.
 const SWITCHES: usize = 20;
-/// How many tiers and circuits: whoever names circuits by keys that callers choose fills no memory here.
+/// The number of tiers and circuits. Circuits named after keys that callers choose cannot fill the memory.
 const TIERS: usize = 64;
-/// The primary's place among the tiers.
+/// The primary's index among the tiers.
 const PRIMARY: usize = 0;
-/// An answer within so long shows that not everything is down.
+/// An answer within this time shows that at least one tier works.
 const LIVELY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -28,9 +28,9 @@ pub(super) struct Machine {
     start: Instant,
     primary: Arc<str>,
     active: Arc<str>,
-    /// Since when the active tier serves.
+    /// The time from which the active tier serves.
     since: Instant,
-    /// Since when the primary does not.
+    /// The time from which the primary does not serve.
     away: Option<Instant>,
     was_away: Duration,
     last_recovery: Option<Duration>,
@@ -44,7 +44,7 @@ pub(super) struct Machine {
     /// The primary first.
     tiers: Vec<Tier>,
     lost: u64,
-    /// Whether a recovery may be among what was lost.
+    /// True if a recovery may be among lost events.
     unsure: bool,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Machine {
 struct Switched {
     from: Arc<str>,
     to: Arc<str>,
-    /// `None`: the primary was well again.
+    /// `None` means that the primary recovered.
     reason: Option<ErrorKind>,
     at: Instant,
 }
@@ -64,10 +64,10 @@ struct Tier {
     model: Option<Arc<str>>,
     circuit: CircuitState,
     changed: Option<(Instant, CircuitReason)>,
-    /// What its circuit was forced to be.
+    /// The state that an operator forced.
     forced: Option<CircuitState>,
     drained: bool,
-    /// Whether its last answer was less than what was asked for.
+    /// True if its last answer was degraded.
     degraded: bool,
     rates: Rates,
     recent: Recent,
@@ -121,7 +121,7 @@ impl Machine {
             Event::RequestEnded(ended) => self.request(ended),
             Event::ModelSwitched { from, to, reason, at } => {
                 self.remember(from, to, Some(*reason), *at);
-                // Another chain's is none of ours.
+                // Switches of another chain do not count.
                 if *from == self.active || self.unsure {
                     self.serves(to.clone(), *at);
                 }
@@ -130,7 +130,7 @@ impl Machine {
                 self.remember(from, to, None, *at);
                 if *to == self.primary {
                     if self.unsure && self.away.is_none() {
-                        // Its switch was among what was lost.
+                        // The switch's event was lost.
                         self.away = at.checked_sub(*after);
                     }
                     self.last_recovery = Some(*after);
@@ -152,7 +152,7 @@ impl Machine {
                 }
             }
             Event::Operated { operation, .. } => self.operated(operation),
-            // Not everything is down, as the next request would find.
+            // At least one tier works, as the next request would find.
             Event::RecoveryChecked { tier, failure: None, .. } => {
                 if let Some(tier) = self.tier(tier) {
                     tier.recent.mended();
@@ -160,7 +160,7 @@ impl Machine {
                 self.works_again();
             }
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
-            // Who serves goes on over a reload; where it cannot, that is told as a recovery.
+            // The active tier continues over a reload; if it cannot, a recovery reports that.
             Event::Reloaded { .. }
             | Event::Hedged { .. }
             | Event::RecoveryChecked { .. }
@@ -199,7 +199,7 @@ impl Machine {
         }
     }
 
-    /// The circuits of these tiers are new.
+    /// Resets the circuits of these tiers.
     #[cfg(feature = "config")]
     pub(super) fn renew(&mut self, tiers: &[Arc<str>]) {
         for name in tiers {
@@ -226,13 +226,13 @@ impl Machine {
         self.tier(to);
     }
 
-    /// What requests are sent to works again, as a probe has shown: what failed before says nothing any more.
+    /// Clears earlier failures, because a probe has shown that requests succeed again.
     fn works_again(&mut self) {
         self.all_failed = None;
         self.requests.mended();
     }
 
-    /// From now on this tier serves.
+    /// Records that this tier serves from now on.
     fn serves(&mut self, tier: Arc<str>, at: Instant) {
         if tier == self.primary {
             let away = self.away.take().map(|since| at.saturating_duration_since(since));
@@ -250,7 +250,7 @@ impl Machine {
         if ended.outcome.kind().is_some_and(shows_trouble) {
             self.requests.failed(ended.at);
         }
-        // Before there is a response nobody knows who would have served.
+        // Before a response it is unknown which tier would have served.
         if !ended.is_served() {
             return;
         }
@@ -260,10 +260,10 @@ impl Machine {
             self.last_answer = Some(ended.at);
             self.all_failed = None;
         }
-        // Without a fallback there is one tier, and it has no name.
+        // Without a fallback there is one tier, without a name.
         let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
         if self.unsure && place == PRIMARY && self.active != self.primary {
-            // It began after the last change, and the primary answered: so its recovery was told, and lost.
+            // The request began after the last change, and the primary answered it, so the recovery's event was lost.
             let begun = ended.at.checked_sub(ended.took);
             if begun.is_some_and(|begun| begun > self.since) {
                 self.serves(self.primary.clone(), ended.at);
@@ -274,7 +274,7 @@ impl Machine {
         tier.rates.record(ended.at, failed, Some(ended.served_in));
         match failed {
             true => tier.recent.failed(ended.at),
-            // What comes from a cache shows nothing of a tier.
+            // A cached answer says nothing about a tier.
             false if ended.cached.is_none() => tier.recent.answered(ended.at),
             false => {}
         }
@@ -285,7 +285,7 @@ impl Machine {
         }
     }
 
-    /// A call has failed; it counts unless nothing was sent.
+    /// Counts a failed call, unless nothing was sent.
     fn failed(&mut self, failure: &Attempt, now: Instant) {
         if failure.failure.is_none() || failure.is_local() {
             return;
@@ -300,7 +300,7 @@ impl Machine {
         }
     }
 
-    /// The tier of this name, from now on if it is new; `None` when there are too many.
+    /// Returns the tier of this name, adding it if it is new; `None` if there are too many.
     fn tier(&mut self, name: &Arc<str>) -> Option<&mut Tier> {
         let place = self.place(name)?;
         self.tiers.get_mut(place)
@@ -317,7 +317,7 @@ impl Machine {
     #[cold]
     fn place_of_text(&mut self, name: &Arc<str>) -> Option<usize> {
         let Some(place) = place(&self.tiers, name) else { return self.add(name) };
-        // Next time it is found without its text.
+        // The next lookup then compares the allocation and not the text.
         self.tiers[place].name = name.clone();
         Some(place)
     }
@@ -331,7 +331,7 @@ impl Machine {
         Some(self.tiers.len() - 1)
     }
 
-    /// How it is now, which is `since_1970` by the clock on the wall.
+    /// Returns the status now, a moment that is `since_1970` by the wall clock.
     pub(super) fn status(&self, now: Instant, since_1970: Duration) -> Status {
         let dates = Dates { now, since_1970 };
         let (state, since) = self.state(now);
@@ -362,7 +362,7 @@ impl Machine {
         }
     }
 
-    /// The id of a tier's model as far as its answers have told it, else its name.
+    /// Returns the id of a tier's model if its answers have named one, else the tier's name.
     fn model_of(&self, tier: &Arc<str>) -> String {
         let known = place(&self.tiers, tier).and_then(|place| self.tiers[place].model.as_ref());
         known.unwrap_or(tier).as_ref().into()
@@ -387,8 +387,8 @@ impl Machine {
     }
 }
 
-/// Whether a request that failed like this shows that callers go without: not its own mistake, and none for which only there was
-/// no place or no time left, which a caller can bring about alone.
+/// Returns whether a failure shows that callers get no answers. Their own mistakes do not, nor does a lack of places or
+/// time, which a caller can cause alone.
 fn shows_trouble(kind: ErrorKind) -> bool {
     let refused_alone = matches!(
         kind,
@@ -454,7 +454,7 @@ impl Switched {
     }
 }
 
-/// Moments of the clock that never jumps as dates of the one on the wall.
+/// Converts moments of the monotonic clock into dates of the wall clock.
 struct Dates {
     now: Instant,
     since_1970: Duration,
@@ -470,11 +470,11 @@ impl Dates {
     }
 }
 
-/// How often something happened within the last hour, to the minute.
+/// The number of times that something happened within the last hour, to the minute.
 #[derive(Debug)]
 struct Hour {
     start: Instant,
-    /// Which minute since the start each counts, and its count.
+    /// For each slot, the minute since the start and its count.
     minutes: [(u64, u32); 60],
 }
 

@@ -1,4 +1,4 @@
-//! Whether what is asked for fails of late, whatever any circuit says of it.
+//! Recent failures, regardless of any circuit.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use crate::events::window::Window;
 
-/// So far back counts.
+/// The length of the window.
 const WITHIN: Duration = Duration::from_secs(60);
-/// More than this share of failures is too much, ..
+/// A larger share of failures is too much, ..
 const SHARE: f64 = 0.05;
-/// .. where there were so many: one that failed among many says little.
+/// .. if there are at least this many: one failure among many says little.
 const LEAST: u64 = 3;
 
 /// The requests, or the calls to a tier, of the last minute.
@@ -19,7 +19,7 @@ pub(super) struct Recent {
     window: Window,
     /// The first failure since the last answer.
     unanswered: Option<Instant>,
-    /// The failure by which there were too many.
+    /// The failure that exceeded the limit.
     too_many: Option<Instant>,
 }
 
@@ -46,25 +46,25 @@ impl Recent {
         }
     }
 
-    /// It works again, as a probe has shown: what failed before says nothing any more.
+    /// Clears earlier failures, because a probe has shown that calls succeed again.
     pub(super) fn mended(&mut self) {
         if self.unanswered.is_some() || self.too_many.is_some() {
             *self = Self::new();
         }
     }
 
-    /// Since when nothing was answered, if the last that was asked has failed.
+    /// Returns the time from which nothing was answered, if the last one failed.
     pub(super) fn unanswered(&self) -> Option<Instant> {
         self.unanswered
     }
 
-    /// Since when too much fails, if it does: the last that was asked, or more than a share of the last minute's.
+    /// Returns the time from which too much fails, if it does: the last one, or more than a share of the last minute's.
     pub(super) fn failing(&self, now: Instant) -> Option<Instant> {
         let too_many = self.too_many.filter(|_| self.has_too_many(now));
         too_many.into_iter().chain(self.unanswered).min()
     }
 
-    /// All, and those that failed.
+    /// Returns the number of all, and of those that failed.
     pub(super) fn counts(&self, now: Instant) -> [u64; 2] {
         self.window.clone().sums(now)
     }
@@ -103,14 +103,14 @@ mod tests {
         recent.failed(fourth);
         recent.answered(fourth);
         assert_eq!(recent.failing(fourth), Some(fourth));
-        // Two that failed are nothing yet, whatever their share.
+        // Two failures are too few, whatever their share.
         let mut few = Recent::new();
         for _ in 0..2 {
             few.failed(start);
         }
         few.answered(start);
         assert_eq!(few.failing(start), None);
-        // A minute later the first are forgotten.
+        // A minute later the first ones leave the window.
         assert_eq!(recent.failing(start + SECOND * 95), None);
     }
 

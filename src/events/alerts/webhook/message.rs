@@ -14,7 +14,7 @@ pub(super) enum Format {
     Slack,
     /// A plain object.
     Json,
-    /// What its receiver wants.
+    /// A body of the receiver's own shape.
     Template(Template),
 }
 
@@ -29,7 +29,7 @@ impl Format {
     }
 }
 
-/// `text` is what every Slack-compatible receiver shows; `attachments` adds the colour and the details where they are known.
+/// Every Slack-compatible receiver shows `text`; `attachments` adds the colour and the details where they are known.
 fn slack(alert: &Alert) -> Value {
     let color = match (alert.state, alert.severity) {
         (AlertState::Resolved, _) => "good",

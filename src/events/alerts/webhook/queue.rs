@@ -9,7 +9,7 @@ use super::{
     Alert,
 };
 
-/// Alerts on their way to a webhook. Full, it drops the oldest.
+/// Alerts on their way to a webhook. A full queue drops the oldest.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -18,24 +18,24 @@ pub(super) struct Queue {
     wanted: Wanted,
 }
 
-/// Which alerts a webhook is sent.
+/// The selection of alerts for a webhook.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// `None`: all.
+    /// `None` means all.
     pub(super) severities: Option<Vec<Severity>>,
-    /// Whether it hears of their end.
+    /// True if the webhook receives the end of an alert.
     pub(super) resolved: bool,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     alerts: VecDeque<Alert>,
-    /// Those that it was told of, and that are not over: their end is news to it, however bad they have become.
+    /// The alerts that were sent and have not ended. Their end is sent too, whatever their severity by then.
     told: Vec<(Rule, Arc<str>)>,
     counts: Counts,
 }
 
-/// What became of alerts.
+/// The number of alerts by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -48,7 +48,7 @@ impl Queue {
         Self { waiting: Mutex::default(), come: Notify::new(), capacity, wanted }
     }
 
-    /// Takes an alert, if it is wanted.
+    /// Adds an alert, if the webhook wants it.
     pub(super) fn push(&self, alert: &Alert) {
         let mut waiting = self.lock();
         if !waiting.wants(alert, &self.wanted) {
@@ -63,7 +63,7 @@ impl Queue {
         self.come.notify_one();
     }
 
-    /// The oldest, as soon as there is one. For one task only.
+    /// Waits for the oldest alert and removes it. For one task only.
     pub(super) async fn next(&self) -> Alert {
         loop {
             if let Some(alert) = self.lock().alerts.pop_front() {
@@ -99,12 +99,12 @@ impl Waiting {
             (AlertState::Firing, _) => listed,
             (AlertState::Resolved, place) => {
                 let told = place.map(|place| self.told.swap_remove(place)).is_some();
-                // One that began before this webhook was there is over for it too.
+                // An alert that began before this webhook started ends for it too.
                 wanted.resolved && (told || listed)
             }
         }
     }
 }
 
-/// As many as fire at a time.
+/// The largest number of alerts that fire at a time.
 const MOST: usize = 128;

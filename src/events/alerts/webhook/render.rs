@@ -1,4 +1,4 @@
-//! What an alert says, in the words of a message.
+//! An alert's parts as a message's text.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::super::{
 };
 use crate::wall_clock;
 
-/// A template with what the alert says in the places of its placeholders.
+/// Fills a template's placeholders with an alert's parts.
 pub(super) fn filled(value: &Value, alert: &Alert) -> Value {
     match value {
         Value::String(text) => match text.trim().strip_prefix(OPEN).and_then(|text| text.strip_suffix(CLOSE)) {
@@ -58,12 +58,12 @@ fn word(name: &str, alert: &Alert) -> String {
     }
 }
 
-/// `fields` as an object.
+/// Returns `fields` as an object.
 pub(super) fn details(alert: &Alert) -> Map<String, Value> {
     alert.fields.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect()
 }
 
-/// In one word how it is.
+/// Returns the alert's state in one word.
 pub(super) fn headword(alert: &Alert) -> &'static str {
     match (alert.state, alert.severity) {
         (AlertState::Resolved, _) => "Resolved",
@@ -72,7 +72,7 @@ pub(super) fn headword(alert: &Alert) -> &'static str {
     }
 }
 
-/// For a subject or a heading, which takes one line and not too much of it.
+/// Returns one short line, for a subject or a heading.
 fn title(alert: &Alert) -> String {
     let line = format!("{}: {}", headword(alert), alert.summary);
     line.chars().map(|char| if char.is_control() { ' ' } else { char }).take(LONGEST_TITLE).collect()
@@ -81,7 +81,7 @@ fn title(alert: &Alert) -> String {
 /// In characters. Jira takes 255.
 const LONGEST_TITLE: usize = 250;
 
-/// A moment as a date, by how long ago it was.
+/// Returns a moment as a date, computed from its distance to now.
 pub(super) fn date(at: Instant) -> String {
     let ago = at.elapsed();
     wall_clock::rfc3339(Duration::from_secs(wall_clock::since_1970().saturating_sub(ago).as_secs()))

@@ -37,7 +37,7 @@ impl Sender {
         }
     }
 
-    /// Whether the webhook took it.
+    /// Returns whether the webhook accepted the message.
     async fn deliver(&mut self, body: Bytes, rule: &'static str) -> bool {
         let mut attempt = 1;
         loop {
@@ -66,6 +66,6 @@ impl Sender {
 const WAITS: Waits = Waits {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(60),
-    // Beyond this, an alert is not worth waiting for.
+    // An alert is not worth a longer wait.
     longest_asked: Duration::from_secs(300),
 };
