@@ -15,7 +15,7 @@ pub(crate) fn encoded(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes, with or without padding; `None` where the text is none.
+/// Decodes a text with or without padding; `None` if it is not base64.
 pub(crate) fn decoded(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 3);

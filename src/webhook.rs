@@ -1,4 +1,4 @@
-//! What is posted to webhooks, and what becomes of it: alerts, and what is told of tasks.
+//! Delivery to webhooks, shared by alerts and by messages about tasks.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -9,7 +9,7 @@ use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 use crate::{InvalidConfig, providers::http::RequestBody, retry_after, wall_clock};
 
-/// Any HTTP client; of the answer only its head is read.
+/// Any HTTP client. Only the head of a response is read.
 pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<()>, BoxError>;
 
 pub(crate) fn boxed<S, R, B>(transport: S) -> Transport
@@ -27,7 +27,7 @@ where
     BoxCloneSyncService::new(transport)
 }
 
-/// Where a webhook is. The error does not repeat it, for it can hold a key.
+/// Parses a webhook's address. The error does not repeat it, because it can contain a key.
 pub(crate) fn address(url: &str, field: &'static str) -> Result<Uri, InvalidConfig> {
     let wrong = |problem: &'static str| InvalidConfig::new(field, problem);
     let url: Uri = url.trim().parse().map_err(|_| wrong("it is not a URL"))?;
@@ -37,14 +37,14 @@ pub(crate) fn address(url: &str, field: &'static str) -> Result<Uri, InvalidConf
     if url.host().is_none_or(str::is_empty) {
         return Err(wrong("it has no host"));
     }
-    // hyper would leave them out without a word.
+    // hyper would drop user information silently.
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(wrong("it must not hold a user name or password: set the authorization"));
     }
     Ok(url)
 }
 
-/// This JSON for a webhook.
+/// Creates a request that posts this JSON to a webhook.
 pub(crate) fn request(url: &Uri, body: Bytes) -> Request<RequestBody> {
     let mut request = Request::new(RequestBody::from(body));
     *request.method_mut() = Method::POST;
@@ -57,20 +57,20 @@ pub(crate) fn request(url: &Uri, body: Bytes) -> Request<RequestBody> {
 
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 pub(crate) enum Outcome {
     Taken,
-    /// It may be taken later, not before so long.
+    /// Another attempt may succeed, after at least this time.
     Later(&'static str, Option<StatusCode>, Duration),
     Refused(StatusCode),
 }
 
-/// Sends it once.
+/// Makes one attempt.
 pub(crate) async fn post(transport: &mut Transport, request: Request<RequestBody>, limit: Duration) -> Outcome {
     let answer = timeout(limit, async { transport.ready().await?.call(request).await });
     let response = match answer.await {
         Err(_) => return Outcome::Later("no answer in time", None, Duration::ZERO),
-        // What the error says may quote the URL.
+        // The error's text may quote the URL.
         Ok(Err(_)) => return Outcome::Later("no answer", None, Duration::ZERO),
         Ok(Ok(response)) => response,
     };
@@ -88,18 +88,18 @@ fn later(status: StatusCode, headers: &HeaderMap) -> Outcome {
     Outcome::Later("it was put off", Some(status), asked.unwrap_or_default())
 }
 
-/// How the waits between attempts grow.
+/// The growth of waits between attempts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waits {
     pub(crate) first: Duration,
     pub(crate) longest: Duration,
-    /// The most that a webhook may ask for: beyond it, attempts are spent sooner.
+    /// The longest wait that a webhook may request. A longer one is cut, so that attempts end sooner.
     pub(crate) longest_asked: Duration,
 }
 
 impl Waits {
-    /// The wait after an attempt, the first of which is 1: half of the backoff, and up to the other half at random,
-    /// above what was asked for.
+    /// Returns the wait after an attempt, counted from 1: the requested time, half of the backoff, and up to the other
+    /// half at random.
     pub(crate) fn after(&self, attempt: u32, asked: Duration, random: &mut fastrand::Rng) -> Duration {
         let backoff = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(self.longest);
         let half = backoff.mul_f64(random.f64() / 2.0);
@@ -107,7 +107,7 @@ impl Waits {
     }
 }
 
-/// In Slack's markup these three are control characters: a name must not mention `<!channel>`.
+/// Escapes the control characters of Slack's markup, so that a name cannot mention `<!channel>`.
 pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

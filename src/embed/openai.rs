@@ -15,8 +15,8 @@ use crate::{
 
 /// Embeddings from OpenAI (`POST /v1/embeddings`), or from a server that is compatible with it.
 ///
-/// Made from a leaf for its chat: address, key, transport and headers are that one's. Clones share its connections. It
-/// waits as long as the server does: bound it with tower's `timeout`, or by who calls it.
+/// It is created from a leaf for chat, whose address, key, transport and headers it uses. Clones share its connections.
+/// It waits as long as the server does: bound it with tower's `timeout`, or in the caller.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -41,7 +41,7 @@ pub struct OpenAiEmbeddings {
 }
 
 impl OpenAiEmbeddings {
-    /// Embeddings from where this leaf is, by its model.
+    /// Creates a service at this leaf's address, with its model.
     pub fn new(leaf: OpenAi) -> Self {
         Self { leaf }
     }
@@ -70,7 +70,7 @@ impl Service<EmbedRequest> for OpenAiEmbeddings {
     type Error = LlmError;
     type Future = EmbedFuture;
 
-    /// Always ready: the transport is waited for in the future.
+    /// Always ready: the future waits for the transport.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
@@ -85,10 +85,10 @@ impl Service<EmbedRequest> for OpenAiEmbeddings {
     }
 }
 
-/// The vectors in the order of the texts, whatever the answer's is.
+/// Reads the vectors and puts them in the order of the texts.
 fn read(answer: &[u8], texts: usize) -> Result<EmbedResponse, LlmError> {
     let malformed = |what: &'static str| LlmError::new(ErrorKind::Malformed, what);
-    // What serde says may quote the answer.
+    // serde's error may quote the answer.
     let Ok(Answered { data }) = serde_json::from_slice(answer) else {
         return Err(malformed("the answer is no list of embeddings"));
     };

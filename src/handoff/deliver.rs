@@ -1,4 +1,4 @@
-//! What is told about tasks is sent, again and again until it has arrived.
+//! Delivery of messages about tasks, with retries until they arrive.
 
 use std::{fmt, time::Duration};
 
@@ -19,14 +19,14 @@ use crate::{
     webhook::{self, Outcome, Transport, Waits, boxed},
 };
 
-/// Sends what is told about tasks: to people, that one is there ([`Desk::notify`]), to who asked, that it is answered
+/// Sends messages about tasks: notifications to people ([`Desk::notify`]), and callbacks with answers
 /// ([`Desk::callbacks`]).
 ///
-/// What is to be sent stands beside its task in the store. It is tried again after a pause that doubles from a second
-/// to an hour, half of it at random, 20 times in all; then it is given up, which [`Task::deliveries`] and
+/// The store keeps a message beside its task. A failed attempt is repeated after a pause that doubles from a second to
+/// an hour, half of it random, up to 20 attempts. Then the message is given up, as [`Task::deliveries`] and
 /// [`TaskStats::deliveries_dead`](super::TaskStats::deliveries_dead) show. A receiver that answers 410 (gone) is given
-/// up at once, and `Retry-After` is obeyed up to an hour. What was under way when the process ended is sent again by
-/// whoever looks next: a receiver may see it twice, under the same `webhook-id`.
+/// up at once, and `Retry-After` is honoured up to an hour. If the process ends during an attempt, the next process
+/// repeats it: a receiver may see a message twice, under the same `webhook-id`.
 ///
 /// ```
 /// use steadfast::handoff::{Callbacks, Deliveries, Desk, MemoryTasks, Notify, WebhookSecret};
@@ -48,15 +48,15 @@ pub struct Deliveries {
     seed: Option<u64>,
 }
 
-/// How many are sent at once.
+/// The number of concurrent attempts.
 const AT_ONCE: usize = 16;
-/// How often it is looked for what another process has written.
+/// The interval between checks for messages that another process has written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The same while the store cannot be asked.
+/// The same interval while the store is unavailable.
 const LOOK_LATER: Duration = Duration::from_secs(5);
-/// How often it is counted how many tasks wait, where somebody listens.
+/// The interval between counts of waiting tasks, while there is a subscriber to events.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
-/// How often old tasks are removed.
+/// The interval between removals of old tasks.
 const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
 const WAITS: Waits = Waits {
@@ -66,7 +66,7 @@ const WAITS: Waits = Waits {
 };
 
 impl Deliveries {
-    /// Sends what is told of this desk's tasks, by whom its settings name.
+    /// Creates deliveries for this desk's tasks, to the receivers in its settings.
     pub fn new(desk: &Desk) -> Self {
         Self { desk: desk.clone(), transport: None, max_attempts: 20, timeout: Duration::from_secs(10), seed: None }
     }
@@ -85,30 +85,30 @@ impl Deliveries {
         self
     }
 
-    /// How often each is tried before it is given up; 0 counts as 1. Default: 20.
+    /// Sets the number of attempts for each message; 0 counts as 1. Default: 20.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self
     }
 
-    /// How long an attempt may take. Default: 10 s.
+    /// Sets the time limit of an attempt. Default: 10 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// The seed of the pauses' random part, for tests. Default: a random one.
+    /// Sets the seed of the pauses' random part, for tests. Default: a random one.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Starts the task that sends, and that removes old tasks. It ends when the handle is dropped: what is not sent
-    /// then is sent by the next.
+    /// Starts the task that sends messages and removes old tasks. It ends when the handle is dropped; the next process
+    /// sends the rest.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(self) -> Delivering {
         let sender = Sender {
             transport: self.transport.unwrap_or_else(|| boxed(HttpClient::new())),
@@ -130,7 +130,7 @@ impl fmt::Debug for Deliveries {
     }
 }
 
-/// Deliveries at work: dropped, they end.
+/// Running deliveries. Dropping the handle stops them.
 #[derive(Debug)]
 #[must_use = "dropped, it ends"]
 pub struct Delivering(AbortHandle);
@@ -168,7 +168,7 @@ impl Sender {
                 self.desk.tell_waiting(&mut told).await;
             }
             let room = AT_ONCE - sending.len();
-            // Not before an attempt that is still under way has ended.
+            // The lease outlasts an attempt that is still under way.
             let lease = self.timeout.saturating_mul(2).saturating_add(Duration::from_secs(10));
             let due = match self.desk.due(room, lease).await {
                 Ok(due) => {
@@ -189,7 +189,7 @@ impl Sender {
                 sending.spawn(sender.deliver(delivery));
             }
             tokio::select! {
-                // There may be more than there was room for.
+                // More may be due than were requested.
                 _ = sending.join_next(), if is_full => {}
                 () = written.notified(), if !is_full => {}
                 () = sleep(LOOK_EVERY) => {}
@@ -200,10 +200,10 @@ impl Sender {
     async fn deliver(mut self, delivery: Delivery) {
         let outcome = match self.send(&delivery).await {
             Ok(outcome) => outcome,
-            // A task that cannot be read will not be the next time either.
+            // A task that cannot be read now will not be readable next time either.
             Err(DeskError::Store(error)) if !error.heals() => self.again(&delivery, error.to_string(), Duration::ZERO),
             Err(error) => {
-                // The lease brings it back.
+                // The lease makes it due again.
                 tracing::debug!(event = "handoff_delivery_waits", id = delivery.id, problem = %error);
                 return;
             }
@@ -227,7 +227,7 @@ impl Sender {
     async fn send(&mut self, delivery: &Delivery) -> Result<Settled, DeskError> {
         let task = self.desk.show(delivery.task).await?;
         let request = match delivery.kind {
-            // Nobody needs to be told of what is over.
+            // A closed task needs no notification.
             DeliveryKind::Notification if !task.state.is_open() => return Ok(Settled::Done),
             DeliveryKind::Notification => self.notification(&task),
             DeliveryKind::Callback => self.callback(&task, delivery),
@@ -264,7 +264,7 @@ impl Sender {
     fn callback(&self, task: &Task, delivery: &Delivery) -> Result<Request<RequestBody>, String> {
         let callbacks = self.desk.settings.callbacks.as_ref().ok_or("there is no secret to sign it with")?;
         let url = match &delivery.url {
-            // The settings may be others than when it was written down.
+            // The settings may have changed since it was written down.
             Some(url) => callbacks.allowed(url)?,
             None => callbacks.url.clone().ok_or("nobody is named to be called back")?,
         };
@@ -286,7 +286,7 @@ impl Sender {
     }
 }
 
-/// What a callback brings: the same each time that it is sent.
+/// Returns a callback's body, which is the same for each attempt.
 fn answered(task: &Task) -> Bytes {
     let at = task.answer.as_ref().map_or(task.created_at, |answer| answer.at);
     let at = wall_clock::rfc3339(Duration::from_millis(at));

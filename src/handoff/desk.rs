@@ -28,10 +28,10 @@ use crate::{
     store::{StoreError, StoreErrorKind, StoreTrouble, trouble::Watch},
 };
 
-/// Where people find the tasks that were handed to them, and answer them.
+/// The place where people find the tasks that were handed to them, and answer them.
 ///
-/// Clones are the same desk: one is for the [`Handoff`](crate::providers::Handoff) leaf, others for whatever people
-/// work with. Desks over the same store see the same tasks, in other processes too.
+/// Clones are the same desk: one is for the [`Handoff`](crate::providers::Handoff) leaf, others for people's tools.
+/// Desks over the same store see the same tasks, in other processes too.
 ///
 /// ```
 /// use steadfast::handoff::{Desk, MemoryTasks, TaskFilter, TaskState};
@@ -57,24 +57,24 @@ use crate::{
 pub struct Desk {
     store: Arc<dyn TaskStore>,
     pub(super) settings: Arc<Settings>,
-    /// Which tasks were answered here, for those who wait for one.
+    /// The ids of tasks that were answered here, for tasks' waiters.
     told: broadcast::Sender<TaskId>,
-    /// Something was written down here that is to be sent.
+    /// Signals that this desk wrote a message to send.
     written: Arc<Notify>,
-    /// A redrive was asked for here.
+    /// Signals that this desk received an order to redrive.
     asked_for: Arc<Notify>,
-    /// The last task could not be written down.
+    /// True if the last task could not be written down.
     refuses: Arc<AtomicBool>,
-    /// What is the matter with the store.
+    /// The health of the store.
     watch: Arc<Watch>,
 }
 
-/// What a desk goes by.
+/// A desk's settings.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) visibility: Duration,
     pub(super) ttl: Duration,
-    /// Where it was said.
+    /// `None` means the defaults.
     pub(super) store_timeout: Option<Duration>,
     pub(super) keep: Duration,
     pub(super) limits: TaskLimits,
@@ -98,24 +98,22 @@ impl Default for Settings {
     }
 }
 
-/// How long a store may take where nobody has said it, but to write a task down.
+/// The default time limit of a store's call, except for writing a task down.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many answers those who wait may be behind before they look for themselves.
+/// The number of answers by which a waiter may lag before it asks the store.
 const TOLD: usize = 256;
-/// How long who waits for an answer leaves the store alone at first, and at the longest: another process may have
-/// answered.
+/// The first and the longest interval at which a waiter asks the store, because another process may have answered.
 const LOOK_FIRST: Duration = Duration::from_millis(250);
 const LOOK_LAST: Duration = Duration::from_secs(1);
 
 impl Desk {
-    /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days and is kept for 30
-    /// more, and the store has 5 seconds for each call, a PostgreSQL
-    /// half a second to write a task down.
+    /// Creates a desk over this store. A claim holds for 15 minutes; a task can be answered for 7 days and stays for 30
+    /// more. The store has 5 seconds for each call, and a PostgreSQL half a second to write a task down.
     pub fn new(store: impl TaskStore) -> Self {
         Self::over(Arc::new(store))
     }
 
-    /// A desk over a store that others have too.
+    /// Creates a desk over a shared store.
     pub fn over(store: Arc<dyn TaskStore>) -> Self {
         Self {
             store,
@@ -128,65 +126,66 @@ impl Desk {
         }
     }
 
-    /// Sets how long a claim stands before another may take the task, unless it is renewed. Default: 15 minutes.
+    /// Sets the time for which a claim holds before another person may take the task, unless it is renewed. Default: 15
+    /// minutes.
     #[must_use]
     pub fn visibility(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.settings).visibility = time;
         self
     }
 
-    /// Sets how long a task may be answered. Default: 7 days.
+    /// Sets the time for which a task can be answered. Default: 7 days.
     #[must_use]
     pub fn ttl(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.settings).ttl = time;
         self
     }
 
-    /// Sets how long the store has for each call. Default: 5 s, and to write a task down, whose caller waits, as long as
-    /// the [store says](TaskStore::patience).
+    /// Sets the time limit of each call to the store. Default: 5 s, and for writing a task down, while the caller
+    /// waits, the [store's own limit](TaskStore::patience).
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         Arc::make_mut(&mut self.settings).store_timeout = Some(limit);
         self
     }
 
-    /// Sets how long tasks are kept that are answered or expired: so long who asked can ask for the answer. Default: 30
-    /// days.
+    /// Sets the time for which answered or expired tasks are kept, and so for which callers can read the answer.
+    /// Default: 30 days.
     #[must_use]
     pub fn keep(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.settings).keep = time;
         self
     }
 
-    /// Sets how much may be handed to people, of all callers and of each. Default: [`TaskLimits::default`].
+    /// Sets limits on tasks, in all and for each caller. Default: [`TaskLimits::default`].
     #[must_use]
     pub fn limits(mut self, limits: TaskLimits) -> Self {
         Arc::make_mut(&mut self.settings).limits = limits;
         self
     }
 
-    /// Tells people of each task from now on, once [deliveries](super::Deliveries) are started. Default: nobody.
+    /// Sends a notification for each new task, once [deliveries](super::Deliveries) are started. Default: none.
     #[must_use]
     pub fn notify(mut self, notify: super::Notify) -> Self {
         Arc::make_mut(&mut self.settings).notify = Some(notify);
         self
     }
 
-    /// Calls back who asked, once [deliveries](super::Deliveries) are started. Default: nobody.
+    /// Sends a callback for each answer, once [deliveries](super::Deliveries) are started. Default: none.
     #[must_use]
     pub fn callbacks(mut self, callbacks: Callbacks) -> Self {
         Arc::make_mut(&mut self.settings).callbacks = Some(callbacks);
         self
     }
 
-    /// Tells here what becomes of tasks: [`Event::HandedOver`]. Default: nowhere.
+    /// Sends [`Event::HandedOver`] for tasks' steps to this channel. Default: none.
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
         Arc::make_mut(&mut self.settings).events = Some(events.clone());
         self
     }
 
-    /// The same desk with everything by default but where it tells of what happens.
+    /// Returns the same desk with default settings, except for its events.
     #[cfg(feature = "config")]
     pub(crate) fn without_settings(mut self) -> Self {
         let events = self.settings.events.clone();
@@ -194,7 +193,7 @@ impl Desk {
         self
     }
 
-    /// Tells how many tasks wait, where that is not what was told before.
+    /// Reports the number of waiting tasks if it has changed.
     pub(super) async fn tell_waiting(&self, told: &mut u64) {
         let Some(events) = self.settings.events.as_ref().filter(|events| events.is_heard()) else { return };
         let Ok(TaskStats { waiting, oldest_waiting_ms, .. }) = self.stats().await else { return };
@@ -204,7 +203,7 @@ impl Desk {
         }
     }
 
-    /// Tells of a step of a task.
+    /// Reports a step of a task.
     pub(super) fn tell(&self, task: TaskId, feature: Option<&str>, step: impl FnOnce() -> HandoffStep) {
         let Some(events) = &self.settings.events else { return };
         events.send_with(|| {
@@ -213,18 +212,18 @@ impl Desk {
         });
     }
 
-    /// Whether its tasks outlive the process.
+    /// Returns whether its tasks outlive the process.
     pub fn is_durable(&self) -> bool {
         self.store.is_durable()
     }
 
-    /// Writes a task down. Who has its id can be told that it is queued, where the desk is [durable](Self::is_durable).
+    /// Writes a task down and returns its id. If the desk is [durable](Self::is_durable), the caller can rely on it.
     ///
     /// # Errors
     ///
-    /// [`LimitReached`](DeskError::LimitReached), or the store's.
+    /// Returns [`LimitReached`](DeskError::LimitReached), or the store's error.
     pub async fn submit(&self, task: NewTask) -> Result<TaskId, DeskError> {
-        // It may have been done by a call that failed: the same id is never two tasks.
+        // A call that failed may have written it: one id never makes two tasks.
         let what = "writing a task down";
         let (id, feature, reason) = (task.id, task.feature.clone(), task.reason.clone());
         let tries = async {
@@ -246,11 +245,11 @@ impl Desk {
             Err(_) => {}
         }
         match &done {
-            // A caller's own doing, as often as it likes: an event each, for metrics and the log's own bounds.
+            // Callers can cause this at will: each refusal is an event, for metrics and the log's own bounds.
             Err(DeskError::LimitReached { limit, .. }) => {
                 self.tell(id, feature.as_deref(), || HandoffStep::Refused { limit: limit.name() });
             }
-            // Said once until it works again: who asked is told of the models' failure.
+            // Reported once until the store works again; the caller gets the models' failure.
             Err(problem) if !self.refuses.swap(true, Relaxed) => {
                 tracing::error!(event = "handoff_refused", %problem);
             }
@@ -258,7 +257,7 @@ impl Desk {
             _ => {}
         }
         let written = done?;
-        // A repeat is told of once.
+        // A repeat is reported once.
         if written == id {
             self.tell(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
         }
@@ -270,7 +269,7 @@ impl Desk {
         self.watch.trouble()
     }
 
-    /// Fills in what the desk says of each task, and by what a repeat of its request is known.
+    /// Fills in the desk's settings for each task, and the key by which a repeat of its request is recognised.
     pub(crate) fn prepare(&self, task: &mut NewTask, request: &LlmRequest) -> Result<(), LlmError> {
         task.callback = Callbacks::of(self.settings.callbacks.as_ref(), request)?;
         task.notify = self.settings.notify.is_some();
@@ -280,40 +279,40 @@ impl Desk {
         Ok(())
     }
 
-    /// The whole of a task.
+    /// Returns a whole task.
     ///
     /// # Errors
     ///
-    /// [`DeskError::Unknown`], or the store's.
+    /// Returns [`DeskError::Unknown`], or the store's error.
     pub async fn show(&self, id: TaskId) -> Result<Task, DeskError> {
         self.asked("reading a task", self.store.get(id)).await
     }
 
-    /// The tasks that a filter describes.
+    /// Returns the tasks that match a filter.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskSummary>, DeskError> {
         self.asked("listing tasks", self.store.list(filter)).await
     }
 
-    /// How much there is to do.
+    /// Returns the number of tasks by state.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn stats(&self) -> Result<TaskStats, DeskError> {
         self.asked("counting tasks", self.store.stats()).await
     }
 
-    /// Claims a task for a person, so that nobody else answers it meanwhile. Again: renews the claim.
+    /// Claims a task for a person, so that no other person answers it meanwhile. A second call renews the claim.
     ///
     /// # Errors
     ///
-    /// [`ClaimedByAnother`](DeskError::ClaimedByAnother), [`AlreadyAnswered`](DeskError::AlreadyAnswered),
+    /// Returns [`ClaimedByAnother`](DeskError::ClaimedByAnother), [`AlreadyAnswered`](DeskError::AlreadyAnswered),
     /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), [`Invalid`](DeskError::Invalid) for an empty
-    /// name, or the store's.
+    /// name, or the store's error.
     pub async fn claim(&self, id: TaskId, who: &str) -> Result<Task, DeskError> {
         let visibility = self.settings.visibility;
         let by = person(who)?;
@@ -322,21 +321,21 @@ impl Desk {
         Ok(task)
     }
 
-    /// Lengthens a person's claim, and says until when it is, in Unix milliseconds.
+    /// Extends a person's claim and returns its end, in Unix milliseconds.
     ///
     /// # Errors
     ///
-    /// As of [`claim`](Self::claim), and [`NotClaimed`](DeskError::NotClaimed).
+    /// Returns the errors of [`claim`](Self::claim), and [`NotClaimed`](DeskError::NotClaimed).
     pub async fn renew(&self, id: TaskId, who: &str) -> Result<u64, DeskError> {
         let visibility = self.settings.visibility;
         self.asked("renewing a claim", self.store.renew(id, person(who)?, visibility)).await
     }
 
-    /// Gives a person's claim back.
+    /// Releases a person's claim.
     ///
     /// # Errors
     ///
-    /// As of [`renew`](Self::renew).
+    /// Returns the errors of [`renew`](Self::renew).
     pub async fn release(&self, id: TaskId, who: &str) -> Result<(), DeskError> {
         let by = person(who)?;
         self.asked("releasing a claim", self.store.release(id, by.clone(), Release::Free)).await?;
@@ -344,33 +343,34 @@ impl Desk {
         Ok(())
     }
 
-    /// Answers a task: a text, or a whole message. It need not be claimed, but nobody else may be at it.
+    /// Answers a task with a text or a whole message. The task need not be claimed, but no other person may hold a
+    /// claim.
     ///
-    /// Who waits for it has the answer at once, and those in other processes within a second or so.
+    /// Waiters of this process receive the answer at once, those of other processes within a second or so.
     ///
     /// # Errors
     ///
-    /// As of [`claim`](Self::claim), and [`Invalid`](DeskError::Invalid) for an answer with nothing in it.
+    /// Returns the errors of [`claim`](Self::claim), and [`Invalid`](DeskError::Invalid) for an empty answer.
     pub async fn answer(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
         self.answers(id, NewAnswer::new(person(who)?, answer.into().0), false).await
     }
 
-    /// Answers a task that somebody else is at.
+    /// Answers a task that another person may have claimed.
     ///
     /// # Errors
     ///
-    /// As of [`answer`](Self::answer), without [`ClaimedByAnother`](DeskError::ClaimedByAnother).
+    /// Returns the errors of [`answer`](Self::answer), without [`ClaimedByAnother`](DeskError::ClaimedByAnother).
     pub async fn answer_over(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
         self.answers(id, NewAnswer::new(person(who)?, answer.into().0), true).await
     }
 
-    /// Writes an answer down and tells those who wait for it.
+    /// Writes an answer down and wakes the waiters.
     pub(super) async fn answers(&self, id: TaskId, answer: NewAnswer, force: bool) -> Result<Task, DeskError> {
         if answer.message.is_empty() {
             return Err(DeskError::Invalid { problem: "there is nothing in the answer" });
         }
         let task = self.asked("writing an answer down", self.store.answer(id, answer, force)).await?;
-        // An error says that nobody waits here.
+        // An error means that there is no waiter here.
         let _ = self.told.send(id);
         self.written.notify_one();
         if let Some(answer) = &task.answer {
@@ -385,22 +385,22 @@ impl Desk {
         Ok(task)
     }
 
-    /// Asks for a task to be given to a model again, by whoever [redrives](super::Redrive) this store's tasks, in any
-    /// process. A person who is at it goes first.
+    /// Orders that a [redrive](super::Redrive) of any process gives the task to a model again. A person's claim comes
+    /// first.
     ///
     /// # Errors
     ///
-    /// [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired),
-    /// [`Unknown`](DeskError::Unknown), or the store's.
+    /// Returns [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired),
+    /// [`Unknown`](DeskError::Unknown), or the store's error.
     pub async fn redrive(&self, id: TaskId) -> Result<(), DeskError> {
         self.ask_redrive(Some(id)).await.map(drop)
     }
 
-    /// The same for all tasks that may still be answered. Says of how many.
+    /// Orders the same for all tasks that can still be answered, and returns their number.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn redrive_all(&self) -> Result<u64, DeskError> {
         self.ask_redrive(None).await
     }
@@ -411,16 +411,16 @@ impl Desk {
         done
     }
 
-    /// Forgets tasks for good, whatever their state: what was asked, what was answered, and what is still to be told of it.
-    /// Says how many there were. Who waits for one of them hears that it is unknown. `by` is who orders it, for the log and
+    /// Deletes tasks for good, whatever their state: request, answer, and messages still to send. Returns their number.
+    /// A waiter gets [`Unknown`](DeskError::Unknown). `by` names the person who orders it, for the log and
     /// [`HandoffStep::Forgotten`](crate::events::HandoffStep::Forgotten).
     ///
     /// # Errors
     ///
-    /// [`Unknown`](DeskError::Unknown) of one that is not there, or the store's.
+    /// Returns [`Unknown`](DeskError::Unknown) for a single task that does not exist, or the store's error.
     pub async fn forget(&self, which: TaskScope, by: &str) -> Result<u64, DeskError> {
         let forgotten = self.asked("forgetting tasks", self.store.forget(which.clone())).await?;
-        // Of a whole scope no names are known.
+        // A whole scope has no known ids.
         tracing::warn!(event = "tasks_forgotten", by, scope = which.name(), forgotten);
         if let TaskScope::Task(id) = which {
             if forgotten == 0 {
@@ -432,19 +432,18 @@ impl Desk {
         Ok(forgotten)
     }
 
-    /// Waits until a task is answered, and gives the whole of it. Through a store that cannot be reached it goes on
-    /// waiting.
+    /// Waits until a task is answered, and returns it whole. It keeps waiting while the store is unavailable.
     ///
     /// # Errors
     ///
-    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the store's where it does not heal by
-    /// itself.
+    /// Returns [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the store's error if that does not
+    /// heal by itself.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves the task as it is.
+    /// Dropping the future leaves the task unchanged.
     pub async fn wait(&self, id: TaskId) -> Result<Task, DeskError> {
-        // Before the first look, so that no answer comes in between.
+        // Subscribes before the first look, so that it misses no answer in between.
         let mut told = self.told.subscribe();
         let mut pause = LOOK_FIRST;
         loop {
@@ -468,7 +467,7 @@ impl Desk {
         }
     }
 
-    /// Says when a redrive was asked for here.
+    /// Returns the signal for orders to redrive on this desk.
     pub(super) fn asked_for(&self) -> Arc<Notify> {
         self.asked_for.clone()
     }
@@ -486,7 +485,7 @@ impl Desk {
         self.asked("releasing a claim", self.store.release(id, by, then)).await
     }
 
-    /// Says when something was written down here that is to be sent.
+    /// Returns the signal for new messages to send on this desk.
     pub(super) fn written(&self) -> Arc<Notify> {
         self.written.clone()
     }
@@ -499,12 +498,12 @@ impl Desk {
         self.asked("settling a delivery", self.store.settle(delivery, outcome)).await
     }
 
-    /// Removes tasks that were kept for their time. [Deliveries](super::Deliveries) do it every 10 minutes. Says how
-    /// many.
+    /// Removes tasks at the end of their retention and returns their number. [Deliveries](super::Deliveries) do this
+    /// every 10 minutes.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn sweep(&self) -> Result<u64, DeskError> {
         let mut all = 0;
         loop {
@@ -516,7 +515,7 @@ impl Desk {
         }
     }
 
-    /// What a store says in its time.
+    /// Runs a store's call within the time limit.
     pub(super) async fn asked<T>(&self, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
         within(self.settings.store_timeout.unwrap_or(STORE_TIMEOUT), what, asked).await
     }
@@ -529,20 +528,20 @@ async fn within<T>(limit: Duration, what: &'static str, asked: TaskFuture<'_, T>
     }
 }
 
-/// By what the same request under the same key is known: whose it is, the key, and what is asked, none of which can be
-/// read from it.
+/// Returns the key of requests that are the same under the same idempotency key. It is a digest of the tenant, the key
+/// and the request, from which none of them can be read.
 fn same_as(task: &NewTask, key: &str) -> String {
     let asked = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
     Sha256::digest(&asked).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// Until this task is told of, or so many were that it may have been among them.
+/// Waits until this task is reported as answered, or until reports were lost that may have named it.
 async fn heard(told: &mut broadcast::Receiver<TaskId>, id: TaskId) {
     loop {
         match told.recv().await {
             Ok(answered) if answered != id => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return,
-            // Not while there is a desk to wait at.
+            // This cannot happen while there is a desk to wait at.
             Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
@@ -561,7 +560,7 @@ fn person(who: &str) -> Result<Claimant, DeskError> {
     }
 }
 
-/// What a person answers: a text, or a whole message.
+/// A person's answer: a text, or a whole message.
 #[derive(Clone, Debug)]
 pub struct Answered(Message);
 

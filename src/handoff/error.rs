@@ -3,64 +3,64 @@ use std::{error::Error, fmt};
 use super::{Claimant, TaskId, TaskLimit};
 use crate::{store::StoreError, wall_clock};
 
-/// Why something was not done to a task. It holds no word of what was asked or answered.
+/// The reason for which an operation on a task failed. It contains no word of the request or the answer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DeskError {
-    /// There is no such task: there never was, or it has been swept out.
+    /// The task does not exist: it never did, or it has been removed.
     Unknown {
-        /// The name.
+        /// The task.
         task: TaskId,
     },
-    /// It is answered. The first answer stands.
+    /// The task is answered already. The first answer stands.
     AlreadyAnswered {
         /// The task.
         task: TaskId,
-        /// Who answered.
+        /// The person or redrive that answered.
         by: Claimant,
-        /// When, in Unix milliseconds.
+        /// The time of the answer, in Unix milliseconds.
         at: u64,
     },
-    /// Its time is over.
+    /// The task's time is over.
     Expired {
         /// The task.
         task: TaskId,
-        /// Since when, in Unix milliseconds.
+        /// The time of its expiry, in Unix milliseconds.
         at: u64,
     },
-    /// Somebody else is at it.
+    /// Another person or redrive has claimed the task.
     ClaimedByAnother {
         /// The task.
         task: TaskId,
-        /// Who.
+        /// The holder of the claim.
         by: Claimant,
-        /// Until when, unless they renew their claim, in Unix milliseconds.
+        /// The end of the claim unless it is renewed, in Unix milliseconds.
         until: u64,
     },
-    /// It is not claimed, or not any more, by who wants to renew or release it.
+    /// The caller of renew or release does not hold a claim, or not any more.
     NotClaimed {
         /// The task.
         task: TaskId,
     },
-    /// There is nothing in the answer, or no name of who gives it.
+    /// The answer or the person's name is empty.
     Invalid {
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
     },
-    /// It was not written down: there are as many as there may be, of all callers or of this one.
+    /// The task was not written down, because a limit of all callers or of this one is reached.
     LimitReached {
-        /// Which of the limits.
+        /// The limit.
         limit: TaskLimit,
-        /// How much it allows.
+        /// Its value.
         most: u64,
     },
-    /// The store could not do it.
+    /// The store failed.
     Store(StoreError),
 }
 
 impl DeskError {
-    /// A stable name in `snake_case`, for an API: `unknown_task`, `already_answered`, `expired`, `claimed_by_another`,
-    /// `not_claimed`, `invalid`, `limit_reached`, `store`.
+    /// Returns a stable name in `snake_case`, for an API: `unknown_task`, `already_answered`, `expired`,
+    /// `claimed_by_another`, `not_claimed`, `invalid`, `limit_reached`, `store`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "unknown_task",

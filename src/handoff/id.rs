@@ -8,10 +8,10 @@ use crate::{
     wall_clock,
 };
 
-/// The name of a task: `task_` and 26 characters.
+/// The id of a task: `task_` and 26 characters.
 ///
-/// Sorted by when tasks were made, to the millisecond; with 80 random bits, so that who has the name was told it. It is
-/// in the form of a [ULID](https://github.com/ulid/spec), in small letters.
+/// Ids sort by creation time, to the millisecond. With 80 random bits, only a person who was given an id can know it.
+/// It has the form of a [ULID](https://github.com/ulid/spec), in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(u128);
 
@@ -24,7 +24,7 @@ const RANDOM_BITS: u32 = 80;
 static RANDOM: LazyLock<&'static dyn SecureRandom> =
     LazyLock::new(|| rustls::crypto::ring::default_provider().secure_random);
 
-/// So many bytes that nobody can guess.
+/// Returns bytes that cannot be guessed.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     let none = |_| StoreError::new(StoreErrorKind::Unavailable, "the system has no random numbers");
@@ -33,11 +33,11 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
 }
 
 impl TaskId {
-    /// A new one.
+    /// Creates a new id.
     ///
     /// # Errors
     ///
-    /// The system has no random numbers to give.
+    /// Returns an error if the system provides no random numbers.
     pub fn new() -> Result<Self, StoreError> {
         let mut bytes = [0; 16];
         bytes[6..].copy_from_slice(&random::<10>()?);
@@ -65,7 +65,7 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// A text that is no task's name.
+/// A text is no task's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotATaskId;
 
@@ -85,7 +85,7 @@ impl FromStr for TaskId {
         let mut value = 0_u128;
         for digit in digits.bytes() {
             let digit = DIGITS.iter().position(|known| *known == digit.to_ascii_lowercase()).ok_or(NotATaskId)?;
-            // 26 digits are two bits more than there are.
+            // 26 digits have two bits more than an id.
             value = value.checked_mul(32).ok_or(NotATaskId)? | digit as u128;
         }
         Ok(Self(value))

@@ -19,10 +19,10 @@ use crate::{
     wall_clock,
 };
 
-/// The tasks of one process, in its memory: they end with it, and it says so ([`is_durable`](TaskStore::is_durable)).
+/// A store in one process's memory. Its tasks end with the process, as [`is_durable`](TaskStore::is_durable) reports.
 ///
-/// For tests, and for callers who [wait](crate::providers::Handoff::wait) for a person. Its clock goes with tokio's.
-/// Clones are the same tasks.
+/// Use it for tests, and for callers who [wait](crate::providers::Handoff::wait) for a person. Its clock is tokio's.
+/// Clones are the same store.
 #[derive(Clone)]
 pub struct MemoryTasks {
     shared: Arc<Shared>,
@@ -31,7 +31,7 @@ pub struct MemoryTasks {
 struct Shared {
     tasks: Mutex<Tasks>,
     max_tasks: usize,
-    /// What the clock on the wall said, and tokio's.
+    /// The wall clock's time at the start, and tokio's.
     since: (u64, Instant),
 }
 
@@ -46,23 +46,23 @@ struct Entry {
     new: NewTask,
     preview: String,
     answer: Option<TaskAnswer>,
-    /// Whether a model may be asked again, as [`Redrivable::least`] has it.
+    /// The redrive value, as in [`Redrivable::least`].
     redrive: i64,
     deliveries: Vec<Delivery>,
 }
 
 /// The default of [`MemoryTasks::max_tasks`].
 const MAX_TASKS: usize = 10_000;
-/// How many tasks a sweep removes at most.
+/// The largest number of tasks that a sweep removes.
 pub(crate) const SWEPT_AT_ONCE: usize = 1000;
 
 impl MemoryTasks {
-    /// Room for 10,000 tasks.
+    /// Creates a store with room for 10,000 tasks.
     pub fn new() -> Self {
         Self::with_room(MAX_TASKS)
     }
 
-    /// New, with room for so many tasks, answered ones among them: over it, none is taken.
+    /// Creates a store with room for this many tasks, answered ones included. A full store refuses tasks.
     #[must_use]
     pub fn max_tasks(self, tasks: usize) -> Self {
         Self::with_room(tasks)
@@ -73,12 +73,12 @@ impl MemoryTasks {
         Self { shared: Arc::new(Shared { tasks: Mutex::default(), max_tasks, since }) }
     }
 
-    /// How many tasks it has.
+    /// Returns the number of tasks.
     pub fn len(&self) -> usize {
         lock(&self.shared.tasks).by_id.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether there is no task.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -88,7 +88,7 @@ impl MemoryTasks {
         unix.saturating_add(millis(at.elapsed()))
     }
 
-    /// Does something under the lock.
+    /// Runs a function under the lock.
     fn with<T>(&self, work: impl FnOnce(&mut Tasks, u64) -> Result<T, DeskError>) -> TaskFuture<'_, T>
     where
         T: Send + 'static,
@@ -100,7 +100,7 @@ impl MemoryTasks {
 }
 
 impl Tasks {
-    /// What all have taken, and what this caller has.
+    /// Returns the totals of all callers, and of this caller.
     fn taken(&self, tenant: Option<&str>, now: u64) -> Taken {
         let mut taken = Taken { all: Share::default(), of_caller: tenant.map(|_| Share::default()) };
         for Entry { head, new, .. } in self.by_id.values() {

@@ -1,24 +1,24 @@
-//! Requests handed to people. Feature `handoff`.
+//! Requests handed over to people. Feature `handoff`.
 //!
 //! # When to use it, and when not
 //!
-//! As the last tier of a [`Fallback`](crate::Fallback), where a request must not be lost when every model is down; and
-//! for requests that [require a person](crate::LlmRequest::requires_human). The [`Handoff`](crate::providers::Handoff)
-//! leaf writes the request down as a task and says so, or waits for the answer; a [`Desk`] is where people find the
-//! tasks and answer them. Not as a queue for work that is bound for a model anyway: a feature can be
-//! [queued](crate::layers::fallback::AllOpen::Queue) without a person.
+//! Use it as the last tier of a [`Fallback`](crate::Fallback) if a request must not be lost when every model is down,
+//! and for requests that [require a person](crate::LlmRequest::requires_human). The
+//! [`Handoff`](crate::providers::Handoff) leaf writes the request down as a task and answers *pending*, or waits for
+//! the answer. People find the tasks at a [`Desk`] and answer them. Do not use it as a queue for work that a model is
+//! to do anyway: a feature can be [queued](crate::layers::fallback::AllOpen::Queue) without a person.
 //!
-//! # A task's way
+//! # A task's life
 //!
-//! It waits, is claimed by a person (or by a redrive: a model that is asked once more), and is answered once, or
-//! expires. A claim has a time, its *visibility*: who leaves their desk does not hold a task up, and two people never
-//! answer the same one. What is told about it (people, that it is there; who asked, that it is answered) is written
-//! down together with it, and sent until it has arrived.
+//! A task waits, is claimed by a person (or by a redrive, which calls a model again), and is answered once, or expires.
+//! A claim expires after its *visibility*: a person who leaves does not block a task, and two people never answer the
+//! same one. Messages about a task (a notification for people, a callback for the caller) are written down with the
+//! change that they report, and sent until they arrive.
 //!
-//! # Where tasks are
+//! # The store
 //!
-//! In a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, and the leaf refuses to say *queued*
-//! of them.
+//! Tasks are in a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, so the leaf refuses to
+//! answer *pending* for them.
 
 mod callbacks;
 mod caller;
@@ -70,7 +70,7 @@ pub(crate) use self::{
     task::PERSON,
 };
 
-/// A span in whole milliseconds.
+/// Returns a duration in whole milliseconds.
 pub(crate) fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Tasks as the rows of a database hold them, read back in one place for all databases.
+//! Tasks as rows of a database, read back in one place for all databases.
 
 use super::{
     Callback, Claimant, ClaimantKind, Delivery, DeliveryKind, DeliveryState, Task, TaskAnswer, TaskClaim, TaskId,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What of a row is no task.
+/// The column that makes a row unreadable as a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged(pub(crate) &'static str);
 
@@ -16,7 +16,7 @@ impl Damaged {
     }
 }
 
-/// A row, whatever the database.
+/// A row of any database.
 pub(crate) trait Columns {
     fn text(&self, column: &'static str) -> Result<Option<String>, Damaged>;
     fn number(&self, column: &'static str) -> Result<Option<i64>, Damaged>;
@@ -25,7 +25,7 @@ pub(crate) trait Columns {
         self.text(column)?.ok_or(Damaged(column))
     }
 
-    /// A time, or a count.
+    /// Reads a time, or a count.
     fn positive(&self, column: &'static str) -> Result<Option<u64>, Damaged> {
         self.number(column)?.map(|number| u64::try_from(number).map_err(|_| Damaged(column))).transpose()
     }
@@ -45,11 +45,11 @@ pub(crate) trait Columns {
 /// The columns of a [`Head`].
 pub(crate) const HEAD: &str = "id, created_at, expires_at, claim_kind, claim_name, claim_until, answered_kind, answered_name, \
     answered_at";
-/// Those of a [`TaskSummary`] besides.
+/// The further columns of a [`TaskSummary`].
 pub(crate) const SUMMARY: &str = "feature, session, tenant, reason, preview";
-/// Those of a [`Task`] besides.
+/// The further columns of a [`Task`].
 pub(crate) const WHOLE: &str = "requires_human, request, attempts, caller, answer";
-/// Those of a [`Delivery`].
+/// The columns of a [`Delivery`].
 pub(crate) const DELIVERY: &str = "id, task, kind, url, state, attempts, next_at, problem";
 
 pub(crate) fn head(row: &impl Columns) -> Result<Head, Damaged> {
@@ -117,12 +117,12 @@ pub(crate) fn task(row: &impl Columns, now: u64, deliveries: Vec<Delivery>) -> R
     })
 }
 
-/// The answer, where there is one.
+/// Reads the answer, if there is one.
 pub(crate) fn answer(row: &impl Columns) -> Result<Option<TaskAnswer>, Damaged> {
     row.text("answer")?.map(|text| json("answer", &text)).transpose()
 }
 
-/// Who is told of the answer.
+/// Reads the receiver of the callback.
 pub(crate) fn callback(row: &impl Columns) -> Result<Option<Callback>, Damaged> {
     row.text("callback")?.map(|text| json("callback", &text)).transpose()
 }
@@ -145,21 +145,21 @@ pub(crate) fn delivery(row: &impl Columns) -> Result<Delivery, Damaged> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, Damaged> {
-    // What is wrong with it may quote what was asked.
+    // The parser's error may quote the request.
     serde_json::from_str(text).map_err(|_| Damaged(column))
 }
 
-/// What is written of a value. It is of this crate's own types, which can all be written.
+/// Serializes a value of this crate's own types, which never fail to serialize.
 pub(crate) fn written(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|cause| StoreError::new(StoreErrorKind::Corrupt, "a value").with_source(cause))
 }
 
-/// A number as databases have them.
+/// Converts a number to the databases' type.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// How many tasks of a table are in a state at this moment, in SQL that reads no rows where an index will do.
+/// Returns SQL that counts a table's tasks in a state now, without reading rows where an index suffices.
 pub(crate) fn count_of(state: TaskState, table: &str, now: u64) -> String {
     let count = |condition: &str| format!("SELECT count(*) FROM {table} WHERE {condition}");
     match state {
@@ -168,7 +168,7 @@ pub(crate) fn count_of(state: TaskState, table: &str, now: u64) -> String {
     }
 }
 
-/// A condition for tasks in a state at this moment, in SQL.
+/// Returns an SQL condition for tasks in a state now.
 pub(crate) fn is_in(state: TaskState, now: u64) -> String {
     let open = format!("answered_at IS NULL AND expires_at > {now}");
     match state {
@@ -180,7 +180,7 @@ pub(crate) fn is_in(state: TaskState, now: u64) -> String {
     }
 }
 
-/// A row that cannot be read, where others are served.
+/// Logs a row that cannot be read and is left out of a list.
 pub(crate) fn left_out(damaged: Damaged) {
     tracing::warn!(event = "task_unreadable", column = damaged.0);
 }

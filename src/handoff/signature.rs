@@ -1,4 +1,4 @@
-//! Callbacks are signed, so that who receives one knows from whom it is and when it was sent.
+//! Signatures of callbacks, by which a receiver checks their sender and time.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,18 +12,18 @@ use crate::{
     wall_clock,
 };
 
-/// The header with the name of what is sent: the same each time that it is sent.
+/// The header with the message's name, the same for each attempt.
 pub const ID: &str = "webhook-id";
-/// The header with the time at which it is sent, in Unix seconds.
+/// The header with the time of sending, in Unix seconds.
 pub const TIMESTAMP: &str = "webhook-timestamp";
-/// The header with the signatures, each `v1,` and a base64 text, with a space between.
+/// The header with the signatures: each is `v1,` and a base64 text, separated by spaces.
 pub const SIGNATURE: &str = "webhook-signature";
 
-/// The secret that callbacks are signed with, which who receives them has too.
+/// A secret, shared with the receiver, that signs callbacks.
 ///
 /// The signature is that of [Standard Webhooks](https://www.standardwebhooks.com): HMAC-SHA256 over
-/// `id.timestamp.body`, in the headers `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any library for it
-/// checks them; in Rust, [`verify`](Self::verify) does.
+/// `id.timestamp.body`, in the headers `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any library for it can
+/// check signatures; in Rust, [`verify`](Self::verify) does.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -44,18 +44,18 @@ pub struct WebhookSecret {
     key: Arc<[u8]>,
 }
 
-/// The least length of a secret in bytes: 192 bits, as Standard Webhooks asks for.
+/// The shortest length of a secret in bytes: 192 bits, as Standard Webhooks requires.
 const LEAST: usize = 24;
-/// How old a callback may be, and how far ahead its clock.
+/// The largest age of a callback, and the largest lead of its clock.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 impl WebhookSecret {
-    /// A secret as it is written: `whsec_` and base64, or any other text, which stands for its bytes. 24 bytes at the
-    /// least.
+    /// Creates a secret from `whsec_` and base64, or from any other text, which stands for its bytes. It needs at least
+    /// 24 bytes.
     ///
     /// # Errors
     ///
-    /// When it is too short, or no base64. The error does not repeat it.
+    /// Returns an error if it is too short, or no base64. The error does not repeat it.
     pub fn new(secret: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: &'static str| InvalidConfig::new("secret", problem);
         let key = match secret.trim().strip_prefix("whsec_") {
@@ -68,28 +68,28 @@ impl WebhookSecret {
         Ok(Self { key: key.into() })
     }
 
-    /// The three headers for a body that is sent now.
+    /// Returns the three headers for a body that is sent now.
     pub fn headers(&self, id: &str, body: &[u8]) -> [(&'static str, String); 3] {
         let timestamp = wall_clock::since_1970().as_secs();
         let signature = format!("v1,{}", encoded(&self.mac(id, &timestamp.to_string(), body).finalize().into_bytes()));
         [(ID, id.to_owned()), (TIMESTAMP, timestamp.to_string()), (SIGNATURE, signature)]
     }
 
-    /// Checks what was received: that it was signed with this secret, not longer ago than 5 minutes. Who has seen its
-    /// `webhook-id` before has seen it all before.
+    /// Checks that a received message was signed with this secret at most 5 minutes ago. A message with a known
+    /// `webhook-id` is a repeat.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Returns the reason for which the message is not valid.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), NotVerified> {
         self.verify_at(headers, body, wall_clock::since_1970(), TOLERANCE)
     }
 
-    /// The same at a moment, as the time since 1970, and with another tolerance of clocks and delays.
+    /// Checks at a given moment, as the time since 1970, and with another tolerance of clocks and delays.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Returns the reason for which the message is not valid.
     pub fn verify_at(
         &self,
         headers: &HeaderMap,
@@ -106,7 +106,7 @@ impl WebhookSecret {
         let mac = self.mac(id, timestamp, body);
         let given = signatures.split_ascii_whitespace().filter_map(|one| one.strip_prefix("v1,"));
         let mut given = given.filter_map(decoded);
-        // In a time that does not tell how much of it is right.
+        // The comparison takes the same time however many bytes match.
         let is_ours = given.any(|one| mac.clone().verify_slice(&one).is_ok());
         if is_ours { Ok(()) } else { Err(NotVerified::Wrong) }
     }
@@ -121,19 +121,19 @@ impl WebhookSecret {
 }
 
 impl fmt::Debug for WebhookSecret {
-    /// Shows nothing of it.
+    /// Hides the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WebhookSecret(..)")
     }
 }
 
-/// Why a callback is not to be believed.
+/// The reason for which a callback is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotVerified {
-    /// This header is not there, or not as it should be.
+    /// This header is absent or malformed.
     Missing(&'static str),
-    /// It was sent too long ago, or is of the future.
+    /// It was sent too long ago, or carries a time in the future.
     Old,
     /// It was not signed with this secret.
     Wrong,
@@ -157,7 +157,7 @@ mod tests {
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-    /// The example of the specification's own documents.
+    /// The example is that of the specification.
     #[test]
     fn a_signature_is_that_of_standard_webhooks() {
         let secret = WebhookSecret::new(SECRET).unwrap();

@@ -18,17 +18,17 @@ use crate::{
     request::WORST_LEVEL,
 };
 
-/// A leaf that writes a request down as a task for people, and says so at once; or [waits](Self::wait) for their
-/// answer.
+/// A leaf that writes a request down as a task for people and answers *pending* at once, or [waits](Self::wait) for
+/// their answer.
 ///
-/// The answer *pending* is a sentence of level 5, with the [task's id](LlmResponse::task_id), and a promise: it is only
-/// given where the task is durable. Where it cannot be written down the leaf fails, and the request goes on to the next
-/// tier if there is one. A caller who leaves takes no task along. A request that is sent again under its [idempotency
-/// key](LlmRequest::idempotency_key) is the same task, and has its answer once there is one.
+/// The answer *pending* is a sentence of level 5 with the [task's id](LlmResponse::task_id). It is a promise, so it
+/// needs a durable task. If the task cannot be written down, the leaf fails, and the request goes on to the next tier
+/// if there is one. The task stays if the caller leaves. A request that is repeated under its [idempotency
+/// key](LlmRequest::idempotency_key) is the same task, and gets its answer once there is one.
 ///
-/// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. Who
-/// waits for a person holds what surrounds the leaf for as long: a place of a [bulkhead](crate::Bulkhead), for one. Clones
-/// are the same leaf.
+/// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. A
+/// caller that waits for a person occupies the layers around the leaf for as long: a place of a
+/// [bulkhead](crate::Bulkhead), for one. Clones are the same leaf.
 ///
 /// ```
 /// use steadfast::{
@@ -67,30 +67,30 @@ struct Settings {
     provider: Arc<str>,
 }
 
-/// Whether it waits for an answer.
+/// The wait for an answer.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
     No,
-    /// At most so long.
+    /// At most this long.
     UpTo(Duration),
-    /// As long as its caller.
+    /// As long as the caller.
     Deadline,
 }
 
-/// In the place of a model, where nobody has answered yet.
+/// The model's name while no person has answered.
 const PENDING: &str = "pending";
 const PLACE: &str = "{task_id}";
-/// When to ask again where there are as many tasks as may be: people answer, or claims and times run out.
+/// The time to retry after at a limit on tasks: people answer, or claims and tasks expire.
 const FULL_FOR: Duration = Duration::from_secs(60);
-/// When a store may be asked again that heals by itself.
+/// The time to retry after for a store that heals by itself.
 const HEALS: Duration = Duration::from_secs(5);
-/// When one may be that somebody has to mend.
+/// The time to retry after for a store that an operator has to repair.
 const IS_MENDED: Duration = Duration::from_secs(30);
-/// What is left of a caller's time to tell them that nobody has answered.
+/// The part of a caller's time that is reserved for the answer *pending*.
 const TO_TELL: Duration = Duration::from_millis(100);
 
 impl Handoff {
-    /// Hands requests to this desk, and answers at once that they are pending.
+    /// Creates a leaf that hands requests to this desk, and answers *pending* at once.
     pub fn new(desk: &Desk) -> Self {
         let settings = Settings {
             wait: Wait::No,
@@ -102,33 +102,33 @@ impl Handoff {
         Self { desk: desk.clone(), settings: Arc::new(settings) }
     }
 
-    /// Waits for the answer until the request's deadline, and answers that it is pending when that comes: the task
-    /// stays. Without a deadline, as long as the task may be answered. Default: it does not wait.
+    /// Waits for the answer until the request's deadline, and then answers *pending*: the task stays. Without a
+    /// deadline it waits as long as the task can be answered. Default: does not wait.
     #[must_use]
     pub fn wait(self) -> Self {
         self.set(|settings| settings.wait = Wait::Deadline)
     }
 
-    /// The same, but so long at the most.
+    /// Waits likewise, but at most this long.
     #[must_use]
     pub fn wait_up_to(self, time: Duration) -> Self {
         self.set(|settings| settings.wait = Wait::UpTo(time))
     }
 
-    /// Sets what is said while nobody has answered; `{task_id}` stands for the task's id. Default: `A person will
-    /// answer. Your request is {task_id}.`
+    /// Sets the text of the answer *pending*; `{task_id}` stands for the task's id. Default: `A person will answer.
+    /// Your request is {task_id}.`
     #[must_use]
     pub fn pending_text(self, text: impl Into<String>) -> Self {
         self.set(|settings| settings.pending = text.into())
     }
 
-    /// Says *pending* of tasks, too, that end with the process. Default: no, for nobody could keep that promise.
+    /// Also answers *pending* for tasks that end with the process. Default: no, because that promise cannot be kept.
     #[must_use]
     pub fn allow_volatile(self) -> Self {
         self.set(|settings| settings.allow_volatile = true)
     }
 
-    /// Sets how large a request may be to be handed over, in bytes. Default: 4 MiB.
+    /// Sets the largest request that can be handed over, in bytes. Default: 4 MiB.
     #[must_use]
     pub fn max_bytes(self, bytes: usize) -> Self {
         self.set(|settings| settings.max_bytes = bytes)
@@ -181,7 +181,7 @@ impl Handoff {
         let id = TaskId::new().map_err(|error| self.not_kept(error.into()))?;
         let before = request.extensions().get::<Before>();
         let mut task = NewTask::new(id, stored);
-        // A character that no database takes.
+        // No database accepts this character.
         let kept = |name: &str| name.replace('\0', "");
         task.feature = request.feature_name().map(kept);
         task.session = request.session_id().map(kept);
@@ -194,9 +194,9 @@ impl Handoff {
         Ok(task)
     }
 
-    /// Until when its caller waits.
+    /// Returns the moment until which the caller waits.
     fn waits_until(&self, request: &LlmRequest, now: Instant) -> Until {
-        // What is told at the deadline itself comes too late.
+        // An answer at the deadline itself comes too late.
         let callers = request.extensions().get::<CallersDeadline>().map(|callers| callers.0);
         let deadline = callers.into_iter().chain(request.context().deadline).min().map(|deadline| {
             let left = deadline.saturating_duration_since(now);
@@ -219,7 +219,7 @@ impl Handoff {
         self.desk.show(id).await.ok().filter(|task| task.answer.is_some())
     }
 
-    /// Waits for the answer; `None` where nobody can say whether there is one.
+    /// Waits for the answer; `None` if the store cannot say whether there is one.
     async fn answer(&self, id: TaskId) -> Result<Option<Task>, LlmError> {
         match self.desk.wait(id).await {
             Ok(task) => Ok(Some(task)),
@@ -261,7 +261,7 @@ impl Handoff {
 
     fn not_kept(&self, error: DeskError) -> LlmError {
         if let DeskError::LimitReached { .. } = error {
-            // As of a bulkhead: nothing was done, and no other than the caller or the operator can mend it.
+            // Like a bulkhead's refusal: nothing was done, and only the caller or the operator can help.
             return LlmError::new(ErrorKind::BulkheadFull, error.to_string())
                 .with_model(self.settings.provider.clone(), PENDING)
                 .with_retry_after(FULL_FOR)
@@ -270,7 +270,7 @@ impl Handoff {
         let DeskError::Store(store) = &error else {
             return self.error(format!("the request was not handed over: {error}")).with_source(error);
         };
-        // Not where the store is: that is for the log.
+        // The store's address is for the log only.
         let said = format!("the request was not handed over: {}", store.kind().sentence());
         let wait = if store.heals() { HEALS } else { IS_MENDED };
         LlmError::new(ErrorKind::Store, said)
@@ -280,7 +280,7 @@ impl Handoff {
     }
 }
 
-/// Why the request comes to people.
+/// Returns the reason for which the request goes to people.
 fn reason(request: &LlmRequest) -> DegradedReason {
     if request.is_human_required() {
         return DegradedReason::RequiresHuman;

@@ -1,6 +1,6 @@
-//! A leaf that hands requests to people: the last tier of a fallback, or the one of requests that require a person.
+//! A leaf that hands requests to people: the last tier of a fallback, or the tier of requests that require a person.
 //!
-//! What a task is and where people find it: [`handoff`](crate::handoff).
+//! [`handoff`](crate::handoff) explains tasks, and where people find them.
 
 mod leaf;
 
