@@ -70,7 +70,7 @@ pub enum Event {
     },
     /// The primary serves again; or a reload has replaced it, or removed the tier that served in its place. The
     /// fallback reports the first answer at once. If the primary has failed again after that, it waits for five answers
-    /// in a row within a minute, and for twenty in a row within 20 minutes after two such relapses.
+    /// in a row over at least a minute, and after two such relapses for twenty over at least 20 minutes.
     ModelRecovered {
         /// The tier that served meanwhile.
         from: Arc<str>,

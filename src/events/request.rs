@@ -38,7 +38,7 @@ pub struct RequestEnded {
     pub stream: bool,
     /// True if the call under the request's idempotency key may have been made before.
     pub possible_repeat: bool,
-    /// How far the answer fell short of the request, and why.
+    /// The degradation: the level of service, and the reason.
     pub degraded: Option<Degraded>,
     /// The time from the call to the response: for a stream, to its first token.
     pub first_token: Duration,

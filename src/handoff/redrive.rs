@@ -186,7 +186,7 @@ impl Redrive {
         }
         let worked = books.goes_on() && (books.answered > 0 || books.failed.is_empty());
         for (task, by) in books.failed {
-            // If others were answered, the model is not the only cause. Tasks that fail must not block the rest.
+            // With answers to others, the model is not the only cause. Tasks that fail must not block the rest.
             let is_for_people = books.answered > 0 && {
                 let strikes = strikes.entry(task).or_default();
                 *strikes += 1;

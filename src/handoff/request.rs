@@ -68,7 +68,7 @@ impl StoredRequest {
             Self::Wire { dialect, body, model, stream, max_tokens } => {
                 let mut wire = Wire::new(*dialect, body.clone())?;
                 if let Some(model) = model {
-                    // If the body names it too, it is the same.
+                    // The body may name it too, and then names the same.
                     wire = wire.path(model.as_str(), *stream);
                 }
                 let request = LlmRequest::from(wire).stream(*stream);

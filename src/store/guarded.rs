@@ -1,9 +1,9 @@
-//! What is asked of a store on the way of an answer, so that a store that is down is in nobody's way.
+//! Guarded calls to a store on a request's way, so that a store that is down delays no request.
 //!
-//! Each question is bounded in time. After a few failures in a row, or one question without an answer, the store is left
-//! alone: whoever asks is told so at once and goes on with what this process knows. One question at a time then tries
-//! whether it is back, after a wait that grows up to a bound. A store that answers that it will not do something (a full disk, one
-//! that may only be read) is asked on, for what it still does. Both turns are told once: see [`Watch`].
+//! Each call has a time limit. After a few failures in a row, or one call without an answer, the store is left alone:
+//! callers are refused at once and continue with this process's own knowledge. Then one call at a time tries the store
+//! again, after a wait that grows up to a bound. A store that refuses an operation (a full disk, a read-only file)
+//! still gets calls, for those that it can serve. Both changes are reported once: see [`Watch`].
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -19,25 +19,25 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// How a store is, as seen by one who asks it: shared by all who ask for the same purpose.
+/// A store's health, shared by all callers with the same purpose.
 #[derive(Debug)]
 pub(crate) struct Guard {
     watch: Watch,
     state: Mutex<State>,
 }
 
-/// Why a store has said nothing of use.
+/// The reason for which a store gave no useful answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
-    /// It is left alone, and was not asked.
+    /// It is left alone and was not called.
     LeftAlone,
-    /// It was asked, and failed.
+    /// It was called and failed.
     Failed(StoreErrorKind),
 }
 
-/// This many failures in a row, and it is left alone.
+/// The number of failures in a row after which it is left alone.
 const FAILURES: u32 = 3;
-/// The first wait before it is tried again, which doubles with each failure.
+/// The first wait before the next try, which doubles with each failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -52,12 +52,12 @@ struct State {
 struct Away {
     wait: Duration,
     try_at: Instant,
-    /// Whether somebody tries.
+    /// True while a call tries the store.
     trying: bool,
 }
 
 impl State {
-    /// Whether it may be asked, and whether that is a try.
+    /// Returns whether a call may proceed, and if so whether it is a try.
     fn admit(&mut self, now: Instant) -> Option<bool> {
         let Some(away) = &mut self.away else { return Some(false) };
         if away.trying || now < away.try_at {
@@ -67,7 +67,7 @@ impl State {
         Some(true)
     }
 
-    /// `true` where it is left alone from now on.
+    /// Records a failure. Returns true if the store is left alone from now on.
     fn failed(&mut self, now: Instant, at_once: bool, was_try: bool) -> bool {
         self.failures = self.failures.saturating_add(1);
         match &mut self.away {
@@ -76,7 +76,7 @@ impl State {
                 away.try_at = now + away.wait;
                 false
             }
-            // Asked before it was left alone.
+            // The call began before the store was left alone.
             Some(_) => false,
             None if at_once || self.failures >= FAILURES => {
                 self.away = Some(Away { wait: FIRST_WAIT, try_at: now + FIRST_WAIT, trying: false });
@@ -88,28 +88,28 @@ impl State {
 }
 
 impl Guard {
-    /// Of a store that is asked for this.
+    /// Creates a guard of a store with this purpose.
     pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
         Self { watch: Watch::new(name), state: Mutex::default() }
     }
 
-    /// Where its turns are told, besides the log. The first who says so is heeded.
+    /// Sets the channel that reports changes beside the log. Only the first call takes effect.
     pub(crate) fn tells(&self, events: &Events) {
         self.watch.tells(events);
     }
 
-    /// What is the matter, if something is.
+    /// Returns the current trouble, if there is any.
     pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
         self.watch.trouble()
     }
 
-    /// Whether it is left alone, but for one who tries now and then.
+    /// Returns whether it is left alone, apart from occasional tries.
     pub(crate) fn is_away(&self) -> bool {
         lock(&self.state).away.is_some()
     }
 
-    /// What the store says, in time. `proves`: whether that shows that it does all that it is asked, and not only what needs no
-    /// room.
+    /// Calls the store within the time limit. `proves` decides whether an answer shows that every operation works
+    /// again, and not only those that need no space.
     pub(crate) async fn ask<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
         &self,
         limit: Duration,
@@ -131,7 +131,7 @@ impl Guard {
         };
         let now = Instant::now();
         if kind.is_refusal() {
-            // It is there.
+            // The store has answered.
             self.answered(false);
             self.watch.fails(kind, &problem, now);
         } else if lock(&self.state).failed(now, at_once, is_try) {
@@ -152,12 +152,12 @@ impl Guard {
     }
 }
 
-/// What kind of failure a store's error is: one that does not say so cannot be reached.
+/// Returns the kind of a store's error. One without a kind counts as unavailable.
 pub(crate) fn kind_of(error: &BoxError) -> StoreErrorKind {
     error.downcast_ref::<StoreError>().map_or(StoreErrorKind::Unavailable, StoreError::kind)
 }
 
-/// Somebody tries whether the store is back; dropped half-way, the next one does.
+/// A try of the store. If its future is dropped, the next caller tries.
 struct Trying<'a>(&'a Guard);
 
 impl Drop for Trying<'_> {
@@ -184,7 +184,7 @@ mod tests {
         guard.ask(LIMIT, || ready(Ok::<_, String>(())), |()| true).await.is_ok()
     }
 
-    /// Whether it was asked at all.
+    /// Returns whether the store was called at all.
     async fn fails(guard: &Guard) -> bool {
         guard.ask(LIMIT, || ready(Err::<(), _>("refused")), |()| true).await != Err(Silence::LeftAlone)
     }
@@ -250,7 +250,7 @@ mod tests {
             let said = guard.ask(LIMIT, full, |()| true).await;
             assert_eq!(said, Err(Silence::Failed(StoreErrorKind::Full)));
             assert_eq!(guard.trouble().unwrap().to_string(), "keys: the store is full");
-            // What is read shows nothing of that.
+            // A read does not prove that writes work.
             advance(FIRST_WAIT * 3).await;
             guard.ask(LIMIT, || ready(Ok::<_, String>(())), |()| false).await.unwrap();
             assert!(guard.trouble().is_some());

@@ -1,9 +1,9 @@
-//! Where state outlives a process, or is shared by several.
+//! State that outlives a process, or is shared by several.
 //!
-//! Each need has a trait of its own beside what needs it: [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore),
-//! [`AnswerStore`](crate::layers::cache::AnswerStore) and [`TaskStore`](crate::handoff::TaskStore). Here are the servers and
-//! files that stand behind them; and `replicas`, by which the processes of a stack share what they know, with a `ReplicaStore`
-//! of its own.
+//! Each use has a trait beside its user: [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore),
+//! [`AnswerStore`](crate::layers::cache::AnswerStore) and [`TaskStore`](crate::handoff::TaskStore). This module has the
+//! servers and files that implement them, and `replicas`, through which the processes of a stack share state, with its
+//! own `ReplicaStore`.
 
 mod error;
 #[cfg(any(feature = "idempotency", feature = "redis"))]

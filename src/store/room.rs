@@ -1,4 +1,4 @@
-//! What the answers under idempotency keys may take, and when it is looked at.
+//! The space for answers under idempotency keys, and the schedule of its checks.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,27 +9,27 @@ use tokio::time::Instant;
 
 use crate::sync::{Mutex, lock};
 
-/// The room for answers, and how far it was used since it was last looked at.
+/// The space for answers, and its use since the last check.
 pub(super) struct Room {
     max_bytes: AtomicU64,
     unseen: AtomicU64,
     look_at: Mutex<Option<Instant>>,
 }
 
-/// The default of how many bytes all answers may take: 1 GiB.
+/// The default space for all answers, in bytes: 1 GiB.
 pub(super) const MAX_BYTES: u64 = 1024 * 1024 * 1024;
-/// What a record takes besides its answer, about.
+/// The approximate size of a record without its answer.
 const RECORD: u64 = 256;
-/// How often what is over is swept out at the least, where there are answers at all.
+/// The longest time between two sweeps of expired records, while there are answers.
 const SWEEP: Duration = Duration::from_secs(60);
-/// The part of the room that one process may fill between two looks.
+/// The part of the space that one process may fill between two checks.
 const UNSEEN: u64 = 16;
 
-/// For how long a record that is over stays: who has held it may still ask for it again.
+/// The time for which an expired record stays: its former holder may still request it.
 pub(super) const STAYS: Duration = Duration::from_secs(600);
-/// The records that go in one step, so that others are not held up for long.
+/// The records removed in one step, so that other calls do not wait for long.
 pub(super) const STEP: i64 = 500;
-/// The longest span that is written down: a hundred years.
+/// The longest duration that is stored: a hundred years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Room {
@@ -41,13 +41,13 @@ impl Room {
         i64::try_from(self.max_bytes.load(Relaxed)).unwrap_or(i64::MAX)
     }
 
-    /// What an answer of so many bytes takes; `None` where there is never room for it.
+    /// Returns the size of an answer's record; `None` if it can never fit.
     pub(super) fn taken_by(&self, answer: &[u8]) -> Option<i64> {
         let taken = RECORD.saturating_add(answer.len() as u64);
         i64::try_from(taken).ok().filter(|taken| *taken <= self.max_bytes())
     }
 
-    /// So much more is taken: whether it is time to look.
+    /// Adds to the use. Returns whether a check is due.
     pub(super) fn takes(&self, bytes: i64) -> bool {
         let bytes = bytes.unsigned_abs();
         let unseen = self.unseen.fetch_add(bytes, Relaxed).saturating_add(bytes);
@@ -68,7 +68,8 @@ impl Default for Room {
     }
 }
 
-/// A span in milliseconds, for a database: at least one, so that a lease of nothing is over at the next look and no sooner.
+/// Returns a duration in milliseconds, for a database. It is at least one, so that a lease of zero expires at the next
+/// look and no sooner.
 pub(super) fn millis(span: Duration) -> i64 {
     i64::try_from(span.min(LONGEST).as_millis()).unwrap_or(i64::MAX).max(1)
 }

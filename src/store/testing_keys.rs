@@ -1,4 +1,4 @@
-//! Idempotency keys, as the tests of every store use them.
+//! Idempotency keys for the tests of every store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ pub(crate) fn answer() -> Arc<Answer> {
     Arc::new(Answer::for_tests(Message::assistant("hello")))
 }
 
-/// What it takes in the store.
+/// Returns the size of such a record in the store.
 pub(crate) fn taken() -> u64 {
     let taken = Room::default().taken_by(&answer().to_bytes());
     taken.unwrap().unsigned_abs()

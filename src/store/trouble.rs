@@ -1,4 +1,4 @@
-//! What is the matter with a store: told once when it begins, and once when it is over.
+//! A store's trouble: reported once when it begins, and once when it ends.
 
 use std::{
     fmt,
@@ -17,15 +17,15 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// What is the matter with a store at the moment. It names no server and no file.
+/// The current trouble of a store. It names no server and no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreTrouble {
-    /// What the store is asked for, such as `idempotency`; or the server that is away, as `redis`.
+    /// The store's purpose, such as `idempotency`; or the server that is unavailable, such as `redis`.
     pub store: Arc<str>,
-    /// What is the matter.
+    /// The kind of trouble.
     pub kind: StoreErrorKind,
-    /// Since when.
+    /// The time of its beginning.
     pub since: Instant,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for StoreTrouble {
     }
 }
 
-/// Watches a store that is asked for one purpose.
+/// The watch over a store of one purpose.
 #[derive(Debug)]
 pub(crate) struct Watch {
     name: Arc<str>,
-    /// A look without the lock, for the many questions while all is well.
+    /// True during trouble, readable without the lock, for the many calls while all is well.
     troubled: AtomicBool,
     state: Mutex<Option<Trouble>>,
     events: OnceLock<Events>,
@@ -52,8 +52,8 @@ struct Trouble {
     last: Instant,
 }
 
-/// For how long nothing may fail before a store that has refused is well again: one that refuses some questions and answers
-/// others is not told of with each of them.
+/// The time without failures after which a store that refused counts as well again: one that refuses some calls and
+/// answers others is not reported with each of them.
 pub(crate) const QUIET: Duration = Duration::from_secs(2);
 
 impl Watch {
@@ -62,12 +62,12 @@ impl Watch {
         Self { name: name.into(), troubled, state, events }
     }
 
-    /// Where its turns are told, besides the log. The first who says so is heeded.
+    /// Sets the channel that reports changes beside the log. Only the first call takes effect.
     pub(crate) fn tells(&self, events: &Events) {
         let _ = self.events.set(events.clone());
     }
 
-    /// It has failed.
+    /// Records a failure.
     pub(crate) fn fails(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
         let is_new = {
             let mut state = lock(&self.state);
@@ -87,13 +87,13 @@ impl Watch {
         }
     }
 
-    /// It has done what it could not do before.
+    /// Records a success of a formerly failing operation.
     pub(crate) fn works(&self, now: Instant) {
         if !self.troubled.load(Ordering::Acquire) {
             return;
         }
         let is_over = |trouble: &mut Trouble| {
-            // Who said nothing is back with its first word.
+            // A store that did not reply is back with its first reply.
             !trouble.kind.is_refusal() || now.saturating_duration_since(trouble.last) >= QUIET
         };
         if lock(&self.state).take_if(is_over).is_none() {
@@ -104,7 +104,7 @@ impl Watch {
         self.changed(true);
     }
 
-    /// What is the matter, if something is.
+    /// Returns the current trouble, if there is any.
     pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
         let state = lock(&self.state);
         let Trouble { kind, since, .. } = state.as_ref()?;

@@ -13,7 +13,7 @@ pub struct Alert {
     pub key: Arc<str>,
     /// The severity.
     pub severity: Severity,
-    /// Whether the alert fires or is resolved.
+    /// The state: the alert fires, or is resolved.
     pub state: AlertState,
     /// One sentence about the condition. It contains no word of a request.
     pub summary: String,

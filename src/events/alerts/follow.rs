@@ -63,7 +63,7 @@ impl Alerts {
             let mut tick = Instant::now();
             anew(&mut engine);
             loop {
-                // While no alert fires, only events count and the task sleeps.
+                // The task sleeps until the next event while no alert fires.
                 let heard = match engine.is_firing() {
                     false => Some(inbox.take(&mut batch).await),
                     true => timeout_at(tick, inbox.take(&mut batch)).await.ok(),

@@ -52,8 +52,8 @@ impl Postgres {
     /// The default of [`set_max_answer_bytes`](Self::set_max_answer_bytes): 1 GiB.
     pub const MAX_ANSWER_BYTES: u64 = MAX_BYTES;
 
-    /// Sets how many bytes the answers under idempotency keys may take: over it, the answer that was kept first goes
-    /// first. Default: 1 GiB. It is looked at now and then, so that a sixteenth more may be there for each process.
+    /// Sets the space for answers under idempotency keys, in bytes. Beyond it the oldest answer is deleted first.
+    /// Default: 1 GiB. The check is occasional, so each process may exceed it by a sixteenth.
     pub fn set_max_answer_bytes(&self, bytes: u64) {
         self.inner.room.set_max_bytes(bytes);
     }
@@ -89,7 +89,8 @@ impl Postgres {
     ) -> Result<Claim, StoreError> {
         const WHAT: &str = "claiming a key";
         let (key, input, lease, own) = (&key[..], &input[..], millis(lease), own.map(signed));
-        // A repeat only reads. Whoever finds nothing and then does not win was a moment late, and finds it now.
+        // A repeat only reads. A caller that finds nothing and then does not win was a moment late, and finds the
+        // record now.
         for _ in 0..3 {
             if let Some(row) = self.row(WHAT, LOOK, &[&key, &input, &own]).await? {
                 let found = known(&row).map_err(|cause| self.failed(WHAT, cause))?;
@@ -123,13 +124,13 @@ impl Postgres {
         let kept = self.execute("keeping an answer", KEEP, &[&key, &ticket, &bytes, &taken, &ttl]).await?;
         if self.inner.room.takes(taken) {
             let postgres = self.clone();
-            // Not before the answer is given out.
+            // After the answer is returned.
             tokio::spawn(async move { postgres.sweeps().await });
         }
         Ok(kept > 0)
     }
 
-    /// Sweeps out what is over and what has no room, step by step.
+    /// Removes expired records and answers beyond the space, step by step.
     pub(super) async fn sweeps(&self) -> Result<(), StoreError> {
         const WHAT: &str = "sweeping";
         let (stays, max_bytes) = (millis(STAYS), self.inner.room.max_bytes());
@@ -148,10 +149,10 @@ impl Postgres {
     }
 }
 
-/// What is known of a key that is not free.
+/// The record of a key that is not free.
 enum Known<'a> {
     Claim(Claim),
-    /// Done, by the bytes of this answer.
+    /// It is done, with the bytes of this answer.
     Done(i64, &'a [u8]),
 }
 
@@ -230,7 +231,7 @@ impl IdempotencyStore for Postgres {
     }
 }
 
-/// As the database has it, where all tickets are positive: another is nobody's.
+/// Converts a ticket to the database's type, in which valid tickets are positive and all others match none.
 fn signed(Ticket(ticket): Ticket) -> i64 {
     i64::try_from(ticket).unwrap_or(-1)
 }

@@ -28,7 +28,7 @@ impl Columns for Row {
     }
 }
 
-/// A transaction, and what is being done in it: said in an error.
+/// A transaction, and its operation for errors.
 struct Work<'a> {
     of: &'a Postgres,
     what: &'static str,
@@ -65,7 +65,7 @@ impl Work<'_> {
         self.transaction.commit().await.map_err(|cause| self.of.failed(self.what, cause))
     }
 
-    /// The moment by the one clock of all processes, in Unix milliseconds.
+    /// Returns the time by the one clock of all processes, in Unix milliseconds.
     async fn now(&self) -> Result<u64, StoreError> {
         self.count("SELECT steadfast_now()").await
     }
@@ -78,7 +78,7 @@ impl Work<'_> {
         Ok(number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
     }
 
-    /// What `record` reads of one row, by the task's id. `lock` keeps others from it until the transaction's end.
+    /// Reads one row by the task's id with `record`. `lock` keeps other transactions from it until this one's end.
     async fn read<T>(
         &self,
         id: TaskId,
@@ -107,7 +107,7 @@ impl Work<'_> {
         self.execute(sql, &[&id.to_string(), &by.kind.name(), &by.name, &until]).await.map(drop)
     }
 
-    /// What all tasks take, and those of this caller. One pass over an index that has all of it.
+    /// Returns the totals of all tasks, and of this caller's. One pass over an index that has all of it.
     async fn taken(&self, tenant: Option<&str>, now: u64) -> Result<Taken, StoreError> {
         let sql =
             "SELECT count(*) FILTER (WHERE answered_at IS NULL AND expires_at > $1), coalesce(sum(bytes), 0)::bigint,
@@ -131,15 +131,15 @@ impl Work<'_> {
     }
 }
 
-/// The rows that can be read.
+/// Returns the rows that can be read.
 fn readable<T>(rows: &[Row], of: impl Fn(&Row) -> Result<T, Damaged>) -> impl Iterator<Item = T> {
     rows.iter().filter_map(move |row| of(row).map_err(left_out).ok())
 }
 
-/// How long a caller waits for a task to be written down: twice, where the server is found away only then.
+/// The time limit of writing a task down. It may apply twice, if the server's absence shows only then.
 const PATIENCE: Duration = Duration::from_millis(400);
 const LOCKED: &str = "FOR UPDATE";
-/// How often an insert looks again, where the task that stood in its way is gone.
+/// The number of attempts of an insert, for the case that the conflicting task is deleted meanwhile.
 const TRIES: usize = 3;
 
 impl TaskStore for Postgres {
@@ -162,11 +162,11 @@ impl TaskStore for Postgres {
             for _ in 0..TRIES {
                 let work = self.work(what, &mut client).await?;
                 let now = work.now().await?;
-                // Its time is over, so that it stands for the request no more.
+                // An expired task no longer stands for the request.
                 let sql = "UPDATE steadfast_tasks SET same_as = NULL
                     WHERE same_as = $1 AND answered_at IS NULL AND expires_at <= $2";
                 work.execute(sql, &[&task.same_as, &signed(now)]).await?;
-                // A repeat is no task more.
+                // A repeat is not counted as another task.
                 let sql = "SELECT id FROM steadfast_tasks WHERE id = $1 OR same_as = $2 ORDER BY id = $1 DESC LIMIT 1";
                 if let Some(known) = work.row(sql, &[&id, &task.same_as]).await? {
                     work.commit().await?;
@@ -174,7 +174,7 @@ impl TaskStore for Postgres {
                 }
                 let bytes = (request.len() + attempts.len() + caller.as_ref().map_or(0, String::len)) as u64;
                 task.limits.admit(bytes, &work.taken(task.tenant.as_deref(), now).await?)?;
-                // Of all who write the same at once, one does.
+                // Of concurrent inserts of the same task, one succeeds.
                 let sql = "INSERT INTO steadfast_tasks (id, created_at, expires_at, feature, session, tenant, reason, preview,
                     requires_human, redrive, same_as, callback, request, attempts, bytes, caller)
                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING";
@@ -203,7 +203,7 @@ impl TaskStore for Postgres {
                     work.commit().await?;
                     return Ok(task.id);
                 }
-                // Another was quicker: it is found the next time.
+                // Another insert was faster; the next attempt finds it.
                 work.commit().await?;
             }
             Err(StoreError::new(StoreErrorKind::Unavailable, what).into())
@@ -224,7 +224,7 @@ impl TaskStore for Postgres {
         let what = "looking at a task";
         Box::pin(async move {
             let client = self.client(what).await?;
-            // Those who wait for an answer ask often: one statement, and once prepared.
+            // Waiters call this often: one statement, prepared once.
             let sql = format!("SELECT {HEAD}, steadfast_now() AS now FROM steadfast_tasks WHERE id = $1");
             let failed = |cause| self.failed(what, cause);
             let prepared = client.prepare_cached(&sql).await.map_err(failed)?;
@@ -332,7 +332,7 @@ impl TaskStore for Postgres {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;
             let now = work.now().await?;
-            // What another is about to take is left to it.
+            // Rows that another transaction is about to take are skipped.
             let sql = format!(
                 "SELECT id FROM steadfast_tasks WHERE {} AND redrive >= $1 ORDER BY created_at, id LIMIT 1
                 FOR UPDATE SKIP LOCKED",
@@ -352,7 +352,7 @@ impl TaskStore for Postgres {
                     },
                     Err(damaged) => damaged,
                 };
-                // It must not stand in the way of those after it: a person may see to it.
+                // It must not block the tasks after it; a person may look at it.
                 left_out(damaged);
                 let id: String = row.try_get("id").map_err(|cause| self.failed(what, cause))?;
                 let sql = "UPDATE steadfast_tasks SET redrive = $2 WHERE id = $1";
@@ -378,7 +378,8 @@ impl TaskStore for Postgres {
                 }
                 None => {
                     let now = signed(work.now().await?);
-                    // Locked in one order: of many who ask at once each waits for the one before.
+                    // Locks are taken in one order, so that concurrent callers wait for one another and do not
+                    // deadlock.
                     let sql =
                         "WITH open AS (SELECT id FROM steadfast_tasks WHERE answered_at IS NULL AND expires_at > $2
                         ORDER BY id FOR UPDATE)

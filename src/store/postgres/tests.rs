@@ -1,4 +1,4 @@
-//! Connecting, and what is the matter with a server.
+//! Tests of connecting, and of a server's failures.
 
 mod keys;
 
@@ -115,7 +115,7 @@ async fn a_database_that_is_not_there_is_misconfigured() {
     schema.ends().await;
 }
 
-/// A server that says one thing to whoever comes, and where it is.
+/// Starts a server that gives one reply to every connection, and returns its address.
 async fn says(severity: &str, code: &str, message: &str) -> String {
     let mut fields = Vec::new();
     for (field, text) in [('S', severity), ('V', severity), ('C', code), ('M', message)] {

@@ -13,16 +13,16 @@ static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/get.lua")));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/forget.lua")));
 
-/// How many answers may be under way to Redis at once. One that comes on top of them is not kept.
+/// The number of answers under way to Redis at once. A further one is not stored.
 const UNDER_WAY: usize = 64;
 
-/// A hash for each answer, `answer:` and its key behind the prefix, which goes when nobody would be given the answer any
-/// more. How much they may take in all is Redis's own `maxmemory`; which go first over it, its `maxmemory-policy`
-/// (`volatile-lru`, say).
+/// A hash for each answer, `answer:` and its key behind the prefix, which expires when the answer could no longer be
+/// given. Redis's own `maxmemory` limits their total size, and its `maxmemory-policy` (for example `volatile-lru`)
+/// selects which go first.
 ///
-/// Each look is a question to Redis, bounded like all others. What it forgets by [`forget`](AnswerStore::forget) is not given
-/// from then on in any replica, once it has been told; while it is away, it is told nothing. How many answers there are is
-/// not known.
+/// Each lookup is a call to Redis with the usual time limit. Answers deleted by [`forget`](AnswerStore::forget) are
+/// gone for every replica once Redis has received the order; during an outage it does not receive it. The number of
+/// answers is unknown.
 impl AnswerStore for Redis {
     fn get(&self, key: &CacheKey) -> Found {
         if self.link.is_away() {
@@ -52,7 +52,7 @@ impl AnswerStore for Redis {
     }
 
     fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
-        // They cannot all be looked at from here: see `forget`.
+        // This store cannot list all answers; see `forget`.
     }
 
     fn forget(&self, feature: Option<&str>) {
@@ -85,7 +85,7 @@ impl AnswerStore for Redis {
     }
 }
 
-/// The key of what says which answers are forgotten.
+/// The key that records which answers are forgotten.
 const TURNS: &str = "turns";
 
 impl Redis {
@@ -97,11 +97,11 @@ impl Redis {
         let mut call = PUT.key(self.answer(key));
         call.key(self.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
         call.arg(of_feature(answer.feature()));
-        // One that is lost is a call more.
+        // A lost answer costs one more call.
         let _ = self.run::<i64>("the keeping of an answer", Purpose::Answers, &call).await;
     }
 
-    /// Nobody waits for it, and it may be left out where there is too much of it.
+    /// Runs work that no caller waits for, and drops it if too much is under way.
     pub(super) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         static PLACES: Semaphore = Semaphore::const_new(UNDER_WAY);
         let (Ok(runtime), Ok(place)) = (Handle::try_current(), PLACES.try_acquire()) else { return };

@@ -1,6 +1,6 @@
-//! Answers that are deleted by whose they are.
+//! Deletion of answers by their owner.
 //!
-//! Each answer says itself whose it is, so that they are looked through, a few at a time.
+//! Only the answer itself names its owner, so this reads all answers, a few at a time.
 
 use redis::FromRedisValue;
 
@@ -10,11 +10,11 @@ use crate::{
     store::StoreError,
 };
 
-/// How many names are asked for in one turn, about.
+/// The approximate number of names that one step requests.
 const STEP: usize = 128;
 
 impl Redis {
-    /// Looks at all that is kept under names that begin like this, and says how many there were.
+    /// Reads everything under names with this prefix, and returns the number of deleted answers.
     pub(super) async fn forgets_owner(
         &self,
         purpose: Purpose,
@@ -57,7 +57,7 @@ impl Redis {
     }
 }
 
-/// All names that begin like this, as `MATCH` has it.
+/// Returns a `MATCH` pattern for names with this prefix.
 fn pattern(begins: &str) -> String {
     let mut pattern = String::new();
     for character in begins.chars() {

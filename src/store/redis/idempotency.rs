@@ -24,12 +24,12 @@ static COMPLETE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("s
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
 
 const CLAIMING: &str = "a claim of an idempotency key";
-/// How long a record outlives its lease: a lease that is over, and that nobody has taken, can be given again.
+/// The time by which a record outlives its lease: an expired lease that no other caller has taken can be given again.
 const AFTER_LEASE: Duration = Duration::from_secs(60 * 60);
-/// For how long after a loss a key that is won may have been answered before: as long as answers are kept by default.
+/// The time after a loss for which a won key may have been answered before: as long as answers are kept by default.
 const LOSS_MATTERS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is known of the records: since when there are some, and how many there were.
+/// The known records: the time of the first, and their number.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     epoch: String,
@@ -37,13 +37,13 @@ pub(super) struct Ledger {
     lost: bool,
 }
 
-/// A hash for each key, `key:` and the key's hash behind the prefix, which goes when its time is over.
+/// A hash for each key, `key:` and the key's hash behind the prefix, which expires with its record.
 ///
-/// A record that Redis loses (a restart without persistence, eviction) is as one that was never there: the next request with
-/// its key is a new call, and a call under way keeps its answer for those who wait for it in its own process. A Redis that comes
-/// back without them, or with older ones, is noticed: for a day each key that is won says that its call
-/// [may have been made before](IdempotencyStore::may_have_lost). Where that must not be, give Redis persistence and
-/// `maxmemory-policy noeviction`, or a durable store beneath it.
+/// A record that Redis loses (a restart without persistence, eviction) is as if it never existed: the next request with
+/// its key is a new call, and a call under way keeps its answer for waiters of its own process. The store notices a
+/// Redis that comes back without records, or with older ones: for a day each won key reports that its call [may have
+/// been made before](IdempotencyStore::may_have_lost). If that is not acceptable, give Redis persistence and
+/// `maxmemory-policy noeviction`, or use a durable store beneath it.
 impl IdempotencyStore for Redis {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
         Box::pin(async move { Ok(self.claims(key, input, lease, None).await?) })
@@ -138,7 +138,7 @@ impl Redis {
     }
 
     async fn claimed(&self, call: &ScriptInvocation<'_>) -> Result<Claim, Unclear> {
-        // Only one that was won was written.
+        // Only a won claim was a write.
         let proves = |told: &Vec<Vec<u8>>| told.len() > 3;
         let told: Vec<Vec<u8>> = self.asks(CLAIMING, Purpose::Keys, proves, call).await.map_err(Unclear::Reply)?;
         self.tells_time(told.get(1));
@@ -155,18 +155,18 @@ impl Redis {
     }
 }
 
-/// A lease of nothing is over at the next look and no sooner.
+/// A lease of zero expires at the next look and no sooner.
 fn at_least_one(span: Duration) -> u64 {
     millis(span).max(1)
 }
 
 enum Unclear {
-    /// What is kept there is no answer.
+    /// The stored value is no answer.
     Answer(StoreError),
     Reply(StoreError),
 }
 
-/// What the script has said.
+/// Parses the script's reply.
 fn claimed(told: &[Vec<u8>]) -> Result<Claim, Unclear> {
     let claim = match told {
         [won, _, ticket, ..] if won == b"won" => number(ticket).map(|ticket| Claim::Won(Ticket(ticket))),

@@ -1,8 +1,8 @@
-//! The connection to a Redis: one for all, made when it is needed, made again when it broke.
+//! The connection to Redis: one for all, opened when needed and reopened after a failure.
 //!
-//! While Redis is away only one in every [`PAUSE`] tries whether it is back; all others are told at once. So an outage costs
-//! a request that would ask it next to nothing, and it heals without anybody's help. What it refuses of one purpose's questions
-//! says nothing of the others', and is told of by purpose.
+//! During an outage one call in every [`PAUSE`] tries to reach Redis; all others fail at once. So an outage costs a
+//! request next to nothing, and ends without anyone's help. Redis may refuse operations of one purpose only, so
+//! refusals are reported by purpose.
 
 use std::{
     fmt,
@@ -32,14 +32,14 @@ pub(super) struct Link {
     pub(super) clock: Clock,
     pub(super) ledger: Mutex<Ledger>,
     state: Mutex<State>,
-    /// What is refused, by purpose.
+    /// Refusals, by purpose.
     watches: [Watch; 3],
-    /// One makes the connection; who comes meanwhile waits for it, within their own time.
+    /// One caller connects; concurrent callers wait for it, within their own time.
     connecting: tokio::sync::Mutex<()>,
     events: OnceLock<Events>,
 }
 
-/// What Redis is asked for.
+/// The purpose of a call to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Keys,
@@ -58,15 +58,15 @@ struct Connection {
     driver: AbortHandle,
 }
 
-/// Nobody is there: from the first failure to the next success.
+/// An outage: from the first failure to the next success.
 struct Away {
     since: Instant,
     kind: StoreErrorKind,
-    /// When somebody may try whether it is over.
+    /// The time of the next try.
     next_try: Instant,
 }
 
-/// How long nobody asks a Redis that is away.
+/// The time between two tries during an outage.
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Link {
@@ -82,13 +82,13 @@ impl Link {
         }
     }
 
-    /// The first who says so is heeded.
+    /// Sets the channel of events. Only the first call takes effect.
     pub(super) fn tells(&self, events: &Events) {
         let _ = self.events.set(events.clone());
         self.watches.iter().for_each(|watch| watch.tells(events));
     }
 
-    /// What is the matter: with the way there or, where that is well, with what is asked.
+    /// Returns the troubles: of the connection or, if that works, of single purposes.
     pub(super) fn troubles(&self) -> Vec<StoreTrouble> {
         let away = lock(&self.state).away.as_ref().map(|away| (away.kind, away.since));
         match away {
@@ -97,13 +97,14 @@ impl Link {
         }
     }
 
-    /// What Redis says, within `limit`, the making of a connection included.
+    /// Returns Redis's reply within `limit`, connecting included.
     ///
-    /// `proves`: whether what it says shows that it takes writes again. Of no purpose: it is only asked whether it is there.
+    /// `proves` decides whether the reply shows that writes work again. A call without a purpose only checks that Redis
+    /// answers.
     ///
     /// # Cancel safety
     ///
-    /// What was sent may have been done.
+    /// A command that was sent may have been executed.
     pub(super) async fn ask<T>(
         &self,
         what: &'static str,
@@ -127,7 +128,7 @@ impl Link {
         }
     }
 
-    /// The connection, made if there is none.
+    /// Returns the connection, and opens it if there is none.
     pub(super) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         if let Some(connection) = self.present() {
             return Ok(connection);
@@ -137,7 +138,7 @@ impl Link {
             return Ok(connection);
         }
         let stream = self.target.connect().await?;
-        // The time is bounded by whoever asks.
+        // The caller bounds the time.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let (commands, driver) = MultiplexedConnection::new_with_config(&self.target.login, stream, config).await?;
         let driver = tokio::spawn(driver).abort_handle();
@@ -150,16 +151,16 @@ impl Link {
     fn present(&self) -> Option<MultiplexedConnection> {
         let state = lock(&self.state);
         let connection = state.connection.as_ref()?;
-        // Its task may have ended since: Redis has closed the connection.
+        // Its task may have ended since, because Redis closed the connection.
         (!connection.driver.is_finished()).then(|| connection.commands.clone())
     }
 
-    /// Whether nobody asks just now.
+    /// Returns whether Redis is in an outage and no try is due.
     pub(super) fn is_away(&self) -> bool {
         lock(&self.state).away.as_ref().is_some_and(|away| Instant::now() < away.next_try)
     }
 
-    /// Whether to ask at all.
+    /// Returns an error if the call must not be made.
     fn turn(&self, what: &'static str) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
@@ -171,7 +172,7 @@ impl Link {
         Ok(())
     }
 
-    /// It has answered what was asked then: an answer that had come before it went shows nothing.
+    /// Records a success of a call that began at `asked`. A call from before the outage proves nothing.
     fn is_there(&self, asked: Instant) {
         let over = lock(&self.state).away.take_if(|away| away.since <= asked);
         if let Some(Away { since, .. }) = over {
@@ -186,7 +187,7 @@ impl Link {
         }
     }
 
-    /// Says so if it is new.
+    /// Records a failure, and reports it if it is new.
     fn fails(
         &self,
         what: &'static str,
@@ -212,7 +213,7 @@ impl Link {
             state.away = Some(Away { since: since.unwrap_or(now), kind, next_try: now + PAUSE });
             (since.is_none(), gone)
         };
-        // Outside of the lock: others' commands end with it.
+        // Outside of the lock: dropping it ends other callers' commands.
         drop(gone);
         if is_new {
             let cause = cause();
@@ -237,9 +238,9 @@ impl fmt::Debug for Link {
 
 struct Failure {
     kind: StoreErrorKind,
-    /// The connection is of no use any more.
+    /// True if the connection is no longer usable.
     lost: bool,
-    /// It makes no sense to ask again at once.
+    /// True if an immediate retry is pointless.
     pauses: bool,
 }
 
@@ -247,26 +248,26 @@ impl Failure {
     const LOST: Self = Self { kind: StoreErrorKind::Unavailable, lost: true, pauses: true };
 }
 
-/// By the word that Redis begins an error with, or by what went wrong on the way to it.
+/// Classifies an error by Redis's first word, or by the failure of the connection.
 fn kind_of(error: &RedisError) -> Failure {
     let away = |kind| Failure { kind, ..Failure::LOST };
     let refused = |kind| Failure { kind, lost: false, pauses: false };
     match error.code() {
         Some("OOM") => refused(StoreErrorKind::Full),
-        // It says so too where it cannot save what it is told: a full disk, as a rule.
+        // Redis also says so when it cannot save, usually because of a full disk.
         Some("READONLY" | "MISCONF" | "NOREPLICAS") => refused(StoreErrorKind::ReadOnly),
         Some("NOAUTH" | "WRONGPASS") => away(StoreErrorKind::Misconfigured),
-        // Not this user's; or of a cluster, where a single server was named.
+        // The user lacks the right; or it is a cluster, where a single server was named.
         Some("NOPERM" | "MOVED" | "ASK" | "CROSSSLOT") => refused(StoreErrorKind::Misconfigured),
-        // Busy with itself, and the connection is as good as before.
+        // The server is busy, and the connection is still good.
         Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN") => {
             Failure { lost: false, ..Failure::LOST }
         }
-        // No such database.
+        // The database does not exist.
         Some("ERR") if error.detail().is_some_and(|said| said.contains("DB index")) => {
             away(StoreErrorKind::Misconfigured)
         }
-        // What is there is not what is written there.
+        // The stored value is not what this crate writes.
         Some(_) => refused(StoreErrorKind::Corrupt),
         None => match error.kind() {
             ErrorKind::UnexpectedReturnType => refused(StoreErrorKind::Corrupt),

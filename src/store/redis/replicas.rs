@@ -10,7 +10,7 @@ use crate::store::{
 
 static EXCHANGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/exchange.lua")));
 
-/// Two hashes, `circuits` and `totals` behind the prefix, which go a day after the last replica.
+/// Two hashes, `circuits` and `totals` behind the prefix, which expire a day after the last replica.
 impl ReplicaStore for Redis {
     fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
         Box::pin(async move {
@@ -42,7 +42,7 @@ impl ReplicaStore for Redis {
 
 const WHAT: &str = "an exchange with other replicas";
 
-/// What the script has said: the time, the epoch, the notices, the totals.
+/// Parses the script's reply: the time, the epoch, the notices, the totals.
 fn heard(said: &Said, told: &[Vec<u8>]) -> Option<Heard> {
     let (head, rest) = told.split_at_checked(2)?;
     let (notices, totals) = rest.split_at_checked(said.notices.len())?;
@@ -54,7 +54,7 @@ fn heard(said: &Said, told: &[Vec<u8>]) -> Option<Heard> {
     (totals.len() == said.counts.len()).then_some(Heard { epoch, notices, totals })
 }
 
-/// One that is damaged is none.
+/// Parses a notice; a damaged one is none.
 fn notice(notice: &[u8], now: u64) -> Option<(Stamp, Notice)> {
     let mut parts = notice.splitn(4, |byte| *byte == b'|');
     let mut next = || parts.next();

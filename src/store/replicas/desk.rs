@@ -1,4 +1,5 @@
-//! What a replica has said and heard: no clock of its own, no store; `now` comes in, what to say goes out.
+//! The exchange between a replica and the store, as a state machine without a clock or a store: `now` and replies go
+//! in, reports come out.
 
 use std::sync::Arc;
 
@@ -15,31 +16,31 @@ pub(super) struct Desk {
     rng: fastrand::Rng,
     circuits: Vec<Circuit>,
     counts: Vec<Count>,
-    /// The store's count of its beginnings, as far as it is known since the last failure.
+    /// The store's epoch, as far as it is known since the last failure.
     epoch: Option<u64>,
 }
 
 struct Circuit {
     name: Arc<str>,
     handle: CircuitBreakerHandle,
-    /// As it was when it was looked at.
+    /// The version at the last look.
     mark: Mark,
-    /// When it last moved by itself.
+    /// The time of its last own change.
     moved_at: Option<Instant>,
-    /// Whether the others have been told of that.
+    /// True if that change was reported to the others.
     told: bool,
-    /// What was heard of it last.
+    /// The stamp of the last notice received.
     heard: Option<Stamp>,
 }
 
 struct Count {
     name: Arc<str>,
     counter: Counter,
-    /// What was counted here when others were last told.
+    /// The count at the last report.
     told: i64,
-    /// What they are being told now.
+    /// The count of the report under way.
     telling: i64,
-    /// The total of all, as far as it is known since the last failure.
+    /// The total of all replicas, as far as it is known since the last failure.
     total: Option<i64>,
 }
 
@@ -49,7 +50,7 @@ impl Desk {
         Self { replica, rng, circuits: Vec::new(), counts: Vec::new(), epoch: None }
     }
 
-    /// Shares these from now on. What is known of those that were there before goes on.
+    /// Replaces the shared state. The state of names that remain is kept.
     pub(super) fn share(&mut self, shares: &Shares, now: Instant) {
         let mut known = std::mem::take(&mut self.circuits);
         for (name, handle) in &shares.circuits {
@@ -58,7 +59,7 @@ impl Desk {
                 Some(place) => known.swap_remove(place),
                 None => {
                     let (mark, news) = handle.news(now);
-                    // Only what still holds is worth telling: others may have found out more since it began.
+                    // A change that no longer holds is not worth reporting: others may have learnt more since it began.
                     let moved_at = news.filter(|news| !news.left().is_zero()).map(|_| now);
                     let (name, handle) = (name.clone(), handle.clone());
                     Circuit { name, handle, mark, moved_at, told: moved_at.is_none(), heard: None }
@@ -78,7 +79,7 @@ impl Desk {
         }
     }
 
-    /// Whether there is something that others should know at once.
+    /// Returns whether there is a change to report at once.
     pub(super) fn has_news(&self, now: Instant) -> bool {
         self.circuits.iter().any(|circuit| {
             let (mark, news) = circuit.handle.news(now);
@@ -92,13 +93,13 @@ impl Desk {
         Said { replica: self.replica, notices, counts }
     }
 
-    /// What came of it.
+    /// Applies the store's reply.
     pub(super) fn hears(&mut self, heard: &Heard, now: Instant) {
         for (circuit, notice) in self.circuits.iter_mut().zip(&heard.notices) {
             circuit.told = true;
             match notice {
                 Some((stamp, notice)) => circuit.hears(*stamp, notice, self.replica, &mut self.rng, now),
-                // The store has forgotten it: told again if it is still so.
+                // The store has lost it: it is reported again if it still holds.
                 None => circuit.told = circuit.moved_at.is_none(),
             }
         }
@@ -109,8 +110,8 @@ impl Desk {
         self.epoch = Some(heard.epoch);
     }
 
-    /// The store did not answer. Whether it has taken the counts is not known: the others may not be charged for them, but
-    /// never twice.
+    /// Records that the store did not reply. It may or may not have added the counts. They may stay uncharged to the
+    /// others, but are never charged twice.
     pub(super) fn fails(&mut self) {
         self.epoch = None;
         for count in &mut self.counts {
@@ -141,7 +142,7 @@ impl Circuit {
         }
         let Some(news) = News::parse(&notice.what, notice.left) else { return };
         let news = match news {
-            // A probe is waited for as long as it is under way.
+            // A probe elsewhere holds other probes back for as long as it runs.
             News::Probing { .. } if notice.age < self.handle.probe_lease() => news,
             News::Probing { .. } => return,
             _ if is_known => return,
@@ -151,7 +152,7 @@ impl Circuit {
             }
             _ => news,
         };
-        // It moved by itself since it was asked: that is newer.
+        // Its own change since the request is newer.
         if self.handle.news(now).0 != self.mark {
             return;
         }

@@ -26,22 +26,22 @@ struct Shared {
 #[derive(Default)]
 struct Board {
     origin: Option<Instant>,
-    /// With when each is over.
+    /// Each with the time of its expiry.
     notices: HashMap<Arc<str>, (Stamp, Notice, Duration)>,
     totals: HashMap<Arc<str>, i64>,
     epoch: u64,
 }
 
-/// How long before its first look the time of a store begins: a year.
+/// The time by which the store's clock is ahead at its first look: a year.
 const BEFORE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl MemoryReplicas {
-    /// One where nobody has said anything.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Forgets everything, as a store does that was started anew.
+    /// Deletes everything, like a store that was restarted.
     pub fn forget(&self) {
         let mut board = lock(&self.shared.board);
         board.notices.clear();
@@ -53,7 +53,7 @@ impl MemoryReplicas {
         let now = Instant::now();
         let mut guard = lock(&self.shared.board);
         let board = &mut *guard;
-        // What happened before the first look has its place too.
+        // Events before the first look also need a time above zero.
         let now = BEFORE + now.saturating_duration_since(*board.origin.get_or_insert(now));
         let mut is_new = false;
         let mut notices = Vec::with_capacity(said.notices.len());

@@ -8,9 +8,10 @@ use tokio::{
 
 use super::{ReplicaStore, Shares, desk::Desk};
 
-/// Keeps what a replica shares in step with the others, in a task of its own. Dropped, it ends, and each goes on alone.
+/// A background task that synchronizes a replica's shared state with the others. Dropping it stops the task, and each
+/// replica continues alone.
 ///
-/// See the [module docs](super) for what is shared and how exact it is.
+/// The [module docs](super) explain the shared state and its precision.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,29 +42,29 @@ pub struct Sharing {
     task: AbortHandle,
 }
 
-/// How often replicas exchange what they know at the least.
+/// The longest time between two exchanges.
 const EVERY: Duration = Duration::from_millis(500);
-/// How often each looks whether it has something to tell at once.
+/// The interval of checks for changes to report at once.
 const LOOK: Duration = Duration::from_millis(100);
 /// The shortest time between two exchanges.
 const REST: Duration = Duration::from_millis(20);
-/// How long an exchange may take. A store may well be stricter.
+/// The time limit of an exchange. A store may be stricter.
 const LIMIT: Duration = Duration::from_secs(1);
 
 impl Sharing {
-    /// Shares these over a store.
+    /// Shares this state over a store.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(store: impl ReplicaStore, shares: Shares) -> Self {
         let (sender, receiver) = watch::channel(shares);
-        // Zero is nobody.
+        // Zero means no replica.
         let desk = Desk::new(fastrand::u64(1..));
         Self { shares: sender, task: tokio::spawn(keep(store, desk, receiver)).abort_handle() }
     }
 
-    /// Shares these from now on, in place of those before. What is known of those that stay goes on.
+    /// Replaces the shared state. The state of names that remain is kept.
     pub fn share(&self, shares: Shares) {
         self.shares.send_replace(shares);
     }
@@ -86,7 +87,7 @@ async fn keep(store: impl ReplicaStore, mut desk: Desk, mut shares: watch::Recei
         let said = desk.says(Instant::now());
         match timeout(LIMIT, store.exchange(&said)).await {
             Ok(Ok(heard)) => desk.hears(&heard, Instant::now()),
-            // Told by the store, once.
+            // The store itself reports this once.
             Ok(Err(_)) | Err(_) => desk.fails(),
         }
         sleep(REST).await;
@@ -101,7 +102,7 @@ async fn keep(store: impl ReplicaStore, mut desk: Desk, mut shares: watch::Recei
     }
 }
 
-/// Ready when there is something to tell.
+/// Completes when there is a change to report.
 async fn news(desk: &Desk) {
     while !desk.has_news(Instant::now()) {
         sleep(LOOK).await;

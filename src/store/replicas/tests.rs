@@ -22,7 +22,7 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// A store that can be taken away.
+/// A store that can be unavailable.
 #[derive(Clone, Default)]
 struct Flaky {
     memory: MemoryReplicas,
@@ -59,7 +59,7 @@ impl Replica {
         self.circuit.handle().state()
     }
 
-    /// A call through the circuit. Gives whether it was let through.
+    /// Makes a call through the circuit. Returns whether it was let through.
     async fn call(&self, result: Result<(), ErrorKind>) -> bool {
         let provider = provider_fn(move |_| async move {
             match result {
@@ -78,7 +78,7 @@ impl Replica {
         assert_eq!(self.state(), CircuitState::Open);
     }
 
-    /// How many of so many requests pass the feature's rate now.
+    /// Returns the number of requests that pass the feature's rate now.
     async fn passes(&self, requests: usize) -> usize {
         let provider = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("fine")) });
         let chat = self.features.layer(provider);
@@ -108,7 +108,7 @@ async fn what_opens_in_one_replica_opens_in_all_within_a_second_and_so_does_its_
     assert_eq!(replicas[0].state(), CircuitState::Closed);
     seconds(1.0).await;
     assert!(replicas.iter().all(|replica| replica.state() == CircuitState::Closed));
-    // What stands in the store is old news to everybody, and to a newcomer.
+    // The store's contents are old news to all replicas, and to a newcomer.
     let newcomer = Replica::over(&store);
     seconds(10.0).await;
     assert!(replicas.iter().chain([&newcomer]).all(|replica| replica.state() == CircuitState::Closed));
@@ -186,7 +186,7 @@ async fn an_outage_leaves_each_to_itself_and_then_the_newest_counts() {
     one.trip().await;
     seconds(1.0).await;
     store.down.store(true, Relaxed);
-    // Both find out for themselves that it works again; then one finds that it does not.
+    // Both find that the provider works again; then one finds that it does not.
     seconds(22.0).await;
     assert!(one.call(Ok(())).await && other.call(Ok(())).await);
     seconds(1.0).await;
@@ -196,7 +196,7 @@ async fn an_outage_leaves_each_to_itself_and_then_the_newest_counts() {
     store.down.store(false, Relaxed);
     seconds(1.0).await;
     assert_eq!((one.state(), other.state()), (CircuitState::Open, CircuitState::Open));
-    // The store has forgotten all of it: what is open stays, and is told again.
+    // The store has lost everything: an open circuit stays open, and is reported again.
     store.memory.forget();
     seconds(1.0).await;
     let newcomer = Replica::over(&store);
@@ -210,20 +210,20 @@ async fn a_rate_is_one_for_all_replicas() {
     let replicas = [Replica::over(&store), Replica::over(&store), Replica::over(&store)];
     seconds(1.0).await;
     let begun = Instant::now();
-    // At once, before anybody knows of the others: each has the whole bucket.
+    // At first no replica knows of the others: each has the whole bucket.
     let mut passed = 0;
     for replica in &replicas {
         passed += replica.passes(30).await;
     }
     assert_eq!(passed, 90, "30 too much, as they could not know");
-    // Then as many as they like, for five minutes.
+    // Then as many as possible, for five minutes.
     while begun.elapsed() < Duration::from_secs(300) {
         for replica in &replicas {
             passed += replica.passes(5).await;
         }
         seconds(0.25).await;
     }
-    // The bucket, and the steady rate; at the end again what they could not know of each other within half a second.
+    // The bucket and the steady rate, plus at the end what they could not know of each other within half a second.
     let exact = 60 + 300;
     assert!((exact..=exact + 6).contains(&passed), "{passed}");
 }
@@ -260,7 +260,7 @@ async fn a_retry_budget_is_one_for_all_replicas() {
     assert_eq!(takes(&one), 10, "ten seconds of the floor");
     seconds(1.0).await;
     assert_eq!(takes(&other), 0, "they were everybody's, but for what time has brought");
-    // A tenth of the first tries of all.
+    // A tenth of all first tries.
     (0..400).for_each(|_| one.budget.deposit());
     (0..200).for_each(|_| other.budget.deposit());
     seconds(1.0).await;

@@ -1,4 +1,4 @@
-//! The answers of a cache in the file.
+//! The answers of a cache, in the file.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,15 +14,15 @@ use crate::{
     },
 };
 
-/// What it takes to keep answers.
+/// The parts that store answers.
 pub(super) struct Kept {
     room: Room,
     guard: Guard,
 }
 
-/// How long a look may take: a call costs more than this, but no look is worth waiting for.
+/// The time limit of a lookup. A provider's call costs more, but no lookup is worth waiting for.
 const LIMIT: Duration = Duration::from_millis(500);
-/// With more than this many before it, an answer is not kept.
+/// The number of waiting jobs beyond which an answer is not stored.
 const WAITING: usize = 64;
 
 const LOOK: &str = "SELECT answer FROM answers WHERE key = ?1 AND until > ?2";
@@ -41,11 +41,11 @@ impl Default for Kept {
     }
 }
 
-/// Answers that outlive the process, and are shared by the processes that have the file.
+/// Answers that outlive the process, and are shared by the processes that use the file.
 ///
-/// Up to 1 GiB, of which the answer that was kept first goes first. A look that takes longer than half a second finds nothing, and
-/// an answer that would have to wait behind many others is not kept: a slow disk holds nobody up. How many there are is
-/// not known.
+/// They take up to 1 GiB, beyond which the oldest answer is deleted first. A lookup that takes longer than half a
+/// second finds nothing, and an answer behind many others in the queue is not stored: a slow disk delays no request.
+/// The number of answers is unknown.
 ///
 /// ```
 /// use std::time::Duration;
@@ -85,7 +85,7 @@ impl AnswerStore for Sqlite {
     }
 
     fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
-        // They cannot all be looked at from here: see `forget`.
+        // This store cannot list all answers; see `forget`.
     }
 
     fn forget(&self, feature: Option<&str>) {
@@ -117,13 +117,13 @@ impl AnswerStore for Sqlite {
 }
 
 impl Sqlite {
-    /// What is the matter with the answers of a cache.
+    /// Returns the current trouble of a cache's answers.
     #[cfg(feature = "config")]
     pub(crate) fn trouble(&self) -> Option<crate::store::StoreTrouble> {
         self.inner.answers.guard.trouble()
     }
 
-    /// Does this after what was asked before, and nobody waits for it.
+    /// Queues work that no caller waits for.
     fn later(&self, work: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static) {
         let name = self.inner.file.clone();
         let job = move |file: &mut Connection| {
@@ -143,7 +143,7 @@ impl Sqlite {
 fn look(file: &Connection, key: &[u8; 32]) -> Result<Option<Vec<u8>>, Error> {
     let bytes = file.query_row(LOOK, (key, now()), |row| match row.get_ref(0)? {
         ValueRef::Blob(answer) => Ok(answer.to_vec()),
-        // As one that is not readable.
+        // Treated like an unreadable one.
         _ => Ok(Vec::new()),
     });
     bytes.optional()

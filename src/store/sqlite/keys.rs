@@ -20,10 +20,10 @@ use crate::{
 
 type Hash = [u8; 32];
 
-/// What a claim comes to.
+/// The outcome of a claim.
 enum Claimed {
     Known(Claim),
-    /// Done, by the bytes of this answer.
+    /// It is done, with the bytes of this answer.
     Done(i64, Vec<u8>),
 }
 
@@ -31,8 +31,8 @@ impl Sqlite {
     /// The default of [`set_max_answer_bytes`](Self::set_max_answer_bytes): 1 GiB.
     pub const MAX_ANSWER_BYTES: u64 = MAX_BYTES;
 
-    /// Sets how many bytes the answers under idempotency keys may take: over it, the answer that was kept first goes
-    /// first. Default: 1 GiB. It is looked at now and then, so that a sixteenth more may be there for each process.
+    /// Sets the space for answers under idempotency keys, in bytes. Beyond it the oldest answer is deleted first.
+    /// Default: 1 GiB. The check is occasional, so each process may exceed it by a sixteenth.
     pub fn set_max_answer_bytes(&self, bytes: u64) {
         self.inner.room.set_max_bytes(bytes);
     }
@@ -75,7 +75,7 @@ impl Sqlite {
             .await?;
         if self.inner.room.takes(taken) {
             let file = self.clone();
-            // Not before the answer is given out.
+            // After the answer is returned.
             tokio::spawn(async move { file.sweeps().await });
         }
         Ok(changed > 0)
@@ -86,7 +86,7 @@ impl Sqlite {
         self.call("giving a key back", move |file| file.execute(sql, (key, ticket)).map(drop)).await
     }
 
-    /// Sweeps out what is over and what has no room, step by step.
+    /// Removes expired records and answers beyond the space, step by step.
     pub(super) async fn sweeps(&self) -> Result<(), StoreError> {
         let max_bytes = self.inner.room.max_bytes();
         while self.call("sweeping", move |file| sweep(file, max_bytes)).await? >= STEP as usize {}
@@ -94,14 +94,15 @@ impl Sqlite {
     }
 }
 
-/// Unix milliseconds, which all processes of one machine have the same.
+/// Returns Unix milliseconds, which are the same for all processes of one machine.
 pub(super) fn now() -> i64 {
     millis(wall_clock::since_1970())
 }
 
-/// With this ticket or, where it is `None`, the file's next one.
+/// Claims a key with this ticket, or with the file's next one if it is `None`.
 fn claim(file: &Connection, key: &Hash, input: &Hash, lease: i64, own: Option<i64>) -> Result<Claimed, Error> {
-    // A repeat only reads. Whoever finds nothing and then does not win was a moment late, and finds it now.
+    // A repeat only reads. A caller that finds nothing and then does not win was a moment late, and finds the record
+    // now.
     for _ in 0..3 {
         let now = now();
         if let Some(found) = look(file, key, input, now, own)? {
@@ -111,7 +112,7 @@ fn claim(file: &Connection, key: &Hash, input: &Hash, lease: i64, own: Option<i6
         let unsaid = file.query_row(unsaid, (key, own), |_| Ok(())).optional()?.is_some();
         let wins = "REPLACE INTO idempotency (ticket, key, input, until) SELECT ?5, ?1, ?2, ?3 + ?4
             WHERE NOT EXISTS (SELECT 1 FROM idempotency WHERE key = ?1 AND until > ?3 AND ticket IS NOT ?5)";
-        // Not with `RETURNING`: after its row is read there is a last step, the commit, and it may fail.
+        // Without `RETURNING`: after its row is read, the commit follows as a last step, and it may fail.
         if file.execute(wins, (key, input, now, lease, own))? > 0 {
             let ticket = Ticket(file.last_insert_rowid().unsigned_abs());
             return Ok(Claimed::Known(if unsaid { Claim::Inherited(ticket) } else { Claim::Won(ticket) }));
@@ -120,7 +121,7 @@ fn claim(file: &Connection, key: &Hash, input: &Hash, lease: i64, own: Option<i6
     Ok(Claimed::Known(Claim::Busy { lease_left: Duration::ZERO }))
 }
 
-/// The record of a key, unless it is over, or processing under one's own ticket.
+/// Returns the record of a key, unless it has expired, or is processing under the caller's own ticket.
 fn look(file: &Connection, key: &Hash, input: &Hash, now: i64, own: Option<i64>) -> Result<Option<Claimed>, Error> {
     let sql = "SELECT input = ?2, until - ?3, ticket, answer FROM idempotency
         WHERE key = ?1 AND until > ?3 AND (answer IS NOT NULL OR ticket IS NOT ?4)";
@@ -134,14 +135,14 @@ fn look(file: &Connection, key: &Hash, input: &Hash, now: i64, own: Option<i64>)
                 let left = Duration::from_millis(row.get::<_, i64>(1)?.unsigned_abs());
                 Claimed::Known(Claim::Busy { lease_left: left })
             }
-            // No answer at all: as one that is not readable.
+            // No answer at all counts as an unreadable one.
             _ => Claimed::Done(row.get(2)?, Vec::new()),
         })
     });
     found.optional()
 }
 
-/// How many records went.
+/// Returns the number of removed records.
 fn sweep(file: &mut Connection, max_bytes: i64) -> Result<usize, Error> {
     let over = "DELETE FROM idempotency WHERE ticket IN
         (SELECT ticket FROM idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2)";
@@ -219,7 +220,7 @@ impl IdempotencyStore for Sqlite {
     }
 }
 
-/// As the file has it, where all tickets are positive: another is nobody's.
+/// Converts a ticket to the file's type, in which valid tickets are positive and all others match none.
 fn signed(Ticket(ticket): Ticket) -> i64 {
     i64::try_from(ticket).unwrap_or(-1)
 }

@@ -1,10 +1,10 @@
-//! What is in the file: its tables, brought up to date one migration after another.
+//! The file's tables, and the migrations that bring them up to date.
 
 use rusqlite::{Connection, Error, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// In order: a file of version *n* has had the first *n* of them. A migration that was published is never changed.
+/// In order: a file of version *n* has had the first *n* of them. A published migration never changes.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_idempotency.sql"),
     include_str!("migrations/0002_tasks.sql"),
@@ -13,17 +13,17 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_task_caller.sql"),
 ];
 
-/// Marks a file as this crate's (SQLite's `application_id`): `stdf`.
+/// The mark of this crate's files (SQLite's `application_id`): `stdf`.
 const APPLICATION: i32 = i32::from_be_bytes(*b"stdf");
 
-/// Why a file is not brought up to date.
+/// The reason for which a file is not brought up to date.
 pub(super) enum Refused {
     Sqlite(Error),
-    /// Of this version, which is a later one than this crate knows.
+    /// Its version is later than this crate's.
     Newer(usize),
     /// It is another program's.
     Foreign,
-    /// Something is wrong with it: this.
+    /// It is damaged, in this way.
     Damaged(String),
 }
 
@@ -58,9 +58,9 @@ impl Refused {
     }
 }
 
-/// Refuses a file that is not to be touched, or is not whole; reads it, and no more.
+/// Checks, by reading only, that a file is whole and may be changed.
 pub(super) fn check(connection: &mut Connection) -> Result<(), Refused> {
-    // In one transaction: another process may be making the tables.
+    // One transaction, because another process may be creating the tables.
     let reading = connection.transaction()?;
     let version = version(&reading)?;
     let there = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
@@ -72,7 +72,7 @@ pub(super) fn check(connection: &mut Connection) -> Result<(), Refused> {
     intact(&reading)
 }
 
-/// Whether every page of the file is as it should be.
+/// Returns an error if a page of the file is damaged.
 pub(super) fn intact(reading: &Connection) -> Result<(), Refused> {
     let found: String = reading.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     match &*found {
@@ -81,13 +81,13 @@ pub(super) fn intact(reading: &Connection) -> Result<(), Refused> {
     }
 }
 
-/// The tables that migrations make.
+/// Returns the tables that migrations create.
 fn tables(migrations: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
     let lines = migrations.iter().flat_map(|migration| migration.lines());
     lines.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
 }
 
-/// How many migrations the file has had.
+/// Returns the number of migrations that the file has had.
 fn version(reading: &Transaction<'_>) -> Result<usize, Refused> {
     let number = |pragma| reading.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
@@ -104,7 +104,7 @@ fn version(reading: &Transaction<'_>) -> Result<usize, Refused> {
     }
 }
 
-/// Brings the tables up to date: all of it, or nothing.
+/// Brings the tables up to date, all or nothing.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
     let writing = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&writing)?;
@@ -123,7 +123,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
 mod tests {
     use super::*;
 
-    /// Those of a file that this crate wrote before tasks had limits.
+    /// The migrations of a file from before tasks had limits.
     const BEFORE: usize = 3;
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     wall_clock,
 };
 
-/// What was done, or why it was not; outside of that, what is the matter with the file.
+/// An outer error is the file's failure, an inner one the task's.
 type Done<T> = Result<Result<T, DeskError>, Error>;
 
 impl Columns for Row<'_> {
@@ -37,7 +37,7 @@ impl Columns for Row<'_> {
     }
 }
 
-/// The moment, in Unix milliseconds: all processes of one machine have the same clock.
+/// Returns the time in Unix milliseconds: all processes of one machine have the same clock.
 fn now() -> u64 {
     millis(wall_clock::since_1970())
 }
@@ -47,7 +47,7 @@ fn until(now: u64, span: Duration) -> i64 {
 }
 
 impl Sqlite {
-    /// Does this in a transaction, which is undone where it says why it did not.
+    /// Runs this in a transaction, which an error rolls back.
     fn writing<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -56,7 +56,7 @@ impl Sqlite {
         Box::pin(async move {
             let done = self.call(what, move |file| {
                 let writing = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                // Not before it is this connection's turn.
+                // The time is read once it is this connection's turn.
                 let done = work(&writing, now())?;
                 if done.is_ok() {
                     writing.commit()?;
@@ -76,7 +76,7 @@ impl Sqlite {
     }
 }
 
-/// What `record` reads of one row, by the task's id.
+/// Reads one row by the task's id with `record`.
 fn read<T>(file: &Connection, id: TaskId, columns: &str, of: impl FnOnce(&Row<'_>) -> Result<T, Damaged>) -> Done<T> {
     let mut sql = file.prepare(&format!("SELECT {columns} FROM tasks WHERE id = ?1"))?;
     let found = sql.query_row([id.to_string()], |row| Ok(of(row))).optional()?;
@@ -124,7 +124,7 @@ pub(super) const TAKEN: &str =
     count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1 AND tenant = ?2),
     coalesce(sum(bytes) FILTER (WHERE tenant = ?2), 0) FROM tasks";
 
-/// What all tasks take, and those of this caller. One pass over an index that has all of it.
+/// Returns the totals of all tasks, and of this caller's. One pass over an index that has all of it.
 fn taken(file: &Connection, tenant: Option<&str>, now: u64) -> Result<Taken, Error> {
     let mut sql = file.prepare(TAKEN)?;
     sql.query_row((signed(now), tenant), |row| {
@@ -134,7 +134,7 @@ fn taken(file: &Connection, tenant: Option<&str>, now: u64) -> Result<Taken, Err
     })
 }
 
-/// Gives up on what cannot be read or written as this crate's own.
+/// Returns early if a value cannot be read or written as this crate's own.
 macro_rules! ok {
     ($done:expr) => {
         match $done {
@@ -153,7 +153,7 @@ impl TaskStore for Sqlite {
         self.writing("writing a task down", move |file, now| {
             let id = task.id;
             if let Some(same) = &task.same_as {
-                // Its time is over, so that it stands for the request no more.
+                // An expired task no longer stands for the request.
                 let sql = "UPDATE tasks SET same_as = NULL WHERE same_as = ?1 AND answered_at IS NULL AND expires_at <= ?2";
                 file.execute(sql, (same, signed(now)))?;
             }
@@ -217,7 +217,7 @@ impl TaskStore for Sqlite {
                 &[(":feature", &filter.feature), (":tenant", &filter.tenant), (":after", &after)];
             let mut rows = sql.query(parameters)?;
             let mut listed = Vec::new();
-            // Counted here, so that damaged rows take no places.
+            // The limit is applied here, so that damaged rows take no places.
             while listed.len() < filter.rows()
                 && let Some(row) = rows.next()?
             {
@@ -236,7 +236,7 @@ impl TaskStore for Sqlite {
             for state in TaskState::ALL {
                 *stats.of(state) = count(file, &count_of(state, "tasks", now))?;
             }
-            // A damaged row is counted, and has no age.
+            // A damaged row counts, and has no age.
             let oldest = "SELECT min(created_at) FILTER (WHERE typeof(created_at) = 'integer') FROM tasks WHERE";
             let sql = format!("{oldest} {}", is_in(TaskState::Waiting, now));
             let oldest: Option<i64> = file.query_row(&sql, (), |row| row.get(0))?;
@@ -295,7 +295,7 @@ impl TaskStore for Sqlite {
                     },
                     Err(damaged) => damaged,
                 };
-                // It must not stand in the way of those after it: a person may see to it.
+                // It must not block the tasks after it; a person may look at it.
                 left_out(damaged);
                 file.execute("UPDATE tasks SET redrive = ?2 WHERE id = ?1", (id, Redrivable::NO))?;
             }

@@ -1,4 +1,4 @@
-//! What the database does with keys besides what every store does.
+//! Tests of keys in the database, beyond the tests of every store.
 
 use super::*;
 use crate::store::testing_keys::{completes, is_done, taken, wins};
@@ -24,7 +24,7 @@ async fn what_is_over_is_swept_out_step_by_step_and_what_lives_stays() {
 async fn over_the_room_the_answer_that_was_kept_first_goes_first() {
     let Some(schema) = Schema::new("room").await else { return };
     let database = Postgres::connect(schema.url()).await.unwrap();
-    // And a little more: the time in an answer takes a byte more or less by when it is.
+    // The extra half absorbs the time in an answer, whose length varies by a byte.
     database.set_max_answer_bytes(3 * taken() + taken() / 2);
     for number in 1..=5 {
         completes(&database, number).await;
@@ -43,7 +43,7 @@ async fn over_the_room_the_answer_that_was_kept_first_goes_first() {
 async fn an_answer_that_is_not_readable_is_as_not_there_and_the_others_are() {
     let Some(schema) = Schema::new("corrupt").await else { return };
     let database = Postgres::connect(schema.url()).await.unwrap();
-    // Damaged, cut, and of a later version.
+    // One is damaged, one cut, and one of a later version.
     for broken in ["'\\x0102030405060708090a0b0c'", "substr(answer, 1, 20)", "'\\xff0102'"] {
         schema.execute("DELETE FROM steadfast_idempotency").await;
         completes(&database, 1).await;

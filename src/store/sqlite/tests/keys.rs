@@ -1,4 +1,4 @@
-//! What the file does with keys besides what every store does.
+//! Tests of keys in the file, beyond the tests of every store.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ async fn what_is_over_is_swept_out_step_by_step_and_what_lives_stays() {
 async fn over_the_room_the_answer_that_was_kept_first_goes_first() {
     let folder = Folder::new("sqlite-room");
     let file = Sqlite::open(folder.file()).unwrap();
-    // And a little more: the time in an answer takes a byte more or less by when it is.
+    // The extra half absorbs the time in an answer, whose length varies by a byte.
     file.set_max_answer_bytes(3 * taken() + taken() / 2);
     for number in 1..=5 {
         completes(&file, number).await;
@@ -92,7 +92,7 @@ async fn a_full_disk_keeps_no_answer_and_gives_those_that_are_there() {
     assert!(matches!(file.claim(&key(2), &INPUT, LONG).await.unwrap(), Claim::Busy { .. }));
 }
 
-/// The commit of a statement is its last step: what is not read to its end has failed unseen.
+/// A statement's last step is its commit: without it the failure would go unnoticed.
 #[cfg(unix)]
 #[tokio::test]
 async fn on_a_full_disk_no_key_is_won_and_what_was_answered_is_given() {
