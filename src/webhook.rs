@@ -39,7 +39,7 @@ pub(crate) fn address(url: &str, field: &'static str) -> Result<Uri, InvalidConf
     }
     // hyper would drop user information silently.
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(wrong("it must not hold a user name or password: set the authorization"));
+        return Err(wrong("it must not contain a user name or password; set the authorization instead"));
     }
     Ok(url)
 }
@@ -85,7 +85,7 @@ pub(crate) async fn post(transport: &mut Transport, request: Request<RequestBody
 
 fn later(status: StatusCode, headers: &HeaderMap) -> Outcome {
     let asked = retry_after::from_headers(headers, None, wall_clock::now());
-    Outcome::Later("it was put off", Some(status), asked.unwrap_or_default())
+    Outcome::Later("the receiver deferred it", Some(status), asked.unwrap_or_default())
 }
 
 /// The growth of waits between attempts.

@@ -94,7 +94,7 @@ fn read(answer: &[u8], texts: usize) -> Result<EmbedResponse, LlmError> {
     };
     let mut vectors = vec![Vec::new(); texts];
     for Vector { index, embedding } in data {
-        *vectors.get_mut(index).ok_or_else(|| malformed("an embedding is of no text"))? = embedding;
+        *vectors.get_mut(index).ok_or_else(|| malformed("an embedding has no text"))? = embedding;
     }
     match vectors.iter().any(Vec::is_empty) {
         true => Err(malformed("a text has no embedding")),

@@ -115,15 +115,15 @@ impl fmt::Display for HandedOver {
         let task = &self.task;
         match &self.step {
             HandoffStep::Queued { reason } => write!(f, "{task} waits for a person ({reason})"),
-            HandoffStep::Claimed { by } => write!(f, "{by} is at {task}"),
-            HandoffStep::Released { by } => write!(f, "{by} gave {task} back"),
+            HandoffStep::Claimed { by } => write!(f, "{by} claimed {task}"),
+            HandoffStep::Released { by } => write!(f, "{by} released {task}"),
             HandoffStep::Answered { by, after } => write!(f, "{by} answered {task} after {after:?}"),
             HandoffStep::Redriven { model: Some(model), after } => write!(f, "{model} answered {task} after {after:?}"),
             HandoffStep::Redriven { model: None, after } => write!(f, "a model answered {task} after {after:?}"),
             HandoffStep::Refused { limit } => {
                 write!(f, "{task} was not handed over: `handoff.limits.{limit}` is reached")
             }
-            HandoffStep::Forgotten { by } => write!(f, "{by} had {task} forgotten"),
+            HandoffStep::Forgotten { by } => write!(f, "{by} deleted {task}"),
             HandoffStep::NotDelivered { kind } => write!(f, "the {kind} of {task} did not arrive"),
         }
     }

@@ -128,8 +128,8 @@ impl fmt::Display for Operation {
                 tenant.iter().try_for_each(|tenant| write!(f, " of {tenant}"))?;
                 session.iter().try_for_each(|session| write!(f, " in the session {session}"))
             }
-            Self::AnswersForgotten { feature: None } => f.write_str("forgot all kept answers"),
-            Self::AnswersForgotten { .. } => write!(f, "forgot the kept answers of {of}"),
+            Self::AnswersForgotten { feature: None } => f.write_str("forgot all cached answers"),
+            Self::AnswersForgotten { .. } => write!(f, "forgot the cached answers of {of}"),
         }
     }
 }

@@ -94,7 +94,7 @@ impl Callbacks {
         };
         let refused =
             |problem: &str| LlmError::new(ErrorKind::InvalidRequest, format!("the callback's address: {problem}"));
-        let this = this.ok_or_else(|| refused("no host may be called back"))?;
+        let this = this.ok_or_else(|| refused("no host is allowed for callbacks"))?;
         this.allowed(url).map_err(|problem| refused(&problem))?;
         Ok(Some(Callback::Url(url.to_string())))
     }
@@ -117,7 +117,7 @@ impl Callbacks {
         };
         match self.hosts.iter().any(allows) {
             true => Ok(url),
-            false => Err(format!("the host {host} is not among those that may be called back")),
+            false => Err(format!("the host {host} is not allowed for callbacks")),
         }
     }
 }

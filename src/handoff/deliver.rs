@@ -39,7 +39,7 @@ use crate::{
 /// let _sending = Deliveries::new(&desk).start();
 /// # Ok(()) }
 /// ```
-#[must_use = "nothing is sent before it is started"]
+#[must_use = "messages are sent only once it is started"]
 pub struct Deliveries {
     desk: Desk,
     transport: Option<Transport>,
@@ -257,16 +257,16 @@ impl Sender {
     }
 
     fn notification(&self, task: &Task) -> Result<Request<RequestBody>, String> {
-        let notify = self.desk.settings.notify.as_ref().ok_or("nobody is named to be told")?;
+        let notify = self.desk.settings.notify.as_ref().ok_or("the settings name no receiver of notifications")?;
         Ok(webhook::request(&notify.url, notify.body(task)))
     }
 
     fn callback(&self, task: &Task, delivery: &Delivery) -> Result<Request<RequestBody>, String> {
-        let callbacks = self.desk.settings.callbacks.as_ref().ok_or("there is no secret to sign it with")?;
+        let callbacks = self.desk.settings.callbacks.as_ref().ok_or("the settings have no secret to sign it with")?;
         let url = match &delivery.url {
             // The settings may have changed since it was written down.
             Some(url) => callbacks.allowed(url)?,
-            None => callbacks.url.clone().ok_or("nobody is named to be called back")?,
+            None => callbacks.url.clone().ok_or("the settings name no address for callbacks")?,
         };
         let body = answered(task);
         let mut request = webhook::request(&url, body.clone());

@@ -367,7 +367,7 @@ impl Desk {
     /// Writes an answer down and wakes the waiters.
     pub(super) async fn answers(&self, id: TaskId, answer: NewAnswer, force: bool) -> Result<Task, DeskError> {
         if answer.message.is_empty() {
-            return Err(DeskError::Invalid { problem: "there is nothing in the answer" });
+            return Err(DeskError::Invalid { problem: "the answer is empty" });
         }
         let task = self.asked("writing an answer down", self.store.answer(id, answer, force)).await?;
         // An error means that there is no waiter here.
@@ -406,7 +406,7 @@ impl Desk {
     }
 
     async fn ask_redrive(&self, id: Option<TaskId>) -> Result<u64, DeskError> {
-        let done = self.asked("asking for a redrive", self.store.ask_redrive(id)).await;
+        let done = self.asked("ordering a redrive", self.store.ask_redrive(id)).await;
         self.asked_for.notify_one();
         done
     }
@@ -447,7 +447,7 @@ impl Desk {
         let mut told = self.told.subscribe();
         let mut pause = LOOK_FIRST;
         loop {
-            match self.asked("looking for an answer", self.store.state(id)).await {
+            match self.asked("looking up an answer", self.store.state(id)).await {
                 Ok(state) if state.is_open() => {}
                 Err(DeskError::Store(error)) if error.heals() => {}
                 Err(error) => return Err(error),
@@ -491,7 +491,7 @@ impl Desk {
     }
 
     pub(super) async fn due(&self, limit: usize, lease: Duration) -> Result<Vec<Delivery>, DeskError> {
-        self.asked("looking for deliveries", self.store.due(limit, lease)).await
+        self.asked("reading due deliveries", self.store.due(limit, lease)).await
     }
 
     pub(super) async fn settle(&self, delivery: Delivery, outcome: Settled) -> Result<bool, DeskError> {
@@ -552,9 +552,9 @@ const LONGEST_NAME: usize = 200;
 
 fn person(who: &str) -> Result<Claimant, DeskError> {
     match who.trim() {
-        "" => Err(DeskError::Invalid { problem: "say who it is" }),
+        "" => Err(DeskError::Invalid { problem: "name the person" }),
         who if who.len() > LONGEST_NAME || who.chars().any(char::is_control) => {
-            Err(DeskError::Invalid { problem: "a name is on one line, and of 200 bytes at the most" })
+            Err(DeskError::Invalid { problem: "a name must be one line of at most 200 bytes" })
         }
         who => Ok(Claimant::person(who)),
     }

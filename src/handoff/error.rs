@@ -82,15 +82,15 @@ fn date(unix_ms: u64) -> String {
 impl fmt::Display for DeskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown { task } => write!(f, "there is no task {task}: it never was, or it has been swept out"),
+            Self::Unknown { task } => write!(f, "unknown task {task}: it never existed, or it has been removed"),
             Self::AlreadyAnswered { task, by, at } => {
                 write!(f, "{task} was answered by {by} at {}; the first answer stands", date(*at))
             }
-            Self::Expired { task, at } => write!(f, "{task} could be answered until {}", date(*at)),
+            Self::Expired { task, at } => write!(f, "{task} expired at {}", date(*at)),
             Self::ClaimedByAnother { task, by, until } => {
-                write!(f, "{by} is at {task}, until {} if the claim is not renewed", date(*until))
+                write!(f, "{task} is claimed by {by} until {} unless the claim is renewed", date(*until))
             }
-            Self::NotClaimed { task } => write!(f, "{task} is not claimed by you, or not any more: claim it again"),
+            Self::NotClaimed { task } => write!(f, "you hold no claim on {task}; claim it again"),
             Self::Invalid { problem } => f.write_str(problem),
             Self::LimitReached { limit, most } => {
                 write!(f, "{} (`handoff.limits.{}`)", limit.said(*most), limit.name())
@@ -126,7 +126,7 @@ mod tests {
         let said = [
             (
                 DeskError::Unknown { task },
-                "there is no task task_00000000000000000000000007: it never was, or it has been swept out",
+                "unknown task task_00000000000000000000000007: it never existed, or it has been removed",
             ),
             (
                 DeskError::AlreadyAnswered { task, by: ana(), at: 951_782_400_000 },
@@ -134,7 +134,7 @@ mod tests {
             ),
             (
                 DeskError::ClaimedByAnother { task, by: Claimant::redrive("1"), until: 951_782_400_000 },
-                "a redrive is at task_00000000000000000000000007, until 2000-02-29T00:00:00Z if the claim is not renewed",
+                "task_00000000000000000000000007 is claimed by a redrive until 2000-02-29T00:00:00Z unless the claim is renewed",
             ),
         ];
         for (error, text) in said {

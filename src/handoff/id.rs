@@ -71,7 +71,7 @@ pub struct NotATaskId;
 
 impl fmt::Display for NotATaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a task's id: one is `task_` and 26 letters and digits")
+        f.write_str("not a task's id; an id is `task_` and 26 letters and digits")
     }
 }
 

@@ -121,11 +121,13 @@ impl TaskLimit {
     /// Returns a sentence on the limit and its value.
     pub(super) fn said(self, most: u64) -> String {
         match self {
-            Self::Tasks => format!("{most} requests wait for people, which is as many as may"),
-            Self::Bytes => format!("the requests that were handed to people may take {most} bytes, and they do"),
-            Self::TasksPerCaller => format!("{most} requests of this caller wait for people, which is as many as may"),
+            Self::Tasks => format!("the limit of {most} requests that wait for people is reached"),
+            Self::Bytes => format!("the limit of {most} bytes for requests to people is reached"),
+            Self::TasksPerCaller => {
+                format!("the limit of {most} requests of one caller that wait for people is reached")
+            }
             Self::BytesPerCaller => {
-                format!("the requests of this caller that were handed to people may take {most} bytes, and they do")
+                format!("the limit of {most} bytes for one caller's requests to people is reached")
             }
         }
     }

@@ -40,7 +40,7 @@ use crate::{
 /// let _redriving = Redrive::new(&desk, model).per_second(0.5).events(&events).start();
 /// # }
 /// ```
-#[must_use = "nothing is redriven before it is started"]
+#[must_use = "tasks are redriven only once it is started"]
 #[derive(Clone)]
 pub struct Redrive {
     desk: Desk,
@@ -262,7 +262,7 @@ impl Redrive {
         let call = async {
             let response = self.model.clone().oneshot(request).await?;
             if let Some(degraded) = response.degraded() {
-                let said = format!("no model of full service answered, but one of level {}", degraded.level);
+                let said = format!("the answer is of level {}, below full service", degraded.level);
                 return Err(LlmError::new(ErrorKind::Overloaded, said));
             }
             let served = response.served_by();
@@ -270,7 +270,7 @@ impl Redrive {
             let (provider, model, tier) = (owned(served.provider), owned(served.model), owned(served.tier));
             let message = response.collect().await?;
             if message.is_empty() {
-                return Err(LlmError::new(ErrorKind::EmptyAnswer, "there is nothing in the answer"));
+                return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer is empty"));
             }
             let model = model.or_else(|| message.model.clone()).or_else(|| Some("unnamed".to_owned()));
             Ok(NewAnswer { provider, model, tier, ..NewAnswer::new(by.clone(), message) })

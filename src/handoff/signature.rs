@@ -59,11 +59,11 @@ impl WebhookSecret {
     pub fn new(secret: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: &'static str| InvalidConfig::new("secret", problem);
         let key = match secret.trim().strip_prefix("whsec_") {
-            Some(encoded) => decoded(encoded).ok_or_else(|| wrong("what follows `whsec_` is not base64"))?,
+            Some(encoded) => decoded(encoded).ok_or_else(|| wrong("the part after `whsec_` is not base64"))?,
             None => secret.trim().as_bytes().to_vec(),
         };
         if key.len() < LEAST {
-            return Err(wrong("it is too short: take 24 random bytes or more"));
+            return Err(wrong("it is too short; use at least 24 random bytes"));
         }
         Ok(Self { key: key.into() })
     }
@@ -142,7 +142,7 @@ pub enum NotVerified {
 impl fmt::Display for NotVerified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(header) => write!(f, "the header {header} is not there, or not as it should be"),
+            Self::Missing(header) => write!(f, "the header {header} is missing or malformed"),
             Self::Old => f.write_str("it was sent too long ago, or the clocks differ"),
             Self::Wrong => f.write_str("it was not signed with this secret"),
         }

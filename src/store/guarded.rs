@@ -127,7 +127,7 @@ impl Guard {
                 let error = error.into();
                 (kind_of(&error), error.to_string(), false)
             }
-            Err(_) => (StoreErrorKind::Unavailable, format!("it said nothing for {limit:?}"), true),
+            Err(_) => (StoreErrorKind::Unavailable, format!("no answer within {limit:?}"), true),
         };
         let now = Instant::now();
         if kind.is_refusal() {

@@ -78,11 +78,7 @@ impl Watch {
         };
         if is_new {
             let problem = problem.to_string();
-            tracing::warn!(
-                store = &*self.name,
-                problem,
-                "the store is away: this process goes on with what it knows itself"
-            );
+            tracing::warn!(store = &*self.name, problem, "store unavailable; the process continues on its own");
             self.changed(false);
         }
     }
@@ -100,7 +96,7 @@ impl Watch {
             return;
         }
         self.troubled.store(false, Ordering::Release);
-        tracing::info!(store = &*self.name, "the store answers again");
+        tracing::info!(store = &*self.name, "store available again");
         self.changed(true);
     }
 

@@ -139,10 +139,10 @@ async fn outage(mut server: Server, goes: impl Fn(&mut Server), comes: impl Asyn
     comes(&mut server).await;
     let agreed = becomes("they agree again", || replicas[1].state() == CircuitState::Open).await;
     println!("they agree after {agreed:?}");
-    becomes("it is told that it is over", || log.lines("Redis is back") == replicas.len()).await;
-    assert_eq!(log.lines("Redis is away"), replicas.len(), "once for each replica");
-    assert_eq!(log.lines("Redis is back"), replicas.len());
-    assert_eq!(log.lines("the store is away"), 0, "nor in other words");
+    becomes("it is told that it is over", || log.lines("Redis available again") == replicas.len()).await;
+    assert_eq!(log.lines("Redis unavailable"), replicas.len(), "once for each replica");
+    assert_eq!(log.lines("Redis available again"), replicas.len());
+    assert_eq!(log.lines("store unavailable"), 0, "nor in other words");
     for replica in &mut replicas {
         let mut told = Vec::new();
         while let Ok(Event::StoreChanged { store, available, .. }) = replica.heard.try_recv() {

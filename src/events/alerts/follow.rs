@@ -18,7 +18,7 @@ impl<F: FnMut(&Alert) + Send + 'static> AlertSink for F {
 }
 
 /// Checks events against the rules and reports to the sinks. See the [module docs](super).
-#[must_use = "nobody is told before it follows"]
+#[must_use = "alerts are sent only once it follows events"]
 pub struct Alerts {
     rules: Rules,
     sinks: Vec<Box<dyn AlertSink>>,

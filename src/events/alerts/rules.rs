@@ -168,7 +168,7 @@ impl Rules {
     ) -> Result<Self, InvalidConfig> {
         let warn = rate("fallback_share", share, min_answers, within)?;
         if page_share.is_some_and(|page| !(page > share && page < 1.0)) {
-            let problem = "the share that is critical must be above the other, and below 1";
+            let problem = "the critical share must be above the first share and below 1";
             return Err(InvalidConfig::new("fallback_share", problem));
         }
         self.fallback_share = Some(FallbackShare { warn, page_share });

@@ -111,7 +111,7 @@ impl CachedAnswers {
     }
 
     async fn answer(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
-        let nothing = || LlmError::new(ErrorKind::Exhausted, "no kept answer fits the request");
+        let nothing = || LlmError::new(ErrorKind::Exhausted, "no cached answer fits the request");
         let handle = self.cache.handle();
         let (key, life) = self.cache.key(&request).ok_or_else(nothing)?;
         if let Some(answer) = self.usable(&key, life).await {

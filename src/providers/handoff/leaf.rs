@@ -145,7 +145,9 @@ impl Handoff {
         }
         let promises = self.desk.is_durable() || self.settings.allow_volatile;
         if !promises && matches!(self.settings.wait, Wait::No) {
-            return Err(self.error("a task in memory ends with the process, so that nobody is told that it is queued"));
+            return Err(self.error(
+                "a task in memory ends with the process, so the request cannot be queued; use a durable store",
+            ));
         }
         let until = self.waits_until(&request, Instant::now());
         let task = self.task(&request)?;
@@ -166,7 +168,7 @@ impl Handoff {
         match answered {
             Some(task) => Ok(self.response_of(&task)),
             None if promises => Ok(self.pending(id, reason)),
-            None => Err(self.error("nobody answered in time, and a task in memory ends with the process")),
+            None => Err(self.error("no person answered in time, and a task in memory ends with the process")),
         }
     }
 
@@ -175,7 +177,7 @@ impl Handoff {
         let caller = request.extensions().get::<CallerTask>();
         let (size, most) = (stored.size() + caller.map_or(0, CallerTask::size), self.settings.max_bytes);
         if size > most {
-            let said = format!("a request of {size} bytes is not handed over, {most} are the most");
+            let said = format!("a request of {size} bytes is too large to hand over; the limit is {most}");
             return Err(LlmError::new(ErrorKind::TooLarge, said).with_model(self.settings.provider.clone(), PENDING));
         }
         let id = TaskId::new().map_err(|error| self.not_kept(error.into()))?;
@@ -224,7 +226,7 @@ impl Handoff {
         match self.desk.wait(id).await {
             Ok(task) => Ok(Some(task)),
             Err(DeskError::Store(_)) => Ok(None),
-            Err(error) => Err(self.error(format!("nobody answered: {error}")).with_source(error)),
+            Err(error) => Err(self.error(format!("no answer: {error}")).with_source(error)),
         }
     }
 

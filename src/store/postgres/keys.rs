@@ -99,8 +99,8 @@ impl Postgres {
                     Known::Done(ticket, bytes) => match Answer::from_bytes(bytes) {
                         Ok(answer) => return Ok(Claim::Done(Arc::new(answer))),
                         Err(damage) => {
-                            tracing::warn!(%damage, store = ?self, "an answer is not readable, and is treated as not there");
-                            self.execute("forgetting an answer", FORGET, &[&key, &ticket]).await?;
+                            tracing::warn!(%damage, store = ?self, "unreadable answer treated as missing");
+                            self.execute("deleting an answer", FORGET, &[&key, &ticket]).await?;
                         }
                     },
                 }
@@ -118,10 +118,10 @@ impl Postgres {
     async fn keeps(&self, key: &Hash, ticket: i64, answer: &Answer, ttl: Duration) -> Result<bool, StoreError> {
         let (key, bytes, ttl) = (&key[..], answer.to_bytes(), millis(ttl));
         let Some(taken) = self.inner.room.taken_by(&bytes) else {
-            self.execute("giving a key back", GIVE_BACK, &[&key, &ticket]).await?;
+            self.execute("releasing a key", GIVE_BACK, &[&key, &ticket]).await?;
             return Ok(false);
         };
-        let kept = self.execute("keeping an answer", KEEP, &[&key, &ticket, &bytes, &taken, &ttl]).await?;
+        let kept = self.execute("storing an answer", KEEP, &[&key, &ticket, &bytes, &taken, &ttl]).await?;
         if self.inner.room.takes(taken) {
             let postgres = self.clone();
             // After the answer is returned.
@@ -204,7 +204,7 @@ impl IdempotencyStore for Postgres {
     fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let (key, ticket) = (&key.as_bytes()[..], signed(ticket));
-            self.execute("giving a key back", GIVE_BACK, &[&key, &ticket]).await?;
+            self.execute("releasing a key", GIVE_BACK, &[&key, &ticket]).await?;
             Ok(())
         })
     }

@@ -172,7 +172,7 @@ impl Postgres {
                     Refused::Newer(version) => {
                         let (name, known) = (&self.inner.name, schema::latest());
                         let what =
-                            format!("{name} is of version {version}, and this program knows those up to {known}");
+                            format!("{name} has version {version}, but this program supports versions up to {known}");
                         StoreError::new(
                             StoreErrorKind::NewerSchema,
                             what + ": use a later program, or another database",

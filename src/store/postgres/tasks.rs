@@ -221,7 +221,7 @@ impl TaskStore for Postgres {
     }
 
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
-        let what = "looking at a task";
+        let what = "reading a task";
         Box::pin(async move {
             let client = self.client(what).await?;
             // Waiters call this often: one statement, prepared once.
@@ -364,7 +364,7 @@ impl TaskStore for Postgres {
     }
 
     fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
-        let what = "asking for a redrive";
+        let what = "ordering a redrive";
         Box::pin(async move {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;
@@ -423,7 +423,7 @@ impl TaskStore for Postgres {
     }
 
     fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>> {
-        let what = "looking for deliveries";
+        let what = "reading due deliveries";
         Box::pin(async move {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;

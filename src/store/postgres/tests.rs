@@ -71,7 +71,7 @@ async fn a_database_of_a_newer_version_is_refused_and_not_touched() {
     schema.execute("INSERT INTO steadfast_schema VALUES (4711, 'later'); DROP TABLE steadfast_idempotency").await;
     let error = Postgres::connect(schema.url()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::NewerSchema);
-    assert!(error.to_string().contains("is of version 4711"), "{error}");
+    assert!(error.to_string().contains("has version 4711"), "{error}");
     let untouched = "DO $$ BEGIN ASSERT to_regclass('steadfast_idempotency') IS NULL; END $$";
     schema.execute(untouched).await;
     schema.ends().await;

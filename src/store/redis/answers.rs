@@ -35,7 +35,7 @@ impl AnswerStore for Redis {
             match Answer::from_bytes(&bytes?) {
                 Ok(answer) => Some(Arc::new(answer)),
                 Err(error) => {
-                    tracing::debug!(%error, "an answer kept in Redis cannot be read");
+                    tracing::debug!(%error, "unreadable answer in Redis");
                     None
                 }
             }
@@ -59,9 +59,8 @@ impl AnswerStore for Redis {
         let (redis, feature) = (self.clone(), of_feature(feature));
         self.in_background(async move {
             let mut call = FORGET.key(redis.key(TURNS));
-            if let Err(error) = redis.run::<i64>("the forgetting of answers", Purpose::Answers, call.arg(feature)).await
-            {
-                tracing::warn!(%error, "answers were not forgotten");
+            if let Err(error) = redis.run::<i64>("deleting answers", Purpose::Answers, call.arg(feature)).await {
+                tracing::warn!(%error, "answers not deleted");
             }
         });
     }
@@ -71,7 +70,7 @@ impl AnswerStore for Redis {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             if let Err(error) = redis.forgets_owner(Purpose::Answers, "answer:", &owner).await {
-                tracing::warn!(%error, "answers were not forgotten");
+                tracing::warn!(%error, "answers not deleted");
             }
         });
     }
@@ -98,7 +97,7 @@ impl Redis {
         call.key(self.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
         call.arg(of_feature(answer.feature()));
         // A lost answer costs one more call.
-        let _ = self.run::<i64>("the keeping of an answer", Purpose::Answers, &call).await;
+        let _ = self.run::<i64>("storing an answer", Purpose::Answers, &call).await;
     }
 
     /// Runs work that no caller waits for, and drops it if too much is under way.

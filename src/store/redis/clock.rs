@@ -32,7 +32,7 @@ impl Clock {
 
 /// Returns the error of a command that came too late and did nothing.
 pub(super) fn late(what: &'static str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, what).with_source("it came to Redis too late, and was not done")
+    StoreError::new(StoreErrorKind::Unavailable, what).with_source("it reached Redis too late and was not executed")
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scri
 static COMPLETE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/complete.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
 
-const CLAIMING: &str = "a claim of an idempotency key";
+const CLAIMING: &str = "claiming an idempotency key";
 /// The time by which a record outlives its lease: an expired lease that no other caller has taken can be given again.
 const AFTER_LEASE: Duration = Duration::from_secs(60 * 60);
 /// The time after a loss for which a won key may have been answered before: as long as answers are kept by default.
@@ -63,7 +63,7 @@ impl IdempotencyStore for Redis {
         Box::pin(async move {
             let mut call = RENEW.key(self.record(key));
             call.arg(ticket.0).arg(at_least_one(lease)).arg(millis(AFTER_LEASE));
-            Ok(self.run("the renewal of a lease", Purpose::Keys, &call).await?)
+            Ok(self.run("renewing a lease", Purpose::Keys, &call).await?)
         })
     }
 
@@ -78,7 +78,7 @@ impl IdempotencyStore for Redis {
             let mut call = COMPLETE.key(self.record(key));
             call.arg(ticket.0).arg(at_least_one(ttl)).arg(answer.to_bytes());
             call.arg(self.key(Channel::Keys.name())).arg(&key.as_bytes()[..]);
-            Ok(self.run("the keeping of an answer", Purpose::Keys, &call).await?)
+            Ok(self.run("storing an answer", Purpose::Keys, &call).await?)
         })
     }
 
@@ -86,7 +86,7 @@ impl IdempotencyStore for Redis {
         Box::pin(async move {
             let mut call = RELEASE.key(self.record(key));
             call.arg(ticket.0).arg(self.key(Channel::Keys.name())).arg(&key.as_bytes()[..]);
-            let _: i64 = self.asks("the release of an idempotency key", Purpose::Keys, |_| false, &call).await?;
+            let _: i64 = self.asks("releasing an idempotency key", Purpose::Keys, |_| false, &call).await?;
             Ok(())
         })
     }
@@ -130,7 +130,7 @@ impl Redis {
         call.arg(ticket.map_or_else(String::new, |ticket| ticket.0.to_string()));
         match self.claimed(&call).await {
             Err(Unclear::Answer(error)) => {
-                tracing::warn!(%key, %error, "an answer kept in Redis cannot be read: the call is made again");
+                tracing::warn!(%key, %error, "unreadable answer in Redis; calling again");
                 self.claimed(call.arg("anew")).await
             }
             claimed => claimed,

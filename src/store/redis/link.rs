@@ -166,7 +166,7 @@ impl Link {
         let mut state = lock(&self.state);
         let Some(Away { kind, next_try, .. }) = &mut state.away else { return Ok(()) };
         if now < *next_try {
-            return Err(StoreError::new(*kind, what).with_source("it was so a moment ago, and was not asked again"));
+            return Err(StoreError::new(*kind, what).with_source("it failed a moment ago and is not tried again yet"));
         }
         *next_try = now + PAUSE;
         Ok(())
@@ -176,7 +176,7 @@ impl Link {
     fn is_there(&self, asked: Instant) {
         let over = lock(&self.state).away.take_if(|away| away.since <= asked);
         if let Some(Away { since, .. }) = over {
-            tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis is back: replicas share again");
+            tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis available again");
             self.changed(true);
         }
     }
@@ -217,7 +217,7 @@ impl Link {
         drop(gone);
         if is_new {
             let cause = cause();
-            tracing::warn!(redis = %self.target, %error, cause, "Redis is away: each replica goes by what it knows itself");
+            tracing::warn!(redis = %self.target, %error, cause, "Redis unavailable; replicas continue on their own");
             self.changed(false);
         }
         error

@@ -40,7 +40,7 @@ impl ReplicaStore for Redis {
     }
 }
 
-const WHAT: &str = "an exchange with other replicas";
+const WHAT: &str = "exchanging state with other replicas";
 
 /// Parses the script's reply: the time, the epoch, the notices, the totals.
 fn heard(said: &Said, told: &[Vec<u8>]) -> Option<Heard> {

@@ -38,7 +38,7 @@ impl Target {
         let secure = [("rediss://", "redis://"), ("valkeys://", "valkey://")];
         let plain = secure.iter().find_map(|(secure, plain)| Some(format!("{plain}{}", url.strip_prefix(secure)?)));
         if url.contains('#') {
-            return Err(misconfigured("the URL of a Redis has no fragment (#): certificates are always checked"));
+            return Err(misconfigured("a Redis URL takes no fragment (#): certificates are always checked"));
         }
         let info = plain.as_deref().unwrap_or(url).into_connection_info().map_err(|error| {
             // The parser's error is about the form, and contains no password.
@@ -48,12 +48,12 @@ impl Target {
         let address = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
             ConnectionAddr::Unix(path) => Address::Socket(path.clone()),
-            _ => return Err(misconfigured("no way to such a Redis is known: name it as redis:// or rediss://")),
+            _ => return Err(misconfigured("unknown scheme; use redis:// or rediss://")),
         };
         let tls = match (&plain, &address) {
             (Some(_), Address::Tcp(host, _)) => {
                 let name = ServerName::try_from(host.clone()).map_err(|error| {
-                    misconfigured("the host of the Redis is no name that a certificate can be for").with_source(error)
+                    misconfigured("the host is no name that a certificate can have").with_source(error)
                 })?;
                 Some((TlsConnector::from(tls::from_system().proxy), name))
             }

@@ -159,7 +159,7 @@ impl Circuit {
         self.mark = self.handle.hear(news, now);
         if !is_known {
             self.moved_at = None;
-            tracing::debug!(circuit = %self.name, what = %notice.what, "told by another replica");
+            tracing::debug!(circuit = %self.name, what = %notice.what, "change received from another replica");
         }
     }
 }

@@ -63,12 +63,12 @@ impl AnswerStore for Sqlite {
     fn get(&self, key: &CacheKey) -> Found {
         let (file, key) = (self.clone(), *key.as_bytes());
         Found::Later(Box::pin(async move {
-            let looks = || file.call("looking for an answer", move |file| look(file, &key));
+            let looks = || file.call("looking up an answer", move |file| look(file, &key));
             let bytes = file.inner.answers.guard.ask(LIMIT, looks, |_| true).await.ok()??;
             match Answer::from_bytes(&bytes) {
                 Ok(answer) => Some(Arc::new(answer)),
                 Err(error) => {
-                    tracing::debug!(%error, "an answer in the file cannot be read");
+                    tracing::debug!(%error, "unreadable answer in the file");
                     None
                 }
             }
@@ -98,7 +98,7 @@ impl AnswerStore for Sqlite {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             if let Err(error) = file.forgets_owner(Table::Answers, owner).await {
-                tracing::warn!(%error, "answers were not forgotten");
+                tracing::warn!(%error, "answers not deleted");
             }
         });
     }
@@ -128,14 +128,11 @@ impl Sqlite {
         let name = self.inner.file.clone();
         let job = move |file: &mut Connection| {
             if let Err(error) = work(file) {
-                tracing::warn!(%error, file = &*name, "the answers of the cache could not be changed");
+                tracing::warn!(%error, file = &*name, "cached answers not changed");
             }
         };
         if self.inner.jobs.try_send(Box::new(job)).is_err() {
-            tracing::warn!(
-                file = &*self.inner.file,
-                "the answers of the cache were not changed: too much waits for the file"
-            );
+            tracing::warn!(file = &*self.inner.file, "cached answers not changed: too many jobs wait for the file");
         }
     }
 }

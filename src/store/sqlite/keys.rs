@@ -51,8 +51,8 @@ impl Sqlite {
                 Claimed::Done(ticket, bytes) => match Answer::from_bytes(&bytes) {
                     Ok(answer) => return Ok(Claim::Done(Arc::new(answer))),
                     Err(damage) => {
-                        tracing::warn!(%damage, store = ?self, "an answer is not readable, and is treated as not there");
-                        self.call("forgetting an answer", move |file| {
+                        tracing::warn!(%damage, store = ?self, "unreadable answer treated as missing");
+                        self.call("deleting an answer", move |file| {
                             file.execute("DELETE FROM idempotency WHERE ticket = ?1", [ticket])
                         })
                         .await?;
@@ -71,7 +71,7 @@ impl Sqlite {
         let kept = "UPDATE idempotency SET answer = ?3, bytes = ?4, kept = ?5, until = ?5 + ?6
             WHERE key = ?1 AND ticket = ?2 AND answer IS NULL";
         let changed = self
-            .call("keeping an answer", move |file| file.execute(kept, (key, ticket, bytes, taken, now(), ttl)))
+            .call("storing an answer", move |file| file.execute(kept, (key, ticket, bytes, taken, now(), ttl)))
             .await?;
         if self.inner.room.takes(taken) {
             let file = self.clone();
@@ -83,7 +83,7 @@ impl Sqlite {
 
     async fn forgets(&self, key: Hash, ticket: i64) -> Result<(), StoreError> {
         let sql = "DELETE FROM idempotency WHERE key = ?1 AND ticket = ?2 AND answer IS NULL";
-        self.call("giving a key back", move |file| file.execute(sql, (key, ticket)).map(drop)).await
+        self.call("releasing a key", move |file| file.execute(sql, (key, ticket)).map(drop)).await
     }
 
     /// Removes expired records and answers beyond the space, step by step.

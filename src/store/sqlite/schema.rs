@@ -42,7 +42,7 @@ impl Refused {
                 StoreError::new(
                     StoreErrorKind::NewerSchema,
                     format!(
-                        "{file} is of version {version}, and this program knows those up to {known}: use a later program, or another file"
+                        "{file} has version {version}, but this program supports versions up to {known}; use a later program, or another file"
                     ),
                 )
             }

@@ -200,7 +200,7 @@ impl TaskStore for Sqlite {
     }
 
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
-        self.reading("looking at a task", move |file, now| Ok(head(file, id)?.map(|head| head.state(now))))
+        self.reading("reading a task", move |file, now| Ok(head(file, id)?.map(|head| head.state(now))))
     }
 
     fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>> {
@@ -303,7 +303,7 @@ impl TaskStore for Sqlite {
     }
 
     fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
-        self.writing("asking for a redrive", move |file, now| {
+        self.writing("ordering a redrive", move |file, now| {
             let asked = Redrivable::Asked.least();
             let Some(id) = id else {
                 let sql = "UPDATE tasks SET redrive = ?1 WHERE answered_at IS NULL AND expires_at > ?2";
@@ -340,7 +340,7 @@ impl TaskStore for Sqlite {
     }
 
     fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>> {
-        self.writing("looking for deliveries", move |file, now| {
+        self.writing("reading due deliveries", move |file, now| {
             let sql = format!(
                 "UPDATE task_deliveries SET attempts = attempts + 1, next_at = ?1 WHERE id IN (SELECT id FROM task_deliveries
                 WHERE next_at <= ?2 ORDER BY next_at, rowid LIMIT ?3) RETURNING {DELIVERY}"

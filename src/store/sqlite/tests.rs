@@ -70,7 +70,7 @@ fn a_file_of_a_newer_version_is_refused_and_not_touched() {
     let before = fs::read(folder.file()).unwrap();
     let error = Sqlite::open(folder.file()).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::NewerSchema);
-    assert!(error.to_string().contains("is of version 4711"), "{error}");
+    assert!(error.to_string().contains("has version 4711"), "{error}");
     assert_eq!(fs::read(folder.file()).unwrap(), before);
 }
 

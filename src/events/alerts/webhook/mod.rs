@@ -57,7 +57,7 @@ use crate::{
 
 /// An alert sink that posts to a URL. See the [module docs](self).
 #[derive(Clone)]
-#[must_use = "nothing is sent before it is started"]
+#[must_use = "messages are sent only once it is started"]
 pub struct Webhook {
     target: Target,
     /// Default: a client of its own, created at the start.
