@@ -14,9 +14,9 @@ use tower::{BoxError, Service};
 use super::{Delivery, DeliveryKind, Desk, DeskError, Settled, Task};
 use crate::{
     events::HandoffStep,
-    providers::{http::RequestBody, transport::HttpClient},
+    providers::http::RequestBody,
     wall_clock,
-    webhook::{self, Outcome, Transport, Waits, boxed},
+    webhook::{self, Backoff, Failure},
 };
 
 /// Sends messages about tasks: notifications to people ([`Desk::notify`]), and callbacks with answers
@@ -42,10 +42,7 @@ use crate::{
 #[must_use = "messages are sent only once it is started"]
 pub struct Deliveries {
     desk: Desk,
-    transport: Option<Transport>,
-    max_attempts: u32,
-    timeout: Duration,
-    seed: Option<u64>,
+    sender: webhook::Settings,
 }
 
 /// The number of concurrent attempts.
@@ -59,20 +56,22 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// The interval between removals of old tasks.
 const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
-const WAITS: Waits = Waits {
+const ATTEMPTS: u32 = 20;
+const BACKOFF: Backoff = Backoff {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(3600),
-    longest_asked: Duration::from_secs(3600),
+    longest_requested: Duration::from_secs(3600),
 };
 
 impl Deliveries {
     /// Creates deliveries for this desk's tasks, to the receivers in its settings.
     pub fn new(desk: &Desk) -> Self {
-        Self { desk: desk.clone(), transport: None, max_attempts: 20, timeout: Duration::from_secs(10), seed: None }
+        Self { desk: desk.clone(), sender: webhook::Settings::new(ATTEMPTS) }
     }
 
     /// Sets the transport: any service that answers HTTP requests, as a
-    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an [`HttpClient`] of its own.
+    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an
+    /// [`HttpClient`](crate::providers::transport::HttpClient) of its own.
     pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
         S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -81,25 +80,25 @@ impl Deliveries {
         R: From<RequestBody> + 'static,
         B: 'static,
     {
-        self.transport = Some(boxed(transport));
+        self.sender.transport(transport);
         self
     }
 
     /// Sets the number of attempts for each message; 0 counts as 1. Default: 20.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts.max(1);
+        self.sender.max_attempts(attempts);
         self
     }
 
     /// Sets the time limit of an attempt. Default: 10 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
+        self.sender.timeout = limit;
         self
     }
 
     /// Sets the seed of the pauses' random part, for tests. Default: a random one.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.sender.seed(seed);
         self
     }
 
@@ -110,13 +109,8 @@ impl Deliveries {
     ///
     /// Panics outside of a tokio runtime.
     pub fn start(self) -> Delivering {
-        let sender = Sender {
-            transport: self.transport.unwrap_or_else(|| boxed(HttpClient::new())),
-            random: self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
-            max_attempts: self.max_attempts,
-            timeout: self.timeout,
-            desk: self.desk,
-        };
+        let timeout = self.sender.timeout;
+        let sender = DeliverySender { desk: self.desk, timeout, sender: self.sender.sender(BACKOFF) };
         Delivering(tokio::spawn(sender.run()).abort_handle())
     }
 }
@@ -125,7 +119,7 @@ impl fmt::Debug for Deliveries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deliveries")
             .field("desk", &self.desk)
-            .field("max_attempts", &self.max_attempts)
+            .field("max_attempts", &self.sender.max_attempts)
             .finish_non_exhaustive()
     }
 }
@@ -142,15 +136,13 @@ impl Drop for Delivering {
 }
 
 #[derive(Clone)]
-struct Sender {
+struct DeliverySender {
     desk: Desk,
-    transport: Transport,
-    random: fastrand::Rng,
-    max_attempts: u32,
     timeout: Duration,
+    sender: webhook::Sender,
 }
 
-impl Sender {
+impl DeliverySender {
     async fn run(mut self) {
         let written = self.desk.written();
         let mut sending = JoinSet::new();
@@ -185,7 +177,7 @@ impl Sender {
             };
             let is_full = due.len() == room;
             for delivery in due {
-                let sender = Self { random: self.random.fork(), ..self.clone() };
+                let sender = Self { sender: self.sender.fork(), ..self.clone() };
                 sending.spawn(sender.deliver(delivery));
             }
             tokio::select! {
@@ -201,7 +193,7 @@ impl Sender {
         let outcome = match self.send(&delivery).await {
             Ok(outcome) => outcome,
             // A task that cannot be read now will not be readable next time either.
-            Err(DeskError::Store(error)) if !error.heals() => self.again(&delivery, error.to_string(), Duration::ZERO),
+            Err(DeskError::Store(error)) if !error.heals() => self.retry(&delivery, error.to_string(), Duration::ZERO),
             Err(error) => {
                 // The lease makes it due again.
                 tracing::debug!(event = "handoff_delivery_waits", id = delivery.id, problem = %error);
@@ -234,25 +226,22 @@ impl Sender {
         };
         let request = match request {
             Ok(request) => request,
-            Err(problem) => return Ok(self.again(delivery, problem, Duration::ZERO)),
+            Err(problem) => return Ok(self.retry(delivery, problem, Duration::ZERO)),
         };
-        Ok(match webhook::post(&mut self.transport, request, self.timeout).await {
-            Outcome::Taken => Settled::Done,
-            Outcome::Later(problem, None, asked) => self.again(delivery, problem.to_owned(), asked),
-            Outcome::Later(problem, Some(status), asked) => {
-                self.again(delivery, format!("{problem} ({})", status.as_u16()), asked)
+        Ok(match self.sender.post(request).await {
+            Ok(()) => Settled::Done,
+            Err(Failure { status: Some(StatusCode::GONE), .. }) => {
+                Settled::Dead { problem: "it is gone (410)".to_owned() }
             }
-            Outcome::Refused(StatusCode::GONE) => Settled::Dead { problem: "it is gone (410)".to_owned() },
-            Outcome::Refused(status) => {
-                self.again(delivery, format!("it was refused ({})", status.as_u16()), Duration::ZERO)
-            }
+            Err(failure) => self.retry(delivery, failure.to_string(), failure.retry_after.unwrap_or_default()),
         })
     }
 
-    fn again(&mut self, delivery: &Delivery, problem: String, asked: Duration) -> Settled {
-        match delivery.attempts < self.max_attempts {
-            true => Settled::Again { after: WAITS.after(delivery.attempts, asked, &mut self.random), problem },
-            false => Settled::Dead { problem },
+    /// Schedules the next attempt, or gives the delivery up after the last one.
+    fn retry(&mut self, delivery: &Delivery, problem: String, requested: Duration) -> Settled {
+        match self.sender.wait_after(delivery.attempts, requested) {
+            Some(after) => Settled::Again { after, problem },
+            None => Settled::Dead { problem },
         }
     }
 
@@ -268,7 +257,7 @@ impl Sender {
             Some(url) => callbacks.allowed(url)?,
             None => callbacks.url.clone().ok_or("the settings name no address for callbacks")?,
         };
-        let body = answered(task);
+        let body = callback_body(task);
         let mut request = webhook::request(&url, body.clone());
         for (name, value) in callbacks.secret.headers(&delivery.id, &body) {
             let value = HeaderValue::from_str(&value).map_err(|_| "a header that cannot be sent")?;
@@ -287,7 +276,7 @@ impl Sender {
 }
 
 /// Returns a callback's body, which is the same for each attempt.
-fn answered(task: &Task) -> Bytes {
+fn callback_body(task: &Task) -> Bytes {
     let at = task.answer.as_ref().map_or(task.created_at, |answer| answer.at);
     let at = wall_clock::rfc3339(Duration::from_millis(at));
     json!({ "type": "handoff.answered", "timestamp": at, "data": task.result() }).to_string().into()

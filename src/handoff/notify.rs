@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{PREVIEW, Task, request::shortened};
 use crate::{
     InvalidConfig,
-    webhook::{self, escaped},
+    webhook::{self, escape},
 };
 
 /// A notification to people that a task waits: a message to a webhook, in the format of Slack, Mattermost, Rocket.Chat
@@ -68,7 +68,7 @@ impl Notify {
 /// Returns a caller's text for a message: on one line, and without mentions.
 fn plain(text: &str, characters: usize) -> String {
     // A zero-width space separates the sign from the name; it counts as a character too.
-    escaped(&shortened(&text.replace('@', "@\u{200b}"), characters))
+    escape(&shortened(&text.replace('@', "@\u{200b}"), characters))
 }
 
 impl fmt::Debug for Notify {

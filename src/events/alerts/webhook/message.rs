@@ -3,9 +3,9 @@ use serde_json::{Value, json};
 
 use super::{
     super::{Alert, AlertState, Severity, Template},
-    render::{date, details, filled, headword},
+    render::{date, details, fill, headword},
 };
-use crate::webhook::escaped;
+use crate::webhook::escape;
 
 /// The shape of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ impl Format {
         let body = match self {
             Self::Slack => slack(alert),
             Self::Json => plain(alert),
-            Self::Template(template) => filled(template.body(), alert),
+            Self::Template(template) => fill(template.body(), alert),
         };
         body.to_string().into()
     }
@@ -36,13 +36,13 @@ fn slack(alert: &Alert) -> Value {
         (AlertState::Firing, Severity::Warning) => "warning",
         (AlertState::Firing, Severity::Critical) => "danger",
     };
-    let mut text = format!("*{}:* {}", headword(alert), escaped(&alert.summary));
+    let mut text = format!("*{}:* {}", headword(alert), escape(&alert.summary));
     if alert.repeated {
         text.push_str(" (still)");
     }
     let mut fields: Vec<Value> = Vec::new();
     for (name, value) in &alert.fields {
-        fields.push(json!({ "title": name, "value": escaped(value), "short": true }));
+        fields.push(json!({ "title": name, "value": escape(value), "short": true }));
     }
     let footer = format!("steadfast {} since {}", alert.rule, date(alert.since));
     json!({ "text": text, "attachments": [{ "color": color, "fields": fields, "footer": footer }] })

@@ -46,27 +46,20 @@ use tower::{BoxError, Service};
 
 use self::{
     message::Format,
-    queue::{Queue, Wanted},
+    queue::{Queue, Selection},
+    send::{AlertSender, BACKOFF},
 };
 use super::{Alert, AlertSink, Severity, Template};
-use crate::{
-    InvalidConfig,
-    providers::{http::RequestBody, transport::HttpClient},
-    webhook::{self, Transport, boxed},
-};
+use crate::{InvalidConfig, providers::http::RequestBody, webhook};
 
 /// An alert sink that posts to a URL. See the [module docs](self).
 #[derive(Clone)]
 #[must_use = "messages are sent only once it is started"]
 pub struct Webhook {
     target: Target,
-    /// Default: a client of its own, created at the start.
-    transport: Option<Transport>,
-    wanted: Wanted,
-    attempts: u32,
-    timeout: Duration,
+    selection: Selection,
     capacity: usize,
-    seed: Option<u64>,
+    sender: webhook::Settings,
 }
 
 /// A webhook's address and format.
@@ -109,22 +102,21 @@ impl Webhook {
     fn new(format: Format, url: &str) -> Result<Self, InvalidConfig> {
         let url = webhook::address(url, "webhook")?;
         let target = Target { format, url, authorization: None };
-        let wanted = Wanted { severities: None, resolved: true };
-        let (attempts, timeout, capacity) = (ATTEMPTS, TIMEOUT, CAPACITY);
-        Ok(Self { target, transport: None, wanted, attempts, timeout, capacity, seed: None })
+        let selection = Selection { severities: None, resolved: true };
+        Ok(Self { target, selection, capacity: CAPACITY, sender: webhook::Settings::new(ATTEMPTS) })
     }
 
     /// Sends only alerts of these severities. The end of an alert that was sent is always sent, whatever its severity
     /// by then. Default: all.
     pub fn severities(mut self, severities: impl IntoIterator<Item = Severity>) -> Self {
-        self.wanted.severities = Some(severities.into_iter().collect());
+        self.selection.severities = Some(severities.into_iter().collect());
         self
     }
 
     /// Sets whether the webhook receives the end of an alert. Switch it off where each message opens a ticket. Default:
     /// yes.
-    pub fn resolved(mut self, told: bool) -> Self {
-        self.wanted.resolved = told;
+    pub fn resolved(mut self, sent: bool) -> Self {
+        self.selection.resolved = sent;
         self
     }
 
@@ -142,7 +134,8 @@ impl Webhook {
     }
 
     /// Sets the transport: any service that answers HTTP requests, as a
-    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an [`HttpClient`] of its own.
+    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an
+    /// [`HttpClient`](crate::providers::transport::HttpClient) of its own.
     pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
         S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -151,19 +144,19 @@ impl Webhook {
         R: From<RequestBody> + 'static,
         B: 'static,
     {
-        self.transport = Some(boxed(transport));
+        self.sender.transport(transport);
         self
     }
 
     /// Sets the number of attempts for an alert; 0 counts as 1. Default: 5.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
+        self.sender.max_attempts(attempts);
         self
     }
 
     /// Sets the time limit of an attempt. Default: 10 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
+        self.sender.timeout = limit;
         self
     }
 
@@ -173,9 +166,9 @@ impl Webhook {
         self
     }
 
-    /// The seed of the waits' random part, for tests. Default: a random one.
+    /// Sets the seed of the waits' random part, for tests. Default: a random one.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.sender.seed(seed);
         self
     }
 
@@ -186,10 +179,8 @@ impl Webhook {
     ///
     /// Panics outside of a tokio runtime.
     pub fn start(self) -> WebhookHandle {
-        let queue = Arc::new(Queue::new(self.capacity, self.wanted));
-        let random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let transport = self.transport.unwrap_or_else(|| boxed(HttpClient::new()));
-        let sender = send::Sender::new(self.target, transport, self.attempts, self.timeout, random, queue.clone());
+        let queue = Arc::new(Queue::new(self.capacity, self.selection));
+        let sender = AlertSender { target: self.target, sender: self.sender.sender(BACKOFF), queue: queue.clone() };
         let task = tokio::spawn(sender.run()).abort_handle();
         WebhookHandle { queue, _task: Arc::new(Stop(task)) }
     }
@@ -200,8 +191,8 @@ impl fmt::Debug for Webhook {
         f.debug_struct("Webhook")
             .field("format", &self.target.format)
             .field("host", &self.target.host())
-            .field("attempts", &self.attempts)
-            .field("timeout", &self.timeout)
+            .field("attempts", &self.sender.max_attempts)
+            .field("timeout", &self.sender.timeout)
             .finish_non_exhaustive()
     }
 }
@@ -268,5 +259,4 @@ impl fmt::Debug for WebhookHandle {
 }
 
 const ATTEMPTS: u32 = 5;
-const TIMEOUT: Duration = Duration::from_secs(10);
 const CAPACITY: usize = 100;

@@ -12,15 +12,15 @@ use super::{
 /// Alerts on their way to a webhook. A full queue drops the oldest.
 #[derive(Debug)]
 pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    come: Notify,
+    backlog: Mutex<Backlog>,
+    arrival: Notify,
     capacity: usize,
-    wanted: Wanted,
+    selection: Selection,
 }
 
 /// The selection of alerts for a webhook.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct Selection {
     /// `None` means all.
     pub(super) severities: Option<Vec<Severity>>,
     /// True if the webhook receives the end of an alert.
@@ -28,10 +28,10 @@ pub(super) struct Wanted {
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Backlog {
     alerts: VecDeque<Alert>,
     /// The alerts that were sent and have not ended. Their end is sent too, whatever their severity by then.
-    told: Vec<(Rule, Arc<str>)>,
+    open: Vec<(Rule, Arc<str>)>,
     counts: Counts,
 }
 
@@ -44,23 +44,23 @@ pub(super) struct Counts {
 }
 
 impl Queue {
-    pub(super) fn new(capacity: usize, wanted: Wanted) -> Self {
-        Self { waiting: Mutex::default(), come: Notify::new(), capacity, wanted }
+    pub(super) fn new(capacity: usize, selection: Selection) -> Self {
+        Self { backlog: Mutex::default(), arrival: Notify::new(), capacity, selection }
     }
 
     /// Adds an alert, if the webhook wants it.
     pub(super) fn push(&self, alert: &Alert) {
-        let mut waiting = self.lock();
-        if !waiting.wants(alert, &self.wanted) {
+        let mut backlog = self.lock();
+        if !backlog.admit(alert, &self.selection) {
             return;
         }
-        if waiting.alerts.len() >= self.capacity {
-            waiting.alerts.pop_front();
-            waiting.counts.dropped += 1;
+        if backlog.alerts.len() >= self.capacity {
+            backlog.alerts.pop_front();
+            backlog.counts.dropped += 1;
         }
-        waiting.alerts.push_back(alert.clone());
-        drop(waiting);
-        self.come.notify_one();
+        backlog.alerts.push_back(alert.clone());
+        drop(backlog);
+        self.arrival.notify_one();
     }
 
     /// Waits for the oldest alert and removes it. For one task only.
@@ -69,7 +69,7 @@ impl Queue {
             if let Some(alert) = self.lock().alerts.pop_front() {
                 return alert;
             }
-            self.come.notified().await;
+            self.arrival.notified().await;
         }
     }
 
@@ -82,25 +82,25 @@ impl Queue {
         self.lock().counts
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        lock(&self.waiting)
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        lock(&self.backlog)
     }
 }
 
-impl Waiting {
-    fn wants(&mut self, alert: &Alert, wanted: &Wanted) -> bool {
-        let place = self.told.iter().position(|(rule, key)| *rule == alert.rule && *key == alert.key);
-        let listed = wanted.severities.as_ref().is_none_or(|listed| listed.contains(&alert.severity));
+impl Backlog {
+    fn admit(&mut self, alert: &Alert, selection: &Selection) -> bool {
+        let place = self.open.iter().position(|(rule, key)| *rule == alert.rule && *key == alert.key);
+        let listed = selection.severities.as_ref().is_none_or(|listed| listed.contains(&alert.severity));
         match (alert.state, place) {
-            (AlertState::Firing, None) if listed && self.told.len() < MOST => {
-                self.told.push((alert.rule, alert.key.clone()));
+            (AlertState::Firing, None) if listed && self.open.len() < MOST => {
+                self.open.push((alert.rule, alert.key.clone()));
                 true
             }
             (AlertState::Firing, _) => listed,
             (AlertState::Resolved, place) => {
-                let told = place.map(|place| self.told.swap_remove(place)).is_some();
+                let was_sent = place.map(|place| self.open.swap_remove(place)).is_some();
                 // An alert that began before this webhook started ends for it too.
-                wanted.resolved && (told || listed)
+                selection.resolved && (was_sent || listed)
             }
         }
     }
