@@ -7,10 +7,13 @@ use steadfast::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, Stack, StackHandle,
     config::{Config, Format},
     handoff::{
-        Claimant, Delivery, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task, TaskFilter,
+        Claimant, Delivery, Desk, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task, TaskFilter,
         TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
     },
-    providers::simulated::{Fault, Simulated, SimulatedHandle},
+    providers::{
+        Handoff,
+        simulated::{Fault, Simulated, SimulatedHandle},
+    },
 };
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
@@ -26,7 +29,17 @@ features:
 ";
 
 /// Tasks in memory that stand for durable ones.
-struct Durable(MemoryTasks);
+struct Durable {
+    tasks: MemoryTasks,
+    /// Reading a task never ends.
+    reads_hang: bool,
+}
+
+impl Durable {
+    fn new() -> Self {
+        Self { tasks: MemoryTasks::new(), reads_hang: false }
+    }
+}
 
 macro_rules! as_in_memory {
     ($($name:ident($($argument:ident: $of:ty),*) -> $given:ty;)*) => {
@@ -35,8 +48,16 @@ macro_rules! as_in_memory {
                 true
             }
 
+            fn patience(&self) -> Duration {
+                Duration::from_millis(400)
+            }
+
+            fn get(&self, id: TaskId) -> TaskFuture<'_, Task> {
+                if self.reads_hang { Box::pin(std::future::pending()) } else { self.tasks.get(id) }
+            }
+
             $(fn $name(&self, $($argument: $of),*) -> TaskFuture<'_, $given> {
-                self.0.$name($($argument),*)
+                self.tasks.$name($($argument),*)
             })*
         }
     };
@@ -44,7 +65,6 @@ macro_rules! as_in_memory {
 
 as_in_memory! {
     insert(task: NewTask) -> TaskId;
-    get(id: TaskId) -> Task;
     state(id: TaskId) -> TaskState;
     list(filter: TaskFilter) -> Vec<TaskSummary>;
     stats() -> TaskStats;
@@ -67,7 +87,7 @@ fn config(file: &str) -> Config {
 fn stack(file: &str) -> (Stack, SimulatedHandle) {
     let sonnet = Simulated::new("sonnet").reply("It rains.");
     let model = sonnet.handle();
-    let builder = Stack::builder().tasks(Durable(MemoryTasks::new())).leaf("sonnet", sonnet).seed(5);
+    let builder = Stack::builder().tasks(Durable::new()).leaf("sonnet", sonnet).seed(5);
     (builder.build(config(file)).unwrap(), model)
 }
 
@@ -154,7 +174,7 @@ async fn without_a_store_or_beside_people_whom_no_model_follows_it_fails_as_ever
         });
         let sonnet = Simulated::new("sonnet");
         sonnet.handle().fail(Fault::Unavailable);
-        let builder = Stack::builder().tasks(Durable(MemoryTasks::new())).leaf("sonnet", sonnet).seed(5);
+        let builder = Stack::builder().tasks(Durable::new()).leaf("sonnet", sonnet).seed(5);
         let stack = builder.build(config).unwrap();
         assert_eq!(ask(&stack, "background").await.is_ok(), queued, "{redrive}");
     }
@@ -181,4 +201,20 @@ async fn it_outlives_a_restart() {
     let answered = tokio::time::timeout(60 * SECOND, handle.desk().unwrap().wait(task)).await.unwrap().unwrap();
     assert_eq!(answered.result().output.as_deref(), Some("It rains."));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A store stopped between the writing and the reading.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_after_the_writing_holds_no_caller_up() {
+    let tasks = Durable { reads_hang: true, ..Durable::new() };
+    let patience = tasks.patience();
+    let people = Handoff::new(&Desk::new(tasks));
+    let asks = || people.clone().oneshot(LlmRequest::prompt("May I?").idempotency_key("k-1"));
+    let begun = Instant::now();
+    let first = asks().await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO, "a new task has no answer to look for");
+    let begun = Instant::now();
+    let again = asks().await.unwrap();
+    assert!(begun.elapsed() <= patience, "{:?}", begun.elapsed());
+    assert_eq!(task_of(&first), task_of(&again));
 }

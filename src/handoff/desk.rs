@@ -233,8 +233,7 @@ impl Desk {
             }
         };
         // Both in the time of one: a caller waits for it.
-        let limit = self.settings.store_timeout.unwrap_or_else(|| self.store.patience());
-        let done = within(limit, what, Box::pin(tries)).await;
+        let done = within(self.patience(), what, Box::pin(tries)).await;
         self.written.notify_one();
         if let Some(events) = &self.settings.events {
             self.watch.tells(events);
@@ -262,6 +261,11 @@ impl Desk {
             self.tell(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
         }
         Ok(written)
+    }
+
+    /// Returns how long a caller waits for the store.
+    pub(crate) fn patience(&self) -> Duration {
+        self.settings.store_timeout.unwrap_or_else(|| self.store.patience())
     }
 
     /// What is the matter with the store that tasks are written to, if something is.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tower::Service;
 
 use crate::{
@@ -153,8 +153,10 @@ impl Handoff {
         let task = self.task(&request)?;
         let reason = reason(&request);
         drop(request);
+        let new = task.id;
         let id = self.desk.submit(task).await.map_err(|error| self.not_kept(error))?;
         let answered = match until {
+            Until::Now if id == new => None,
             Until::Now => self.answered_before(id).await,
             Until::Answered => self.answer(id).await?,
             Until::At(at) => {
@@ -215,10 +217,11 @@ impl Handoff {
         }
     }
 
-    /// The answer of a task that stood for the request already.
+    /// Returns the answer of a task that stood for the request already.
     async fn answered_before(&self, id: TaskId) -> Option<Task> {
-        // What cannot be read now can be asked for later.
-        self.desk.show(id).await.ok().filter(|task| task.answer.is_some())
+        // The caller can ask later for what a slow store does not say now.
+        let task = timeout(self.desk.patience(), self.desk.show(id)).await.ok()?.ok()?;
+        task.answer.is_some().then_some(task)
     }
 
     /// Waits for the answer; `None` if the store cannot say whether there is one.
