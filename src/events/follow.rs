@@ -4,7 +4,7 @@ use tokio::task::{AbortHandle, yield_now};
 
 use super::{
     Event, Events,
-    inbox::{Batch, TURN, Wanted},
+    inbox::{Batch, Filter, TURN},
 };
 
 /// A receiver of events outside of the requests' way: logs, metrics, a status page.
@@ -94,7 +94,7 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
 }
 
 /// Yields to other tasks after a full batch.
-pub(super) async fn others_turn(turn: &[Event]) {
+pub(super) async fn yield_after(turn: &[Event]) {
     if turn.len() == TURN {
         yield_now().await;
     }
@@ -122,12 +122,12 @@ impl Events {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn follow_only(&self, wanted: fn(&Event) -> bool, subscriber: impl Subscriber) -> Following {
-        self.follow_wanted(Some(wanted), subscriber)
+    pub fn follow_only(&self, filter: fn(&Event) -> bool, subscriber: impl Subscriber) -> Following {
+        self.follow_wanted(Some(filter), subscriber)
     }
 
-    fn follow_wanted(&self, wanted: Wanted, mut subscriber: impl Subscriber) -> Following {
-        let inbox = self.inbox(wanted);
+    fn follow_wanted(&self, filter: Filter, mut subscriber: impl Subscriber) -> Following {
+        let inbox = self.inbox(filter);
         let task = tokio::spawn(async move {
             let mut batch = Batch::new();
             while inbox.take(&mut batch).await {
@@ -136,7 +136,7 @@ impl Events {
                 }
                 for turn in batch.turns() {
                     subscriber.events(turn);
-                    others_turn(turn).await;
+                    yield_after(turn).await;
                 }
                 batch.clear();
             }
@@ -166,9 +166,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<(Vec<Event>, u64)>>);
+    struct Recorder(Arc<Mutex<(Vec<Event>, u64)>>);
 
-    impl Subscriber for Heard {
+    impl Subscriber for Recorder {
         fn event(&mut self, event: &Event) {
             self.0.lock().unwrap().0.push(event.clone());
         }
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_what_is_rare_hears_that_and_loses_nothing_by_the_rest() {
-        let (events, all, rare) = (Events::new(), Heard::default(), Heard::default());
+        let (events, all, rare) = (Events::new(), Recorder::default(), Recorder::default());
         let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
         let reloaded = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
         // The first subscriber receives a clone, the last one the event itself.
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_before_the_channel_was_dropped_is_heard() {
-        let (events, heard) = (Events::new(), Heard::default());
+        let (events, heard) = (Events::new(), Recorder::default());
         let _following = events.follow(heard.clone());
         yield_now().await;
         for _ in 0..super::super::CAPACITY + 2 {
@@ -230,7 +230,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn several_hear_the_same_whether_together_or_apart() {
         let events = Events::new();
-        let all: [Heard; 6] = std::array::from_fn(|_| Heard::default());
+        let all: [Recorder; 6] = std::array::from_fn(|_| Recorder::default());
         let [a, b, c, d, e, f] = all.clone();
         let following = [events.follow(a), events.follow((b, c)), events.follow(vec![d, e])];
         let mut raw = events.subscribe();
@@ -260,7 +260,7 @@ mod tests {
                 panic!("a subscriber's own bug");
             }
         }
-        let (events, heard) = (Events::new(), Heard::default());
+        let (events, heard) = (Events::new(), Recorder::default());
         let _following = [events.follow(Panics), events.follow(heard.clone())];
         for _ in 0..3 {
             events.send(event());
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_subscriber_hears_all_and_is_told_what_it_lost() {
-        let (events, heard) = (Events::new(), Heard::default());
+        let (events, heard) = (Events::new(), Recorder::default());
         let following = events.follow(heard.clone());
         for _ in 0..super::super::CAPACITY + 3 {
             events.send(event());

@@ -24,21 +24,21 @@ pub(super) struct Inboxes {
 }
 
 /// A filter of events for a queue; `None` takes all.
-pub(super) type Wanted = Option<fn(&Event) -> bool>;
+pub(super) type Filter = Option<fn(&Event) -> bool>;
 
 struct Queue {
-    wanted: Wanted,
+    filter: Filter,
     batch: Batch,
     waker: Option<Waker>,
     /// The events that remain when the channel is gone.
-    rest: Arc<Mutex<Batch>>,
+    remainder: Arc<Mutex<Batch>>,
 }
 
 /// The receiving end of a queue.
 pub(super) struct Inbox {
     channel: Weak<Channel>,
     /// The same allocation as the queue's, which identifies it.
-    rest: Arc<Mutex<Batch>>,
+    remainder: Arc<Mutex<Batch>>,
 }
 
 /// The channel's only queue, with room for an event.
@@ -116,11 +116,11 @@ impl Inboxes {
             let Some((last, before)) = queues.split_last_mut() else { return false };
             others = before.len();
             for queue in before {
-                if queue.wants(&event) {
+                if queue.accepts(&event) {
                     queue.batch.put(event.clone());
                 }
             }
-            if last.wants(&event) {
+            if last.accepts(&event) {
                 last.batch.put(event);
             }
             waker = sleeper(&mut queues);
@@ -139,7 +139,7 @@ impl Inboxes {
     pub(super) fn only(&self) -> Option<OnlyQueue<'_>> {
         let queues = self.lock();
         match &queues[..] {
-            [queue] if queue.wanted.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
+            [queue] if queue.filter.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
             _ => None,
         }
     }
@@ -157,11 +157,11 @@ impl Inboxes {
     }
 
     /// Opens a queue for this channel.
-    pub(super) fn open(&self, channel: Weak<Channel>, wanted: Wanted) -> Inbox {
-        let inbox = Inbox { channel, rest: Arc::default() };
-        let (batch, rest) = (Batch::new(), inbox.rest.clone());
+    pub(super) fn open(&self, channel: Weak<Channel>, filter: Filter) -> Inbox {
+        let inbox = Inbox { channel, remainder: Arc::default() };
+        let (batch, remainder) = (Batch::new(), inbox.remainder.clone());
         let mut queues = self.lock();
-        queues.push(Queue { wanted, batch, waker: None, rest });
+        queues.push(Queue { filter, batch, waker: None, remainder });
         self.count.store(queues.len(), SeqCst);
         drop(queues);
         inbox
@@ -175,8 +175,8 @@ impl Inboxes {
 
 impl Queue {
     #[inline(always)]
-    fn wants(&self, event: &Event) -> bool {
-        self.wanted.is_none_or(|wanted| wanted(event))
+    fn accepts(&self, event: &Event) -> bool {
+        self.filter.is_none_or(|filter| filter(event))
     }
 }
 
@@ -202,7 +202,7 @@ fn sleeper(queues: &mut [Queue]) -> Option<Waker> {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        *lock(&self.rest) = mem::take(&mut self.batch);
+        *lock(&self.remainder) = mem::take(&mut self.batch);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -218,13 +218,13 @@ impl Inbox {
 
     fn poll_take(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(channel) = self.channel.upgrade() else {
-            *batch = mem::take(&mut *lock(&self.rest));
+            *batch = mem::take(&mut *lock(&self.remainder));
             return Poll::Ready(!batch.events.is_empty());
         };
         // Cloned and dropped outside of the lock: a waker is foreign code.
         let mut waker = Some(cx.waker().clone());
         let mut all = channel.inboxes.lock();
-        let Some(queue) = all.iter_mut().find(|queue| Arc::ptr_eq(&queue.rest, &self.rest)) else {
+        let Some(queue) = all.iter_mut().find(|queue| Arc::ptr_eq(&queue.remainder, &self.remainder)) else {
             return Poll::Ready(false);
         };
         if queue.batch.events.is_empty() {
@@ -243,7 +243,8 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         let Some(channel) = self.channel.upgrade() else { return };
         let mut all = channel.inboxes.lock();
-        let queue = all.iter().position(|queue| Arc::ptr_eq(&queue.rest, &self.rest)).map(|place| all.remove(place));
+        let queue =
+            all.iter().position(|queue| Arc::ptr_eq(&queue.remainder, &self.remainder)).map(|place| all.remove(place));
         channel.inboxes.count.store(all.len(), SeqCst);
         drop(all);
         drop(queue);

@@ -51,7 +51,7 @@ use crate::{Attempt, ErrorKind, layers::mirror::Comparison};
 #[derive(Clone, Debug)]
 pub struct Logs {
     requests: Option<Level>,
-    refused: Refused,
+    refused: RefusalLimit,
     #[cfg(feature = "config")]
     stack: Option<StackHandle>,
     /// The stack's tiers in order, each with its model.
@@ -60,20 +60,20 @@ pub struct Logs {
 
 /// Rate limit of the line on refusals.
 #[derive(Clone, Copy, Debug, Default)]
-struct Refused {
-    said_at: Option<Instant>,
-    unsaid: u64,
+struct RefusalLimit {
+    last_line_at: Option<Instant>,
+    without_line: u64,
 }
 
-impl Refused {
+impl RefusalLimit {
     /// Counts a refusal. Returns the number of refusals without a line if this one is to have a line.
     fn next(&mut self, at: Instant) -> Option<u64> {
-        if self.said_at.is_some_and(|said| at.saturating_duration_since(said) < Logs::AT_MOST_EVERY) {
-            self.unsaid = self.unsaid.saturating_add(1);
+        if self.last_line_at.is_some_and(|said| at.saturating_duration_since(said) < Logs::AT_MOST_EVERY) {
+            self.without_line = self.without_line.saturating_add(1);
             return None;
         }
-        self.said_at = Some(at);
-        Some(mem::take(&mut self.unsaid))
+        self.last_line_at = Some(at);
+        Some(mem::take(&mut self.without_line))
     }
 }
 
@@ -102,7 +102,7 @@ impl Logs {
     pub fn new() -> Self {
         Self {
             requests: Some(Level::INFO),
-            refused: Refused::default(),
+            refused: RefusalLimit::default(),
             #[cfg(feature = "config")]
             stack: None,
             tiers: Vec::new(),
@@ -114,12 +114,12 @@ impl Logs {
     #[must_use]
     pub fn stack(mut self, stack: StackHandle) -> Self {
         self.stack = Some(stack);
-        self.learn();
+        self.read_stack();
         self
     }
 
     #[cfg(feature = "config")]
-    fn learn(&mut self) {
+    fn read_stack(&mut self) {
         let Some(stack) = &self.stack else { return };
         self.tiers = stack.tiers().into_iter().map(|tier| (tier.name, tier.model)).collect();
     }
@@ -293,13 +293,13 @@ impl Subscriber for Logs {
                 after_ms = after.as_secs_f64() * 1e3,
             ),
             Event::AllTiersFailed { feature, reason, at } => {
-                let Some(unsaid) = self.refused.next(*at) else { return };
+                let Some(without_line) = self.refused.next(*at) else { return };
                 line!(
                     Level::ERROR,
                     event = "all_tiers_failed",
                     feature = feature.as_deref(),
                     reason = reason.name(),
-                    unsaid = (unsaid > 0).then_some(unsaid),
+                    unsaid = (without_line > 0).then_some(without_line),
                 );
             }
             Event::BudgetReached { cap, key, percent, spent, reserved, limit, resets_at, at } => line!(
@@ -349,7 +349,7 @@ impl Subscriber for Logs {
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
                 #[cfg(feature = "config")]
-                self.learn();
+                self.read_stack();
             }
             Event::ParameterRefused { provider, model, parameter, .. } => line!(
                 Level::WARN,
@@ -370,7 +370,7 @@ impl Subscriber for Logs {
         line!(Level::WARN, event = "events_lost", count = events);
         // The lost events may include a reload.
         #[cfg(feature = "config")]
-        self.learn();
+        self.read_stack();
     }
 }
 
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn of_many_refusals_one_has_a_line_and_the_next_line_says_how_many_had_none() {
-        let mut refused = Refused::default();
+        let mut refused = RefusalLimit::default();
         let start = Instant::now();
         let said: Vec<_> =
             (0..=200).filter_map(|tenth| refused.next(start + Duration::from_millis(tenth * 100))).collect();

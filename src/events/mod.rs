@@ -33,7 +33,7 @@ use std::{
 
 use tokio::{sync::broadcast, time::Instant};
 
-use self::inbox::{Inbox, Inboxes, OnlyQueue, Wanted};
+use self::inbox::{Filter, Inbox, Inboxes, OnlyQueue};
 pub use self::{
     follow::{Following, Subscriber},
     handed_over::{HandedOver, HandoffStep},
@@ -328,7 +328,7 @@ pub struct Events {
 
 struct Channel {
     /// True if there is a subscriber, readable without a lock. It may turn false one event too late, never too early.
-    heard: AtomicBool,
+    is_followed: AtomicBool,
     inboxes: Inboxes,
     /// Created for the first receiver that [subscribes](Events::subscribe), because its memory is not small.
     raw: OnceLock<broadcast::Sender<Event>>,
@@ -340,28 +340,29 @@ const CAPACITY: usize = 4096;
 impl Events {
     /// Creates a channel. A subscriber may lag by 4,096 events.
     pub fn new() -> Self {
-        let channel = Channel { heard: AtomicBool::new(false), inboxes: Inboxes::default(), raw: OnceLock::new() };
+        let channel =
+            Channel { is_followed: AtomicBool::new(false), inboxes: Inboxes::default(), raw: OnceLock::new() };
         Self { channel: Arc::new(channel) }
     }
 
     /// Returns a receiver of all events from now on, one by one. [`follow`](Self::follow) costs less.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         let receiver = self.channel.raw.get_or_init(|| broadcast::channel(CAPACITY).0).subscribe();
-        self.channel.is_heard_again();
+        self.channel.mark_followed();
         receiver
     }
 
     /// Opens a queue of the events from now on that pass the filter.
-    fn inbox(&self, wanted: Wanted) -> Inbox {
-        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel), wanted);
-        self.channel.is_heard_again();
+    fn inbox(&self, filter: Filter) -> Inbox {
+        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel), filter);
+        self.channel.mark_followed();
         inbox
     }
 
     /// Returns whether there is a subscriber. Without one, a layer can skip the work of making an event.
     #[inline]
     pub fn is_heard(&self) -> bool {
-        self.channel.heard.load(Relaxed)
+        self.channel.is_followed.load(Relaxed)
     }
 
     /// Sends an event to all subscribers.
@@ -376,7 +377,7 @@ impl Events {
             Some(raw) => self.channel.put_raw(raw, event),
         };
         if !heard {
-            self.channel.fell_silent();
+            self.channel.last_subscriber_left();
         }
     }
 
@@ -397,8 +398,8 @@ impl Events {
 }
 
 impl Channel {
-    fn is_heard_again(&self) {
-        self.heard.store(true, SeqCst);
+    fn mark_followed(&self) {
+        self.is_followed.store(true, SeqCst);
     }
 
     /// Puts an event into the queues, and sends it to the receivers that subscribed. Returns false if there is no
@@ -414,11 +415,11 @@ impl Channel {
 
     /// Records that the last subscriber left.
     #[cold]
-    fn fell_silent(&self) {
-        self.heard.store(false, SeqCst);
+    fn last_subscriber_left(&self) {
+        self.is_followed.store(false, SeqCst);
         // A subscriber may have joined in between and set the flag too early.
         if self.listeners() > 0 {
-            self.heard.store(true, SeqCst);
+            self.is_followed.store(true, SeqCst);
         }
     }
 

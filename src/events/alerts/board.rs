@@ -19,14 +19,14 @@ pub(super) struct Firing {
     /// The last time the condition held.
     pub(super) last: Instant,
     /// The time of the last message about it.
-    said: Instant,
+    reported_at: Instant,
     /// The level reached; a higher one is worth another message.
     level: u8,
     times: u64,
 }
 
 /// The subject, summary and fields of an alert.
-pub(super) struct Said {
+pub(super) struct AlertContent {
     pub(super) severity: Severity,
     pub(super) summary: String,
     pub(super) fields: Vec<(&'static str, String)>,
@@ -45,7 +45,7 @@ impl Board {
         key: &Arc<str>,
         level: u8,
         now: Instant,
-        say: impl FnOnce() -> Said,
+        content: impl FnOnce() -> AlertContent,
     ) -> Option<Alert> {
         let place = self.firing.iter().position(|firing| firing.is(rule, key));
         if let Some(firing) = place.map(|place| &mut self.firing[place]) {
@@ -57,7 +57,7 @@ impl Board {
         } else if self.is_full(rule) {
             return None;
         }
-        let Said { severity, summary, fields } = say();
+        let AlertContent { severity, summary, fields } = content();
         let own = self.severities.iter().find(|(of, _)| *of == rule);
         // The severity of this rule's second share stays critical.
         let severity = own.filter(|_| rule != Rule::FallbackShare || level == 0).map_or(severity, |own| own.1);
@@ -67,11 +67,11 @@ impl Board {
         match place.map(|place| &mut self.firing[place]) {
             Some(firing) => {
                 let alert = Alert { since: firing.alert.since, ..alert };
-                *firing = Firing { alert: alert.clone(), level, said: now, ..*firing };
+                *firing = Firing { alert: alert.clone(), level, reported_at: now, ..*firing };
                 Some(alert)
             }
             None => {
-                self.firing.push(Firing { alert: alert.clone(), last: now, said: now, level, times: 1 });
+                self.firing.push(Firing { alert: alert.clone(), last: now, reported_at: now, level, times: 1 });
                 Some(alert)
             }
         }
@@ -121,11 +121,11 @@ impl Firing {
     }
 
     /// Returns one alert that is due for repetition.
-    pub(super) fn again(&mut self, every: Duration, now: Instant) -> Option<Alert> {
-        if now.saturating_duration_since(self.said) < every {
+    pub(super) fn repeat(&mut self, every: Duration, now: Instant) -> Option<Alert> {
+        if now.saturating_duration_since(self.reported_at) < every {
             return None;
         }
-        self.said = now;
+        self.reported_at = now;
         Some(Alert { at: now, repeated: true, ..self.alert.clone() })
     }
 }

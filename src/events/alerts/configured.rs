@@ -27,16 +27,16 @@ impl TryFrom<&config::Rules> for Rules {
     /// rule.
     fn try_from(file: &config::Rules) -> Result<Self, InvalidConfig> {
         let mut rules = Self::new().failover(switch("failover", file.failover)?);
-        match said(file.failovers) {
+        match threshold_or_default(file.failovers) {
             RuleThreshold::On(true) => {}
             RuleThreshold::On(false) => rules = rules.without_failovers(),
             RuleThreshold::Numbers { more_than, share: None, min_requests: None, within, page_share: None, .. } => {
                 let within = within.map_or(FAILOVERS.within, |within| within.0);
                 rules = rules.failovers(more_than.unwrap_or(FAILOVERS.more_than), within)?;
             }
-            RuleThreshold::Numbers { .. } => return Err(takes("failovers", "`more_than` and `within`")),
+            RuleThreshold::Numbers { .. } => return Err(wrong_numbers("failovers", "`more_than` and `within`")),
         }
-        rules = match rate("failure_rate", said(file.failure_rate))? {
+        rules = match rate("failure_rate", threshold_or_default(file.failure_rate))? {
             Some(Rate { share, min_requests, within }) => rules.failure_rate(share, min_requests, within)?,
             None => rules.without_failure_rate(),
         };
@@ -68,7 +68,7 @@ impl TryFrom<&config::Rules> for Rules {
         rules = rules.all_tiers_failed(switch("all_tiers_failed", file.all_tiers_failed)?);
         rules = rules.key_refused(switch("key_refused", file.key_refused)?);
         rules = rules.handoff_waiting(switch("handoff_waiting", file.handoff_waiting)?);
-        match said(file.budget) {
+        match threshold_or_default(file.budget) {
             RuleThreshold::On(true) => Ok(rules),
             RuleThreshold::On(false) => Ok(rules.budget(None)),
             RuleThreshold::Numbers {
@@ -86,13 +86,13 @@ impl TryFrom<&config::Rules> for Rules {
                     None => rules,
                 })
             }
-            RuleThreshold::Numbers { .. } => Err(takes("budget", "`share`")),
+            RuleThreshold::Numbers { .. } => Err(wrong_numbers("budget", "`share`")),
         }
     }
 }
 
 /// Returns the threshold of a block. A block without a number means the rule's defaults.
-fn said(threshold: Option<RuleThreshold>) -> RuleThreshold {
+fn threshold_or_default(threshold: Option<RuleThreshold>) -> RuleThreshold {
     threshold.filter(|threshold| *threshold != NO_NUMBERS).unwrap_or(ON)
 }
 
@@ -107,7 +107,7 @@ fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, In
                 within: within.map_or(RATE.within, |within| within.0),
             }))
         }
-        RuleThreshold::Numbers { .. } => Err(takes(rule, "`share`, `min_requests` and `within`")),
+        RuleThreshold::Numbers { .. } => Err(wrong_numbers(rule, "`share`, `min_requests` and `within`")),
     }
 }
 
@@ -124,13 +124,13 @@ fn fallback_share(rules: Rules, threshold: RuleThreshold) -> Result<Rules, Inval
             rules.fallback_share(share, page, min_requests.unwrap_or(some), within)
         }
         RuleThreshold::Numbers { .. } => {
-            Err(takes("fallback_share", "`share`, `page_share`, `min_requests` and `within`"))
+            Err(wrong_numbers("fallback_share", "`share`, `page_share`, `min_requests` and `within`"))
         }
     }
 }
 
 fn switch(rule: &'static str, threshold: Option<RuleThreshold>) -> Result<bool, InvalidConfig> {
-    match said(threshold) {
+    match threshold_or_default(threshold) {
         RuleThreshold::On(on) => Ok(on),
         RuleThreshold::Numbers {
             more_than: None,
@@ -144,7 +144,7 @@ fn switch(rule: &'static str, threshold: Option<RuleThreshold>) -> Result<bool, 
     }
 }
 
-fn takes(rule: &'static str, numbers: &str) -> InvalidConfig {
+fn wrong_numbers(rule: &'static str, numbers: &str) -> InvalidConfig {
     InvalidConfig::new(rule, format!("it takes {numbers}, and no other number"))
 }
 

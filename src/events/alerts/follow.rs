@@ -3,7 +3,7 @@ use std::{fmt, mem, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Alert, AlertEngine, Rules};
-use crate::events::{Event, Events, Following, follow::others_turn, inbox::Batch};
+use crate::events::{Event, Events, Following, follow::yield_after, inbox::Batch};
 
 /// A receiver of alerts. It must not block: a sender has its own queue.
 pub trait AlertSink: Send + 'static {
@@ -83,7 +83,7 @@ impl Alerts {
                         }
                         tell(engine.on(event, now));
                     }
-                    others_turn(turn).await;
+                    yield_after(turn).await;
                 }
                 batch.clear();
                 // The clock decides, not a pause between events: there may be none.

@@ -14,13 +14,13 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let events = Events::new(); // give clones of it to the layers
-//! let (send, mut heard) = mpsc::unbounded_channel();
+//! let (send, mut received) = mpsc::unbounded_channel();
 //! let _following = Alerts::new(Rules::new())
 //!     .to(move |alert: &Alert| drop(send.send(alert.summary.clone())))
 //!     .follow(&events);
 //!
 //! events.send(Event::AllTiersFailed { feature: None, reason: ErrorKind::Timeout, at: Instant::now() });
-//! assert_eq!(heard.recv().await.unwrap(), "every tier failed a request (timeout)");
+//! assert_eq!(received.recv().await.unwrap(), "every tier failed a request (timeout)");
 //! # }
 //! ```
 

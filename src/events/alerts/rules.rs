@@ -5,17 +5,17 @@ use crate::InvalidConfig;
 
 /// The thresholds at which alerts fire. Each rule has a default, can be changed, and can be switched off.
 ///
-/// | rule | fires | is over |
+/// | rule | fires | ends |
 /// |---|---|---|
-/// | `failover` | another tier serves in place of a primary | when the primary serves again |
-/// | `failovers` | the model was switched more than 3 times in 10 min | a minute after it is no longer so |
-/// | `failure_rate` | more than 5 % of more than 100 requests of 1 h failed or broke | a minute after it is no longer so |
-/// | `tier_failure_rate` | the same of a tier's calls; off by default | likewise |
-/// | `fallback_share` | more than 5 % of more than 20 answers of 10 min came from another tier than the one asked first: a warning, and critical above 20 %; off by default | a minute after it is no longer so |
-/// | `all_tiers_failed` | every tier has failed a request: at once | after 5 min without another |
-/// | `key_refused` | a provider has refused a key: at once | when that tier answers again |
-/// | `budget` | a share of a cap is used up, as the `Budget` tells it (80 %, 100 %) | when the period ends |
-/// | `handoff_waiting` | a request waits for a person, and nobody is at it | when none does |
+/// | `failover` | when another tier serves in place of a primary | when the primary serves again |
+/// | `failovers` | after more than 3 switches of the model in 10 min | after a minute below that |
+/// | `failure_rate` | when more than 5 % of more than 100 requests of 1 h failed or broke | after a minute below that |
+/// | `tier_failure_rate` | likewise for a tier's calls; off by default | likewise |
+/// | `fallback_share` | when more than 5 % of more than 20 answers of 10 min came from a tier other than the first: a warning, and critical above 20 %; off by default | after a minute below that |
+/// | `all_tiers_failed` | at once when every tier has failed a request | after 5 min without another |
+/// | `key_refused` | at once when a provider has refused a key | when that tier answers again |
+/// | `budget` | when a share of a cap is used up, as the `Budget` reports it (80 %, 100 %) | when the period ends |
+/// | `handoff_waiting` | when a request waits for a person that no person has claimed | when none does |
 ///
 /// One switch of the model is one `failover` alert and its resolution, however long it lasts; repeated switches also
 /// fire `failovers`. A failure rate leaves out requests that are the caller's own mistake, that a spending cap refuses,

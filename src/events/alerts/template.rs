@@ -12,15 +12,15 @@ use crate::InvalidConfig;
 /// |---|---|
 /// | `title` | `Warning`, `Critical` or `Resolved`, a colon and the summary: one line of at most 250 characters |
 /// | `summary` | what happened, in one sentence |
-/// | `rule`, `key` | which rule says so, and of what: a tier, a cap; empty where the rule has one subject only |
+/// | `rule`, `key` | the rule, and its subject: a tier or a cap; empty where the rule has only one subject |
 /// | `id` | the rule and the key: the same from an alert's beginning to its end |
 /// | `severity` | `warning` or `critical` |
 /// | `urgency` | `warn` or `page` |
 /// | `state` | `firing` or `resolved` |
 /// | `action` | `trigger` or `resolve` |
 /// | `fields` | the details: `name: value, ..`; a text that is only this is an object |
-/// | `since`, `at` | when it began, and when this was said: RFC 3339 in UTC |
-/// | `repeated` | whether it was said before: `true` or `false`; a text that is only this is no text |
+/// | `since`, `at` | the times of the beginning and of this message: RFC 3339 in UTC |
+/// | `repeated` | `true` for a repeated message, else `false`; a text that is only this is a boolean |
 ///
 /// An alert's parts are inserted as text, so the body is always JSON of the template's shape.
 ///

@@ -36,7 +36,7 @@ pub(super) struct Leaves {
     retries: SeriesOf<(Name, ErrorKind), Counter>,
     dead: SeriesOf<Name, Counter>,
     /// The provider and model last seen at a tier, for estimating what it would have cost.
-    known: SeriesOf<Name, (Arc<str>, Arc<str>)>,
+    last_seen: SeriesOf<Name, (Arc<str>, Arc<str>)>,
 }
 
 /// The series of one leaf.
@@ -63,7 +63,7 @@ impl Leaves {
             refusals: SeriesOf::default(),
             retries: SeriesOf::default(),
             dead: SeriesOf::default(),
-            known: SeriesOf::default(),
+            last_seen: SeriesOf::default(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Leaves {
         };
         let series = self.series.entry(leaf).or_insert_with(|| {
             if let (Some(provider), Some(model)) = (provider, model) {
-                self.known.insert(leaf.tier, (provider.clone(), model.clone()));
+                self.last_seen.insert(leaf.tier, (provider.clone(), model.clone()));
             }
             let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
             Arc::new(Series::new(&self.registry, texts))
@@ -103,7 +103,7 @@ impl Leaves {
     }
 
     /// Records one failed or refused step.
-    pub(super) fn failed(&mut self, step: &Attempt, kind: ErrorKind, served_by: Option<Name>) {
+    pub(super) fn record_failed(&mut self, step: &Attempt, kind: ErrorKind, served_by: Option<Name>) {
         if step.is_local() {
             let tier = self.tiers.name(step.tier.as_ref());
             let refused = || refusals(&self.registry, &self.tiers, (tier, kind));
@@ -113,10 +113,10 @@ impl Leaves {
         let (leaf, series) = self.leaf(step.tier.as_ref(), step.provider.as_ref(), step.model.as_ref());
         let mut tally = Tally { attempts: 1, ..Tally::default() };
         if let Some(usage) = &step.usage {
-            series.used(usage, &mut tally);
+            series.record_usage(usage, &mut tally);
         }
         series.count(&tally);
-        self.broke(leaf, kind, step.took);
+        self.record_broken(leaf, kind, step.took);
         if served_by != Some(leaf.tier) {
             let dead = || self.registry.counter(&table::DEAD_ATTEMPTS, [self.tiers.text(leaf.tier)]);
             self.dead.entry(leaf.tier).or_insert_with(dead).increment(1);
@@ -124,23 +124,23 @@ impl Leaves {
     }
 
     /// Records a call that was cancelled in favour of another. Its model is unknown.
-    pub(super) fn cancelled(&mut self, tier: Option<&Arc<str>>) {
+    pub(super) fn record_cancelled(&mut self, tier: Option<&Arc<str>>) {
         let name = self.tiers.name(tier);
-        let known = self.known.get(&name).cloned();
+        let known = self.last_seen.get(&name).cloned();
         let (provider, model) = known.unzip();
         let (_, series) = self.leaf(tier, provider.as_ref(), model.as_ref());
         series.count(&Tally { attempts: 1, ..Tally::default() });
     }
 
     /// Records a retry at the same tier.
-    pub(super) fn retried(&mut self, tier: Option<&Arc<str>>, kind: ErrorKind) {
+    pub(super) fn record_retry(&mut self, tier: Option<&Arc<str>>, kind: ErrorKind) {
         let tier = self.tiers.name(tier);
         let new = || self.registry.counter(&table::RETRIES, [self.tiers.text(tier), kind.name().into()]);
         self.retries.entry((tier, kind)).or_insert_with(new).increment(1);
     }
 
     /// Records a call that failed after this time.
-    pub(super) fn broke(&mut self, leaf: Leaf, kind: ErrorKind, took: Duration) {
+    pub(super) fn record_broken(&mut self, leaf: Leaf, kind: ErrorKind, took: Duration) {
         let (failures, duration) = self.failures.entry((leaf, kind)).or_insert_with(|| {
             let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
             let duration = operation(&self.registry, &texts, kind.name());
@@ -152,8 +152,8 @@ impl Leaves {
     }
 
     /// Returns the provider and model last seen at a tier.
-    pub(super) fn known(&self, tier: Name) -> Option<(&Arc<str>, &Arc<str>)> {
-        self.known.get(&tier).map(|(provider, model)| (provider, model))
+    pub(super) fn last_seen(&self, tier: Name) -> Option<(&Arc<str>, &Arc<str>)> {
+        self.last_seen.get(&tier).map(|(provider, model)| (provider, model))
     }
 }
 
@@ -183,7 +183,7 @@ impl Series {
     }
 
     /// Records a call that answered, or began to. The tally collects its counts.
-    pub(super) fn served(&self, request: &RequestEnded, tally: &mut Tally) {
+    pub(super) fn record_served(&self, request: &RequestEnded, tally: &mut Tally) {
         tally.attempts += 1;
         if request.stream {
             self.first_chunk.record(request.served_in);
@@ -192,14 +192,14 @@ impl Series {
             self.degraded.increment(1);
         }
         if let Some(usage) = &request.usage {
-            self.used(usage, tally);
+            self.record_usage(usage, tally);
         }
         if let Some(cost) = request.cost {
             tally.cost = tally.cost.saturating_add(cost.nanos());
         }
     }
 
-    fn used(&self, usage: &Usage, tally: &mut Tally) {
+    fn record_usage(&self, usage: &Usage, tally: &mut Tally) {
         self.usage[0].record(usage.input as f64);
         self.usage[1].record(usage.output as f64);
         let amounts = [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning];

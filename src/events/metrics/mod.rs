@@ -68,8 +68,8 @@ use std::{fmt, sync::Arc};
 use metrics::{Counter, Recorder};
 
 use self::{
-    mirrored::Mirrored,
-    operated::Operated,
+    mirrored::Mirroring,
+    operated::Operations,
     requests::Requests,
     series::Registry,
     states::{Budgets, Circuits, Switches},
@@ -89,19 +89,19 @@ use crate::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTab
 pub struct Metrics {
     registry: Registry,
     circuits: Circuits,
-    watched: Vec<CircuitBreakerHandle>,
+    circuit_handles: Vec<CircuitBreakerHandle>,
     budgets: Budgets,
     requests: Requests,
     switches: Arc<Switches>,
-    operated: Operated,
-    mirrored: Mirrored,
+    operations: Operations,
+    mirroring: Mirroring,
     handle: MetricsHandle,
     lost: Counter,
     /// Read again after each reload.
     #[cfg(feature = "config")]
     stack: Option<crate::StackHandle>,
     /// True if events were lost while a primary was away, among them possibly its return.
-    doubtful: bool,
+    may_have_missed_return: bool,
 }
 
 impl Metrics {
@@ -122,17 +122,17 @@ impl Metrics {
         lost.increment(0);
         Self {
             circuits: Circuits::new(registry.clone()),
-            watched: Vec::new(),
+            circuit_handles: Vec::new(),
             budgets: Budgets::new(registry.clone()),
             requests: Requests::new(registry.clone(), MOST_FEATURES),
             handle: MetricsHandle::new(registry.clone(), switches.clone()),
             switches,
-            operated: Operated::new(registry.clone()),
-            mirrored: Mirrored::new(registry.clone(), MOST_FEATURES),
+            operations: Operations::new(registry.clone()),
+            mirroring: Mirroring::new(registry.clone(), MOST_FEATURES),
             lost,
             #[cfg(feature = "config")]
             stack: None,
-            doubtful: false,
+            may_have_missed_return: false,
             registry,
         }
     }
@@ -143,15 +143,15 @@ impl Metrics {
     pub fn tier(mut self, name: impl Into<Arc<str>>) -> Self {
         let name = name.into();
         self.circuits.set(&name, CircuitState::Closed);
-        self.switches.primary(&name);
+        self.switches.add_primary(&name);
         self
     }
 
     /// Reads a circuit's state at the start, and again whenever events were lost.
     #[must_use]
     pub fn circuit(mut self, circuit: CircuitBreakerHandle) -> Self {
-        self.circuits.look(&circuit);
-        self.watched.push(circuit);
+        self.circuits.read(&circuit);
+        self.circuit_handles.push(circuit);
         self
     }
 
@@ -189,7 +189,7 @@ impl Metrics {
     #[must_use]
     pub fn feature_limit(mut self, limit: u16) -> Self {
         self.requests.set_feature_limit(limit);
-        self.mirrored.set_feature_limit(limit);
+        self.mirroring.set_feature_limit(limit);
         self
     }
 
@@ -199,31 +199,31 @@ impl Metrics {
     }
 
     #[inline]
-    fn ended(&mut self, request: &RequestEnded) {
-        self.requests.ended(request);
-        if self.doubtful {
-            self.look_again(request);
+    fn request_ended(&mut self, request: &RequestEnded) {
+        self.requests.record(request);
+        if self.may_have_missed_return {
+            self.detect_missed_return(request);
         }
     }
 
     /// Detects a return that was among lost events: a primary that serves a request is back.
     #[cold]
-    fn look_again(&mut self, request: &RequestEnded) {
+    fn detect_missed_return(&mut self, request: &RequestEnded) {
         if let Some(tier) = &request.tier
             && let Some(begun) = request.at.checked_sub(request.took)
         {
-            self.doubtful = !self.switches.seen_serving(tier, begun);
+            self.may_have_missed_return = !self.switches.record_served(tier, begun);
         }
     }
 
-    fn reloaded(&self, outcome: &'static str) {
+    fn record_reload(&self, outcome: &'static str) {
         self.registry.counter(&table::RELOADS, [outcome.into()]).increment(1);
     }
 }
 
 impl Subscriber for Metrics {
     fn event(&mut self, event: &Event) {
-        self.hear(event);
+        self.record(event);
         self.requests.flush();
     }
 
@@ -231,8 +231,8 @@ impl Subscriber for Metrics {
         for event in events {
             // Nearly all events are of this kind; the other arms together are larger code than this one.
             match event {
-                Event::RequestEnded(request) => self.ended(request),
-                other => self.hear(other),
+                Event::RequestEnded(request) => self.request_ended(request),
+                other => self.record(other),
             }
         }
         self.requests.flush();
@@ -240,24 +240,24 @@ impl Subscriber for Metrics {
 
     fn lost(&mut self, events: u64) {
         self.lost.increment(events);
-        self.doubtful = true;
-        for circuit in &self.watched {
-            self.circuits.look(circuit);
+        self.may_have_missed_return = true;
+        for circuit in &self.circuit_handles {
+            self.circuits.read(circuit);
         }
         // The lost events may include a reload.
         #[cfg(feature = "config")]
-        self.learn();
+        self.read_stack();
     }
 }
 
 impl Metrics {
-    fn hear(&mut self, event: &Event) {
+    fn record(&mut self, event: &Event) {
         match event {
-            Event::RequestEnded(request) => self.ended(request),
-            Event::ModelSwitched { from, to, reason, at } => self.switches.switched(from, to, *reason, *at),
-            Event::ModelRecovered { from, to, after, at } => self.switches.recovered(from, to, *after, *at),
-            Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.changed(circuit, *to, *reason),
-            Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
+            Event::RequestEnded(request) => self.request_ended(request),
+            Event::ModelSwitched { from, to, reason, at } => self.switches.record_switch(from, to, *reason, *at),
+            Event::ModelRecovered { from, to, after, at } => self.switches.record_recovery(from, to, *after, *at),
+            Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.record_change(circuit, *to, *reason),
+            Event::AllTiersFailed { feature, reason, .. } => self.requests.record_all_failed(feature.as_ref(), *reason),
             Event::Hedged { tier, to, won, .. } => {
                 let outcome = if *won { "won" } else { "lost" };
                 let labels = [tier.clone().into(), to.clone().into(), outcome.into()];
@@ -266,12 +266,12 @@ impl Metrics {
             // Sampling reports these more precisely.
             Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
             Event::BudgetReached { cap, spent, reserved, limit, resets_at, .. } => {
-                self.budgets.reached(cap, [*spent, *reserved], *limit, *resets_at);
+                self.budgets.record_reached(cap, [*spent, *reserved], *limit, *resets_at);
             }
-            Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
-            Event::Operated { operation, .. } => self.operated.operated(operation),
-            Event::Mirrored(comparison) => self.mirrored.compared(comparison),
-            Event::NotCompared { feature, why, .. } => self.mirrored.not_compared(feature.as_ref(), *why),
+            Event::BudgetReset { cap, at, .. } => self.budgets.record_reset(cap, *at),
+            Event::Operated { operation, .. } => self.operations.record(operation),
+            Event::Mirrored(comparison) => self.mirroring.record(comparison),
+            Event::NotCompared { feature, why, .. } => self.mirroring.record_not_compared(feature.as_ref(), *why),
             Event::HandoffWaiting { .. }
             | Event::LateResult { .. }
             | Event::ParameterRefused { .. }
@@ -280,15 +280,15 @@ impl Metrics {
                 self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)
             }
             Event::Reloaded { .. } => {
-                self.reloaded("loaded");
+                self.record_reload("loaded");
                 #[cfg(feature = "config")]
-                self.learn();
+                self.read_stack();
             }
             Event::StoreChanged { store, available, .. } => {
                 let gauge = self.registry.gauge(&table::STORE_AVAILABLE, [store.clone().into()]);
                 gauge.set(if *available { 1.0 } else { 0.0 });
             }
-            Event::ReloadRefused { .. } => self.reloaded("refused"),
+            Event::ReloadRefused { .. } => self.record_reload("refused"),
         }
     }
 }

@@ -19,24 +19,24 @@ use crate::{CacheHandle, layers::cache::CacheStats};
 pub struct MetricsHandle {
     registry: Registry,
     switches: Arc<Switches>,
-    watched: Arc<Mutex<Watched>>,
+    sources: Arc<Mutex<Sources>>,
 }
 
 /// The sources of each sample.
 #[derive(Clone, Default)]
-struct Watched {
+struct Sources {
     bulkheads: Vec<BulkheadHandle>,
     budgets: Vec<BudgetHandle>,
     #[cfg(feature = "cache")]
     cache: Option<CacheHandle>,
     /// The cache's counts that the counters already include.
     #[cfg(feature = "cache")]
-    counted: CacheStats,
+    counted_stats: CacheStats,
 }
 
 impl MetricsHandle {
     pub(super) fn new(registry: Registry, switches: Arc<Switches>) -> Self {
-        Self { registry, switches, watched: Arc::default() }
+        Self { registry, switches, sources: Arc::default() }
     }
 
     /// Reads all values now. It is cheap enough for each scrape, or every few seconds.
@@ -44,7 +44,7 @@ impl MetricsHandle {
         self.switches.sample(Instant::now());
         #[cfg(feature = "cache")]
         self.sample_cache();
-        let Watched { bulkheads, budgets, .. } = self.watched().clone();
+        let Sources { bulkheads, budgets, .. } = self.sources().clone();
         // One feature may have a place in several bulkheads.
         let mut features = BTreeMap::<Option<Arc<str>>, [usize; 3]>::new();
         for load in bulkheads.iter().flat_map(BulkheadHandle::snapshot) {
@@ -78,11 +78,11 @@ impl MetricsHandle {
     /// Adds the change since the last sample. A counter cannot be set, because the cache may be another one by now.
     #[cfg(feature = "cache")]
     fn sample_cache(&self) {
-        let mut watched = self.watched();
-        let Some(cache) = watched.cache.clone() else { return };
+        let mut sources = self.sources();
+        let Some(cache) = sources.cache.clone() else { return };
         let now = cache.stats();
-        let was = std::mem::replace(&mut watched.counted, now);
-        drop(watched);
+        let was = std::mem::replace(&mut sources.counted_stats, now);
+        drop(sources);
         for (result, was, now) in [
             ("hit", was.hits, now.hits),
             ("shared", was.shared, now.shared),
@@ -108,25 +108,25 @@ impl MetricsHandle {
 
     /// Replaces the sampled bulkheads, after a reload.
     pub fn set_bulkheads(&self, bulkheads: Vec<BulkheadHandle>) {
-        self.watched().bulkheads = bulkheads;
+        self.sources().bulkheads = bulkheads;
     }
 
     /// Replaces the sampled budgets, after a reload.
     pub fn set_budgets(&self, budgets: Vec<BudgetHandle>) {
-        self.watched().budgets = budgets;
+        self.sources().budgets = budgets;
     }
 
     /// Replaces the sampled cache, after a reload. `None` means that there is none any more.
     #[cfg(feature = "cache")]
     pub fn set_cache(&self, cache: Option<CacheHandle>) {
-        let mut watched = self.watched();
-        let goes_on = cache.as_ref().zip(watched.cache.as_ref()).is_some_and(|(cache, known)| cache.is(known));
+        let mut sources = self.sources();
+        let goes_on = cache.as_ref().zip(sources.cache.as_ref()).is_some_and(|(cache, known)| cache.is(known));
         if !goes_on {
-            watched.counted = CacheStats::default();
+            sources.counted_stats = CacheStats::default();
         }
-        let emptied = cache.is_none() && watched.cache.is_some();
-        watched.cache = cache;
-        drop(watched);
+        let emptied = cache.is_none() && sources.cache.is_some();
+        sources.cache = cache;
+        drop(sources);
         if emptied {
             self.registry.gauge(&table::CACHE_ANSWERS, []).set(0.0);
             self.registry.gauge(&table::CACHE_BYTES, []).set(0.0);
@@ -134,19 +134,19 @@ impl MetricsHandle {
     }
 
     pub(super) fn add_bulkhead(&self, bulkhead: BulkheadHandle) {
-        self.watched().bulkheads.push(bulkhead);
+        self.sources().bulkheads.push(bulkhead);
     }
 
     pub(super) fn add_budget(&self, budget: BudgetHandle) {
-        self.watched().budgets.push(budget);
+        self.sources().budgets.push(budget);
     }
 
     pub(super) fn has_budgets(&self) -> bool {
-        !self.watched().budgets.is_empty()
+        !self.sources().budgets.is_empty()
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        lock(&self.watched)
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        lock(&self.sources)
     }
 }
 

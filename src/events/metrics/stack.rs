@@ -27,28 +27,28 @@ impl Metrics {
     #[must_use]
     pub fn stack(mut self, stack: StackHandle) -> Self {
         self.stack = Some(stack);
-        self.learn();
+        self.read_stack();
         self
     }
 
     /// Reads the stack's current parts.
-    pub(super) fn learn(&mut self) {
+    pub(super) fn read_stack(&mut self) {
         let Some(stack) = &self.stack else { return };
         let circuits: Vec<_> = stack.circuits().into_values().collect();
-        self.circuits.are(&circuits);
-        self.watched = circuits;
+        self.circuits.replace(&circuits);
+        self.circuit_handles = circuits;
         self.handle.set_bulkheads(vec![stack.bulkhead()]);
         self.handle.set_budgets(stack.budgets());
         self.handle.set_cache(stack.cache());
         self.requests.set_prices(stack.prices());
         let drained = stack.drained();
-        for circuit in &self.watched {
+        for circuit in &self.circuit_handles {
             let tier = circuit.name();
-            self.operated.drained(&tier, drained.contains(&tier));
+            self.operations.set_drained(&tier, drained.contains(&tier));
         }
-        self.operated.pinned(stack.pinned_level());
+        self.operations.set_pinned(stack.pinned_level());
         if let Some(primary) = stack.tiers().first() {
-            self.switches.known(&primary.name);
+            self.switches.ensure_primary(&primary.name);
         }
     }
 }

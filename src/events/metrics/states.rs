@@ -13,7 +13,7 @@ use crate::{
     CircuitBreakerHandle, ErrorKind,
     events::{
         CircuitReason, CircuitState,
-        away::{Away, Chain},
+        away::{Outage, PrimaryOutages},
     },
     prices::Usd,
     sync::{Mutex, MutexGuard, lock},
@@ -38,7 +38,7 @@ impl Circuits {
         }
     }
 
-    pub(super) fn changed(&mut self, circuit: &Arc<str>, to: CircuitState, reason: CircuitReason) {
+    pub(super) fn record_change(&mut self, circuit: &Arc<str>, to: CircuitState, reason: CircuitReason) {
         let name = self.set(circuit, to);
         let count = || {
             let labels = [self.names.text(name), state_name(to).into(), reason_name(reason).into()];
@@ -48,13 +48,13 @@ impl Circuits {
     }
 
     /// Reads the state from the circuit itself: at the start, and after events were lost.
-    pub(super) fn look(&mut self, circuit: &CircuitBreakerHandle) {
+    pub(super) fn read(&mut self, circuit: &CircuitBreakerHandle) {
         self.set(&circuit.name(), circuit.state());
     }
 
     /// Replaces the circuits, after a reload. Removed circuits are in no state.
     #[cfg(feature = "config")]
-    pub(super) fn are(&mut self, circuits: &[CircuitBreakerHandle]) {
+    pub(super) fn replace(&mut self, circuits: &[CircuitBreakerHandle]) {
         let there: std::collections::HashSet<Name> =
             circuits.iter().map(|circuit| self.set(&circuit.name(), circuit.state())).collect();
         let gone = self.states.iter().filter(|(name, _)| !there.contains(name));
@@ -108,10 +108,10 @@ fn reason_name(reason: CircuitReason) -> &'static str {
 #[derive(Debug)]
 pub(super) struct Switches {
     registry: Registry,
-    away: Mutex<Away<Meter>>,
+    outages: Mutex<PrimaryOutages<Meter>>,
     /// The fraction of a second left over from each primary's past stays on a fallback. It counts with the next stay,
     /// so that many short stays add up.
-    left: Mutex<HashMap<Arc<str>, Duration>>,
+    remainders: Mutex<HashMap<Arc<str>, Duration>>,
 }
 
 /// The time on a fallback, in the whole seconds of a counter.
@@ -125,20 +125,20 @@ struct Meter {
 
 impl Meter {
     /// Returns the seconds that are not counted yet.
-    fn due(&mut self, now: Instant) -> Due {
+    fn take_pending(&mut self, now: Instant) -> PendingSeconds {
         let seconds = now.saturating_duration_since(self.counted).as_secs();
         self.counted += Duration::from_secs(seconds);
-        Due { counter: self.seconds.clone(), seconds }
+        PendingSeconds { counter: self.seconds.clone(), seconds }
     }
 }
 
 /// Seconds to count once no lock is held.
-struct Due {
+struct PendingSeconds {
     counter: Counter,
     seconds: u64,
 }
 
-impl Due {
+impl PendingSeconds {
     fn count(self) {
         self.counter.increment(self.seconds);
     }
@@ -146,42 +146,42 @@ impl Due {
 
 impl Switches {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, away: Mutex::new(Away::new()), left: Mutex::default() }
+        Self { registry, outages: Mutex::new(PrimaryOutages::new()), remainders: Mutex::default() }
     }
 
     /// Adds a primary that serves, as far as is known.
-    pub(super) fn primary(&self, name: &Arc<str>) {
+    pub(super) fn add_primary(&self, name: &Arc<str>) {
         self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
     }
 
     /// Adds a primary that may be away already. See [`primary`](Self::primary).
     #[cfg(feature = "config")]
-    pub(super) fn known(&self, name: &Arc<str>) {
-        let away = self.away().iter_mut().any(|chain| chain.primary == *name);
-        if !away {
-            self.primary(name);
+    pub(super) fn ensure_primary(&self, name: &Arc<str>) {
+        let is_away = self.outages().iter_mut().any(|outage| outage.primary == *name);
+        if !is_away {
+            self.add_primary(name);
         }
     }
 
-    pub(super) fn switched(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
+    pub(super) fn record_switch(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
         let labels = [from.clone().into(), to.clone().into(), reason.name().into()];
         self.registry.counter(&table::FALLBACK_ACTIVATIONS, labels).increment(1);
         // The recorder is foreign code: its series is requested before the lock is taken.
-        let primary = self.away().served_by(from).map(|chain| chain.primary.clone());
+        let primary = self.outages().find_by_serving(from).map(|outage| outage.primary.clone());
         let primary = primary.unwrap_or_else(|| from.clone());
         let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [primary.clone().into(), to.clone().into()]);
         let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
-        let mut away = self.away();
+        let mut outages = self.outages();
         let mut due = None;
-        if let Some(chain) = away.served_by(from) {
-            due = Some(chain.kept.due(at));
-            chain.serving = to.clone();
-            chain.kept.seconds = seconds;
+        if let Some(outage) = outages.find_by_serving(from) {
+            due = Some(outage.data.take_pending(at));
+            outage.serving = to.clone();
+            outage.data.seconds = seconds;
         } else {
-            let counted = at.checked_sub(self.left_of(&primary)).unwrap_or(at);
-            away.leave(&primary, to, at, Meter { seconds, counted, on: on.clone() });
+            let counted = at.checked_sub(self.take_remainder(&primary)).unwrap_or(at);
+            outages.begin(&primary, to, at, Meter { seconds, counted, on: on.clone() });
         }
-        drop(away);
+        drop(outages);
         on.set(1.0);
         if let Some(due) = due {
             due.count();
@@ -189,59 +189,59 @@ impl Switches {
     }
 
     /// Records that the primary serves again after this time.
-    pub(super) fn recovered(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
-        let left = self.away().back(primary);
+    pub(super) fn record_recovery(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
+        let left = self.outages().end(primary);
         self.registry.histogram(&table::RECOVERY, [primary.clone().into()]).record(after);
         match left {
-            Some(Chain { kept, .. }) => self.ended(primary, kept, at),
+            Some(Outage { data: meter, .. }) => self.record_end(primary, meter, at),
             // The switch's event was lost.
             None => {
                 let labels = [primary.clone().into(), from.clone().into()];
                 let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
                 let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
-                let stay = after.saturating_add(self.left_of(primary));
-                self.ended(primary, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
+                let stay = after.saturating_add(self.take_remainder(primary));
+                self.record_end(primary, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
             }
         }
     }
 
     /// Records the end of a stay on a fallback.
-    fn ended(&self, primary: &Arc<str>, mut kept: Meter, at: Instant) {
-        kept.due(at).count();
-        kept.on.set(0.0);
-        let mut left = lock(&self.left);
+    fn record_end(&self, primary: &Arc<str>, mut meter: Meter, at: Instant) {
+        meter.take_pending(at).count();
+        meter.on.set(0.0);
+        let mut left = lock(&self.remainders);
         if left.len() < MOST_PRIMARIES {
-            left.insert(primary.clone(), at.saturating_duration_since(kept.counted));
+            left.insert(primary.clone(), at.saturating_duration_since(meter.counted));
         }
     }
 
     /// Removes and returns the fraction left over from a primary's stays.
-    fn left_of(&self, primary: &Arc<str>) -> Duration {
-        lock(&self.left).remove(primary).unwrap_or_default()
+    fn take_remainder(&self, primary: &Arc<str>) -> Duration {
+        lock(&self.remainders).remove(primary).unwrap_or_default()
     }
 
     /// Counts the time up to now.
     pub(super) fn sample(&self, now: Instant) {
-        let due: Vec<Due> = self.away().iter_mut().map(|chain| chain.kept.due(now)).collect();
-        due.into_iter().for_each(Due::count);
+        let due: Vec<PendingSeconds> = self.outages().iter_mut().map(|outage| outage.data.take_pending(now)).collect();
+        due.into_iter().for_each(PendingSeconds::count);
     }
 
     /// Records that the primary served a request that began at `begun`. If it was away since before, the event of its
     /// return was lost. Returns whether all primaries serve now.
-    pub(super) fn seen_serving(&self, tier: &Arc<str>, begun: Instant) -> bool {
-        let mut away = self.away();
-        let missed = away.iter_mut().any(|chain| chain.primary == *tier && chain.since < begun);
-        let chain = missed.then(|| away.back(tier)).flatten();
-        let all_serve = away.is_empty();
-        drop(away);
-        if let Some(Chain { kept, .. }) = chain {
-            self.ended(tier, kept, begun);
+    pub(super) fn record_served(&self, tier: &Arc<str>, begun: Instant) -> bool {
+        let mut outages = self.outages();
+        let missed = outages.iter_mut().any(|outage| outage.primary == *tier && outage.since < begun);
+        let outage = missed.then(|| outages.end(tier)).flatten();
+        let all_serve = outages.is_empty();
+        drop(outages);
+        if let Some(Outage { data: meter, .. }) = outage {
+            self.record_end(tier, meter, begun);
         }
         all_serve
     }
 
-    fn away(&self) -> MutexGuard<'_, Away<Meter>> {
-        lock(&self.away)
+    fn outages(&self) -> MutexGuard<'_, PrimaryOutages<Meter>> {
+        lock(&self.outages)
     }
 }
 
@@ -251,23 +251,23 @@ impl Switches {
 pub(super) struct Budgets {
     registry: Registry,
     caps: Names,
-    told: SeriesOf<Name, Told>,
+    gauges: SeriesOf<Name, BudgetGauges>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct BudgetGauges {
     spent: Gauge,
     reserved: Gauge,
     limit: Gauge,
     /// The largest reported amounts of this period, spent and reserved, and the period's end.
-    most: [Usd; 2],
+    largest: [Usd; 2],
     until: Instant,
 }
 
-impl Told {
-    fn set(&mut self, most: [Usd; 2]) {
-        self.most = most;
-        for (gauge, amount) in [&self.spent, &self.reserved].into_iter().zip(most) {
+impl BudgetGauges {
+    fn set(&mut self, largest: [Usd; 2]) {
+        self.largest = largest;
+        for (gauge, amount) in [&self.spent, &self.reserved].into_iter().zip(largest) {
             gauge.set(amount.dollars());
         }
     }
@@ -275,34 +275,34 @@ impl Told {
 
 impl Budgets {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, caps: Names::new(MOST_CAPS), told: SeriesOf::default() }
+        Self { registry, caps: Names::new(MOST_CAPS), gauges: SeriesOf::default() }
     }
 
-    pub(super) fn reached(&mut self, cap: &Arc<str>, used: [Usd; 2], limit: Usd, until: Instant) {
+    pub(super) fn record_reached(&mut self, cap: &Arc<str>, used: [Usd; 2], limit: Usd, until: Instant) {
         let name = self.caps.name(Some(cap));
         if name == Name::OTHER {
             return;
         }
-        let told = self.told.entry(name).or_insert_with(|| Told {
+        let gauges = self.gauges.entry(name).or_insert_with(|| BudgetGauges {
             spent: self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]),
             reserved: self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]),
             limit: self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]),
-            most: [Usd::ZERO; 2],
+            largest: [Usd::ZERO; 2],
             until,
         });
         let sum = |[spent, reserved]: [Usd; 2]| spent + reserved;
-        let most = if told.until < until || sum(used) > sum(told.most) { used } else { told.most };
-        told.until = told.until.max(until);
-        told.set(most);
-        told.limit.set(limit.dollars());
+        let largest = if gauges.until < until || sum(used) > sum(gauges.largest) { used } else { gauges.largest };
+        gauges.until = gauges.until.max(until);
+        gauges.set(largest);
+        gauges.limit.set(limit.dollars());
     }
 
     /// Records the end of a period. A key's amount of the next period stays.
-    pub(super) fn reset(&mut self, cap: &Arc<str>, at: Instant) {
+    pub(super) fn record_reset(&mut self, cap: &Arc<str>, at: Instant) {
         let name = self.caps.name(Some(cap));
-        let is_over = |told: &&mut Told| told.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
-        if let Some(told) = self.told.get_mut(&name).filter(is_over) {
-            told.set([Usd::ZERO; 2]);
+        let is_over = |gauges: &&mut BudgetGauges| gauges.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
+        if let Some(gauges) = self.gauges.get_mut(&name).filter(is_over) {
+            gauges.set([Usd::ZERO; 2]);
         }
     }
 }

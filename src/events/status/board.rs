@@ -70,7 +70,7 @@ impl StatusBoard {
     /// Resets the circuits of these tiers.
     #[cfg(feature = "config")]
     pub(crate) fn renew(&self, tiers: &[Arc<str>]) {
-        self.lock().renew(tiers);
+        self.lock().reset_circuits(tiers);
     }
 
     /// Returns the current status. It takes microseconds and delays no request.

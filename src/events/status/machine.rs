@@ -21,7 +21,7 @@ const TIERS: usize = 64;
 /// The primary's index among the tiers.
 const PRIMARY: usize = 0;
 /// An answer within this time shows that at least one tier works.
-const LIVELY: Duration = Duration::from_secs(10);
+const RECENT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -38,18 +38,18 @@ pub(super) struct Machine {
     /// The first failure of all tiers since the last answer.
     all_failed: Option<Instant>,
     requests: Recent,
-    switches: VecDeque<Switched>,
+    switches: VecDeque<SwitchRecord>,
     failovers: Hour,
     pinned_level: Option<u8>,
     /// The primary first.
     tiers: Vec<Tier>,
     lost: u64,
     /// True if a recovery may be among lost events.
-    unsure: bool,
+    may_have_missed_recovery: bool,
 }
 
 #[derive(Debug)]
-struct Switched {
+struct SwitchRecord {
     from: Arc<str>,
     to: Arc<str>,
     /// `None` means that the primary recovered.
@@ -91,7 +91,7 @@ impl Machine {
             failovers: Hour::new(now),
             pinned_level: None,
             lost: 0,
-            unsure: false,
+            may_have_missed_recovery: false,
         }
     }
 
@@ -112,7 +112,7 @@ impl Machine {
         let goes_on = self.primary == primary && self.tiers.iter().any(|tier| tier.name == self.active);
         self.primary = primary;
         if !goes_on && self.active != self.primary {
-            self.serves(self.primary.clone(), now);
+            self.set_active(self.primary.clone(), now);
         }
     }
 
@@ -122,20 +122,20 @@ impl Machine {
             Event::ModelSwitched { from, to, reason, at } => {
                 self.remember(from, to, Some(*reason), *at);
                 // Switches of another chain do not count.
-                if *from == self.active || self.unsure {
-                    self.serves(to.clone(), *at);
+                if *from == self.active || self.may_have_missed_recovery {
+                    self.set_active(to.clone(), *at);
                 }
             }
             Event::ModelRecovered { from, to, after, at } => {
                 self.remember(from, to, None, *at);
                 if *to == self.primary {
-                    if self.unsure && self.away.is_none() {
+                    if self.may_have_missed_recovery && self.away.is_none() {
                         // The switch's event was lost.
                         self.away = at.checked_sub(*after);
                     }
                     self.last_recovery = Some(*after);
-                    self.works_again();
-                    self.serves(to.clone(), *at);
+                    self.clear_failures();
+                    self.set_active(to.clone(), *at);
                 }
             }
             Event::CircuitChanged { circuit, to, reason, at, .. } => {
@@ -144,20 +144,20 @@ impl Machine {
                 if let Some(tier) = self.tier(circuit) {
                     (tier.circuit, tier.changed) = (*to, Some((*at, *reason)));
                     if works {
-                        tier.recent.mended();
+                        tier.recent.clear_failures();
                     }
                 }
                 if works && serves {
-                    self.works_again();
+                    self.clear_failures();
                 }
             }
             Event::Operated { operation, .. } => self.operated(operation),
             // At least one tier works, as the next request would find.
             Event::RecoveryChecked { tier, failure: None, .. } => {
                 if let Some(tier) = self.tier(tier) {
-                    tier.recent.mended();
+                    tier.recent.clear_failures();
                 }
-                self.works_again();
+                self.clear_failures();
             }
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
             // The active tier continues over a reload; if it cannot, a recovery reports that.
@@ -201,25 +201,25 @@ impl Machine {
 
     /// Resets the circuits of these tiers.
     #[cfg(feature = "config")]
-    pub(super) fn renew(&mut self, tiers: &[Arc<str>]) {
+    pub(super) fn reset_circuits(&mut self, tiers: &[Arc<str>]) {
         for name in tiers {
             if let Some(tier) = self.tier(name) {
                 (tier.circuit, tier.changed, tier.forced) = (CircuitState::Closed, None, None);
-                tier.recent.mended();
+                tier.recent.clear_failures();
             }
         }
     }
 
     pub(super) fn lost(&mut self, events: u64) {
         self.lost = self.lost.saturating_add(events);
-        self.unsure = true;
+        self.may_have_missed_recovery = true;
     }
 
     fn remember(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {
         if self.switches.len() == SWITCHES {
             self.switches.pop_back();
         }
-        self.switches.push_front(Switched { from: from.clone(), to: to.clone(), reason, at });
+        self.switches.push_front(SwitchRecord { from: from.clone(), to: to.clone(), reason, at });
         if reason.is_some() {
             self.failovers.count(at);
         }
@@ -227,28 +227,28 @@ impl Machine {
     }
 
     /// Clears earlier failures, because a probe has shown that requests succeed again.
-    fn works_again(&mut self) {
+    fn clear_failures(&mut self) {
         self.all_failed = None;
-        self.requests.mended();
+        self.requests.clear_failures();
     }
 
     /// Records that this tier serves from now on.
-    fn serves(&mut self, tier: Arc<str>, at: Instant) {
+    fn set_active(&mut self, tier: Arc<str>, at: Instant) {
         if tier == self.primary {
             let away = self.away.take().map(|since| at.saturating_duration_since(since));
             self.was_away = self.was_away.saturating_add(away.unwrap_or_default());
         } else {
             self.away.get_or_insert(at);
         }
-        (self.active, self.since, self.unsure) = (tier, at, false);
+        (self.active, self.since, self.may_have_missed_recovery) = (tier, at, false);
     }
 
     fn request(&mut self, ended: &RequestEnded) {
         if let Some(failures) = &ended.failures {
-            failures.iter().for_each(|failure| self.failed(failure, ended.at));
+            failures.iter().for_each(|failure| self.count_failure(failure, ended.at));
         }
         if ended.outcome.kind().is_some_and(shows_trouble) {
-            self.requests.failed(ended.at);
+            self.requests.record_failure(ended.at);
         }
         // Before a response it is unknown which tier would have served.
         if !ended.is_served() {
@@ -256,26 +256,26 @@ impl Machine {
         }
         let failed = matches!(ended.outcome, RequestOutcome::Broken(_));
         if !failed {
-            self.requests.answered(ended.at);
+            self.requests.record_answer(ended.at);
             self.last_answer = Some(ended.at);
             self.all_failed = None;
         }
         // Without a fallback there is one tier, without a name.
         let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
-        if self.unsure && place == PRIMARY && self.active != self.primary {
+        if self.may_have_missed_recovery && place == PRIMARY && self.active != self.primary {
             // The request began after the last change, and the primary answered it, so the recovery's event was lost.
             let begun = ended.at.checked_sub(ended.took);
             if begun.is_some_and(|begun| begun > self.since) {
-                self.serves(self.primary.clone(), ended.at);
+                self.set_active(self.primary.clone(), ended.at);
             }
         }
         let tier = &mut self.tiers[place];
         tier.degraded = ended.degraded.is_some();
         tier.rates.record(ended.at, failed, Some(ended.served_in));
         match failed {
-            true => tier.recent.failed(ended.at),
+            true => tier.recent.record_failure(ended.at),
             // A cached answer says nothing about a tier.
-            false if ended.cached.is_none() => tier.recent.answered(ended.at),
+            false if ended.cached.is_none() => tier.recent.record_answer(ended.at),
             false => {}
         }
         if let Some(model) = &ended.model
@@ -286,7 +286,7 @@ impl Machine {
     }
 
     /// Counts a failed call, unless nothing was sent.
-    fn failed(&mut self, failure: &Attempt, now: Instant) {
+    fn count_failure(&mut self, failure: &Attempt, now: Instant) {
         if failure.failure.is_none() || failure.is_local() {
             return;
         }
@@ -295,7 +295,7 @@ impl Machine {
             let failed = failure.is_tiers_failure();
             tier.rates.record(now, failed, None);
             if failed {
-                tier.recent.failed(now);
+                tier.recent.record_failure(now);
             }
         }
     }
@@ -369,7 +369,7 @@ impl Machine {
     }
 
     fn state(&self, now: Instant) -> (ServingState, Instant) {
-        let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < LIVELY);
+        let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < RECENT);
         let unanswered = self.all_failed.into_iter().chain(self.requests.unanswered()).min();
         if let Some(since) = unanswered.filter(|_| !answers) {
             return (ServingState::Unavailable, since);
@@ -442,7 +442,7 @@ impl Tier {
     }
 }
 
-impl Switched {
+impl SwitchRecord {
     fn status(&self, dates: &Dates) -> Switch {
         Switch {
             from: self.from.as_ref().into(),

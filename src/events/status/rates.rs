@@ -12,7 +12,7 @@ const STEP: u64 = 30;
 /// The number of steps: five minutes.
 const STEPS: usize = 10;
 /// The number of slots: a power of two, so that a slot is found without a division.
-const KEPT: usize = 16;
+const SLOTS: usize = 16;
 
 /// The outcomes of the calls of the last five minutes.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Rates {
     start: Instant,
     /// The newest step with a count, and its end.
     last: (u64, Instant),
-    steps: Box<[Step; KEPT]>,
+    steps: Box<[Step; SLOTS]>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Rates {
         // here. Time never runs back: a late event counts in the newest step.
         let (number, until) = self.last;
         let number = if now < until { number } else { self.step_at(now) };
-        let step = &mut self.steps[number as usize % KEPT];
+        let step = &mut self.steps[number as usize % SLOTS];
         if step.number < number {
             *step = Step { number, ..Step::default() };
         }
