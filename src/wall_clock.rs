@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[allow(clippy::disallowed_methods, reason = "a date of the wall clock, not a time to measure")]
 pub(crate) fn now() -> SystemTime {
     #[cfg(feature = "drill")]
-    if let Some((date, since)) = REHEARSED.get() {
+    if let Some((date, since)) = DRILL_DATE.get() {
         return date + since.elapsed();
     }
     SystemTime::now()
@@ -19,27 +19,27 @@ pub(crate) fn now() -> SystemTime {
 thread_local! {
     /// The date of a drill on this thread and the moment of its start. It advances with tokio's clock, so that every
     /// run has the same dates.
-    static REHEARSED: std::cell::Cell<Option<(SystemTime, tokio::time::Instant)>> = const { std::cell::Cell::new(None) };
+    static DRILL_DATE: std::cell::Cell<Option<(SystemTime, tokio::time::Instant)>> = const { std::cell::Cell::new(None) };
 }
 
 /// Another date on this thread, until it is dropped.
 #[cfg(feature = "drill")]
 #[must_use]
-pub(crate) struct Rehearsed(());
+pub(crate) struct DrillDate(());
 
 #[cfg(feature = "drill")]
-impl Rehearsed {
+impl DrillDate {
     /// Sets the date to this time after 1970.
     pub(crate) fn begin(since_1970: Duration) -> Self {
-        REHEARSED.set(Some((UNIX_EPOCH + since_1970, tokio::time::Instant::now())));
+        DRILL_DATE.set(Some((UNIX_EPOCH + since_1970, tokio::time::Instant::now())));
         Self(())
     }
 }
 
 #[cfg(feature = "drill")]
-impl Drop for Rehearsed {
+impl Drop for DrillDate {
     fn drop(&mut self) {
-        REHEARSED.set(None);
+        DRILL_DATE.set(None);
     }
 }
 

@@ -48,14 +48,14 @@ impl OpenAiEmbeddings {
 }
 
 #[derive(Serialize)]
-struct Asked<'a> {
+struct WireRequest<'a> {
     input: &'a [String],
     model: &'a str,
     encoding_format: &'a str,
 }
 
 #[derive(Deserialize)]
-struct Answered {
+struct WireResponse {
     data: Vec<Vector>,
 }
 
@@ -79,7 +79,7 @@ impl Service<EmbedRequest> for OpenAiEmbeddings {
         let leaf = self.leaf.clone();
         EmbedFuture(Box::pin(async move {
             let model = leaf.model_or(request.model.as_deref())?;
-            let body = to_json(&Asked { input: &request.texts, model: &model, encoding_format: "float" })?;
+            let body = to_json(&WireRequest { input: &request.texts, model: &model, encoding_format: "float" })?;
             leaf.post("/embeddings", &model, body, |answer| read(answer, request.texts.len())).await
         }))
     }
@@ -89,7 +89,7 @@ impl Service<EmbedRequest> for OpenAiEmbeddings {
 fn read(answer: &[u8], texts: usize) -> Result<EmbedResponse, LlmError> {
     let malformed = |what: &'static str| LlmError::new(ErrorKind::Malformed, what);
     // serde's error may quote the answer.
-    let Ok(Answered { data }) = serde_json::from_slice(answer) else {
+    let Ok(WireResponse { data }) = serde_json::from_slice(answer) else {
         return Err(malformed("the answer is no list of embeddings"));
     };
     let mut vectors = vec![Vec::new(); texts];

@@ -22,7 +22,7 @@ pub struct Callbacks {
 struct Host {
     name: String,
     /// True if this means all hosts of the domain, and not the domain itself.
-    below: bool,
+    is_wildcard: bool,
     port: Option<u16>,
 }
 
@@ -74,7 +74,7 @@ impl Callbacks {
     pub fn host(mut self, host: &str) -> Result<Self, InvalidConfig> {
         let wrong =
             || InvalidConfig::new("hosts", "name a host, as `example.com`, `example.com:8443` or `*.example.com`");
-        let (below, rest) = match host.trim().strip_prefix("*.") {
+        let (is_wildcard, rest) = match host.trim().strip_prefix("*.") {
             Some(rest) => (true, rest),
             None => (false, host.trim()),
         };
@@ -82,7 +82,7 @@ impl Callbacks {
         if rest.contains(['@', '*', '/']) || authority.host().is_empty() {
             return Err(wrong());
         }
-        let host = Host { name: authority.host().to_ascii_lowercase(), below, port: authority.port_u16() };
+        let host = Host { name: authority.host().to_ascii_lowercase(), is_wildcard, port: authority.port_u16() };
         self.hosts = self.hosts.iter().cloned().chain([host]).collect();
         Ok(self)
     }
@@ -108,7 +108,7 @@ impl Callbacks {
             return Err("it must start with https://".to_owned());
         }
         let allows = |known: &Host| {
-            let named = match known.below {
+            let named = match known.is_wildcard {
                 true => host.strip_suffix(&known.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
                 false => host == known.name,
             };

@@ -49,7 +49,7 @@ impl CallerTask {
     }
 
     /// Returns a copy for storage, without the character that no database accepts.
-    pub(crate) fn kept(&self) -> Self {
+    pub(crate) fn storable(&self) -> Self {
         let id = self.id.as_ref().map(|id| id.replace('\0', ""));
         Self { id, context: self.context.clone() }
     }

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tower::{BoxError, Service};
 
-use super::{Delivery, DeliveryKind, Desk, DeskError, Settled, Task};
+use super::{Delivery, DeliveryKind, DeliveryOutcome, Desk, DeskError, Task};
 use crate::{
     events::HandoffStep,
     providers::http::RequestBody,
@@ -48,13 +48,13 @@ pub struct Deliveries {
 /// The number of concurrent attempts.
 const AT_ONCE: usize = 16;
 /// The interval between checks for messages that another process has written.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The same interval while the store is unavailable.
-const LOOK_LATER: Duration = Duration::from_secs(5);
+const OUTAGE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval between counts of waiting tasks, while there is a subscriber to events.
-const COUNT_EVERY: Duration = Duration::from_secs(10);
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 /// The interval between removals of old tasks.
-const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 const ATTEMPTS: u32 = 20;
 const BACKOFF: Backoff = Backoff {
@@ -108,10 +108,10 @@ impl Deliveries {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn start(self) -> Delivering {
+    pub fn start(self) -> DeliveriesHandle {
         let timeout = self.sender.timeout;
         let sender = DeliverySender { desk: self.desk, timeout, sender: self.sender.sender(BACKOFF) };
-        Delivering(tokio::spawn(sender.run()).abort_handle())
+        DeliveriesHandle(tokio::spawn(sender.run()).abort_handle())
     }
 }
 
@@ -127,9 +127,9 @@ impl fmt::Debug for Deliveries {
 /// Running deliveries. Dropping the handle stops them.
 #[derive(Debug)]
 #[must_use = "dropped, it ends"]
-pub struct Delivering(AbortHandle);
+pub struct DeliveriesHandle(AbortHandle);
 
-impl Drop for Delivering {
+impl Drop for DeliveriesHandle {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -144,34 +144,34 @@ struct DeliverySender {
 
 impl DeliverySender {
     async fn run(mut self) {
-        let written = self.desk.written();
+        let new_messages = self.desk.new_messages();
         let mut sending = JoinSet::new();
         let (mut swept_at, mut counted_at) = (None, None);
-        let mut told = 0;
-        let mut is_away = false;
+        let mut reported = 0;
+        let mut is_store_down = false;
         loop {
             while sending.try_join_next().is_some() {}
-            if swept_at.is_none_or(|at: Instant| at.elapsed() >= SWEEP_EVERY) {
+            if swept_at.is_none_or(|at: Instant| at.elapsed() >= SWEEP_INTERVAL) {
                 swept_at = Some(Instant::now());
                 self.sweep().await;
             }
-            if counted_at.is_none_or(|at: Instant| at.elapsed() >= COUNT_EVERY) {
+            if counted_at.is_none_or(|at: Instant| at.elapsed() >= COUNT_INTERVAL) {
                 counted_at = Some(Instant::now());
-                self.desk.tell_waiting(&mut told).await;
+                self.desk.report_waiting(&mut reported).await;
             }
             let room = AT_ONCE - sending.len();
             // The lease outlasts an attempt that is still under way.
             let lease = self.timeout.saturating_mul(2).saturating_add(Duration::from_secs(10));
             let due = match self.desk.due(room, lease).await {
                 Ok(due) => {
-                    is_away = false;
+                    is_store_down = false;
                     due
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut is_away, true) {
+                    if !std::mem::replace(&mut is_store_down, true) {
                         tracing::warn!(event = "handoff_deliveries_wait", problem = %error);
                     }
-                    sleep(LOOK_LATER).await;
+                    sleep(OUTAGE_POLL_INTERVAL).await;
                     continue;
                 }
             };
@@ -183,8 +183,8 @@ impl DeliverySender {
             tokio::select! {
                 // More may be due than were requested.
                 _ = sending.join_next(), if is_full => {}
-                () = written.notified(), if !is_full => {}
-                () = sleep(LOOK_EVERY) => {}
+                () = new_messages.notified(), if !is_full => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
         }
     }
@@ -200,7 +200,7 @@ impl DeliverySender {
                 return;
             }
         };
-        if let Settled::Dead { problem } = &outcome {
+        if let DeliveryOutcome::Dead { problem } = &outcome {
             tracing::warn!(
                 event = "handoff_not_delivered",
                 id = delivery.id,
@@ -209,18 +209,18 @@ impl DeliverySender {
                 problem
             );
             let kind = delivery.kind.name();
-            self.desk.tell(delivery.task, None, || HandoffStep::NotDelivered { kind });
+            self.desk.report(delivery.task, None, || HandoffStep::NotDelivered { kind });
         }
         if let Err(error) = self.desk.settle(delivery, outcome).await {
             tracing::debug!(event = "handoff_delivery_waits", problem = %error);
         }
     }
 
-    async fn send(&mut self, delivery: &Delivery) -> Result<Settled, DeskError> {
+    async fn send(&mut self, delivery: &Delivery) -> Result<DeliveryOutcome, DeskError> {
         let task = self.desk.show(delivery.task).await?;
         let request = match delivery.kind {
             // A closed task needs no notification.
-            DeliveryKind::Notification if !task.state.is_open() => return Ok(Settled::Done),
+            DeliveryKind::Notification if !task.state.is_open() => return Ok(DeliveryOutcome::Done),
             DeliveryKind::Notification => self.notification(&task),
             DeliveryKind::Callback => self.callback(&task, delivery),
         };
@@ -229,19 +229,19 @@ impl DeliverySender {
             Err(problem) => return Ok(self.retry(delivery, problem, Duration::ZERO)),
         };
         Ok(match self.sender.post(request).await {
-            Ok(()) => Settled::Done,
+            Ok(()) => DeliveryOutcome::Done,
             Err(Failure { status: Some(StatusCode::GONE), .. }) => {
-                Settled::Dead { problem: "it is gone (410)".to_owned() }
+                DeliveryOutcome::Dead { problem: "it is gone (410)".to_owned() }
             }
             Err(failure) => self.retry(delivery, failure.to_string(), failure.retry_after.unwrap_or_default()),
         })
     }
 
     /// Schedules the next attempt, or gives the delivery up after the last one.
-    fn retry(&mut self, delivery: &Delivery, problem: String, requested: Duration) -> Settled {
+    fn retry(&mut self, delivery: &Delivery, problem: String, requested: Duration) -> DeliveryOutcome {
         match self.sender.wait_after(delivery.attempts, requested) {
-            Some(after) => Settled::Again { after, problem },
-            None => Settled::Dead { problem },
+            Some(after) => DeliveryOutcome::Again { after, problem },
+            None => DeliveryOutcome::Dead { problem },
         }
     }
 

@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Callbacks, Claimant, ClaimantKind, Delivery, DeskError, NewAnswer, NewTask, Redrivable, Release, SWEPT_AT_ONCE,
-    Settled, Task, TaskFilter, TaskId, TaskLimits, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+    Callbacks, Claimant, ClaimantKind, Delivery, DeliveryOutcome, DeskError, NewAnswer, NewTask, RedriveScope, Release,
+    SWEEP_LIMIT, Task, TaskFilter, TaskId, TaskLimits, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
     store::TaskFuture,
 };
 use crate::{
@@ -58,11 +58,11 @@ pub struct Desk {
     store: Arc<dyn TaskStore>,
     pub(super) settings: Arc<Settings>,
     /// The ids of tasks that were answered here, for tasks' waiters.
-    told: broadcast::Sender<TaskId>,
+    answered: broadcast::Sender<TaskId>,
     /// Signals that this desk wrote a message to send.
-    written: Arc<Notify>,
+    new_messages: Arc<Notify>,
     /// Signals that this desk received an order to redrive.
-    asked_for: Arc<Notify>,
+    redrive_orders: Arc<Notify>,
     /// True if the last task could not be written down.
     refuses: Arc<AtomicBool>,
     /// The health of the store.
@@ -101,10 +101,10 @@ impl Default for Settings {
 /// The default time limit of a store's call, except for writing a task down.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of answers by which a waiter may lag before it asks the store.
-const TOLD: usize = 256;
+const REPORTS_KEPT: usize = 256;
 /// The first and the longest interval at which a waiter asks the store, because another process may have answered.
-const LOOK_FIRST: Duration = Duration::from_millis(250);
-const LOOK_LAST: Duration = Duration::from_secs(1);
+const FIRST_POLL: Duration = Duration::from_millis(250);
+const LONGEST_POLL: Duration = Duration::from_secs(1);
 
 impl Desk {
     /// Creates a desk over this store. A claim holds for 15 minutes; a task can be answered for 7 days and stays for 30
@@ -118,9 +118,9 @@ impl Desk {
         Self {
             store,
             settings: Arc::default(),
-            told: broadcast::channel(TOLD).0,
-            written: Arc::default(),
-            asked_for: Arc::default(),
+            answered: broadcast::channel(REPORTS_KEPT).0,
+            new_messages: Arc::default(),
+            redrive_orders: Arc::default(),
             refuses: Arc::default(),
             watch: Arc::new(Watch::new("handoff")),
         }
@@ -194,17 +194,17 @@ impl Desk {
     }
 
     /// Reports the number of waiting tasks if it has changed.
-    pub(super) async fn tell_waiting(&self, told: &mut u64) {
+    pub(super) async fn report_waiting(&self, reported: &mut u64) {
         let Some(events) = self.settings.events.as_ref().filter(|events| events.is_heard()) else { return };
         let Ok(TaskStats { waiting, oldest_waiting_ms, .. }) = self.stats().await else { return };
-        if std::mem::replace(told, waiting) != waiting {
+        if std::mem::replace(reported, waiting) != waiting {
             let oldest = oldest_waiting_ms.map(Duration::from_millis);
             events.send(Event::HandoffWaiting { waiting, oldest, at: Instant::now() });
         }
     }
 
     /// Reports a step of a task.
-    pub(super) fn tell(&self, task: TaskId, feature: Option<&str>, step: impl FnOnce() -> HandoffStep) {
+    pub(super) fn report(&self, task: TaskId, feature: Option<&str>, step: impl FnOnce() -> HandoffStep) {
         let Some(events) = &self.settings.events else { return };
         events.send_with(|| {
             let (task, feature) = (task.to_string().into(), feature.map(Into::into));
@@ -234,19 +234,19 @@ impl Desk {
         };
         // Both in the time of one: a caller waits for it.
         let done = within(self.patience(), what, Box::pin(tries)).await;
-        self.written.notify_one();
+        self.new_messages.notify_one();
         if let Some(events) = &self.settings.events {
-            self.watch.tells(events);
+            self.watch.set_events(events);
         }
         match &done {
-            Err(DeskError::Store(problem)) => self.watch.fails(problem.kind(), problem, Instant::now()),
-            Ok(_) => self.watch.works(Instant::now()),
+            Err(DeskError::Store(problem)) => self.watch.record_failure(problem.kind(), problem, Instant::now()),
+            Ok(_) => self.watch.record_success(Instant::now()),
             Err(_) => {}
         }
         match &done {
             // Callers can cause this at will: each refusal is an event, for metrics and the log's own bounds.
             Err(DeskError::LimitReached { limit, .. }) => {
-                self.tell(id, feature.as_deref(), || HandoffStep::Refused { limit: limit.name() });
+                self.report(id, feature.as_deref(), || HandoffStep::Refused { limit: limit.name() });
             }
             // Reported once until the store works again; the caller gets the models' failure.
             Err(problem) if !self.refuses.swap(true, Relaxed) => {
@@ -258,7 +258,7 @@ impl Desk {
         let written = done?;
         // A repeat is reported once.
         if written == id {
-            self.tell(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
+            self.report(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
         }
         Ok(written)
     }
@@ -268,7 +268,7 @@ impl Desk {
         self.settings.store_timeout.unwrap_or_else(|| self.store.patience())
     }
 
-    /// What is the matter with the store that tasks are written to, if something is.
+    /// Returns the trouble of the store of tasks, if there is any.
     pub fn trouble(&self) -> Option<StoreTrouble> {
         self.watch.trouble()
     }
@@ -289,7 +289,7 @@ impl Desk {
     ///
     /// Returns [`DeskError::Unknown`], or the store's error.
     pub async fn show(&self, id: TaskId) -> Result<Task, DeskError> {
-        self.asked("reading a task", self.store.get(id)).await
+        self.call_store("reading a task", self.store.get(id)).await
     }
 
     /// Returns the tasks that match a filter.
@@ -298,7 +298,7 @@ impl Desk {
     ///
     /// Returns the store's error.
     pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskSummary>, DeskError> {
-        self.asked("listing tasks", self.store.list(filter)).await
+        self.call_store("listing tasks", self.store.list(filter)).await
     }
 
     /// Returns the number of tasks by state.
@@ -307,7 +307,7 @@ impl Desk {
     ///
     /// Returns the store's error.
     pub async fn stats(&self) -> Result<TaskStats, DeskError> {
-        self.asked("counting tasks", self.store.stats()).await
+        self.call_store("counting tasks", self.store.stats()).await
     }
 
     /// Claims a task for a person, so that no other person answers it meanwhile. A second call renews the claim.
@@ -320,8 +320,8 @@ impl Desk {
     pub async fn claim(&self, id: TaskId, who: &str) -> Result<Task, DeskError> {
         let visibility = self.settings.visibility;
         let by = person(who)?;
-        let task = self.asked("claiming a task", self.store.claim(id, by.clone(), visibility)).await?;
-        self.tell(id, task.feature.as_deref(), || HandoffStep::Claimed { by: by.name.into() });
+        let task = self.call_store("claiming a task", self.store.claim(id, by.clone(), visibility)).await?;
+        self.report(id, task.feature.as_deref(), || HandoffStep::Claimed { by: by.name.into() });
         Ok(task)
     }
 
@@ -332,7 +332,7 @@ impl Desk {
     /// Returns the errors of [`claim`](Self::claim), and [`NotClaimed`](DeskError::NotClaimed).
     pub async fn renew(&self, id: TaskId, who: &str) -> Result<u64, DeskError> {
         let visibility = self.settings.visibility;
-        self.asked("renewing a claim", self.store.renew(id, person(who)?, visibility)).await
+        self.call_store("renewing a claim", self.store.renew(id, person(who)?, visibility)).await
     }
 
     /// Releases a person's claim.
@@ -342,8 +342,8 @@ impl Desk {
     /// Returns the errors of [`renew`](Self::renew).
     pub async fn release(&self, id: TaskId, who: &str) -> Result<(), DeskError> {
         let by = person(who)?;
-        self.asked("releasing a claim", self.store.release(id, by.clone(), Release::Free)).await?;
-        self.tell(id, None, || HandoffStep::Released { by: by.name.into() });
+        self.call_store("releasing a claim", self.store.release(id, by.clone(), Release::Free)).await?;
+        self.report(id, None, || HandoffStep::Released { by: by.name.into() });
         Ok(())
     }
 
@@ -355,8 +355,8 @@ impl Desk {
     /// # Errors
     ///
     /// Returns the errors of [`claim`](Self::claim), and [`Invalid`](DeskError::Invalid) for an empty answer.
-    pub async fn answer(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
-        self.answers(id, NewAnswer::new(person(who)?, answer.into().0), false).await
+    pub async fn answer(&self, id: TaskId, who: &str, answer: impl Into<PersonAnswer>) -> Result<Task, DeskError> {
+        self.write_answer(id, NewAnswer::new(person(who)?, answer.into().0), false).await
     }
 
     /// Answers a task that another person may have claimed.
@@ -364,22 +364,27 @@ impl Desk {
     /// # Errors
     ///
     /// Returns the errors of [`answer`](Self::answer), without [`ClaimedByAnother`](DeskError::ClaimedByAnother).
-    pub async fn answer_over(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
-        self.answers(id, NewAnswer::new(person(who)?, answer.into().0), true).await
+    pub async fn force_answer(
+        &self,
+        id: TaskId,
+        who: &str,
+        answer: impl Into<PersonAnswer>,
+    ) -> Result<Task, DeskError> {
+        self.write_answer(id, NewAnswer::new(person(who)?, answer.into().0), true).await
     }
 
     /// Writes an answer down and wakes the waiters.
-    pub(super) async fn answers(&self, id: TaskId, answer: NewAnswer, force: bool) -> Result<Task, DeskError> {
+    pub(super) async fn write_answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> Result<Task, DeskError> {
         if answer.message.is_empty() {
             return Err(DeskError::Invalid { problem: "the answer is empty" });
         }
-        let task = self.asked("writing an answer down", self.store.answer(id, answer, force)).await?;
+        let task = self.call_store("writing an answer down", self.store.answer(id, answer, force)).await?;
         // An error means that there is no waiter here.
-        let _ = self.told.send(id);
-        self.written.notify_one();
+        let _ = self.answered.send(id);
+        self.new_messages.notify_one();
         if let Some(answer) = &task.answer {
             let after = Duration::from_millis(answer.at.saturating_sub(task.created_at));
-            self.tell(id, task.feature.as_deref(), || match answer.by.kind {
+            self.report(id, task.feature.as_deref(), || match answer.by.kind {
                 ClaimantKind::Person => HandoffStep::Answered { by: answer.by.name.as_str().into(), after },
                 ClaimantKind::Redrive => {
                     HandoffStep::Redriven { model: answer.model.as_deref().map(Into::into), after }
@@ -397,7 +402,7 @@ impl Desk {
     /// Returns [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired),
     /// [`Unknown`](DeskError::Unknown), or the store's error.
     pub async fn redrive(&self, id: TaskId) -> Result<(), DeskError> {
-        self.ask_redrive(Some(id)).await.map(drop)
+        self.order_redrive(Some(id)).await.map(drop)
     }
 
     /// Orders the same for all tasks that can still be answered, and returns their number.
@@ -406,12 +411,12 @@ impl Desk {
     ///
     /// Returns the store's error.
     pub async fn redrive_all(&self) -> Result<u64, DeskError> {
-        self.ask_redrive(None).await
+        self.order_redrive(None).await
     }
 
-    async fn ask_redrive(&self, id: Option<TaskId>) -> Result<u64, DeskError> {
-        let done = self.asked("ordering a redrive", self.store.ask_redrive(id)).await;
-        self.asked_for.notify_one();
+    async fn order_redrive(&self, id: Option<TaskId>) -> Result<u64, DeskError> {
+        let done = self.call_store("ordering a redrive", self.store.order_redrive(id)).await;
+        self.redrive_orders.notify_one();
         done
     }
 
@@ -423,15 +428,15 @@ impl Desk {
     ///
     /// Returns [`Unknown`](DeskError::Unknown) for a single task that does not exist, or the store's error.
     pub async fn forget(&self, which: TaskScope, by: &str) -> Result<u64, DeskError> {
-        let forgotten = self.asked("forgetting tasks", self.store.forget(which.clone())).await?;
+        let forgotten = self.call_store("forgetting tasks", self.store.forget(which.clone())).await?;
         // A whole scope has no known ids.
         tracing::warn!(event = "tasks_forgotten", by, scope = which.name(), forgotten);
         if let TaskScope::Task(id) = which {
             if forgotten == 0 {
                 return Err(DeskError::Unknown { task: id });
             }
-            let _ = self.told.send(id);
-            self.tell(id, None, || HandoffStep::Forgotten { by: by.into() });
+            let _ = self.answered.send(id);
+            self.report(id, None, || HandoffStep::Forgotten { by: by.into() });
         }
         Ok(forgotten)
     }
@@ -448,10 +453,10 @@ impl Desk {
     /// Dropping the future leaves the task unchanged.
     pub async fn wait(&self, id: TaskId) -> Result<Task, DeskError> {
         // Subscribes before the first look, so that it misses no answer in between.
-        let mut told = self.told.subscribe();
-        let mut pause = LOOK_FIRST;
+        let mut answered = self.answered.subscribe();
+        let mut pause = FIRST_POLL;
         loop {
-            match self.asked("looking up an answer", self.store.state(id)).await {
+            match self.call_store("looking up an answer", self.store.state(id)).await {
                 Ok(state) if state.is_open() => {}
                 Err(DeskError::Store(error)) if error.heals() => {}
                 Err(error) => return Err(error),
@@ -464,42 +469,42 @@ impl Desk {
                 },
             }
             tokio::select! {
-                () = heard(&mut told, id) => {}
+                () = wait_for_report(&mut answered, id) => {}
                 () = sleep(pause) => {}
             }
-            pause = (pause * 2).min(LOOK_LAST);
+            pause = (pause * 2).min(LONGEST_POLL);
         }
     }
 
     /// Returns the signal for orders to redrive on this desk.
-    pub(super) fn asked_for(&self) -> Arc<Notify> {
-        self.asked_for.clone()
+    pub(super) fn redrive_orders(&self) -> Arc<Notify> {
+        self.redrive_orders.clone()
     }
 
     pub(super) async fn claim_oldest(
         &self,
         by: Claimant,
         visibility: Duration,
-        which: Redrivable,
+        which: RedriveScope,
     ) -> Result<Option<Task>, DeskError> {
-        self.asked("claiming the oldest task", self.store.claim_oldest(by, visibility, which)).await
+        self.call_store("claiming the oldest task", self.store.claim_oldest(by, visibility, which)).await
     }
 
     pub(super) async fn give_back(&self, id: TaskId, by: Claimant, then: Release) -> Result<(), DeskError> {
-        self.asked("releasing a claim", self.store.release(id, by, then)).await
+        self.call_store("releasing a claim", self.store.release(id, by, then)).await
     }
 
     /// Returns the signal for new messages to send on this desk.
-    pub(super) fn written(&self) -> Arc<Notify> {
-        self.written.clone()
+    pub(super) fn new_messages(&self) -> Arc<Notify> {
+        self.new_messages.clone()
     }
 
     pub(super) async fn due(&self, limit: usize, lease: Duration) -> Result<Vec<Delivery>, DeskError> {
-        self.asked("reading due deliveries", self.store.due(limit, lease)).await
+        self.call_store("reading due deliveries", self.store.due(limit, lease)).await
     }
 
-    pub(super) async fn settle(&self, delivery: Delivery, outcome: Settled) -> Result<bool, DeskError> {
-        self.asked("settling a delivery", self.store.settle(delivery, outcome)).await
+    pub(super) async fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> Result<bool, DeskError> {
+        self.call_store("settling a delivery", self.store.settle(delivery, outcome)).await
     }
 
     /// Removes tasks at the end of their retention and returns their number. [Deliveries](super::Deliveries) do this
@@ -511,22 +516,22 @@ impl Desk {
     pub async fn sweep(&self) -> Result<u64, DeskError> {
         let mut all = 0;
         loop {
-            let swept = self.asked("removing old tasks", self.store.sweep(self.settings.keep)).await?;
+            let swept = self.call_store("removing old tasks", self.store.sweep(self.settings.keep)).await?;
             all += swept;
-            if swept < SWEPT_AT_ONCE as u64 {
+            if swept < SWEEP_LIMIT as u64 {
                 return Ok(all);
             }
         }
     }
 
     /// Runs a store's call within the time limit.
-    pub(super) async fn asked<T>(&self, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
-        within(self.settings.store_timeout.unwrap_or(STORE_TIMEOUT), what, asked).await
+    pub(super) async fn call_store<T>(&self, what: &'static str, call: TaskFuture<'_, T>) -> Result<T, DeskError> {
+        within(self.settings.store_timeout.unwrap_or(STORE_TIMEOUT), what, call).await
     }
 }
 
-async fn within<T>(limit: Duration, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
-    match timeout(limit, asked).await {
+async fn within<T>(limit: Duration, what: &'static str, call: TaskFuture<'_, T>) -> Result<T, DeskError> {
+    match timeout(limit, call).await {
         Ok(done) => done,
         Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("{what}: no answer in time")).into()),
     }
@@ -535,14 +540,14 @@ async fn within<T>(limit: Duration, what: &'static str, asked: TaskFuture<'_, T>
 /// Returns the key of requests that are the same under the same idempotency key. It is a digest of the tenant, the key
 /// and the request, from which none of them can be read.
 fn same_as(task: &NewTask, key: &str) -> String {
-    let asked = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
-    Sha256::digest(&asked).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    let identity = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
+    Sha256::digest(&identity).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Waits until this task is reported as answered, or until reports were lost that may have named it.
-async fn heard(told: &mut broadcast::Receiver<TaskId>, id: TaskId) {
+async fn wait_for_report(answered: &mut broadcast::Receiver<TaskId>, id: TaskId) {
     loop {
-        match told.recv().await {
+        match answered.recv().await {
             Ok(answered) if answered != id => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return,
             // This cannot happen while there is a desk to wait at.
@@ -566,15 +571,15 @@ fn person(who: &str) -> Result<Claimant, DeskError> {
 
 /// A person's answer: a text, or a whole message.
 #[derive(Clone, Debug)]
-pub struct Answered(Message);
+pub struct PersonAnswer(Message);
 
-impl From<Message> for Answered {
+impl From<Message> for PersonAnswer {
     fn from(message: Message) -> Self {
         Self(message)
     }
 }
 
-impl From<String> for Answered {
+impl From<String> for PersonAnswer {
     fn from(text: String) -> Self {
         let mut message = Message::assistant(text);
         message.finish = Some(FinishReason::Stop);
@@ -582,7 +587,7 @@ impl From<String> for Answered {
     }
 }
 
-impl From<&str> for Answered {
+impl From<&str> for PersonAnswer {
     fn from(text: &str) -> Self {
         text.to_owned().into()
     }

@@ -93,7 +93,7 @@ impl fmt::Display for DeskError {
             Self::NotClaimed { task } => write!(f, "you hold no claim on {task}; claim it again"),
             Self::Invalid { problem } => f.write_str(problem),
             Self::LimitReached { limit, most } => {
-                write!(f, "{} (`handoff.limits.{}`)", limit.said(*most), limit.name())
+                write!(f, "{} (`handoff.limits.{}`)", limit.sentence(*most), limit.name())
             }
             Self::Store(error) => error.fmt(f),
         }

@@ -18,7 +18,7 @@ impl Head {
     }
 
     /// Returns an error if the task can no longer be answered.
-    pub(crate) fn open(&self, now: u64) -> Result<(), DeskError> {
+    pub(crate) fn check_open(&self, now: u64) -> Result<(), DeskError> {
         let task = self.id;
         match &self.answered {
             Some((by, at)) => Err(DeskError::AlreadyAnswered { task, by: by.clone(), at: *at }),
@@ -28,8 +28,8 @@ impl Head {
     }
 
     /// Returns an error if the task can no longer be answered, or another claim holds.
-    pub(crate) fn free_for(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
-        self.open(now)?;
+    pub(crate) fn check_free_for(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
+        self.check_open(now)?;
         match &self.claim {
             Some(claim) if claim.by != *by && now < claim.until => {
                 Err(DeskError::ClaimedByAnother { task: self.id, by: claim.by.clone(), until: claim.until })
@@ -39,8 +39,8 @@ impl Head {
     }
 
     /// Returns an error unless this claimant holds the claim.
-    pub(crate) fn held_by(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
-        self.free_for(by, now)?;
+    pub(crate) fn check_held_by(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
+        self.check_free_for(by, now)?;
         let held = self.claim.as_ref().is_some_and(|claim| claim.by == *by);
         if held { Ok(()) } else { Err(DeskError::NotClaimed { task: self.id }) }
     }

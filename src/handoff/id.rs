@@ -67,26 +67,26 @@ impl fmt::Debug for TaskId {
 
 /// A text is no task's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotATaskId;
+pub struct InvalidTaskId;
 
-impl fmt::Display for NotATaskId {
+impl fmt::Display for InvalidTaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a task's id; an id is `task_` and 26 letters and digits")
     }
 }
 
-impl std::error::Error for NotATaskId {}
+impl std::error::Error for InvalidTaskId {}
 
 impl FromStr for TaskId {
-    type Err = NotATaskId;
+    type Err = InvalidTaskId;
 
-    fn from_str(text: &str) -> Result<Self, NotATaskId> {
-        let digits = text.strip_prefix(PREFIX).filter(|digits| digits.len() == LENGTH).ok_or(NotATaskId)?;
+    fn from_str(text: &str) -> Result<Self, InvalidTaskId> {
+        let digits = text.strip_prefix(PREFIX).filter(|digits| digits.len() == LENGTH).ok_or(InvalidTaskId)?;
         let mut value = 0_u128;
         for digit in digits.bytes() {
-            let digit = DIGITS.iter().position(|known| *known == digit.to_ascii_lowercase()).ok_or(NotATaskId)?;
+            let digit = DIGITS.iter().position(|known| *known == digit.to_ascii_lowercase()).ok_or(InvalidTaskId)?;
             // 26 digits have two bits more than an id.
-            value = value.checked_mul(32).ok_or(NotATaskId)? | digit as u128;
+            value = value.checked_mul(32).ok_or(InvalidTaskId)? | digit as u128;
         }
         Ok(Self(value))
     }
@@ -129,7 +129,7 @@ mod tests {
         let wrong =
             ["", "task_", "task_0", "0123456789abcdefghjkmnpqrs", &too_large, "task_0123456789abcdefghjkmnpqri"];
         for text in wrong {
-            assert_eq!(text.parse::<TaskId>(), Err(NotATaskId), "{text}");
+            assert_eq!(text.parse::<TaskId>(), Err(InvalidTaskId), "{text}");
         }
         assert!("task_éééééééééééééééééééééééééé".parse::<TaskId>().is_err());
     }

@@ -55,7 +55,7 @@ impl TaskLimits {
     /// # Errors
     ///
     /// Returns [`DeskError::LimitReached`] if it does not fit.
-    pub(crate) fn admit(&self, bytes: u64, taken: &Taken) -> Result<(), DeskError> {
+    pub(crate) fn admit(&self, bytes: u64, taken: &TaskUsage) -> Result<(), DeskError> {
         let of_caller = taken.of_caller.unwrap_or_default();
         // The caller's own limits come first: the caller can do something about those.
         let reached = [
@@ -80,14 +80,14 @@ impl Default for TaskLimits {
 
 /// The present tasks: in all, and of one caller, if the task has a caller.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) all: Share,
-    pub(crate) of_caller: Option<Share>,
+pub(crate) struct TaskUsage {
+    pub(crate) all: UsageTotals,
+    pub(crate) of_caller: Option<UsageTotals>,
 }
 
 /// The number of open tasks, and the bytes of all kept tasks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Share {
+pub(crate) struct UsageTotals {
     pub(crate) tasks: u64,
     pub(crate) bytes: u64,
 }
@@ -119,7 +119,7 @@ impl TaskLimit {
     }
 
     /// Returns a sentence on the limit and its value.
-    pub(super) fn said(self, most: u64) -> String {
+    pub(super) fn sentence(self, most: u64) -> String {
         match self {
             Self::Tasks => format!("the limit of {most} requests that wait for people is reached"),
             Self::Bytes => format!("the limit of {most} bytes for requests to people is reached"),

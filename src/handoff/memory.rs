@@ -9,9 +9,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled,
-    Share, Taken, Task, TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskScope, TaskState, TaskStats, TaskStore,
-    TaskSummary, head::Head, millis, store::TaskFuture, task::PREVIEW,
+    Claimant, Delivery, DeliveryKind, DeliveryOutcome, DeliveryState, DeskError, NewAnswer, NewTask, RedriveScope,
+    Release, Task, TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+    TaskUsage, UsageTotals, head::Head, millis, store::TaskFuture, task::PREVIEW,
 };
 use crate::{
     store::{StoreError, StoreErrorKind},
@@ -46,7 +46,7 @@ struct Entry {
     new: NewTask,
     preview: String,
     answer: Option<TaskAnswer>,
-    /// The redrive value, as in [`Redrivable::least`].
+    /// The redrive value, as in [`RedriveScope::least`].
     redrive: i64,
     deliveries: Vec<Delivery>,
 }
@@ -54,7 +54,7 @@ struct Entry {
 /// The default of [`MemoryTasks::max_tasks`].
 const MAX_TASKS: usize = 10_000;
 /// The largest number of tasks that a sweep removes.
-pub(crate) const SWEPT_AT_ONCE: usize = 1000;
+pub(crate) const SWEEP_LIMIT: usize = 1000;
 
 impl MemoryTasks {
     /// Creates a store with room for 10,000 tasks.
@@ -101,8 +101,8 @@ impl MemoryTasks {
 
 impl Tasks {
     /// Returns the totals of all callers, and of this caller.
-    fn taken(&self, tenant: Option<&str>, now: u64) -> Taken {
-        let mut taken = Taken { all: Share::default(), of_caller: tenant.map(|_| Share::default()) };
+    fn usage(&self, tenant: Option<&str>, now: u64) -> TaskUsage {
+        let mut taken = TaskUsage { all: UsageTotals::default(), of_caller: tenant.map(|_| UsageTotals::default()) };
         for Entry { head, new, .. } in self.by_id.values() {
             let own = taken.of_caller.as_mut().filter(|_| new.tenant.as_deref() == tenant);
             for share in [Some(&mut taken.all), own].into_iter().flatten() {
@@ -179,7 +179,7 @@ impl TaskStore for MemoryTasks {
                 let full = format!("{max_tasks} tasks are in memory; answer some, or raise `max_tasks`");
                 return Err(StoreError::new(StoreErrorKind::Full, full).into());
             }
-            task.limits.admit(task.request.size() as u64, &tasks.taken(task.tenant.as_deref(), now))?;
+            task.limits.admit(task.request.size() as u64, &tasks.usage(task.tenant.as_deref(), now))?;
             if let Some(same) = &task.same_as {
                 tasks.same.insert(same.clone(), id);
             }
@@ -189,7 +189,7 @@ impl TaskStore for MemoryTasks {
                 head: Head { id, created_at: now, expires_at, claim: None, answered: None },
                 preview: task.request.preview(PREVIEW),
                 answer: None,
-                redrive: Redrivable::at_first(task.requires_human),
+                redrive: RedriveScope::initial(task.requires_human),
                 deliveries: told.into_iter().collect(),
                 new: task,
             };
@@ -252,7 +252,7 @@ impl TaskStore for MemoryTasks {
     fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task> {
         self.with(|tasks, now| {
             let entry = tasks.known(id)?;
-            entry.head.free_for(&by, now)?;
+            entry.head.check_free_for(&by, now)?;
             entry.head.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
             Ok(entry.task(now))
         })
@@ -261,7 +261,7 @@ impl TaskStore for MemoryTasks {
     fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64> {
         self.with(|tasks, now| {
             let entry = tasks.known(id)?;
-            entry.head.held_by(&by, now)?;
+            entry.head.check_held_by(&by, now)?;
             let until = now.saturating_add(millis(visibility));
             entry.head.claim = Some(TaskClaim::new(by, until));
             Ok(until)
@@ -271,16 +271,16 @@ impl TaskStore for MemoryTasks {
     fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()> {
         self.with(|tasks, now| {
             let entry = tasks.known(id)?;
-            entry.head.held_by(&by, now)?;
+            entry.head.check_held_by(&by, now)?;
             entry.head.claim = None;
             if then == Release::ForPeople {
-                entry.redrive = Redrivable::NO;
+                entry.redrive = RedriveScope::NO;
             }
             Ok(())
         })
     }
 
-    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: RedriveScope) -> TaskFuture<'_, Option<Task>> {
         self.with(|tasks, now| {
             let is_free =
                 |entry: &&mut Entry| entry.head.state(now) == TaskState::Waiting && entry.redrive >= which.least();
@@ -291,15 +291,15 @@ impl TaskStore for MemoryTasks {
         })
     }
 
-    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
+    fn order_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
         self.with(|tasks, now| {
             let Some(id) = id else {
                 let open = tasks.by_id.values_mut().filter(|entry| entry.head.state(now).is_open());
-                return Ok(open.map(|entry| entry.redrive = Redrivable::Asked.least()).count() as u64);
+                return Ok(open.map(|entry| entry.redrive = RedriveScope::Ordered.least()).count() as u64);
             };
             let entry = tasks.known(id)?;
-            entry.head.open(now)?;
-            entry.redrive = Redrivable::Asked.least();
+            entry.head.check_open(now)?;
+            entry.redrive = RedriveScope::Ordered.least();
             Ok(1)
         })
     }
@@ -311,8 +311,8 @@ impl TaskStore for MemoryTasks {
                 return Ok(entry.task(now));
             }
             match force {
-                true => entry.head.open(now)?,
-                false => entry.head.free_for(&answer.by, now)?,
+                true => entry.head.check_open(now)?,
+                false => entry.head.check_free_for(&answer.by, now)?,
             }
             entry.head.answered = Some((answer.by.clone(), now));
             entry.answer = Some(TaskAnswer::of(answer, now));
@@ -338,7 +338,7 @@ impl TaskStore for MemoryTasks {
         })
     }
 
-    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
+    fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> TaskFuture<'_, bool> {
         self.with(|tasks, now| {
             let Ok(entry) = tasks.known(delivery.task) else { return Ok(false) };
             let known = entry.deliveries.iter_mut().find(|known| {
@@ -374,7 +374,7 @@ impl TaskStore for MemoryTasks {
                 Some(answer) => answer.at < before,
                 None => entry.head.expires_at < before,
             });
-            let over: Vec<TaskId> = over.map(|entry| entry.new.id).take(SWEPT_AT_ONCE).collect();
+            let over: Vec<TaskId> = over.map(|entry| entry.new.id).take(SWEEP_LIMIT).collect();
             for id in &over {
                 tasks.by_id.remove(id);
             }

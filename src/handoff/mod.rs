@@ -44,29 +44,29 @@ mod tried;
 pub use self::{
     callbacks::{CallbackUrl, Callbacks},
     caller::CallerTask,
-    deliver::{Deliveries, Delivering},
+    deliver::{Deliveries, DeliveriesHandle},
     delivery::{Delivery, DeliveryKind, DeliveryState},
-    desk::{Answered, Desk},
+    desk::{Desk, PersonAnswer},
     error::DeskError,
-    id::{NotATaskId, TaskId},
+    id::{InvalidTaskId, TaskId},
     limits::{TaskLimit, TaskLimits},
     list::{TaskFilter, TaskStats, TaskSummary},
     memory::MemoryTasks,
     notify::Notify,
-    redrive::{Redrive, Redriving},
+    redrive::{Redrive, RedriveHandle},
     request::StoredRequest,
-    signature::{NotVerified, WebhookSecret},
-    store::{Redrivable, Release, Settled, TaskFuture, TaskScope, TaskStore},
+    signature::{VerifyError, WebhookSecret},
+    store::{DeliveryOutcome, RedriveScope, Release, TaskFuture, TaskScope, TaskStore},
     task::{
         Callback, Claimant, ClaimantKind, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult,
         TaskState,
     },
-    tried::TriedBefore,
+    tried::PriorAttempt,
 };
 
 pub(crate) use self::{
-    limits::{Share, Taken},
-    memory::SWEPT_AT_ONCE,
+    limits::{TaskUsage, UsageTotals},
+    memory::SWEEP_LIMIT,
     task::PERSON,
 };
 

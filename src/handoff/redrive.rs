@@ -9,7 +9,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{Claimant, Desk, DeskError, NewAnswer, Redrivable, Release, Task, TaskId, id};
+use super::{Claimant, Desk, DeskError, NewAnswer, RedriveScope, Release, Task, TaskId, id};
 use crate::{
     BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
@@ -45,7 +45,7 @@ use crate::{
 pub struct Redrive {
     desk: Desk,
     model: BoxLlmService,
-    which: Redrivable,
+    which: RedriveScope,
     gate: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     events: Option<Events>,
     every: Duration,
@@ -56,12 +56,12 @@ pub struct Redrive {
 
 /// An extension of a task's request. It marks the request as one for models, which no tier of people takes again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Redriven;
+pub(crate) struct RedriveMarker;
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// The time by which a claim outlasts the call, for writing the answer down.
-const TO_WRITE: Duration = Duration::from_secs(30);
+const WRITE_TIME: Duration = Duration::from_secs(30);
 
 impl Redrive {
     /// Creates a redrive of this desk's tasks through this service: one every second, two at once, with a minute for
@@ -75,7 +75,7 @@ impl Redrive {
         Self {
             desk: desk.clone(),
             model: BoxCloneSyncService::new(model.map_err(Into::into)),
-            which: Redrivable::Any,
+            which: RedriveScope::All,
             gate: None,
             events: None,
             every: Duration::from_secs(30),
@@ -86,8 +86,8 @@ impl Redrive {
     }
 
     /// Redrives only tasks for which a person [ordered](Desk::redrive) it. Default: all.
-    pub fn only_when_asked(mut self) -> Self {
-        self.which = Redrivable::Asked;
+    pub fn only_when_ordered(mut self) -> Self {
+        self.which = RedriveScope::Ordered;
         self
     }
 
@@ -134,14 +134,14 @@ impl Redrive {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn start(self) -> Redriving {
-        Redriving(tokio::spawn(self.run()).abort_handle())
+    pub fn start(self) -> RedriveHandle {
+        RedriveHandle(tokio::spawn(self.run()).abort_handle())
     }
 
     async fn run(self) {
-        let asked_for = self.desk.asked_for();
+        let redrive_orders = self.desk.redrive_orders();
         let recovered = Arc::new(Notify::new());
-        let follow = |events: &Events| events.follow_only(Recovered::wanted, Recovered(recovered.clone()));
+        let follow = |events: &Events| events.follow_only(RecoverySignal::wanted, RecoverySignal(recovered.clone()));
         let _following = self.events.as_ref().map(follow);
         let (mut pause, mut strikes) = (self.every, HashMap::new());
         loop {
@@ -150,7 +150,7 @@ impl Redrive {
             pause = if worked { self.every } else { (pause * 2).min(LONGEST_PAUSE.max(self.every)) };
             tokio::select! {
                 () = sleep(pause) => {}
-                () = asked_for.notified() => {}
+                () = redrive_orders.notified() => {}
                 () = recovered.notified() => {}
             }
         }
@@ -159,35 +159,35 @@ impl Redrive {
     /// Redrives all waiting tasks until the model fails. Returns false if it failed.
     async fn round(&self, strikes: &mut HashMap<TaskId, u32>) -> bool {
         let which = match &self.gate {
-            Some(gate) if !gate() => Redrivable::Asked,
+            Some(gate) if !gate() => RedriveScope::Ordered,
             _ => self.which,
         };
         let mut calls = JoinSet::new();
-        let (mut books, mut next_at) = (Books::default(), Instant::now());
-        while books.goes_on() {
+        let (mut tally, mut next_at) = (RoundTally::default(), Instant::now());
+        while tally.continues() {
             // The first task decides whether more run at once, and so does the first after a failure.
-            let at_once = if books.is_sure() { self.at_once } else { 1 };
+            let at_once = if tally.is_sure() { self.at_once } else { 1 };
             if calls.len() >= at_once {
-                books.enter(calls.join_next().await);
+                tally.record(calls.join_next().await);
                 continue;
             }
             sleep_until(next_at).await;
             // A call may have failed meanwhile.
-            if let Some(came) = calls.try_join_next() {
-                books.enter(Some(came));
+            if let Some(outcome) = calls.try_join_next() {
+                tally.record(Some(outcome));
                 continue;
             }
             let Some((task, by)) = self.next(which).await else { break };
             next_at = Instant::now() + self.pace;
             calls.spawn(self.clone().redrive(task, by));
         }
-        while let Some(came) = calls.join_next().await {
-            books.enter(Some(came));
+        while let Some(outcome) = calls.join_next().await {
+            tally.record(Some(outcome));
         }
-        let worked = books.goes_on() && (books.answered > 0 || books.failed.is_empty());
-        for (task, by) in books.failed {
+        let worked = tally.continues() && (tally.answered > 0 || tally.failed.is_empty());
+        for (task, by) in tally.failed {
             // With answers to others, the model is not the only cause. Tasks that fail must not block the rest.
-            let is_for_people = books.answered > 0 && {
+            let is_for_people = tally.answered > 0 && {
                 let strikes = strikes.entry(task).or_default();
                 *strikes += 1;
                 *strikes >= STRIKES
@@ -199,17 +199,17 @@ impl Redrive {
             // Otherwise its claim expires by itself.
             let _ = self.desk.give_back(task, by, then).await;
         }
-        if strikes.len() > MOST_STRUCK {
+        if strikes.len() > MAX_TASKS_WITH_STRIKES {
             strikes.clear();
         }
         worked
     }
 
-    async fn next(&self, which: Redrivable) -> Option<(Task, Claimant)> {
+    async fn next(&self, which: RedriveScope) -> Option<(Task, Claimant)> {
         // Each redrive has its own name, so that a late one is not mistaken for another.
         let name: [u8; 8] = id::random().ok()?;
         let by = Claimant::redrive(format!("{:016x}", u64::from_be_bytes(name)));
-        match self.desk.claim_oldest(by.clone(), self.timeout.saturating_add(TO_WRITE), which).await {
+        match self.desk.claim_oldest(by.clone(), self.timeout.saturating_add(WRITE_TIME), which).await {
             Ok(task) => task.map(|task| (task, by)),
             Err(error) => {
                 tracing::debug!(event = "handoff_not_redriven", problem = %error);
@@ -218,38 +218,38 @@ impl Redrive {
         }
     }
 
-    async fn redrive(self, task: Task, by: Claimant) -> Came {
-        match self.ask(&task, &by).await {
+    async fn redrive(self, task: Task, by: Claimant) -> RedriveOutcome {
+        match self.call_model(&task, &by).await {
             Ok(answer) => self.write(&task, answer).await,
             Err(error) if is_about_the_request(&error) => {
                 let _ = self.desk.give_back(task.id, by, Release::ForPeople).await;
-                Came::NotByAModel
+                RedriveOutcome::NotByAModel
             }
             Err(error) => {
                 tracing::debug!(event = "handoff_not_redriven", task = %task.id, kind = error.kind().name());
-                Came::ModelFailed(task.id, by)
+                RedriveOutcome::ModelFailed(task.id, by)
             }
         }
     }
 
     /// Writes a model's answer down, with retries, because the answer was paid for.
-    async fn write(&self, task: &Task, answer: NewAnswer) -> Came {
+    async fn write(&self, task: &Task, answer: NewAnswer) -> RedriveOutcome {
         for _ in 0..WRITES {
-            match self.desk.answers(task.id, answer.clone(), false).await {
+            match self.desk.write_answer(task.id, answer.clone(), false).await {
                 Err(DeskError::Store(error)) if error.heals() => sleep(Duration::from_secs(1)).await,
                 Err(DeskError::Store(error)) => {
                     tracing::warn!(event = "handoff_not_redriven", task = %task.id, problem = %error);
                     break;
                 }
                 // Or another claimant was faster, or the task has expired.
-                Ok(_) | Err(_) => return Came::Answered,
+                Ok(_) | Err(_) => return RedriveOutcome::Answered,
             }
         }
-        Came::ModelFailed(task.id, answer.by)
+        RedriveOutcome::ModelFailed(task.id, answer.by)
     }
 
-    async fn ask(&self, task: &Task, by: &Claimant) -> Result<NewAnswer, LlmError> {
-        let mut request = task.request.request()?.stream(false).timeout(self.timeout).extension(Redriven);
+    async fn call_model(&self, task: &Task, by: &Claimant) -> Result<NewAnswer, LlmError> {
+        let mut request = task.request.request()?.stream(false).timeout(self.timeout).extension(RedriveMarker);
         if let Some(feature) = &task.feature {
             request = request.feature(feature.as_str());
         }
@@ -282,7 +282,7 @@ impl Redrive {
 
 /// The outcome of a redrive.
 #[derive(Debug)]
-enum Came {
+enum RedriveOutcome {
     Answered,
     /// No model will answer this task.
     NotByAModel,
@@ -292,21 +292,21 @@ enum Came {
 
 /// The outcomes of a round.
 #[derive(Debug, Default)]
-struct Books {
+struct RoundTally {
     answered: u32,
     failed: Vec<(TaskId, Claimant)>,
     failed_in_a_row: u32,
 }
 
-impl Books {
-    fn enter(&mut self, came: Option<Result<Came, JoinError>>) {
-        match came {
-            Some(Ok(Came::Answered)) => {
+impl RoundTally {
+    fn record(&mut self, outcome: Option<Result<RedriveOutcome, JoinError>>) {
+        match outcome {
+            Some(Ok(RedriveOutcome::Answered)) => {
                 self.answered += 1;
                 self.failed_in_a_row = 0;
             }
-            Some(Ok(Came::NotByAModel)) | None => {}
-            Some(Ok(Came::ModelFailed(task, by))) => {
+            Some(Ok(RedriveOutcome::NotByAModel)) | None => {}
+            Some(Ok(RedriveOutcome::ModelFailed(task, by))) => {
                 self.failed.push((task, by));
                 self.failed_in_a_row += 1;
             }
@@ -315,7 +315,7 @@ impl Books {
     }
 
     /// Two failures in a row are the model's; a single one may be the task's.
-    fn goes_on(&self) -> bool {
+    fn continues(&self) -> bool {
         self.failed_in_a_row < 2
     }
 
@@ -327,7 +327,7 @@ impl Books {
 /// The number of failures among others' answers after which a task waits for a person.
 const STRIKES: u32 = 3;
 /// The number of failing tasks that a redrive remembers.
-const MOST_STRUCK: usize = 1000;
+const MAX_TASKS_WITH_STRIKES: usize = 1000;
 /// The number of attempts to write an answer down.
 const WRITES: u32 = 10;
 
@@ -353,15 +353,15 @@ fn is_about_the_request(error: &LlmError) -> bool {
 }
 
 /// A subscriber that wakes the redrive when a model works again.
-struct Recovered(Arc<Notify>);
+struct RecoverySignal(Arc<Notify>);
 
-impl Recovered {
+impl RecoverySignal {
     fn wanted(event: &Event) -> bool {
         matches!(event, Event::ModelRecovered { .. } | Event::CircuitChanged { to: CircuitState::Closed, .. })
     }
 }
 
-impl Subscriber for Recovered {
+impl Subscriber for RecoverySignal {
     fn event(&mut self, _: &Event) {
         self.0.notify_one();
     }
@@ -387,9 +387,9 @@ impl fmt::Debug for Redrive {
 /// A running redrive. Dropping the handle stops it.
 #[derive(Debug)]
 #[must_use = "dropped, it ends"]
-pub struct Redriving(AbortHandle);
+pub struct RedriveHandle(AbortHandle);
 
-impl Drop for Redriving {
+impl Drop for RedriveHandle {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 use crate::{
     InvalidConfig,
-    base64::{decoded, encoded},
+    base64::{decode, encode},
     wall_clock,
 };
 
@@ -59,7 +59,7 @@ impl WebhookSecret {
     pub fn new(secret: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: &'static str| InvalidConfig::new("secret", problem);
         let key = match secret.trim().strip_prefix("whsec_") {
-            Some(encoded) => decoded(encoded).ok_or_else(|| wrong("the part after `whsec_` is not base64"))?,
+            Some(encoded) => decode(encoded).ok_or_else(|| wrong("the part after `whsec_` is not base64"))?,
             None => secret.trim().as_bytes().to_vec(),
         };
         if key.len() < LEAST {
@@ -71,7 +71,7 @@ impl WebhookSecret {
     /// Returns the three headers for a body that is sent now.
     pub fn headers(&self, id: &str, body: &[u8]) -> [(&'static str, String); 3] {
         let timestamp = wall_clock::since_1970().as_secs();
-        let signature = format!("v1,{}", encoded(&self.mac(id, &timestamp.to_string(), body).finalize().into_bytes()));
+        let signature = format!("v1,{}", encode(&self.mac(id, &timestamp.to_string(), body).finalize().into_bytes()));
         [(ID, id.to_owned()), (TIMESTAMP, timestamp.to_string()), (SIGNATURE, signature)]
     }
 
@@ -81,7 +81,7 @@ impl WebhookSecret {
     /// # Errors
     ///
     /// Returns the reason for which the message is not valid.
-    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), NotVerified> {
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
         self.verify_at(headers, body, wall_clock::since_1970(), TOLERANCE)
     }
 
@@ -96,19 +96,19 @@ impl WebhookSecret {
         body: &[u8],
         now: Duration,
         tolerance: Duration,
-    ) -> Result<(), NotVerified> {
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(NotVerified::Missing(name));
+    ) -> Result<(), VerifyError> {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(VerifyError::Missing(name));
         let (id, timestamp, signatures) = (header(ID)?, header(TIMESTAMP)?, header(SIGNATURE)?);
-        let sent: u64 = timestamp.parse().map_err(|_| NotVerified::Missing(TIMESTAMP))?;
+        let sent: u64 = timestamp.parse().map_err(|_| VerifyError::Missing(TIMESTAMP))?;
         if now.abs_diff(Duration::from_secs(sent)) > tolerance {
-            return Err(NotVerified::Old);
+            return Err(VerifyError::OutOfTolerance);
         }
         let mac = self.mac(id, timestamp, body);
         let given = signatures.split_ascii_whitespace().filter_map(|one| one.strip_prefix("v1,"));
-        let mut given = given.filter_map(decoded);
+        let mut given = given.filter_map(decode);
         // The comparison takes the same time however many bytes match.
         let is_ours = given.any(|one| mac.clone().verify_slice(&one).is_ok());
-        if is_ours { Ok(()) } else { Err(NotVerified::Wrong) }
+        if is_ours { Ok(()) } else { Err(VerifyError::Mismatch) }
     }
 
     fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
@@ -130,26 +130,26 @@ impl fmt::Debug for WebhookSecret {
 /// The reason for which a callback is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NotVerified {
+pub enum VerifyError {
     /// This header is absent or malformed.
     Missing(&'static str),
     /// It was sent too long ago, or carries a time in the future.
-    Old,
+    OutOfTolerance,
     /// It was not signed with this secret.
-    Wrong,
+    Mismatch,
 }
 
-impl fmt::Display for NotVerified {
+impl fmt::Display for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(header) => write!(f, "the header {header} is missing or malformed"),
-            Self::Old => f.write_str("it was sent too long ago, or the clocks differ"),
-            Self::Wrong => f.write_str("it was not signed with this secret"),
+            Self::OutOfTolerance => f.write_str("it was sent too long ago, or the clocks differ"),
+            Self::Mismatch => f.write_str("it was not signed with this secret"),
         }
     }
 }
 
-impl std::error::Error for NotVerified {}
+impl std::error::Error for VerifyError {}
 
 #[cfg(test)]
 mod tests {
@@ -162,7 +162,7 @@ mod tests {
     fn a_signature_is_that_of_standard_webhooks() {
         let secret = WebhookSecret::new(SECRET).unwrap();
         let mac = secret.mac("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#);
-        assert_eq!(encoded(&mac.finalize().into_bytes()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(encode(&mac.finalize().into_bytes()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     #[test]
@@ -179,20 +179,20 @@ mod tests {
         };
         let right = signed(|_| {});
         assert_eq!(secret.verify(&right, b"body"), Ok(()));
-        assert_eq!(secret.verify(&right, b"other"), Err(NotVerified::Wrong));
+        assert_eq!(secret.verify(&right, b"other"), Err(VerifyError::Mismatch));
         let later = now + TOLERANCE + Duration::from_secs(2);
-        assert_eq!(secret.verify_at(&right, b"body", later, TOLERANCE), Err(NotVerified::Old));
+        assert_eq!(secret.verify_at(&right, b"body", later, TOLERANCE), Err(VerifyError::OutOfTolerance));
         let id = signed(|headers| _ = headers.insert(ID, "msg_2".parse().unwrap()));
-        assert_eq!(secret.verify(&id, b"body"), Err(NotVerified::Wrong));
+        assert_eq!(secret.verify(&id, b"body"), Err(VerifyError::Mismatch));
         let none = signed(|headers| _ = headers.remove(SIGNATURE));
-        assert_eq!(secret.verify(&none, b"body"), Err(NotVerified::Missing(SIGNATURE)));
+        assert_eq!(secret.verify(&none, b"body"), Err(VerifyError::Missing(SIGNATURE)));
         let two = signed(|headers| {
             let first = headers[SIGNATURE].to_str().unwrap().to_owned();
             headers.insert(SIGNATURE, format!("v1,AAAA v2,xyz {first}").parse().unwrap());
         });
         assert_eq!(secret.verify(&two, b"body"), Ok(()), "another secret's, as while it is changed");
         let other = WebhookSecret::new(&"x".repeat(24)).unwrap();
-        assert_eq!(other.verify(&right, b"body"), Err(NotVerified::Wrong));
+        assert_eq!(other.verify(&right, b"body"), Err(VerifyError::Mismatch));
     }
 
     #[test]

@@ -61,14 +61,14 @@ pub trait TaskStore: Send + Sync + 'static {
     /// Releases a claim, also an expired one. Otherwise returns the errors of [`renew`](Self::renew).
     fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()>;
 
-    /// Claims the oldest waiting task that may be [redriven](Redrivable), like [`claim`](Self::claim). Returns `None`
+    /// Claims the oldest waiting task that may be [redriven](RedriveScope), like [`claim`](Self::claim). Returns `None`
     /// if there is none. Concurrent callers get different tasks.
-    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>>;
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: RedriveScope) -> TaskFuture<'_, Option<Task>>;
 
     /// Orders a redrive of one task, or of all open ones, and returns their number.
     /// [`claim_oldest`](Self::claim_oldest) then finds them regardless of an earlier release for people. For one task
     /// it returns the errors of [`claim`](Self::claim), except that the task may be claimed.
-    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64>;
+    fn order_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64>;
 
     /// Writes an answer down, once: with the callback if [there is to be one](NewTask::callback), durably and all or
     /// nothing. Returns the task as it is now.
@@ -85,7 +85,7 @@ pub trait TaskStore: Send + Sync + 'static {
 
     /// Records the outcome of a delivery that was [due](Self::due). Returns false, and changes nothing, if it was tried
     /// again meanwhile or is settled.
-    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool>;
+    fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> TaskFuture<'_, bool>;
 
     /// Deletes these tasks whatever their state, with their deliveries, requests and answers. Returns their number.
     fn forget(&self, which: TaskScope) -> TaskFuture<'_, u64>;
@@ -146,35 +146,35 @@ pub enum Release {
 /// The tasks that may be redriven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Redrivable {
+pub enum RedriveScope {
     /// Tasks with an [order](TaskStore::ask_redrive).
-    Asked,
+    Ordered,
     /// All tasks, except those that require a person or were [released for one](Release::ForPeople) and have no order.
-    Any,
+    All,
 }
 
-impl Redrivable {
+impl RedriveScope {
     /// The stored value of a task that waits for a person.
     pub(crate) const NO: i64 = 0;
 
     /// Returns the smallest stored value of the matching tasks.
     pub(crate) fn least(self) -> i64 {
         match self {
-            Self::Any => 1,
-            Self::Asked => 2,
+            Self::All => 1,
+            Self::Ordered => 2,
         }
     }
 
     /// Returns the stored value of a new task.
-    pub(crate) fn at_first(requires_human: bool) -> i64 {
-        if requires_human { Self::NO } else { Self::Any.least() }
+    pub(crate) fn initial(requires_human: bool) -> i64 {
+        if requires_human { Self::NO } else { Self::All.least() }
     }
 }
 
 /// The outcome of a delivery's attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Settled {
+pub enum DeliveryOutcome {
     /// It has arrived.
     Done,
     /// It failed and is tried again after this time.
@@ -191,7 +191,7 @@ pub enum Settled {
     },
 }
 
-impl Settled {
+impl DeliveryOutcome {
     /// Returns the stored values: the state, the time until the next attempt, and the problem.
     pub(crate) fn columns(self) -> (DeliveryState, Option<Duration>, Option<String>) {
         match self {

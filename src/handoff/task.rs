@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallerTask, Delivery, StoredRequest, TaskId, TaskLimits, TriedBefore};
+use super::{CallerTask, Delivery, PriorAttempt, StoredRequest, TaskId, TaskLimits};
 use crate::chat::Message;
 
 /// The longest preview of a request, in characters.
@@ -34,7 +34,7 @@ pub struct Task {
     /// `requires_human`, or another [reason](crate::DegradedReason::name).
     pub reason: String,
     /// The attempts before.
-    pub attempts: Vec<TriedBefore>,
+    pub attempts: Vec<PriorAttempt>,
     /// The caller's own data.
     #[serde(default)]
     pub caller: Option<CallerTask>,
@@ -341,7 +341,7 @@ pub struct NewTask {
     /// The reason for which it is handed over, in one word.
     pub reason: String,
     /// The attempts before.
-    pub attempts: Vec<TriedBefore>,
+    pub attempts: Vec<PriorAttempt>,
     /// The caller's own data.
     pub caller: Option<CallerTask>,
     /// The request.

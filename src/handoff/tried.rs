@@ -9,7 +9,7 @@ use crate::{
 /// An attempt before the task was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct TriedBefore {
+pub struct PriorAttempt {
     /// The tier.
     pub tier: Option<String>,
     /// The provider.
@@ -28,7 +28,7 @@ pub struct TriedBefore {
     pub skipped: bool,
 }
 
-impl TriedBefore {
+impl PriorAttempt {
     pub(crate) fn of(attempt: &Attempt) -> Self {
         let text = |name: &Option<std::sync::Arc<str>>| name.as_ref().map(|name| name.to_string());
         Self {

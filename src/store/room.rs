@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use crate::sync::{Mutex, lock};
 
 /// The space for answers, and its use since the last check.
-pub(super) struct Room {
+pub(super) struct AnswerQuota {
     max_bytes: AtomicU64,
-    unseen: AtomicU64,
-    look_at: Mutex<Option<Instant>>,
+    unchecked: AtomicU64,
+    check_at: Mutex<Option<Instant>>,
 }
 
 /// The default space for all answers, in bytes: 1 GiB.
@@ -23,16 +23,16 @@ const RECORD: u64 = 256;
 /// The longest time between two sweeps of expired records, while there are answers.
 const SWEEP: Duration = Duration::from_secs(60);
 /// The part of the space that one process may fill between two checks.
-const UNSEEN: u64 = 16;
+const UNCHECKED_SHARE: u64 = 16;
 
 /// The time for which an expired record stays: its former holder may still request it.
-pub(super) const STAYS: Duration = Duration::from_secs(600);
+pub(super) const RETENTION: Duration = Duration::from_secs(600);
 /// The records removed in one step, so that other calls do not wait for long.
 pub(super) const STEP: i64 = 500;
 /// The longest duration that is stored: a hundred years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-impl Room {
+impl AnswerQuota {
     pub(super) fn set_max_bytes(&self, bytes: u64) {
         self.max_bytes.store(bytes, Relaxed);
     }
@@ -42,29 +42,29 @@ impl Room {
     }
 
     /// Returns the size of an answer's record; `None` if it can never fit.
-    pub(super) fn taken_by(&self, answer: &[u8]) -> Option<i64> {
+    pub(super) fn size_of(&self, answer: &[u8]) -> Option<i64> {
         let taken = RECORD.saturating_add(answer.len() as u64);
         i64::try_from(taken).ok().filter(|taken| *taken <= self.max_bytes())
     }
 
     /// Adds to the use. Returns whether a check is due.
-    pub(super) fn takes(&self, bytes: i64) -> bool {
+    pub(super) fn add(&self, bytes: i64) -> bool {
         let bytes = bytes.unsigned_abs();
-        let unseen = self.unseen.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        let unchecked = self.unchecked.fetch_add(bytes, Relaxed).saturating_add(bytes);
         let now = Instant::now();
-        let mut look_at = lock(&self.look_at);
-        if unseen <= self.max_bytes.load(Relaxed) / UNSEEN && look_at.is_some_and(|at| now < at) {
+        let mut check_at = lock(&self.check_at);
+        if unchecked <= self.max_bytes.load(Relaxed) / UNCHECKED_SHARE && check_at.is_some_and(|at| now < at) {
             return false;
         }
-        self.unseen.store(0, Relaxed);
-        *look_at = now.checked_add(SWEEP);
+        self.unchecked.store(0, Relaxed);
+        *check_at = now.checked_add(SWEEP);
         true
     }
 }
 
-impl Default for Room {
+impl Default for AnswerQuota {
     fn default() -> Self {
-        Self { max_bytes: AtomicU64::new(MAX_BYTES), unseen: AtomicU64::new(0), look_at: Mutex::new(None) }
+        Self { max_bytes: AtomicU64::new(MAX_BYTES), unchecked: AtomicU64::new(0), check_at: Mutex::new(None) }
     }
 }
 
@@ -80,22 +80,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_looked_at_once_a_minute_and_when_a_sixteenth_is_filled() {
-        let room = Room::default();
-        room.set_max_bytes(1600);
-        assert!(room.takes(1), "the first time");
-        assert!(!room.takes(60) && !room.takes(40));
-        assert!(room.takes(1), "over a sixteenth");
-        assert!(!room.takes(50));
+        let quota = AnswerQuota::default();
+        quota.set_max_bytes(1600);
+        assert!(quota.add(1), "the first time");
+        assert!(!quota.add(60) && !quota.add(40));
+        assert!(quota.add(1), "over a sixteenth");
+        assert!(!quota.add(50));
         tokio::time::advance(SWEEP).await;
-        assert!(room.takes(1) && !room.takes(1));
+        assert!(quota.add(1) && !quota.add(1));
     }
 
     #[test]
     fn what_never_has_room_is_known_before() {
-        let room = Room::default();
-        room.set_max_bytes(1000);
-        assert_eq!(room.taken_by(&[0; 744]), Some(1000));
-        assert_eq!(room.taken_by(&[0; 745]), None);
+        let quota = AnswerQuota::default();
+        quota.set_max_bytes(1000);
+        assert_eq!(quota.size_of(&[0; 744]), Some(1000));
+        assert_eq!(quota.size_of(&[0; 745]), None);
     }
 
     #[test]

@@ -63,12 +63,12 @@ impl Watch {
     }
 
     /// Sets the channel that reports changes beside the log. Only the first call takes effect.
-    pub(crate) fn tells(&self, events: &Events) {
+    pub(crate) fn set_events(&self, events: &Events) {
         let _ = self.events.set(events.clone());
     }
 
     /// Records a failure.
-    pub(crate) fn fails(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
+    pub(crate) fn record_failure(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
         let is_new = {
             let mut state = lock(&self.state);
             let since = state.as_ref().map_or(now, |trouble| trouble.since);
@@ -84,7 +84,7 @@ impl Watch {
     }
 
     /// Records a success of a formerly failing operation.
-    pub(crate) fn works(&self, now: Instant) {
+    pub(crate) fn record_success(&self, now: Instant) {
         if !self.troubled.load(Ordering::Acquire) {
             return;
         }
@@ -122,17 +122,17 @@ mod tests {
     async fn what_fails_and_works_by_turns_is_told_of_once() {
         let (watch, events) = (Watch::new("replicas"), Events::new());
         let mut heard = events.subscribe();
-        watch.tells(&events);
-        watch.works(Instant::now());
+        watch.set_events(&events);
+        watch.record_success(Instant::now());
         for _ in 0..300 {
-            watch.fails(StoreErrorKind::Full, &"OOM", Instant::now());
-            watch.works(Instant::now());
+            watch.record_failure(StoreErrorKind::Full, &"OOM", Instant::now());
+            watch.record_success(Instant::now());
             tokio::time::advance(QUIET / 3).await;
         }
         let told = watch.trouble().unwrap();
         assert_eq!(told.to_string(), "replicas: the store is full");
         tokio::time::advance(QUIET).await;
-        watch.works(Instant::now());
+        watch.record_success(Instant::now());
         assert_eq!(watch.trouble(), None);
         let mut turns = Vec::new();
         while let Ok(Event::StoreChanged { available, .. }) = heard.try_recv() {
@@ -144,8 +144,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_said_nothing_is_back_with_its_first_word() {
         let watch = Watch::new("idempotency");
-        watch.fails(StoreErrorKind::Unavailable, &"refused", Instant::now());
-        watch.works(Instant::now());
+        watch.record_failure(StoreErrorKind::Unavailable, &"refused", Instant::now());
+        watch.record_success(Instant::now());
         assert_eq!(watch.trouble(), None);
     }
 }

@@ -13,7 +13,8 @@ use steadfast::{
     ErrorKind, Events, LlmRequest,
     events::alerts::{Alert, AlertState, Alerts, Rules},
     handoff::{
-        CallbackUrl, Callbacks, Deliveries, Delivering, DeliveryState, Desk, MemoryTasks, Notify, TaskId, WebhookSecret,
+        CallbackUrl, Callbacks, Deliveries, DeliveriesHandle, DeliveryState, Desk, MemoryTasks, Notify, TaskId,
+        WebhookSecret,
     },
     providers::Handoff,
 };
@@ -84,7 +85,7 @@ async fn hand_over(desk: &Desk, request: LlmRequest) -> TaskId {
     task_of(&Handoff::new(desk).allow_volatile().oneshot(request).await.unwrap())
 }
 
-fn sends<S>(desk: &Desk, transport: S) -> Delivering
+fn sends<S>(desk: &Desk, transport: S) -> DeliveriesHandle
 where
     S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError, Future: Send>
         + Clone

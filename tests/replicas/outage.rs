@@ -14,7 +14,7 @@ use steadfast::{
     provider_fn,
     store::{
         redis::Redis,
-        replicas::{Shares, Sharing},
+        replicas::{ReplicaSync, SharedState},
     },
 };
 use tokio::{sync::broadcast, time::sleep};
@@ -51,7 +51,7 @@ struct Replica {
     keys: IdempotencyLayer,
     redis: Redis,
     heard: broadcast::Receiver<Event>,
-    _sharing: Sharing,
+    _sharing: ReplicaSync,
 }
 
 impl Replica {
@@ -61,12 +61,12 @@ impl Replica {
         let redis = Redis::open(url).unwrap().events(&events);
         let circuit = CircuitBreakerLayer::new("sonnet").consecutive_failures(3).cooldown(Duration::from_secs(60));
         let features = BulkheadLayer::new().feature("chat", Limits::new(1000).requests_per_minute(1_000_000));
-        let shares = Shares::new()
+        let shares = SharedState::new()
             .circuit("sonnet", circuit.handle())
             .rates(&features.handle())
             .retry_budget("all", &RetryBudget::new());
         let keys = IdempotencyLayer::over(redis.clone());
-        Self { circuit, features, keys, _sharing: Sharing::start(redis.clone(), shares), redis, heard }
+        Self { circuit, features, keys, _sharing: ReplicaSync::start(redis.clone(), shares), redis, heard }
     }
 
     /// How long a good answer takes.

@@ -91,7 +91,7 @@ impl IdempotencyHandle {
     }
 
     pub(super) fn tells(&self, events: &Events) {
-        self.shared.backings.iter().for_each(|backing| backing.guard.tells(events));
+        self.shared.backings.iter().for_each(|backing| backing.guard.set_events(events));
     }
 
     /// What is the matter with the stores at the moment, as far as they were asked; empty while all is well. A store that

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     layers::{cache::Answer, totals::count},
-    store::guarded::Silence,
+    store::guarded::GuardError,
 };
 
 /// How often a store is told again that could not be told.
@@ -38,7 +38,7 @@ impl Shared {
         limit: Duration,
         asks: impl FnOnce(&'a dyn IdempotencyStore) -> StoreFuture<'a, T>,
         proves: impl FnOnce(&T) -> bool,
-    ) -> Result<T, Silence> {
+    ) -> Result<T, GuardError> {
         let said = self.backings[place].ask(limit, asks, proves).await;
         self.heard(place, said)
     }
@@ -50,12 +50,12 @@ impl Shared {
         ticket: Ticket,
         settings: &Settings,
         limit: Duration,
-    ) -> Result<Claim, Silence> {
+    ) -> Result<Claim, GuardError> {
         let claim = self.backings[place].claim(same, ticket, settings.lease, limit).await;
         self.heard(place, claim)
     }
 
-    fn heard<T>(self: &Arc<Self>, place: usize, said: Result<T, Silence>) -> Result<T, Silence> {
+    fn heard<T>(self: &Arc<Self>, place: usize, said: Result<T, GuardError>) -> Result<T, GuardError> {
         if self.backings[place].is_silent() {
             self.tell_soon();
         }
@@ -105,11 +105,11 @@ impl Shared {
                     return Claimed::known(known);
                 }
                 // It may have been done all the same.
-                Err(Silence::Failed(_)) => {
+                Err(GuardError::Failed(_)) => {
                     count(&self.counters.store_failures);
                     held.tickets[place] = Some(ticket);
                 }
-                Err(Silence::LeftAlone) => {}
+                Err(GuardError::Bypassed) => {}
             }
         }
         if let Some(lease_left) = perhaps.filter(|_| is_patient && !is_held) {
@@ -186,8 +186,8 @@ impl Shared {
                 Ok(false) => {
                     held.tickets[place] = match self.claims(place, same, held.ticket, settings, limit).await {
                         Ok(Claim::Won(ticket) | Claim::Inherited(ticket)) => Some(ticket),
-                        Ok(_) | Err(Silence::LeftAlone) => None,
-                        Err(Silence::Failed(_)) => Some(held.ticket),
+                        Ok(_) | Err(GuardError::Bypassed) => None,
+                        Err(GuardError::Failed(_)) => Some(held.ticket),
                     };
                     is_held |= held.tickets[place].is_some();
                 }
@@ -252,7 +252,7 @@ impl Shared {
             async move {
                 // A caller waits for this: it is for others to see whether the store is back.
                 if self.backings[place].is_left_alone() {
-                    return (Err(Silence::LeftAlone), word.tickets[place]);
+                    return (Err(GuardError::Bypassed), word.tickets[place]);
                 }
                 let said = self.tell(&mut word, place).await;
                 (said, word.tickets[place])
@@ -261,7 +261,7 @@ impl Shared {
         let said = join_all(words).await;
         let told = said.into_iter().enumerate().map(|(place, (said, ticket))| {
             (word.told[place], word.tickets[place]) = (said.is_ok(), ticket);
-            if let Err(Silence::Failed(_)) = said {
+            if let Err(GuardError::Failed(_)) = said {
                 count(&self.counters.store_failures);
             }
             said.ok()
@@ -270,7 +270,7 @@ impl Shared {
     }
 
     /// Tells one store. Whether it keeps it.
-    async fn tell(self: &Arc<Self>, word: &mut Word, place: usize) -> Result<bool, Silence> {
+    async fn tell(self: &Arc<Self>, word: &mut Word, place: usize) -> Result<bool, GuardError> {
         let Word { same, what, tickets, settings, .. } = word;
         let limit = settings.store_timeout;
         let ticket = &mut tickets[place];
@@ -287,7 +287,7 @@ impl Shared {
                 let kept = self
                     .asked(place, limit, |store| store.complete(&same.key, ticket, answer, settings.ttl), |kept| *kept)
                     .await;
-                if let Err(Silence::Failed(kind)) = kept
+                if let Err(GuardError::Failed(kind)) = kept
                     && kind.is_refusal()
                 {
                     // Others must not wait for what cannot be written.
@@ -319,7 +319,7 @@ impl Shared {
         same: &Same,
         ticket: Ticket,
         limit: Duration,
-    ) -> Result<(), Silence> {
+    ) -> Result<(), GuardError> {
         self.asked(place, limit, |store| store.release(&same.key, ticket), |()| false).await
     }
 
@@ -381,7 +381,7 @@ impl Shared {
                 }
                 match self.tell(&mut word, place).await {
                     Ok(_) => word.told[place] = true,
-                    Err(Silence::Failed(kind)) if kind.is_refusal() => {}
+                    Err(GuardError::Failed(kind)) if kind.is_refusal() => {}
                     Err(_) => *is_silent = true,
                 }
                 self.words.note(&word);

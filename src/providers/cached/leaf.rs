@@ -7,7 +7,7 @@ use std::{
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::similar::{Across, Likeness, alike};
+use super::similar::{Across, Likeness, similar_questions};
 use crate::{
     CacheLayer, ErrorKind, LlmError, LlmRequest, LlmResponse,
     embed::{EmbedRequest, EmbedResponse},
@@ -49,7 +49,7 @@ impl CachedAnswers {
     /// remembers the questions of the answers that it stores.
     #[must_use]
     pub fn similar(self, threshold: f32) -> Self {
-        self.liking(Likeness::Words, threshold)
+        self.with_likeness(Likeness::Words, threshold)
     }
 
     /// Does so by a service of embeddings and the cosine of their vectors. The threshold depends on the model; many put
@@ -63,7 +63,7 @@ impl CachedAnswers {
         E::Future: Send,
     {
         let embeddings = BoxCloneSyncService::new(embeddings.map_err(Into::into));
-        self.liking(Likeness::Meaning(embeddings), threshold)
+        self.with_likeness(Likeness::Meaning(embeddings), threshold)
     }
 
     /// Sets the number of remembered questions, the newest ones. Default: 4,096. Each takes about 2 KB, and with a
@@ -104,7 +104,7 @@ impl CachedAnswers {
         self
     }
 
-    fn liking(mut self, likeness: Likeness, threshold: f32) -> Self {
+    fn with_likeness(mut self, likeness: Likeness, threshold: f32) -> Self {
         self.cache.handle().questions().are_wanted();
         self.likeness = Some((likeness, threshold));
         self
@@ -121,7 +121,7 @@ impl CachedAnswers {
             return Ok(answer.last_resort(request.is_stream(), why, now));
         }
         let Some((likeness, threshold)) = &self.likeness else { return Err(nothing()) };
-        let found = alike(&handle, key, &request, (likeness, *threshold), self.across).await;
+        let found = similar_questions(&handle, key, &request, (likeness, *threshold), self.across).await;
         for (similarity, question) in found.map_err(|error| nothing().with_source(error))? {
             let Some(answer) = self.usable(&question.key, life).await else {
                 handle.questions().forget(&question.key);
@@ -129,7 +129,7 @@ impl CachedAnswers {
             };
             count(&handle.counters().similar);
             let now = Instant::now();
-            let note = self.told(similarity, &question, &answer, now);
+            let note = self.note(similarity, &question, &answer, now);
             let response = answer.last_resort(request.is_stream(), CachedWhy::Similar { similarity }, now);
             return Ok(response.with_note(note));
         }
@@ -145,7 +145,7 @@ impl CachedAnswers {
     }
 
     /// Returns a note that this is another question's answer, which one's, and how similar the two are.
-    fn told(&self, similarity: f32, question: &Question, answer: &Answer, now: Instant) -> String {
+    fn note(&self, similarity: f32, question: &Question, answer: &Answer, now: Instant) -> String {
         let (key, age) = (question.key, answer.age(now).as_secs());
         let quoted = match self.quote {
             true => format!(", asked: {:?}", question.text.chars().take(QUOTED).collect::<String>()),

@@ -44,7 +44,7 @@ const EMBEDDED_AT_ONCE: usize = 256;
 const EMBEDDING: Duration = Duration::from_secs(2);
 
 /// Returns the stored questions with at least this similarity to the request's, the most similar first.
-pub(super) async fn alike(
+pub(super) async fn similar_questions(
     handle: &CacheHandle,
     key: CacheKey,
     request: &LlmRequest,
@@ -53,15 +53,15 @@ pub(super) async fn alike(
 ) -> Result<Vec<(f32, Arc<Question>)>, LlmError> {
     let Some(asked) = Question::of(key, request) else { return Ok(Vec::new()) };
     let kept = handle.questions().those(|kept| kept.key != key && across.allows(&asked.scope, &kept.scope));
-    let mut alike: Vec<_> = match likeness {
+    let mut ranked: Vec<_> = match likeness {
         _ if kept.is_empty() => return Ok(Vec::new()),
         Likeness::Words => kept.into_iter().map(|kept| (asked.words.similarity(&kept.words), kept)).collect(),
         Likeness::Meaning(embedder) => by_meaning(embedder, &asked, kept, request.context().deadline).await?,
     };
-    alike.retain(|(similarity, _)| *similarity >= threshold);
+    ranked.retain(|(similarity, _)| *similarity >= threshold);
     // A stable sort leaves the newest first among equals.
-    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    Ok(alike)
+    ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    Ok(ranked)
 }
 
 async fn by_meaning(

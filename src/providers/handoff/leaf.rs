@@ -11,7 +11,7 @@ use tower::Service;
 use crate::{
     Degraded, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     handoff::{
-        CallerTask, Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven,
+        CallerTask, Desk, DeskError, NewTask, PERSON, PriorAttempt, StoredRequest, Task, TaskId, redrive::RedriveMarker,
     },
     ledger::{Before, CallersDeadline},
     providers::future::ResponseFuture,
@@ -73,7 +73,7 @@ enum Wait {
     No,
     /// At most this long.
     UpTo(Duration),
-    /// As long as the caller.
+    /// For as long as the caller waits.
     Deadline,
 }
 
@@ -81,13 +81,13 @@ enum Wait {
 const PENDING: &str = "pending";
 const PLACE: &str = "{task_id}";
 /// The time to retry after at a limit on tasks: people answer, or claims and tasks expire.
-const FULL_FOR: Duration = Duration::from_secs(60);
+const LIMIT_RETRY: Duration = Duration::from_secs(60);
 /// The time to retry after for a store that heals by itself.
-const HEALS: Duration = Duration::from_secs(5);
+const OUTAGE_RETRY: Duration = Duration::from_secs(5);
 /// The time to retry after for a store that an operator has to repair.
-const IS_MENDED: Duration = Duration::from_secs(30);
+const REPAIR_RETRY: Duration = Duration::from_secs(30);
 /// The part of a caller's time that is reserved for the answer *pending*.
-const TO_TELL: Duration = Duration::from_millis(100);
+const REPLY_MARGIN: Duration = Duration::from_millis(100);
 
 impl Handoff {
     /// Creates a leaf that hands requests to this desk, and answers *pending* at once.
@@ -140,7 +140,7 @@ impl Handoff {
     }
 
     async fn hand_over(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
-        if request.extensions().get::<Redriven>().is_some() {
+        if request.extensions().get::<RedriveMarker>().is_some() {
             return Err(LlmError::new(ErrorKind::Exhausted, "the request is a task's already"));
         }
         let promises = self.desk.is_durable() || self.settings.allow_volatile;
@@ -154,7 +154,7 @@ impl Handoff {
         let reason = reason(&request);
         drop(request);
         let new = task.id;
-        let id = self.desk.submit(task).await.map_err(|error| self.not_kept(error))?;
+        let id = self.desk.submit(task).await.map_err(|error| self.submit_error(error))?;
         let answered = match until {
             Until::Now if id == new => None,
             Until::Now => self.answered_before(id).await,
@@ -179,10 +179,10 @@ impl Handoff {
         let caller = request.extensions().get::<CallerTask>();
         let (size, most) = (stored.size() + caller.map_or(0, CallerTask::size), self.settings.max_bytes);
         if size > most {
-            let said = format!("a request of {size} bytes is too large to hand over; the limit is {most}");
-            return Err(LlmError::new(ErrorKind::TooLarge, said).with_model(self.settings.provider.clone(), PENDING));
+            let text = format!("a request of {size} bytes is too large to hand over; the limit is {most}");
+            return Err(LlmError::new(ErrorKind::TooLarge, text).with_model(self.settings.provider.clone(), PENDING));
         }
-        let id = TaskId::new().map_err(|error| self.not_kept(error.into()))?;
+        let id = TaskId::new().map_err(|error| self.submit_error(error.into()))?;
         let before = request.extensions().get::<Before>();
         let mut task = NewTask::new(id, stored);
         // No database accepts this character.
@@ -190,10 +190,10 @@ impl Handoff {
         task.feature = request.feature_name().map(kept);
         task.session = request.session_id().map(kept);
         task.tenant = request.tenant().map(|tenant| kept(tenant));
-        task.caller = caller.map(CallerTask::kept);
+        task.caller = caller.map(CallerTask::storable);
         task.requires_human = request.is_human_required();
         task.reason = reason(request).name().to_owned();
-        task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(TriedBefore::of).collect();
+        task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(PriorAttempt::of).collect();
         self.desk.prepare(&mut task, request)?;
         Ok(task)
     }
@@ -204,7 +204,7 @@ impl Handoff {
         let callers = request.extensions().get::<CallersDeadline>().map(|callers| callers.0);
         let deadline = callers.into_iter().chain(request.context().deadline).min().map(|deadline| {
             let left = deadline.saturating_duration_since(now);
-            now + left.saturating_sub(TO_TELL.min(left / 10))
+            now + left.saturating_sub(REPLY_MARGIN.min(left / 10))
         });
         match (self.settings.wait, deadline) {
             (Wait::No, _) => Until::Now,
@@ -264,21 +264,21 @@ impl Handoff {
         LlmError::new(ErrorKind::Server, message).with_model(self.settings.provider.clone(), PENDING)
     }
 
-    fn not_kept(&self, error: DeskError) -> LlmError {
+    fn submit_error(&self, error: DeskError) -> LlmError {
         if let DeskError::LimitReached { .. } = error {
             // Like a bulkhead's refusal: nothing was done, and only the caller or the operator can help.
             return LlmError::new(ErrorKind::BulkheadFull, error.to_string())
                 .with_model(self.settings.provider.clone(), PENDING)
-                .with_retry_after(FULL_FOR)
+                .with_retry_after(LIMIT_RETRY)
                 .with_source(error);
         }
         let DeskError::Store(store) = &error else {
             return self.error(format!("the request was not handed over: {error}")).with_source(error);
         };
         // The store's address is for the log only.
-        let said = format!("the request was not handed over: {}", store.kind().sentence());
-        let wait = if store.heals() { HEALS } else { IS_MENDED };
-        LlmError::new(ErrorKind::Store, said)
+        let text = format!("the request was not handed over: {}", store.kind().sentence());
+        let wait = if store.heals() { OUTAGE_RETRY } else { REPAIR_RETRY };
+        LlmError::new(ErrorKind::Store, text)
             .with_model(self.settings.provider.clone(), PENDING)
             .with_retry_after(wait)
             .with_source(error)

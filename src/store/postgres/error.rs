@@ -15,7 +15,7 @@ pub(super) fn failed(what: String, error: Error) -> StoreError {
         // A row does not contain what was written.
         None => StoreErrorKind::Corrupt,
     };
-    StoreError::new(kind, what).with_source(told(error))
+    StoreError::new(kind, what).with_source(without_detail(error))
 }
 
 /// Converts an error of connecting. Unless server or network caused it, the URL is wrong.
@@ -25,7 +25,7 @@ pub(super) fn not_connected(what: String, error: Error) -> StoreError {
         None if error.is_closed() || is_of_the_connection(&error) => StoreErrorKind::Unavailable,
         None => StoreErrorKind::Misconfigured,
     };
-    StoreError::new(kind, what).with_source(told(error))
+    StoreError::new(kind, what).with_source(without_detail(error))
 }
 
 fn is_of_the_connection(error: &Error) -> bool {
@@ -51,7 +51,7 @@ fn kind_of_code(code: &str) -> StoreErrorKind {
 }
 
 /// Returns the cause without its detail, which may contain a row.
-fn told(error: Error) -> BoxError {
+fn without_detail(error: Error) -> BoxError {
     match error.as_db_error().map(DbError::message) {
         Some(message) => message.to_owned().into(),
         None => error.into(),

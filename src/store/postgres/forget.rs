@@ -16,7 +16,7 @@ const FORGET: &str = "DELETE FROM steadfast_idempotency WHERE key = $1 AND ticke
 
 impl Postgres {
     /// Returns the number of deleted answers.
-    pub(super) async fn forgets_owner(&self, owner: &AnswerOwner) -> Result<u64, StoreError> {
+    pub(super) async fn delete_owner(&self, owner: &AnswerOwner) -> Result<u64, StoreError> {
         const WHAT: &str = "forgetting answers";
         let (mut after, mut gone) = (Vec::new(), 0);
         loop {

@@ -39,8 +39,8 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use self::schema::Refused;
-use super::{StoreError, StoreErrorKind, room::Room};
+use self::schema::MigrationRefusal;
+use super::{StoreError, StoreErrorKind, room::AnswerQuota};
 use crate::providers::transport;
 
 /// A state database. See the [module docs](self).
@@ -68,7 +68,7 @@ struct Inner {
     pool: Pool,
     /// Set once the tables are up to date.
     ready: OnceCell<()>,
-    room: Room,
+    quota: AnswerQuota,
 }
 
 /// The largest number of connections.
@@ -136,7 +136,7 @@ impl Postgres {
             .recycle_timeout(Some(CONNECT))
             .build()
             .map_err(|cause| misconfigured("the pool of connections").with_source(cause))?;
-        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), room: Room::default() }) })
+        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), quota: AnswerQuota::default() }) })
     }
 
     /// Checks that the server answers, and brings its tables up to date if necessary.
@@ -161,15 +161,15 @@ impl Postgres {
         ready
             .get_or_try_init(async || {
                 schema::migrate(&mut client).await.map_err(|refused| match refused {
-                    Refused::Postgres(cause) => self.failed(what, cause),
-                    Refused::Lost(table) => {
+                    MigrationRefusal::Postgres(cause) => self.failed(what, cause),
+                    MigrationRefusal::Lost(table) => {
                         let what = format!(
                             "{} has lost its table {table}: restore it from a backup, or name another database",
                             self.inner.name
                         );
                         StoreError::new(StoreErrorKind::Corrupt, what)
                     }
-                    Refused::Newer(version) => {
+                    MigrationRefusal::Newer(version) => {
                         let (name, known) = (&self.inner.name, schema::latest());
                         let what =
                             format!("{name} has version {version}, but this program supports versions up to {known}");

@@ -14,7 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
 const LOCK: i64 = i32::from_be_bytes(*b"stdf") as i64;
 
 /// The reason for which a database is not brought up to date.
-pub(super) enum Refused {
+pub(super) enum MigrationRefusal {
     Postgres(Error),
     /// Its version is later than this crate's.
     Newer(i32),
@@ -22,7 +22,7 @@ pub(super) enum Refused {
     Lost(String),
 }
 
-impl From<Error> for Refused {
+impl From<Error> for MigrationRefusal {
     fn from(error: Error) -> Self {
         Self::Postgres(error)
     }
@@ -34,7 +34,7 @@ pub(super) fn latest() -> i32 {
 }
 
 /// Brings the tables up to date, all or nothing. If they are, it only reads.
-pub(super) async fn migrate(client: &mut Client) -> Result<(), Refused> {
+pub(super) async fn migrate(client: &mut Client) -> Result<(), MigrationRefusal> {
     if version(client).await? == latest() {
         return whole(client).await;
     }
@@ -61,17 +61,17 @@ pub(super) fn tables() -> impl Iterator<Item = &'static str> {
 }
 
 /// Returns an error if a table is missing.
-async fn whole(client: &Client) -> Result<(), Refused> {
+async fn whole(client: &Client) -> Result<(), MigrationRefusal> {
     let sql = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (SELECT FROM pg_tables
         WHERE tablename = name AND schemaname = ANY (current_schemas(false))) LIMIT 1";
     match client.query_opt(sql, &[&tables().collect::<Vec<_>>()]).await? {
         None => Ok(()),
-        Some(lost) => Err(Refused::Lost(lost.try_get(0)?)),
+        Some(lost) => Err(MigrationRefusal::Lost(lost.try_get(0)?)),
     }
 }
 
 /// Returns the number of migrations that the database has had.
-async fn version(client: &Client) -> Result<i32, Refused> {
+async fn version(client: &Client) -> Result<i32, MigrationRefusal> {
     // `to_regclass` would remember a missing table until the transaction's end.
     let there = "SELECT EXISTS (SELECT FROM pg_tables
         WHERE tablename = 'steadfast_schema' AND schemaname = ANY (current_schemas(false)))";
@@ -80,7 +80,7 @@ async fn version(client: &Client) -> Result<i32, Refused> {
     }
     let last = client.query_one("SELECT coalesce(max(version), 0) FROM steadfast_schema", &[]).await?;
     match last.try_get(0)? {
-        version if version > latest() => Err(Refused::Newer(version)),
+        version if version > latest() => Err(MigrationRefusal::Newer(version)),
         version => Ok(i32::max(version, 0)),
     }
 }

@@ -25,7 +25,7 @@ const UNDER_WAY: usize = 64;
 /// answers is unknown.
 impl AnswerStore for Redis {
     fn get(&self, key: &CacheKey) -> Found {
-        if self.link.is_away() {
+        if self.link.is_out() {
             return Found::Now(None);
         }
         let (redis, key) = (self.clone(), self.answer(key));
@@ -44,11 +44,11 @@ impl AnswerStore for Redis {
 
     fn put(&self, key: CacheKey, answer: Arc<Answer>) {
         let redis = self.clone();
-        self.in_background(async move { redis.keeps(&key, &answer).await });
+        self.in_background(async move { redis.store_answer(&key, &answer).await });
     }
 
     fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<Claiming> {
-        (!self.link.is_away()).then(|| self.claims_call(*key, is_fresh))
+        (!self.link.is_out()).then(|| self.claim_call(*key, is_fresh))
     }
 
     fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
@@ -69,7 +69,7 @@ impl AnswerStore for Redis {
         let (redis, owner) = (self.clone(), owner.clone());
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Err(error) = redis.forgets_owner(Purpose::Answers, "answer:", &owner).await {
+            if let Err(error) = redis.delete_owner(Purpose::Answers, "answer:", &owner).await {
                 tracing::warn!(%error, "answers not deleted");
             }
         });
@@ -92,7 +92,7 @@ impl Redis {
         self.key(&format!("answer:{}", hex(key.as_bytes())))
     }
 
-    pub(super) async fn keeps(&self, key: &CacheKey, answer: &Answer) {
+    pub(super) async fn store_answer(&self, key: &CacheKey, answer: &Answer) {
         let mut call = PUT.key(self.answer(key));
         call.key(self.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
         call.arg(of_feature(answer.feature()));

@@ -22,7 +22,7 @@ const RENEWED_EVERY: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(500);
 
 impl Redis {
-    pub(super) fn claims_call(&self, key: CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Claiming {
+    pub(super) fn claim_call(&self, key: CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Claiming {
         let redis = self.clone();
         Box::pin(async move {
             let flight = flight(&key);
@@ -82,13 +82,13 @@ impl Call {
     }
 
     /// Releases the claim, after storing the answer if there is one.
-    fn ends(&mut self, answer: Option<Arc<Answer>>) {
+    fn release(&mut self, answer: Option<Arc<Answer>>) {
         let Some(ticket) = self.ticket.take() else { return };
         self.renewing.iter().for_each(AbortHandle::abort);
         let (redis, key, flight) = (self.redis.clone(), self.key, self.flight);
         self.redis.in_background(async move {
             if let Some(answer) = answer {
-                redis.keeps(&key, &answer).await;
+                redis.store_answer(&key, &answer).await;
             }
             let _ = redis.release(&flight, ticket).await;
         });
@@ -97,12 +97,12 @@ impl Call {
 
 impl SharedCall for Call {
     fn answered(mut self: Box<Self>, answer: Arc<Answer>) {
-        self.ends(Some(answer));
+        self.release(Some(answer));
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.ends(None);
+        self.release(None);
     }
 }

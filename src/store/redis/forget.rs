@@ -15,7 +15,7 @@ const STEP: usize = 128;
 
 impl Redis {
     /// Reads everything under names with this prefix, and returns the number of deleted answers.
-    pub(super) async fn forgets_owner(
+    pub(super) async fn delete_owner(
         &self,
         purpose: Purpose,
         begins: &str,
@@ -26,15 +26,16 @@ impl Redis {
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&names).arg("COUNT").arg(STEP);
-            let (next, found): (u64, Vec<String>) = self.does(purpose, "reading the answers", false, &scan).await?;
+            let (next, found): (u64, Vec<String>) =
+                self.run_command(purpose, "reading the answers", false, &scan).await?;
             for name in found {
                 let mut get = redis::cmd("HGET");
                 get.arg(&name).arg("answer");
-                let bytes: Option<Vec<u8>> = self.does(purpose, "reading an answer", false, &get).await?;
+                let bytes: Option<Vec<u8>> = self.run_command(purpose, "reading an answer", false, &get).await?;
                 let is_theirs = |bytes: Vec<u8>| Answer::from_bytes(&bytes).is_ok_and(|answer| answer.is_of(owner));
                 if bytes.is_some_and(is_theirs) {
                     let mut del = redis::cmd("DEL");
-                    gone += self.does::<u64>(purpose, "deleting an answer", true, del.arg(&name)).await?;
+                    gone += self.run_command::<u64>(purpose, "deleting an answer", true, del.arg(&name)).await?;
                 }
             }
             match next {
@@ -44,7 +45,7 @@ impl Redis {
         }
     }
 
-    async fn does<T: FromRedisValue>(
+    async fn run_command<T: FromRedisValue>(
         &self,
         purpose: Purpose,
         what: &'static str,

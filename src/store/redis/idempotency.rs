@@ -46,7 +46,7 @@ pub(super) struct Ledger {
 /// `maxmemory-policy noeviction`, or use a durable store beneath it.
 impl IdempotencyStore for Redis {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
-        Box::pin(async move { Ok(self.claims(key, input, lease, None).await?) })
+        Box::pin(async move { Ok(self.claim_key(key, input, lease, None).await?) })
     }
 
     fn claim_as<'a>(
@@ -56,7 +56,7 @@ impl IdempotencyStore for Redis {
         lease: Duration,
         ticket: Ticket,
     ) -> StoreFuture<'a, Claim> {
-        Box::pin(async move { Ok(self.claims(key, input, lease, Some(ticket)).await?) })
+        Box::pin(async move { Ok(self.claim_key(key, input, lease, Some(ticket)).await?) })
     }
 
     fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
@@ -86,13 +86,13 @@ impl IdempotencyStore for Redis {
         Box::pin(async move {
             let mut call = RELEASE.key(self.record(key));
             call.arg(ticket.0).arg(self.key(Channel::Keys.name())).arg(&key.as_bytes()[..]);
-            let _: i64 = self.asks("releasing an idempotency key", Purpose::Keys, |_| false, &call).await?;
+            let _: i64 = self.run_script("releasing an idempotency key", Purpose::Keys, |_| false, &call).await?;
             Ok(())
         })
     }
 
     fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
-        Box::pin(async move { Ok(self.forgets_owner(Purpose::Keys, "key:", owner).await?) })
+        Box::pin(async move { Ok(self.delete_owner(Purpose::Keys, "key:", owner).await?) })
     }
 
     fn changed<'a>(
@@ -100,7 +100,7 @@ impl IdempotencyStore for Redis {
         key: &'a IdempotencyKey,
         at_most: Duration,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        Box::pin(self.listener().hears(Channel::Keys, key.as_bytes(), at_most))
+        Box::pin(self.listener().wait_for(Channel::Keys, key.as_bytes(), at_most))
     }
 
     fn is_guarded(&self) -> bool {
@@ -113,13 +113,13 @@ impl IdempotencyStore for Redis {
 }
 
 impl Redis {
-    async fn claims(
+    async fn claim_key(
         &self,
         key: &IdempotencyKey,
         input: &Fingerprint,
         lease: Duration,
         ticket: Option<Ticket>,
-    ) -> Result<Claim, Unclear> {
+    ) -> Result<Claim, ClaimFailure> {
         let mut call = CLAIM.key(self.record(key));
         call.key(self.key("ledger"));
         call.arg(self.not_after()).arg(&input.as_bytes()[..]).arg(at_least_one(lease)).arg(millis(AFTER_LEASE));
@@ -129,7 +129,7 @@ impl Redis {
         }
         call.arg(ticket.map_or_else(String::new, |ticket| ticket.0.to_string()));
         match self.claimed(&call).await {
-            Err(Unclear::Answer(error)) => {
+            Err(ClaimFailure::Answer(error)) => {
                 tracing::warn!(%key, %error, "unreadable answer in Redis; calling again");
                 self.claimed(call.arg("anew")).await
             }
@@ -137,17 +137,18 @@ impl Redis {
         }
     }
 
-    async fn claimed(&self, call: &ScriptInvocation<'_>) -> Result<Claim, Unclear> {
+    async fn claimed(&self, call: &ScriptInvocation<'_>) -> Result<Claim, ClaimFailure> {
         // Only a won claim was a write.
-        let proves = |told: &Vec<Vec<u8>>| told.len() > 3;
-        let told: Vec<Vec<u8>> = self.asks(CLAIMING, Purpose::Keys, proves, call).await.map_err(Unclear::Reply)?;
-        self.tells_time(told.get(1));
-        if let [_, _, _, epoch, count, lost] = &told[..] {
+        let proves = |reply: &Vec<Vec<u8>>| reply.len() > 3;
+        let reply: Vec<Vec<u8>> =
+            self.run_script(CLAIMING, Purpose::Keys, proves, call).await.map_err(ClaimFailure::Reply)?;
+        self.set_clock(reply.get(1));
+        if let [_, _, _, epoch, count, lost] = &reply[..] {
             let mut ledger = lock(&self.link.ledger);
             ledger.epoch = String::from_utf8_lossy(epoch).into_owned();
             (ledger.count, ledger.lost) = (number(count).unwrap_or(0), lost == b"1");
         }
-        claimed(&told)
+        claimed(&reply)
     }
 
     fn record(&self, key: &IdempotencyKey) -> String {
@@ -160,35 +161,35 @@ fn at_least_one(span: Duration) -> u64 {
     millis(span).max(1)
 }
 
-enum Unclear {
+enum ClaimFailure {
     /// The stored value is no answer.
     Answer(StoreError),
     Reply(StoreError),
 }
 
 /// Parses the script's reply.
-fn claimed(told: &[Vec<u8>]) -> Result<Claim, Unclear> {
-    let claim = match told {
+fn claimed(reply: &[Vec<u8>]) -> Result<Claim, ClaimFailure> {
+    let claim = match reply {
         [won, _, ticket, ..] if won == b"won" => number(ticket).map(|ticket| Claim::Won(Ticket(ticket))),
         [won, _, ticket, ..] if won == b"inherited" => number(ticket).map(|ticket| Claim::Inherited(Ticket(ticket))),
         [busy, _, left] if busy == b"busy" => {
             number(left).map(|left| Claim::Busy { lease_left: Duration::from_millis(left) })
         }
         [done, _, answer] if done == b"done" => {
-            let answer = Answer::from_bytes(answer).map_err(Unclear::Answer)?;
+            let answer = Answer::from_bytes(answer).map_err(ClaimFailure::Answer)?;
             Some(Claim::Done(Arc::new(answer)))
         }
         [conflict, _] if conflict == b"conflict" => Some(Claim::Conflict),
-        [is_late, _] if is_late == b"late" => return Err(Unclear::Reply(late(CLAIMING))),
+        [is_late, _] if is_late == b"late" => return Err(ClaimFailure::Reply(late(CLAIMING))),
         _ => None,
     };
-    claim.ok_or_else(|| Unclear::Reply(StoreError::new(StoreErrorKind::Corrupt, CLAIMING)))
+    claim.ok_or_else(|| ClaimFailure::Reply(StoreError::new(StoreErrorKind::Corrupt, CLAIMING)))
 }
 
-impl From<Unclear> for BoxError {
-    fn from(unclear: Unclear) -> Self {
+impl From<ClaimFailure> for BoxError {
+    fn from(unclear: ClaimFailure) -> Self {
         match unclear {
-            Unclear::Answer(error) | Unclear::Reply(error) => error.into(),
+            ClaimFailure::Answer(error) | ClaimFailure::Reply(error) => error.into(),
         }
     }
 }

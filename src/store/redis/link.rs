@@ -50,7 +50,7 @@ pub(super) enum Purpose {
 #[derive(Default)]
 struct State {
     connection: Option<Arc<Connection>>,
-    away: Option<Away>,
+    outage: Option<Outage>,
 }
 
 struct Connection {
@@ -59,7 +59,7 @@ struct Connection {
 }
 
 /// An outage: from the first failure to the next success.
-struct Away {
+struct Outage {
     since: Instant,
     kind: StoreErrorKind,
     /// The time of the next try.
@@ -83,14 +83,14 @@ impl Link {
     }
 
     /// Sets the channel of events. Only the first call takes effect.
-    pub(super) fn tells(&self, events: &Events) {
+    pub(super) fn set_events(&self, events: &Events) {
         let _ = self.events.set(events.clone());
-        self.watches.iter().for_each(|watch| watch.tells(events));
+        self.watches.iter().for_each(|watch| watch.set_events(events));
     }
 
     /// Returns the troubles: of the connection or, if that works, of single purposes.
     pub(super) fn troubles(&self) -> Vec<StoreTrouble> {
-        let away = lock(&self.state).away.as_ref().map(|away| (away.kind, away.since));
+        let away = lock(&self.state).outage.as_ref().map(|away| (away.kind, away.since));
         match away {
             Some((kind, since)) => vec![StoreTrouble { store: "redis".into(), kind, since }],
             None => self.watches.iter().filter_map(Watch::trouble).collect(),
@@ -113,18 +113,20 @@ impl Link {
         proves: impl FnOnce(&T) -> bool,
         asking: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
-        self.turn(what)?;
+        self.admit(what)?;
         let begun = Instant::now();
         match timeout(limit, asking).await {
-            Ok(Ok(said)) => {
-                self.is_there(begun);
-                if let Some(purpose) = purpose.filter(|_| proves(&said)) {
-                    self.watches[purpose as usize].works(Instant::now());
+            Ok(Ok(reply)) => {
+                self.record_success(begun);
+                if let Some(purpose) = purpose.filter(|_| proves(&reply)) {
+                    self.watches[purpose as usize].record_success(Instant::now());
                 }
-                Ok(said)
+                Ok(reply)
             }
-            Ok(Err(error)) => Err(self.fails(what, purpose, begun, kind_of(&error), error)),
-            Err(_) => Err(self.fails(what, purpose, begun, Failure::LOST, format!("no answer within {limit:?}"))),
+            Ok(Err(error)) => Err(self.record_failure(what, purpose, begun, kind_of(&error), error)),
+            Err(_) => {
+                Err(self.record_failure(what, purpose, begun, Failure::LOST, format!("no answer within {limit:?}")))
+            }
         }
     }
 
@@ -156,15 +158,15 @@ impl Link {
     }
 
     /// Returns whether Redis is in an outage and no try is due.
-    pub(super) fn is_away(&self) -> bool {
-        lock(&self.state).away.as_ref().is_some_and(|away| Instant::now() < away.next_try)
+    pub(super) fn is_out(&self) -> bool {
+        lock(&self.state).outage.as_ref().is_some_and(|away| Instant::now() < away.next_try)
     }
 
     /// Returns an error if the call must not be made.
-    fn turn(&self, what: &'static str) -> Result<(), StoreError> {
+    fn admit(&self, what: &'static str) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        let Some(Away { kind, next_try, .. }) = &mut state.away else { return Ok(()) };
+        let Some(Outage { kind, next_try, .. }) = &mut state.outage else { return Ok(()) };
         if now < *next_try {
             return Err(StoreError::new(*kind, what).with_source("it failed a moment ago and is not tried again yet"));
         }
@@ -173,9 +175,9 @@ impl Link {
     }
 
     /// Records a success of a call that began at `asked`. A call from before the outage proves nothing.
-    fn is_there(&self, asked: Instant) {
-        let over = lock(&self.state).away.take_if(|away| away.since <= asked);
-        if let Some(Away { since, .. }) = over {
+    fn record_success(&self, asked: Instant) {
+        let over = lock(&self.state).outage.take_if(|away| away.since <= asked);
+        if let Some(Outage { since, .. }) = over {
             tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis available again");
             self.changed(true);
         }
@@ -188,7 +190,7 @@ impl Link {
     }
 
     /// Records a failure, and reports it if it is new.
-    fn fails(
+    fn record_failure(
         &self,
         what: &'static str,
         purpose: Option<Purpose>,
@@ -200,17 +202,17 @@ impl Link {
         let cause = || std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let now = Instant::now();
         if !pauses {
-            self.is_there(asked);
+            self.record_success(asked);
             if let Some(purpose) = purpose {
-                self.watches[purpose as usize].fails(kind, &format_args!("{error}: {}", cause()), now);
+                self.watches[purpose as usize].record_failure(kind, &format_args!("{error}: {}", cause()), now);
             }
             return error;
         }
         let (is_new, gone) = {
             let mut state = lock(&self.state);
             let gone = if lost { state.connection.take() } else { None };
-            let since = state.away.as_ref().map(|away| away.since);
-            state.away = Some(Away { since: since.unwrap_or(now), kind, next_try: now + PAUSE });
+            let since = state.outage.as_ref().map(|away| away.since);
+            state.outage = Some(Outage { since: since.unwrap_or(now), kind, next_try: now + PAUSE });
             (since.is_none(), gone)
         };
         // Outside of the lock: dropping it ends other callers' commands.

@@ -65,9 +65,9 @@ impl Listener {
     }
 
     /// Waits for a message, at most this long. A loss counts as a message.
-    pub(super) async fn hears(&self, channel: Channel, text: &[u8], at_most: Duration) {
+    pub(super) async fn wait_for(&self, channel: Channel, text: &[u8], at_most: Duration) {
         let mut messages = self.messages.subscribe();
-        let heard = async {
+        let received = async {
             loop {
                 match messages.recv().await {
                     Ok(message) if message.channel != channel || *message.text != *text => {}
@@ -76,7 +76,7 @@ impl Listener {
                 }
             }
         };
-        let _ = timeout(at_most, heard).await;
+        let _ = timeout(at_most, received).await;
     }
 }
 

@@ -41,7 +41,7 @@ use crate::Events;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let redis = Redis::open("redis://127.0.0.1:1/0").unwrap().prefix("shop:");
-/// assert_eq!(redis.ping().await.unwrap_err().kind(), StoreErrorKind::Unavailable, "nobody is there");
+/// assert_eq!(redis.ping().await.unwrap_err().kind(), StoreErrorKind::Unavailable, "no server is there");
 /// assert_eq!(Redis::open("mysql://127.0.0.1").unwrap_err().kind(), StoreErrorKind::Misconfigured);
 /// # }
 /// ```
@@ -98,12 +98,12 @@ impl Redis {
     /// of the store `redis`). Default: only the log. For one connection only the first call takes effect.
     #[must_use]
     pub fn events(self, events: &Events) -> Self {
-        self.tells(events);
+        self.set_events(events);
         self
     }
 
-    pub(crate) fn tells(&self, events: &Events) {
-        self.link.tells(events);
+    pub(crate) fn set_events(&self, events: &Events) {
+        self.link.set_events(events);
     }
 
     /// Checks that the server answers and accepts commands, and that it is no cluster.
@@ -120,8 +120,8 @@ impl Redis {
             // A user without this right gets its error, and that of a cluster, from the first script.
             Ok(redis::cmd("INFO").arg("cluster").query_async::<String>(&mut connection).await.unwrap_or_default())
         };
-        let said = self.link.ask("a ping", None, self.limit, |_| false, asking).await?;
-        match said.lines().any(|line| line.trim_end() == "cluster_enabled:1") {
+        let reply = self.link.ask("a ping", None, self.limit, |_| false, asking).await?;
+        match reply.lines().any(|line| line.trim_end() == "cluster_enabled:1") {
             true => Err(StoreError::new(StoreErrorKind::Misconfigured, NO_CLUSTER)),
             false => Ok(()),
         }
@@ -139,7 +139,7 @@ impl Redis {
         what: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        self.asks(what, Purpose::Answers, |_| false, script).await
+        self.run_script(what, Purpose::Answers, |_| false, script).await
     }
 
     /// Runs a script that writes.
@@ -149,11 +149,11 @@ impl Redis {
         purpose: Purpose,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        self.asks(what, purpose, |_| true, script).await
+        self.run_script(what, purpose, |_| true, script).await
     }
 
     /// Runs a script. `proves` tells whether it has written.
-    async fn asks<T: FromRedisValue>(
+    async fn run_script<T: FromRedisValue>(
         &self,
         what: &'static str,
         purpose: Purpose,
@@ -171,7 +171,7 @@ impl Redis {
     }
 
     /// Updates the clock from a script's reply.
-    fn tells_time(&self, now: Option<&Vec<u8>>) {
+    fn set_clock(&self, now: Option<&Vec<u8>>) {
         if let Some(now) = now.and_then(|now| number(now)) {
             self.link.clock.set(now, Instant::now());
         }

@@ -1,4 +1,4 @@
-//! State that a stack's replicas share: [`Sharing`], over any [`ReplicaStore`].
+//! State that a stack's replicas share: [`ReplicaSync`], over any [`ReplicaStore`].
 //!
 //! Each replica decides on its own and at once; no request waits for a store. A background task reports this replica's
 //! changes to the store a few times a second, and receives the others':
@@ -33,7 +33,7 @@ use tokio::time::sleep;
 
 use super::StoreError;
 
-pub use self::{memory::MemoryReplicas, shares::Shares, sharing::Sharing};
+pub use self::{memory::MemoryReplicas, shares::SharedState, sharing::ReplicaSync};
 
 /// A store through which replicas report their changes to each other.
 ///
@@ -47,7 +47,10 @@ pub trait ReplicaStore: Send + Sync + 'static {
     /// - Of two notices of one name, the store keeps the later one ([`Notice::age`]).
     /// - Each count is added to the total of its name, once on success; the replica does not send it again after a
     ///   failure.
-    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>>;
+    fn exchange<'a>(
+        &'a self,
+        report: &'a Report,
+    ) -> Pin<Box<dyn Future<Output = Result<Snapshot, StoreError>> + Send + 'a>>;
 
     /// Waits until another replica may have posted a notice, at most this long. Waking too early costs an exchange. The
     /// default sleeps for the whole time; a store with notifications wakes sooner.
@@ -58,7 +61,7 @@ pub trait ReplicaStore: Send + Sync + 'static {
 
 /// A replica's report, and the names that it requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct Report {
     /// The replica's number, which no other replica has.
     pub replica: u64,
     /// The names of requested notices, each with a new one to post if there is one.
@@ -69,7 +72,7 @@ pub struct Said {
 
 /// The store's contents, in the order of the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct Snapshot {
     /// A number that changes whenever the store has lost the totals and they begin at zero.
     pub epoch: u64,
     /// The notices; `None` for an absent one.
@@ -82,11 +85,11 @@ pub struct Heard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// A short text for the change, which the store need not understand.
-    pub what: Cow<'static, str>,
+    pub change: Cow<'static, str>,
     /// The time since the change.
     pub age: Duration,
     /// The time for which it still holds; zero if it is over.
-    pub left: Duration,
+    pub remaining: Duration,
 }
 
 /// The identity of a notice: another notice has another stamp.

@@ -6,7 +6,7 @@ use crate::{BulkheadHandle, CircuitBreakerHandle, RetryBudget, layers::bulkhead:
 
 /// A replica's shared state: its circuits, the rates of its features, its retry budgets.
 #[derive(Clone, Debug, Default)]
-pub struct Shares {
+pub struct SharedState {
     pub(super) circuits: Vec<(Arc<str>, CircuitBreakerHandle)>,
     pub(super) counters: Vec<(Arc<str>, Counter)>,
 }
@@ -16,12 +16,12 @@ pub struct Shares {
 pub(super) enum Counter {
     Rate(SharedRate),
     /// The deposits of first tries into a retry budget.
-    Put(RetryBudget),
+    Deposits(RetryBudget),
     /// The withdrawals of retries from it.
-    Taken(RetryBudget),
+    Withdrawals(RetryBudget),
 }
 
-impl Shares {
+impl SharedState {
     /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
@@ -49,8 +49,8 @@ impl Shares {
     pub fn retry_budget(mut self, name: &str, budget: &RetryBudget) -> Self {
         if let Some(terms) = budget.terms() {
             let named = |what| format!("retries {name} {terms} {what}").into();
-            self.counters.push((named("put"), Counter::Put(budget.clone())));
-            self.counters.push((named("taken"), Counter::Taken(budget.clone())));
+            self.counters.push((named("put"), Counter::Deposits(budget.clone())));
+            self.counters.push((named("taken"), Counter::Withdrawals(budget.clone())));
         }
         self
     }
@@ -65,8 +65,8 @@ impl Counter {
     pub(super) fn total(&self) -> i64 {
         match self {
             Self::Rate(rate) => rate.used(),
-            Self::Put(budget) => budget.totals().0,
-            Self::Taken(budget) => budget.totals().1,
+            Self::Deposits(budget) => budget.totals().0,
+            Self::Withdrawals(budget) => budget.totals().1,
         }
     }
 
@@ -75,8 +75,8 @@ impl Counter {
         match self {
             _ if others == 0 => {}
             Self::Rate(rate) => rate.charge(now, others),
-            Self::Put(budget) => budget.reckon(others, 0),
-            Self::Taken(budget) => budget.reckon(0, others),
+            Self::Deposits(budget) => budget.reckon(others, 0),
+            Self::Withdrawals(budget) => budget.reckon(0, others),
         }
     }
 
@@ -84,7 +84,9 @@ impl Counter {
     pub(super) fn is_of(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Rate(one), Self::Rate(other)) => one.is_of(other),
-            (Self::Put(one), Self::Put(other)) | (Self::Taken(one), Self::Taken(other)) => one.is(other),
+            (Self::Deposits(one), Self::Deposits(other)) | (Self::Withdrawals(one), Self::Withdrawals(other)) => {
+                one.is(other)
+            }
             _ => false,
         }
     }

@@ -6,7 +6,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{ReplicaStore, Shares, desk::Desk};
+use super::{ReplicaStore, SharedState, desk::Exchange};
 
 /// A background task that synchronizes a replica's shared state with the others. Dropping it stops the task, and each
 /// replica continues alone.
@@ -15,14 +15,14 @@ use super::{ReplicaStore, Shares, desk::Desk};
 ///
 /// ```
 /// use std::time::Duration;
-/// use steadfast::{CircuitBreakerLayer, events::CircuitState, store::replicas::{MemoryReplicas, Shares, Sharing}};
+/// use steadfast::{CircuitBreakerLayer, events::CircuitState, store::replicas::{MemoryReplicas, SharedState, ReplicaSync}};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 /// let store = MemoryReplicas::new(); // in production, `steadfast::store::redis::Redis`
 /// let (here, there) = (CircuitBreakerLayer::new("sonnet"), CircuitBreakerLayer::new("sonnet"));
-/// let shares = |layer: &CircuitBreakerLayer| Shares::new().circuit("sonnet", layer.handle());
-/// let _one = Sharing::start(store.clone(), shares(&here));
-/// let _other = Sharing::start(store, shares(&there));
+/// let shares = |layer: &CircuitBreakerLayer| SharedState::new().circuit("sonnet", layer.handle());
+/// let _one = ReplicaSync::start(store.clone(), shares(&here));
+/// let _other = ReplicaSync::start(store, shares(&there));
 /// # let down = steadfast::provider_fn(|_| async {
 /// #     Err::<steadfast::LlmResponse, _>(steadfast::LlmError::new(steadfast::ErrorKind::Server, "down"))
 /// # });
@@ -37,8 +37,8 @@ use super::{ReplicaStore, Shares, desk::Desk};
 /// # }
 /// ```
 #[must_use = "dropped, it ends"]
-pub struct Sharing {
-    shares: watch::Sender<Shares>,
+pub struct ReplicaSync {
+    state: watch::Sender<SharedState>,
     task: AbortHandle,
 }
 
@@ -51,51 +51,51 @@ const REST: Duration = Duration::from_millis(20);
 /// The time limit of an exchange. A store may be stricter.
 const LIMIT: Duration = Duration::from_secs(1);
 
-impl Sharing {
-    /// Shares this state over a store.
+impl ReplicaSync {
+    /// SharedState this state over a store.
     ///
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn start(store: impl ReplicaStore, shares: Shares) -> Self {
-        let (sender, receiver) = watch::channel(shares);
+    pub fn start(store: impl ReplicaStore, state: SharedState) -> Self {
+        let (sender, receiver) = watch::channel(state);
         // Zero means no replica.
-        let desk = Desk::new(fastrand::u64(1..));
-        Self { shares: sender, task: tokio::spawn(keep(store, desk, receiver)).abort_handle() }
+        let exchange = Exchange::new(fastrand::u64(1..));
+        Self { state: sender, task: tokio::spawn(synchronize(store, exchange, receiver)).abort_handle() }
     }
 
     /// Replaces the shared state. The state of names that remain is kept.
-    pub fn share(&self, shares: Shares) {
-        self.shares.send_replace(shares);
+    pub fn share(&self, state: SharedState) {
+        self.state.send_replace(state);
     }
 }
 
-async fn keep(store: impl ReplicaStore, mut desk: Desk, mut shares: watch::Receiver<Shares>) {
-    shares.mark_changed();
+async fn synchronize(store: impl ReplicaStore, mut exchange: Exchange, mut state: watch::Receiver<SharedState>) {
+    state.mark_changed();
     loop {
-        if shares.has_changed().unwrap_or(true) {
-            let shares = shares.borrow_and_update().clone();
-            desk.share(&shares, Instant::now());
+        if state.has_changed().unwrap_or(true) {
+            let state = state.borrow_and_update().clone();
+            exchange.share(&state, Instant::now());
         }
-        if shares.borrow().is_empty() {
-            if shares.changed().await.is_err() {
+        if state.borrow().is_empty() {
+            if state.changed().await.is_err() {
                 return;
             }
-            shares.mark_changed();
+            state.mark_changed();
             continue;
         }
-        let said = desk.says(Instant::now());
-        match timeout(LIMIT, store.exchange(&said)).await {
-            Ok(Ok(heard)) => desk.hears(&heard, Instant::now()),
+        let report = exchange.report(Instant::now());
+        match timeout(LIMIT, store.exchange(&report)).await {
+            Ok(Ok(snapshot)) => exchange.apply(&snapshot, Instant::now()),
             // The store itself reports this once.
-            Ok(Err(_)) | Err(_) => desk.fails(),
+            Ok(Err(_)) | Err(_) => exchange.record_failure(),
         }
         sleep(REST).await;
         tokio::select! {
             () = store.changed(EVERY) => {}
-            () = news(&desk) => {}
-            changed = shares.changed() => match changed {
-                Ok(()) => shares.mark_changed(),
+            () = wait_for_news(&exchange) => {}
+            changed = state.changed() => match changed {
+                Ok(()) => state.mark_changed(),
                 Err(_) => return,
             },
         }
@@ -103,20 +103,20 @@ async fn keep(store: impl ReplicaStore, mut desk: Desk, mut shares: watch::Recei
 }
 
 /// Completes when there is a change to report.
-async fn news(desk: &Desk) {
-    while !desk.has_news(Instant::now()) {
+async fn wait_for_news(exchange: &Exchange) {
+    while !exchange.has_news(Instant::now()) {
         sleep(LOOK).await;
     }
 }
 
-impl Drop for Sharing {
+impl Drop for ReplicaSync {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl fmt::Debug for Sharing {
+impl fmt::Debug for ReplicaSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sharing").field("shares", &*self.shares.borrow()).finish_non_exhaustive()
+        f.debug_struct("Sharing").field("shares", &*self.state.borrow()).finish_non_exhaustive()
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
 
-use super::{Heard, MemoryReplicas, Notice, ReplicaStore, Said, Shares, Sharing};
+use super::{MemoryReplicas, Notice, ReplicaStore, ReplicaSync, Report, SharedState, Snapshot};
 use crate::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryBudget,
     events::CircuitState,
@@ -30,7 +30,10 @@ struct Flaky {
 }
 
 impl ReplicaStore for Flaky {
-    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
+    fn exchange<'a>(
+        &'a self,
+        said: &'a Report,
+    ) -> Pin<Box<dyn Future<Output = Result<Snapshot, StoreError>> + Send + 'a>> {
         match self.down.load(Relaxed) {
             true => Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable, "an exchange")) }),
             false => self.memory.exchange(said),
@@ -42,7 +45,7 @@ struct Replica {
     circuit: CircuitBreakerLayer,
     budget: RetryBudget,
     features: BulkheadLayer,
-    _sharing: Sharing,
+    _sharing: ReplicaSync,
 }
 
 impl Replica {
@@ -50,9 +53,11 @@ impl Replica {
         let circuit = CircuitBreakerLayer::new("sonnet").cooldown(Duration::from_secs(20)).seed(1);
         let budget = RetryBudget::new();
         let features = BulkheadLayer::new().feature("chat", Limits::new(1000).requests_per_minute(60));
-        let shares =
-            Shares::new().circuit("sonnet", circuit.handle()).rates(&features.handle()).retry_budget("all", &budget);
-        Self { circuit, budget, features, _sharing: Sharing::start(store.clone(), shares) }
+        let shares = SharedState::new()
+            .circuit("sonnet", circuit.handle())
+            .rates(&features.handle())
+            .retry_budget("all", &budget);
+        Self { circuit, budget, features, _sharing: ReplicaSync::start(store.clone(), shares) }
     }
 
     fn state(&self) -> CircuitState {
@@ -156,8 +161,8 @@ async fn a_probe_that_never_ends_is_not_waited_for_for_ever() {
     let replica = Replica::over(&store);
     replica.trip().await;
     seconds(1.0).await;
-    let probing = Notice { what: "probing".into(), age: Duration::ZERO, left: Duration::MAX };
-    let said = Said { replica: 99, notices: vec![("sonnet".into(), Some(probing))], counts: Vec::new() };
+    let probing = Notice { change: "probing".into(), age: Duration::ZERO, remaining: Duration::MAX };
+    let said = Report { replica: 99, notices: vec![("sonnet".into(), Some(probing))], counts: Vec::new() };
     store.exchange(&said).await.unwrap();
     seconds(50.0).await;
     assert!(!replica.call(Ok(())).await, "its own cooldown was over long ago");
@@ -290,18 +295,18 @@ async fn a_changed_share_goes_on_with_what_stays() {
     let (one, other) = (Replica::over(&store), Replica::over(&store));
     seconds(1.0).await;
     let another = CircuitBreakerLayer::new("gpt");
-    let shares = Shares::new().circuit("sonnet", one.circuit.handle()).circuit("gpt", another.handle());
+    let shares = SharedState::new().circuit("sonnet", one.circuit.handle()).circuit("gpt", another.handle());
     one._sharing.share(shares);
     seconds(1.0).await;
     other.trip().await;
     seconds(1.0).await;
     assert_eq!(one.state(), CircuitState::Open);
-    one._sharing.share(Shares::new());
+    one._sharing.share(SharedState::new());
     seconds(30.0).await;
     assert!(other.call(Ok(())).await);
     seconds(5.0).await;
     assert_eq!(one.state(), CircuitState::Open, "it listens no more");
-    one._sharing.share(Shares::new().circuit("sonnet", one.circuit.handle()));
+    one._sharing.share(SharedState::new().circuit("sonnet", one.circuit.handle()));
     seconds(1.0).await;
     assert_eq!(one.state(), CircuitState::Closed);
 }

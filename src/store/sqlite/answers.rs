@@ -10,13 +10,13 @@ use crate::{
     layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found},
     store::{
         guarded::Guard,
-        room::{Room, STEP, millis},
+        room::{AnswerQuota, STEP, millis},
     },
 };
 
 /// The parts that store answers.
-pub(super) struct Kept {
-    room: Room,
+pub(super) struct CachedAnswers {
+    quota: AnswerQuota,
     guard: Guard,
 }
 
@@ -35,9 +35,9 @@ const FIRST: &str = "DELETE FROM answers WHERE number IN (
     SELECT number FROM (SELECT number, sum(bytes) OVER (ORDER BY number DESC) AS newer FROM answers)
     WHERE newer > ?1 ORDER BY number LIMIT ?2)";
 
-impl Default for Kept {
+impl Default for CachedAnswers {
     fn default() -> Self {
-        Self { room: Room::default(), guard: Guard::new("cache") }
+        Self { quota: AnswerQuota::default(), guard: Guard::new("cache") }
     }
 }
 
@@ -63,8 +63,8 @@ impl AnswerStore for Sqlite {
     fn get(&self, key: &CacheKey) -> Found {
         let (file, key) = (self.clone(), *key.as_bytes());
         Found::Later(Box::pin(async move {
-            let looks = || file.call("looking up an answer", move |file| look(file, &key));
-            let bytes = file.inner.answers.guard.ask(LIMIT, looks, |_| true).await.ok()??;
+            let lookup = || file.call("looking up an answer", move |file| look(file, &key));
+            let bytes = file.inner.answers.guard.call(LIMIT, lookup, |_| true).await.ok()??;
             match Answer::from_bytes(&bytes) {
                 Ok(answer) => Some(Arc::new(answer)),
                 Err(error) => {
@@ -81,7 +81,7 @@ impl AnswerStore for Sqlite {
             return;
         }
         let store = self.clone();
-        self.later(move |file| keep(file, &store.inner.answers.room, &key, &answer));
+        self.queue(move |file| write(file, &store.inner.answers.quota, &key, &answer));
     }
 
     fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
@@ -90,14 +90,14 @@ impl AnswerStore for Sqlite {
 
     fn forget(&self, feature: Option<&str>) {
         let feature = feature.map(str::to_owned);
-        self.later(move |file| file.execute(FORGET, [feature]).map(drop));
+        self.queue(move |file| file.execute(FORGET, [feature]).map(drop));
     }
 
     fn forget_owner(&self, owner: &AnswerOwner) {
         let (file, owner) = (self.clone(), owner.clone());
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Err(error) = file.forgets_owner(Table::Answers, owner).await {
+            if let Err(error) = file.delete_owner(Table::Answers, owner).await {
                 tracing::warn!(%error, "answers not deleted");
             }
         });
@@ -112,7 +112,7 @@ impl AnswerStore for Sqlite {
     }
 
     fn set_max_bytes(&self, bytes: u64) {
-        self.inner.answers.room.set_max_bytes(bytes);
+        self.inner.answers.quota.set_max_bytes(bytes);
     }
 }
 
@@ -124,7 +124,7 @@ impl Sqlite {
     }
 
     /// Queues work that no caller waits for.
-    fn later(&self, work: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static) {
+    fn queue(&self, work: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static) {
         let name = self.inner.file.clone();
         let job = move |file: &mut Connection| {
             if let Err(error) = work(file) {
@@ -146,14 +146,14 @@ fn look(file: &Connection, key: &[u8; 32]) -> Result<Option<Vec<u8>>, Error> {
     bytes.optional()
 }
 
-fn keep(file: &Connection, room: &Room, key: &CacheKey, answer: &Answer) -> Result<(), Error> {
+fn write(file: &Connection, quota: &AnswerQuota, key: &CacheKey, answer: &Answer) -> Result<(), Error> {
     let bytes = answer.to_bytes();
-    let Some(taken) = room.taken_by(&bytes) else { return Ok(()) };
+    let Some(taken) = quota.size_of(&bytes) else { return Ok(()) };
     let until = now().saturating_add(millis(answer.usable_for()));
     file.execute(KEEP, (key.as_bytes(), answer.feature(), until, taken, bytes))?;
-    if room.takes(taken) {
+    if quota.add(taken) {
         file.execute(OVER, (now(), STEP))?;
-        let max_bytes = room.max_bytes();
+        let max_bytes = quota.max_bytes();
         while file.query_row(TAKEN, (), |row| row.get::<_, i64>(0))? > max_bytes {
             if file.execute(FIRST, (max_bytes, STEP))? == 0 {
                 break;

@@ -32,7 +32,7 @@ impl Table {
 
 impl Sqlite {
     /// Returns the number of deleted answers.
-    pub(super) async fn forgets_owner(&self, table: Table, owner: AnswerOwner) -> Result<u64, StoreError> {
+    pub(super) async fn delete_owner(&self, table: Table, owner: AnswerOwner) -> Result<u64, StoreError> {
         let (mut after, mut gone) = (0, 0);
         loop {
             let owner = owner.clone();

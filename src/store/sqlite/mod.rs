@@ -38,11 +38,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    answers::Kept,
-    place::{Held, Place},
+    answers::CachedAnswers,
+    place::{FileIdentity, FileState},
     thread::Job,
 };
-use super::{StoreError, StoreErrorKind, room::Room};
+use super::{StoreError, StoreErrorKind, room::AnswerQuota};
 
 /// A state file. See the [module docs](self).
 ///
@@ -59,9 +59,9 @@ use super::{StoreError, StoreErrorKind, room::Room};
 /// let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Dear Ms Lovelace")) });
 /// IdempotencyLayer::over(Sqlite::open(&path)?).layer(leaf).oneshot(ask()).await?;
 ///
-/// // After a crash, or in another process: nobody is asked again.
-/// let nobody = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Other, "asked again")) });
-/// let again = IdempotencyLayer::over(Sqlite::open(&path)?).layer(nobody).oneshot(ask()).await?;
+/// // After a crash, or in another process: no model is called again.
+/// let no_model = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Other, "asked again")) });
+/// let again = IdempotencyLayer::over(Sqlite::open(&path)?).layer(no_model).oneshot(ask()).await?;
 /// assert_eq!(again.text().await?, "Dear Ms Lovelace");
 /// # let _ = std::fs::remove_file(path);
 /// # Ok(()) }
@@ -74,10 +74,10 @@ pub struct Sqlite {
 struct Inner {
     /// The path as given.
     file: Box<str>,
-    place: Arc<Place>,
+    file_identity: Arc<FileIdentity>,
     jobs: mpsc::Sender<Job>,
-    room: Room,
-    answers: Kept,
+    quota: AnswerQuota,
+    answers: CachedAnswers,
 }
 
 /// The longest wait for another process that writes.
@@ -136,12 +136,18 @@ impl Sqlite {
             PRAGMA trusted_schema = OFF;";
         connection.execute_batch(settings).map_err(failed)?;
         schema::migrate(&mut connection).map_err(|refused| refused.into_error(&file, error::kind_at_open))?;
-        let place = Place::of(path).map_err(|cause| misconfigured(format!("opening {file}")).with_source(cause))?;
+        let file_identity =
+            FileIdentity::of(path).map_err(|cause| misconfigured(format!("opening {file}")).with_source(cause))?;
         let jobs = thread::spawn(connection).map_err(|cause| {
             StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
         })?;
-        let inner =
-            Inner { file: file.into(), place: Arc::new(place), jobs, room: Room::default(), answers: Kept::default() };
+        let inner = Inner {
+            file: file.into(),
+            file_identity: Arc::new(file_identity),
+            jobs,
+            quota: AnswerQuota::default(),
+            answers: CachedAnswers::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -161,27 +167,27 @@ impl Sqlite {
         work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, replied) = oneshot::channel();
-        let place = self.inner.place.clone();
+        let file_identity = self.inner.file_identity.clone();
         let job: Job = Box::new(move |connection| {
             if !reply.is_closed() {
                 let done = work(connection);
                 // Checked after the work: until then the file may disappear.
-                let is_kept = place.holds(connection);
+                let file_state = file_identity.state(connection);
                 // Dropped if its caller has left.
-                let _ = reply.send((done, is_kept));
+                let _ = reply.send((done, file_state));
             }
         });
         let what = || format!("{what}, in {}", self.inner.file);
         let gone = || StoreError::new(StoreErrorKind::Unavailable, what());
         self.inner.jobs.send(job).await.map_err(|_| gone())?;
-        let (done, is_kept) = replied.await.map_err(|_| gone())?;
-        match is_kept {
-            Held::Whole => {}
-            Held::Elsewhere => {
+        let (done, file_state) = replied.await.map_err(|_| gone())?;
+        match file_state {
+            FileState::Whole => {}
+            FileState::Replaced => {
                 let what = what() + ", which was deleted, moved or replaced: put it back, or start again with another";
                 return Err(StoreError::new(StoreErrorKind::Misconfigured, what));
             }
-            Held::Cut => {
+            FileState::Truncated => {
                 let what = what() + ", which was truncated: restore it from a backup, and start again";
                 return Err(StoreError::new(StoreErrorKind::Corrupt, what));
             }

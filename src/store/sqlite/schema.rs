@@ -17,7 +17,7 @@ const MIGRATIONS: &[&str] = &[
 const APPLICATION: i32 = i32::from_be_bytes(*b"stdf");
 
 /// The reason for which a file is not brought up to date.
-pub(super) enum Refused {
+pub(super) enum MigrationRefusal {
     Sqlite(Error),
     /// Its version is later than this crate's.
     Newer(usize),
@@ -27,13 +27,13 @@ pub(super) enum Refused {
     Damaged(String),
 }
 
-impl From<Error> for Refused {
+impl From<Error> for MigrationRefusal {
     fn from(error: Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl Refused {
+impl MigrationRefusal {
     pub(super) fn into_error(self, file: &str, kind: impl FnOnce(&Error) -> StoreErrorKind) -> StoreError {
         match self {
             Self::Sqlite(cause) => StoreError::new(kind(&cause), format!("opening {file}")).with_source(cause),
@@ -59,25 +59,25 @@ impl Refused {
 }
 
 /// Checks, by reading only, that a file is whole and may be changed.
-pub(super) fn check(connection: &mut Connection) -> Result<(), Refused> {
+pub(super) fn check(connection: &mut Connection) -> Result<(), MigrationRefusal> {
     // One transaction, because another process may be creating the tables.
     let reading = connection.transaction()?;
     let version = version(&reading)?;
     let there = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
     for table in tables(&MIGRATIONS[..version]) {
         if reading.query_row(there, [table], |_| Ok(())).optional()?.is_none() {
-            return Err(Refused::Damaged(format!("has lost its table `{table}`")));
+            return Err(MigrationRefusal::Damaged(format!("has lost its table `{table}`")));
         }
     }
     intact(&reading)
 }
 
 /// Returns an error if a page of the file is damaged.
-pub(super) fn intact(reading: &Connection) -> Result<(), Refused> {
+pub(super) fn intact(reading: &Connection) -> Result<(), MigrationRefusal> {
     let found: String = reading.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     match &*found {
         "ok" => Ok(()),
-        problem => Err(Refused::Damaged(format!("is damaged ({})", problem.replace('\n', " ")))),
+        problem => Err(MigrationRefusal::Damaged(format!("is damaged ({})", problem.replace('\n', " ")))),
     }
 }
 
@@ -88,24 +88,24 @@ fn tables(migrations: &'static [&'static str]) -> impl Iterator<Item = &'static 
 }
 
 /// Returns the number of migrations that the file has had.
-fn version(reading: &Transaction<'_>) -> Result<usize, Refused> {
+fn version(reading: &Transaction<'_>) -> Result<usize, MigrationRefusal> {
     let number = |pragma| reading.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     if application != APPLICATION {
         let tables: i64 = reading.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
         if application != 0 || version != 0 || tables > 0 {
-            return Err(Refused::Foreign);
+            return Err(MigrationRefusal::Foreign);
         }
     }
     match usize::try_from(version) {
         Ok(version) if version <= MIGRATIONS.len() => Ok(version),
-        Ok(version) => Err(Refused::Newer(version)),
-        Err(_) => Err(Refused::Foreign),
+        Ok(version) => Err(MigrationRefusal::Newer(version)),
+        Err(_) => Err(MigrationRefusal::Foreign),
     }
 }
 
 /// Brings the tables up to date, all or nothing.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), MigrationRefusal> {
     let writing = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&writing)?;
     if version == MIGRATIONS.len() {
