@@ -1,36 +1,36 @@
-//! Texts as vectors, for knowing which of them mean the same.
+//! Texts as vectors, to compare their meaning.
 //!
 //! A service of embeddings is any `Service<EmbedRequest, Response = EmbedResponse>` whose error converts into
-//! [`LlmError`](crate::LlmError): [`OpenAiEmbeddings`](crate::providers::openai::OpenAiEmbeddings) for every server with OpenAI's `/v1/embeddings`, or one of your own.
-//! [`CachedAnswers`](crate::layers::cached::CachedAnswers) finds similar questions by it.
+//! [`LlmError`](crate::LlmError): [`OpenAiEmbeddings`](crate::providers::openai::OpenAiEmbeddings) for every server with OpenAI's `/v1/embeddings`, or one of your
+//! own. [`CachedAnswers`](crate::layers::cached::CachedAnswers) finds similar questions with it.
 
 use std::fmt;
 
-/// Texts to be embedded.
+/// Texts to embed.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmbedRequest {
     /// The texts.
     pub texts: Vec<String>,
-    /// The model asked for. A leaf that has a model of its own sends that one instead.
+    /// The requested model. A leaf with a model of its own sends that one instead.
     pub model: Option<String>,
 }
 
 impl EmbedRequest {
-    /// These texts.
+    /// Creates a request for these texts.
     pub fn new(texts: impl IntoIterator<Item = String>) -> Self {
         Self { texts: texts.into_iter().collect(), model: None }
     }
 }
 
 impl fmt::Debug for EmbedRequest {
-    /// Shows nothing of the texts.
+    /// Hides the texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmbedRequest").field("texts", &self.texts.len()).field("model", &self.model).finish()
     }
 }
 
-/// Texts, embedded.
+/// The vectors of texts.
 #[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct EmbedResponse {
@@ -39,7 +39,7 @@ pub struct EmbedResponse {
 }
 
 impl EmbedResponse {
-    /// These vectors.
+    /// Creates a response with these vectors.
     pub fn new(vectors: Vec<Vec<f32>>) -> Self {
         Self { vectors }
     }

@@ -1,13 +1,13 @@
-//! How long a provider asks to be left alone: `retry-after` in all its spellings.
+//! The wait that a provider requests: `retry-after` in all its spellings.
 //!
-//! Pure functions over headers and text; the wall clock is an argument. A leaf calls [`from_headers`] once for
-//! each error answer and puts the result into the error, where the layers read it.
+//! Pure functions over headers and text; the wall clock is an argument. A leaf calls [`from_headers`] once for each
+//! error answer and puts the result into the error, where the layers read it.
 //!
 //! Sources, best first: `retry-after-ms` (milliseconds, fractions allowed), `retry-after` in seconds (fractions
 //! allowed), `retry-after` as an HTTP date (RFC 9110, section 10.2.3), `x-ratelimit-reset` in milliseconds since 1970
-//! (OpenRouter) where nothing remains, and a hint from the body. Azure sends
-//! `retry-after-ms: 0` beside `retry-after: 1`, so a number that is zero, negative or unreadable is no answer and the
-//! next source is asked. A date in the past is one: it says *now*.
+//! (OpenRouter) where nothing remains, and a hint from the body. Azure sends `retry-after-ms: 0` beside `retry-after:
+//! 1`, so a number that is zero, negative or unreadable is ignored in favour of the next source. A date in the past
+//! counts: it means *now*.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -28,15 +28,15 @@ use http::{HeaderMap, header};
 
 /// The longest wait any of these functions returns (365 days); longer ones are cut to it.
 ///
-/// Far beyond what anybody waits for, and small enough that adding it to a clock never overflows.
+/// Far longer than any caller waits, and small enough that adding it to a clock never overflows.
 pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The wait that an answer asks for, or `None` if it asks for none that can be read.
+/// Returns the wait that an answer requests, or `None` if it requests none that can be read.
 ///
-/// `body` is what the provider said in the body (see [`duration`] and [`from_message`]); the headers win over it.
-/// `wall` is the wall clock, used for a date that comes without a `Date` header; with one, the difference of the two is
-/// taken, so that a skewed clock (ours or theirs) does no harm. The same holds for a moment in milliseconds.
-/// `Some(Duration::ZERO)` comes only from a date or moment that has passed. Never more than [`LONGEST`].
+/// `body` is the wait from the body (see [`duration`] and [`from_message`]); the headers take precedence. `wall` is the
+/// wall clock, for a date without a `Date` header. With that header the difference of the two is taken, so that a
+/// skewed clock (ours or theirs) does no harm. The same holds for a moment in milliseconds. `Some(Duration::ZERO)`
+/// comes only from a date or moment that has passed. The wait never exceeds [`LONGEST`].
 pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTime) -> Option<Duration> {
     let texts = |name| {
         let values = headers.get_all(name).iter();
@@ -50,7 +50,7 @@ pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTim
         .or_else(|| numbers("retry-after", 1.0))
         .or_else(|| date("retry-after").map(|at| at.duration_since(sent()).unwrap_or(Duration::ZERO)))
         .or_else(|| {
-            // A window that still has room for requests is not what to wait for.
+            // A window that still has room for requests needs no wait.
             let remains = texts("x-ratelimit-remaining").any(|text| text != "0");
             let reset = texts("x-ratelimit-reset").find_map(moment).filter(|_| !remains)?;
             Some(reset.duration_since(sent()).unwrap_or(Duration::ZERO))
@@ -59,10 +59,10 @@ pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTim
         .map(|wait| wait.min(LONGEST))
 }
 
-/// What `x-should-retry` says: the header by which the provider overrules the rule for its status.
+/// Reads `x-should-retry`, the header by which the provider overrules the rule for its status.
 ///
-/// `None` if it is absent or neither `true` nor `false`. `Some(false)` is to be obeyed; `Some(true)` is a permission,
-/// and budget and deadline still rule.
+/// Returns `None` if it is absent or neither `true` nor `false`. Obey `Some(false)`; `Some(true)` is a permission,
+/// subject to budget and deadline.
 pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
     let text = headers.get("x-should-retry")?.to_str().ok()?.trim();
     if text.eq_ignore_ascii_case("true") {
@@ -76,7 +76,7 @@ pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
 
 /// Reads a duration as Go and protobuf print it: `34.07s`, `12ms`, `6m0s`, `1h2m3.5s`.
 ///
-/// `None` if anything in it is not understood, or it is negative. Units: `h`, `m`, `s`, `ms`, `us`, `ns`.
+/// Returns `None` if any part is not understood, or if it is negative. Units: `h`, `m`, `s`, `ms`, `us`, `ns`.
 pub fn duration(text: &str) -> Option<Duration> {
     let (wait, rest) = leading_duration(text.trim())?;
     rest.is_empty().then_some(wait)
@@ -84,8 +84,8 @@ pub fn duration(text: &str) -> Option<Duration> {
 
 /// Finds the wait in a provider's message: `try again in 18.642s`, `retry after 33 seconds`, `retry in 12.3s`.
 ///
-/// For use on the message of an error that is already known to be a rate limit, never on a whole body, which may
-/// echo the prompt. `None` if no such phrase is followed by a duration longer than zero.
+/// For the message of an error that is already known to be a rate limit, never for a whole body, which may echo the
+/// prompt. Returns `None` if no such phrase is followed by a duration longer than zero.
 pub fn from_message(message: &str) -> Option<Duration> {
     // ASCII only, so the byte positions stay those of `message`.
     let lower = message.to_ascii_lowercase();
@@ -99,14 +99,14 @@ pub fn from_message(message: &str) -> Option<Duration> {
         .find(|wait| !wait.is_zero())
 }
 
-/// A moment in milliseconds since 1970. Smaller numbers are seconds, of which nobody knows since when.
+/// Reads a moment in milliseconds since 1970. Smaller numbers are seconds from an unknown start.
 fn moment(text: &str) -> Option<SystemTime> {
     const OF_2001: u64 = 1_000_000_000_000;
     let milliseconds = text.parse().ok().filter(|milliseconds| *milliseconds >= OF_2001)?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
 }
 
-/// A positive decimal number, each unit worth `seconds_each`.
+/// Reads a positive decimal number, each unit worth `seconds_each`.
 fn number(text: &str, seconds_each: f64) -> Option<Duration> {
     // "inf" and "nan" would parse; they are words, not numbers.
     if !text.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
@@ -116,12 +116,13 @@ fn number(text: &str, seconds_each: f64) -> Option<Duration> {
     (!wait.is_zero()).then_some(wait)
 }
 
-/// Seconds as a duration between zero and [`LONGEST`].
+/// Converts seconds to a duration between zero and [`LONGEST`].
 fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value.clamp(0.0, LONGEST.as_secs_f64())).unwrap_or(LONGEST)
 }
 
-/// The duration at the start of a text, in one or more parts (`1h2m`, `1 hour and 5 minutes`), and what follows it.
+/// Reads the duration at the start of a text, in one or more parts (`1h2m`, `1 hour and 5 minutes`), and returns the
+/// rest too.
 fn leading_duration(text: &str) -> Option<(Duration, &str)> {
     let (mut total, mut rest) = part(text)?;
     loop {
@@ -135,7 +136,7 @@ fn leading_duration(text: &str) -> Option<(Duration, &str)> {
     }
 }
 
-/// One number with its unit.
+/// Reads one number with its unit.
 fn part(text: &str) -> Option<(Duration, &str)> {
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
     let (amount, rest) = text.split_at(digits);

@@ -1,18 +1,27 @@
-//! What is posted to webhooks, and what becomes of it: alerts, and what is told of tasks.
+//! Delivery to webhooks, shared by alerts and by messages about tasks: addresses, attempts, time limits, retries and
+//! escaping. Alerts wait in memory and are sent in order; tasks' messages wait in their store.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use crate::{InvalidConfig, internal::wall_clock, providers::http::RequestBody, retry_after};
+use crate::{
+    InvalidConfig,
+    internal::wall_clock,
+    providers::{http::RequestBody, transport::HttpClient},
+    retry_after,
+};
 
-/// Any HTTP client; of the answer only its head is read.
-pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<()>, BoxError>;
+/// Any HTTP client. Only the head of a response is read.
+type Transport = BoxCloneSyncService<Request<RequestBody>, Response<()>, BoxError>;
 
-pub(crate) fn boxed<S, R, B>(transport: S) -> Transport
+fn boxed<S, R, B>(transport: S) -> Transport
 where
     S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -27,7 +36,7 @@ where
     BoxCloneSyncService::new(transport)
 }
 
-/// Where a webhook is. The error does not repeat it, for it can hold a key.
+/// Parses a webhook's address. The error does not repeat it, because it can contain a key.
 pub(crate) fn address(url: &str, field: &'static str) -> Result<Uri, InvalidConfig> {
     let wrong = |problem: &'static str| InvalidConfig::new(field, problem);
     let url: Uri = url.trim().parse().map_err(|_| wrong("it is not a URL"))?;
@@ -37,14 +46,14 @@ pub(crate) fn address(url: &str, field: &'static str) -> Result<Uri, InvalidConf
     if url.host().is_none_or(str::is_empty) {
         return Err(wrong("it has no host"));
     }
-    // hyper would leave them out without a word.
+    // hyper would drop user information silently.
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(wrong("it must not hold a user name or password: set the authorization"));
+        return Err(wrong("it must not contain a user name or password; set the authorization instead"));
     }
     Ok(url)
 }
 
-/// This JSON for a webhook.
+/// Creates a request that posts this JSON to a webhook.
 pub(crate) fn request(url: &Uri, body: Bytes) -> Request<RequestBody> {
     let mut request = Request::new(RequestBody::from(body));
     *request.method_mut() = Method::POST;
@@ -57,58 +66,141 @@ pub(crate) fn request(url: &Uri, body: Bytes) -> Request<RequestBody> {
 
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 
-/// What came of an attempt.
-pub(crate) enum Outcome {
-    Taken,
-    /// It may be taken later, not before so long.
-    Later(&'static str, Option<StatusCode>, Duration),
-    Refused(StatusCode),
+/// A sender's settings, as its owner's builder sets them.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Default: a client of its own, created at the start.
+    transport: Option<Transport>,
+    pub(crate) max_attempts: u32,
+    pub(crate) timeout: Duration,
+    seed: Option<u64>,
 }
 
-/// Sends it once.
-pub(crate) async fn post(transport: &mut Transport, request: Request<RequestBody>, limit: Duration) -> Outcome {
-    let answer = timeout(limit, async { transport.ready().await?.call(request).await });
-    let response = match answer.await {
-        Err(_) => return Outcome::Later("no answer in time", None, Duration::ZERO),
-        // What the error says may quote the URL.
-        Ok(Err(_)) => return Outcome::Later("no answer", None, Duration::ZERO),
-        Ok(Ok(response)) => response,
-    };
-    let status = response.status();
-    match status {
-        status if status.is_success() => Outcome::Taken,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => later(status, response.headers()),
-        status if status.is_server_error() => later(status, response.headers()),
-        status => Outcome::Refused(status),
+impl Settings {
+    /// Creates settings with a time limit of 10 s for each attempt.
+    pub(crate) fn new(max_attempts: u32) -> Self {
+        Self { transport: None, max_attempts, timeout: Duration::from_secs(10), seed: None }
+    }
+
+    pub(crate) fn transport<S, R, B>(&mut self, transport: S)
+    where
+        S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        R: From<RequestBody> + 'static,
+        B: 'static,
+    {
+        self.transport = Some(boxed(transport));
+    }
+
+    /// Sets the number of attempts; 0 counts as 1.
+    pub(crate) fn max_attempts(&mut self, attempts: u32) {
+        self.max_attempts = attempts.max(1);
+    }
+
+    /// Sets the seed of the waits' random part.
+    pub(crate) fn seed(&mut self, seed: u64) {
+        self.seed = Some(seed);
+    }
+
+    pub(crate) fn sender(self, backoff: Backoff) -> Sender {
+        Sender {
+            transport: self.transport.unwrap_or_else(|| boxed(HttpClient::new())),
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            backoff,
+            random: self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+        }
     }
 }
 
-fn later(status: StatusCode, headers: &HeaderMap) -> Outcome {
-    let asked = retry_after::from_headers(headers, None, wall_clock::now());
-    Outcome::Later("it was put off", Some(status), asked.unwrap_or_default())
+/// A sender of messages: it makes attempts, classifies their outcomes and computes the waits between them. Its owner
+/// keeps the messages.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    transport: Transport,
+    max_attempts: u32,
+    timeout: Duration,
+    backoff: Backoff,
+    random: fastrand::Rng,
 }
 
-/// How the waits between attempts grow.
+impl Sender {
+    /// Makes one attempt.
+    pub(crate) async fn post(&mut self, request: Request<RequestBody>) -> Result<(), Failure> {
+        let failure = |problem, status, retry_after| Failure { problem, status, retry_after };
+        let answer = timeout(self.timeout, async { self.transport.ready().await?.call(request).await });
+        let response = match answer.await {
+            Err(_) => return Err(failure("no answer in time", None, Some(Duration::ZERO))),
+            // The error's text may quote the URL.
+            Ok(Err(_)) => return Err(failure("no answer", None, Some(Duration::ZERO))),
+            Ok(Ok(response)) => response,
+        };
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let is_temporary =
+            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        Err(match is_temporary {
+            true => {
+                let requested = retry_after::from_headers(response.headers(), None, wall_clock::now());
+                failure("the receiver deferred it", Some(status), Some(requested.unwrap_or_default()))
+            }
+            false => failure("it was refused", Some(status), None),
+        })
+    }
+
+    /// Returns the wait after a failed attempt, counted from 1; `None` after the last one. The receiver's requested
+    /// wait is a floor.
+    pub(crate) fn wait_after(&mut self, attempt: u32, requested: Duration) -> Option<Duration> {
+        (attempt < self.max_attempts).then(|| self.backoff.after(attempt, requested, &mut self.random))
+    }
+
+    /// Returns a sender for a concurrent message, with random waits of its own.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self { random: self.random.fork(), ..self.clone() }
+    }
+}
+
+/// The reason for which an attempt failed.
+pub(crate) struct Failure {
+    pub(crate) problem: &'static str,
+    pub(crate) status: Option<StatusCode>,
+    /// The receiver's requested wait, or zero; `None` if the receiver refused the message.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{} ({})", self.problem, status.as_u16()),
+            None => f.write_str(self.problem),
+        }
+    }
+}
+
+/// The growth of waits between attempts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waits {
+pub(crate) struct Backoff {
     pub(crate) first: Duration,
     pub(crate) longest: Duration,
-    /// The most that a webhook may ask for: beyond it, attempts are spent sooner.
-    pub(crate) longest_asked: Duration,
+    /// The longest wait that a receiver may request. A longer one is cut, so that attempts end sooner.
+    pub(crate) longest_requested: Duration,
 }
 
-impl Waits {
-    /// The wait after an attempt, the first of which is 1: half of the backoff, and up to the other half at random,
-    /// above what was asked for.
-    pub(crate) fn after(&self, attempt: u32, asked: Duration, random: &mut fastrand::Rng) -> Duration {
+impl Backoff {
+    /// Returns the wait after an attempt, counted from 1: half of the backoff, or the requested time instead, and up to
+    /// the other half at random.
+    fn after(&self, attempt: u32, requested: Duration, random: &mut fastrand::Rng) -> Duration {
         let backoff = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(self.longest);
         let half = backoff.mul_f64(random.f64() / 2.0);
-        if asked.is_zero() { backoff / 2 + half } else { asked.min(self.longest_asked) + half }
+        if requested.is_zero() { backoff / 2 + half } else { requested.min(self.longest_requested) + half }
     }
 }
 
-/// In Slack's markup these three are control characters: a name must not mention `<!channel>`.
-pub(crate) fn escaped(text: &str) -> String {
+/// Escapes the control characters of Slack's markup, so that a name cannot mention `<!channel>`.
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         let _ = match c {

@@ -7,8 +7,8 @@ use steadfast::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, Stack, StackHandle,
     config::{Config, Format},
     handoff::{
-        Claimant, Delivery, Desk, Handoff, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task,
-        TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+        Claimant, Delivery, DeliveryOutcome, Desk, Handoff, MemoryTasks, NewAnswer, NewTask, RedriveScope, Release,
+        Task, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
     },
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
@@ -68,11 +68,11 @@ as_in_memory! {
     claim(id: TaskId, by: Claimant, visibility: Duration) -> Task;
     renew(id: TaskId, by: Claimant, visibility: Duration) -> u64;
     release(id: TaskId, by: Claimant, then: Release) -> ();
-    claim_oldest(by: Claimant, visibility: Duration, which: Redrivable) -> Option<Task>;
-    ask_redrive(id: Option<TaskId>) -> u64;
+    claim_oldest(by: Claimant, visibility: Duration, which: RedriveScope) -> Option<Task>;
+    order_redrive(id: Option<TaskId>) -> u64;
     answer(id: TaskId, answer: NewAnswer, force: bool) -> Task;
     due(limit: usize, lease: Duration) -> Vec<Delivery>;
-    settle(delivery: Delivery, outcome: Settled) -> bool;
+    settle(delivery: Delivery, outcome: DeliveryOutcome) -> bool;
     forget(which: TaskScope) -> u64;
     sweep(keep: Duration) -> u64;
 }

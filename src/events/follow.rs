@@ -4,25 +4,25 @@ use tokio::task::{AbortHandle, yield_now};
 
 use super::{
     Event, Events,
-    inbox::{Batch, TURN, Wanted},
+    inbox::{Batch, Filter, TURN},
 };
 
-/// Somebody who hears events, beside the requests and never in their way: logs, metrics, a status page.
+/// A receiver of events outside of the requests' way: logs, metrics, a status page.
 ///
-/// Several in a tuple or in a list are one (each hears a row of events before the next does), which costs less than each in a task of its own: a channel's every event is
-/// taken out of it once for each [`follow`](Events::follow). In return they wait for each other, and one that panics
-/// ends them all.
+/// A tuple or list of subscribers is one subscriber: each receives a batch before the next does. That costs less than a
+/// task for each, because a channel clones every event once for each [`follow`](Events::follow). In return they wait
+/// for each other, and one that panics ends them all.
 pub trait Subscriber: Send + 'static {
-    /// An event, in the order in which they were sent.
+    /// Receives one event, in the order of sending.
     fn event(&mut self, event: &Event);
 
-    /// Several events in a row, in the order in which they were sent: whoever takes a lock for each takes it once for
-    /// all. Default: one after the other.
+    /// Receives several events, in the order of sending. Override it to take a lock once for all of them. Default:
+    /// passes them to `event` one by one.
     fn events(&mut self, events: &[Event]) {
         events.iter().for_each(|event| self.event(event));
     }
 
-    /// So many events were lost, because this subscriber was too slow. Default: nothing is done about it.
+    /// Reports the number of events that were lost because this subscriber was too slow. Default: does nothing.
     fn lost(&mut self, events: u64) {
         let _ = events;
     }
@@ -93,41 +93,41 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
     }
 }
 
-/// After a whole turn, other tasks have theirs.
-pub(crate) async fn others_turn(turn: &[Event]) {
+/// Yields to other tasks after a full batch.
+pub(crate) async fn yield_after(turn: &[Event]) {
     if turn.len() == TURN {
         yield_now().await;
     }
 }
 
-/// A subscriber at work in a task of its own; dropped, it stops.
+/// A subscriber that runs in its own task. Dropping it stops the task.
 #[must_use = "the subscriber stops when this is dropped"]
 pub struct Following(pub(crate) AbortHandle);
 
 impl Events {
-    /// Tells a subscriber of all events from now on, in a task of its own.
+    /// Passes all events from now on to a subscriber, in its own task.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn follow(&self, subscriber: impl Subscriber) -> Following {
         self.follow_wanted(None, subscriber)
     }
 
-    /// Tells a subscriber of those events from now on for which `wanted` is true. For one who waits for what is rare: the others
-    /// are not put into its queue, which would take longer than all that the sender does beside it, and wake its task.
+    /// Passes the events for which `wanted` is true to a subscriber. For a subscriber of rare events: the others do not
+    /// enter its queue, which would cost the sender more than all else it does here, and would wake the task.
     ///
-    /// `wanted` is asked where an event is sent, so let it look at no more than the event's kind.
+    /// The sender calls `wanted`, so let it look only at the event's kind.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
-    pub fn follow_only(&self, wanted: fn(&Event) -> bool, subscriber: impl Subscriber) -> Following {
-        self.follow_wanted(Some(wanted), subscriber)
+    /// Panics outside of a tokio runtime.
+    pub fn follow_only(&self, filter: fn(&Event) -> bool, subscriber: impl Subscriber) -> Following {
+        self.follow_wanted(Some(filter), subscriber)
     }
 
-    fn follow_wanted(&self, wanted: Wanted, mut subscriber: impl Subscriber) -> Following {
-        let inbox = self.inbox(wanted);
+    fn follow_wanted(&self, filter: Filter, mut subscriber: impl Subscriber) -> Following {
+        let inbox = self.inbox(filter);
         let task = tokio::spawn(async move {
             let mut batch = Batch::new();
             while inbox.take(&mut batch).await {
@@ -136,7 +136,7 @@ impl Events {
                 }
                 for turn in batch.turns() {
                     subscriber.events(turn);
-                    others_turn(turn).await;
+                    yield_after(turn).await;
                 }
                 batch.clear();
             }
@@ -166,9 +166,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<(Vec<Event>, u64)>>);
+    struct Recorder(Arc<Mutex<(Vec<Event>, u64)>>);
 
-    impl Subscriber for Heard {
+    impl Subscriber for Recorder {
         fn event(&mut self, event: &Event) {
             self.0.lock().unwrap().0.push(event.clone());
         }
@@ -184,10 +184,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_what_is_rare_hears_that_and_loses_nothing_by_the_rest() {
-        let (events, all, rare) = (Events::new(), Heard::default(), Heard::default());
+        let (events, all, rare) = (Events::new(), Recorder::default(), Recorder::default());
         let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
         let reloaded = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
-        // Whether it is asked for its own copy or, as the last one, for the event itself.
+        // The first subscriber receives a clone, the last one the event itself.
         let first = events.follow_only(is_reload, rare.clone());
         let _all = events.follow(all.clone());
         let _last = events.follow_only(is_reload, rare.clone());
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_before_the_channel_was_dropped_is_heard() {
-        let (events, heard) = (Events::new(), Heard::default());
+        let (events, heard) = (Events::new(), Recorder::default());
         let _following = events.follow(heard.clone());
         yield_now().await;
         for _ in 0..super::super::CAPACITY + 2 {
@@ -230,11 +230,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn several_hear_the_same_whether_together_or_apart() {
         let events = Events::new();
-        let all: [Heard; 6] = std::array::from_fn(|_| Heard::default());
+        let all: [Recorder; 6] = std::array::from_fn(|_| Recorder::default());
         let [a, b, c, d, e, f] = all.clone();
         let following = [events.follow(a), events.follow((b, c)), events.follow(vec![d, e])];
         let mut raw = events.subscribe();
-        // Asleep, awake, and with one who has left.
+        // One sleeps, one is awake, and one has left.
         for sent in 1..=3 {
             yield_now().await;
             events.send(event());
@@ -260,7 +260,7 @@ mod tests {
                 panic!("a subscriber's own bug");
             }
         }
-        let (events, heard) = (Events::new(), Heard::default());
+        let (events, heard) = (Events::new(), Recorder::default());
         let _following = [events.follow(Panics), events.follow(heard.clone())];
         for _ in 0..3 {
             events.send(event());
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_subscriber_hears_all_and_is_told_what_it_lost() {
-        let (events, heard) = (Events::new(), Heard::default());
+        let (events, heard) = (Events::new(), Recorder::default());
         let following = events.follow(heard.clone());
         for _ in 0..super::super::CAPACITY + 3 {
             events.send(event());

@@ -2,17 +2,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-/// What happened to a request that was handed to people.
+/// A step in the life of a request that was handed to people.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct HandedOver {
     /// The task's id.
     pub task: Arc<str>,
-    /// The feature that asked.
+    /// The feature that made the request.
     pub feature: Option<Arc<str>>,
-    /// What happened.
+    /// The step.
     pub step: HandoffStep,
-    /// When.
+    /// The time of the step.
     pub at: Instant,
 }
 
@@ -20,48 +20,48 @@ pub struct HandedOver {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum HandoffStep {
-    /// It was written down.
+    /// The task was written down.
     Queued {
-        /// Why, in one word: the kind of the first failure, `requires_human`, or another reason.
+        /// The reason in one word: the kind of the first failure, `requires_human`, or another reason.
         reason: Arc<str>,
     },
-    /// A person is at it.
+    /// A person claimed the task.
     Claimed {
-        /// Who.
+        /// The person.
         by: Arc<str>,
     },
-    /// It goes back to the others.
+    /// The task went back to the queue.
     Released {
-        /// Who was at it.
+        /// The person who had claimed it.
         by: Arc<str>,
     },
-    /// A person answered it.
+    /// A person answered the task.
     Answered {
-        /// Who.
+        /// The person.
         by: Arc<str>,
-        /// How long after it was written down.
+        /// The time since the task was written down.
         after: Duration,
     },
-    /// A model answered it, once it worked again.
+    /// A model answered the task, once it worked again.
     Redriven {
         /// The model.
         model: Option<Arc<str>>,
-        /// How long after it was written down.
+        /// The time since the task was written down.
         after: Duration,
     },
-    /// It was not written down: there are as many tasks as there may be.
+    /// The task was not written down, because a limit on tasks was reached.
     Refused {
-        /// Which limit: `tasks`, `bytes`, `tasks_per_caller` or `bytes_per_caller`.
+        /// The limit's name: `tasks`, `bytes`, `tasks_per_caller` or `bytes_per_caller`.
         limit: &'static str,
     },
-    /// It was deleted at somebody's word.
+    /// Someone had the task deleted.
     Forgotten {
-        /// Who ordered it.
+        /// The person who ordered it.
         by: Arc<str>,
     },
-    /// Something that was to be told about it did not arrive and was given up.
+    /// A message about the task did not arrive and was given up.
     NotDelivered {
-        /// What: `notification` or `callback`.
+        /// The kind of message: `notification` or `callback`.
         kind: &'static str,
     },
 }
@@ -81,7 +81,7 @@ impl HandoffStep {
         }
     }
 
-    /// Why it was written down, or the limit by which it was not.
+    /// Returns the reason for which the task was written down, or the limit that prevented it.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Queued { reason } => Some(reason),
@@ -90,7 +90,7 @@ impl HandoffStep {
         }
     }
 
-    /// Who did it: a person, or a model.
+    /// Returns who took the step: a person, or a model.
     pub fn by(&self) -> Option<&str> {
         match self {
             Self::Claimed { by } | Self::Released { by } | Self::Answered { by, .. } | Self::Forgotten { by } => {
@@ -101,7 +101,7 @@ impl HandoffStep {
         }
     }
 
-    /// How long after it was written down it was answered.
+    /// Returns the time between writing the task down and its answer.
     pub fn after(&self) -> Option<Duration> {
         match self {
             Self::Answered { after, .. } | Self::Redriven { after, .. } => Some(*after),
@@ -115,15 +115,15 @@ impl fmt::Display for HandedOver {
         let task = &self.task;
         match &self.step {
             HandoffStep::Queued { reason } => write!(f, "{task} waits for a person ({reason})"),
-            HandoffStep::Claimed { by } => write!(f, "{by} is at {task}"),
-            HandoffStep::Released { by } => write!(f, "{by} gave {task} back"),
+            HandoffStep::Claimed { by } => write!(f, "{by} claimed {task}"),
+            HandoffStep::Released { by } => write!(f, "{by} released {task}"),
             HandoffStep::Answered { by, after } => write!(f, "{by} answered {task} after {after:?}"),
             HandoffStep::Redriven { model: Some(model), after } => write!(f, "{model} answered {task} after {after:?}"),
             HandoffStep::Redriven { model: None, after } => write!(f, "a model answered {task} after {after:?}"),
             HandoffStep::Refused { limit } => {
                 write!(f, "{task} was not handed over: `handoff.limits.{limit}` is reached")
             }
-            HandoffStep::Forgotten { by } => write!(f, "{by} had {task} forgotten"),
+            HandoffStep::Forgotten { by } => write!(f, "{by} deleted {task}"),
             HandoffStep::NotDelivered { kind } => write!(f, "the {kind} of {task} did not arrive"),
         }
     }

@@ -1,5 +1,5 @@
-//! The way of the events to those who follow: a bounded queue for each, filled where an event is sent and emptied all at
-//! once. An event is moved into the queue and read where it lies, so that one who follows costs a lock, no more.
+//! Delivery of events to subscribers: a bounded queue for each, filled by the sender and emptied all at once. The
+//! sender moves an event into the queue and the subscriber reads it in place, so that a subscriber costs one lock.
 
 use std::{
     future::poll_fn,
@@ -15,64 +15,64 @@ use crate::internal::sync::{Mutex, MutexGuard, lock};
 
 use super::{CAPACITY, Channel, Event};
 
-/// The queues of all who follow.
+/// The queues of all subscribers.
 #[derive(Default)]
 pub(crate) struct Inboxes {
     queues: Mutex<Vec<Queue>>,
-    /// How many there are, without the lock.
+    /// The number of queues, readable without the lock.
     count: AtomicUsize,
 }
 
-/// Which events are put into a queue; `None`: all.
-pub(crate) type Wanted = Option<fn(&Event) -> bool>;
+/// A filter of events for a queue; `None` takes all.
+pub(crate) type Filter = Option<fn(&Event) -> bool>;
 
 struct Queue {
-    wanted: Wanted,
+    filter: Filter,
     batch: Batch,
     waker: Option<Waker>,
-    /// What is left when the channel is no more.
-    rest: Arc<Mutex<Batch>>,
+    /// The events that remain when the channel is gone.
+    remainder: Arc<Mutex<Batch>>,
 }
 
-/// One queue's other end.
+/// The receiving end of a queue.
 pub(crate) struct Inbox {
     channel: Weak<Channel>,
-    /// The same as the queue's, by which it is known.
-    rest: Arc<Mutex<Batch>>,
+    /// The same allocation as the queue's, which identifies it.
+    remainder: Arc<Mutex<Batch>>,
 }
 
-/// The only queue there is, with room for an event.
+/// The channel's only queue, with room for an event.
 ///
-/// An event is large, and moved at each call that it is handed on by. What is put in here is made when the lock is held, so
-/// that it is written where it stays.
+/// An event is large, and each call that passes it on moves it. The caller makes the event while this lock is held, so
+/// that it is written in its final place.
 pub(crate) struct OnlyQueue<'a>(MutexGuard<'a, Vec<Queue>>);
 
-/// What is in a queue, or was taken out of it.
+/// The events that are in a queue, or were taken out of it.
 #[derive(Default)]
 pub(crate) struct Batch {
-    /// How many were lost before these.
+    /// The number of events lost before these.
     pub(crate) lost: u64,
     events: Vec<Event>,
-    /// The place of the oldest: the first but in a queue that was full and has lost some.
+    /// The index of the oldest event. It is not 0 only in a full queue that has lost events.
     oldest: usize,
 }
 
 impl Batch {
-    /// With room for all that a queue holds: its memory goes back to the queue.
+    /// Creates a batch with a full queue's capacity, because its memory goes back to the queue.
     pub(crate) fn new() -> Self {
         Self { lost: 0, events: Vec::with_capacity(CAPACITY), oldest: 0 }
     }
 
-    /// Whether one more loses none and needs no memory.
+    /// Returns whether another event fits without loss or allocation.
     #[inline(always)]
     fn has_room(&self) -> bool {
         self.events.len() < CAPACITY && self.events.len() < self.events.capacity()
     }
 
-    /// One event more, in the place of the oldest where there is no room.
+    /// Adds an event, in the place of the oldest one if there is no room.
     #[inline(always)]
     fn put(&mut self, event: Event) {
-        // Asked for although `push` asks too: the compiler sees then that it never makes room, and moves the event once less.
+        // `push` asks this too; asking first lets the compiler drop the growth path and one move of the event.
         if self.has_room() {
             return self.events.push(event);
         }
@@ -89,25 +89,25 @@ impl Batch {
         self.lost = self.lost.saturating_add(1);
     }
 
-    /// The events in their order, so many at a time as are heard in a row.
+    /// Returns the events in order, in slices of at most one turn.
     pub(crate) fn turns(&self) -> impl Iterator<Item = &[Event]> {
         let (newer, older) = self.events.split_at(self.oldest);
         older.chunks(TURN).chain(newer.chunks(TURN))
     }
 
-    /// Forgets the events, and keeps the room.
+    /// Removes the events and keeps the capacity.
     pub(crate) fn clear(&mut self) {
         self.events.clear();
         self.oldest = 0;
     }
 }
 
-/// How many events are heard in a row, before other tasks have their turn.
+/// The number of events that a subscriber receives before other tasks get a turn.
 pub(crate) const TURN: usize = 128;
 
 impl Inboxes {
-    /// Puts an event into every queue; `false` if there is none.
-    // Not inlined, for the event would be moved on into what has become of this.
+    /// Puts an event into every queue. Returns false if there is none.
+    // Inlining would move the event once more, into this function's frame.
     #[inline(never)]
     pub(crate) fn put(&self, event: Event) -> bool {
         let (mut waker, others);
@@ -116,16 +116,16 @@ impl Inboxes {
             let Some((last, before)) = queues.split_last_mut() else { return false };
             others = before.len();
             for queue in before {
-                if queue.wants(&event) {
+                if queue.accepts(&event) {
                     queue.batch.put(event.clone());
                 }
             }
-            if last.wants(&event) {
+            if last.accepts(&event) {
                 last.batch.put(event);
             }
             waker = sleeper(&mut queues);
         }
-        // A waker is foreign code: not under the lock, and so one after the other.
+        // A waker is foreign code: it runs outside of the lock, and so one at a time.
         for left in (0..=others).rev() {
             let Some(sleeping) = waker else { break };
             sleeping.wake();
@@ -134,49 +134,49 @@ impl Inboxes {
         true
     }
 
-    /// The only queue there is, if it has room and takes whatever comes.
+    /// Returns the only queue, if there is exactly one, it has room and it takes all events.
     #[inline(always)]
     pub(crate) fn only(&self) -> Option<OnlyQueue<'_>> {
         let queues = self.lock();
         match &queues[..] {
-            [queue] if queue.wanted.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
+            [queue] if queue.filter.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
             _ => None,
         }
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no queue.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many there are.
+    /// Returns the number of queues.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count.load(SeqCst)
     }
 
-    /// A new one, of this channel's.
-    pub(crate) fn open(&self, channel: Weak<Channel>, wanted: Wanted) -> Inbox {
-        let inbox = Inbox { channel, rest: Arc::default() };
-        let (batch, rest) = (Batch::new(), inbox.rest.clone());
+    /// Opens a queue for this channel.
+    pub(crate) fn open(&self, channel: Weak<Channel>, filter: Filter) -> Inbox {
+        let inbox = Inbox { channel, remainder: Arc::default() };
+        let (batch, remainder) = (Batch::new(), inbox.remainder.clone());
         let mut queues = self.lock();
-        queues.push(Queue { wanted, batch, waker: None, rest });
+        queues.push(Queue { filter, batch, waker: None, remainder });
         self.count.store(queues.len(), SeqCst);
         drop(queues);
         inbox
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Queue>> {
-        // Nothing in here panics in the middle of a change.
+        // No code under this lock panics halfway through a change.
         lock(&self.queues)
     }
 }
 
 impl Queue {
     #[inline(always)]
-    fn wants(&self, event: &Event) -> bool {
-        self.wanted.is_none_or(|wanted| wanted(event))
+    fn accepts(&self, event: &Event) -> bool {
+        self.filter.is_none_or(|filter| filter(event))
     }
 }
 
@@ -194,15 +194,15 @@ impl OnlyQueue<'_> {
     }
 }
 
-/// One who waits and has events, of those who do. Who sleeps again already, for it has read what there was, is let sleep:
-/// else the one after it would not be woken in its place.
+/// Returns the waker of a sleeping subscriber that has events. A subscriber that has read its events and sleeps again
+/// is left alone; otherwise the next one would miss its wake-up.
 fn sleeper(queues: &mut [Queue]) -> Option<Waker> {
     queues.iter_mut().filter(|queue| !queue.batch.events.is_empty()).find_map(|queue| queue.waker.take())
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        *lock(&self.rest) = mem::take(&mut self.batch);
+        *lock(&self.remainder) = mem::take(&mut self.batch);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -210,21 +210,21 @@ impl Drop for Queue {
 }
 
 impl Inbox {
-    /// Waits until there is something, and exchanges it for the empty `batch`. `false` when the channel is no more and
-    /// nothing is left.
+    /// Waits for events and swaps them with the empty `batch`. Returns false when the channel is gone and no event
+    /// remains.
     pub(crate) async fn take(&self, batch: &mut Batch) -> bool {
         poll_fn(|cx| self.poll_take(batch, cx)).await
     }
 
     fn poll_take(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(channel) = self.channel.upgrade() else {
-            *batch = mem::take(&mut *lock(&self.rest));
+            *batch = mem::take(&mut *lock(&self.remainder));
             return Poll::Ready(!batch.events.is_empty());
         };
-        // Cloned and dropped outside of the lock: a waker is somebody else's code.
+        // Cloned and dropped outside of the lock: a waker is foreign code.
         let mut waker = Some(cx.waker().clone());
         let mut all = channel.inboxes.lock();
-        let Some(queue) = all.iter_mut().find(|queue| Arc::ptr_eq(&queue.rest, &self.rest)) else {
+        let Some(queue) = all.iter_mut().find(|queue| Arc::ptr_eq(&queue.remainder, &self.remainder)) else {
             return Poll::Ready(false);
         };
         if queue.batch.events.is_empty() {
@@ -243,7 +243,8 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         let Some(channel) = self.channel.upgrade() else { return };
         let mut all = channel.inboxes.lock();
-        let queue = all.iter().position(|queue| Arc::ptr_eq(&queue.rest, &self.rest)).map(|place| all.remove(place));
+        let queue =
+            all.iter().position(|queue| Arc::ptr_eq(&queue.remainder, &self.remainder)).map(|place| all.remove(place));
         channel.inboxes.count.store(all.len(), SeqCst);
         drop(all);
         drop(queue);
@@ -259,7 +260,7 @@ mod tests {
     use super::*;
     use crate::Events;
 
-    /// Reads what there is as soon as it is woken, and sleeps again.
+    /// Reads all events as soon as it wakes, and sleeps again.
     struct Eager {
         inbox: Inbox,
         woken: AtomicUsize,

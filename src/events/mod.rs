@@ -1,11 +1,11 @@
-//! What the layers tell the world: one typed event, sent once where the state changes.
+//! The layers' reports: one typed event, sent once where a state changes.
 //!
 //! # Design
 //!
 //! Layers send an [`Event`] once, where the state changes. `Observe`, outermost, sends one for each request when its
 //! answer has ended. [`Events::follow`] gives each subscriber a task and a bounded queue of its own: sending never
 //! waits, and an event that does not fit is lost and counted. Subscribers are state machines over events (and a time,
-//! where one matters), so that tests need no clock: [`StatusBoard`], `Metrics`, `AlertEngine`. After a loss they read
+//! where one matters), so that tests need no clock: `StatusBoard`, `Metrics`, `AlertEngine`. After a loss they read
 //! the handles (circuits, bulkhead) again.
 //!
 //! The status goes by the callers' outcomes as well as by circuits (`status/recent.rs`): failing requests turn it
@@ -33,7 +33,7 @@ use std::{
 
 use tokio::{sync::broadcast, time::Instant};
 
-use self::inbox::{Inbox, Inboxes, OnlyQueue, Wanted};
+use self::inbox::{Filter, Inbox, Inboxes, OnlyQueue};
 pub use self::{
     comparison::{ComparedTexts, Comparison, ComparisonSide, NotCompared},
     follow::{Following, Subscriber},
@@ -43,34 +43,34 @@ pub use self::{
 };
 use crate::{ErrorKind, prices::Usd};
 
-/// Something changed.
+/// A change in a layer's state, or the end of a request.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Requests are served by another tier than before, further from the primary. The first is told at once. Where the primary has been
-    /// back and fails again, ten in a row are told, and twenty where that has happened twice: a request that fails now and then
-    /// is no switch.
+    /// Another tier than before, further from the primary, serves requests. The fallback reports the first failed
+    /// request at once. If the primary has been back and fails again, it waits for ten failures in a row, and for
+    /// twenty after two such relapses: a single failure now and then is no switch.
     ModelSwitched {
         /// The tier that served before.
         from: Arc<str>,
         /// The tier that serves now.
         to: Arc<str>,
-        /// Why the tier before did not.
+        /// The reason for which the tier before did not serve.
         reason: ErrorKind,
-        /// When.
+        /// The time of the switch.
         at: Instant,
     },
-    /// The primary serves again; or a reload has put another in its place, or taken away the tier that served for it. Its first answer is
-    /// told at once. Where it has failed again after that, it is told when it has answered five requests in a row for a minute, and where that
-    /// has happened twice, twenty in a row for 20 minutes.
+    /// The primary serves again; or a reload has replaced it, or removed the tier that served in its place. The
+    /// fallback reports the first answer at once. If the primary has failed again after that, it waits for five answers
+    /// in a row over at least a minute, and after two such relapses for twenty over at least 20 minutes.
     ModelRecovered {
         /// The tier that served meanwhile.
         from: Arc<str>,
         /// The primary.
         to: Arc<str>,
-        /// How long the primary did not serve, until the first of these answers.
+        /// The time for which the primary did not serve, until the first of these answers.
         after: Duration,
-        /// When.
+        /// The time of the recovery.
         at: Instant,
     },
     /// A circuit changed its state.
@@ -81,158 +81,158 @@ pub enum Event {
         from: CircuitState,
         /// The state now.
         to: CircuitState,
-        /// Why.
+        /// The reason.
         reason: CircuitReason,
-        /// When.
+        /// The time of the change.
         at: Instant,
     },
-    /// A tier that failed was asked whether it works again, without a request: told by what
-    /// `StackHandle::check_recovery` starts (feature `config`).
+    /// An active check asked whether a failed tier works again, without a caller's request. The task of
+    /// `StackHandle::check_recovery` (feature `config`) sends this.
     RecoveryChecked {
         /// The tier.
         tier: Arc<str>,
         /// The kind of its failure; `None` for an answer.
         failure: Option<ErrorKind>,
-        /// How long that took.
+        /// The duration of the check.
         took: Duration,
-        /// When.
+        /// The time of the check's end.
         at: Instant,
     },
-    /// A call has ended that began before its circuit's last change of state, so that its outcome changed nothing.
+    /// A call ended that began before its circuit's last change of state, so its outcome changed nothing.
     LateResult {
         /// The circuit's name.
         circuit: Arc<str>,
-        /// The kind of its failure; `None` for an answer, and for a call whose caller left.
+        /// The kind of its failure; `None` for an answer, or if the caller left.
         failure: Option<ErrorKind>,
-        /// When.
+        /// The time of the call's end.
         at: Instant,
     },
-    /// A request has ended: told by an `ObserveLayer`.
+    /// A request ended. `ObserveLayer` sends this.
     RequestEnded(RequestEnded),
-    /// A [`Hedge`](crate::Hedge) has sent a second call for a request, and the request has come to its end there: told once for
-    /// each second call.
+    /// A [`Hedge`](crate::Hedge) sent a second call for a request, and the request has ended there. It sends this once
+    /// for each second call.
     Hedged {
         /// The tier that was late or failed.
         tier: Arc<str>,
         /// The tier of the second call; the same one, where the same service was called again.
         to: Arc<str>,
-        /// Whether the second call answered the request: not if the first did, if both failed, or if the caller left.
+        /// True if the second call answered the request; false if the first did, both failed, or the caller left.
         won: bool,
-        /// How long after the first call it was begun.
+        /// The time from the start of the first call to that of the second.
         after: Duration,
-        /// When.
+        /// The time of the request's end at the hedge.
         at: Instant,
     },
-    /// Every tier that may serve a request has failed or refused it: by its feature's policy or among all, and by what it
-    /// needs. Sent once for each such request. Not sent of one that stopped before the last tier (out of time or attempts,
-    /// its session pinned) or because of itself (it is wrong, too long, against the content policy).
+    /// Every tier that may serve a request, by its feature's policy and its needs, failed or refused it. Sent once for
+    /// each such request. Not sent for a request that stopped before the last tier (out of time or attempts, its
+    /// session pinned) or because of itself (wrong, too long, against the content policy).
     AllTiersFailed {
-        /// The feature that asked.
+        /// The feature that made the request.
         feature: Option<Arc<str>>,
         /// The failure that the error leads with.
         reason: ErrorKind,
-        /// When.
+        /// The time of the failure.
         at: Instant,
     },
     /// A share of a spending cap is used up. Sent once for each share and period.
     BudgetReached {
         /// The cap's name.
         cap: Arc<str>,
-        /// Whose it is, of a cap for each key. Callers may invent keys: no bounded list has them all.
+        /// The key, for a cap per key. Callers may invent keys, so no bounded list has them all.
         key: Option<Arc<str>>,
         /// The share, in percent: 80 or 100 by default.
         percent: u8,
-        /// What was spent in this period, by answers and attempts that have ended.
+        /// The amount that ended answers and attempts of this period cost.
         spent: Usd,
-        /// What is reserved for requests in flight. The share counts both.
+        /// The amount reserved for requests in flight. The share counts both.
         reserved: Usd,
-        /// The cap.
+        /// The cap's amount.
         limit: Usd,
-        /// When the period ends.
+        /// The end of the period.
         resets_at: Instant,
-        /// When.
+        /// The time of the event.
         at: Instant,
     },
-    /// A period of a spending cap of which a share was used up has ended: there is money again.
+    /// A spending cap's period ended in which a share was used up: money is available again.
     BudgetReset {
         /// The cap's name.
         cap: Arc<str>,
-        /// Whose it is, of a cap for each key.
+        /// The key, for a cap per key.
         key: Option<Arc<str>>,
-        /// When.
+        /// The time of the event.
         at: Instant,
     },
-    /// Somebody did something to the running stack by hand, through a handle. Not sent of what was so already. What comes of
-    /// it (a [`CircuitChanged`](Self::CircuitChanged), a [`ModelSwitched`](Self::ModelSwitched)) is told beside it.
+    /// An operator changed the running stack through a handle. Not sent if nothing changed. Further consequences (a
+    /// [`CircuitChanged`](Self::CircuitChanged), a [`ModelSwitched`](Self::ModelSwitched)) are events of their own.
     Operated {
-        /// What.
+        /// The operation.
         operation: Operation,
-        /// Who, where the handle was [acting](crate::CircuitBreakerHandle::acting_as) as somebody.
+        /// The operator, if the handle was [acting](crate::CircuitBreakerHandle::acting_as) as someone.
         by: Option<Arc<str>>,
-        /// When.
+        /// The time of the operation.
         at: Instant,
     },
-    /// A request was handed to people, or what became of it: told by a `Desk` (feature `handoff`).
+    /// A request was handed to people, or its task took a further step. A `Desk` (feature `handoff`) sends this.
     HandedOver(HandedOver),
-    /// A mirrored request has ended on both sides: told by a `MirrorLayer`, without a word of what was said.
+    /// A mirrored request ended on both sides. `MirrorLayer` sends this, without any text of either answer.
     Mirrored(Arc<Comparison>),
-    /// A request was chosen to be mirrored and not compared: told by a `MirrorLayer`, once for each, but for those that were
-    /// ended by [`MirrorHandle::close`](crate::MirrorHandle::close).
+    /// A request was chosen for mirroring but not compared. `MirrorLayer` sends this once for each, except for those
+    /// that [`MirrorHandle::close`](crate::MirrorHandle::close) ended.
     NotCompared {
-        /// The feature that asked.
+        /// The feature that made the request.
         feature: Option<Arc<str>>,
-        /// Why.
+        /// The reason.
         why: NotCompared,
-        /// When.
+        /// The time of the event.
         at: Instant,
     },
-    /// Another number of requests waits for a person than was told before: of all processes that share the tasks. Told by
-    /// `Deliveries` (feature `handoff`).
+    /// The number of requests that wait for a person changed, across all processes that share the tasks. `Deliveries`
+    /// (feature `handoff`) sends this.
     HandoffWaiting {
-        /// How many wait that nobody is at.
+        /// The number of waiting tasks that no person has claimed.
         waiting: u64,
-        /// How long the oldest of them has been waiting.
+        /// The age of the oldest of them.
         oldest: Option<Duration>,
-        /// When.
+        /// The time of the count.
         at: Instant,
     },
-    /// A configuration was loaded in place of the one before.
+    /// A configuration replaced the one before.
     Reloaded {
-        /// The tiers whose circuits and budgets went on as they were.
+        /// The number of tiers whose circuits and budgets continue unchanged.
         kept: usize,
-        /// The tiers that are new or changed.
+        /// The number of tiers that are new or changed.
         changed: usize,
-        /// When.
+        /// The time of the reload.
         at: Instant,
     },
-    /// A store that is shared or outlives the process is left alone, since it failed or said nothing in time, and this
-    /// process goes on with what it knows itself; or it answers again.
+    /// A store that is shared or outlives the process failed or timed out, and this process continues with its own
+    /// knowledge; or the store answers again.
     StoreChanged {
-        /// What it is asked for, such as `idempotency`.
+        /// The store's purpose, such as `idempotency`.
         store: Arc<str>,
-        /// Whether it answers.
+        /// True if the store answers.
         available: bool,
-        /// When.
+        /// The time of the change.
         at: Instant,
     },
-    /// A model refused a parameter that the translation carried or that its caller chose for another model, and answered
-    /// without it: it is left out for an hour. Sent once for each. A table of models that knows this one spares the first
-    /// call.
+    /// A model refused a parameter that the translation carried or that its caller chose for another model, and
+    /// answered without it. The leaf leaves the parameter out for an hour. Sent once for each parameter. A row in the
+    /// table of models spares the first call.
     ParameterRefused {
         /// The provider, as its leaf is named.
         provider: Arc<str>,
         /// The model.
         model: Arc<str>,
-        /// Where it stands in a body of the provider's dialect.
+        /// The parameter's place in a body of the provider's dialect.
         parameter: &'static str,
-        /// When.
+        /// The time of the refusal.
         at: Instant,
     },
-    /// A configuration was refused; the one before goes on.
+    /// A new configuration was refused; the one before continues.
     ReloadRefused {
-        /// What is wrong with it.
+        /// The problem of the configuration.
         problem: Arc<str>,
-        /// When.
+        /// The time of the refusal.
         at: Instant,
     },
 }
@@ -245,12 +245,12 @@ pub enum CircuitState {
     Closed,
     /// Calls are refused.
     Open,
-    /// A few calls go through, to see whether the provider works again.
+    /// A few calls go through as probes.
     HalfOpen,
 }
 
 impl CircuitState {
-    /// A stable name: `closed`, `open`, `half-open`.
+    /// Returns a stable name: `closed`, `open`, `half-open`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -266,7 +266,7 @@ impl fmt::Display for CircuitState {
     }
 }
 
-/// Why a circuit changed its state.
+/// The reason for a circuit's change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CircuitReason {
@@ -274,13 +274,13 @@ pub enum CircuitReason {
     Failures,
     /// Too many slow calls.
     SlowCalls,
-    /// Too many different requests were called invalid at once.
+    /// The provider called too many different requests invalid at once.
     InvalidRequestStorm,
     /// The provider asked for a pause (Retry-After).
     Throttled,
     /// The quota is used up.
     Quota,
-    /// The key is refused.
+    /// The provider refuses the key.
     Auth,
     /// The cooldown is over.
     Cooldown,
@@ -288,7 +288,7 @@ pub enum CircuitReason {
     ProbeFailed,
     /// The probes succeeded.
     Recovered,
-    /// Somebody said so through a handle.
+    /// An operator ordered it through a handle.
     Forced,
 }
 
@@ -309,54 +309,56 @@ impl fmt::Display for CircuitReason {
     }
 }
 
-/// Where events go, and where to listen. Clones are the same channel.
+/// The channel of events: layers send into it and subscribers follow it. Clones are the same channel.
 ///
-/// Sending never waits: whoever is too slow loses the oldest events and is told how many. It allocates nothing.
+/// Sending never waits and allocates nothing: a subscriber that is too slow loses the oldest events and receives their
+/// number.
 #[derive(Clone)]
 pub struct Events {
     channel: Arc<Channel>,
 }
 
 pub(crate) struct Channel {
-    /// Whether anybody listens, without a lock. It may say so for one event too long, never too short.
-    heard: AtomicBool,
+    /// True if there is a subscriber, readable without a lock. It may turn false one event too late, never too early.
+    is_followed: AtomicBool,
     inboxes: Inboxes,
-    /// Made for the first who [subscribes](Events::subscribe): its memory is not small.
+    /// Created for the first receiver that [subscribes](Events::subscribe), because its memory is not small.
     raw: OnceLock<broadcast::Sender<Event>>,
 }
 
-/// How many events one who listens may be behind before some are lost.
+/// The number of events by which a subscriber may lag before it loses some.
 const CAPACITY: usize = 4096;
 
 impl Events {
-    /// A new channel. Whoever listens may be 4,096 events behind.
+    /// Creates a channel. A subscriber may lag by 4,096 events.
     pub fn new() -> Self {
-        let channel = Channel { heard: AtomicBool::new(false), inboxes: Inboxes::default(), raw: OnceLock::new() };
+        let channel =
+            Channel { is_followed: AtomicBool::new(false), inboxes: Inboxes::default(), raw: OnceLock::new() };
         Self { channel: Arc::new(channel) }
     }
 
-    /// Listens from now on, event by event. See [`follow`](Self::follow) for what costs less.
+    /// Returns a receiver of all events from now on, one by one. [`follow`](Self::follow) costs less.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         let receiver = self.channel.raw.get_or_init(|| broadcast::channel(CAPACITY).0).subscribe();
-        self.channel.is_heard_again();
+        self.channel.mark_followed();
         receiver
     }
 
-    /// A queue of the events from now on that are wanted.
-    pub(crate) fn inbox(&self, wanted: Wanted) -> Inbox {
-        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel), wanted);
-        self.channel.is_heard_again();
+    /// Opens a queue of the events from now on that pass the filter.
+    pub(crate) fn inbox(&self, filter: Filter) -> Inbox {
+        let inbox = self.channel.inboxes.open(Arc::downgrade(&self.channel), filter);
+        self.channel.mark_followed();
         inbox
     }
 
-    /// Whether anybody listens: what it takes to tell an event can be left undone if not.
+    /// Returns whether there is a subscriber. Without one, a layer can skip the work of making an event.
     #[inline]
     pub fn is_heard(&self) -> bool {
-        self.channel.heard.load(Relaxed)
+        self.channel.is_followed.load(Relaxed)
     }
 
-    /// Sends an event to all who listen.
-    // One copy for all who send: inlined, the event would be copied on from one to the next.
+    /// Sends an event to all subscribers.
+    // One copy for all senders: inlining would move the event from one to the next.
     #[inline(never)]
     pub fn send(&self, event: Event) {
         if !self.is_heard() {
@@ -367,18 +369,18 @@ impl Events {
             Some(raw) => self.channel.put_raw(raw, event),
         };
         if !heard {
-            self.channel.fell_silent();
+            self.channel.last_subscriber_left();
         }
     }
 
-    /// The queue into which an event can be put in place of [sending](Self::send) it: where nobody else listens. For what is sent
-    /// at each request.
+    /// Returns the only subscriber's queue, if there is just one, so that the caller can write an event in place of
+    /// [sending](Self::send) it. For events of each request.
     #[inline(always)]
     pub(crate) fn only_queue(&self) -> Option<OnlyQueue<'_>> {
         if self.channel.raw.get().is_some() { None } else { self.channel.inboxes.only() }
     }
 
-    /// Sends an event to all who listen; it is made only if somebody does.
+    /// Sends an event to all subscribers. Makes it only if there is one.
     #[inline]
     pub fn send_with(&self, event: impl FnOnce() -> Event) {
         if self.is_heard() {
@@ -388,27 +390,28 @@ impl Events {
 }
 
 impl Channel {
-    fn is_heard_again(&self) {
-        self.heard.store(true, SeqCst);
+    fn mark_followed(&self) {
+        self.is_followed.store(true, SeqCst);
     }
 
-    /// Puts an event into the queues, and sends it to those who have subscribed; `false` if nobody listens.
+    /// Puts an event into the queues, and sends it to the receivers that subscribed. Returns false if there is no
+    /// subscriber.
     #[cold]
     fn put_raw(&self, raw: &broadcast::Sender<Event>, event: Event) -> bool {
-        // An error says that of these nobody listens.
+        // An error means that no receiver is left.
         if self.inboxes.is_empty() {
             return raw.send(event).is_ok();
         }
         raw.send(event.clone()).is_ok() | self.inboxes.put(event)
     }
 
-    /// The last who listened has left.
+    /// Records that the last subscriber left.
     #[cold]
-    fn fell_silent(&self) {
-        self.heard.store(false, SeqCst);
-        // Somebody may have come in between and said so a moment too early.
+    fn last_subscriber_left(&self) {
+        self.is_followed.store(false, SeqCst);
+        // A subscriber may have joined in between and set the flag too early.
         if self.listeners() > 0 {
-            self.heard.store(true, SeqCst);
+            self.is_followed.store(true, SeqCst);
         }
     }
 

@@ -2,9 +2,9 @@ use std::{fmt, sync::Arc};
 
 use super::CircuitState;
 
-/// What somebody did to a running stack by hand: told by [`Event::Operated`](super::Event::Operated).
+/// An operator's change to a running stack, as in [`Event::Operated`](super::Event::Operated).
 ///
-/// Its `Display` says it in a few words: `drained sonnet`.
+/// Its `Display` describes it in a few words: `drained sonnet`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -12,10 +12,10 @@ pub enum Operation {
     CircuitForced {
         /// The circuit's name.
         circuit: Arc<str>,
-        /// What it is until it is released: open or closed.
+        /// The forced state until release: open or closed.
         to: CircuitState,
     },
-    /// A circuit judges by itself again.
+    /// A circuit judges on its own again.
     CircuitReleased {
         /// The circuit's name.
         circuit: Arc<str>,
@@ -30,28 +30,28 @@ pub enum Operation {
         /// The tier's name.
         tier: Arc<str>,
     },
-    /// Requests are served by tiers of this level of service or a worse one.
+    /// Only tiers of this level of service or a worse one serve requests.
     LevelPinned {
         /// The level, from 1 to 5.
         level: u8,
-        /// Whose requests; `None`: everybody's.
+        /// The feature whose requests are affected; `None` means all.
         feature: Option<Arc<str>>,
     },
-    /// Requests may have any level again.
+    /// Tiers of any level serve requests again.
     LevelUnpinned {
-        /// Whose requests; `None`: everybody's.
+        /// The feature whose requests are affected; `None` means all.
         feature: Option<Arc<str>>,
     },
-    /// What the cache had kept was forgotten.
+    /// The cache's answers were deleted.
     AnswersForgotten {
-        /// Whose answers; `None`: all.
+        /// The feature whose answers were deleted; `None` means all.
         feature: Option<Arc<str>>,
     },
-    /// The answers that were made for a tenant or a session were forgotten: of the cache, and under idempotency keys.
+    /// The answers for a tenant or a session were deleted, in the cache and under idempotency keys.
     OwnerForgotten {
-        /// The tenant, or the gateway's key; `None`: whoever.
+        /// The tenant, or the gateway's key; `None` means any.
         tenant: Option<Arc<str>>,
-        /// The session; `None`: any.
+        /// The session; `None` means any.
         session: Option<Arc<str>>,
     },
 }
@@ -72,7 +72,7 @@ impl Operation {
         }
     }
 
-    /// Whose answers were forgotten: the tenant, or else the session.
+    /// Returns the owner of the deleted answers: the tenant, or else the session.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Self::OwnerForgotten { tenant, session } => tenant.as_deref().or(session.as_deref()),
@@ -80,7 +80,7 @@ impl Operation {
         }
     }
 
-    /// The tier or circuit that it was done to.
+    /// Returns the affected tier or circuit.
     pub fn tier(&self) -> Option<&Arc<str>> {
         match self {
             Self::CircuitForced { circuit: tier, .. }
@@ -94,7 +94,7 @@ impl Operation {
         }
     }
 
-    /// The feature that it was done to.
+    /// Returns the affected feature.
     pub fn feature(&self) -> Option<&Arc<str>> {
         match self {
             Self::LevelPinned { feature, .. }
@@ -104,7 +104,7 @@ impl Operation {
         }
     }
 
-    /// The level that was pinned.
+    /// Returns the pinned level.
     pub fn level(&self) -> Option<u8> {
         match self {
             Self::LevelPinned { level, .. } => Some(*level),
@@ -128,8 +128,8 @@ impl fmt::Display for Operation {
                 tenant.iter().try_for_each(|tenant| write!(f, " of {tenant}"))?;
                 session.iter().try_for_each(|session| write!(f, " in the session {session}"))
             }
-            Self::AnswersForgotten { feature: None } => f.write_str("forgot all kept answers"),
-            Self::AnswersForgotten { .. } => write!(f, "forgot the kept answers of {of}"),
+            Self::AnswersForgotten { feature: None } => f.write_str("forgot all cached answers"),
+            Self::AnswersForgotten { .. } => write!(f, "forgot the cached answers of {of}"),
         }
     }
 }

@@ -5,119 +5,121 @@ use tokio::time::Instant;
 
 use crate::{CacheReason, Degradation, ErrorKind, body::Delivery, chat::Usage, ledger::Attempt, prices::Usd};
 
-/// One request, told when its answer has ended: who served it, what was tried before, how long it took, what it cost.
+/// The record of a request that ended: who served it, which attempts failed, how long it took, how much it cost.
 ///
-/// No word of the request or of the answer is in it.
+/// It contains no word of the request or the answer.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RequestEnded {
-    /// The request's [id](crate::LlmRequest::id), where it was given one.
+    /// The request's [id](crate::LlmRequest::id), if it has one.
     pub request_id: Option<Arc<str>>,
-    /// The HTTP status that its caller got, where [that is known](crate::LlmRequest::status_of): 200 for an answer that has
-    /// begun. Of a stream whose head was out before it failed, the one that its error stands for.
+    /// The HTTP status that the caller got, if [known](crate::LlmRequest::status_of): 200 once an answer has begun. For
+    /// a stream that failed after its head was sent, the status that its error stands for.
     pub status: Option<StatusCode>,
-    /// The task that stands for it, where it was handed to people.
-    // One pointer wide, for few have one and every event is moved about.
+    /// The request's task, if it was handed to people.
+    // One pointer wide: few requests have one, and every event is moved about.
     pub task: Option<Arc<String>>,
-    /// The feature that asked.
+    /// The feature that made the request.
     pub feature: Option<Arc<str>>,
-    /// The tier that served; of a request that failed, `None`.
+    /// The tier that served; `None` if the request failed.
     pub tier: Option<Arc<str>>,
     /// The provider that served.
     pub provider: Option<Arc<str>>,
     /// The model that served.
     pub model: Option<Arc<str>>,
-    /// The name of the `Route`'s rule that chose a cheaper chain, where one did.
+    /// The name of the `Route` rule that chose a cheaper chain, if one did.
     pub route: Option<Arc<str>>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: RequestOutcome,
-    /// What failed before, in order; `None` where the first attempt answered, which costs nothing to tell. Their
-    /// [`message`](Attempt::message) is empty: a provider's may quote the request.
+    /// The attempts that failed before, in order. `None` if the first attempt answered, which makes the record free.
+    /// Their [`message`](Attempt::message) is empty, because a provider's message may quote the request.
     pub failures: Option<Arc<[Attempt]>>,
-    /// Whether the answer came as a stream.
+    /// True if the answer was a stream.
     pub stream: bool,
-    /// Whether the call under its idempotency key may have been made before.
+    /// True if the call under the request's idempotency key may have been made before.
     pub possible_repeat: bool,
-    /// How the answer was less than what was asked for, and why.
+    /// The degradation: the level of service, and the reason.
     pub degraded: Option<Degradation>,
-    /// From the call to the response: for a stream, the time to its first token.
+    /// The time from the call to the response: for a stream, to its first token.
     pub first_token: Duration,
-    /// From the start of the attempt that served to the response: the latency of its tier, without what failed before
-    /// and the wait after it. Where nothing failed that is all the time since the call, queues included. Zero where
-    /// nothing served.
+    /// The time from the start of the attempt that served to the response: its tier's latency, without earlier failures
+    /// and the waits after them. With no failures it covers all the time since the call, queues included. Zero if no
+    /// tier served.
     pub served_in: Duration,
-    /// From the call to the end of the answer.
+    /// The time from the call to the end of the answer.
     pub took: Duration,
-    /// The tokens, where the provider said them: of a stream all that it has told, those of answers that broke and began anew
-    /// included. Of one that broke or whose caller left, at least its prompt and what came of it, a token for four bytes.
+    /// The tokens, if the provider reported them. A stream counts all that it reported, including answers that broke
+    /// and were restarted. A stream that broke or whose caller left counts at least its prompt and the text sent so
+    /// far, at one token for four bytes.
     pub usage: Option<Usage>,
-    /// What the answer cost, where the model's price is known.
+    /// The cost of the answer, if the model's price is known.
     pub cost: Option<Usd>,
-    /// Where a `Route`'s rule chose a cheaper chain: what the same tokens would have cost at the model whose place that
-    /// took. Less [`cost`](Self::cost), it is what was saved. `None` where the `Route` does not know that model.
+    /// If a `Route` rule chose a cheaper chain: the cost of the same tokens at the model that it replaced. Subtract
+    /// [`cost`](Self::cost) for the saving. `None` if the `Route` does not know that model.
     pub cost_without_route: Option<Usd>,
-    /// What the caller had of a stream that broke; `None` of any other request, one whose caller left included.
+    /// The part of a broken stream that the caller received. `None` for any other request, also if its caller left.
     pub delivered: Option<Arc<Delivery>>,
-    /// How the answer came to be this request's, where it was not made for it.
-    // Boxed, for few have one and every event is moved about.
+    /// The source of an answer that was not made for this request.
+    // Boxed: few requests have one, and every event is moved about.
     pub cached: Option<Box<CachedAnswer>>,
-    /// When it ended.
+    /// The time of the request's end.
     pub at: Instant,
 }
 
 impl RequestEnded {
-    /// How many attempts were sent, the one that served included. Refusals on this side count none.
+    /// Returns the number of attempts sent, the successful one included. Calls that were refused before sending do not
+    /// count.
     pub fn attempts(&self) -> usize {
         let failed = self.failures.as_deref().unwrap_or_default();
         let sent = failed.iter().filter(|attempt| attempt.is_wasted()).count();
         sent + usize::from(!matches!(self.outcome, RequestOutcome::Failed(_)))
     }
 
-    /// From the start of the attempt that served to the end of its answer.
+    /// Returns the time from the start of the attempt that served to the end of its answer.
     #[cfg(feature = "metrics")]
     pub(crate) fn took_there(&self) -> Duration {
         self.served_in.saturating_add(self.took.saturating_sub(self.first_token))
     }
 
-    /// Whether there was a response: an answer, or at least the beginning of one.
+    /// Returns whether there was a response: an answer, or at least the beginning of one.
     pub fn is_served(&self) -> bool {
         match self.outcome {
             RequestOutcome::Answered | RequestOutcome::Broken(_) => true,
             RequestOutcome::Failed(_) => false,
-            // Before its response there is no stream, and a complete answer has nothing to leave.
+            // Before its response a request has no stream, and a caller cannot leave a complete answer.
             RequestOutcome::Abandoned => self.stream,
         }
     }
 }
 
-/// An answer that was not made for the request that it was given to.
+/// An answer that was not made for the request that received it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CachedAnswer {
-    /// Why it is given.
+    /// The reason for giving it.
     pub why: CacheReason,
-    /// How old it is.
+    /// Its age.
     pub age: Duration,
-    /// What its tokens cost when it was made, where its model has a price that holds at every provider: what was saved.
+    /// The saving: the cost of its tokens when it was made, if its model has a price that holds at every provider.
     pub saved: Option<Usd>,
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestOutcome {
-    /// The caller had the whole answer.
+    /// The caller received the whole answer.
     Answered,
-    /// There was no answer: the error went up.
+    /// The request failed before an answer; the caller received the error.
     Failed(ErrorKind),
-    /// The answer broke after its first token: the caller had a part.
+    /// The answer broke after its first token; the caller received a part.
     Broken(ErrorKind),
     /// The caller left before the end.
     Abandoned,
 }
 
 impl RequestOutcome {
-    /// A stable name: `answered`, `failed`, `broken`, `abandoned`.
+    /// Returns a stable name: `answered`, `failed`, `broken`, `abandoned`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -127,7 +129,7 @@ impl RequestOutcome {
         }
     }
 
-    /// What went wrong, if something did.
+    /// Returns the kind of failure, if there was one.
     pub fn kind(self) -> Option<ErrorKind> {
         match self {
             Self::Failed(kind) | Self::Broken(kind) => Some(kind),
@@ -136,7 +138,7 @@ impl RequestOutcome {
     }
 }
 
-/// Whether a failure is the caller's own doing, or was asked for: it says nothing about the service.
+/// Returns whether a failure is the caller's own doing or intended, so that it says nothing about the service.
 pub(crate) fn is_callers_own(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -5,10 +5,11 @@ use http::Uri;
 use super::{Callback, WebhookSecret};
 use crate::{ErrorKind, InvalidConfig, LlmError, LlmRequest, webhook};
 
-/// Who is told when a task is answered: an address of the settings, those that come with requests, or both.
+/// The receivers of a message about each answered task: an address of the settings, addresses that come with requests,
+/// or both.
 ///
-/// Each is signed with a [secret](WebhookSecret). What is sent is `{"type": "handoff.answered", "timestamp": ..,
-/// "data": ..}`, with a [`TaskResult`](super::TaskResult) in it.
+/// Each message is signed with a [secret](WebhookSecret). It is `{"type": "handoff.answered", "timestamp": .., "data":
+/// ..}`, with a [`TaskResult`](super::TaskResult) as data.
 #[derive(Clone)]
 pub struct Callbacks {
     pub(super) secret: WebhookSecret,
@@ -16,64 +17,64 @@ pub struct Callbacks {
     hosts: Arc<[Host]>,
 }
 
-/// A host that may be called back.
+/// A host to which requests may name addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Host {
     name: String,
-    /// Whether all hosts of that domain are meant, and not the domain itself.
-    below: bool,
+    /// True if this means all hosts of the domain, and not the domain itself.
+    is_wildcard: bool,
     port: Option<u16>,
 }
 
-/// An address that a request brings along, to be told when it is answered: an
-/// [extension](LlmRequest::extension) of the request.
+/// An address that a request names for the message about its answer: an [extension](LlmRequest::extension) of the
+/// request.
 ///
-/// It is heeded only where its host is [allowed](Callbacks::host), and a request with another one is refused.
+/// It takes effect only if its host is [allowed](Callbacks::host); a request with another host is refused.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallbackUrl(pub Arc<str>);
 
 impl CallbackUrl {
-    /// This address.
+    /// Creates a callback to this address.
     pub fn new(url: impl Into<Arc<str>>) -> Self {
         Self(url.into())
     }
 }
 
 impl fmt::Debug for CallbackUrl {
-    /// An address can hold a key, so that it is not shown.
+    /// Hides the address: it can contain a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CallbackUrl(..)")
     }
 }
 
 impl Callbacks {
-    /// Callbacks signed with this secret; nobody is called back yet.
+    /// Creates callbacks that are signed with this secret and have no address yet.
     pub fn new(secret: WebhookSecret) -> Self {
         Self { secret, url: None, hosts: Arc::default() }
     }
 
-    /// Calls this address back for each task whose request brings none.
+    /// Sets the address for tasks whose request names none.
     ///
     /// # Errors
     ///
-    /// When it is no `http://` or `https://` URL with a host. The error does not repeat it.
+    /// Returns an error if this is no `http://` or `https://` URL with a host. The error does not repeat the URL.
     pub fn url(mut self, url: &str) -> Result<Self, InvalidConfig> {
         self.url = Some(webhook::address(url, "url")?);
         Ok(self)
     }
 
-    /// Allows requests to bring an address of this host: `example.com`, `example.com:8443`, or `*.example.com` for all
-    /// hosts of that domain. It must be `https://`, unless the host is the machine itself (`localhost`, `127.0.0.1`,
-    /// `[::1]`). Default: none, for whoever chooses the address lets this process call it, from inside of the network
-    /// that it is in.
+    /// Allows requests to name an address of this host: `example.com`, `example.com:8443`, or `*.example.com` for all
+    /// hosts of that domain. The address must be `https://`, unless the host is the machine itself (`localhost`,
+    /// `127.0.0.1`, `[::1]`). Default: none, because a caller who chooses the address makes this process call it from
+    /// inside its network.
     ///
     /// # Errors
     ///
-    /// When it is no name of a host.
+    /// Returns an error if this is no name of a host.
     pub fn host(mut self, host: &str) -> Result<Self, InvalidConfig> {
         let wrong =
             || InvalidConfig::new("hosts", "name a host, as `example.com`, `example.com:8443` or `*.example.com`");
-        let (below, rest) = match host.trim().strip_prefix("*.") {
+        let (is_wildcard, rest) = match host.trim().strip_prefix("*.") {
             Some(rest) => (true, rest),
             None => (false, host.trim()),
         };
@@ -81,24 +82,24 @@ impl Callbacks {
         if rest.contains(['@', '*', '/']) || authority.host().is_empty() {
             return Err(wrong());
         }
-        let host = Host { name: authority.host().to_ascii_lowercase(), below, port: authority.port_u16() };
+        let host = Host { name: authority.host().to_ascii_lowercase(), is_wildcard, port: authority.port_u16() };
         self.hosts = self.hosts.iter().cloned().chain([host]).collect();
         Ok(self)
     }
 
-    /// Who is told of a request's answer.
+    /// Returns the receiver of the message about a request's answer.
     pub(super) fn of(this: Option<&Self>, request: &LlmRequest) -> Result<Option<Callback>, LlmError> {
         let Some(CallbackUrl(url)) = request.extensions().get::<CallbackUrl>() else {
             return Ok(this.and_then(|this| this.url.as_ref()).map(|_| Callback::Settings));
         };
         let refused =
             |problem: &str| LlmError::new(ErrorKind::InvalidRequest, format!("the callback's address: {problem}"));
-        let this = this.ok_or_else(|| refused("no host may be called back"))?;
+        let this = this.ok_or_else(|| refused("no host is allowed for callbacks"))?;
         this.allowed(url).map_err(|problem| refused(&problem))?;
         Ok(Some(Callback::Url(url.to_string())))
     }
 
-    /// The address, where it may be called.
+    /// Returns the parsed address if calls to it are allowed.
     pub(super) fn allowed(&self, url: &str) -> Result<Uri, String> {
         let url = webhook::address(url, "callback").map_err(|error| error.problem().to_owned())?;
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
@@ -107,16 +108,16 @@ impl Callbacks {
             return Err("it must start with https://".to_owned());
         }
         let allows = |known: &Host| {
-            let named = match known.below {
+            let named = match known.is_wildcard {
                 true => host.strip_suffix(&known.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
                 false => host == known.name,
             };
-            // Without one said, the scheme's own.
+            // A host without a port means the scheme's own port.
             named && url.port_u16() == known.port
         };
         match self.hosts.iter().any(allows) {
             true => Ok(url),
-            false => Err(format!("the host {host} is not among those that may be called back")),
+            false => Err(format!("the host {host} is not allowed for callbacks")),
         }
     }
 }

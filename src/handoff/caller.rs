@@ -1,15 +1,15 @@
-//! What a caller knows of a task.
+//! The caller's own data about a task.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What the caller says of a request for whoever answers it, should it come to people: its own name for the task, and what it belongs
-/// to. Put it on the request as an [extension](crate::LlmRequest::extension).
+/// The caller's own name for a task and its context, in case a person answers the request. Put it on the request as an
+/// [extension](crate::LlmRequest::extension).
 ///
-/// It is kept with the task as it is, shown to people beside the conversation, and given back with the
-/// [result](super::TaskResult), in callbacks too. Models get nothing of it.
+/// The store keeps it with the task unchanged. People see it beside the conversation, and the
+/// [result](super::TaskResult) returns it, in callbacks too. Models do not receive it.
 ///
 /// ```
 /// use serde_json::json;
@@ -22,14 +22,14 @@ use serde_json::Value;
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CallerTask {
-    /// The caller's own name for it.
+    /// The caller's own name for the task.
     pub id: Option<String>,
-    /// What it belongs to, in the caller's own form.
+    /// The task's context, in the caller's own form.
     pub context: Option<Value>,
 }
 
 impl CallerTask {
-    /// Nothing yet.
+    /// Creates an empty one.
     pub fn new() -> Self {
         Self::default()
     }
@@ -41,27 +41,27 @@ impl CallerTask {
         self
     }
 
-    /// Sets what it belongs to. Default: nothing.
+    /// Sets the context. Default: none.
     #[must_use]
     pub fn context(mut self, context: impl Into<Value>) -> Self {
         self.context = Some(context.into());
         self
     }
 
-    /// As a store keeps it: without a character that no database takes.
-    pub(crate) fn kept(&self) -> Self {
+    /// Returns a copy for storage, without the character that no database accepts.
+    pub(crate) fn storable(&self) -> Self {
         let id = self.id.as_ref().map(|id| id.replace('\0', ""));
         Self { id, context: self.context.clone() }
     }
 
-    /// How many bytes it takes, about.
+    /// Returns the approximate size in bytes.
     pub(crate) fn size(&self) -> usize {
         serde_json::to_vec(self).map_or(0, |bytes| bytes.len())
     }
 }
 
 impl fmt::Debug for CallerTask {
-    /// Shows nothing of the context.
+    /// Hides the context.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallerTask").field("id", &self.id).finish_non_exhaustive()
     }

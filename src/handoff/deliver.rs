@@ -1,4 +1,4 @@
-//! What is told about tasks is sent, again and again until it has arrived.
+//! Delivery of messages about tasks, with retries until they arrive.
 
 use std::{fmt, time::Duration};
 
@@ -11,22 +11,22 @@ use tokio::{
 };
 use tower::{BoxError, Service};
 
-use super::{Delivery, DeliveryKind, Desk, DeskError, Settled, Task};
+use super::{Delivery, DeliveryKind, DeliveryOutcome, Desk, DeskError, Task};
 use crate::{
     events::HandoffStep,
     internal::wall_clock,
-    providers::{http::RequestBody, transport::HttpClient},
-    webhook::{self, Outcome, Transport, Waits, boxed},
+    providers::http::RequestBody,
+    webhook::{self, Backoff, Failure},
 };
 
-/// Sends what is told about tasks: to people, that one is there ([`Desk::notify`]), to who asked, that it is answered
+/// Sends messages about tasks: notifications to people ([`Desk::notify`]), and callbacks with answers
 /// ([`Desk::callbacks`]).
 ///
-/// What is to be sent stands beside its task in the store. It is tried again after a pause that doubles from a second
-/// to an hour, half of it at random, 20 times in all; then it is given up, which [`Task::deliveries`] and
+/// The store keeps a message beside its task. A failed attempt is repeated after a pause that doubles from a second to
+/// an hour, half of it random, up to 20 attempts. Then the message is given up, as [`Task::deliveries`] and
 /// [`TaskStats::deliveries_dead`](super::TaskStats::deliveries_dead) show. A receiver that answers 410 (gone) is given
-/// up at once, and `Retry-After` is obeyed up to an hour. What was under way when the process ended is sent again by
-/// whoever looks next: a receiver may see it twice, under the same `webhook-id`.
+/// up at once, and `Retry-After` is honoured up to an hour. If the process ends during an attempt, the next process
+/// repeats it: a receiver may see a message twice, under the same `webhook-id`.
 ///
 /// ```
 /// use steadfast::handoff::{Callbacks, Deliveries, Desk, MemoryTasks, Notify, WebhookSecret};
@@ -39,40 +39,39 @@ use crate::{
 /// let _sending = Deliveries::new(&desk).start();
 /// # Ok(()) }
 /// ```
-#[must_use = "nothing is sent before it is started"]
+#[must_use = "messages are sent only once it is started"]
 pub struct Deliveries {
     desk: Desk,
-    transport: Option<Transport>,
-    max_attempts: u32,
-    timeout: Duration,
-    seed: Option<u64>,
+    sender: webhook::Settings,
 }
 
-/// How many are sent at once.
+/// The number of concurrent attempts.
 const AT_ONCE: usize = 16;
-/// How often it is looked for what another process has written.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The same while the store cannot be asked.
-const LOOK_LATER: Duration = Duration::from_secs(5);
-/// How often it is counted how many tasks wait, where somebody listens.
-const COUNT_EVERY: Duration = Duration::from_secs(10);
-/// How often old tasks are removed.
-const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
+/// The interval between checks for messages that another process has written.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The same interval while the store is unavailable.
+const OUTAGE_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval between counts of waiting tasks, while there is a subscriber to events.
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// The interval between removals of old tasks.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-const WAITS: Waits = Waits {
+const ATTEMPTS: u32 = 20;
+const BACKOFF: Backoff = Backoff {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(3600),
-    longest_asked: Duration::from_secs(3600),
+    longest_requested: Duration::from_secs(3600),
 };
 
 impl Deliveries {
-    /// Sends what is told of this desk's tasks, by whom its settings name.
+    /// Creates deliveries for this desk's tasks, to the receivers in its settings.
     pub fn new(desk: &Desk) -> Self {
-        Self { desk: desk.clone(), transport: None, max_attempts: 20, timeout: Duration::from_secs(10), seed: None }
+        Self { desk: desk.clone(), sender: webhook::Settings::new(ATTEMPTS) }
     }
 
     /// Sets the transport: any service that answers HTTP requests, as a
-    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an [`HttpClient`] of its own.
+    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an
+    /// [`HttpClient`](crate::providers::transport::HttpClient) of its own.
     pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
         S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -81,43 +80,38 @@ impl Deliveries {
         R: From<RequestBody> + 'static,
         B: 'static,
     {
-        self.transport = Some(boxed(transport));
+        self.sender.transport(transport);
         self
     }
 
-    /// How often each is tried before it is given up; 0 counts as 1. Default: 20.
+    /// Sets the number of attempts for each message; 0 counts as 1. Default: 20.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts.max(1);
+        self.sender.max_attempts(attempts);
         self
     }
 
-    /// How long an attempt may take. Default: 10 s.
+    /// Sets the time limit of an attempt. Default: 10 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
+        self.sender.timeout = limit;
         self
     }
 
-    /// The seed of the pauses' random part, for tests. Default: a random one.
+    /// Sets the seed of the pauses' random part, for tests. Default: a random one.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.sender.seed(seed);
         self
     }
 
-    /// Starts the task that sends, and that removes old tasks. It ends when the handle is dropped: what is not sent
-    /// then is sent by the next.
+    /// Starts the task that sends messages and removes old tasks. It ends when the handle is dropped; the next process
+    /// sends the rest.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
-    pub fn start(self) -> Delivering {
-        let sender = Sender {
-            transport: self.transport.unwrap_or_else(|| boxed(HttpClient::new())),
-            random: self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
-            max_attempts: self.max_attempts,
-            timeout: self.timeout,
-            desk: self.desk,
-        };
-        Delivering(tokio::spawn(sender.run()).abort_handle())
+    /// Panics outside of a tokio runtime.
+    pub fn start(self) -> DeliveriesHandle {
+        let timeout = self.sender.timeout;
+        let sender = DeliverySender { desk: self.desk, timeout, sender: self.sender.sender(BACKOFF) };
+        DeliveriesHandle(tokio::spawn(sender.run()).abort_handle())
     }
 }
 
@@ -125,74 +119,72 @@ impl fmt::Debug for Deliveries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deliveries")
             .field("desk", &self.desk)
-            .field("max_attempts", &self.max_attempts)
+            .field("max_attempts", &self.sender.max_attempts)
             .finish_non_exhaustive()
     }
 }
 
-/// Deliveries at work: dropped, they end.
+/// Running deliveries. Dropping the handle stops them.
 #[derive(Debug)]
 #[must_use = "dropped, it ends"]
-pub struct Delivering(AbortHandle);
+pub struct DeliveriesHandle(AbortHandle);
 
-impl Drop for Delivering {
+impl Drop for DeliveriesHandle {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 #[derive(Clone)]
-struct Sender {
+struct DeliverySender {
     desk: Desk,
-    transport: Transport,
-    random: fastrand::Rng,
-    max_attempts: u32,
     timeout: Duration,
+    sender: webhook::Sender,
 }
 
-impl Sender {
+impl DeliverySender {
     async fn run(mut self) {
-        let written = self.desk.written();
+        let new_messages = self.desk.new_messages();
         let mut sending = JoinSet::new();
         let (mut swept_at, mut counted_at) = (None, None);
-        let mut told = 0;
-        let mut is_away = false;
+        let mut reported = 0;
+        let mut is_store_down = false;
         loop {
             while sending.try_join_next().is_some() {}
-            if swept_at.is_none_or(|at: Instant| at.elapsed() >= SWEEP_EVERY) {
+            if swept_at.is_none_or(|at: Instant| at.elapsed() >= SWEEP_INTERVAL) {
                 swept_at = Some(Instant::now());
                 self.sweep().await;
             }
-            if counted_at.is_none_or(|at: Instant| at.elapsed() >= COUNT_EVERY) {
+            if counted_at.is_none_or(|at: Instant| at.elapsed() >= COUNT_INTERVAL) {
                 counted_at = Some(Instant::now());
-                self.desk.tell_waiting(&mut told).await;
+                self.desk.report_waiting(&mut reported).await;
             }
             let room = AT_ONCE - sending.len();
-            // Not before an attempt that is still under way has ended.
+            // The lease outlasts an attempt that is still under way.
             let lease = self.timeout.saturating_mul(2).saturating_add(Duration::from_secs(10));
             let due = match self.desk.due(room, lease).await {
                 Ok(due) => {
-                    is_away = false;
+                    is_store_down = false;
                     due
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut is_away, true) {
+                    if !std::mem::replace(&mut is_store_down, true) {
                         tracing::warn!(event = "handoff_deliveries_wait", problem = %error);
                     }
-                    sleep(LOOK_LATER).await;
+                    sleep(OUTAGE_POLL_INTERVAL).await;
                     continue;
                 }
             };
             let is_full = due.len() == room;
             for delivery in due {
-                let sender = Self { random: self.random.fork(), ..self.clone() };
+                let sender = Self { sender: self.sender.fork(), ..self.clone() };
                 sending.spawn(sender.deliver(delivery));
             }
             tokio::select! {
-                // There may be more than there was room for.
+                // More may be due than were requested.
                 _ = sending.join_next(), if is_full => {}
-                () = written.notified(), if !is_full => {}
-                () = sleep(LOOK_EVERY) => {}
+                () = new_messages.notified(), if !is_full => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
         }
     }
@@ -200,15 +192,15 @@ impl Sender {
     async fn deliver(mut self, delivery: Delivery) {
         let outcome = match self.send(&delivery).await {
             Ok(outcome) => outcome,
-            // A task that cannot be read will not be the next time either.
-            Err(DeskError::Store(error)) if !error.heals() => self.again(&delivery, error.to_string(), Duration::ZERO),
+            // A task that cannot be read now will not be readable next time either.
+            Err(DeskError::Store(error)) if !error.heals() => self.retry(&delivery, error.to_string(), Duration::ZERO),
             Err(error) => {
-                // The lease brings it back.
+                // The lease makes it due again.
                 tracing::debug!(event = "handoff_delivery_waits", id = delivery.id, problem = %error);
                 return;
             }
         };
-        if let Settled::Dead { problem } = &outcome {
+        if let DeliveryOutcome::Dead { problem } = &outcome {
             tracing::warn!(
                 event = "handoff_not_delivered",
                 id = delivery.id,
@@ -217,58 +209,55 @@ impl Sender {
                 problem
             );
             let kind = delivery.kind.name();
-            self.desk.tell(delivery.task, None, || HandoffStep::NotDelivered { kind });
+            self.desk.report(delivery.task, None, || HandoffStep::NotDelivered { kind });
         }
         if let Err(error) = self.desk.settle(delivery, outcome).await {
             tracing::debug!(event = "handoff_delivery_waits", problem = %error);
         }
     }
 
-    async fn send(&mut self, delivery: &Delivery) -> Result<Settled, DeskError> {
+    async fn send(&mut self, delivery: &Delivery) -> Result<DeliveryOutcome, DeskError> {
         let task = self.desk.show(delivery.task).await?;
         let request = match delivery.kind {
-            // Nobody needs to be told of what is over.
-            DeliveryKind::Notification if !task.state.is_open() => return Ok(Settled::Done),
+            // A closed task needs no notification.
+            DeliveryKind::Notification if !task.state.is_open() => return Ok(DeliveryOutcome::Done),
             DeliveryKind::Notification => self.notification(&task),
             DeliveryKind::Callback => self.callback(&task, delivery),
         };
         let request = match request {
             Ok(request) => request,
-            Err(problem) => return Ok(self.again(delivery, problem, Duration::ZERO)),
+            Err(problem) => return Ok(self.retry(delivery, problem, Duration::ZERO)),
         };
-        Ok(match webhook::post(&mut self.transport, request, self.timeout).await {
-            Outcome::Taken => Settled::Done,
-            Outcome::Later(problem, None, asked) => self.again(delivery, problem.to_owned(), asked),
-            Outcome::Later(problem, Some(status), asked) => {
-                self.again(delivery, format!("{problem} ({})", status.as_u16()), asked)
+        Ok(match self.sender.post(request).await {
+            Ok(()) => DeliveryOutcome::Done,
+            Err(Failure { status: Some(StatusCode::GONE), .. }) => {
+                DeliveryOutcome::Dead { problem: "it is gone (410)".to_owned() }
             }
-            Outcome::Refused(StatusCode::GONE) => Settled::Dead { problem: "it is gone (410)".to_owned() },
-            Outcome::Refused(status) => {
-                self.again(delivery, format!("it was refused ({})", status.as_u16()), Duration::ZERO)
-            }
+            Err(failure) => self.retry(delivery, failure.to_string(), failure.retry_after.unwrap_or_default()),
         })
     }
 
-    fn again(&mut self, delivery: &Delivery, problem: String, asked: Duration) -> Settled {
-        match delivery.attempts < self.max_attempts {
-            true => Settled::Again { after: WAITS.after(delivery.attempts, asked, &mut self.random), problem },
-            false => Settled::Dead { problem },
+    /// Schedules the next attempt, or gives the delivery up after the last one.
+    fn retry(&mut self, delivery: &Delivery, problem: String, requested: Duration) -> DeliveryOutcome {
+        match self.sender.wait_after(delivery.attempts, requested) {
+            Some(after) => DeliveryOutcome::Again { after, problem },
+            None => DeliveryOutcome::Dead { problem },
         }
     }
 
     fn notification(&self, task: &Task) -> Result<Request<RequestBody>, String> {
-        let notify = self.desk.settings.notify.as_ref().ok_or("nobody is named to be told")?;
+        let notify = self.desk.settings.notify.as_ref().ok_or("the settings name no receiver of notifications")?;
         Ok(webhook::request(&notify.url, notify.body(task)))
     }
 
     fn callback(&self, task: &Task, delivery: &Delivery) -> Result<Request<RequestBody>, String> {
-        let callbacks = self.desk.settings.callbacks.as_ref().ok_or("there is no secret to sign it with")?;
+        let callbacks = self.desk.settings.callbacks.as_ref().ok_or("the settings have no secret to sign it with")?;
         let url = match &delivery.url {
-            // The settings may be others than when it was written down.
+            // The settings may have changed since it was written down.
             Some(url) => callbacks.allowed(url)?,
-            None => callbacks.url.clone().ok_or("nobody is named to be called back")?,
+            None => callbacks.url.clone().ok_or("the settings name no address for callbacks")?,
         };
-        let body = answered(task);
+        let body = callback_body(task);
         let mut request = webhook::request(&url, body.clone());
         for (name, value) in callbacks.secret.headers(&delivery.id, &body) {
             let value = HeaderValue::from_str(&value).map_err(|_| "a header that cannot be sent")?;
@@ -286,8 +275,8 @@ impl Sender {
     }
 }
 
-/// What a callback brings: the same each time that it is sent.
-fn answered(task: &Task) -> Bytes {
+/// Returns a callback's body, which is the same for each attempt.
+fn callback_body(task: &Task) -> Bytes {
     let at = task.answer.as_ref().map_or(task.created_at, |answer| answer.at);
     let at = wall_clock::rfc3339(Duration::from_millis(at));
     json!({ "type": "handoff.answered", "timestamp": at, "data": task.result() }).to_string().into()

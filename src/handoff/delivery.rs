@@ -4,31 +4,31 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskId;
 
-/// Something that is told to others about a task: written down with what it tells, and sent until it has arrived.
+/// A message about a task: written down with the change that it reports, and sent until it arrives.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// Its name, the same for each attempt: a receiver that has seen it has seen it all.
+    /// Its name, the same for each attempt, by which a receiver recognises repeats.
     pub id: String,
     /// The task.
     pub task: TaskId,
-    /// What is told.
+    /// The kind of message.
     pub kind: DeliveryKind,
-    /// The address, where it came with the request.
+    /// The address, if it came with the request.
     #[serde(skip)]
     pub url: Option<String>,
-    /// How far it is.
+    /// The progress.
     pub state: DeliveryState,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// When it is tried next, in Unix milliseconds.
+    /// The time of the next attempt, in Unix milliseconds.
     pub next_at: Option<u64>,
-    /// What went wrong the last time.
+    /// The problem of the last attempt.
     pub problem: Option<String>,
 }
 
 impl Delivery {
-    /// One that nobody has tried yet.
+    /// Creates a delivery without attempts.
     pub(crate) fn new(task: TaskId, kind: DeliveryKind, url: Option<String>, now: u64) -> Self {
         let id = format!("msg_{}_{}", task.to_string().trim_start_matches("task_"), kind.name());
         Self { id, task, kind, url, state: DeliveryState::Pending, attempts: 0, next_at: Some(now), problem: None }
@@ -36,7 +36,7 @@ impl Delivery {
 }
 
 impl fmt::Debug for Delivery {
-    /// An address can hold a key, so that it is not shown.
+    /// Hides the address: it can contain a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("id", &self.id)
@@ -48,19 +48,19 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// What a delivery tells.
+/// The kind of message that a delivery carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DeliveryKind {
-    /// People, that a task is there.
+    /// Tells people that a task waits.
     Notification,
-    /// Who asked, that it is answered.
+    /// Tells the caller that the task is answered.
     Callback,
 }
 
 impl DeliveryKind {
-    /// Its name: `notification`, `callback`.
+    /// Returns its name: `notification`, `callback`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Notification => "notification",
@@ -69,12 +69,12 @@ impl DeliveryKind {
     }
 }
 
-/// How far a delivery is.
+/// The progress of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DeliveryState {
-    /// It is to be sent.
+    /// It waits for an attempt.
     Pending,
     /// It has arrived.
     Done,
@@ -83,7 +83,7 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
-    /// Its name: `pending`, `done`, `dead`.
+    /// Returns its name: `pending`, `done`, `dead`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",

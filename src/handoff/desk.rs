@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Callbacks, Claimant, ClaimantKind, Delivery, DeskError, NewAnswer, NewTask, Redrivable, Release, SWEPT_AT_ONCE,
-    Settled, Task, TaskFilter, TaskId, TaskLimits, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+    Callbacks, Claimant, ClaimantKind, Delivery, DeliveryOutcome, DeskError, NewAnswer, NewTask, RedriveScope, Release,
+    SWEEP_LIMIT, Task, TaskFilter, TaskId, TaskLimits, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
     store::TaskFuture,
 };
 use crate::{
@@ -28,10 +28,10 @@ use crate::{
     store::{StoreError, StoreErrorKind, StoreTrouble, trouble::Watch},
 };
 
-/// Where people find the tasks that were handed to them, and answer them.
+/// The place where people find the tasks that were handed to them, and answer them.
 ///
-/// Clones are the same desk: one is for the [`Handoff`](crate::handoff::Handoff) leaf, others for whatever people
-/// work with. Desks over the same store see the same tasks, in other processes too.
+/// Clones are the same desk: one is for the [`Handoff`](crate::handoff::Handoff) leaf, others for people's tools.
+/// Desks over the same store see the same tasks, in other processes too.
 ///
 /// ```
 /// use steadfast::handoff::{Desk, MemoryTasks, TaskFilter, TaskState};
@@ -57,24 +57,24 @@ use crate::{
 pub struct Desk {
     store: Arc<dyn TaskStore>,
     pub(super) settings: Arc<Settings>,
-    /// Which tasks were answered here, for those who wait for one.
-    told: broadcast::Sender<TaskId>,
-    /// Something was written down here that is to be sent.
-    written: Arc<Notify>,
-    /// A redrive was asked for here.
-    asked_for: Arc<Notify>,
-    /// The last task could not be written down.
+    /// The ids of tasks that were answered here, for tasks' waiters.
+    answered: broadcast::Sender<TaskId>,
+    /// Signals that this desk wrote a message to send.
+    new_messages: Arc<Notify>,
+    /// Signals that this desk received an order to redrive.
+    redrive_orders: Arc<Notify>,
+    /// True if the last task could not be written down.
     refuses: Arc<AtomicBool>,
-    /// What is the matter with the store.
+    /// The health of the store.
     watch: Arc<Watch>,
 }
 
-/// What a desk goes by.
+/// A desk's settings.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) visibility: Duration,
     pub(super) ttl: Duration,
-    /// Where it was said.
+    /// `None` means the defaults.
     pub(super) store_timeout: Option<Duration>,
     pub(super) keep: Duration,
     pub(super) limits: TaskLimits,
@@ -98,95 +98,94 @@ impl Default for Settings {
     }
 }
 
-/// How long a store may take where nobody has said it, but to write a task down.
+/// The default time limit of a store's call, except for writing a task down.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many answers those who wait may be behind before they look for themselves.
-const TOLD: usize = 256;
-/// How long who waits for an answer leaves the store alone at first, and at the longest: another process may have
-/// answered.
-const LOOK_FIRST: Duration = Duration::from_millis(250);
-const LOOK_LAST: Duration = Duration::from_secs(1);
+/// The number of answers by which a waiter may lag before it asks the store.
+const REPORTS_KEPT: usize = 256;
+/// The first and the longest interval at which a waiter asks the store, because another process may have answered.
+const FIRST_POLL: Duration = Duration::from_millis(250);
+const LONGEST_POLL: Duration = Duration::from_secs(1);
 
 impl Desk {
-    /// A desk over this store. A claim stands for 15 minutes, a task may be answered for 7 days and is kept for 30
-    /// more, and the store has 5 seconds for each call, a PostgreSQL
-    /// half a second to write a task down.
+    /// Creates a desk over this store. A claim holds for 15 minutes; a task can be answered for 7 days and stays for 30
+    /// more. The store has 5 seconds for each call, and a PostgreSQL half a second to write a task down.
     pub fn new(store: impl TaskStore) -> Self {
         Self::over(Arc::new(store))
     }
 
-    /// A desk over a store that others have too.
+    /// Creates a desk over a shared store.
     pub fn over(store: Arc<dyn TaskStore>) -> Self {
         Self {
             store,
             settings: Arc::default(),
-            told: broadcast::channel(TOLD).0,
-            written: Arc::default(),
-            asked_for: Arc::default(),
+            answered: broadcast::channel(REPORTS_KEPT).0,
+            new_messages: Arc::default(),
+            redrive_orders: Arc::default(),
             refuses: Arc::default(),
             watch: Arc::new(Watch::new("handoff")),
         }
     }
 
-    /// Sets how long a claim stands before another may take the task, unless it is renewed. Default: 15 minutes.
+    /// Sets the time for which a claim holds before another person may take the task, unless it is renewed. Default: 15
+    /// minutes.
     #[must_use]
     pub fn visibility(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.settings).visibility = time;
         self
     }
 
-    /// Sets how long a task may be answered. Default: 7 days.
+    /// Sets the time for which a task can be answered. Default: 7 days.
     #[must_use]
     pub fn ttl(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.settings).ttl = time;
         self
     }
 
-    /// Sets how long the store has for each call. Default: 5 s, and to write a task down, whose caller waits, as long as
-    /// the [store says](TaskStore::patience).
+    /// Sets the time limit of each call to the store. Default: 5 s, and for writing a task down, while the caller
+    /// waits, the [store's own limit](TaskStore::patience).
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         Arc::make_mut(&mut self.settings).store_timeout = Some(limit);
         self
     }
 
-    /// Sets how long tasks are kept that are answered or expired: so long who asked can ask for the answer. Default: 30
-    /// days.
+    /// Sets the time for which answered or expired tasks are kept, and so for which callers can read the answer.
+    /// Default: 30 days.
     #[must_use]
     pub fn keep(mut self, time: Duration) -> Self {
         Arc::make_mut(&mut self.settings).keep = time;
         self
     }
 
-    /// Sets how much may be handed to people, of all callers and of each. Default: [`TaskLimits::default`].
+    /// Sets limits on tasks, in all and for each caller. Default: [`TaskLimits::default`].
     #[must_use]
     pub fn limits(mut self, limits: TaskLimits) -> Self {
         Arc::make_mut(&mut self.settings).limits = limits;
         self
     }
 
-    /// Tells people of each task from now on, once [deliveries](super::Deliveries) are started. Default: nobody.
+    /// Sends a notification for each new task, once [deliveries](super::Deliveries) are started. Default: none.
     #[must_use]
     pub fn notify(mut self, notify: super::Notify) -> Self {
         Arc::make_mut(&mut self.settings).notify = Some(notify);
         self
     }
 
-    /// Calls back who asked, once [deliveries](super::Deliveries) are started. Default: nobody.
+    /// Sends a callback for each answer, once [deliveries](super::Deliveries) are started. Default: none.
     #[must_use]
     pub fn callbacks(mut self, callbacks: Callbacks) -> Self {
         Arc::make_mut(&mut self.settings).callbacks = Some(callbacks);
         self
     }
 
-    /// Tells here what becomes of tasks: [`Event::HandedOver`]. Default: nowhere.
+    /// Sends [`Event::HandedOver`] for tasks' steps to this channel. Default: none.
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
         Arc::make_mut(&mut self.settings).events = Some(events.clone());
         self
     }
 
-    /// The same desk with everything by default but where it tells of what happens.
+    /// Returns the same desk with default settings, except for its events.
     #[cfg(feature = "config")]
     pub(crate) fn without_settings(mut self) -> Self {
         let events = self.settings.events.clone();
@@ -194,18 +193,18 @@ impl Desk {
         self
     }
 
-    /// Tells how many tasks wait, where that is not what was told before.
-    pub(super) async fn tell_waiting(&self, told: &mut u64) {
+    /// Reports the number of waiting tasks if it has changed.
+    pub(super) async fn report_waiting(&self, reported: &mut u64) {
         let Some(events) = self.settings.events.as_ref().filter(|events| events.is_heard()) else { return };
         let Ok(TaskStats { waiting, oldest_waiting_ms, .. }) = self.stats().await else { return };
-        if std::mem::replace(told, waiting) != waiting {
+        if std::mem::replace(reported, waiting) != waiting {
             let oldest = oldest_waiting_ms.map(Duration::from_millis);
             events.send(Event::HandoffWaiting { waiting, oldest, at: Instant::now() });
         }
     }
 
-    /// Tells of a step of a task.
-    pub(super) fn tell(&self, task: TaskId, feature: Option<&str>, step: impl FnOnce() -> HandoffStep) {
+    /// Reports a step of a task.
+    pub(super) fn report(&self, task: TaskId, feature: Option<&str>, step: impl FnOnce() -> HandoffStep) {
         let Some(events) = &self.settings.events else { return };
         events.send_with(|| {
             let (task, feature) = (task.to_string().into(), feature.map(Into::into));
@@ -213,18 +212,18 @@ impl Desk {
         });
     }
 
-    /// Whether its tasks outlive the process.
+    /// Returns whether its tasks outlive the process.
     pub fn is_durable(&self) -> bool {
         self.store.is_durable()
     }
 
-    /// Writes a task down. Who has its id can be told that it is queued, where the desk is [durable](Self::is_durable).
+    /// Writes a task down and returns its id. If the desk is [durable](Self::is_durable), the caller can rely on it.
     ///
     /// # Errors
     ///
-    /// [`LimitReached`](DeskError::LimitReached), or the store's.
+    /// Returns [`LimitReached`](DeskError::LimitReached), or the store's error.
     pub async fn submit(&self, task: NewTask) -> Result<TaskId, DeskError> {
-        // It may have been done by a call that failed: the same id is never two tasks.
+        // A call that failed may have written it: one id never makes two tasks.
         let what = "writing a task down";
         let (id, feature, reason) = (task.id, task.feature.clone(), task.reason.clone());
         let tries = async {
@@ -235,21 +234,21 @@ impl Desk {
         };
         // Both in the time of one: a caller waits for it.
         let done = within(self.patience(), what, Box::pin(tries)).await;
-        self.written.notify_one();
+        self.new_messages.notify_one();
         if let Some(events) = &self.settings.events {
-            self.watch.tells(events);
+            self.watch.set_events(events);
         }
         match &done {
-            Err(DeskError::Store(problem)) => self.watch.fails(problem.kind(), problem, Instant::now()),
-            Ok(_) => self.watch.works(Instant::now()),
+            Err(DeskError::Store(problem)) => self.watch.record_failure(problem.kind(), problem, Instant::now()),
+            Ok(_) => self.watch.record_success(Instant::now()),
             Err(_) => {}
         }
         match &done {
-            // A caller's own doing, as often as it likes: an event each, for metrics and the log's own bounds.
+            // Callers can cause this at will: each refusal is an event, for metrics and the log's own bounds.
             Err(DeskError::LimitReached { limit, .. }) => {
-                self.tell(id, feature.as_deref(), || HandoffStep::Refused { limit: limit.name() });
+                self.report(id, feature.as_deref(), || HandoffStep::Refused { limit: limit.name() });
             }
-            // Said once until it works again: who asked is told of the models' failure.
+            // Reported once until the store works again; the caller gets the models' failure.
             Err(problem) if !self.refuses.swap(true, Relaxed) => {
                 tracing::error!(event = "handoff_refused", %problem);
             }
@@ -257,9 +256,9 @@ impl Desk {
             _ => {}
         }
         let written = done?;
-        // A repeat is told of once.
+        // A repeat is reported once.
         if written == id {
-            self.tell(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
+            self.report(id, feature.as_deref(), || HandoffStep::Queued { reason: reason.into() });
         }
         Ok(written)
     }
@@ -269,12 +268,12 @@ impl Desk {
         self.settings.store_timeout.unwrap_or_else(|| self.store.patience())
     }
 
-    /// What is the matter with the store that tasks are written to, if something is.
+    /// Returns the trouble of the store of tasks, if there is any.
     pub fn trouble(&self) -> Option<StoreTrouble> {
         self.watch.trouble()
     }
 
-    /// Fills in what the desk says of each task, and by what a repeat of its request is known.
+    /// Fills in the desk's settings for each task, and the key by which a repeat of its request is recognised.
     pub(crate) fn prepare(&self, task: &mut NewTask, request: &LlmRequest) -> Result<(), LlmError> {
         task.callback = Callbacks::of(self.settings.callbacks.as_ref(), request)?;
         task.notify = self.settings.notify.is_some();
@@ -284,102 +283,108 @@ impl Desk {
         Ok(())
     }
 
-    /// The whole of a task.
+    /// Returns a whole task.
     ///
     /// # Errors
     ///
-    /// [`DeskError::Unknown`], or the store's.
+    /// Returns [`DeskError::Unknown`], or the store's error.
     pub async fn show(&self, id: TaskId) -> Result<Task, DeskError> {
-        self.asked("reading a task", self.store.get(id)).await
+        self.call_store("reading a task", self.store.get(id)).await
     }
 
-    /// The tasks that a filter describes.
+    /// Returns the tasks that match a filter.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskSummary>, DeskError> {
-        self.asked("listing tasks", self.store.list(filter)).await
+        self.call_store("listing tasks", self.store.list(filter)).await
     }
 
-    /// How much there is to do.
+    /// Returns the number of tasks by state.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn stats(&self) -> Result<TaskStats, DeskError> {
-        self.asked("counting tasks", self.store.stats()).await
+        self.call_store("counting tasks", self.store.stats()).await
     }
 
-    /// Claims a task for a person, so that nobody else answers it meanwhile. Again: renews the claim.
+    /// Claims a task for a person, so that no other person answers it meanwhile. A second call renews the claim.
     ///
     /// # Errors
     ///
-    /// [`ClaimedByAnother`](DeskError::ClaimedByAnother), [`AlreadyAnswered`](DeskError::AlreadyAnswered),
+    /// Returns [`ClaimedByAnother`](DeskError::ClaimedByAnother), [`AlreadyAnswered`](DeskError::AlreadyAnswered),
     /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), [`Invalid`](DeskError::Invalid) for an empty
-    /// name, or the store's.
+    /// name, or the store's error.
     pub async fn claim(&self, id: TaskId, who: &str) -> Result<Task, DeskError> {
         let visibility = self.settings.visibility;
         let by = person(who)?;
-        let task = self.asked("claiming a task", self.store.claim(id, by.clone(), visibility)).await?;
-        self.tell(id, task.feature.as_deref(), || HandoffStep::Claimed { by: by.name.into() });
+        let task = self.call_store("claiming a task", self.store.claim(id, by.clone(), visibility)).await?;
+        self.report(id, task.feature.as_deref(), || HandoffStep::Claimed { by: by.name.into() });
         Ok(task)
     }
 
-    /// Lengthens a person's claim, and says until when it is, in Unix milliseconds.
+    /// Extends a person's claim and returns its end, in Unix milliseconds.
     ///
     /// # Errors
     ///
-    /// As of [`claim`](Self::claim), and [`NotClaimed`](DeskError::NotClaimed).
+    /// Returns the errors of [`claim`](Self::claim), and [`NotClaimed`](DeskError::NotClaimed).
     pub async fn renew(&self, id: TaskId, who: &str) -> Result<u64, DeskError> {
         let visibility = self.settings.visibility;
-        self.asked("renewing a claim", self.store.renew(id, person(who)?, visibility)).await
+        self.call_store("renewing a claim", self.store.renew(id, person(who)?, visibility)).await
     }
 
-    /// Gives a person's claim back.
+    /// Releases a person's claim.
     ///
     /// # Errors
     ///
-    /// As of [`renew`](Self::renew).
+    /// Returns the errors of [`renew`](Self::renew).
     pub async fn release(&self, id: TaskId, who: &str) -> Result<(), DeskError> {
         let by = person(who)?;
-        self.asked("releasing a claim", self.store.release(id, by.clone(), Release::Free)).await?;
-        self.tell(id, None, || HandoffStep::Released { by: by.name.into() });
+        self.call_store("releasing a claim", self.store.release(id, by.clone(), Release::Free)).await?;
+        self.report(id, None, || HandoffStep::Released { by: by.name.into() });
         Ok(())
     }
 
-    /// Answers a task: a text, or a whole message. It need not be claimed, but nobody else may be at it.
+    /// Answers a task with a text or a whole message. The task need not be claimed, but no other person may hold a
+    /// claim.
     ///
-    /// Who waits for it has the answer at once, and those in other processes within a second or so.
-    ///
-    /// # Errors
-    ///
-    /// As of [`claim`](Self::claim), and [`Invalid`](DeskError::Invalid) for an answer with nothing in it.
-    pub async fn answer(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
-        self.answers(id, NewAnswer::new(person(who)?, answer.into().0), false).await
-    }
-
-    /// Answers a task that somebody else is at.
+    /// Waiters of this process receive the answer at once, those of other processes within a second or so.
     ///
     /// # Errors
     ///
-    /// As of [`answer`](Self::answer), without [`ClaimedByAnother`](DeskError::ClaimedByAnother).
-    pub async fn answer_over(&self, id: TaskId, who: &str, answer: impl Into<Answered>) -> Result<Task, DeskError> {
-        self.answers(id, NewAnswer::new(person(who)?, answer.into().0), true).await
+    /// Returns the errors of [`claim`](Self::claim), and [`Invalid`](DeskError::Invalid) for an empty answer.
+    pub async fn answer(&self, id: TaskId, who: &str, answer: impl Into<PersonAnswer>) -> Result<Task, DeskError> {
+        self.write_answer(id, NewAnswer::new(person(who)?, answer.into().0), false).await
     }
 
-    /// Writes an answer down and tells those who wait for it.
-    pub(super) async fn answers(&self, id: TaskId, answer: NewAnswer, force: bool) -> Result<Task, DeskError> {
+    /// Answers a task that another person may have claimed.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`answer`](Self::answer), without [`ClaimedByAnother`](DeskError::ClaimedByAnother).
+    pub async fn force_answer(
+        &self,
+        id: TaskId,
+        who: &str,
+        answer: impl Into<PersonAnswer>,
+    ) -> Result<Task, DeskError> {
+        self.write_answer(id, NewAnswer::new(person(who)?, answer.into().0), true).await
+    }
+
+    /// Writes an answer down and wakes the waiters.
+    pub(super) async fn write_answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> Result<Task, DeskError> {
         if answer.message.is_empty() {
-            return Err(DeskError::Invalid { problem: "there is nothing in the answer" });
+            return Err(DeskError::Invalid { problem: "the answer is empty" });
         }
-        let task = self.asked("writing an answer down", self.store.answer(id, answer, force)).await?;
-        // An error says that nobody waits here.
-        let _ = self.told.send(id);
-        self.written.notify_one();
+        let task = self.call_store("writing an answer down", self.store.answer(id, answer, force)).await?;
+        // An error means that there is no waiter here.
+        let _ = self.answered.send(id);
+        self.new_messages.notify_one();
         if let Some(answer) = &task.answer {
             let after = Duration::from_millis(answer.at.saturating_sub(task.created_at));
-            self.tell(id, task.feature.as_deref(), || match answer.by.kind {
+            self.report(id, task.feature.as_deref(), || match answer.by.kind {
                 ClaimantKind::Person => HandoffStep::Answered { by: answer.by.name.as_str().into(), after },
                 ClaimantKind::Redrive => {
                     HandoffStep::Redriven { model: answer.model.as_deref().map(Into::into), after }
@@ -389,70 +394,69 @@ impl Desk {
         Ok(task)
     }
 
-    /// Asks for a task to be given to a model again, by whoever [redrives](super::Redrive) this store's tasks, in any
-    /// process. A person who is at it goes first.
+    /// Orders that a [redrive](super::Redrive) of any process gives the task to a model again. A person's claim comes
+    /// first.
     ///
     /// # Errors
     ///
-    /// [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired),
-    /// [`Unknown`](DeskError::Unknown), or the store's.
+    /// Returns [`AlreadyAnswered`](DeskError::AlreadyAnswered), [`Expired`](DeskError::Expired),
+    /// [`Unknown`](DeskError::Unknown), or the store's error.
     pub async fn redrive(&self, id: TaskId) -> Result<(), DeskError> {
-        self.ask_redrive(Some(id)).await.map(drop)
+        self.order_redrive(Some(id)).await.map(drop)
     }
 
-    /// The same for all tasks that may still be answered. Says of how many.
+    /// Orders the same for all tasks that can still be answered, and returns their number.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn redrive_all(&self) -> Result<u64, DeskError> {
-        self.ask_redrive(None).await
+        self.order_redrive(None).await
     }
 
-    async fn ask_redrive(&self, id: Option<TaskId>) -> Result<u64, DeskError> {
-        let done = self.asked("asking for a redrive", self.store.ask_redrive(id)).await;
-        self.asked_for.notify_one();
+    async fn order_redrive(&self, id: Option<TaskId>) -> Result<u64, DeskError> {
+        let done = self.call_store("ordering a redrive", self.store.order_redrive(id)).await;
+        self.redrive_orders.notify_one();
         done
     }
 
-    /// Forgets tasks for good, whatever their state: what was asked, what was answered, and what is still to be told of it.
-    /// Says how many there were. Who waits for one of them hears that it is unknown. `by` is who orders it, for the log and
+    /// Deletes tasks for good, whatever their state: request, answer, and messages still to send. Returns their number.
+    /// A waiter gets [`Unknown`](DeskError::Unknown). `by` names the person who orders it, for the log and
     /// [`HandoffStep::Forgotten`](crate::events::HandoffStep::Forgotten).
     ///
     /// # Errors
     ///
-    /// [`Unknown`](DeskError::Unknown) of one that is not there, or the store's.
+    /// Returns [`Unknown`](DeskError::Unknown) for a single task that does not exist, or the store's error.
     pub async fn forget(&self, which: TaskScope, by: &str) -> Result<u64, DeskError> {
-        let forgotten = self.asked("forgetting tasks", self.store.forget(which.clone())).await?;
-        // Of a whole scope no names are known.
+        let forgotten = self.call_store("forgetting tasks", self.store.forget(which.clone())).await?;
+        // A whole scope has no known ids.
         tracing::warn!(event = "tasks_forgotten", by, scope = which.name(), forgotten);
         if let TaskScope::Task(id) = which {
             if forgotten == 0 {
                 return Err(DeskError::Unknown { task: id });
             }
-            let _ = self.told.send(id);
-            self.tell(id, None, || HandoffStep::Forgotten { by: by.into() });
+            let _ = self.answered.send(id);
+            self.report(id, None, || HandoffStep::Forgotten { by: by.into() });
         }
         Ok(forgotten)
     }
 
-    /// Waits until a task is answered, and gives the whole of it. Through a store that cannot be reached it goes on
-    /// waiting.
+    /// Waits until a task is answered, and returns it whole. It keeps waiting while the store is unavailable.
     ///
     /// # Errors
     ///
-    /// [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the store's where it does not heal by
-    /// itself.
+    /// Returns [`Expired`](DeskError::Expired), [`Unknown`](DeskError::Unknown), or the store's error if that does not
+    /// heal by itself.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves the task as it is.
+    /// Dropping the future leaves the task unchanged.
     pub async fn wait(&self, id: TaskId) -> Result<Task, DeskError> {
-        // Before the first look, so that no answer comes in between.
-        let mut told = self.told.subscribe();
-        let mut pause = LOOK_FIRST;
+        // Subscribes before the first look, so that it misses no answer in between.
+        let mut answered = self.answered.subscribe();
+        let mut pause = FIRST_POLL;
         loop {
-            match self.asked("looking for an answer", self.store.state(id)).await {
+            match self.call_store("looking up an answer", self.store.state(id)).await {
                 Ok(state) if state.is_open() => {}
                 Err(DeskError::Store(error)) if error.heals() => {}
                 Err(error) => return Err(error),
@@ -465,88 +469,88 @@ impl Desk {
                 },
             }
             tokio::select! {
-                () = heard(&mut told, id) => {}
+                () = wait_for_report(&mut answered, id) => {}
                 () = sleep(pause) => {}
             }
-            pause = (pause * 2).min(LOOK_LAST);
+            pause = (pause * 2).min(LONGEST_POLL);
         }
     }
 
-    /// Says when a redrive was asked for here.
-    pub(super) fn asked_for(&self) -> Arc<Notify> {
-        self.asked_for.clone()
+    /// Returns the signal for orders to redrive on this desk.
+    pub(super) fn redrive_orders(&self) -> Arc<Notify> {
+        self.redrive_orders.clone()
     }
 
     pub(super) async fn claim_oldest(
         &self,
         by: Claimant,
         visibility: Duration,
-        which: Redrivable,
+        which: RedriveScope,
     ) -> Result<Option<Task>, DeskError> {
-        self.asked("claiming the oldest task", self.store.claim_oldest(by, visibility, which)).await
+        self.call_store("claiming the oldest task", self.store.claim_oldest(by, visibility, which)).await
     }
 
     pub(super) async fn give_back(&self, id: TaskId, by: Claimant, then: Release) -> Result<(), DeskError> {
-        self.asked("releasing a claim", self.store.release(id, by, then)).await
+        self.call_store("releasing a claim", self.store.release(id, by, then)).await
     }
 
-    /// Says when something was written down here that is to be sent.
-    pub(super) fn written(&self) -> Arc<Notify> {
-        self.written.clone()
+    /// Returns the signal for new messages to send on this desk.
+    pub(super) fn new_messages(&self) -> Arc<Notify> {
+        self.new_messages.clone()
     }
 
     pub(super) async fn due(&self, limit: usize, lease: Duration) -> Result<Vec<Delivery>, DeskError> {
-        self.asked("looking for deliveries", self.store.due(limit, lease)).await
+        self.call_store("reading due deliveries", self.store.due(limit, lease)).await
     }
 
-    pub(super) async fn settle(&self, delivery: Delivery, outcome: Settled) -> Result<bool, DeskError> {
-        self.asked("settling a delivery", self.store.settle(delivery, outcome)).await
+    pub(super) async fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> Result<bool, DeskError> {
+        self.call_store("settling a delivery", self.store.settle(delivery, outcome)).await
     }
 
-    /// Removes tasks that were kept for their time. [Deliveries](super::Deliveries) do it every 10 minutes. Says how
-    /// many.
+    /// Removes tasks at the end of their retention and returns their number. [Deliveries](super::Deliveries) do this
+    /// every 10 minutes.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Returns the store's error.
     pub async fn sweep(&self) -> Result<u64, DeskError> {
         let mut all = 0;
         loop {
-            let swept = self.asked("removing old tasks", self.store.sweep(self.settings.keep)).await?;
+            let swept = self.call_store("removing old tasks", self.store.sweep(self.settings.keep)).await?;
             all += swept;
-            if swept < SWEPT_AT_ONCE as u64 {
+            if swept < SWEEP_LIMIT as u64 {
                 return Ok(all);
             }
         }
     }
 
-    /// What a store says in its time.
-    pub(super) async fn asked<T>(&self, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
-        within(self.settings.store_timeout.unwrap_or(STORE_TIMEOUT), what, asked).await
+    /// Runs a store's call within the time limit.
+    pub(super) async fn call_store<T>(&self, what: &'static str, call: TaskFuture<'_, T>) -> Result<T, DeskError> {
+        within(self.settings.store_timeout.unwrap_or(STORE_TIMEOUT), what, call).await
     }
 }
 
-async fn within<T>(limit: Duration, what: &'static str, asked: TaskFuture<'_, T>) -> Result<T, DeskError> {
-    match timeout(limit, asked).await {
+async fn within<T>(limit: Duration, what: &'static str, call: TaskFuture<'_, T>) -> Result<T, DeskError> {
+    match timeout(limit, call).await {
         Ok(done) => done,
         Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("{what}: no answer in time")).into()),
     }
 }
 
-/// By what the same request under the same key is known: whose it is, the key, and what is asked, none of which can be
-/// read from it.
+/// Returns the key of requests that are the same under the same idempotency key. It is a digest of the tenant, the key
+/// and the request, from which none of them can be read.
 fn same_as(task: &NewTask, key: &str) -> String {
-    let asked = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
-    Sha256::digest(&asked).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    let identity = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
+    Sha256::digest(&identity).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// Until this task is told of, or so many were that it may have been among them.
-async fn heard(told: &mut broadcast::Receiver<TaskId>, id: TaskId) {
+/// Waits until this task is reported as answered, or until reports were lost that may have named it.
+async fn wait_for_report(answered: &mut broadcast::Receiver<TaskId>, id: TaskId) {
     loop {
-        match told.recv().await {
+        match answered.recv().await {
             Ok(answered) if answered != id => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return,
-            // Not while there is a desk to wait at.
+            // This cannot happen while there is a desk to wait at.
             Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
@@ -557,25 +561,25 @@ const LONGEST_NAME: usize = 200;
 
 fn person(who: &str) -> Result<Claimant, DeskError> {
     match who.trim() {
-        "" => Err(DeskError::Invalid { problem: "say who it is" }),
+        "" => Err(DeskError::Invalid { problem: "name the person" }),
         who if who.len() > LONGEST_NAME || who.chars().any(char::is_control) => {
-            Err(DeskError::Invalid { problem: "a name is on one line, and of 200 bytes at the most" })
+            Err(DeskError::Invalid { problem: "a name must be one line of at most 200 bytes" })
         }
         who => Ok(Claimant::person(who)),
     }
 }
 
-/// What a person answers: a text, or a whole message.
+/// A person's answer: a text, or a whole message.
 #[derive(Clone, Debug)]
-pub struct Answered(Message);
+pub struct PersonAnswer(Message);
 
-impl From<Message> for Answered {
+impl From<Message> for PersonAnswer {
     fn from(message: Message) -> Self {
         Self(message)
     }
 }
 
-impl From<String> for Answered {
+impl From<String> for PersonAnswer {
     fn from(text: String) -> Self {
         let mut message = Message::assistant(text);
         message.finish = Some(FinishReason::Stop);
@@ -583,7 +587,7 @@ impl From<String> for Answered {
     }
 }
 
-impl From<&str> for Answered {
+impl From<&str> for PersonAnswer {
     fn from(text: &str) -> Self {
         text.to_owned().into()
     }

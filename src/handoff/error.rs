@@ -3,64 +3,64 @@ use std::{error::Error, fmt};
 use super::{Claimant, TaskId, TaskLimit};
 use crate::{internal::wall_clock, store::StoreError};
 
-/// Why something was not done to a task. It holds no word of what was asked or answered.
+/// The reason for which an operation on a task failed. It contains no word of the request or the answer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DeskError {
-    /// There is no such task: there never was, or it has been swept out.
+    /// The task does not exist: it never did, or it has been removed.
     Unknown {
-        /// The name.
+        /// The task.
         task: TaskId,
     },
-    /// It is answered. The first answer stands.
+    /// The task is answered already. The first answer stands.
     AlreadyAnswered {
         /// The task.
         task: TaskId,
-        /// Who answered.
+        /// The person or redrive that answered.
         by: Claimant,
-        /// When, in Unix milliseconds.
+        /// The time of the answer, in Unix milliseconds.
         at: u64,
     },
-    /// Its time is over.
+    /// The task's time is over.
     Expired {
         /// The task.
         task: TaskId,
-        /// Since when, in Unix milliseconds.
+        /// The time of its expiry, in Unix milliseconds.
         at: u64,
     },
-    /// Somebody else is at it.
+    /// Another person or redrive has claimed the task.
     ClaimedByAnother {
         /// The task.
         task: TaskId,
-        /// Who.
+        /// The holder of the claim.
         by: Claimant,
-        /// Until when, unless they renew their claim, in Unix milliseconds.
+        /// The end of the claim unless it is renewed, in Unix milliseconds.
         until: u64,
     },
-    /// It is not claimed, or not any more, by who wants to renew or release it.
+    /// The caller of renew or release does not hold a claim, or not any more.
     NotClaimed {
         /// The task.
         task: TaskId,
     },
-    /// There is nothing in the answer, or no name of who gives it.
+    /// The answer or the person's name is empty.
     Invalid {
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
     },
-    /// It was not written down: there are as many as there may be, of all callers or of this one.
+    /// The task was not written down, because a limit of all callers or of this one is reached.
     LimitReached {
-        /// Which of the limits.
+        /// The limit.
         limit: TaskLimit,
-        /// How much it allows.
+        /// Its value.
         most: u64,
     },
-    /// The store could not do it.
+    /// The store failed.
     Store(StoreError),
 }
 
 impl DeskError {
-    /// A stable name in `snake_case`, for an API: `unknown_task`, `already_answered`, `expired`, `claimed_by_another`,
-    /// `not_claimed`, `invalid`, `limit_reached`, `store`.
+    /// Returns a stable name in `snake_case`, for an API: `unknown_task`, `already_answered`, `expired`,
+    /// `claimed_by_another`, `not_claimed`, `invalid`, `limit_reached`, `store`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "unknown_task",
@@ -82,18 +82,18 @@ fn date(unix_ms: u64) -> String {
 impl fmt::Display for DeskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown { task } => write!(f, "there is no task {task}: it never was, or it has been swept out"),
+            Self::Unknown { task } => write!(f, "unknown task {task}: it never existed, or it has been removed"),
             Self::AlreadyAnswered { task, by, at } => {
                 write!(f, "{task} was answered by {by} at {}; the first answer stands", date(*at))
             }
-            Self::Expired { task, at } => write!(f, "{task} could be answered until {}", date(*at)),
+            Self::Expired { task, at } => write!(f, "{task} expired at {}", date(*at)),
             Self::ClaimedByAnother { task, by, until } => {
-                write!(f, "{by} is at {task}, until {} if the claim is not renewed", date(*until))
+                write!(f, "{task} is claimed by {by} until {} unless the claim is renewed", date(*until))
             }
-            Self::NotClaimed { task } => write!(f, "{task} is not claimed by you, or not any more: claim it again"),
+            Self::NotClaimed { task } => write!(f, "you hold no claim on {task}; claim it again"),
             Self::Invalid { problem } => f.write_str(problem),
             Self::LimitReached { limit, most } => {
-                write!(f, "{} (`handoff.limits.{}`)", limit.said(*most), limit.name())
+                write!(f, "{} (`handoff.limits.{}`)", limit.sentence(*most), limit.name())
             }
             Self::Store(error) => error.fmt(f),
         }
@@ -126,7 +126,7 @@ mod tests {
         let said = [
             (
                 DeskError::Unknown { task },
-                "there is no task task_00000000000000000000000007: it never was, or it has been swept out",
+                "unknown task task_00000000000000000000000007: it never existed, or it has been removed",
             ),
             (
                 DeskError::AlreadyAnswered { task, by: ana(), at: 951_782_400_000 },
@@ -134,7 +134,7 @@ mod tests {
             ),
             (
                 DeskError::ClaimedByAnother { task, by: Claimant::redrive("1"), until: 951_782_400_000 },
-                "a redrive is at task_00000000000000000000000007, until 2000-02-29T00:00:00Z if the claim is not renewed",
+                "task_00000000000000000000000007 is claimed by a redrive until 2000-02-29T00:00:00Z unless the claim is renewed",
             ),
         ];
         for (error, text) in said {

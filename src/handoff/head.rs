@@ -1,8 +1,8 @@
-//! What a task's head alone decides.
+//! Decisions about a task that need only its head.
 
 use super::{Claimant, DeskError, TaskClaim, TaskId, TaskState};
 
-/// What is known of a task without a word of it: by it all is decided.
+/// A task's state without its contents.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) id: TaskId,
@@ -17,8 +17,8 @@ impl Head {
         TaskState::at(now, self.expires_at, self.claim.as_ref(), self.answered.is_some())
     }
 
-    /// Refused where it may not be answered any more.
-    pub(crate) fn open(&self, now: u64) -> Result<(), DeskError> {
+    /// Returns an error if the task can no longer be answered.
+    pub(crate) fn check_open(&self, now: u64) -> Result<(), DeskError> {
         let task = self.id;
         match &self.answered {
             Some((by, at)) => Err(DeskError::AlreadyAnswered { task, by: by.clone(), at: *at }),
@@ -27,9 +27,9 @@ impl Head {
         }
     }
 
-    /// Refused where it may not be answered, or while somebody else is at it.
-    pub(crate) fn free_for(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
-        self.open(now)?;
+    /// Returns an error if the task can no longer be answered, or another claim holds.
+    pub(crate) fn check_free_for(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
+        self.check_open(now)?;
         match &self.claim {
             Some(claim) if claim.by != *by && now < claim.until => {
                 Err(DeskError::ClaimedByAnother { task: self.id, by: claim.by.clone(), until: claim.until })
@@ -38,14 +38,14 @@ impl Head {
         }
     }
 
-    /// Refused where it is not claimed by them.
-    pub(crate) fn held_by(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
-        self.free_for(by, now)?;
+    /// Returns an error unless this claimant holds the claim.
+    pub(crate) fn check_held_by(&self, by: &Claimant, now: u64) -> Result<(), DeskError> {
+        self.check_free_for(by, now)?;
         let held = self.claim.as_ref().is_some_and(|claim| claim.by == *by);
         if held { Ok(()) } else { Err(DeskError::NotClaimed { task: self.id }) }
     }
 
-    /// The claim, where it holds.
+    /// Returns the claim, if it still holds.
     pub(crate) fn claim_at(&self, now: u64) -> Option<TaskClaim> {
         self.claim.clone().filter(|claim| now < claim.until && self.answered.is_none())
     }

@@ -8,10 +8,10 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// The name of a task: `task_` and 26 characters.
+/// The id of a task: `task_` and 26 characters.
 ///
-/// Sorted by when tasks were made, to the millisecond; with 80 random bits, so that who has the name was told it. It is
-/// in the form of a [ULID](https://github.com/ulid/spec), in small letters.
+/// Ids sort by creation time, to the millisecond. With 80 random bits, only a person who was given an id can know it.
+/// It has the form of a [ULID](https://github.com/ulid/spec), in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(u128);
 
@@ -24,7 +24,7 @@ const RANDOM_BITS: u32 = 80;
 static RANDOM: LazyLock<&'static dyn SecureRandom> =
     LazyLock::new(|| rustls::crypto::ring::default_provider().secure_random);
 
-/// So many bytes that nobody can guess.
+/// Returns bytes that cannot be guessed.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     let none = |_| StoreError::new(StoreErrorKind::Unavailable, "the system has no random numbers");
@@ -33,11 +33,11 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
 }
 
 impl TaskId {
-    /// A new one.
+    /// Creates a new id.
     ///
     /// # Errors
     ///
-    /// The system has no random numbers to give.
+    /// Returns an error if the system provides no random numbers.
     pub fn new() -> Result<Self, StoreError> {
         let mut bytes = [0; 16];
         bytes[6..].copy_from_slice(&random::<10>()?);
@@ -65,28 +65,28 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// A text that is no task's name.
+/// A text is no task's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotATaskId;
+pub struct InvalidTaskId;
 
-impl fmt::Display for NotATaskId {
+impl fmt::Display for InvalidTaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a task's id: one is `task_` and 26 letters and digits")
+        f.write_str("not a task's id; an id is `task_` and 26 letters and digits")
     }
 }
 
-impl std::error::Error for NotATaskId {}
+impl std::error::Error for InvalidTaskId {}
 
 impl FromStr for TaskId {
-    type Err = NotATaskId;
+    type Err = InvalidTaskId;
 
-    fn from_str(text: &str) -> Result<Self, NotATaskId> {
-        let digits = text.strip_prefix(PREFIX).filter(|digits| digits.len() == LENGTH).ok_or(NotATaskId)?;
+    fn from_str(text: &str) -> Result<Self, InvalidTaskId> {
+        let digits = text.strip_prefix(PREFIX).filter(|digits| digits.len() == LENGTH).ok_or(InvalidTaskId)?;
         let mut value = 0_u128;
         for digit in digits.bytes() {
-            let digit = DIGITS.iter().position(|known| *known == digit.to_ascii_lowercase()).ok_or(NotATaskId)?;
-            // 26 digits are two bits more than there are.
-            value = value.checked_mul(32).ok_or(NotATaskId)? | digit as u128;
+            let digit = DIGITS.iter().position(|known| *known == digit.to_ascii_lowercase()).ok_or(InvalidTaskId)?;
+            // 26 digits have two bits more than an id.
+            value = value.checked_mul(32).ok_or(InvalidTaskId)? | digit as u128;
         }
         Ok(Self(value))
     }
@@ -129,7 +129,7 @@ mod tests {
         let wrong =
             ["", "task_", "task_0", "0123456789abcdefghjkmnpqrs", &too_large, "task_0123456789abcdefghjkmnpqri"];
         for text in wrong {
-            assert_eq!(text.parse::<TaskId>(), Err(NotATaskId), "{text}");
+            assert_eq!(text.parse::<TaskId>(), Err(InvalidTaskId), "{text}");
         }
         assert!("task_éééééééééééééééééééééééééé".parse::<TaskId>().is_err());
     }

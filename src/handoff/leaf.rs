@@ -11,24 +11,24 @@ use tower::Service;
 use crate::{
     Degradation, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     handoff::{
-        CallerTask, Desk, DeskError, NewTask, PERSON, StoredRequest, Task, TaskId, TriedBefore, redrive::Redriven,
+        CallerTask, Desk, DeskError, NewTask, PERSON, PriorAttempt, StoredRequest, Task, TaskId, redrive::RedriveMarker,
     },
     ledger::{CallersDeadline, PriorAttempts},
     request::WORST_LEVEL,
     response::ResponseFuture,
 };
 
-/// A leaf that writes a request down as a task for people, and says so at once; or [waits](Self::wait) for their
-/// answer.
+/// A leaf that writes a request down as a task for people and answers *pending* at once, or [waits](Self::wait) for
+/// their answer.
 ///
-/// The answer *pending* is a sentence of level 5, with the [task's id](LlmResponse::task_id), and a promise: it is only
-/// given where the task is durable. Where it cannot be written down the leaf fails, and the request goes on to the next
-/// tier if there is one. A caller who leaves takes no task along. A request that is sent again under its [idempotency
-/// key](LlmRequest::idempotency_key) is the same task, and has its answer once there is one.
+/// The answer *pending* is a sentence of level 5 with the [task's id](LlmResponse::task_id). It is a promise, so it
+/// needs a durable task. If the task cannot be written down, the leaf fails, and the request goes on to the next tier
+/// if there is one. The task stays if the caller leaves. A request that is repeated under its [idempotency
+/// key](LlmRequest::idempotency_key) is the same task, and gets its answer once there is one.
 ///
-/// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. Who
-/// waits for a person holds what surrounds the leaf for as long: a place of a [bulkhead](crate::Bulkhead), for one. Clones
-/// are the same leaf.
+/// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. A
+/// caller that waits for a person occupies the layers around the leaf for as long: a place of a
+/// [bulkhead](crate::Bulkhead), for one. Clones are the same leaf.
 ///
 /// ```
 /// use steadfast::{
@@ -67,30 +67,30 @@ struct Settings {
     provider: Arc<str>,
 }
 
-/// Whether it waits for an answer.
+/// The wait for an answer.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
     No,
-    /// At most so long.
+    /// At most this long.
     UpTo(Duration),
-    /// As long as its caller.
+    /// For as long as the caller waits.
     Deadline,
 }
 
-/// In the place of a model, where nobody has answered yet.
+/// The model's name while no person has answered.
 const PENDING: &str = "pending";
 const PLACE: &str = "{task_id}";
-/// When to ask again where there are as many tasks as may be: people answer, or claims and times run out.
-const FULL_FOR: Duration = Duration::from_secs(60);
-/// When a store may be asked again that heals by itself.
-const HEALS: Duration = Duration::from_secs(5);
-/// When one may be that somebody has to mend.
-const IS_MENDED: Duration = Duration::from_secs(30);
-/// What is left of a caller's time to tell them that nobody has answered.
-const TO_TELL: Duration = Duration::from_millis(100);
+/// The time to retry after at a limit on tasks: people answer, or claims and tasks expire.
+const LIMIT_RETRY: Duration = Duration::from_secs(60);
+/// The time to retry after for a store that heals by itself.
+const OUTAGE_RETRY: Duration = Duration::from_secs(5);
+/// The time to retry after for a store that an operator has to repair.
+const REPAIR_RETRY: Duration = Duration::from_secs(30);
+/// The part of a caller's time that is reserved for the answer *pending*.
+const REPLY_MARGIN: Duration = Duration::from_millis(100);
 
 impl Handoff {
-    /// Hands requests to this desk, and answers at once that they are pending.
+    /// Creates a leaf that hands requests to this desk, and answers *pending* at once.
     pub fn new(desk: &Desk) -> Self {
         let settings = Settings {
             wait: Wait::No,
@@ -102,33 +102,33 @@ impl Handoff {
         Self { desk: desk.clone(), settings: Arc::new(settings) }
     }
 
-    /// Waits for the answer until the request's deadline, and answers that it is pending when that comes: the task
-    /// stays. Without a deadline, as long as the task may be answered. Default: it does not wait.
+    /// Waits for the answer until the request's deadline, and then answers *pending*: the task stays. Without a
+    /// deadline it waits as long as the task can be answered. Default: does not wait.
     #[must_use]
     pub fn wait(self) -> Self {
         self.set(|settings| settings.wait = Wait::Deadline)
     }
 
-    /// The same, but so long at the most.
+    /// Waits likewise, but at most this long.
     #[must_use]
     pub fn wait_up_to(self, time: Duration) -> Self {
         self.set(|settings| settings.wait = Wait::UpTo(time))
     }
 
-    /// Sets what is said while nobody has answered; `{task_id}` stands for the task's id. Default: `A person will
-    /// answer. Your request is {task_id}.`
+    /// Sets the text of the answer *pending*; `{task_id}` stands for the task's id. Default: `A person will answer.
+    /// Your request is {task_id}.`
     #[must_use]
     pub fn pending_text(self, text: impl Into<String>) -> Self {
         self.set(|settings| settings.pending = text.into())
     }
 
-    /// Says *pending* of tasks, too, that end with the process. Default: no, for nobody could keep that promise.
+    /// Also answers *pending* for tasks that end with the process. Default: no, because that promise cannot be kept.
     #[must_use]
     pub fn allow_volatile(self) -> Self {
         self.set(|settings| settings.allow_volatile = true)
     }
 
-    /// Sets how large a request may be to be handed over, in bytes. Default: 4 MiB.
+    /// Sets the largest request that can be handed over, in bytes. Default: 4 MiB.
     #[must_use]
     pub fn max_bytes(self, bytes: usize) -> Self {
         self.set(|settings| settings.max_bytes = bytes)
@@ -140,19 +140,21 @@ impl Handoff {
     }
 
     async fn hand_over(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
-        if request.extensions().get::<Redriven>().is_some() {
+        if request.extensions().get::<RedriveMarker>().is_some() {
             return Err(LlmError::new(ErrorKind::Exhausted, "the request is a task's already"));
         }
         let promises = self.desk.is_durable() || self.settings.allow_volatile;
         if !promises && matches!(self.settings.wait, Wait::No) {
-            return Err(self.error("a task in memory ends with the process, so that nobody is told that it is queued"));
+            return Err(self.error(
+                "a task in memory ends with the process, so the request cannot be queued; use a durable store",
+            ));
         }
         let until = self.waits_until(&request, Instant::now());
         let task = self.task(&request)?;
         let reason = reason(&request);
         drop(request);
         let new = task.id;
-        let id = self.desk.submit(task).await.map_err(|error| self.not_kept(error))?;
+        let id = self.desk.submit(task).await.map_err(|error| self.submit_error(error))?;
         let answered = match until {
             Until::Now if id == new => None,
             Until::Now => self.answered_before(id).await,
@@ -168,7 +170,7 @@ impl Handoff {
         match answered {
             Some(task) => Ok(self.response_of(&task)),
             None if promises => Ok(self.pending(id, reason)),
-            None => Err(self.error("nobody answered in time, and a task in memory ends with the process")),
+            None => Err(self.error("no person answered in time, and a task in memory ends with the process")),
         }
     }
 
@@ -177,32 +179,32 @@ impl Handoff {
         let caller = request.extensions().get::<CallerTask>();
         let (size, most) = (stored.size() + caller.map_or(0, CallerTask::size), self.settings.max_bytes);
         if size > most {
-            let said = format!("a request of {size} bytes is not handed over, {most} are the most");
-            return Err(LlmError::new(ErrorKind::TooLarge, said).with_model(self.settings.provider.clone(), PENDING));
+            let text = format!("a request of {size} bytes is too large to hand over; the limit is {most}");
+            return Err(LlmError::new(ErrorKind::TooLarge, text).with_model(self.settings.provider.clone(), PENDING));
         }
-        let id = TaskId::new().map_err(|error| self.not_kept(error.into()))?;
+        let id = TaskId::new().map_err(|error| self.submit_error(error.into()))?;
         let before = request.extensions().get::<PriorAttempts>();
         let mut task = NewTask::new(id, stored);
-        // A character that no database takes.
+        // No database accepts this character.
         let kept = |name: &str| name.replace('\0', "");
         task.feature = request.feature_name().map(kept);
         task.session = request.session_id().map(kept);
         task.tenant = request.tenant().map(|tenant| kept(tenant));
-        task.caller = caller.map(CallerTask::kept);
+        task.caller = caller.map(CallerTask::storable);
         task.requires_human = request.is_human_required();
         task.reason = reason(request).name().to_owned();
-        task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(TriedBefore::of).collect();
+        task.attempts = before.map_or(&[][..], |before| &before.attempts).iter().map(PriorAttempt::of).collect();
         self.desk.prepare(&mut task, request)?;
         Ok(task)
     }
 
-    /// Until when its caller waits.
+    /// Returns the moment until which the caller waits.
     fn waits_until(&self, request: &LlmRequest, now: Instant) -> Until {
-        // What is told at the deadline itself comes too late.
+        // An answer at the deadline itself comes too late.
         let callers = request.extensions().get::<CallersDeadline>().map(|callers| callers.0);
         let deadline = callers.into_iter().chain(request.context().deadline).min().map(|deadline| {
             let left = deadline.saturating_duration_since(now);
-            now + left.saturating_sub(TO_TELL.min(left / 10))
+            now + left.saturating_sub(REPLY_MARGIN.min(left / 10))
         });
         match (self.settings.wait, deadline) {
             (Wait::No, _) => Until::Now,
@@ -222,12 +224,12 @@ impl Handoff {
         task.answer.is_some().then_some(task)
     }
 
-    /// Waits for the answer; `None` where nobody can say whether there is one.
+    /// Waits for the answer; `None` if the store cannot say whether there is one.
     async fn answer(&self, id: TaskId) -> Result<Option<Task>, LlmError> {
         match self.desk.wait(id).await {
             Ok(task) => Ok(Some(task)),
             Err(DeskError::Store(_)) => Ok(None),
-            Err(error) => Err(self.error(format!("nobody answered: {error}")).with_source(error)),
+            Err(error) => Err(self.error(format!("no answer: {error}")).with_source(error)),
         }
     }
 
@@ -262,28 +264,28 @@ impl Handoff {
         LlmError::new(ErrorKind::Server, message).with_model(self.settings.provider.clone(), PENDING)
     }
 
-    fn not_kept(&self, error: DeskError) -> LlmError {
+    fn submit_error(&self, error: DeskError) -> LlmError {
         if let DeskError::LimitReached { .. } = error {
-            // As of a bulkhead: nothing was done, and no other than the caller or the operator can mend it.
+            // Like a bulkhead's refusal: nothing was done, and only the caller or the operator can help.
             return LlmError::new(ErrorKind::BulkheadFull, error.to_string())
                 .with_model(self.settings.provider.clone(), PENDING)
-                .with_retry_after(FULL_FOR)
+                .with_retry_after(LIMIT_RETRY)
                 .with_source(error);
         }
         let DeskError::Store(store) = &error else {
             return self.error(format!("the request was not handed over: {error}")).with_source(error);
         };
-        // Not where the store is: that is for the log.
-        let said = format!("the request was not handed over: {}", store.kind().sentence());
-        let wait = if store.heals() { HEALS } else { IS_MENDED };
-        LlmError::new(ErrorKind::Store, said)
+        // The store's address is for the log only.
+        let text = format!("the request was not handed over: {}", store.kind().sentence());
+        let wait = if store.heals() { OUTAGE_RETRY } else { REPAIR_RETRY };
+        LlmError::new(ErrorKind::Store, text)
             .with_model(self.settings.provider.clone(), PENDING)
             .with_retry_after(wait)
             .with_source(error)
     }
 }
 
-/// Why the request comes to people.
+/// Returns the reason for which the request goes to people.
 fn reason(request: &LlmRequest) -> DegradedReason {
     if request.is_human_required() {
         return DegradedReason::RequiresHuman;

@@ -1,63 +1,63 @@
-//! How much may be handed to people: a bound on what one caller can leave to all others.
+//! Limits on handed-over tasks: a bound on how much one caller can leave for all others.
 
 use super::DeskError;
 
-/// How many tasks there may be, and how many bytes they may take: of all callers, and of each.
+/// The number and size of tasks, in all and for each caller.
 ///
-/// Numbers of tasks are of those that may still be answered. Bytes are of all that are kept, answered and expired ones too
-/// until they are [swept](super::Desk::keep) or [forgotten](super::Desk::forget). A caller is a task's
-/// [tenant](super::Task::tenant); tasks of nobody count among all. Checked in the transaction that writes a task down: what
-/// PostgreSQL is given at the same moment may exceed them by as much.
+/// A count covers tasks that can still be answered. A size covers all tasks that are kept, answered and expired ones
+/// too until they are [swept](super::Desk::keep) or [forgotten](super::Desk::forget). A caller is a task's
+/// [tenant](super::Task::tenant); a task without one counts only in the totals. The transaction that writes a task down
+/// checks them; concurrent transactions of PostgreSQL may exceed them by their own tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskLimits {
-    /// How many may wait or be worked at. Default: 10,000.
+    /// The number of tasks that may be open. Default: 10,000.
     pub tasks: u64,
-    /// How many bytes all that are kept may take. Default: 1 GiB.
+    /// The size of all kept tasks in bytes. Default: 1 GiB.
     pub bytes: u64,
-    /// How many of one caller may wait or be worked at. Default: 1,000.
+    /// The number of one caller's tasks that may be open. Default: 1,000.
     pub tasks_per_caller: u64,
-    /// How many bytes those of one caller may take. Default: 100 MiB.
+    /// The size of one caller's tasks in bytes. Default: 100 MiB.
     pub bytes_per_caller: u64,
 }
 
 impl TaskLimits {
-    /// Sets how many tasks may wait or be worked at. Default: 10,000.
+    /// Sets the number of tasks that may be open. Default: 10,000.
     #[must_use]
     pub fn tasks(mut self, tasks: u64) -> Self {
         self.tasks = tasks;
         self
     }
 
-    /// Sets how many bytes all tasks may take that are kept. Default: 1 GiB.
+    /// Sets the size of all kept tasks in bytes. Default: 1 GiB.
     #[must_use]
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// Sets how many tasks of one caller may wait or be worked at. Default: 1,000.
+    /// Sets the number of one caller's tasks that may be open. Default: 1,000.
     #[must_use]
     pub fn tasks_per_caller(mut self, tasks: u64) -> Self {
         self.tasks_per_caller = tasks;
         self
     }
 
-    /// Sets how many bytes the tasks of one caller may take. Default: 100 MiB.
+    /// Sets the size of one caller's tasks in bytes. Default: 100 MiB.
     #[must_use]
     pub fn bytes_per_caller(mut self, bytes: u64) -> Self {
         self.bytes_per_caller = bytes;
         self
     }
 
-    /// Whether a task of so many bytes finds room beside what there is.
+    /// Checks that a task of this size fits beside the present ones.
     ///
     /// # Errors
     ///
-    /// [`DeskError::LimitReached`]: it does not.
-    pub(crate) fn admit(&self, bytes: u64, taken: &Taken) -> Result<(), DeskError> {
+    /// Returns [`DeskError::LimitReached`] if it does not fit.
+    pub(crate) fn admit(&self, bytes: u64, taken: &TaskUsage) -> Result<(), DeskError> {
         let of_caller = taken.of_caller.unwrap_or_default();
-        // The nearest to the caller first: it is the one that it can do something about.
+        // The caller's own limits come first: the caller can do something about those.
         let reached = [
             (TaskLimit::TasksPerCaller, taken.of_caller.is_some(), of_caller.tasks + 1, self.tasks_per_caller),
             (TaskLimit::BytesPerCaller, taken.of_caller.is_some(), of_caller.bytes + bytes, self.bytes_per_caller),
@@ -78,21 +78,21 @@ impl Default for TaskLimits {
     }
 }
 
-/// What there is already: of all callers, and of a task's own, where it has one.
+/// The present tasks: in all, and of one caller, if the task has a caller.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) all: Share,
-    pub(crate) of_caller: Option<Share>,
+pub(crate) struct TaskUsage {
+    pub(crate) all: UsageTotals,
+    pub(crate) of_caller: Option<UsageTotals>,
 }
 
-/// Tasks that may still be answered, and the bytes of all that are kept.
+/// The number of open tasks, and the bytes of all kept tasks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Share {
+pub(crate) struct UsageTotals {
     pub(crate) tasks: u64,
     pub(crate) bytes: u64,
 }
 
-/// One of the [`TaskLimits`].
+/// A limit of [`TaskLimits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskLimit {
@@ -107,7 +107,7 @@ pub enum TaskLimit {
 }
 
 impl TaskLimit {
-    /// A stable name in `snake_case`, which is that of its setting: `tasks`, `bytes`, `tasks_per_caller`,
+    /// Returns a stable name in `snake_case`, the name of its setting: `tasks`, `bytes`, `tasks_per_caller`,
     /// `bytes_per_caller`.
     pub fn name(self) -> &'static str {
         match self {
@@ -118,14 +118,16 @@ impl TaskLimit {
         }
     }
 
-    /// Who has how many of what.
-    pub(super) fn said(self, most: u64) -> String {
+    /// Returns a sentence on the limit and its value.
+    pub(super) fn sentence(self, most: u64) -> String {
         match self {
-            Self::Tasks => format!("{most} requests wait for people, which is as many as may"),
-            Self::Bytes => format!("the requests that were handed to people may take {most} bytes, and they do"),
-            Self::TasksPerCaller => format!("{most} requests of this caller wait for people, which is as many as may"),
+            Self::Tasks => format!("the limit of {most} requests that wait for people is reached"),
+            Self::Bytes => format!("the limit of {most} bytes for requests to people is reached"),
+            Self::TasksPerCaller => {
+                format!("the limit of {most} requests of one caller that wait for people is reached")
+            }
             Self::BytesPerCaller => {
-                format!("the requests of this caller that were handed to people may take {most} bytes, and they do")
+                format!("the limit of {most} bytes for one caller's requests to people is reached")
             }
         }
     }

@@ -4,36 +4,36 @@ use serde::{Deserialize, Serialize};
 
 use super::{TaskClaim, TaskId, TaskState};
 
-/// A task in a list.
+/// An entry of a list of tasks.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskSummary {
-    /// Its name.
+    /// The task's id.
     pub id: TaskId,
-    /// How far it is.
+    /// Its state.
     pub state: TaskState,
-    /// The product's feature that asked.
+    /// The product's feature that made the request.
     pub feature: Option<String>,
     /// The session that the request belongs to.
     pub session: Option<String>,
-    /// Whose request it is.
+    /// The request's tenant.
     pub tenant: Option<String>,
-    /// When it was written down, in Unix milliseconds.
+    /// The creation time, in Unix milliseconds.
     pub created_at: u64,
-    /// Until when it may be answered.
+    /// The end of the time for an answer.
     pub expires_at: u64,
-    /// Why it was handed over.
+    /// The reason for which it was handed over.
     pub reason: String,
-    /// Who is at it.
+    /// The claim, if it is claimed.
     pub claim: Option<TaskClaim>,
-    /// When it was answered.
+    /// The time of the answer.
     pub answered_at: Option<u64>,
-    /// The beginning of what was asked: 200 characters at most.
+    /// The beginning of the request's text: 200 characters at most.
     pub preview: String,
 }
 
 impl fmt::Debug for TaskSummary {
-    /// Shows nothing of what is asked.
+    /// Hides the request's text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskSummary")
             .field("id", &self.id)
@@ -44,93 +44,93 @@ impl fmt::Debug for TaskSummary {
     }
 }
 
-/// Which tasks are listed, and in which order.
+/// A selection of tasks, and their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskFilter {
-    /// Those in this state only.
+    /// Only tasks in this state.
     pub state: Option<TaskState>,
-    /// Those of this feature only.
+    /// Only tasks of this feature.
     pub feature: Option<String>,
-    /// Those of this tenant only.
+    /// Only tasks of this tenant.
     pub tenant: Option<String>,
-    /// So many at most. Default: 50; at most 1,000.
+    /// The largest number of tasks. Default: 50; at most 1,000.
     pub limit: Option<usize>,
-    /// Those that come after this one in the order: the last of the page before.
+    /// Only tasks after this one in the order: the last of the page before.
     pub after: Option<TaskId>,
-    /// The oldest first. Default: the newest first.
+    /// True for the oldest first. Default: the newest first.
     pub oldest_first: bool,
 }
 
 impl TaskFilter {
-    /// All tasks, the newest first.
+    /// Creates a filter for all tasks, the newest first.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Those in this state only.
+    /// Selects only tasks in this state.
     #[must_use]
     pub fn state(mut self, state: TaskState) -> Self {
         self.state = Some(state);
         self
     }
 
-    /// Those of this feature only.
+    /// Selects only tasks of this feature.
     #[must_use]
     pub fn feature(mut self, feature: impl Into<String>) -> Self {
         self.feature = Some(feature.into());
         self
     }
 
-    /// Those of this tenant only.
+    /// Selects only tasks of this tenant.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = Some(tenant.into());
         self
     }
 
-    /// So many at most. Default: 50; at most 1,000.
+    /// Sets the largest number of tasks. Default: 50; at most 1,000.
     #[must_use]
     pub fn limit(mut self, tasks: usize) -> Self {
         self.limit = Some(tasks);
         self
     }
 
-    /// Those that come after this one in the order: the last of the page before.
+    /// Selects only tasks after this one in the order: the last of the page before.
     #[must_use]
     pub fn after(mut self, task: TaskId) -> Self {
         self.after = Some(task);
         self
     }
 
-    /// The oldest first. Default: the newest first.
+    /// Lists the oldest first. Default: the newest first.
     #[must_use]
     pub fn oldest_first(mut self) -> Self {
         self.oldest_first = true;
         self
     }
 
-    /// How many are listed at most.
+    /// Returns the largest number of listed tasks.
     pub fn rows(&self) -> usize {
         self.limit.unwrap_or(50).clamp(1, 1000)
     }
 }
 
-/// How much there is to do.
+/// The number of tasks by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskStats {
-    /// Tasks that nobody is at.
+    /// Tasks without a claim.
     pub waiting: u64,
-    /// Tasks that a person is at.
+    /// Tasks that a person has claimed.
     pub claimed: u64,
-    /// Tasks for which a model is asked once more.
+    /// Tasks that a model works on again.
     pub redriving: u64,
     /// Answered tasks that are still kept.
     pub answered: u64,
-    /// Tasks that were not answered in their time and are still kept.
+    /// Tasks that expired without an answer and are still kept.
     pub expired: u64,
-    /// How long the oldest task has been waiting that may still be answered, in milliseconds.
+    /// The age of the oldest open task, in milliseconds.
     pub oldest_waiting_ms: Option<u64>,
     /// Deliveries that are not done yet.
     pub deliveries_pending: u64,
@@ -139,7 +139,7 @@ pub struct TaskStats {
 }
 
 impl TaskStats {
-    /// How many are in a state.
+    /// Returns the count of a state.
     pub(crate) fn of(&mut self, state: TaskState) -> &mut u64 {
         match state {
             TaskState::Waiting => &mut self.waiting,

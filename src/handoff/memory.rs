@@ -9,9 +9,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Claimant, Delivery, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable, Release, Settled,
-    Share, Taken, Task, TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskScope, TaskState, TaskStats, TaskStore,
-    TaskSummary, head::Head, millis, store::TaskFuture, task::PREVIEW,
+    Claimant, Delivery, DeliveryKind, DeliveryOutcome, DeliveryState, DeskError, NewAnswer, NewTask, RedriveScope,
+    Release, Task, TaskAnswer, TaskClaim, TaskFilter, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+    TaskUsage, UsageTotals, head::Head, millis, store::TaskFuture, task::PREVIEW,
 };
 use crate::{
     internal::{
@@ -21,10 +21,10 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// The tasks of one process, in its memory: they end with it, and it says so ([`is_durable`](TaskStore::is_durable)).
+/// A store in one process's memory. Its tasks end with the process, as [`is_durable`](TaskStore::is_durable) reports.
 ///
-/// For tests, and for callers who [wait](crate::handoff::Handoff::wait) for a person. Its clock goes with tokio's.
-/// Clones are the same tasks.
+/// Use it for tests, and for callers who [wait](crate::handoff::Handoff::wait) for a person. Its clock is tokio's.
+/// Clones are the same store.
 #[derive(Clone)]
 pub struct MemoryTasks {
     shared: Arc<Shared>,
@@ -33,7 +33,7 @@ pub struct MemoryTasks {
 struct Shared {
     tasks: Mutex<Tasks>,
     max_tasks: usize,
-    /// What the clock on the wall said, and tokio's.
+    /// The wall clock's time at the start, and tokio's.
     since: (u64, Instant),
 }
 
@@ -48,23 +48,23 @@ struct Entry {
     new: NewTask,
     preview: String,
     answer: Option<TaskAnswer>,
-    /// Whether a model may be asked again, as [`Redrivable::least`] has it.
+    /// The redrive value, as in [`RedriveScope::least`].
     redrive: i64,
     deliveries: Vec<Delivery>,
 }
 
 /// The default of [`MemoryTasks::max_tasks`].
 const MAX_TASKS: usize = 10_000;
-/// How many tasks a sweep removes at most.
-pub(crate) const SWEPT_AT_ONCE: usize = 1000;
+/// The largest number of tasks that a sweep removes.
+pub(crate) const SWEEP_LIMIT: usize = 1000;
 
 impl MemoryTasks {
-    /// Room for 10,000 tasks.
+    /// Creates a store with room for 10,000 tasks.
     pub fn new() -> Self {
         Self::with_room(MAX_TASKS)
     }
 
-    /// New, with room for so many tasks, answered ones among them: over it, none is taken.
+    /// Creates a store with room for this many tasks, answered ones included. A full store refuses tasks.
     #[must_use]
     pub fn max_tasks(self, tasks: usize) -> Self {
         Self::with_room(tasks)
@@ -75,12 +75,12 @@ impl MemoryTasks {
         Self { shared: Arc::new(Shared { tasks: Mutex::default(), max_tasks, since }) }
     }
 
-    /// How many tasks it has.
+    /// Returns the number of tasks.
     pub fn len(&self) -> usize {
         lock(&self.shared.tasks).by_id.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether there is no task.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -90,7 +90,7 @@ impl MemoryTasks {
         unix.saturating_add(millis(at.elapsed()))
     }
 
-    /// Does something under the lock.
+    /// Runs a function under the lock.
     fn with<T>(&self, work: impl FnOnce(&mut Tasks, u64) -> Result<T, DeskError>) -> TaskFuture<'_, T>
     where
         T: Send + 'static,
@@ -102,9 +102,9 @@ impl MemoryTasks {
 }
 
 impl Tasks {
-    /// What all have taken, and what this caller has.
-    fn taken(&self, tenant: Option<&str>, now: u64) -> Taken {
-        let mut taken = Taken { all: Share::default(), of_caller: tenant.map(|_| Share::default()) };
+    /// Returns the totals of all callers, and of this caller.
+    fn usage(&self, tenant: Option<&str>, now: u64) -> TaskUsage {
+        let mut taken = TaskUsage { all: UsageTotals::default(), of_caller: tenant.map(|_| UsageTotals::default()) };
         for Entry { head, new, .. } in self.by_id.values() {
             let own = taken.of_caller.as_mut().filter(|_| new.tenant.as_deref() == tenant);
             for share in [Some(&mut taken.all), own].into_iter().flatten() {
@@ -181,7 +181,7 @@ impl TaskStore for MemoryTasks {
                 let full = format!("{max_tasks} tasks are in memory; answer some, or raise `max_tasks`");
                 return Err(StoreError::new(StoreErrorKind::Full, full).into());
             }
-            task.limits.admit(task.request.size() as u64, &tasks.taken(task.tenant.as_deref(), now))?;
+            task.limits.admit(task.request.size() as u64, &tasks.usage(task.tenant.as_deref(), now))?;
             if let Some(same) = &task.same_as {
                 tasks.same.insert(same.clone(), id);
             }
@@ -191,7 +191,7 @@ impl TaskStore for MemoryTasks {
                 head: Head { id, created_at: now, expires_at, claim: None, answered: None },
                 preview: task.request.preview(PREVIEW),
                 answer: None,
-                redrive: Redrivable::at_first(task.requires_human),
+                redrive: RedriveScope::initial(task.requires_human),
                 deliveries: told.into_iter().collect(),
                 new: task,
             };
@@ -254,7 +254,7 @@ impl TaskStore for MemoryTasks {
     fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task> {
         self.with(|tasks, now| {
             let entry = tasks.known(id)?;
-            entry.head.free_for(&by, now)?;
+            entry.head.check_free_for(&by, now)?;
             entry.head.claim = Some(TaskClaim::new(by, now.saturating_add(millis(visibility))));
             Ok(entry.task(now))
         })
@@ -263,7 +263,7 @@ impl TaskStore for MemoryTasks {
     fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64> {
         self.with(|tasks, now| {
             let entry = tasks.known(id)?;
-            entry.head.held_by(&by, now)?;
+            entry.head.check_held_by(&by, now)?;
             let until = now.saturating_add(millis(visibility));
             entry.head.claim = Some(TaskClaim::new(by, until));
             Ok(until)
@@ -273,16 +273,16 @@ impl TaskStore for MemoryTasks {
     fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()> {
         self.with(|tasks, now| {
             let entry = tasks.known(id)?;
-            entry.head.held_by(&by, now)?;
+            entry.head.check_held_by(&by, now)?;
             entry.head.claim = None;
             if then == Release::ForPeople {
-                entry.redrive = Redrivable::NO;
+                entry.redrive = RedriveScope::NO;
             }
             Ok(())
         })
     }
 
-    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: RedriveScope) -> TaskFuture<'_, Option<Task>> {
         self.with(|tasks, now| {
             let is_free =
                 |entry: &&mut Entry| entry.head.state(now) == TaskState::Waiting && entry.redrive >= which.least();
@@ -293,15 +293,15 @@ impl TaskStore for MemoryTasks {
         })
     }
 
-    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
+    fn order_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
         self.with(|tasks, now| {
             let Some(id) = id else {
                 let open = tasks.by_id.values_mut().filter(|entry| entry.head.state(now).is_open());
-                return Ok(open.map(|entry| entry.redrive = Redrivable::Asked.least()).count() as u64);
+                return Ok(open.map(|entry| entry.redrive = RedriveScope::Ordered.least()).count() as u64);
             };
             let entry = tasks.known(id)?;
-            entry.head.open(now)?;
-            entry.redrive = Redrivable::Asked.least();
+            entry.head.check_open(now)?;
+            entry.redrive = RedriveScope::Ordered.least();
             Ok(1)
         })
     }
@@ -313,8 +313,8 @@ impl TaskStore for MemoryTasks {
                 return Ok(entry.task(now));
             }
             match force {
-                true => entry.head.open(now)?,
-                false => entry.head.free_for(&answer.by, now)?,
+                true => entry.head.check_open(now)?,
+                false => entry.head.check_free_for(&answer.by, now)?,
             }
             entry.head.answered = Some((answer.by.clone(), now));
             entry.answer = Some(TaskAnswer::of(answer, now));
@@ -340,7 +340,7 @@ impl TaskStore for MemoryTasks {
         })
     }
 
-    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
+    fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> TaskFuture<'_, bool> {
         self.with(|tasks, now| {
             let Ok(entry) = tasks.known(delivery.task) else { return Ok(false) };
             let known = entry.deliveries.iter_mut().find(|known| {
@@ -376,7 +376,7 @@ impl TaskStore for MemoryTasks {
                 Some(answer) => answer.at < before,
                 None => entry.head.expires_at < before,
             });
-            let over: Vec<TaskId> = over.map(|entry| entry.new.id).take(SWEPT_AT_ONCE).collect();
+            let over: Vec<TaskId> = over.map(|entry| entry.new.id).take(SWEEP_LIMIT).collect();
             for id in &over {
                 tasks.by_id.remove(id);
             }

@@ -1,26 +1,26 @@
-//! Requests handed to people. Feature `handoff`.
+//! Requests handed over to people. Feature `handoff`.
 //!
 //! # When to use it, and when not
 //!
-//! As the last tier of a [`Fallback`](crate::Fallback), where a request must not be lost when every model is down; and
-//! for requests that [require a person](crate::LlmRequest::requires_human). The [`Handoff`]
-//! leaf writes the request down as a task and says so, or waits for the answer; a [`Desk`] is where people find the
-//! tasks and answer them. Not as a queue for work that is bound for a model anyway: a feature can be
-//! [queued](crate::layers::fallback::AllOpen::Queue) without a person.
+//! Use it as the last tier of a [`Fallback`](crate::Fallback) if a request must not be lost when every model is down,
+//! and for requests that [require a person](crate::LlmRequest::requires_human). The
+//! [`Handoff`] leaf writes the request down as a task and answers *pending*, or waits for
+//! the answer. People find the tasks at a [`Desk`] and answer them. Do not use it as a queue for work that a model is
+//! to do anyway: a feature can be [queued](crate::layers::fallback::AllOpen::Queue) without a person.
 //!
-//! # A task's way
+//! # A task's life
 //!
-//! It waits, is claimed by a person (or by a redrive: a model that is asked once more), and is answered once, or
-//! expires. A claim has a time, its *visibility*: who leaves their desk does not hold a task up, and two people never
-//! answer the same one. What is told about it (people, that it is there; who asked, that it is answered) is written
-//! down together with it, and sent until it has arrived.
+//! A task waits, is claimed by a person (or by a redrive, which calls a model again), and is answered once, or expires.
+//! A claim expires after its *visibility*: a person who leaves does not block a task, and two people never answer the
+//! same one. Messages about a task (a notification for people, a callback for the caller) are written down with the
+//! change that they report, and sent until they arrive.
 //!
 //! # Design
 //!
 //! A tier of people is a tier like any other, with three differences that `Tier::human` stands for. A request that
 //! requires a person has a chain of such tiers only. A request that comes there brings the record of earlier failures
-//! as an extension (`ledger::Before`), from which the task has its reason. No session stays with the tier. The leaf
-//! (`providers/handoff`) writes a task and says *pending*, or waits at the [`Desk`], which learns of its own answers at
+//! as an extension (`ledger::PriorAttempts`), from which the task has its reason. No session stays with the tier. The leaf
+//! (`leaf.rs`) writes a task and says *pending*, or waits at the [`Desk`], which learns of its own answers at
 //! once and looks for those of other processes once a second.
 //!
 //! [`TaskStore`] decides everything, one transaction for each method, by the store's own clock. One place decides for
@@ -38,10 +38,10 @@
 //!
 //! Nothing runs unasked: `StackHandle::hand_over` starts the background work, as `alert` does for alerts.
 //!
-//! # Where tasks are
+//! # The store
 //!
-//! In a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, and the leaf refuses to say *queued*
-//! of them.
+//! Tasks are in a [`TaskStore`]: SQLite or PostgreSQL. [`MemoryTasks`] end with the process, so the leaf refuses to
+//! answer *pending* for them.
 
 mod callbacks;
 mod caller;
@@ -68,36 +68,36 @@ mod tried;
 pub use self::{
     callbacks::{CallbackUrl, Callbacks},
     caller::CallerTask,
-    deliver::{Deliveries, Delivering},
+    deliver::{Deliveries, DeliveriesHandle},
     delivery::{Delivery, DeliveryKind, DeliveryState},
-    desk::{Answered, Desk},
+    desk::{Desk, PersonAnswer},
     error::DeskError,
-    id::{NotATaskId, TaskId},
+    id::{InvalidTaskId, TaskId},
     leaf::Handoff,
     limits::{TaskLimit, TaskLimits},
     list::{TaskFilter, TaskStats, TaskSummary},
     memory::MemoryTasks,
     notify::Notify,
-    redrive::{Redrive, Redriving},
+    redrive::{Redrive, RedriveHandle},
     request::StoredRequest,
-    signature::{NotVerified, WebhookSecret},
-    store::{Redrivable, Release, Settled, TaskFuture, TaskScope, TaskStore},
+    signature::{VerifyError, WebhookSecret},
+    store::{DeliveryOutcome, RedriveScope, Release, TaskFuture, TaskScope, TaskStore},
     task::{
         Callback, Claimant, ClaimantKind, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult,
         TaskState,
     },
-    tried::TriedBefore,
+    tried::PriorAttempt,
 };
 
 pub use crate::response::ResponseFuture;
 
 pub(crate) use self::{
-    limits::{Share, Taken},
-    memory::SWEPT_AT_ONCE,
+    limits::{TaskUsage, UsageTotals},
+    memory::SWEEP_LIMIT,
     task::PERSON,
 };
 
-/// A span in whole milliseconds.
+/// Returns a duration in whole milliseconds.
 pub(crate) fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,11 +7,11 @@ use serde_json::json;
 use super::{PREVIEW, Task, request::shortened};
 use crate::{
     InvalidConfig,
-    webhook::{self, escaped},
+    webhook::{self, escape},
 };
 
-/// How people are told that a task waits for them: by a message to a webhook, in the form that Slack, Mattermost,
-/// Rocket.Chat and Discord's `/slack` take.
+/// A notification to people that a task waits: a message to a webhook, in the format of Slack, Mattermost, Rocket.Chat
+/// and Discord's `/slack`.
 #[derive(Clone)]
 pub struct Notify {
     pub(super) url: Uri,
@@ -20,23 +20,23 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// A webhook that takes Slack's messages.
+    /// Creates a notification to a webhook that takes Slack's messages.
     ///
     /// # Errors
     ///
-    /// When it is no `http://` or `https://` URL with a host. The error does not repeat it.
+    /// Returns an error if this is no `http://` or `https://` URL with a host. The error does not repeat the URL.
     pub fn slack(url: &str) -> Result<Self, InvalidConfig> {
         Ok(Self { url: webhook::address(url, "url")?, preview: true, link: None })
     }
 
-    /// Whether the message shows the beginning of what was asked: up to 200 characters. Default: yes.
+    /// Sets whether the message shows the beginning of the request: up to 200 characters. Default: yes.
     #[must_use]
     pub fn preview(mut self, shown: bool) -> Self {
         self.preview = shown;
         self
     }
 
-    /// Adds a link to where the task is answered; `{task_id}` stands for its id. Default: none.
+    /// Adds a link to the page where people answer the task; `{task_id}` stands for its id. Default: none.
     #[must_use]
     pub fn link(mut self, link: impl Into<String>) -> Self {
         self.link = Some(link.into());
@@ -65,14 +65,14 @@ impl Notify {
     }
 }
 
-/// A caller's words in a message: they call nobody, and stand on one line.
+/// Returns a caller's text for a message: on one line, and without mentions.
 fn plain(text: &str, characters: usize) -> String {
-    // Between the sign and the name stands a space of no width, which takes its place too.
-    escaped(&shortened(&text.replace('@', "@\u{200b}"), characters))
+    // A zero-width space separates the sign from the name; it counts as a character too.
+    escape(&shortened(&text.replace('@', "@\u{200b}"), characters))
 }
 
 impl fmt::Debug for Notify {
-    /// The address can hold a key, so that only its host is shown.
+    /// Shows only the host: the address can contain a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notify").field("host", &self.url.host()).field("preview", &self.preview).finish_non_exhaustive()
     }

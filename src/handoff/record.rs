@@ -1,4 +1,4 @@
-//! Tasks as the rows of a database hold them, read back in one place for all databases.
+//! Tasks as rows of a database, read back in one place for all databases.
 
 use super::{
     Callback, Claimant, ClaimantKind, Delivery, DeliveryKind, DeliveryState, Task, TaskAnswer, TaskClaim, TaskId,
@@ -6,74 +6,74 @@ use super::{
 };
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What of a row is no task.
+/// The column that makes a row unreadable as a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Damaged(pub(crate) &'static str);
+pub(crate) struct DamagedColumn(pub(crate) &'static str);
 
-impl Damaged {
+impl DamagedColumn {
     pub(crate) fn of(self, id: TaskId) -> StoreError {
         StoreError::new(StoreErrorKind::Corrupt, format!("the column `{}` of {id}", self.0))
     }
 }
 
-/// A row, whatever the database.
+/// A row of any database.
 pub(crate) trait Columns {
-    fn text(&self, column: &'static str) -> Result<Option<String>, Damaged>;
-    fn number(&self, column: &'static str) -> Result<Option<i64>, Damaged>;
+    fn text(&self, column: &'static str) -> Result<Option<String>, DamagedColumn>;
+    fn number(&self, column: &'static str) -> Result<Option<i64>, DamagedColumn>;
 
-    fn needed(&self, column: &'static str) -> Result<String, Damaged> {
-        self.text(column)?.ok_or(Damaged(column))
+    fn required(&self, column: &'static str) -> Result<String, DamagedColumn> {
+        self.text(column)?.ok_or(DamagedColumn(column))
     }
 
-    /// A time, or a count.
-    fn positive(&self, column: &'static str) -> Result<Option<u64>, Damaged> {
-        self.number(column)?.map(|number| u64::try_from(number).map_err(|_| Damaged(column))).transpose()
+    /// Reads a time, or a count.
+    fn positive(&self, column: &'static str) -> Result<Option<u64>, DamagedColumn> {
+        self.number(column)?.map(|number| u64::try_from(number).map_err(|_| DamagedColumn(column))).transpose()
     }
 
-    fn id(&self, column: &'static str) -> Result<TaskId, Damaged> {
-        self.needed(column)?.parse().map_err(|_| Damaged(column))
+    fn id(&self, column: &'static str) -> Result<TaskId, DamagedColumn> {
+        self.required(column)?.parse().map_err(|_| DamagedColumn(column))
     }
 
-    fn claimant(&self, kind: &'static str, name: &'static str) -> Result<Option<Claimant>, Damaged> {
+    fn claimant(&self, kind: &'static str, name: &'static str) -> Result<Option<Claimant>, DamagedColumn> {
         let Some(said) = self.text(kind)? else { return Ok(None) };
         let known = [ClaimantKind::Person, ClaimantKind::Redrive];
-        let kind = known.into_iter().find(|known| known.name() == said).ok_or(Damaged(kind))?;
-        Ok(Some(Claimant { kind, name: self.needed(name)? }))
+        let kind = known.into_iter().find(|known| known.name() == said).ok_or(DamagedColumn(kind))?;
+        Ok(Some(Claimant { kind, name: self.required(name)? }))
     }
 }
 
 /// The columns of a [`Head`].
 pub(crate) const HEAD: &str = "id, created_at, expires_at, claim_kind, claim_name, claim_until, answered_kind, answered_name, \
     answered_at";
-/// Those of a [`TaskSummary`] besides.
+/// The further columns of a [`TaskSummary`].
 pub(crate) const SUMMARY: &str = "feature, session, tenant, reason, preview";
-/// Those of a [`Task`] besides.
+/// The further columns of a [`Task`].
 pub(crate) const WHOLE: &str = "requires_human, request, attempts, caller, answer";
-/// Those of a [`Delivery`].
+/// The columns of a [`Delivery`].
 pub(crate) const DELIVERY: &str = "id, task, kind, url, state, attempts, next_at, problem";
 
-pub(crate) fn head(row: &impl Columns) -> Result<Head, Damaged> {
+pub(crate) fn head(row: &impl Columns) -> Result<Head, DamagedColumn> {
     let claim = match (row.claimant("claim_kind", "claim_name")?, row.positive("claim_until")?) {
         (Some(by), Some(until)) => Some(TaskClaim::new(by, until)),
         (None, None) => None,
-        _ => return Err(Damaged("claim_until")),
+        _ => return Err(DamagedColumn("claim_until")),
     };
     let answered = match (row.claimant("answered_kind", "answered_name")?, row.positive("answered_at")?) {
         (Some(by), Some(at)) => Some((by, at)),
         (None, None) => None,
-        _ => return Err(Damaged("answered_at")),
+        _ => return Err(DamagedColumn("answered_at")),
     };
     let (created_at, expires_at) = (row.positive("created_at")?, row.positive("expires_at")?);
     Ok(Head {
         id: row.id("id")?,
-        created_at: created_at.ok_or(Damaged("created_at"))?,
-        expires_at: expires_at.ok_or(Damaged("expires_at"))?,
+        created_at: created_at.ok_or(DamagedColumn("created_at"))?,
+        expires_at: expires_at.ok_or(DamagedColumn("expires_at"))?,
         claim,
         answered,
     })
 }
 
-pub(crate) fn summary(row: &impl Columns, now: u64) -> Result<TaskSummary, Damaged> {
+pub(crate) fn summary(row: &impl Columns, now: u64) -> Result<TaskSummary, DamagedColumn> {
     let head = head(row)?;
     Ok(TaskSummary {
         id: head.id,
@@ -83,20 +83,20 @@ pub(crate) fn summary(row: &impl Columns, now: u64) -> Result<TaskSummary, Damag
         tenant: row.text("tenant")?,
         created_at: head.created_at,
         expires_at: head.expires_at,
-        reason: row.needed("reason")?,
+        reason: row.required("reason")?,
         claim: head.claim_at(now),
         answered_at: head.answered.as_ref().map(|(_, at)| *at),
-        preview: row.needed("preview")?,
+        preview: row.required("preview")?,
     })
 }
 
-pub(crate) fn task(row: &impl Columns, now: u64, deliveries: Vec<Delivery>) -> Result<Task, Damaged> {
+pub(crate) fn task(row: &impl Columns, now: u64, deliveries: Vec<Delivery>) -> Result<Task, DamagedColumn> {
     let head = head(row)?;
     let TaskSummary { id, state, feature, session, tenant, created_at, expires_at, reason, claim, .. } =
         summary(row, now)?;
     let answer = answer(row)?;
     if answer.is_some() != head.answered.is_some() {
-        return Err(Damaged("answer"));
+        return Err(DamagedColumn("answer"));
     }
     Ok(Task {
         id,
@@ -106,60 +106,60 @@ pub(crate) fn task(row: &impl Columns, now: u64, deliveries: Vec<Delivery>) -> R
         tenant,
         created_at,
         expires_at,
-        requires_human: row.number("requires_human")?.ok_or(Damaged("requires_human"))? != 0,
+        requires_human: row.number("requires_human")?.ok_or(DamagedColumn("requires_human"))? != 0,
         reason,
-        attempts: json("attempts", &row.needed("attempts")?)?,
+        attempts: json("attempts", &row.required("attempts")?)?,
         caller: row.text("caller")?.map(|text| json("caller", &text)).transpose()?,
-        request: json("request", &row.needed("request")?)?,
+        request: json("request", &row.required("request")?)?,
         claim,
         answer,
         deliveries,
     })
 }
 
-/// The answer, where there is one.
-pub(crate) fn answer(row: &impl Columns) -> Result<Option<TaskAnswer>, Damaged> {
+/// Reads the answer, if there is one.
+pub(crate) fn answer(row: &impl Columns) -> Result<Option<TaskAnswer>, DamagedColumn> {
     row.text("answer")?.map(|text| json("answer", &text)).transpose()
 }
 
-/// Who is told of the answer.
-pub(crate) fn callback(row: &impl Columns) -> Result<Option<Callback>, Damaged> {
+/// Reads the receiver of the callback.
+pub(crate) fn callback(row: &impl Columns) -> Result<Option<Callback>, DamagedColumn> {
     row.text("callback")?.map(|text| json("callback", &text)).transpose()
 }
 
-pub(crate) fn delivery(row: &impl Columns) -> Result<Delivery, Damaged> {
-    let (kind, state) = (row.needed("kind")?, row.needed("state")?);
+pub(crate) fn delivery(row: &impl Columns) -> Result<Delivery, DamagedColumn> {
+    let (kind, state) = (row.required("kind")?, row.required("state")?);
     let kinds = [DeliveryKind::Notification, DeliveryKind::Callback];
     let states = [DeliveryState::Pending, DeliveryState::Done, DeliveryState::Dead];
     let attempts = row.positive("attempts")?.and_then(|attempts| u32::try_from(attempts).ok());
     Ok(Delivery {
-        id: row.needed("id")?,
+        id: row.required("id")?,
         task: row.id("task")?,
-        kind: kinds.into_iter().find(|known| known.name() == kind).ok_or(Damaged("kind"))?,
+        kind: kinds.into_iter().find(|known| known.name() == kind).ok_or(DamagedColumn("kind"))?,
         url: row.text("url")?,
-        state: states.into_iter().find(|known| known.name() == state).ok_or(Damaged("state"))?,
-        attempts: attempts.ok_or(Damaged("attempts"))?,
+        state: states.into_iter().find(|known| known.name() == state).ok_or(DamagedColumn("state"))?,
+        attempts: attempts.ok_or(DamagedColumn("attempts"))?,
         next_at: row.positive("next_at")?,
         problem: row.text("problem")?,
     })
 }
 
-fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, Damaged> {
-    // What is wrong with it may quote what was asked.
-    serde_json::from_str(text).map_err(|_| Damaged(column))
+fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, DamagedColumn> {
+    // The parser's error may quote the request.
+    serde_json::from_str(text).map_err(|_| DamagedColumn(column))
 }
 
-/// What is written of a value. It is of this crate's own types, which can all be written.
-pub(crate) fn written(value: &impl serde::Serialize) -> Result<String, StoreError> {
+/// Serializes a value of this crate's own types, which never fail to serialize.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|cause| StoreError::new(StoreErrorKind::Corrupt, "a value").with_source(cause))
 }
 
-/// A number as databases have them.
+/// Converts a number to the databases' type.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// How many tasks of a table are in a state at this moment, in SQL that reads no rows where an index will do.
+/// Returns SQL that counts a table's tasks in a state now, without reading rows where an index suffices.
 pub(crate) fn count_of(state: TaskState, table: &str, now: u64) -> String {
     let count = |condition: &str| format!("SELECT count(*) FROM {table} WHERE {condition}");
     match state {
@@ -168,7 +168,7 @@ pub(crate) fn count_of(state: TaskState, table: &str, now: u64) -> String {
     }
 }
 
-/// A condition for tasks in a state at this moment, in SQL.
+/// Returns an SQL condition for tasks in a state now.
 pub(crate) fn is_in(state: TaskState, now: u64) -> String {
     let open = format!("answered_at IS NULL AND expires_at > {now}");
     match state {
@@ -180,7 +180,7 @@ pub(crate) fn is_in(state: TaskState, now: u64) -> String {
     }
 }
 
-/// A row that cannot be read, where others are served.
-pub(crate) fn left_out(damaged: Damaged) {
+/// Logs a row that cannot be read and is left out of a list.
+pub(crate) fn log_damaged(damaged: DamagedColumn) {
     tracing::warn!(event = "task_unreadable", column = damaged.0);
 }

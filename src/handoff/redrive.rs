@@ -1,4 +1,4 @@
-//! Tasks are given to a model again when one works, slowly enough that its recovery is not its next outage.
+//! Redrives: tasks are given to a model again once one works, slowly enough that its recovery is not its next outage.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{Claimant, Desk, DeskError, NewAnswer, Redrivable, Release, Task, TaskId, id};
+use super::{Claimant, Desk, DeskError, NewAnswer, RedriveScope, Release, Task, TaskId, id};
 use crate::{
     BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
@@ -17,17 +17,18 @@ use crate::{
     request::BudgetKey,
 };
 
-/// Gives tasks to a model again when one works: the oldest first, few at a time, and none any more as soon as it fails.
+/// A background job that gives tasks to a model again once one works: the oldest first, few at a time, and no more as
+/// soon as it fails.
 ///
-/// It begins with one task; what that comes to says whether there are more at once. Two failures in a row end it: the
-/// tasks go back to the others, and the next look is after a pause that doubles from [`every`](Self::every) to 10
-/// minutes. Where the request itself is at fault (too long, refused, against a policy), or has failed three times
-/// while others were answered, the task waits for a person. An answer of a tier that is
-/// [degraded](LlmResponse::degraded) counts as a failure: who was promised a person is not to have a fixed sentence.
-/// The task's [answer](super::TaskAnswer) says that a model made it, and which.
+/// It begins with one task, whose outcome decides whether more run at once. Two failures in a row end the round: the
+/// tasks are released, and the next round comes after a pause that doubles from [`every`](Self::every) to 10 minutes. A
+/// task waits for a person if the request itself is at fault (too long, refused, against a policy), or if it fails
+/// three times while others are answered. An answer of a [degraded](LlmResponse::degraded) tier counts as a failure: a
+/// caller who was promised a person must not get a fixed sentence. The task's [answer](super::TaskAnswer) says that a
+/// model made it, and which.
 ///
-/// While it is at a task no person can claim it, and the other way round; two redrives, in any processes, never have
-/// the same one. Tasks that require a person are left to people, unless one [asks](Desk::redrive).
+/// While it works on a task no person can claim it, and the other way round; two redrives, in any processes, never have
+/// the same one. Tasks that require a person are left to people, unless a person [orders](Desk::redrive) a redrive.
 ///
 /// ```
 /// use steadfast::handoff::{Desk, MemoryTasks, Redrive};
@@ -39,12 +40,12 @@ use crate::{
 /// let _redriving = Redrive::new(&desk, model).per_second(0.5).events(&events).start();
 /// # }
 /// ```
-#[must_use = "nothing is redriven before it is started"]
+#[must_use = "tasks are redriven only once it is started"]
 #[derive(Clone)]
 pub struct Redrive {
     desk: Desk,
     model: BoxLlmService,
-    which: Redrivable,
+    which: RedriveScope,
     gate: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     events: Option<Events>,
     every: Duration,
@@ -53,17 +54,18 @@ pub struct Redrive {
     timeout: Duration,
 }
 
-/// An extension of a request that is a task's: it is for models, and is handed to nobody again.
+/// An extension of a task's request. It marks the request as one for models, which no tier of people takes again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Redriven;
+pub(crate) struct RedriveMarker;
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// What a claim stands for longer than the call may take: to write the answer down.
-const TO_WRITE: Duration = Duration::from_secs(30);
+/// The time by which a claim outlasts the call, for writing the answer down.
+const WRITE_TIME: Duration = Duration::from_secs(30);
 
 impl Redrive {
-    /// Gives this desk's tasks to this service: one every second, two at once, with a minute for each.
+    /// Creates a redrive of this desk's tasks through this service: one every second, two at once, with a minute for
+    /// each.
     pub fn new<S>(desk: &Desk, model: S) -> Self
     where
         S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
@@ -73,7 +75,7 @@ impl Redrive {
         Self {
             desk: desk.clone(),
             model: BoxCloneSyncService::new(model.map_err(Into::into)),
-            which: Redrivable::Any,
+            which: RedriveScope::All,
             gate: None,
             events: None,
             every: Duration::from_secs(30),
@@ -83,109 +85,109 @@ impl Redrive {
         }
     }
 
-    /// Redrives only what it was [asked](Desk::redrive) for. Default: all.
-    pub fn only_when_asked(mut self) -> Self {
-        self.which = Redrivable::Asked;
+    /// Redrives only tasks for which a person [ordered](Desk::redrive) it. Default: all.
+    pub fn only_when_ordered(mut self) -> Self {
+        self.which = RedriveScope::Ordered;
         self
     }
 
-    /// Redrives only while this says so, unless it was [asked](Desk::redrive) for: such as whether a circuit is closed.
-    /// Default: always, and a model that fails says for itself that it does not work.
+    /// Redrives only while this function returns true, for example while a circuit is closed. [Orders](Desk::redrive)
+    /// ignore it. Default: always; a model shows by failing that it does not work.
     pub fn gate(mut self, gate: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.gate = Some(Arc::new(gate));
         self
     }
 
-    /// Looks for tasks as soon as a circuit closes or the primary serves again, too. Default: by the clock only.
+    /// Also looks for tasks as soon as a circuit closes or the primary serves again. Default: only at intervals.
     pub fn events(mut self, events: &Events) -> Self {
         self.events = Some(events.clone());
         self
     }
 
-    /// How often it looks for tasks. Default: 30 s.
+    /// Sets the interval between looks for tasks. Default: 30 s.
     pub fn every(mut self, time: Duration) -> Self {
         self.every = time.max(Duration::from_millis(1));
         self
     }
 
-    /// How many are begun in a second, at the most. Default: 1.
+    /// Sets the largest number of tasks that begin in a second. Default: 1.
     pub fn per_second(mut self, tasks: f64) -> Self {
         self.pace = Duration::try_from_secs_f64(1.0 / tasks).unwrap_or(LONGEST_PAUSE);
         self
     }
 
-    /// How many are under way at once, at the most; 0 counts as 1. Default: 2.
+    /// Sets the largest number of concurrent tasks; 0 counts as 1. Default: 2.
     pub fn at_once(mut self, tasks: usize) -> Self {
         self.at_once = tasks.max(1);
         self
     }
 
-    /// How long each may take. Default: a minute.
+    /// Sets the time limit of each task. Default: a minute.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// Starts the task that does it. It ends when the handle is dropped: what was under way then is free again when its
-    /// claim is over.
+    /// Starts the background task. It ends when the handle is dropped; tasks under way are free again at the end of
+    /// their claim.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
-    pub fn start(self) -> Redriving {
-        Redriving(tokio::spawn(self.run()).abort_handle())
+    /// Panics outside of a tokio runtime.
+    pub fn start(self) -> RedriveHandle {
+        RedriveHandle(tokio::spawn(self.run()).abort_handle())
     }
 
     async fn run(self) {
-        let asked_for = self.desk.asked_for();
+        let redrive_orders = self.desk.redrive_orders();
         let recovered = Arc::new(Notify::new());
-        let follow = |events: &Events| events.follow_only(Recovered::wanted, Recovered(recovered.clone()));
+        let follow = |events: &Events| events.follow_only(RecoverySignal::wanted, RecoverySignal(recovered.clone()));
         let _following = self.events.as_ref().map(follow);
         let (mut pause, mut strikes) = (self.every, HashMap::new());
         loop {
             let worked = self.round(&mut strikes).await;
-            // A model that fails is left alone for longer each time, unless it says by an event that it works.
+            // A failing model is left alone for longer each time, unless an event reports that it works.
             pause = if worked { self.every } else { (pause * 2).min(LONGEST_PAUSE.max(self.every)) };
             tokio::select! {
                 () = sleep(pause) => {}
-                () = asked_for.notified() => {}
+                () = redrive_orders.notified() => {}
                 () = recovered.notified() => {}
             }
         }
     }
 
-    /// Redrives all that there is, until the model fails. Whether it did not.
+    /// Redrives all waiting tasks until the model fails. Returns false if it failed.
     async fn round(&self, strikes: &mut HashMap<TaskId, u32>) -> bool {
         let which = match &self.gate {
-            Some(gate) if !gate() => Redrivable::Asked,
+            Some(gate) if !gate() => RedriveScope::Ordered,
             _ => self.which,
         };
         let mut calls = JoinSet::new();
-        let (mut books, mut next_at) = (Books::default(), Instant::now());
-        while books.goes_on() {
-            // The first says whether there are more at once, and so does the first after a failure.
-            let at_once = if books.is_sure() { self.at_once } else { 1 };
+        let (mut tally, mut next_at) = (RoundTally::default(), Instant::now());
+        while tally.continues() {
+            // The first task decides whether more run at once, and so does the first after a failure.
+            let at_once = if tally.is_sure() { self.at_once } else { 1 };
             if calls.len() >= at_once {
-                books.enter(calls.join_next().await);
+                tally.record(calls.join_next().await);
                 continue;
             }
             sleep_until(next_at).await;
             // A call may have failed meanwhile.
-            if let Some(came) = calls.try_join_next() {
-                books.enter(Some(came));
+            if let Some(outcome) = calls.try_join_next() {
+                tally.record(Some(outcome));
                 continue;
             }
             let Some((task, by)) = self.next(which).await else { break };
             next_at = Instant::now() + self.pace;
             calls.spawn(self.clone().redrive(task, by));
         }
-        while let Some(came) = calls.join_next().await {
-            books.enter(Some(came));
+        while let Some(outcome) = calls.join_next().await {
+            tally.record(Some(outcome));
         }
-        let worked = books.goes_on() && (books.answered > 0 || books.failed.is_empty());
-        for (task, by) in books.failed {
-            // Where others were answered, it is not the model alone. What is asked for in vain must not hold up the rest.
-            let is_for_people = books.answered > 0 && {
+        let worked = tally.continues() && (tally.answered > 0 || tally.failed.is_empty());
+        for (task, by) in tally.failed {
+            // With answers to others, the model is not the only cause. Tasks that fail must not block the rest.
+            let is_for_people = tally.answered > 0 && {
                 let strikes = strikes.entry(task).or_default();
                 *strikes += 1;
                 *strikes >= STRIKES
@@ -194,20 +196,20 @@ impl Redrive {
             if is_for_people {
                 strikes.remove(&task);
             }
-            // Otherwise its claim is over by itself.
+            // Otherwise its claim expires by itself.
             let _ = self.desk.give_back(task, by, then).await;
         }
-        if strikes.len() > MOST_STRUCK {
+        if strikes.len() > MAX_TASKS_WITH_STRIKES {
             strikes.clear();
         }
         worked
     }
 
-    async fn next(&self, which: Redrivable) -> Option<(Task, Claimant)> {
-        // A name of its own for each, so that one who comes back late is known for another.
+    async fn next(&self, which: RedriveScope) -> Option<(Task, Claimant)> {
+        // Each redrive has its own name, so that a late one is not mistaken for another.
         let name: [u8; 8] = id::random().ok()?;
         let by = Claimant::redrive(format!("{:016x}", u64::from_be_bytes(name)));
-        match self.desk.claim_oldest(by.clone(), self.timeout.saturating_add(TO_WRITE), which).await {
+        match self.desk.claim_oldest(by.clone(), self.timeout.saturating_add(WRITE_TIME), which).await {
             Ok(task) => task.map(|task| (task, by)),
             Err(error) => {
                 tracing::debug!(event = "handoff_not_redriven", problem = %error);
@@ -216,38 +218,38 @@ impl Redrive {
         }
     }
 
-    async fn redrive(self, task: Task, by: Claimant) -> Came {
-        match self.ask(&task, &by).await {
+    async fn redrive(self, task: Task, by: Claimant) -> RedriveOutcome {
+        match self.call_model(&task, &by).await {
             Ok(answer) => self.write(&task, answer).await,
             Err(error) if is_about_the_request(&error) => {
                 let _ = self.desk.give_back(task.id, by, Release::ForPeople).await;
-                Came::NotByAModel
+                RedriveOutcome::NotByAModel
             }
             Err(error) => {
                 tracing::debug!(event = "handoff_not_redriven", task = %task.id, kind = error.kind().name());
-                Came::ModelFailed(task.id, by)
+                RedriveOutcome::ModelFailed(task.id, by)
             }
         }
     }
 
-    /// What a model has answered was paid for: it is tried for some time to write it down.
-    async fn write(&self, task: &Task, answer: NewAnswer) -> Came {
+    /// Writes a model's answer down, with retries, because the answer was paid for.
+    async fn write(&self, task: &Task, answer: NewAnswer) -> RedriveOutcome {
         for _ in 0..WRITES {
-            match self.desk.answers(task.id, answer.clone(), false).await {
+            match self.desk.write_answer(task.id, answer.clone(), false).await {
                 Err(DeskError::Store(error)) if error.heals() => sleep(Duration::from_secs(1)).await,
                 Err(DeskError::Store(error)) => {
                     tracing::warn!(event = "handoff_not_redriven", task = %task.id, problem = %error);
                     break;
                 }
-                // Or somebody was faster, or its time is over.
-                Ok(_) | Err(_) => return Came::Answered,
+                // Or another claimant was faster, or the task has expired.
+                Ok(_) | Err(_) => return RedriveOutcome::Answered,
             }
         }
-        Came::ModelFailed(task.id, answer.by)
+        RedriveOutcome::ModelFailed(task.id, answer.by)
     }
 
-    async fn ask(&self, task: &Task, by: &Claimant) -> Result<NewAnswer, LlmError> {
-        let mut request = task.request.request()?.stream(false).timeout(self.timeout).extension(Redriven);
+    async fn call_model(&self, task: &Task, by: &Claimant) -> Result<NewAnswer, LlmError> {
+        let mut request = task.request.request()?.stream(false).timeout(self.timeout).extension(RedriveMarker);
         if let Some(feature) = &task.feature {
             request = request.feature(feature.as_str());
         }
@@ -260,7 +262,7 @@ impl Redrive {
         let call = async {
             let response = self.model.clone().oneshot(request).await?;
             if let Some(degraded) = response.degraded() {
-                let said = format!("no model of full service answered, but one of level {}", degraded.level);
+                let said = format!("the answer is of level {}, below full service", degraded.level);
                 return Err(LlmError::new(ErrorKind::Overloaded, said));
             }
             let served = response.served_by();
@@ -268,7 +270,7 @@ impl Redrive {
             let (provider, model, tier) = (owned(served.provider), owned(served.model), owned(served.tier));
             let message = response.collect().await?;
             if message.is_empty() {
-                return Err(LlmError::new(ErrorKind::EmptyAnswer, "there is nothing in the answer"));
+                return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer is empty"));
             }
             let model = model.or_else(|| message.model.clone()).or_else(|| Some("unnamed".to_owned()));
             Ok(NewAnswer { provider, model, tier, ..NewAnswer::new(by.clone(), message) })
@@ -278,33 +280,33 @@ impl Redrive {
     }
 }
 
-/// What came of a redrive.
+/// The outcome of a redrive.
 #[derive(Debug)]
-enum Came {
+enum RedriveOutcome {
     Answered,
-    /// No model will answer it.
+    /// No model will answer this task.
     NotByAModel,
-    /// The task is still claimed, so that the next one is not the same.
+    /// The task stays claimed, so that the next one is another.
     ModelFailed(TaskId, Claimant),
 }
 
-/// What came of those of a round.
+/// The outcomes of a round.
 #[derive(Debug, Default)]
-struct Books {
+struct RoundTally {
     answered: u32,
     failed: Vec<(TaskId, Claimant)>,
     failed_in_a_row: u32,
 }
 
-impl Books {
-    fn enter(&mut self, came: Option<Result<Came, JoinError>>) {
-        match came {
-            Some(Ok(Came::Answered)) => {
+impl RoundTally {
+    fn record(&mut self, outcome: Option<Result<RedriveOutcome, JoinError>>) {
+        match outcome {
+            Some(Ok(RedriveOutcome::Answered)) => {
                 self.answered += 1;
                 self.failed_in_a_row = 0;
             }
-            Some(Ok(Came::NotByAModel)) | None => {}
-            Some(Ok(Came::ModelFailed(task, by))) => {
+            Some(Ok(RedriveOutcome::NotByAModel)) | None => {}
+            Some(Ok(RedriveOutcome::ModelFailed(task, by))) => {
                 self.failed.push((task, by));
                 self.failed_in_a_row += 1;
             }
@@ -312,8 +314,8 @@ impl Books {
         }
     }
 
-    /// Two failures in a row are the model's: one may be its task's.
-    fn goes_on(&self) -> bool {
+    /// Two failures in a row are the model's; a single one may be the task's.
+    fn continues(&self) -> bool {
         self.failed_in_a_row < 2
     }
 
@@ -322,21 +324,21 @@ impl Books {
     }
 }
 
-/// How often a task may fail where others are answered, before it waits for a person.
+/// The number of failures among others' answers after which a task waits for a person.
 const STRIKES: u32 = 3;
-/// How many tasks are remembered that have failed so.
-const MOST_STRUCK: usize = 1000;
-/// How often an answer is tried to be written down.
+/// The number of failing tasks that a redrive remembers.
+const MAX_TASKS_WITH_STRIKES: usize = 1000;
+/// The number of attempts to write an answer down.
 const WRITES: u32 = 10;
 
-/// Whether it would fail the same way at every model.
+/// Returns whether the request would fail the same way at every model.
 fn is_about_the_request(error: &LlmError) -> bool {
     let fails_anywhere = |kind: ErrorKind| match kind {
         ErrorKind::ContextLength
         | ErrorKind::TooLarge
         | ErrorKind::UnsupportedFeature
         | ErrorKind::InvalidOutput
-        // No tier may take it that is a model.
+        // No tier that is a model may take it.
         | ErrorKind::Exhausted => true,
         kind => {
             let class = Classifier::default().classify(&LlmError::new(kind, ""));
@@ -350,22 +352,22 @@ fn is_about_the_request(error: &LlmError) -> bool {
     }
 }
 
-/// Hears that a model works again.
-struct Recovered(Arc<Notify>);
+/// A subscriber that wakes the redrive when a model works again.
+struct RecoverySignal(Arc<Notify>);
 
-impl Recovered {
+impl RecoverySignal {
     fn wanted(event: &Event) -> bool {
         matches!(event, Event::ModelRecovered { .. } | Event::CircuitChanged { to: CircuitState::Closed, .. })
     }
 }
 
-impl Subscriber for Recovered {
+impl Subscriber for RecoverySignal {
     fn event(&mut self, _: &Event) {
         self.0.notify_one();
     }
 
     fn lost(&mut self, _: u64) {
-        // It may have been among them.
+        // The lost events may include a recovery.
         self.0.notify_one();
     }
 }
@@ -382,12 +384,12 @@ impl fmt::Debug for Redrive {
     }
 }
 
-/// A redrive at work: dropped, it ends.
+/// A running redrive. Dropping the handle stops it.
 #[derive(Debug)]
 #[must_use = "dropped, it ends"]
-pub struct Redriving(AbortHandle);
+pub struct RedriveHandle(AbortHandle);
 
-impl Drop for Redriving {
+impl Drop for RedriveHandle {
     fn drop(&mut self) {
         self.0.abort();
     }

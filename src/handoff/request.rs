@@ -1,4 +1,4 @@
-//! A request as it is written down, and a request again of what was written.
+//! Stored requests: conversion of a request to storage and back.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,39 +9,39 @@ use crate::{
     chat::{Chat, Role},
 };
 
-/// What was asked, as a task keeps it: the caller's own bytes, or the neutral form.
+/// A task's request: the caller's own bytes, or the neutral form.
 ///
-/// The caller's headers are not kept, for they may hold keys, nor are values of your own that a request carries.
+/// Headers are not stored, because they may contain keys, nor are extensions of a program's own types.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "form", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StoredRequest {
-    /// A request that came in wire form.
+    /// A request in wire form.
     Wire {
         /// Its dialect.
         dialect: Dialect,
         /// Its body.
         body: String,
-        /// The model that it names, in its body or its path.
+        /// The model that its body or its path names.
         model: Option<String>,
-        /// Whether its answer was asked for as a stream.
+        /// True if the request asked for a stream.
         stream: bool,
-        /// The longest answer, where a layer has set another than the body says.
+        /// The largest number of output tokens, if a layer has set another than the body's.
         max_tokens: Option<u32>,
     },
-    /// A request that was made in the program.
+    /// A request that the program built.
     Chat {
-        /// What it says.
+        /// The conversation.
         chat: Box<Chat>,
     },
 }
 
 impl StoredRequest {
-    /// What is kept of a request.
+    /// Returns the stored form of a request.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] where its bytes are not text.
+    /// Returns [`ErrorKind::InvalidRequest`] if its bytes are not text.
     pub fn of(request: &LlmRequest) -> Result<Self, LlmError> {
         let Some(wire) = request.wire() else {
             return Ok(Self::Chat { chat: Box::new(request.chat()?.clone()) });
@@ -57,18 +57,18 @@ impl StoredRequest {
         })
     }
 
-    /// The request again, without feature, session and the like.
+    /// Rebuilds the request, without feature, session and the like.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] where the bytes are no request of their dialect.
+    /// Returns [`ErrorKind::InvalidRequest`] if the bytes are no request of their dialect.
     pub fn request(&self) -> Result<LlmRequest, LlmError> {
         match self {
             Self::Chat { chat } => Ok(LlmRequest::from(Chat::clone(chat))),
             Self::Wire { dialect, body, model, stream, max_tokens } => {
                 let mut wire = Wire::new(*dialect, body.clone())?;
                 if let Some(model) = model {
-                    // Where the body names it too, it is the same.
+                    // The body may name it too, and then names the same.
                     wire = wire.path(model.as_str(), *stream);
                 }
                 let request = LlmRequest::from(wire).stream(*stream);
@@ -80,11 +80,11 @@ impl StoredRequest {
         }
     }
 
-    /// What was asked in the neutral form, for a person to read.
+    /// Returns the conversation in the neutral form, for a person to read.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] where the bytes are no request of their dialect.
+    /// Returns [`ErrorKind::InvalidRequest`] if the bytes are no request of their dialect.
     pub fn chat(&self) -> Result<Cow<'_, Chat>, LlmError> {
         match self {
             Self::Chat { chat } => Ok(Cow::Borrowed(chat)),
@@ -92,7 +92,7 @@ impl StoredRequest {
         }
     }
 
-    /// The beginning of the last thing that the user said: so many characters at most, on one line.
+    /// Returns the beginning of the user's last text, on one line, with at most this many characters.
     pub fn preview(&self, characters: usize) -> String {
         let Ok(chat) = self.chat() else { return String::new() };
         let said = chat.messages.iter().rev().filter(|message| message.role == Role::User);
@@ -101,7 +101,7 @@ impl StoredRequest {
         shortened(&text, characters)
     }
 
-    /// How many bytes it takes, about.
+    /// Returns the approximate size in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::Wire { body, .. } => body.len(),
@@ -114,7 +114,7 @@ impl StoredRequest {
 }
 
 impl fmt::Debug for StoredRequest {
-    /// Shows nothing of what is asked.
+    /// Hides the request's text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = match self {
             Self::Wire { dialect, .. } => format!("Wire({dialect})"),
@@ -124,7 +124,7 @@ impl fmt::Debug for StoredRequest {
     }
 }
 
-/// The text on one line, at most so many characters of it: cut ones end in `…`, which counts.
+/// Returns the text on one line, with at most this many characters. A cut text ends in `…`, which counts.
 pub(crate) fn shortened(text: &str, characters: usize) -> String {
     let mut short = String::new();
     let mut count = 0;
@@ -138,7 +138,7 @@ pub(crate) fn shortened(text: &str, characters: usize) -> String {
             }
             short.extend(word.chars().take(room));
             if characters > 0 {
-                // Where not even a mark would fit, the last character makes room for it.
+                // At full length, the mark takes the last character's place.
                 if short.chars().count() >= characters {
                     short.pop();
                 }

@@ -1,4 +1,4 @@
-//! Callbacks are signed, so that who receives one knows from whom it is and when it was sent.
+//! Signatures of callbacks, by which a receiver checks their sender and time.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,23 +9,23 @@ use sha2::Sha256;
 use crate::{
     InvalidConfig,
     internal::{
-        base64::{decoded, encoded},
+        base64::{decode, encode},
         wall_clock,
     },
 };
 
-/// The header with the name of what is sent: the same each time that it is sent.
+/// The header with the message's name, the same for each attempt.
 pub const ID: &str = "webhook-id";
-/// The header with the time at which it is sent, in Unix seconds.
+/// The header with the time of sending, in Unix seconds.
 pub const TIMESTAMP: &str = "webhook-timestamp";
-/// The header with the signatures, each `v1,` and a base64 text, with a space between.
+/// The header with the signatures: each is `v1,` and a base64 text, separated by spaces.
 pub const SIGNATURE: &str = "webhook-signature";
 
-/// The secret that callbacks are signed with, which who receives them has too.
+/// A secret, shared with the receiver, that signs callbacks.
 ///
 /// The signature is that of [Standard Webhooks](https://www.standardwebhooks.com): HMAC-SHA256 over
-/// `id.timestamp.body`, in the headers `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any library for it
-/// checks them; in Rust, [`verify`](Self::verify) does.
+/// `id.timestamp.body`, in the headers `webhook-id`, `webhook-timestamp`, `webhook-signature`. Any library for it can
+/// check signatures; in Rust, [`verify`](Self::verify) does.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -46,71 +46,71 @@ pub struct WebhookSecret {
     key: Arc<[u8]>,
 }
 
-/// The least length of a secret in bytes: 192 bits, as Standard Webhooks asks for.
+/// The shortest length of a secret in bytes: 192 bits, as Standard Webhooks requires.
 const LEAST: usize = 24;
-/// How old a callback may be, and how far ahead its clock.
+/// The largest age of a callback, and the largest lead of its clock.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 impl WebhookSecret {
-    /// A secret as it is written: `whsec_` and base64, or any other text, which stands for its bytes. 24 bytes at the
-    /// least.
+    /// Creates a secret from `whsec_` and base64, or from any other text, which stands for its bytes. It needs at least
+    /// 24 bytes.
     ///
     /// # Errors
     ///
-    /// When it is too short, or no base64. The error does not repeat it.
+    /// Returns an error if it is too short, or no base64. The error does not repeat it.
     pub fn new(secret: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: &'static str| InvalidConfig::new("secret", problem);
         let key = match secret.trim().strip_prefix("whsec_") {
-            Some(encoded) => decoded(encoded).ok_or_else(|| wrong("what follows `whsec_` is not base64"))?,
+            Some(encoded) => decode(encoded).ok_or_else(|| wrong("the part after `whsec_` is not base64"))?,
             None => secret.trim().as_bytes().to_vec(),
         };
         if key.len() < LEAST {
-            return Err(wrong("it is too short: take 24 random bytes or more"));
+            return Err(wrong("it is too short; use at least 24 random bytes"));
         }
         Ok(Self { key: key.into() })
     }
 
-    /// The three headers for a body that is sent now.
+    /// Returns the three headers for a body that is sent now.
     pub fn headers(&self, id: &str, body: &[u8]) -> [(&'static str, String); 3] {
         let timestamp = wall_clock::since_1970().as_secs();
-        let signature = format!("v1,{}", encoded(&self.mac(id, &timestamp.to_string(), body).finalize().into_bytes()));
+        let signature = format!("v1,{}", encode(&self.mac(id, &timestamp.to_string(), body).finalize().into_bytes()));
         [(ID, id.to_owned()), (TIMESTAMP, timestamp.to_string()), (SIGNATURE, signature)]
     }
 
-    /// Checks what was received: that it was signed with this secret, not longer ago than 5 minutes. Who has seen its
-    /// `webhook-id` before has seen it all before.
+    /// Checks that a received message was signed with this secret at most 5 minutes ago. A message with a known
+    /// `webhook-id` is a repeat.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
-    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), NotVerified> {
+    /// Returns the reason for which the message is not valid.
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
         self.verify_at(headers, body, wall_clock::since_1970(), TOLERANCE)
     }
 
-    /// The same at a moment, as the time since 1970, and with another tolerance of clocks and delays.
+    /// Checks at a given moment, as the time since 1970, and with another tolerance of clocks and delays.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Returns the reason for which the message is not valid.
     pub fn verify_at(
         &self,
         headers: &HeaderMap,
         body: &[u8],
         now: Duration,
         tolerance: Duration,
-    ) -> Result<(), NotVerified> {
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(NotVerified::Missing(name));
+    ) -> Result<(), VerifyError> {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(VerifyError::Missing(name));
         let (id, timestamp, signatures) = (header(ID)?, header(TIMESTAMP)?, header(SIGNATURE)?);
-        let sent: u64 = timestamp.parse().map_err(|_| NotVerified::Missing(TIMESTAMP))?;
+        let sent: u64 = timestamp.parse().map_err(|_| VerifyError::Missing(TIMESTAMP))?;
         if now.abs_diff(Duration::from_secs(sent)) > tolerance {
-            return Err(NotVerified::Old);
+            return Err(VerifyError::OutOfTolerance);
         }
         let mac = self.mac(id, timestamp, body);
         let given = signatures.split_ascii_whitespace().filter_map(|one| one.strip_prefix("v1,"));
-        let mut given = given.filter_map(decoded);
-        // In a time that does not tell how much of it is right.
+        let mut given = given.filter_map(decode);
+        // The comparison takes the same time however many bytes match.
         let is_ours = given.any(|one| mac.clone().verify_slice(&one).is_ok());
-        if is_ours { Ok(()) } else { Err(NotVerified::Wrong) }
+        if is_ours { Ok(()) } else { Err(VerifyError::Mismatch) }
     }
 
     fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
@@ -123,35 +123,35 @@ impl WebhookSecret {
 }
 
 impl fmt::Debug for WebhookSecret {
-    /// Shows nothing of it.
+    /// Hides the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WebhookSecret(..)")
     }
 }
 
-/// Why a callback is not to be believed.
+/// The reason for which a callback is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NotVerified {
-    /// This header is not there, or not as it should be.
+pub enum VerifyError {
+    /// This header is absent or malformed.
     Missing(&'static str),
-    /// It was sent too long ago, or is of the future.
-    Old,
+    /// It was sent too long ago, or carries a time in the future.
+    OutOfTolerance,
     /// It was not signed with this secret.
-    Wrong,
+    Mismatch,
 }
 
-impl fmt::Display for NotVerified {
+impl fmt::Display for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(header) => write!(f, "the header {header} is not there, or not as it should be"),
-            Self::Old => f.write_str("it was sent too long ago, or the clocks differ"),
-            Self::Wrong => f.write_str("it was not signed with this secret"),
+            Self::Missing(header) => write!(f, "the header {header} is missing or malformed"),
+            Self::OutOfTolerance => f.write_str("it was sent too long ago, or the clocks differ"),
+            Self::Mismatch => f.write_str("it was not signed with this secret"),
         }
     }
 }
 
-impl std::error::Error for NotVerified {}
+impl std::error::Error for VerifyError {}
 
 #[cfg(test)]
 mod tests {
@@ -159,12 +159,12 @@ mod tests {
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-    /// The example of the specification's own documents.
+    /// The example is that of the specification.
     #[test]
     fn a_signature_is_that_of_standard_webhooks() {
         let secret = WebhookSecret::new(SECRET).unwrap();
         let mac = secret.mac("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#);
-        assert_eq!(encoded(&mac.finalize().into_bytes()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(encode(&mac.finalize().into_bytes()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     #[test]
@@ -181,20 +181,20 @@ mod tests {
         };
         let right = signed(|_| {});
         assert_eq!(secret.verify(&right, b"body"), Ok(()));
-        assert_eq!(secret.verify(&right, b"other"), Err(NotVerified::Wrong));
+        assert_eq!(secret.verify(&right, b"other"), Err(VerifyError::Mismatch));
         let later = now + TOLERANCE + Duration::from_secs(2);
-        assert_eq!(secret.verify_at(&right, b"body", later, TOLERANCE), Err(NotVerified::Old));
+        assert_eq!(secret.verify_at(&right, b"body", later, TOLERANCE), Err(VerifyError::OutOfTolerance));
         let id = signed(|headers| _ = headers.insert(ID, "msg_2".parse().unwrap()));
-        assert_eq!(secret.verify(&id, b"body"), Err(NotVerified::Wrong));
+        assert_eq!(secret.verify(&id, b"body"), Err(VerifyError::Mismatch));
         let none = signed(|headers| _ = headers.remove(SIGNATURE));
-        assert_eq!(secret.verify(&none, b"body"), Err(NotVerified::Missing(SIGNATURE)));
+        assert_eq!(secret.verify(&none, b"body"), Err(VerifyError::Missing(SIGNATURE)));
         let two = signed(|headers| {
             let first = headers[SIGNATURE].to_str().unwrap().to_owned();
             headers.insert(SIGNATURE, format!("v1,AAAA v2,xyz {first}").parse().unwrap());
         });
         assert_eq!(secret.verify(&two, b"body"), Ok(()), "another secret's, as while it is changed");
         let other = WebhookSecret::new(&"x".repeat(24)).unwrap();
-        assert_eq!(other.verify(&right, b"body"), Err(NotVerified::Wrong));
+        assert_eq!(other.verify(&right, b"body"), Err(VerifyError::Mismatch));
     }
 
     #[test]

@@ -2,54 +2,54 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallerTask, Delivery, StoredRequest, TaskId, TaskLimits, TriedBefore};
+use super::{CallerTask, Delivery, PriorAttempt, StoredRequest, TaskId, TaskLimits};
 use crate::chat::Message;
 
-/// How long a preview of what was asked is at most, in characters.
+/// The longest preview of a request, in characters.
 pub const PREVIEW: usize = 200;
 
-/// A request that was handed to people, and what has become of it.
+/// A request that was handed to people, with its history.
 ///
-/// Times are Unix milliseconds of the store's clock. As JSON it is what a command or a page shows.
+/// Times are Unix milliseconds of the store's clock. Its JSON is the form that commands and pages show.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Task {
-    /// Its name.
+    /// Its id.
     pub id: TaskId,
-    /// How far it is.
+    /// Its state.
     pub state: TaskState,
-    /// The product's feature that asked.
+    /// The product's feature that made the request.
     pub feature: Option<String>,
     /// The session that the request belongs to.
     pub session: Option<String>,
-    /// Whose request it is, where callers are told apart.
+    /// The request's tenant, where callers are distinguished.
     pub tenant: Option<String>,
-    /// When it was written down.
+    /// The creation time.
     pub created_at: u64,
-    /// Until when it may be answered.
+    /// The end of the time for an answer.
     pub expires_at: u64,
-    /// Whether the caller asked for a person: then no model is asked by itself.
+    /// True if the caller asked for a person: models then take it only by order.
     pub requires_human: bool,
-    /// Why it was handed over, in one word: the [kind](crate::ErrorKind::name) of the first failure, `requires_human`,
-    /// or another [reason](crate::DegradedReason::name).
+    /// The reason for which it was handed over, in one word: the [kind](crate::ErrorKind::name) of the first failure,
+    /// `requires_human`, or another [reason](crate::DegradedReason::name).
     pub reason: String,
-    /// What was tried before.
-    pub attempts: Vec<TriedBefore>,
-    /// What its caller says of it.
+    /// The attempts before.
+    pub attempts: Vec<PriorAttempt>,
+    /// The caller's own data.
     #[serde(default)]
     pub caller: Option<CallerTask>,
-    /// What was asked.
+    /// The request.
     pub request: StoredRequest,
-    /// Who is at it.
+    /// The claim, if it is claimed.
     pub claim: Option<TaskClaim>,
-    /// What was answered.
+    /// The answer, if it is answered.
     pub answer: Option<TaskAnswer>,
-    /// What is told to others about it.
+    /// The messages about it.
     pub deliveries: Vec<Delivery>,
 }
 
 impl Task {
-    /// What came of it, for who asked: `None` where it is not answered yet.
+    /// Returns the result for the caller, without an output if the task is not answered yet.
     pub fn result(&self) -> TaskResult {
         let answer = self.answer.as_ref();
         TaskResult {
@@ -70,13 +70,13 @@ impl Task {
     }
 }
 
-/// In the place of a model, where a person answered.
+/// The model's name if a person answered.
 pub(crate) const PERSON: &str = "person";
-/// In the place of a tier, where a person answered.
+/// The tier's name if a person answered.
 const TIER: &str = "handoff";
 
 impl fmt::Debug for Task {
-    /// Shows nothing of what is asked or answered.
+    /// Hides request and answer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
             .field("id", &self.id)
@@ -90,41 +90,41 @@ impl fmt::Debug for Task {
     }
 }
 
-/// What came of a task, for who asked: what is polled, and what a callback brings.
+/// A task's result for its caller: the response to polling, and the data of a callback.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskResult {
-    /// The task's name.
+    /// The task's id.
     pub task_id: TaskId,
-    /// How far it is. `answered`: the rest is there.
+    /// Its state. With `answered`, the other fields are present.
     pub state: TaskState,
     /// The answer's text.
     pub output: Option<String>,
-    /// The model that answered: `person` for a person.
+    /// The model that answered; `person` for a person.
     pub model: Option<String>,
     /// The provider of the model.
     pub provider: Option<String>,
-    /// The tier that answered: `handoff` for a person.
+    /// The tier that answered; `handoff` for a person.
     pub tier: Option<String>,
-    /// Who answered.
+    /// The person or redrive that answered.
     pub answered_by: Option<Claimant>,
-    /// When, in Unix milliseconds.
+    /// The time of the answer, in Unix milliseconds.
     pub answered_at: Option<u64>,
-    /// The product's feature that asked.
+    /// The product's feature that made the request.
     pub feature: Option<String>,
     /// The session that the request belongs to.
     pub session: Option<String>,
-    /// What its caller said of it.
+    /// The caller's own data.
     #[serde(default)]
     pub caller: Option<CallerTask>,
-    /// When the task was written down, in Unix milliseconds.
+    /// The creation time, in Unix milliseconds.
     pub created_at: u64,
-    /// Until when it may be answered, in Unix milliseconds.
+    /// The end of the time for an answer, in Unix milliseconds.
     pub expires_at: u64,
 }
 
 impl fmt::Debug for TaskResult {
-    /// Shows nothing of what is answered.
+    /// Hides the answer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskResult")
             .field("task_id", &self.task_id)
@@ -134,28 +134,28 @@ impl fmt::Debug for TaskResult {
     }
 }
 
-/// How far a task is.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskState {
-    /// Nobody is at it.
+    /// No one has claimed it.
     Waiting,
-    /// A person is at it.
+    /// A person has claimed it.
     Claimed,
-    /// A model is asked once more.
+    /// A model works on it again.
     Redriving,
     /// It is answered.
     Answered,
-    /// It was not answered in its time.
+    /// It was not answered in time.
     Expired,
 }
 
 impl TaskState {
-    /// All of them, in order.
+    /// All states, in order.
     pub const ALL: [Self; 5] = [Self::Waiting, Self::Claimed, Self::Redriving, Self::Answered, Self::Expired];
 
-    /// What a task is at a moment.
+    /// Returns a task's state at a moment.
     pub(crate) fn at(now: u64, expires_at: u64, claim: Option<&TaskClaim>, is_answered: bool) -> Self {
         match claim.filter(|claim| now < claim.until) {
             _ if is_answered => Self::Answered,
@@ -166,7 +166,7 @@ impl TaskState {
         }
     }
 
-    /// Its name: `waiting`, `claimed`, `redriving`, `answered`, `expired`.
+    /// Returns its name: `waiting`, `claimed`, `redriving`, `answered`, `expired`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -177,7 +177,7 @@ impl TaskState {
         }
     }
 
-    /// Whether it may still be answered.
+    /// Returns whether it can still be answered.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Waiting | Self::Claimed | Self::Redriving)
     }
@@ -201,29 +201,29 @@ impl FromStr for TaskState {
     }
 }
 
-/// Who works at a task or has answered it.
+/// A person or redrive that works on a task or has answered it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Claimant {
-    /// A person, or a model that is asked once more.
+    /// Its kind.
     pub kind: ClaimantKind,
-    /// The person's name, or the name of the one redrive.
+    /// The person's name, or the name of the single redrive.
     pub name: String,
 }
 
-/// What kind of a claimant.
+/// The kind of a claimant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ClaimantKind {
     /// A person.
     Person,
-    /// A model that is asked once more.
+    /// A redrive, which calls a model again.
     Redrive,
 }
 
 impl ClaimantKind {
-    /// Its name: `person`, `redrive`.
+    /// Returns its name: `person`, `redrive`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Person => "person",
@@ -233,12 +233,12 @@ impl ClaimantKind {
 }
 
 impl Claimant {
-    /// A person of this name.
+    /// Creates a claimant for a person of this name.
     pub fn person(name: impl Into<String>) -> Self {
         Self { kind: ClaimantKind::Person, name: name.into() }
     }
 
-    /// A redrive of this name; each has one of its own.
+    /// Creates a claimant for a redrive, which has a unique name.
     pub fn redrive(name: impl Into<String>) -> Self {
         Self { kind: ClaimantKind::Redrive, name: name.into() }
     }
@@ -253,13 +253,13 @@ impl fmt::Display for Claimant {
     }
 }
 
-/// That somebody is at a task, so that nobody else answers it meanwhile.
+/// A claim on a task, during which no other claimant answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskClaim {
-    /// Who.
+    /// The holder.
     pub by: Claimant,
-    /// Until when, unless it is renewed.
+    /// The end of the claim unless it is renewed.
     pub until: u64,
 }
 
@@ -269,13 +269,13 @@ impl TaskClaim {
     }
 }
 
-/// What was answered.
+/// The answer to a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskAnswer {
-    /// When.
+    /// The time of the answer.
     pub at: u64,
-    /// Who: a person, or a redrive, in which case a model made it.
+    /// The person who answered, or the redrive through which a model did.
     pub by: Claimant,
     /// The answer.
     pub message: Message,
@@ -288,7 +288,7 @@ pub struct TaskAnswer {
 }
 
 impl TaskAnswer {
-    /// Whether it is this one, said again.
+    /// Returns whether a new answer repeats this one.
     pub(crate) fn is(&self, answer: &NewAnswer) -> bool {
         (&self.by, &self.message) == (&answer.by, &answer.message)
     }
@@ -299,11 +299,11 @@ impl TaskAnswer {
     }
 }
 
-/// An answer to be written down.
+/// An answer to write down.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct NewAnswer {
-    /// Who answers.
+    /// The person or redrive that answers.
     pub by: Claimant,
     /// The answer.
     pub message: Message,
@@ -316,48 +316,48 @@ pub struct NewAnswer {
 }
 
 impl NewAnswer {
-    /// Somebody's answer.
+    /// Creates an answer of this claimant.
     pub fn new(by: Claimant, message: Message) -> Self {
         Self { by, message, provider: None, model: None, tier: None }
     }
 }
 
-/// A task to be written down.
+/// A task to write down.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NewTask {
-    /// Its name.
+    /// Its id.
     pub id: TaskId,
-    /// The product's feature that asks.
+    /// The product's feature that makes the request.
     pub feature: Option<String>,
     /// The session that the request belongs to.
     pub session: Option<String>,
-    /// Whose request it is.
+    /// The request's tenant.
     pub tenant: Option<String>,
-    /// For how long it may be answered.
+    /// The time for which it can be answered.
     pub ttl: Duration,
-    /// Whether the caller asked for a person.
+    /// True if the caller asked for a person.
     pub requires_human: bool,
-    /// Why it is handed over, in one word.
+    /// The reason for which it is handed over, in one word.
     pub reason: String,
-    /// What was tried before.
-    pub attempts: Vec<TriedBefore>,
-    /// What its caller says of it.
+    /// The attempts before.
+    pub attempts: Vec<PriorAttempt>,
+    /// The caller's own data.
     pub caller: Option<CallerTask>,
-    /// What is asked.
+    /// The request.
     pub request: StoredRequest,
-    /// By what a repeat of the same request is known: it gets this task's id, and no task of its own.
+    /// The key by which a repeat of the request is recognised. A repeat gets this task's id, and no task of its own.
     pub same_as: Option<String>,
-    /// Whether people are told that it is there.
+    /// True if people are to be notified.
     pub notify: bool,
-    /// Who is told that it is answered.
+    /// The receiver of the callback.
     pub callback: Option<Callback>,
-    /// How much there may be with it. Default: [`TaskLimits::default`].
+    /// The limits on tasks. Default: [`TaskLimits::default`].
     pub limits: TaskLimits,
 }
 
 impl NewTask {
-    /// A task of a request, with a new name and a day to be answered.
+    /// Creates a task for a request, with a day for the answer.
     pub fn new(id: TaskId, request: StoredRequest) -> Self {
         Self {
             id,
@@ -379,7 +379,7 @@ impl NewTask {
 }
 
 impl fmt::Debug for NewTask {
-    /// Shows nothing of what is asked.
+    /// Hides the request.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewTask")
             .field("id", &self.id)
@@ -390,19 +390,19 @@ impl fmt::Debug for NewTask {
     }
 }
 
-/// Who is told that a task is answered.
+/// The receiver of the message that a task is answered.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Callback {
-    /// Whom the settings name when it is answered.
+    /// The address that the settings name at the time of the answer.
     Settings,
     /// An address that came with the request.
     Url(String),
 }
 
 impl Callback {
-    /// The address, where it came with the request.
+    /// Returns the address, if it came with the request.
     pub(crate) fn into_url(self) -> Option<String> {
         match self {
             Self::Settings => None,
@@ -412,7 +412,7 @@ impl Callback {
 }
 
 impl fmt::Debug for Callback {
-    /// An address can hold a key, so that it is not shown.
+    /// Hides the address: it can contain a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Settings => "Settings",

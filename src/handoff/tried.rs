@@ -6,10 +6,10 @@ use crate::{
     providers::http::looks_like_a_key,
 };
 
-/// A step that was tried before a task was made.
+/// An attempt before the task was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct TriedBefore {
+pub struct PriorAttempt {
     /// The tier.
     pub tier: Option<String>,
     /// The provider.
@@ -20,15 +20,15 @@ pub struct TriedBefore {
     pub kind: Option<String>,
     /// The HTTP status.
     pub status: Option<u16>,
-    /// What the failure said, without what looks like a key, and not more than 500 characters of it.
+    /// The failure's message, without apparent keys, up to 500 characters.
     pub message: String,
-    /// How long it took, in milliseconds.
+    /// Its duration, in milliseconds.
     pub took_ms: u64,
-    /// Whether it was left out: nothing was sent.
+    /// True if the tier was skipped: nothing was sent.
     pub skipped: bool,
 }
 
-impl TriedBefore {
+impl PriorAttempt {
     pub(crate) fn of(attempt: &Attempt) -> Self {
         let text = |name: &Option<std::sync::Arc<str>>| name.as_ref().map(|name| name.to_string());
         Self {
@@ -44,7 +44,7 @@ impl TriedBefore {
     }
 }
 
-/// A failure's words without what looks like a key: providers quote the one that they refuse.
+/// Removes apparent keys from a failure's message: providers quote the key that they refuse.
 fn scrubbed(message: &str) -> String {
     let mut after_bearer = false;
     let words = message.split_whitespace().map(|word| {

@@ -2,7 +2,7 @@
 #![cfg_attr(not(feature = "http"), allow(dead_code, reason = "it is the leaves that read it"))]
 
 #[cfg(any(feature = "handoff", test))]
-pub(crate) fn encoded(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in bytes.chunks(3) {
@@ -15,8 +15,8 @@ pub(crate) fn encoded(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes, with or without padding; `None` where the text is none.
-pub(crate) fn decoded(text: &str) -> Option<Vec<u8>> {
+/// Decodes a text with or without padding; `None` if it is not base64.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 3);
     for four in digits.chunks(4) {
@@ -51,11 +51,11 @@ mod tests {
         let pairs =
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
         for (plain, text) in pairs {
-            assert_eq!(encoded(plain.as_bytes()), text);
-            assert_eq!(decoded(text).unwrap(), plain.as_bytes());
+            assert_eq!(encode(plain.as_bytes()), text);
+            assert_eq!(decode(text).unwrap(), plain.as_bytes());
         }
         for wrong in ["Z", "Zm9vY", "Zm 9v", "Zm9v!", "é"] {
-            assert_eq!(decoded(wrong), None, "{wrong}");
+            assert_eq!(decode(wrong), None, "{wrong}");
         }
     }
 }

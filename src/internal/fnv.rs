@@ -1,12 +1,12 @@
-//! FNV-1a of 64 bits, as its authors describe it (Fowler, Noll, Vo and Eastlake, RFC 9923): the same in every process, for
-//! what is no secret and nobody attacks.
+//! FNV-1a of 64 bits, as its authors describe it (Fowler, Noll, Vo and Eastlake, RFC 9923). It gives the same hash in
+//! every process; use it only for values that are not secret and that no attacker chooses.
 
-/// Where a hash begins that has no seed.
+/// The initial value of a hash without a seed.
 pub(crate) const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
 const PRIME: u64 = 0x0100_0000_01b3;
 
-/// The hash of a text that begins here: at [`OFFSET_BASIS`], or at a seed.
+/// Hashes a text from an initial value: [`OFFSET_BASIS`], or a seed.
 pub(crate) fn fnv1a(begin: u64, text: &str) -> u64 {
     text.bytes().fold(begin, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
@@ -15,7 +15,7 @@ pub(crate) fn fnv1a(begin: u64, text: &str) -> u64 {
 mod tests {
     use super::*;
 
-    /// Of its authors' own tests (`test_fnv.c`).
+    /// The vectors are from its authors' own tests (`test_fnv.c`).
     #[test]
     fn the_published_vectors_hold() {
         for (text, hash) in [

@@ -1,18 +1,19 @@
-//! How long things took, counted in buckets that grow with what is in them.
+//! A histogram of durations, in buckets whose width grows with their values.
 
 use std::time::Duration;
 
-/// As many buckets for each doubling, from a quarter of a millisecond to a quarter of an hour, and one at either end.
+/// Counts in a fixed number of buckets for each doubling, from a quarter of a millisecond to a quarter of an hour, and
+/// one bucket at either end.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram<const BUCKETS: usize>([u32; BUCKETS]);
 
-/// Four for each doubling: a value is known to an eighth.
+/// Four for each doubling: a value is exact to an eighth.
 pub(crate) const COARSE: usize = buckets(4);
 pub(crate) type Coarse = Histogram<COARSE>;
-/// Sixteen: to a 32nd.
+/// Sixteen for each doubling: exact to a 32nd.
 pub(crate) const FINE: usize = buckets(16);
 
-/// 2⁸ µs is what the second bucket begins with, 2³⁰ µs what the last one does.
+/// The second bucket begins at 2⁸ µs, the last one at 2³⁰ µs.
 const SMALLEST: u32 = 8;
 const LARGEST: u32 = 30;
 
@@ -20,30 +21,30 @@ const fn buckets(per_doubling: usize) -> usize {
     (LARGEST - SMALLEST) as usize * per_doubling + 2
 }
 
-/// Where a quantile is, in microseconds.
+/// The position of a quantile, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quantile {
-    /// What its bucket begins and ends with.
+    /// The bounds of its bucket.
     begins: f64,
     ends: f64,
-    /// How much of the bucket comes before it, from 0 to 1.
+    /// The part of the bucket before it, from 0 to 1.
     before: f64,
 }
 
 impl Quantile {
-    /// The middle of the bucket: as right as the bucket is narrow, whatever else is in it.
+    /// Returns the middle of the bucket, whose error is bounded by the bucket's width.
     pub(crate) fn middle(self) -> f64 {
         (self.begins + self.ends) / 2.0
     }
 
-    /// The place in the bucket, if what is in it is spread evenly: nearer as a rule.
+    /// Interpolates within the bucket, as if its values were spread evenly; usually closer.
     pub(crate) fn within(self) -> f64 {
         self.begins + (self.ends - self.begins) * self.before
     }
 }
 
 impl<const BUCKETS: usize> Histogram<BUCKETS> {
-    /// A power of two, and no more than the first bucket with a beginning has microseconds.
+    /// A power of two, and no more than the microseconds at which the second bucket begins.
     const PER_DOUBLING: usize = (BUCKETS - 2) / (LARGEST - SMALLEST) as usize;
 
     pub(crate) fn add(&mut self, micros: u64) {
@@ -57,7 +58,7 @@ impl<const BUCKETS: usize> Histogram<BUCKETS> {
         }
     }
 
-    /// Where the value is that this share of `all` does not exceed.
+    /// Returns the position of the value that this share of `all` does not exceed.
     pub(crate) fn quantile(&self, all: u64, share: f64) -> Quantile {
         let rank = (all as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -102,7 +103,7 @@ impl<const BUCKETS: usize> Default for Histogram<BUCKETS> {
     }
 }
 
-/// A time in microseconds.
+/// Returns a duration in microseconds.
 pub(crate) fn micros(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
 }

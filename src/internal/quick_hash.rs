@@ -1,17 +1,17 @@
-//! A quick hash, for tables into which nobody outside can put a key.
+//! A fast hash for tables whose keys no outsider can insert.
 //!
-//! Where callers choose the keys that a table gets, they could choose such as collide; to look for what is not there does no
-//! harm. In return it takes a fraction of what std's hash takes, for names of some ten bytes and for small numbers.
+//! Callers that choose a table's keys could choose colliding ones; looking up absent keys does no harm. In return this
+//! hash takes a fraction of the time of std's, for names of about ten bytes and for small numbers.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// A table with the quick hash.
+/// A table with the fast hash.
 pub(crate) type QuickMap<K, V> = HashMap<K, V, BuildHasherDefault<QuickHasher>>;
 
-/// Eight bytes, or a number, at a time, each folded in by a multiplication (as in Fowler, Noll and Vo's hash).
+/// Folds in eight bytes, or a number, at a time by a multiplication (as in Fowler, Noll and Vo's hash).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct QuickHasher(u64);
 
@@ -32,7 +32,7 @@ impl Hasher for QuickHasher {
         for word in words {
             self.fold(u64::from_le_bytes(*word));
         }
-        // The length in the last word tells `a` from `a\0`.
+        // The length in the last word distinguishes `a` from `a\0`.
         let last = rest.iter().fold(bytes.len() as u64, |word, byte| word << 8 | u64::from(*byte));
         self.fold(last);
     }
@@ -87,7 +87,7 @@ mod tests {
     #[track_caller]
     fn spread(hashes: &[u64]) {
         assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
-        // The bits by which a table of as many entries tells them apart: random ones would leave 63 % of it in use.
+        // The bits that a table of this many entries uses: random ones would fill 63 % of it.
         let low: HashSet<u64> = hashes.iter().map(|hash| hash % hashes.len() as u64).collect();
         assert!(low.len() > hashes.len() * 6 / 10, "{} of {}", low.len(), hashes.len());
     }

@@ -1,6 +1,6 @@
 //! The primitives that loom models: std's in a build, loom's under `cfg(steadfast_loom)`.
 //!
-//! A cfg of our own, because tokio itself reacts to `cfg(loom)` and drops its networking.
+//! It has a cfg of its own, because tokio itself reacts to `cfg(loom)` and drops its networking.
 
 #[cfg(not(steadfast_loom))]
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};

@@ -1,15 +1,15 @@
-//! The clock on the wall, read here and nowhere else.
+//! The wall clock, which only this module reads.
 //!
-//! For dates only: a provider's Retry-After that names one, the stamp of an answer, the day of a cap. Every span of time is measured
-//! by tokio's clock, which tests can pause.
+//! It serves for dates only: a Retry-After with a date, the timestamp of an answer, the day of a cap. Tokio's clock,
+//! which tests can pause, measures every duration.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The date.
+/// Returns the date.
 #[allow(clippy::disallowed_methods, reason = "a date of the wall clock, not a time to measure")]
 pub(crate) fn now() -> SystemTime {
     #[cfg(feature = "drill")]
-    if let Some((date, since)) = REHEARSED.get() {
+    if let Some((date, since)) = DRILL_DATE.get() {
         return date + since.elapsed();
     }
     SystemTime::now()
@@ -17,37 +17,38 @@ pub(crate) fn now() -> SystemTime {
 
 #[cfg(feature = "drill")]
 thread_local! {
-    /// The date of a drill on this thread, and as of when: it goes with tokio's clock, so that every run has the same dates.
-    static REHEARSED: std::cell::Cell<Option<(SystemTime, tokio::time::Instant)>> = const { std::cell::Cell::new(None) };
+    /// The date of a drill on this thread and the moment of its start. It advances with tokio's clock, so that every
+    /// run has the same dates.
+    static DRILL_DATE: std::cell::Cell<Option<(SystemTime, tokio::time::Instant)>> = const { std::cell::Cell::new(None) };
 }
 
-/// Another date on this thread, from now on, until it is dropped.
+/// Another date on this thread, until it is dropped.
 #[cfg(feature = "drill")]
 #[must_use]
-pub(crate) struct Rehearsed(());
+pub(crate) struct DrillDate(());
 
 #[cfg(feature = "drill")]
-impl Rehearsed {
-    /// It is so long after 1970 now.
+impl DrillDate {
+    /// Sets the date to this time after 1970.
     pub(crate) fn begin(since_1970: Duration) -> Self {
-        REHEARSED.set(Some((UNIX_EPOCH + since_1970, tokio::time::Instant::now())));
+        DRILL_DATE.set(Some((UNIX_EPOCH + since_1970, tokio::time::Instant::now())));
         Self(())
     }
 }
 
 #[cfg(feature = "drill")]
-impl Drop for Rehearsed {
+impl Drop for DrillDate {
     fn drop(&mut self) {
-        REHEARSED.set(None);
+        DRILL_DATE.set(None);
     }
 }
 
-/// The date as the time since 1970.
+/// Returns the date as the time since 1970.
 pub(crate) fn since_1970() -> Duration {
     now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A time since 1970 as RFC 3339 text in UTC, in whole seconds, rounded up.
+/// Returns a time since 1970 as RFC 3339 text in UTC, in whole seconds, rounded up.
 ///
 /// The calendar is Howard Hinnant's `civil_from_days` (2013).
 pub(crate) fn rfc3339(since_1970: Duration) -> String {
@@ -57,7 +58,7 @@ pub(crate) fn rfc3339(since_1970: Duration) -> String {
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Counted from March, so that the leap day comes last.
+    // A year from March has its leap day last.
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };

@@ -2,9 +2,9 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use tower::BoxError;
 
-/// What kept a store from doing what it was asked. It never holds a prompt, an answer or a password.
+/// The failure of a store's operation. It never contains a prompt, an answer or a password.
 ///
-/// When it was told of a write, that may or may not have been done; every method of a store may be called again.
+/// A write that failed may or may not have been done; every method of a store may be called again.
 #[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -12,26 +12,26 @@ pub struct StoreError {
     source: Option<BoxError>,
 }
 
-/// What is the matter with a store.
+/// The kind of a store's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It cannot be reached, or did not answer in time. It heals by itself: ask again later.
+    /// The store cannot be reached, or did not answer in time. It heals by itself: try again later.
     Unavailable,
-    /// It has no room: a full disk, or a server's limit.
+    /// The store is out of space: a full disk, or a server's limit.
     Full,
-    /// It may be read and not written: a file's permissions, a replica, a disk that was mounted so.
+    /// The store can be read but not written: a file's permissions, a replica, a read-only mount.
     ReadOnly,
-    /// A later version of this crate has written it. Nothing of it was touched.
+    /// A later version of this crate wrote it. Nothing in it was changed.
     NewerSchema,
-    /// What was found there cannot be what was written. The rest of it is served.
+    /// Stored data is not what was written. The rest remains available.
     Corrupt,
-    /// It cannot be opened as it is named: no such folder, a wrong password, something that is not a store.
+    /// The store cannot be opened under this name: a missing folder, a wrong password, something that is not a store.
     Misconfigured,
 }
 
 impl StoreErrorKind {
-    /// Says it in one sentence, in lower case and without a full stop.
+    /// Returns the kind as one sentence, in lower case and without a full stop.
     pub(crate) fn sentence(self) -> &'static str {
         match self {
             Self::Unavailable => "the store cannot be reached",
@@ -43,7 +43,7 @@ impl StoreErrorKind {
         }
     }
 
-    /// Whether the store has answered, and will not do what it was asked: others may still be answered.
+    /// Returns whether the store answered but refuses this operation: others may still succeed.
     #[cfg_attr(
         not(any(feature = "handoff", feature = "idempotency", feature = "redis")),
         allow(dead_code, reason = "nobody asks a store")
@@ -54,24 +54,24 @@ impl StoreErrorKind {
 }
 
 impl StoreError {
-    /// An error that says what was tried, and what to do where there is something to be done.
+    /// Creates an error from the operation that failed and, if there is one, the remedy.
     pub fn new(kind: StoreErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, what: what.into(), source: None }
     }
 
-    /// With what caused it.
+    /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What is the matter.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// Whether the same may succeed later without anybody's help.
+    /// Returns whether the same operation may succeed later without anyone's help.
     pub fn heals(&self) -> bool {
         self.kind == StoreErrorKind::Unavailable
     }

@@ -1,9 +1,9 @@
-//! What is asked of a store on the way of an answer, so that a store that is down is in nobody's way.
+//! Guarded calls to a store on a request's way, so that a store that is down delays no request.
 //!
-//! Each question is bounded in time. After a few failures in a row, or one question without an answer, the store is left
-//! alone: whoever asks is told so at once and goes on with what this process knows. One question at a time then tries
-//! whether it is back, after a wait that grows up to a bound. A store that answers that it will not do something (a full disk, one
-//! that may only be read) is asked on, for what it still does. Both turns are told once: see [`Watch`].
+//! Each call has a time limit. After a few failures in a row, or one call without an answer, the store is left alone:
+//! callers are refused at once and continue with this process's own knowledge. Then one call at a time tries the store
+//! again, after a wait that grows up to a bound. A store that refuses an operation (a full disk, a read-only file)
+//! still gets calls, for those that it can serve. Both changes are reported once: see [`Watch`].
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -19,25 +19,25 @@ use crate::{
     internal::sync::{Mutex, lock},
 };
 
-/// How a store is, as seen by one who asks it: shared by all who ask for the same purpose.
+/// A store's health, shared by all callers with the same purpose.
 #[derive(Debug)]
 pub(crate) struct Guard {
     watch: Watch,
     state: Mutex<State>,
 }
 
-/// Why a store has said nothing of use.
+/// The reason for which a store gave no useful answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silence {
-    /// It is left alone, and was not asked.
-    LeftAlone,
-    /// It was asked, and failed.
+pub(crate) enum GuardError {
+    /// It is left alone and was not called.
+    Bypassed,
+    /// It was called and failed.
     Failed(StoreErrorKind),
 }
 
-/// This many failures in a row, and it is left alone.
+/// The number of failures in a row after which it is left alone.
 const FAILURES: u32 = 3;
-/// The first wait before it is tried again, which doubles with each failure.
+/// The first wait before the next try, which doubles with each failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -45,41 +45,41 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
-    away: Option<Away>,
+    outage: Option<Outage>,
 }
 
 #[derive(Debug)]
-struct Away {
+struct Outage {
     wait: Duration,
     try_at: Instant,
-    /// Whether somebody tries.
-    trying: bool,
+    /// True while a call tries the store.
+    is_trying: bool,
 }
 
 impl State {
-    /// Whether it may be asked, and whether that is a try.
+    /// Returns whether a call may proceed, and if so whether it is a try.
     fn admit(&mut self, now: Instant) -> Option<bool> {
-        let Some(away) = &mut self.away else { return Some(false) };
-        if away.trying || now < away.try_at {
+        let Some(outage) = &mut self.outage else { return Some(false) };
+        if outage.is_trying || now < outage.try_at {
             return None;
         }
-        away.trying = true;
+        outage.is_trying = true;
         Some(true)
     }
 
-    /// `true` where it is left alone from now on.
-    fn failed(&mut self, now: Instant, at_once: bool, was_try: bool) -> bool {
+    /// Records a failure. Returns true if the store is left alone from now on.
+    fn record_failure(&mut self, now: Instant, at_once: bool, was_try: bool) -> bool {
         self.failures = self.failures.saturating_add(1);
-        match &mut self.away {
-            Some(away) if was_try => {
-                away.wait = away.wait.saturating_mul(2).min(LONGEST_WAIT);
-                away.try_at = now + away.wait;
+        match &mut self.outage {
+            Some(outage) if was_try => {
+                outage.wait = outage.wait.saturating_mul(2).min(LONGEST_WAIT);
+                outage.try_at = now + outage.wait;
                 false
             }
-            // Asked before it was left alone.
+            // The call began before the store was left alone.
             Some(_) => false,
             None if at_once || self.failures >= FAILURES => {
-                self.away = Some(Away { wait: FIRST_WAIT, try_at: now + FIRST_WAIT, trying: false });
+                self.outage = Some(Outage { wait: FIRST_WAIT, try_at: now + FIRST_WAIT, is_trying: false });
                 true
             }
             None => false,
@@ -88,82 +88,82 @@ impl State {
 }
 
 impl Guard {
-    /// Of a store that is asked for this.
+    /// Creates a guard of a store with this purpose.
     pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
         Self { watch: Watch::new(name), state: Mutex::default() }
     }
 
-    /// Where its turns are told, besides the log. The first who says so is heeded.
-    pub(crate) fn tells(&self, events: &Events) {
-        self.watch.tells(events);
+    /// Sets the channel that reports changes beside the log. Only the first call takes effect.
+    pub(crate) fn set_events(&self, events: &Events) {
+        self.watch.set_events(events);
     }
 
-    /// What is the matter, if something is.
+    /// Returns the current trouble, if there is any.
     pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
         self.watch.trouble()
     }
 
-    /// Whether it is left alone, but for one who tries now and then.
-    pub(crate) fn is_away(&self) -> bool {
-        lock(&self.state).away.is_some()
+    /// Returns whether it is left alone, apart from occasional tries.
+    pub(crate) fn is_bypassed(&self) -> bool {
+        lock(&self.state).outage.is_some()
     }
 
-    /// What the store says, in time. `proves`: whether that shows that it does all that it is asked, and not only what needs no
-    /// room.
-    pub(crate) async fn ask<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
+    /// Calls the store within the time limit. `proves` decides whether an answer shows that every operation works
+    /// again, and not only those that need no space.
+    pub(crate) async fn call<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
         &self,
         limit: Duration,
-        asks: impl FnOnce() -> F,
+        call: impl FnOnce() -> F,
         proves: impl FnOnce(&T) -> bool,
-    ) -> Result<T, Silence> {
-        let is_try = lock(&self.state).admit(Instant::now()).ok_or(Silence::LeftAlone)?;
-        let _trying = is_try.then(|| Trying(self));
-        let (kind, problem, at_once) = match timeout(limit, asks()).await {
-            Ok(Ok(said)) => {
-                self.answered(proves(&said));
-                return Ok(said);
+    ) -> Result<T, GuardError> {
+        let is_try = lock(&self.state).admit(Instant::now()).ok_or(GuardError::Bypassed)?;
+        let _permit = is_try.then(|| TryPermit(self));
+        let (kind, problem, at_once) = match timeout(limit, call()).await {
+            Ok(Ok(answer)) => {
+                self.record_answer(proves(&answer));
+                return Ok(answer);
             }
             Ok(Err(error)) => {
                 let error = error.into();
                 (kind_of(&error), error.to_string(), false)
             }
-            Err(_) => (StoreErrorKind::Unavailable, format!("it said nothing for {limit:?}"), true),
+            Err(_) => (StoreErrorKind::Unavailable, format!("no answer within {limit:?}"), true),
         };
         let now = Instant::now();
         if kind.is_refusal() {
-            // It is there.
-            self.answered(false);
-            self.watch.fails(kind, &problem, now);
-        } else if lock(&self.state).failed(now, at_once, is_try) {
-            self.watch.fails(kind, &problem, now);
+            // The store has answered.
+            self.record_answer(false);
+            self.watch.record_failure(kind, &problem, now);
+        } else if lock(&self.state).record_failure(now, at_once, is_try) {
+            self.watch.record_failure(kind, &problem, now);
         }
-        Err(Silence::Failed(kind))
+        Err(GuardError::Failed(kind))
     }
 
-    fn answered(&self, proves: bool) {
-        let was_away = {
+    fn record_answer(&self, proves: bool) {
+        let was_out = {
             let mut state = lock(&self.state);
             state.failures = 0;
-            state.away.take().is_some()
+            state.outage.take().is_some()
         };
-        if proves || was_away {
-            self.watch.works(Instant::now());
+        if proves || was_out {
+            self.watch.record_success(Instant::now());
         }
     }
 }
 
-/// What kind of failure a store's error is: one that does not say so cannot be reached.
+/// Returns the kind of a store's error. One without a kind counts as unavailable.
 pub(crate) fn kind_of(error: &BoxError) -> StoreErrorKind {
     error.downcast_ref::<StoreError>().map_or(StoreErrorKind::Unavailable, StoreError::kind)
 }
 
-/// Somebody tries whether the store is back; dropped half-way, the next one does.
-struct Trying<'a>(&'a Guard);
+/// A try of the store. If its future is dropped, the next caller tries.
+struct TryPermit<'a>(&'a Guard);
 
-impl Drop for Trying<'_> {
+impl Drop for TryPermit<'_> {
     fn drop(&mut self) {
-        if let Some(away) = &mut lock(&self.0.state).away {
-            away.trying = false;
+        if let Some(outage) = &mut lock(&self.0.state).outage {
+            outage.is_trying = false;
         }
     }
 }
@@ -181,16 +181,16 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(500);
 
     async fn works(guard: &Guard) -> bool {
-        guard.ask(LIMIT, || ready(Ok::<_, String>(())), |()| true).await.is_ok()
+        guard.call(LIMIT, || ready(Ok::<_, String>(())), |()| true).await.is_ok()
     }
 
-    /// Whether it was asked at all.
+    /// Returns whether the store was called at all.
     async fn fails(guard: &Guard) -> bool {
-        guard.ask(LIMIT, || ready(Err::<(), _>("refused")), |()| true).await != Err(Silence::LeftAlone)
+        guard.call(LIMIT, || ready(Err::<(), _>("refused")), |()| true).await != Err(GuardError::Bypassed)
     }
 
     async fn hangs(guard: &Guard) -> bool {
-        guard.ask(LIMIT, pending::<Result<(), String>>, |()| true).await != Err(Silence::LeftAlone)
+        guard.call(LIMIT, pending::<Result<(), String>>, |()| true).await != Err(GuardError::Bypassed)
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,10 +235,10 @@ mod tests {
         let guard = Guard::new("keys");
         assert!(hangs(&guard).await);
         advance(FIRST_WAIT).await;
-        let mut trying = Box::pin(guard.ask(LIMIT, pending::<Result<(), String>>, |()| true));
-        assert!((&mut trying).now_or_never().is_none());
+        let mut trial = Box::pin(guard.call(LIMIT, pending::<Result<(), String>>, |()| true));
+        assert!((&mut trial).now_or_never().is_none());
         assert!(!works(&guard).await, "somebody tries");
-        drop(trying);
+        drop(trial);
         assert!(works(&guard).await);
     }
 
@@ -247,12 +247,12 @@ mod tests {
         let guard = Guard::new("keys");
         let full = || ready(Err::<(), _>(StoreError::new(StoreErrorKind::Full, "claiming a key")));
         for _ in 0..10 {
-            let said = guard.ask(LIMIT, full, |()| true).await;
-            assert_eq!(said, Err(Silence::Failed(StoreErrorKind::Full)));
+            let said = guard.call(LIMIT, full, |()| true).await;
+            assert_eq!(said, Err(GuardError::Failed(StoreErrorKind::Full)));
             assert_eq!(guard.trouble().unwrap().to_string(), "keys: the store is full");
-            // What is read shows nothing of that.
+            // A read does not prove that writes work.
             advance(FIRST_WAIT * 3).await;
-            guard.ask(LIMIT, || ready(Ok::<_, String>(())), |()| false).await.unwrap();
+            guard.call(LIMIT, || ready(Ok::<_, String>(())), |()| false).await.unwrap();
             assert!(guard.trouble().is_some());
         }
         advance(FIRST_WAIT * 3).await;
@@ -263,7 +263,7 @@ mod tests {
     async fn each_turn_is_told_once() {
         let (guard, events) = (Guard::new("keys"), Events::new());
         let mut heard = events.subscribe();
-        guard.tells(&events);
+        guard.set_events(&events);
         for _ in 0..3 {
             hangs(&guard).await;
             works(&guard).await;

@@ -1,4 +1,4 @@
-//! What is the matter with a store: told once when it begins, and once when it is over.
+//! A store's trouble: reported once when it begins, and once when it ends.
 
 use std::{
     fmt,
@@ -17,15 +17,15 @@ use crate::{
     internal::sync::{Mutex, lock},
 };
 
-/// What is the matter with a store at the moment. It names no server and no file.
+/// The current trouble of a store. It names no server and no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreTrouble {
-    /// What the store is asked for, such as `idempotency`; or the server that is away, as `redis`.
+    /// The store's purpose, such as `idempotency`; or the server that is unavailable, such as `redis`.
     pub store: Arc<str>,
-    /// What is the matter.
+    /// The kind of trouble.
     pub kind: StoreErrorKind,
-    /// Since when.
+    /// The time of its beginning.
     pub since: Instant,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for StoreTrouble {
     }
 }
 
-/// Watches a store that is asked for one purpose.
+/// The watch over a store of one purpose.
 #[derive(Debug)]
 pub(crate) struct Watch {
     name: Arc<str>,
-    /// A look without the lock, for the many questions while all is well.
+    /// True during trouble, readable without the lock, for the many calls while all is well.
     troubled: AtomicBool,
     state: Mutex<Option<Trouble>>,
     events: OnceLock<Events>,
@@ -52,8 +52,8 @@ struct Trouble {
     last: Instant,
 }
 
-/// For how long nothing may fail before a store that has refused is well again: one that refuses some questions and answers
-/// others is not told of with each of them.
+/// The time without failures after which a store that refused counts as well again: one that refuses some calls and
+/// answers others is not reported with each of them.
 pub(crate) const QUIET: Duration = Duration::from_secs(2);
 
 impl Watch {
@@ -62,13 +62,13 @@ impl Watch {
         Self { name: name.into(), troubled, state, events }
     }
 
-    /// Where its turns are told, besides the log. The first who says so is heeded.
-    pub(crate) fn tells(&self, events: &Events) {
+    /// Sets the channel that reports changes beside the log. Only the first call takes effect.
+    pub(crate) fn set_events(&self, events: &Events) {
         let _ = self.events.set(events.clone());
     }
 
-    /// It has failed.
-    pub(crate) fn fails(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
+    /// Records a failure.
+    pub(crate) fn record_failure(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
         let is_new = {
             let mut state = lock(&self.state);
             let since = state.as_ref().map_or(now, |trouble| trouble.since);
@@ -78,33 +78,29 @@ impl Watch {
         };
         if is_new {
             let problem = problem.to_string();
-            tracing::warn!(
-                store = &*self.name,
-                problem,
-                "the store is away: this process goes on with what it knows itself"
-            );
+            tracing::warn!(store = &*self.name, problem, "store unavailable; the process continues on its own");
             self.changed(false);
         }
     }
 
-    /// It has done what it could not do before.
-    pub(crate) fn works(&self, now: Instant) {
+    /// Records a success of a formerly failing operation.
+    pub(crate) fn record_success(&self, now: Instant) {
         if !self.troubled.load(Ordering::Acquire) {
             return;
         }
         let is_over = |trouble: &mut Trouble| {
-            // Who said nothing is back with its first word.
+            // A store that did not reply is back with its first reply.
             !trouble.kind.is_refusal() || now.saturating_duration_since(trouble.last) >= QUIET
         };
         if lock(&self.state).take_if(is_over).is_none() {
             return;
         }
         self.troubled.store(false, Ordering::Release);
-        tracing::info!(store = &*self.name, "the store answers again");
+        tracing::info!(store = &*self.name, "store available again");
         self.changed(true);
     }
 
-    /// What is the matter, if something is.
+    /// Returns the current trouble, if there is any.
     pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
         let state = lock(&self.state);
         let Trouble { kind, since, .. } = state.as_ref()?;
@@ -126,17 +122,17 @@ mod tests {
     async fn what_fails_and_works_by_turns_is_told_of_once() {
         let (watch, events) = (Watch::new("replicas"), Events::new());
         let mut heard = events.subscribe();
-        watch.tells(&events);
-        watch.works(Instant::now());
+        watch.set_events(&events);
+        watch.record_success(Instant::now());
         for _ in 0..300 {
-            watch.fails(StoreErrorKind::Full, &"OOM", Instant::now());
-            watch.works(Instant::now());
+            watch.record_failure(StoreErrorKind::Full, &"OOM", Instant::now());
+            watch.record_success(Instant::now());
             tokio::time::advance(QUIET / 3).await;
         }
         let told = watch.trouble().unwrap();
         assert_eq!(told.to_string(), "replicas: the store is full");
         tokio::time::advance(QUIET).await;
-        watch.works(Instant::now());
+        watch.record_success(Instant::now());
         assert_eq!(watch.trouble(), None);
         let mut turns = Vec::new();
         while let Ok(Event::StoreChanged { available, .. }) = heard.try_recv() {
@@ -148,8 +144,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_said_nothing_is_back_with_its_first_word() {
         let watch = Watch::new("idempotency");
-        watch.fails(StoreErrorKind::Unavailable, &"refused", Instant::now());
-        watch.works(Instant::now());
+        watch.record_failure(StoreErrorKind::Unavailable, &"refused", Instant::now());
+        watch.record_success(Instant::now());
         assert_eq!(watch.trouble(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a change that nobody tells of.
+//! Polling for a change that no one reports.
 
 use std::{future::Future, time::Duration};
 
@@ -8,19 +8,19 @@ use tokio::time::{Instant, sleep, timeout_at};
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(160);
 
-/// Looks again and again whether the record is still processing under the same ticket, and never longer than this.
+/// Polls until the record is no longer processing under the same ticket, or the time is over.
 ///
-/// A look that fails is no change: who waits asks the store next, and hears of it there.
-pub(super) async fn until_changed<F, E>(at_most: Duration, mut processing: impl FnMut() -> F)
+/// A failed poll counts as no change: the caller calls the store next and gets the error there.
+pub(super) async fn wait_for_change<F, E>(at_most: Duration, mut processing: impl FnMut() -> F)
 where
     F: Future<Output = Result<Option<i64>, E>>,
 {
     let Some(ends) = Instant::now().checked_add(at_most) else { return };
-    // Also one look may take longer than that.
-    let _ = timeout_at(ends, looks(ends, &mut processing)).await;
+    // A single poll may take longer than that.
+    let _ = timeout_at(ends, poll(ends, &mut processing)).await;
 }
 
-async fn looks<F, E>(ends: Instant, processing: &mut impl FnMut() -> F)
+async fn poll<F, E>(ends: Instant, processing: &mut impl FnMut() -> F)
 where
     F: Future<Output = Result<Option<i64>, E>>,
 {
@@ -49,7 +49,7 @@ mod tests {
     async fn took(at_most: u64, said: &[Result<Option<i64>, ()>]) -> u128 {
         let begun = Instant::now();
         let mut said = said.iter().chain(said.last().into_iter().cycle());
-        until_changed(Duration::from_millis(at_most), || std::future::ready(*said.next().unwrap())).await;
+        wait_for_change(Duration::from_millis(at_most), || std::future::ready(*said.next().unwrap())).await;
         begun.elapsed().as_millis()
     }
 

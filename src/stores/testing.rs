@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A folder of a test's own, gone with it.
+/// A test's own folder, deleted with this.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -29,13 +29,13 @@ impl Drop for Folder {
     }
 }
 
-/// A disk of 4 MiB at a folder of a test's own: a file system in memory, gone with it.
+/// A disk of 4 MiB at a test's own folder: a file system in memory, removed with this.
 #[cfg(all(feature = "sqlite", unix))]
 pub(crate) struct Disk(PathBuf);
 
 #[cfg(all(feature = "sqlite", unix))]
 impl Disk {
-    /// `None`, said in one line, where this user may not have one.
+    /// Returns `None`, with a printed line, if this user may not mount one.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let mut mount = std::process::Command::new("mount");
         let mount = mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(path);
@@ -46,7 +46,7 @@ impl Disk {
         Some(Self(path.to_owned()))
     }
 
-    /// Until not one byte more is taken.
+    /// Fills the disk until not one byte fits.
     pub(crate) fn fills(&self) {
         use std::io::Write as _;
         let mut filler = std::fs::File::create(self.0.join("filler")).unwrap();
@@ -67,7 +67,7 @@ impl Drop for Disk {
     }
 }
 
-/// A schema of a test's own in the database of `STEADFAST_TEST_POSTGRES`.
+/// A test's own schema in the database of `STEADFAST_TEST_POSTGRES`.
 #[cfg(feature = "postgres")]
 pub(crate) struct Schema {
     name: String,
@@ -77,7 +77,7 @@ pub(crate) struct Schema {
 
 #[cfg(feature = "postgres")]
 impl Schema {
-    /// `None`, said in one line, where there is no server for tests.
+    /// Returns `None`, with a printed line, if there is no server for tests.
     pub(crate) async fn new(test: &str) -> Option<Self> {
         let Ok(base) = std::env::var("STEADFAST_TEST_POSTGRES") else {
             println!("skipped: STEADFAST_TEST_POSTGRES names no database");
@@ -94,12 +94,12 @@ impl Schema {
         Some(Self { name, server, url })
     }
 
-    /// Names the database with this schema.
+    /// Returns the URL of the database with this schema.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Does something behind the store's back, with `search_path` at this schema.
+    /// Runs SQL from outside of the store, with `search_path` at this schema.
     pub(crate) async fn execute(&self, sql: &str) {
         let sql = format!("SET search_path = {}; {sql}", self.name);
         self.server.batch_execute(&sql).await.unwrap();

@@ -1,8 +1,8 @@
-//! Idempotency keys, as the tests of every store use them.
+//! Idempotency keys for the tests of every store.
 
 use std::{sync::Arc, time::Duration};
 
-use super::room::Room;
+use super::room::AnswerQuota;
 use crate::{
     chat::Message,
     layers::{
@@ -22,21 +22,21 @@ pub(crate) fn answer() -> Arc<Answer> {
     Arc::new(Answer::for_tests(Message::assistant("hello")))
 }
 
-/// What it takes in the store.
+/// Returns the size of such a record in the store.
 pub(crate) fn taken() -> u64 {
-    let taken = Room::default().taken_by(&answer().to_bytes());
+    let taken = AnswerQuota::default().size_of(&answer().to_bytes());
     taken.unwrap().unsigned_abs()
 }
 
-pub(crate) async fn wins(store: &impl IdempotencyStore, number: u8) -> Ticket {
+pub(crate) async fn win(store: &impl IdempotencyStore, number: u8) -> Ticket {
     match store.claim(&key(number), &INPUT, LONG).await.unwrap() {
         Claim::Won(ticket) => ticket,
         other => panic!("{other:?}"),
     }
 }
 
-pub(crate) async fn completes(store: &impl IdempotencyStore, number: u8) {
-    let ticket = wins(store, number).await;
+pub(crate) async fn complete_claim(store: &impl IdempotencyStore, number: u8) {
+    let ticket = win(store, number).await;
     assert!(store.complete(&key(number), ticket, answer(), LONG).await.unwrap());
 }
 

@@ -1,6 +1,6 @@
-//! What OpenTelemetry's conventions call things.
+//! Names of OpenTelemetry's conventions.
 
-/// The conventions' name of a provider, where it is another than ours.
+/// Returns the conventions' name of a provider, where it differs from this crate's.
 pub(super) fn provider(ours: &str) -> Option<&'static str> {
     Some(match ours {
         "gemini" => "gcp.gemini",

@@ -8,11 +8,11 @@ use super::StackView;
 use crate::events::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
 use crate::{Attempt, ErrorKind, events::Comparison};
 
-/// Writes the events to the log, through [`tracing`]: a [`Subscriber`].
+/// A [`Subscriber`] that writes the events to the log, through [`tracing`].
 ///
-/// Each line has the target `steadfast`, and its kind in the field `event`; with a JSON formatter of `tracing-subscriber`
-/// it is a line of JSON with a `timestamp`. There is no word of a prompt or an answer in any, no message of a provider
-/// (which may quote the prompt), and no key.
+/// Each line has the target `steadfast`, and its kind in the field `event`. With a JSON formatter of
+/// `tracing-subscriber` it is a line of JSON with a `timestamp`. No line contains a word of a prompt or an answer, a
+/// provider's message (which may quote the prompt), or a key.
 ///
 /// | `event` | level | fields |
 /// |---|---|---|
@@ -33,11 +33,11 @@ use crate::{Attempt, ErrorKind, events::Comparison};
 /// | `reload_refused` | WARN | `reason` |
 /// | `events_lost` | WARN | `count` |
 ///
-/// A field that has nothing to say is left out. `failures` lists the attempts that failed before, as `tier=kind`;
-/// `latency_by_tier` the time that each tier took, in milliseconds, as `tier=50.1`. `failed_attempts` has the same failures as
-/// a list in JSON, an object for each with `attempt` (the first is 1), `tier`, `tier_number`, `provider`, `model`, `kind`, `status`,
-/// `latency_ms`, `retry_after_ms` and `next`. A tier's number is its place in the configuration, the primary's 1: it is known, as are
-/// the models of a switch, of a [stack](Self::stack).
+/// Empty fields are left out. `failures` lists the attempts that failed before, as `tier=kind`; `latency_by_tier` lists
+/// each tier's time in milliseconds, as `tier=50.1`. `failed_attempts` has the same failures as a list in JSON: an
+/// object for each with `attempt` (the first is 1), `tier`, `tier_number`, `provider`, `model`, `kind`, `status`,
+/// `latency_ms`, `retry_after_ms` and `next`. A tier's number is its place in the configuration; the primary's is 1.
+/// Tier numbers and the models of a switch need a [stack](Self::stack).
 ///
 /// ```
 /// use steadfast::{Events, subscribers::Logs};
@@ -50,35 +50,35 @@ use crate::{Attempt, ErrorKind, events::Comparison};
 #[derive(Clone, Debug)]
 pub struct Logs {
     requests: Option<Level>,
-    refused: Refused,
+    refused: RefusalLimit,
     stack: Option<Arc<dyn StackView>>,
-    /// The stack's tiers in their order, each with its model.
+    /// The stack's tiers in order, each with its model.
     tiers: Vec<(Arc<str>, Option<Arc<str>>)>,
 }
 
-/// Which refusals had a line.
+/// Rate limit of the line on refusals.
 #[derive(Clone, Copy, Debug, Default)]
-struct Refused {
-    said_at: Option<Instant>,
-    unsaid: u64,
+struct RefusalLimit {
+    last_line_at: Option<Instant>,
+    without_line: u64,
 }
 
-impl Refused {
-    /// One more: the number of those without a line, if this one is to have it.
+impl RefusalLimit {
+    /// Counts a refusal. Returns the number of refusals without a line if this one is to have a line.
     fn next(&mut self, at: Instant) -> Option<u64> {
-        if self.said_at.is_some_and(|said| at.saturating_duration_since(said) < Logs::AT_MOST_EVERY) {
-            self.unsaid = self.unsaid.saturating_add(1);
+        if self.last_line_at.is_some_and(|said| at.saturating_duration_since(said) < Logs::AT_MOST_EVERY) {
+            self.without_line = self.without_line.saturating_add(1);
             return None;
         }
-        self.said_at = Some(at);
-        Some(mem::take(&mut self.unsaid))
+        self.last_line_at = Some(at);
+        Some(mem::take(&mut self.without_line))
     }
 }
 
-/// What every line is from.
+/// The target of every line.
 const TARGET: &str = "steadfast";
 
-/// One line, at a level that is known only now.
+/// Writes one line at a level known at run time.
 macro_rules! line {
     ($level:expr, $($field:tt)*) => {
         match $level {
@@ -92,41 +92,40 @@ macro_rules! line {
 }
 
 impl Logs {
-    /// The least time between two lines that say that all tiers have failed: 10 s. In an outage every request is refused,
-    /// and an error for each would bury what else is said. The counter of the metrics has them all.
+    /// The least time between two lines about all tiers failing: 10 s. An outage refuses every request, and an error
+    /// line for each would bury the rest of the log. The metrics count them all.
     pub const AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
-    /// Logs of everything.
+    /// Creates logs of all events.
     pub fn new() -> Self {
-        Self { requests: Some(Level::INFO), refused: Refused::default(), stack: None, tiers: Vec::new() }
+        Self { requests: Some(Level::INFO), refused: RefusalLimit::default(), stack: None, tiers: Vec::new() }
     }
 
-    /// Knows the tiers of this stack, those of its next configurations too: the numbers and the models that stand beside their
-    /// names. Default: of no stack.
+    /// Adds a stack, whose tiers' numbers and models then stand beside their names, after reloads too. Default: none.
     #[must_use]
     pub fn stack(mut self, stack: impl StackView) -> Self {
         self.stack = Some(Arc::new(stack));
-        self.learn();
+        self.read_stack();
         self
     }
 
-    fn learn(&mut self) {
+    fn read_stack(&mut self) {
         let Some(stack) = &self.stack else { return };
         self.tiers = stack.tiers();
     }
 
-    /// A tier's place, the first of which is 1.
+    /// Returns a tier's place, counted from 1.
     fn number(&self, tier: Option<&Arc<str>>) -> Option<usize> {
         let tier = tier?;
         self.tiers.iter().position(|(name, _)| name == tier).map(|place| place + 1)
     }
 
-    /// The id of a tier's model.
+    /// Returns the id of a tier's model.
     fn model(&self, tier: &str) -> Option<&str> {
         self.tiers.iter().find(|(name, _)| **name == *tier)?.1.as_deref()
     }
 
-    /// Sets the level of the lines for each request; `None` writes none. Default: INFO.
+    /// Sets the level of the line for each request; `None` writes none. Default: INFO.
     #[must_use]
     pub fn requests(mut self, level: impl Into<Option<Level>>) -> Self {
         self.requests = level.into();
@@ -169,7 +168,7 @@ impl Logs {
         );
     }
 
-    /// The attempts that failed, as a list in JSON.
+    /// Returns the failed attempts as a list in JSON.
     #[cold]
     fn failed_attempts(&self, failures: &[Attempt]) -> String {
         let failed = failures.iter().filter_map(|attempt| Some((attempt, attempt.failure?)));
@@ -284,13 +283,13 @@ impl Subscriber for Logs {
                 after_ms = after.as_secs_f64() * 1e3,
             ),
             Event::AllTiersFailed { feature, reason, at } => {
-                let Some(unsaid) = self.refused.next(*at) else { return };
+                let Some(without_line) = self.refused.next(*at) else { return };
                 line!(
                     Level::ERROR,
                     event = "all_tiers_failed",
                     feature = feature.as_deref(),
                     reason = reason.name(),
-                    unsaid = (unsaid > 0).then_some(unsaid),
+                    unsaid = (without_line > 0).then_some(without_line),
                 );
             }
             Event::BudgetReached { cap, key, percent, spent, reserved, limit, resets_at, at } => line!(
@@ -335,11 +334,11 @@ impl Subscriber for Logs {
             Event::NotCompared { feature, why, .. } => {
                 line!(Level::DEBUG, event = "not_compared", feature = feature.as_deref(), reason = why.name());
             }
-            // Each of them has had its line.
+            // Each of these requests has had its line.
             Event::HandoffWaiting { .. } => {}
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
-                self.learn();
+                self.read_stack();
             }
             Event::ParameterRefused { provider, model, parameter, .. } => line!(
                 Level::WARN,
@@ -348,7 +347,7 @@ impl Subscriber for Logs {
                 model = &**model,
                 parameter = *parameter,
             ),
-            // Said where it happens, with its cause.
+            // The store logs this itself, with the cause.
             Event::StoreChanged { .. } => {}
             Event::ReloadRefused { problem, .. } => {
                 line!(Level::WARN, event = "reload_refused", reason = &**problem);
@@ -358,20 +357,20 @@ impl Subscriber for Logs {
 
     fn lost(&mut self, events: u64) {
         line!(Level::WARN, event = "events_lost", count = events);
-        // A reload may be among them.
-        self.learn();
+        // The lost events may include a reload.
+        self.read_stack();
     }
 }
 
-/// To a tenth.
+/// Rounds to a tenth.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e4).round() / 10.0
 }
 
-/// A tier that has no name: there is no `Fallback`.
+/// The name of a tier without one, where there is no `Fallback`.
 const UNNAMED: &str = "unnamed";
 
-/// The attempts that failed, each with its kind.
+/// Displays the failed attempts, each with its kind.
 struct Failures<'a>(&'a RequestEnded);
 
 impl fmt::Display for Failures<'_> {
@@ -386,7 +385,7 @@ impl fmt::Display for Failures<'_> {
     }
 }
 
-/// The time that each tier took, in the order in which they were asked.
+/// Displays the time that each tier took, in the order of the calls.
 struct ByTier<'a>(&'a RequestEnded);
 
 impl fmt::Display for ByTier<'_> {
@@ -413,7 +412,7 @@ mod tests {
 
     #[test]
     fn of_many_refusals_one_has_a_line_and_the_next_line_says_how_many_had_none() {
-        let mut refused = Refused::default();
+        let mut refused = RefusalLimit::default();
         let start = Instant::now();
         let said: Vec<_> =
             (0..=200).filter_map(|tenth| refused.next(start + Duration::from_millis(tenth * 100))).collect();

@@ -15,7 +15,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A stream that this leaf served at its first attempt: a second to the first token, three in all.
+/// Returns a stream that this leaf served at its first attempt: a second to the first token, three in all.
 pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded {
     RequestEnded {
         request_id: None,
@@ -43,7 +43,7 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
     }
 }
 
-/// An attempt of half a second that failed.
+/// Returns an attempt of half a second that failed.
 pub(super) fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
     Attempt {
         tier: Some(tier.into()),
@@ -61,7 +61,8 @@ pub(super) fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
     }
 }
 
-/// A mirrored request that the primary answered in a second, and whose candidate, three times as dear, ended like this.
+/// Returns a mirrored request that the primary answered in a second, and whose candidate, three times as expensive,
+/// ended like this.
 #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "the metrics count it"))]
 pub(super) fn mirrored(candidate: RequestOutcome) -> Arc<Comparison> {
     let cost = |nanos| Some(Usd::from_nanos(nanos));

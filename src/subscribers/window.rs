@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Two counts over the last so long, in as many buckets whatever comes: adding and reading cost the same at ten events
-/// and at ten million.
+/// Two counts over a sliding window, in a fixed number of buckets: adding and reading cost the same at ten events and
+/// at ten million.
 ///
-/// What is older than the window is forgotten a bucket at a time: up to a sixtieth of it late, never early.
+/// Old counts leave the window a bucket at a time: up to a sixtieth of the window late, never early.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     bucket: Duration,
@@ -25,7 +25,7 @@ impl Window {
     pub(super) fn add(&mut self, now: Instant, counts: [u64; 2]) {
         self.move_on(now);
         for ((count, sum), more) in self.buckets[self.newest].iter_mut().zip(&mut self.sums).zip(counts) {
-            // The sum stays that of the buckets, at the end of all numbers too.
+            // The sum stays that of the buckets even where a count saturates.
             let more = more.min(u64::MAX - *sum);
             *count += more;
             *sum += more;
@@ -40,7 +40,7 @@ impl Window {
     fn move_on(&mut self, now: Instant) {
         let begun = *self.begun.get_or_insert(now);
         let since = now.saturating_duration_since(begun);
-        // Nearly always: the quotient of two times costs more than all else here.
+        // Nearly always true; the quotient of two times costs more than all else here.
         if since < self.bucket {
             return;
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use steadfast::{
     ErrorKind, Events, LlmRequest,
     handoff::{
-        CallbackUrl, Callbacks, Deliveries, Delivering, DeliveryState, Desk, Handoff, MemoryTasks, Notify, TaskId,
+        CallbackUrl, Callbacks, Deliveries, DeliveriesHandle, DeliveryState, Desk, MemoryTasks, Notify, TaskId,
         WebhookSecret,
     },
     subscribers::alerts::{Alert, AlertState, Alerts, Rules},
@@ -84,7 +84,7 @@ async fn hand_over(desk: &Desk, request: LlmRequest) -> TaskId {
     task_of(&Handoff::new(desk).allow_volatile().oneshot(request).await.unwrap())
 }
 
-fn sends<S>(desk: &Desk, transport: S) -> Delivering
+fn sends<S>(desk: &Desk, transport: S) -> DeliveriesHandle
 where
     S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError, Future: Send>
         + Clone

@@ -76,7 +76,7 @@ async fn a_task_that_would_not_outlive_the_process_is_not_called_queued() {
 
     let waits = Handoff::new(&desk).wait_up_to(Duration::from_secs(1));
     let error = waits.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
-    assert!(error.to_string().contains("nobody answered in time"), "{error}");
+    assert!(error.to_string().contains("no person answered in time"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -172,7 +172,7 @@ async fn what_requires_a_person_is_given_to_a_model_only_by_hand() {
     model.works.store(true, SeqCst);
     let id = hand_over(&desk, LlmRequest::prompt("May I?").requires_human(true)).await;
     let other = hand_over(&desk, LlmRequest::prompt("other")).await;
-    let _redriving = Redrive::new(&desk, model.leaf()).only_when_asked().start();
+    let _redriving = Redrive::new(&desk, model.leaf()).only_when_ordered().start();
     sleep(Duration::from_secs(600)).await;
     assert_eq!(desk.stats().await.unwrap().waiting, 2);
     desk.redrive(id).await.unwrap();

@@ -14,7 +14,7 @@ use steadfast::{
     provider_fn,
     stores::{
         redis::Redis,
-        replicas::{Shares, Sharing},
+        replicas::{ReplicaSync, SharedState},
     },
 };
 use tokio::{sync::broadcast, time::sleep};
@@ -51,7 +51,7 @@ struct Replica {
     keys: IdempotencyLayer,
     redis: Redis,
     heard: broadcast::Receiver<Event>,
-    _sharing: Sharing,
+    _sharing: ReplicaSync,
 }
 
 impl Replica {
@@ -61,12 +61,12 @@ impl Replica {
         let redis = Redis::open(url).unwrap().events(&events);
         let circuit = CircuitBreakerLayer::new("sonnet").consecutive_failures(3).cooldown(Duration::from_secs(60));
         let features = BulkheadLayer::new().feature("chat", Limits::new(1000).requests_per_minute(1_000_000));
-        let shares = Shares::new()
+        let shares = SharedState::new()
             .circuit("sonnet", circuit.handle())
             .rates(&features.handle())
             .retry_budget("all", &RetryBudget::new());
         let keys = IdempotencyLayer::over(redis.clone());
-        Self { circuit, features, keys, _sharing: Sharing::start(redis.clone(), shares), redis, heard }
+        Self { circuit, features, keys, _sharing: ReplicaSync::start(redis.clone(), shares), redis, heard }
     }
 
     /// How long a good answer takes.
@@ -139,10 +139,10 @@ async fn outage(mut server: Server, goes: impl Fn(&mut Server), comes: impl Asyn
     comes(&mut server).await;
     let agreed = becomes("they agree again", || replicas[1].state() == CircuitState::Open).await;
     println!("they agree after {agreed:?}");
-    becomes("it is told that it is over", || log.lines("Redis is back") == replicas.len()).await;
-    assert_eq!(log.lines("Redis is away"), replicas.len(), "once for each replica");
-    assert_eq!(log.lines("Redis is back"), replicas.len());
-    assert_eq!(log.lines("the store is away"), 0, "nor in other words");
+    becomes("it is told that it is over", || log.lines("Redis available again") == replicas.len()).await;
+    assert_eq!(log.lines("Redis unavailable"), replicas.len(), "once for each replica");
+    assert_eq!(log.lines("Redis available again"), replicas.len());
+    assert_eq!(log.lines("store unavailable"), 0, "nor in other words");
     for replica in &mut replicas {
         let mut told = Vec::new();
         while let Ok(Event::StoreChanged { store, available, .. }) = replica.heard.try_recv() {

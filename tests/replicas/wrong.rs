@@ -10,7 +10,7 @@ use steadfast::{
     store::StoreErrorKind,
     stores::{
         redis::Redis,
-        replicas::{Notice, ReplicaStore, Said},
+        replicas::{Notice, ReplicaStore, Report},
     },
 };
 use tokio::{
@@ -60,8 +60,8 @@ async fn scripted(reply: Vec<u8>, manner: Manner) -> String {
     format!("redis://{address}")
 }
 
-fn said() -> Said {
-    Said { replica: 1, notices: vec![("sonnet".into(), None)], counts: vec![("chat".into(), 1)] }
+fn said() -> Report {
+    Report { replica: 1, notices: vec![("sonnet".into(), None)], counts: vec![("chat".into(), 1)] }
 }
 
 #[tokio::test]
@@ -215,8 +215,8 @@ async fn what_was_given_up_is_not_done_when_a_redis_goes_on_that_stood_still() {
     // It knows the time there by now.
     redis.exchange(&said()).await.unwrap();
     server.stops();
-    let opened = Notice { what: "open".into(), age: Duration::ZERO, left: Duration::from_secs(60) };
-    let telling = Said { notices: vec![("sonnet".into(), Some(opened))], ..said() };
+    let opened = Notice { change: "open".into(), age: Duration::ZERO, remaining: Duration::from_secs(60) };
+    let telling = Report { notices: vec![("sonnet".into(), Some(opened))], ..said() };
     redis.exchange(&telling).await.unwrap_err();
     sleep(Duration::from_millis(550)).await;
     redis.claim(&key, &input, Duration::from_secs(600)).await.unwrap_err();
@@ -270,8 +270,8 @@ async fn a_redis_without_memory_wins_no_key_and_completes_those_that_are_won() {
     assert!(matches!(claim(2).await.unwrap(), Claim::Won(_)));
 }
 
-fn said_of_replicas() -> Said {
-    Said { counts: vec![("another".into(), 1)], ..said() }
+fn said_of_replicas() -> Report {
+    Report { counts: vec![("another".into(), 1)], ..said() }
 }
 
 type Kept = std::sync::Arc<std::sync::Mutex<Option<std::sync::Arc<steadfast::layers::cache::Answer>>>>;

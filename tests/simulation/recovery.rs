@@ -16,14 +16,14 @@ use crate::{
 
 /// The moment at which the last call has ended that any fault could touch, and what the circuits were then.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub(crate) struct DeliveryOutcome {
     pub(crate) at: Duration,
     /// For each tier, until when it is closed off.
     pub(crate) open_until: Vec<Option<Duration>>,
 }
 
 /// Waits until the faults have left nothing under way. A fault ends for the stack when the last call that it broke has.
-pub(crate) async fn settled(world: &World) -> Settled {
+pub(crate) async fn settled(world: &World) -> DeliveryOutcome {
     let (plan, books) = (&world.plan, &world.books);
     while books.left_from(plan.healed) > 0 || world.providers.iter().any(|provider| provider.is_busy()) {
         sleep(Duration::from_millis(100)).await;
@@ -36,13 +36,13 @@ pub(crate) async fn settled(world: &World) -> Settled {
     let circuit = |tier| world.handles.circuit(plan, tier);
     let open = |tier| Some(circuit(tier)).filter(|circuit| circuit.state() == CircuitState::Open);
     let until = |tier| Some(open(tier)?.earliest_probe()?.saturating_duration_since(books.start));
-    let settled = Settled { at: books.now(), open_until: (0..plan.tiers.len()).map(until).collect() };
+    let settled = DeliveryOutcome { at: books.now(), open_until: (0..plan.tiers.len()).map(until).collect() };
     books.line(&format!("settled: {settled:?}"));
     settled
 }
 
 /// Looks at all requests after the faults.
-pub(crate) fn check(plan: &Plan, kept: &Kept, settled: &Settled) -> Vec<(Option<usize>, String)> {
+pub(crate) fn check(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome) -> Vec<(Option<usize>, String)> {
     let mut violations: Vec<_> = amplification(plan, kept).map(|wrong| (None, wrong)).into_iter().collect();
     for tier in 0..plan.tiers.len() {
         let interval = interval(plan, kept, settled, tier);
@@ -63,7 +63,7 @@ fn amplification(plan: &Plan, kept: &Kept) -> Option<String> {
 }
 
 /// No circuit is closed off for longer than its settings say.
-fn interval(plan: &Plan, kept: &Kept, settled: &Settled, tier: usize) -> Option<String> {
+fn interval(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) -> Option<String> {
     let Tier { breaker, .. } = &plan.tiers[tier];
     let until = settled.open_until[tier]?;
     let (_, reason) = kept.tiers[tier].opened?;
@@ -83,7 +83,7 @@ fn interval(plan: &Plan, kept: &Kept, settled: &Settled, tier: usize) -> Option<
 }
 
 /// From one interval on, and the probes that it takes to close, the first tier that may serve a request serves it.
-fn preferred(plan: &Plan, kept: &Kept, settled: &Settled, tier: usize) -> Vec<(Option<usize>, String)> {
+fn preferred(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) -> Vec<(Option<usize>, String)> {
     let settings = &plan.tiers[tier];
     let asked_first = |entry: &&Entry| {
         let chain = plan.chain(entry.ask.feature);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use steadfast::{
     LlmRequest,
-    handoff::{Claimant, Desk, DeskError, Handoff, Redrivable, TaskFilter, TaskStore},
+    handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFilter, TaskStore},
     store::StoreErrorKind,
     stores::postgres::Postgres,
 };
@@ -58,7 +58,7 @@ async fn a_damaged_row_is_an_error_of_its_own_and_the_rest_is_served() {
     let (bad, good) = (store.insert(new_task("bad")).await.unwrap(), store.insert(new_task("good")).await.unwrap());
     place.execute(&format!("UPDATE steadfast_tasks SET request = '{{', created_at = 0 WHERE id = '{bad}'")).await;
     assert_eq!(kind(store.get(bad).await.unwrap_err()), StoreErrorKind::Corrupt);
-    let oldest = store.claim_oldest(Claimant::redrive("1"), Duration::ZERO, Redrivable::Any).await.unwrap();
+    let oldest = store.claim_oldest(Claimant::redrive("1"), Duration::ZERO, RedriveScope::All).await.unwrap();
     assert_eq!(oldest.unwrap().id, good, "it holds up nobody");
     place.execute(&format!("UPDATE steadfast_tasks SET claim_kind = 'cat' WHERE id = '{bad}'")).await;
     assert_eq!(store.list(TaskFilter::new()).await.unwrap().len(), 1);
@@ -85,7 +85,7 @@ async fn all_may_ask_for_a_redrive_of_all_at_once() {
     place.execute("UPDATE steadfast_tasks SET reason = 'x' WHERE id > (SELECT min(id) FROM steadfast_tasks) AND random() < 0.5").await;
     let asks = (0..32).map(|_| {
         let store = store.clone();
-        tokio::spawn(async move { store.ask_redrive(None).await })
+        tokio::spawn(async move { store.order_redrive(None).await })
     });
     for asked in futures_util::future::join_all(asks).await {
         assert_eq!(asked.unwrap().unwrap(), 200);

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use steadfast::{
     LlmRequest,
-    handoff::{Claimant, Desk, DeskError, Handoff, Redrivable, TaskFilter, TaskState, TaskStore},
+    handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFilter, TaskState, TaskStore},
     store::StoreErrorKind,
     stores::sqlite::Sqlite,
 };
@@ -66,7 +66,8 @@ async fn a_damaged_row_is_an_error_of_its_own_and_the_rest_is_served() {
     assert!(error.to_string().contains(&bad.to_string()) && error.to_string().contains("request"), "{error}");
     assert_eq!(kind(error), StoreErrorKind::Corrupt);
     assert_eq!(store.list(TaskFilter::new()).await.unwrap().len(), 2, "its head can be read");
-    let oldest = store.claim_oldest(Claimant::redrive("1"), std::time::Duration::ZERO, Redrivable::Any).await.unwrap();
+    let oldest =
+        store.claim_oldest(Claimant::redrive("1"), std::time::Duration::ZERO, RedriveScope::All).await.unwrap();
     assert_eq!(oldest.unwrap().id, good, "it holds up nobody");
     other(&place, &format!("UPDATE tasks SET expires_at = 'soon' WHERE id = '{bad}'"));
     let listed = store.list(TaskFilter::new()).await.unwrap();

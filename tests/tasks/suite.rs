@@ -6,8 +6,8 @@ use steadfast::{
     LlmRequest,
     chat::{Chat, Message},
     handoff::{
-        Callback, CallerTask, Claimant, DeliveryKind, DeliveryState, DeskError, NewAnswer, NewTask, Redrivable,
-        Release, Settled, StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState,
+        Callback, CallerTask, Claimant, DeliveryKind, DeliveryOutcome, DeliveryState, DeskError, NewAnswer, NewTask,
+        RedriveScope, Release, StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState,
         TaskStore,
     },
 };
@@ -125,7 +125,7 @@ pub(crate) async fn what_was_never_written_is_unknown(store: Store) {
     is_unknown(store.renew(id, person("ana"), HOUR).await.unwrap_err());
     is_unknown(store.release(id, person("ana"), Release::Free).await.unwrap_err());
     is_unknown(store.answer(id, answer("ana", "yes"), true).await.unwrap_err());
-    is_unknown(store.ask_redrive(Some(id)).await.unwrap_err());
+    is_unknown(store.order_redrive(Some(id)).await.unwrap_err());
 }
 
 pub(crate) async fn a_list_is_in_order_and_goes_on_where_it_ended(store: Store) {
@@ -291,7 +291,7 @@ pub(crate) async fn the_same_answer_again_is_no_error_and_another_one_is(store: 
     }
     assert_eq!(store.get(id).await.unwrap(), first);
     assert!(matches!(store.claim(id, person("ben"), HOUR).await, Err(DeskError::AlreadyAnswered { .. })));
-    assert!(matches!(store.ask_redrive(Some(id)).await, Err(DeskError::AlreadyAnswered { .. })));
+    assert!(matches!(store.order_redrive(Some(id)).await, Err(DeskError::AlreadyAnswered { .. })));
 }
 
 pub(crate) async fn an_expired_task_is_neither_claimed_nor_answered(store: Store) {
@@ -301,14 +301,14 @@ pub(crate) async fn an_expired_task_is_neither_claimed_nor_answered(store: Store
     let is_expired = |error: DeskError| assert!(matches!(error, DeskError::Expired { .. }), "{error}");
     is_expired(store.claim(id, person("ana"), HOUR).await.unwrap_err());
     is_expired(store.answer(id, answer("ana", "yes"), true).await.unwrap_err());
-    is_expired(store.ask_redrive(Some(id)).await.unwrap_err());
-    assert_eq!(store.claim_oldest(Claimant::redrive("1"), HOUR, Redrivable::Any).await.unwrap(), None);
+    is_expired(store.order_redrive(Some(id)).await.unwrap_err());
+    assert_eq!(store.claim_oldest(Claimant::redrive("1"), HOUR, RedriveScope::All).await.unwrap(), None);
     assert_eq!(store.get(id).await.unwrap().state, TaskState::Expired, "it can still be read");
 }
 
 pub(crate) async fn the_oldest_is_redriven_first_and_each_by_one(store: Store) {
     let ids = tasks(&store, 3).await;
-    let next = |n: usize| store.claim_oldest(Claimant::redrive(n.to_string()), HOUR, Redrivable::Any);
+    let next = |n: usize| store.claim_oldest(Claimant::redrive(n.to_string()), HOUR, RedriveScope::All);
     for (n, id) in ids.iter().enumerate() {
         let task = next(n).await.unwrap().unwrap();
         assert_eq!((task.id, task.state), (*id, TaskState::Redriving));
@@ -321,7 +321,8 @@ pub(crate) async fn the_oldest_is_redriven_first_and_each_by_one(store: Store) {
         // Under load one may be passed over for the moment, while another is about to take it: it is asked for again.
         async move {
             loop {
-                let taken = store.claim_oldest(Claimant::redrive(format!("at once {n}")), HOUR, Redrivable::Any).await;
+                let taken =
+                    store.claim_oldest(Claimant::redrive(format!("at once {n}")), HOUR, RedriveScope::All).await;
                 if let Some(task) = taken.unwrap() {
                     return task.id;
                 }
@@ -338,7 +339,7 @@ pub(crate) async fn the_oldest_is_redriven_first_and_each_by_one(store: Store) {
 pub(crate) async fn a_redrive_and_a_person_exclude_each_other(store: Store) {
     let ids = tasks(&store, 2).await;
     store.claim(ids[0], person("ana"), HOUR).await.unwrap();
-    let redriven = store.claim_oldest(Claimant::redrive("1"), HOUR, Redrivable::Any).await.unwrap().unwrap();
+    let redriven = store.claim_oldest(Claimant::redrive("1"), HOUR, RedriveScope::All).await.unwrap().unwrap();
     assert_eq!(redriven.id, ids[1], "a person is at the older one");
     let refused = store.claim(ids[1], person("ana"), HOUR).await.unwrap_err();
     assert!(refused.to_string().starts_with("a redrive is at"), "{refused}");
@@ -352,20 +353,20 @@ pub(crate) async fn what_waits_for_a_person_is_redriven_when_it_is_asked_for(sto
     let required = store.insert(new).await.unwrap();
     let back = one(&store).await;
     let next = |which| store.claim_oldest(Claimant::redrive("1"), HOUR, which);
-    assert_eq!(next(Redrivable::Any).await.unwrap().unwrap().id, back);
+    assert_eq!(next(RedriveScope::All).await.unwrap().unwrap().id, back);
     store.release(back, Claimant::redrive("1"), Release::ForPeople).await.unwrap();
-    assert_eq!(next(Redrivable::Any).await.unwrap(), None);
-    assert_eq!(store.ask_redrive(Some(required)).await.unwrap(), 1);
-    assert_eq!(next(Redrivable::Asked).await.unwrap().unwrap().id, required);
-    assert_eq!(next(Redrivable::Asked).await.unwrap(), None);
+    assert_eq!(next(RedriveScope::All).await.unwrap(), None);
+    assert_eq!(store.order_redrive(Some(required)).await.unwrap(), 1);
+    assert_eq!(next(RedriveScope::Ordered).await.unwrap().unwrap().id, required);
+    assert_eq!(next(RedriveScope::Ordered).await.unwrap(), None);
 }
 
 pub(crate) async fn what_is_asked_for_is_all_that_may_be_answered(store: Store) {
     let ids = tasks(&store, 4).await;
     store.answer(ids[0], answer("ana", "yes"), false).await.unwrap();
     store.claim(ids[1], person("ana"), HOUR).await.unwrap();
-    assert_eq!(store.ask_redrive(None).await.unwrap(), 3);
-    let next = |n: &str| store.claim_oldest(Claimant::redrive(n), HOUR, Redrivable::Asked);
+    assert_eq!(store.order_redrive(None).await.unwrap(), 3);
+    let next = |n: &str| store.claim_oldest(Claimant::redrive(n), HOUR, RedriveScope::Ordered);
     assert_eq!(next("1").await.unwrap().unwrap().id, ids[2], "a person goes first");
     assert_eq!(next("2").await.unwrap().unwrap().id, ids[3]);
     store.release(ids[1], person("ana"), Release::Free).await.unwrap();
@@ -383,10 +384,10 @@ pub(crate) async fn a_notification_is_written_with_its_task_and_due_until_it_is_
     assert_eq!((again.id.as_str(), again.attempts), (told.id.as_str(), 2));
     assert!(store.due(10, HOUR).await.unwrap().is_empty(), "somebody has it");
     let problem = "no answer".to_owned();
-    assert!(store.settle(again.clone(), Settled::Again { after: NONE, problem }).await.unwrap());
+    assert!(store.settle(again.clone(), DeliveryOutcome::Again { after: NONE, problem }).await.unwrap());
     assert_eq!(store.get(id).await.unwrap().deliveries[0].problem.as_deref(), Some("no answer"));
     let [third] = &store.due(10, HOUR).await.unwrap()[..] else { panic!() };
-    assert!(store.settle(third.clone(), Settled::Done).await.unwrap());
+    assert!(store.settle(third.clone(), DeliveryOutcome::Done).await.unwrap());
     assert!(store.due(10, NONE).await.unwrap().is_empty());
     let [done] = &store.get(id).await.unwrap().deliveries[..] else { panic!() };
     assert_eq!((done.state, done.attempts, done.next_at), (DeliveryState::Done, 3, None));
@@ -445,9 +446,9 @@ pub(crate) async fn a_late_word_on_a_delivery_changes_nothing(store: Store) {
     let id = store.insert(new).await.unwrap();
     let late = store.due(1, NONE).await.unwrap().remove(0);
     let now = store.due(1, HOUR).await.unwrap().remove(0);
-    assert!(!store.settle(late.clone(), Settled::Dead { problem: "late".into() }).await.unwrap());
-    assert!(store.settle(now.clone(), Settled::Done).await.unwrap());
-    assert!(!store.settle(now, Settled::Dead { problem: "twice".into() }).await.unwrap());
+    assert!(!store.settle(late.clone(), DeliveryOutcome::Dead { problem: "late".into() }).await.unwrap());
+    assert!(store.settle(now.clone(), DeliveryOutcome::Done).await.unwrap());
+    assert!(!store.settle(now, DeliveryOutcome::Dead { problem: "twice".into() }).await.unwrap());
     assert_eq!(store.get(id).await.unwrap().deliveries[0].state, DeliveryState::Done);
 }
 
@@ -457,7 +458,7 @@ pub(crate) async fn what_is_given_up_stays_and_is_counted(store: Store) {
     let id = store.insert(new).await.unwrap();
     assert_eq!(store.stats().await.unwrap().deliveries_pending, 1);
     let told = store.due(1, HOUR).await.unwrap().remove(0);
-    assert!(store.settle(told, Settled::Dead { problem: "it was refused (404)".into() }).await.unwrap());
+    assert!(store.settle(told, DeliveryOutcome::Dead { problem: "it was refused (404)".into() }).await.unwrap());
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.deliveries_pending, stats.deliveries_dead), (0, 1));
     assert!(store.due(1, NONE).await.unwrap().is_empty());

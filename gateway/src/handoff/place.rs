@@ -108,7 +108,7 @@ impl Place {
                 let who = person(who)?;
                 let answered = match force {
                     false => desk.answer(task, &who, text).await,
-                    true => desk.answer_over(task, &who, text).await,
+                    true => desk.force_answer(task, &who, text).await,
                 };
                 answered.map_err(refused)
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use steadfast::handoff::{Task, TriedBefore};
+use steadfast::handoff::{PriorAttempt, Task};
 
 use super::{conversation::Conversation, place::Listed};
 use crate::{
@@ -136,7 +136,7 @@ fn quoted(said: &str) -> String {
     said.trim_end_matches(ends).split(ends).map(|line| format!("| {}\n", printable(line))).collect()
 }
 
-fn tried(step: &TriedBefore) -> String {
+fn tried(step: &PriorAttempt) -> String {
     let name = |name: &Option<String>| name.as_deref().map(on_a_line);
     let tier = name(&step.tier).or_else(|| name(&step.provider)).unwrap_or_else(|| "a tier".to_owned());
     let status = step.status.map(|status| status.to_string());

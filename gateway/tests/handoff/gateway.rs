@@ -122,7 +122,7 @@ fn what_requires_a_person_goes_to_one_while_models_work() {
             "x-steadfast-callback-url: https://example.com/\r\n\
                                                       x-steadfast-requires-human: 1\r\n",
         ));
-        assert!(refused.status == 400 && refused.body.contains("no host may be called back"), "{refused:?}");
+        assert!(refused.status == 400 && refused.body.contains("no host is allowed for callbacks"), "{refused:?}");
     }
 }
 

@@ -87,11 +87,11 @@ fn a_task_is_found_claimed_given_back_and_answered_from_a_terminal() {
     assert_eq!(store.json(&["list", "--oldest", "--after", next])["tasks"][0]["id"], **newest);
 
     assert!(store.done(&["claim", &first]).contains("claimed by ana until "));
-    assert!(store.refused(&["claim", &first, "--as", "ben"], 1).contains("ana is at"));
-    assert!(store.refused(&["answer", &first, "no", "--as", "ben"], 1).contains("ana is at"));
+    assert!(store.refused(&["claim", &first, "--as", "ben"], 1).contains("is claimed by ana until "));
+    assert!(store.refused(&["answer", &first, "no", "--as", "ben"], 1).contains("is claimed by ana until "));
     assert_eq!(store.json(&["list", "--state", "claimed"])["tasks"][0]["claim"]["by"]["name"], "ana");
     assert_eq!(store.done(&["release", &first]), format!("{first} is given back.\n"));
-    assert!(store.refused(&["release", &first], 1).contains("not claimed"));
+    assert!(store.refused(&["release", &first], 1).contains("you hold no claim"));
     store.done(&["claim", &first, "--as", "ben"]);
     assert_eq!(store.done(&["answer", &first, "You may.", "--force"]), format!("{first} is answered.\n"));
     assert!(store.refused(&["answer", &first, "You may not."], 1).contains("was answered by ana"));
@@ -187,7 +187,7 @@ fn what_is_named_wrongly_is_told_and_makes_no_store() {
     let none = "task_00000000000000000000000007";
     for words in [&["show", none][..], &["claim", none], &["release", none], &["answer", none, "x"], &["redrive", none]]
     {
-        assert!(store.refused(words, 1).contains("there is no task"), "{words:?}");
+        assert!(store.refused(words, 1).contains("unknown task"), "{words:?}");
     }
     assert!(store.refused(&["show", "task_7"], 2).contains("not a task's id"));
     assert!(store.refused(&["list", "--state", "gone"], 2).contains("waiting, claimed"));
@@ -219,8 +219,8 @@ fn tasks_are_forgotten_from_a_terminal_one_or_all_of_a_caller_or_a_session() {
     let store = Store::new("handoff-forget");
     let (first, second) = (store.task("chat").to_string(), store.task("chat").to_string());
     assert_eq!(store.done(&["forget", &first]), "1 task is forgotten.\n");
-    assert!(store.refused(&["show", &first], 1).contains("there is no task"));
-    assert!(store.refused(&["forget", &first], 1).contains("there is no task"));
+    assert!(store.refused(&["show", &first], 1).contains("unknown task"));
+    assert!(store.refused(&["forget", &first], 1).contains("unknown task"));
     assert_eq!(store.done(&["forget", "--session", "s-1"]), "0 tasks are forgotten.\n");
     assert_eq!(store.json(&["forget", "--tenant", "ada"])["forgotten"], 0);
     assert!(store.refused(&["forget"], 2).contains("<TASK>"));

@@ -238,7 +238,7 @@ async fn outage(test: &str, goes: impl Fn(&mut Server), comes: impl AsyncFn(&mut
 
     comes(&mut redis).await;
     let back = becomes("both say that it is back", async || {
-        gateways.iter().all(|gateway| gateway.log().contains("Redis is back"))
+        gateways.iter().all(|gateway| gateway.log().contains("Redis available again"))
     })
     .await;
     // And they agree again: what one of them finds out, the other knows.
@@ -263,7 +263,7 @@ async fn outage(test: &str, goes: impl Fn(&mut Server), comes: impl AsyncFn(&mut
     for gateway in gateways {
         let log = end(gateway);
         let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-        assert_eq!((lines("Redis is away"), lines("Redis is back")), (1, 1), "{log}");
+        assert_eq!((lines("Redis unavailable"), lines("Redis available again")), (1, 1), "{log}");
         let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN") && line.contains("store")).collect();
         assert!(warnings.len() <= 1, "{warnings:#?}");
     }

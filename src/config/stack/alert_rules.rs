@@ -1,4 +1,4 @@
-//! The rules as a configuration file says them.
+//! Conversion of a configuration file's rules.
 
 use crate::{
     InvalidConfig,
@@ -20,19 +20,20 @@ impl TryFrom<&config::Rules> for Rules {
 
     /// # Errors
     ///
-    /// When a rule has a number that it does not take, or that [`Rules`] refuses; the error names the rule.
+    /// Returns an error if a rule has a number that it does not take, or that [`Rules`] refuses. The error names the
+    /// rule.
     fn try_from(file: &config::Rules) -> Result<Self, InvalidConfig> {
         let mut rules = Self::new().failover(switch("failover", file.failover)?);
-        match said(file.failovers) {
+        match threshold_or_default(file.failovers) {
             RuleThreshold::On(true) => {}
             RuleThreshold::On(false) => rules = rules.without_failovers(),
             RuleThreshold::Numbers { more_than, share: None, min_requests: None, within, page_share: None, .. } => {
                 let within = within.map_or(FAILOVERS.within, |within| within.0);
                 rules = rules.failovers(more_than.unwrap_or(FAILOVERS.more_than), within)?;
             }
-            RuleThreshold::Numbers { .. } => return Err(takes("failovers", "`more_than` and `within`")),
+            RuleThreshold::Numbers { .. } => return Err(wrong_numbers("failovers", "`more_than` and `within`")),
         }
-        rules = match rate("failure_rate", said(file.failure_rate))? {
+        rules = match rate("failure_rate", threshold_or_default(file.failure_rate))? {
             Some(Rate { share, min_requests, within }) => rules.failure_rate(share, min_requests, within)?,
             None => rules.without_failure_rate(),
         };
@@ -64,7 +65,7 @@ impl TryFrom<&config::Rules> for Rules {
         rules = rules.all_tiers_failed(switch("all_tiers_failed", file.all_tiers_failed)?);
         rules = rules.key_refused(switch("key_refused", file.key_refused)?);
         rules = rules.handoff_waiting(switch("handoff_waiting", file.handoff_waiting)?);
-        match said(file.budget) {
+        match threshold_or_default(file.budget) {
             RuleThreshold::On(true) => Ok(rules),
             RuleThreshold::On(false) => Ok(rules.budget(None)),
             RuleThreshold::Numbers {
@@ -82,17 +83,17 @@ impl TryFrom<&config::Rules> for Rules {
                     None => rules,
                 })
             }
-            RuleThreshold::Numbers { .. } => Err(takes("budget", "`share`")),
+            RuleThreshold::Numbers { .. } => Err(wrong_numbers("budget", "`share`")),
         }
     }
 }
 
-/// A block without a number is the rule with its defaults.
-fn said(threshold: Option<RuleThreshold>) -> RuleThreshold {
+/// Returns the threshold of a block. A block without a number means the rule's defaults.
+fn threshold_or_default(threshold: Option<RuleThreshold>) -> RuleThreshold {
     threshold.filter(|threshold| *threshold != NO_NUMBERS).unwrap_or(ON)
 }
 
-/// A rate's numbers, those of the default where the file says none; `None` where it is off.
+/// Returns a rate with defaults for the numbers that the file omits; `None` if the rule is off.
 fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, InvalidConfig> {
     match threshold {
         RuleThreshold::On(on) => Ok(on.then_some(RATE)),
@@ -103,30 +104,30 @@ fn rate(rule: &'static str, threshold: RuleThreshold) -> Result<Option<Rate>, In
                 within: within.map_or(RATE.within, |within| within.0),
             }))
         }
-        RuleThreshold::Numbers { .. } => Err(takes(rule, "`share`, `min_requests` and `within`")),
+        RuleThreshold::Numbers { .. } => Err(wrong_numbers(rule, "`share`, `min_requests` and `within`")),
     }
 }
 
-/// The share served by fallbacks, with the numbers of the default where the file says none.
+/// Adds the rule on fallbacks' share, with defaults for the numbers that the file omits.
 fn fallback_share(rules: Rules, threshold: RuleThreshold) -> Result<Rules, InvalidConfig> {
     let Rate { share: least, min_requests: some, within: lately } = FALLBACK_SHARE.warn;
     match threshold {
         RuleThreshold::On(_) => rules.fallback_share(least, FALLBACK_SHARE.page_share, some, lately),
         RuleThreshold::Numbers { more_than: None, share, min_requests, within, page_share, .. } => {
             let share = share.map_or(least, |share| share.0);
-            // A bound of one's own above that of the default is no page.
+            // A custom bound above the default page share has no page share.
             let page = page_share.map(|page| page.0).or_else(|| FALLBACK_SHARE.page_share.filter(|page| *page > share));
             let within = within.map_or(lately, |within| within.0);
             rules.fallback_share(share, page, min_requests.unwrap_or(some), within)
         }
         RuleThreshold::Numbers { .. } => {
-            Err(takes("fallback_share", "`share`, `page_share`, `min_requests` and `within`"))
+            Err(wrong_numbers("fallback_share", "`share`, `page_share`, `min_requests` and `within`"))
         }
     }
 }
 
 fn switch(rule: &'static str, threshold: Option<RuleThreshold>) -> Result<bool, InvalidConfig> {
-    match said(threshold) {
+    match threshold_or_default(threshold) {
         RuleThreshold::On(on) => Ok(on),
         RuleThreshold::Numbers {
             more_than: None,
@@ -140,7 +141,7 @@ fn switch(rule: &'static str, threshold: Option<RuleThreshold>) -> Result<bool, 
     }
 }
 
-fn takes(rule: &'static str, numbers: &str) -> InvalidConfig {
+fn wrong_numbers(rule: &'static str, numbers: &str) -> InvalidConfig {
     InvalidConfig::new(rule, format!("it takes {numbers}, and no other number"))
 }
 

@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config, Environment, Problem, Provider},
     events::{self, CircuitState},
     handoff::{
-        Callbacks, Deliveries, Delivering, Desk, Handoff, Notify, Redrive, Redriving, TaskLimits, TaskStore,
+        Callbacks, Deliveries, DeliveriesHandle, Desk, Handoff, Notify, Redrive, RedriveHandle, TaskLimits, TaskStore,
         WebhookSecret,
     },
 };
@@ -184,7 +184,7 @@ impl People {
         Handoff::new(&self.desk).pending_text(text)
     }
 
-    fn begin(&self, shared: &Arc<Shared>) -> (Delivering, Redriving) {
+    fn begin(&self, shared: &Arc<Shared>) -> (DeliveriesHandle, RedriveHandle) {
         let makings = &shared.makings;
         let deliveries = Deliveries::new(&self.desk).transport(makings.transport());
         let deliveries = match makings.seed("handoff") {
@@ -197,7 +197,7 @@ impl People {
             .events(&makings.events)
             .gate(move || may_work(&weak));
         redrive = match self.plan.said.redrive {
-            None => redrive.only_when_asked(),
+            None => redrive.only_when_ordered(),
             Some(said) => {
                 if let Some(tasks) = said.per_second {
                     redrive = redrive.per_second(tasks);
@@ -266,7 +266,7 @@ impl StackHandle {
         let heard = reloaded.clone();
         let following = self.events().follow_only(Reloads::wanted, Reloads(heard));
         let task = tokio::spawn(async move {
-            let mut at_work: Option<(People, (Delivering, Redriving))> = None;
+            let mut at_work: Option<(People, (DeliveriesHandle, RedriveHandle))> = None;
             loop {
                 let people = shared.current.load().people.clone();
                 if at_work.as_ref().map(|(before, _)| before) != people.as_ref() {

@@ -17,7 +17,7 @@ use crate::{
     BoxLlmService, Classifier, DegradedReason, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
     config::{AllOpen, Config, classifier},
-    handoff::{Handoff, redrive::Redriven},
+    handoff::{Handoff, redrive::RedriveMarker},
     layers::call::Call,
     ledger::PriorAttempts,
 };
@@ -66,7 +66,7 @@ impl Inner {
         let own = request.feature_name().and_then(|feature| self.features.get(feature));
         own.copied().unwrap_or(self.others)
             && !request.is_human_required()
-            && request.extensions().get::<Redriven>().is_none()
+            && request.extensions().get::<RedriveMarker>().is_none()
     }
 
     /// Whether another tier, or the same one later, may do better.

@@ -10,7 +10,7 @@ use crate::{
     internal::sync::lock,
     stores::{
         redis::Redis,
-        replicas::{Shares, Sharing},
+        replicas::{ReplicaSync, SharedState},
     },
 };
 
@@ -32,11 +32,11 @@ impl Meeting {
 pub(super) struct InStep {
     meeting: Meeting,
     generation: Arc<Generation>,
-    sharing: Sharing,
+    sharing: ReplicaSync,
 }
 
 impl Shared {
-    /// Shares what the present configuration has from now on, if it says where. Without a runtime there is nobody to do it:
+    /// SharedState what the present configuration has from now on, if it says where. Without a runtime there is nobody to do it:
     /// then it begins with the next service or handle that is made in one.
     pub(super) fn keep_in_step(&self) {
         let generation = self.current.load_full();
@@ -55,7 +55,7 @@ impl Shared {
                 known.generation = generation;
             }
             _ => {
-                let sharing = Sharing::start(meeting.redis.clone(), generation.shares());
+                let sharing = ReplicaSync::start(meeting.redis.clone(), generation.shares());
                 *in_step = Some(InStep { meeting: meeting.clone(), generation, sharing });
             }
         }
@@ -64,8 +64,8 @@ impl Shared {
 
 impl Generation {
     /// What replicas with the same configuration have, too: what differs has another name.
-    fn shares(&self) -> Shares {
-        let shares = Shares::new().rates(&self.bulkhead);
+    fn shares(&self) -> SharedState {
+        let shares = SharedState::new().rates(&self.bulkhead);
         let shares = self.retry_budgets.iter().fold(shares, |shares, (tier, (_, budget))| {
             let whose = tier.as_ref().map_or_else(|| "all".to_owned(), |tier| format!("tier {tier}"));
             shares.retry_budget(&whose, budget)

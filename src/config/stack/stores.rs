@@ -72,7 +72,7 @@ impl Opened {
             }
         };
         #[cfg(feature = "redis")]
-        meeting.iter().for_each(|meeting| meeting.redis.tells(&makings.events));
+        meeting.iter().for_each(|meeting| meeting.redis.set_events(&makings.events));
         #[cfg(not(feature = "redis"))]
         if said.shared.is_some() {
             return Err(not_here("shared", "redis"));

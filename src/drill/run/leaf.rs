@@ -26,7 +26,7 @@ use crate::{
 
 /// A tier's provider for the length of a drill. Clones are the same provider.
 #[derive(Clone)]
-pub(super) struct Rehearsed {
+pub(super) struct DrillDate {
     inner: Simulated,
     shared: Arc<Shared>,
 }
@@ -70,7 +70,7 @@ pub(super) struct Seen {
     pub(super) times: Vec<Duration>,
 }
 
-impl Rehearsed {
+impl DrillDate {
     /// The provider of the tier at this place.
     pub(super) fn new(tier: &Tier, place: usize, said: &Said, hits: &[Hit<'_>], seed: u64) -> Self {
         let start = Instant::now();
@@ -179,7 +179,7 @@ pub(super) fn mixed(seed: u64, number: u64) -> u64 {
     spread(seed ^ numbered(number))
 }
 
-impl Service<LlmRequest> for Rehearsed {
+impl Service<LlmRequest> for DrillDate {
     type Response = LlmResponse;
     type Error = LlmError;
     type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
@@ -222,7 +222,7 @@ mod tests {
         let scenario = Scenario::from_yaml(&text).unwrap();
         let config = config::Config::from_str(TIER, config::Format::Yaml).unwrap();
         let hits = scenario.hits(&config).unwrap();
-        let provider = Rehearsed::new(&config.tiers[0], 0, scenario.said(), &hits, 1);
+        let provider = DrillDate::new(&config.tiers[0], 0, scenario.said(), &hits, 1);
         let asks = traffic(scenario.said(), 1);
         tokio::time::sleep(Duration::from_secs(600)).await;
         let mut ended = Vec::new();

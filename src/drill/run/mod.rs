@@ -18,7 +18,7 @@ use tower::Service as _;
 
 use self::{
     happenings::Happenings,
-    leaf::{Rehearsed, Seen, mixed},
+    leaf::{DrillDate, Seen, mixed},
     outcome::Outcome,
     tasks::RehearsedTasks,
     traffic::{Ask, traffic},
@@ -125,14 +125,14 @@ async fn with_the_stack(
 ) -> Result<With, ConfigError> {
     let start = Instant::now();
     let clock = scenario.said().clock.map_or(Duration::ZERO, |clock| Duration::from_secs(clock.0.into()));
-    let _date = wall_clock::Rehearsed::begin(DAY + clock);
-    let mut providers: Vec<Option<Rehearsed>> = Vec::new();
+    let _date = wall_clock::DrillDate::begin(DAY + clock);
+    let mut providers: Vec<Option<DrillDate>> = Vec::new();
     let mut builder = Stack::builder().environment(Environment::default()).seed(seed);
     if config.tiers.iter().any(|tier| tier.provider == Provider::Handoff) {
         builder = builder.tasks(RehearsedTasks::new(hits));
     }
     for (place, tier) in config.tiers.iter().enumerate() {
-        let provider = tier.provider.is_model().then(|| Rehearsed::new(tier, place, scenario.said(), hits, seed));
+        let provider = tier.provider.is_model().then(|| DrillDate::new(tier, place, scenario.said(), hits, seed));
         if let Some(provider) = &provider {
             builder = builder.leaf(&*tier.name, provider.clone());
         }
@@ -164,7 +164,7 @@ async fn with_the_stack(
     let outcomes = all_of(under_way, asks.len()).await;
     // What is told is heard a moment later.
     sleep(Duration::from_millis(1)).await;
-    let seen = providers.iter().map(|provider| provider.as_ref().map(Rehearsed::seen)).collect();
+    let seen = providers.iter().map(|provider| provider.as_ref().map(DrillDate::seen)).collect();
     Ok(With { outcomes, seen, circuits, happenings })
 }
 
@@ -178,7 +178,7 @@ async fn without_it(
     seed: u64,
 ) -> (Vec<Tried>, Seen) {
     let start = Instant::now();
-    let provider = Rehearsed::new(&config.tiers[primary], primary, scenario.said(), hits, seed);
+    let provider = DrillDate::new(&config.tiers[primary], primary, scenario.said(), hits, seed);
     let mut under_way = JoinSet::new();
     for number in 0..asks.len() {
         sleep_until(start + asks[number].at).await;

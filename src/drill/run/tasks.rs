@@ -8,7 +8,7 @@ use super::leaf::stretches;
 use crate::{
     drill::scenario::{Hit, said::Ill},
     handoff::{
-        Claimant, Delivery, MemoryTasks, NewAnswer, NewTask, Redrivable, Release, Settled, Task, TaskFilter,
+        Claimant, Delivery, DeliveryOutcome, MemoryTasks, NewAnswer, NewTask, RedriveScope, Release, Task, TaskFilter,
         TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
     },
     store::{StoreError, StoreErrorKind},
@@ -85,12 +85,12 @@ impl TaskStore for RehearsedTasks {
         self.unless_down(|tasks| tasks.release(id, by, then))
     }
 
-    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: RedriveScope) -> TaskFuture<'_, Option<Task>> {
         self.unless_down(|tasks| tasks.claim_oldest(by, visibility, which))
     }
 
-    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
-        self.unless_down(|tasks| tasks.ask_redrive(id))
+    fn order_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
+        self.unless_down(|tasks| tasks.order_redrive(id))
     }
 
     fn answer(&self, id: TaskId, answer: NewAnswer, force: bool) -> TaskFuture<'_, Task> {
@@ -101,7 +101,7 @@ impl TaskStore for RehearsedTasks {
         self.unless_down(|tasks| tasks.due(limit, lease))
     }
 
-    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
+    fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> TaskFuture<'_, bool> {
         self.unless_down(|tasks| tasks.settle(delivery, outcome))
     }
 

@@ -7,7 +7,7 @@ use std::{
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::similar::{Across, Likeness, alike};
+use super::similar::{Across, Likeness, similar_questions};
 use crate::{
     CacheLayer, ErrorKind, LlmError, LlmRequest, LlmResponse,
     embed::{EmbedRequest, EmbedResponse},
@@ -18,10 +18,10 @@ use crate::{
     response::{CacheReason, ResponseFuture},
 };
 
-/// A leaf that gives what a [`CacheLayer`] has kept. See the [module docs](super).
+/// A leaf that answers from a [`CacheLayer`]. See the [module docs](super).
 ///
-/// Where it has nothing, it fails with [`ErrorKind::Exhausted`], which costs no attempt, and the next tier is asked. Clones
-/// share the answers.
+/// If the cache has no answer, the leaf fails with [`ErrorKind::Exhausted`], which costs no attempt, and the next tier
+/// is called. Clones share the answers.
 #[derive(Clone)]
 pub struct CachedAnswers {
     cache: CacheLayer,
@@ -30,29 +30,29 @@ pub struct CachedAnswers {
     quote: bool,
 }
 
-/// How much of a question is quoted, in characters.
+/// The longest quotation of a question, in characters.
 const QUOTED: usize = 200;
 
 impl CachedAnswers {
     /// The default of [`remember`](Self::remember): 4,096 questions.
     pub const REMEMBERED: usize = REMEMBERED;
 
-    /// A tier of the answers that this layer keeps, and by its settings of what is the same: set these first. Default: the
-    /// same request's answers only.
+    /// Creates a tier of this layer's answers, with the layer's own rules for equal requests: set those first. Default:
+    /// only answers to the same request.
     pub fn new(cache: &CacheLayer) -> Self {
         Self { cache: cache.clone(), likeness: None, across: Across::default(), quote: false }
     }
 
-    /// Gives the answer to a similar question where there is none to the same: one that is at least so much like it by its
-    /// words, from 0 (not at all) to 1 (the same words). 0.8 lets a changed word or two pass in a sentence. Questions are
-    /// remembered from now on: those whose answers are kept.
+    /// Also gives the answer to a similar question, if the same one has none. The threshold for the similarity by words
+    /// is from 0 (none) to 1 (the same words); at 0.8 a word or two of a sentence may differ. From now on the cache
+    /// remembers the questions of the answers that it stores.
     #[must_use]
     pub fn similar(self, threshold: f32) -> Self {
-        self.liking(Likeness::Words, threshold)
+        self.with_likeness(Likeness::Words, threshold)
     }
 
-    /// The same by a service of embeddings, by the cosine of their vectors. What a threshold means is the model's; many put
-    /// questions that mean the same over 0.85. The service has two seconds, and what it fails with is the cause of this
+    /// Does so by a service of embeddings and the cosine of their vectors. The threshold depends on the model; many put
+    /// questions of the same meaning over 0.85. The service has two seconds, and its failure is the cause of this
     /// leaf's error.
     #[must_use]
     pub fn similar_by<E>(self, embeddings: E, threshold: f32) -> Self
@@ -62,11 +62,11 @@ impl CachedAnswers {
         E::Future: Send,
     {
         let embeddings = BoxCloneSyncService::new(embeddings.map_err(Into::into));
-        self.liking(Likeness::Meaning(embeddings), threshold)
+        self.with_likeness(Likeness::Meaning(embeddings), threshold)
     }
 
-    /// Sets how many questions are remembered, the newest ones. Default: 4,096, which take some 2 KB each, and as much as a
-    /// vector besides where a service of embeddings is asked (6 KB for one of 1,536 numbers).
+    /// Sets the number of remembered questions, the newest ones. Default: 4,096. Each takes about 2 KB, and with a
+    /// service of embeddings also its vector (6 KB for 1,536 numbers).
     #[must_use]
     pub fn remember(self, questions: usize) -> Self {
         self.cache.handle().questions().remember(questions);
@@ -87,30 +87,30 @@ impl CachedAnswers {
         self
     }
 
-    /// Allows similar questions of another [tenant](crate::request::Tenant). Default: never. Only where nothing that
-    /// any of them says is for their eyes alone.
+    /// Allows similar questions of another [tenant](crate::request::Tenant). Default: never. Allow it only if no
+    /// tenant's questions and answers are confidential.
     #[must_use]
     pub fn across_tenants(mut self) -> Self {
         self.across.tenants = true;
         self
     }
 
-    /// Lets the answer quote the question that it was given to, up to 200 characters of it. Default: no, for it may be
-    /// another person's.
+    /// Lets the answer quote the original question, up to 200 characters. Default: no, because it may be another
+    /// person's.
     #[must_use]
     pub fn quote(mut self) -> Self {
         self.quote = true;
         self
     }
 
-    fn liking(mut self, likeness: Likeness, threshold: f32) -> Self {
+    fn with_likeness(mut self, likeness: Likeness, threshold: f32) -> Self {
         self.cache.handle().questions().start_remembering();
         self.likeness = Some((likeness, threshold));
         self
     }
 
     async fn answer(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
-        let nothing = || LlmError::new(ErrorKind::Exhausted, "no kept answer fits the request");
+        let nothing = || LlmError::new(ErrorKind::Exhausted, "no cached answer fits the request");
         let handle = self.cache.handle();
         let (key, life) = self.cache.key(&request).ok_or_else(nothing)?;
         if let Some(answer) = self.usable(&key, life).await {
@@ -120,7 +120,7 @@ impl CachedAnswers {
             return Ok(answer.last_resort(request.is_stream(), why, now));
         }
         let Some((likeness, threshold)) = &self.likeness else { return Err(nothing()) };
-        let found = alike(&handle, key, &request, (likeness, *threshold), self.across).await;
+        let found = similar_questions(&handle, key, &request, (likeness, *threshold), self.across).await;
         for (similarity, question) in found.map_err(|error| nothing().with_source(error))? {
             let Some(answer) = self.usable(&question.key, life).await else {
                 handle.questions().forget(&question.key);
@@ -128,7 +128,7 @@ impl CachedAnswers {
             };
             count(&handle.counters().similar);
             let now = Instant::now();
-            let note = self.told(similarity, &question, &answer, now);
+            let note = self.note(similarity, &question, &answer, now);
             let response = answer.last_resort(request.is_stream(), CacheReason::Similar { similarity }, now);
             return Ok(response.with_note(note));
         }
@@ -143,8 +143,8 @@ impl CachedAnswers {
         found.filter(|answer| life.is_usable(answer, Instant::now()))
     }
 
-    /// That it is another question's answer, which one's, and how much alike the two are.
-    fn told(&self, similarity: f32, question: &Question, answer: &Answer, now: Instant) -> String {
+    /// Returns a note that this is another question's answer, which one's, and how similar the two are.
+    fn note(&self, similarity: f32, question: &Question, answer: &Answer, now: Instant) -> String {
         let (key, age) = (question.key, answer.age(now).as_secs());
         let quoted = match self.quote {
             true => format!(", asked: {:?}", question.text.chars().take(QUOTED).collect::<String>()),

@@ -1,27 +1,27 @@
-//! A tier of kept answers, for when no model answers.
+//! A tier of cached answers, for when no model answers.
 //!
-//! It gives what a [`CacheLayer`](crate::CacheLayer) has kept: the answer to the same request, old as it may be, and where
-//! there is none the answer to a *similar* question, if that is wanted. Put it behind the models in a `Fallback`, at level
-//! 4 ([`Tier::level`](crate::layers::fallback::Tier::level)).
+//! It gives the answers of a [`CacheLayer`](crate::CacheLayer): the answer to the same request, regardless of age, and
+//! otherwise, if allowed, the answer to a *similar* question. Put it behind the models in a `Fallback`, at level 4
+//! ([`Tier::level`](crate::layers::fallback::Tier::level)).
 //!
-//! # What is similar
+//! # Similar questions
 //!
-//! The last turn of the conversation, where it is a person's text of at most 4 KiB, may be in other words. Everything
-//! before it must be the same, and so must the tools, the shape of the answer, the tenant, the feature and the system
-//! prompt; the last three unless [allowed](CachedAnswers::across_features). Model and parameters do not count: none of the
-//! models is there.
+//! The last turn of the conversation may have other words, if it is a person's text of at most 4 KiB. Everything before
+//! it must be the same, and so must the tools, the answer's format, the tenant, the feature and the system prompt; the
+//! last three unless [allowed](CachedAnswers::across_features). Model and parameters do not count: none of the models
+//! is available.
 //!
-//! Likeness is told by the words, without any model ([`similar`](CachedAnswers::similar)): the cosine between the
-//! counts of words and of pairs of neighbouring words. Words with digits must be the same ones. It takes what is said for what
-//! is meant: another wording of a question looks different, a "not" in a long one is hardly seen. Keep its threshold high.
-//! With [`similar_by`](CachedAnswers::similar_by) a service of embeddings tells it, which knows more of meaning. Vectors are
-//! asked for only here, when the models are down: the question's, and those of kept questions that have none yet, the newest
-//! [256](CachedAnswers::similar_by) of them in one request.
+//! [`similar`](CachedAnswers::similar) compares words, without any model: the cosine between the counts of words and of
+//! pairs of neighbouring words. Words with digits must be the same. It compares the wording and not the meaning:
+//! another wording of a question looks different, and a "not" in a long one hardly counts. Keep its threshold high.
+//! [`similar_by`](CachedAnswers::similar_by) uses a service of embeddings, which knows more of meaning. It requests
+//! vectors only here, when the models are down: the question's, and those of stored questions that have none yet, the
+//! newest [256](CachedAnswers::similar_by) in one request.
 //!
-//! The answer says that it is another question's, how much alike the two are, how old it is, and the
-//! [key](crate::layers::cache::CacheKey) of that other; what was asked there only if [allowed](CachedAnswers::quote): in
-//! [`LlmResponse::notes`](crate::LlmResponse::notes), and in [`LlmResponse::cached`](crate::LlmResponse::cached).
-//! It is [degraded](crate::LlmResponse::degraded).
+//! The answer carries a note that it is another question's, with the similarity, its age, and the
+//! [key](crate::layers::cache::CacheKey) of that question; the question's text only if [allowed](CachedAnswers::quote).
+//! See [`LlmResponse::notes`](crate::LlmResponse::notes) and [`LlmResponse::cached`](crate::LlmResponse::cached). The
+//! answer is [degraded](crate::LlmResponse::degraded).
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! Which kept questions are like one that is asked.
+//! The search for stored questions that are similar to a request's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +14,14 @@ use crate::{
 /// A service of embeddings.
 pub(super) type Embedder = BoxCloneSyncService<EmbedRequest, EmbedResponse, LlmError>;
 
-/// How likeness is told.
+/// The measure of similarity.
 #[derive(Clone)]
 pub(super) enum Likeness {
     Words,
     Meaning(Embedder),
 }
 
-/// What need not be the same.
+/// The parts of a request that may differ.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Across {
     pub(super) features: bool,
@@ -38,13 +38,13 @@ impl Across {
     }
 }
 
-/// How many kept questions are embedded in one look.
+/// The largest number of stored questions that one search embeds.
 const EMBEDDED_AT_ONCE: usize = 256;
-/// How long a service of embeddings may take.
+/// The time limit of a service of embeddings.
 const EMBEDDING: Duration = Duration::from_secs(2);
 
-/// The kept questions that are at least so much like the request's, the likest first.
-pub(super) async fn alike(
+/// Returns the stored questions with at least this similarity to the request's, the most similar first.
+pub(super) async fn similar_questions(
     handle: &CacheHandle,
     key: CacheKey,
     request: &LlmRequest,
@@ -53,15 +53,15 @@ pub(super) async fn alike(
 ) -> Result<Vec<(f32, Arc<Question>)>, LlmError> {
     let Some(asked) = Question::of(key, request) else { return Ok(Vec::new()) };
     let kept = handle.questions().matching(|kept| kept.key != key && across.allows(&asked.scope, &kept.scope));
-    let mut alike: Vec<_> = match likeness {
+    let mut ranked: Vec<_> = match likeness {
         _ if kept.is_empty() => return Ok(Vec::new()),
         Likeness::Words => kept.into_iter().map(|kept| (asked.words.similarity(&kept.words), kept)).collect(),
         Likeness::Meaning(embedder) => by_meaning(embedder, &asked, kept, request.context().deadline).await?,
     };
-    alike.retain(|(similarity, _)| *similarity >= threshold);
-    // The newest first among equals, as they came.
-    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    Ok(alike)
+    ranked.retain(|(similarity, _)| *similarity >= threshold);
+    // A stable sort leaves the newest first among equals.
+    ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    Ok(ranked)
 }
 
 async fn by_meaning(
@@ -86,7 +86,7 @@ async fn by_meaning(
     let mut vectors = vectors.into_iter().map(unit);
     let vector = vectors.next().unwrap_or_default();
     for (kept, vector) in new.into_iter().zip(vectors) {
-        // Another look may have been quicker; it says the same.
+        // A concurrent search may have set it already, to the same value.
         let _same = kept.vector.set(vector);
     }
     let compared = kept.into_iter().filter_map(|kept| {
@@ -96,7 +96,7 @@ async fn by_meaning(
     Ok(compared.collect())
 }
 
-/// The vector, one long.
+/// Scales a vector to length one.
 fn unit(mut vector: Vec<f32>) -> Box<[f32]> {
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     if length > 0.0 && length.is_finite() {
@@ -105,12 +105,12 @@ fn unit(mut vector: Vec<f32>) -> Box<[f32]> {
     vector.into()
 }
 
-/// The cosine of unit vectors: 0 where they are of two models, or no vectors at all.
+/// Returns the cosine of unit vectors: 0 if they come from two models, or are no vectors at all.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return 0.0;
     }
-    // In lanes, so that the compiler adds several at once.
+    // Eight sums let the compiler add several numbers at once.
     let (mut lanes, (a, b)) = ([0.0; 8], (a.chunks_exact(8), b.chunks_exact(8)));
     let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
     for (a, b) in a.zip(b) {

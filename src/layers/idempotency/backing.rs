@@ -21,7 +21,7 @@ use crate::{
     layers::cache::AnswerOwner,
     store::{
         StoreErrorKind,
-        guarded::{Guard, Silence, kind_of},
+        guarded::{Guard, GuardError, kind_of},
     },
 };
 
@@ -64,23 +64,25 @@ impl Backing {
         limit: Duration,
         asks: impl FnOnce(&'a dyn IdempotencyStore) -> StoreFuture<'a, T>,
         proves: impl FnOnce(&T) -> bool,
-    ) -> Result<T, Silence> {
+    ) -> Result<T, GuardError> {
         let mut is_proven = false;
         let proves = |said: &T| {
             is_proven = proves(said);
             is_proven
         };
         let said = match self.store.is_guarded() {
-            false => self.guard.ask(limit, || asks(&*self.store), proves).await,
+            false => self.guard.call(limit, || asks(&*self.store), proves).await,
             true => match timeout(limit, asks(&*self.store)).await {
-                Ok(said) => said.inspect(|said| _ = proves(said)).map_err(|error| Silence::Failed(kind_of(&error))),
-                Err(_) => Err(Silence::Failed(StoreErrorKind::Unavailable)),
+                Ok(said) => said.inspect(|said| _ = proves(said)).map_err(|error| GuardError::Failed(kind_of(&error))),
+                Err(_) => Err(GuardError::Failed(StoreErrorKind::Unavailable)),
             },
         };
         match &said {
             // The store is there, and says that it refuses.
-            Err(Silence::Failed(StoreErrorKind::Full | StoreErrorKind::ReadOnly)) => self.refuses.store(true, Release),
-            Err(Silence::Failed(kind)) if kind.is_refusal() => {}
+            Err(GuardError::Failed(StoreErrorKind::Full | StoreErrorKind::ReadOnly)) => {
+                self.refuses.store(true, Release)
+            }
+            Err(GuardError::Failed(kind)) if kind.is_refusal() => {}
             Err(_) => self.silent.store(true, Release),
             Ok(_) if self.silent.load(Acquire) && self.silent.swap(false, AcqRel) => {
                 self.came_back.store(true, Release);
@@ -107,7 +109,7 @@ impl Backing {
 
     /// Returns whether requests skip the store, and only background checks ask it.
     pub(super) fn is_left_alone(&self) -> bool {
-        self.silent.load(Acquire) && self.guard.is_away()
+        self.silent.load(Acquire) && self.guard.is_bypassed()
     }
 
     /// Returns whether the store is known to refuse writes.
@@ -135,7 +137,7 @@ impl Backing {
         ticket: Ticket,
         lease: Duration,
         limit: Duration,
-    ) -> Result<Claim, Silence> {
+    ) -> Result<Claim, GuardError> {
         let proves = |claim: &Claim| matches!(claim, Claim::Won(_) | Claim::Inherited(_));
         let claim = self.ask(limit, |store| store.claim_as(&same.key, &same.input, lease, ticket), proves).await;
         if claim.is_err() {

@@ -91,7 +91,7 @@ impl IdempotencyHandle {
     }
 
     pub(super) fn tells(&self, events: &Events) {
-        self.shared.backings.iter().for_each(|backing| backing.guard.tells(events));
+        self.shared.backings.iter().for_each(|backing| backing.guard.set_events(events));
     }
 
     /// Returns the stores' current troubles, as of their last requests; empty while all is well. A store that

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     layers::{cache::Answer, totals::count},
-    store::guarded::Silence,
+    store::guarded::GuardError,
 };
 
 /// The interval at which missed updates are sent again.
@@ -38,7 +38,7 @@ impl Shared {
         limit: Duration,
         asks: impl FnOnce(&'a dyn IdempotencyStore) -> StoreFuture<'a, T>,
         proves: impl FnOnce(&T) -> bool,
-    ) -> Result<T, Silence> {
+    ) -> Result<T, GuardError> {
         let said = self.backings[place].ask(limit, asks, proves).await;
         self.after_reply(place, said)
     }
@@ -50,12 +50,12 @@ impl Shared {
         ticket: Ticket,
         settings: &Settings,
         limit: Duration,
-    ) -> Result<Claim, Silence> {
+    ) -> Result<Claim, GuardError> {
         let claim = self.backings[place].claim(same, ticket, settings.lease, limit).await;
         self.after_reply(place, claim)
     }
 
-    fn after_reply<T>(self: &Arc<Self>, place: usize, said: Result<T, Silence>) -> Result<T, Silence> {
+    fn after_reply<T>(self: &Arc<Self>, place: usize, said: Result<T, GuardError>) -> Result<T, GuardError> {
         if self.backings[place].is_silent() {
             self.send_soon();
         }
@@ -110,11 +110,11 @@ impl Shared {
                     return ClaimOutcome::known(known);
                 }
                 // The store may have carried it out all the same.
-                Err(Silence::Failed(_)) => {
+                Err(GuardError::Failed(_)) => {
                     count(&self.counters.store_failures);
                     held.tickets[place] = Some(ticket);
                 }
-                Err(Silence::LeftAlone) => {}
+                Err(GuardError::Bypassed) => {}
             }
         }
         if let Some(lease_left) = perhaps.filter(|_| is_patient && !is_held) {
@@ -203,8 +203,8 @@ impl Shared {
                 Ok(false) => {
                     held.tickets[place] = match self.claims(place, same, held.ticket, settings, limit).await {
                         Ok(Claim::Won(ticket) | Claim::Inherited(ticket)) => Some(ticket),
-                        Ok(_) | Err(Silence::LeftAlone) => None,
-                        Err(Silence::Failed(_)) => Some(held.ticket),
+                        Ok(_) | Err(GuardError::Bypassed) => None,
+                        Err(GuardError::Failed(_)) => Some(held.ticket),
                     };
                     is_held |= held.tickets[place].is_some();
                 }
@@ -271,7 +271,7 @@ impl Shared {
             async move {
                 // A caller waits for this; a background task checks whether the store is back.
                 if self.backings[place].is_left_alone() {
-                    return (Err(Silence::LeftAlone), result.tickets[place]);
+                    return (Err(GuardError::Bypassed), result.tickets[place]);
                 }
                 let said = self.send(&mut result, place).await;
                 (said, result.tickets[place])
@@ -280,7 +280,7 @@ impl Shared {
         let said = join_all(words).await;
         let told = said.into_iter().enumerate().map(|(place, (said, ticket))| {
             (result.stored[place], result.tickets[place]) = (said.is_ok(), ticket);
-            if let Err(Silence::Failed(_)) = said {
+            if let Err(GuardError::Failed(_)) = said {
                 count(&self.counters.store_failures);
             }
             said.ok()
@@ -289,7 +289,7 @@ impl Shared {
     }
 
     /// Sends an update to one store. Returns whether the store applied it.
-    async fn send(self: &Arc<Self>, result: &mut CallResult, place: usize) -> Result<bool, Silence> {
+    async fn send(self: &Arc<Self>, result: &mut CallResult, place: usize) -> Result<bool, GuardError> {
         let CallResult { same, what, tickets, settings, .. } = result;
         let limit = settings.store_timeout;
         let ticket = &mut tickets[place];
@@ -311,7 +311,7 @@ impl Shared {
                         |kept| *kept,
                     )
                     .await;
-                if let Err(Silence::Failed(kind)) = kept
+                if let Err(GuardError::Failed(kind)) = kept
                     && kind.is_refusal()
                 {
                     // Other claimants must not wait for an answer that cannot be written.
@@ -343,7 +343,7 @@ impl Shared {
         same: &KeyedInput,
         ticket: Ticket,
         limit: Duration,
-    ) -> Result<(), Silence> {
+    ) -> Result<(), GuardError> {
         self.ask_store(place, limit, |store| store.release(&same.key, ticket), |()| false).await
     }
 
@@ -406,7 +406,7 @@ impl Shared {
                 }
                 match self.send(&mut result, place).await {
                     Ok(_) => result.stored[place] = true,
-                    Err(Silence::Failed(kind)) if kind.is_refusal() => {}
+                    Err(GuardError::Failed(kind)) if kind.is_refusal() => {}
                     Err(_) => *is_silent = true,
                 }
                 self.results.record_progress(&result);

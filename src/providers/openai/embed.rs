@@ -15,8 +15,8 @@ use crate::{
 
 /// Embeddings from OpenAI (`POST /v1/embeddings`), or from a server that is compatible with it.
 ///
-/// Made from a leaf for its chat: address, key, transport and headers are that one's. Clones share its connections. It
-/// waits as long as the server does: bound it with tower's `timeout`, or by who calls it.
+/// It is created from a leaf for chat, whose address, key, transport and headers it uses. Clones share its connections.
+/// It waits as long as the server does: bound it with tower's `timeout`, or in the caller.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -41,21 +41,21 @@ pub struct OpenAiEmbeddings {
 }
 
 impl OpenAiEmbeddings {
-    /// Embeddings from where this leaf is, by its model.
+    /// Creates a service at this leaf's address, with its model.
     pub fn new(leaf: OpenAi) -> Self {
         Self { leaf }
     }
 }
 
 #[derive(Serialize)]
-struct Asked<'a> {
+struct WireRequest<'a> {
     input: &'a [String],
     model: &'a str,
     encoding_format: &'a str,
 }
 
 #[derive(Deserialize)]
-struct Answered {
+struct WireResponse {
     data: Vec<Vector>,
 }
 
@@ -70,7 +70,7 @@ impl Service<EmbedRequest> for OpenAiEmbeddings {
     type Error = LlmError;
     type Future = EmbedFuture;
 
-    /// Always ready: the transport is waited for in the future.
+    /// Always ready: the future waits for the transport.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         Poll::Ready(Ok(()))
     }
@@ -79,22 +79,22 @@ impl Service<EmbedRequest> for OpenAiEmbeddings {
         let leaf = self.leaf.clone();
         EmbedFuture(Box::pin(async move {
             let model = leaf.model_or(request.model.as_deref())?;
-            let body = to_json(&Asked { input: &request.texts, model: &model, encoding_format: "float" })?;
+            let body = to_json(&WireRequest { input: &request.texts, model: &model, encoding_format: "float" })?;
             leaf.post("/embeddings", &model, body, |answer| read(answer, request.texts.len())).await
         }))
     }
 }
 
-/// The vectors in the order of the texts, whatever the answer's is.
+/// Reads the vectors and puts them in the order of the texts.
 fn read(answer: &[u8], texts: usize) -> Result<EmbedResponse, LlmError> {
     let malformed = |what: &'static str| LlmError::new(ErrorKind::Malformed, what);
-    // What serde says may quote the answer.
-    let Ok(Answered { data }) = serde_json::from_slice(answer) else {
+    // serde's error may quote the answer.
+    let Ok(WireResponse { data }) = serde_json::from_slice(answer) else {
         return Err(malformed("the answer is no list of embeddings"));
     };
     let mut vectors = vec![Vec::new(); texts];
     for Vector { index, embedding } in data {
-        *vectors.get_mut(index).ok_or_else(|| malformed("an embedding is of no text"))? = embedding;
+        *vectors.get_mut(index).ok_or_else(|| malformed("an embedding has no text"))? = embedding;
     }
     match vectors.iter().any(Vec::is_empty) {
         true => Err(malformed("a text has no embedding")),

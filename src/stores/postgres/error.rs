@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors say of the store.
+//! Classification of PostgreSQL's errors.
 
 use std::{error::Error as _, io};
 
@@ -7,51 +7,51 @@ use tower::BoxError;
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What a server that was reached before says.
+/// Converts an error of a server that was reached before.
 pub(super) fn failed(what: String, error: Error) -> StoreError {
     let kind = match error.as_db_error() {
         Some(said) => kind_of_code(said.code().code()),
         None if error.is_closed() || is_of_the_connection(&error) => StoreErrorKind::Unavailable,
-        // A row that does not hold what was written there.
+        // A row does not contain what was written.
         None => StoreErrorKind::Corrupt,
     };
-    StoreError::new(kind, what).with_source(told(error))
+    StoreError::new(kind, what).with_source(without_detail(error))
 }
 
-/// What came of making a connection: what the server and the network have no part in is how it was named.
+/// Converts an error of connecting. Unless server or network caused it, the URL is wrong.
 pub(super) fn not_connected(what: String, error: Error) -> StoreError {
     let kind = match error.as_db_error() {
         Some(said) => kind_of_code(said.code().code()),
         None if error.is_closed() || is_of_the_connection(&error) => StoreErrorKind::Unavailable,
         None => StoreErrorKind::Misconfigured,
     };
-    StoreError::new(kind, what).with_source(told(error))
+    StoreError::new(kind, what).with_source(without_detail(error))
 }
 
 fn is_of_the_connection(error: &Error) -> bool {
-    // rustls says `InvalidData` of a certificate that is not trusted.
+    // rustls reports `InvalidData` for an untrusted certificate.
     let said = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     said.is_some_and(|said| said.kind() != io::ErrorKind::InvalidData)
 }
 
-/// The classes of PostgreSQL's documentation, appendix A.
+/// Classifies SQLSTATE by the classes of PostgreSQL's documentation, appendix A.
 fn kind_of_code(code: &str) -> StoreErrorKind {
     match code {
         "53100" => StoreErrorKind::Full,
         "25006" => StoreErrorKind::ReadOnly,
         "42501" | "3D000" | "3F000" => StoreErrorKind::Misconfigured,
         _ => match code.get(..2) {
-            // Who may come in, and by which password.
+            // Authorization and passwords.
             Some("28") => StoreErrorKind::Misconfigured,
-            // What is in a row, a table that is not there, a damaged page.
+            // The contents of a row, a missing table, a damaged page.
             Some("22" | "23" | "42" | "XX") => StoreErrorKind::Corrupt,
             _ => StoreErrorKind::Unavailable,
         },
     }
 }
 
-/// The cause without its detail, which may hold a row.
-fn told(error: Error) -> BoxError {
+/// Returns the cause without its detail, which may contain a row.
+fn without_detail(error: Error) -> BoxError {
     match error.as_db_error().map(DbError::message) {
         Some(message) => message.to_owned().into(),
         None => error.into(),

@@ -1,6 +1,6 @@
-//! Answers that are deleted by whose they are.
+//! Deletion of answers by their owner.
 //!
-//! Each answer says itself whose it is, so that they are looked through, a few at a time.
+//! Only the answer itself names its owner, so this reads all answers, a few at a time.
 
 use super::Postgres;
 use crate::{
@@ -8,15 +8,15 @@ use crate::{
     store::StoreError,
 };
 
-/// How many answers are looked at in one turn.
+/// The number of answers that one step reads.
 const STEP: i64 = 64;
 const LOOK: &str = "SELECT key, answer, ticket FROM steadfast_idempotency
     WHERE key > $1 AND answer IS NOT NULL ORDER BY key LIMIT $2";
 const FORGET: &str = "DELETE FROM steadfast_idempotency WHERE key = $1 AND ticket = $2";
 
 impl Postgres {
-    /// Says how many there were.
-    pub(super) async fn forgets_owner(&self, owner: &AnswerOwner) -> Result<u64, StoreError> {
+    /// Returns the number of deleted answers.
+    pub(super) async fn delete_owner(&self, owner: &AnswerOwner) -> Result<u64, StoreError> {
         const WHAT: &str = "forgetting answers";
         let (mut after, mut gone) = (Vec::new(), 0);
         loop {

@@ -12,8 +12,8 @@ use crate::{
     },
     store::StoreError,
     stores::{
-        looks::until_changed,
-        room::{MAX_BYTES, STAYS, STEP, millis},
+        looks::wait_for_change,
+        room::{MAX_BYTES, RETENTION, STEP, millis},
     },
 };
 
@@ -52,10 +52,10 @@ impl Postgres {
     /// The default of [`set_max_answer_bytes`](Self::set_max_answer_bytes): 1 GiB.
     pub const MAX_ANSWER_BYTES: u64 = MAX_BYTES;
 
-    /// Sets how many bytes the answers under idempotency keys may take: over it, the answer that was kept first goes
-    /// first. Default: 1 GiB. It is looked at now and then, so that a sixteenth more may be there for each process.
+    /// Sets the space for answers under idempotency keys, in bytes. Beyond it the oldest answer is deleted first.
+    /// Default: 1 GiB. The check is occasional, so each process may exceed it by a sixteenth.
     pub fn set_max_answer_bytes(&self, bytes: u64) {
-        self.inner.room.set_max_bytes(bytes);
+        self.inner.quota.set_max_bytes(bytes);
     }
 
     async fn row(
@@ -80,7 +80,7 @@ impl Postgres {
         done.await.map_err(|cause| self.failed(what, cause))
     }
 
-    async fn claims(
+    async fn claim_key(
         &self,
         key: &Hash,
         input: &Hash,
@@ -89,17 +89,18 @@ impl Postgres {
     ) -> Result<Claim, StoreError> {
         const WHAT: &str = "claiming a key";
         let (key, input, lease, own) = (&key[..], &input[..], millis(lease), own.map(signed));
-        // A repeat only reads. Whoever finds nothing and then does not win was a moment late, and finds it now.
+        // A repeat only reads. A caller that finds nothing and then does not win was a moment late, and finds the
+        // record now.
         for _ in 0..3 {
             if let Some(row) = self.row(WHAT, LOOK, &[&key, &input, &own]).await? {
-                let found = known(&row).map_err(|cause| self.failed(WHAT, cause))?;
+                let found = key_record(&row).map_err(|cause| self.failed(WHAT, cause))?;
                 match found {
-                    Known::Claim(claim) => return Ok(claim),
-                    Known::Done(ticket, bytes) => match Answer::from_bytes(bytes) {
+                    KeyRecord::Claim(claim) => return Ok(claim),
+                    KeyRecord::Done(ticket, bytes) => match Answer::from_bytes(bytes) {
                         Ok(answer) => return Ok(Claim::Done(Arc::new(answer))),
                         Err(damage) => {
-                            tracing::warn!(%damage, store = ?self, "an answer is not readable, and is treated as not there");
-                            self.execute("forgetting an answer", FORGET, &[&key, &ticket]).await?;
+                            tracing::warn!(%damage, store = ?self, "unreadable answer treated as missing");
+                            self.execute("deleting an answer", FORGET, &[&key, &ticket]).await?;
                         }
                     },
                 }
@@ -114,25 +115,25 @@ impl Postgres {
         Ok(Claim::Busy { lease_left: Duration::ZERO })
     }
 
-    async fn keeps(&self, key: &Hash, ticket: i64, answer: &Answer, ttl: Duration) -> Result<bool, StoreError> {
+    async fn store_answer(&self, key: &Hash, ticket: i64, answer: &Answer, ttl: Duration) -> Result<bool, StoreError> {
         let (key, bytes, ttl) = (&key[..], answer.to_bytes(), millis(ttl));
-        let Some(taken) = self.inner.room.taken_by(&bytes) else {
-            self.execute("giving a key back", GIVE_BACK, &[&key, &ticket]).await?;
+        let Some(taken) = self.inner.quota.size_of(&bytes) else {
+            self.execute("releasing a key", GIVE_BACK, &[&key, &ticket]).await?;
             return Ok(false);
         };
-        let kept = self.execute("keeping an answer", KEEP, &[&key, &ticket, &bytes, &taken, &ttl]).await?;
-        if self.inner.room.takes(taken) {
+        let kept = self.execute("storing an answer", KEEP, &[&key, &ticket, &bytes, &taken, &ttl]).await?;
+        if self.inner.quota.add(taken) {
             let postgres = self.clone();
-            // Not before the answer is given out.
-            tokio::spawn(async move { postgres.sweeps().await });
+            // After the answer is returned.
+            tokio::spawn(async move { postgres.sweep_all().await });
         }
         Ok(kept > 0)
     }
 
-    /// Sweeps out what is over and what has no room, step by step.
-    pub(super) async fn sweeps(&self) -> Result<(), StoreError> {
+    /// Removes expired records and answers beyond the space, step by step.
+    pub(super) async fn sweep_all(&self) -> Result<(), StoreError> {
         const WHAT: &str = "sweeping";
-        let (stays, max_bytes) = (millis(STAYS), self.inner.room.max_bytes());
+        let (stays, max_bytes) = (millis(RETENTION), self.inner.quota.max_bytes());
         loop {
             let over = self.execute(WHAT, OVER, &[&stays, &STEP]).await?;
             let taken = self.row(WHAT, TAKEN, &[]).await?;
@@ -148,29 +149,29 @@ impl Postgres {
     }
 }
 
-/// What is known of a key that is not free.
-enum Known<'a> {
+/// The record of a key that is not free.
+enum KeyRecord<'a> {
     Claim(Claim),
-    /// Done, by the bytes of this answer.
+    /// It is done, with the bytes of this answer.
     Done(i64, &'a [u8]),
 }
 
-fn known(row: &Row) -> Result<Known<'_>, Error> {
+fn key_record(row: &Row) -> Result<KeyRecord<'_>, Error> {
     if !row.try_get::<_, bool>(0)? {
-        return Ok(Known::Claim(Claim::Conflict));
+        return Ok(KeyRecord::Claim(Claim::Conflict));
     }
     Ok(match row.try_get(3)? {
-        Some(answer) => Known::Done(row.try_get(2)?, answer),
+        Some(answer) => KeyRecord::Done(row.try_get(2)?, answer),
         None => {
             let left = Duration::from_millis(row.try_get::<_, i64>(1)?.unsigned_abs());
-            Known::Claim(Claim::Busy { lease_left: left })
+            KeyRecord::Claim(Claim::Busy { lease_left: left })
         }
     })
 }
 
 impl IdempotencyStore for Postgres {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey, input: &'a Fingerprint, lease: Duration) -> StoreFuture<'a, Claim> {
-        Box::pin(async move { Ok(self.claims(key.as_bytes(), input.as_bytes(), lease, None).await?) })
+        Box::pin(async move { Ok(self.claim_key(key.as_bytes(), input.as_bytes(), lease, None).await?) })
     }
 
     fn claim_as<'a>(
@@ -180,7 +181,7 @@ impl IdempotencyStore for Postgres {
         lease: Duration,
         ticket: Ticket,
     ) -> StoreFuture<'a, Claim> {
-        Box::pin(async move { Ok(self.claims(key.as_bytes(), input.as_bytes(), lease, Some(ticket)).await?) })
+        Box::pin(async move { Ok(self.claim_key(key.as_bytes(), input.as_bytes(), lease, Some(ticket)).await?) })
     }
 
     fn renew<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket, lease: Duration) -> StoreFuture<'a, bool> {
@@ -197,23 +198,23 @@ impl IdempotencyStore for Postgres {
         answer: Arc<Answer>,
         ttl: Duration,
     ) -> StoreFuture<'a, bool> {
-        Box::pin(async move { Ok(self.keeps(key.as_bytes(), signed(ticket), &answer, ttl).await?) })
+        Box::pin(async move { Ok(self.store_answer(key.as_bytes(), signed(ticket), &answer, ttl).await?) })
     }
 
     fn release<'a>(&'a self, key: &'a IdempotencyKey, ticket: Ticket) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let (key, ticket) = (&key.as_bytes()[..], signed(ticket));
-            self.execute("giving a key back", GIVE_BACK, &[&key, &ticket]).await?;
+            self.execute("releasing a key", GIVE_BACK, &[&key, &ticket]).await?;
             Ok(())
         })
     }
 
     fn sweep(&self) -> StoreFuture<'_, ()> {
-        Box::pin(async move { Ok(self.sweeps().await?) })
+        Box::pin(async move { Ok(self.sweep_all().await?) })
     }
 
     fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
-        Box::pin(async move { Ok(self.forgets_owner(owner).await?) })
+        Box::pin(async move { Ok(self.delete_owner(owner).await?) })
     }
 
     fn changed<'a>(
@@ -226,11 +227,11 @@ impl IdempotencyStore for Postgres {
             let row = self.row(WHAT, WAIT, &[&&key.as_bytes()[..]]).await?;
             row.map(|row| row.try_get(0)).transpose().map_err(|cause| self.failed(WHAT, cause))
         };
-        Box::pin(until_changed(at_most, processing))
+        Box::pin(wait_for_change(at_most, processing))
     }
 }
 
-/// As the database has it, where all tickets are positive: another is nobody's.
+/// Converts a ticket to the database's type, in which valid tickets are positive and all others match none.
 fn signed(Ticket(ticket): Ticket) -> i64 {
     i64::try_from(ticket).unwrap_or(-1)
 }

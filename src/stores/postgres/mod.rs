@@ -1,25 +1,25 @@
-//! State in a PostgreSQL database, shared by all processes that name it.
+//! State in a PostgreSQL database, shared by all processes that use it.
 //!
 //! # When to use it, and when not
 //!
-//! Where more than one machine answers, or the database that is there is the one that is backed up. On one machine a file
-//! (`stores::sqlite`, feature `sqlite`) needs no server.
+//! Use it where more than one machine answers, or where backups already cover the database. On one machine a file
+//! (`store::sqlite`, feature `sqlite`) needs no server.
 //!
-//! # What is in the database
+//! # The database's contents
 //!
-//! What was said, in full. Idempotency keys are there with the answers under them; of their callers' keys and prompts there are
-//! hashes only. A task for people is there with its whole request and its answer.
+//! The database contains full texts. Idempotency keys are there with their answers; callers' keys and prompts only as
+//! hashes. A task for people is there with its whole request and its answer.
 //!
-//! Its tables begin with `steadfast_`, and are in the first schema of the role's `search_path`, where the role must be allowed
-//! to make them once. PostgreSQL 12 or later.
+//! Its tables begin with `steadfast_`, and are in the first schema of the role's `search_path`, where the role must be
+//! allowed to create them once. It needs PostgreSQL 12 or later.
 //!
-//! # How it is reached
+//! # Connections
 //!
-//! Up to 8 connections in a pool, made when they are needed; a server that was away is found again by the next call.
-//! Spans are measured by the server's clock alone, so that the clocks of the machines need not agree.
+//! A pool opens up to 8 connections as needed; after an outage the next call reconnects. The server's clock alone
+//! measures durations, so the clocks of the machines need not agree.
 //!
-//! With `sslmode=require` in the URL the connection is TLS, and the server's certificate must be one that the system
-//! trusts (as libpq's `verify-full`). Without, it is not.
+//! With `sslmode=require` in the URL the connection is TLS, and the system must trust the server's certificate (as with
+//! libpq's `verify-full`). Without it, the connection is not encrypted.
 
 mod error;
 mod forget;
@@ -39,15 +39,15 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use self::schema::Refused;
-use super::room::Room;
+use self::schema::MigrationRefusal;
+use super::room::AnswerQuota;
 use crate::providers::transport;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A database of state. See the [module docs](self).
+/// A state database. See the [module docs](self).
 ///
-/// Clones are the same pool of connections, which ends with the last of them. It lives in the tokio runtime in which it is
-/// asked.
+/// Clones share the pool of connections, which ends with the last of them. It lives in the tokio runtime in which it is
+/// called.
 ///
 /// ```no_run
 /// use steadfast::{IdempotencyLayer, stores::postgres::Postgres};
@@ -64,47 +64,47 @@ pub struct Postgres {
 }
 
 struct Inner {
-    /// Where it is, without the password.
+    /// Its address, without the password.
     name: Box<str>,
     pool: Pool,
-    /// Once the tables are up to date.
+    /// Set once the tables are up to date.
     ready: OnceCell<()>,
-    room: Room,
+    quota: AnswerQuota,
 }
 
-/// The connections at the most.
+/// The largest number of connections.
 const CONNECTIONS: usize = 8;
-/// How long a connection may take, and the wait for one.
+/// The time limit of connecting, and of waiting for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// After this a server that does not take what was sent is gone.
+/// The time after which a server that acknowledges nothing counts as gone.
 const UNANSWERED: Duration = Duration::from_secs(10);
 
 impl Postgres {
     /// Connects, and brings the tables up to date.
     ///
-    /// The URL is as libpq's, `postgres://user:password@host:5432/database?sslmode=require`; of `sslmode` it knows
-    /// `disable`, `prefer` (the default, which is without TLS here) and `require`.
+    /// The URL has libpq's form, `postgres://user:password@host:5432/database?sslmode=require`; the supported values of
+    /// `sslmode` are `disable`, `prefer` (the default, which is without TLS here) and `require`.
     ///
     /// # Errors
     ///
-    /// [`Misconfigured`](StoreErrorKind::Misconfigured) for a wrong URL, password, database or right;
-    /// [`NewerSchema`](StoreErrorKind::NewerSchema) where a later version of this crate has made the tables: nothing of them is
-    /// touched then; [`Unavailable`](StoreErrorKind::Unavailable) where the server cannot be reached.
+    /// Returns [`Misconfigured`](StoreErrorKind::Misconfigured) for a wrong URL, password, database or right;
+    /// [`NewerSchema`](StoreErrorKind::NewerSchema) if a later version of this crate made the tables, which stay
+    /// unchanged; [`Unavailable`](StoreErrorKind::Unavailable) if the server cannot be reached.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let postgres = Self::lazy(url)?;
         postgres.check().await?;
         Ok(postgres)
     }
 
-    /// Connects when it is asked for the first time, and brings the tables up to date then: for a start that does not depend
-    /// on the server.
+    /// Connects at the first call, and brings the tables up to date then: for a start that does not depend on the
+    /// server.
     ///
     /// # Errors
     ///
-    /// [`Misconfigured`](StoreErrorKind::Misconfigured) for a wrong URL.
+    /// Returns [`Misconfigured`](StoreErrorKind::Misconfigured) for a wrong URL.
     pub fn lazy(url: &str) -> Result<Self, StoreError> {
         let misconfigured = |what| StoreError::new(StoreErrorKind::Misconfigured, what);
-        // Not with its cause, which may quote a password that has an unescaped character in it.
+        // The cause is left out: it may quote a password with an unescaped character.
         let wrong = "it is no PostgreSQL URL, such as postgres://user:password@host:5432/database?sslmode=require \
             (sslmode: disable, prefer or require; a special character of a password as %40)";
         let mut config = Config::from_str(url).map_err(|_| misconfigured(wrong))?;
@@ -137,43 +137,43 @@ impl Postgres {
             .recycle_timeout(Some(CONNECT))
             .build()
             .map_err(|cause| misconfigured("the pool of connections").with_source(cause))?;
-        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), room: Room::default() }) })
+        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), quota: AnswerQuota::default() }) })
     }
 
-    /// Asks whether it is there, and whether its tables are up to date; brings them up to date where they are not.
+    /// Checks that the server answers, and brings its tables up to date if necessary.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// Returns the errors of [`connect`](Self::connect).
     pub async fn check(&self) -> Result<(), StoreError> {
         self.client("connecting").await.map(drop)
     }
 
-    /// Whether both are clones of one.
+    /// Returns whether both are clones of one.
     #[cfg(feature = "config")]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// A connection to a database whose tables are up to date. `what` is said in an error.
+    /// Returns a connection to a database whose tables are up to date. An error names `what` as the operation.
     pub(crate) async fn client(&self, what: &'static str) -> Result<Object, StoreError> {
         let Inner { pool, ready, .. } = &*self.inner;
         let mut client = pool.get().await.map_err(|cause| self.not_connected(what, cause))?;
         ready
             .get_or_try_init(async || {
                 schema::migrate(&mut client).await.map_err(|refused| match refused {
-                    Refused::Postgres(cause) => self.failed(what, cause),
-                    Refused::Lost(table) => {
+                    MigrationRefusal::Postgres(cause) => self.failed(what, cause),
+                    MigrationRefusal::Lost(table) => {
                         let what = format!(
                             "{} has lost its table {table}: restore it from a backup, or name another database",
                             self.inner.name
                         );
                         StoreError::new(StoreErrorKind::Corrupt, what)
                     }
-                    Refused::Newer(version) => {
+                    MigrationRefusal::Newer(version) => {
                         let (name, known) = (&self.inner.name, schema::latest());
                         let what =
-                            format!("{name} is of version {version}, and this program knows those up to {known}");
+                            format!("{name} has version {version}, but this program supports versions up to {known}");
                         StoreError::new(
                             StoreErrorKind::NewerSchema,
                             what + ": use a later program, or another database",
@@ -185,7 +185,7 @@ impl Postgres {
         Ok(client)
     }
 
-    /// What kept the server from doing something.
+    /// Converts the server's error.
     pub(crate) fn failed(&self, what: &'static str, cause: tokio_postgres::Error) -> StoreError {
         error::failed(self.said(what), cause)
     }
@@ -202,7 +202,7 @@ impl Postgres {
     }
 }
 
-/// Where it is, for a log: no password.
+/// Returns its address for a log, without a password.
 fn name(config: &Config) -> Box<str> {
     let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
         let port = config.get_ports().get(at).or_else(|| config.get_ports().first()).copied().unwrap_or(5432);

@@ -1,8 +1,8 @@
-//! What is in the database: its tables, brought up to date one migration after another.
+//! The database's tables, and the migrations that bring them up to date.
 
 use tokio_postgres::{Client, Error};
 
-/// In order: a database of version *n* has had the first *n* of them. A migration that was published is never changed.
+/// In order: a database of version *n* has had the first *n* of them. A published migration never changes.
 const MIGRATIONS: &[(&str, &str)] = &[
     ("idempotency", include_str!("migrations/0001_idempotency.sql")),
     ("tasks", include_str!("migrations/0002_tasks.sql")),
@@ -10,36 +10,36 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("task_caller", include_str!("migrations/0004_task_caller.sql")),
 ];
 
-/// Of PostgreSQL's advisory locks, the one that is held while the tables change: `stdf`.
+/// The PostgreSQL advisory lock during a change of the tables: `stdf`.
 const LOCK: i64 = i32::from_be_bytes(*b"stdf") as i64;
 
-/// Why a database is not brought up to date.
-pub(super) enum Refused {
+/// The reason for which a database is not brought up to date.
+pub(super) enum MigrationRefusal {
     Postgres(Error),
-    /// Of this version, which is a later one than this crate knows.
+    /// Its version is later than this crate's.
     Newer(i32),
-    /// It has lost this table.
+    /// This table is missing.
     Lost(String),
 }
 
-impl From<Error> for Refused {
+impl From<Error> for MigrationRefusal {
     fn from(error: Error) -> Self {
         Self::Postgres(error)
     }
 }
 
-/// The latest version that this crate knows.
+/// Returns the latest version that this crate knows.
 pub(super) fn latest() -> i32 {
     MIGRATIONS.len() as i32
 }
 
-/// Brings the tables up to date: all of it, or nothing. Where they are, it only reads.
-pub(super) async fn migrate(client: &mut Client) -> Result<(), Refused> {
+/// Brings the tables up to date, all or nothing. If they are, it only reads.
+pub(super) async fn migrate(client: &mut Client) -> Result<(), MigrationRefusal> {
     if version(client).await? == latest() {
         return whole(client).await;
     }
     let writing = client.transaction().await?;
-    // Until the transaction's end, so that of all processes one makes the tables.
+    // Holds until the transaction's end, so that one of all processes creates the tables.
     writing.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let version = version(writing.client()).await?;
     if version == 0 {
@@ -54,25 +54,25 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Refused> {
     Ok(writing.commit().await?)
 }
 
-/// The tables that migrations make.
+/// Returns the tables that migrations create.
 pub(super) fn tables() -> impl Iterator<Item = &'static str> {
     let lines = MIGRATIONS.iter().flat_map(|(_, migration)| migration.lines());
     lines.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
 }
 
-/// Whether all tables are there.
-async fn whole(client: &Client) -> Result<(), Refused> {
+/// Returns an error if a table is missing.
+async fn whole(client: &Client) -> Result<(), MigrationRefusal> {
     let sql = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (SELECT FROM pg_tables
         WHERE tablename = name AND schemaname = ANY (current_schemas(false))) LIMIT 1";
     match client.query_opt(sql, &[&tables().collect::<Vec<_>>()]).await? {
         None => Ok(()),
-        Some(lost) => Err(Refused::Lost(lost.try_get(0)?)),
+        Some(lost) => Err(MigrationRefusal::Lost(lost.try_get(0)?)),
     }
 }
 
-/// How many migrations the database has had.
-async fn version(client: &Client) -> Result<i32, Refused> {
-    // Not by `to_regclass`, which remembers what it has not found until the transaction's end.
+/// Returns the number of migrations that the database has had.
+async fn version(client: &Client) -> Result<i32, MigrationRefusal> {
+    // `to_regclass` would remember a missing table until the transaction's end.
     let there = "SELECT EXISTS (SELECT FROM pg_tables
         WHERE tablename = 'steadfast_schema' AND schemaname = ANY (current_schemas(false)))";
     if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
@@ -80,7 +80,7 @@ async fn version(client: &Client) -> Result<i32, Refused> {
     }
     let last = client.query_one("SELECT coalesce(max(version), 0) FROM steadfast_schema", &[]).await?;
     match last.try_get(0)? {
-        version if version > latest() => Err(Refused::Newer(version)),
+        version if version > latest() => Err(MigrationRefusal::Newer(version)),
         version => Ok(i32::max(version, 0)),
     }
 }

@@ -8,27 +8,29 @@ use tokio_postgres::{Row, types::ToSql};
 use super::Postgres;
 use crate::{
     handoff::{
-        Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
-        Settled, Share, Taken, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats,
-        TaskStore, TaskSummary,
+        Claimant, Delivery, DeliveryKind, DeliveryOutcome, DeskError, NewAnswer, NewTask, PREVIEW, RedriveScope,
+        Release, SWEEP_LIMIT, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats,
+        TaskStore, TaskSummary, TaskUsage, UsageTotals,
         head::Head,
         millis,
-        record::{self, Columns, DELIVERY, Damaged, HEAD, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written},
+        record::{
+            self, Columns, DELIVERY, DamagedColumn, HEAD, SUMMARY, WHOLE, count_of, is_in, log_damaged, signed, to_json,
+        },
     },
     store::{StoreError, StoreErrorKind},
 };
 
 impl Columns for Row {
-    fn text(&self, column: &'static str) -> Result<Option<String>, Damaged> {
-        self.try_get(column).map_err(|_| Damaged(column))
+    fn text(&self, column: &'static str) -> Result<Option<String>, DamagedColumn> {
+        self.try_get(column).map_err(|_| DamagedColumn(column))
     }
 
-    fn number(&self, column: &'static str) -> Result<Option<i64>, Damaged> {
-        self.try_get(column).map_err(|_| Damaged(column))
+    fn number(&self, column: &'static str) -> Result<Option<i64>, DamagedColumn> {
+        self.try_get(column).map_err(|_| DamagedColumn(column))
     }
 }
 
-/// A transaction, and what is being done in it: said in an error.
+/// A transaction, and its operation for errors.
 struct Work<'a> {
     of: &'a Postgres,
     what: &'static str,
@@ -65,7 +67,7 @@ impl Work<'_> {
         self.transaction.commit().await.map_err(|cause| self.of.failed(self.what, cause))
     }
 
-    /// The moment by the one clock of all processes, in Unix milliseconds.
+    /// Returns the time by the one clock of all processes, in Unix milliseconds.
     async fn now(&self) -> Result<u64, StoreError> {
         self.count("SELECT steadfast_now()").await
     }
@@ -78,13 +80,13 @@ impl Work<'_> {
         Ok(number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
     }
 
-    /// What `record` reads of one row, by the task's id. `lock` keeps others from it until the transaction's end.
+    /// Reads one row by the task's id with `record`. `lock` keeps other transactions from it until this one's end.
     async fn read<T>(
         &self,
         id: TaskId,
         columns: &str,
         lock: &str,
-        of: impl FnOnce(&Row) -> Result<T, Damaged>,
+        of: impl FnOnce(&Row) -> Result<T, DamagedColumn>,
     ) -> Result<T, DeskError> {
         let sql = format!("SELECT {columns} FROM steadfast_tasks WHERE id = $1 {lock}");
         let row = self.row(&sql, &[&id.to_string()]).await?.ok_or(DeskError::Unknown { task: id })?;
@@ -102,27 +104,27 @@ impl Work<'_> {
         self.read(id, &format!("{HEAD}, {SUMMARY}, {WHOLE}"), "", |row| record::task(row, now, deliveries)).await
     }
 
-    async fn claims(&self, id: TaskId, by: &Claimant, until: i64) -> Result<(), StoreError> {
+    async fn set_claim(&self, id: TaskId, by: &Claimant, until: i64) -> Result<(), StoreError> {
         let sql = "UPDATE steadfast_tasks SET claim_kind = $2, claim_name = $3, claim_until = $4 WHERE id = $1";
         self.execute(sql, &[&id.to_string(), &by.kind.name(), &by.name, &until]).await.map(drop)
     }
 
-    /// What all tasks take, and those of this caller. One pass over an index that has all of it.
-    async fn taken(&self, tenant: Option<&str>, now: u64) -> Result<Taken, StoreError> {
+    /// Returns the totals of all tasks, and of this caller's. One pass over an index that has all of it.
+    async fn usage(&self, tenant: Option<&str>, now: u64) -> Result<TaskUsage, StoreError> {
         let sql =
             "SELECT count(*) FILTER (WHERE answered_at IS NULL AND expires_at > $1), coalesce(sum(bytes), 0)::bigint,
             count(*) FILTER (WHERE answered_at IS NULL AND expires_at > $1 AND tenant = $2),
             coalesce(sum(bytes) FILTER (WHERE tenant = $2), 0)::bigint FROM steadfast_tasks";
-        let Some(row) = self.row(sql, &[&signed(now), &tenant]).await? else { return Ok(Taken::default()) };
+        let Some(row) = self.row(sql, &[&signed(now), &tenant]).await? else { return Ok(TaskUsage::default()) };
         let number = |at: usize| match row.try_get::<_, i64>(at) {
             Ok(number) => Ok(u64::try_from(number).unwrap_or(0)),
             Err(cause) => Err(self.of.failed(self.what, cause)),
         };
-        let share = |at| Ok::<_, StoreError>(Share { tasks: number(at)?, bytes: number(at + 1)? });
-        Ok(Taken { all: share(0)?, of_caller: tenant.map(|_| share(2)).transpose()? })
+        let share = |at| Ok::<_, StoreError>(UsageTotals { tasks: number(at)?, bytes: number(at + 1)? });
+        Ok(TaskUsage { all: share(0)?, of_caller: tenant.map(|_| share(2)).transpose()? })
     }
 
-    async fn tells(&self, delivery: &Delivery) -> Result<(), StoreError> {
+    async fn add_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
         let sql = "INSERT INTO steadfast_task_deliveries (id, task, kind, url, state, attempts, next_at)
             VALUES ($1, $2, $3, $4, $5, 0, $6)";
         let (kind, state, next_at) = (delivery.kind.name(), delivery.state.name(), delivery.next_at.map(signed));
@@ -131,15 +133,15 @@ impl Work<'_> {
     }
 }
 
-/// The rows that can be read.
-fn readable<T>(rows: &[Row], of: impl Fn(&Row) -> Result<T, Damaged>) -> impl Iterator<Item = T> {
-    rows.iter().filter_map(move |row| of(row).map_err(left_out).ok())
+/// Returns the rows that can be read.
+fn readable<T>(rows: &[Row], of: impl Fn(&Row) -> Result<T, DamagedColumn>) -> impl Iterator<Item = T> {
+    rows.iter().filter_map(move |row| of(row).map_err(log_damaged).ok())
 }
 
-/// How long a caller waits for a task to be written down: twice, where the server is found away only then.
+/// The time limit of writing a task down. It may apply twice, if the server's absence shows only then.
 const PATIENCE: Duration = Duration::from_millis(400);
 const LOCKED: &str = "FOR UPDATE";
-/// How often an insert looks again, where the task that stood in its way is gone.
+/// The number of attempts of an insert, for the case that the conflicting task is deleted meanwhile.
 const TRIES: usize = 3;
 
 impl TaskStore for Postgres {
@@ -156,25 +158,25 @@ impl TaskStore for Postgres {
         Box::pin(async move {
             let mut client = self.client(what).await?;
             let (id, preview) = (task.id.to_string(), task.request.preview(PREVIEW));
-            let (request, attempts) = (written(&task.request)?, written(&task.attempts)?);
-            let callback = task.callback.as_ref().map(written).transpose()?;
-            let caller = task.caller.as_ref().map(written).transpose()?;
+            let (request, attempts) = (to_json(&task.request)?, to_json(&task.attempts)?);
+            let callback = task.callback.as_ref().map(to_json).transpose()?;
+            let caller = task.caller.as_ref().map(to_json).transpose()?;
             for _ in 0..TRIES {
                 let work = self.work(what, &mut client).await?;
                 let now = work.now().await?;
-                // Its time is over, so that it stands for the request no more.
+                // An expired task no longer stands for the request.
                 let sql = "UPDATE steadfast_tasks SET same_as = NULL
                     WHERE same_as = $1 AND answered_at IS NULL AND expires_at <= $2";
                 work.execute(sql, &[&task.same_as, &signed(now)]).await?;
-                // A repeat is no task more.
+                // A repeat is not counted as another task.
                 let sql = "SELECT id FROM steadfast_tasks WHERE id = $1 OR same_as = $2 ORDER BY id = $1 DESC LIMIT 1";
                 if let Some(known) = work.row(sql, &[&id, &task.same_as]).await? {
                     work.commit().await?;
                     return known.id("id").map_err(|damaged| damaged.of(task.id).into());
                 }
                 let bytes = (request.len() + attempts.len() + caller.as_ref().map_or(0, String::len)) as u64;
-                task.limits.admit(bytes, &work.taken(task.tenant.as_deref(), now).await?)?;
-                // Of all who write the same at once, one does.
+                task.limits.admit(bytes, &work.usage(task.tenant.as_deref(), now).await?)?;
+                // Of concurrent inserts of the same task, one succeeds.
                 let sql = "INSERT INTO steadfast_tasks (id, created_at, expires_at, feature, session, tenant, reason, preview,
                     requires_human, redrive, same_as, callback, request, attempts, bytes, caller)
                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING";
@@ -188,7 +190,7 @@ impl TaskStore for Postgres {
                     &task.reason,
                     &preview,
                     &i64::from(task.requires_human),
-                    &Redrivable::at_first(task.requires_human),
+                    &RedriveScope::initial(task.requires_human),
                     &task.same_as,
                     &callback,
                     &request,
@@ -198,12 +200,12 @@ impl TaskStore for Postgres {
                 ];
                 if work.execute(sql, parameters).await? > 0 {
                     if task.notify {
-                        work.tells(&Delivery::new(task.id, DeliveryKind::Notification, None, now)).await?;
+                        work.add_delivery(&Delivery::new(task.id, DeliveryKind::Notification, None, now)).await?;
                     }
                     work.commit().await?;
                     return Ok(task.id);
                 }
-                // Another was quicker: it is found the next time.
+                // Another insert was faster; the next attempt finds it.
                 work.commit().await?;
             }
             Err(StoreError::new(StoreErrorKind::Unavailable, what).into())
@@ -221,17 +223,17 @@ impl TaskStore for Postgres {
     }
 
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
-        let what = "looking at a task";
+        let what = "reading a task";
         Box::pin(async move {
             let client = self.client(what).await?;
-            // Those who wait for an answer ask often: one statement, and once prepared.
+            // Waiters call this often: one statement, prepared once.
             let sql = format!("SELECT {HEAD}, steadfast_now() AS now FROM steadfast_tasks WHERE id = $1");
             let failed = |cause| self.failed(what, cause);
             let prepared = client.prepare_cached(&sql).await.map_err(failed)?;
             let row = client.query_opt(&prepared, &[&id.to_string()]).await.map_err(failed)?;
             let row = row.ok_or(DeskError::Unknown { task: id })?;
             let state = record::head(&row).and_then(|head| {
-                let now = row.positive("now")?.ok_or(Damaged("now"))?;
+                let now = row.positive("now")?.ok_or(DamagedColumn("now"))?;
                 Ok(head.state(now))
             });
             state.map_err(|damaged| damaged.of(id).into())
@@ -286,8 +288,8 @@ impl TaskStore for Postgres {
             let work = self.work(what, &mut client).await?;
             let head = work.head(id, LOCKED).await?;
             let now = work.now().await?;
-            head.free_for(&by, now)?;
-            work.claims(id, &by, until(now, visibility)).await?;
+            head.check_free_for(&by, now)?;
+            work.set_claim(id, &by, until(now, visibility)).await?;
             let task = work.whole(id, now).await?;
             work.commit().await?;
             Ok(task)
@@ -301,8 +303,8 @@ impl TaskStore for Postgres {
             let work = self.work(what, &mut client).await?;
             let head = work.head(id, LOCKED).await?;
             let now = work.now().await?;
-            head.held_by(&by, now)?;
-            work.claims(id, &by, until(now, visibility)).await?;
+            head.check_held_by(&by, now)?;
+            work.set_claim(id, &by, until(now, visibility)).await?;
             work.commit().await?;
             Ok(now.saturating_add(millis(visibility)))
         })
@@ -314,25 +316,25 @@ impl TaskStore for Postgres {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;
             let head = work.head(id, LOCKED).await?;
-            head.held_by(&by, work.now().await?)?;
+            head.check_held_by(&by, work.now().await?)?;
             let sql =
                 "UPDATE steadfast_tasks SET claim_kind = NULL, claim_name = NULL, claim_until = NULL WHERE id = $1";
             work.execute(sql, &[&id.to_string()]).await?;
             if then == Release::ForPeople {
                 let sql = "UPDATE steadfast_tasks SET redrive = $2 WHERE id = $1";
-                work.execute(sql, &[&id.to_string(), &Redrivable::NO]).await?;
+                work.execute(sql, &[&id.to_string(), &RedriveScope::NO]).await?;
             }
             Ok(work.commit().await?)
         })
     }
 
-    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: RedriveScope) -> TaskFuture<'_, Option<Task>> {
         let what = "claiming the oldest task";
         Box::pin(async move {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;
             let now = work.now().await?;
-            // What another is about to take is left to it.
+            // Rows that another transaction is about to take are skipped.
             let sql = format!(
                 "SELECT id FROM steadfast_tasks WHERE {} AND redrive >= $1 ORDER BY created_at, id LIMIT 1
                 FOR UPDATE SKIP LOCKED",
@@ -343,42 +345,45 @@ impl TaskStore for Postgres {
                 let damaged = match row.id("id") {
                     Ok(id) => match work.whole(id, now).await {
                         Ok(_) => {
-                            work.claims(id, &by, until(now, visibility)).await?;
+                            work.set_claim(id, &by, until(now, visibility)).await?;
                             found = Some(work.whole(id, now).await?);
                             break;
                         }
-                        Err(DeskError::Store(error)) if error.kind() == StoreErrorKind::Corrupt => Damaged("request"),
+                        Err(DeskError::Store(error)) if error.kind() == StoreErrorKind::Corrupt => {
+                            DamagedColumn("request")
+                        }
                         Err(error) => return Err(error),
                     },
                     Err(damaged) => damaged,
                 };
-                // It must not stand in the way of those after it: a person may see to it.
-                left_out(damaged);
+                // It must not block the tasks after it; a person may look at it.
+                log_damaged(damaged);
                 let id: String = row.try_get("id").map_err(|cause| self.failed(what, cause))?;
                 let sql = "UPDATE steadfast_tasks SET redrive = $2 WHERE id = $1";
-                work.execute(sql, &[&id, &Redrivable::NO]).await?;
+                work.execute(sql, &[&id, &RedriveScope::NO]).await?;
             }
             work.commit().await?;
             Ok(found)
         })
     }
 
-    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
-        let what = "asking for a redrive";
+    fn order_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
+        let what = "ordering a redrive";
         Box::pin(async move {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;
-            let asked = Redrivable::Asked.least();
+            let asked = RedriveScope::Ordered.least();
             let count = match id {
                 Some(id) => {
                     let head = work.head(id, LOCKED).await?;
-                    head.open(work.now().await?)?;
+                    head.check_open(work.now().await?)?;
                     let sql = "UPDATE steadfast_tasks SET redrive = $2 WHERE id = $1";
                     work.execute(sql, &[&id.to_string(), &asked]).await?
                 }
                 None => {
                     let now = signed(work.now().await?);
-                    // Locked in one order: of many who ask at once each waits for the one before.
+                    // Locks are taken in one order, so that concurrent callers wait for one another and do not
+                    // deadlock.
                     let sql =
                         "WITH open AS (SELECT id FROM steadfast_tasks WHERE answered_at IS NULL AND expires_at > $2
                         ORDER BY id FOR UPDATE)
@@ -404,16 +409,16 @@ impl TaskStore for Postgres {
                 return work.whole(id, now).await;
             }
             match force {
-                true => head.open(now)?,
-                false => head.free_for(&answer.by, now)?,
+                true => head.check_open(now)?,
+                false => head.check_free_for(&answer.by, now)?,
             }
             let by = answer.by.clone();
-            let text = written(&TaskAnswer::of(answer, now))?;
+            let text = to_json(&TaskAnswer::of(answer, now))?;
             let sql = "UPDATE steadfast_tasks SET answered_kind = $2, answered_name = $3, answered_at = $4, answer = $5
                 WHERE id = $1";
             work.execute(sql, &[&id.to_string(), &by.kind.name(), &by.name, &signed(now), &text]).await?;
             if let Some(callback) = work.read(id, "callback", "", record::callback).await? {
-                work.tells(&Delivery::new(id, DeliveryKind::Callback, callback.into_url(), now)).await?;
+                work.add_delivery(&Delivery::new(id, DeliveryKind::Callback, callback.into_url(), now)).await?;
             }
             let task = work.whole(id, now).await?;
             work.commit().await?;
@@ -422,7 +427,7 @@ impl TaskStore for Postgres {
     }
 
     fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>> {
-        let what = "looking for deliveries";
+        let what = "reading due deliveries";
         Box::pin(async move {
             let mut client = self.client(what).await?;
             let work = self.work(what, &mut client).await?;
@@ -440,7 +445,7 @@ impl TaskStore for Postgres {
         })
     }
 
-    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
+    fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> TaskFuture<'_, bool> {
         let what = "settling a delivery";
         Box::pin(async move {
             let mut client = self.client(what).await?;
@@ -478,7 +483,7 @@ impl TaskStore for Postgres {
             let before = signed(work.now().await?.saturating_sub(millis(keep)));
             let sql = "DELETE FROM steadfast_tasks WHERE id IN (SELECT id FROM steadfast_tasks
                 WHERE coalesce(answered_at, expires_at) < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
-            let swept = work.execute(sql, &[&before, &(SWEPT_AT_ONCE as i64)]).await?;
+            let swept = work.execute(sql, &[&before, &(SWEEP_LIMIT as i64)]).await?;
             work.commit().await?;
             Ok(swept)
         })

@@ -1,4 +1,4 @@
-//! Connecting, and what is the matter with a server.
+//! Tests of connecting, and of a server's failures.
 
 mod keys;
 
@@ -71,7 +71,7 @@ async fn a_database_of_a_newer_version_is_refused_and_not_touched() {
     schema.execute("INSERT INTO steadfast_schema VALUES (4711, 'later'); DROP TABLE steadfast_idempotency").await;
     let error = Postgres::connect(schema.url()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::NewerSchema);
-    assert!(error.to_string().contains("is of version 4711"), "{error}");
+    assert!(error.to_string().contains("has version 4711"), "{error}");
     let untouched = "DO $$ BEGIN ASSERT to_regclass('steadfast_idempotency') IS NULL; END $$";
     schema.execute(untouched).await;
     schema.ends().await;
@@ -115,7 +115,7 @@ async fn a_database_that_is_not_there_is_misconfigured() {
     schema.ends().await;
 }
 
-/// A server that says one thing to whoever comes, and where it is.
+/// Starts a server that gives one reply to every connection, and returns its address.
 async fn says(severity: &str, code: &str, message: &str) -> String {
     let mut fields = Vec::new();
     for (field, text) in [('S', severity), ('V', severity), ('C', code), ('M', message)] {

@@ -13,19 +13,19 @@ static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/get.lua")));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/forget.lua")));
 
-/// How many answers may be under way to Redis at once. One that comes on top of them is not kept.
+/// The number of answers under way to Redis at once. A further one is not stored.
 const UNDER_WAY: usize = 64;
 
-/// A hash for each answer, `answer:` and its key behind the prefix, which goes when nobody would be given the answer any
-/// more. How much they may take in all is Redis's own `maxmemory`; which go first over it, its `maxmemory-policy`
-/// (`volatile-lru`, say).
+/// A hash for each answer, `answer:` and its key behind the prefix, which expires when the answer could no longer be
+/// given. Redis's own `maxmemory` limits their total size, and its `maxmemory-policy` (for example `volatile-lru`)
+/// selects which go first.
 ///
-/// Each look is a question to Redis, bounded like all others. What it forgets by [`forget`](AnswerStore::forget) is not given
-/// from then on in any replica, once it has been told; while it is away, it is told nothing. How many answers there are is
-/// not known.
+/// Each lookup is a call to Redis with the usual time limit. Answers deleted by [`forget`](AnswerStore::forget) are
+/// gone for every replica once Redis has received the order; during an outage it does not receive it. The number of
+/// answers is unknown.
 impl AnswerStore for Redis {
     fn get(&self, key: &CacheKey) -> StoreLookup {
-        if self.link.is_away() {
+        if self.link.is_out() {
             return StoreLookup::Ready(None);
         }
         let (redis, key) = (self.clone(), self.answer(key));
@@ -35,7 +35,7 @@ impl AnswerStore for Redis {
             match Answer::from_bytes(&bytes?) {
                 Ok(answer) => Some(Arc::new(answer)),
                 Err(error) => {
-                    tracing::debug!(%error, "an answer kept in Redis cannot be read");
+                    tracing::debug!(%error, "unreadable answer in Redis");
                     None
                 }
             }
@@ -44,24 +44,23 @@ impl AnswerStore for Redis {
 
     fn put(&self, key: CacheKey, answer: Arc<Answer>) {
         let redis = self.clone();
-        self.in_background(async move { redis.keeps(&key, &answer).await });
+        self.in_background(async move { redis.store_answer(&key, &answer).await });
     }
 
     fn claim(&self, key: &CacheKey, is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>) -> Option<ClaimFuture> {
-        (!self.link.is_away()).then(|| self.claims_call(*key, is_fresh))
+        (!self.link.is_out()).then(|| self.claim_call(*key, is_fresh))
     }
 
     fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
-        // They cannot all be looked at from here: see `forget`.
+        // This store cannot list all answers; see `forget`.
     }
 
     fn forget(&self, feature: Option<&str>) {
         let (redis, feature) = (self.clone(), of_feature(feature));
         self.in_background(async move {
             let mut call = FORGET.key(redis.key(TURNS));
-            if let Err(error) = redis.run::<i64>("the forgetting of answers", Purpose::Answers, call.arg(feature)).await
-            {
-                tracing::warn!(%error, "answers were not forgotten");
+            if let Err(error) = redis.run::<i64>("deleting answers", Purpose::Answers, call.arg(feature)).await {
+                tracing::warn!(%error, "answers not deleted");
             }
         });
     }
@@ -70,8 +69,8 @@ impl AnswerStore for Redis {
         let (redis, owner) = (self.clone(), owner.clone());
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Err(error) = redis.forgets_owner(Purpose::Answers, "answer:", &owner).await {
-                tracing::warn!(%error, "answers were not forgotten");
+            if let Err(error) = redis.delete_owner(Purpose::Answers, "answer:", &owner).await {
+                tracing::warn!(%error, "answers not deleted");
             }
         });
     }
@@ -85,7 +84,7 @@ impl AnswerStore for Redis {
     }
 }
 
-/// The key of what says which answers are forgotten.
+/// The key that records which answers are forgotten.
 const TURNS: &str = "turns";
 
 impl Redis {
@@ -93,15 +92,15 @@ impl Redis {
         self.key(&format!("answer:{}", hex(key.as_bytes())))
     }
 
-    pub(super) async fn keeps(&self, key: &CacheKey, answer: &Answer) {
+    pub(super) async fn store_answer(&self, key: &CacheKey, answer: &Answer) {
         let mut call = PUT.key(self.answer(key));
         call.key(self.key(TURNS)).arg(answer.to_bytes()).arg(millis(answer.usable_for()).max(1));
         call.arg(of_feature(answer.feature()));
-        // One that is lost is a call more.
-        let _ = self.run::<i64>("the keeping of an answer", Purpose::Answers, &call).await;
+        // A lost answer costs one more call.
+        let _ = self.run::<i64>("storing an answer", Purpose::Answers, &call).await;
     }
 
-    /// Nobody waits for it, and it may be left out where there is too much of it.
+    /// Runs work that no caller waits for, and drops it if too much is under way.
     pub(super) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         static PLACES: Semaphore = Semaphore::const_new(UNDER_WAY);
         let (Ok(runtime), Ok(place)) = (Handle::try_current(), PLACES.try_acquire()) else { return };

@@ -1,8 +1,8 @@
-//! What time it is there.
+//! The clock of the Redis server.
 //!
-//! Commands that a Redis has received while it stood still are done when it goes on, though whoever sent them has given up
-//! since: a claim that nobody gives back, a notice that looks newer than it is. So each says until when it may be done, by the
-//! clock of Redis, as far as it is known here.
+//! Redis executes commands that it received while it stood still, even if their sender has given up: a claim that no
+//! one releases, a notice that looks newer than it is. So each command carries the time until which it may run, by the
+//! clock of Redis as far as it is known here.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// The time by Redis's clock, in milliseconds since 1970, as it was told last.
+/// Redis's last reported time, in milliseconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Clock(Mutex<Option<(u64, Instant)>>);
 
@@ -22,7 +22,7 @@ impl Clock {
         *lock(&self.0) = Some((there, now));
     }
 
-    /// The time there after this long from now; `None` while it is not known.
+    /// Returns the server's time after this duration from now; `None` while it is unknown.
     pub(super) fn after(&self, now: Instant, span: Duration) -> Option<u64> {
         let (there, since) = (*lock(&self.0))?;
         let passed = now.saturating_duration_since(since).saturating_add(span);
@@ -30,9 +30,9 @@ impl Clock {
     }
 }
 
-/// What came too late has done nothing.
+/// Returns the error of a command that came too late and did nothing.
 pub(super) fn late(what: &'static str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, what).with_source("it came to Redis too late, and was not done")
+    StoreError::new(StoreErrorKind::Unavailable, what).with_source("it reached Redis too late and was not executed")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! One call for all replicas that ask the same at the same time: who calls holds the claim of an idempotency key that is made of the
-//! answer's, and gives it back behind the answer.
+//! One call for all replicas with the same request at the same time. The calling replica holds the claim of an
+//! idempotency key derived from the answer's key, and releases it after storing the answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use crate::layers::{
     idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, Ticket},
 };
 
-/// How long a claim stands that nobody renews: so long the others wait for a process that is gone.
+/// The time for which a claim holds without renewal, and so the others' wait for a process that is gone.
 const LEASE: Duration = Duration::from_secs(5);
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
-/// How often those who wait look by themselves.
+/// The interval at which waiters poll.
 const LOOK: Duration = Duration::from_millis(500);
 
 impl Redis {
-    pub(super) fn claims_call(
+    pub(super) fn claim_call(
         &self,
         key: CacheKey,
         is_fresh: Box<dyn Fn(&Answer) -> bool + Send + Sync>,
@@ -36,7 +36,7 @@ impl Redis {
                         return CallClaim::Granted(Some(Box::new(Call::begin(redis, key, flight, ticket))));
                     }
                     Ok(Claim::Busy { .. }) => {}
-                    // Nothing is known of the others: it costs a call more.
+                    // The state of the others is unknown: that costs one more call.
                     Ok(Claim::Done(_) | Claim::Conflict) | Err(_) => return CallClaim::Granted(None),
                 }
                 let begun = Instant::now();
@@ -46,7 +46,7 @@ impl Redis {
                 {
                     return CallClaim::Answered(answer);
                 }
-                // It has ended, and has no answer for others: they do not wait for one another's failures.
+                // The call ended without an answer for others: they do not wait for one another's failures.
                 if begun.elapsed() < LOOK {
                     return CallClaim::Granted(None);
                 }
@@ -55,17 +55,17 @@ impl Redis {
     }
 }
 
-/// The key of a call under way, which no request has.
+/// Returns the key of a call under way, which no request has.
 fn flight(key: &CacheKey) -> IdempotencyKey {
     IdempotencyKey::from_bytes(key.as_bytes().map(|byte| !byte))
 }
 
-/// A call that is made for all replicas.
+/// A call on behalf of all replicas.
 struct Call {
     redis: Redis,
     key: CacheKey,
     flight: IdempotencyKey,
-    /// Until it is given back.
+    /// `Some` until it is released.
     ticket: Option<Ticket>,
     renewing: Option<AbortHandle>,
 }
@@ -85,14 +85,14 @@ impl Call {
         Self { redis, key, flight, ticket: Some(ticket), renewing }
     }
 
-    /// Gives the claim back, behind the answer if there is one.
-    fn ends(&mut self, answer: Option<Arc<Answer>>) {
+    /// Releases the claim, after storing the answer if there is one.
+    fn release(&mut self, answer: Option<Arc<Answer>>) {
         let Some(ticket) = self.ticket.take() else { return };
         self.renewing.iter().for_each(AbortHandle::abort);
         let (redis, key, flight) = (self.redis.clone(), self.key, self.flight);
         self.redis.in_background(async move {
             if let Some(answer) = answer {
-                redis.keeps(&key, &answer).await;
+                redis.store_answer(&key, &answer).await;
             }
             let _ = redis.release(&flight, ticket).await;
         });
@@ -101,12 +101,12 @@ impl Call {
 
 impl SharedCall for Call {
     fn answered(mut self: Box<Self>, answer: Arc<Answer>) {
-        self.ends(Some(answer));
+        self.release(Some(answer));
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.ends(None);
+        self.release(None);
     }
 }

@@ -1,6 +1,6 @@
-//! Answers that are deleted by whose they are.
+//! Deletion of answers by their owner.
 //!
-//! Each answer says itself whose it is, so that they are looked through, a few at a time.
+//! Only the answer itself names its owner, so this reads all answers, a few at a time.
 
 use redis::FromRedisValue;
 
@@ -10,12 +10,12 @@ use crate::{
     store::StoreError,
 };
 
-/// How many names are asked for in one turn, about.
+/// The approximate number of names that one step requests.
 const STEP: usize = 128;
 
 impl Redis {
-    /// Looks at all that is kept under names that begin like this, and says how many there were.
-    pub(super) async fn forgets_owner(
+    /// Reads everything under names with this prefix, and returns the number of deleted answers.
+    pub(super) async fn delete_owner(
         &self,
         purpose: Purpose,
         begins: &str,
@@ -27,15 +27,15 @@ impl Redis {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&names).arg("COUNT").arg(STEP);
             let (next, found): (u64, Vec<String>) =
-                self.does(purpose, "a look through the answers", false, &scan).await?;
+                self.run_command(purpose, "reading the answers", false, &scan).await?;
             for name in found {
                 let mut get = redis::cmd("HGET");
                 get.arg(&name).arg("answer");
-                let bytes: Option<Vec<u8>> = self.does(purpose, "a look at an answer", false, &get).await?;
+                let bytes: Option<Vec<u8>> = self.run_command(purpose, "reading an answer", false, &get).await?;
                 let is_theirs = |bytes: Vec<u8>| Answer::from_bytes(&bytes).is_ok_and(|answer| answer.is_of(owner));
                 if bytes.is_some_and(is_theirs) {
                     let mut del = redis::cmd("DEL");
-                    gone += self.does::<u64>(purpose, "the forgetting of an answer", true, del.arg(&name)).await?;
+                    gone += self.run_command::<u64>(purpose, "deleting an answer", true, del.arg(&name)).await?;
                 }
             }
             match next {
@@ -45,7 +45,7 @@ impl Redis {
         }
     }
 
-    async fn does<T: FromRedisValue>(
+    async fn run_command<T: FromRedisValue>(
         &self,
         purpose: Purpose,
         what: &'static str,
@@ -57,7 +57,7 @@ impl Redis {
     }
 }
 
-/// All names that begin like this, as `MATCH` has it.
+/// Returns a `MATCH` pattern for names with this prefix.
 fn pattern(begins: &str) -> String {
     let mut pattern = String::new();
     for character in begins.chars() {

@@ -1,8 +1,8 @@
-//! The connection to a Redis: one for all, made when it is needed, made again when it broke.
+//! The connection to Redis: one for all, opened when needed and reopened after a failure.
 //!
-//! While Redis is away only one in every [`PAUSE`] tries whether it is back; all others are told at once. So an outage costs
-//! a request that would ask it next to nothing, and it heals without anybody's help. What it refuses of one purpose's questions
-//! says nothing of the others', and is told of by purpose.
+//! During an outage one call in every [`PAUSE`] tries to reach Redis; all others fail at once. So an outage costs a
+//! request next to nothing, and ends without anyone's help. Redis may refuse operations of one purpose only, so
+//! refusals are reported by purpose.
 
 use std::{
     fmt,
@@ -32,14 +32,14 @@ pub(super) struct Link {
     pub(super) clock: Clock,
     pub(super) ledger: Mutex<Ledger>,
     state: Mutex<State>,
-    /// What is refused, by purpose.
+    /// Refusals, by purpose.
     watches: [Watch; 3],
-    /// One makes the connection; who comes meanwhile waits for it, within their own time.
+    /// One caller connects; concurrent callers wait for it, within their own time.
     connecting: tokio::sync::Mutex<()>,
     events: OnceLock<Events>,
 }
 
-/// What Redis is asked for.
+/// The purpose of a call to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Keys,
@@ -50,7 +50,7 @@ pub(super) enum Purpose {
 #[derive(Default)]
 struct State {
     connection: Option<Arc<Connection>>,
-    away: Option<Away>,
+    outage: Option<Outage>,
 }
 
 struct Connection {
@@ -58,15 +58,15 @@ struct Connection {
     driver: AbortHandle,
 }
 
-/// Nobody is there: from the first failure to the next success.
-struct Away {
+/// An outage: from the first failure to the next success.
+struct Outage {
     since: Instant,
     kind: StoreErrorKind,
-    /// When somebody may try whether it is over.
+    /// The time of the next try.
     next_try: Instant,
 }
 
-/// How long nobody asks a Redis that is away.
+/// The time between two tries during an outage.
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Link {
@@ -82,28 +82,29 @@ impl Link {
         }
     }
 
-    /// The first who says so is heeded.
-    pub(super) fn tells(&self, events: &Events) {
+    /// Sets the channel of events. Only the first call takes effect.
+    pub(super) fn set_events(&self, events: &Events) {
         let _ = self.events.set(events.clone());
-        self.watches.iter().for_each(|watch| watch.tells(events));
+        self.watches.iter().for_each(|watch| watch.set_events(events));
     }
 
-    /// What is the matter: with the way there or, where that is well, with what is asked.
+    /// Returns the troubles: of the connection or, if that works, of single purposes.
     pub(super) fn troubles(&self) -> Vec<StoreTrouble> {
-        let away = lock(&self.state).away.as_ref().map(|away| (away.kind, away.since));
+        let away = lock(&self.state).outage.as_ref().map(|away| (away.kind, away.since));
         match away {
             Some((kind, since)) => vec![StoreTrouble { store: "redis".into(), kind, since }],
             None => self.watches.iter().filter_map(Watch::trouble).collect(),
         }
     }
 
-    /// What Redis says, within `limit`, the making of a connection included.
+    /// Returns Redis's reply within `limit`, connecting included.
     ///
-    /// `proves`: whether what it says shows that it takes writes again. Of no purpose: it is only asked whether it is there.
+    /// `proves` decides whether the reply shows that writes work again. A call without a purpose only checks that Redis
+    /// answers.
     ///
     /// # Cancel safety
     ///
-    /// What was sent may have been done.
+    /// A command that was sent may have been executed.
     pub(super) async fn ask<T>(
         &self,
         what: &'static str,
@@ -112,22 +113,24 @@ impl Link {
         proves: impl FnOnce(&T) -> bool,
         asking: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
-        self.turn(what)?;
+        self.admit(what)?;
         let begun = Instant::now();
         match timeout(limit, asking).await {
-            Ok(Ok(said)) => {
-                self.is_there(begun);
-                if let Some(purpose) = purpose.filter(|_| proves(&said)) {
-                    self.watches[purpose as usize].works(Instant::now());
+            Ok(Ok(reply)) => {
+                self.record_success(begun);
+                if let Some(purpose) = purpose.filter(|_| proves(&reply)) {
+                    self.watches[purpose as usize].record_success(Instant::now());
                 }
-                Ok(said)
+                Ok(reply)
             }
-            Ok(Err(error)) => Err(self.fails(what, purpose, begun, kind_of(&error), error)),
-            Err(_) => Err(self.fails(what, purpose, begun, Failure::LOST, format!("no answer within {limit:?}"))),
+            Ok(Err(error)) => Err(self.record_failure(what, purpose, begun, kind_of(&error), error)),
+            Err(_) => {
+                Err(self.record_failure(what, purpose, begun, Failure::LOST, format!("no answer within {limit:?}")))
+            }
         }
     }
 
-    /// The connection, made if there is none.
+    /// Returns the connection, and opens it if there is none.
     pub(super) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         if let Some(connection) = self.present() {
             return Ok(connection);
@@ -137,7 +140,7 @@ impl Link {
             return Ok(connection);
         }
         let stream = self.target.connect().await?;
-        // The time is bounded by whoever asks.
+        // The caller bounds the time.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let (commands, driver) = MultiplexedConnection::new_with_config(&self.target.login, stream, config).await?;
         let driver = tokio::spawn(driver).abort_handle();
@@ -150,32 +153,32 @@ impl Link {
     fn present(&self) -> Option<MultiplexedConnection> {
         let state = lock(&self.state);
         let connection = state.connection.as_ref()?;
-        // Its task may have ended since: Redis has closed the connection.
+        // Its task may have ended since, because Redis closed the connection.
         (!connection.driver.is_finished()).then(|| connection.commands.clone())
     }
 
-    /// Whether nobody asks just now.
-    pub(super) fn is_away(&self) -> bool {
-        lock(&self.state).away.as_ref().is_some_and(|away| Instant::now() < away.next_try)
+    /// Returns whether Redis is in an outage and no try is due.
+    pub(super) fn is_out(&self) -> bool {
+        lock(&self.state).outage.as_ref().is_some_and(|away| Instant::now() < away.next_try)
     }
 
-    /// Whether to ask at all.
-    fn turn(&self, what: &'static str) -> Result<(), StoreError> {
+    /// Returns an error if the call must not be made.
+    fn admit(&self, what: &'static str) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        let Some(Away { kind, next_try, .. }) = &mut state.away else { return Ok(()) };
+        let Some(Outage { kind, next_try, .. }) = &mut state.outage else { return Ok(()) };
         if now < *next_try {
-            return Err(StoreError::new(*kind, what).with_source("it was so a moment ago, and was not asked again"));
+            return Err(StoreError::new(*kind, what).with_source("it failed a moment ago and is not tried again yet"));
         }
         *next_try = now + PAUSE;
         Ok(())
     }
 
-    /// It has answered what was asked then: an answer that had come before it went shows nothing.
-    fn is_there(&self, asked: Instant) {
-        let over = lock(&self.state).away.take_if(|away| away.since <= asked);
-        if let Some(Away { since, .. }) = over {
-            tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis is back: replicas share again");
+    /// Records a success of a call that began at `asked`. A call from before the outage proves nothing.
+    fn record_success(&self, asked: Instant) {
+        let over = lock(&self.state).outage.take_if(|away| away.since <= asked);
+        if let Some(Outage { since, .. }) = over {
+            tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis available again");
             self.changed(true);
         }
     }
@@ -186,8 +189,8 @@ impl Link {
         }
     }
 
-    /// Says so if it is new.
-    fn fails(
+    /// Records a failure, and reports it if it is new.
+    fn record_failure(
         &self,
         what: &'static str,
         purpose: Option<Purpose>,
@@ -199,24 +202,24 @@ impl Link {
         let cause = || std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         let now = Instant::now();
         if !pauses {
-            self.is_there(asked);
+            self.record_success(asked);
             if let Some(purpose) = purpose {
-                self.watches[purpose as usize].fails(kind, &format_args!("{error}: {}", cause()), now);
+                self.watches[purpose as usize].record_failure(kind, &format_args!("{error}: {}", cause()), now);
             }
             return error;
         }
         let (is_new, gone) = {
             let mut state = lock(&self.state);
             let gone = if lost { state.connection.take() } else { None };
-            let since = state.away.as_ref().map(|away| away.since);
-            state.away = Some(Away { since: since.unwrap_or(now), kind, next_try: now + PAUSE });
+            let since = state.outage.as_ref().map(|away| away.since);
+            state.outage = Some(Outage { since: since.unwrap_or(now), kind, next_try: now + PAUSE });
             (since.is_none(), gone)
         };
-        // Outside of the lock: others' commands end with it.
+        // Outside of the lock: dropping it ends other callers' commands.
         drop(gone);
         if is_new {
             let cause = cause();
-            tracing::warn!(redis = %self.target, %error, cause, "Redis is away: each replica goes by what it knows itself");
+            tracing::warn!(redis = %self.target, %error, cause, "Redis unavailable; replicas continue on their own");
             self.changed(false);
         }
         error
@@ -237,9 +240,9 @@ impl fmt::Debug for Link {
 
 struct Failure {
     kind: StoreErrorKind,
-    /// The connection is of no use any more.
+    /// True if the connection is no longer usable.
     lost: bool,
-    /// It makes no sense to ask again at once.
+    /// True if an immediate retry is pointless.
     pauses: bool,
 }
 
@@ -247,26 +250,26 @@ impl Failure {
     const LOST: Self = Self { kind: StoreErrorKind::Unavailable, lost: true, pauses: true };
 }
 
-/// By the word that Redis begins an error with, or by what went wrong on the way to it.
+/// Classifies an error by Redis's first word, or by the failure of the connection.
 fn kind_of(error: &RedisError) -> Failure {
     let away = |kind| Failure { kind, ..Failure::LOST };
     let refused = |kind| Failure { kind, lost: false, pauses: false };
     match error.code() {
         Some("OOM") => refused(StoreErrorKind::Full),
-        // It says so too where it cannot save what it is told: a full disk, as a rule.
+        // Redis also says so when it cannot save, usually because of a full disk.
         Some("READONLY" | "MISCONF" | "NOREPLICAS") => refused(StoreErrorKind::ReadOnly),
         Some("NOAUTH" | "WRONGPASS") => away(StoreErrorKind::Misconfigured),
-        // Not this user's; or of a cluster, where a single server was named.
+        // The user lacks the right; or it is a cluster, where a single server was named.
         Some("NOPERM" | "MOVED" | "ASK" | "CROSSSLOT") => refused(StoreErrorKind::Misconfigured),
-        // Busy with itself, and the connection is as good as before.
+        // The server is busy, and the connection is still good.
         Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN") => {
             Failure { lost: false, ..Failure::LOST }
         }
-        // No such database.
+        // The database does not exist.
         Some("ERR") if error.detail().is_some_and(|said| said.contains("DB index")) => {
             away(StoreErrorKind::Misconfigured)
         }
-        // What is there is not what is written there.
+        // The stored value is not what this crate writes.
         Some(_) => refused(StoreErrorKind::Corrupt),
         None => match error.kind() {
             ErrorKind::UnexpectedReturnType => refused(StoreErrorKind::Corrupt),

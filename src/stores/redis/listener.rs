@@ -1,5 +1,5 @@
-//! What Redis calls out: that there is news, that a key is done. It only saves waiting: whoever listens looks by itself,
-//! too, so that nothing depends on a message that was lost.
+//! Messages that Redis publishes: there is news, or a key is done. They only shorten waits: every listener also polls,
+//! so that a lost message changes nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ pub(super) struct Listener {
     task: AbortHandle,
 }
 
-/// What was called out.
+/// A published message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     channel: Channel,
@@ -28,14 +28,14 @@ pub(super) struct Message {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
-    /// A replica has put up a notice.
+    /// A replica has posted a notice.
     News,
-    /// What was done under a key is over.
+    /// The work under a key has ended.
     Keys,
 }
 
 impl Channel {
-    /// Its name, behind the prefix.
+    /// Returns its name, behind the prefix.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::News => "news",
@@ -44,19 +44,19 @@ impl Channel {
     }
 }
 
-/// How many messages one who listens may be behind; after a loss it looks by itself.
+/// The number of messages by which a listener may lag; after a loss it polls.
 const CAPACITY: usize = 1024;
-/// How long until the next try where nobody answers.
+/// The time until the next try if no server answers.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often it is asked whether anybody is there: nothing else tells a network that is gone from one where all is quiet.
+/// The interval of pings. Only they distinguish a dead network from a quiet one.
 const PULSE: Duration = Duration::from_secs(10);
-/// How long the making of a connection or the answer to that question may take.
+/// The time limit of connecting, and of the reply to a ping.
 const LIMIT: Duration = Duration::from_secs(2);
 
 impl Listener {
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub(super) fn start(link: Arc<Link>, prefix: &str) -> Self {
         let messages = broadcast::Sender::new(CAPACITY);
         let names = [Channel::News, Channel::Keys].map(|channel| (format!("{prefix}{}", channel.name()), channel));
@@ -64,10 +64,10 @@ impl Listener {
         Self { messages, task }
     }
 
-    /// Waits for a message, and never longer than this. A loss counts as one.
-    pub(super) async fn hears(&self, channel: Channel, text: &[u8], at_most: Duration) {
+    /// Waits for a message, at most this long. A loss counts as a message.
+    pub(super) async fn wait_for(&self, channel: Channel, text: &[u8], at_most: Duration) {
         let mut messages = self.messages.subscribe();
-        let heard = async {
+        let received = async {
             loop {
                 match messages.recv().await {
                     Ok(message) if message.channel != channel || *message.text != *text => {}
@@ -76,7 +76,7 @@ impl Listener {
                 }
             }
         };
-        let _ = timeout(at_most, heard).await;
+        let _ = timeout(at_most, received).await;
     }
 }
 
@@ -103,7 +103,7 @@ async fn subscribe(link: &Link, names: &[(String, Channel)]) -> RedisResult<PubS
     Ok(connection)
 }
 
-/// Until the connection is gone.
+/// Forwards messages until the connection ends.
 async fn forward(connection: PubSub, names: &[(String, Channel)], messages: &broadcast::Sender<Message>) {
     let (mut sink, mut stream) = connection.split();
     loop {
@@ -112,7 +112,7 @@ async fn forward(connection: PubSub, names: &[(String, Channel)], messages: &bro
             Ok(Some(message)) => {
                 let known = names.iter().find(|(name, _)| name == message.get_channel_name());
                 if let Some((_, channel)) = known {
-                    // An error says that nobody listens just now.
+                    // An error means that there is no listener just now.
                     let _ = messages.send(Message { channel: *channel, text: message.get_payload_bytes().into() });
                 }
             }

@@ -1,4 +1,4 @@
-//! Redis: [`Redis`], where replicas meet.
+//! Redis: [`Redis`], the meeting point of replicas.
 
 mod answers;
 mod clock;
@@ -27,21 +27,21 @@ use self::{
 use crate::Events;
 use crate::store::{StoreError, StoreErrorKind, StoreTrouble};
 
-/// A Redis, version 5 or later, or a Valkey: where replicas of a stack meet. Clones share one connection.
+/// A Redis, version 5 or later, or a Valkey: the meeting point of a stack's replicas. Clones share one connection.
 ///
-/// What is kept there is what replicas can lose without losing work: it may be a cache without persistence that evicts what
-/// it likes. A lost circuit or count is as one that nobody told of; a lost idempotency key is as a new one.
+/// It holds only state that replicas can lose without losing work: it may be a cache without persistence that evicts at
+/// will. A lost circuit or count is as if no replica had reported it; a lost idempotency key is as a new one.
 ///
-/// **Outages.** No request fails for it, and none waits longer than the [`limit`](Self::limit) for it. Whoever asks in vain goes
-/// by what it knows itself. While it is away it is tried twice a second, by one for all. A warning tells when an outage begins,
-/// and another line when it is over; so do [`events`](Self::events).
+/// **Outages.** An outage fails no request, and delays none by more than the [`limit`](Self::limit). A caller without a
+/// reply continues with its own knowledge. During an outage one try for all callers goes out twice a second. A warning
+/// in the log reports the beginning of an outage, and another line its end; so do [`events`](Self::events).
 ///
 /// ```
 /// use steadfast::{store::StoreErrorKind, stores::redis::Redis};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let redis = Redis::open("redis://127.0.0.1:1/0").unwrap().prefix("shop:");
-/// assert_eq!(redis.ping().await.unwrap_err().kind(), StoreErrorKind::Unavailable, "nobody is there");
+/// assert_eq!(redis.ping().await.unwrap_err().kind(), StoreErrorKind::Unavailable, "no server is there");
 /// assert_eq!(Redis::open("mysql://127.0.0.1").unwrap_err().kind(), StoreErrorKind::Misconfigured);
 /// # }
 /// ```
@@ -50,35 +50,35 @@ pub struct Redis {
     link: Arc<Link>,
     prefix: Arc<str>,
     limit: Duration,
-    /// Made for the first who listens.
+    /// Created for the first listener.
     listener: Arc<OnceLock<Listener>>,
 }
 
 /// The default of [`Redis::prefix`].
 const PREFIX: &str = "steadfast:";
-/// What is said of a Redis Cluster.
+/// The error for a Redis Cluster.
 const NO_CLUSTER: &str = "this is a Redis Cluster (cluster_enabled:1): name a server of its own, or one behind Sentinel or a \
     managed service with cluster mode off";
 /// The default of [`Redis::limit`].
 const LIMIT: Duration = Duration::from_millis(250);
-/// How much later than its limit something may still be done: more than two clocks drift apart between two looks.
+/// The time by which a command may run after its limit: more than two clocks drift apart between two looks.
 const GRACE: Duration = Duration::from_secs(2);
 
 impl Redis {
-    /// The Redis of a URL: `redis://[user:password@]host[:port][/database]`, `rediss://` for TLS (checked against the system's
-    /// certificates), `unix:///path` for a socket. Nothing is connected before it is asked for something: one that cannot be
-    /// reached now may be there later.
+    /// Opens the Redis of a URL: `redis://[user:password@]host[:port][/database]`, `rediss://` for TLS (checked against
+    /// the system's certificates), `unix:///path` for a socket. It connects at the first call, so a server that is
+    /// unreachable now may be available later.
     ///
     /// # Errors
     ///
-    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured): this is no such URL. A wrong password is known only when Redis
-    /// is asked.
+    /// Returns [`Misconfigured`](super::StoreErrorKind::Misconfigured) if this is no such URL. A wrong password shows
+    /// only at the first call.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let link = Arc::new(Link::new(Target::parse(url)?));
         Ok(Self { link, prefix: PREFIX.into(), limit: LIMIT, listener: Arc::default() })
     }
 
-    /// Over the same connection, with this before the name of each key. Default: `steadfast:`. Those who are to share
+    /// Uses the same connection with this prefix for the name of each key. Default: `steadfast:`. Stacks that share
     /// nothing in one Redis need a prefix each.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
@@ -87,73 +87,73 @@ impl Redis {
         self
     }
 
-    /// Over the same connection, with this as the longest time that one question may take, the making of a connection
-    /// included. Default: 250 ms.
+    /// Uses the same connection with this time limit for each call, connecting included. Default: 250 ms.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Sets where it is told that Redis is away, and that it is back ([`Event::StoreChanged`](crate::Event::StoreChanged) of the
-    /// store `redis`). Default: in the log alone. Of one connection, where it was said first.
+    /// Reports the beginning and end of an outage to this channel ([`Event::StoreChanged`](crate::Event::StoreChanged)
+    /// of the store `redis`). Default: only the log. For one connection only the first call takes effect.
     #[must_use]
     pub fn events(self, events: &Events) -> Self {
-        self.tells(events);
+        self.set_events(events);
         self
     }
 
-    pub(crate) fn tells(&self, events: &Events) {
-        self.link.tells(events);
+    pub(crate) fn set_events(&self, events: &Events) {
+        self.link.set_events(events);
     }
 
-    /// Asks whether it is there and takes commands, and whether it is a server of its own.
+    /// Checks that the server answers and accepts commands, and that it is no cluster.
     ///
     /// # Errors
     ///
-    /// What is the matter, within the [`limit`](Self::limit). A Redis Cluster is
-    /// [`Misconfigured`](StoreErrorKind::Misconfigured): its keys are spread over servers, and a script here takes several.
+    /// Returns the problem, within the [`limit`](Self::limit). A Redis Cluster is
+    /// [`Misconfigured`](StoreErrorKind::Misconfigured): its keys are spread over servers, and a script here takes
+    /// several.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let asking = async {
             let mut connection = self.link.connection().await?;
             redis::cmd("PING").query_async::<String>(&mut connection).await?;
-            // Who may not ask that is told so, and of a cluster by the first script.
+            // A user without this right gets its error, and that of a cluster, from the first script.
             Ok(redis::cmd("INFO").arg("cluster").query_async::<String>(&mut connection).await.unwrap_or_default())
         };
-        let said = self.link.ask("a ping", None, self.limit, |_| false, asking).await?;
-        match said.lines().any(|line| line.trim_end() == "cluster_enabled:1") {
+        let reply = self.link.ask("a ping", None, self.limit, |_| false, asking).await?;
+        match reply.lines().any(|line| line.trim_end() == "cluster_enabled:1") {
             true => Err(StoreError::new(StoreErrorKind::Misconfigured, NO_CLUSTER)),
             false => Ok(()),
         }
     }
 
-    /// What is the matter with it at the moment: `redis` where it cannot be reached, else what it refuses of `idempotency`,
-    /// `cache` or `replicas`. Empty while all is well, as far as it was asked.
+    /// Returns the current troubles: `redis` if it cannot be reached, else the refused purposes `idempotency`, `cache`
+    /// or `replicas`. Empty if all calls so far succeeded.
     pub fn troubles(&self) -> Vec<StoreTrouble> {
         self.link.troubles()
     }
 
-    /// What a script says that changes nothing.
+    /// Runs a script that changes nothing.
     async fn look<T: FromRedisValue>(
         &self,
         what: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        self.asks(what, Purpose::Answers, |_| false, script).await
+        self.run_script(what, Purpose::Answers, |_| false, script).await
     }
 
-    /// What a script says that writes.
+    /// Runs a script that writes.
     async fn run<T: FromRedisValue>(
         &self,
         what: &'static str,
         purpose: Purpose,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        self.asks(what, purpose, |_| true, script).await
+        self.run_script(what, purpose, |_| true, script).await
     }
 
-    /// What a script says. `proves`: whether it has written.
-    async fn asks<T: FromRedisValue>(
+    /// Runs a script. `proves` tells whether it has written.
+    async fn run_script<T: FromRedisValue>(
         &self,
         what: &'static str,
         purpose: Purpose,
@@ -164,20 +164,20 @@ impl Redis {
         self.link.ask(what, Some(purpose), self.limit, proves, asking).await
     }
 
-    /// Until when what is sent now may be done, by Redis's clock: empty while that is not known.
+    /// Returns the time until which a command sent now may run, by Redis's clock: empty while that is unknown.
     fn not_after(&self) -> String {
         let limit = self.limit.saturating_add(GRACE);
         self.link.clock.after(Instant::now(), limit).map_or_else(String::new, |at| at.to_string())
     }
 
-    /// A script has told the time.
-    fn tells_time(&self, now: Option<&Vec<u8>>) {
+    /// Updates the clock from a script's reply.
+    fn set_clock(&self, now: Option<&Vec<u8>>) {
         if let Some(now) = now.and_then(|now| number(now)) {
             self.link.clock.set(now, Instant::now());
         }
     }
 
-    /// Whether both are over one connection, with the same names.
+    /// Returns whether both share a connection and names.
     #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else is loaded anew"))]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.link, &other.link) && self.prefix == other.prefix
@@ -200,13 +200,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A span as Redis takes it. More than ten years are as good as ever.
+/// Returns a duration for Redis. Anything beyond ten years is cut.
 fn millis(span: Duration) -> u64 {
     const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
     u64::try_from(span.as_millis()).map_or(TEN_YEARS, |millis| millis.min(TEN_YEARS))
 }
 
-/// Without user and password.
+/// Hides user and password.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")

@@ -1,4 +1,4 @@
-//! Where a Redis is, and the way there.
+//! A Redis's address and transport.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// What a URL says.
+/// The parts of a URL.
 pub(super) struct Target {
     address: Address,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -27,33 +27,33 @@ enum Address {
     Socket(PathBuf),
 }
 
-/// A connection, whatever it goes over.
+/// A connection over any transport.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        // TLS is laid on here, with the crate's own choice of cryptography: what the client would take is the process's.
+        // TLS is added here, with the crate's own choice of cryptography: the client's would be the process's.
         let secure = [("rediss://", "redis://"), ("valkeys://", "valkey://")];
         let plain = secure.iter().find_map(|(secure, plain)| Some(format!("{plain}{}", url.strip_prefix(secure)?)));
         if url.contains('#') {
-            return Err(misconfigured("the URL of a Redis has no fragment (#): certificates are always checked"));
+            return Err(misconfigured("a Redis URL takes no fragment (#): certificates are always checked"));
         }
         let info = plain.as_deref().unwrap_or(url).into_connection_info().map_err(|error| {
-            // Its words are about the form, and say nothing of the password.
+            // The parser's error is about the form, and contains no password.
             misconfigured("a Redis is named as redis://[user:password@]host[:port][/database], with rediss:// for TLS")
                 .with_source(error)
         })?;
         let address = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
             ConnectionAddr::Unix(path) => Address::Socket(path.clone()),
-            _ => return Err(misconfigured("no way to such a Redis is known: name it as redis:// or rediss://")),
+            _ => return Err(misconfigured("unknown scheme; use redis:// or rediss://")),
         };
         let tls = match (&plain, &address) {
             (Some(_), Address::Tcp(host, _)) => {
                 let name = ServerName::try_from(host.clone()).map_err(|error| {
-                    misconfigured("the host of the Redis is no name that a certificate can be for").with_source(error)
+                    misconfigured("the host is no name that a certificate can have").with_source(error)
                 })?;
                 Some((TlsConnector::from(tls::from_system().proxy), name))
             }
@@ -83,7 +83,7 @@ fn misconfigured(what: &'static str) -> StoreError {
     StoreError::new(StoreErrorKind::Misconfigured, what)
 }
 
-/// Without user and password.
+/// Hides user and password.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls.is_some() { "rediss" } else { "redis" };

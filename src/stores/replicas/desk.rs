@@ -1,84 +1,85 @@
-//! What a replica has said and heard: no clock of its own, no store; `now` comes in, what to say goes out.
+//! The exchange between a replica and the store, as a state machine without a clock or a store: `now` and replies go
+//! in, reports come out.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Heard, Notice, Said, Shares, Stamp, shares::Counter};
+use super::{Notice, Report, SharedState, Snapshot, Stamp, shares::Counter};
 use crate::{
     CircuitBreakerHandle,
     layers::circuit_breaker::{COURTESY, Mark, News},
 };
 
-pub(super) struct Desk {
+pub(super) struct Exchange {
     replica: u64,
     rng: fastrand::Rng,
     circuits: Vec<Circuit>,
     counts: Vec<Count>,
-    /// The store's count of its beginnings, as far as it is known since the last failure.
+    /// The store's epoch, as far as it is known since the last failure.
     epoch: Option<u64>,
 }
 
 struct Circuit {
     name: Arc<str>,
     handle: CircuitBreakerHandle,
-    /// As it was when it was looked at.
+    /// The version at the last look.
     mark: Mark,
-    /// When it last moved by itself.
-    moved_at: Option<Instant>,
-    /// Whether the others have been told of that.
-    told: bool,
-    /// What was heard of it last.
-    heard: Option<Stamp>,
+    /// The time of its last own change.
+    changed_at: Option<Instant>,
+    /// True if that change was reported to the others.
+    reported: bool,
+    /// The stamp of the last notice received.
+    received: Option<Stamp>,
 }
 
 struct Count {
     name: Arc<str>,
     counter: Counter,
-    /// What was counted here when others were last told.
-    told: i64,
-    /// What they are being told now.
-    telling: i64,
-    /// The total of all, as far as it is known since the last failure.
+    /// The count at the last report.
+    reported: i64,
+    /// The count of the report under way.
+    reporting: i64,
+    /// The total of all replicas, as far as it is known since the last failure.
     total: Option<i64>,
 }
 
-impl Desk {
+impl Exchange {
     pub(super) fn new(replica: u64) -> Self {
         let rng = fastrand::Rng::with_seed(replica);
         Self { replica, rng, circuits: Vec::new(), counts: Vec::new(), epoch: None }
     }
 
-    /// Shares these from now on. What is known of those that were there before goes on.
-    pub(super) fn share(&mut self, shares: &Shares, now: Instant) {
+    /// Replaces the shared state. The state of names that remain is kept.
+    pub(super) fn share(&mut self, state: &SharedState, now: Instant) {
         let mut known = std::mem::take(&mut self.circuits);
-        for (name, handle) in &shares.circuits {
+        for (name, handle) in &state.circuits {
             let place = known.iter().position(|known| known.name == *name && known.handle.is_of(handle));
             self.circuits.push(match place {
                 Some(place) => known.swap_remove(place),
                 None => {
                     let (mark, news) = handle.news(now);
-                    // Only what still holds is worth telling: others may have found out more since it began.
-                    let moved_at = news.filter(|news| !news.left().is_zero()).map(|_| now);
+                    // A change that no longer holds is not worth reporting: others may have learnt more since it began.
+                    let changed_at = news.filter(|news| !news.left().is_zero()).map(|_| now);
                     let (name, handle) = (name.clone(), handle.clone());
-                    Circuit { name, handle, mark, moved_at, told: moved_at.is_none(), heard: None }
+                    Circuit { name, handle, mark, changed_at, reported: changed_at.is_none(), received: None }
                 }
             });
         }
         let mut known = std::mem::take(&mut self.counts);
-        for (name, counter) in &shares.counters {
+        for (name, counter) in &state.counters {
             let place = known.iter().position(|known| known.name == *name && known.counter.is_of(counter));
             self.counts.push(match place {
                 Some(place) => known.swap_remove(place),
                 None => {
-                    let told = counter.total();
-                    Count { name: name.clone(), counter: counter.clone(), told, telling: 0, total: None }
+                    let reported = counter.total();
+                    Count { name: name.clone(), counter: counter.clone(), reported, reporting: 0, total: None }
                 }
             });
         }
     }
 
-    /// Whether there is something that others should know at once.
+    /// Returns whether there is a change to report at once.
     pub(super) fn has_news(&self, now: Instant) -> bool {
         self.circuits.iter().any(|circuit| {
             let (mark, news) = circuit.handle.news(now);
@@ -86,62 +87,62 @@ impl Desk {
         })
     }
 
-    pub(super) fn says(&mut self, now: Instant) -> Said {
-        let notices = self.circuits.iter_mut().map(|circuit| (circuit.name.clone(), circuit.says(now))).collect();
-        let counts = self.counts.iter_mut().map(|count| (count.name.clone(), count.says())).collect();
-        Said { replica: self.replica, notices, counts }
+    pub(super) fn report(&mut self, now: Instant) -> Report {
+        let notices = self.circuits.iter_mut().map(|circuit| (circuit.name.clone(), circuit.report(now))).collect();
+        let counts = self.counts.iter_mut().map(|count| (count.name.clone(), count.report())).collect();
+        Report { replica: self.replica, notices, counts }
     }
 
-    /// What came of it.
-    pub(super) fn hears(&mut self, heard: &Heard, now: Instant) {
-        for (circuit, notice) in self.circuits.iter_mut().zip(&heard.notices) {
-            circuit.told = true;
+    /// Applies the store's reply.
+    pub(super) fn apply(&mut self, received: &Snapshot, now: Instant) {
+        for (circuit, notice) in self.circuits.iter_mut().zip(&received.notices) {
+            circuit.reported = true;
             match notice {
-                Some((stamp, notice)) => circuit.hears(*stamp, notice, self.replica, &mut self.rng, now),
-                // The store has forgotten it: told again if it is still so.
-                None => circuit.told = circuit.moved_at.is_none(),
+                Some((stamp, notice)) => circuit.apply(*stamp, notice, self.replica, &mut self.rng, now),
+                // The store has lost it: it is reported again if it still holds.
+                None => circuit.reported = circuit.changed_at.is_none(),
             }
         }
-        let is_same = self.epoch == Some(heard.epoch);
-        for (count, total) in self.counts.iter_mut().zip(&heard.totals) {
-            count.hears(*total, is_same, now);
+        let is_same = self.epoch == Some(received.epoch);
+        for (count, total) in self.counts.iter_mut().zip(&received.totals) {
+            count.apply(*total, is_same, now);
         }
-        self.epoch = Some(heard.epoch);
+        self.epoch = Some(received.epoch);
     }
 
-    /// The store did not answer. Whether it has taken the counts is not known: the others may not be charged for them, but
-    /// never twice.
-    pub(super) fn fails(&mut self) {
+    /// Records that the store did not reply. It may or may not have added the counts. They may stay uncharged to the
+    /// others, but are never charged twice.
+    pub(super) fn record_failure(&mut self) {
         self.epoch = None;
         for count in &mut self.counts {
-            count.told = count.told.wrapping_add(count.telling);
+            count.reported = count.reported.wrapping_add(count.reporting);
             count.total = None;
         }
     }
 }
 
 impl Circuit {
-    fn says(&mut self, now: Instant) -> Option<Notice> {
+    fn report(&mut self, now: Instant) -> Option<Notice> {
         let (mark, news) = self.handle.news(now);
         if mark != self.mark {
             self.mark = mark;
-            self.moved_at = Some(now);
-            self.told = false;
+            self.changed_at = Some(now);
+            self.reported = false;
         }
-        let (Some(news), Some(moved_at), false) = (news, self.moved_at, self.told) else { return None };
-        let age = now.saturating_duration_since(moved_at);
-        Some(Notice { what: news.name().into(), age, left: news.left() })
+        let (Some(news), Some(changed_at), false) = (news, self.changed_at, self.reported) else { return None };
+        let age = now.saturating_duration_since(changed_at);
+        Some(Notice { change: news.name().into(), age, remaining: news.left() })
     }
 
-    fn hears(&mut self, stamp: Stamp, notice: &Notice, replica: u64, rng: &mut fastrand::Rng, now: Instant) {
-        let is_known = self.heard == Some(stamp);
-        self.heard = Some(stamp);
+    fn apply(&mut self, stamp: Stamp, notice: &Notice, replica: u64, rng: &mut fastrand::Rng, now: Instant) {
+        let is_known = self.received == Some(stamp);
+        self.received = Some(stamp);
         if stamp.replica == replica {
             return;
         }
-        let Some(news) = News::parse(&notice.what, notice.left) else { return };
+        let Some(news) = News::parse(&notice.change, notice.remaining) else { return };
         let news = match news {
-            // A probe is waited for as long as it is under way.
+            // A probe elsewhere holds other probes back for as long as it runs.
             News::Probing { .. } if notice.age < self.handle.probe_lease() => news,
             News::Probing { .. } => return,
             _ if is_known => return,
@@ -151,33 +152,33 @@ impl Circuit {
             }
             _ => news,
         };
-        // It moved by itself since it was asked: that is newer.
+        // Its own change since the request is newer.
         if self.handle.news(now).0 != self.mark {
             return;
         }
         self.mark = self.handle.hear(news, now);
         if !is_known {
-            self.moved_at = None;
-            tracing::debug!(circuit = %self.name, what = %notice.what, "told by another replica");
+            self.changed_at = None;
+            tracing::debug!(circuit = %self.name, what = %notice.change, "change received from another replica");
         }
     }
 }
 
 impl Count {
-    fn says(&mut self) -> i64 {
+    fn report(&mut self) -> i64 {
         let total = self.counter.total();
-        self.telling = if self.total.is_some() { total.wrapping_sub(self.told) } else { 0 };
-        self.told = total.wrapping_sub(self.telling);
-        self.telling
+        self.reporting = if self.total.is_some() { total.wrapping_sub(self.reported) } else { 0 };
+        self.reported = total.wrapping_sub(self.reporting);
+        self.reporting
     }
 
-    fn hears(&mut self, total: i64, is_same_epoch: bool, now: Instant) {
+    fn apply(&mut self, total: i64, is_same_epoch: bool, now: Instant) {
         let before = self.total.replace(total).filter(|_| is_same_epoch);
-        self.told = self.told.wrapping_add(self.telling);
+        self.reported = self.reported.wrapping_add(self.reporting);
         if let Some(before) = before {
-            let others = total.wrapping_sub(before).wrapping_sub(self.telling);
+            let others = total.wrapping_sub(before).wrapping_sub(self.reporting);
             self.counter.charge(now, others);
         }
-        self.telling = 0;
+        self.reporting = 0;
     }
 }

@@ -5,7 +5,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Heard, Notice, ReplicaStore, Said, Stamp};
+use super::{Notice, ReplicaStore, Report, Snapshot, Stamp};
 use crate::{
     internal::sync::{Mutex, lock},
     store::StoreError,
@@ -19,76 +19,81 @@ pub struct MemoryReplicas {
 
 #[derive(Default)]
 struct Shared {
-    board: Mutex<Board>,
+    contents: Mutex<Contents>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct Board {
+struct Contents {
     origin: Option<Instant>,
-    /// With when each is over.
+    /// Each with the time of its expiry.
     notices: HashMap<Arc<str>, (Stamp, Notice, Duration)>,
     totals: HashMap<Arc<str>, i64>,
     epoch: u64,
 }
 
-/// How long before its first look the time of a store begins: a year.
+/// The time by which the store's clock is ahead at its first look: a year.
 const BEFORE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl MemoryReplicas {
-    /// One where nobody has said anything.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Forgets everything, as a store does that was started anew.
+    /// Deletes everything, like a store that was restarted.
     pub fn forget(&self) {
-        let mut board = lock(&self.shared.board);
-        board.notices.clear();
-        board.totals.clear();
-        board.epoch += 1;
+        let mut contents = lock(&self.shared.contents);
+        contents.notices.clear();
+        contents.totals.clear();
+        contents.epoch += 1;
     }
 
-    fn take(&self, said: &Said) -> Heard {
+    fn take(&self, report: &Report) -> Snapshot {
         let now = Instant::now();
-        let mut guard = lock(&self.shared.board);
-        let board = &mut *guard;
-        // What happened before the first look has its place too.
-        let now = BEFORE + now.saturating_duration_since(*board.origin.get_or_insert(now));
+        let mut guard = lock(&self.shared.contents);
+        let contents = &mut *guard;
+        // Events before the first look also need a time above zero.
+        let now = BEFORE + now.saturating_duration_since(*contents.origin.get_or_insert(now));
         let mut is_new = false;
-        let mut notices = Vec::with_capacity(said.notices.len());
-        for (name, notice) in &said.notices {
+        let mut notices = Vec::with_capacity(report.notices.len());
+        for (name, notice) in &report.notices {
             if let Some(notice) = notice {
                 let at = u64::try_from(now.saturating_sub(notice.age).as_nanos()).unwrap_or(u64::MAX);
-                if board.notices.get(name).is_none_or(|(stamp, _, _)| stamp.at <= at) {
-                    let stamp = Stamp { at, replica: said.replica };
-                    board.notices.insert(name.clone(), (stamp, notice.clone(), now.saturating_add(notice.left)));
+                if contents.notices.get(name).is_none_or(|(stamp, _, _)| stamp.at <= at) {
+                    let stamp = Stamp { at, replica: report.replica };
+                    contents
+                        .notices
+                        .insert(name.clone(), (stamp, notice.clone(), now.saturating_add(notice.remaining)));
                     is_new = true;
                 }
             }
-            notices.push(board.notices.get(name).map(|(stamp, notice, until)| {
+            notices.push(contents.notices.get(name).map(|(stamp, notice, until)| {
                 let age = now.saturating_sub(Duration::from_nanos(stamp.at));
-                (*stamp, Notice { what: notice.what.clone(), age, left: until.saturating_sub(now) })
+                (*stamp, Notice { change: notice.change.clone(), age, remaining: until.saturating_sub(now) })
             }));
         }
         let add = |(name, count): &(Arc<str>, i64)| {
-            let total = board.totals.entry(name.clone()).or_default();
+            let total = contents.totals.entry(name.clone()).or_default();
             *total = total.wrapping_add(*count);
             *total
         };
-        let totals = said.counts.iter().map(add).collect();
-        let epoch = board.epoch;
+        let totals = report.counts.iter().map(add).collect();
+        let epoch = contents.epoch;
         drop(guard);
         if is_new {
             self.shared.changed.notify_waiters();
         }
-        Heard { epoch, notices, totals }
+        Snapshot { epoch, notices, totals }
     }
 }
 
 impl ReplicaStore for MemoryReplicas {
-    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
-        Box::pin(ready(Ok(self.take(said))))
+    fn exchange<'a>(
+        &'a self,
+        report: &'a Report,
+    ) -> Pin<Box<dyn Future<Output = Result<Snapshot, StoreError>> + Send + 'a>> {
+        Box::pin(ready(Ok(self.take(report))))
     }
 
     fn changed<'a>(&'a self, at_most: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
@@ -100,10 +105,10 @@ impl ReplicaStore for MemoryReplicas {
 
 impl fmt::Debug for MemoryReplicas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let board = lock(&self.shared.board);
+        let contents = lock(&self.shared.contents);
         f.debug_struct("MemoryReplicas")
-            .field("notices", &board.notices.len())
-            .field("totals", &board.totals.len())
+            .field("notices", &contents.notices.len())
+            .field("totals", &contents.totals.len())
             .finish()
     }
 }

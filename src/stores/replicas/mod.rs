@@ -1,23 +1,24 @@
-//! What the replicas of a stack share: [`Sharing`], over any [`ReplicaStore`].
+//! State that a stack's replicas share: [`ReplicaSync`], over any [`ReplicaStore`].
 //!
-//! Each replica decides by itself and at once; no request waits for a store. A task beside them tells the store, a few times
-//! a second, what happened here, and hears what happened elsewhere:
+//! Each replica decides on its own and at once; no request waits for a store. A background task reports this replica's
+//! changes to the store a few times a second, and receives the others':
 //!
-//! - **Circuits.** What opened in one replica, or was closed off by a `Retry-After`, is so in all others within a second, and
-//!   so is its closing. Where the cooldown is over, the replica that opened the circuit probes first, and the others leave it
-//!   alone while that lasts: one probe at a time, as a rule. Orders by hand are for the replica that they are given to.
-//! - **Rates** of features. Each replica charges its own bucket with what the others let through, so that all buckets are looks
-//!   at one. What the others did since the last look is not known yet: of a full bucket, each of *n* replicas may let through
-//!   as much as comes to it within that time (0.5 s), at most (*n* − 1) buckets too much. It is a debt, and paid: over a longer
-//!   time the rate is kept.
-//! - **Retry budgets**, in the same way: the share of first tries, the floor and the cap are those of all replicas together.
+//! - **Circuits.** A circuit that opens in one replica, or that a `Retry-After` closes off, does so in all others
+//!   within a second, and so does its closing. After the cooldown the replica that opened the circuit probes first, and
+//!   the others wait meanwhile: usually one probe at a time. Operators' orders apply to the replica that receives them.
+//! - **Rates** of features. Each replica charges its own bucket with the requests that the others let through, so that
+//!   all buckets are views of one. The requests of others since the last exchange are not known yet: with a full
+//!   bucket, each of *n* replicas may let through what comes within that time (0.5 s), at most (*n* − 1) buckets too
+//!   much. That is a debt, and repaid: over a longer time the rate holds.
+//! - **Retry budgets**, in the same way: the share of first tries, the floor and the cap are those of all replicas
+//!   together.
 //!
-//! Where the store is silent each goes by what it knows: its own circuits, and the whole of each rate and budget for
-//! itself. When it is back, they say what has changed since; the newest change of a circuit is what counts, and what was let
-//! through meanwhile is not charged.
+//! If the store does not reply, each replica uses its own knowledge: its own circuits, and the whole of each rate and
+//! budget. Once the store is back, replicas report what has changed since. The newest change of a circuit counts, and
+//! requests let through meanwhile are not charged.
 //!
-//! Names are what is shared by: replicas with the same configuration have the same, and what a configuration changes has
-//! another name.
+//! Names identify shared state: replicas with the same configuration have the same names, and a changed part of a
+//! configuration has another name.
 //!
 //! # Design
 //!
@@ -63,66 +64,70 @@ use tokio::time::sleep;
 
 use crate::store::StoreError;
 
-pub use self::{memory::MemoryReplicas, shares::Shares, sharing::Sharing};
+pub use self::{memory::MemoryReplicas, shares::SharedState, sharing::ReplicaSync};
 
-/// Where replicas tell each other what happened.
+/// A store through which replicas report their changes to each other.
 ///
-/// Two kinds of things stand there under names: *notices*, of which the newest is kept, and *totals*, to which each replica
-/// adds. A server of keys and values stands behind it well. All of it may be forgotten at any time.
+/// It holds two kinds of values under names: *notices*, of which it keeps the newest, and *totals*, to which each
+/// replica adds. A key-value server suits it well. It may lose all of it at any time.
 ///
-/// Time is the store's own: what it is given and gives are spans, so that the clocks of two replicas need not agree.
+/// Time is the store's own: arguments and results are durations, so the clocks of two replicas need not agree.
 pub trait ReplicaStore: Send + Sync + 'static {
-    /// Takes what one replica has to say, and gives what stands there then, in one step.
+    /// Takes one replica's report and returns the store's contents after it, in one step.
     ///
-    /// - Of two notices of one name, that which happened later stays ([`Notice::age`]).
-    /// - Each count is added to the total of its name, once if it succeeds; it is not sent again if it failed.
-    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>>;
+    /// - Of two notices of one name, the store keeps the later one ([`Notice::age`]).
+    /// - Each count is added to the total of its name, once on success; the replica does not send it again after a
+    ///   failure.
+    fn exchange<'a>(
+        &'a self,
+        report: &'a Report,
+    ) -> Pin<Box<dyn Future<Output = Result<Snapshot, StoreError>> + Send + 'a>>;
 
-    /// Waits until another replica may have put up a notice, and never longer than this. Waking too early costs an exchange.
-    /// By default it sleeps for the whole time; a store that tells of changes wakes sooner.
+    /// Waits until another replica may have posted a notice, at most this long. Waking too early costs an exchange. The
+    /// default sleeps for the whole time; a store with notifications wakes sooner.
     fn changed<'a>(&'a self, at_most: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(sleep(at_most))
     }
 }
 
-/// What a replica says, and asks for.
+/// A replica's report, and the names that it requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// Whose notices these are: a number that no other replica has.
+pub struct Report {
+    /// The replica's number, which no other replica has.
     pub replica: u64,
-    /// The names of notices it wants to see, each with a new one to put up if it has one.
+    /// The names of requested notices, each with a new one to post if there is one.
     pub notices: Vec<(Arc<str>, Option<Notice>)>,
-    /// Names of totals, each with what to add.
+    /// Names of totals, each with the amount to add.
     pub counts: Vec<(Arc<str>, i64)>,
 }
 
-/// What stands in the store, in the order in which it was asked for.
+/// The store's contents, in the order of the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Another number whenever the totals have begun anew, since the store has forgotten them.
+pub struct Snapshot {
+    /// A number that changes whenever the store has lost the totals and they begin at zero.
     pub epoch: u64,
-    /// The notices; `None` where there is none.
+    /// The notices; `None` for an absent one.
     pub notices: Vec<Option<(Stamp, Notice)>>,
-    /// The totals, with what was just added. They may wrap.
+    /// The totals, including the amounts just added. They may wrap.
     pub totals: Vec<i64>,
 }
 
-/// Something that happened in one replica, for the others to know.
+/// A change in one replica, for the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// A few words, which stand for what happened: the store need not understand them.
-    pub what: Cow<'static, str>,
-    /// How long ago it happened.
+    /// A short text for the change, which the store need not understand.
+    pub change: Cow<'static, str>,
+    /// The time since the change.
     pub age: Duration,
-    /// How long it holds from now on; zero where it is over.
-    pub left: Duration,
+    /// The time for which it still holds; zero if it is over.
+    pub remaining: Duration,
 }
 
-/// Which notice it is: another has another stamp.
+/// The identity of a notice: another notice has another stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// When it happened, by the store's clock.
+    /// The time of the change, by the store's clock.
     pub at: u64,
-    /// Which replica has put it up.
+    /// The replica that posted it.
     pub replica: u64,
 }

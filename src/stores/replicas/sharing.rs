@@ -6,22 +6,23 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{ReplicaStore, Shares, desk::Desk};
+use super::{ReplicaStore, SharedState, desk::Exchange};
 
-/// Keeps what a replica shares in step with the others, in a task of its own. Dropped, it ends, and each goes on alone.
+/// A background task that synchronizes a replica's shared state with the others. Dropping it stops the task, and each
+/// replica continues alone.
 ///
-/// See the [module docs](super) for what is shared and how exact it is.
+/// The [module docs](super) explain the shared state and its precision.
 ///
 /// ```
 /// use std::time::Duration;
-/// use steadfast::{CircuitBreakerLayer, events::CircuitState, stores::replicas::{MemoryReplicas, Shares, Sharing}};
+/// use steadfast::{CircuitBreakerLayer, events::CircuitState, stores::replicas::{MemoryReplicas, SharedState, ReplicaSync}};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 /// let store = MemoryReplicas::new(); // in production, `steadfast::stores::redis::Redis`
 /// let (here, there) = (CircuitBreakerLayer::new("sonnet"), CircuitBreakerLayer::new("sonnet"));
-/// let shares = |layer: &CircuitBreakerLayer| Shares::new().circuit("sonnet", layer.handle());
-/// let _one = Sharing::start(store.clone(), shares(&here));
-/// let _other = Sharing::start(store, shares(&there));
+/// let shares = |layer: &CircuitBreakerLayer| SharedState::new().circuit("sonnet", layer.handle());
+/// let _one = ReplicaSync::start(store.clone(), shares(&here));
+/// let _other = ReplicaSync::start(store, shares(&there));
 /// # let down = steadfast::provider_fn(|_| async {
 /// #     Err::<steadfast::LlmResponse, _>(steadfast::LlmError::new(steadfast::ErrorKind::Server, "down"))
 /// # });
@@ -36,86 +37,86 @@ use super::{ReplicaStore, Shares, desk::Desk};
 /// # }
 /// ```
 #[must_use = "dropped, it ends"]
-pub struct Sharing {
-    shares: watch::Sender<Shares>,
+pub struct ReplicaSync {
+    state: watch::Sender<SharedState>,
     task: AbortHandle,
 }
 
-/// How often replicas exchange what they know at the least.
+/// The longest time between two exchanges.
 const EVERY: Duration = Duration::from_millis(500);
-/// How often each looks whether it has something to tell at once.
+/// The interval of checks for changes to report at once.
 const LOOK: Duration = Duration::from_millis(100);
 /// The shortest time between two exchanges.
 const REST: Duration = Duration::from_millis(20);
-/// How long an exchange may take. A store may well be stricter.
+/// The time limit of an exchange. A store may be stricter.
 const LIMIT: Duration = Duration::from_secs(1);
 
-impl Sharing {
-    /// Shares these over a store.
+impl ReplicaSync {
+    /// SharedState this state over a store.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
-    pub fn start(store: impl ReplicaStore, shares: Shares) -> Self {
-        let (sender, receiver) = watch::channel(shares);
-        // Zero is nobody.
-        let desk = Desk::new(fastrand::u64(1..));
-        Self { shares: sender, task: tokio::spawn(keep(store, desk, receiver)).abort_handle() }
+    /// Panics outside of a tokio runtime.
+    pub fn start(store: impl ReplicaStore, state: SharedState) -> Self {
+        let (sender, receiver) = watch::channel(state);
+        // Zero means no replica.
+        let exchange = Exchange::new(fastrand::u64(1..));
+        Self { state: sender, task: tokio::spawn(synchronize(store, exchange, receiver)).abort_handle() }
     }
 
-    /// Shares these from now on, in place of those before. What is known of those that stay goes on.
-    pub fn share(&self, shares: Shares) {
-        self.shares.send_replace(shares);
+    /// Replaces the shared state. The state of names that remain is kept.
+    pub fn share(&self, state: SharedState) {
+        self.state.send_replace(state);
     }
 }
 
-async fn keep(store: impl ReplicaStore, mut desk: Desk, mut shares: watch::Receiver<Shares>) {
-    shares.mark_changed();
+async fn synchronize(store: impl ReplicaStore, mut exchange: Exchange, mut state: watch::Receiver<SharedState>) {
+    state.mark_changed();
     loop {
-        if shares.has_changed().unwrap_or(true) {
-            let shares = shares.borrow_and_update().clone();
-            desk.share(&shares, Instant::now());
+        if state.has_changed().unwrap_or(true) {
+            let state = state.borrow_and_update().clone();
+            exchange.share(&state, Instant::now());
         }
-        if shares.borrow().is_empty() {
-            if shares.changed().await.is_err() {
+        if state.borrow().is_empty() {
+            if state.changed().await.is_err() {
                 return;
             }
-            shares.mark_changed();
+            state.mark_changed();
             continue;
         }
-        let said = desk.says(Instant::now());
-        match timeout(LIMIT, store.exchange(&said)).await {
-            Ok(Ok(heard)) => desk.hears(&heard, Instant::now()),
-            // Told by the store, once.
-            Ok(Err(_)) | Err(_) => desk.fails(),
+        let report = exchange.report(Instant::now());
+        match timeout(LIMIT, store.exchange(&report)).await {
+            Ok(Ok(snapshot)) => exchange.apply(&snapshot, Instant::now()),
+            // The store itself reports this once.
+            Ok(Err(_)) | Err(_) => exchange.record_failure(),
         }
         sleep(REST).await;
         tokio::select! {
             () = store.changed(EVERY) => {}
-            () = news(&desk) => {}
-            changed = shares.changed() => match changed {
-                Ok(()) => shares.mark_changed(),
+            () = wait_for_news(&exchange) => {}
+            changed = state.changed() => match changed {
+                Ok(()) => state.mark_changed(),
                 Err(_) => return,
             },
         }
     }
 }
 
-/// Ready when there is something to tell.
-async fn news(desk: &Desk) {
-    while !desk.has_news(Instant::now()) {
+/// Completes when there is a change to report.
+async fn wait_for_news(exchange: &Exchange) {
+    while !exchange.has_news(Instant::now()) {
         sleep(LOOK).await;
     }
 }
 
-impl Drop for Sharing {
+impl Drop for ReplicaSync {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl fmt::Debug for Sharing {
+impl fmt::Debug for ReplicaSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sharing").field("shares", &*self.shares.borrow()).finish_non_exhaustive()
+        f.debug_struct("Sharing").field("shares", &*self.state.borrow()).finish_non_exhaustive()
     }
 }

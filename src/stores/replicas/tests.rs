@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
 
-use super::{Heard, MemoryReplicas, Notice, ReplicaStore, Said, Shares, Sharing};
+use super::{MemoryReplicas, Notice, ReplicaStore, ReplicaSync, Report, SharedState, Snapshot};
 use crate::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryBudget,
     events::CircuitState,
@@ -22,7 +22,7 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// A store that can be taken away.
+/// A store that can be unavailable.
 #[derive(Clone, Default)]
 struct Flaky {
     memory: MemoryReplicas,
@@ -30,7 +30,10 @@ struct Flaky {
 }
 
 impl ReplicaStore for Flaky {
-    fn exchange<'a>(&'a self, said: &'a Said) -> Pin<Box<dyn Future<Output = Result<Heard, StoreError>> + Send + 'a>> {
+    fn exchange<'a>(
+        &'a self,
+        said: &'a Report,
+    ) -> Pin<Box<dyn Future<Output = Result<Snapshot, StoreError>> + Send + 'a>> {
         match self.down.load(Relaxed) {
             true => Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable, "an exchange")) }),
             false => self.memory.exchange(said),
@@ -42,7 +45,7 @@ struct Replica {
     circuit: CircuitBreakerLayer,
     budget: RetryBudget,
     features: BulkheadLayer,
-    _sharing: Sharing,
+    _sharing: ReplicaSync,
 }
 
 impl Replica {
@@ -50,16 +53,18 @@ impl Replica {
         let circuit = CircuitBreakerLayer::new("sonnet").cooldown(Duration::from_secs(20)).seed(1);
         let budget = RetryBudget::new();
         let features = BulkheadLayer::new().feature("chat", Limits::new(1000).requests_per_minute(60));
-        let shares =
-            Shares::new().circuit("sonnet", circuit.handle()).rates(&features.handle()).retry_budget("all", &budget);
-        Self { circuit, budget, features, _sharing: Sharing::start(store.clone(), shares) }
+        let shares = SharedState::new()
+            .circuit("sonnet", circuit.handle())
+            .rates(&features.handle())
+            .retry_budget("all", &budget);
+        Self { circuit, budget, features, _sharing: ReplicaSync::start(store.clone(), shares) }
     }
 
     fn state(&self) -> CircuitState {
         self.circuit.handle().state()
     }
 
-    /// A call through the circuit. Gives whether it was let through.
+    /// Makes a call through the circuit. Returns whether it was let through.
     async fn call(&self, result: Result<(), ErrorKind>) -> bool {
         let provider = provider_fn(move |_| async move {
             match result {
@@ -78,7 +83,7 @@ impl Replica {
         assert_eq!(self.state(), CircuitState::Open);
     }
 
-    /// How many of so many requests pass the feature's rate now.
+    /// Returns the number of requests that pass the feature's rate now.
     async fn passes(&self, requests: usize) -> usize {
         let provider = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("fine")) });
         let chat = self.features.layer(provider);
@@ -108,7 +113,7 @@ async fn what_opens_in_one_replica_opens_in_all_within_a_second_and_so_does_its_
     assert_eq!(replicas[0].state(), CircuitState::Closed);
     seconds(1.0).await;
     assert!(replicas.iter().all(|replica| replica.state() == CircuitState::Closed));
-    // What stands in the store is old news to everybody, and to a newcomer.
+    // The store's contents are old news to all replicas, and to a newcomer.
     let newcomer = Replica::over(&store);
     seconds(10.0).await;
     assert!(replicas.iter().chain([&newcomer]).all(|replica| replica.state() == CircuitState::Closed));
@@ -156,8 +161,8 @@ async fn a_probe_that_never_ends_is_not_waited_for_for_ever() {
     let replica = Replica::over(&store);
     replica.trip().await;
     seconds(1.0).await;
-    let probing = Notice { what: "probing".into(), age: Duration::ZERO, left: Duration::MAX };
-    let said = Said { replica: 99, notices: vec![("sonnet".into(), Some(probing))], counts: Vec::new() };
+    let probing = Notice { change: "probing".into(), age: Duration::ZERO, remaining: Duration::MAX };
+    let said = Report { replica: 99, notices: vec![("sonnet".into(), Some(probing))], counts: Vec::new() };
     store.exchange(&said).await.unwrap();
     seconds(50.0).await;
     assert!(!replica.call(Ok(())).await, "its own cooldown was over long ago");
@@ -186,7 +191,7 @@ async fn an_outage_leaves_each_to_itself_and_then_the_newest_counts() {
     one.trip().await;
     seconds(1.0).await;
     store.down.store(true, Relaxed);
-    // Both find out for themselves that it works again; then one finds that it does not.
+    // Both find that the provider works again; then one finds that it does not.
     seconds(22.0).await;
     assert!(one.call(Ok(())).await && other.call(Ok(())).await);
     seconds(1.0).await;
@@ -196,7 +201,7 @@ async fn an_outage_leaves_each_to_itself_and_then_the_newest_counts() {
     store.down.store(false, Relaxed);
     seconds(1.0).await;
     assert_eq!((one.state(), other.state()), (CircuitState::Open, CircuitState::Open));
-    // The store has forgotten all of it: what is open stays, and is told again.
+    // The store has lost everything: an open circuit stays open, and is reported again.
     store.memory.forget();
     seconds(1.0).await;
     let newcomer = Replica::over(&store);
@@ -210,20 +215,20 @@ async fn a_rate_is_one_for_all_replicas() {
     let replicas = [Replica::over(&store), Replica::over(&store), Replica::over(&store)];
     seconds(1.0).await;
     let begun = Instant::now();
-    // At once, before anybody knows of the others: each has the whole bucket.
+    // At first no replica knows of the others: each has the whole bucket.
     let mut passed = 0;
     for replica in &replicas {
         passed += replica.passes(30).await;
     }
     assert_eq!(passed, 90, "30 too much, as they could not know");
-    // Then as many as they like, for five minutes.
+    // Then as many as possible, for five minutes.
     while begun.elapsed() < Duration::from_secs(300) {
         for replica in &replicas {
             passed += replica.passes(5).await;
         }
         seconds(0.25).await;
     }
-    // The bucket, and the steady rate; at the end again what they could not know of each other within half a second.
+    // The bucket and the steady rate, plus at the end what they could not know of each other within half a second.
     let exact = 60 + 300;
     assert!((exact..=exact + 6).contains(&passed), "{passed}");
 }
@@ -260,7 +265,7 @@ async fn a_retry_budget_is_one_for_all_replicas() {
     assert_eq!(takes(&one), 10, "ten seconds of the floor");
     seconds(1.0).await;
     assert_eq!(takes(&other), 0, "they were everybody's, but for what time has brought");
-    // A tenth of the first tries of all.
+    // A tenth of all first tries.
     (0..400).for_each(|_| one.budget.deposit());
     (0..200).for_each(|_| other.budget.deposit());
     seconds(1.0).await;
@@ -290,18 +295,18 @@ async fn a_changed_share_goes_on_with_what_stays() {
     let (one, other) = (Replica::over(&store), Replica::over(&store));
     seconds(1.0).await;
     let another = CircuitBreakerLayer::new("gpt");
-    let shares = Shares::new().circuit("sonnet", one.circuit.handle()).circuit("gpt", another.handle());
+    let shares = SharedState::new().circuit("sonnet", one.circuit.handle()).circuit("gpt", another.handle());
     one._sharing.share(shares);
     seconds(1.0).await;
     other.trip().await;
     seconds(1.0).await;
     assert_eq!(one.state(), CircuitState::Open);
-    one._sharing.share(Shares::new());
+    one._sharing.share(SharedState::new());
     seconds(30.0).await;
     assert!(other.call(Ok(())).await);
     seconds(5.0).await;
     assert_eq!(one.state(), CircuitState::Open, "it listens no more");
-    one._sharing.share(Shares::new().circuit("sonnet", one.circuit.handle()));
+    one._sharing.share(SharedState::new().circuit("sonnet", one.circuit.handle()));
     seconds(1.0).await;
     assert_eq!(one.state(), CircuitState::Closed);
 }

@@ -1,4 +1,4 @@
-//! The answers of a cache in the file.
+//! The answers of a cache, in the file.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,18 +9,18 @@ use super::{Sqlite, forget::Table, keys::now};
 use crate::{
     layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, StoreLookup},
     store::guarded::Guard,
-    stores::room::{Room, STEP, millis},
+    stores::room::{AnswerQuota, STEP, millis},
 };
 
-/// What it takes to keep answers.
-pub(super) struct Kept {
-    room: Room,
+/// The parts that store answers.
+pub(super) struct CachedAnswers {
+    quota: AnswerQuota,
     guard: Guard,
 }
 
-/// How long a look may take: a call costs more than this, but no look is worth waiting for.
+/// The time limit of a lookup. A provider's call costs more, but no lookup is worth waiting for.
 const LIMIT: Duration = Duration::from_millis(500);
-/// With more than this many before it, an answer is not kept.
+/// The number of waiting jobs beyond which an answer is not stored.
 const WAITING: usize = 64;
 
 const LOOK: &str = "SELECT answer FROM answers WHERE key = ?1 AND until > ?2";
@@ -33,17 +33,17 @@ const FIRST: &str = "DELETE FROM answers WHERE number IN (
     SELECT number FROM (SELECT number, sum(bytes) OVER (ORDER BY number DESC) AS newer FROM answers)
     WHERE newer > ?1 ORDER BY number LIMIT ?2)";
 
-impl Default for Kept {
+impl Default for CachedAnswers {
     fn default() -> Self {
-        Self { room: Room::default(), guard: Guard::new("cache") }
+        Self { quota: AnswerQuota::default(), guard: Guard::new("cache") }
     }
 }
 
-/// Answers that outlive the process, and are shared by the processes that have the file.
+/// Answers that outlive the process, and are shared by the processes that use the file.
 ///
-/// Up to 1 GiB, of which the answer that was kept first goes first. A look that takes longer than half a second finds nothing, and
-/// an answer that would have to wait behind many others is not kept: a slow disk holds nobody up. How many there are is
-/// not known.
+/// They take up to 1 GiB, beyond which the oldest answer is deleted first. A lookup that takes longer than half a
+/// second finds nothing, and an answer behind many others in the queue is not stored: a slow disk delays no request.
+/// The number of answers is unknown.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,12 +61,12 @@ impl AnswerStore for Sqlite {
     fn get(&self, key: &CacheKey) -> StoreLookup {
         let (file, key) = (self.clone(), *key.as_bytes());
         StoreLookup::Pending(Box::pin(async move {
-            let looks = || file.call("looking for an answer", move |file| look(file, &key));
-            let bytes = file.inner.answers.guard.ask(LIMIT, looks, |_| true).await.ok()??;
+            let lookup = || file.call("looking up an answer", move |file| look(file, &key));
+            let bytes = file.inner.answers.guard.call(LIMIT, lookup, |_| true).await.ok()??;
             match Answer::from_bytes(&bytes) {
                 Ok(answer) => Some(Arc::new(answer)),
                 Err(error) => {
-                    tracing::debug!(%error, "an answer in the file cannot be read");
+                    tracing::debug!(%error, "unreadable answer in the file");
                     None
                 }
             }
@@ -79,24 +79,24 @@ impl AnswerStore for Sqlite {
             return;
         }
         let store = self.clone();
-        self.later(move |file| keep(file, &store.inner.answers.room, &key, &answer));
+        self.queue(move |file| write(file, &store.inner.answers.quota, &key, &answer));
     }
 
     fn retain(&self, _: &dyn Fn(&Answer) -> bool) {
-        // They cannot all be looked at from here: see `forget`.
+        // This store cannot list all answers; see `forget`.
     }
 
     fn forget(&self, feature: Option<&str>) {
         let feature = feature.map(str::to_owned);
-        self.later(move |file| file.execute(FORGET, [feature]).map(drop));
+        self.queue(move |file| file.execute(FORGET, [feature]).map(drop));
     }
 
     fn forget_owner(&self, owner: &AnswerOwner) {
         let (file, owner) = (self.clone(), owner.clone());
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Err(error) = file.forgets_owner(Table::Answers, owner).await {
-                tracing::warn!(%error, "answers were not forgotten");
+            if let Err(error) = file.delete_owner(Table::Answers, owner).await {
+                tracing::warn!(%error, "answers not deleted");
             }
         });
     }
@@ -110,30 +110,27 @@ impl AnswerStore for Sqlite {
     }
 
     fn set_max_bytes(&self, bytes: u64) {
-        self.inner.answers.room.set_max_bytes(bytes);
+        self.inner.answers.quota.set_max_bytes(bytes);
     }
 }
 
 impl Sqlite {
-    /// What is the matter with the answers of a cache.
+    /// Returns the current trouble of a cache's answers.
     #[cfg(feature = "config")]
     pub(crate) fn trouble(&self) -> Option<crate::store::StoreTrouble> {
         self.inner.answers.guard.trouble()
     }
 
-    /// Does this after what was asked before, and nobody waits for it.
-    fn later(&self, work: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static) {
+    /// Queues work that no caller waits for.
+    fn queue(&self, work: impl FnOnce(&mut Connection) -> Result<(), Error> + Send + 'static) {
         let name = self.inner.file.clone();
         let job = move |file: &mut Connection| {
             if let Err(error) = work(file) {
-                tracing::warn!(%error, file = &*name, "the answers of the cache could not be changed");
+                tracing::warn!(%error, file = &*name, "cached answers not changed");
             }
         };
         if self.inner.jobs.try_send(Box::new(job)).is_err() {
-            tracing::warn!(
-                file = &*self.inner.file,
-                "the answers of the cache were not changed: too much waits for the file"
-            );
+            tracing::warn!(file = &*self.inner.file, "cached answers not changed: too many jobs wait for the file");
         }
     }
 }
@@ -141,20 +138,20 @@ impl Sqlite {
 fn look(file: &Connection, key: &[u8; 32]) -> Result<Option<Vec<u8>>, Error> {
     let bytes = file.query_row(LOOK, (key, now()), |row| match row.get_ref(0)? {
         ValueRef::Blob(answer) => Ok(answer.to_vec()),
-        // As one that is not readable.
+        // Treated like an unreadable one.
         _ => Ok(Vec::new()),
     });
     bytes.optional()
 }
 
-fn keep(file: &Connection, room: &Room, key: &CacheKey, answer: &Answer) -> Result<(), Error> {
+fn write(file: &Connection, quota: &AnswerQuota, key: &CacheKey, answer: &Answer) -> Result<(), Error> {
     let bytes = answer.to_bytes();
-    let Some(taken) = room.taken_by(&bytes) else { return Ok(()) };
+    let Some(taken) = quota.size_of(&bytes) else { return Ok(()) };
     let until = now().saturating_add(millis(answer.usable_for()));
     file.execute(KEEP, (key.as_bytes(), answer.feature(), until, taken, bytes))?;
-    if room.takes(taken) {
+    if quota.add(taken) {
         file.execute(OVER, (now(), STEP))?;
-        let max_bytes = room.max_bytes();
+        let max_bytes = quota.max_bytes();
         while file.query_row(TAKEN, (), |row| row.get::<_, i64>(0))? > max_bytes {
             if file.execute(FIRST, (max_bytes, STEP))? == 0 {
                 break;

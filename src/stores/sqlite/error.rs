@@ -1,14 +1,14 @@
-//! What SQLite's errors say of the store.
+//! Classification of SQLite's errors.
 
 use rusqlite::{Error, ErrorCode};
 
 use crate::store::StoreErrorKind;
 
-/// What is the matter with a file that was opened before.
+/// Returns the kind of an error of a file that was opened before.
 pub(super) fn kind(error: &Error) -> StoreErrorKind {
     match error {
         Error::SqliteFailure(cause, _) | Error::SqlInputError { error: cause, .. } => kind_of_code(cause.code),
-        // A value that is not of the kind that was written there.
+        // A value is not of the type that was written.
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
         | Error::InvalidColumnType(..)
@@ -22,7 +22,7 @@ fn kind_of_code(code: ErrorCode) -> StoreErrorKind {
     match code {
         ErrorCode::DiskFull => StoreErrorKind::Full,
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreErrorKind::ReadOnly,
-        // `Unknown` is what SQLite says of a table that is not there: somebody has changed the file.
+        // SQLite reports `Unknown` for a missing table: the file was changed from outside.
         ErrorCode::DatabaseCorrupt
         | ErrorCode::NotADatabase
         | ErrorCode::ConstraintViolation
@@ -32,8 +32,8 @@ fn kind_of_code(code: ErrorCode) -> StoreErrorKind {
     }
 }
 
-/// What is the matter with a file that is being opened: what is no database is not a damaged one, and what cannot be
-/// opened is named wrongly.
+/// Returns the kind of an error of opening a file. A file that is no database is misnamed and not damaged, and so is
+/// one that cannot be opened.
 pub(super) fn kind_at_open(error: &Error) -> StoreErrorKind {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::CannotOpen) => StoreErrorKind::Misconfigured,

@@ -1,6 +1,7 @@
-//! Answers that are deleted by whose they are.
+//! Deletion of answers by their owner.
 //!
-//! Each answer says itself whose it is, so that they are looked through: a few at a time, for others wait for the file.
+//! Only the answer itself names its owner, so this reads all answers: a few at a time, because other calls wait for the
+//! file.
 
 use rusqlite::{Connection, Error, types::ValueRef};
 
@@ -10,10 +11,10 @@ use crate::{
     store::StoreError,
 };
 
-/// How many answers are looked at in one turn.
+/// The number of answers that one step reads.
 const STEP: i64 = 64;
 
-/// Where answers are, and by what they are told apart.
+/// A table of answers, and its key.
 #[derive(Clone, Copy)]
 pub(super) enum Table {
     Answers,
@@ -30,8 +31,8 @@ impl Table {
 }
 
 impl Sqlite {
-    /// Says how many there were.
-    pub(super) async fn forgets_owner(&self, table: Table, owner: AnswerOwner) -> Result<u64, StoreError> {
+    /// Returns the number of deleted answers.
+    pub(super) async fn delete_owner(&self, table: Table, owner: AnswerOwner) -> Result<u64, StoreError> {
         let (mut after, mut gone) = (0, 0);
         loop {
             let owner = owner.clone();
@@ -45,7 +46,7 @@ impl Sqlite {
     }
 }
 
-/// The last that was looked at, where there may be more, and how many are gone.
+/// Runs one step. Returns the last id that it read, if there may be more, and the number of deleted answers.
 fn step(file: &mut Connection, table: Table, after: i64, owner: &AnswerOwner) -> Result<(Option<i64>, u64), Error> {
     let (table, number) = table.names();
     let mut found = Vec::new();

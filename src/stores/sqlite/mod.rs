@@ -1,26 +1,25 @@
-//! State in one file, by SQLite.
+//! State in one file, with SQLite.
 //!
 //! # When to use it, and when not
 //!
-//! Where one machine is enough: the file outlives every crash of the process, and several processes of one machine may
-//! share it. Not on a network's file system, where SQLite's locks and its shared memory do not work; there, and for
-//! several machines, use PostgreSQL.
+//! Use it where one machine is enough: the file outlives every crash of the process, and several processes of one
+//! machine may share it. Do not use it on a network file system, where SQLite's locks and its shared memory do not
+//! work; there, and for several machines, use PostgreSQL.
 //!
-//! # What is in the file
+//! # The file's contents
 //!
-//! What was said, in full. Idempotency keys are there with the answers under them, a cache with those that it keeps; of
-//! their callers' keys and prompts there are hashes only. A task for people is there with its whole request and its answer.
+//! The file contains full texts. Idempotency keys are there with their answers, and a cache with its answers; callers'
+//! keys and prompts only as hashes. A task for people is there with its whole request and its answer.
 //!
-//! A new file is made readable for its owner alone (mode 0600), and its two companions (`-wal`, `-shm`) are like it; a file
-//! that is there keeps its mode. What is deleted is overwritten where that costs no further writing
-//! (`secure_delete=FAST`).
+//! A new file is readable for its owner alone (mode 0600), and so are its two companions (`-wal`, `-shm`); an existing
+//! file keeps its mode. Deleted data is overwritten if that costs no further writing (`secure_delete=FAST`).
 //!
-//! # How it is written
+//! # Writing
 //!
-//! One thread works on the file, in the order in which it is asked. What has returned is on the disk (WAL,
-//! `synchronous=FULL`): neither a crash of the process nor of the machine undoes it. While another process writes, it
-//! waits for up to 5 seconds. A file that is deleted, moved or replaced while it is open is an error of each call until it is
-//! back: SQLite itself would go on with what has no name any more.
+//! One thread works on the file, in the order of the calls. Once a call returns, its data is on the disk (WAL,
+//! `synchronous=FULL`): neither a crash of the process nor of the machine undoes it. While another process writes, the
+//! thread waits for up to 5 seconds. If the file is deleted, moved or replaced while it is open, each call fails until
+//! it is back: SQLite itself would continue on a file without a name.
 
 mod answers;
 mod error;
@@ -39,16 +38,16 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    answers::Kept,
-    place::{Held, Place},
+    answers::CachedAnswers,
+    place::{FileIdentity, FileState},
     thread::Job,
 };
-use super::room::Room;
+use super::room::AnswerQuota;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// One file of state. See the [module docs](self).
+/// A state file. See the [module docs](self).
 ///
-/// Clones are the same file and the same thread, which ends with the last of them.
+/// Clones share the file and its thread, which ends with the last of them.
 ///
 /// ```
 /// use steadfast::{IdempotencyLayer, LlmError, LlmRequest, LlmResponse, provider_fn, stores::sqlite::Sqlite};
@@ -61,9 +60,9 @@ use crate::store::{StoreError, StoreErrorKind};
 /// let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Dear Ms Lovelace")) });
 /// IdempotencyLayer::over(Sqlite::open(&path)?).layer(leaf).oneshot(ask()).await?;
 ///
-/// // After a crash, or in another process: nobody is asked again.
-/// let nobody = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Other, "asked again")) });
-/// let again = IdempotencyLayer::over(Sqlite::open(&path)?).layer(nobody).oneshot(ask()).await?;
+/// // After a crash, or in another process: no model is called again.
+/// let no_model = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Other, "asked again")) });
+/// let again = IdempotencyLayer::over(Sqlite::open(&path)?).layer(no_model).oneshot(ask()).await?;
 /// assert_eq!(again.text().await?, "Dear Ms Lovelace");
 /// # let _ = std::fs::remove_file(path);
 /// # Ok(()) }
@@ -74,28 +73,29 @@ pub struct Sqlite {
 }
 
 struct Inner {
-    /// As it was named.
+    /// The path as given.
     file: Box<str>,
-    place: Arc<Place>,
+    file_identity: Arc<FileIdentity>,
     jobs: mpsc::Sender<Job>,
-    room: Room,
-    answers: Kept,
+    quota: AnswerQuota,
+    answers: CachedAnswers,
 }
 
-/// How long it waits for another process that writes.
+/// The longest wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
-/// How often it looks whether the file can be switched to WAL, for which SQLite does not wait by itself.
+/// The interval of tries to switch the file to WAL, for which SQLite does not wait by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Sqlite {
-    /// Opens a file, or makes it, and brings its tables up to date. It blocks while it does so.
+    /// Opens a file, creating it if necessary, and brings its tables up to date. It blocks the thread meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Misconfigured`](StoreErrorKind::Misconfigured) where it cannot be opened as it is named, is no SQLite database or
-    /// another program's; [`Corrupt`](StoreErrorKind::Corrupt) where it was truncated, is damaged or has lost a table: all of
-    /// it is read for that, which takes seconds for each GiB; [`NewerSchema`](StoreErrorKind::NewerSchema) where a later version of this crate has written it:
-    /// nothing of it is touched then; and what is the matter with the disk.
+    /// Returns [`Misconfigured`](StoreErrorKind::Misconfigured) if the path cannot be opened, or the file is no SQLite
+    /// database or another program's; [`Corrupt`](StoreErrorKind::Corrupt) if it is truncated or damaged or lacks a
+    /// table (the check reads the whole file, which takes seconds for each GiB);
+    /// [`NewerSchema`](StoreErrorKind::NewerSchema) if a later version of this crate wrote it, and then changes
+    /// nothing; and the disk's errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let file = path.display().to_string();
@@ -137,51 +137,58 @@ impl Sqlite {
             PRAGMA trusted_schema = OFF;";
         connection.execute_batch(settings).map_err(failed)?;
         schema::migrate(&mut connection).map_err(|refused| refused.into_error(&file, error::kind_at_open))?;
-        let place = Place::of(path).map_err(|cause| misconfigured(format!("opening {file}")).with_source(cause))?;
+        let file_identity =
+            FileIdentity::of(path).map_err(|cause| misconfigured(format!("opening {file}")).with_source(cause))?;
         let jobs = thread::spawn(connection).map_err(|cause| {
             StoreError::new(StoreErrorKind::Unavailable, format!("the thread for {file}")).with_source(cause)
         })?;
-        let inner =
-            Inner { file: file.into(), place: Arc::new(place), jobs, room: Room::default(), answers: Kept::default() };
+        let inner = Inner {
+            file: file.into(),
+            file_identity: Arc::new(file_identity),
+            jobs,
+            quota: AnswerQuota::default(),
+            answers: CachedAnswers::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Whether both are clones of one.
+    /// Returns whether both are clones of one.
     #[cfg(feature = "config")]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Does this on the file's thread, after what was asked before. `what` is said in an error.
+    /// Runs this on the file's thread, after earlier calls. An error names `what` as the operation.
     ///
-    /// Work that has not begun when its future is dropped is not done. A transaction that it leaves open is undone.
+    /// Work that has not begun when its future is dropped is not done. A transaction that it leaves open is rolled
+    /// back.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, replied) = oneshot::channel();
-        let place = self.inner.place.clone();
+        let file_identity = self.inner.file_identity.clone();
         let job: Job = Box::new(move |connection| {
             if !reply.is_closed() {
                 let done = work(connection);
-                // Not before it is done: until then the file may be taken away.
-                let is_kept = place.holds(connection);
-                // Dropped where its caller has left.
-                let _ = reply.send((done, is_kept));
+                // Checked after the work: until then the file may disappear.
+                let file_state = file_identity.state(connection);
+                // Dropped if its caller has left.
+                let _ = reply.send((done, file_state));
             }
         });
         let what = || format!("{what}, in {}", self.inner.file);
         let gone = || StoreError::new(StoreErrorKind::Unavailable, what());
         self.inner.jobs.send(job).await.map_err(|_| gone())?;
-        let (done, is_kept) = replied.await.map_err(|_| gone())?;
-        match is_kept {
-            Held::Whole => {}
-            Held::Elsewhere => {
+        let (done, file_state) = replied.await.map_err(|_| gone())?;
+        match file_state {
+            FileState::Whole => {}
+            FileState::Replaced => {
                 let what = what() + ", which was deleted, moved or replaced: put it back, or start again with another";
                 return Err(StoreError::new(StoreErrorKind::Misconfigured, what));
             }
-            Held::Cut => {
+            FileState::Truncated => {
                 let what = what() + ", which was truncated: restore it from a backup, and start again";
                 return Err(StoreError::new(StoreErrorKind::Corrupt, what));
             }
@@ -190,9 +197,9 @@ impl Sqlite {
     }
 }
 
-/// Makes the file, for its owner alone; `false` where it is there.
+/// Creates the file, for its owner alone. Returns false if it exists.
 ///
-/// A file that is there is not opened: closing it would end the locks that SQLite holds on it in this process.
+/// An existing file is not opened: closing it would release the locks that SQLite holds on it in this process.
 fn create(path: &Path) -> io::Result<bool> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -201,14 +208,14 @@ fn create(path: &Path) -> io::Result<bool> {
     match options.open(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        // Of a folder that may not be written: the file itself may be.
+        // In a read-only folder the file itself may be writable.
         Err(_) if path.exists() => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Whether nothing is in a file that had something: its log has. One that another process is making has no log before it has a
-/// page.
+/// Returns whether a file with former contents is empty, as its log shows. A file that another process is creating has
+/// no log before it has a page.
 fn is_emptied(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
@@ -216,7 +223,7 @@ fn is_emptied(path: &Path) -> bool {
     has_log && std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
 }
 
-/// Switches to the write-ahead log, once nobody else does so.
+/// Switches to the write-ahead log, once no other process does so.
 fn to_wal(connection: &Connection) -> Result<String, rusqlite::Error> {
     let mut looks = BUSY.as_millis() / LOOK_EVERY.as_millis();
     loop {

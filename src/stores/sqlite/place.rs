@@ -1,4 +1,4 @@
-//! Whether a file is where it was when it was opened.
+//! A check that a file is still where it was opened.
 
 use std::{
     fs, io,
@@ -10,78 +10,78 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::schema;
 
-/// A file and its write-ahead log, as they were when they were opened.
+/// The identity of a file and its write-ahead log at the time of opening.
 ///
-/// SQLite goes on with a file that was deleted, moved or replaced, and says that all is well: what it writes then ends with the
-/// process.
+/// SQLite continues on a file that was deleted, moved or replaced, and reports success: what it writes then ends with
+/// the process.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct FileIdentity {
     files: Vec<(PathBuf, Identity)>,
-    /// How long the file was at the last look, in bytes.
+    /// The file's length at the last look, in bytes.
     length: AtomicU64,
-    was_cut: AtomicBool,
+    was_truncated: AtomicBool,
 }
 
-/// How a file is found.
+/// The state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum FileState {
     Whole,
-    /// Deleted, moved or replaced.
-    Elsewhere,
-    /// Truncated.
-    Cut,
+    /// It was deleted, moved or replaced.
+    Replaced,
+    /// It was truncated.
+    Truncated,
 }
 
-/// Which file it is, whatever it is called. The log of a file that is open is there, and stays the same.
+/// The identity of a file, independent of its name. The log of an open file exists, and stays the same.
 type Identity = Option<(u64, u64)>;
 
-impl Place {
-    /// Where a file is that is open by now.
+impl FileIdentity {
+    /// Returns the place of a file that is open by now.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let mut log = path.clone().into_os_string();
         log.push("-wal");
         let length = AtomicU64::new(fs::metadata(&path)?.len());
-        let files = [path, log.into()].map(|path| found(&path).map(|(identity, _)| (path, identity)));
-        Ok(Self { files: files.into_iter().collect::<Result<_, _>>()?, length, was_cut: AtomicBool::new(false) })
+        let files = [path, log.into()].map(|path| identify(&path).map(|(identity, _)| (path, identity)));
+        Ok(Self { files: files.into_iter().collect::<Result<_, _>>()?, length, was_truncated: AtomicBool::new(false) })
     }
 
-    /// Whether the same files are there still, and whole.
-    pub(super) fn holds(&self, connection: &Connection) -> Held {
+    /// Returns whether the same files are still there, and whole.
+    pub(super) fn state(&self, connection: &Connection) -> FileState {
         let mut length = None;
         for (path, known) in &self.files {
-            match found(path) {
-                // The log's length is SQLite's own affair.
+            match identify(path) {
+                // Only SQLite manages the log's length.
                 Ok((identity, bytes)) if identity == *known => length = length.or(Some(bytes)),
-                _ => return Held::Elsewhere,
+                _ => return FileState::Replaced,
             }
         }
         let length = length.unwrap_or_default();
-        if length < self.length.swap(length, Relaxed) && (length == 0 || is_cut(connection, &self.files[0].0)) {
-            self.was_cut.store(true, Relaxed);
+        if length < self.length.swap(length, Relaxed) && (length == 0 || is_incomplete(connection, &self.files[0].0)) {
+            self.was_truncated.store(true, Relaxed);
         }
-        if self.was_cut.load(Relaxed) { Held::Cut } else { Held::Whole }
+        if self.was_truncated.load(Relaxed) { FileState::Truncated } else { FileState::Whole }
     }
 }
 
-/// Whether a file that was longer before lacks something: also `VACUUM` shortens one.
-fn is_cut(connection: &Connection, path: &Path) -> bool {
-    // What is in the log alone belongs to it too.
+/// Returns whether a file that is shorter than before is incomplete: `VACUUM` shortens one too.
+fn is_incomplete(connection: &Connection, path: &Path) -> bool {
+    // Pages that are only in the log belong to it too.
     let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
-    // By one that has read nothing of it yet.
-    let anew = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
-    anew.map_or(true, |anew| schema::intact(&anew).is_err())
+    // A new connection has read nothing of it yet.
+    let fresh = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+    fresh.map_or(true, |fresh| schema::intact(&fresh).is_err())
 }
 
-/// With its length in bytes.
+/// Returns the identity and the length in bytes.
 #[cfg(unix)]
-fn found(path: &Path) -> io::Result<(Identity, u64)> {
+fn identify(path: &Path) -> io::Result<(Identity, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata(path).map(|found| (Some((found.dev(), found.ino())), found.len()))
 }
 
-/// Elsewhere a file that is open is not deleted.
+/// Other systems do not delete an open file.
 #[cfg(not(unix))]
-fn found(path: &Path) -> io::Result<(Identity, u64)> {
+fn identify(path: &Path) -> io::Result<(Identity, u64)> {
     fs::metadata(path).map(|found| (None, found.len()))
 }

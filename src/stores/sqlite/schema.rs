@@ -1,10 +1,10 @@
-//! What is in the file: its tables, brought up to date one migration after another.
+//! The file's tables, and the migrations that bring them up to date.
 
 use rusqlite::{Connection, Error, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// In order: a file of version *n* has had the first *n* of them. A migration that was published is never changed.
+/// In order: a file of version *n* has had the first *n* of them. A published migration never changes.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_idempotency.sql"),
     include_str!("migrations/0002_tasks.sql"),
@@ -13,27 +13,27 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_task_caller.sql"),
 ];
 
-/// Marks a file as this crate's (SQLite's `application_id`): `stdf`.
+/// The mark of this crate's files (SQLite's `application_id`): `stdf`.
 const APPLICATION: i32 = i32::from_be_bytes(*b"stdf");
 
-/// Why a file is not brought up to date.
-pub(super) enum Refused {
+/// The reason for which a file is not brought up to date.
+pub(super) enum MigrationRefusal {
     Sqlite(Error),
-    /// Of this version, which is a later one than this crate knows.
+    /// Its version is later than this crate's.
     Newer(usize),
     /// It is another program's.
     Foreign,
-    /// Something is wrong with it: this.
+    /// It is damaged, in this way.
     Damaged(String),
 }
 
-impl From<Error> for Refused {
+impl From<Error> for MigrationRefusal {
     fn from(error: Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl Refused {
+impl MigrationRefusal {
     pub(super) fn into_error(self, file: &str, kind: impl FnOnce(&Error) -> StoreErrorKind) -> StoreError {
         match self {
             Self::Sqlite(cause) => StoreError::new(kind(&cause), format!("opening {file}")).with_source(cause),
@@ -42,7 +42,7 @@ impl Refused {
                 StoreError::new(
                     StoreErrorKind::NewerSchema,
                     format!(
-                        "{file} is of version {version}, and this program knows those up to {known}: use a later program, or another file"
+                        "{file} has version {version}, but this program supports versions up to {known}; use a later program, or another file"
                     ),
                 )
             }
@@ -58,54 +58,54 @@ impl Refused {
     }
 }
 
-/// Refuses a file that is not to be touched, or is not whole; reads it, and no more.
-pub(super) fn check(connection: &mut Connection) -> Result<(), Refused> {
-    // In one transaction: another process may be making the tables.
+/// Checks, by reading only, that a file is whole and may be changed.
+pub(super) fn check(connection: &mut Connection) -> Result<(), MigrationRefusal> {
+    // One transaction, because another process may be creating the tables.
     let reading = connection.transaction()?;
     let version = version(&reading)?;
     let there = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
     for table in tables(&MIGRATIONS[..version]) {
         if reading.query_row(there, [table], |_| Ok(())).optional()?.is_none() {
-            return Err(Refused::Damaged(format!("has lost its table `{table}`")));
+            return Err(MigrationRefusal::Damaged(format!("has lost its table `{table}`")));
         }
     }
     intact(&reading)
 }
 
-/// Whether every page of the file is as it should be.
-pub(super) fn intact(reading: &Connection) -> Result<(), Refused> {
+/// Returns an error if a page of the file is damaged.
+pub(super) fn intact(reading: &Connection) -> Result<(), MigrationRefusal> {
     let found: String = reading.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     match &*found {
         "ok" => Ok(()),
-        problem => Err(Refused::Damaged(format!("is damaged ({})", problem.replace('\n', " ")))),
+        problem => Err(MigrationRefusal::Damaged(format!("is damaged ({})", problem.replace('\n', " ")))),
     }
 }
 
-/// The tables that migrations make.
+/// Returns the tables that migrations create.
 fn tables(migrations: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
     let lines = migrations.iter().flat_map(|migration| migration.lines());
     lines.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
 }
 
-/// How many migrations the file has had.
-fn version(reading: &Transaction<'_>) -> Result<usize, Refused> {
+/// Returns the number of migrations that the file has had.
+fn version(reading: &Transaction<'_>) -> Result<usize, MigrationRefusal> {
     let number = |pragma| reading.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     if application != APPLICATION {
         let tables: i64 = reading.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
         if application != 0 || version != 0 || tables > 0 {
-            return Err(Refused::Foreign);
+            return Err(MigrationRefusal::Foreign);
         }
     }
     match usize::try_from(version) {
         Ok(version) if version <= MIGRATIONS.len() => Ok(version),
-        Ok(version) => Err(Refused::Newer(version)),
-        Err(_) => Err(Refused::Foreign),
+        Ok(version) => Err(MigrationRefusal::Newer(version)),
+        Err(_) => Err(MigrationRefusal::Foreign),
     }
 }
 
-/// Brings the tables up to date: all of it, or nothing.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
+/// Brings the tables up to date, all or nothing.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), MigrationRefusal> {
     let writing = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&writing)?;
     if version == MIGRATIONS.len() {
@@ -123,7 +123,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
 mod tests {
     use super::*;
 
-    /// Those of a file that this crate wrote before tasks had limits.
+    /// The migrations of a file from before tasks had limits.
     const BEFORE: usize = 3;
 
     #[test]

@@ -10,34 +10,36 @@ use rusqlite::{
 use super::Sqlite;
 use crate::{
     handoff::{
-        Claimant, Delivery, DeliveryKind, DeskError, NewAnswer, NewTask, PREVIEW, Redrivable, Release, SWEPT_AT_ONCE,
-        Settled, Share, Taken, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats,
-        TaskStore, TaskSummary,
+        Claimant, Delivery, DeliveryKind, DeliveryOutcome, DeskError, NewAnswer, NewTask, PREVIEW, RedriveScope,
+        Release, SWEEP_LIMIT, Task, TaskAnswer, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats,
+        TaskStore, TaskSummary, TaskUsage, UsageTotals,
         head::Head,
         millis,
-        record::{self, Columns, DELIVERY, Damaged, HEAD, SUMMARY, WHOLE, count_of, is_in, left_out, signed, written},
+        record::{
+            self, Columns, DELIVERY, DamagedColumn, HEAD, SUMMARY, WHOLE, count_of, is_in, log_damaged, signed, to_json,
+        },
     },
     internal::wall_clock,
 };
 
-/// What was done, or why it was not; outside of that, what is the matter with the file.
-type Done<T> = Result<Result<T, DeskError>, Error>;
+/// An outer error is the file's failure, an inner one the task's.
+type TaskOutcome<T> = Result<Result<T, DeskError>, Error>;
 
 impl Columns for Row<'_> {
-    fn text(&self, column: &'static str) -> Result<Option<String>, Damaged> {
+    fn text(&self, column: &'static str) -> Result<Option<String>, DamagedColumn> {
         match self.get_ref(column) {
             Ok(ValueRef::Null) => Ok(None),
-            Ok(value) => value.as_str().map(|text| Some(text.to_owned())).map_err(|_| Damaged(column)),
-            Err(_) => Err(Damaged(column)),
+            Ok(value) => value.as_str().map(|text| Some(text.to_owned())).map_err(|_| DamagedColumn(column)),
+            Err(_) => Err(DamagedColumn(column)),
         }
     }
 
-    fn number(&self, column: &'static str) -> Result<Option<i64>, Damaged> {
-        self.get(column).map_err(|_| Damaged(column))
+    fn number(&self, column: &'static str) -> Result<Option<i64>, DamagedColumn> {
+        self.get(column).map_err(|_| DamagedColumn(column))
     }
 }
 
-/// The moment, in Unix milliseconds: all processes of one machine have the same clock.
+/// Returns the time in Unix milliseconds: all processes of one machine have the same clock.
 fn now() -> u64 {
     millis(wall_clock::since_1970())
 }
@@ -47,16 +49,16 @@ fn until(now: u64, span: Duration) -> i64 {
 }
 
 impl Sqlite {
-    /// Does this in a transaction, which is undone where it says why it did not.
+    /// Runs this in a transaction, which an error rolls back.
     fn writing<T: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&Transaction<'_>, u64) -> Done<T> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>, u64) -> TaskOutcome<T> + Send + 'static,
     ) -> TaskFuture<'_, T> {
         Box::pin(async move {
             let done = self.call(what, move |file| {
                 let writing = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                // Not before it is this connection's turn.
+                // The time is read once it is this connection's turn.
                 let done = work(&writing, now())?;
                 if done.is_ok() {
                     writing.commit()?;
@@ -70,14 +72,19 @@ impl Sqlite {
     fn reading<T: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&Connection, u64) -> Done<T> + Send + 'static,
+        work: impl FnOnce(&Connection, u64) -> TaskOutcome<T> + Send + 'static,
     ) -> TaskFuture<'_, T> {
         Box::pin(async move { self.call(what, move |file| work(&*file.transaction()?, now())).await? })
     }
 }
 
-/// What `record` reads of one row, by the task's id.
-fn read<T>(file: &Connection, id: TaskId, columns: &str, of: impl FnOnce(&Row<'_>) -> Result<T, Damaged>) -> Done<T> {
+/// Reads one row by the task's id with `record`.
+fn read<T>(
+    file: &Connection,
+    id: TaskId,
+    columns: &str,
+    of: impl FnOnce(&Row<'_>) -> Result<T, DamagedColumn>,
+) -> TaskOutcome<T> {
     let mut sql = file.prepare(&format!("SELECT {columns} FROM tasks WHERE id = ?1"))?;
     let found = sql.query_row([id.to_string()], |row| Ok(of(row))).optional()?;
     Ok(match found {
@@ -86,11 +93,11 @@ fn read<T>(file: &Connection, id: TaskId, columns: &str, of: impl FnOnce(&Row<'_
     })
 }
 
-fn head(file: &Connection, id: TaskId) -> Done<Head> {
+fn head(file: &Connection, id: TaskId) -> TaskOutcome<Head> {
     read(file, id, HEAD, |row| record::head(row))
 }
 
-fn whole(file: &Connection, id: TaskId, now: u64) -> Done<Task> {
+fn whole(file: &Connection, id: TaskId, now: u64) -> TaskOutcome<Task> {
     let mut sql =
         file.prepare(&format!("SELECT {DELIVERY} FROM task_deliveries WHERE task = ?1 ORDER BY kind DESC"))?;
     let mut deliveries = Vec::new();
@@ -98,18 +105,18 @@ fn whole(file: &Connection, id: TaskId, now: u64) -> Done<Task> {
     while let Some(row) = rows.next()? {
         match record::delivery(row) {
             Ok(delivery) => deliveries.push(delivery),
-            Err(damaged) => left_out(damaged),
+            Err(damaged) => log_damaged(damaged),
         }
     }
     read(file, id, &format!("{HEAD}, {SUMMARY}, {WHOLE}"), |row| record::task(row, now, deliveries))
 }
 
-fn claims(file: &Connection, id: TaskId, by: &Claimant, until: i64) -> Result<(), Error> {
+fn set_claim(file: &Connection, id: TaskId, by: &Claimant, until: i64) -> Result<(), Error> {
     let sql = "UPDATE tasks SET claim_kind = ?2, claim_name = ?3, claim_until = ?4 WHERE id = ?1";
     file.execute(sql, (id.to_string(), by.kind.name(), &by.name, until)).map(drop)
 }
 
-fn tells(file: &Connection, delivery: &Delivery) -> Result<(), Error> {
+fn add_delivery(file: &Connection, delivery: &Delivery) -> Result<(), Error> {
     let sql = "INSERT INTO task_deliveries (id, task, kind, url, state, attempts, next_at) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
     let (kind, state, next_at) = (delivery.kind.name(), delivery.state.name(), delivery.next_at.map(signed));
     file.execute(sql, (&delivery.id, delivery.task.to_string(), kind, &delivery.url, state, next_at)).map(drop)
@@ -124,17 +131,17 @@ pub(super) const TAKEN: &str =
     count(*) FILTER (WHERE answered_at IS NULL AND expires_at > ?1 AND tenant = ?2),
     coalesce(sum(bytes) FILTER (WHERE tenant = ?2), 0) FROM tasks";
 
-/// What all tasks take, and those of this caller. One pass over an index that has all of it.
-fn taken(file: &Connection, tenant: Option<&str>, now: u64) -> Result<Taken, Error> {
+/// Returns the totals of all tasks, and of this caller's. One pass over an index that has all of it.
+fn usage(file: &Connection, tenant: Option<&str>, now: u64) -> Result<TaskUsage, Error> {
     let mut sql = file.prepare(TAKEN)?;
     sql.query_row((signed(now), tenant), |row| {
         let number = |at| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or(0));
-        let share = |at| Ok::<_, Error>(Share { tasks: number(at)?, bytes: number(at + 1)? });
-        Ok(Taken { all: share(0)?, of_caller: tenant.map(|_| share(2)).transpose()? })
+        let share = |at| Ok::<_, Error>(UsageTotals { tasks: number(at)?, bytes: number(at + 1)? });
+        Ok(TaskUsage { all: share(0)?, of_caller: tenant.map(|_| share(2)).transpose()? })
     })
 }
 
-/// Gives up on what cannot be read or written as this crate's own.
+/// Returns early if a value cannot be read or written as this crate's own.
 macro_rules! ok {
     ($done:expr) => {
         match $done {
@@ -153,7 +160,7 @@ impl TaskStore for Sqlite {
         self.writing("writing a task down", move |file, now| {
             let id = task.id;
             if let Some(same) = &task.same_as {
-                // Its time is over, so that it stands for the request no more.
+                // An expired task no longer stands for the request.
                 let sql = "UPDATE tasks SET same_as = NULL WHERE same_as = ?1 AND answered_at IS NULL AND expires_at <= ?2";
                 file.execute(sql, (same, signed(now)))?;
             }
@@ -162,10 +169,10 @@ impl TaskStore for Sqlite {
             if let Some(known) = known {
                 return Ok(known.map_err(|damaged| damaged.of(id).into()));
             }
-            let (request, attempts) = (ok!(written(&task.request)), ok!(written(&task.attempts)));
-            let caller = ok!(task.caller.as_ref().map(written).transpose());
+            let (request, attempts) = (ok!(to_json(&task.request)), ok!(to_json(&task.attempts)));
+            let caller = ok!(task.caller.as_ref().map(to_json).transpose());
             let bytes = (request.len() + attempts.len() + caller.as_ref().map_or(0, String::len)) as u64;
-            ok!(task.limits.admit(bytes, &taken(file, task.tenant.as_deref(), now)?));
+            ok!(task.limits.admit(bytes, &usage(file, task.tenant.as_deref(), now)?));
             let sql = "INSERT INTO tasks (id, created_at, expires_at, feature, session, tenant, reason, preview, requires_human,
                 redrive, same_as, callback, request, attempts, caller, bytes) VALUES (:id, :created_at, :expires_at, :feature, :session,
                 :tenant, :reason, :preview, :requires_human, :redrive, :same_as, :callback, :request, :attempts, :caller,
@@ -180,16 +187,16 @@ impl TaskStore for Sqlite {
                 ":reason": task.reason,
                 ":preview": task.request.preview(PREVIEW),
                 ":requires_human": task.requires_human,
-                ":redrive": Redrivable::at_first(task.requires_human),
+                ":redrive": RedriveScope::initial(task.requires_human),
                 ":same_as": task.same_as,
-                ":callback": ok!(task.callback.as_ref().map(written).transpose()),
+                ":callback": ok!(task.callback.as_ref().map(to_json).transpose()),
                 ":request": request,
                 ":attempts": attempts,
                 ":caller": caller,
                 ":bytes": signed(bytes),
             })?;
             if task.notify {
-                tells(file, &Delivery::new(id, DeliveryKind::Notification, None, now))?;
+                add_delivery(file, &Delivery::new(id, DeliveryKind::Notification, None, now))?;
             }
             Ok(Ok(id))
         })
@@ -200,7 +207,7 @@ impl TaskStore for Sqlite {
     }
 
     fn state(&self, id: TaskId) -> TaskFuture<'_, TaskState> {
-        self.reading("looking at a task", move |file, now| Ok(head(file, id)?.map(|head| head.state(now))))
+        self.reading("reading a task", move |file, now| Ok(head(file, id)?.map(|head| head.state(now))))
     }
 
     fn list(&self, filter: TaskFilter) -> TaskFuture<'_, Vec<TaskSummary>> {
@@ -217,13 +224,13 @@ impl TaskStore for Sqlite {
                 &[(":feature", &filter.feature), (":tenant", &filter.tenant), (":after", &after)];
             let mut rows = sql.query(parameters)?;
             let mut listed = Vec::new();
-            // Counted here, so that damaged rows take no places.
+            // The limit is applied here, so that damaged rows take no places.
             while listed.len() < filter.rows()
                 && let Some(row) = rows.next()?
             {
                 match record::summary(row, now) {
                     Ok(summary) => listed.push(summary),
-                    Err(damaged) => left_out(damaged),
+                    Err(damaged) => log_damaged(damaged),
                 }
             }
             Ok(Ok(listed))
@@ -236,7 +243,7 @@ impl TaskStore for Sqlite {
             for state in TaskState::ALL {
                 *stats.of(state) = count(file, &count_of(state, "tasks", now))?;
             }
-            // A damaged row is counted, and has no age.
+            // A damaged row counts, and has no age.
             let oldest = "SELECT min(created_at) FILTER (WHERE typeof(created_at) = 'integer') FROM tasks WHERE";
             let sql = format!("{oldest} {}", is_in(TaskState::Waiting, now));
             let oldest: Option<i64> = file.query_row(&sql, (), |row| row.get(0))?;
@@ -249,67 +256,67 @@ impl TaskStore for Sqlite {
 
     fn claim(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, Task> {
         self.writing("claiming a task", move |file, now| {
-            ok!(ok!(head(file, id)?).free_for(&by, now));
-            claims(file, id, &by, until(now, visibility))?;
+            ok!(ok!(head(file, id)?).check_free_for(&by, now));
+            set_claim(file, id, &by, until(now, visibility))?;
             whole(file, id, now)
         })
     }
 
     fn renew(&self, id: TaskId, by: Claimant, visibility: Duration) -> TaskFuture<'_, u64> {
         self.writing("renewing a claim", move |file, now| {
-            ok!(ok!(head(file, id)?).held_by(&by, now));
-            claims(file, id, &by, until(now, visibility))?;
+            ok!(ok!(head(file, id)?).check_held_by(&by, now));
+            set_claim(file, id, &by, until(now, visibility))?;
             Ok(Ok(now.saturating_add(millis(visibility))))
         })
     }
 
     fn release(&self, id: TaskId, by: Claimant, then: Release) -> TaskFuture<'_, ()> {
         self.writing("releasing a claim", move |file, now| {
-            ok!(ok!(head(file, id)?).held_by(&by, now));
+            ok!(ok!(head(file, id)?).check_held_by(&by, now));
             let sql = "UPDATE tasks SET claim_kind = NULL, claim_name = NULL, claim_until = NULL WHERE id = ?1";
             file.execute(sql, [id.to_string()])?;
             if then == Release::ForPeople {
                 let sql = "UPDATE tasks SET redrive = ?2 WHERE id = ?1";
-                file.execute(sql, (id.to_string(), Redrivable::NO))?;
+                file.execute(sql, (id.to_string(), RedriveScope::NO))?;
             }
             Ok(Ok(()))
         })
     }
 
-    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: Redrivable) -> TaskFuture<'_, Option<Task>> {
+    fn claim_oldest(&self, by: Claimant, visibility: Duration, which: RedriveScope) -> TaskFuture<'_, Option<Task>> {
         self.writing("claiming the oldest task", move |file, now| {
             let waiting = is_in(TaskState::Waiting, now);
             let sql = format!("SELECT id FROM tasks WHERE {waiting} AND redrive >= ?1 ORDER BY created_at, id LIMIT 1");
             loop {
                 let id = file.query_row(&sql, [which.least()], |row| row.get::<_, String>(0)).optional()?;
                 let Some(id) = id else { return Ok(Ok(None)) };
-                let task = id.parse().map_err(|_| Damaged("id"));
+                let task = id.parse().map_err(|_| DamagedColumn("id"));
                 let damaged = match task {
                     Ok(task) => match whole(file, task, now)? {
                         Ok(_) => {
-                            claims(file, task, &by, until(now, visibility))?;
+                            set_claim(file, task, &by, until(now, visibility))?;
                             return Ok(whole(file, task, now)?.map(Some));
                         }
-                        Err(DeskError::Store(_)) => Damaged("request"),
+                        Err(DeskError::Store(_)) => DamagedColumn("request"),
                         Err(error) => return Ok(Err(error)),
                     },
                     Err(damaged) => damaged,
                 };
-                // It must not stand in the way of those after it: a person may see to it.
-                left_out(damaged);
-                file.execute("UPDATE tasks SET redrive = ?2 WHERE id = ?1", (id, Redrivable::NO))?;
+                // It must not block the tasks after it; a person may look at it.
+                log_damaged(damaged);
+                file.execute("UPDATE tasks SET redrive = ?2 WHERE id = ?1", (id, RedriveScope::NO))?;
             }
         })
     }
 
-    fn ask_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
-        self.writing("asking for a redrive", move |file, now| {
-            let asked = Redrivable::Asked.least();
+    fn order_redrive(&self, id: Option<TaskId>) -> TaskFuture<'_, u64> {
+        self.writing("ordering a redrive", move |file, now| {
+            let asked = RedriveScope::Ordered.least();
             let Some(id) = id else {
                 let sql = "UPDATE tasks SET redrive = ?1 WHERE answered_at IS NULL AND expires_at > ?2";
                 return Ok(Ok(file.execute(sql, (asked, signed(now)))? as u64));
             };
-            ok!(ok!(head(file, id)?).open(now));
+            ok!(ok!(head(file, id)?).check_open(now));
             file.execute("UPDATE tasks SET redrive = ?2 WHERE id = ?1", (id.to_string(), asked))?;
             Ok(Ok(1))
         })
@@ -324,23 +331,23 @@ impl TaskStore for Sqlite {
                 return whole(file, id, now);
             }
             match force {
-                true => ok!(head.open(now)),
-                false => ok!(head.free_for(&answer.by, now)),
+                true => ok!(head.check_open(now)),
+                false => ok!(head.check_free_for(&answer.by, now)),
             }
             let by = answer.by.clone();
             let sql =
                 "UPDATE tasks SET answered_kind = ?2, answered_name = ?3, answered_at = ?4, answer = ?5 WHERE id = ?1";
-            let text = ok!(written(&TaskAnswer::of(answer, now)));
+            let text = ok!(to_json(&TaskAnswer::of(answer, now)));
             file.execute(sql, (id.to_string(), by.kind.name(), by.name, signed(now), text))?;
             if let Some(callback) = ok!(read(file, id, "callback", |row| record::callback(row))?) {
-                tells(file, &Delivery::new(id, DeliveryKind::Callback, callback.into_url(), now))?;
+                add_delivery(file, &Delivery::new(id, DeliveryKind::Callback, callback.into_url(), now))?;
             }
             whole(file, id, now)
         })
     }
 
     fn due(&self, limit: usize, lease: Duration) -> TaskFuture<'_, Vec<Delivery>> {
-        self.writing("looking for deliveries", move |file, now| {
+        self.writing("reading due deliveries", move |file, now| {
             let sql = format!(
                 "UPDATE task_deliveries SET attempts = attempts + 1, next_at = ?1 WHERE id IN (SELECT id FROM task_deliveries
                 WHERE next_at <= ?2 ORDER BY next_at, rowid LIMIT ?3) RETURNING {DELIVERY}"
@@ -351,7 +358,7 @@ impl TaskStore for Sqlite {
             while let Some(row) = rows.next()? {
                 match record::delivery(row) {
                     Ok(delivery) => due.push(delivery),
-                    Err(damaged) => left_out(damaged),
+                    Err(damaged) => log_damaged(damaged),
                 }
             }
             due.sort_by_key(|delivery| delivery.task);
@@ -359,7 +366,7 @@ impl TaskStore for Sqlite {
         })
     }
 
-    fn settle(&self, delivery: Delivery, outcome: Settled) -> TaskFuture<'_, bool> {
+    fn settle(&self, delivery: Delivery, outcome: DeliveryOutcome) -> TaskFuture<'_, bool> {
         self.writing("settling a delivery", move |file, now| {
             let (state, after, problem) = outcome.columns();
             let sql = "UPDATE task_deliveries SET state = ?3, next_at = ?4, problem = ?5
@@ -383,7 +390,7 @@ impl TaskStore for Sqlite {
             let before = signed(now.saturating_sub(millis(keep)));
             let sql = "DELETE FROM tasks WHERE id IN
                 (SELECT id FROM tasks WHERE coalesce(answered_at, expires_at) < ?1 LIMIT ?2)";
-            Ok(Ok(file.execute(sql, (before, SWEPT_AT_ONCE as i64))? as u64))
+            Ok(Ok(file.execute(sql, (before, SWEEP_LIMIT as i64))? as u64))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Opening files, and what is the matter with them.
+//! Tests of opening files, and of damaged ones.
 
 mod keys;
 
@@ -70,7 +70,7 @@ fn a_file_of_a_newer_version_is_refused_and_not_touched() {
     let before = fs::read(folder.file()).unwrap();
     let error = Sqlite::open(folder.file()).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::NewerSchema);
-    assert!(error.to_string().contains("is of version 4711"), "{error}");
+    assert!(error.to_string().contains("has version 4711"), "{error}");
     assert_eq!(fs::read(folder.file()).unwrap(), before);
 }
 
@@ -172,7 +172,7 @@ async fn a_damaged_file_is_said_and_panics_nobody() {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 }
 
-/// What was written there before.
+/// Fills a file with records.
 async fn filled(folder: &Folder) -> Sqlite {
     let file = Sqlite::open(folder.file()).unwrap();
     for key in 0..50 {
@@ -200,7 +200,7 @@ async fn a_file_that_was_truncated_damaged_or_has_lost_a_table_is_refused_at_its
     corrupt(&folder);
     let folder = Folder::new("sqlite-refused-emptied");
     let file = filled(&folder).await;
-    // As a process leaves it that was killed: with a log.
+    // The state after a kill: with a log.
     file.call("writing", |file| insert(file, 77, 5000)).await.unwrap();
     cut(&folder, 0);
     assert!(corrupt(&folder).contains("was truncated"));

@@ -2,43 +2,44 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
-/// Something that a person should know of, or that it is over.
+/// A condition that a person should know about, or its end.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Alert {
-    /// The rule that says so.
+    /// The rule that fired.
     pub rule: Rule,
-    /// What it is about: a tier, a cap; empty where a rule has one subject only. One alert fires for each at a time.
+    /// The subject: a tier or a cap. Empty where a rule has only one subject. Each subject has at most one alert at a
+    /// time.
     pub key: Arc<str>,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// Whether it is so, or over.
+    /// The state: the alert fires, or is resolved.
     pub state: AlertState,
-    /// What happened, in one sentence. No word of a request is in it.
+    /// One sentence about the condition. It contains no word of a request.
     pub summary: String,
     /// The details, by name.
     pub fields: Vec<(&'static str, String)>,
-    /// When it began.
+    /// The time at which the condition began.
     pub since: Instant,
-    /// When this was said.
+    /// The time of this message.
     pub at: Instant,
-    /// Whether it was said before and is still so.
+    /// True if this repeats an earlier message about a condition that lasts.
     pub repeated: bool,
 }
 
-/// What an alert is about. See [`Rules`](super::Rules) for the numbers.
+/// The rule behind an alert. See [`Rules`](super::Rules) for the thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// Another tier serves in place of a primary. Over when the primary serves again.
+    /// Another tier serves in place of a primary. Ends when the primary serves again.
     Failover,
     /// The model is switched again and again.
     Failovers,
-    /// Too large a share of requests fails.
+    /// The share of failed requests is too large.
     FailureRate,
-    /// Too large a share of a tier's calls fails, even if other tiers answer them. Off by default.
+    /// The share of a tier's failed calls is too large, even if other tiers answer the requests. Off by default.
     TierFailureRate,
-    /// Too large a share of requests is answered by another tier than the one that was asked first. Off by default.
+    /// The share of requests that a tier other than the first answers is too large. Off by default.
     FallbackShare,
     /// Every tier has failed a request.
     AllTiersFailed,
@@ -73,13 +74,13 @@ impl fmt::Display for Rule {
     }
 }
 
-/// How bad an alert is.
+/// The severity of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
-    /// To be looked at: callers have their answers.
+    /// Someone should look at it; callers get answers.
     Warning,
-    /// To wake somebody: callers go without.
+    /// Someone must act now; callers get no answers.
     Critical,
 }
 
@@ -92,7 +93,7 @@ impl Severity {
         }
     }
 
-    /// What it asks of who is told: `warn` or `page`.
+    /// Returns the urgency for the receiver: `warn` or `page`.
     pub const fn urgency(self) -> &'static str {
         match self {
             Self::Warning => "warn",
@@ -107,12 +108,12 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Whether an alert is on.
+/// The state of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AlertState {
-    /// It is so.
+    /// The condition holds.
     Firing,
-    /// It is over.
+    /// The condition has ended.
     Resolved,
 }
 

@@ -4,48 +4,48 @@ use tokio::time::Instant;
 
 use super::{Alert, AlertState, Rule, Severity};
 
-/// The alerts that are not over.
+/// The alerts that fire.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     firing: Vec<Firing>,
-    /// Where it is not the rule's own.
+    /// Severities that differ from the rule's own.
     severities: Vec<(Rule, Severity)>,
 }
 
-/// An alert that is not over.
+/// An alert that fires.
 #[derive(Debug)]
 pub(super) struct Firing {
     pub(super) alert: Alert,
-    /// When it was last so.
+    /// The last time the condition held.
     pub(super) last: Instant,
-    /// When it was last said.
-    said: Instant,
-    /// How far it has gone: further is news.
+    /// The time of the last message about it.
+    reported_at: Instant,
+    /// The level reached; a higher one is worth another message.
     level: u8,
     times: u64,
 }
 
-/// What an alert says.
-pub(super) struct Said {
+/// The subject, summary and fields of an alert.
+pub(super) struct AlertContent {
     pub(super) severity: Severity,
     pub(super) summary: String,
     pub(super) fields: Vec<(&'static str, String)>,
 }
 
 impl Board {
-    /// Whose alerts have another severity than the rule's own, from the next on.
+    /// Replaces severities of rules, for alerts that begin from now on.
     pub(super) fn set_severities(&mut self, severities: Vec<(Rule, Severity)>) {
         self.severities = severities;
     }
 
-    /// It is so: an alert if that is news.
+    /// Records that the condition holds. Returns an alert if that is news.
     pub(super) fn fire(
         &mut self,
         rule: Rule,
         key: &Arc<str>,
         level: u8,
         now: Instant,
-        say: impl FnOnce() -> Said,
+        content: impl FnOnce() -> AlertContent,
     ) -> Option<Alert> {
         let place = self.firing.iter().position(|firing| firing.is(rule, key));
         if let Some(firing) = place.map(|place| &mut self.firing[place]) {
@@ -57,9 +57,9 @@ impl Board {
         } else if self.is_full(rule) {
             return None;
         }
-        let Said { severity, summary, fields } = say();
+        let AlertContent { severity, summary, fields } = content();
         let own = self.severities.iter().find(|(of, _)| *of == rule);
-        // The second share of this one is what wakes somebody.
+        // The severity of this rule's second share stays critical.
         let severity = own.filter(|_| rule != Rule::FallbackShare || level == 0).map_or(severity, |own| own.1);
         let state = AlertState::Firing;
         let alert =
@@ -67,17 +67,17 @@ impl Board {
         match place.map(|place| &mut self.firing[place]) {
             Some(firing) => {
                 let alert = Alert { since: firing.alert.since, ..alert };
-                *firing = Firing { alert: alert.clone(), level, said: now, ..*firing };
+                *firing = Firing { alert: alert.clone(), level, reported_at: now, ..*firing };
                 Some(alert)
             }
             None => {
-                self.firing.push(Firing { alert: alert.clone(), last: now, said: now, level, times: 1 });
+                self.firing.push(Firing { alert: alert.clone(), last: now, reported_at: now, level, times: 1 });
                 Some(alert)
             }
         }
     }
 
-    /// It is over: an alert if it was so.
+    /// Records that the condition has ended. Returns an alert if it was firing.
     pub(super) fn resolve(
         &mut self,
         rule: Rule,
@@ -100,7 +100,7 @@ impl Board {
         self.firing.iter().find(|firing| firing.is(rule, key))
     }
 
-    /// Whether there is no room for another: a cap that many keys reach leaves room for what concerns all.
+    /// Returns whether no other alert has room. A cap with many keys leaves room for the other rules.
     fn is_full(&self, rule: Rule) -> bool {
         let budgets = || self.firing.iter().filter(|firing| firing.alert.rule == Rule::Budget).count();
         self.firing.len() == MOST || rule == Rule::Budget && budgets() == MOST / 2
@@ -120,12 +120,12 @@ impl Firing {
         self.alert.rule == rule && &*self.alert.key == key
     }
 
-    /// The alert once more, if it was said so long ago.
-    pub(super) fn again(&mut self, every: Duration, now: Instant) -> Option<Alert> {
-        if now.saturating_duration_since(self.said) < every {
+    /// Returns one alert that is due for repetition.
+    pub(super) fn repeat(&mut self, every: Duration, now: Instant) -> Option<Alert> {
+        if now.saturating_duration_since(self.reported_at) < every {
             return None;
         }
-        self.said = now;
+        self.reported_at = now;
         Some(Alert { at: now, repeated: true, ..self.alert.clone() })
     }
 }
@@ -146,5 +146,5 @@ impl fmt::Display for Span {
     }
 }
 
-/// More alerts at a time than anybody could read.
+/// More alerts than anyone could read at a time.
 const MOST: usize = 128;

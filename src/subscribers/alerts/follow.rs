@@ -3,11 +3,11 @@ use std::{fmt, mem, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Alert, AlertEngine, Rules};
-use crate::events::{Event, Events, Following, follow::others_turn, inbox::Batch};
+use crate::events::{Event, Events, Following, follow::yield_after, inbox::Batch};
 
-/// Somebody who is told of alerts. It must not block: a sender has a queue of its own.
+/// A receiver of alerts. It must not block: a sender has its own queue.
 pub trait AlertSink: Send + 'static {
-    /// An alert has begun, goes on, or is over.
+    /// Receives an alert that begins, repeats or ends.
     fn alert(&mut self, alert: &Alert);
 }
 
@@ -17,35 +17,35 @@ impl<F: FnMut(&Alert) + Send + 'static> AlertSink for F {
     }
 }
 
-/// Holds events against the rules, and tells of what comes out. See the [module docs](super).
-#[must_use = "nobody is told before it follows"]
+/// Checks events against the rules and reports to the sinks. See the [module docs](super).
+#[must_use = "alerts are sent only once it follows events"]
 pub struct Alerts {
     rules: Rules,
     sinks: Vec<Box<dyn AlertSink>>,
 }
 
 impl Alerts {
-    /// These rules, and nobody who is told.
+    /// Creates alerts with these rules and no sink.
     pub fn new(rules: Rules) -> Self {
         Self { rules, sinks: Vec::new() }
     }
 
-    /// Tells this one too. Without any, alerts are told to nobody.
+    /// Adds a sink. Without one, alerts go nowhere.
     pub fn to(mut self, sink: impl AlertSink) -> Self {
         self.sinks.push(Box::new(sink));
         self
     }
 
-    /// Follows events from now on, in a task of its own, until the result is dropped.
+    /// Follows events in its own task until the result is dropped.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn follow(self, events: &Events) -> Following {
         self.follow_anew(events, |_| {})
     }
 
-    /// The same; what goes by a configuration is looked at anew now, after each reload, and when one may have been missed.
+    /// Like `follow`, and calls `renew` now, after each reload and whenever a reload may have been missed.
     pub(crate) fn follow_anew(
         self,
         events: &Events,
@@ -63,7 +63,7 @@ impl Alerts {
             let mut tick = Instant::now();
             anew(&mut engine);
             loop {
-                // While nothing is wrong only events count, and the task sleeps.
+                // The task sleeps until the next event while no alert fires.
                 let heard = match engine.is_firing() {
                     false => Some(inbox.take(&mut batch).await),
                     true => timeout_at(tick, inbox.take(&mut batch)).await.ok(),
@@ -83,10 +83,10 @@ impl Alerts {
                         }
                         tell(engine.on(event, now));
                     }
-                    others_turn(turn).await;
+                    yield_after(turn).await;
                 }
                 batch.clear();
-                // By the clock and not only when no event comes: they may never pause.
+                // The clock decides, not a pause between events: there may be none.
                 let now = Instant::now();
                 if now >= tick {
                     tell(engine.tick(now));
@@ -104,5 +104,5 @@ impl fmt::Debug for Alerts {
     }
 }
 
-/// How late an alert may be said to be over.
+/// The longest delay before an alert is reported as resolved.
 const TICK: Duration = Duration::from_secs(10);

@@ -1,10 +1,10 @@
-//! Alerts: when something is wrong enough for a person to hear of it, and when it is over.
+//! Alerts: reports to people when a condition begins and when it ends.
 //!
-//! [`Alerts`] follows the [`Events`](crate::Events) in a task of its own, so that nothing here is in a request's way, holds
-//! them against [`Rules`], and hands each [`Alert`] to those who were named: a function, or (feature `alerts`) a
-//! `Webhook`. Each alert is said once when it begins and once when it is over.
+//! [`Alerts`] follows the [`Events`](crate::Events) in its own task, outside of any request's way. It checks them
+//! against [`Rules`] and passes each [`Alert`] to the named sinks: a function, or (feature `alerts`) a `Webhook`. Each
+//! alert is sent once when it begins and once when it ends.
 //!
-//! The rules without the task are an [`AlertEngine`].
+//! An [`AlertEngine`] is the rules without the task.
 //!
 //! # Example
 //!
@@ -14,13 +14,13 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let events = Events::new(); // give clones of it to the layers
-//! let (send, mut heard) = mpsc::unbounded_channel();
+//! let (send, mut received) = mpsc::unbounded_channel();
 //! let _following = Alerts::new(Rules::new())
 //!     .to(move |alert: &Alert| drop(send.send(alert.summary.clone())))
 //!     .follow(&events);
 //!
 //! events.send(Event::AllTiersFailed { feature: None, reason: ErrorKind::Timeout, at: Instant::now() });
-//! assert_eq!(heard.recv().await.unwrap(), "every tier failed a request (timeout)");
+//! assert_eq!(received.recv().await.unwrap(), "every tier failed a request (timeout)");
 //! # }
 //! ```
 

@@ -1,4 +1,4 @@
-//! Bodies for receivers that want a shape of their own.
+//! Message bodies for receivers that need a shape of their own.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use serde_json::Value;
 
 use crate::InvalidConfig;
 
-/// The body of a message as its receiver wants it: JSON, in whose texts `{{name}}` stands for what the alert says.
+/// The body of a message in its receiver's shape: JSON, in whose texts `{{name}}` stands for a part of the alert.
 ///
 /// | placeholder | what stands there |
 /// |---|---|
 /// | `title` | `Warning`, `Critical` or `Resolved`, a colon and the summary: one line of at most 250 characters |
 /// | `summary` | what happened, in one sentence |
-/// | `rule`, `key` | which rule says so, and of what: a tier, a cap; empty where the rule has one subject only |
+/// | `rule`, `key` | the rule, and its subject: a tier or a cap; empty where the rule has only one subject |
 /// | `id` | the rule and the key: the same from an alert's beginning to its end |
 /// | `severity` | `warning` or `critical` |
 /// | `urgency` | `warn` or `page` |
 /// | `state` | `firing` or `resolved` |
 /// | `action` | `trigger` or `resolve` |
 /// | `fields` | the details: `name: value, ..`; a text that is only this is an object |
-/// | `since`, `at` | when it began, and when this was said: RFC 3339 in UTC |
-/// | `repeated` | whether it was said before: `true` or `false`; a text that is only this is no text |
+/// | `since`, `at` | the times of the beginning and of this message: RFC 3339 in UTC |
+/// | `repeated` | `true` for a repeated message, else `false`; a text that is only this is a boolean |
 ///
-/// What an alert says is text wherever it stands, so that the body is always JSON of the template's shape.
+/// An alert's parts are inserted as text, so the body is always JSON of the template's shape.
 ///
 /// ```
 /// use steadfast::subscribers::alerts::Template;
@@ -41,11 +41,11 @@ pub(crate) const PLACEHOLDERS: [&str; 13] = [
 ];
 
 impl Template {
-    /// A template of this body.
+    /// Creates a template from this body.
     ///
     /// # Errors
     ///
-    /// When a text has a placeholder that is none, or one that does not end.
+    /// Returns an error if a text has an unknown placeholder, or one without an end.
     pub fn new(body: Value) -> Result<Self, InvalidConfig> {
         match first_flaw(&body) {
             Some(problem) => Err(InvalidConfig::new("template", problem)),
@@ -60,23 +60,23 @@ impl Template {
 }
 
 impl fmt::Debug for Template {
-    /// Shows nothing of it: a receiver's key may be in it.
+    /// Hides the body: it may contain a receiver's key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Template").finish_non_exhaustive()
     }
 }
 
-/// What is wrong with a text of a template.
+/// A mistake in a template's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw<'a> {
-    /// A placeholder begins and does not end.
+    /// A placeholder without an end.
     Endless,
-    /// No placeholder has this name.
+    /// A placeholder with an unknown name.
     Unknown(&'a str),
 }
 
 impl Flaw<'_> {
-    /// The first of a text, if it has one.
+    /// Returns the first mistake of a text, if it has one.
     pub(crate) fn of(text: &str) -> Option<Flaw<'_>> {
         let mut rest = text;
         while let Some((_, behind)) = rest.split_once(OPEN) {

@@ -136,7 +136,7 @@ async fn the_failure_rate_needs_more_than_its_share_of_more_than_its_least() {
     assert_eq!(desk.said[0].summary, "9.9 % of 101 requests failed");
     assert_eq!(desk.said[0].severity, Severity::Critical);
     assert_eq!(desk.said(), ["failure_rate  firing"]);
-    // 10 of 201 are below 5 %, which is said when it has been so for a minute.
+    // 10 of 201 are below 5 %, which the engine reports after a minute.
     (0..100).for_each(|_| desk.ended(Some("a"), RequestOutcome::Answered, &[]));
     desk.pass(SECOND * 50);
     assert!(desk.said().is_empty());
@@ -148,7 +148,7 @@ async fn the_failure_rate_needs_more_than_its_share_of_more_than_its_least() {
     (0..100).for_each(|_| desk.ended(Some("a"), RequestOutcome::Answered, &[]));
     desk.pass(SECOND * 60);
     assert_eq!(desk.said(), ["failure_rate  resolved"]);
-    // An hour later all is forgotten.
+    // An hour later the window is empty.
     desk.pass(MINUTE * 62);
     (0..100).for_each(|_| desk.ended(Some("a"), failed, &[]));
     assert!(desk.said().is_empty());
@@ -183,7 +183,7 @@ async fn answers_of_fallbacks_are_a_warning_above_one_share_and_wake_somebody_ab
     let by_fallback = |desk: &mut Desk| {
         desk.ended(Some("gpt"), RequestOutcome::Answered, &[("sonnet", ErrorKind::CircuitOpen)]);
     };
-    // Repeats at the same tier, requests that nobody answered and those whose own mistake it was are none.
+    // Repeats at the same tier, unanswered requests and callers' own mistakes do not count.
     for _ in 0..19 {
         desk.ended(Some("sonnet"), RequestOutcome::Answered, &[("sonnet", ErrorKind::Server)]);
         desk.ended(None, RequestOutcome::Failed(ErrorKind::InvalidRequest), &[("sonnet", ErrorKind::InvalidRequest)]);
@@ -200,7 +200,7 @@ async fn answers_of_fallbacks_are_a_warning_above_one_share_and_wake_somebody_ab
     by_fallback(&mut desk);
     assert_eq!((desk.said[0].severity, desk.said[0].since), (Severity::Critical, desk.now), "20.8 %");
     assert_eq!(desk.said(), ["fallback_share  firing"]);
-    // It is over when it is below the first share, and has been so for a minute.
+    // It resolves after a minute below the first share.
     (0..80).for_each(|_| desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]));
     desk.pass(MINUTE * 2);
     assert_eq!(desk.said(), ["fallback_share  resolved"]);
@@ -256,7 +256,7 @@ async fn a_refused_key_is_over_when_its_tier_answers_a_later_request() {
     desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]);
     assert_eq!(desk.said(), ["key_refused sonnet resolved"]);
 
-    // The circuit's word counts too.
+    // A circuit's own reason counts too.
     for (to, reason) in [(CircuitState::Open, CircuitReason::Auth), (CircuitState::Closed, CircuitReason::Recovered)] {
         let (circuit, from) = ("sonnet".into(), CircuitState::HalfOpen);
         desk.on(Event::CircuitChanged { circuit, from, to, reason, at: desk.now });
@@ -334,7 +334,7 @@ async fn other_rules_go_on_from_what_was_counted_and_from_what_fires() {
     desk.switched("gpt", "canned");
     desk.pass(MINUTE * 2);
     assert_eq!(desk.said(), ["failovers  resolved"]);
-    // What was begun under other rules is over when it is over.
+    // Alerts that began under other rules end normally.
     let mut desk = Desk::new(Rules::new());
     desk.switched("sonnet", "gpt");
     desk.engine.set_rules(Rules::none());

@@ -1,4 +1,4 @@
-//! What single calls come to: the series of a leaf, which is a tier with its provider and model.
+//! Metrics of single calls: the series of a leaf, which is a tier with its provider and model.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{ErrorKind, chat::Usage, events::RequestEnded, ledger::Attempt, subscribers::conventions};
 
-/// Who answers calls.
+/// The tier, provider and model of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leaf {
     pub(super) tier: Name,
@@ -30,8 +30,8 @@ pub(super) struct Leaves {
     refusals: SeriesOf<(Name, ErrorKind), Counter>,
     retries: SeriesOf<(Name, ErrorKind), Counter>,
     dead: SeriesOf<Name, Counter>,
-    /// Who answers for a tier, the last that was new there: to say what it would have cost.
-    known: SeriesOf<Name, (Arc<str>, Arc<str>)>,
+    /// The provider and model last seen at a tier, for estimating what it would have cost.
+    last_seen: SeriesOf<Name, (Arc<str>, Arc<str>)>,
 }
 
 /// The series of one leaf.
@@ -58,7 +58,7 @@ impl Leaves {
             refusals: SeriesOf::default(),
             retries: SeriesOf::default(),
             dead: SeriesOf::default(),
-            known: SeriesOf::default(),
+            last_seen: SeriesOf::default(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Leaves {
         self.tiers.text(tier)
     }
 
-    /// The leaf of these names, and its series.
+    /// Returns the leaf of these names and its series.
     pub(super) fn leaf(
         &mut self,
         tier: Option<&Arc<str>>,
@@ -84,7 +84,7 @@ impl Leaves {
         };
         let series = self.series.entry(leaf).or_insert_with(|| {
             if let (Some(provider), Some(model)) = (provider, model) {
-                self.known.insert(leaf.tier, (provider.clone(), model.clone()));
+                self.last_seen.insert(leaf.tier, (provider.clone(), model.clone()));
             }
             let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
             Arc::new(Series::new(&self.registry, texts))
@@ -92,13 +92,13 @@ impl Leaves {
         (leaf, series)
     }
 
-    /// How often a tier was not asked, since it was refused on this side.
+    /// Returns the counter of calls to a tier that were refused before sending.
     pub(super) fn refusals(&self, tier: Name, kind: ErrorKind) -> Counter {
         refusals(&self.registry, &self.tiers, (tier, kind))
     }
 
-    /// One failed or refused step.
-    pub(super) fn failed(&mut self, step: &Attempt, kind: ErrorKind, served_by: Option<Name>) {
+    /// Records one failed or refused step.
+    pub(super) fn record_failed(&mut self, step: &Attempt, kind: ErrorKind, served_by: Option<Name>) {
         if step.is_local() {
             let tier = self.tiers.name(step.tier.as_ref());
             let refused = || refusals(&self.registry, &self.tiers, (tier, kind));
@@ -108,34 +108,34 @@ impl Leaves {
         let (leaf, series) = self.leaf(step.tier.as_ref(), step.provider.as_ref(), step.model.as_ref());
         let mut tally = Tally { attempts: 1, ..Tally::default() };
         if let Some(usage) = &step.usage {
-            series.used(usage, &mut tally);
+            series.record_usage(usage, &mut tally);
         }
         series.count(&tally);
-        self.broke(leaf, kind, step.took);
+        self.record_broken(leaf, kind, step.took);
         if served_by != Some(leaf.tier) {
             let dead = || self.registry.counter(&table::DEAD_ATTEMPTS, [self.tiers.text(leaf.tier)]);
             self.dead.entry(leaf.tier).or_insert_with(dead).increment(1);
         }
     }
 
-    /// A call that was cancelled for another one. It has not said which model it went to.
-    pub(super) fn cancelled(&mut self, tier: Option<&Arc<str>>) {
+    /// Records a call that was cancelled in favour of another. Its model is unknown.
+    pub(super) fn record_cancelled(&mut self, tier: Option<&Arc<str>>) {
         let name = self.tiers.name(tier);
-        let known = self.known.get(&name).cloned();
+        let known = self.last_seen.get(&name).cloned();
         let (provider, model) = known.unzip();
         let (_, series) = self.leaf(tier, provider.as_ref(), model.as_ref());
         series.count(&Tally { attempts: 1, ..Tally::default() });
     }
 
-    /// The same tier is asked once more.
-    pub(super) fn retried(&mut self, tier: Option<&Arc<str>>, kind: ErrorKind) {
+    /// Records a retry at the same tier.
+    pub(super) fn record_retry(&mut self, tier: Option<&Arc<str>>, kind: ErrorKind) {
         let tier = self.tiers.name(tier);
         let new = || self.registry.counter(&table::RETRIES, [self.tiers.text(tier), kind.name().into()]);
         self.retries.entry((tier, kind)).or_insert_with(new).increment(1);
     }
 
-    /// A call has failed after so long.
-    pub(super) fn broke(&mut self, leaf: Leaf, kind: ErrorKind, took: Duration) {
+    /// Records a call that failed after this time.
+    pub(super) fn record_broken(&mut self, leaf: Leaf, kind: ErrorKind, took: Duration) {
         let (failures, duration) = self.failures.entry((leaf, kind)).or_insert_with(|| {
             let texts = [self.tiers.text(leaf.tier), self.providers.text(leaf.provider), self.models.text(leaf.model)];
             let duration = operation(&self.registry, &texts, kind.name());
@@ -146,9 +146,9 @@ impl Leaves {
         duration.record(took);
     }
 
-    /// Provider and model of a tier, where one has been seen.
-    pub(super) fn known(&self, tier: Name) -> Option<(&Arc<str>, &Arc<str>)> {
-        self.known.get(&tier).map(|(provider, model)| (provider, model))
+    /// Returns the provider and model last seen at a tier.
+    pub(super) fn last_seen(&self, tier: Name) -> Option<(&Arc<str>, &Arc<str>)> {
+        self.last_seen.get(&tier).map(|(provider, model)| (provider, model))
     }
 }
 
@@ -177,8 +177,8 @@ impl Series {
         }
     }
 
-    /// A call that answered, or began to. What it adds to the counters goes to the tally.
-    pub(super) fn served(&self, request: &RequestEnded, tally: &mut Tally) {
+    /// Records a call that answered, or began to. The tally collects its counts.
+    pub(super) fn record_served(&self, request: &RequestEnded, tally: &mut Tally) {
         tally.attempts += 1;
         if request.stream {
             self.first_chunk.record(request.served_in);
@@ -187,14 +187,14 @@ impl Series {
             self.degraded.increment(1);
         }
         if let Some(usage) = &request.usage {
-            self.used(usage, tally);
+            self.record_usage(usage, tally);
         }
         if let Some(cost) = request.cost {
             tally.cost = tally.cost.saturating_add(cost.nanos());
         }
     }
 
-    fn used(&self, usage: &Usage, tally: &mut Tally) {
+    fn record_usage(&self, usage: &Usage, tally: &mut Tally) {
         self.usage[0].record(usage.input as f64);
         self.usage[1].record(usage.output as f64);
         let amounts = [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning];
@@ -214,8 +214,8 @@ impl Series {
     }
 }
 
-/// What calls of one leaf add to its counters: an atomic addition for each call and counter costs more than the call's
-/// whole way here.
+/// Counts that calls of one leaf have yet to add to its counters. An atomic addition for each call and counter would
+/// cost more than all other recording of the call.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     attempts: u64,
@@ -234,14 +234,14 @@ fn operation(registry: &Registry, texts: &[SharedString; 3], error: &'static str
     registry.histogram(&table::OPERATION_DURATION, labels)
 }
 
-/// A provider as the conventions call it.
+/// Returns a provider's name in the conventions.
 fn conventional(provider: &SharedString) -> SharedString {
     conventions::provider(provider).map_or_else(|| provider.clone(), Into::into)
 }
 
-/// The conventions' word for what all calls here are.
+/// The conventions' word for all calls here.
 const CHAT: &str = "chat";
-/// More than anybody configures.
+/// More than any configuration has.
 const MOST_TIERS: u16 = 64;
-/// Models are the caller's word where a leaf has none of its own.
+/// The caller chooses the model where a leaf has none of its own.
 const MOST_MODELS: u16 = 64;

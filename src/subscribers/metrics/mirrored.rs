@@ -1,4 +1,4 @@
-//! What became of mirrored requests.
+//! Metrics of mirrored requests.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use super::{
 use crate::events::{Comparison, ComparisonSide, NotCompared};
 
 #[derive(Debug)]
-pub(super) struct Mirrored {
+pub(super) struct Mirroring {
     registry: Registry,
     features: Names,
 }
 
-impl Mirrored {
+impl Mirroring {
     pub(super) fn new(registry: Registry, features: u16) -> Self {
         Self { registry, features: Names::new(features) }
     }
 
-    /// Rare enough, a share of the requests, to ask for each series anew.
-    pub(super) fn compared(&mut self, comparison: &Comparison) {
+    /// Comparisons are rare, so each series is looked up every time.
+    pub(super) fn record(&mut self, comparison: &Comparison) {
         let feature = self.features.name(comparison.feature.as_ref());
         let agrees = match comparison.agrees {
             Some(true) => "yes",
@@ -35,12 +35,12 @@ impl Mirrored {
             agrees.into(),
         ];
         self.registry.counter(&table::MIRRORED, labels).increment(1);
-        self.side("primary", primary);
-        self.side("candidate", candidate);
+        self.record_side("primary", primary);
+        self.record_side("candidate", candidate);
     }
 
-    /// One that was chosen, and why there is nothing to tell of it.
-    pub(super) fn not_compared(&mut self, feature: Option<&Arc<str>>, why: NotCompared) {
+    /// Records a chosen request that could not be compared, with the reason.
+    pub(super) fn record_not_compared(&mut self, feature: Option<&Arc<str>>, why: NotCompared) {
         let feature = self.features.name(feature);
         let labels = [self.features.text(feature), why.name().into()];
         self.registry.counter(&table::MIRROR_NOT_COMPARED, labels).increment(1);
@@ -50,7 +50,7 @@ impl Mirrored {
         self.features = Names::new(limit);
     }
 
-    fn side(&self, name: &'static str, side: &ComparisonSide) {
+    fn record_side(&self, name: &'static str, side: &ComparisonSide) {
         if let Some(first_token) = side.first_token {
             self.registry.histogram(&table::MIRROR_FIRST_TOKEN, [name.into()]).record(first_token);
         }

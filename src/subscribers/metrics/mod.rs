@@ -1,19 +1,19 @@
-//! Metrics of what the layers do, through the [`metrics`] facade. Feature `metrics`.
+//! Metrics of the layers' work, through the [`metrics`] facade. Feature `metrics`.
 //!
-//! [`Metrics`] is a [`Subscriber`]: it follows the [`Events`](crate::Events), beside the requests and never in their way, and
-//! records to whatever recorder the application has installed. [`METRICS`] is the table of all names.
+//! [`Metrics`] is a [`Subscriber`]: it follows the [`Events`](crate::Events) outside of the requests' way and records
+//! to the application's recorder. [`METRICS`] is the table of all names.
 //!
 //! - **Names.** The GenAI semantic conventions' where they have one (`gen_ai.client.operation.duration`,
-//!   `gen_ai.client.operation.time_to_first_chunk`, `gen_ai.client.token.usage`), `steadfast_..` for what they lack. A
+//!   `gen_ai.client.operation.time_to_first_chunk`, `gen_ai.client.token.usage`), and `steadfast_..` elsewhere. A
 //!   Prometheus exporter writes dots as `_`; with its recommended naming the conventions' durations are
 //!   `gen_ai_client_operation_duration_seconds`, as an OpenTelemetry collector writes them.
-//! - **Labels.** A tier, a provider, an error kind are few. What callers can invent is bounded: the first 64
-//!   [features](Metrics::feature_limit) and models have series of their own, all others share the value `other`; what is
-//!   absent is `none`.
-//! - **Money** is counted in billionths of a dollar, for counters are whole numbers: divide by `1e9`.
-//! - **Sampling.** What changes by itself (the time on a fallback, queues, budgets, the cache) is read by [`MetricsHandle::sample`]: before
-//!   each scrape, or every few seconds.
-//! - **Upkeep.** What the recorder gathers between two scrapes is its own affair: where nobody scrapes, call
+//! - **Labels.** Tiers, providers and error kinds are few. Values that callers can invent are bounded: the first 64
+//!   [features](Metrics::feature_limit) and models have series of their own, and all others share the value `other`. An
+//!   absent value is `none`.
+//! - **Money** is counted in billionths of a dollar, because counters are whole numbers: divide by `1e9`.
+//! - **Sampling.** [`MetricsHandle::sample`] reads values that change without an event (the time on a fallback, queues,
+//!   budgets, the cache). Call it before each scrape, or every few seconds.
+//! - **Upkeep.** The recorder manages its own memory between two scrapes. Without scrapes, call
 //!   `PrometheusHandle::run_upkeep` every few seconds.
 //!
 //! `ops/` in the repository has a Grafana dashboard and Prometheus alert rules for these names.
@@ -67,8 +67,8 @@ use std::{fmt, sync::Arc};
 use metrics::{Counter, Recorder};
 
 use self::{
-    mirrored::Mirrored,
-    operated::Operated,
+    mirrored::Mirroring,
+    operated::Operations,
     requests::Requests,
     series::Registry,
     states::{Budgets, Circuits, Switches},
@@ -82,33 +82,33 @@ use crate::CacheHandle;
 use crate::events::{CircuitState, Event, RequestEnded, Subscriber};
 use crate::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
 
-/// Records events as metrics. See the [module's docs](self).
+/// A subscriber that records events as metrics. See the [module's docs](self).
 ///
-/// What it needs for an event like one before is found without an allocation, lock or formatting.
+/// An event like an earlier one is recorded without an allocation, a lock or formatting.
 pub struct Metrics {
     registry: Registry,
     circuits: Circuits,
-    watched: Vec<CircuitBreakerHandle>,
+    circuit_handles: Vec<CircuitBreakerHandle>,
     budgets: Budgets,
     requests: Requests,
     switches: Arc<Switches>,
-    operated: Operated,
-    mirrored: Mirrored,
+    operations: Operations,
+    mirroring: Mirroring,
     handle: MetricsHandle,
     lost: Counter,
-    /// Asked anew after each reload.
+    /// Read again after each reload.
     stack: Option<Arc<dyn crate::subscribers::StackView>>,
-    /// Events were lost while a primary was away: its return may be among them.
-    doubtful: bool,
+    /// True if events were lost while a primary was away, among them possibly its return.
+    may_have_missed_return: bool,
 }
 
 impl Metrics {
-    /// Records to the recorder that is current when a series is first used: install it before.
+    /// Creates metrics for the recorder that is current when a series is first used: install it before.
     pub fn new() -> Self {
         Self::build(Registry::default())
     }
 
-    /// Records to a recorder of its own, whatever the process has installed.
+    /// Creates metrics for this recorder, regardless of the process's own.
     pub fn with_recorder(recorder: impl Recorder + Send + Sync + 'static) -> Self {
         Self::build(Registry::of(recorder))
     }
@@ -120,35 +120,35 @@ impl Metrics {
         lost.increment(0);
         Self {
             circuits: Circuits::new(registry.clone()),
-            watched: Vec::new(),
+            circuit_handles: Vec::new(),
             budgets: Budgets::new(registry.clone()),
             requests: Requests::new(registry.clone(), MOST_FEATURES),
             handle: MetricsHandle::new(registry.clone(), switches.clone()),
             switches,
-            operated: Operated::new(registry.clone()),
-            mirrored: Mirrored::new(registry.clone(), MOST_FEATURES),
+            operations: Operations::new(registry.clone()),
+            mirroring: Mirroring::new(registry.clone(), MOST_FEATURES),
             lost,
             stack: None,
-            doubtful: false,
+            may_have_missed_return: false,
             registry,
         }
     }
 
-    /// Names a tier before anything has happened to it, the primary first: its circuit is closed and nobody is in its
-    /// place. Without this, the series of a tier begin with its first event.
+    /// Names a tier before its first event, the primary first. Its circuit is closed and it serves for no primary.
+    /// Without this, a tier's series begin with its first event.
     #[must_use]
     pub fn tier(mut self, name: impl Into<Arc<str>>) -> Self {
         let name = name.into();
         self.circuits.set(&name, CircuitState::Closed);
-        self.switches.primary(&name);
+        self.switches.add_primary(&name);
         self
     }
 
     /// Reads a circuit's state at the start, and again whenever events were lost.
     #[must_use]
     pub fn circuit(mut self, circuit: CircuitBreakerHandle) -> Self {
-        self.circuits.look(&circuit);
-        self.watched.push(circuit);
+        self.circuits.read(&circuit);
+        self.circuit_handles.push(circuit);
         self
     }
 
@@ -159,16 +159,15 @@ impl Metrics {
         self
     }
 
-    /// Samples what a budget has spent. Without it, that is known only when a share of a cap is used up. See
-    /// [`MetricsHandle::set_budgets`] to change them later.
+    /// Samples the spending of a budget. Without it, metrics show the spending only when a share of a cap is used up.
+    /// See [`MetricsHandle::set_budgets`] to change them later.
     #[must_use]
     pub fn budget(self, budget: BudgetHandle) -> Self {
         self.handle.add_budget(budget);
         self
     }
 
-    /// Samples what became of the requests that a cache has seen, and what it takes. See [`MetricsHandle::set_cache`] to
-    /// change it later.
+    /// Samples the outcomes of a cache's requests and its size. See [`MetricsHandle::set_cache`] to change it later.
     #[cfg(feature = "cache")]
     #[must_use]
     pub fn cache(self, cache: CacheHandle) -> Self {
@@ -176,61 +175,61 @@ impl Metrics {
         self
     }
 
-    /// The prices by which is said what running on a fallback costs more or less. Default: the crate's own.
+    /// Sets the prices for the extra cost or saving of running on a fallback. Default: the crate's own.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
         self.requests.set_prices(prices);
         self
     }
 
-    /// How many features have series of their own; all further ones share the value `other`. Default: 64.
+    /// Sets the number of features with series of their own; all further ones share the value `other`. Default: 64.
     #[must_use]
     pub fn feature_limit(mut self, limit: u16) -> Self {
         self.requests.set_feature_limit(limit);
-        self.mirrored.set_feature_limit(limit);
+        self.mirroring.set_feature_limit(limit);
         self
     }
 
-    /// Samples what changes by itself. Clones share it.
+    /// Returns a handle that samples values which change without an event. Clones share it.
     pub fn handle(&self) -> MetricsHandle {
         self.handle.clone()
     }
 
     #[inline]
-    fn ended(&mut self, request: &RequestEnded) {
-        self.requests.ended(request);
-        if self.doubtful {
-            self.look_again(request);
+    fn request_ended(&mut self, request: &RequestEnded) {
+        self.requests.record(request);
+        if self.may_have_missed_return {
+            self.detect_missed_return(request);
         }
     }
 
-    /// A request that a primary served after events were lost shows that it is back.
+    /// Detects a return that was among lost events: a primary that serves a request is back.
     #[cold]
-    fn look_again(&mut self, request: &RequestEnded) {
+    fn detect_missed_return(&mut self, request: &RequestEnded) {
         if let Some(tier) = &request.tier
             && let Some(begun) = request.at.checked_sub(request.took)
         {
-            self.doubtful = !self.switches.seen_serving(tier, begun);
+            self.may_have_missed_return = !self.switches.record_served(tier, begun);
         }
     }
 
-    fn reloaded(&self, outcome: &'static str) {
+    fn record_reload(&self, outcome: &'static str) {
         self.registry.counter(&table::RELOADS, [outcome.into()]).increment(1);
     }
 }
 
 impl Subscriber for Metrics {
     fn event(&mut self, event: &Event) {
-        self.hear(event);
+        self.record(event);
         self.requests.flush();
     }
 
     fn events(&mut self, events: &[Event]) {
         for event in events {
-            // By itself what nearly all of them are: all the others' ways together take more room than this one's.
+            // Nearly all events are of this kind; the other arms together are larger code than this one.
             match event {
-                Event::RequestEnded(request) => self.ended(request),
-                other => self.hear(other),
+                Event::RequestEnded(request) => self.request_ended(request),
+                other => self.record(other),
             }
         }
         self.requests.flush();
@@ -238,37 +237,37 @@ impl Subscriber for Metrics {
 
     fn lost(&mut self, events: u64) {
         self.lost.increment(events);
-        self.doubtful = true;
-        for circuit in &self.watched {
-            self.circuits.look(circuit);
+        self.may_have_missed_return = true;
+        for circuit in &self.circuit_handles {
+            self.circuits.read(circuit);
         }
-        // A reload may be among them.
-        self.learn();
+        // The lost events may include a reload.
+        self.read_stack();
     }
 }
 
 impl Metrics {
-    fn hear(&mut self, event: &Event) {
+    fn record(&mut self, event: &Event) {
         match event {
-            Event::RequestEnded(request) => self.ended(request),
-            Event::ModelSwitched { from, to, reason, at } => self.switches.switched(from, to, *reason, *at),
-            Event::ModelRecovered { from, to, after, at } => self.switches.recovered(from, to, *after, *at),
-            Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.changed(circuit, *to, *reason),
-            Event::AllTiersFailed { feature, reason, .. } => self.requests.all_tiers_failed(feature.as_ref(), *reason),
+            Event::RequestEnded(request) => self.request_ended(request),
+            Event::ModelSwitched { from, to, reason, at } => self.switches.record_switch(from, to, *reason, *at),
+            Event::ModelRecovered { from, to, after, at } => self.switches.record_recovery(from, to, *after, *at),
+            Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.record_change(circuit, *to, *reason),
+            Event::AllTiersFailed { feature, reason, .. } => self.requests.record_all_failed(feature.as_ref(), *reason),
             Event::Hedged { tier, to, won, .. } => {
                 let outcome = if *won { "won" } else { "lost" };
                 let labels = [tier.clone().into(), to.clone().into(), outcome.into()];
                 self.registry.counter(&table::HEDGES, labels).increment(1);
             }
-            // What is sampled is told better there.
+            // Sampling reports these more precisely.
             Event::BudgetReached { .. } | Event::BudgetReset { .. } if self.handle.has_budgets() => {}
             Event::BudgetReached { cap, spent, reserved, limit, resets_at, .. } => {
-                self.budgets.reached(cap, [*spent, *reserved], *limit, *resets_at);
+                self.budgets.record_reached(cap, [*spent, *reserved], *limit, *resets_at);
             }
-            Event::BudgetReset { cap, at, .. } => self.budgets.reset(cap, *at),
-            Event::Operated { operation, .. } => self.operated.operated(operation),
-            Event::Mirrored(comparison) => self.mirrored.compared(comparison),
-            Event::NotCompared { feature, why, .. } => self.mirrored.not_compared(feature.as_ref(), *why),
+            Event::BudgetReset { cap, at, .. } => self.budgets.record_reset(cap, *at),
+            Event::Operated { operation, .. } => self.operations.record(operation),
+            Event::Mirrored(comparison) => self.mirroring.record(comparison),
+            Event::NotCompared { feature, why, .. } => self.mirroring.record_not_compared(feature.as_ref(), *why),
             Event::HandoffWaiting { .. }
             | Event::LateResult { .. }
             | Event::ParameterRefused { .. }
@@ -277,14 +276,14 @@ impl Metrics {
                 self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)
             }
             Event::Reloaded { .. } => {
-                self.reloaded("loaded");
-                self.learn();
+                self.record_reload("loaded");
+                self.read_stack();
             }
             Event::StoreChanged { store, available, .. } => {
                 let gauge = self.registry.gauge(&table::STORE_AVAILABLE, [store.clone().into()]);
                 gauge.set(if *available { 1.0 } else { 0.0 });
             }
-            Event::ReloadRefused { .. } => self.reloaded("refused"),
+            Event::ReloadRefused { .. } => self.record_reload("refused"),
         }
     }
 }

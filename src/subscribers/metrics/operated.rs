@@ -1,4 +1,4 @@
-//! What was done by hand.
+//! Metrics of operations by hand.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use crate::events::Operation;
 
 /// Tiers that are drained, and the level that is pinned for all requests.
 #[derive(Debug)]
-pub(super) struct Operated {
+pub(super) struct Operations {
     registry: Registry,
 }
 
-impl Operated {
+impl Operations {
     pub(super) fn new(registry: Registry) -> Self {
-        let operated = Self { registry };
-        // So that a dashboard has the series before anybody has done anything.
-        operated.count("drain", 0);
-        operated
+        let operations = Self { registry };
+        // A dashboard needs the series before the first operation.
+        operations.count("drain", 0);
+        operations
     }
 
-    pub(super) fn operated(&self, operation: &Operation) {
+    pub(super) fn record(&self, operation: &Operation) {
         self.count(operation.name(), 1);
         match operation {
-            Operation::TierDrained { tier } => self.drained(tier, true),
-            Operation::TierUndrained { tier } => self.drained(tier, false),
-            Operation::LevelPinned { level, feature: None } => self.pinned(Some(*level)),
-            Operation::LevelUnpinned { feature: None } => self.pinned(None),
+            Operation::TierDrained { tier } => self.set_drained(tier, true),
+            Operation::TierUndrained { tier } => self.set_drained(tier, false),
+            Operation::LevelPinned { level, feature: None } => self.set_pinned(Some(*level)),
+            Operation::LevelUnpinned { feature: None } => self.set_pinned(None),
             _ => {}
         }
     }
@@ -34,11 +34,11 @@ impl Operated {
         self.registry.counter(&table::OPERATIONS, [operation.into()]).increment(times);
     }
 
-    pub(super) fn drained(&self, tier: &Arc<str>, drained: bool) {
+    pub(super) fn set_drained(&self, tier: &Arc<str>, drained: bool) {
         self.registry.gauge(&table::TIER_DRAINED, [tier.clone().into()]).set(if drained { 1.0 } else { 0.0 });
     }
 
-    pub(super) fn pinned(&self, level: Option<u8>) {
+    pub(super) fn set_pinned(&self, level: Option<u8>) {
         self.registry.gauge(&table::PINNED_LEVEL, []).set(f64::from(level.unwrap_or_default()));
     }
 }

@@ -1,4 +1,4 @@
-//! What requests come to.
+//! Metrics of requests.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use super::{
     leaves::{Leaves, Tally},
     series::{Name, Names, Registry, SeriesOf},
     table,
-    well::{self, RefusedSeries, Switched, Well, WellSeries},
+    well::{self, RefusalSeries, Success, SuccessSeries, TierSwitch},
 };
 use crate::{
     CacheReason, ErrorKind,
@@ -28,27 +28,27 @@ pub(super) struct Requests {
     features: Names,
     routes: Names,
     leaves: Leaves,
-    /// What is looked up for requests that go well.
-    well: Vec<Well>,
+    /// The series of requests that succeed, by their labels.
+    successes: Vec<Success>,
     prices: PriceTable,
     outcomes: SeriesOf<(Name, Discriminant<RequestOutcome>), Counter>,
     errors: SeriesOf<(Name, ErrorKind), Counter>,
     durations: SeriesOf<(Name, Discriminant<RequestOutcome>), Histogram>,
     first_tokens: SeriesOf<Name, Histogram>,
-    rescued: SeriesOf<(Name, By, bool), Counter>,
+    rescued: SeriesOf<(Name, Rescue, bool), Counter>,
     truncated: SeriesOf<(Name, ErrorKind), Counter>,
     exhausted: SeriesOf<(Name, ErrorKind), Counter>,
     cost_deltas: SeriesOf<Name, (Counter, Counter)>,
     savings: SeriesOf<Name, Counter>,
     cached: SeriesOf<(Name, Discriminant<CacheReason>), Counter>,
-    spared: SeriesOf<Name, Counter>,
+    cache_savings: SeriesOf<Name, Counter>,
 }
 
 impl Requests {
     pub(super) fn new(registry: Registry, features: u16) -> Self {
         Self {
             leaves: Leaves::new(registry.clone()),
-            well: Vec::new(),
+            successes: Vec::new(),
             registry,
             features: Names::new(features),
             routes: Names::new(MOST_ROUTES),
@@ -63,7 +63,7 @@ impl Requests {
             cost_deltas: SeriesOf::default(),
             savings: SeriesOf::default(),
             cached: SeriesOf::default(),
-            spared: SeriesOf::default(),
+            cache_savings: SeriesOf::default(),
         }
     }
 
@@ -75,65 +75,65 @@ impl Requests {
         self.features = Names::new(limit);
     }
 
-    /// A request has ended. What is recorded is found without an allocation from its second time on, and at once for one
-    /// that goes well. Of those the counters are behind until [`flush`](Self::flush).
+    /// Records a request that ended. From the second request of a kind on this allocates nothing, and a success takes
+    /// one lookup. Counters of successes lag behind until [`flush`](Self::flush).
     #[inline]
-    pub(super) fn ended(&mut self, request: &RequestEnded) {
+    pub(super) fn record(&mut self, request: &RequestEnded) {
         if request.possible_repeat {
-            self.repeated(request);
+            self.record_possible_repeat(request);
         }
-        let Some(refusal) = well::before(request) else { return self.count(request) };
-        if let Some(well) = self.well.iter_mut().find(|well| well.is(request, refusal)) {
-            let switched = well.record(request);
+        let Some(refusal) = well::prior_refusal(request) else { return self.count(request) };
+        if let Some(success) = self.successes.iter_mut().find(|success| success.matches(request, refusal)) {
+            let switched = success.record(request);
             if let (Some(switched), Some(refusal)) = (switched, refusal) {
-                self.compare(request, refusal, switched);
+                self.record_cost_delta(request, refusal, switched);
             }
             return;
         }
-        self.first(request, refusal);
+        self.record_first(request, refusal);
     }
 
     #[cold]
-    fn repeated(&mut self, request: &RequestEnded) {
+    fn record_possible_repeat(&mut self, request: &RequestEnded) {
         let feature = self.features.name(request.feature.as_ref());
         self.registry.counter(&table::POSSIBLE_REPEATS, [self.features.text(feature)]).increment(1);
     }
 
-    /// The first of its kind.
+    /// Records the first request of its kind.
     #[cold]
-    fn first(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) {
+    fn record_first(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) {
         self.count(request);
-        if self.well.len() < MOST_AT_HAND {
-            let series = self.at_hand(request, refusal);
-            self.well.push(Well::new(request, refusal, series));
+        if self.successes.len() < MAX_SUCCESSES {
+            let series = self.success_series(request, refusal);
+            self.successes.push(Success::new(request, refusal, series));
         }
     }
 
-    /// Brings the counters up to date.
+    /// Adds the pending counts to the counters.
     pub(super) fn flush(&mut self) {
-        self.well.iter_mut().for_each(Well::flush);
+        self.successes.iter_mut().for_each(Success::flush);
     }
 
-    /// The series of a request that went well. All of them are there already.
-    fn at_hand(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) -> WellSeries {
+    /// Returns the series of a successful request. All of them exist already.
+    fn success_series(&mut self, request: &RequestEnded, refusal: Option<&Attempt>) -> SuccessSeries {
         let feature = self.features.name(request.feature.as_ref());
         let feature = self.features.text(feature);
         let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
         let (leaf_series, tier) = (series.clone(), self.leaves.tier_text(leaf.tier));
         let ending = request.outcome.name();
-        let refused = refusal.and_then(|step| Some((self.leaves.tier(step.tier.as_ref()), step.failure?)));
-        let refused = refused.map(|(asked, kind)| RefusedSeries {
-            refusals: self.leaves.refusals(asked, kind),
-            rescued: rescued(&self.registry, &self.leaves, (leaf.tier, By::Fallback, request.stream)),
-            tiers: Switched { asked, served: leaf.tier },
+        let refusal = refusal.and_then(|step| Some((self.leaves.tier(step.tier.as_ref()), step.failure?)));
+        let refusal = refusal.map(|(first_tier, kind)| RefusalSeries {
+            refusals: self.leaves.refusals(first_tier, kind),
+            rescued: rescued(&self.registry, &self.leaves, (leaf.tier, Rescue::Fallback, request.stream)),
+            tiers: TierSwitch { first_tier, served: leaf.tier },
         });
         let first_token = || self.registry.histogram(&table::FIRST_TOKEN, [tier.clone()]);
-        WellSeries {
+        SuccessSeries {
             requests: self.registry.counter(&table::REQUESTS, [feature, ending.into()]),
             first_token: request.stream.then(first_token),
             duration: self.registry.histogram(&table::REQUEST_DURATION, [tier.clone(), ending.into()]),
             leaf: leaf_series,
-            refused,
+            refusal,
         }
     }
 
@@ -159,38 +159,38 @@ impl Requests {
 
         let served = request.is_served();
         if served {
-            self.served(request, tier);
+            self.record_served(request, tier);
         }
         if let Some(failures) = &request.failures {
-            self.failed_before(request, failures, served.then_some(tier));
+            self.record_failures(request, failures, served.then_some(tier));
         }
         if let Some(route) = &request.route {
-            self.saved(request, route);
+            self.record_saving(request, route);
         }
         if let Some(cached) = &request.cached {
-            self.cached(cached, feature);
+            self.record_cached(cached, feature);
         }
     }
 
-    /// An answer that was not made for its request.
-    fn cached(&mut self, CachedAnswer { why, saved, .. }: &CachedAnswer, feature: Name) {
+    /// Records a cached answer.
+    fn record_cached(&mut self, CachedAnswer { why, saved, .. }: &CachedAnswer, feature: Name) {
         let count = || self.registry.counter(&table::CACHED_ANSWERS, [self.features.text(feature), why.name().into()]);
         self.cached.entry((feature, discriminant(why))).or_insert_with(count).increment(1);
         let Some(saved) = saved else { return };
         let count = || self.registry.counter(&table::CACHE_SAVED_COST, [self.features.text(feature)]);
-        self.spared.entry(feature).or_insert_with(count).increment(saved.nanos());
+        self.cache_savings.entry(feature).or_insert_with(count).increment(saved.nanos());
     }
 
-    /// What the attempt that served came to.
-    fn served(&mut self, request: &RequestEnded, tier: Name) {
+    /// Records the attempt that served.
+    fn record_served(&mut self, request: &RequestEnded, tier: Name) {
         let (leaf, series) = self.leaves.leaf(request.tier.as_ref(), request.provider.as_ref(), request.model.as_ref());
         let mut tally = Tally::default();
-        series.served(request, &mut tally);
+        series.record_served(request, &mut tally);
         series.count(&tally);
         let took = request.took_there();
         match request.outcome {
             RequestOutcome::Broken(kind) => {
-                self.leaves.broke(leaf, kind, took);
+                self.leaves.record_broken(leaf, kind, took);
                 let count =
                     || self.registry.counter(&table::TRUNCATED, [self.leaves.tier_text(tier), kind.name().into()]);
                 self.truncated.entry((tier, kind)).or_insert_with(count).increment(1);
@@ -203,20 +203,20 @@ impl Requests {
         }
     }
 
-    fn failed_before(&mut self, request: &RequestEnded, steps: &[Attempt], served_by: Option<Name>) {
+    fn record_failures(&mut self, request: &RequestEnded, steps: &[Attempt], served_by: Option<Name>) {
         for step in steps.iter().filter(|step| step.next == Next::Cancelled) {
-            self.leaves.cancelled(step.tier.as_ref());
+            self.leaves.record_cancelled(step.tier.as_ref());
         }
         let mut failed = steps.iter().filter_map(|step| Some((step, step.failure?))).peekable();
         let mut by = None;
         let first = failed.peek().map(|(step, _)| *step);
         for (step, kind) in failed {
-            self.leaves.failed(step, kind, served_by);
+            self.leaves.record_failed(step, kind, served_by);
             if matches!(step.next, Next::Retried { .. } | Next::AskedAgain) {
-                self.leaves.retried(step.tier.as_ref(), kind);
+                self.leaves.record_retry(step.tier.as_ref(), kind);
             }
             if step.next != Next::Skipped {
-                by = by.max(Some(if step.tier == request.tier { By::Retry } else { By::Fallback }));
+                by = by.max(Some(if step.tier == request.tier { Rescue::Retry } else { Rescue::Fallback }));
             }
         }
         let Some(tier) = served_by else { return };
@@ -226,17 +226,22 @@ impl Requests {
             self.rescued.entry(key).or_insert_with(count).increment(1);
         }
         if let Some(first) = first.filter(|first| first.tier != request.tier) {
-            let asked = self.leaves.tier(first.tier.as_ref());
-            self.compare(request, first, Switched { asked, served: tier });
+            let first_tier = self.leaves.tier(first.tier.as_ref());
+            self.record_cost_delta(request, first, TierSwitch { first_tier, served: tier });
         }
     }
 
-    /// What the same tokens would have cost at the tier that was asked first.
-    fn compare(&mut self, request: &RequestEnded, first: &Attempt, Switched { asked, served }: Switched) {
+    /// Records the cost that the same tokens would have had at the first tier.
+    fn record_cost_delta(
+        &mut self,
+        request: &RequestEnded,
+        first: &Attempt,
+        TierSwitch { first_tier, served }: TierSwitch,
+    ) {
         let (Some(cost), Some(usage)) = (request.cost, &request.usage) else { return };
         let there = match (&first.provider, &first.model) {
             (Some(provider), Some(model)) => Some((provider, model)),
-            _ => self.leaves.known(asked),
+            _ => self.leaves.last_seen(first_tier),
         };
         let Some(there) = there.and_then(|leaf| self.price(leaf, usage)) else { return };
         let (extra, saved) = self.cost_deltas.entry(served).or_insert_with(|| {
@@ -252,16 +257,16 @@ impl Requests {
         self.prices.cost(Some(provider), model, usage)
     }
 
-    /// What a rule saved by sending the request to a cheaper chain.
-    fn saved(&mut self, request: &RequestEnded, route: &Arc<str>) {
+    /// Records the saving of a rule that sent the request to a cheaper chain.
+    fn record_saving(&mut self, request: &RequestEnded, route: &Arc<str>) {
         let (Some(cost), Some(there)) = (request.cost, request.cost_without_route) else { return };
         let route = self.routes.name(Some(route));
         let count = || self.registry.counter(&table::ROUTE_SAVED_COST, [self.routes.text(route)]);
         self.savings.entry(route).or_insert_with(count).increment(there.saturating_sub(cost).nanos());
     }
 
-    /// Every tier has failed a request.
-    pub(super) fn all_tiers_failed(&mut self, feature: Option<&Arc<str>>, kind: ErrorKind) {
+    /// Records a request that every tier failed.
+    pub(super) fn record_all_failed(&mut self, feature: Option<&Arc<str>>, kind: ErrorKind) {
         let feature = self.features.name(feature);
         let count =
             || self.registry.counter(&table::ALL_TIERS_FAILED, [self.features.text(feature), kind.name().into()]);
@@ -278,19 +283,19 @@ impl fmt::Debug for Requests {
     }
 }
 
-fn rescued(registry: &Registry, leaves: &Leaves, (tier, by, stream): (Name, By, bool)) -> Counter {
+fn rescued(registry: &Registry, leaves: &Leaves, (tier, by, stream): (Name, Rescue, bool)) -> Counter {
     let stream = if stream { "true" } else { "false" };
     registry.counter(&table::RESCUED, [leaves.tier_text(tier), by.name().into(), stream.into()])
 }
 
-/// What rescued a request.
+/// The step that rescued a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum By {
+enum Rescue {
     Retry,
     Fallback,
 }
 
-impl By {
+impl Rescue {
     fn name(self) -> &'static str {
         match self {
             Self::Retry => "retry",
@@ -300,5 +305,5 @@ impl By {
 }
 
 const MOST_ROUTES: u16 = 64;
-/// As many as are looked through in less time than the long way takes.
-const MOST_AT_HAND: usize = 32;
+/// The largest number of entries for which a linear search is faster than the long way.
+const MAX_SUCCESSES: usize = 32;

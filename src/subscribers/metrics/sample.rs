@@ -1,4 +1,4 @@
-//! What is read, not told: queues, permits, budgets, the time on a fallback.
+//! Sampled metrics: queues, permits, budgets, the time on a fallback.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -13,37 +13,38 @@ use crate::{
 #[cfg(feature = "cache")]
 use crate::{CacheHandle, layers::cache::CacheStats};
 
-/// Samples what changes by itself: bulkheads, budgets, the cache, and the time on a fallback. Clones are the same handle.
+/// A handle that samples values which change without an event: bulkheads, budgets, the cache, and the time on a
+/// fallback. Clones are the same handle.
 #[derive(Clone)]
 pub struct MetricsHandle {
     registry: Registry,
     switches: Arc<Switches>,
-    watched: Arc<Mutex<Watched>>,
+    sources: Arc<Mutex<Sources>>,
 }
 
-/// What is read at each sample.
+/// The sources of each sample.
 #[derive(Clone, Default)]
-struct Watched {
+struct Sources {
     bulkheads: Vec<BulkheadHandle>,
     budgets: Vec<BudgetHandle>,
     #[cfg(feature = "cache")]
     cache: Option<CacheHandle>,
-    /// What of the cache is counted already.
+    /// The cache's counts that the counters already include.
     #[cfg(feature = "cache")]
-    counted: CacheStats,
+    counted_stats: CacheStats,
 }
 
 impl MetricsHandle {
     pub(super) fn new(registry: Registry, switches: Arc<Switches>) -> Self {
-        Self { registry, switches, watched: Arc::default() }
+        Self { registry, switches, sources: Arc::default() }
     }
 
-    /// Reads everything now. Cheap: for each scrape, or every few seconds.
+    /// Reads all values now. It is cheap enough for each scrape, or every few seconds.
     pub fn sample(&self) {
         self.switches.sample(Instant::now());
         #[cfg(feature = "cache")]
         self.sample_cache();
-        let Watched { bulkheads, budgets, .. } = self.watched().clone();
+        let Sources { bulkheads, budgets, .. } = self.sources().clone();
         // One feature may have a place in several bulkheads.
         let mut features = BTreeMap::<Option<Arc<str>>, [usize; 3]>::new();
         for load in bulkheads.iter().flat_map(BulkheadHandle::snapshot) {
@@ -58,7 +59,7 @@ impl MetricsHandle {
                 self.registry.gauge(metric, [label]).set(count as f64);
             }
         }
-        // Of a cap for each key, the key that has spent the most: it is the first to meet the limit.
+        // A cap per key shows the key that has spent the most: it is the first to meet the limit.
         let mut caps = BTreeMap::<Arc<str>, CapSpend>::new();
         for spend in budgets.iter().flat_map(BudgetHandle::snapshot) {
             let used = |spend: &CapSpend| spend.spent + spend.reserved;
@@ -74,14 +75,14 @@ impl MetricsHandle {
         }
     }
 
-    /// What has become of requests since the last look: a counter is not set, for the cache may be another one by now.
+    /// Adds the change since the last sample. A counter cannot be set, because the cache may be another one by now.
     #[cfg(feature = "cache")]
     fn sample_cache(&self) {
-        let mut watched = self.watched();
-        let Some(cache) = watched.cache.clone() else { return };
+        let mut sources = self.sources();
+        let Some(cache) = sources.cache.clone() else { return };
         let now = cache.stats();
-        let was = std::mem::replace(&mut watched.counted, now);
-        drop(watched);
+        let was = std::mem::replace(&mut sources.counted_stats, now);
+        drop(sources);
         for (result, was, now) in [
             ("hit", was.hits, now.hits),
             ("shared", was.shared, now.shared),
@@ -97,7 +98,7 @@ impl MetricsHandle {
         self.registry.gauge(&table::CACHE_BYTES, []).set(cache.bytes() as f64);
     }
 
-    /// Samples again and again, for a caller to spawn: needed where nobody scrapes. Never ends.
+    /// Samples at an interval, without end, for a caller to spawn. Needed where there are no scrapes.
     pub async fn sample_every(self, period: Duration) {
         loop {
             self.sample();
@@ -105,27 +106,27 @@ impl MetricsHandle {
         }
     }
 
-    /// Samples these bulkheads from now on, in place of those before: after a reload.
+    /// Replaces the sampled bulkheads, after a reload.
     pub fn set_bulkheads(&self, bulkheads: Vec<BulkheadHandle>) {
-        self.watched().bulkheads = bulkheads;
+        self.sources().bulkheads = bulkheads;
     }
 
-    /// Samples these budgets from now on, in place of those before: after a reload.
+    /// Replaces the sampled budgets, after a reload.
     pub fn set_budgets(&self, budgets: Vec<BudgetHandle>) {
-        self.watched().budgets = budgets;
+        self.sources().budgets = budgets;
     }
 
-    /// Samples this cache from now on, in place of the one before: after a reload. Without one, there is none any more.
+    /// Replaces the sampled cache, after a reload. `None` means that there is none any more.
     #[cfg(feature = "cache")]
     pub fn set_cache(&self, cache: Option<CacheHandle>) {
-        let mut watched = self.watched();
-        let goes_on = cache.as_ref().zip(watched.cache.as_ref()).is_some_and(|(cache, known)| cache.is(known));
+        let mut sources = self.sources();
+        let goes_on = cache.as_ref().zip(sources.cache.as_ref()).is_some_and(|(cache, known)| cache.is(known));
         if !goes_on {
-            watched.counted = CacheStats::default();
+            sources.counted_stats = CacheStats::default();
         }
-        let emptied = cache.is_none() && watched.cache.is_some();
-        watched.cache = cache;
-        drop(watched);
+        let emptied = cache.is_none() && sources.cache.is_some();
+        sources.cache = cache;
+        drop(sources);
         if emptied {
             self.registry.gauge(&table::CACHE_ANSWERS, []).set(0.0);
             self.registry.gauge(&table::CACHE_BYTES, []).set(0.0);
@@ -133,19 +134,19 @@ impl MetricsHandle {
     }
 
     pub(super) fn add_bulkhead(&self, bulkhead: BulkheadHandle) {
-        self.watched().bulkheads.push(bulkhead);
+        self.sources().bulkheads.push(bulkhead);
     }
 
     pub(super) fn add_budget(&self, budget: BudgetHandle) {
-        self.watched().budgets.push(budget);
+        self.sources().budgets.push(budget);
     }
 
     pub(super) fn has_budgets(&self) -> bool {
-        !self.watched().budgets.is_empty()
+        !self.sources().budgets.is_empty()
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        lock(&self.watched)
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        lock(&self.sources)
     }
 }
 

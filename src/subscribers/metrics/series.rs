@@ -1,4 +1,4 @@
-//! Series: one metric with one value for each label, and what keeps their number bounded.
+//! Series (a metric with a value for each label) and the bounds on their number.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use super::table::{METRICS, Metric, MetricKind};
 use crate::internal::quick_hash::QuickMap;
 
-/// Where the series are: a recorder of one's own, or the one that is current when a series is first used.
+/// The destination of series: a given recorder, or the one that is current when a series is first used.
 #[derive(Clone, Default)]
 pub(super) struct Registry(Option<Arc<dyn Recorder + Send + Sync>>);
 
@@ -16,7 +16,7 @@ impl Registry {
         Self(Some(Arc::new(recorder)))
     }
 
-    /// Tells the recorder of every metric.
+    /// Describes every metric to the recorder.
     pub(super) fn describe(&self) {
         self.with(|recorder| {
             for metric in METRICS {
@@ -30,17 +30,17 @@ impl Registry {
         });
     }
 
-    /// The series of a counter with these values for its labels, in their order.
+    /// Returns the counter's series with these label values, in the labels' order.
     pub(super) fn counter<const N: usize>(&self, metric: &Metric, values: [SharedString; N]) -> Counter {
         self.with(|recorder| recorder.register_counter(&key(metric, values), &METADATA))
     }
 
-    /// As [`counter`](Self::counter).
+    /// Returns a gauge's series. See [`counter`](Self::counter).
     pub(super) fn gauge<const N: usize>(&self, metric: &Metric, values: [SharedString; N]) -> Gauge {
         self.with(|recorder| recorder.register_gauge(&key(metric, values), &METADATA))
     }
 
-    /// As [`counter`](Self::counter).
+    /// Returns a histogram's series. See [`counter`](Self::counter).
     pub(super) fn histogram<const N: usize>(&self, metric: &Metric, values: [SharedString; N]) -> Histogram {
         self.with(|recorder| recorder.register_histogram(&key(metric, values), &METADATA))
     }
@@ -67,21 +67,22 @@ fn key<const N: usize>(metric: &Metric, values: [SharedString; N]) -> Key {
 
 const METADATA: Metadata<'static> = Metadata::new("steadfast", Level::INFO, None);
 
-/// The values of one label: the first so many that come, and `other` for all after them.
+/// The values of one label: the first ones up to a limit, and `other` for all later ones.
 ///
-/// Callers invent some values (a feature, a model where the leaf has none), and a series lives as long as the process.
+/// Callers can invent some values (a feature, a model where the leaf has none), and a series lives as long as the
+/// process.
 #[derive(Debug)]
 pub(super) struct Names {
     known: Vec<Arc<str>>,
     limit: u16,
 }
 
-/// A label's value, in the order in which they came.
+/// A label's value, by its order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Name(u16);
 
 impl Name {
-    /// The value of a label for which there is none.
+    /// The label's value for an absent name.
     pub(super) const NONE: Self = Self(u16::MAX);
     pub(super) const OTHER: Self = Self(u16::MAX - 1);
 }
@@ -116,9 +117,9 @@ impl Names {
     }
 }
 
-/// Series by what tells them apart: names, kinds and the like, which are small numbers that were given out here, in order. So
-/// nobody outside can choose them to collide; and to hash them with care took two fifths of all that is recorded of a
-/// request that another tier has served.
+/// Series by their distinguishing names, kinds and the like: small numbers that are assigned here, in order. No caller
+/// can choose them to collide. A stronger hash would take two fifths of the time to record a request that another tier
+/// served.
 pub(super) type SeriesOf<K, V> = QuickMap<K, V>;
 
 #[cfg(test)]

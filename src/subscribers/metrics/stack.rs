@@ -1,16 +1,16 @@
-//! What the metrics know of a stack, and learn anew when it is reloaded.
+//! A stack's parts, read again after each reload.
 
 use super::Metrics;
 use crate::subscribers::StackView;
 
 impl Metrics {
-    /// Knows a stack: its tiers, circuits, bulkhead, budgets, cache and prices, and those of each configuration that a reload
-    /// brings. In place of [`tier`](Self::tier), [`circuit`](Self::circuit), [`bulkhead`](Self::bulkhead),
-    /// [`budget`](Self::budget), [`cache`](Self::cache) and [`prices`](Self::prices).
+    /// Follows a stack: its tiers, circuits, bulkhead, budgets, cache and prices, after reloads too. Use it in place of
+    /// [`tier`](Self::tier), [`circuit`](Self::circuit), [`bulkhead`](Self::bulkhead), [`budget`](Self::budget),
+    /// [`cache`](Self::cache) and [`prices`](Self::prices).
     ///
-    /// A tier that a reload takes away keeps its counters; its circuit is in none of the three states.
+    /// A tier that a reload removes keeps its counters; its circuit is in none of the three states.
     ///
-    /// It keeps the stack: drop the [`Following`](crate::events::Following) to be done with both.
+    /// The metrics own the stack: drop the [`Following`](crate::events::Following) to release both.
     ///
     /// ```
     /// use steadfast::{Stack, config::{Config, Format}, subscribers::metrics::Metrics};
@@ -27,29 +27,29 @@ impl Metrics {
     #[must_use]
     pub fn stack(mut self, stack: impl StackView) -> Self {
         self.stack = Some(std::sync::Arc::new(stack));
-        self.learn();
+        self.read_stack();
         self
     }
 
-    /// Takes from the stack what it is made of now.
-    pub(super) fn learn(&mut self) {
+    /// Reads the stack's current parts.
+    pub(super) fn read_stack(&mut self) {
         let Some(stack) = &self.stack else { return };
         let circuits = stack.circuits();
-        self.circuits.are(&circuits);
-        self.watched = circuits;
+        self.circuits.replace(&circuits);
+        self.circuit_handles = circuits;
         self.handle.set_bulkheads(vec![stack.bulkhead()]);
         self.handle.set_budgets(stack.budgets());
         #[cfg(feature = "cache")]
         self.handle.set_cache(stack.cache());
         self.requests.set_prices(stack.prices());
         let drained = stack.drained();
-        for circuit in &self.watched {
+        for circuit in &self.circuit_handles {
             let tier = circuit.name();
-            self.operated.drained(&tier, drained.contains(&tier));
+            self.operations.set_drained(&tier, drained.contains(&tier));
         }
-        self.operated.pinned(stack.pinned_level());
+        self.operations.set_pinned(stack.pinned_level());
         if let Some((primary, _)) = stack.tiers().first() {
-            self.switches.known(primary);
+            self.switches.ensure_primary(primary);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which state things are in: circuits, models, budgets.
+//! Metrics of states: circuits, models, budgets.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     events::{CircuitReason, CircuitState},
     internal::sync::{Mutex, MutexGuard, lock},
     prices::Usd,
-    subscribers::away::{Away, Chain},
+    subscribers::away::{Outage, PrimaryOutages},
 };
 
 /// The circuits' states: of the three series of a circuit exactly one is 1.
@@ -36,7 +36,7 @@ impl Circuits {
         }
     }
 
-    pub(super) fn changed(&mut self, circuit: &Arc<str>, to: CircuitState, reason: CircuitReason) {
+    pub(super) fn record_change(&mut self, circuit: &Arc<str>, to: CircuitState, reason: CircuitReason) {
         let name = self.set(circuit, to);
         let count = || {
             let labels = [self.names.text(name), state_name(to).into(), reason_name(reason).into()];
@@ -45,13 +45,13 @@ impl Circuits {
         self.transitions.entry((name, to, reason)).or_insert_with(count).increment(1);
     }
 
-    /// Takes the state from the circuit itself: at the start, and after events were lost.
-    pub(super) fn look(&mut self, circuit: &CircuitBreakerHandle) {
+    /// Reads the state from the circuit itself: at the start, and after events were lost.
+    pub(super) fn read(&mut self, circuit: &CircuitBreakerHandle) {
         self.set(&circuit.name(), circuit.state());
     }
 
-    /// The circuits that there are from now on, after a reload. Those that are gone are in no state.
-    pub(super) fn are(&mut self, circuits: &[CircuitBreakerHandle]) {
+    /// Replaces the circuits, after a reload. Removed circuits are in no state.
+    pub(super) fn replace(&mut self, circuits: &[CircuitBreakerHandle]) {
         let there: std::collections::HashSet<Name> =
             circuits.iter().map(|circuit| self.set(&circuit.name(), circuit.state())).collect();
         let gone = self.states.iter().filter(|(name, _)| !there.contains(name));
@@ -60,7 +60,7 @@ impl Circuits {
 
     pub(super) fn set(&mut self, circuit: &Arc<str>, to: CircuitState) -> Name {
         let name = self.names.name(Some(circuit));
-        // Many circuits under one name have no one state.
+        // Several circuits under one name have no common state.
         if name != Name::OTHER {
             let gauges = self.states.entry(name).or_insert_with(|| {
                 STATES.map(|state| {
@@ -101,41 +101,41 @@ fn reason_name(reason: CircuitReason) -> &'static str {
     }
 }
 
-/// Which tier serves for which primary. Shared with those who sample the time on a fallback, which grows by itself.
+/// The tier that serves for each primary. Shared with the sampler, because the time on a fallback grows without events.
 #[derive(Debug)]
 pub(super) struct Switches {
     registry: Registry,
-    away: Mutex<Away<Meter>>,
-    /// What is less than a second of each primary's stays that are over. It counts with the next, so that many short ones are
-    /// not nothing.
-    left: Mutex<HashMap<Arc<str>, Duration>>,
+    outages: Mutex<PrimaryOutages<Meter>>,
+    /// The fraction of a second left over from each primary's past stays on a fallback. It counts with the next stay,
+    /// so that many short stays add up.
+    remainders: Mutex<HashMap<Arc<str>, Duration>>,
 }
 
-/// The time on a fallback, in the whole seconds that a counter takes.
+/// The time on a fallback, in the whole seconds of a counter.
 #[derive(Debug)]
 struct Meter {
     seconds: Counter,
-    /// Counted up to here. What is less than a second is left for later, also from one stay to the next.
+    /// The time is counted up to here. A fraction of a second is left for later, also from one stay to the next.
     counted: Instant,
     on: Gauge,
 }
 
 impl Meter {
-    /// Seconds that were not counted yet.
-    fn due(&mut self, now: Instant) -> Due {
+    /// Returns the seconds that are not counted yet.
+    fn take_pending(&mut self, now: Instant) -> PendingSeconds {
         let seconds = now.saturating_duration_since(self.counted).as_secs();
         self.counted += Duration::from_secs(seconds);
-        Due { counter: self.seconds.clone(), seconds }
+        PendingSeconds { counter: self.seconds.clone(), seconds }
     }
 }
 
-/// To be counted when no lock is held.
-struct Due {
+/// Seconds to count once no lock is held.
+struct PendingSeconds {
     counter: Counter,
     seconds: u64,
 }
 
-impl Due {
+impl PendingSeconds {
     fn count(self) {
         self.counter.increment(self.seconds);
     }
@@ -143,127 +143,127 @@ impl Due {
 
 impl Switches {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, away: Mutex::new(Away::new()), left: Mutex::default() }
+        Self { registry, outages: Mutex::new(PrimaryOutages::new()), remainders: Mutex::default() }
     }
 
-    /// A primary that serves, as far as is known.
-    pub(super) fn primary(&self, name: &Arc<str>) {
+    /// Adds a primary that serves, as far as is known.
+    pub(super) fn add_primary(&self, name: &Arc<str>) {
         self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
     }
 
-    /// As [`primary`](Self::primary), of one that may be away already.
-    pub(super) fn known(&self, name: &Arc<str>) {
-        let away = self.away().iter_mut().any(|chain| chain.primary == *name);
-        if !away {
-            self.primary(name);
+    /// Adds a primary that may be away already. See [`primary`](Self::primary).
+    pub(super) fn ensure_primary(&self, name: &Arc<str>) {
+        let is_away = self.outages().iter_mut().any(|outage| outage.primary == *name);
+        if !is_away {
+            self.add_primary(name);
         }
     }
 
-    pub(super) fn switched(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
+    pub(super) fn record_switch(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
         let labels = [from.clone().into(), to.clone().into(), reason.name().into()];
         self.registry.counter(&table::FALLBACK_ACTIVATIONS, labels).increment(1);
-        // The recorder is foreign code: it is asked for the series before the lock is taken.
-        let primary = self.away().served_by(from).map(|chain| chain.primary.clone());
+        // The recorder is foreign code: its series is requested before the lock is taken.
+        let primary = self.outages().find_by_serving(from).map(|outage| outage.primary.clone());
         let primary = primary.unwrap_or_else(|| from.clone());
         let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [primary.clone().into(), to.clone().into()]);
         let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
-        let mut away = self.away();
+        let mut outages = self.outages();
         let mut due = None;
-        if let Some(chain) = away.served_by(from) {
-            due = Some(chain.kept.due(at));
-            chain.serving = to.clone();
-            chain.kept.seconds = seconds;
+        if let Some(outage) = outages.find_by_serving(from) {
+            due = Some(outage.data.take_pending(at));
+            outage.serving = to.clone();
+            outage.data.seconds = seconds;
         } else {
-            let counted = at.checked_sub(self.left_of(&primary)).unwrap_or(at);
-            away.leave(&primary, to, at, Meter { seconds, counted, on: on.clone() });
+            let counted = at.checked_sub(self.take_remainder(&primary)).unwrap_or(at);
+            outages.begin(&primary, to, at, Meter { seconds, counted, on: on.clone() });
         }
-        drop(away);
+        drop(outages);
         on.set(1.0);
         if let Some(due) = due {
             due.count();
         }
     }
 
-    /// The primary serves again after so long.
-    pub(super) fn recovered(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
-        let left = self.away().back(primary);
+    /// Records that the primary serves again after this time.
+    pub(super) fn record_recovery(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
+        let left = self.outages().end(primary);
         self.registry.histogram(&table::RECOVERY, [primary.clone().into()]).record(after);
         match left {
-            Some(Chain { kept, .. }) => self.ended(primary, kept, at),
-            // The switch was missed.
+            Some(Outage { data: meter, .. }) => self.record_end(primary, meter, at),
+            // The switch's event was lost.
             None => {
                 let labels = [primary.clone().into(), from.clone().into()];
                 let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
                 let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
-                let stay = after.saturating_add(self.left_of(primary));
-                self.ended(primary, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
+                let stay = after.saturating_add(self.take_remainder(primary));
+                self.record_end(primary, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
             }
         }
     }
 
-    /// A stay on a fallback is over.
-    fn ended(&self, primary: &Arc<str>, mut kept: Meter, at: Instant) {
-        kept.due(at).count();
-        kept.on.set(0.0);
-        let mut left = lock(&self.left);
+    /// Records the end of a stay on a fallback.
+    fn record_end(&self, primary: &Arc<str>, mut meter: Meter, at: Instant) {
+        meter.take_pending(at).count();
+        meter.on.set(0.0);
+        let mut left = lock(&self.remainders);
         if left.len() < MOST_PRIMARIES {
-            left.insert(primary.clone(), at.saturating_duration_since(kept.counted));
+            left.insert(primary.clone(), at.saturating_duration_since(meter.counted));
         }
     }
 
-    /// Takes what was left of a primary's stays.
-    fn left_of(&self, primary: &Arc<str>) -> Duration {
-        lock(&self.left).remove(primary).unwrap_or_default()
+    /// Removes and returns the fraction left over from a primary's stays.
+    fn take_remainder(&self, primary: &Arc<str>) -> Duration {
+        lock(&self.remainders).remove(primary).unwrap_or_default()
     }
 
     /// Counts the time up to now.
     pub(super) fn sample(&self, now: Instant) {
-        let due: Vec<Due> = self.away().iter_mut().map(|chain| chain.kept.due(now)).collect();
-        due.into_iter().for_each(Due::count);
+        let due: Vec<PendingSeconds> = self.outages().iter_mut().map(|outage| outage.data.take_pending(now)).collect();
+        due.into_iter().for_each(PendingSeconds::count);
     }
 
-    /// The primary was seen serving a request that began at `begun`: had it been away since before, its return was
-    /// missed. Gives whether all primaries serve now.
-    pub(super) fn seen_serving(&self, tier: &Arc<str>, begun: Instant) -> bool {
-        let mut away = self.away();
-        let missed = away.iter_mut().any(|chain| chain.primary == *tier && chain.since < begun);
-        let chain = missed.then(|| away.back(tier)).flatten();
-        let all_serve = away.is_empty();
-        drop(away);
-        if let Some(Chain { kept, .. }) = chain {
-            self.ended(tier, kept, begun);
+    /// Records that the primary served a request that began at `begun`. If it was away since before, the event of its
+    /// return was lost. Returns whether all primaries serve now.
+    pub(super) fn record_served(&self, tier: &Arc<str>, begun: Instant) -> bool {
+        let mut outages = self.outages();
+        let missed = outages.iter_mut().any(|outage| outage.primary == *tier && outage.since < begun);
+        let outage = missed.then(|| outages.end(tier)).flatten();
+        let all_serve = outages.is_empty();
+        drop(outages);
+        if let Some(Outage { data: meter, .. }) = outage {
+            self.record_end(tier, meter, begun);
         }
         all_serve
     }
 
-    fn away(&self) -> MutexGuard<'_, Away<Meter>> {
-        lock(&self.away)
+    fn outages(&self) -> MutexGuard<'_, PrimaryOutages<Meter>> {
+        lock(&self.outages)
     }
 }
 
-/// What was spent under each cap, when last told. Of a cap for each key it is the key that has spent the most, as in a
-/// [sample](super::MetricsHandle::sample): a series for each would have no bound.
+/// The last reported spending under each cap. A cap per key shows the key that has spent the most, as in a
+/// [sample](super::MetricsHandle::sample): a series for each key would have no bound.
 #[derive(Debug)]
 pub(super) struct Budgets {
     registry: Registry,
     caps: Names,
-    told: SeriesOf<Name, Told>,
+    gauges: SeriesOf<Name, BudgetGauges>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct BudgetGauges {
     spent: Gauge,
     reserved: Gauge,
     limit: Gauge,
-    /// The most that was told of this period, spent and reserved, and when that ends.
-    most: [Usd; 2],
+    /// The largest reported amounts of this period, spent and reserved, and the period's end.
+    largest: [Usd; 2],
     until: Instant,
 }
 
-impl Told {
-    fn set(&mut self, most: [Usd; 2]) {
-        self.most = most;
-        for (gauge, amount) in [&self.spent, &self.reserved].into_iter().zip(most) {
+impl BudgetGauges {
+    fn set(&mut self, largest: [Usd; 2]) {
+        self.largest = largest;
+        for (gauge, amount) in [&self.spent, &self.reserved].into_iter().zip(largest) {
             gauge.set(amount.dollars());
         }
     }
@@ -271,41 +271,41 @@ impl Told {
 
 impl Budgets {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, caps: Names::new(MOST_CAPS), told: SeriesOf::default() }
+        Self { registry, caps: Names::new(MOST_CAPS), gauges: SeriesOf::default() }
     }
 
-    pub(super) fn reached(&mut self, cap: &Arc<str>, used: [Usd; 2], limit: Usd, until: Instant) {
+    pub(super) fn record_reached(&mut self, cap: &Arc<str>, used: [Usd; 2], limit: Usd, until: Instant) {
         let name = self.caps.name(Some(cap));
         if name == Name::OTHER {
             return;
         }
-        let told = self.told.entry(name).or_insert_with(|| Told {
+        let gauges = self.gauges.entry(name).or_insert_with(|| BudgetGauges {
             spent: self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]),
             reserved: self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]),
             limit: self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]),
-            most: [Usd::ZERO; 2],
+            largest: [Usd::ZERO; 2],
             until,
         });
         let sum = |[spent, reserved]: [Usd; 2]| spent + reserved;
-        let most = if told.until < until || sum(used) > sum(told.most) { used } else { told.most };
-        told.until = told.until.max(until);
-        told.set(most);
-        told.limit.set(limit.dollars());
+        let largest = if gauges.until < until || sum(used) > sum(gauges.largest) { used } else { gauges.largest };
+        gauges.until = gauges.until.max(until);
+        gauges.set(largest);
+        gauges.limit.set(limit.dollars());
     }
 
-    /// A period is over. Where a key's money was already told of the next one, that stands.
-    pub(super) fn reset(&mut self, cap: &Arc<str>, at: Instant) {
+    /// Records the end of a period. A key's amount of the next period stays.
+    pub(super) fn record_reset(&mut self, cap: &Arc<str>, at: Instant) {
         let name = self.caps.name(Some(cap));
-        let is_over = |told: &&mut Told| told.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
-        if let Some(told) = self.told.get_mut(&name).filter(is_over) {
-            told.set([Usd::ZERO; 2]);
+        let is_over = |gauges: &&mut BudgetGauges| gauges.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
+        if let Some(gauges) = self.gauges.get_mut(&name).filter(is_over) {
+            gauges.set([Usd::ZERO; 2]);
         }
     }
 }
 
-/// After a reload a period's end is reckoned from another reading of the clock.
+/// After a reload another reading of the clock determines a period's end.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 const MOST_CIRCUITS: u16 = 256;
-/// More than are away at once.
+/// More primaries than are away at once.
 const MOST_PRIMARIES: usize = 256;
 const MOST_CAPS: u16 = 256;

@@ -1,30 +1,30 @@
-//! Every metric: its name, kind, unit, help, labels and buckets, in one table.
+//! The table of metrics: name, kind, unit, help, labels and buckets.
 
 use metrics::Unit;
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// Only grows.
+    /// A value that only grows.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
-    /// Many values, by their size.
+    /// A distribution of values.
     Histogram,
 }
 
-/// One metric, as it is described to the recorder.
+/// A metric, as described to the recorder.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Metric {
     /// The name. A Prometheus exporter writes a dot as `_`, and adds the unit to a name that lacks it.
     pub name: &'static str,
-    /// What it is.
+    /// The kind.
     pub kind: MetricKind,
     /// The unit of its values.
     pub unit: Option<Unit>,
-    /// What it says, in a sentence.
+    /// One sentence of description.
     pub help: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
@@ -114,24 +114,24 @@ pub const METRICS: &[Metric] = &[
 pub(super) const REQUESTS: Metric = Metric::counter(
     "steadfast_requests_total",
     &["feature", "outcome"],
-    "Requests that have ended: answered, failed, broken (after the first token) or abandoned (by the caller).",
+    "Ended requests: answered, failed, broken (after the first token) or abandoned (by the caller).",
 );
 pub(super) const REQUEST_ERRORS: Metric = Metric::counter(
     "steadfast_request_errors_total",
     &["feature", "kind"],
-    "Requests that failed or broke, by the kind of the error that the caller saw.",
+    "Failed or broken requests, by the kind of the caller's error.",
 );
 pub(super) const REQUEST_DURATION: Metric = Metric::seconds(
     "steadfast_request_duration_seconds",
     SECONDS,
     &["tier", "outcome"],
-    "From the call to the end of the answer, failed attempts included, by the tier that served.",
+    "Time from the call to the end of the answer, failed attempts included, by the tier that served.",
 );
 pub(super) const FIRST_TOKEN: Metric = Metric::seconds(
     "steadfast_first_token_seconds",
     SECONDS,
     &["tier"],
-    "From the call to the first token of a stream, failed attempts included: what the caller waited.",
+    "Time from the call to the first token of a stream, failed attempts included: the caller's wait.",
 );
 pub(super) const RESCUED: Metric = Metric::counter(
     "steadfast_rescued_requests_total",
@@ -141,22 +141,22 @@ pub(super) const RESCUED: Metric = Metric::counter(
 pub(super) const TRUNCATED: Metric = Metric::counter(
     "steadfast_truncated_streams_total",
     &["tier", "kind"],
-    "Answers that broke after their first token, so that the caller has a part.",
+    "Answers that broke after their first token, of which the caller received a part.",
 );
 pub(super) const DEGRADED: Metric = Metric::counter(
     "steadfast_degraded_answers_total",
     &["tier"],
-    "Answers that were less than what was asked for, such as a canned text.",
+    "Answers of a lower level than requested, such as a canned text.",
 );
 pub(super) const ALL_TIERS_FAILED: Metric = Metric::counter(
     "steadfast_all_tiers_failed_total",
     &["feature", "kind"],
-    "Requests that every tier has failed, by the kind that the error leads with.",
+    "Requests that every tier failed, by the kind of the leading error.",
 );
 pub(super) const ATTEMPTS: Metric = Metric::counter(
     "steadfast_attempts_total",
     &["tier", "provider", "model"],
-    "Calls sent to a provider, retries included; refusals on this side count none.",
+    "Calls sent to a provider, retries included, without calls refused before sending.",
 );
 pub(super) const FAILURES: Metric = Metric::counter(
     "steadfast_attempt_failures_total",
@@ -166,7 +166,7 @@ pub(super) const FAILURES: Metric = Metric::counter(
 pub(super) const REFUSALS: Metric = Metric::counter(
     "steadfast_refusals_total",
     &["tier", "kind"],
-    "Calls refused on this side, such as by an open circuit: nothing was sent.",
+    "Calls refused before sending, for example by an open circuit.",
 );
 pub(super) const RETRIES: Metric = Metric::counter(
     "steadfast_retries_total",
@@ -176,7 +176,7 @@ pub(super) const RETRIES: Metric = Metric::counter(
 pub(super) const HEDGES: Metric = Metric::counter(
     "steadfast_hedges_total",
     &["tier", "to", "outcome"],
-    "Second calls sent because the first was late or failed, by whether they answered: won, lost.",
+    "Second calls sent because the first was late or failed, by outcome: won (it answered), lost.",
 );
 pub(super) const DEAD_ATTEMPTS: Metric = Metric::counter(
     "steadfast_dead_attempts_total",
@@ -187,18 +187,18 @@ pub(super) const OPERATION_DURATION: Metric = Metric::seconds(
     "gen_ai.client.operation.duration",
     OPERATION,
     &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type", "tier"],
-    "One call to a provider, from its start to the end of its answer; error_type is empty where it answered.",
+    "Duration of one call to a provider, to the end of its answer; error_type is empty if it answered.",
 );
 pub(super) const TIME_TO_FIRST_CHUNK: Metric = Metric::seconds(
     "gen_ai.client.operation.time_to_first_chunk",
     OPERATION,
     &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "tier"],
-    "One streamed call to a provider, from its start to its first token.",
+    "Time of one streamed call to a provider from its start to its first token.",
 );
 pub(super) const CIRCUIT_STATE: Metric = Metric::gauge(
     "steadfast_circuit_state",
     &["tier", "state"],
-    "1 for the state that the circuit is in (closed, open, half_open), 0 for the two others.",
+    "1 for the circuit's state (closed, open, half_open), 0 for the two others.",
 );
 pub(super) const CIRCUIT_TRANSITIONS: Metric = Metric::counter(
     "steadfast_circuit_transitions_total",
@@ -217,17 +217,17 @@ pub(super) const FALLBACK_SECONDS: Metric = Metric {
     ..Metric::counter(
         "steadfast_fallback_seconds_total",
         &["from", "to"],
-        "Seconds for which a tier served in place of this primary; grows while it does.",
+        "Seconds for which another tier served in place of this primary, the current time included.",
     )
 };
 pub(super) const RECOVERY: Metric = Metric::seconds(
     "steadfast_recovery_seconds",
     OUTAGE,
     &["tier"],
-    "From the moment at which a primary stopped serving to the moment at which it served again.",
+    "Time from a primary's last service to its return.",
 );
 pub(super) const QUEUE_DEPTH: Metric =
-    Metric::gauge("steadfast_queue_depth", &["feature"], "Requests that wait for a place in the bulkhead.");
+    Metric::gauge("steadfast_queue_depth", &["feature"], "Requests waiting for a place in the bulkhead.");
 pub(super) const PERMITS_IN_USE: Metric =
     Metric::gauge("steadfast_permits_in_use", &["feature"], "Requests in flight in the bulkhead.");
 pub(super) const PERMITS: Metric =
@@ -250,56 +250,53 @@ pub(super) const TOKENS: Metric = Metric::counter(
 pub(super) const COST: Metric = Metric::counter(
     "steadfast_cost_nanodollars_total",
     &["tier", "provider", "model"],
-    "What answers cost, in billionths of a US dollar, where prices are known.",
+    "Cost of answers, in billionths of a US dollar, where prices are known.",
 );
 pub(super) const FALLBACK_EXTRA_COST: Metric = Metric::counter(
     "steadfast_fallback_extra_cost_nanodollars_total",
     &["tier"],
-    "What answers of a fallback tier cost more than the same tokens would have at the primary.",
+    "Extra cost of fallback tiers' answers over the same tokens at the primary.",
 );
 pub(super) const FALLBACK_SAVED_COST: Metric = Metric::counter(
     "steadfast_fallback_saved_cost_nanodollars_total",
     &["tier"],
-    "What answers of a fallback tier cost less than the same tokens would have at the primary.",
+    "Saving of fallback tiers' answers over the same tokens at the primary.",
 );
 pub(super) const ROUTE_SAVED_COST: Metric = Metric::counter(
     "steadfast_route_saved_cost_nanodollars_total",
     &["route"],
-    "What requests sent to a cheaper chain by a rule cost less than at the chain they were meant for.",
+    "Saving of requests that a rule sent to a cheaper chain, over their own chain.",
 );
 pub(super) const CACHED_ANSWERS: Metric = Metric::counter(
     "steadfast_cached_answers_total",
     &["feature", "why"],
-    "Answers that were not made for their request: fresh, shared, stale, similar, or replayed (an idempotency key).",
+    "Answers not made for their request: fresh, shared, stale, similar, or replayed (an idempotency key).",
 );
 pub(super) const CACHE_SAVED_COST: Metric = Metric::counter(
     "steadfast_cache_saved_cost_nanodollars_total",
     &["feature"],
-    "What answers that were not made for their request cost when they were, where prices are known.",
+    "Original cost of answers not made for their request, where prices are known.",
 );
 pub(super) const CACHE_REQUESTS: Metric = Metric::counter(
     "steadfast_cache_requests_total",
     &["result"],
-    "What the cache came to: hit, shared (another's call), miss (a call was made), stale, similar, bypass (not looked at).",
+    "Requests by the cache's outcome: hit, shared (another's call), miss (a call was made), stale, similar, bypass (not looked up).",
 );
-pub(super) const CACHE_KEPT: Metric = Metric::counter(
-    "steadfast_cache_kept_total",
-    &[],
-    "Answers that the cache has kept, those it has forgotten since included.",
-);
+pub(super) const CACHE_KEPT: Metric =
+    Metric::counter("steadfast_cache_kept_total", &[], "Answers stored by the cache, those deleted since included.");
 pub(super) const CACHE_ANSWERS: Metric =
-    Metric::gauge("steadfast_cache_answers", &[], "Answers in the cache, those too old to be given included.");
+    Metric::gauge("steadfast_cache_answers", &[], "Answers in the cache, those too old to give included.");
 pub(super) const CACHE_BYTES: Metric =
-    Metric::gauge("steadfast_cache_bytes", &[], "What the answers in the cache take, about.");
+    Metric::gauge("steadfast_cache_bytes", &[], "Approximate size of the answers in the cache.");
 pub(super) const BUDGET_SPENT: Metric = Metric::gauge(
     "steadfast_budget_spent_dollars",
     &["cap"],
-    "Spent in this period; of a cap for each key, by the key that has spent and reserved the most.",
+    "Amount spent in this period; for a cap per key, by the key that has spent and reserved the most.",
 );
 pub(super) const BUDGET_RESERVED: Metric = Metric::gauge(
     "steadfast_budget_reserved_dollars",
     &["cap"],
-    "Reserved for requests in flight; of a cap for each key, by the key that has spent and reserved the most.",
+    "Amount reserved for requests in flight; for a cap per key, by the key that has spent and reserved the most.",
 );
 pub(super) const BUDGET_LIMIT: Metric = Metric::gauge("steadfast_budget_limit_dollars", &["cap"], "The spending cap.");
 pub(super) const TIER_DRAINED: Metric = Metric::gauge(
@@ -315,46 +312,46 @@ pub(super) const PINNED_LEVEL: Metric = Metric::gauge(
 pub(super) const STORE_AVAILABLE: Metric = Metric::gauge(
     "steadfast_store_available",
     &["store"],
-    "0 while a store is left alone because it fails, and each process goes on with what it knows itself; 1 once it is back.",
+    "0 while a store fails and each process continues with its own knowledge; 1 once it is back.",
 );
 pub(super) const POSSIBLE_REPEATS: Metric = Metric::counter(
     "steadfast_possible_repeats_total",
     &["feature"],
-    "Requests with an idempotency key whose call may have been made before: no store knew that it was the first.",
+    "Requests with an idempotency key whose call may have been made before, because no store could tell.",
 );
 pub(super) const OPERATIONS: Metric = Metric::counter(
     "steadfast_operations_total",
     &["operation"],
-    "What operators have done by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level, forget, \
+    "Operators' changes by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level, forget, \
      forget_owner.",
 );
 pub(super) const HANDOFF: Metric = Metric::counter(
     "steadfast_handoff_total",
     &["step"],
-    "What became of requests that were handed to people: queued, claimed, released, answered, redriven, refused (a limit is reached), forgotten, \
+    "Steps of requests handed to people: queued, claimed, released, answered, redriven, refused (a limit is reached), forgotten, \
      not_delivered.",
 );
 pub(super) const MIRRORED: Metric = Metric::counter(
     "steadfast_mirrored_requests_total",
     &["feature", "primary", "candidate", "agrees"],
-    "Mirrored requests that were compared, by how each side ended, and whether the answers agree: yes, no or unknown.",
+    "Compared mirrored requests, by each side's outcome and the answers' agreement: yes, no or unknown.",
 );
 pub(super) const MIRROR_NOT_COMPARED: Metric = Metric::counter(
     "steadfast_mirror_not_compared_total",
     &["feature", "reason"],
-    "Requests chosen to be mirrored and not compared: full, without_runtime, refused (nothing was sent), unpaired, panicked.",
+    "Requests chosen for mirroring but not compared: full, without_runtime, refused (nothing was sent), unpaired, panicked.",
 );
 pub(super) const MIRROR_FIRST_TOKEN: Metric = Metric::seconds(
     "steadfast_mirror_first_token_seconds",
     SECONDS,
     &["side"],
-    "From the call to the response, or the first token of a stream, of each side of a mirrored request.",
+    "Time from the call to the response, or to a stream's first token, of each side of a mirrored request.",
 );
 pub(super) const MIRROR_DURATION: Metric = Metric::seconds(
     "steadfast_mirror_duration_seconds",
     SECONDS,
     &["side"],
-    "From the call to the end of the answer, of each side of a mirrored request; the primary's at its reader's pace.",
+    "Time from the call to the end of the answer, of each side of a mirrored request; the primary's at its reader's pace.",
 );
 pub(super) const MIRROR_ERRORS: Metric = Metric::counter(
     "steadfast_mirror_errors_total",
@@ -364,24 +361,25 @@ pub(super) const MIRROR_ERRORS: Metric = Metric::counter(
 pub(super) const MIRROR_COST: Metric = Metric::counter(
     "steadfast_mirror_cost_nanodollars_total",
     &["side"],
-    "What each side of mirrored requests cost, in billionths of a US dollar, where prices are known.",
+    "Cost of each side of mirrored requests, in billionths of a US dollar, where prices are known.",
 );
 pub(super) const RELOADS: Metric = Metric::counter(
     "steadfast_config_reloads_total",
     &["outcome"],
-    "Configurations that were loaded, or refused with the one before going on.",
+    "Configurations that were loaded, or refused in favour of the one before.",
 );
 pub(super) const EVENTS_LOST: Metric = Metric::counter(
     "steadfast_events_lost_total",
     &[],
-    "Events that these metrics missed, for they were too far behind.",
+    "Events that these metrics lost because they lagged too far behind.",
 );
 
 /// The bounds that the conventions recommend for a call's duration.
 const OPERATION: &[f64] = &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-/// Around the limits that matter to a caller: a first token within a second or ten, attempts of 30 s, requests of 90 s.
+/// Bounds around limits that matter to a caller: a first token within a second or ten, attempts of 30 s, requests of 90
+/// s.
 const SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 180.0, 600.0];
-/// From a blip to a day.
+/// Bounds from a blip to a day.
 const OUTAGE: &[f64] =
     &[1.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0];
 /// The bounds that the conventions recommend for the tokens of a call.

@@ -23,7 +23,7 @@ mod stack;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A scrape: each series with its value.
+/// A scrape's series with their values.
 struct Page(BTreeMap<String, f64>);
 
 impl Page {
@@ -37,7 +37,7 @@ impl Page {
         Self(lines.map(read).collect())
     }
 
-    /// The sum of the series of a metric that have all these labels.
+    /// Returns the sum of the metric's series that have all these labels.
     fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let is = |series: &str| {
             let (of, rest) = series.split_once('{').unwrap_or((series, ""));
@@ -47,7 +47,7 @@ impl Page {
         self.0.iter().filter(|(series, _)| is(series)).map(|(_, value)| value).sum()
     }
 
-    /// The names of the labels of each metric.
+    /// Returns the label names of each metric.
     fn labels(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut all = BTreeMap::<&str, BTreeSet<&str>>::new();
         for series in self.0.keys() {
@@ -87,7 +87,7 @@ fn circuit(name: &str, to: CircuitState) -> Event {
     Event::CircuitChanged { circuit: name.into(), from, to, reason, at: Instant::now() }
 }
 
-/// A request that sonnet failed twice and that gpt then answered.
+/// A request that sonnet failed twice before gpt answered it.
 fn rescued() -> RequestEnded {
     let failures = [
         failed("sonnet", ErrorKind::Server, Next::Retried { after: SECOND }),
@@ -152,11 +152,11 @@ async fn a_request_is_counted_for_who_served_it_and_who_failed_it() {
     is("steadfast_rescued_requests_total", &[r#"tier="gpt""#, r#"by="fallback""#, r#"stream="true""#], 1.0);
     is("steadfast_tokens_total", &[r#"tier="gpt""#, r#"type="input""#], 1000.0);
     is("steadfast_cost_nanodollars_total", &[r#"tier="sonnet""#], 4_500_000.0);
-    // What the caller waited, and what the tier itself took.
+    // The caller's wait, and the tier's own time.
     is("steadfast_first_token_seconds_sum", &[r#"tier="gpt""#], 3.0);
     is("gen_ai_client_operation_time_to_first_chunk_seconds_sum", &[r#"tier="gpt""#], 1.0);
     is("steadfast_request_duration_seconds_count", &[r#"tier="gpt""#, r#"outcome="answered""#], 1.0);
-    // From the attempt that served to the end, without what failed before it.
+    // From the start of the attempt that served to the end, without the failures before it.
     is("gen_ai_client_operation_duration_seconds_sum", &[r#"tier="gpt""#, r#"gen_ai_provider_name="openai""#], 1.0);
     is("gen_ai_client_operation_duration_seconds_sum", &[r#"error_type="server""#], 1.0);
     is("gen_ai_client_token_usage_sum", &[r#"gen_ai_token_type="output""#], 200.0);
@@ -277,7 +277,7 @@ async fn many_short_stays_on_a_fallback_are_as_long_as_one() {
         // The sum so far, in whole seconds.
         assert_eq!(seconds(), f64::from(stay * 3 / 10), "after {stay} stays of 0.3 s");
     }
-    // One whose switch was among the lost events counts with the rest.
+    // A stay whose switch was among the lost events counts too.
     metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(2700)));
     metrics.event(&recovered("gpt", "sonnet", Duration::from_millis(300)));
     assert_eq!(seconds(), 18.0);
@@ -327,7 +327,7 @@ async fn what_a_fallback_costs_more_or_less_is_said() {
         let cost = prices.cost(None, request.model.as_deref().unwrap(), &request.usage.unwrap());
         metrics.event(&Event::RequestEnded(RequestEnded { cost, ..request.clone() }));
     };
-    // The failure names no model: it is known from what sonnet answered before.
+    // The failure names no model, but sonnet's earlier answer does.
     end(&answered("sonnet", "anthropic", "claude"));
     end(&rescued());
     end(&RequestEnded { failures: rescued().failures, ..answered("haiku", "anthropic", "haiku") });
@@ -387,7 +387,7 @@ async fn a_cap_for_each_key_has_one_series_and_tells_of_the_key_that_has_spent_t
         (series, dollars("spent"), dollars("reserved"))
     };
     assert_eq!(spent(), (1, 8.0, 1.0));
-    // One key's money in the next hour stands though another's last hour is told to be over after it.
+    // One key's amount of the next hour stays, although another key's last hour ends after it.
     metrics.event(&reached(7, 8.5, 2));
     let reset = |n| Event::BudgetReset { cap: "each".into(), key: Some("key-500".into()), at: hour(n) };
     metrics.event(&reset(1));
@@ -450,7 +450,7 @@ async fn a_request_that_goes_well_is_recorded_like_the_first_of_its_kind() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_like_one_before_costs_no_allocation() {
-    // The recorder's own cost is another matter: this one takes values and keeps nothing.
+    // The recorder's own cost does not count: this one takes values and keeps nothing.
     let mut metrics = Metrics::with_recorder(Keeps::default());
     let events = [
         Event::RequestEnded(answered("sonnet", "anthropic", "claude")),
@@ -464,7 +464,7 @@ async fn an_event_like_one_before_costs_no_allocation() {
     }
 }
 
-/// Gives handles that do nothing with a value but take it.
+/// A recorder whose handles do nothing with a value but take it.
 #[derive(Default)]
 struct Keeps(Arc<std::sync::atomic::AtomicU64>);
 

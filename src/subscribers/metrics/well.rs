@@ -1,5 +1,5 @@
-//! The short way for requests that go well, which are almost all, and for those that another tier has served since the
-//! first was refused on this side: while a circuit is open these are all.
+//! A short way for requests that succeed, and for those that another tier serves after a refusal before sending: nearly
+//! all requests, and all of them while a circuit is open.
 
 use std::{mem, sync::Arc};
 
@@ -15,55 +15,55 @@ use crate::{
     ledger::{Attempt, Next},
 };
 
-/// What a request that went well is recorded to: its feature's, its tier's and its leaf's series at hand together.
+/// The series of a kind of successful request: its feature's, its tier's and its leaf's.
 #[derive(Debug)]
-pub(super) struct Well {
+pub(super) struct Success {
     names: [Option<Arc<str>>; 4],
-    /// The tier that was asked first and refused, and what it refused with.
-    refused: Option<(Option<Arc<str>>, ErrorKind)>,
+    /// The first tier and the kind of its refusal.
+    refusal: Option<(Option<Arc<str>>, ErrorKind)>,
     stream: bool,
-    series: WellSeries,
-    /// How many of them are not counted yet.
+    series: SuccessSeries,
+    /// The number of requests that are not counted yet.
     requests: u64,
-    /// What they come to.
+    /// Their pending counts.
     tally: Tally,
 }
 
-/// The series of [`Well`].
+/// The series of [`Success`].
 #[derive(Debug)]
-pub(super) struct WellSeries {
+pub(super) struct SuccessSeries {
     pub(super) requests: Counter,
     pub(super) duration: Histogram,
-    /// Of streams.
+    /// Only for streams.
     pub(super) first_token: Option<Histogram>,
     pub(super) leaf: Arc<Series>,
-    pub(super) refused: Option<RefusedSeries>,
+    pub(super) refusal: Option<RefusalSeries>,
 }
 
-/// What there is beside it where a tier refused first.
+/// The further series where a tier refused first.
 #[derive(Debug)]
-pub(super) struct RefusedSeries {
+pub(super) struct RefusalSeries {
     pub(super) refusals: Counter,
     pub(super) rescued: Counter,
-    pub(super) tiers: Switched,
+    pub(super) tiers: TierSwitch,
 }
 
-/// The tier that was asked first, and the one that served.
+/// The first tier, and the one that served.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Switched {
-    pub(super) asked: Name,
+pub(super) struct TierSwitch {
+    pub(super) first_tier: Name,
     pub(super) served: Name,
 }
 
-/// What came before the tier that served: nothing, or a refusal. `None` of a request of which there is more to tell than that,
-/// how long it took and what it cost. What comes from a cache is told as such.
+/// Returns the refusal before the tier that served, if there was one. Returns `None` for a request with more to record
+/// than its time and cost. Cached answers are recorded elsewhere.
 #[inline]
-pub(super) fn before(request: &RequestEnded) -> Option<Option<&Attempt>> {
-    let is_well = request.outcome == RequestOutcome::Answered
+pub(super) fn prior_refusal(request: &RequestEnded) -> Option<Option<&Attempt>> {
+    let is_success = request.outcome == RequestOutcome::Answered
         && request.route.is_none()
         && request.degraded.is_none()
         && request.cached.is_none();
-    if !is_well {
+    if !is_success {
         return None;
     }
     match &request.failures {
@@ -72,72 +72,72 @@ pub(super) fn before(request: &RequestEnded) -> Option<Option<&Attempt>> {
     }
 }
 
-/// The one step before the tier that served, where it was another tier's refusal.
+/// Returns the single step before the tier that served, if it was another tier's refusal.
 fn refusal<'a>(request: &RequestEnded, failures: &'a [Attempt]) -> Option<&'a Attempt> {
     let [step] = failures else { return None };
     let is_refusal = step.failure.is_some_and(ErrorKind::is_local) && step.next == Next::FailedOver;
     (is_refusal && step.tier != request.tier).then_some(step)
 }
 
-impl Well {
-    pub(super) fn new(request: &RequestEnded, refusal: Option<&Attempt>, series: WellSeries) -> Self {
+impl Success {
+    pub(super) fn new(request: &RequestEnded, refusal: Option<&Attempt>, series: SuccessSeries) -> Self {
         let names = [&request.feature, &request.tier, &request.model, &request.provider].map(Clone::clone);
-        let refused = refusal.and_then(|step| Some((step.tier.clone(), step.failure?)));
-        Self { names, refused, stream: request.stream, series, requests: 0, tally: Tally::default() }
+        let refusal = refusal.and_then(|step| Some((step.tier.clone(), step.failure?)));
+        Self { names, refusal, stream: request.stream, series, requests: 0, tally: Tally::default() }
     }
 
-    /// Whether a request is one of these.
+    /// Returns whether a request is of this kind.
     #[inline]
-    pub(super) fn is(&self, request: &RequestEnded, refusal: Option<&Attempt>) -> bool {
+    pub(super) fn matches(&self, request: &RequestEnded, refusal: Option<&Attempt>) -> bool {
         let [feature, tier, model, provider] = &self.names;
-        let is_refused = match (&self.refused, refusal) {
+        let is_refused = match (&self.refusal, refusal) {
             (None, None) => true,
-            (Some((tier, kind)), Some(step)) => Some(*kind) == step.failure && same(tier, &step.tier),
+            (Some((tier, kind)), Some(step)) => Some(*kind) == step.failure && is_same(tier, &step.tier),
             _ => false,
         };
         is_refused
             && self.stream == request.stream
-            && same(feature, &request.feature)
-            && same(tier, &request.tier)
-            && same(model, &request.model)
-            && same(provider, &request.provider)
+            && is_same(feature, &request.feature)
+            && is_same(tier, &request.tier)
+            && is_same(model, &request.model)
+            && is_same(provider, &request.provider)
     }
 
-    /// Records it, and says between which tiers it went, where one refused before.
+    /// Records a request and returns the tiers of its switch, if a tier refused before.
     #[inline]
-    pub(super) fn record(&mut self, request: &RequestEnded) -> Option<Switched> {
-        let WellSeries { duration, first_token, leaf, refused, .. } = &self.series;
+    pub(super) fn record(&mut self, request: &RequestEnded) -> Option<TierSwitch> {
+        let SuccessSeries { duration, first_token, leaf, refusal, .. } = &self.series;
         self.requests += 1;
-        leaf.served(request, &mut self.tally);
+        leaf.record_served(request, &mut self.tally);
         let took = request.took.as_secs_f64();
         duration.record(took);
-        // Where nothing came before, its call took as long as the request.
-        leaf.duration.record(if refused.is_none() { took } else { request.took_there().as_secs_f64() });
+        // With nothing before it, the call took as long as the request.
+        leaf.duration.record(if refusal.is_none() { took } else { request.took_there().as_secs_f64() });
         if let Some(first_token) = first_token {
             first_token.record(request.first_token);
         }
-        refused.as_ref().map(|refused| refused.tiers)
+        refusal.as_ref().map(|refusal| refusal.tiers)
     }
 
-    /// Counts what has been recorded since the last time.
+    /// Counts the requests recorded since the last flush.
     pub(super) fn flush(&mut self) {
         if self.requests > 0 {
             let requests = mem::take(&mut self.requests);
             self.series.requests.increment(requests);
             self.series.leaf.count(&mem::take(&mut self.tally));
-            if let Some(refused) = &self.series.refused {
-                refused.refusals.increment(requests);
-                refused.rescued.increment(requests);
+            if let Some(refusal) = &self.series.refusal {
+                refusal.refusals.increment(requests);
+                refusal.rescued.increment(requests);
             }
         }
     }
 }
 
-/// Whether two names are one. Most are the very same allocation, which is seen without their text.
+/// Returns whether two names are equal. Most share an allocation, which makes the text irrelevant.
 #[inline]
-fn same(kept: &Option<Arc<str>>, name: &Option<Arc<str>>) -> bool {
-    match (kept, name) {
-        (Some(kept), Some(name)) => Arc::ptr_eq(kept, name) || kept == name,
+fn is_same(known: &Option<Arc<str>>, name: &Option<Arc<str>>) -> bool {
+    match (known, name) {
+        (Some(known), Some(name)) => Arc::ptr_eq(known, name) || known == name,
         (None, None) => true,
         _ => false,
     }

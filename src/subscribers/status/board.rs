@@ -11,13 +11,13 @@ use crate::{
     },
 };
 
-/// Keeps a [`Status`] by the events: a [`Subscriber`], and the handle to look at it. Clones are the same board.
+/// A [`Subscriber`] that maintains a [`Status`], and the handle to read it. Clones are the same board.
 ///
-/// It follows one chain, that of its primary; the switches of others on the same channel it lists, no more. Its tiers are
-/// all that are heard of.
+/// It follows one chain, that of its primary. From other chains on the same channel it only lists the switches. It
+/// shows only tiers that events name.
 ///
-/// It needs the events of `Fallback` and of the breakers, and for the rates those of an `ObserveLayer`. Its memory is
-/// bounded, whatever comes.
+/// It needs the events of `Fallback` and of the circuit breakers, and for the rates those of an `ObserveLayer`. Its
+/// memory is bounded.
 ///
 /// ```
 /// use steadfast::{
@@ -49,12 +49,12 @@ pub struct StatusBoard {
 }
 
 impl StatusBoard {
-    /// A board for the stack whose primary has this name: the one that `FallbackLayer::new` was given.
+    /// Creates a board for the stack with this primary, the name given to `FallbackLayer::new`.
     pub fn new(primary: impl Into<Arc<str>>) -> Self {
         Self { machine: Arc::new(Mutex::new(Machine::new(primary.into(), Instant::now()))) }
     }
 
-    /// Names the tiers after the primary, in their order, so that those are shown too that nothing was heard of yet.
+    /// Names the tiers after the primary, in their order, so that the board shows them before their first event.
     #[must_use]
     pub fn tiers<T: Into<Arc<str>>>(self, names: impl IntoIterator<Item = T>) -> Self {
         let names: Vec<_> = names.into_iter().map(Into::into).collect();
@@ -62,26 +62,26 @@ impl StatusBoard {
         self
     }
 
-    /// Goes on with another primary and other tiers, after a reload. What was heard of tiers that are still there stays.
+    /// Replaces the primary and the other tiers, after a reload. Tiers that remain keep their data.
     pub fn set_tiers<T: Into<Arc<str>>>(&self, primary: impl Into<Arc<str>>, others: impl IntoIterator<Item = T>) {
-        // Foreign code: not under the lock.
+        // Foreign code runs outside of the lock.
         let (primary, others) = (primary.into(), others.into_iter().map(Into::into).collect());
         self.lock().change_tiers(primary, others, Instant::now());
     }
 
-    /// The circuits of these tiers began anew.
+    /// Resets the circuits of these tiers.
     #[cfg(feature = "config")]
     pub(crate) fn renew(&self, tiers: &[Arc<str>]) {
-        self.lock().renew(tiers);
+        self.lock().reset_circuits(tiers);
     }
 
-    /// How it is now. It takes microseconds, and no request waits for it.
+    /// Returns the current status. It takes microseconds and delays no request.
     pub fn snapshot(&self) -> Status {
         self.lock().status(Instant::now(), wall_clock::since_1970())
     }
 
     fn lock(&self) -> MutexGuard<'_, Machine> {
-        // Nothing in there panics in the middle of a change.
+        // No code under this lock panics halfway through a change.
         lock(&self.machine)
     }
 }

@@ -1,4 +1,4 @@
-//! What the board knows, and how each event changes it. It reads no clock.
+//! The board's state, and how each event changes it. It reads no clock.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,23 +14,23 @@ use crate::{
     internal::wall_clock::rfc3339,
 };
 
-/// How many switches are remembered.
+/// The number of switches that the board remembers.
 const SWITCHES: usize = 20;
-/// How many tiers and circuits: whoever names circuits by keys that callers choose fills no memory here.
+/// The number of tiers and circuits. Circuits named after keys that callers choose cannot fill the memory.
 const TIERS: usize = 64;
-/// The primary's place among the tiers.
+/// The primary's index among the tiers.
 const PRIMARY: usize = 0;
-/// An answer within so long shows that not everything is down.
-const LIVELY: Duration = Duration::from_secs(10);
+/// An answer within this time shows that at least one tier works.
+const RECENT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Machine {
     start: Instant,
     primary: Arc<str>,
     active: Arc<str>,
-    /// Since when the active tier serves.
+    /// The time from which the active tier serves.
     since: Instant,
-    /// Since when the primary does not.
+    /// The time from which the primary does not serve.
     away: Option<Instant>,
     was_away: Duration,
     last_recovery: Option<Duration>,
@@ -38,21 +38,21 @@ pub(super) struct Machine {
     /// The first failure of all tiers since the last answer.
     all_failed: Option<Instant>,
     requests: Recent,
-    switches: VecDeque<Switched>,
+    switches: VecDeque<SwitchRecord>,
     failovers: Hour,
     pinned_level: Option<u8>,
     /// The primary first.
     tiers: Vec<Tier>,
     lost: u64,
-    /// Whether a recovery may be among what was lost.
-    unsure: bool,
+    /// True if a recovery may be among lost events.
+    may_have_missed_recovery: bool,
 }
 
 #[derive(Debug)]
-struct Switched {
+struct SwitchRecord {
     from: Arc<str>,
     to: Arc<str>,
-    /// `None`: the primary was well again.
+    /// `None` means that the primary recovered.
     reason: Option<ErrorKind>,
     at: Instant,
 }
@@ -64,10 +64,10 @@ struct Tier {
     model: Option<Arc<str>>,
     circuit: CircuitState,
     changed: Option<(Instant, CircuitReason)>,
-    /// What its circuit was forced to be.
+    /// The state that an operator forced.
     forced: Option<CircuitState>,
     drained: bool,
-    /// Whether its last answer was less than what was asked for.
+    /// True if its last answer was degraded.
     degraded: bool,
     rates: Rates,
     recent: Recent,
@@ -91,7 +91,7 @@ impl Machine {
             failovers: Hour::new(now),
             pinned_level: None,
             lost: 0,
-            unsure: false,
+            may_have_missed_recovery: false,
         }
     }
 
@@ -112,7 +112,7 @@ impl Machine {
         let goes_on = self.primary == primary && self.tiers.iter().any(|tier| tier.name == self.active);
         self.primary = primary;
         if !goes_on && self.active != self.primary {
-            self.serves(self.primary.clone(), now);
+            self.set_active(self.primary.clone(), now);
         }
     }
 
@@ -121,21 +121,21 @@ impl Machine {
             Event::RequestEnded(ended) => self.request(ended),
             Event::ModelSwitched { from, to, reason, at } => {
                 self.remember(from, to, Some(*reason), *at);
-                // Another chain's is none of ours.
-                if *from == self.active || self.unsure {
-                    self.serves(to.clone(), *at);
+                // Switches of another chain do not count.
+                if *from == self.active || self.may_have_missed_recovery {
+                    self.set_active(to.clone(), *at);
                 }
             }
             Event::ModelRecovered { from, to, after, at } => {
                 self.remember(from, to, None, *at);
                 if *to == self.primary {
-                    if self.unsure && self.away.is_none() {
-                        // Its switch was among what was lost.
+                    if self.may_have_missed_recovery && self.away.is_none() {
+                        // The switch's event was lost.
                         self.away = at.checked_sub(*after);
                     }
                     self.last_recovery = Some(*after);
-                    self.works_again();
-                    self.serves(to.clone(), *at);
+                    self.clear_failures();
+                    self.set_active(to.clone(), *at);
                 }
             }
             Event::CircuitChanged { circuit, to, reason, at, .. } => {
@@ -144,23 +144,23 @@ impl Machine {
                 if let Some(tier) = self.tier(circuit) {
                     (tier.circuit, tier.changed) = (*to, Some((*at, *reason)));
                     if works {
-                        tier.recent.mended();
+                        tier.recent.clear_failures();
                     }
                 }
                 if works && serves {
-                    self.works_again();
+                    self.clear_failures();
                 }
             }
             Event::Operated { operation, .. } => self.operated(operation),
-            // Not everything is down, as the next request would find.
+            // At least one tier works, as the next request would find.
             Event::RecoveryChecked { tier, failure: None, .. } => {
                 if let Some(tier) = self.tier(tier) {
-                    tier.recent.mended();
+                    tier.recent.clear_failures();
                 }
-                self.works_again();
+                self.clear_failures();
             }
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
-            // Who serves goes on over a reload; where it cannot, that is told as a recovery.
+            // The active tier continues over a reload; if it cannot, a recovery reports that.
             Event::Reloaded { .. }
             | Event::Hedged { .. }
             | Event::RecoveryChecked { .. }
@@ -199,83 +199,83 @@ impl Machine {
         }
     }
 
-    /// The circuits of these tiers are new.
+    /// Resets the circuits of these tiers.
     #[cfg(feature = "config")]
-    pub(super) fn renew(&mut self, tiers: &[Arc<str>]) {
+    pub(super) fn reset_circuits(&mut self, tiers: &[Arc<str>]) {
         for name in tiers {
             if let Some(tier) = self.tier(name) {
                 (tier.circuit, tier.changed, tier.forced) = (CircuitState::Closed, None, None);
-                tier.recent.mended();
+                tier.recent.clear_failures();
             }
         }
     }
 
     pub(super) fn lost(&mut self, events: u64) {
         self.lost = self.lost.saturating_add(events);
-        self.unsure = true;
+        self.may_have_missed_recovery = true;
     }
 
     fn remember(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {
         if self.switches.len() == SWITCHES {
             self.switches.pop_back();
         }
-        self.switches.push_front(Switched { from: from.clone(), to: to.clone(), reason, at });
+        self.switches.push_front(SwitchRecord { from: from.clone(), to: to.clone(), reason, at });
         if reason.is_some() {
             self.failovers.count(at);
         }
         self.tier(to);
     }
 
-    /// What requests are sent to works again, as a probe has shown: what failed before says nothing any more.
-    fn works_again(&mut self) {
+    /// Clears earlier failures, because a probe has shown that requests succeed again.
+    fn clear_failures(&mut self) {
         self.all_failed = None;
-        self.requests.mended();
+        self.requests.clear_failures();
     }
 
-    /// From now on this tier serves.
-    fn serves(&mut self, tier: Arc<str>, at: Instant) {
+    /// Records that this tier serves from now on.
+    fn set_active(&mut self, tier: Arc<str>, at: Instant) {
         if tier == self.primary {
             let away = self.away.take().map(|since| at.saturating_duration_since(since));
             self.was_away = self.was_away.saturating_add(away.unwrap_or_default());
         } else {
             self.away.get_or_insert(at);
         }
-        (self.active, self.since, self.unsure) = (tier, at, false);
+        (self.active, self.since, self.may_have_missed_recovery) = (tier, at, false);
     }
 
     fn request(&mut self, ended: &RequestEnded) {
         if let Some(failures) = &ended.failures {
-            failures.iter().for_each(|failure| self.failed(failure, ended.at));
+            failures.iter().for_each(|failure| self.count_failure(failure, ended.at));
         }
         if ended.outcome.kind().is_some_and(shows_trouble) {
-            self.requests.failed(ended.at);
+            self.requests.record_failure(ended.at);
         }
-        // Before there is a response nobody knows who would have served.
+        // Before a response it is unknown which tier would have served.
         if !ended.is_served() {
             return;
         }
         let failed = matches!(ended.outcome, RequestOutcome::Broken(_));
         if !failed {
-            self.requests.answered(ended.at);
+            self.requests.record_answer(ended.at);
             self.last_answer = Some(ended.at);
             self.all_failed = None;
         }
-        // Without a fallback there is one tier, and it has no name.
+        // Without a fallback there is one tier, without a name.
         let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
-        if self.unsure && place == PRIMARY && self.active != self.primary {
-            // It began after the last change, and the primary answered: so its recovery was told, and lost.
+        if self.may_have_missed_recovery && place == PRIMARY && self.active != self.primary {
+            // The request began after the last change, and the primary answered it, so the recovery's event was lost.
             let begun = ended.at.checked_sub(ended.took);
             if begun.is_some_and(|begun| begun > self.since) {
-                self.serves(self.primary.clone(), ended.at);
+                self.set_active(self.primary.clone(), ended.at);
             }
         }
         let tier = &mut self.tiers[place];
         tier.degraded = ended.degraded.is_some();
         tier.rates.record(ended.at, failed, Some(ended.served_in));
         match failed {
-            true => tier.recent.failed(ended.at),
-            // What comes from a cache shows nothing of a tier.
-            false if ended.cached.is_none() => tier.recent.answered(ended.at),
+            true => tier.recent.record_failure(ended.at),
+            // A cached answer says nothing about a tier.
+            false if ended.cached.is_none() => tier.recent.record_answer(ended.at),
             false => {}
         }
         if let Some(model) = &ended.model
@@ -285,8 +285,8 @@ impl Machine {
         }
     }
 
-    /// A call has failed; it counts unless nothing was sent.
-    fn failed(&mut self, failure: &Attempt, now: Instant) {
+    /// Counts a failed call, unless nothing was sent.
+    fn count_failure(&mut self, failure: &Attempt, now: Instant) {
         if failure.failure.is_none() || failure.is_local() {
             return;
         }
@@ -295,12 +295,12 @@ impl Machine {
             let failed = failure.is_tiers_failure();
             tier.rates.record(now, failed, None);
             if failed {
-                tier.recent.failed(now);
+                tier.recent.record_failure(now);
             }
         }
     }
 
-    /// The tier of this name, from now on if it is new; `None` when there are too many.
+    /// Returns the tier of this name, adding it if it is new; `None` if there are too many.
     fn tier(&mut self, name: &Arc<str>) -> Option<&mut Tier> {
         let place = self.place(name)?;
         self.tiers.get_mut(place)
@@ -317,7 +317,7 @@ impl Machine {
     #[cold]
     fn place_of_text(&mut self, name: &Arc<str>) -> Option<usize> {
         let Some(place) = place(&self.tiers, name) else { return self.add(name) };
-        // Next time it is found without its text.
+        // The next lookup then compares the allocation and not the text.
         self.tiers[place].name = name.clone();
         Some(place)
     }
@@ -331,7 +331,7 @@ impl Machine {
         Some(self.tiers.len() - 1)
     }
 
-    /// How it is now, which is `since_1970` by the clock on the wall.
+    /// Returns the status now, a moment that is `since_1970` by the wall clock.
     pub(super) fn status(&self, now: Instant, since_1970: Duration) -> Status {
         let dates = Dates { now, since_1970 };
         let (state, since) = self.state(now);
@@ -362,14 +362,14 @@ impl Machine {
         }
     }
 
-    /// The id of a tier's model as far as its answers have told it, else its name.
+    /// Returns the id of a tier's model if its answers have named one, else the tier's name.
     fn model_of(&self, tier: &Arc<str>) -> String {
         let known = place(&self.tiers, tier).and_then(|place| self.tiers[place].model.as_ref());
         known.unwrap_or(tier).as_ref().into()
     }
 
     fn state(&self, now: Instant) -> (ServingState, Instant) {
-        let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < LIVELY);
+        let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < RECENT);
         let unanswered = self.all_failed.into_iter().chain(self.requests.unanswered()).min();
         if let Some(since) = unanswered.filter(|_| !answers) {
             return (ServingState::Unavailable, since);
@@ -387,8 +387,8 @@ impl Machine {
     }
 }
 
-/// Whether a request that failed like this shows that callers go without: not its own mistake, and none for which only there was
-/// no place or no time left, which a caller can bring about alone.
+/// Returns whether a failure shows that callers get no answers. Their own mistakes do not, nor does a lack of places or
+/// time, which a caller can cause alone.
 fn shows_trouble(kind: ErrorKind) -> bool {
     let refused_alone = matches!(
         kind,
@@ -442,7 +442,7 @@ impl Tier {
     }
 }
 
-impl Switched {
+impl SwitchRecord {
     fn status(&self, dates: &Dates) -> Switch {
         Switch {
             from: self.from.as_ref().into(),
@@ -454,7 +454,7 @@ impl Switched {
     }
 }
 
-/// Moments of the clock that never jumps as dates of the one on the wall.
+/// Converts moments of the monotonic clock into dates of the wall clock.
 struct Dates {
     now: Instant,
     since_1970: Duration,
@@ -470,11 +470,11 @@ impl Dates {
     }
 }
 
-/// How often something happened within the last hour, to the minute.
+/// The number of times that something happened within the last hour, to the minute.
 #[derive(Debug)]
 struct Hour {
     start: Instant,
-    /// Which minute since the start each counts, and its count.
+    /// For each slot, the minute since the start and its count.
     minutes: [(u64, u32); 60],
 }
 

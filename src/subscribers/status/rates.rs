@@ -9,28 +9,28 @@ use crate::internal::histogram::{Coarse, micros};
 
 /// The window slides in steps of this many seconds.
 const STEP: u64 = 30;
-/// How many steps it has: five minutes.
+/// The number of steps: five minutes.
 const STEPS: usize = 10;
-/// How many are kept: a power of two, so that a step's place is found without a division.
-const KEPT: usize = 16;
+/// The number of slots: a power of two, so that a slot is found without a division.
+const SLOTS: usize = 16;
 
-/// What came of the calls of the last five minutes.
+/// The outcomes of the calls of the last five minutes.
 #[derive(Debug)]
 pub(super) struct Rates {
     start: Instant,
-    /// The newest step that was counted in, and until when it is.
+    /// The newest step with a count, and its end.
     last: (u64, Instant),
-    steps: Box<[Step; KEPT]>,
+    steps: Box<[Step; SLOTS]>,
 }
 
 #[derive(Debug, Default)]
 struct Step {
-    /// Which step since the start it counts.
+    /// The step since the start to which the slot belongs.
     number: u64,
     counts: Counts,
 }
 
-/// The sums of one step or of several.
+/// The sums of one or more steps.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) calls: u64,
@@ -45,7 +45,7 @@ impl Rates {
         Self { start, last: (0, start), steps: Box::default() }
     }
 
-    /// A call has answered after `latency`; `None` where that is not known or no answer came.
+    /// Counts a call. `latency` is `None` if it is unknown or there was no answer.
     pub(super) fn record(&mut self, now: Instant, failed: bool, latency: Option<Duration>) {
         let counts = self.counts(now);
         counts.calls += 1;
@@ -59,18 +59,18 @@ impl Rates {
     }
 
     fn counts(&mut self, now: Instant) -> &mut Counts {
-        // Nearly always still the last one: a difference of times and its quotient cost more than all else here.
-        // Never back: an event that comes late counts in the newest.
+        // The last step is nearly always the same one; a difference of times and its quotient cost more than all else
+        // here. Time never runs back: a late event counts in the newest step.
         let (number, until) = self.last;
         let number = if now < until { number } else { self.step_at(now) };
-        let step = &mut self.steps[number as usize % KEPT];
+        let step = &mut self.steps[number as usize % SLOTS];
         if step.number < number {
             *step = Step { number, ..Step::default() };
         }
         &mut step.counts
     }
 
-    /// The sums of the window that ends now.
+    /// Returns the sums of the window that ends now.
     pub(super) fn sum(&self, now: Instant) -> Counts {
         let number = self.number(now);
         let oldest = (number + 1).saturating_sub(STEPS as u64);
@@ -81,7 +81,7 @@ impl Rates {
         sum
     }
 
-    /// The step of this moment, and remembers how long it lasts.
+    /// Returns the step of this moment and remembers its end.
     #[cold]
     fn step_at(&mut self, now: Instant) -> u64 {
         let number = self.number(now);
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!((sum.calls, sum.failures, sum.failure_rate()), (2, 1, 0.5));
         let sum = rates.sum(start + MS * 300_000);
         assert_eq!((sum.calls, sum.failures, sum.failure_rate()), (1, 0, 0.0));
-        // The step is used again, and what comes late does not clear it.
+        // The slot is used again, and a late event does not clear it.
         rates.record(start + MS * 300_000, false, None);
         rates.record(start, false, None);
         assert_eq!(rates.sum(start + MS * 300_000).calls, 3);

@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// 2026-06-15 06:00:00 UTC.
 const SIX: Duration = Duration::from_secs(1_781_503_200);
 
-/// A machine, and the moments that it is told of: seconds since six o'clock.
+/// A machine, and a time scale for its events: seconds since six o'clock.
 struct Board {
     start: Instant,
     machine: Machine,
@@ -79,7 +79,7 @@ impl Board {
         self.machine.status(self.at(at), SIX + Duration::from_secs(at))
     }
 
-    /// The word, the tier that serves, and for how many seconds.
+    /// Returns the state, the tier that serves, and for how many seconds.
     fn who(&self, at: u64) -> (ServingState, String, f64) {
         let status = self.status(at);
         (status.state, status.active_tier, status.since_seconds)
@@ -133,7 +133,7 @@ async fn a_switch_and_the_way_back_are_told_with_their_times() {
         status.recent_switches.iter().map(|s| (s.from.as_str(), s.to.as_str(), s.reason, s.seconds_ago)).collect();
     assert_eq!(switches, [("c", "a", "recovered", 40.0), ("b", "c", "server", 70.0), ("a", "b", "server", 100.0)]);
     assert_eq!(status.recent_switches[2].at, "2026-06-15T06:01:40Z");
-    // The next time adds up.
+    // The next stay adds up.
     board.switch("a", "b", 300);
     assert_eq!(board.status(310).time_on_fallback.total_seconds, 70.0);
 }
@@ -164,7 +164,7 @@ async fn a_tier_is_shown_with_its_circuit_and_its_rates() {
     for at in 0..4 {
         let failures = [
             failure(Some("a"), ErrorKind::Server),
-            // Nothing was sent, and the request's own fault.
+            // Nothing was sent, or the request itself was at fault.
             failure(Some("a"), ErrorKind::CircuitOpen),
             failure(Some("b"), ErrorKind::InvalidOutput),
         ];
@@ -176,7 +176,7 @@ async fn a_tier_is_shown_with_its_circuit_and_its_rates() {
     board.request("b", 4, |ended| {
         (ended.outcome, ended.stream) = (RequestOutcome::Broken(ErrorKind::StreamBroken), true);
     });
-    // Nobody knows whom it would have been with.
+    // The tier that would have served is unknown.
     board.request("b", 4, |ended| (ended.outcome, ended.tier) = (RequestOutcome::Abandoned, None));
     board.request("b", 4, |ended| {
         let failures = [failure(None, ErrorKind::Timeout)];
@@ -198,7 +198,7 @@ async fn a_tier_is_shown_with_its_circuit_and_its_rates() {
     assert_eq!((b.name.as_str(), b.calls, b.failures, b.circuit), ("b", 9, 1, "closed"));
     let latency = b.latency.unwrap();
     assert!((1.7..=2.3).contains(&(latency.p50_ms / 1e3)) && (latency.mean_ms - 1800.0).abs() < 1.0, "{latency:?}");
-    // Five minutes later it is forgotten.
+    // Five minutes later it has left the window.
     assert_eq!(board.status(400).tiers[1].calls, 0);
 }
 
@@ -209,7 +209,7 @@ async fn the_state_says_when_answers_are_less_than_asked_for_and_when_there_are_
     board.switch("a", "canned", 20);
     board.request("canned", 21, |ended| ended.degraded = Some(Degradation::new(5, DegradedReason::Order)));
     assert_eq!(board.who(25), (ServingState::Degraded, "canned".into(), 5.0));
-    // One feature has no tier left, others are answered.
+    // One feature has no tier left, but others are answered.
     board.all_failed(26);
     assert_eq!(board.who(27).0, ServingState::Degraded);
     board.request("canned", 28, |ended| ended.degraded = Some(Degradation::new(5, DegradedReason::Order)));
@@ -225,7 +225,7 @@ async fn the_state_says_when_answers_are_less_than_asked_for_and_when_there_are_
 async fn a_recovery_that_was_lost_is_seen_by_the_primarys_answers() {
     let mut board = Board::new();
     board.switch("a", "b", 10);
-    // It began before the switch, or nothing was lost: neither proves anything.
+    // The request began before the switch, or no event was lost: neither proves anything.
     board.request("a", 11, |ended| ended.took = SECOND * 5);
     board.request("a", 20, |_| {});
     assert_eq!(board.who(20).0, ServingState::Fallback);
@@ -270,7 +270,7 @@ async fn an_outage_goes_on_over_a_reload_that_leaves_the_primary_and_who_serves(
     assert_eq!(board.who(25), (ServingState::Fallback, "b".into(), 15.0));
     assert_eq!(board.status(25).time_on_fallback.total_seconds, 15.0);
 
-    // Another primary, or nobody who served: from here on it is the primary.
+    // Another primary, or a missing active tier: from here on the primary serves.
     let now = board.at(30);
     board.machine.change_tiers("c".into(), vec!["b".into(), "d".into()], now);
     let status = board.status(31);
@@ -311,7 +311,7 @@ fn refused(ended: &mut RequestEnded, kind: ErrorKind) {
 async fn requests_that_fail_turn_the_state_though_every_circuit_is_closed() {
     let mut board = Board::new();
     board.request("a", 10, |_| {});
-    // A status that no rule covers: twice at the primary, and nowhere else.
+    // A status that no rule covers, twice at the primary and nowhere else.
     board.request("a", 12, |ended| refused(ended, ErrorKind::Overloaded));
     assert_eq!(board.who(13), (ServingState::Failing, "a".into(), 1.0));
     let status = board.status(13);
@@ -378,7 +378,7 @@ async fn a_tier_that_fails_calls_is_not_ok_though_others_answer_for_it_and_is_on
     assert_eq!(health(&board, 16), [TierHealth::Down, TierHealth::Ok]);
     board.request("a", 17, |ended| refused(ended, ErrorKind::CircuitOpen));
     assert_eq!(board.who(40).0, ServingState::Unavailable);
-    // A probe, and no request.
+    // A probe is no request.
     change(&mut board, CircuitState::Closed, CircuitReason::Recovered, 50);
     assert_eq!((health(&board, 51), board.who(51).0), (vec![TierHealth::Ok; 2], ServingState::Primary));
 }

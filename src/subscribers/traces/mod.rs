@@ -1,14 +1,14 @@
 //! OpenTelemetry spans of requests and their attempts. Feature `otel`.
 //!
-//! [`Traces`] is a [`Subscriber`]: when a request has ended it gives a tracer of your choice one span for the request, and
-//! below it one `CLIENT` span for each call that was sent to a provider, retries and dead tiers included, each with its
-//! own beginning and end. What was refused on this side (an open circuit, a full bulkhead) is an event of the request's
-//! span. Sampling and export are the SDK's.
+//! [`Traces`] is a [`Subscriber`]. For a request that ended it gives a tracer of your choice one span for the request,
+//! and below it one `CLIENT` span for each call sent to a provider, retries and failed tiers included. Each span has
+//! its own beginning and end. A refusal before sending (an open circuit, a full bulkhead) is an event of the request's
+//! span. The SDK does sampling and export.
 //!
-//! - **Names.** The GenAI semantic conventions' ([`names`]) where they have one, `steadfast.*` for what they lack.
-//! - **Content.** No word of a request or an answer is in a span.
-//! - **Parents.** Spans are made after the fact, from events that carry no trace of the caller: each request is a trace
-//!   of its own.
+//! - **Names.** The GenAI semantic conventions' ([`names`]) where they have one, `steadfast.*` elsewhere.
+//! - **Content.** No span contains a word of a request or an answer.
+//! - **Parents.** Spans are made after the fact, from events without the caller's trace: each request is a trace of its
+//!   own.
 //!
 //! # Example
 //!
@@ -54,13 +54,13 @@ use super::conventions;
 use crate::events::{Event, RequestEnded, RequestOutcome, Subscriber};
 use crate::{Attempt, ErrorKind, chat::Usage, internal::wall_clock};
 
-/// Gives each request that has ended to a tracer. See the [module docs](self).
+/// A subscriber that gives each ended request to a tracer. See the [module docs](self).
 pub struct Traces<T> {
     tracer: T,
 }
 
 impl<T: Tracer> Traces<T> {
-    /// Spans of this tracer.
+    /// Creates traces with this tracer.
     pub fn new(tracer: T) -> Self {
         Self { tracer }
     }
@@ -117,7 +117,7 @@ impl<T: Tracer> Traces<T> {
         span.end_with_timestamp(clock.date(request.at));
     }
 
-    /// The spans below a request's.
+    /// Builds the spans below a request's.
     fn attempts(&self, request: &RequestEnded, begun: Instant, span: &mut T::Span, clock: Clock) {
         let below = Context::new().with_remote_span_context(span.span_context().clone());
         let mut number = 0;
@@ -143,7 +143,7 @@ impl<T: Tracer> Traces<T> {
             if request.stream {
                 attributes.push(KeyValue::new(names::FIRST_CHUNK, request.served_in.as_secs_f64()));
             }
-            // It answered at the first token, and had begun so long before.
+            // The response came with the first token, after this much time.
             let answered = begun.checked_add(request.first_token).unwrap_or(request.at);
             let from = answered.checked_sub(request.served_in).unwrap_or(begun);
             let failure = match request.outcome {
@@ -192,7 +192,7 @@ impl<T> fmt::Debug for Traces<T> {
     }
 }
 
-/// What all calls to providers have.
+/// Returns the attributes that all calls to providers have.
 fn called([tier, provider, model]: [&Option<Arc<str>>; 3], number: i64, usage: Option<&Usage>) -> Vec<KeyValue> {
     let mut attributes =
         vec![KeyValue::new(names::OPERATION, names::CHAT), KeyValue::new(names::ATTEMPT_NUMBER, number)];
@@ -223,7 +223,7 @@ fn ended(step: &Attempt) -> Instant {
     step.begun.checked_add(step.took).unwrap_or(step.begun)
 }
 
-/// Both clocks at one moment, so that all spans of a request are dated by the same.
+/// Both clocks at one moment, so that all spans of a request have consistent dates.
 #[derive(Clone, Copy)]
 struct Clock {
     now: Instant,

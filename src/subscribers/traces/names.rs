@@ -1,11 +1,11 @@
-//! The names of spans and attributes. Those that begin with `gen_ai.` are of the OpenTelemetry semantic conventions for
+//! The names of spans and attributes. Those that begin with `gen_ai.` follow the OpenTelemetry semantic conventions for
 //! generative AI, which are in development: a change there is a change here.
 
-/// What all calls here are.
+/// The operation of all calls here.
 pub const CHAT: &str = "chat";
 /// The name of a request's span.
 pub const REQUEST: &str = "steadfast.request";
-/// The event of a call that was refused on this side.
+/// The event of a call that was refused before sending.
 pub const REFUSED: &str = "steadfast.refused";
 
 /// The operation: [`CHAT`].
@@ -27,31 +27,31 @@ pub const ERROR: &str = "error.type";
 /// The HTTP status of a failure.
 pub const STATUS: &str = "http.response.status_code";
 
-/// The feature that asked.
+/// The feature that made the request.
 pub const FEATURE: &str = "steadfast.feature";
 /// The tier that served or was called.
 pub const TIER: &str = "steadfast.tier";
-/// How the request ended: `answered`, `failed`, `broken`, `abandoned`.
+/// The request's outcome: `answered`, `failed`, `broken`, `abandoned`.
 pub const OUTCOME: &str = "steadfast.outcome";
-/// How many calls were sent.
+/// The number of calls sent.
 pub const ATTEMPTS: &str = "steadfast.attempts";
 /// A call's number within its request, from 1.
 pub const ATTEMPT_NUMBER: &str = "steadfast.attempt.number";
-/// What was done after a failed call, and why.
+/// The next step after a failed call, and why.
 pub const NEXT: &str = "steadfast.attempt.next";
-/// Whether the answer came as a stream.
+/// True if the answer was a stream.
 pub const STREAM: &str = "steadfast.stream";
-/// How many frames with something in them the caller had of a stream that broke.
+/// The number of non-empty frames that the caller received of a broken stream.
 pub const DELIVERED_FRAMES: &str = "steadfast.delivered.frames";
-/// How many characters of text that was.
+/// The number of characters of text in them.
 pub const DELIVERED_CHARACTERS: &str = "steadfast.delivered.characters";
-/// Whether the answer was less than what was asked for.
+/// True if the answer was degraded.
 pub const DEGRADED: &str = "steadfast.degraded";
-/// Of which level of service it was then, from 2 to 5.
+/// The level of service of a degraded answer, from 2 to 5.
 pub const DEGRADED_LEVEL: &str = "steadfast.degraded.level";
-/// Why it was of no better one: a kind of failure, or an order.
+/// The reason for the level: a kind of failure, or an order.
 pub const DEGRADED_REASON: &str = "steadfast.degraded.reason";
 /// The rule that chose a cheaper chain.
 pub const ROUTE: &str = "steadfast.route";
-/// What the answer cost, in US dollars.
+/// The cost of the answer, in US dollars.
 pub const COST: &str = "steadfast.cost";

@@ -13,7 +13,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The spans of a request: its own first.
+/// Returns the spans of a request, its own first.
 fn spans(request: RequestEnded) -> Vec<SpanData> {
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
@@ -31,8 +31,8 @@ fn lasted(span: &SpanData) -> Duration {
     span.end_time.duration_since(span.start_time).unwrap()
 }
 
-/// A request that sonnet failed, a closed circuit refused, and gpt answered: 1 s, then a second to the first token, and
-/// two more to the end.
+/// Returns a request that sonnet failed, a closed circuit refused, and gpt answered: 1 s, then a second to the first
+/// token, and two more to the end.
 fn rescued() -> RequestEnded {
     let begun = Instant::now();
     let mut first = failed("sonnet", ErrorKind::Server, Next::FailedOver);

@@ -90,8 +90,8 @@ fn rewrite(parts: &mut Vec<Part>, target: Dialect, report: &mut Report) -> Resul
 fn as_text(part: &Part) -> Result<Option<Vec<Part>>, LlmError> {
     match part {
         Part::Document(Document { media: Media::Base64 { data, .. }, name }) => {
-            let joined = base64::decoded(data).and_then(|bytes| String::from_utf8(bytes).ok());
-            Ok(joined.map(|joined| vec![Part::Text(paragraphs(name.iter().cloned().chain([joined])))]))
+            let said = base64::decode(data).and_then(|bytes| String::from_utf8(bytes).ok());
+            Ok(said.map(|said| vec![Part::Text(paragraphs(name.iter().cloned().chain([said])))]))
         }
         Part::Other { value, .. } => block(value),
         _ => Ok(None),

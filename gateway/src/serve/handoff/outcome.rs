@@ -44,7 +44,7 @@ pub(super) fn not_here() -> Response<Body> {
 
 /// The task that a path names.
 pub(super) fn id(text: &str) -> Result<TaskId, Box<Response<Body>>> {
-    text.parse().map_err(|problem: steadfast::handoff::NotATaskId| wrong(problem.to_string()).into())
+    text.parse().map_err(|problem: steadfast::handoff::InvalidTaskId| wrong(problem.to_string()).into())
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ pub(super) async fn answer(
     };
     let done = match answer.force {
         false => reviewer.desk.answer(task, &who, answer.text).await,
-        true => reviewer.desk.answer_over(task, &who, answer.text).await,
+        true => reviewer.desk.force_answer(task, &who, answer.text).await,
     };
     tell(&reviewer, &who, "answer", Some(task), done.as_ref().err());
     done.as_ref().map_or_else(refused, shown)

@@ -1,4 +1,4 @@
-//! What the file does with keys besides what every store does.
+//! Tests of keys in the file, beyond the tests of every store.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
         cache::Answer,
         idempotency::{Claim, IdempotencyStore as _},
     },
-    stores::testing_keys::{INPUT, LONG, completes, is_done, key, taken, wins},
+    stores::testing_keys::{INPUT, LONG, complete_claim, is_done, key, taken, win},
 };
 
 async fn execute(file: &Sqlite, sql: &'static str) {
@@ -21,9 +21,9 @@ async fn execute(file: &Sqlite, sql: &'static str) {
 async fn what_is_over_is_swept_out_step_by_step_and_what_lives_stays() {
     let folder = Folder::new("sqlite-sweep");
     let file = Sqlite::open(folder.file()).unwrap();
-    completes(&file, 1).await;
-    completes(&file, 2).await;
-    wins(&file, 3).await;
+    complete_claim(&file, 1).await;
+    complete_claim(&file, 2).await;
+    win(&file, 3).await;
     execute(&file, "UPDATE idempotency SET until = 1000 WHERE key = zeroblob(32) OR ticket = 2").await;
     let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1300)
         INSERT INTO idempotency (key, input, until) SELECT randomblob(32), x'00', i FROM n";
@@ -37,13 +37,13 @@ async fn what_is_over_is_swept_out_step_by_step_and_what_lives_stays() {
 async fn over_the_room_the_answer_that_was_kept_first_goes_first() {
     let folder = Folder::new("sqlite-room");
     let file = Sqlite::open(folder.file()).unwrap();
-    // And a little more: the time in an answer takes a byte more or less by when it is.
+    // The extra half absorbs the time in an answer, whose length varies by a byte.
     file.set_max_answer_bytes(3 * taken() + taken() / 2);
     for number in 1..=5 {
-        completes(&file, number).await;
+        complete_claim(&file, number).await;
     }
-    wins(&file, 6).await;
-    file.sweeps().await.unwrap();
+    win(&file, 6).await;
+    file.sweep_all().await.unwrap();
     assert_eq!(count(&file).await.unwrap(), 4);
     for number in 3..=5 {
         assert!(is_done(&file, number).await, "{number}");
@@ -64,11 +64,11 @@ async fn an_answer_that_is_not_readable_is_as_not_there_and_the_others_are() {
         "UPDATE idempotency SET answer = 7 WHERE ticket % 2 = 1",
     ] {
         execute(&file, "DELETE FROM idempotency; DELETE FROM sqlite_sequence").await;
-        completes(&file, 1).await;
-        completes(&file, 2).await;
+        complete_claim(&file, 1).await;
+        complete_claim(&file, 2).await;
         execute(&file, broken).await;
         assert!(is_done(&file, 2).await, "{broken}");
-        completes(&file, 1).await;
+        complete_claim(&file, 1).await;
         assert!(is_done(&file, 1).await, "{broken}");
     }
 }
@@ -77,14 +77,14 @@ async fn an_answer_that_is_not_readable_is_as_not_there_and_the_others_are() {
 async fn a_full_disk_keeps_no_answer_and_gives_those_that_are_there() {
     let folder = Folder::new("sqlite-full-keys");
     let file = Sqlite::open(folder.file()).unwrap();
-    completes(&file, 1).await;
+    complete_claim(&file, 1).await;
     file.call("a bound", |file| {
         let pages: i64 = file.pragma_query_value(None, "page_count", |row| row.get(0))?;
         file.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
     })
     .await
     .unwrap();
-    let ticket = wins(&file, 2).await;
+    let ticket = win(&file, 2).await;
     let large = Arc::new(Answer::for_tests(Message::assistant("x".repeat(100_000))));
     let error = file.complete(&key(2), ticket, large, LONG).await.unwrap_err();
     assert_eq!(error.downcast_ref::<StoreError>().unwrap().kind(), StoreErrorKind::Full);
@@ -92,15 +92,15 @@ async fn a_full_disk_keeps_no_answer_and_gives_those_that_are_there() {
     assert!(matches!(file.claim(&key(2), &INPUT, LONG).await.unwrap(), Claim::Busy { .. }));
 }
 
-/// The commit of a statement is its last step: what is not read to its end has failed unseen.
+/// A statement's last step is its commit: without it the failure would go unnoticed.
 #[cfg(unix)]
 #[tokio::test]
 async fn on_a_full_disk_no_key_is_won_and_what_was_answered_is_given() {
     let folder = Folder::new("sqlite-disk-full");
     let Some(disk) = crate::stores::testing::Disk::at(folder.path()) else { return };
     let file = Sqlite::open(folder.file()).unwrap();
-    completes(&file, 1).await;
-    let held = wins(&file, 2).await;
+    complete_claim(&file, 1).await;
+    let held = win(&file, 2).await;
     disk.fills();
     for _ in 0..3 {
         let error = file.claim(&key(3), &INPUT, LONG).await.expect_err("nothing was written down");
@@ -111,7 +111,7 @@ async fn on_a_full_disk_no_key_is_won_and_what_was_answered_is_given() {
     assert_eq!(error.downcast::<StoreError>().unwrap().kind(), StoreErrorKind::Full);
     assert!(is_done(&file, 1).await);
     disk.empties();
-    completes(&file, 3).await;
+    complete_claim(&file, 3).await;
     assert!(file.complete(&key(2), held, crate::stores::testing_keys::answer(), LONG).await.unwrap());
     assert!(is_done(&file, 2).await && is_done(&file, 3).await);
 }

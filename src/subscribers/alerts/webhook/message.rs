@@ -3,9 +3,9 @@ use serde_json::{Value, json};
 
 use super::{
     super::{Alert, AlertState, Severity, Template},
-    render::{date, details, filled, headword},
+    render::{date, details, fill, headword},
 };
-use crate::webhook::escaped;
+use crate::webhook::escape;
 
 /// The shape of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +14,7 @@ pub(super) enum Format {
     Slack,
     /// A plain object.
     Json,
-    /// What its receiver wants.
+    /// A body of the receiver's own shape.
     Template(Template),
 }
 
@@ -23,26 +23,26 @@ impl Format {
         let body = match self {
             Self::Slack => slack(alert),
             Self::Json => plain(alert),
-            Self::Template(template) => filled(template.body(), alert),
+            Self::Template(template) => fill(template.body(), alert),
         };
         body.to_string().into()
     }
 }
 
-/// `text` is what every Slack-compatible receiver shows; `attachments` adds the colour and the details where they are known.
+/// Every Slack-compatible receiver shows `text`; `attachments` adds the colour and the details where they are known.
 fn slack(alert: &Alert) -> Value {
     let color = match (alert.state, alert.severity) {
         (AlertState::Resolved, _) => "good",
         (AlertState::Firing, Severity::Warning) => "warning",
         (AlertState::Firing, Severity::Critical) => "danger",
     };
-    let mut text = format!("*{}:* {}", headword(alert), escaped(&alert.summary));
+    let mut text = format!("*{}:* {}", headword(alert), escape(&alert.summary));
     if alert.repeated {
         text.push_str(" (still)");
     }
     let mut fields: Vec<Value> = Vec::new();
     for (name, value) in &alert.fields {
-        fields.push(json!({ "title": name, "value": escaped(value), "short": true }));
+        fields.push(json!({ "title": name, "value": escape(value), "short": true }));
     }
     let footer = format!("steadfast {} since {}", alert.rule, date(alert.since));
     json!({ "text": text, "attachments": [{ "color": color, "fields": fields, "footer": footer }] })

@@ -1,16 +1,19 @@
 //! Alerts to a webhook. Feature `alerts`.
 //!
-//! [`Webhook`] is an [`AlertSink`]: it puts each alert into a short queue of its own, and a task sends them in their order.
-//! A webhook that hangs or fails keeps nobody waiting: no request, no other webhook.
+//! [`Webhook`] is an [`AlertSink`]: it puts each alert into a short queue of its own, and a task sends them in order. A
+//! webhook that hangs or fails delays no request and no other webhook.
 //!
-//! - **Shape.** [`Webhook::slack`]: what Slack, Mattermost, Rocket.Chat and Discord's `/slack` take. [`Webhook::json`]:
-//!   a plain object. [`Webhook::template`]: what another receiver wants, such as an issue tracker, a pager or a mail service.
-//! - **Which.** [`Webhook::severities`]: only these. [`Webhook::resolved`]: not that they are over.
-//! - **Time.** An attempt may take 10 s. A failure that another attempt may mend (no connection, no answer, 408, 429, 5xx)
-//!   is tried again, five times in all, after a wait that doubles from 1 s to 60 s, half of it at random; `Retry-After` is
-//!   obeyed, up to 5 min. Any other answer is final: the alert is given up, which a log line says.
-//! - **Queue.** 100 alerts wait; when there are more, the oldest is dropped. [`WebhookHandle`] counts.
-//! - **Secrets.** The URL is one (Slack's is), as is the header: neither is in `Debug`, in a log line or in an error.
+//! - **Shape.** [`Webhook::slack`]: the format of Slack, Mattermost, Rocket.Chat and Discord's `/slack`.
+//!   [`Webhook::json`]: a plain object. [`Webhook::template`]: another receiver's format, such as an issue tracker, a
+//!   pager or a mail service.
+//! - **Selection.** [`Webhook::severities`] selects severities. [`Webhook::resolved`] switches off messages about an
+//!   alert's end.
+//! - **Time.** An attempt may take 10 s. The webhook retries a failure that another attempt may fix (no connection, no
+//!   answer, 408, 429, 5xx), five attempts in all. The wait doubles from 1 s to 60 s, half of it random; `Retry-After`
+//!   is honoured up to 5 min. Any other answer is final: the webhook gives the alert up and logs it.
+//! - **Queue.** 100 alerts wait; beyond that the oldest is dropped. [`WebhookHandle`] counts.
+//! - **Secrets.** The URL is secret (Slack's is), and so is the header: neither appears in `Debug`, log lines or
+//!   errors.
 //!
 //! # Example
 //!
@@ -43,30 +46,23 @@ use tower::{BoxError, Service};
 
 use self::{
     message::Format,
-    queue::{Queue, Wanted},
+    queue::{Queue, Selection},
+    send::{AlertSender, BACKOFF},
 };
 use super::{Alert, AlertSink, Severity, Template};
-use crate::{
-    InvalidConfig,
-    providers::{http::RequestBody, transport::HttpClient},
-    webhook::{self, Transport, boxed},
-};
+use crate::{InvalidConfig, providers::http::RequestBody, webhook};
 
-/// Where alerts are sent. See the [module docs](self).
+/// An alert sink that posts to a URL. See the [module docs](self).
 #[derive(Clone)]
-#[must_use = "nothing is sent before it is started"]
+#[must_use = "messages are sent only once it is started"]
 pub struct Webhook {
     target: Target,
-    /// Default: a client of its own, made when it is started.
-    transport: Option<Transport>,
-    wanted: Wanted,
-    attempts: u32,
-    timeout: Duration,
+    selection: Selection,
     capacity: usize,
-    seed: Option<u64>,
+    sender: webhook::Settings,
 }
 
-/// Where a webhook is, and what it takes.
+/// A webhook's address and format.
 #[derive(Clone)]
 struct Target {
     format: Format,
@@ -75,30 +71,30 @@ struct Target {
 }
 
 impl Webhook {
-    /// A webhook that takes Slack's messages.
+    /// Creates a webhook that takes Slack's messages.
     ///
     /// # Errors
     ///
-    /// When it is no `http://` or `https://` URL with a host. The error does not repeat it.
+    /// Returns an error if this is no `http://` or `https://` URL with a host. The error does not repeat the URL.
     pub fn slack(url: &str) -> Result<Self, InvalidConfig> {
         Self::new(Format::Slack, url)
     }
 
-    /// A webhook that takes a plain JSON object for each alert: `rule`, `key`, `severity`, `urgency`, `state`, `summary`,
-    /// `fields`, `since` and `at` (RFC 3339), `repeated`.
+    /// Creates a webhook that takes a plain JSON object for each alert: `rule`, `key`, `severity`, `urgency`, `state`,
+    /// `summary`, `fields`, `since` and `at` (RFC 3339), `repeated`.
     ///
     /// # Errors
     ///
-    /// As for [`slack`](Self::slack).
+    /// Returns an error as [`slack`](Self::slack) does.
     pub fn json(url: &str) -> Result<Self, InvalidConfig> {
         Self::new(Format::Json, url)
     }
 
-    /// A webhook that takes JSON of its own shape.
+    /// Creates a webhook that takes JSON of its own shape.
     ///
     /// # Errors
     ///
-    /// As for [`slack`](Self::slack).
+    /// Returns an error as [`slack`](Self::slack) does.
     pub fn template(url: &str, template: Template) -> Result<Self, InvalidConfig> {
         Self::new(Format::Template(template), url)
     }
@@ -106,20 +102,21 @@ impl Webhook {
     fn new(format: Format, url: &str) -> Result<Self, InvalidConfig> {
         let url = webhook::address(url, "webhook")?;
         let target = Target { format, url, authorization: None };
-        let wanted = Wanted { severities: None, resolved: true };
-        let (attempts, timeout, capacity) = (ATTEMPTS, TIMEOUT, CAPACITY);
-        Ok(Self { target, transport: None, wanted, attempts, timeout, capacity, seed: None })
+        let selection = Selection { severities: None, resolved: true };
+        Ok(Self { target, selection, capacity: CAPACITY, sender: webhook::Settings::new(ATTEMPTS) })
     }
 
-    /// Sends alerts of these severities only. One that was sent is told to be over, whatever it has become. Default: all.
+    /// Sends only alerts of these severities. The end of an alert that was sent is always sent, whatever its severity
+    /// by then. Default: all.
     pub fn severities(mut self, severities: impl IntoIterator<Item = Severity>) -> Self {
-        self.wanted.severities = Some(severities.into_iter().collect());
+        self.selection.severities = Some(severities.into_iter().collect());
         self
     }
 
-    /// Whether it is told that an alert is over: not where each message opens something. Default: yes.
-    pub fn resolved(mut self, told: bool) -> Self {
-        self.wanted.resolved = told;
+    /// Sets whether the webhook receives the end of an alert. Switch it off where each message opens a ticket. Default:
+    /// yes.
+    pub fn resolved(mut self, sent: bool) -> Self {
+        self.selection.resolved = sent;
         self
     }
 
@@ -127,7 +124,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// When it has a character that no header may have.
+    /// Returns an error if the value has a character that no header may have.
     pub fn authorization(mut self, value: &str) -> Result<Self, InvalidConfig> {
         let mut value = HeaderValue::from_str(value.trim())
             .map_err(|_| InvalidConfig::new("authorization", "it has a character that no HTTP header may have"))?;
@@ -137,7 +134,8 @@ impl Webhook {
     }
 
     /// Sets the transport: any service that answers HTTP requests, as a
-    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an [`HttpClient`] of its own.
+    /// [leaf's](crate::providers::http::HttpLeaf::transport). Default: an
+    /// [`HttpClient`](crate::providers::transport::HttpClient) of its own.
     pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
         S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -146,45 +144,43 @@ impl Webhook {
         R: From<RequestBody> + 'static,
         B: 'static,
     {
-        self.transport = Some(boxed(transport));
+        self.sender.transport(transport);
         self
     }
 
-    /// How often an alert is tried before it is given up; 0 counts as 1. Default: 5.
+    /// Sets the number of attempts for an alert; 0 counts as 1. Default: 5.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
+        self.sender.max_attempts(attempts);
         self
     }
 
-    /// How long an attempt may take. Default: 10 s.
+    /// Sets the time limit of an attempt. Default: 10 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
+        self.sender.timeout = limit;
         self
     }
 
-    /// How many alerts may wait; 0 counts as 1. Default: 100.
+    /// Sets the number of alerts that may wait; 0 counts as 1. Default: 100.
     pub fn capacity(mut self, alerts: usize) -> Self {
         self.capacity = alerts.max(1);
         self
     }
 
-    /// The seed of the waits' random part, for tests. Default: a random one.
+    /// Sets the seed of the waits' random part, for tests. Default: a random one.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.sender.seed(seed);
         self
     }
 
-    /// Starts the task that sends. It ends when the last of the sink's handles is dropped: what still waits then is not
-    /// sent.
+    /// Starts the task that sends. It ends when the last clone of the handle is dropped; alerts that still wait are
+    /// lost.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(self) -> WebhookHandle {
-        let queue = Arc::new(Queue::new(self.capacity, self.wanted));
-        let random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let transport = self.transport.unwrap_or_else(|| boxed(HttpClient::new()));
-        let sender = send::Sender::new(self.target, transport, self.attempts, self.timeout, random, queue.clone());
+        let queue = Arc::new(Queue::new(self.capacity, self.selection));
+        let sender = AlertSender { target: self.target, sender: self.sender.sender(BACKOFF), queue: queue.clone() };
         let task = tokio::spawn(sender.run()).abort_handle();
         WebhookHandle { queue, _task: Arc::new(Stop(task)) }
     }
@@ -195,14 +191,14 @@ impl fmt::Debug for Webhook {
         f.debug_struct("Webhook")
             .field("format", &self.target.format)
             .field("host", &self.target.host())
-            .field("attempts", &self.attempts)
-            .field("timeout", &self.timeout)
+            .field("attempts", &self.sender.max_attempts)
+            .field("timeout", &self.sender.timeout)
             .finish_non_exhaustive()
     }
 }
 
 impl Target {
-    /// The part of the URL that is no secret.
+    /// Returns the part of the URL that is not secret.
     fn host(&self) -> &str {
         self.url.host().unwrap_or_default()
     }
@@ -216,15 +212,15 @@ impl Target {
     }
 }
 
-/// A webhook at work: takes alerts for it, and says what became of them. Clones are the same; when the last is dropped,
-/// nothing more is sent.
+/// A running webhook: an alert sink that also counts deliveries. Clones share the webhook; dropping the last one stops
+/// it.
 #[derive(Clone)]
 pub struct WebhookHandle {
     queue: Arc<Queue>,
     _task: Arc<Stop>,
 }
 
-/// Ends the task when nobody can give it work any more.
+/// Aborts the task once no handle can give it work.
 struct Stop(AbortHandle);
 
 impl Drop for Stop {
@@ -234,17 +230,17 @@ impl Drop for Stop {
 }
 
 impl WebhookHandle {
-    /// How many alerts were taken by the webhook.
+    /// Returns the number of alerts that the webhook accepted.
     pub fn sent(&self) -> u64 {
         self.queue.counts().sent
     }
 
-    /// How many were given up after their last attempt, or a final refusal.
+    /// Returns the number of alerts given up after their last attempt or a final refusal.
     pub fn failed(&self) -> u64 {
         self.queue.counts().failed
     }
 
-    /// How many were dropped since too many waited.
+    /// Returns the number of alerts dropped because too many waited.
     pub fn dropped(&self) -> u64 {
         self.queue.counts().dropped
     }
@@ -263,5 +259,4 @@ impl fmt::Debug for WebhookHandle {
 }
 
 const ATTEMPTS: u32 = 5;
-const TIMEOUT: Duration = Duration::from_secs(10);
 const CAPACITY: usize = 100;

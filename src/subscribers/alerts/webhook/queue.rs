@@ -9,33 +9,33 @@ use super::{
     Alert,
 };
 
-/// Alerts on their way to a webhook. Full, it drops the oldest.
+/// Alerts on their way to a webhook. A full queue drops the oldest.
 #[derive(Debug)]
 pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    come: Notify,
+    backlog: Mutex<Backlog>,
+    arrival: Notify,
     capacity: usize,
-    wanted: Wanted,
+    selection: Selection,
 }
 
-/// Which alerts a webhook is sent.
+/// The selection of alerts for a webhook.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    /// `None`: all.
+pub(super) struct Selection {
+    /// `None` means all.
     pub(super) severities: Option<Vec<Severity>>,
-    /// Whether it hears of their end.
+    /// True if the webhook receives the end of an alert.
     pub(super) resolved: bool,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Backlog {
     alerts: VecDeque<Alert>,
-    /// Those that it was told of, and that are not over: their end is news to it, however bad they have become.
-    told: Vec<(Rule, Arc<str>)>,
+    /// The alerts that were sent and have not ended. Their end is sent too, whatever their severity by then.
+    open: Vec<(Rule, Arc<str>)>,
     counts: Counts,
 }
 
-/// What became of alerts.
+/// The number of alerts by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -44,32 +44,32 @@ pub(super) struct Counts {
 }
 
 impl Queue {
-    pub(super) fn new(capacity: usize, wanted: Wanted) -> Self {
-        Self { waiting: Mutex::default(), come: Notify::new(), capacity, wanted }
+    pub(super) fn new(capacity: usize, selection: Selection) -> Self {
+        Self { backlog: Mutex::default(), arrival: Notify::new(), capacity, selection }
     }
 
-    /// Takes an alert, if it is wanted.
+    /// Adds an alert, if the webhook wants it.
     pub(super) fn push(&self, alert: &Alert) {
-        let mut waiting = self.lock();
-        if !waiting.wants(alert, &self.wanted) {
+        let mut backlog = self.lock();
+        if !backlog.admit(alert, &self.selection) {
             return;
         }
-        if waiting.alerts.len() >= self.capacity {
-            waiting.alerts.pop_front();
-            waiting.counts.dropped += 1;
+        if backlog.alerts.len() >= self.capacity {
+            backlog.alerts.pop_front();
+            backlog.counts.dropped += 1;
         }
-        waiting.alerts.push_back(alert.clone());
-        drop(waiting);
-        self.come.notify_one();
+        backlog.alerts.push_back(alert.clone());
+        drop(backlog);
+        self.arrival.notify_one();
     }
 
-    /// The oldest, as soon as there is one. For one task only.
+    /// Waits for the oldest alert and removes it. For one task only.
     pub(super) async fn next(&self) -> Alert {
         loop {
             if let Some(alert) = self.lock().alerts.pop_front() {
                 return alert;
             }
-            self.come.notified().await;
+            self.arrival.notified().await;
         }
     }
 
@@ -82,29 +82,29 @@ impl Queue {
         self.lock().counts
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        lock(&self.waiting)
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        lock(&self.backlog)
     }
 }
 
-impl Waiting {
-    fn wants(&mut self, alert: &Alert, wanted: &Wanted) -> bool {
-        let place = self.told.iter().position(|(rule, key)| *rule == alert.rule && *key == alert.key);
-        let listed = wanted.severities.as_ref().is_none_or(|listed| listed.contains(&alert.severity));
+impl Backlog {
+    fn admit(&mut self, alert: &Alert, selection: &Selection) -> bool {
+        let place = self.open.iter().position(|(rule, key)| *rule == alert.rule && *key == alert.key);
+        let listed = selection.severities.as_ref().is_none_or(|listed| listed.contains(&alert.severity));
         match (alert.state, place) {
-            (AlertState::Firing, None) if listed && self.told.len() < MOST => {
-                self.told.push((alert.rule, alert.key.clone()));
+            (AlertState::Firing, None) if listed && self.open.len() < MOST => {
+                self.open.push((alert.rule, alert.key.clone()));
                 true
             }
             (AlertState::Firing, _) => listed,
             (AlertState::Resolved, place) => {
-                let told = place.map(|place| self.told.swap_remove(place)).is_some();
-                // One that began before this webhook was there is over for it too.
-                wanted.resolved && (told || listed)
+                let was_sent = place.map(|place| self.open.swap_remove(place)).is_some();
+                // An alert that began before this webhook started ends for it too.
+                selection.resolved && (was_sent || listed)
             }
         }
     }
 }
 
-/// As many as fire at a time.
+/// The largest number of alerts that fire at a time.
 const MOST: usize = 128;

@@ -1,4 +1,4 @@
-//! What an alert says, in the words of a message.
+//! An alert's parts as a message's text.
 
 use std::time::Duration;
 
@@ -11,34 +11,34 @@ use super::super::{
 };
 use crate::internal::wall_clock;
 
-/// A template with what the alert says in the places of its placeholders.
-pub(super) fn filled(value: &Value, alert: &Alert) -> Value {
+/// Fills a template's placeholders with an alert's parts.
+pub(super) fn fill(value: &Value, alert: &Alert) -> Value {
     match value {
         Value::String(text) => match text.trim().strip_prefix(OPEN).and_then(|text| text.strip_suffix(CLOSE)) {
             Some(name) if name.trim() == "fields" => Value::Object(details(alert)),
             Some(name) if name.trim() == "repeated" => alert.repeated.into(),
-            _ => with_words(text, alert).into(),
+            _ => fill_text(text, alert).into(),
         },
-        Value::Array(values) => values.iter().map(|value| filled(value, alert)).collect(),
+        Value::Array(values) => values.iter().map(|value| fill(value, alert)).collect(),
         Value::Object(fields) => {
-            Value::Object(fields.iter().map(|(name, value)| (name.clone(), filled(value, alert))).collect())
+            Value::Object(fields.iter().map(|(name, value)| (name.clone(), fill(value, alert))).collect())
         }
         other => other.clone(),
     }
 }
 
-fn with_words(text: &str, alert: &Alert) -> String {
+fn fill_text(text: &str, alert: &Alert) -> String {
     let (mut words, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, behind)) = rest.split_once(OPEN) {
         let Some((name, after)) = behind.split_once(CLOSE) else { break };
         words.push_str(before);
-        words.push_str(&word(name.trim(), alert));
+        words.push_str(&value(name.trim(), alert));
         rest = after;
     }
     words + rest
 }
 
-fn word(name: &str, alert: &Alert) -> String {
+fn value(name: &str, alert: &Alert) -> String {
     let over = alert.state == AlertState::Resolved;
     match name {
         "title" => title(alert),
@@ -58,12 +58,12 @@ fn word(name: &str, alert: &Alert) -> String {
     }
 }
 
-/// `fields` as an object.
+/// Returns `fields` as an object.
 pub(super) fn details(alert: &Alert) -> Map<String, Value> {
     alert.fields.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect()
 }
 
-/// In one word how it is.
+/// Returns the alert's state in one word.
 pub(super) fn headword(alert: &Alert) -> &'static str {
     match (alert.state, alert.severity) {
         (AlertState::Resolved, _) => "Resolved",
@@ -72,7 +72,7 @@ pub(super) fn headword(alert: &Alert) -> &'static str {
     }
 }
 
-/// For a subject or a heading, which takes one line and not too much of it.
+/// Returns one short line, for a subject or a heading.
 fn title(alert: &Alert) -> String {
     let line = format!("{}: {}", headword(alert), alert.summary);
     line.chars().map(|char| if char.is_control() { ' ' } else { char }).take(LONGEST_TITLE).collect()
@@ -81,7 +81,7 @@ fn title(alert: &Alert) -> String {
 /// In characters. Jira takes 255.
 const LONGEST_TITLE: usize = 250;
 
-/// A moment as a date, by how long ago it was.
+/// Returns a moment as a date, computed from its distance to now.
 pub(super) fn date(at: Instant) -> String {
     let ago = at.elapsed();
     wall_clock::rfc3339(Duration::from_secs(wall_clock::since_1970().saturating_sub(ago).as_secs()))
@@ -116,7 +116,7 @@ mod tests {
             "id": "{{id}}", "deep": [{ "details": "{{fields}}", "in words": "({{fields}})", "again": "{{repeated}}" }],
             "plain": [1, true, null, "}} no {placeholder}"], "since": "{{since}}{{at}}",
         });
-        let rendered = filled(Template::new(body).unwrap().body(), &alert());
+        let rendered = fill(Template::new(body).unwrap().body(), &alert());
         assert_eq!(
             rendered["title"], "Warning: gpt serves in place of \"sonnet\" {{severity}}",
             "what it says is text"
@@ -129,14 +129,14 @@ mod tests {
         assert_eq!(rendered["plain"], json!([1, true, null, "}} no {placeholder}"]));
         assert_eq!(rendered["since"].as_str().unwrap().matches('Z').count(), 2);
         let over = Alert { state: AlertState::Resolved, severity: Severity::Critical, ..alert() };
-        let rendered = filled(&json!("{{action}} {{urgency}} {{severity}}"), &over);
+        let rendered = fill(&json!("{{action}} {{urgency}} {{severity}}"), &over);
         assert_eq!(rendered, "resolve page critical");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_title_is_a_line_that_every_receiver_takes() {
         let long = Alert { summary: "é".repeat(1000), ..alert() };
-        let rendered = filled(&json!("{{title}}"), &long);
+        let rendered = fill(&json!("{{title}}"), &long);
         assert_eq!(rendered.as_str().unwrap().chars().count(), 250);
     }
 }

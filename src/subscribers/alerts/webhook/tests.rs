@@ -14,14 +14,14 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 const SECRET: &str = "https://hooks.slack.example/services/T0/B0/SECRET";
 
-/// What a webhook was sent, and when.
+/// The requests that a webhook received, with their times.
 #[derive(Clone, Default)]
 struct Received(Arc<Mutex<Vec<Sent>>>);
 
 type Sent = (Duration, Request<Bytes>);
 
 impl Received {
-    /// A transport that answers the n-th request as said; `None` is silence.
+    /// A transport that answers the n-th request with the n-th entry; `None` never answers.
     fn answering(
         &self,
         answer: impl Fn(usize) -> Option<Response<()>> + Clone + Send + Sync + 'static,
@@ -223,7 +223,7 @@ async fn a_webhook_is_sent_the_severities_that_it_wants_and_the_end_of_what_it_w
     let critical = |alert: Alert| Alert { severity: Severity::Critical, ..alert };
     let over = |alert: Alert| Alert { state: AlertState::Resolved, ..alert };
     let told = async |mut webhook: WebhookHandle| {
-        // A warning that becomes critical, one that does not, and what was critical from the beginning.
+        // One alert becomes critical, one does not, and one is critical from the beginning.
         webhook.alert(&alert("first"));
         webhook.alert(&critical(alert("first, worse")));
         webhook.alert(&Alert { key: "gpt".into(), ..alert("second") });

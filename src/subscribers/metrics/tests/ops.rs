@@ -1,4 +1,4 @@
-//! The dashboard and the alert rules against a scrape: every name and label that they use is there.
+//! Checks that a scrape contains every name and label of the dashboard and the alert rules.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::{
     layers::budget::{Cap, Period},
 };
 
-/// Everything that can happen, once.
+/// Renders a scrape after every kind of event.
 fn full_page() -> Page {
     let (metrics, page) = recorded();
     let prices = PriceTable::empty();
@@ -75,13 +75,13 @@ fn full_page() -> Page {
     Page::of(&page)
 }
 
-/// A series that an expression selects: its name, and the labels that it is narrowed by.
+/// Returns the series that an expression selects: each name, with its label matchers.
 fn selectors(expression: &str) -> Vec<(String, Vec<String>)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
     for prefix in ["steadfast_", "gen_ai_"] {
         for (at, _) in expression.match_indices(prefix) {
-            // In the middle of another name, or a label's.
+            // The match is in the middle of another name or of a label's.
             if expression[..at].ends_with(is_name)
                 || expression[..at].ends_with(['(', ' ']) && is_grouping(expression, at)
             {
@@ -97,7 +97,7 @@ fn selectors(expression: &str) -> Vec<(String, Vec<String>)> {
     found
 }
 
-/// The labels in `a="x",b!~"y|z"`.
+/// Returns the labels in `a="x",b!~"y|z"`.
 fn labels_of(matchers: &str) -> Vec<String> {
     let mut outside = String::new();
     for (number, part) in matchers.split('"').enumerate() {
@@ -109,26 +109,26 @@ fn labels_of(matchers: &str) -> Vec<String> {
     names.filter(|name| !name.is_empty()).collect()
 }
 
-/// Whether the place is inside of `by (..)`.
+/// Returns whether the place is inside of `by (..)`.
 fn is_grouping(expression: &str, at: usize) -> bool {
     let Some(open) = expression[..at].rfind('(') else { return false };
     expression[..open].trim_end().ends_with(" by") && !expression[open..at].contains(')')
 }
 
-/// The labels in every `by (..)`.
+/// Returns the labels in every `by (..)`.
 fn groupings(expression: &str) -> Vec<String> {
     let inside = expression.split(" by (").skip(1).filter_map(|rest| rest.split(')').next());
     inside.flat_map(|labels| labels.split(',').map(|label| label.trim().to_owned())).collect()
 }
 
-/// The labels in `{{label}}` or `{{ $labels.label }}`.
+/// Returns the labels in `{{label}}` or `{{ $labels.label }}`.
 fn templates(text: &str) -> Vec<String> {
     let inside = text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
     let names = inside.map(|name| name.trim().trim_start_matches("$labels.").to_owned());
     names.filter(|name| !name.starts_with("$value")).collect()
 }
 
-/// Holds an expression, and the texts that are filled in from it, against the scrape. Gives the metrics that it uses.
+/// Checks an expression, and the texts filled in from it, against the scrape. Returns the metrics that it uses.
 fn check(expression: &str, texts: &[&str], page: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<String> {
     let selected = selectors(expression);
     assert!(!selected.is_empty(), "no metric in {expression}");
@@ -171,7 +171,7 @@ async fn the_dashboard_uses_what_a_scrape_has_and_leaves_nothing_out() {
         let (name, label) = inside.split_once(", ").unwrap();
         assert!(there[name].contains(label), "{query}");
     }
-    // Every panel has its place, and no two have the same number.
+    // Every panel has a place, and no two share a number.
     let numbers: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().unwrap()).collect();
     assert_eq!(numbers.len(), panels.len());
     for metric in METRICS {

@@ -19,7 +19,7 @@ tiers:
 features: { chat: { concurrency: 20 } }
 ";
 
-/// Sonnet's circuit is another, gpt is gone, and there is a cap.
+/// Sonnet's circuit differs, gpt is gone, and there is a cap.
 const AFTER: &str = "
 tiers:
   - { name: opus, provider: simulated, model: opus }
@@ -65,7 +65,7 @@ async fn what_a_reload_brings_is_measured_and_what_it_takes_away_is_not() {
     assert!(handle.prices().price(None, "opus").is_some() && handle.budgets().len() == 1);
     assert_eq!(page.sum("steadfast_on_fallback", &["from=\"opus\""]), 0.0);
     assert!(page.names().contains(&"steadfast_on_fallback"));
-    // The circuit that is there now is the one that is watched.
+    // The metrics watch the current circuit.
     handle.circuits()["sonnet"].force_open();
     yield_now().await;
     assert_eq!(state(&Page::of(&text), "sonnet"), [0.0, 1.0, 0.0]);
