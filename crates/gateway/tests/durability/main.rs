@@ -9,7 +9,7 @@
 
 mod broken;
 #[cfg(feature = "postgres")]
-#[path = "../../../tests/durability/cluster.rs"]
+#[path = "../../../../tests/durability/cluster.rs"]
 mod cluster;
 #[path = "../common/mod.rs"]
 pub mod common;
@@ -24,7 +24,7 @@ mod receiver;
 mod restarted;
 mod storm;
 #[allow(dead_code, reason = "it is the library's test's too")]
-#[path = "../../../tests/durability/told.rs"]
+#[path = "../../../../tests/durability/told.rs"]
 mod told;
 
 use std::time::Duration;

@@ -35,9 +35,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// The names of all functions, and so of all tests, of both packages.
 fn functions() -> HashSet<String> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut files = Vec::new();
-    for folder in ["src", "tests", "gateway/src", "gateway/tests"] {
+    for folder in ["src", "tests", "crates/gateway/src", "crates/gateway/tests"] {
         sources(&top.join(folder), &mut files);
     }
     let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();

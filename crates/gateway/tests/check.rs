@@ -62,7 +62,7 @@ families:
 #[test]
 fn the_examples_are_right() {
     for name in ["steadfast.yaml", "ladder.yaml"] {
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
         let ran = steadfast(["check", "--offline", file.to_str().unwrap()], &[]);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{name}: {}", ran.out);
     }

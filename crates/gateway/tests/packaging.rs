@@ -20,7 +20,7 @@ use self::common::{Folder, Ran, STEADFAST, serve::Serve, steadfast};
 const LAST_BYTES: u64 = 5;
 
 fn file(path: &str) -> (PathBuf, String) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(path);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(path);
     let text = fs::read_to_string(&path).unwrap();
     (path, text)
 }

@@ -13,7 +13,7 @@ use super::{
 
 /// The names that the dashboard and the rules select.
 fn used(file: &str) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(format!("{}/../ops/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let text = std::fs::read_to_string(format!("{}/../../ops/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let metrics = words.filter(|word| word.starts_with("steadfast_") || word.starts_with("gen_ai_client_"));
     metrics.map(str::to_owned).collect()

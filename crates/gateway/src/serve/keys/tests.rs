@@ -97,7 +97,7 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
 
 #[test]
 fn the_example_is_a_file_of_keys() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/keys.yaml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keys.yaml");
     let keys = file::read(&path, &file::contents(&path), &[]).unwrap();
     let [search, operations, support] = &keys[..] else { panic!("{keys:?}") };
     assert!(search.limits.is_some() && search.rate.is_some() && search.expires.is_some() && operations.admin);

@@ -10,7 +10,7 @@
 pub mod common;
 mod provider;
 #[allow(dead_code, unreachable_pub, reason = "it is the library's tests' too")]
-#[path = "../../../tests/replicas/server.rs"]
+#[path = "../../../../tests/replicas/server.rs"]
 mod server;
 
 use std::{
