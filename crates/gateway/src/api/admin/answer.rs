@@ -1,0 +1,131 @@
+//! How it is, and what was wrong with an order.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
+use steadfast::{
+    StackHandle,
+    config::TierInfo,
+    events::{CircuitState, Status},
+};
+
+use crate::{
+    api::{inbound::Unread, refusal},
+    limits::Settings,
+};
+
+/// All tiers, and the pinned levels.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tiers {
+    tiers: Vec<Tier>,
+    #[serde(flatten)]
+    pins: Pins,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tier {
+    name: String,
+    provider: &'static str,
+    model: Option<String>,
+    level: u8,
+    circuit: &'static str,
+    /// Since when the circuit is so, why, and when it will look again; absent of one that has always been closed.
+    since: Option<String>,
+    reason: Option<String>,
+    until: Option<String>,
+    forced: Option<&'static str>,
+    drained: bool,
+    consecutive_failures: u32,
+    /// These and the calls: of the last five minutes.
+    failures: u64,
+    calls: u64,
+    in_flight: usize,
+}
+
+/// The levels that are pinned.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Pins {
+    pinned_level: Option<u8>,
+    pinned_features: BTreeMap<String, u8>,
+}
+
+pub(super) fn tiers(stack: &StackHandle) -> Tiers {
+    let status = stack.status();
+    let tiers = stack.tiers().into_iter().filter_map(|info| of(stack, info, &status)).collect();
+    Tiers { tiers, pins: pins(stack) }
+}
+
+pub(super) fn tier(stack: &StackHandle, name: &str) -> Option<Tier> {
+    let info = stack.tiers().into_iter().find(|tier| *tier.name == *name)?;
+    of(stack, info, &stack.status())
+}
+
+pub(super) fn pins(stack: &StackHandle) -> Pins {
+    let features = stack.pinned_features().into_iter().map(|(feature, level)| (feature.to_string(), level));
+    Pins { pinned_level: stack.pinned_level(), pinned_features: features.collect() }
+}
+
+/// `None` for a tier that a reload has taken away just now.
+fn of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier> {
+    let circuit = stack.circuit(&info.name)?;
+    let known = status.tiers.iter().find(|tier| *tier.name == *info.name);
+    let state = circuit.state();
+    // Since when and why is known from events, which come a moment later than what they tell.
+    let told = known.filter(|known| known.circuit == state.name());
+    Some(Tier {
+        provider: info.provider.name(),
+        model: info.model.as_deref().map(str::to_owned),
+        level: info.level,
+        circuit: state.name(),
+        since: told.and_then(|told| told.circuit_since.clone()),
+        reason: told.and_then(|told| told.circuit_reason.clone()),
+        until: told.and_then(|told| told.circuit_until.clone()),
+        forced: circuit.forced().map(CircuitState::name),
+        drained: stack.fallback().is_drained(&info.name),
+        consecutive_failures: circuit.consecutive_failures(),
+        failures: known.map_or(0, |known| known.failures),
+        calls: known.map_or(0, |known| known.calls),
+        in_flight: circuit.in_flight(),
+        name: info.name.as_ref().to_owned(),
+    })
+}
+
+/// How it is, for nobody to keep.
+pub(crate) fn ok(what: &impl Serialize) -> Response<Body> {
+    match serde_json::to_string(what) {
+        Ok(body) => fresh(StatusCode::OK, body),
+        Err(wrong) => error(StatusCode::INTERNAL_SERVER_ERROR, "api_error", &wrong.to_string()),
+    }
+}
+
+/// What was wrong, for nobody to keep.
+pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
+    fresh(status, json!({"error": {"message": message, "type": kind}}).to_string())
+}
+
+/// What is wrong with the request.
+pub(crate) fn wrong(message: impl AsRef<str>) -> Response<Body> {
+    error(StatusCode::BAD_REQUEST, "invalid_request_error", message.as_ref())
+}
+
+/// Says why the body of an order was not read.
+pub(crate) fn not_read(unread: Unread, settings: &Settings) -> Response<Body> {
+    let mut refused = wrong(unread.error(settings).message());
+    if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
+        *refused.status_mut() = status;
+    }
+    refused
+}
+
+/// For nobody to keep.
+fn fresh(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = refusal::json(status, body);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

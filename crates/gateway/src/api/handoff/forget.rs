@@ -1,0 +1,86 @@
+//! What is deleted at an administrator's word.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Path, State},
+};
+use http::{Request, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+use steadfast::handoff::TaskScope;
+
+use super::{
+    Reviewer, Reviewing,
+    outcome::{id, refused},
+    tasks::{NOTHING, Nothing, read},
+};
+use crate::api::{
+    Gateway,
+    admin::{error, ok, wrong},
+};
+
+/// The longest name of a session or a key, in bytes.
+const LONGEST: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scope {
+    session: Option<String>,
+    tenant: Option<String>,
+}
+
+pub(super) async fn task(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(reviewer): Reviewing,
+    Path(task): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let task = match id(&task) {
+        Ok(task) => task,
+        Err(refused) => return *refused,
+    };
+    match read::<Nothing>(&gateway, request, NOTHING).await {
+        Ok(_) => forget(&reviewer, TaskScope::Task(task)).await,
+        Err(refused) => refused,
+    }
+}
+
+pub(super) async fn scope(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(reviewer): Reviewing,
+    request: Request<Body>,
+) -> Response<Body> {
+    let expected = r#"{"session": "name", "tenant": "key"}, or one of the two"#;
+    let Scope { session, tenant } = match read(&gateway, request, expected).await {
+        Ok(Some(asked)) => asked,
+        Ok(None) => return wrong(format!("the body is to be {expected}")),
+        Err(refused) => return refused,
+    };
+    if [&session, &tenant].into_iter().flatten().any(|name| name.is_empty() || name.len() > LONGEST) {
+        return wrong(format!("`session` and `tenant` are names of 1 to {LONGEST} bytes"));
+    }
+    let which = match (session, tenant) {
+        (Some(session), tenant) => TaskScope::Session { session, tenant },
+        (None, Some(tenant)) => TaskScope::Tenant(tenant),
+        // All is too much to be asked for by leaving something out.
+        (None, None) => return wrong(format!("the body is to be {expected}")),
+    };
+    forget(&reviewer, which).await
+}
+
+async fn forget(reviewer: &Reviewer, which: TaskScope) -> Response<Body> {
+    let key = &reviewer.key;
+    if !key.admin {
+        tracing::warn!(key = &*key.name, "an administrator's order, and not an administrator's key");
+        let message = "to forget takes a key with `admin: true` in the file of keys: this one is a reviewer's";
+        return error(StatusCode::FORBIDDEN, "permission_error", message);
+    }
+    // The desk writes who ordered it into the log.
+    match reviewer.desk.forget(which, &key.name).await {
+        Ok(forgotten) => ok(&json!({ "forgotten": forgotten })),
+        Err(problem) => refused(&problem),
+    }
+}

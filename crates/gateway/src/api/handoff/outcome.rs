@@ -1,0 +1,69 @@
+//! What came of it, in JSON.
+
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, header};
+use steadfast::{
+    handoff::{DeskError, TaskId},
+    store::StoreErrorKind,
+};
+
+use crate::api::admin::{error, wrong};
+
+/// When to ask again, in seconds: for an answer that is not there yet, and for a store that is not.
+pub(super) const AGAIN: HeaderValue = HeaderValue::from_static("5");
+
+/// Why nothing was done.
+pub(super) fn refused(problem: &DeskError) -> Response<Body> {
+    let status = match problem {
+        DeskError::Unknown { .. } => StatusCode::NOT_FOUND,
+        DeskError::AlreadyAnswered { .. } | DeskError::ClaimedByAnother { .. } | DeskError::NotClaimed { .. } => {
+            StatusCode::CONFLICT
+        }
+        DeskError::Expired { .. } => StatusCode::GONE,
+        DeskError::Invalid { .. } => StatusCode::BAD_REQUEST,
+        // The others are served.
+        DeskError::Store(store) if store.kind() == StoreErrorKind::Corrupt => StatusCode::INTERNAL_SERVER_ERROR,
+        DeskError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    if let DeskError::Store(store) = problem {
+        tracing::warn!(problem = %store, "the store of tasks");
+    }
+    let mut response = error(status, problem.name(), &problem.to_string());
+    if matches!(problem, DeskError::Store(store) if store.heals()) {
+        response.headers_mut().insert(header::RETRY_AFTER, AGAIN);
+    }
+    response
+}
+
+/// There are no tasks at all.
+pub(super) fn not_here() -> Response<Body> {
+    let message = "this gateway hands nothing to people: its configuration has no tier with `provider: handoff`";
+    error(StatusCode::NOT_FOUND, "no_handoff", message)
+}
+
+/// The task that a path names.
+pub(super) fn id(text: &str) -> Result<TaskId, Box<Response<Body>>> {
+    text.parse().map_err(|problem: steadfast::handoff::NotATaskId| wrong(problem.to_string()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast::store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_ill_is_told_from_a_task_that_is_damaged() {
+        for (kind, status, again) in [
+            (StoreErrorKind::Unavailable, 503, true),
+            (StoreErrorKind::Full, 503, false),
+            (StoreErrorKind::ReadOnly, 503, false),
+            (StoreErrorKind::Corrupt, 500, false),
+        ] {
+            let response = refused(&DeskError::Store(StoreError::new(kind, "reading a task")));
+            assert_eq!(response.status(), status, "{kind:?}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), again, "{kind:?}");
+        }
+    }
+}

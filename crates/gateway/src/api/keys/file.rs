@@ -1,0 +1,180 @@
+use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc};
+
+use serde::Deserialize;
+use steadfast::config::{self, AtCap, Period, Share};
+
+use super::{Expiry, Key, Limits, cap_name, rate::Rate};
+
+/// What may stand in the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    keys: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: Box<str>,
+    hash: String,
+    features: Option<Vec<Box<str>>>,
+    models: Option<Vec<Box<str>>>,
+    requests_per_minute: Option<NonZeroU32>,
+    tokens_per_minute: Option<NonZeroU32>,
+    concurrency: Option<NonZeroU32>,
+    budget: Option<Budget>,
+    expires: Option<Expiry>,
+    #[serde(default)]
+    admin: bool,
+    #[serde(default)]
+    handoff: bool,
+}
+
+/// What a key may spend, in the words of the configuration's `budgets`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    usd: f64,
+    #[serde(alias = "per")]
+    period: Period,
+    #[serde(default)]
+    at_cap: AtCap,
+    warn_at: Option<Vec<Share>>,
+}
+
+impl Budget {
+    /// What is wrong with it by itself; whether its steps lead anywhere, the stack knows.
+    fn problem(&self) -> Option<String> {
+        if !(self.usd.is_finite() && self.usd >= 0.0) {
+            return Some(format!("`usd` must be a number of 0 or more, not {}", self.usd));
+        }
+        let nothing = self.warn_at.iter().flatten().any(|share| share.0 <= 0.0);
+        nothing.then(|| "it is always used up to nothing: give shares above 0 in `warn_at`".to_owned())
+    }
+}
+
+/// What is in the file, or why that is not known.
+pub(super) type Contents = Result<String, String>;
+
+pub(super) fn contents(path: &Path) -> Contents {
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// The caps of these keys, for the stack.
+pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
+    let cap = |key: &Arc<Key>| {
+        let Budget { usd, period, at_cap, warn_at } = key.budget.clone()?;
+        let (name, key) = (cap_name(&key.name), Some(key.name.to_string()));
+        Some(config::Budget { name, usd, period, feature: None, key, each_key: false, tier: None, at_cap, warn_at })
+    };
+    keys.iter().filter_map(cap).collect()
+}
+
+/// The keys of a file; a limit that is as it was goes on as it was.
+///
+/// # Errors
+///
+/// What is wrong, with the place.
+pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, Wrong> {
+    let wrong = |problem: String| Wrong::new(path, problem);
+    let text = text.as_ref().map_err(|problem| wrong(problem.clone()))?;
+    // Without the lines around: a key may stand there by mistake, and this goes into the log.
+    let file: File =
+        serde_saphyr::from_str(text).map_err(|error| wrong(concealed(&error.without_snippet().to_string())))?;
+    if file.keys.is_empty() {
+        return Err(wrong("it has no key: nobody could call".to_owned()));
+    }
+    let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
+    let mut keys = Vec::with_capacity(file.keys.len());
+    for entry in file.keys {
+        let name = &entry.name;
+        let hash = digest(&entry.hash)
+            .ok_or_else(|| wrong(format!("the hash of `{name}` must be `sha256:` and 64 hexadecimal digits")))?;
+        if name.trim().is_empty() {
+            return Err(wrong("a key needs a name".to_owned()));
+        }
+        for (what, list) in [("features", &entry.features), ("models", &entry.models)] {
+            if list.as_ref().is_some_and(Vec::is_empty) {
+                return Err(wrong(format!("`{name}` has an empty list of {what}: leave it out to allow any")));
+            }
+        }
+        if let Some(problem) = entry.budget.as_ref().and_then(Budget::problem) {
+            return Err(wrong(format!("the budget of `{name}`: {problem}")));
+        }
+        if !names.insert(name.clone()) || !hashes.insert(hash) {
+            return Err(wrong(format!("`{name}` is there twice, by its name or by its key")));
+        }
+        let before = before.iter().find(|key| *key.name == **name);
+        let rate = entry.requests_per_minute.map(|per_minute| {
+            let old = before.and_then(|key| key.rate.clone());
+            old.filter(|rate| rate.per_minute == per_minute).unwrap_or_else(|| Arc::new(Rate::new(per_minute)))
+        });
+        let old = before.and_then(|key| key.limits.as_ref());
+        let limits = Limits::new(entry.concurrency, entry.tokens_per_minute, old);
+        let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
+        let Entry { name, features, models, budget, expires, admin, handoff, .. } = entry;
+        let name = name.into();
+        keys.push(Arc::new(Key {
+            name,
+            hash,
+            features,
+            models,
+            rate,
+            limits,
+            budget,
+            expires,
+            admin,
+            handoff,
+            memory,
+        }));
+    }
+    Ok(keys)
+}
+
+/// What is wrong with a file of keys.
+#[derive(Debug)]
+pub(super) struct Wrong(String);
+
+impl Wrong {
+    pub(super) fn new(path: &Path, problem: impl fmt::Display) -> Self {
+        Self(format!("{}: {problem}", path.display()))
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Wrong> for crate::error::ServeError {
+    fn from(wrong: Wrong) -> Self {
+        Self::Invalid(wrong.0)
+    }
+}
+
+/// The message without what may be a key in the place of something else.
+fn concealed(message: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let mut words = message.split("sk-");
+    let mut concealed = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        // `task-force` is none.
+        let begins = !concealed.ends_with(is_part);
+        concealed.push_str(if begins { "sk-***" } else { "sk-" });
+        concealed.push_str(if begins { word.trim_start_matches(is_part) } else { word });
+    }
+    concealed
+}
+
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("sha256:")?;
+    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
+    }
+    Some(hash)
+}

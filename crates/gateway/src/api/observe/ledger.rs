@@ -1,0 +1,162 @@
+//! What the page shows beyond the status: each tier's last hour by the minute, and what it has cost since the start.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use serde::Serialize;
+use steadfast::{
+    Event,
+    events::{RequestEnded, RequestOutcome, Subscriber},
+    prices::Usd,
+};
+use tokio::time::Instant;
+
+use crate::lock::lock;
+
+/// How many minutes are kept.
+const MINUTES: usize = 60;
+/// How many tiers: more than anybody configures.
+const TIERS: usize = 64;
+
+/// Follows the events. Clones are the same ledger.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger(Arc<Mutex<Book>>);
+
+#[derive(Debug)]
+struct Book {
+    start: Instant,
+    tiers: BTreeMap<Arc<str>, Tier>,
+}
+
+#[derive(Debug)]
+struct Tier {
+    cost: Usd,
+    minutes: Box<[Minute; MINUTES]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Minute {
+    /// Which minute since the start it counts.
+    number: u64,
+    calls: u32,
+    failures: u32,
+    answers: u32,
+    took: Duration,
+}
+
+/// One tier, for the page.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TierHistory {
+    tier: String,
+    /// Since the start, in US dollars.
+    cost_dollars: f64,
+    /// By the minute, the present one last.
+    calls: Vec<u32>,
+    failures: Vec<u32>,
+    /// The mean; nothing where there was no answer.
+    latency_ms: Vec<Option<f64>>,
+}
+
+impl Ledger {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Book { start: Instant::now(), tiers: BTreeMap::new() })))
+    }
+
+    pub(super) fn tiers(&self) -> Vec<TierHistory> {
+        let book = self.lock();
+        let now = book.minute(Instant::now());
+        book.tiers.iter().map(|(name, tier)| tier.history(name, now)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        lock(&self.0)
+    }
+}
+
+impl Subscriber for Ledger {
+    fn event(&mut self, event: &Event) {
+        if let Event::RequestEnded(ended) = event {
+            self.lock().request(ended);
+        }
+    }
+}
+
+impl Book {
+    fn minute(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_secs() / 60
+    }
+
+    fn request(&mut self, ended: &RequestEnded) {
+        let number = self.minute(ended.at);
+        for step in ended.failures.as_deref().unwrap_or_default() {
+            if step.is_wasted()
+                && let Some(minute) = self.tier(step.tier.as_ref()).map(|tier| tier.minute(number))
+            {
+                minute.called(step.is_tiers_failure(), None);
+            }
+        }
+        if !ended.is_served() {
+            return;
+        }
+        let Some(tier) = self.tier(ended.tier.as_ref()) else { return };
+        tier.cost = tier.cost + ended.cost.unwrap_or_default();
+        tier.minute(number).called(matches!(ended.outcome, RequestOutcome::Broken(_)), Some(ended.served_in));
+    }
+
+    fn tier(&mut self, name: Option<&Arc<str>>) -> Option<&mut Tier> {
+        let name = name?;
+        if !self.tiers.contains_key(name) && self.tiers.len() == TIERS {
+            return None;
+        }
+        let new = || Tier { cost: Usd::ZERO, minutes: Box::new([Minute::default(); MINUTES]) };
+        Some(self.tiers.entry(name.clone()).or_insert_with(new))
+    }
+}
+
+impl Tier {
+    fn minute(&mut self, number: u64) -> &mut Minute {
+        let minute = &mut self.minutes[(number % MINUTES as u64) as usize];
+        if minute.number < number {
+            *minute = Minute { number, ..Minute::default() };
+        }
+        minute
+    }
+
+    fn history(&self, name: &Arc<str>, now: u64) -> TierHistory {
+        let oldest = (now + 1).saturating_sub(MINUTES as u64);
+        // Before the start there was nothing.
+        let before = (MINUTES as u64 - 1).saturating_sub(now) as usize;
+        let nothing = std::iter::repeat_n(Minute::default(), before);
+        let known = (oldest..=now).map(|number| {
+            let minute = self.minutes[(number % MINUTES as u64) as usize];
+            if minute.number == number { minute } else { Minute::default() }
+        });
+        let minutes: Vec<Minute> = nothing.chain(known).collect();
+        TierHistory {
+            tier: name.to_string(),
+            cost_dollars: self.cost.dollars(),
+            calls: minutes.iter().map(|minute| minute.calls).collect(),
+            failures: minutes.iter().map(|minute| minute.failures).collect(),
+            latency_ms: minutes.iter().map(Minute::mean).collect(),
+        }
+    }
+}
+
+impl Minute {
+    fn called(&mut self, failed: bool, answered: Option<Duration>) {
+        self.calls = self.calls.saturating_add(1);
+        self.failures = self.failures.saturating_add(u32::from(failed));
+        if let Some(took) = answered {
+            self.answers = self.answers.saturating_add(1);
+            self.took = self.took.saturating_add(took);
+        }
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.answers > 0).then(|| self.took.as_secs_f64() * 1e3 / f64::from(self.answers))
+    }
+}

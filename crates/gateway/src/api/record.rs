@@ -1,0 +1,546 @@
+//! Decision records: what became of the last requests, and why.
+//!
+//! No word of a request or an answer is in one. They are kept in a ring, so that memory is bounded and a lookup by id
+//! is one step: the id says which place it is.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use steadfast::{Attempt, Degraded, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
+use tokio::time::Instant;
+
+use super::cache::Looked;
+use crate::{lock::lock, wall_clock};
+
+/// The records of the last requests.
+#[derive(Debug)]
+pub(crate) struct Records {
+    places: Box<[Mutex<Option<Arc<Record>>>]>,
+    next: AtomicU64,
+}
+
+/// What is known of one request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    number: u64,
+    id: Arc<str>,
+    /// Since 1970.
+    at: Duration,
+    begun: Instant,
+    dialect: Dialect,
+    told: Mutex<Told>,
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+struct Told {
+    key: Option<Arc<str>>,
+    feature: Option<Box<str>>,
+    asked_model: Option<Arc<str>>,
+    stream: bool,
+    outcome: Outcome,
+    failure: Option<ErrorKind>,
+    // Shared with the step that answered: the oldest record is dropped for each new one, and what is its own is far away by then.
+    tier: Option<Arc<str>>,
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    degraded: Option<Degraded>,
+    /// Whether the call under its idempotency key may have been made before.
+    repeated: bool,
+    /// The task that stands for it, where it was handed to people.
+    task: Option<Box<str>>,
+    cache: Option<Looked>,
+    notes: Vec<Cow<'static, str>>,
+    steps: Vec<Attempt>,
+    /// How many attempts were sent.
+    sent: usize,
+    overhead: Option<Duration>,
+    first_token: Option<Duration>,
+    took: Option<Duration>,
+    usage: Option<Usage>,
+}
+
+/// How a request ended, or that it has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    #[default]
+    Running,
+    Answered,
+    Failed,
+    /// After it had begun.
+    Broken,
+    /// The caller left.
+    Abandoned,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+impl Records {
+    /// Room for so many, at least one.
+    pub(crate) fn new(room: usize) -> Self {
+        let places = (0..room.max(1)).map(|_| Mutex::default()).collect();
+        Self { places, next: AtomicU64::new(0) }
+    }
+
+    /// Begins the record of a request. It takes the place of the oldest.
+    pub(crate) fn begin(&self, dialect: Dialect) -> Entry {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = id(number, fastrand::u64(..));
+        let (at, begun) = (wall_clock::since_1970(), Instant::now());
+        let record = Arc::new(Record { number, id, at, begun, dialect, told: Mutex::default() });
+        let before = lock(self.place(number)).replace(record.clone());
+        // Not while the place is locked.
+        drop(before);
+        Entry { record, called: None, keeps: false }
+    }
+
+    /// The record of this id, if it is still kept.
+    pub(crate) fn find(&self, id: &str) -> Option<Arc<Record>> {
+        let number = id.strip_prefix("sf-")?.split_once('-')?.0;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        lock(self.place(number)).clone().filter(|record| *record.id == *id)
+    }
+
+    /// The last so many that are wanted, the newest first.
+    pub(crate) fn newest(&self, count: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        let next = self.next.load(Ordering::Relaxed);
+        let numbers = (0..next).rev().take(self.places.len());
+        let kept = numbers.filter_map(|number| lock(self.place(number)).clone().filter(|kept| kept.number == number));
+        kept.filter(|record| wanted(record)).take(count).collect()
+    }
+
+    fn place(&self, number: u64) -> &Mutex<Option<Arc<Record>>> {
+        let place = number % self.places.len() as u64;
+        &self.places[usize::try_from(place).unwrap_or_default()]
+    }
+}
+
+/// `sf-`, the number, `-`, and 16 digits that nobody guesses; both in base 16.
+fn id(number: u64, random: u64) -> Arc<str> {
+    let digits = |of: u64| -> [u8; 16] {
+        std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
+    };
+    let zeros = (number.leading_zeros() / 4).min(15) as usize;
+    let id = [b"sf-", &digits(number)[zeros..], b"-", &digits(random)].concat();
+    String::from_utf8(id).expect("digits are ASCII").into()
+}
+
+impl Record {
+    /// The record for people and programs. `words`: with what failures said.
+    pub(crate) fn json(&self, words: bool) -> Value {
+        let told = lock(&self.told);
+        let steps: Vec<Value> = told.steps.iter().map(|step| self.step(step, words)).collect();
+        json!({
+            "id": &*self.id,
+            "at_ms": millis(self.at),
+            "dialect": self.dialect.to_string(),
+            "key": told.key.as_deref(),
+            "feature": told.feature,
+            "asked_model": told.asked_model.as_deref(),
+            "stream": told.stream,
+            "outcome": told.outcome.name(),
+            "failure": told.failure.map(ErrorKind::name),
+            "tier": told.tier.as_deref(),
+            "provider": told.provider.as_deref(),
+            "model": told.model.as_deref(),
+            "attempts": told.sent,
+            "fallback_reason": told.reason().map(ErrorKind::name),
+            "degraded": told.degraded,
+            "repeated": told.repeated.then_some(POSSIBLE),
+            "task_id": told.task,
+            "cache": told.cache.map(Looked::json),
+            "notes": told.notes,
+            "overhead_ms": told.overhead.map(fine),
+            "first_token_ms": told.first_token.map(fine),
+            "took_ms": told.took.map(fine),
+            "usage": told.usage.map(|usage| json!({
+                "input": usage.input, "output": usage.output,
+                "cache_read": usage.cache_read, "cache_write": usage.cache_write, "reasoning": usage.reasoning,
+            })),
+            "steps": steps,
+        })
+    }
+
+    /// Whether the request came with the key of this name.
+    pub(crate) fn is_by(&self, key: &str) -> bool {
+        lock(&self.told).key.as_deref() == Some(key)
+    }
+
+    fn step(&self, step: &Attempt, words: bool) -> Value {
+        let mut value = json!({
+            "tier": step.tier.as_deref(),
+            "provider": step.provider.as_deref(),
+            "model": step.model.as_deref(),
+            "begun_ms": fine(step.begun.saturating_duration_since(self.begun)),
+            "took_ms": fine(step.took),
+            "failure": step.failure.map(ErrorKind::name),
+            "next": step.next.to_string(),
+        });
+        if let Some(status) = step.status {
+            value["status"] = status.as_u16().into();
+        }
+        if let Some(wait) = step.retry_after {
+            value["retry_after_ms"] = millis(wait).into();
+        }
+        if words && !step.message.is_empty() {
+            value["message"] = step.message.as_str().into();
+        }
+        value
+    }
+}
+
+impl Told {
+    /// Why the first tier did not serve.
+    fn reason(&self) -> Option<ErrorKind> {
+        let away = self.steps.iter().find(|step| matches!(step.next, Next::FailedOver | Next::Skipped))?;
+        Some(away.failure.unwrap_or(ErrorKind::UnsupportedFeature))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds with three places.
+fn fine(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The same as a text, which numbers with a fraction take long to become.
+fn fine_text(time: Duration) -> String {
+    let rounded = time.saturating_add(Duration::from_nanos(500));
+    let micros = u64::try_from(rounded.as_micros()).unwrap_or(u64::MAX);
+    let mut text = (micros / 1000).to_string();
+    let mut rest = micros % 1000;
+    if rest > 0 {
+        text.push('.');
+    }
+    let mut place = 100;
+    while rest > 0 {
+        text.push(char::from(b'0' + (rest / place) as u8));
+        rest %= place;
+        place /= 10;
+    }
+    text
+}
+
+/// The steps as they are kept: of what a provider says, which may repeat a whole prompt, the beginning.
+fn kept(steps: &[Attempt]) -> Vec<Attempt> {
+    let mut steps = steps.to_vec();
+    for message in steps.iter_mut().map(|step| &mut step.message).filter(|message| message.len() > LONGEST_MESSAGE) {
+        let end = (0..=LONGEST_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
+        *message = message[..end].to_owned() + "…";
+    }
+    steps
+}
+
+fn sent(steps: &[Attempt]) -> usize {
+    steps.iter().filter(|step| !step.is_local()).count()
+}
+
+/// The record of a request that is under way. Dropped before its end, it says that the caller left.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    record: Arc<Record>,
+    /// When the request went to the models.
+    called: Option<Instant>,
+    /// Whether there is a cache on its way.
+    keeps: bool,
+}
+
+impl Entry {
+    pub(crate) fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// The id, to keep.
+    pub(crate) fn id_kept(&self) -> Arc<str> {
+        self.record.id.clone()
+    }
+
+    /// Who asks.
+    pub(crate) fn by(&self, key: &Arc<str>) {
+        lock(&self.record.told).key = Some(key.clone());
+    }
+
+    /// The name of the key of who asks.
+    pub(crate) fn key(&self) -> Option<Arc<str>> {
+        lock(&self.record.told).key.clone()
+    }
+
+    /// The request is read and goes to the models now.
+    pub(crate) fn asked(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
+        self.called = Some(Instant::now());
+        let model = model.map(|model| match model.char_indices().nth(LONGEST_NAME) {
+            Some((end, _)) => model[..end].into(),
+            None => model.clone(),
+        });
+        let mut told = lock(&self.record.told);
+        told.asked_model = model;
+        (told.feature, told.stream) = (feature, stream);
+    }
+
+    /// There is a cache on its way, or none.
+    pub(crate) fn goes_by_cache(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    /// The answer has begun.
+    pub(crate) fn served(&self, response: &LlmResponse) {
+        let cache = Looked::of(response, self.keeps);
+        let now = Instant::now();
+        let by = response.served_by();
+        let steps = kept(response.attempts());
+        let last = steps.last();
+        let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
+        let provider = shared(by.provider, last.and_then(|step| step.provider.as_ref()));
+        let model = shared(by.model, last.and_then(|step| step.model.as_ref()));
+        let mut told = lock(&self.record.told);
+        (told.tier, told.provider, told.model) = (tier, provider, model);
+        (told.degraded, told.sent) = (response.degraded(), by.attempts);
+        told.cache = cache;
+        told.repeated = response.is_possible_repeat();
+        told.task = response.task_id().map(Into::into);
+        told.notes = response.notes().to_vec();
+        // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
+        let recorded = steps.iter().any(|step| step.next == Next::Answered);
+        let elsewhere = match self.called {
+            Some(called) if !recorded => now - called,
+            _ => steps.iter().map(|step| step.took).sum(),
+        };
+        let until_now = now - self.record.begun;
+        told.overhead = Some(until_now.saturating_sub(elsewhere));
+        told.first_token = Some(until_now);
+        told.steps = steps;
+    }
+
+    /// Something was left out on the way back to the caller.
+    pub(crate) fn note(&self, notes: Vec<Cow<'static, str>>) {
+        if !notes.is_empty() {
+            lock(&self.record.told).notes.extend(notes);
+        }
+    }
+
+    /// There is no answer, or no whole one.
+    pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
+        let steps = (outcome == Outcome::Failed).then(|| kept(error.attempts()));
+        let mut told = lock(&self.record.told);
+        told.failure = Some(error.kind());
+        told.repeated |= error.is_possible_repeat();
+        if let Some(steps) = steps {
+            let unrecorded = steps.is_empty() && self.called.is_some() && !error.kind().is_local();
+            told.sent = sent(&steps) + usize::from(unrecorded);
+            told.steps = steps;
+        }
+        self.end(&mut told, outcome);
+    }
+
+    /// The caller has the whole answer.
+    pub(crate) fn answered(&self, usage: Option<Usage>) {
+        let mut told = lock(&self.record.told);
+        told.usage = usage;
+        self.end(&mut told, Outcome::Answered);
+    }
+
+    fn end(&self, told: &mut Told, outcome: Outcome) {
+        if told.outcome == Outcome::Running {
+            told.outcome = outcome;
+            told.took = Some(self.record.begun.elapsed());
+        }
+    }
+
+    /// Tells in headers what is known by now.
+    pub(crate) fn tell(&self, explain: bool, headers: &mut HeaderMap) {
+        put(headers, REQUEST_ID, self.record.id.as_bytes());
+        {
+            let told = lock(&self.record.told);
+            for (name, value) in [(TIER, &told.tier), (MODEL, &told.model)] {
+                if let Some(value) = value {
+                    put(headers, name, value.as_bytes());
+                }
+            }
+            if told.outcome != Outcome::Running || told.first_token.is_some() {
+                headers.insert(ATTEMPTS, told.sent.into());
+            }
+            if let Some(reason) = told.reason() {
+                headers.insert(FALLBACK_REASON, HeaderValue::from_static(reason.name()));
+            }
+            if let Some(degraded) = told.degraded {
+                put(headers, DEGRADED, degraded.to_string().as_bytes());
+            }
+            if told.repeated {
+                headers.insert(REPEATED, HeaderValue::from_static(POSSIBLE));
+            }
+            if let Some(task) = &told.task {
+                put(headers, TASK_ID, task.as_bytes());
+            }
+            if let Some(looked) = told.cache {
+                looked.tell(headers);
+            }
+            if !told.notes.is_empty() {
+                let notes = told.notes.join("; ");
+                let end =
+                    notes.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_HEADER).unwrap_or(notes.len());
+                put(headers, NOTES, &notes.as_bytes()[..end]);
+            }
+            if let Some(overhead) = told.overhead {
+                put(headers, OVERHEAD, fine_text(overhead).as_bytes());
+            }
+        }
+        if explain {
+            put(headers, DECISION, self.decision().as_bytes());
+        }
+    }
+
+    /// The decision record on one line, in pure ASCII and of bounded length.
+    fn decision(&self) -> String {
+        for words in [true, false] {
+            let text = ascii(&self.record.json(words).to_string());
+            if text.len() <= LONGEST_HEADER {
+                return text;
+            }
+        }
+        json!({"id": &*self.record.id, "too_long": format!("see /requests/{}", self.record.id)}).to_string()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut told = lock(&self.record.told);
+        self.end(&mut told, Outcome::Abandoned);
+    }
+}
+
+/// A name, without a copy where somebody has it already.
+fn shared(name: Option<&str>, there: Option<&Arc<str>>) -> Option<Arc<str>> {
+    let name = name?;
+    Some(there.filter(|there| ***there == *name).map_or_else(|| name.into(), Arc::clone))
+}
+
+/// JSON with everything beyond ASCII escaped: headers can carry nothing else for sure.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for char in json.chars() {
+        match char {
+            ' '..='~' => text.push(char),
+            _ => char.encode_utf16(&mut units).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    text
+}
+
+/// What no header may carry is left out rather than the answer lost.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
+    if let Ok(value) = HeaderValue::from_bytes(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The longest model name that is kept, in characters: the caller's text is bounded by the body's limit only.
+const LONGEST_NAME: usize = 200;
+/// The longest message of a failure that is kept, in bytes.
+const LONGEST_MESSAGE: usize = 500;
+/// The longest header of ours, in bytes: some proxies take 8 KB of headers in all.
+const LONGEST_HEADER: usize = 4096;
+
+/// Each answer has it.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
+const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
+const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
+const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
+const DEGRADED: HeaderName = HeaderName::from_static("x-steadfast-degraded");
+const REPEATED: HeaderName = HeaderName::from_static("x-steadfast-repeated");
+/// What is said of a call that may have been made twice.
+const POSSIBLE: &str = "possible";
+const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
+const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");
+const DECISION: HeaderName = HeaderName::from_static("x-steadfast-decision");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_makes_room_and_is_found_no_more() {
+        let records = Records::new(2);
+        let ids: Vec<String> = (0..3).map(|_| records.begin(Dialect::OpenAi).id().to_owned()).collect();
+        assert!(records.find(&ids[0]).is_none());
+        assert!(ids[1..].iter().all(|id| records.find(id).is_some()));
+        assert_eq!(records.newest(9, |_| true).len(), 2);
+        assert_eq!(*records.newest(1, |_| true)[0].id, *ids[2]);
+        for nonsense in ["", "sf-", "sf-1", "sf-1-", "sf-zz-0", "sf-ffffffffffffffffff-0"] {
+            assert!(records.find(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_number_and_sixteen_digits() {
+        for (number, random) in [(0, 0), (1, u64::MAX), (0x10, 1), (u64::MAX, 0xfeed)] {
+            assert_eq!(*id(number, random), format!("sf-{number:x}-{random:016x}"));
+        }
+    }
+
+    #[test]
+    fn a_fine_time_reads_as_the_number() {
+        for nanos in [0, 499, 500, 1_000, 120_000, 123_456, 999_999, 1_000_000, 10_000_000, 12_345_678_901] {
+            let time = Duration::from_nanos(nanos);
+            assert_eq!(fine_text(time), fine(time).to_string());
+        }
+    }
+
+    #[test]
+    fn a_request_whose_caller_leaves_is_abandoned() {
+        let records = Records::new(2);
+        let entry = records.begin(Dialect::OpenAi);
+        let record = records.find(entry.id()).unwrap();
+        assert_eq!(record.json(true)["outcome"], "running");
+        drop(entry);
+        assert_eq!(record.json(true)["outcome"], "abandoned");
+    }
+
+    #[tokio::test]
+    async fn of_a_message_without_end_the_beginning_is_kept() {
+        use steadfast::{FallbackLayer, LlmRequest};
+        use tower::{Layer, ServiceExt, service_fn};
+
+        let message = format!("x{}", "é".repeat(40_000));
+        let failing = service_fn(move |_: LlmRequest| {
+            let failed = LlmError::new(ErrorKind::Server, message.clone());
+            async { Err::<LlmResponse, _>(failed) }
+        });
+        let stack = FallbackLayer::new("one").tier("two", failing.clone()).layer(failing);
+        let error = stack.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+        let kept = kept(error.attempts());
+        assert_eq!(kept.len(), 2);
+        for step in kept {
+            assert!((100..=LONGEST_MESSAGE + '…'.len_utf8()).contains(&step.message.len()), "{}", step.message.len());
+            assert!(step.message.starts_with("xé") && step.message.ends_with("é…"), "{}", step.message);
+        }
+    }
+
+    #[test]
+    fn a_header_is_ascii_whatever_the_words() {
+        assert_eq!(ascii("{\"é\":\"𝄞\"}"), "{\"\\u00e9\":\"\\ud834\\udd1e\"}");
+    }
+}

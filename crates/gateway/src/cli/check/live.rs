@@ -1,0 +1,107 @@
+//! One tiny call to each tier.
+
+use std::time::Duration;
+
+use steadfast::{
+    Chat, ErrorKind, LlmError, LlmRequest, Stack,
+    chat::Message,
+    config::{Config, ConfigError, Provider, Retry, Tier},
+};
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+use crate::cli::{table::Table, terminal::on_a_line};
+
+/// What came of a tier's call.
+pub(super) struct Checked {
+    tier: String,
+    outcome: Result<Duration, Failed>,
+}
+
+enum Failed {
+    /// No call was made.
+    Config(ConfigError),
+    /// The call failed.
+    Call(LlmError),
+}
+
+impl Checked {
+    /// Whether the tier answered.
+    pub(super) fn works(&self) -> bool {
+        match &self.outcome {
+            Ok(_) => true,
+            Err(Failed::Config(_)) => false,
+            Err(Failed::Call(error)) => answered(error.kind()),
+        }
+    }
+}
+
+/// Whether a failure shows that the model is there and works: it used up its few tokens before it said a word.
+fn answered(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::EmptyAnswer)
+}
+
+/// Calls each tier once, alone: no retry, no other tier in its place. One after the other, so that latencies are honest.
+pub(super) async fn check(config: &Config) -> Vec<Checked> {
+    let mut checked = Vec::new();
+    // People are not asked whether they are there.
+    for tier in config.tiers.iter().filter(|tier| tier.provider != Provider::Handoff) {
+        let begun = Instant::now();
+        let outcome = match alone(config, tier) {
+            Err(error) => Err(Failed::Config(error)),
+            Ok(stack) => {
+                let chat = Chat::new([Message::user("Say ok.")]).max_tokens(16);
+                match stack.service().oneshot(LlmRequest::from(chat)).await {
+                    Ok(response) => response.collect().await.map(|_| begun.elapsed()).map_err(Failed::Call),
+                    Err(error) => Err(Failed::Call(error)),
+                }
+            }
+        };
+        checked.push(Checked { tier: tier.name.clone(), outcome });
+    }
+    checked
+}
+
+/// A stack of this tier and nothing else.
+fn alone(config: &Config, tier: &Tier) -> Result<Stack, ConfigError> {
+    let tier = Tier { retry: Some(Retry { max_attempts: Some(1), ..Retry::default() }), ..tier.clone() };
+    Stack::from_config(Config { tiers: vec![tier], timeout: config.timeout, ..Config::default() })
+}
+
+/// One row for each tier.
+pub(super) fn table(checked: &[Checked]) -> String {
+    let mut table = Table::new(["tier", "key", "reachable", "model", "latency", "problem"]);
+    for Checked { tier, outcome } in checked {
+        let yes_no = |yes: bool| if yes { "yes" } else { "NO" };
+        let unknown = "?";
+        let (key, reachable, model, latency, problem) = match outcome {
+            Ok(took) => ("accepted", "yes", "yes", format!("{} ms", took.as_millis()), String::new()),
+            Err(Failed::Config(error)) => ("MISSING", unknown, unknown, "-".to_owned(), error.to_string()),
+            Err(Failed::Call(error)) => {
+                let kind = error.kind();
+                let reached = !matches!(kind, ErrorKind::Connect | ErrorKind::Timeout);
+                let key = match kind {
+                    ErrorKind::Auth => "REFUSED",
+                    _ if reached => "accepted",
+                    _ => unknown,
+                };
+                let model = match kind {
+                    ErrorKind::NotFound => "NO",
+                    _ if answered(kind) => "yes",
+                    _ => unknown,
+                };
+                (key, yes_no(reached), model, "-".to_owned(), error.to_string())
+            }
+        };
+        table.row([
+            tier.clone(),
+            key.to_owned(),
+            reachable.to_owned(),
+            model.to_owned(),
+            latency,
+            // A provider's own words.
+            on_a_line(problem.lines().next().unwrap_or_default()),
+        ]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,99 @@
+//! How the command ends when something is wrong.
+
+use std::{fmt, io, process::ExitCode};
+
+use steadfast::{LlmError, config::ConfigError};
+use steadfast_gateway::ServeError;
+
+use super::terminal::printable;
+
+/// What went wrong: it decides the exit code.
+pub(crate) enum Failure {
+    /// The configuration or the command line is wrong: 2.
+    Config(String),
+    /// The models failed: 1.
+    Models(String),
+    /// A gateway is not ready, or not there: 1.
+    Unready(String),
+    /// A gateway, or a store of tasks, does not do what it is asked: 1.
+    Refused(String),
+    /// A drill missed a target: 1.
+    Missed(String),
+    /// The output cannot be written: 1; if its reader has gone, silently.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// Says it on standard error.
+    pub(crate) fn report(self) -> ExitCode {
+        if let Some(said) = self.said() {
+            eprintln!("{said}");
+        }
+        match self {
+            Self::Config(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// What is said of it, as a terminal may have it: a provider's or a gateway's own words may be in it.
+    fn said(&self) -> Option<String> {
+        match self {
+            Self::Config(message)
+            | Self::Models(message)
+            | Self::Unready(message)
+            | Self::Refused(message)
+            | Self::Missed(message) => Some(printable(message).into_owned()),
+            // `steadfast ask .. | head -1` is no failure to speak of.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Self::Output(error) => Some(format!("cannot write the output: {error}")),
+        }
+    }
+
+    /// A wrong command line.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::Config(format!("error: {message}"))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Config(error) => error.into(),
+            ServeError::Io(error) => error.into(),
+            ServeError::Ended => Self::Refused(format!("error: {error}")),
+            error => Self::usage(error),
+        }
+    }
+}
+
+impl From<LlmError> for Failure {
+    fn from(error: LlmError) -> Self {
+        Self::Models(format!("error: {error}"))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_a_provider_says_cannot_command_the_terminal() {
+        let failed = Failure::from(LlmError::new(ErrorKind::Server, "down\u{1b}[2J\u{202e}"));
+        let said = failed.said().unwrap();
+        assert!(said.contains("down") && !said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
+    }
+}

@@ -1,0 +1,214 @@
+//! One connection: its requests, one after another.
+//!
+//! hyper reads requests and writes whole answers. A stream it hands over before its head is out: hyper would keep two
+//! buffers of 8 KB beside each until its end, and thousands of streams do nothing for most of the time but wait for
+//! their next token. [`stream_writer`] sends it; then hyper goes on.
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use hyper::{
+    body::Incoming,
+    server::conn::http1::{Builder, Parts},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Handler,
+    header_timer::Heads,
+    in_task_body::{Quiet, Task},
+    socket::{Plain, Socket},
+    stream_writer::{self, SentByHand},
+};
+use crate::{limits::Memory, lock::lock};
+
+/// Serves a connection until one side has had enough of it, or nothing has come for so long.
+pub(super) async fn serve<S, H>(
+    stream: S,
+    http: &Builder,
+    patience: Duration,
+    handler: &H,
+    memory: &Arc<Memory>,
+    stop: &CancellationToken,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let mut socket = Socket::new(stream).within(memory);
+    loop {
+        // For somebody who says nothing hyper need not be there, with its buffers.
+        let has_come = tokio::select! {
+            biased;
+            has_come = socket.has_more() => has_come,
+            () = stop.cancelled() => false,
+            () = sleep(patience) => false,
+        };
+        if !has_come {
+            return Ok(());
+        }
+        let handed = match requests(socket, http, handler, stop).await {
+            Ended::Done(result, rest) => {
+                see_out(rest, stop).await;
+                return result;
+            }
+            Ended::Streams(handed, rest) => {
+                socket = rest;
+                handed
+            }
+        };
+        let closes = handed.closes || stop.is_cancelled();
+        let sent = stream_writer::send(&mut socket, handed.response, closes).await;
+        if sent.is_err() {
+            return Ok(());
+        }
+        if closes || stop.is_cancelled() {
+            see_out(socket, stop).await;
+            return Ok(());
+        }
+    }
+}
+
+/// Closes a connection, and takes what still comes on it. Were it dropped over bytes that nobody has read, the system would
+/// break it off, and a caller that is still sending (a body over the limit, say) might never see the answer.
+async fn see_out<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop: &CancellationToken) {
+    // It may be closed already, from either side.
+    let _ = socket.shutdown().await;
+    tokio::select! {
+        biased;
+        () = socket.discard() => {}
+        () = stop.cancelled() => {}
+        () = sleep(LINGER) => {}
+    }
+}
+
+/// Answers a probe that asks whether the server lives, and ends its connection.
+pub(super) async fn probe<S>(stream: S, http: &Builder, stop: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|_: Request<Incoming>| {
+        let mut alive = Response::new(Body::from("ok\n"));
+        alive.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        ready(Ok::<_, Infallible>(alive))
+    });
+    let mut http = http.clone();
+    http.timer(Heads::default()).keep_alive(false);
+    let serving = http.serve_connection(TokioIo::new(Socket::new(stream)), service);
+    let served = tokio::select! {
+        biased;
+        served = serving.without_shutdown() => served,
+        () = stop.cancelled() => return,
+    };
+    // A caller that breaks off has not asked.
+    if let Ok(Parts { io, .. }) = served {
+        see_out(io.into_inner(), stop).await;
+    }
+}
+
+/// The time for the rest of a request that has begun, once the server was asked to stop.
+pub(crate) const LAST_PIECES: Duration = Duration::from_secs(1);
+
+/// Time for the answer to get there, and for what was sent meanwhile to come.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A streamed answer that is still to be sent.
+struct Handed {
+    response: Response<Body>,
+    /// The caller wants the connection closed behind it.
+    closes: bool,
+}
+
+/// Why hyper does not go on with a connection.
+enum Ended<S> {
+    Done(Result<(), hyper::Error>, Socket<S>),
+    Streams(Handed, Socket<S>),
+}
+
+/// Serves requests until a stream is to be sent.
+async fn requests<S, H>(socket: Socket<S>, http: &Builder, handler: &H, stop: &CancellationToken) -> Ended<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let (is_first, handed) = (AtomicBool::new(true), Mutex::new(None));
+    let common = handler.connection();
+    let task = Task::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        // Only the first answer is handed over: hyper does not tell whether an earlier one is out to its last byte.
+        let can_be_handed = is_first.swap(false, Ordering::Relaxed)
+            && request.version() == Version::HTTP_11
+            && !request.headers().contains_key(header::EXPECT);
+        let closes = says_close(request.headers());
+        let request = request.map(|body| Body::new(Quiet::new(body, task.clone())));
+        let answering = handler.answer(&common, request);
+        let handed = &handed;
+        async move {
+            let response = answering.await;
+            if can_be_handed && response.extensions().get::<SentByHand>().is_some() {
+                *lock(handed) = Some(Handed { response, closes });
+                // It is taken from there in this very poll, and then this future is dropped.
+                return std::future::pending().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let (mut http, heads) = (http.clone(), Heads::default());
+    http.timer(heads.clone());
+    let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
+    let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
+    let waker = Waker::from(task.clone());
+    let ended = std::future::poll_fn(|cx| {
+        task.is(cx.waker());
+        let cx = &mut Context::from_waker(&waker);
+        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
+            heads.end_by(Instant::now() + LAST_PIECES);
+            Pin::new(&mut *serving).graceful_shutdown();
+        }
+        if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {
+            return Poll::Ready(Err(served));
+        }
+        lock(&handed).take().map_or(Poll::Pending, |handed| Poll::Ready(Ok(handed)))
+    })
+    .await;
+    let Parts { io, read_buf, .. } = serving.into_parts();
+    let mut socket = io.into_inner();
+    match ended {
+        Ok(handed) => {
+            socket.unread(&read_buf);
+            Ended::Streams(handed, socket)
+        }
+        Err(served) => {
+            // Who has sent half a head is told. Who has said nothing is told nothing.
+            if socket.is_out_of_memory() {
+                let _ = socket.write_all(&Plain::FULL.response()).await;
+            } else if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
+                let _ = socket.write_all(&Plain::TOO_SLOW.response()).await;
+            }
+            Ended::Done(served, socket)
+        }
+    }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
+}

@@ -1,0 +1,164 @@
+//! A connection's task, and the bodies that it reads without waking itself.
+//!
+//! hyper and whoever reads the body of a request are two ends of a channel, each of which wakes the other. Here both are in
+//! one task, and it is running when a piece is taken: it would be polled once more for each body, with the whole call below.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::lock::lock;
+
+/// The task of a connection, as a waker.
+pub(crate) struct Task {
+    waker: Mutex<Waker>,
+    /// The thread that takes a piece of the body right now, or 0.
+    taking: AtomicUsize,
+    /// It has woken the task meanwhile.
+    woken: AtomicBool,
+}
+
+impl Task {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            waker: Mutex::new(Waker::noop().clone()),
+            taking: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
+        })
+    }
+
+    /// From here on this one is woken.
+    pub(crate) fn is(&self, waker: &Waker) {
+        let mut own = self.lock();
+        if own.will_wake(waker) {
+            return;
+        }
+        let before = std::mem::replace(&mut *own, waker.clone());
+        drop(own);
+        drop(before);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waker> {
+        lock(&self.waker)
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // What another thread says meanwhile is about something else.
+        if self.taking.load(Acquire) == this_thread() {
+            self.woken.store(true, Relaxed);
+            return;
+        }
+        let waker = self.lock().clone();
+        waker.wake();
+    }
+}
+
+/// A number that no other thread has, and that is not 0.
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: Cell<u8> = const { Cell::new(0) };
+    }
+    HERE.with(|here| ptr::from_ref(here).addr())
+}
+
+/// The body of a request to this task.
+pub(crate) struct Quiet {
+    body: Incoming,
+    task: Arc<Task>,
+}
+
+impl Quiet {
+    pub(crate) fn new(body: Incoming, task: Arc<Task>) -> Self {
+        Self { body, task }
+    }
+}
+
+impl Body for Quiet {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { body, task } = &mut *self;
+        task.taking.store(this_thread(), Release);
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        task.taking.store(0, Release);
+        // While more is to come hyper has to read on.
+        if task.woken.swap(false, Relaxed) && !body.is_end_stream() {
+            task.wake_by_ref();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_what_the_thread_that_takes_a_piece_says_meanwhile_is_held_back() {
+        let (task, count) = (Task::new(), Arc::new(Count::default()));
+        let woken = || count.0.load(Relaxed);
+        task.is(&Waker::from(count.clone()));
+        task.wake_by_ref();
+        assert_eq!(woken(), 1);
+
+        task.taking.store(this_thread(), Release);
+        task.wake_by_ref();
+        assert_eq!((woken(), task.woken.load(Relaxed)), (1, true));
+        let elsewhere = task.clone();
+        thread::spawn(move || elsewhere.wake()).join().unwrap();
+        assert_eq!(woken(), 2);
+
+        task.taking.store(0, Release);
+        task.wake_by_ref();
+        assert_eq!(woken(), 3);
+    }
+
+    #[test]
+    fn the_last_one_that_asked_is_woken() {
+        let (task, first, second) = (Task::new(), Arc::new(Count::default()), Arc::new(Count::default()));
+        task.is(&Waker::from(first.clone()));
+        task.is(&Waker::from(second.clone()));
+        task.wake_by_ref();
+        assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
+    }
+}

@@ -1,0 +1,213 @@
+//! Connections: how many, how slow they may be, and how they end.
+//!
+//! HTTP/1.1 only: the official clients speak it to any `http://` address, and what stands before a gateway (an ingress, a
+//! TLS proxy) does too. A caller that leaves is seen at once, and with its connection goes the call to the provider.
+//!
+//! All of this runs on the control thread up to a connection's first bytes. A probe of `/healthz` is answered
+//! there, on a connection of its own; every other request goes on among the threads of requests.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::server::conn::http1;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{Handler, connection, socket::Plain, write_timeout::Patience};
+use crate::{
+    lifecycle::Lifecycle,
+    limits::{connections_for_files, memory},
+};
+
+/// How long connections have to send their last bytes once their streams were ended.
+pub(crate) const LAST_BYTES: Duration = Duration::from_secs(5);
+
+/// How many connections may wait to be accepted; a system may allow fewer (`net.core.somaxconn` is 4096 on Linux).
+///
+/// tokio's own are 128: where more come at once, as after a restart, some are reset and the others wait a second.
+const BACKLOG: u32 = 4096;
+
+/// Begins to listen.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // The connections of the one before, which are still closing, must not keep this one from its port. Elsewhere than on
+    // Unix the same word would let two listen at once.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts connections until told to stop, then sees them out. Their requests run elsewhere.
+pub(crate) async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: H,
+    lifecycle: Arc<Lifecycle>,
+    calls_out: bool,
+    requests: Handle,
+) {
+    let settings = &lifecycle.initial;
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
+    let wanted = memory::connections(settings.memory, settings.connections);
+    let room = Arc::new(Semaphore::new(connections_for_files(wanted, calls_out).min(Semaphore::MAX_PERMITS)));
+    let spare = Arc::new(Semaphore::new(SPARE));
+    let server =
+        Arc::new(Server { http, handler, lifecycle: lifecycle.clone(), requests, connections: TaskTracker::new() });
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = lifecycle.stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                rest_after(&error).await;
+                continue;
+            }
+        };
+        if let Ok(place) = room.clone().try_acquire_owned() {
+            server.connections.spawn(server.clone().serve_one(stream, from, place));
+        } else if let Ok(place) = spare.clone().try_acquire_owned() {
+            server.connections.spawn(server.clone().serve_probe(stream, place));
+        } else {
+            turn_away(stream).await;
+        }
+    }
+    // From here on the system refuses connections, so that who balances the load goes elsewhere at once.
+    drop(listener);
+    let connections = &server.connections;
+    connections.close();
+    if timeout(lifecycle.current.load().grace, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "the time to finish is over: open streams end with an error");
+        lifecycle.cut.cancel();
+        // Who does not take its last bytes loses them.
+        let _ = timeout(LAST_BYTES, connections.wait()).await;
+    }
+}
+
+/// Serves connections.
+struct Server<H> {
+    http: http1::Builder,
+    handler: H,
+    lifecycle: Arc<Lifecycle>,
+    /// The runtime of requests.
+    requests: Handle,
+    connections: TaskTracker,
+}
+
+impl<H: Handler> Server<H> {
+    /// Waits for a connection's first bytes, and says who serves it.
+    async fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+        match self.begun(&stream, self.lifecycle.initial.head_timeout).await {
+            None => {}
+            Some(true) => self.probe(stream).await,
+            Some(false) => match stream.into_std() {
+                Ok(stream) => {
+                    let (connections, requests) = (self.connections.clone(), self.requests.clone());
+                    connections.spawn_on(self.requests(stream, from, place), &requests);
+                }
+                Err(error) => tracing::debug!(%from, %error, "the connection is lost"),
+            },
+        }
+    }
+
+    /// Serves a connection for which there is no place, if it is a probe: callers who take all places must not make the server
+    /// look dead.
+    async fn serve_probe(self: Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
+        match self.begun(&stream, PROBE_COMES).await {
+            Some(true) => self.probe(stream).await,
+            _ => turn_away(stream).await,
+        }
+        drop(place);
+    }
+
+    /// Waits for the first bytes: whether they are a probe's. `None`: none has come.
+    async fn begun(&self, stream: &TcpStream, patience: Duration) -> Option<bool> {
+        let mut first = [0; 16];
+        let read = tokio::select! {
+            biased;
+            read = stream.peek(&mut first) => read.unwrap_or_default(),
+            () = self.lifecycle.stop.cancelled() => 0,
+            () = sleep(patience) => 0,
+        };
+        (read > 0).then(|| PROBES.iter().any(|probe| first[..read].starts_with(probe)))
+    }
+
+    async fn probe(&self, stream: TcpStream) {
+        let stream = Patience::new(stream, self.lifecycle.initial.unread);
+        connection::probe(stream, &self.http, &self.lifecycle.stop).await;
+    }
+
+    async fn requests(self: Arc<Self>, stream: std::net::TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+        let lifecycle = &self.lifecycle;
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%from, %error, "the connection is lost"),
+        };
+        // Tokens are small, and each is sent at once: waiting for an acknowledgement would cost 40 ms each.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%from, %error, "no TCP_NODELAY");
+        }
+        let stream = Patience::new(stream, lifecycle.initial.unread);
+        // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
+        let stop = lifecycle.stop.child_token();
+        let patience = lifecycle.initial.head_timeout;
+        let served = connection::serve(stream, &self.http, patience, &self.handler, &lifecycle.heads, &stop).await;
+        if let Err(error) = served {
+            // Callers leave and send nonsense: that is their affair.
+            tracing::debug!(%from, %error, "the connection ended early");
+        }
+        drop(place);
+    }
+}
+
+/// The beginnings of a probe.
+const PROBES: [&[u8]; 3] = [b"GET /healthz ", b"GET /healthz?", b"HEAD /healthz "];
+/// The number of connections beyond all places that may show that they are probes.
+const SPARE: usize = 64;
+/// The time that they have for that: a probe's first bytes come with its connection.
+const PROBE_COMES: Duration = Duration::from_millis(20);
+
+async fn turn_away(mut stream: TcpStream) {
+    // It fits into the socket's buffer, so that nobody can make us wait here.
+    let _ = timeout(Duration::from_millis(10), stream.write_all(&Plain::FULL.response())).await;
+}
+
+/// After an accept that failed: at once where the caller was gone, later where the system has nothing left to give.
+async fn rest_after(error: &io::Error) {
+    let gone = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    );
+    if !gone {
+        tracing::error!(%error, "no connection can be accepted");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn hundreds_of_callers_may_come_before_the_first_is_accepted() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Where there is no room, the system lets a caller wait for a second, and more.
+        let limit = Duration::from_millis(900);
+        let came: Result<Vec<_>, _> = (0..300).map(|_| TcpStream::connect_timeout(&address, limit)).collect();
+        assert_eq!(came.unwrap().len(), 300);
+    }
+}

@@ -1,0 +1,173 @@
+//! The thread beside those of requests: it hears signals, accepts connections and answers `/healthz`.
+//!
+//! No request runs on it. So however busy the others are, a probe is answered and a server that is asked to stop does.
+
+use std::{future::pending, io, process, sync::Arc, thread};
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::oneshot,
+    time::timeout,
+};
+
+use super::{LAST_BYTES, LAST_CALLS};
+use crate::{api::observe::Log, lifecycle::Lifecycle};
+
+/// A runtime of one thread, which begins with [`Control::run`].
+pub(crate) struct Control(Option<Runtime>);
+
+impl Control {
+    /// # Errors
+    ///
+    /// The system gives no more.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(Some(Builder::new_current_thread().enable_all().build()?)))
+    }
+
+    /// Makes what belongs to this thread, such as a listener.
+    pub(crate) fn make<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _entered = self.0.as_ref().map(Runtime::enter);
+        make()
+    }
+
+    /// Runs this on the thread, which goes on until the process ends. What it gives is ready once `serving` is done.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread to be had.
+    pub(crate) fn run(
+        mut self,
+        signals: impl Future<Output = ()> + Send + 'static,
+        serving: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<oneshot::Receiver<()>> {
+        let (done, ended) = oneshot::channel();
+        let runtime = self.0.take();
+        thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let Some(runtime) = runtime else { return };
+            runtime.block_on(async {
+                let _hearing = tokio::spawn(signals);
+                serving.await;
+                let _ = done.send(());
+                pending::<()>().await;
+            });
+        })?;
+        Ok(ended)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Among the threads of requests nobody may wait for it.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The signals that the server obeys.
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    terminate: Signal,
+    #[cfg(unix)]
+    interrupt: Signal,
+    #[cfg(unix)]
+    hang_up: Signal,
+}
+
+/// The parts of the server that obey signals.
+pub(crate) struct Handler<R> {
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// The runtime of requests.
+    pub(crate) requests: Handle,
+    pub(crate) log: Log,
+    /// Reads the files again.
+    pub(crate) reload: R,
+}
+
+impl Signals {
+    /// Begins to listen for them, on the runtime that this is called in.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: signal(SignalKind::terminate())?,
+            #[cfg(unix)]
+            interrupt: signal(SignalKind::interrupt())?,
+            #[cfg(unix)]
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// SIGHUP loads the configuration again. SIGTERM and Ctrl-C stop the server; the second one ends it at once, and so does
+    /// the time that it has for that.
+    pub(crate) async fn obey<R>(mut self, handler: Handler<R>)
+    where
+        R: Fn() + Clone + Send + 'static,
+    {
+        let Handler { lifecycle, requests, log, reload } = handler;
+        let (name, _) = self.stop(&requests, &reload).await;
+        tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
+        lifecycle.stop.cancel();
+        let most = lifecycle.current.load().grace.saturating_add(LAST_BYTES + 3 * LAST_CALLS);
+        let code = match timeout(most, self.stop(&requests, &reload)).await {
+            Ok((name, code)) => {
+                tracing::warn!(signal = name, "asked to stop a second time: ending at once");
+                code
+            }
+            Err(_) => {
+                tracing::error!("requests are still at work: ending without them");
+                1
+            }
+        };
+        log.flush();
+        process::exit(code);
+    }
+
+    /// Waits until the server is to stop: the signal's name, and the code of who ends by it.
+    async fn stop<R>(&mut self, requests: &Handle, reload: &R) -> (&'static str, i32)
+    where
+        R: Fn() + Clone + Send + 'static,
+    {
+        loop {
+            match self.next().await {
+                Order::Stop(name, number) => return (name, 128 + number),
+                Order::Reload => {
+                    // The files are read on a thread for that, beside the requests that they are for.
+                    let reading = requests.spawn_blocking(reload.clone());
+                    tokio::spawn(async {
+                        if let Err(error) = reading.await {
+                            tracing::error!(%error, "the files were not read");
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Stop("SIGTERM", 15),
+            _ = self.interrupt.recv() => Order::Stop("SIGINT", 2),
+            _ = self.hang_up.recv() => Order::Reload,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Order {
+        // An error says that it cannot be heard: then it never comes.
+        if tokio::signal::ctrl_c().await.is_err() {
+            pending::<()>().await;
+        }
+        Order::Stop("Ctrl-C", 2)
+    }
+}
+
+/// The order that a signal stands for.
+enum Order {
+    /// With the signal's name and number.
+    Stop(&'static str, i32),
+    #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
+    Reload,
+}
