@@ -8,13 +8,13 @@ use steadfast::{Cached, CachedWhy, LlmResponse, layers::cache::CacheControl};
 
 /// What a caller wants of the cache: in HTTP's own words (`Cache-Control`, RFC 9111), or in those of other gateways. Only a
 /// new answer can be asked for: what is kept, and for how long, is the configuration's to say.
-pub(crate) fn wanted(headers: &HeaderMap) -> Option<CacheControl> {
+pub(crate) fn requested(headers: &HeaderMap) -> Option<CacheControl> {
     let said = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    let mut wanted = None;
+    let mut requested = None;
     for directive in said.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()) {
         match &*directive {
             "no-store" => return Some(CacheControl::NoStore),
-            "no-cache" | "max-age=0" => wanted = Some(CacheControl::NoCache),
+            "no-cache" | "max-age=0" => requested = Some(CacheControl::NoCache),
             _ => {}
         }
     }
@@ -24,7 +24,7 @@ pub(crate) fn wanted(headers: &HeaderMap) -> Option<CacheControl> {
     if says("cf-aig-skip-cache", "true") || says("helicone-cache-enabled", "false") {
         return Some(CacheControl::NoStore);
     }
-    if says("x-portkey-cache-force-refresh", "true") { Some(CacheControl::NoCache) } else { wanted }
+    if says("x-portkey-cache-force-refresh", "true") { Some(CacheControl::NoCache) } else { requested }
 }
 
 /// The names above.
@@ -34,50 +34,50 @@ pub(crate) const NAMES: [&str; 4] =
 
 /// What the cache came to for a request that was answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Looked {
+pub(crate) enum CacheOutcome {
     /// A call was made.
-    Missed,
+    Miss,
     /// It was not looked at.
-    Bypassed,
+    Bypass,
     /// The answer was not made for this request.
-    Given(Cached),
+    Hit(Cached),
 }
 
-impl Looked {
-    /// `keeps`: whether answers are kept at all. Where none is, a request can only have been sent twice.
-    pub(crate) fn of(response: &LlmResponse, keeps: bool) -> Option<Self> {
+impl CacheOutcome {
+    /// `has_cache`: whether answers are kept at all. Where none is, a request can only have been sent twice.
+    pub(crate) fn of(response: &LlmResponse, has_cache: bool) -> Option<Self> {
         match response.cached() {
-            Some(cached) => (keeps || cached.why == CachedWhy::Replayed).then_some(Self::Given(cached)),
-            None if response.is_cache_miss() => Some(Self::Missed),
-            None => keeps.then_some(Self::Bypassed),
+            Some(cached) => (has_cache || cached.why == CachedWhy::Replayed).then_some(Self::Hit(cached)),
+            None if response.is_cache_miss() => Some(Self::Miss),
+            None => has_cache.then_some(Self::Bypass),
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Self::Missed => "miss",
-            Self::Bypassed => "bypass",
-            Self::Given(Cached { why, .. }) => match why {
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+            Self::Hit(Cached { why, .. }) => match why {
                 CachedWhy::Fresh => "hit",
                 why => why.name(),
             },
         }
     }
 
-    fn given(self) -> Option<(Duration, Option<f32>)> {
-        let Self::Given(Cached { why, age, .. }) = self else { return None };
+    fn hit(self) -> Option<(Duration, Option<f32>)> {
+        let Self::Hit(Cached { why, age, .. }) = self else { return None };
         Some((age, if let CachedWhy::Similar { similarity } = why { Some(similarity) } else { None }))
     }
 
     /// Says it in headers.
-    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+    pub(crate) fn write_headers(self, headers: &mut HeaderMap) {
         if self.name() == CachedWhy::Replayed.name() {
             // Not the cache's doing: an idempotency key's.
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
             return;
         }
         headers.insert(CACHE, HeaderValue::from_static(self.name()));
-        let Some((age, similarity)) = self.given() else { return };
+        let Some((age, similarity)) = self.hit() else { return };
         headers.insert(header::AGE, age.as_secs().into());
         if let Some(similarity) = similarity.and_then(|likeness| HeaderValue::try_from(format!("{likeness:.2}")).ok()) {
             headers.insert(SIMILARITY, similarity);
@@ -86,7 +86,7 @@ impl Looked {
 
     /// Says it in a record.
     pub(crate) fn json(self) -> Value {
-        let (age, similarity) = self.given().unzip();
+        let (age, similarity) = self.hit().unzip();
         json!({ "result": self.name(), "age_s": age.map(|age| age.as_secs()), "similarity": similarity.flatten() })
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        wanted(&headers)
+        requested(&headers)
     }
 
     #[test]

@@ -184,17 +184,17 @@ pub(crate) async fn count_tokens(
     let dialect = Dialect::Anthropic;
     let (head, body) = request.into_parts();
     let (settings, key) = (gateway.lifecycle.current.load_full(), key.map(|Extension(key)| key));
-    let place = key.as_ref().map_or(Ok(None), |key| {
-        key.feature(inbound::Asked::of(&head.headers).feature)?;
-        key.place()
+    let permit = key.as_ref().map_or(Ok(None), |key| {
+        key.feature(inbound::RequestOptions::from_headers(&head.headers).feature)?;
+        key.permit()
     });
-    let _place = match place {
-        Ok(place) => place,
+    let _permit = match permit {
+        Ok(permit) => permit,
         Err(denied) => return refusal::deny(denied, dialect),
     };
     let body = match gateway.reader(&settings, key.as_ref()).read(&head.headers, body).await {
         Ok(body) => body,
-        Err(unread) => return refusal::unread(unread, &settings, dialect),
+        Err(error) => return refusal::body_error(error, &settings, dialect),
     };
     let request = inbound::request(dialect, &head.headers, body, &settings);
     let request = match request.and_then(|request| gateway.catalog.admit(request)) {

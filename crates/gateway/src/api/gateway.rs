@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use steadfast::{BoxLlmService, handoff::Desk};
 
-use super::{catalog::Catalog, keys::Keys, record::Records, unknown_paths::UnknownPaths};
+use super::{catalog::Catalog, keys::Keys, records::Records, unknown_paths::UnknownPaths};
 use crate::{
     lifecycle::Lifecycle,
     limits::{Memory, Settings},

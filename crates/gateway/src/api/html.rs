@@ -61,7 +61,7 @@ fn hash(text: &str) -> String {
 
 /// That a page is what its policy covers, and reads nothing that it is told as markup or as a program.
 #[cfg(test)]
-pub(crate) fn is_sound(page: &Html, markup: &str, style: &str, script: &str) {
+pub(crate) fn assert_sound(page: &Html, markup: &str, style: &str, script: &str) {
     assert_eq!((markup.matches("<script").count(), markup.matches("<style").count()), (1, 1));
     assert!(page.text.contains(style) && page.text.contains(script), "each is in its place");
     assert!(!script.contains("</script") && !script.contains("<!--"), "it would end there");

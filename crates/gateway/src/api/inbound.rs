@@ -18,16 +18,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, cache, keys::Key, stream::stopping};
 use crate::{
-    http::LAST_PIECES,
+    http::STOP_BODY_TIMEOUT,
     limits::{
-        SLOWEST, Settings,
-        memory::{Memory, NoRoom, OWN, Share},
+        MIN_UPLOAD_RATE, Settings,
+        memory::{CallerShare, FREE_BODY, Memory, OutOfMemory},
     },
 };
 
 /// What the caller says in headers, for this side and not for a provider.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct RequestOptions {
     pub(crate) feature: Option<Box<str>>,
     session: Option<Box<str>>,
     idempotency_key: Option<Box<str>>,
@@ -35,7 +35,7 @@ pub(crate) struct Asked {
     key_is_too_long: bool,
     timeout: Option<Duration>,
     no_fallback: bool,
-    people: Option<Box<People>>,
+    human: Option<Box<HumanOptions>>,
     /// As it stands there: a word that is no commit point must not pass for none.
     commit: Option<HeaderValue>,
     cache: Option<CacheControl>,
@@ -43,8 +43,8 @@ pub(crate) struct Asked {
     pub(crate) explain: bool,
 }
 
-impl Asked {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+impl RequestOptions {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         // Most requests ask for nothing: one pass over their names costs a tenth of looking for each of ours.
         if !headers.keys().any(|name| FAMILIES.iter().any(|family| name.as_str().starts_with(family))) {
             return Self::default();
@@ -54,12 +54,12 @@ impl Asked {
             feature: text(headers, FEATURES),
             session: text(headers, SESSIONS),
             idempotency_key: text(headers, IDEMPOTENCY_KEYS),
-            key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > LONGEST),
+            key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > MAX_NAME),
             timeout,
             no_fallback: flag(headers, "x-steadfast-no-fallback"),
-            people: People::of(headers),
+            human: HumanOptions::from_headers(headers),
             commit: headers.get(COMMIT).cloned(),
-            cache: cache::wanted(headers),
+            cache: cache::requested(headers),
             explain: flag(headers, "x-steadfast-explain"),
         }
     }
@@ -69,8 +69,8 @@ impl Asked {
     /// # Errors
     ///
     /// A commit point that is none: who asks for a whole answer must not get half of one because of a slip. An idempotency
-    /// key that is too long. What is wrong for [`People`].
-    pub(crate) fn put(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+    /// key that is too long. What is wrong for [`HumanOptions`].
+    pub(crate) fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         request = request.explain();
         if let Some(feature) = &self.feature {
             request = request.feature(&**feature);
@@ -82,7 +82,7 @@ impl Asked {
             request = request.idempotency_key(&**key);
         }
         if self.key_is_too_long {
-            let problem = format!("{}: a key may have {LONGEST} bytes", IDEMPOTENCY_KEYS[0]);
+            let problem = format!("{}: a key may have {MAX_NAME} bytes", IDEMPOTENCY_KEYS[0]);
             return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
         }
         if let Some(timeout) = self.timeout {
@@ -91,8 +91,8 @@ impl Asked {
         if self.no_fallback {
             request = request.no_fallback();
         }
-        if let Some(people) = &self.people {
-            request = people.put(request)?;
+        if let Some(human) = &self.human {
+            request = human.apply(request)?;
         }
         if let Some(control) = self.cache {
             request = request.extension(control);
@@ -106,9 +106,9 @@ impl Asked {
     }
 }
 
-/// What the caller says of people, as it stands there. Few do.
+/// What the caller says of human, as it stands there. Few do.
 #[derive(Clone, Debug)]
-struct People {
+struct HumanOptions {
     required: Option<HeaderValue>,
     /// Who is to be told when one has answered.
     callback: Option<HeaderValue>,
@@ -117,8 +117,8 @@ struct People {
     context: Option<HeaderValue>,
 }
 
-impl People {
-    fn of(headers: &HeaderMap) -> Option<Box<Self>> {
+impl HumanOptions {
+    fn from_headers(headers: &HeaderMap) -> Option<Box<Self>> {
         let names = [REQUIRES_HUMAN, CALLBACK_URL, TASK_REFERENCE, TASK_CONTEXT];
         let [required, callback, reference, context] = names.map(|name| headers.get(name).cloned());
         let said = [&required, &callback, &reference, &context].into_iter().any(Option::is_some);
@@ -128,8 +128,8 @@ impl People {
     /// # Errors
     ///
     /// A word that is neither yes nor no: what is meant for a person must not go to a model because of a slip. An address that
-    /// is none; whether it may be called, the tier of people knows.
-    fn put(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+    /// is none; whether it may be called, the tier of human knows.
+    fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         let wrong = |problem: String| LlmError::new(ErrorKind::InvalidRequest, problem);
         if let Some(word) = &self.required {
             let required = yes_or_no(word.to_str().unwrap_or_default().trim());
@@ -137,22 +137,22 @@ impl People {
             request = request.requires_human(required.ok_or_else(problem)?);
         }
         if let Some(url) = &self.callback {
-            let url = url.to_str().ok().map(str::trim).filter(|url| !url.is_empty() && url.len() <= LONGEST_URL);
-            let problem = || wrong(format!("{CALLBACK_URL}: an https:// address of at most {LONGEST_URL} bytes"));
+            let url = url.to_str().ok().map(str::trim).filter(|url| !url.is_empty() && url.len() <= MAX_URL);
+            let problem = || wrong(format!("{CALLBACK_URL}: an https:// address of at most {MAX_URL} bytes"));
             request = request.extension(CallbackUrl::new(url.ok_or_else(problem)?));
         }
         let mut caller = CallerTask::new();
         if let Some(reference) = &self.reference {
             let reference = reference.to_str().ok().map(str::trim);
-            let reference = reference.filter(|reference| !reference.is_empty() && reference.len() <= LONGEST);
-            let problem = || wrong(format!("{TASK_REFERENCE}: a name of at most {LONGEST} bytes"));
+            let reference = reference.filter(|reference| !reference.is_empty() && reference.len() <= MAX_NAME);
+            let problem = || wrong(format!("{TASK_REFERENCE}: a name of at most {MAX_NAME} bytes"));
             caller = caller.id(reference.ok_or_else(problem)?);
         }
         if let Some(context) = &self.context {
             // Never with what stands there.
-            let context = Some(context.as_bytes()).filter(|context| context.len() <= LONGEST_CONTEXT);
+            let context = Some(context.as_bytes()).filter(|context| context.len() <= MAX_CONTEXT);
             let context = context.and_then(|context| serde_json::from_slice::<Map<String, Value>>(context).ok());
-            let problem = || wrong(format!("{TASK_CONTEXT}: a JSON object of at most {LONGEST_CONTEXT} bytes"));
+            let problem = || wrong(format!("{TASK_CONTEXT}: a JSON object of at most {MAX_CONTEXT} bytes"));
             caller = caller.context(context.ok_or_else(problem)?);
         }
         Ok(if self.reference.is_some() || self.context.is_some() { request.extension(caller) } else { request })
@@ -189,17 +189,17 @@ const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
 /// Who is called back when a person has answered.
 const CALLBACK_URL: &str = "x-steadfast-callback-url";
 /// The longest address, in bytes.
-const LONGEST_URL: usize = 2048;
+const MAX_URL: usize = 2048;
 
-/// The caller's own name for the task, should the request come to people.
+/// The caller's own name for the task, should the request come to human.
 const TASK_REFERENCE: &str = "x-steadfast-task-reference";
 /// What it belongs to, as a JSON object.
 const TASK_CONTEXT: &str = "x-steadfast-task-context";
 /// The longest context, in bytes.
-const LONGEST_CONTEXT: usize = 4096;
+const MAX_CONTEXT: usize = 4096;
 
 /// The longest name, session or key that is taken over, in bytes: it is kept in memory, and shown.
-const LONGEST: usize = 256;
+const MAX_NAME: usize = 256;
 
 fn first<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a str> {
     let value = names.iter().find_map(|name| headers.get(*name))?.to_str().ok()?.trim();
@@ -207,7 +207,7 @@ fn first<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a str> {
 }
 
 fn text(headers: &HeaderMap, names: &[&str]) -> Option<Box<str>> {
-    first(headers, names).filter(|value| value.len() <= LONGEST).map(Into::into)
+    first(headers, names).filter(|value| value.len() <= MAX_NAME).map(Into::into)
 }
 
 fn flag(headers: &HeaderMap, name: &str) -> bool {
@@ -255,20 +255,20 @@ fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unread {
+pub(crate) enum BodyError {
     /// It is over the limit.
     TooLarge,
     /// It is over what memory there is for bodies.
-    NoRoom(NoRoom),
+    OutOfMemory(OutOfMemory),
     /// It does not come, or too slowly.
     TooSlow,
     /// It broke off, or is not what its head promised.
     Broken,
-    /// The server was asked to stop before it was there.
+    /// The server was options to stop before it was there.
     Stopping,
 }
 
-impl Unread {
+impl BodyError {
     pub(crate) fn error(self, settings: &Settings) -> LlmError {
         match self {
             Self::TooLarge => {
@@ -276,13 +276,13 @@ impl Unread {
                     format!("the body is over the gateway's limit of {} bytes (`gateway.max_body`)", settings.body);
                 LlmError::new(ErrorKind::TooLarge, message)
             }
-            Self::NoRoom(NoRoom::Ever) => LlmError::new(
+            Self::OutOfMemory(OutOfMemory::Always) => LlmError::new(
                 ErrorKind::TooLarge,
                 "the body is over what the gateway's memory has room for (`gateway.memory`)",
             ),
-            Self::NoRoom(NoRoom::Now) => {
+            Self::OutOfMemory(OutOfMemory::Now) => {
                 let message = "the gateway has no memory left for a body of this size at the moment (`gateway.memory`)";
-                LlmError::new(ErrorKind::Overloaded, message).with_retry_after(AGAIN)
+                LlmError::new(ErrorKind::Overloaded, message).with_retry_after(MEMORY_RETRY_AFTER)
             }
             Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not come in time"),
             Self::Broken => LlmError::new(ErrorKind::InvalidRequest, "the body broke off"),
@@ -294,22 +294,22 @@ impl Unread {
     pub(crate) fn status(self) -> Option<StatusCode> {
         match self {
             Self::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),
-            Self::NoRoom(NoRoom::Now) | Self::Stopping => Some(StatusCode::SERVICE_UNAVAILABLE),
-            Self::NoRoom(NoRoom::Ever) | Self::TooLarge | Self::Broken => None,
+            Self::OutOfMemory(OutOfMemory::Now) | Self::Stopping => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Self::OutOfMemory(OutOfMemory::Always) | Self::TooLarge | Self::Broken => None,
         }
     }
 }
 
 /// The time after which there may be memory again.
-const AGAIN: Duration = Duration::from_secs(1);
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Reads the body of a request within its limits.
 pub(crate) struct BodyReader<'a> {
     settings: &'a Settings,
     memory: &'a Arc<Memory>,
     /// The part of the memory that its caller has taken.
-    share: Option<&'a Arc<Share>>,
-    /// The server was asked to stop.
+    share: Option<&'a Arc<CallerShare>>,
+    /// The server was options to stop.
     stop: &'a CancellationToken,
 }
 
@@ -326,30 +326,30 @@ impl BodyReader<'_> {
     /// # Errors
     ///
     /// It is over one of them, or broke off.
-    pub(crate) async fn read(self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Unread> {
+    pub(crate) async fn read(self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, BodyError> {
         let most = self.settings.body;
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > most) {
-            return Err(Unread::TooLarge);
+            return Err(BodyError::TooLarge);
         }
-        self.memory.look(announced.unwrap_or_default(), self.share).map_err(Unread::NoRoom)?;
+        self.memory.check(announced.unwrap_or_default(), self.share).map_err(BodyError::OutOfMemory)?;
         // Nearly always it has come with the head, and nobody looks at the clock.
         let mut times = None;
-        let (mut first, mut more, mut place) = (Bytes::new(), BytesMut::new(), None);
+        let (mut first, mut more, mut reservation) = (Bytes::new(), BytesMut::new(), None);
         loop {
             let received = first.len() + more.len();
             let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    let times = times.get_or_insert_with(Times::new);
+                    let times = times.get_or_insert_with(BodyTimes::new);
                     // In a box: its room would be in every request.
                     Box::pin(self.next(&mut body, received, times)).await?
                 }
             };
             let data = match frame {
                 None => break,
-                Some(Err(_)) => return Err(Unread::Broken),
+                Some(Err(_)) => return Err(BodyError::Broken),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
                     Err(_trailers) => continue,
@@ -357,13 +357,13 @@ impl BodyReader<'_> {
             };
             let length = received + data.len();
             if length > most {
-                return Err(Unread::TooLarge);
+                return Err(BodyError::TooLarge);
             }
             // What is announced is believed up to twice of what has come.
             let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
-            if length > OWN && more.capacity() < length {
-                let place = place.get_or_insert_with(|| self.memory.place(self.share));
-                place.grow(room).map_err(Unread::NoRoom)?;
+            if length > FREE_BODY && more.capacity() < length {
+                let reservation = reservation.get_or_insert_with(|| self.memory.reservation(self.share));
+                reservation.grow(room).map_err(BodyError::OutOfMemory)?;
             }
             if received == 0 {
                 first = data;
@@ -378,24 +378,24 @@ impl BodyReader<'_> {
             more.extend_from_slice(&data);
         }
         let body = if more.is_empty() { first } else { more.freeze() };
-        Ok(match place {
-            Some(place) => place.hold(body),
+        Ok(match reservation {
+            Some(reservation) => reservation.into_body(body),
             None => body,
         })
     }
 
     /// Waits for the next piece.
-    async fn next(&self, body: &mut Body, received: usize, times: &mut Times) -> Result<Option<Frame>, Unread> {
+    async fn next(&self, body: &mut Body, received: usize, times: &mut BodyTimes) -> Result<Option<Frame>, BodyError> {
         let Settings { body_timeout, body_idle, .. } = self.settings;
-        let granted = *body_timeout + Duration::from_secs(received as u64 / SLOWEST);
+        let granted = *body_timeout + Duration::from_secs(received as u64 / MIN_UPLOAD_RATE);
         let until = (times.begun + granted).min(Instant::now() + *body_idle);
         loop {
-            let stopping = times.stopped.map(|stopped| stopped + LAST_PIECES);
+            let stopping = times.stopped.map(|stopped| stopped + STOP_BODY_TIMEOUT);
             tokio::select! {
                 biased;
                 frame = body.frame() => return Ok(frame),
                 () = sleep_until(stopping.map_or(until, |stopping| stopping.min(until))) => {
-                    return Err(if times.stopped.is_some() { Unread::Stopping } else { Unread::TooSlow });
+                    return Err(if times.stopped.is_some() { BodyError::Stopping } else { BodyError::TooSlow });
                 }
                 () = self.stop.cancelled(), if times.stopped.is_none() => times.stopped = Some(Instant::now()),
             }
@@ -405,13 +405,13 @@ impl BodyReader<'_> {
 
 type Frame = Result<http_body::Frame<Bytes>, axum::Error>;
 
-/// The begin of the wait for a body, and the moment at which the server was asked to stop.
-struct Times {
+/// The begin of the wait for a body, and the moment at which the server was options to stop.
+struct BodyTimes {
     begun: Instant,
     stopped: Option<Instant>,
 }
 
-impl Times {
+impl BodyTimes {
     fn new() -> Self {
         Self { begun: Instant::now(), stopped: None }
     }
@@ -429,12 +429,12 @@ pub(crate) fn request(
 }
 
 /// From so many bytes on a request is decoded ahead, where it will be.
-const LARGE: usize = 256 * 1024;
+const LARGE_BODY: usize = 256 * 1024;
 
 /// Decodes a large request beside the threads that serve all callers, where the stack or the key looks into it. One that is
 /// wrong is not refused for it: a provider of its own dialect may know better.
 pub(crate) async fn decode_ahead(request: &LlmRequest, is_read: impl FnOnce() -> bool) {
-    if request.wire().is_some_and(|wire| wire.body().len() >= LARGE) && is_read() {
+    if request.wire().is_some_and(|wire| wire.body().len() >= LARGE_BODY) && is_read() {
         // In a box: its room would be in every request.
         let _told_by_who_reads_it = Box::pin(request.decode_ahead()).await;
     }
@@ -478,20 +478,22 @@ mod tests {
 
     #[test]
     fn what_is_asked_in_headers_is_on_the_request() {
-        let asked = Asked::of(&headers(&[
+        let options = RequestOptions::from_headers(&headers(&[
             ("x-steadfast-feature", "chat"),
             ("x-claude-code-session-id", "s-1"),
             ("idempotency-key", "k-1"),
             ("x-steadfast-no-fallback", "true"),
         ]));
-        let request = asked.put(LlmRequest::prompt("hello")).unwrap();
+        let request = options.apply(LlmRequest::prompt("hello")).unwrap();
         assert_eq!((request.feature_name(), request.session_id()), (Some("chat"), Some("s-1")));
         assert_eq!((request.idempotency(), request.is_first_tier_only()), (Some("k-1"), true));
     }
 
     #[test]
     fn a_commit_point_is_one_of_four_or_the_request_is_wrong() {
-        let put = |word| Asked::of(&headers(&[("x-steadfast-commit", word)])).put(LlmRequest::prompt("hello"));
+        let put = |word| {
+            RequestOptions::from_headers(&headers(&[("x-steadfast-commit", word)])).apply(LlmRequest::prompt("hello"))
+        };
         for point in CommitPoint::ALL {
             assert_eq!(put(point.name()).unwrap().context().commit, Some(point));
         }
@@ -501,13 +503,16 @@ mod tests {
             let names = "first_event, first_token, first_text, complete";
             assert!(error.message().starts_with("x-steadfast-commit") && error.message().ends_with(names), "{error}");
         }
-        let none = Asked::of(&headers(&[])).put(LlmRequest::prompt("hello")).unwrap();
+        let none = RequestOptions::from_headers(&headers(&[])).apply(LlmRequest::prompt("hello")).unwrap();
         assert_eq!(none.context().commit, None);
     }
 
     #[test]
     fn a_person_is_required_or_not_and_nothing_in_between() {
-        let put = |word| Asked::of(&headers(&[("x-steadfast-requires-human", word)])).put(LlmRequest::prompt("hello"));
+        let put = |word| {
+            RequestOptions::from_headers(&headers(&[("x-steadfast-requires-human", word)]))
+                .apply(LlmRequest::prompt("hello"))
+        };
         for (word, required) in [("1", true), ("true", true), ("0", false), (" no ", false)] {
             assert_eq!(put(word).unwrap().is_human_required(), required, "{word}");
         }
@@ -516,7 +521,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{word}");
             assert!(error.message().starts_with("x-steadfast-requires-human"), "{error}");
         }
-        let none = Asked::of(&headers(&[])).put(LlmRequest::prompt("hello")).unwrap();
+        let none = RequestOptions::from_headers(&headers(&[])).apply(LlmRequest::prompt("hello")).unwrap();
         assert!(!none.is_human_required());
     }
 
@@ -527,11 +532,11 @@ mod tests {
                 HeaderName::from_static(CALLBACK_URL),
                 HeaderValue::from_bytes(url.as_bytes()).unwrap(),
             )]);
-            Asked::of(&headers).put(LlmRequest::prompt("hello"))
+            RequestOptions::from_headers(&headers).apply(LlmRequest::prompt("hello"))
         };
         let request = put("https://example.com/hook").unwrap();
         assert_eq!(request.extensions().get::<CallbackUrl>(), Some(&CallbackUrl::new("https://example.com/hook")));
-        for url in ["", "https://exämple.com", &"x".repeat(LONGEST_URL + 1)] {
+        for url in ["", "https://exämple.com", &"x".repeat(MAX_URL + 1)] {
             assert_eq!(put(url).unwrap_err().kind(), ErrorKind::InvalidRequest, "{url}");
         }
     }
@@ -544,8 +549,8 @@ mod tests {
             ("x-portkey-request-timeout", "2500", 2.5),
             ("x-litellm-timeout", "2.5", 2.5),
         ] {
-            let asked = Asked::of(&headers(&[(name, value)]));
-            let request = asked.put(LlmRequest::prompt("hello")).unwrap();
+            let options = RequestOptions::from_headers(&headers(&[(name, value)]));
+            let request = options.apply(LlmRequest::prompt("hello")).unwrap();
             let left = request.context().time_left(Instant::now()).unwrap();
             assert_eq!(left, Duration::from_secs_f64(seconds), "{name}");
         }
@@ -553,13 +558,13 @@ mod tests {
 
     #[test]
     fn nonsense_in_headers_is_as_good_as_none() {
-        let asked = Asked::of(&headers(&[
+        let options = RequestOptions::from_headers(&headers(&[
             ("x-steadfast-deadline-ms", "-5"),
             ("x-litellm-timeout", "NaN"),
             ("x-steadfast-feature", "  "),
             ("x-steadfast-explain", "0"),
         ]));
-        assert_eq!((asked.timeout, asked.feature.as_deref(), asked.explain), (None, None, false));
+        assert_eq!((options.timeout, options.feature.as_deref(), options.explain), (None, None, false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -573,8 +578,8 @@ mod tests {
                 reader.read(&headers, Body::from(text)).await
             }
         };
-        assert_eq!(read_of(headers(&[("content-length", "11")]), "").await, Err(Unread::TooLarge));
-        assert_eq!(read_of(HeaderMap::new(), "eleven byte").await, Err(Unread::TooLarge));
+        assert_eq!(read_of(headers(&[("content-length", "11")]), "").await, Err(BodyError::TooLarge));
+        assert_eq!(read_of(HeaderMap::new(), "eleven byte").await, Err(BodyError::TooLarge));
         assert_eq!(read_of(HeaderMap::new(), "ten bytes!").await.unwrap(), "ten bytes!");
     }
 
@@ -593,7 +598,7 @@ mod tests {
         let begun = Instant::now();
         let body = in_pieces(100_000, 10, Duration::from_secs(3));
         let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
-        assert_eq!(reader.read(&HeaderMap::new(), body).await, Err(Unread::TooSlow));
+        assert_eq!(reader.read(&HeaderMap::new(), body).await, Err(BodyError::TooSlow));
         // The last look for a piece comes with the first that is not sent.
         let idle = settings.body_idle.as_secs();
         assert!((30 + idle..=33 + idle).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -612,7 +617,7 @@ mod tests {
         };
         let headers = HeaderMap::new();
         let (read, ()) = tokio::join!(reader.read(&headers, body), stopping);
-        assert_eq!((read, begun.elapsed().as_secs()), (Err(Unread::Stopping), 6));
+        assert_eq!((read, begun.elapsed().as_secs()), (Err(BodyError::Stopping), 6));
     }
 
     #[tokio::test(start_paused = true)]
@@ -624,11 +629,11 @@ mod tests {
             let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
             reader.read(&headers, body).await
         };
-        assert_eq!(read("9000000", Body::empty()).await, Err(Unread::NoRoom(NoRoom::Ever)));
+        assert_eq!(read("9000000", Body::empty()).await, Err(BodyError::OutOfMemory(OutOfMemory::Always)));
         let held = read("", Body::from(vec![b' '; 3_000_000])).await.unwrap();
-        assert_eq!(read("7000000", Body::empty()).await, Err(Unread::NoRoom(NoRoom::Now)));
+        assert_eq!(read("7000000", Body::empty()).await, Err(BodyError::OutOfMemory(OutOfMemory::Now)));
         let coming = in_pieces(1_000_000, 7, Duration::ZERO);
-        assert_eq!(read("", coming).await, Err(Unread::NoRoom(NoRoom::Now)));
+        assert_eq!(read("", coming).await, Err(BodyError::OutOfMemory(OutOfMemory::Now)));
         let small = read("", Body::from(vec![b' '; 60_000])).await.unwrap();
         drop(held);
         assert_eq!(read("7000000", Body::from(vec![b' '; 7_000_000])).await.unwrap().len(), 7_000_000);

@@ -1,7 +1,7 @@
 //! The gateway's HTTP API: what each path does.
 //!
 //! A request's way: [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the service, then a whole answer, a
-//! [`stream`], or a [`refusal`]). [`record`] keeps what happened to it, and [`observe`] reports on all requests together. Operators use
+//! [`stream`], or a [`refusal`]). [`records`] keeps what happened to it, and [`observe`] reports on all requests together. Operators use
 //! [`admin`], reviewers use [`handoff`].
 //!
 //! Nothing here knows of sockets: [`routes::Routes`] is the [`http::Handler`](crate::http::Handler) of the connections.
@@ -21,7 +21,7 @@ mod keys;
 mod mark;
 pub(crate) mod observe;
 mod pipeline;
-mod record;
+mod records;
 mod refusal;
 mod routes;
 mod stream;

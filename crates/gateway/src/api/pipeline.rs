@@ -3,7 +3,7 @@
 //! What differs between protocols is a [`Dialect`]; the failover is below, in the service, and knows of none.
 //!
 //! **When the head goes out.** A response's head is held back until the first token is there, so that whatever fails
-//! before has its own status. A caller of a stream that waits longer than [`Settings::first_sign`] gets
+//! before has its own status. A context of a stream that waits longer than [`Settings::first_sign`] gets
 //! the head then, with status 200 and signs of life after it; a failure that comes later is an error event.
 
 use std::{
@@ -25,31 +25,31 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Gateway,
-    inbound::{self, Asked, Unread},
-    keys::{self, Denied, Key},
+    inbound::{self, BodyError, RequestOptions},
+    keys::{self, Denial, Key},
     mark::{mark, marked},
-    record::{Entry, Outcome, REQUEST_ID},
+    records::{Entry, Outcome, REQUEST_ID},
     refusal::{self, refuse},
-    stream::{Begun, Calling, Events, Keep, stopping},
+    stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
 };
 use crate::{
-    http::{Answering, SentByHand},
+    http::{Answering, DirectStream},
     limits::Settings,
 };
 
 /// An answer for which nothing has to be waited.
-pub(crate) fn at_once(response: Response<Body>) -> Answering<'static> {
+pub(crate) fn immediate(response: Response<Body>) -> Answering<'static> {
     Box::pin(ready(response))
 }
 
-/// What the requests of a connection have in common. To make it for each would cost as much as the layers.
-pub(crate) struct Common {
+/// What the requests of a connection have in connection. To make it for each would cost as much as the layers.
+pub(crate) struct ConnectionContext {
     service: Mutex<BoxLlmService>,
     /// The gateway's, as a child: its lock is its own.
     cut: CancellationToken,
 }
 
-impl Common {
+impl ConnectionContext {
     pub(crate) fn of(gateway: &Gateway) -> Self {
         Self { service: Mutex::new(gateway.service.clone()), cut: gateway.lifecycle.cut.child_token() }
     }
@@ -61,19 +61,19 @@ impl Common {
 /// processor's cache by the time the answer comes.
 pub(crate) fn answer<'a>(
     gateway: &Arc<Gateway>,
-    common: &'a Common,
+    connection: &'a ConnectionContext,
     dialect: Dialect,
     request: Request<Body>,
 ) -> Answering<'a> {
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
     let key = extensions.get::<Arc<Key>>().cloned();
-    let mut asked = Asked::of(&headers);
+    let mut options = RequestOptions::from_headers(&headers);
     let mut entry = gateway.records.begin(dialect);
     if let Some(key) = &key {
-        entry.by(&key.name);
-        match key.admit(Instant::now()).and_then(|()| key.feature(asked.feature.take())) {
-            Ok(feature) => asked.feature = feature,
-            Err(denied) => return at_once(denied_to(&entry, denied, dialect)),
+        entry.set_key(&key.name);
+        match key.admit(Instant::now()).and_then(|()| key.feature(options.feature.take())) {
+            Ok(feature) => options.feature = feature,
+            Err(denied) => return immediate(deny(&entry, denied, dialect)),
         }
     }
     let gateway = gateway.clone();
@@ -81,42 +81,43 @@ pub(crate) fn answer<'a>(
         let settings = gateway.lifecycle.current.load_full();
         let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
             Ok(body) => body,
-            Err(unread) => return unread_to(&entry, unread, &settings, asked.explain, dialect),
+            Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
         };
         let request = inbound::request(dialect, &headers, body.clone(), &settings);
         let request =
-            match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| asked.put(request)) {
+            match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
+            {
                 Ok(request) => request,
-                Err(error) => return refused(&entry, asked.explain, &error, dialect),
+                Err(error) => return fail(&entry, options.explain, &error, dialect),
             };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
-            return denied_to(&entry, denied, dialect);
+            return deny(&entry, denied, dialect);
         }
-        let request = request.id(entry.id_kept()).status_of(refusal::status_of(dialect));
+        let request = request.id(entry.shared_id()).status_of(refusal::status_of(dialect));
         let model: Option<Arc<str>> = request.model().map(Into::into);
-        entry.asked(model.as_ref(), asked.feature.take(), request.is_stream());
-        entry.goes_by_cache(gateway.catalog.keeps_answers());
-        let caller = Caller { dialect, explain: asked.explain, model, body };
+        entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
+        entry.set_cache(gateway.catalog.keeps_answers());
+        let context = ResponseContext { dialect, explain: options.explain, model, body };
         inbound::decode_ahead(&request, || {
             gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests())
         })
         .await;
         if request.is_stream() {
             // A stream may outlive its turn on the connection.
-            let calling = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
-            return begin(caller, entry, calling, &settings, &common.cut).await;
+            let call = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
+            return begin(context, entry, call, &settings, &connection.cut).await;
         }
         let answered = tokio::select! {
             biased;
-            answered = keys::call(key, &common.service, request) => answered,
-            () = common.cut.cancelled() => Err(stopping()),
+            answered = keys::call(key, &connection.service, request) => answered,
+            () = connection.cut.cancelled() => Err(stopping()),
         };
         match answered {
-            Ok(response) => match caller.own(&response) {
-                Some(body) => passed(&caller, &entry, &response, body, settings.mark),
-                None => Box::pin(translated(caller, entry, response)).await,
+            Ok(response) => match context.own(&response) {
+                Some(body) => pass_through(&context, &entry, &response, body, settings.mark),
+                None => Box::pin(translate(context, entry, response)).await,
             },
-            Err(error) => refused(&entry, caller.explain, &error, dialect),
+            Err(error) => fail(&entry, context.explain, &error, dialect),
         }
     })
 }
@@ -126,59 +127,59 @@ async fn first_frame(
     key: Option<Arc<Key>>,
     service: Mutex<BoxLlmService>,
     request: LlmRequest,
-) -> Result<Begun, LlmError> {
+) -> Result<ResponseStart, LlmError> {
     let mut response = keys::call(key, &service, request).await?;
     match response.body_mut().frame().await {
-        Some(Ok(first)) => Ok(Begun { response, first }),
+        Some(Ok(first)) => Ok(ResponseStart { response, first }),
         Some(Err(error)) => Err(error),
         None => Err(LlmError::new(ErrorKind::EmptyAnswer, "the stream has no event")),
     }
 }
 
-/// Begins a stream: with its first frame, or without it once the caller has waited for long.
+/// Begins a stream: with its first frame, or without it once the context has waited for long.
 async fn begin(
-    caller: Caller,
+    context: ResponseContext,
     entry: Entry,
-    mut calling: Calling,
+    mut call: PendingCall,
     settings: &Settings,
     cut: &CancellationToken,
 ) -> Response<Body> {
-    let begun = tokio::select! {
+    let start = tokio::select! {
         biased;
-        begun = &mut calling => Some(begun),
+        start = &mut call => Some(start),
         () = sleep(settings.first_sign) => None,
         () = cut.cancelled() => Some(Err(stopping())),
     };
-    let keep = Keep { dialect: caller.dialect, silence: settings.keep_alive, marks: settings.mark, cut };
-    match begun {
-        Some(Ok(begun)) => streamed(&caller, entry, begun, &keep),
-        Some(Err(error)) => refused(&entry, caller.explain, &error, caller.dialect),
+    let limits = StreamLimits { dialect: context.dialect, keep_alive: settings.keep_alive, mark: settings.mark, cut };
+    match start {
+        Some(Ok(start)) => stream(&context, entry, start, &limits),
+        Some(Err(error)) => fail(&entry, context.explain, &error, context.dialect),
         None => {
             let mut head = HeaderMap::new();
-            entry.tell(caller.explain, &mut head);
-            let events = Events::calling(calling, caller.encoder(None, false), entry, &keep);
+            entry.write_headers(context.explain, &mut head);
+            let events = EventStream::pending(call, context.encoder(None, false), entry, &limits);
             events_response(head, events)
         }
     }
 }
 
 /// What is still needed of a request once it is on its way.
-struct Caller {
+struct ResponseContext {
     dialect: Dialect,
     /// Whether the decision record is to come with the answer.
     explain: bool,
-    /// As the caller names it.
+    /// As the context names it.
     model: Option<Arc<str>>,
     body: Bytes,
 }
 
-impl Caller {
-    /// The bytes of an answer that is whole and of the caller's dialect, so that they go on as they are.
+impl ResponseContext {
+    /// The bytes of an answer that is whole and of the context's dialect, so that they go on as they are.
     fn own(&self, response: &LlmResponse) -> Option<Bytes> {
         response.body().wire().filter(|(own, _)| *own == self.dialect).map(|(_, raw)| raw.clone())
     }
 
-    /// `passed`: the events are of the caller's own dialect and go on as they are, so that nothing is asked of the body.
+    /// `passed`: the events are of the context's own dialect and go on as they are, so that nothing is options of the body.
     fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
         let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
         match served.or(self.model.as_deref()) {
@@ -204,42 +205,54 @@ impl Caller {
 }
 
 /// A whole answer as the provider sent it, but for its mark where that is wanted.
-fn passed(caller: &Caller, entry: &Entry, response: &LlmResponse, body: Bytes, marks: bool) -> Response<Body> {
+fn pass_through(
+    context: &ResponseContext,
+    entry: &Entry,
+    response: &LlmResponse,
+    body: Bytes,
+    marks: bool,
+) -> Response<Body> {
     entry.served(response);
     let body = match mark(response).filter(|_| marks) {
         Some(mark) => marked(&body, &mark),
         None => body,
     };
-    let mut head = HeaderMap::with_capacity(HEADERS);
-    pass(response.headers(), &mut head);
-    whole(caller, entry, head, body, response.usage())
+    let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
+    copy_headers(response.headers(), &mut head);
+    complete(context, entry, head, body, response.usage())
 }
 
 /// A whole answer of another dialect, or one that was made here.
-async fn translated(caller: Caller, entry: Entry, response: LlmResponse) -> Response<Body> {
+async fn translate(context: ResponseContext, entry: Entry, response: LlmResponse) -> Response<Body> {
     entry.served(&response);
     let served_model = response.served_by().model.map(str::to_owned);
     let (usage, mark) = (response.usage(), mark(&response));
     let mut message = match response.collect().await {
         Ok(message) => message,
-        Err(error) => return refused(&entry, caller.explain, &error, caller.dialect),
+        Err(error) => return fail(&entry, context.explain, &error, context.dialect),
     };
     if message.model.is_none() {
-        message.model = served_model.or_else(|| caller.model.as_deref().map(str::to_owned));
+        message.model = served_model.or_else(|| context.model.as_deref().map(str::to_owned));
     }
-    let translated = encode_message(&message, caller.dialect);
+    let translated = encode_message(&message, context.dialect);
     entry.note(translated.notes);
     let body = match mark {
         Some(mark) => marked(&translated.body, &mark),
         None => translated.body,
     };
-    whole(&caller, &entry, HeaderMap::with_capacity(HEADERS), body, usage)
+    complete(&context, &entry, HeaderMap::with_capacity(HEADER_CAPACITY), body, usage)
 }
 
-fn whole(caller: &Caller, entry: &Entry, mut head: HeaderMap, body: Bytes, usage: Option<Usage>) -> Response<Body> {
+fn complete(
+    context: &ResponseContext,
+    entry: &Entry,
+    mut head: HeaderMap,
+    body: Bytes,
+    usage: Option<Usage>,
+) -> Response<Body> {
     entry.answered(usage);
-    entry.tell(caller.explain, &mut head);
-    identify(caller.dialect, &mut head);
+    entry.write_headers(context.explain, &mut head);
+    set_request_id(context.dialect, &mut head);
     head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut answer = Response::new(Body::from(body));
     *answer.headers_mut() = head;
@@ -247,27 +260,27 @@ fn whole(caller: &Caller, entry: &Entry, mut head: HeaderMap, body: Bytes, usage
 }
 
 /// How many headers an answer has without making room for more.
-const HEADERS: usize = 12;
+const HEADER_CAPACITY: usize = 12;
 
-/// A streamed answer that has begun.
-fn streamed(caller: &Caller, entry: Entry, begun: Begun, keep: &Keep<'_>) -> Response<Body> {
-    entry.served(&begun.response);
-    let mut head = HeaderMap::with_capacity(HEADERS);
-    let passed = begun.first.raw().is_some_and(|(own, _)| own == caller.dialect);
+/// A streamed answer that has start.
+fn stream(context: &ResponseContext, entry: Entry, start: ResponseStart, limits: &StreamLimits<'_>) -> Response<Body> {
+    entry.served(&start.response);
+    let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
+    let passed = start.first.raw().is_some_and(|(own, _)| own == context.dialect);
     if passed {
-        pass(begun.response.headers(), &mut head);
+        copy_headers(start.response.headers(), &mut head);
     }
-    entry.tell(caller.explain, &mut head);
-    identify(caller.dialect, &mut head);
-    let encoder = caller.encoder(begun.response.served_by().model, passed);
-    let events = Events::reading(begun, encoder, entry, keep);
+    entry.write_headers(context.explain, &mut head);
+    set_request_id(context.dialect, &mut head);
+    let encoder = context.encoder(start.response.served_by().model, passed);
+    let events = EventStream::started(start, encoder, entry, limits);
     events_response(head, events)
 }
 
-fn events_response(head: HeaderMap, events: Events) -> Response<Body> {
+fn events_response(head: HeaderMap, events: EventStream) -> Response<Body> {
     let mut response = Response::new(Body::new(events));
     // The body of the request was read at the very beginning.
-    response.extensions_mut().insert(SentByHand);
+    response.extensions_mut().insert(DirectStream);
     let headers = response.headers_mut();
     *headers = head;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -278,36 +291,42 @@ fn events_response(head: HeaderMap, events: Events) -> Response<Body> {
 }
 
 /// No answer.
-fn refused(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
+fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
     entry.failed(Outcome::Failed, error);
-    let mut response = match Denied::of(error) {
+    let mut response = match Denial::of(error) {
         Some(denied) => refusal::deny(denied, dialect),
         None => refuse(error, dialect),
     };
-    tell_operator(entry, error, response.status());
-    entry.tell(explain, response.headers_mut());
-    identify(dialect, response.headers_mut());
+    log_failure(entry, error, response.status());
+    entry.write_headers(explain, response.headers_mut());
+    set_request_id(dialect, response.headers_mut());
     response
 }
 
 /// The body of the request did not come, or is too large.
-fn unread_to(entry: &Entry, unread: Unread, settings: &Settings, explain: bool, dialect: Dialect) -> Response<Body> {
-    let response = refused(entry, explain, &unread.error(settings), dialect);
-    refusal::of_unread(unread, response)
+fn body_failure(
+    entry: &Entry,
+    error: BodyError,
+    settings: &Settings,
+    explain: bool,
+    dialect: Dialect,
+) -> Response<Body> {
+    let response = fail(entry, explain, &error.error(settings), dialect);
+    refusal::close_connection(error, response)
 }
 
 /// The key does not allow it.
-fn denied_to(entry: &Entry, denied: Denied, dialect: Dialect) -> Response<Body> {
+fn deny(entry: &Entry, denied: Denial, dialect: Dialect) -> Response<Body> {
     let error = LlmError::new(ErrorKind::Auth, "the key does not allow it");
     entry.failed(Outcome::Failed, &error);
     let mut response = refusal::deny(denied, dialect);
-    entry.tell(false, response.headers_mut());
-    identify(dialect, response.headers_mut());
+    entry.write_headers(false, response.headers_mut());
+    set_request_id(dialect, response.headers_mut());
     response
 }
 
 /// One line for a request that failed. What the provider said is not in it, for that may repeat the prompt.
-fn tell_operator(entry: &Entry, error: &LlmError, status: StatusCode) {
+fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
     tracing::warn!(
         request = entry.id(),
         http_status = status.as_u16(),
@@ -320,8 +339,8 @@ fn tell_operator(entry: &Entry, error: &LlmError, status: StatusCode) {
     );
 }
 
-/// The provider's headers that a caller of its dialect relies on.
-fn pass(from: Option<&HeaderMap>, to: &mut HeaderMap) {
+/// The provider's headers that a context of its dialect relies on.
+fn copy_headers(from: Option<&HeaderMap>, to: &mut HeaderMap) {
     let Some(from) = from else { return };
     for (name, value) in from {
         if is_passed(name) {
@@ -334,14 +353,14 @@ fn is_passed(name: &HeaderName) -> bool {
     const NAMES: [&str; 7] =
         ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
     const FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-"];
-    // Whose account it is that pays: the operator's, and none of the caller's business.
+    // Whose account it is that pays: the operator's, and none of the context's business.
     const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "anthropic-organization-id"];
     let name = name.as_str();
     NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !ACCOUNT.contains(&name)
 }
 
 /// An id in the header that the dialect's clients show to their users: ours where no provider's is there.
-fn identify(dialect: Dialect, headers: &mut HeaderMap) {
+fn set_request_id(dialect: Dialect, headers: &mut HeaderMap) {
     let name = refusal::request_id_header(dialect);
     if let Some(id) = headers.get(REQUEST_ID).cloned() {
         headers.entry(name).or_insert(id);
@@ -367,7 +386,7 @@ mod tests {
         let from: HeaderMap =
             sent.iter().map(|(name, _)| (HeaderName::from_static(name), HeaderValue::from_static("1"))).collect();
         let mut to = HeaderMap::new();
-        pass(Some(&from), &mut to);
+        copy_headers(Some(&from), &mut to);
         for (name, passes) in sent {
             assert_eq!(to.contains_key(name), passes, "{name}");
         }

@@ -11,19 +11,19 @@ use steadfast::{
     translate::{StreamEncoder, encode_error},
 };
 
-use super::{inbound::Unread, keys::Denied};
+use super::{inbound::BodyError, keys::Denial};
 use crate::limits::Settings;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The longest wait that the official clients keep to; after a longer one they come back when they like.
-const LONGEST_KEPT: Duration = Duration::from_secs(60);
+const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60);
 
 /// The error as a response.
 ///
 /// What a provider of the caller's dialect sent goes on as it came, for clients go by its words. And a client is told
 /// whether to try again: all that a repeat can do was done here, so that its own repeats would only multiply ours.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
-    let (status, body) = said(error, dialect);
+    let (status, body) = status_and_body(error, dialect);
     let mut response = json(status, body);
     let headers = response.headers_mut();
     let wait = error.retry_after();
@@ -32,12 +32,12 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     }
     // A full bulkhead is the one refusal that says nothing about the next moment; and those whom a cap has refused would
     // all come back at once when it begins anew.
-    let told = match error.kind() {
+    let may_retry = match error.kind() {
         ErrorKind::BulkheadFull => true,
         ErrorKind::Budget => false,
-        _ => wait.is_some_and(|wait| wait <= LONGEST_KEPT),
+        _ => wait.is_some_and(|wait| wait <= MAX_CLIENT_WAIT),
     };
-    if !told {
+    if !may_retry {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(id) = error.request_id().and_then(|id| HeaderValue::from_str(id).ok()) {
@@ -49,7 +49,7 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
 /// Which status a caller of this dialect gets for a failure, for who tells of it elsewhere.
 pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
     fn of(error: &LlmError, dialect: Dialect) -> StatusCode {
-        Denied::of(error).map_or_else(|| said(error, dialect).0, |denied| words(&denied).0)
+        Denial::of(error).map_or_else(|| status_and_body(error, dialect).0, |denied| denial_codes(&denied).0)
     }
     match dialect {
         Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
@@ -58,9 +58,9 @@ pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
 }
 
 /// The status and the body: the provider's own where it speaks the caller's dialect.
-fn said(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
+fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
     let (status, body) = encode_error(error, dialect);
-    let Some(raw) = own_words(error, dialect) else { return (status, body) };
+    let Some(raw) = provider_error(error, dialect) else { return (status, body) };
     // An error inside a 200 has no better status than its kind's.
     let own = error.status().filter(|status| status.is_client_error() || status.is_server_error());
     (own.unwrap_or(status), raw.clone())
@@ -69,7 +69,7 @@ fn said(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 /// The error as the last event of a stream. No end mark follows it.
 pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
     let encoded = encoder.error(error);
-    match own_words(error, dialect) {
+    match provider_error(error, dialect) {
         // In one line, or it would be another event.
         Some(raw) if !raw.contains(&b'\n') && !raw.contains(&b'\r') && !encoded.is_empty() => {
             let name: &[u8] = if dialect == Dialect::Anthropic { b"event: error\n" } else { b"" };
@@ -80,13 +80,13 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
 }
 
 /// Refuses a request whose body was not read.
-pub(crate) fn unread(unread: Unread, settings: &Settings, dialect: Dialect) -> Response<Body> {
-    of_unread(unread, refuse(&unread.error(settings), dialect))
+pub(crate) fn body_error(error: BodyError, settings: &Settings, dialect: Dialect) -> Response<Body> {
+    close_connection(error, refuse(&error.error(settings), dialect))
 }
 
 /// Makes this response the last on its connection, since the rest of a body may still come on it.
-pub(crate) fn of_unread(unread: Unread, mut response: Response<Body>) -> Response<Body> {
-    if let Some(status) = unread.status() {
+pub(crate) fn close_connection(error: BodyError, mut response: Response<Body>) -> Response<Body> {
+    if let Some(status) = error.status() {
         *response.status_mut() = status;
     }
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -94,56 +94,56 @@ pub(crate) fn of_unread(unread: Unread, mut response: Response<Body>) -> Respons
 }
 
 /// What a caller without the right key gets.
-pub(crate) fn deny(denied: Denied, dialect: Dialect) -> Response<Body> {
-    let (status, anthropic, openai, code) = words(&denied);
+pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
+    let (status, anthropic, openai, code) = denial_codes(&denied);
     let message = denied.to_string();
     let body = match dialect {
         Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
         _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
     };
     let mut response = json(status, body.to_string());
-    if let Denied::Rate(wait) | Denied::Tokens(wait) = denied {
+    if let Denial::Rate(wait) | Denial::Tokens(wait) = denied {
         response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
     }
     response
 }
 
 /// The status, and what each dialect calls it: Anthropic's type, OpenAI's type and code.
-fn words(denied: &Denied) -> (StatusCode, &'static str, &'static str, &'static str) {
+fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'static str) {
     match denied {
-        Denied::NoKey | Denied::UnknownKey | Denied::Expired => {
+        Denial::NoKey | Denial::UnknownKey | Denial::Expired => {
             (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
         }
-        Denied::Feature | Denied::Model | Denied::Origin | Denied::NotAdmin => {
+        Denial::Feature | Denial::Model | Denial::Origin | Denial::NotAdmin => {
             (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied")
         }
-        Denied::Rate(_) | Denied::InFlight => {
+        Denial::Rate(_) | Denial::InFlight => {
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
         }
-        Denied::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
+        Denial::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
     }
 }
 
 /// What a caller gets who asks for a path that is none. It is no model that was not found, as clients would repeat it.
 pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
     let message = format!("the gateway has no path {path}; it serves {}", served.join(", "));
-    let mut body = of_path(dialect, "not_found_error", "unknown_path", &message);
+    let mut body = path_error(dialect, "not_found_error", "unknown_path", &message);
     body["error"]["paths"] = served.into();
-    not_to_be_repeated(StatusCode::NOT_FOUND, &body)
+    final_refusal(StatusCode::NOT_FOUND, &body)
 }
 
 /// What a caller gets who asks for a path with a method that it does not take.
 pub(crate) fn wrong_method(method: &str, allowed: &HeaderValue, dialect: Dialect) -> Response<Body> {
     let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
     let message = format!("the path takes {methods}, not {method}");
-    let body = of_path(dialect, "invalid_request_error", "method_not_allowed", &message);
-    let mut response = not_to_be_repeated(StatusCode::METHOD_NOT_ALLOWED, &body);
+    let body = path_error(dialect, "invalid_request_error", "method_not_allowed", &message);
+    let mut response = final_refusal(StatusCode::METHOD_NOT_ALLOWED, &body);
     response.headers_mut().insert(header::ALLOW, allowed.clone());
     response
 }
 
 /// Anthropic has no codes: its clients pass over fields that they do not know.
-fn of_path(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Value {
+fn path_error(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Value {
     match dialect {
         Dialect::Anthropic => {
             json!({"type": "error", "error": {"type": anthropic, "code": code, "message": message}})
@@ -152,7 +152,7 @@ fn of_path(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Valu
     }
 }
 
-fn not_to_be_repeated(status: StatusCode, body: &Value) -> Response<Body> {
+fn final_refusal(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = json(status, body.to_string());
     response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     response
@@ -165,7 +165,7 @@ fn seconds(wait: Duration) -> HeaderValue {
 
 /// What a provider of this dialect said, if it is an error of the API and no proxy's page. What it says of the key is
 /// about the gateway's, which is none of the caller's business.
-fn own_words(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
+fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && error.kind() != ErrorKind::Auth)?;
     let value: Value = serde_json::from_slice(raw).ok()?;
     let reports = match dialect {

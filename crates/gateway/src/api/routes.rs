@@ -18,10 +18,10 @@ use tower::ServiceExt;
 
 use super::{
     Gateway, catalog, handoff,
-    keys::{self, Denied, Key},
+    keys::{self, Denial, Key},
     observe::page,
-    pipeline::{self, Common, at_once},
-    record::Record,
+    pipeline::{self, ConnectionContext, immediate},
+    records::Record,
     refusal,
 };
 use crate::http::{Answering, Handler};
@@ -55,15 +55,15 @@ impl Routes {
 }
 
 impl Handler for Routes {
-    type Connection = Common;
+    type Connection = ConnectionContext;
 
-    fn connection(&self) -> Common {
-        Common::of(&self.gateway)
+    fn connection(&self) -> ConnectionContext {
+        ConnectionContext::of(&self.gateway)
     }
 
     /// Answers a request. Calls of models, which are nearly all there are, do not go by the router: it would cost as much as
     /// reading them.
-    fn answer<'a>(&self, common: &'a Common, mut request: Request<Body>) -> Answering<'a> {
+    fn answer<'a>(&self, connection: &'a ConnectionContext, mut request: Request<Body>) -> Answering<'a> {
         if is_unversioned(request.uri().path()) {
             add_version(request.uri_mut());
         }
@@ -71,7 +71,7 @@ impl Handler for Routes {
             let dialect = dialect_of(request.uri().path(), request.headers());
             let mut response = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            return at_once(response);
+            return immediate(response);
         }
         let dialect = match request.uri().path() {
             MESSAGES => Dialect::Anthropic,
@@ -79,7 +79,7 @@ impl Handler for Routes {
             _ => return self.routed(request),
         };
         match *request.method() {
-            Method::POST => call(&self.gateway, common, dialect, request),
+            Method::POST => call(&self.gateway, connection, dialect, request),
             _ => self.routed(request),
         }
     }
@@ -147,7 +147,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/requests", get(requests))
         .route("/admin/keys", get(keys::list))
         .route("/handoff/answers/{id}", get(handoff::answer))
-        .route_layer(from_fn(counted))
+        .route_layer(from_fn(with_rate_limit))
         // A look at one place, for who wants to know why it was refused.
         .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
@@ -175,16 +175,16 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
     }
 }
 
-/// Lets through whom [`let_in`] does.
+/// Lets through whom [`authorize`] does.
 async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
-    match let_in(&gateway, &mut request) {
+    match authorize(&gateway, &mut request) {
         Ok(()) => next.run(request).await,
         Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
     }
 }
 
 /// Counts a request by its key's rate, like a call of a model.
-async fn counted(request: Request<Body>, next: Next) -> Response<Body> {
+async fn with_rate_limit(request: Request<Body>, next: Next) -> Response<Body> {
     let admitted = request.extensions().get::<Arc<Key>>().map_or(Ok(()), |key| key.admit(Instant::now()));
     match admitted {
         Ok(()) => next.run(request).await,
@@ -194,12 +194,12 @@ async fn counted(request: Request<Body>, next: Next) -> Response<Body> {
 
 /// A caller may come in who shows a key, where there are keys. Where there are none, a page of a foreign site is kept
 /// out: a browser on this machine would send its requests here without asking anybody.
-fn let_in(gateway: &Gateway, request: &mut Request<Body>) -> Result<(), Denied> {
+fn authorize(gateway: &Gateway, request: &mut Request<Body>) -> Result<(), Denial> {
     if let Some(keys) = &gateway.keys {
-        let key = keys.caller(request.headers())?;
+        let key = keys.authenticate(request.headers())?;
         request.extensions_mut().insert(key);
     } else if request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
-        return Err(Denied::Origin);
+        return Err(Denial::Origin);
     }
     Ok(())
 }
@@ -213,20 +213,25 @@ fn is_foreign(origin: &HeaderValue) -> bool {
 }
 
 async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    let common = Common::of(&gateway);
-    call(&gateway, &common, Dialect::Anthropic, request).await
+    let connection = ConnectionContext::of(&gateway);
+    call(&gateway, &connection, Dialect::Anthropic, request).await
 }
 
 async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
-    let common = Common::of(&gateway);
-    call(&gateway, &common, Dialect::OpenAi, request).await
+    let connection = ConnectionContext::of(&gateway);
+    call(&gateway, &connection, Dialect::OpenAi, request).await
 }
 
 /// A call of a model. It asks for the key by itself: as a layer that would cost each call three boxes.
-fn call<'a>(gateway: &Arc<Gateway>, common: &'a Common, dialect: Dialect, mut request: Request<Body>) -> Answering<'a> {
-    match let_in(gateway, &mut request) {
-        Ok(()) => pipeline::answer(gateway, common, dialect, request),
-        Err(denied) => at_once(refusal::deny(denied, dialect)),
+fn call<'a>(
+    gateway: &Arc<Gateway>,
+    connection: &'a ConnectionContext,
+    dialect: Dialect,
+    mut request: Request<Body>,
+) -> Answering<'a> {
+    match authorize(gateway, &mut request) {
+        Ok(()) => pipeline::answer(gateway, connection, dialect, request),
+        Err(denied) => immediate(refusal::deny(denied, dialect)),
     }
 }
 
@@ -244,10 +249,10 @@ async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Cow<'static,
 }
 
 /// How many of the last requests are listed.
-const LISTED: usize = 100;
+const MAX_LISTED: usize = 100;
 
 async fn requests(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
-    let records = gateway.records.newest(LISTED, |record| may_see(record, key.as_deref()));
+    let records = gateway.records.newest(MAX_LISTED, |record| may_see(record, key.as_deref()));
     let records: Vec<Value> = records.iter().map(|record| record.json(true)).collect();
     refusal::json(StatusCode::OK, json!({ "requests": records }).to_string())
 }
@@ -281,21 +286,21 @@ async fn unknown_path(
     headers: HeaderMap,
 ) -> Response<Body> {
     // Never the query, which may hold a key.
-    let path: String = uri.path().chars().take(LONGEST_PATH).collect();
-    gateway.unknown_paths.told(shortened(&method), &path);
+    let path: String = uri.path().chars().take(MAX_PATH).collect();
+    gateway.unknown_paths.report(shortened(&method), &path);
     refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
 }
 
 /// A method as it is repeated: callers may invent some.
 fn shortened(method: &Method) -> &str {
     let name = method.as_str();
-    &name[..name.len().min(LONGEST_METHOD)]
+    &name[..name.len().min(MAX_METHOD)]
 }
 
 /// How much of an unknown path is repeated, in characters.
-const LONGEST_PATH: usize = 100;
+const MAX_PATH: usize = 100;
 /// How much of a method, which is ASCII.
-const LONGEST_METHOD: usize = 20;
+const MAX_METHOD: usize = 20;
 
 #[cfg(test)]
 mod tests {

@@ -17,38 +17,38 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     mark::{mark, marked_events},
-    record::{Entry, Outcome},
+    records::{Entry, Outcome},
     refusal,
 };
 
-/// An answer that has begun: its first frame is here.
-pub(crate) struct Begun {
+/// An answer that has start: its first frame is here.
+pub(crate) struct ResponseStart {
     pub(crate) response: LlmResponse,
     pub(crate) first: Frame,
 }
 
 /// A call that has not come back yet.
-pub(crate) type Calling = Pin<Box<dyn Future<Output = Result<Begun, LlmError>> + Send>>;
+pub(crate) type PendingCall = Pin<Box<dyn Future<Output = Result<ResponseStart, LlmError>> + Send>>;
 
 /// The events of an answer in the caller's dialect, with signs of life while nothing flows.
 ///
 /// It ends in one of two ways: with the dialect's own end mark, or with its error event. Dropped, it drops the call to the
 /// provider.
 #[pin_project]
-pub(crate) struct Events {
+pub(crate) struct EventStream {
     dialect: Dialect,
     state: State,
     encoder: StreamEncoder,
     entry: Entry,
-    gathered: Gathered,
+    batch: EventBatch,
     /// What the first event is to say beside its own, as long as none has gone out.
     mark: Option<Box<Value>>,
     marks: bool,
     /// Whether something went out that a reader would take for a part of the answer.
-    said: bool,
+    content_sent: bool,
     keep_alive: Duration,
     /// When something went out last.
-    heard: Instant,
+    last_sent: Instant,
     #[pin]
     silence: Sleep,
     /// The server stops, and has waited long enough.
@@ -58,7 +58,7 @@ pub(crate) struct Events {
 
 enum State {
     /// The head went out before the answer came.
-    Calling(Calling),
+    Calling(PendingCall),
     Reading {
         first: Option<Frame>,
         body: LlmBody,
@@ -66,48 +66,53 @@ enum State {
     Done,
 }
 
-impl Events {
-    /// The events of an answer that has begun.
-    pub(crate) fn reading(begun: Begun, encoder: StreamEncoder, entry: Entry, more: &Keep<'_>) -> Self {
-        let mark = mark(&begun.response).filter(|_| more.marks).map(Box::new);
-        let state = State::Reading { first: Some(begun.first), body: begun.response.into_body() };
-        Self { mark, ..Self::new(state, encoder, entry, more) }
+impl EventStream {
+    /// The events of an answer that has start.
+    pub(crate) fn started(
+        start: ResponseStart,
+        encoder: StreamEncoder,
+        entry: Entry,
+        limits: &StreamLimits<'_>,
+    ) -> Self {
+        let mark = mark(&start.response).filter(|_| limits.mark).map(Box::new);
+        let state = State::Reading { first: Some(start.first), body: start.response.into_body() };
+        Self { mark, ..Self::new(state, encoder, entry, limits) }
     }
 
     /// The events of an answer that is still waited for. The first sign of life comes at once.
-    pub(crate) fn calling(calling: Calling, encoder: StreamEncoder, entry: Entry, more: &Keep<'_>) -> Self {
-        let mut events = Self::new(State::Calling(calling), encoder, entry, more);
-        events.heard = Instant::now().checked_sub(more.silence).unwrap_or_else(Instant::now);
+    pub(crate) fn pending(call: PendingCall, encoder: StreamEncoder, entry: Entry, limits: &StreamLimits<'_>) -> Self {
+        let mut events = Self::new(State::Calling(call), encoder, entry, limits);
+        events.last_sent = Instant::now().checked_sub(limits.keep_alive).unwrap_or_else(Instant::now);
         events.silence = sleep(Duration::ZERO);
         events
     }
 
-    fn new(state: State, encoder: StreamEncoder, entry: Entry, more: &Keep<'_>) -> Self {
+    fn new(state: State, encoder: StreamEncoder, entry: Entry, limits: &StreamLimits<'_>) -> Self {
         Self {
-            dialect: more.dialect,
+            dialect: limits.dialect,
             state,
             encoder,
             entry,
-            gathered: Gathered::default(),
+            batch: EventBatch::default(),
             mark: None,
-            marks: more.marks,
-            said: false,
-            keep_alive: more.silence,
-            heard: Instant::now(),
-            silence: sleep(more.silence),
-            cut: more.cut.clone().cancelled_owned(),
+            marks: limits.mark,
+            content_sent: false,
+            keep_alive: limits.keep_alive,
+            last_sent: Instant::now(),
+            silence: sleep(limits.keep_alive),
+            cut: limits.cut.clone().cancelled_owned(),
         }
     }
 }
 
-/// Events that wait for others, to go out in one write.
+/// EventStream that wait for others, to go out in one write.
 ///
 /// A connection hands its events over one by one, each when the one before was taken. So where there are many already, as from
 /// a fast provider or on a busy machine, each would be a write of its own, which costs more than all else that is done for it.
 /// They are let come in turn, and wait no longer than until everybody else who can run has run. An event that comes alone, as a
 /// model's tokens do, waits for nothing.
 #[derive(Default)]
-struct Gathered {
+struct EventBatch {
     first: Bytes,
     more: BytesMut,
     /// How often nothing more was there since the last one.
@@ -115,15 +120,15 @@ struct Gathered {
 }
 
 /// After so many waits what there is goes out: hyper asks twice in one turn for what is not there.
-const WAITS: u8 = 2;
+const MAX_WAITS: u8 = 2;
 
-/// Events that come faster than this come together: 200 in a second, which is more than a model says.
-const TOGETHER: Duration = Duration::from_millis(5);
+/// EventStream that come faster than this come together: 200 in a second, which is more than a model says.
+const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Up to here another event may join those that wait, in bytes.
-const GATHERED: usize = 16 << 10;
+const BATCH_BYTES: usize = 16 << 10;
 
-impl Gathered {
+impl EventBatch {
     fn add(&mut self, bytes: Bytes) {
         self.waits = 0;
         if self.first.is_empty() {
@@ -141,12 +146,12 @@ impl Gathered {
     }
 
     fn is_full(&self) -> bool {
-        self.first.len().max(self.more.len()) >= GATHERED
+        self.first.len().max(self.more.len()) >= BATCH_BYTES
     }
 
     /// Ready once the others had their turn and brought nothing more.
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.waits < WAITS {
+        if self.waits < MAX_WAITS {
             self.waits += 1;
             // One poll of it asks the runtime for another turn, which comes when there is nothing else to do.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
@@ -162,17 +167,17 @@ impl Gathered {
 }
 
 /// What a stream is kept by.
-pub(crate) struct Keep<'a> {
+pub(crate) struct StreamLimits<'a> {
     pub(crate) dialect: Dialect,
     /// How long it may be silent.
-    pub(crate) silence: Duration,
+    pub(crate) keep_alive: Duration,
     /// Whether its first event says where it is degraded.
-    pub(crate) marks: bool,
+    pub(crate) mark: bool,
     /// Ends it.
     pub(crate) cut: &'a CancellationToken,
 }
 
-impl Body for Events {
+impl Body for EventStream {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -182,19 +187,19 @@ impl Body for Events {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
         loop {
-            if this.gathered.is_full() {
-                return data(this.gathered.take());
+            if this.batch.is_full() {
+                return data(this.batch.take());
             }
             let polled = match this.state {
-                State::Done if this.gathered.is_empty() => return Poll::Ready(None),
-                State::Done => return data(this.gathered.take()),
+                State::Done if this.batch.is_empty() => return Poll::Ready(None),
+                State::Done => return data(this.batch.take()),
                 State::Calling(calling) => match calling.as_mut().poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err((Outcome::Failed, error))),
-                    Poll::Ready(Ok(begun)) => {
-                        this.entry.served(&begun.response);
-                        *this.mark = mark(&begun.response).filter(|_| *this.marks).map(Box::new);
-                        *this.state = State::Reading { first: Some(begun.first), body: begun.response.into_body() };
+                    Poll::Ready(Ok(start)) => {
+                        this.entry.served(&start.response);
+                        *this.mark = mark(&start.response).filter(|_| *this.marks).map(Box::new);
+                        *this.state = State::Reading { first: Some(start.first), body: start.response.into_body() };
                         continue;
                     }
                 },
@@ -218,13 +223,13 @@ impl Body for Events {
                     {
                         (bytes, *this.mark) = (marked, None);
                     }
-                    if *this.said && restarts(&frame) {
+                    if *this.content_sent && restarts(&frame) {
                         // The encoder has ended the stream, with an error.
                         let again = LlmError::new(ErrorKind::StreamBroken, "the answer began anew");
                         this.entry.failed(Outcome::Broken, &again);
                         *this.state = State::Done;
                     }
-                    *this.said |= matches!(frame.progress(), Progress::Reasoning | Progress::Content);
+                    *this.content_sent |= matches!(frame.progress(), Progress::Reasoning | Progress::Content);
                     if frame.progress() == Progress::End
                         && let State::Reading { body, .. } = this.state
                     {
@@ -232,30 +237,30 @@ impl Body for Events {
                         this.entry.answered(body.usage());
                     }
                     if !bytes.is_empty() {
-                        this.gathered.add(bytes);
+                        this.batch.add(bytes);
                     }
                     continue;
                 }
                 Poll::Ready(Err(failed)) => failed,
-                Poll::Pending if !this.gathered.is_empty() => {
+                Poll::Pending if !this.batch.is_empty() => {
                     let now = Instant::now();
-                    if now.saturating_duration_since(*this.heard) < TOGETHER {
-                        std::task::ready!(this.gathered.poll_wait(cx));
+                    if now.saturating_duration_since(*this.last_sent) < BATCH_INTERVAL {
+                        std::task::ready!(this.batch.poll_wait(cx));
                     }
-                    *this.heard = now;
-                    return data(this.gathered.take());
+                    *this.last_sent = now;
+                    return data(this.batch.take());
                 }
                 Poll::Pending if this.cut.as_mut().poll(cx).is_ready() => (Outcome::Broken, stopping()),
                 Poll::Pending => {
                     std::task::ready!(this.silence.as_mut().poll(cx));
                     let now = Instant::now();
                     // The timer is not set anew for each frame, which come far more often than it fires.
-                    let due = *this.heard + *this.keep_alive;
+                    let due = *this.last_sent + *this.keep_alive;
                     if due > now {
                         this.silence.as_mut().reset(due);
                         continue;
                     }
-                    *this.heard = now;
+                    *this.last_sent = now;
                     this.silence.as_mut().reset(now + *this.keep_alive);
                     return data(sign_of_life(*this.dialect));
                 }
@@ -263,12 +268,12 @@ impl Body for Events {
             this.entry.failed(outcome, &error);
             let bytes = refusal::event(&error, *this.dialect, this.encoder);
             *this.state = State::Done;
-            this.gathered.add(bytes);
+            this.batch.add(bytes);
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Done) && self.gathered.is_empty()
+        matches!(self.state, State::Done) && self.batch.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

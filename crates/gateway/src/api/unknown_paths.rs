@@ -14,18 +14,18 @@ use crate::lock::lock;
 
 /// Counts the requests for unknown paths, and has a line of the log for each, but for those of a flood. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UnknownPaths(Arc<Known>);
+pub(crate) struct UnknownPaths(Arc<Counters>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct Counters {
     count: AtomicU64,
     lines: Mutex<Lines>,
 }
 
 /// At most so many lines ..
-const MOST: u32 = 10;
+const MAX_LINES: u32 = 10;
 /// .. in so long: whoever looks for holes asks for thousands, and needs no key.
-const WITHIN: Duration = Duration::from_secs(10);
+const SPAN: Duration = Duration::from_secs(10);
 
 /// The lines of the present span.
 #[derive(Debug, Default)]
@@ -38,10 +38,10 @@ struct Lines {
 impl Lines {
     /// One more: the number of those without a line before it, if this one is to have one.
     fn next(&mut self, now: Instant) -> Option<u64> {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WITHIN) {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SPAN) {
             (self.since, self.said) = (Some(now), 0);
         }
-        if self.said == MOST {
+        if self.said == MAX_LINES {
             self.unsaid += 1;
             return None;
         }
@@ -52,7 +52,7 @@ impl Lines {
 
 impl UnknownPaths {
     /// Somebody has asked for this path, which is none.
-    pub(crate) fn told(&self, method: &str, path: &str) {
+    pub(crate) fn report(&self, method: &str, path: &str) {
         self.0.count.fetch_add(1, Relaxed);
         let Some(unsaid) = lock(&self.0.lines).next(Instant::now()) else { return };
         let unsaid = (unsaid > 0).then_some(unsaid);
@@ -69,12 +69,12 @@ impl UnknownPaths {
 
 /// The path without what may be a key: somebody may have put one into it.
 fn without_keys(path: &str) -> String {
-    let hidden = |part: &str| part.len() > LONGEST_WORD || part.starts_with("sk-") || part.contains(['@', '=']);
+    let hidden = |part: &str| part.len() > MAX_WORD || part.starts_with("sk-") || part.contains(['@', '=']);
     path.split('/').map(|part| if hidden(part) { "***" } else { part }).collect::<Vec<_>>().join("/")
 }
 
 /// The words of any API's path are shorter, in bytes.
-const LONGEST_WORD: usize = 24;
+const MAX_WORD: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -105,7 +105,7 @@ mod tests {
     fn each_is_counted() {
         let unknown = UnknownPaths::default();
         for _ in 0..25 {
-            unknown.clone().told("GET", "/nothing");
+            unknown.clone().report("GET", "/nothing");
         }
         assert!(unknown.metrics().ends_with("\nsteadfast_unknown_paths_total 25\n"), "{}", unknown.metrics());
     }

@@ -90,7 +90,7 @@ impl Admin {
         let gateway = Remote::of(self.url, &self.key_env, "`admin: true`")?;
         let (path, body) = self.order.request();
         let answer = gateway.ask(&path, body).await?;
-        let text = if self.json { terminal::json(&answer) } else { self.order.told(&answer) };
+        let text = if self.json { terminal::json(&answer) } else { self.order.text(&answer) };
         std::io::stdout().lock().write_all(text.as_bytes())?;
         Ok(())
     }
@@ -99,8 +99,8 @@ impl Admin {
 impl Order {
     /// The path, and what is sent there; nothing is to be asked for.
     fn request(&self) -> (String, Option<Value>) {
-        let circuit = |tier: &str, action| (of(tier, "circuit"), Some(json!({ "action": action })));
-        let drain = |tier: &str, drained: bool| (of(tier, "drain"), Some(json!({ "drained": drained })));
+        let circuit = |tier: &str, action| (tier_path(tier, "circuit"), Some(json!({ "action": action })));
+        let drain = |tier: &str, drained: bool| (tier_path(tier, "drain"), Some(json!({ "drained": drained })));
         match self {
             Self::Tiers => ("/admin/tiers".to_owned(), None),
             Self::Open { tier } => circuit(tier, "open"),
@@ -132,11 +132,11 @@ impl Order {
     }
 
     /// The answer for people.
-    fn told(&self, answer: &Value) -> String {
-        terminal::printable(&self.said(answer)).into_owned()
+    fn text(&self, answer: &Value) -> String {
+        terminal::printable(&self.raw_text(answer)).into_owned()
     }
 
-    fn said(&self, answer: &Value) -> String {
+    fn raw_text(&self, answer: &Value) -> String {
         let list = |field: &str| {
             let names: Vec<&str> = answer[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
@@ -195,7 +195,7 @@ fn pins(answer: &Value) -> String {
 }
 
 /// A path of a tier. Names may have anything in them.
-fn of(tier: &str, what: &str) -> String {
+fn tier_path(tier: &str, what: &str) -> String {
     format!("/admin/tiers/{}/{what}", escaped(tier))
 }
 
@@ -205,9 +205,9 @@ mod tests {
 
     #[test]
     fn a_name_is_one_piece_of_a_path_whatever_is_in_it() {
-        assert_eq!(of("gpt-4o", "drain"), "/admin/tiers/gpt-4o/drain");
-        assert_eq!(of("a/b ?ü", "circuit"), "/admin/tiers/a%2Fb%20%3F%C3%BC/circuit");
-        assert_eq!(of("..", "drain"), "/admin/tiers/%2E%2E/drain");
+        assert_eq!(tier_path("gpt-4o", "drain"), "/admin/tiers/gpt-4o/drain");
+        assert_eq!(tier_path("a/b ?ü", "circuit"), "/admin/tiers/a%2Fb%20%3F%C3%BC/circuit");
+        assert_eq!(tier_path("..", "drain"), "/admin/tiers/%2E%2E/drain");
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub(crate) enum Failure {
 impl Failure {
     /// Says it on standard error.
     pub(crate) fn report(self) -> ExitCode {
-        if let Some(said) = self.said() {
-            eprintln!("{said}");
+        if let Some(message) = self.message() {
+            eprintln!("{message}");
         }
         match self {
             Self::Config(_) => ExitCode::from(2),
@@ -36,7 +36,7 @@ impl Failure {
     }
 
     /// What is said of it, as a terminal may have it: a provider's or a gateway's own words may be in it.
-    fn said(&self) -> Option<String> {
+    fn message(&self) -> Option<String> {
         match self {
             Self::Config(message)
             | Self::Models(message)
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn what_a_provider_says_cannot_command_the_terminal() {
         let failed = Failure::from(LlmError::new(ErrorKind::Server, "down\u{1b}[2J\u{202e}"));
-        let said = failed.said().unwrap();
+        let said = failed.message().unwrap();
         assert!(said.contains("down") && !said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
     }
 }

@@ -18,9 +18,9 @@ pub(crate) struct Remote {
 }
 
 /// How long an answer may take: a reload reads files.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes: a task has the whole of a request in it, once as it came and once for people.
-const LONGEST: usize = 64 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 impl Remote {
     /// The gateway at this address, with the key that this variable of the environment has: on a command line others would
@@ -38,7 +38,7 @@ impl Remote {
     /// What it answers: to an order if there is a body.
     pub(crate) async fn ask(&self, path: &str, body: Option<Value>) -> Result<Value, Failure> {
         let failed = |what: &str| Failure::Refused(format!("error: {}: {what}", self.url));
-        let asking = timeout(PATIENCE, self.send(path, body));
+        let asking = timeout(ANSWER_TIMEOUT, self.send(path, body));
         let (status, body) = asking.await.map_err(|_| failed("no answer in time"))?.map_err(|what| failed(&what))?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status != StatusCode::OK || !answer.is_object() {
@@ -69,7 +69,7 @@ impl Remote {
             .map_err(|error| error.to_string())?;
         let response = HttpClient::new().oneshot(request).await.map_err(|error| error.to_string())?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST).collect().await.map_err(|error| error.to_string())?;
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
         Ok((head.status, body.to_bytes()))
     }
 }

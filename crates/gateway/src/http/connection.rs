@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Handler,
-    header_timer::Heads,
-    in_task_body::{Quiet, Task},
-    socket::{Plain, Socket},
-    stream_writer::{self, SentByHand},
+    header_timer::HeaderTimer,
+    in_task_body::{ConnectionTask, InTaskBody},
+    socket::{PlainRefusal, Socket},
+    stream_writer::{self, DirectStream},
 };
 use crate::{limits::Memory, lock::lock};
 
@@ -43,7 +43,7 @@ use crate::{limits::Memory, lock::lock};
 pub(super) async fn serve<S, H>(
     stream: S,
     http: &Builder,
-    patience: Duration,
+    idle_timeout: Duration,
     handler: &H,
     memory: &Arc<Memory>,
     stop: &CancellationToken,
@@ -52,35 +52,35 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Handler,
 {
-    let mut socket = Socket::new(stream).within(memory);
+    let mut socket = Socket::new(stream).with_head_memory(memory);
     loop {
         // For somebody who says nothing hyper need not be there, with its buffers.
-        let has_come = tokio::select! {
+        let readable = tokio::select! {
             biased;
-            has_come = socket.has_more() => has_come,
+            readable = socket.wait_readable() => readable,
             () = stop.cancelled() => false,
-            () = sleep(patience) => false,
+            () = sleep(idle_timeout) => false,
         };
-        if !has_come {
+        if !readable {
             return Ok(());
         }
-        let handed = match requests(socket, http, handler, stop).await {
-            Ended::Done(result, rest) => {
-                see_out(rest, stop).await;
+        let pending = match requests(socket, http, handler, stop).await {
+            Exit::Done(result, rest) => {
+                close_gracefully(rest, stop).await;
                 return result;
             }
-            Ended::Streams(handed, rest) => {
+            Exit::Stream(pending, rest) => {
                 socket = rest;
-                handed
+                pending
             }
         };
-        let closes = handed.closes || stop.is_cancelled();
-        let sent = stream_writer::send(&mut socket, handed.response, closes).await;
+        let closes = pending.closes || stop.is_cancelled();
+        let sent = stream_writer::send(&mut socket, pending.response, closes).await;
         if sent.is_err() {
             return Ok(());
         }
         if closes || stop.is_cancelled() {
-            see_out(socket, stop).await;
+            close_gracefully(socket, stop).await;
             return Ok(());
         }
     }
@@ -88,7 +88,7 @@ where
 
 /// Closes a connection, and takes what still comes on it. Were it dropped over bytes that nobody has read, the system would
 /// break it off, and a caller that is still sending (a body over the limit, say) might never see the answer.
-async fn see_out<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop: &CancellationToken) {
+async fn close_gracefully<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop: &CancellationToken) {
     // It may be closed already, from either side.
     let _ = socket.shutdown().await;
     tokio::select! {
@@ -110,7 +110,7 @@ where
         ready(Ok::<_, Infallible>(alive))
     });
     let mut http = http.clone();
-    http.timer(Heads::default()).keep_alive(false);
+    http.timer(HeaderTimer::default()).keep_alive(false);
     let serving = http.serve_connection(TokioIo::new(Socket::new(stream)), service);
     let served = tokio::select! {
         biased;
@@ -119,96 +119,96 @@ where
     };
     // A caller that breaks off has not asked.
     if let Ok(Parts { io, .. }) = served {
-        see_out(io.into_inner(), stop).await;
+        close_gracefully(io.into_inner(), stop).await;
     }
 }
 
 /// The time for the rest of a request that has begun, once the server was asked to stop.
-pub(crate) const LAST_PIECES: Duration = Duration::from_secs(1);
+pub(crate) const STOP_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for the answer to get there, and for what was sent meanwhile to come.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A streamed answer that is still to be sent.
-struct Handed {
+struct PendingStream {
     response: Response<Body>,
     /// The caller wants the connection closed behind it.
     closes: bool,
 }
 
 /// Why hyper does not go on with a connection.
-enum Ended<S> {
+enum Exit<S> {
     Done(Result<(), hyper::Error>, Socket<S>),
-    Streams(Handed, Socket<S>),
+    Stream(PendingStream, Socket<S>),
 }
 
 /// Serves requests until a stream is to be sent.
-async fn requests<S, H>(socket: Socket<S>, http: &Builder, handler: &H, stop: &CancellationToken) -> Ended<S>
+async fn requests<S, H>(socket: Socket<S>, http: &Builder, handler: &H, stop: &CancellationToken) -> Exit<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Handler,
 {
-    let (is_first, handed) = (AtomicBool::new(true), Mutex::new(None));
+    let (is_first, pending) = (AtomicBool::new(true), Mutex::new(None));
     let common = handler.connection();
-    let task = Task::new();
+    let task = ConnectionTask::new();
     let service = service_fn(|request: Request<Incoming>| {
-        // Only the first answer is handed over: hyper does not tell whether an earlier one is out to its last byte.
-        let can_be_handed = is_first.swap(false, Ordering::Relaxed)
+        // Only the first answer is pending over: hyper does not tell whether an earlier one is out to its last byte.
+        let can_stream = is_first.swap(false, Ordering::Relaxed)
             && request.version() == Version::HTTP_11
             && !request.headers().contains_key(header::EXPECT);
-        let closes = says_close(request.headers());
-        let request = request.map(|body| Body::new(Quiet::new(body, task.clone())));
+        let closes = wants_close(request.headers());
+        let request = request.map(|body| Body::new(InTaskBody::new(body, task.clone())));
         let answering = handler.answer(&common, request);
-        let handed = &handed;
+        let pending = &pending;
         async move {
             let response = answering.await;
-            if can_be_handed && response.extensions().get::<SentByHand>().is_some() {
-                *lock(handed) = Some(Handed { response, closes });
+            if can_stream && response.extensions().get::<DirectStream>().is_some() {
+                *lock(pending) = Some(PendingStream { response, closes });
                 // It is taken from there in this very poll, and then this future is dropped.
                 return std::future::pending().await;
             }
             Ok::<_, Infallible>(response)
         }
     });
-    let (mut http, heads) = (http.clone(), Heads::default());
-    http.timer(heads.clone());
+    let (mut http, header_timer) = (http.clone(), HeaderTimer::default());
+    http.timer(header_timer.clone());
     let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
     let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
     let waker = Waker::from(task.clone());
-    let ended = std::future::poll_fn(|cx| {
-        task.is(cx.waker());
+    let exit = std::future::poll_fn(|cx| {
+        task.set_waker(cx.waker());
         let cx = &mut Context::from_waker(&waker);
         if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
             is_stopping = true;
-            heads.end_by(Instant::now() + LAST_PIECES);
+            header_timer.end_by(Instant::now() + STOP_BODY_TIMEOUT);
             Pin::new(&mut *serving).graceful_shutdown();
         }
         if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {
             return Poll::Ready(Err(served));
         }
-        lock(&handed).take().map_or(Poll::Pending, |handed| Poll::Ready(Ok(handed)))
+        lock(&pending).take().map_or(Poll::Pending, |pending| Poll::Ready(Ok(pending)))
     })
     .await;
     let Parts { io, read_buf, .. } = serving.into_parts();
     let mut socket = io.into_inner();
-    match ended {
-        Ok(handed) => {
-            socket.unread(&read_buf);
-            Ended::Streams(handed, socket)
+    match exit {
+        Ok(pending) => {
+            socket.put_back(&read_buf);
+            Exit::Stream(pending, socket)
         }
         Err(served) => {
             // Who has sent half a head is told. Who has said nothing is told nothing.
             if socket.is_out_of_memory() {
-                let _ = socket.write_all(&Plain::FULL.response()).await;
+                let _ = socket.write_all(&PlainRefusal::FULL.response()).await;
             } else if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
-                let _ = socket.write_all(&Plain::TOO_SLOW.response()).await;
+                let _ = socket.write_all(&PlainRefusal::TOO_SLOW.response()).await;
             }
-            Ended::Done(served, socket)
+            Exit::Done(served, socket)
         }
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
+fn wants_close(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
 }

@@ -37,7 +37,7 @@ enum Position {
 }
 
 /// The part of a line that is looked at, in bytes: all that is asked for stands at its beginning.
-const LOOKED_AT: usize = 128;
+const MAX_BUFFERED_LINE: usize = 128;
 
 impl Framing {
     /// Returns the length of the last head in bytes, as far as it has come.
@@ -75,7 +75,7 @@ impl Framing {
             self.head += end.map_or(bytes.len(), |end| end + 1);
         }
         let Some(end) = end else {
-            self.keep(bytes);
+            self.buffer(bytes);
             return bytes.len();
         };
         let ends_well = end.checked_sub(1).map_or(self.last, |before| bytes[before]) == b'\r';
@@ -83,24 +83,24 @@ impl Framing {
             bytes[end] = 0;
         }
         if self.line.is_empty() {
-            self.understand(&bytes[..end]);
+            self.take_line(&bytes[..end]);
         } else {
-            self.keep(&bytes[..end]);
+            self.buffer(&bytes[..end]);
             let line = std::mem::take(&mut self.line);
-            self.understand(&line);
+            self.take_line(&line);
         }
         self.last = 0;
         end + 1
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = LOOKED_AT.saturating_sub(self.line.len()).min(bytes.len());
+    fn buffer(&mut self, bytes: &[u8]) {
+        let room = MAX_BUFFERED_LINE.saturating_sub(self.line.len()).min(bytes.len());
         self.line.extend_from_slice(&bytes[..room]);
         self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
     /// Takes a line, up to its LF, and goes on behind it.
-    fn understand(&mut self, line: &[u8]) {
+    fn take_line(&mut self, line: &[u8]) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.at {
             // Empty lines before a request are passed over.

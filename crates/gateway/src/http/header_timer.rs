@@ -10,39 +10,39 @@ use tokio::time;
 
 use crate::lock::lock;
 
-/// The timer of a connection that waits for the heads of requests.
+/// The timer of a connection that waits for the timer_handle of requests.
 ///
-/// hyper makes a new one for each head, and most heads come at once. Setting a timer in the runtime and taking it out again costs
+/// hyper makes a new one for each head, and most timer_handle come at once. Setting a timer in the runtime and taking it out again costs
 /// as much as reading the head: here one stays there for all of them, and is set anew when it fires too early.
 #[derive(Clone, Default)]
-pub(crate) struct Heads(Arc<Mutex<Waiting>>);
+pub(crate) struct HeaderTimer(Arc<Mutex<TimerState>>);
 
 #[derive(Default)]
-struct Waiting {
+struct TimerState {
     timer: Option<Pin<Box<time::Sleep>>>,
     /// No head is waited for beyond it.
-    last: Option<time::Instant>,
+    limit: Option<time::Instant>,
 }
 
-impl Heads {
+impl HeaderTimer {
     /// Waits for no head beyond this moment, whatever it was given before.
-    pub(crate) fn end_by(&self, last: time::Instant) {
-        let mut waiting = lock(&self.0);
-        waiting.last = Some(last);
-        if let Some(timer) = waiting.timer.as_mut().filter(|timer| timer.deadline() > last) {
-            timer.as_mut().reset(last);
+    pub(crate) fn end_by(&self, limit: time::Instant) {
+        let mut state = lock(&self.0);
+        state.limit = Some(limit);
+        if let Some(timer) = state.timer.as_mut().filter(|timer| timer.deadline() > limit) {
+            timer.as_mut().reset(limit);
         }
     }
 }
 
 #[allow(clippy::disallowed_types, reason = "hyper's trait has it; the times are those of tokio's clock")]
-impl Timer for Heads {
+impl Timer for HeaderTimer {
     fn sleep(&self, time: Duration) -> Pin<Box<dyn Sleep>> {
         self.sleep_until(self.now() + time)
     }
 
     fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Due { deadline: deadline.into(), heads: self.clone() })
+        Box::pin(HeaderDeadline { deadline: deadline.into(), timer_handle: self.clone() })
     }
 
     fn now(&self) -> std::time::Instant {
@@ -51,18 +51,18 @@ impl Timer for Heads {
 }
 
 /// The end of the time for one head. Each is later than the one before.
-struct Due {
+struct HeaderDeadline {
     deadline: time::Instant,
-    heads: Heads,
+    timer_handle: HeaderTimer,
 }
 
-impl Future for Due {
+impl Future for HeaderDeadline {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let waiting = &mut *lock(&self.heads.0);
-        let deadline = waiting.last.map_or(self.deadline, |last| last.min(self.deadline));
-        let timer = waiting.timer.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
+        let state = &mut *lock(&self.timer_handle.0);
+        let deadline = state.limit.map_or(self.deadline, |limit| limit.min(self.deadline));
+        let timer = state.timer.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
         loop {
             std::task::ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= deadline {
@@ -73,7 +73,7 @@ impl Future for Due {
     }
 }
 
-impl Sleep for Due {}
+impl Sleep for HeaderDeadline {}
 
 #[cfg(test)]
 mod tests {
@@ -83,23 +83,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_head_has_the_whole_time_however_many_came_before() {
-        let (heads, begun) = (Heads::default(), time::Instant::now());
+        let (timer_handle, begun) = (HeaderTimer::default(), time::Instant::now());
         for _ in 0..3 {
-            let early = time::timeout(Duration::from_secs(20), heads.sleep(Duration::from_secs(30))).await;
+            let early = time::timeout(Duration::from_secs(20), timer_handle.sleep(Duration::from_secs(30))).await;
             assert!(early.is_err());
         }
-        heads.sleep(Duration::from_secs(30)).await;
+        timer_handle.sleep(Duration::from_secs(30)).await;
         assert_eq!(begun.elapsed(), Duration::from_secs(90));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_is_waited_for_already_ends_by_the_last_moment_too() {
-        let (heads, begun) = (Heads::default(), time::Instant::now());
-        let mut head = pin!(heads.sleep(Duration::from_secs(30)));
+        let (timer_handle, begun) = (HeaderTimer::default(), time::Instant::now());
+        let mut head = pin!(timer_handle.sleep(Duration::from_secs(30)));
         assert!(time::timeout(Duration::from_secs(1), &mut head).await.is_err());
-        heads.end_by(begun + Duration::from_secs(2));
+        timer_handle.end_by(begun + Duration::from_secs(2));
         head.await;
-        heads.sleep(Duration::from_secs(30)).await;
+        timer_handle.sleep(Duration::from_secs(30)).await;
         assert_eq!(begun.elapsed(), Duration::from_secs(2));
     }
 }

@@ -24,25 +24,25 @@ use hyper::body::Incoming;
 use crate::lock::lock;
 
 /// The task of a connection, as a waker.
-pub(crate) struct Task {
+pub(crate) struct ConnectionTask {
     waker: Mutex<Waker>,
     /// The thread that takes a piece of the body right now, or 0.
-    taking: AtomicUsize,
+    reading_thread: AtomicUsize,
     /// It has woken the task meanwhile.
     woken: AtomicBool,
 }
 
-impl Task {
+impl ConnectionTask {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             waker: Mutex::new(Waker::noop().clone()),
-            taking: AtomicUsize::new(0),
+            reading_thread: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
         })
     }
 
     /// From here on this one is woken.
-    pub(crate) fn is(&self, waker: &Waker) {
+    pub(crate) fn set_waker(&self, waker: &Waker) {
         let mut own = self.lock();
         if own.will_wake(waker) {
             return;
@@ -57,14 +57,14 @@ impl Task {
     }
 }
 
-impl Wake for Task {
+impl Wake for ConnectionTask {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         // What another thread says meanwhile is about something else.
-        if self.taking.load(Acquire) == this_thread() {
+        if self.reading_thread.load(Acquire) == this_thread() {
             self.woken.store(true, Relaxed);
             return;
         }
@@ -82,26 +82,26 @@ fn this_thread() -> usize {
 }
 
 /// The body of a request to this task.
-pub(crate) struct Quiet {
+pub(crate) struct InTaskBody {
     body: Incoming,
-    task: Arc<Task>,
+    task: Arc<ConnectionTask>,
 }
 
-impl Quiet {
-    pub(crate) fn new(body: Incoming, task: Arc<Task>) -> Self {
+impl InTaskBody {
+    pub(crate) fn new(body: Incoming, task: Arc<ConnectionTask>) -> Self {
         Self { body, task }
     }
 }
 
-impl Body for Quiet {
+impl Body for InTaskBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self { body, task } = &mut *self;
-        task.taking.store(this_thread(), Release);
+        task.reading_thread.store(this_thread(), Release);
         let polled = Pin::new(&mut *body).poll_frame(cx);
-        task.taking.store(0, Release);
+        task.reading_thread.store(0, Release);
         // While more is to come hyper has to read on.
         if task.woken.swap(false, Relaxed) && !body.is_end_stream() {
             task.wake_by_ref();
@@ -135,29 +135,29 @@ mod tests {
 
     #[test]
     fn only_what_the_thread_that_takes_a_piece_says_meanwhile_is_held_back() {
-        let (task, count) = (Task::new(), Arc::new(Count::default()));
+        let (task, count) = (ConnectionTask::new(), Arc::new(Count::default()));
         let woken = || count.0.load(Relaxed);
-        task.is(&Waker::from(count.clone()));
+        task.set_waker(&Waker::from(count.clone()));
         task.wake_by_ref();
         assert_eq!(woken(), 1);
 
-        task.taking.store(this_thread(), Release);
+        task.reading_thread.store(this_thread(), Release);
         task.wake_by_ref();
         assert_eq!((woken(), task.woken.load(Relaxed)), (1, true));
         let elsewhere = task.clone();
         thread::spawn(move || elsewhere.wake()).join().unwrap();
         assert_eq!(woken(), 2);
 
-        task.taking.store(0, Release);
+        task.reading_thread.store(0, Release);
         task.wake_by_ref();
         assert_eq!(woken(), 3);
     }
 
     #[test]
     fn the_last_one_that_asked_is_woken() {
-        let (task, first, second) = (Task::new(), Arc::new(Count::default()), Arc::new(Count::default()));
-        task.is(&Waker::from(first.clone()));
-        task.is(&Waker::from(second.clone()));
+        let (task, first, second) = (ConnectionTask::new(), Arc::new(Count::default()), Arc::new(Count::default()));
+        task.set_waker(&Waker::from(first.clone()));
+        task.set_waker(&Waker::from(second.clone()));
         task.wake_by_ref();
         assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
     }

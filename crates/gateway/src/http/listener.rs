@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Handler, connection, socket::Plain, write_timeout::Patience};
+use super::{Handler, connection, socket::PlainRefusal, write_timeout::WriteTimeout};
 use crate::{
     lifecycle::Lifecycle,
     limits::{connections_for_files, memory},
@@ -58,8 +58,8 @@ pub(crate) async fn serve<H: Handler>(
     let mut http = http1::Builder::new();
     http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
     let wanted = memory::connections(settings.memory, settings.connections);
-    let room = Arc::new(Semaphore::new(connections_for_files(wanted, calls_out).min(Semaphore::MAX_PERMITS)));
-    let spare = Arc::new(Semaphore::new(SPARE));
+    let permits = Arc::new(Semaphore::new(connections_for_files(wanted, calls_out).min(Semaphore::MAX_PERMITS)));
+    let spare = Arc::new(Semaphore::new(SPARE_CONNECTIONS));
     let server =
         Arc::new(Server { http, handler, lifecycle: lifecycle.clone(), requests, connections: TaskTracker::new() });
     loop {
@@ -71,16 +71,16 @@ pub(crate) async fn serve<H: Handler>(
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                rest_after(&error).await;
+                back_off(&error).await;
                 continue;
             }
         };
-        if let Ok(place) = room.clone().try_acquire_owned() {
-            server.connections.spawn(server.clone().serve_one(stream, from, place));
-        } else if let Ok(place) = spare.clone().try_acquire_owned() {
-            server.connections.spawn(server.clone().serve_probe(stream, place));
+        if let Ok(permit) = permits.clone().try_acquire_owned() {
+            server.connections.spawn(server.clone().serve_one(stream, from, permit));
+        } else if let Ok(permit) = spare.clone().try_acquire_owned() {
+            server.connections.spawn(server.clone().serve_probe(stream, permit));
         } else {
-            turn_away(stream).await;
+            reject(stream).await;
         }
     }
     // From here on the system refuses connections, so that who balances the load goes elsewhere at once.
@@ -107,48 +107,48 @@ struct Server<H> {
 
 impl<H: Handler> Server<H> {
     /// Waits for a connection's first bytes, and says who serves it.
-    async fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
-        match self.begun(&stream, self.lifecycle.initial.head_timeout).await {
+    async fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
+        match self.is_probe(&stream, self.lifecycle.initial.head_timeout).await {
             None => {}
             Some(true) => self.probe(stream).await,
             Some(false) => match stream.into_std() {
                 Ok(stream) => {
                     let (connections, requests) = (self.connections.clone(), self.requests.clone());
-                    connections.spawn_on(self.requests(stream, from, place), &requests);
+                    connections.spawn_on(self.requests(stream, from, permit), &requests);
                 }
                 Err(error) => tracing::debug!(%from, %error, "the connection is lost"),
             },
         }
     }
 
-    /// Serves a connection for which there is no place, if it is a probe: callers who take all places must not make the server
+    /// Serves a connection for which there is no permit, if it is a probe: callers who take all places must not make the server
     /// look dead.
-    async fn serve_probe(self: Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
-        match self.begun(&stream, PROBE_COMES).await {
+    async fn serve_probe(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        match self.is_probe(&stream, PROBE_TIMEOUT).await {
             Some(true) => self.probe(stream).await,
-            _ => turn_away(stream).await,
+            _ => reject(stream).await,
         }
-        drop(place);
+        drop(permit);
     }
 
     /// Waits for the first bytes: whether they are a probe's. `None`: none has come.
-    async fn begun(&self, stream: &TcpStream, patience: Duration) -> Option<bool> {
+    async fn is_probe(&self, stream: &TcpStream, limit: Duration) -> Option<bool> {
         let mut first = [0; 16];
         let read = tokio::select! {
             biased;
             read = stream.peek(&mut first) => read.unwrap_or_default(),
             () = self.lifecycle.stop.cancelled() => 0,
-            () = sleep(patience) => 0,
+            () = sleep(limit) => 0,
         };
         (read > 0).then(|| PROBES.iter().any(|probe| first[..read].starts_with(probe)))
     }
 
     async fn probe(&self, stream: TcpStream) {
-        let stream = Patience::new(stream, self.lifecycle.initial.unread);
+        let stream = WriteTimeout::new(stream, self.lifecycle.initial.unread);
         connection::probe(stream, &self.http, &self.lifecycle.stop).await;
     }
 
-    async fn requests(self: Arc<Self>, stream: std::net::TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+    async fn requests(self: Arc<Self>, stream: std::net::TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
         let lifecycle = &self.lifecycle;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
@@ -158,33 +158,33 @@ impl<H: Handler> Server<H> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%from, %error, "no TCP_NODELAY");
         }
-        let stream = Patience::new(stream, lifecycle.initial.unread);
+        let stream = WriteTimeout::new(stream, lifecycle.initial.unread);
         // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
         let stop = lifecycle.stop.child_token();
-        let patience = lifecycle.initial.head_timeout;
-        let served = connection::serve(stream, &self.http, patience, &self.handler, &lifecycle.heads, &stop).await;
+        let idle_timeout = lifecycle.initial.head_timeout;
+        let served = connection::serve(stream, &self.http, idle_timeout, &self.handler, &lifecycle.heads, &stop).await;
         if let Err(error) = served {
             // Callers leave and send nonsense: that is their affair.
             tracing::debug!(%from, %error, "the connection ended early");
         }
-        drop(place);
+        drop(permit);
     }
 }
 
 /// The beginnings of a probe.
 const PROBES: [&[u8]; 3] = [b"GET /healthz ", b"GET /healthz?", b"HEAD /healthz "];
 /// The number of connections beyond all places that may show that they are probes.
-const SPARE: usize = 64;
+const SPARE_CONNECTIONS: usize = 64;
 /// The time that they have for that: a probe's first bytes come with its connection.
-const PROBE_COMES: Duration = Duration::from_millis(20);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(20);
 
-async fn turn_away(mut stream: TcpStream) {
+async fn reject(mut stream: TcpStream) {
     // It fits into the socket's buffer, so that nobody can make us wait here.
-    let _ = timeout(Duration::from_millis(10), stream.write_all(&Plain::FULL.response())).await;
+    let _ = timeout(Duration::from_millis(10), stream.write_all(&PlainRefusal::FULL.response())).await;
 }
 
 /// After an accept that failed: at once where the caller was gone, later where the system has nothing left to give.
-async fn rest_after(error: &io::Error) {
+async fn back_off(error: &io::Error) {
     let gone = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
@@ -205,7 +205,7 @@ mod tests {
     async fn hundreds_of_callers_may_come_before_the_first_is_accepted() {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        // Where there is no room, the system lets a caller wait for a second, and more.
+        // Where there is no permits, the system lets a caller wait for a second, and more.
         let limit = Duration::from_millis(900);
         let came: Result<Vec<_>, _> = (0..300).map(|_| TcpStream::connect_timeout(&address, limit)).collect();
         assert_eq!(came.unwrap().len(), 300);

@@ -18,9 +18,9 @@ use axum::body::Body;
 use http::{Request, Response};
 
 pub(crate) use self::{
-    connection::LAST_PIECES,
+    connection::STOP_BODY_TIMEOUT,
     listener::{LAST_BYTES, listen, serve},
-    stream_writer::SentByHand,
+    stream_writer::DirectStream,
 };
 
 /// A future of a response.

@@ -13,9 +13,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Framing;
-use crate::limits::memory::{Memory, OWN, Place};
+use crate::limits::memory::{FREE_BODY, Memory, Reservation};
 
-/// A connection that can take back what was read too early, and that speaks for hyper where hyper has no words.
+/// A connection that can take back what was read too early, and that speaks for hyper where hyper has no bytes_left.
 ///
 /// What is no HTTP never becomes a request: hyper refuses it by itself, with a status and nothing else. Clients show the
 /// message of an error's body to their users, so such a refusal is given one on its way out.
@@ -24,45 +24,45 @@ pub(crate) struct Socket<S> {
     /// Read, but not used yet.
     ahead: BytesMut,
     /// What is left of a refusal that goes out in place of hyper's own.
-    instead: Option<Bytes>,
+    refusal: Option<Bytes>,
     framing: Framing,
     /// The memory for heads that are long.
     memory: Option<Arc<Memory>>,
     /// The place of the last head in it.
-    head: Option<Place>,
+    head: Option<Reservation>,
 }
 
 impl<S> Socket<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, ahead: BytesMut::new(), instead: None, framing: Framing::default(), memory: None, head: None }
+        Self { stream, ahead: BytesMut::new(), refusal: None, framing: Framing::default(), memory: None, head: None }
     }
 
     /// The same, with heads for which there must be room here.
-    pub(crate) fn within(mut self, memory: &Arc<Memory>) -> Self {
+    pub(crate) fn with_head_memory(mut self, memory: &Arc<Memory>) -> Self {
         self.memory = Some(memory.clone());
         self
     }
 
     /// Returns true if there was no room for a head.
     pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.memory.is_some() && self.framing.head() > OWN && self.head.is_none()
+        self.memory.is_some() && self.framing.head() > FREE_BODY && self.head.is_none()
     }
 
     /// Makes room for a head that is longer than its connection's own buffer. It keeps that as long as its request is there.
-    fn make_room(&mut self) -> io::Result<()> {
+    fn reserve_head(&mut self) -> io::Result<()> {
         let head = self.framing.head();
-        if head <= OWN {
+        if head <= FREE_BODY {
             self.head = None;
         } else if let Some(memory) = &self.memory {
-            let mut place = self.head.take().unwrap_or_else(|| memory.place(None));
-            place.grow(head).map_err(|_| io::ErrorKind::OutOfMemory)?;
-            self.head = Some(place);
+            let mut reservation = self.head.take().unwrap_or_else(|| memory.reservation(None));
+            reservation.grow(head).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            self.head = Some(reservation);
         }
         Ok(())
     }
 
     /// Takes back what was read behind a whole request: it is the next that will be.
-    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.framing = Framing::default();
         if !bytes.is_empty() {
             self.ahead = [bytes, &self.ahead].concat().as_slice().into();
@@ -72,13 +72,13 @@ impl<S> Socket<S> {
 
 impl<S: AsyncRead + Unpin> Socket<S> {
     /// Waits until there is something to read. `false`: nothing will come any more.
-    pub(crate) async fn has_more(&mut self) -> bool {
+    pub(crate) async fn wait_readable(&mut self) -> bool {
         !self.ahead.is_empty() || poll_fn(|cx| self.poll_ahead::<4096>(cx)).await.is_ok()
     }
 
     /// Ready once the other side has left. What it sends until then is kept, up to a limit; beyond it nobody knows whether
     /// it is there.
-    pub(crate) fn poll_left(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<io::Error> {
+    pub(crate) fn poll_disconnect(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<io::Error> {
         while self.ahead.len() < limit {
             if let Err(left) = ready!(self.poll_ahead::<512>(cx)) {
                 return Poll::Ready(left);
@@ -118,24 +118,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
             }
         }
         this.framing.follow(&mut into.filled_mut()[before..]);
-        Poll::Ready(this.make_room())
+        Poll::Ready(this.reserve_head())
     }
 }
 
 impl<S: AsyncWrite + Unpin> Socket<S> {
-    /// Writes the words that belong to a refusal of hyper's, if these bytes are one; then its own count as written.
-    fn poll_words(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<bool>> {
-        if self.instead.is_none() {
-            self.instead = Plain::of(bytes).map(Plain::response);
+    /// Writes the bytes_left that belong to a refusal of hyper's, if these bytes are one; then its own count as written.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<bool>> {
+        if self.refusal.is_none() {
+            self.refusal = PlainRefusal::of(bytes).map(PlainRefusal::response);
         }
-        let Some(words) = &mut self.instead else { return Poll::Ready(Ok(false)) };
-        while !words.is_empty() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, words))? {
+        let Some(bytes_left) = &mut self.refusal else { return Poll::Ready(Ok(false)) };
+        while !bytes_left.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes_left))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => words.advance(written),
+                written => bytes_left.advance(written),
             }
         }
-        self.instead = None;
+        self.refusal = None;
         Poll::Ready(Ok(true))
     }
 }
@@ -143,7 +143,7 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match ready!(this.poll_words(cx, bytes))? {
+        match ready!(this.poll_refusal(cx, bytes))? {
             true => Poll::Ready(Ok(bytes.len())),
             false => Pin::new(&mut this.stream).poll_write(cx, bytes),
         }
@@ -157,7 +157,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         let this = self.get_mut();
         // A head is the first of them.
         let first = slices.first().map_or(&[][..], |slice| &**slice);
-        match ready!(this.poll_words(cx, first))? {
+        match ready!(this.poll_refusal(cx, first))? {
             true => Poll::Ready(Ok(first.len())),
             false => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
         }
@@ -178,7 +178,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
 /// A refusal to somebody of whom no path is known, and so no dialect: one that reads as an error in either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plain {
+pub(crate) struct PlainRefusal {
     status: &'static str,
     /// A header beside the usual ones, with its line's end.
     header: &'static str,
@@ -186,7 +186,7 @@ pub(crate) struct Plain {
     message: &'static str,
 }
 
-impl Plain {
+impl PlainRefusal {
     pub(crate) const FULL: Self = Self {
         status: "503 Service Unavailable",
         header: "retry-after: 1\r\n",
@@ -207,7 +207,7 @@ impl Plain {
     /// Which of hyper's own refusals this is. Ours are never without a body, so that there is no other.
     fn of(head: &[u8]) -> Option<Self> {
         let rest = head.strip_prefix(b"HTTP/1.1 4")?;
-        let is_bare = rest.windows(BARE.len()).any(|part| part == BARE);
+        let is_bare = rest.windows(EMPTY_BODY.len()).any(|part| part == EMPTY_BODY);
         let of = [Self::NO_HTTP, Self::TOO_LONG, Self::URI_TOO_LONG];
         of.into_iter().find(|refusal| is_bare && rest.starts_with(&refusal.status.as_bytes()[1..3]))
     }
@@ -222,7 +222,7 @@ impl Plain {
     }
 }
 
-const BARE: &[u8] = b"\r\ncontent-length: 0\r\n";
+const EMPTY_BODY: &[u8] = b"\r\ncontent-length: 0\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -232,7 +232,13 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_whole_response() {
-        for refusal in [Plain::FULL, Plain::TOO_SLOW, Plain::NO_HTTP, Plain::TOO_LONG, Plain::URI_TOO_LONG] {
+        for refusal in [
+            PlainRefusal::FULL,
+            PlainRefusal::TOO_SLOW,
+            PlainRefusal::NO_HTTP,
+            PlainRefusal::TOO_LONG,
+            PlainRefusal::URI_TOO_LONG,
+        ] {
             let response = String::from_utf8(refusal.response().into()).unwrap();
             let (head, body) = response.split_once("\r\n\r\n").unwrap();
             assert!(head.ends_with(&format!("content-length: {}", body.len())), "{response}");
@@ -254,7 +260,7 @@ mod tests {
         let mut read = String::new();
         let (_, read_to_end) = tokio::join!(writing, theirs.read_to_string(&mut read));
         read_to_end.unwrap();
-        assert_eq!(read.as_bytes(), Plain::TOO_LONG.response());
+        assert_eq!(read.as_bytes(), PlainRefusal::TOO_LONG.response());
     }
 
     #[tokio::test]
@@ -278,8 +284,8 @@ mod tests {
         theirs.write_all(b"third").await.unwrap();
         drop(theirs);
         let mut socket = Socket::new(ours);
-        socket.unread(b"second ");
-        socket.unread(b"first ");
+        socket.put_back(b"second ");
+        socket.put_back(b"first ");
         let mut read = String::new();
         socket.read_to_string(&mut read).await.unwrap();
         assert_eq!(read, "first second third");

@@ -1,4 +1,4 @@
-//! A streamed answer on its way out: the head, and each event as a chunk as soon as it is there.
+//! A streamed answer on its way out: the head, and each event as a push_chunk as soon as it is there.
 
 use std::{
     future::poll_fn,
@@ -19,16 +19,16 @@ use super::socket::Socket;
 use crate::wall_clock;
 
 /// From here on what has gathered is sent although more is there.
-const ENOUGH: usize = 16 << 10;
+const FLUSH_AT: usize = 16 << 10;
 /// What a stream keeps of its buffer while it waits: room for a usual event.
-const KEPT: usize = 512;
+const KEPT_CAPACITY: usize = 512;
 /// How much of a caller's next request is read during an answer: reading is how its leaving shows.
-const AHEAD: usize = 8 << 10;
+const READ_AHEAD: usize = 8 << 10;
 
 /// On a response that can be sent by [`send`]: it is a stream, and its request has been read to the last byte. What were left
 /// of it would be taken for the next request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SentByHand;
+pub(crate) struct DirectStream;
 
 /// Sends a whole response, in chunks. `closes`: it is the last one on this connection, and says so.
 ///
@@ -40,72 +40,73 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (head, mut body) = response.into_parts();
-    let mut out = written(&head, closes);
+    let mut out = encode_head(&head, closes);
     drop(head);
     loop {
         let next = poll_fn(|cx| {
             // A caller that has left needs nothing more.
-            if let Poll::Ready(left) = socket.poll_left(AHEAD, cx) {
-                return Poll::Ready(Next::Left(left));
+            if let Poll::Ready(left) = socket.poll_disconnect(READ_AHEAD, cx) {
+                return Poll::Ready(Step::Disconnected(left));
             }
             match Pin::new(&mut body).poll_frame(cx) {
-                Poll::Ready(frame) => Poll::Ready(Next::Frame(frame)),
+                Poll::Ready(frame) => Poll::Ready(Step::Frame(frame)),
                 Poll::Pending if out.is_empty() => Poll::Pending,
-                Poll::Pending => Poll::Ready(Next::Nothing),
+                Poll::Pending => Poll::Ready(Step::Idle),
             }
         })
         .await;
         let is_over = match next {
-            Next::Left(error) => return Err(error),
-            Next::Frame(Some(Err(error))) => return Err(io::Error::other(error)),
-            Next::Frame(Some(Ok(frame))) => {
+            Step::Disconnected(error) => return Err(error),
+            Step::Frame(Some(Err(error))) => return Err(io::Error::other(error)),
+            Step::Frame(Some(Ok(frame))) => {
                 // There are no trailers.
                 if let Ok(data) = frame.into_data()
                     && !data.is_empty()
                 {
-                    chunk(&data, &mut out);
+                    push_chunk(&data, &mut out);
                 }
-                if out.len() < ENOUGH {
+                if out.len() < FLUSH_AT {
                     continue;
                 }
                 false
             }
-            Next::Frame(None) => {
+            Step::Frame(None) => {
                 out.extend_from_slice(b"0\r\n\r\n");
                 true
             }
-            Next::Nothing => false,
+            Step::Idle => false,
         };
         socket.write_all(&out).await?;
         if is_over {
             return socket.flush().await;
         }
         match out.capacity() {
-            ..=KEPT => out.clear(),
+            ..=KEPT_CAPACITY => out.clear(),
             _ => out = Vec::new(),
         }
     }
 }
 
 /// What happens next to a stream.
-enum Next {
+enum Step {
     /// The caller is gone.
-    Left(io::Error),
+    Disconnected(io::Error),
     Frame(Option<Result<Frame<Bytes>, axum::Error>>),
     /// There is no more at the moment.
-    Nothing,
+    Idle,
 }
 
 /// The head as it goes over the wire.
-fn written(head: &response::Parts, closes: bool) -> Vec<u8> {
-    const OURS: [HeaderName; 4] = [header::CONNECTION, header::CONTENT_LENGTH, header::DATE, header::TRANSFER_ENCODING];
+fn encode_head(head: &response::Parts, closes: bool) -> Vec<u8> {
+    const OWN_HEADERS: [HeaderName; 4] =
+        [header::CONNECTION, header::CONTENT_LENGTH, header::DATE, header::TRANSFER_ENCODING];
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in head.headers.iter().filter(|(name, _)| !OURS.contains(name)) {
+    for (name, value) in head.headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(name)) {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             out.extend_from_slice(part);
         }
@@ -119,7 +120,7 @@ fn written(head: &response::Parts, closes: bool) -> Vec<u8> {
     out
 }
 
-fn chunk(data: &[u8], out: &mut Vec<u8>) {
+fn push_chunk(data: &[u8], out: &mut Vec<u8>) {
     out.reserve(data.len() + 20);
     // Nor can it here.
     let _ = write!(out, "{:x}\r\n", data.len());

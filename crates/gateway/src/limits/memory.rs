@@ -7,11 +7,11 @@
 //! | 1/4 | what is kept: answers, idempotency keys, decision records | their own settings, which are checked against it |
 //!
 //! Of a body that is counted each byte is counted [`WEIGHT`] times, for what reading, decoding and encoding make of it. A
-//! body of up to [`OWN`] bytes is its connection's. Those beyond [`SMALL`] may not take the last quarter, so that they leave
+//! body of up to [`FREE_BODY`] bytes is its connection's. Those beyond [`SMALL`] may not take the last quarter, so that they leave
 //! room for smaller ones. And where callers have keys, those of one key may take as much as they leave free, or else a
 //! single body: however many keys take what they can, there is room for another.
 //!
-//! Heads need no key. So those that are longer than [`OWN`] have a [`Memory`] of their own, out of the part of connections.
+//! Heads need no key. So those that are longer than [`FREE_BODY`] have a [`Memory`] of their own, out of the part of connections.
 
 use std::{
     fmt, fs,
@@ -24,7 +24,7 @@ use std::{
 use bytes::Bytes;
 
 /// The largest body that takes nothing, in bytes: hyper's buffer of its connection is as large.
-pub(crate) const OWN: usize = 8 << 10;
+pub(crate) const FREE_BODY: usize = 8 << 10;
 /// The largest body that is small, in bytes.
 const SMALL: usize = 64 << 10;
 /// The number of times that each byte of a body is counted.
@@ -41,22 +41,22 @@ pub(crate) struct Memory {
 
 /// The part of a [`Memory`] that the bodies of one caller take.
 #[derive(Debug, Default)]
-pub(crate) struct Share(AtomicUsize);
+pub(crate) struct CallerShare(AtomicUsize);
 
-/// The place of one body, given back when it is dropped.
-pub(crate) struct Place {
+/// The reservation of one body, given back when it is dropped.
+pub(crate) struct Reservation {
     memory: Arc<Memory>,
-    share: Option<Arc<Share>>,
+    share: Option<Arc<CallerShare>>,
     taken: usize,
 }
 
 /// The error of a body for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoRoom {
+pub(crate) enum OutOfMemory {
     /// At the moment.
     Now,
     /// Not for so large a body, whatever else is there.
-    Ever,
+    Always,
 }
 
 impl Memory {
@@ -65,9 +65,9 @@ impl Memory {
         Self { room: usize::try_from(all / 2).unwrap_or(usize::MAX), used: AtomicUsize::new(0) }
     }
 
-    /// Returns a place for a body of a caller, still without room.
-    pub(crate) fn place(self: &Arc<Self>, share: Option<&Arc<Share>>) -> Place {
-        Place { memory: self.clone(), share: share.cloned(), taken: 0 }
+    /// Returns a reservation for a body of a caller, still without room.
+    pub(crate) fn reservation(self: &Arc<Self>, share: Option<&Arc<CallerShare>>) -> Reservation {
+        Reservation { memory: self.clone(), share: share.cloned(), taken: 0 }
     }
 
     /// Returns the number of bytes that are taken.
@@ -82,17 +82,17 @@ impl Memory {
     }
 
     /// Looks whether a body of this size has room, and takes none.
-    pub(crate) fn look(&self, body: usize, share: Option<&Arc<Share>>) -> Result<(), NoRoom> {
-        if body <= OWN {
+    pub(crate) fn check(&self, body: usize, share: Option<&Arc<CallerShare>>) -> Result<(), OutOfMemory> {
+        if body <= FREE_BODY {
             return Ok(());
         }
         let (wanted, limit) = (body.saturating_mul(WEIGHT), self.limit(body));
         if wanted > limit {
-            return Err(NoRoom::Ever);
+            return Err(OutOfMemory::Always);
         }
         let others = share.map_or(0, |share| share.0.load(Relaxed));
         let fits = self.used.load(Relaxed).saturating_add(wanted) <= limit;
-        if fits && self.is_fair(others, body, wanted) { Ok(()) } else { Err(NoRoom::Now) }
+        if fits && self.is_fair(others, body, wanted) { Ok(()) } else { Err(OutOfMemory::Now) }
     }
 
     /// Returns true if a caller leaves as much free as it takes: what its other bodies do, and this one, which takes more. A single
@@ -103,24 +103,24 @@ impl Memory {
     }
 }
 
-impl Place {
+impl Reservation {
     /// Makes room for a body of this size in all.
     ///
     /// # Errors
     ///
-    /// There is none; the place stays as it was.
-    pub(crate) fn grow(&mut self, body: usize) -> Result<(), NoRoom> {
+    /// There is none; the reservation stays as it was.
+    pub(crate) fn grow(&mut self, body: usize) -> Result<(), OutOfMemory> {
         let wanted = body.saturating_mul(WEIGHT);
         let limit = self.memory.limit(body);
         if wanted > limit {
-            return Err(NoRoom::Ever);
+            return Err(OutOfMemory::Always);
         }
         let more = wanted.saturating_sub(self.taken);
         if let Some(share) = &self.share {
             let others = share.0.fetch_add(more, Relaxed) - self.taken;
             if !self.memory.is_fair(others, body, more) {
                 share.0.fetch_sub(more, Relaxed);
-                return Err(NoRoom::Now);
+                return Err(OutOfMemory::Now);
             }
         }
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
@@ -128,19 +128,19 @@ impl Place {
             if let Some(share) = &self.share {
                 share.0.fetch_sub(more, Relaxed);
             }
-            return Err(NoRoom::Now);
+            return Err(OutOfMemory::Now);
         }
         self.taken += more;
         Ok(())
     }
 
-    /// Returns the bytes of a body, whose last copy gives the place back.
-    pub(crate) fn hold(self, body: Bytes) -> Bytes {
-        Bytes::from_owner(CountedBody { body, _place: self })
+    /// Returns the bytes of a body, whose last copy gives the reservation back.
+    pub(crate) fn into_body(self, body: Bytes) -> Bytes {
+        Bytes::from_owner(CountedBody { body, _reservation: self })
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.memory.used.fetch_sub(self.taken, Relaxed);
         if let Some(share) = &self.share {
@@ -149,17 +149,17 @@ impl Drop for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("taken", &self.taken).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 
-/// A body and its place.
+/// A body and its reservation.
 struct CountedBody {
     // Let go first.
     body: Bytes,
-    _place: Place,
+    _reservation: Reservation,
 }
 
 impl AsRef<[u8]> for CountedBody {
@@ -180,11 +180,11 @@ pub(crate) fn connections(all: u64, wanted: usize) -> usize {
 /// Returns the memory for all where the file names none: a quarter of the machine's or the container's, and in any case enough for bodies of this
 /// size and for so much that is kept.
 pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
-    machine().map_or(UNKNOWN, |bytes| bytes / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
+    machine().map_or(ASSUMED_MEMORY, |bytes| bytes / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
 }
 
 /// The memory of a machine that does not say how much it has.
-const UNKNOWN: u64 = 1 << 30;
+const ASSUMED_MEMORY: u64 = 1 << 30;
 
 /// Returns the memory of the machine, or of the group of processes that this one is in, in bytes.
 fn machine() -> Option<u64> {
@@ -213,12 +213,12 @@ mod tests {
         Arc::new(Memory::new(mib << 20))
     }
 
-    fn full(memory: &Arc<Memory>, share: Option<&Arc<Share>>, body: usize) -> Vec<Place> {
+    fn full(memory: &Arc<Memory>, share: Option<&Arc<CallerShare>>, body: usize) -> Vec<Reservation> {
         std::iter::repeat_with(|| {
-            let mut place = memory.place(share);
-            place.grow(body).ok().map(|()| place)
+            let mut reservation = memory.reservation(share);
+            reservation.grow(body).ok().map(|()| reservation)
         })
-        .map_while(|place| place)
+        .map_while(|reservation| reservation)
         .collect()
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let memory = memory(256);
         let large = full(&memory, None, 4 * MIB);
         assert_eq!(large.len(), 96 / 12);
-        assert_eq!((memory.look(4 * MIB, None), memory.look(SMALL, None)), (Err(NoRoom::Now), Ok(())));
+        assert_eq!((memory.check(4 * MIB, None), memory.check(SMALL, None)), (Err(OutOfMemory::Now), Ok(())));
         let small = full(&memory, None, SMALL);
         assert_eq!(small.len(), 32 * MIB / (3 * SMALL));
         drop((large, small));
@@ -239,10 +239,13 @@ mod tests {
         let (memory, one, two) = (memory(256), Arc::default(), Arc::default());
         let of_one = full(&memory, Some(&one), 4 * MIB);
         assert_eq!(of_one.len(), 96 / 24);
-        assert_eq!((memory.look(5 * MIB, Some(&one)), memory.look(5 * MIB, Some(&two))), (Err(NoRoom::Now), Ok(())));
+        assert_eq!(
+            (memory.check(5 * MIB, Some(&one)), memory.check(5 * MIB, Some(&two))),
+            (Err(OutOfMemory::Now), Ok(()))
+        );
         assert_eq!(full(&memory, Some(&two), 4 * MIB).len(), 48 / 24);
         drop(of_one);
-        let mut largest = memory.place(Some(&one));
+        let mut largest = memory.reservation(Some(&one));
         assert_eq!(largest.grow(32 * MIB), Ok(()), "it has nothing else there");
         drop(largest);
         assert_eq!((one.0.load(Relaxed), two.0.load(Relaxed), memory.used.load(Relaxed)), (0, 0, 0));
@@ -266,11 +269,11 @@ mod tests {
     #[test]
     fn a_body_takes_its_place_until_its_last_copy_is_gone() {
         let memory = memory(256);
-        let mut place = memory.place(None);
-        place.grow(MIB).unwrap();
-        place.grow(2 * MIB).unwrap();
+        let mut reservation = memory.reservation(None);
+        reservation.grow(MIB).unwrap();
+        reservation.grow(2 * MIB).unwrap();
         assert_eq!(memory.used.load(Relaxed), 2 * MIB * WEIGHT);
-        let body = place.hold(vec![b'x'; 2 * MIB].into());
+        let body = reservation.into_body(vec![b'x'; 2 * MIB].into());
         let part = body.slice(5..6);
         drop(body);
         assert_eq!((&*part, memory.used.load(Relaxed)), (&b"x"[..], 2 * MIB * WEIGHT));
@@ -282,10 +285,10 @@ mod tests {
     fn what_never_fits_is_told_apart_from_what_does_not_fit_now() {
         let memory = memory(64);
         assert_eq!(
-            (memory.look(9 * MIB, None), memory.place(None).grow(9 * MIB)),
-            (Err(NoRoom::Ever), Err(NoRoom::Ever))
+            (memory.check(9 * MIB, None), memory.reservation(None).grow(9 * MIB)),
+            (Err(OutOfMemory::Always), Err(OutOfMemory::Always))
         );
-        assert_eq!(memory.look(8 * MIB, None), Ok(()));
+        assert_eq!(memory.check(8 * MIB, None), Ok(()));
     }
 
     #[test]

@@ -7,5 +7,5 @@ mod settings;
 pub(crate) use self::{
     memory::Memory,
     open_files::connections as connections_for_files,
-    settings::{SLOWEST, Settings},
+    settings::{MIN_UPLOAD_RATE, Settings},
 };

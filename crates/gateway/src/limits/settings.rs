@@ -16,7 +16,7 @@ pub(crate) struct Settings {
     pub(crate) head: usize,
     /// How long a caller may take to send a request's head; also how long a connection may idle between two requests.
     pub(crate) head_timeout: Duration,
-    /// How long a caller may take to send a request's body, over the time that [`SLOWEST`] grants for its size.
+    /// How long a caller may take to send a request's body, over the time that [`MIN_UPLOAD_RATE`] grants for its size.
     pub(crate) body_timeout: Duration,
     /// The longest pause of a caller within a request's body.
     pub(crate) body_idle: Duration,
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 }
 
 /// The slowest upload that is waited for, in bytes per second.
-pub(crate) const SLOWEST: u64 = 32 * 1024;
+pub(crate) const MIN_UPLOAD_RATE: u64 = 32 * 1024;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -70,7 +70,7 @@ impl Settings {
     /// What the configuration says, and the defaults for the rest. A grace on the command line is stronger.
     pub(crate) fn of(config: &Config, grace: Option<Duration>) -> Self {
         let (said, default) = (&config.gateway, Self::default());
-        let time = |said: Option<Span>, default| said.map_or(default, |span| span.0.min(LONGEST));
+        let time = |said: Option<Span>, default| said.map_or(default, |span| span.0.min(MAX_TIME));
         let size = |said: Option<Size>, default| said.map_or(default, |size| number(size.0));
         let count = |said: Option<u32>, default| said.map_or(default, |count| number(count.into()));
         let body = size(said.max_body, default.body);
@@ -94,7 +94,7 @@ impl Settings {
 }
 
 /// No time is longer: it is added to a clock, which ends somewhere. A hundred years are for ever.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const MAX_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 fn number(said: u64) -> usize {
     usize::try_from(said).unwrap_or(usize::MAX)

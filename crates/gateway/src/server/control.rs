@@ -77,7 +77,7 @@ pub(crate) struct Signals {
 }
 
 /// The parts of the server that obey signals.
-pub(crate) struct Handler<R> {
+pub(crate) struct StopHandler<R> {
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// The runtime of requests.
     pub(crate) requests: Handle,
@@ -101,11 +101,11 @@ impl Signals {
 
     /// SIGHUP loads the configuration again. SIGTERM and Ctrl-C stop the server; the second one ends it at once, and so does
     /// the time that it has for that.
-    pub(crate) async fn obey<R>(mut self, handler: Handler<R>)
+    pub(crate) async fn handle<R>(mut self, handler: StopHandler<R>)
     where
         R: Fn() + Clone + Send + 'static,
     {
-        let Handler { lifecycle, requests, log, reload } = handler;
+        let StopHandler { lifecycle, requests, log, reload } = handler;
         let (name, _) = self.stop(&requests, &reload).await;
         tracing::info!(signal = name, "stopping: no new connections, open streams may finish");
         lifecycle.stop.cancel();
@@ -131,8 +131,8 @@ impl Signals {
     {
         loop {
             match self.next().await {
-                Order::Stop(name, number) => return (name, 128 + number),
-                Order::Reload => {
+                SignalAction::Stop(name, number) => return (name, 128 + number),
+                SignalAction::Reload => {
                     // The files are read on a thread for that, beside the requests that they are for.
                     let reading = requests.spawn_blocking(reload.clone());
                     tokio::spawn(async {
@@ -146,26 +146,26 @@ impl Signals {
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) -> Order {
+    async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Order::Stop("SIGTERM", 15),
-            _ = self.interrupt.recv() => Order::Stop("SIGINT", 2),
-            _ = self.hang_up.recv() => Order::Reload,
+            _ = self.terminate.recv() => SignalAction::Stop("SIGTERM", 15),
+            _ = self.interrupt.recv() => SignalAction::Stop("SIGINT", 2),
+            _ = self.hang_up.recv() => SignalAction::Reload,
         }
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) -> Order {
+    async fn next(&mut self) -> SignalAction {
         // An error says that it cannot be heard: then it never comes.
         if tokio::signal::ctrl_c().await.is_err() {
             pending::<()>().await;
         }
-        Order::Stop("Ctrl-C", 2)
+        SignalAction::Stop("Ctrl-C", 2)
     }
 }
 
 /// The order that a signal stands for.
-enum Order {
+enum SignalAction {
     /// With the signal's name and number.
     Stop(&'static str, i32),
     #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]

@@ -24,13 +24,13 @@ use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 pub use self::self_call::check_self_calls;
 use self::{
-    control::{Control, Handler, Signals},
-    reloads::{Reloads, Said},
+    control::{Control, Signals, StopHandler},
+    reloads::{Overrides, Reloads},
 };
 use crate::{
     api::{
         Catalog, Gateway, Keys, LogFormat, Routes,
-        observe::{self, LogOptions, Observing},
+        observe::{self, LogOptions, Observer},
         router,
     },
     error::ServeError,
@@ -79,11 +79,11 @@ impl ServeOptions {
         match handle.check_stores().await {
             Ok(()) => {}
             Err(error) if error.heals() => {
-                tracing::warn!(error = %told(&error), "a store cannot be reached: serving goes on without it until it can");
+                tracing::warn!(error = %with_cause(&error), "a store cannot be reached: serving goes on without it until it can");
             }
-            Err(error) => return Err(ServeError::Invalid(told(&error))),
+            Err(error) => return Err(ServeError::Invalid(with_cause(&error))),
         }
-        let observing = Observing::begin(&handle, observe)?;
+        let observer = Observer::begin(&handle, observe)?;
         // Notifications, callbacks and redrives, until the server has stopped.
         let _handing_over = handle.hand_over();
         // And tiers that failed are asked whether they work again, also while nobody calls.
@@ -94,18 +94,18 @@ impl ServeOptions {
         let begun = handle.config();
         warn_of_restarts(&begun);
         let configured = self.config.is_some().then(|| listen_address(&begun));
-        let address = self.listen.or(configured).unwrap_or(LOCAL);
+        let address = self.listen.or(configured).unwrap_or(DEFAULT_ADDRESS);
         check_self_calls(&begun, &Environment::process(), address)?;
         let keys = self.keys_file(&begun.gateway);
-        let keys = keys.map(|path| Keys::load(&path)?.kept_by(handle.clone())).transpose()?;
+        let keys = keys.map(|path| Keys::load(&path)?.with_budgets_in(handle.clone())).transpose()?;
         if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
             return Err(ServeError::invalid(format_args!(
                 "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
                  127.0.0.1, or say --insecure-no-auth"
             )));
         }
-        let said = Said { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
-        let settings = Settings::of(&begun, said.grace);
+        let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
+        let settings = Settings::of(&begun, overrides.grace);
         let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
         let control = Control::new()?;
         let listener = control
@@ -114,7 +114,7 @@ impl ServeOptions {
         let address = listener.local_addr()?;
         // Listening for signals begins before anybody can know that there is somebody to signal.
         let signals = control.make(Signals::new)?;
-        let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, said);
+        let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides);
         let _following = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
         let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
@@ -126,17 +126,17 @@ impl ServeOptions {
             move || reload(stack.as_ref(), keys.as_deref())
         };
         let requests = Handle::current();
-        let handler = Handler {
+        let handler = StopHandler {
             lifecycle: gateway.lifecycle.clone(),
             requests: requests.clone(),
             log: log.clone(),
             reload: read_again,
         };
-        let router = router(gateway.clone()).merge(observing.router(&gateway.unknown_paths));
+        let router = router(gateway.clone()).merge(observer.router(&gateway.unknown_paths));
         let (lifecycle, calls_out) = (gateway.lifecycle.clone(), gateway.catalog.calls_out());
         let routes = Routes::new(gateway, router);
         let serving = http::serve(listener, routes, lifecycle, calls_out, requests);
-        let ended = control.run(signals.obey(handler), serving)?.await;
+        let ended = control.run(signals.handle(handler), serving)?.await;
         end_calls(&handle).await;
         // The thread has said what it stumbled over.
         ended.map_err(|_| ServeError::Ended)?;
@@ -177,14 +177,14 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 
 /// Returns the address on which a gateway of this configuration listens.
 pub fn listen_address(config: &Config) -> SocketAddr {
-    config.listen.unwrap_or(LOCAL)
+    config.listen.unwrap_or(DEFAULT_ADDRESS)
 }
 
 /// Where it listens unless somebody says otherwise.
-const LOCAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
 
 /// An error with its cause.
-fn told(error: &dyn std::error::Error) -> String {
+fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
@@ -241,11 +241,11 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
 }
 
 /// How often what is over is removed from the stores.
-const SWEEP: Duration = Duration::from_secs(600);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
 async fn sweep(stack: StackHandle) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_INTERVAL).await;
         if let Err(problem) = stack.sweep().await {
             tracing::debug!(%problem, "what is over stays in the store for a while longer");
         }

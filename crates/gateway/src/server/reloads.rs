@@ -4,31 +4,36 @@ use steadfast::{Event, StackHandle, config::Config, events::Subscriber};
 
 use crate::{lifecycle::Lifecycle, limits::Settings};
 
-/// Follows the reloads of a configuration: what can change while the server runs does, and of the rest it is said that it
+/// Follows the reloads of a configuration: what can change while the server runs does, and of the rest it is overrides that it
 /// does not.
 pub(crate) struct Reloads {
     lifecycle: Arc<Lifecycle>,
     stack: StackHandle,
     /// What is at work of what needs a start.
-    begun: Arc<Config>,
+    started_with: Arc<Config>,
     /// What the command line says.
-    said: Said,
-    /// What was last said to wait for a start.
-    told: Vec<&'static str>,
+    overrides: Overrides,
+    /// What was last overrides to wait for a start.
+    reported: Vec<&'static str>,
 }
 
 /// What the command line and the environment say, which is stronger than the file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Said {
+pub(crate) struct Overrides {
     pub(crate) grace: Option<Duration>,
     pub(crate) listen: bool,
     pub(crate) keys: bool,
 }
 
 impl Reloads {
-    /// Of the server that was begun with this configuration.
-    pub(crate) fn of(lifecycle: Arc<Lifecycle>, stack: StackHandle, begun: Arc<Config>, said: Said) -> Self {
-        let mut reloads = Self { lifecycle, stack, begun, said, told: Vec::new() };
+    /// Of the server that was started_with with this configuration.
+    pub(crate) fn of(
+        lifecycle: Arc<Lifecycle>,
+        stack: StackHandle,
+        started_with: Arc<Config>,
+        overrides: Overrides,
+    ) -> Self {
+        let mut reloads = Self { lifecycle, stack, started_with, overrides, reported: Vec::new() };
         // What came between the start and this.
         reloads.follow();
         reloads
@@ -36,13 +41,13 @@ impl Reloads {
 
     fn follow(&mut self) {
         let now = self.stack.config();
-        self.lifecycle.current.store(Arc::new(Settings::of(&now, self.said.grace)));
-        let waiting = waiting(&self.begun, &now, self.said);
-        if waiting != self.told && !waiting.is_empty() {
-            let settings = waiting.join(", ");
+        self.lifecycle.current.store(Arc::new(Settings::of(&now, self.overrides.grace)));
+        let pending = pending_restart(&self.started_with, &now, self.overrides);
+        if pending != self.reported && !pending.is_empty() {
+            let settings = pending.join(", ");
             tracing::warn!(settings, "these settings hold from the next start on");
         }
-        self.told = waiting;
+        self.reported = pending;
     }
 
     /// The events that it is to hear.
@@ -63,16 +68,16 @@ impl Subscriber for Reloads {
 
 impl fmt::Debug for Reloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reloads").field("told", &self.told).finish_non_exhaustive()
+        f.debug_struct("Reloads").field("reported", &self.reported).finish_non_exhaustive()
     }
 }
 
 /// What has changed since and waits for a start.
-fn waiting(begun: &Config, now: &Config, said: Said) -> Vec<&'static str> {
-    let (was, is) = (&begun.gateway, &now.gateway);
+fn pending_restart(started_with: &Config, now: &Config, overrides: Overrides) -> Vec<&'static str> {
+    let (was, is) = (&started_with.gateway, &now.gateway);
     let changed = [
-        ("listen", begun.listen != now.listen && !said.listen),
-        ("gateway.keys", was.keys != is.keys && !said.keys),
+        ("listen", started_with.listen != now.listen && !overrides.listen),
+        ("gateway.keys", was.keys != is.keys && !overrides.keys),
         ("gateway.connections", was.connections != is.connections),
         ("gateway.max_head", was.max_head != is.max_head),
         ("gateway.head_timeout", was.head_timeout != is.head_timeout),
@@ -89,18 +94,21 @@ mod tests {
 
     use super::*;
 
-    const NOTHING: Said = Said { grace: None, listen: false, keys: false };
+    const NOTHING: Overrides = Overrides { grace: None, listen: false, keys: false };
 
     #[test]
     fn what_cannot_change_while_the_server_runs_waits_for_a_start() {
-        let begun = Config::default();
-        let mut now = begun.clone();
+        let started_with = Config::default();
+        let mut now = started_with.clone();
         now.gateway.max_body = Some(Size(1 << 20));
         now.gateway.keep_alive = Some(Span(Duration::from_secs(5)));
-        assert!(waiting(&begun, &now, NOTHING).is_empty());
+        assert!(pending_restart(&started_with, &now, NOTHING).is_empty());
         now.listen = Some(([127, 0, 0, 1], 1).into());
         now.gateway.connections = Some(5);
-        assert_eq!(waiting(&begun, &now, NOTHING), ["listen", "gateway.connections"]);
-        assert_eq!(waiting(&begun, &now, Said { listen: true, ..NOTHING }), ["gateway.connections"]);
+        assert_eq!(pending_restart(&started_with, &now, NOTHING), ["listen", "gateway.connections"]);
+        assert_eq!(
+            pending_restart(&started_with, &now, Overrides { listen: true, ..NOTHING }),
+            ["gateway.connections"]
+        );
     }
 }

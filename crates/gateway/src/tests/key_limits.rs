@@ -75,7 +75,7 @@ impl Limited {
         let file = File::new(test, limits);
         let stack = Stack::builder().leaf("main", provider).build(Config::from_str(STACK, Format::Yaml).unwrap());
         let stack = stack.unwrap();
-        let keys = Keys::load(&file.0).and_then(|keys| keys.kept_by(stack.handle())).ok();
+        let keys = Keys::load(&file.0).and_then(|keys| keys.with_budgets_in(stack.handle())).ok();
         assert!(keys.is_some());
         let server = Server::with_keys(BoxLlmService::new(stack.service()), keys, Settings::default()).await;
         Self { server, file, stack }

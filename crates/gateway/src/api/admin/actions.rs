@@ -40,11 +40,11 @@ pub(super) async fn circuit(
         "close" => stack.force_close(&name),
         "auto" => stack.release(&name),
         other => {
-            let other: String = other.chars().take(LONGEST).collect();
+            let other: String = other.chars().take(MAX_NAME).collect();
             return wrong(format!("there is no action `{other}`; there are open, close and auto"));
         }
     };
-    done(&stack, &name, &action, changed).await
+    tier_response(&stack, &name, &action, changed).await
 }
 
 #[derive(Deserialize)]
@@ -67,35 +67,40 @@ pub(super) async fn drain(
         true => ("drain", stack.drain(&name)),
         false => ("undrain", stack.undrain(&name)),
     };
-    done(&stack, &name, action, changed).await
+    tier_response(&stack, &name, action, changed).await
 }
 
 /// What was done to a tier, and how it is now.
-async fn done(stack: &StackHandle, name: &str, action: &str, changed: Result<bool, InvalidConfig>) -> Response<Body> {
+async fn tier_response(
+    stack: &StackHandle,
+    name: &str,
+    action: &str,
+    changed: Result<bool, InvalidConfig>,
+) -> Response<Body> {
     let Ok(changed) = changed else {
         let tiers = stack.tiers();
         let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
-        let name: String = name.chars().take(LONGEST).collect();
+        let name: String = name.chars().take(MAX_NAME).collect();
         let message = format!("there is no tier `{name}`; there are {}", names.join(", "));
         return error(StatusCode::NOT_FOUND, "not_found_error", &message);
     };
     match changed {
         // An event tells of it, to the log too.
-        true => heard(stack, name).await,
+        true => wait_for_status(stack, name).await,
         false => tracing::info!(by = stack.actor(), tier = name, action, "an operator's order that changed nothing"),
     }
     ok(&json!({ "changed": changed, "tier": tier(stack, name) }))
 }
 
 /// Waits a moment until the status has heard of a circuit's change, so that the answer can say since when it is so.
-async fn heard(stack: &StackHandle, name: &str) {
-    for _ in 0..PATIENCE {
+async fn wait_for_status(stack: &StackHandle, name: &str) {
+    for _ in 0..STATUS_POLLS {
         let Some(circuit) = stack.circuit(name) else { return };
         let status = stack.status();
         if status.tiers.iter().any(|tier| *tier.name == *name && tier.circuit == circuit.state().name()) {
             return;
         }
-        sleep(TICK).await;
+        sleep(STATUS_POLL_INTERVAL).await;
     }
 }
 
@@ -103,12 +108,12 @@ async fn heard(stack: &StackHandle, name: &str) {
 #[serde(deny_unknown_fields)]
 struct Level {
     /// To leave it out is a mistake, and does not unpin.
-    #[serde(deserialize_with = "said")]
+    #[serde(deserialize_with = "present")]
     level: Option<Value>,
     feature: Option<String>,
 }
 
-fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Option::deserialize(from)
 }
 
@@ -135,8 +140,8 @@ pub(super) async fn level(
     }
     let changed = match &feature {
         None => stack.pin_level(level),
-        Some(feature) if feature.is_empty() || feature.len() > LONGEST => {
-            return wrong(format!("`feature` is a name of at most {LONGEST} bytes; leave it out for all"));
+        Some(feature) if feature.is_empty() || feature.len() > MAX_NAME => {
+            return wrong(format!("`feature` is a name of at most {MAX_NAME} bytes; leave it out for all"));
         }
         Some(feature) => stack.pin_feature_level(feature.as_str(), level),
     };
@@ -170,8 +175,8 @@ pub(super) async fn forget(
         Ok(asked) => asked,
         Err(refused) => return refused,
     };
-    if feature.as_ref().is_some_and(|feature| feature.is_empty() || feature.len() > LONGEST) {
-        return wrong(format!("`feature` is a name of at most {LONGEST} bytes; leave it out for all"));
+    if feature.as_ref().is_some_and(|feature| feature.is_empty() || feature.len() > MAX_NAME) {
+        return wrong(format!("`feature` is a name of at most {MAX_NAME} bytes; leave it out for all"));
     }
     match stack.forget_answers(feature.as_deref()) {
         Some((before, now)) => ok(&json!({ "forgotten": before.saturating_sub(now), "kept": now })),
@@ -201,8 +206,8 @@ pub(super) async fn forget_owner(
         Ok(asked) => asked,
         Err(refused) => return refused,
     };
-    if [&tenant, &session].into_iter().flatten().any(|name| name.is_empty() || name.len() > LONGEST_OWNER) {
-        return wrong(format!("`tenant` and `session` are names of 1 to {LONGEST_OWNER} bytes"));
+    if [&tenant, &session].into_iter().flatten().any(|name| name.is_empty() || name.len() > MAX_OWNER) {
+        return wrong(format!("`tenant` and `session` are names of 1 to {MAX_OWNER} bytes"));
     }
     let (owner, tasks) = match (tenant, session) {
         (Some(tenant), Some(session)) => {
@@ -250,7 +255,7 @@ async fn read<T: DeserializeOwned>(
     expected: &str,
 ) -> Result<T, Response<Body>> {
     let (head, body) = request.into_parts();
-    let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.lifecycle.current.load()) };
+    let settings = Settings { body: MAX_BODY, ..Settings::clone(&gateway.lifecycle.current.load()) };
     let body = match gateway.reader(&settings, None).read(&head.headers, body).await {
         Ok(body) => body,
         Err(unread) => return Err(not_read(unread, &settings)),
@@ -259,11 +264,11 @@ async fn read<T: DeserializeOwned>(
 }
 
 /// No order is longer, in bytes.
-const LONGEST_BODY: usize = 16 * 1024;
+const MAX_BODY: usize = 16 * 1024;
 /// The longest name of a key or a session.
-const LONGEST_OWNER: usize = 1024;
+const MAX_OWNER: usize = 1024;
 /// The longest name that is taken over or repeated.
-const LONGEST: usize = 256;
+const MAX_NAME: usize = 256;
 /// How often, and after how long, the status is looked at for a change that was just made.
-const PATIENCE: usize = 100;
-const TICK: Duration = Duration::from_millis(5);
+const STATUS_POLLS: usize = 100;
+const STATUS_POLL_INTERVAL: Duration = Duration::from_millis(5);

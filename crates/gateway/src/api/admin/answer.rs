@@ -13,7 +13,7 @@ use steadfast::{
 };
 
 use crate::{
-    api::{inbound::Unread, refusal},
+    api::{inbound::BodyError, refusal},
     limits::Settings,
 };
 
@@ -57,13 +57,13 @@ pub(super) struct Pins {
 
 pub(super) fn tiers(stack: &StackHandle) -> Tiers {
     let status = stack.status();
-    let tiers = stack.tiers().into_iter().filter_map(|info| of(stack, info, &status)).collect();
+    let tiers = stack.tiers().into_iter().filter_map(|info| tier_of(stack, info, &status)).collect();
     Tiers { tiers, pins: pins(stack) }
 }
 
 pub(super) fn tier(stack: &StackHandle, name: &str) -> Option<Tier> {
     let info = stack.tiers().into_iter().find(|tier| *tier.name == *name)?;
-    of(stack, info, &stack.status())
+    tier_of(stack, info, &stack.status())
 }
 
 pub(super) fn pins(stack: &StackHandle) -> Pins {
@@ -72,7 +72,7 @@ pub(super) fn pins(stack: &StackHandle) -> Pins {
 }
 
 /// `None` for a tier that a reload has taken away just now.
-fn of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier> {
+fn tier_of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier> {
     let circuit = stack.circuit(&info.name)?;
     let known = status.tiers.iter().find(|tier| *tier.name == *info.name);
     let state = circuit.state();
@@ -99,14 +99,14 @@ fn of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier> {
 /// How it is, for nobody to keep.
 pub(crate) fn ok(what: &impl Serialize) -> Response<Body> {
     match serde_json::to_string(what) {
-        Ok(body) => fresh(StatusCode::OK, body),
+        Ok(body) => no_store(StatusCode::OK, body),
         Err(wrong) => error(StatusCode::INTERNAL_SERVER_ERROR, "api_error", &wrong.to_string()),
     }
 }
 
 /// What was wrong, for nobody to keep.
 pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
-    fresh(status, json!({"error": {"message": message, "type": kind}}).to_string())
+    no_store(status, json!({"error": {"message": message, "type": kind}}).to_string())
 }
 
 /// What is wrong with the request.
@@ -115,7 +115,7 @@ pub(crate) fn wrong(message: impl AsRef<str>) -> Response<Body> {
 }
 
 /// Says why the body of an order was not read.
-pub(crate) fn not_read(unread: Unread, settings: &Settings) -> Response<Body> {
+pub(crate) fn not_read(unread: BodyError, settings: &Settings) -> Response<Body> {
     let mut refused = wrong(unread.error(settings).message());
     if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
         *refused.status_mut() = status;
@@ -124,7 +124,7 @@ pub(crate) fn not_read(unread: Unread, settings: &Settings) -> Response<Body> {
 }
 
 /// For nobody to keep.
-fn fresh(status: StatusCode, body: String) -> Response<Body> {
+fn no_store(status: StatusCode, body: String) -> Response<Body> {
     let mut response = refusal::json(status, body);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -38,7 +38,7 @@ pub(crate) use self::answer::{error, not_read, ok, wrong};
 use super::{
     Gateway,
     catalog::Catalog,
-    keys::{Denied, Key},
+    keys::{Denial, Key},
     refusal,
 };
 
@@ -94,9 +94,9 @@ pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Re
         let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
         return Err(error(StatusCode::FORBIDDEN, "permission_error", &message).into());
     };
-    let key = keys.caller(headers).map_err(|denied| {
+    let key = keys.authenticate(headers).map_err(|denied| {
         let message = match denied {
-            Denied::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
+            Denial::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
             _ => "the gateway does not know this key, or it has expired",
         };
         error(StatusCode::UNAUTHORIZED, "authentication_error", message)

@@ -15,7 +15,7 @@ use steadfast::{
 };
 
 use super::{
-    outcome::{AGAIN, id, not_here, refused},
+    outcome::{RETRY_SECONDS, desk_error, id, no_desk},
     query,
 };
 use crate::api::{
@@ -31,7 +31,7 @@ pub(crate) async fn answer(
     Path(task): Path<String>,
     uri: Uri,
 ) -> Response<Body> {
-    let Some(desk) = gateway.desk() else { return not_here() };
+    let Some(desk) = gateway.desk() else { return no_desk() };
     let (id, dialect) =
         match id(&task).and_then(|id| Ok((id, dialect(&uri).map_err(|problem| Box::new(wrong(problem)))?))) {
             Ok(asked) => asked,
@@ -40,15 +40,15 @@ pub(crate) async fn answer(
     let task = match desk.show(id).await {
         Ok(task) if is_of(&task, key.as_deref()) => task,
         // As if it had never been.
-        Ok(_) => return refused(&DeskError::Unknown { task: id }),
-        Err(problem) => return refused(&problem),
+        Ok(_) => return desk_error(&DeskError::Unknown { task: id }),
+        Err(problem) => return desk_error(&problem),
     };
     match (task.state, &task.answer, dialect) {
-        (TaskState::Expired, ..) => refused(&DeskError::Expired { task: id, at: task.expires_at }),
+        (TaskState::Expired, ..) => desk_error(&DeskError::Expired { task: id, at: task.expires_at }),
         (_, None, _) => {
             let mut response = ok(&task.result());
             *response.status_mut() = StatusCode::ACCEPTED;
-            response.headers_mut().insert(header::RETRY_AFTER, AGAIN);
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS);
             response
         }
         (_, Some(_), None) => ok(&task.result()),

@@ -13,9 +13,9 @@ use serde_json::json;
 use steadfast::handoff::TaskScope;
 
 use super::{
-    Reviewer, Reviewing,
-    outcome::{id, refused},
-    tasks::{NOTHING, Nothing, read},
+    Reviewer, ReviewerExtension,
+    outcome::{desk_error, id},
+    tasks::{EMPTY_ORDER, EmptyOrder, read},
 };
 use crate::api::{
     Gateway,
@@ -23,7 +23,7 @@ use crate::api::{
 };
 
 /// The longest name of a session or a key, in bytes.
-const LONGEST: usize = 1024;
+const MAX_NAME: usize = 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +34,7 @@ struct Scope {
 
 pub(super) async fn task(
     State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
+    Extension(reviewer): ReviewerExtension,
     Path(task): Path<String>,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -42,7 +42,7 @@ pub(super) async fn task(
         Ok(task) => task,
         Err(refused) => return *refused,
     };
-    match read::<Nothing>(&gateway, request, NOTHING).await {
+    match read::<EmptyOrder>(&gateway, request, EMPTY_ORDER).await {
         Ok(_) => forget(&reviewer, TaskScope::Task(task)).await,
         Err(refused) => refused,
     }
@@ -50,7 +50,7 @@ pub(super) async fn task(
 
 pub(super) async fn scope(
     State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
+    Extension(reviewer): ReviewerExtension,
     request: Request<Body>,
 ) -> Response<Body> {
     let expected = r#"{"session": "name", "tenant": "key"}, or one of the two"#;
@@ -59,8 +59,8 @@ pub(super) async fn scope(
         Ok(None) => return wrong(format!("the body is to be {expected}")),
         Err(refused) => return refused,
     };
-    if [&session, &tenant].into_iter().flatten().any(|name| name.is_empty() || name.len() > LONGEST) {
-        return wrong(format!("`session` and `tenant` are names of 1 to {LONGEST} bytes"));
+    if [&session, &tenant].into_iter().flatten().any(|name| name.is_empty() || name.len() > MAX_NAME) {
+        return wrong(format!("`session` and `tenant` are names of 1 to {MAX_NAME} bytes"));
     }
     let which = match (session, tenant) {
         (Some(session), tenant) => TaskScope::Session { session, tenant },
@@ -81,6 +81,6 @@ async fn forget(reviewer: &Reviewer, which: TaskScope) -> Response<Body> {
     // The desk writes who ordered it into the log.
     match reviewer.desk.forget(which, &key.name).await {
         Ok(forgotten) => ok(&json!({ "forgotten": forgotten })),
-        Err(problem) => refused(&problem),
+        Err(problem) => desk_error(&problem),
     }
 }

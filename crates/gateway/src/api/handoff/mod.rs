@@ -36,7 +36,7 @@ use axum::{
 use http::{Request, Response};
 use steadfast::handoff::Desk;
 
-use self::outcome::not_here;
+use self::outcome::no_desk;
 use super::{
     Gateway,
     admin::{error, key_of},
@@ -69,7 +69,7 @@ struct Reviewer {
     desk: Desk,
 }
 
-type Reviewing = Extension<Reviewer>;
+type ReviewerExtension = Extension<Reviewer>;
 
 /// Lets through who may see what was handed to people, before anything of the request's body is read.
 async fn only_reviewers(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
@@ -83,7 +83,7 @@ async fn only_reviewers(State(gateway): State<Arc<Gateway>>, mut request: Reques
             "this key is no reviewer's: that takes one with `handoff: true` or `admin: true` in the file of keys";
         return error(http::StatusCode::FORBIDDEN, "permission_error", message);
     }
-    let Some(desk) = gateway.desk() else { return not_here() };
+    let Some(desk) = gateway.desk() else { return no_desk() };
     request.extensions_mut().insert(Reviewer { key, desk });
     next.run(request).await
 }

@@ -10,10 +10,10 @@ use steadfast::{
 use crate::api::admin::{error, wrong};
 
 /// When to ask again, in seconds: for an answer that is not there yet, and for a store that is not.
-pub(super) const AGAIN: HeaderValue = HeaderValue::from_static("5");
+pub(super) const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// Why nothing was done.
-pub(super) fn refused(problem: &DeskError) -> Response<Body> {
+pub(super) fn desk_error(problem: &DeskError) -> Response<Body> {
     let status = match problem {
         DeskError::Unknown { .. } => StatusCode::NOT_FOUND,
         DeskError::AlreadyAnswered { .. } | DeskError::ClaimedByAnother { .. } | DeskError::NotClaimed { .. } => {
@@ -31,13 +31,13 @@ pub(super) fn refused(problem: &DeskError) -> Response<Body> {
     }
     let mut response = error(status, problem.name(), &problem.to_string());
     if matches!(problem, DeskError::Store(store) if store.heals()) {
-        response.headers_mut().insert(header::RETRY_AFTER, AGAIN);
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS);
     }
     response
 }
 
 /// There are no tasks at all.
-pub(super) fn not_here() -> Response<Body> {
+pub(super) fn no_desk() -> Response<Body> {
     let message = "this gateway hands nothing to people: its configuration has no tier with `provider: handoff`";
     error(StatusCode::NOT_FOUND, "no_handoff", message)
 }
@@ -61,7 +61,7 @@ mod tests {
             (StoreErrorKind::ReadOnly, 503, false),
             (StoreErrorKind::Corrupt, 500, false),
         ] {
-            let response = refused(&DeskError::Store(StoreError::new(kind, "reading a task")));
+            let response = desk_error(&DeskError::Store(StoreError::new(kind, "reading a task")));
             assert_eq!(response.status(), status, "{kind:?}");
             assert_eq!(response.headers().contains_key(header::RETRY_AFTER), again, "{kind:?}");
         }

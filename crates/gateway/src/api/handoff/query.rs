@@ -4,7 +4,7 @@ use http::Uri;
 use steadfast::handoff::TaskFilter;
 
 /// The longest name that is looked for, in bytes.
-const LONGEST: usize = 256;
+const MAX_VALUE: usize = 256;
 
 /// The names and values of a query. `Err` says what is wrong with it.
 pub(super) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
@@ -23,8 +23,8 @@ pub(super) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
 pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
     let mut filter = TaskFilter::new();
     for [name, value] in pairs(uri)? {
-        if value.len() > LONGEST {
-            return Err(format!("`{name}` is longer than {LONGEST} bytes"));
+        if value.len() > MAX_VALUE {
+            return Err(format!("`{name}` is longer than {MAX_VALUE} bytes"));
         }
         filter = match &*name {
             // As a form sends it where nothing was chosen.

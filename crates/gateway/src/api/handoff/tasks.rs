@@ -14,25 +14,25 @@ use serde_json::json;
 use steadfast::handoff::{DeskError, Task, TaskId};
 
 use super::{
-    Reviewer, Reviewing,
-    outcome::{id, refused},
+    Reviewer, ReviewerExtension,
+    outcome::{desk_error, id},
     query,
 };
 use crate::{
     api::{
         Gateway,
         admin::{error, not_read, ok, wrong},
-        inbound::Unread,
+        inbound::BodyError,
     },
     limits::Settings,
     tasks::{MAX_ANSWER_BYTES, MAX_NAME_BYTES, TaskView},
 };
 
-fn shown(task: &Task) -> Response<Body> {
+fn task_response(task: &Task) -> Response<Body> {
     ok(&TaskView::new(task))
 }
 
-pub(super) async fn list(Extension(reviewer): Reviewing, uri: Uri) -> Response<Body> {
+pub(super) async fn list(Extension(reviewer): ReviewerExtension, uri: Uri) -> Response<Body> {
     let filter = match query::filter(&uri) {
         Ok(filter) => filter,
         Err(problem) => return wrong(problem),
@@ -47,13 +47,13 @@ pub(super) async fn list(Extension(reviewer): Reviewing, uri: Uri) -> Response<B
             let next = tasks.last().filter(|_| tasks.len() == rows).map(|task| task.id);
             ok(&json!({ "tasks": tasks, "next": next, "stats": stats, "you": &*reviewer.key.name }))
         }
-        Err(problem) => refused(&problem),
+        Err(problem) => desk_error(&problem),
     }
 }
 
-pub(super) async fn show(Extension(reviewer): Reviewing, Path(task): Path<String>) -> Response<Body> {
+pub(super) async fn show(Extension(reviewer): ReviewerExtension, Path(task): Path<String>) -> Response<Body> {
     match id(&task) {
-        Ok(task) => reviewer.desk.show(task).await.as_ref().map_or_else(refused, shown),
+        Ok(task) => reviewer.desk.show(task).await.as_ref().map_or_else(desk_error, task_response),
         Err(refused) => *refused,
     }
 }
@@ -61,7 +61,7 @@ pub(super) async fn show(Extension(reviewer): Reviewing, Path(task): Path<String
 /// Who does something. Left out: who has the key.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct As {
+struct Actor {
     #[serde(rename = "as")]
     who: Option<String>,
 }
@@ -76,59 +76,60 @@ struct Answer {
     force: bool,
 }
 
-/// Nothing is to be said.
+/// EmptyOrder is to be said.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct EmptyOrder {}
 
-const AS: &str = r#"{"as": "name"}, or nothing"#;
-pub(super) const NOTHING: &str = "{}, or nothing";
+const ACTOR: &str = r#"{"as": "name"}, or nothing"#;
+pub(super) const EMPTY_ORDER: &str = "{}, or nothing";
 
 /// An order that says no more than who gives it, for the task that its path names.
-pub(super) struct Asked {
+pub(super) struct TaskOrder {
     reviewer: Reviewer,
     task: TaskId,
     who: String,
 }
 
-impl FromRequest<Arc<Gateway>> for Asked {
+impl FromRequest<Arc<Gateway>> for TaskOrder {
     type Rejection = Response<Body>;
 
     async fn from_request(mut request: Request<Body>, gateway: &Arc<Gateway>) -> Result<Self, Response<Body>> {
-        let Extension(reviewer) = request.extract_parts::<Reviewing>().await.map_err(IntoResponse::into_response)?;
+        let Extension(reviewer) =
+            request.extract_parts::<ReviewerExtension>().await.map_err(IntoResponse::into_response)?;
         let Path(task) = request.extract_parts::<Path<String>>().await.map_err(IntoResponse::into_response)?;
         let task = id(&task).map_err(|refused| *refused)?;
-        let As { who } = read(gateway, request, AS).await?.unwrap_or_default();
-        let who = named(&reviewer, who).map_err(|refused| *refused)?;
+        let Actor { who } = read(gateway, request, ACTOR).await?.unwrap_or_default();
+        let who = actor_name(&reviewer, who).map_err(|refused| *refused)?;
         Ok(Self { reviewer, task, who })
     }
 }
 
-pub(super) async fn claim(Asked { reviewer, task, who }: Asked) -> Response<Body> {
+pub(super) async fn claim(TaskOrder { reviewer, task, who }: TaskOrder) -> Response<Body> {
     let done = reviewer.desk.claim(task, &who).await;
-    tell(&reviewer, &who, "claim", Some(task), done.as_ref().err());
-    done.as_ref().map_or_else(refused, shown)
+    log_order(&reviewer, &who, "claim", Some(task), done.as_ref().err());
+    done.as_ref().map_or_else(desk_error, task_response)
 }
 
-pub(super) async fn renew(Asked { reviewer, task, who }: Asked) -> Response<Body> {
+pub(super) async fn renew(TaskOrder { reviewer, task, who }: TaskOrder) -> Response<Body> {
     match reviewer.desk.renew(task, &who).await {
         Ok(until) => ok(&json!({ "until": until })),
-        Err(problem) => refused(&problem),
+        Err(problem) => desk_error(&problem),
     }
 }
 
-pub(super) async fn release(Asked { reviewer, task, who }: Asked) -> Response<Body> {
+pub(super) async fn release(TaskOrder { reviewer, task, who }: TaskOrder) -> Response<Body> {
     let done = reviewer.desk.release(task, &who).await;
-    tell(&reviewer, &who, "release", Some(task), done.as_ref().err());
+    log_order(&reviewer, &who, "release", Some(task), done.as_ref().err());
     match done {
         Ok(()) => ok(&json!({ "released": true })),
-        Err(problem) => refused(&problem),
+        Err(problem) => desk_error(&problem),
     }
 }
 
 pub(super) async fn answer(
     State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
+    Extension(reviewer): ReviewerExtension,
     Path(task): Path<String>,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -146,9 +147,9 @@ pub(super) async fn answer(
         return too_long();
     }
     if answer.text.trim().is_empty() {
-        return refused(&DeskError::Invalid { problem: "there is nothing in the answer" });
+        return desk_error(&DeskError::Invalid { problem: "there is nothing in the answer" });
     }
-    let who = match named(&reviewer, answer.who) {
+    let who = match actor_name(&reviewer, answer.who) {
         Ok(who) => who,
         Err(refused) => return *refused,
     };
@@ -156,13 +157,13 @@ pub(super) async fn answer(
         false => reviewer.desk.answer(task, &who, answer.text).await,
         true => reviewer.desk.answer_over(task, &who, answer.text).await,
     };
-    tell(&reviewer, &who, "answer", Some(task), done.as_ref().err());
-    done.as_ref().map_or_else(refused, shown)
+    log_order(&reviewer, &who, "answer", Some(task), done.as_ref().err());
+    done.as_ref().map_or_else(desk_error, task_response)
 }
 
 pub(super) async fn redrive(
     State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
+    Extension(reviewer): ReviewerExtension,
     Path(task): Path<String>,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -170,41 +171,41 @@ pub(super) async fn redrive(
         Ok(task) => task,
         Err(refused) => return *refused,
     };
-    if let Err(refused) = read::<Nothing>(&gateway, request, NOTHING).await {
+    if let Err(refused) = read::<EmptyOrder>(&gateway, request, EMPTY_ORDER).await {
         return refused;
     }
     let done = reviewer.desk.redrive(task).await;
-    tell(&reviewer, &reviewer.key.name, "redrive", Some(task), done.as_ref().err());
+    log_order(&reviewer, &reviewer.key.name, "redrive", Some(task), done.as_ref().err());
     match done {
         Ok(()) => ok(&json!({ "asked": 1 })),
-        Err(problem) => refused(&problem),
+        Err(problem) => desk_error(&problem),
     }
 }
 
 pub(super) async fn redrive_all(
     State(gateway): State<Arc<Gateway>>,
-    Extension(reviewer): Reviewing,
+    Extension(reviewer): ReviewerExtension,
     request: Request<Body>,
 ) -> Response<Body> {
-    if let Err(refused) = read::<Nothing>(&gateway, request, NOTHING).await {
+    if let Err(refused) = read::<EmptyOrder>(&gateway, request, EMPTY_ORDER).await {
         return refused;
     }
     let done = reviewer.desk.redrive_all().await;
-    tell(&reviewer, &reviewer.key.name, "redrive", None, done.as_ref().err());
+    log_order(&reviewer, &reviewer.key.name, "redrive", None, done.as_ref().err());
     match done {
         Ok(tasks) => ok(&json!({ "asked": tasks })),
-        Err(problem) => refused(&problem),
+        Err(problem) => desk_error(&problem),
     }
 }
 
 /// Each order is in the log, without a word of what is asked or answered.
-fn tell(reviewer: &Reviewer, by: &str, action: &'static str, task: Option<TaskId>, refused: Option<&DeskError>) {
+fn log_order(reviewer: &Reviewer, by: &str, action: &'static str, task: Option<TaskId>, refused: Option<&DeskError>) {
     let task = task.map_or_else(|| "all".to_owned(), |task| task.to_string());
     let (key, refused) = (&*reviewer.key.name, refused.map(DeskError::name));
     tracing::info!(key, by, action, task, refused, "a reviewer's order");
 }
 
-fn named(reviewer: &Reviewer, who: Option<String>) -> Result<String, Box<Response<Body>>> {
+fn actor_name(reviewer: &Reviewer, who: Option<String>) -> Result<String, Box<Response<Body>>> {
     let who = who.unwrap_or_else(|| reviewer.key.name.to_string());
     if who.len() > MAX_NAME_BYTES || who.chars().any(char::is_control) {
         return Err(
@@ -226,11 +227,11 @@ pub(super) async fn read<T: DeserializeOwned>(
     expected: &str,
 ) -> Result<Option<T>, Response<Body>> {
     let (head, body) = request.into_parts();
-    let settings = Settings { body: LONGEST_BODY, ..Settings::clone(&gateway.lifecycle.current.load()) };
+    let settings = Settings { body: MAX_BODY, ..Settings::clone(&gateway.lifecycle.current.load()) };
     let key = head.extensions.get::<Reviewer>().map(|reviewer| &reviewer.key);
     let body = match gateway.reader(&settings, key).read(&head.headers, body).await {
         Ok(body) => body,
-        Err(Unread::TooLarge) => return Err(too_long()),
+        Err(BodyError::TooLarge) => return Err(too_long()),
         Err(unread) => return Err(not_read(unread, &settings)),
     };
     if body.is_empty() {
@@ -248,4 +249,4 @@ pub(super) async fn read<T: DeserializeOwned>(
 }
 
 /// The longest body, in bytes: JSON may write a byte of text in six.
-const LONGEST_BODY: usize = 6 * MAX_ANSWER_BYTES + 4096;
+const MAX_BODY: usize = 6 * MAX_ANSWER_BYTES + 4096;

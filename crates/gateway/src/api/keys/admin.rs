@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use steadfast::{Dialect, StackHandle, layers::budget::CapSpend};
 use tokio::time::Instant;
 
-use super::{Denied, Key, cap_name};
+use super::{Denial, Key, cap_name};
 use crate::{
     api::{Gateway, admin::ok, refusal},
     wall_clock,
@@ -16,21 +16,21 @@ use crate::{
 
 pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
     let Some(keys) = gateway.keys.as_ref().filter(|_| key.is_some_and(|key| key.admin)) else {
-        return refusal::deny(Denied::NotAdmin, Dialect::OpenAi);
+        return refusal::deny(Denial::NotAdmin, Dialect::OpenAi);
     };
-    let spent = keys.stack.as_ref().map(Spent::of).unwrap_or_default();
+    let spent = keys.stack.as_ref().map(Spending::of).unwrap_or_default();
     let keys: Vec<Value> = keys.current.load().iter().map(|key| entry(key, &spent)).collect();
     ok(&json!({ "keys": keys }))
 }
 
 /// What was spent of all caps, and which of the configuration's are of one key, by the names of cap and key.
 #[derive(Default)]
-struct Spent {
+struct Spending {
     caps: Vec<CapSpend>,
     of_one: Vec<(String, String)>,
 }
 
-impl Spent {
+impl Spending {
     fn of(stack: &StackHandle) -> Self {
         let config = stack.config();
         let of_one = config.budgets.iter().filter_map(|budget| Some((budget.name.clone(), budget.key.clone()?)));
@@ -43,7 +43,7 @@ impl Spent {
     }
 }
 
-fn entry(key: &Key, spent: &Spent) -> Value {
+fn entry(key: &Key, spent: &Spending) -> Value {
     let (limits, now) = (key.limits.as_ref(), Instant::now());
     let caps = spent.caps.iter().filter(|spend| spent.counts(spend, &key.name));
     let budgets: Vec<Value> = caps.map(|spend| budget(spend, now)).collect();
@@ -58,7 +58,7 @@ fn entry(key: &Key, spent: &Spent) -> Value {
         "requestsPerMinute": key.rate.as_ref().map(|rate| rate.per_minute),
         "tokensPerMinute": limits.and_then(|limits| limits.tokens_per_minute),
         "concurrency": limits.and_then(|limits| limits.concurrency),
-        "inFlight": limits.map(super::limits::Limits::in_flight),
+        "inFlight": limits.map(super::limits::KeyLimits::in_flight),
         "budgets": budgets,
     })
 }

@@ -3,7 +3,7 @@ use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc}
 use serde::Deserialize;
 use steadfast::config::{self, AtCap, Period, Share};
 
-use super::{Expiry, Key, Limits, cap_name, rate::Rate};
+use super::{Expiry, Key, KeyLimits, cap_name, rate::Rate};
 
 /// What may stand in the file.
 #[derive(Deserialize)]
@@ -75,8 +75,8 @@ pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
 /// # Errors
 ///
 /// What is wrong, with the place.
-pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, Wrong> {
-    let wrong = |problem: String| Wrong::new(path, problem);
+pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, KeyFileError> {
+    let wrong = |problem: String| KeyFileError::new(path, problem);
     let text = text.as_ref().map_err(|problem| wrong(problem.clone()))?;
     // Without the lines around: a key may stand there by mistake, and this goes into the log.
     let file: File =
@@ -110,7 +110,7 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
             old.filter(|rate| rate.per_minute == per_minute).unwrap_or_else(|| Arc::new(Rate::new(per_minute)))
         });
         let old = before.and_then(|key| key.limits.as_ref());
-        let limits = Limits::new(entry.concurrency, entry.tokens_per_minute, old);
+        let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, old);
         let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
         let Entry { name, features, models, budget, expires, admin, handoff, .. } = entry;
         let name = name.into();
@@ -133,23 +133,23 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
 
 /// What is wrong with a file of keys.
 #[derive(Debug)]
-pub(super) struct Wrong(String);
+pub(super) struct KeyFileError(String);
 
-impl Wrong {
+impl KeyFileError {
     pub(super) fn new(path: &Path, problem: impl fmt::Display) -> Self {
         Self(format!("{}: {problem}", path.display()))
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl From<Wrong> for crate::error::ServeError {
-    fn from(wrong: Wrong) -> Self {
-        Self::Invalid(wrong.0)
+impl From<KeyFileError> for crate::error::ServeError {
+    fn from(error: KeyFileError) -> Self {
+        Self::Invalid(error.0)
     }
 }
 

@@ -13,31 +13,31 @@ use steadfast::{
     layers::bulkhead::{self, CallerLimits},
 };
 
-use super::Denied;
+use super::Denial;
 
 /// A key's own bulkhead. Clones are the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
+pub(super) struct KeyLimits {
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) tokens_per_minute: Option<NonZeroU32>,
     /// As a request brings them along.
     pub(super) own: CallerLimits,
     handle: BulkheadHandle,
     /// The number of pieces of work under way that call no model.
-    beside: Arc<AtomicUsize>,
+    other_work: Arc<AtomicUsize>,
 }
 
 /// A place for work that calls no model, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct ConcurrencyPermit(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
-impl Limits {
+impl KeyLimits {
     /// `None` where there are none. What those of before have in flight goes on, and so does a rate that is the same.
     pub(super) fn new(
         concurrency: Option<NonZeroU32>,
@@ -57,8 +57,8 @@ impl Limits {
             layer = layer.succeeding(&before.handle);
         }
         let handle = layer.handle();
-        let beside = before.map(|before| before.beside.clone()).unwrap_or_default();
-        Some(Self { concurrency, tokens_per_minute, own: CallerLimits::new(layer), handle, beside })
+        let other_work = before.map(|before| before.other_work.clone()).unwrap_or_default();
+        Some(Self { concurrency, tokens_per_minute, own: CallerLimits::new(layer), handle, other_work })
     }
 
     /// How many requests are in flight.
@@ -67,14 +67,14 @@ impl Limits {
     }
 
     /// Takes a place for work that calls no model.
-    pub(super) fn place(&self) -> Result<Option<Place>, Denied> {
+    pub(super) fn permit(&self) -> Result<Option<ConcurrencyPermit>, Denial> {
         let Some(limit) = self.concurrency else { return Ok(None) };
-        let beside = self.beside.fetch_add(1, Relaxed);
-        let place = Place(self.beside.clone());
-        let taken = beside.saturating_add(self.in_flight());
+        let other_work = self.other_work.fetch_add(1, Relaxed);
+        let permit = ConcurrencyPermit(self.other_work.clone());
+        let taken = other_work.saturating_add(self.in_flight());
         if usize::try_from(limit.get()).is_ok_and(|limit| taken >= limit) {
-            return Err(Denied::InFlight);
+            return Err(Denial::InFlight);
         }
-        Ok(Some(place))
+        Ok(Some(permit))
     }
 }

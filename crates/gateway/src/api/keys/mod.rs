@@ -65,8 +65,8 @@ use tower::Service;
 
 pub(crate) use self::admin::list;
 pub use self::virtual_key::VirtualKey;
-use self::{expiry::Expiry, file::Contents, limits::Limits, rate::Rate};
-use crate::{error::ServeError, limits::memory::Share, lock::lock, wall_clock};
+use self::{expiry::Expiry, file::Contents, limits::KeyLimits, rate::Rate};
+use crate::{error::ServeError, limits::memory::CallerShare, lock::lock, wall_clock};
 
 /// The keys of a file, as they are at the moment.
 pub(crate) struct Keys {
@@ -85,18 +85,18 @@ pub(crate) struct Key {
     features: Option<Vec<Box<str>>>,
     models: Option<Vec<Box<str>>>,
     rate: Option<Arc<Rate>>,
-    limits: Option<Limits>,
+    limits: Option<KeyLimits>,
     budget: Option<file::Budget>,
     expires: Option<Expiry>,
     pub(crate) admin: bool,
     handoff: bool,
     /// The part of the gateway's memory that the bodies of its requests have taken.
-    pub(crate) memory: Arc<Share>,
+    pub(crate) memory: Arc<CallerShare>,
 }
 
 /// Why a caller is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
+pub(crate) enum Denial {
     /// No key was shown.
     NoKey,
     /// Nobody has the key that was shown.
@@ -119,7 +119,7 @@ pub(crate) enum Denied {
     InFlight,
 }
 
-impl Denied {
+impl Denial {
     /// What this error says of the caller's key, where that is what it is about.
     pub(crate) fn of(error: &LlmError) -> Option<Self> {
         let source = error::Error::source(error)?;
@@ -130,7 +130,7 @@ impl Denied {
     }
 }
 
-impl fmt::Display for Denied {
+impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoKey => "no key: send one of the gateway's in `Authorization: Bearer` or `x-api-key`",
@@ -147,7 +147,7 @@ impl fmt::Display for Denied {
     }
 }
 
-impl error::Error for Denied {}
+impl error::Error for Denial {}
 
 impl Keys {
     /// # Errors
@@ -164,14 +164,14 @@ impl Keys {
     /// # Errors
     ///
     /// One cannot be kept.
-    pub(crate) fn kept_by(mut self, stack: StackHandle) -> Result<Self, ServeError> {
-        stack.set_budgets(file::budgets(&self.current.load())).map_err(|error| self.wrong(&error))?;
+    pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
+        stack.set_budgets(file::budgets(&self.current.load())).map_err(|error| self.file_error(&error))?;
         self.stack = Some(stack);
         Ok(self)
     }
 
-    fn wrong(&self, error: &ConfigError) -> file::Wrong {
-        file::Wrong::new(&self.path, error)
+    fn file_error(&self, error: &ConfigError) -> file::KeyFileError {
+        file::KeyFileError::new(&self.path, error)
     }
 
     /// Reads the file again and says in the log what came of it. A file that is wrong changes nothing.
@@ -207,11 +207,11 @@ impl Keys {
         }
     }
 
-    fn replace(&self, text: &Contents) -> Result<usize, file::Wrong> {
+    fn replace(&self, text: &Contents) -> Result<usize, file::KeyFileError> {
         let keys = file::read(&self.path, text, &self.current.load())?;
         // First, so that nobody spends before there is a cap.
         if let Some(stack) = &self.stack {
-            stack.set_budgets(file::budgets(&keys)).map_err(|error| self.wrong(&error))?;
+            stack.set_budgets(file::budgets(&keys)).map_err(|error| self.file_error(&error))?;
         }
         let count = keys.len();
         self.current.store(Arc::new(keys));
@@ -219,18 +219,18 @@ impl Keys {
     }
 
     /// Who calls, by the key in `Authorization: Bearer` or `x-api-key`: Claude Code may send both.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denied> {
+    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denial> {
         let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         let own = headers.get_all("x-api-key").iter().filter_map(|value| Some(value.to_str().ok()?.trim()));
-        let mut denied = Denied::NoKey;
+        let mut denied = Denial::NoKey;
         for shown in bearer.chain(own).filter(|shown| !shown.is_empty()) {
             match self.find(shown) {
-                Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denied::Expired,
+                Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denial::Expired,
                 Some(key) => return Ok(key),
-                None if denied == Denied::NoKey => denied = Denied::UnknownKey,
+                None if denied == Denial::NoKey => denied = Denial::UnknownKey,
                 None => {}
             }
         }
@@ -258,34 +258,34 @@ impl Key {
     }
 
     /// The feature that a request counts as, where it may.
-    pub(crate) fn feature(&self, named: Option<Box<str>>) -> Result<Option<Box<str>>, Denied> {
+    pub(crate) fn feature(&self, named: Option<Box<str>>) -> Result<Option<Box<str>>, Denial> {
         match (&self.features, named) {
             (None, named) => Ok(named),
             (Some(allowed), None) => Ok(allowed.first().cloned()),
             (Some(allowed), Some(named)) if allowed.contains(&named) => Ok(Some(named)),
-            _ => Err(Denied::Feature),
+            _ => Err(Denial::Feature),
         }
     }
 
     /// Whether the key is for this model.
-    pub(crate) fn model(&self, named: Option<&str>) -> Result<(), Denied> {
+    pub(crate) fn model(&self, named: Option<&str>) -> Result<(), Denial> {
         let Some(allowed) = &self.models else { return Ok(()) };
         let fits = |pattern: &str| match (pattern.strip_suffix('*'), named) {
             (_, None) => false,
             (Some(start), Some(named)) => named.starts_with(start),
             (None, Some(named)) => named == pattern,
         };
-        if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denied::Model) }
+        if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model) }
     }
 
     /// Takes a place for work that calls no model, among those that the key's concurrency allows.
-    pub(crate) fn place(&self) -> Result<Option<limits::Place>, Denied> {
-        self.limits.as_ref().map_or(Ok(None), Limits::place)
+    pub(crate) fn permit(&self) -> Result<Option<limits::ConcurrencyPermit>, Denial> {
+        self.limits.as_ref().map_or(Ok(None), KeyLimits::permit)
     }
 
     /// Counts a request.
-    pub(crate) fn admit(&self, now: Instant) -> Result<(), Denied> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(Denied::Rate))
+    pub(crate) fn admit(&self, now: Instant) -> Result<(), Denial> {
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(Denial::Rate))
     }
 
     /// Whether it may see and answer what was handed to people.
@@ -318,14 +318,14 @@ pub(crate) async fn call(
 
 /// What the stack calls the cap of a key.
 fn cap_name(key: &str) -> String {
-    format!("{CAPS}{key}")
+    format!("{CAP_PREFIX}{key}")
 }
 
-const CAPS: &str = "key ";
+const CAP_PREFIX: &str = "key ";
 
 /// Whether a cap is a key's own.
 pub(crate) fn is_of_a_key(cap: &str) -> bool {
-    cap.starts_with(CAPS)
+    cap.starts_with(CAP_PREFIX)
 }
 
 impl fmt::Debug for Keys {

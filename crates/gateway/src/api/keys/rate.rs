@@ -10,24 +10,24 @@ use crate::lock::lock;
 pub(super) struct Rate {
     pub(super) per_minute: NonZeroU32,
     /// When all that was taken will have been made up for.
-    even: Mutex<Option<Instant>>,
+    full_at: Mutex<Option<Instant>>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Rate {
     pub(super) fn new(per_minute: NonZeroU32) -> Self {
-        Self { per_minute, even: Mutex::new(None) }
+        Self { per_minute, full_at: Mutex::new(None) }
     }
 
     /// Takes one, or says how long there is none.
     pub(super) fn take(&self, now: Instant) -> Result<(), Duration> {
-        let mut even = lock(&self.even);
-        let next = even.unwrap_or(now).max(now) + MINUTE / self.per_minute.get();
+        let mut full_at = lock(&self.full_at);
+        let next = full_at.unwrap_or(now).max(now) + MINUTE / self.per_minute.get();
         match next.checked_duration_since(now + MINUTE) {
             Some(wait) if !wait.is_zero() => Err(wait),
             _ => {
-                *even = Some(next);
+                *full_at = Some(next);
                 Ok(())
             }
         }

@@ -39,15 +39,16 @@ fn a_caller_is_known_by_either_header() {
     let text = format!("keys:\n{}{}", entry("one", "sk-one", ""), entry("two", "sk-two", ""));
     let file = Temporary::new("either", &text);
     let keys = Keys::load(&file.0).ok().unwrap();
-    let name = |pairs: &[(&'static str, &'static str)]| keys.caller(&shown(pairs)).map(|key| key.name.to_string());
+    let name =
+        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs)).map(|key| key.name.to_string());
     assert_eq!(name(&[("authorization", "Bearer sk-one")]), Ok("one".to_owned()));
     assert_eq!(name(&[("authorization", "bearer  sk-one ")]), Ok("one".to_owned()));
     assert_eq!(name(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
     assert_eq!(name(&[("authorization", "Bearer another"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
-    assert_eq!(name(&[]), Err(Denied::NoKey));
-    assert_eq!(name(&[("authorization", "Bearer ")]), Err(Denied::NoKey));
-    assert_eq!(name(&[("x-api-key", "sk-on")]), Err(Denied::UnknownKey));
-    assert_eq!(name(&[("authorization", "Basic sk-one")]), Err(Denied::NoKey));
+    assert_eq!(name(&[]), Err(Denial::NoKey));
+    assert_eq!(name(&[("authorization", "Bearer ")]), Err(Denial::NoKey));
+    assert_eq!(name(&[("x-api-key", "sk-on")]), Err(Denial::UnknownKey));
+    assert_eq!(name(&[("authorization", "Basic sk-one")]), Err(Denial::NoKey));
     // The hash is no key.
     assert_eq!(keys.find(&hash("sk-one")).map(|key| key.name.to_string()), None);
     assert!(!format!("{keys:?} {:?}", keys.find("sk-one")).contains("sk-"));
@@ -60,11 +61,11 @@ fn a_key_is_for_its_features_and_models() {
     let key = Keys::load(&file.0).ok().unwrap().find("sk-one").unwrap();
     assert_eq!(key.feature(None), Ok(Some("search".into())));
     assert_eq!(key.feature(Some("chat".into())), Ok(Some("chat".into())));
-    assert_eq!(key.feature(Some("other".into())), Err(Denied::Feature));
+    assert_eq!(key.feature(Some("other".into())), Err(Denial::Feature));
     for (model, may) in [("gpt-4o", true), ("claude-x", true), ("gpt-4o-mini", false), ("claude", false)] {
         assert_eq!(key.model(Some(model)).is_ok(), may, "{model}");
     }
-    assert_eq!(key.model(None), Err(Denied::Model));
+    assert_eq!(key.model(None), Err(Denial::Model));
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +77,7 @@ async fn a_reload_brings_new_keys_and_keeps_rates_and_a_wrong_file_changes_nothi
     std::fs::write(&file.0, format!("keys:\n{limited}{}", entry("two", "sk-two", ""))).unwrap();
     keys.reload();
     assert!(keys.find("sk-two").is_some());
-    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Err(Denied::Rate(Duration::from_secs(60))));
+    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Err(Denial::Rate(Duration::from_secs(60))));
     std::fs::write(&file.0, "keys: [").unwrap();
     keys.reload();
     assert!(keys.find("sk-two").is_some());
@@ -88,10 +89,11 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
     let text = format!("keys:\n{}{}", entry("one", "sk-one", over), entry("two", "sk-two", not_over));
     let file = Temporary::new("expired", &text);
     let keys = Keys::load(&file.0).ok().unwrap();
-    let caller = |pairs: &[(&'static str, &'static str)]| keys.caller(&shown(pairs)).map(|key| key.name.to_string());
-    assert_eq!(caller(&[("x-api-key", "sk-one")]), Err(Denied::Expired));
+    let caller =
+        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs)).map(|key| key.name.to_string());
+    assert_eq!(caller(&[("x-api-key", "sk-one")]), Err(Denial::Expired));
     assert_eq!(caller(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
-    assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "another")]), Err(Denied::Expired));
+    assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "another")]), Err(Denial::Expired));
     assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
 }
 

@@ -23,10 +23,10 @@ const TIERS: usize = 64;
 
 /// Follows the events. Clones are the same ledger.
 #[derive(Clone, Debug)]
-pub(super) struct Ledger(Arc<Mutex<Book>>);
+pub(super) struct Ledger(Arc<Mutex<History>>);
 
 #[derive(Debug)]
-struct Book {
+struct History {
     start: Instant,
     tiers: BTreeMap<Arc<str>, Tier>,
 }
@@ -63,16 +63,16 @@ pub(super) struct TierHistory {
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Book { start: Instant::now(), tiers: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(History { start: Instant::now(), tiers: BTreeMap::new() })))
     }
 
     pub(super) fn tiers(&self) -> Vec<TierHistory> {
-        let book = self.lock();
-        let now = book.minute(Instant::now());
-        book.tiers.iter().map(|(name, tier)| tier.history(name, now)).collect()
+        let history = self.lock();
+        let now = history.minute(Instant::now());
+        history.tiers.iter().map(|(name, tier)| tier.history(name, now)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, History> {
         lock(&self.0)
     }
 }
@@ -85,7 +85,7 @@ impl Subscriber for Ledger {
     }
 }
 
-impl Book {
+impl History {
     fn minute(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.start).as_secs() / 60
     }
@@ -96,7 +96,7 @@ impl Book {
             if step.is_wasted()
                 && let Some(minute) = self.tier(step.tier.as_ref()).map(|tier| tier.minute(number))
             {
-                minute.called(step.is_tiers_failure(), None);
+                minute.count_call(step.is_tiers_failure(), None);
             }
         }
         if !ended.is_served() {
@@ -104,7 +104,7 @@ impl Book {
         }
         let Some(tier) = self.tier(ended.tier.as_ref()) else { return };
         tier.cost = tier.cost + ended.cost.unwrap_or_default();
-        tier.minute(number).called(matches!(ended.outcome, RequestOutcome::Broken(_)), Some(ended.served_in));
+        tier.minute(number).count_call(matches!(ended.outcome, RequestOutcome::Broken(_)), Some(ended.served_in));
     }
 
     fn tier(&mut self, name: Option<&Arc<str>>) -> Option<&mut Tier> {
@@ -147,7 +147,7 @@ impl Tier {
 }
 
 impl Minute {
-    fn called(&mut self, failed: bool, answered: Option<Duration>) {
+    fn count_call(&mut self, failed: bool, answered: Option<Duration>) {
         self.calls = self.calls.saturating_add(1);
         self.failures = self.failures.saturating_add(u32::from(failed));
         if let Some(took) = answered {

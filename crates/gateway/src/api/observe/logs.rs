@@ -39,7 +39,7 @@ pub enum LogFormat {
 
 const DEFAULT: &str = "info";
 /// How long the last lines are waited for when the process ends. Who has not read them by then does not read at all.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl LogOptions<'_> {
     /// Begins the log, for the whole process. Its last lines are written when what it gives is dropped.
@@ -80,7 +80,7 @@ pub(crate) struct Log(Writer);
 impl Log {
     /// Waits for the lines of until now to be written.
     pub(crate) fn flush(&self) {
-        self.0.flush(LAST_LINES);
+        self.0.flush(FLUSH_TIMEOUT);
     }
 }
 

@@ -8,11 +8,11 @@ use steadfast::{
     events::metrics::{METRICS, Metrics, MetricsHandle},
 };
 
-use super::waiting::Waiting;
+use super::task_gauges::TaskGauges;
 use crate::{api::unknown_paths::UnknownPaths, error::ServeError};
 
 /// The metrics of a stack, and the page that they are on. The recorder is their own: nothing of the process's is changed.
-pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, Page), ServeError> {
+pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, MetricsPage), ServeError> {
     let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
     for metric in METRICS.iter().filter(|metric| !metric.buckets.is_empty()) {
         builder = builder
@@ -23,18 +23,18 @@ pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, Page), ServeError> {
     let text = recorder.handle();
     let metrics = Metrics::with_recorder(recorder).stack(stack.clone());
     let sampler = metrics.handle();
-    Ok((metrics, Page { stack: stack.clone(), text, sampler }))
+    Ok((metrics, MetricsPage { stack: stack.clone(), text, sampler }))
 }
 
 /// The page. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Page {
+pub(super) struct MetricsPage {
     stack: StackHandle,
     text: PrometheusHandle,
     sampler: MetricsHandle,
 }
 
-impl Page {
+impl MetricsPage {
     /// What has to be done now and then where nobody scrapes: without it, the recorder keeps every single value.
     pub(super) fn upkeep(&self) {
         self.sample();
@@ -48,12 +48,12 @@ impl Page {
     }
 }
 
-pub(super) fn router(page: Page, waiting: Waiting, unknown: UnknownPaths) -> Router {
+pub(super) fn router(page: MetricsPage, waiting: TaskGauges, unknown: UnknownPaths) -> Router {
     Router::new().route("/metrics", get(scrape)).with_state((page, waiting, unknown))
 }
 
 async fn scrape(
-    State((page, waiting, unknown)): State<(Page, Waiting, UnknownPaths)>,
+    State((page, waiting, unknown)): State<(MetricsPage, TaskGauges, UnknownPaths)>,
 ) -> ([(HeaderName, HeaderValue); 1], String) {
     page.sample();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -9,9 +9,9 @@ mod logs;
 mod metrics;
 pub(crate) mod page;
 mod status;
+mod task_gauges;
 #[cfg(feature = "otlp")]
 mod traces;
-mod waiting;
 
 use std::{fmt, time::Duration};
 
@@ -21,7 +21,7 @@ use tokio::{task::AbortHandle, time::sleep};
 
 pub use self::logs::LogFormat;
 pub(crate) use self::logs::{Log, LogOptions};
-use self::{ledger::Ledger, metrics::Page, waiting::Waiting};
+use self::{ledger::Ledger, metrics::MetricsPage, task_gauges::TaskGauges};
 use super::unknown_paths::UnknownPaths;
 use crate::error::ServeError;
 
@@ -35,22 +35,22 @@ pub(crate) struct Options<'a> {
 }
 
 /// Follows a stack until it is dropped.
-pub(crate) struct Observing {
+pub(crate) struct Observer {
     stack: StackHandle,
-    page: Page,
+    page: MetricsPage,
     ledger: Ledger,
-    waiting: Waiting,
+    waiting: TaskGauges,
     _following: Following,
     _alerting: Alerting,
     #[cfg(feature = "otlp")]
-    _tracing: Option<traces::Tracing>,
+    _tracing: Option<traces::TraceExporter>,
     sampling: AbortHandle,
 }
 
 /// How often is read what nobody tells of, where nobody asks.
-const SAMPLED: Duration = Duration::from_secs(5);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-impl Observing {
+impl Observer {
     /// Follows this stack from now on.
     pub(crate) fn begin(stack: &StackHandle, options: Options<'_>) -> Result<Self, ServeError> {
         let (metrics, page) = metrics::of(stack)?;
@@ -58,14 +58,14 @@ impl Observing {
         let _ = stack.status();
         let ledger = Ledger::new();
         let following = stack.events().follow((options.log.subscriber(stack), metrics, ledger.clone()));
-        let waiting = Waiting::of(stack);
+        let waiting = TaskGauges::of(stack);
         let sampled = (page.clone(), waiting.clone());
         let sampling = tokio::spawn(async move {
             let (page, waiting) = sampled;
             loop {
                 page.upkeep();
                 waiting.look().await;
-                sleep(SAMPLED).await;
+                sleep(SAMPLE_INTERVAL).await;
             }
         });
         let (alerting, sampling) = (stack.alert(), sampling.abort_handle());
@@ -77,7 +77,7 @@ impl Observing {
             _following: following,
             _alerting: alerting,
             #[cfg(feature = "otlp")]
-            _tracing: traces::Tracing::begin(options.otlp_endpoint, stack.events())?,
+            _tracing: traces::TraceExporter::begin(options.otlp_endpoint, stack.events())?,
             sampling,
         })
     }
@@ -89,14 +89,14 @@ impl Observing {
     }
 }
 
-impl Drop for Observing {
+impl Drop for Observer {
     fn drop(&mut self) {
         self.sampling.abort();
     }
 }
 
-impl fmt::Debug for Observing {
+impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observing").finish_non_exhaustive()
+        f.debug_struct("Observer").finish_non_exhaustive()
     }
 }

@@ -11,11 +11,11 @@ use steadfast::{StackHandle, events::Status};
 
 use super::{
     ledger::{Ledger, TierHistory},
-    waiting::{Tasks, Waiting},
+    task_gauges::{TaskCounts, TaskGauges},
 };
 use crate::api::{admin::ok, keys::is_of_a_key};
 
-pub(super) fn router(stack: StackHandle, ledger: Ledger, waiting: Waiting) -> Router {
+pub(super) fn router(stack: StackHandle, ledger: Ledger, waiting: TaskGauges) -> Router {
     let overview = Router::new().route("/overview", get(overview)).with_state((stack.clone(), ledger));
     Router::new().route("/status", get(status)).with_state((stack, waiting)).merge(overview)
 }
@@ -81,15 +81,15 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
 
 /// What the status says, and what waits for people.
 #[derive(Debug, Serialize)]
-struct Now {
+struct StatusReport {
     #[serde(flatten)]
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
-    handoff: Option<Tasks>,
+    handoff: Option<TaskCounts>,
 }
 
-async fn status(State((stack, waiting)): State<(StackHandle, Waiting)>) -> Response<Body> {
-    let mut response = ok(&Now { status: stack.status(), handoff: waiting.tasks() });
+async fn status(State((stack, waiting)): State<(StackHandle, TaskGauges)>) -> Response<Body> {
+    let mut response = ok(&StatusReport { status: stack.status(), handoff: waiting.tasks() });
     // A badge on somebody's own page asks from there.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response

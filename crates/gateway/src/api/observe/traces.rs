@@ -20,19 +20,19 @@ use tower::ServiceExt as _;
 use crate::error::ServeError;
 
 /// Traces until it is dropped; what was traced until then is still sent.
-pub(super) struct Tracing {
+pub(super) struct TraceExporter {
     provider: SdkTracerProvider,
     _following: Following,
 }
 
 /// How long a collector may take for a batch.
-const PATIENCE: Duration = Duration::from_secs(10);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for the last batch.
-const LAST: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// More than any collector answers, in bytes.
-const ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 1 << 20;
 
-impl Tracing {
+impl TraceExporter {
     /// Begins to trace, where a collector is named.
     pub(super) fn begin(endpoint: Option<&str>, events: &Events) -> Result<Option<Self>, ServeError> {
         let Some(endpoint) = endpoint.map(str::trim).filter(|url| !url.is_empty()) else {
@@ -42,7 +42,7 @@ impl Tracing {
             .with_http()
             .with_http_client(Client { client: transport::HttpClient::new(), runtime: Handle::current() })
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()
             .map_err(|error| ServeError::invalid(format_args!("--otlp-endpoint: {error}")))?;
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
@@ -61,9 +61,9 @@ fn resource() -> Resource {
     }
 }
 
-impl Drop for Tracing {
+impl Drop for TraceExporter {
     fn drop(&mut self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(LAST) {
+        if let Err(error) = self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT) {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
@@ -81,10 +81,10 @@ impl Client {
         let exchange = async {
             let response = self.client.oneshot(request.map(RequestBody::from)).await?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER).collect().await?.to_bytes();
+            let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
             Ok(Response::from_parts(head, body))
         };
-        timeout(PATIENCE, exchange).await?
+        timeout(EXPORT_TIMEOUT, exchange).await?
     }
 }
 

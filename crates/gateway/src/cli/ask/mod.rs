@@ -158,7 +158,7 @@ impl Ask {
         let failed = match answered {
             Ok(response) => {
                 record::served(&mut object, &response, tiers, self.explain);
-                response.collect().await.map(|message| record::said(&mut object, &message)).err()
+                response.collect().await.map(|message| record::answer(&mut object, &message)).err()
             }
             Err(error) => Some(error),
         };

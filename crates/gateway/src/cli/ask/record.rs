@@ -60,7 +60,7 @@ fn number(tier: Option<&str>, tiers: &[TierInfo]) -> Option<usize> {
 }
 
 /// What was answered.
-pub(super) fn said(object: &mut Value, message: &Message) {
+pub(super) fn answer(object: &mut Value, message: &Message) {
     object["text"] = message.text().into();
     object["usage"] =
         json!(message.usage.map(|Usage { input, output, cache_read, cache_write, reasoning, .. }| {

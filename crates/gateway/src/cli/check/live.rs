@@ -13,25 +13,25 @@ use tower::ServiceExt as _;
 use crate::cli::{table::Table, terminal::on_a_line};
 
 /// What came of a tier's call.
-pub(super) struct Checked {
+pub(super) struct TierCheck {
     tier: String,
-    outcome: Result<Duration, Failed>,
+    outcome: Result<Duration, CheckError>,
 }
 
-enum Failed {
+enum CheckError {
     /// No call was made.
     Config(ConfigError),
     /// The call failed.
     Call(LlmError),
 }
 
-impl Checked {
+impl TierCheck {
     /// Whether the tier answered.
     pub(super) fn works(&self) -> bool {
         match &self.outcome {
             Ok(_) => true,
-            Err(Failed::Config(_)) => false,
-            Err(Failed::Call(error)) => answered(error.kind()),
+            Err(CheckError::Config(_)) => false,
+            Err(CheckError::Call(error)) => answered(error.kind()),
         }
     }
 }
@@ -42,24 +42,24 @@ fn answered(kind: ErrorKind) -> bool {
 }
 
 /// Calls each tier once, alone: no retry, no other tier in its place. One after the other, so that latencies are honest.
-pub(super) async fn check(config: &Config) -> Vec<Checked> {
-    let mut checked = Vec::new();
+pub(super) async fn check(config: &Config) -> Vec<TierCheck> {
+    let mut checks = Vec::new();
     // People are not asked whether they are there.
     for tier in config.tiers.iter().filter(|tier| tier.provider != Provider::Handoff) {
         let begun = Instant::now();
         let outcome = match alone(config, tier) {
-            Err(error) => Err(Failed::Config(error)),
+            Err(error) => Err(CheckError::Config(error)),
             Ok(stack) => {
                 let chat = Chat::new([Message::user("Say ok.")]).max_tokens(16);
                 match stack.service().oneshot(LlmRequest::from(chat)).await {
-                    Ok(response) => response.collect().await.map(|_| begun.elapsed()).map_err(Failed::Call),
-                    Err(error) => Err(Failed::Call(error)),
+                    Ok(response) => response.collect().await.map(|_| begun.elapsed()).map_err(CheckError::Call),
+                    Err(error) => Err(CheckError::Call(error)),
                 }
             }
         };
-        checked.push(Checked { tier: tier.name.clone(), outcome });
+        checks.push(TierCheck { tier: tier.name.clone(), outcome });
     }
-    checked
+    checks
 }
 
 /// A stack of this tier and nothing else.
@@ -69,15 +69,15 @@ fn alone(config: &Config, tier: &Tier) -> Result<Stack, ConfigError> {
 }
 
 /// One row for each tier.
-pub(super) fn table(checked: &[Checked]) -> String {
+pub(super) fn table(checks: &[TierCheck]) -> String {
     let mut table = Table::new(["tier", "key", "reachable", "model", "latency", "problem"]);
-    for Checked { tier, outcome } in checked {
+    for TierCheck { tier, outcome } in checks {
         let yes_no = |yes: bool| if yes { "yes" } else { "NO" };
         let unknown = "?";
         let (key, reachable, model, latency, problem) = match outcome {
             Ok(took) => ("accepted", "yes", "yes", format!("{} ms", took.as_millis()), String::new()),
-            Err(Failed::Config(error)) => ("MISSING", unknown, unknown, "-".to_owned(), error.to_string()),
-            Err(Failed::Call(error)) => {
+            Err(CheckError::Config(error)) => ("MISSING", unknown, unknown, "-".to_owned(), error.to_string()),
+            Err(CheckError::Call(error)) => {
                 let kind = error.kind();
                 let reached = !matches!(kind, ErrorKind::Connect | ErrorKind::Timeout);
                 let key = match kind {

@@ -1,7 +1,7 @@
 //! `steadfast handoff`: what was handed to people, found and answered from a terminal.
 
-mod place;
 mod show;
+mod source;
 
 use std::{
     fmt,
@@ -16,13 +16,13 @@ use serde_json::json;
 use steadfast::handoff::{TaskFilter, TaskId, TaskScope, TaskState};
 use steadfast_gateway::tasks::{MAX_ANSWER_BYTES, TaskView};
 
-use self::place::Place;
+use self::source::TaskSource;
 use crate::cli::{Failure, terminal};
 
 /// Find and answer what was handed to people
 ///
 /// Either in the store itself (--store, or the one that a configuration names), or through a gateway that runs; then a key with
-/// `handoff: true` or `admin: true` is needed, which is read from the environment: on a command line others would see it. Who
+/// `handoff: true` or `admin: true` is needed, which is read from the environment: on a command line others would see it. Actor
 /// waits for an answer has it at once, or within a second where it was written into the store. Exit codes: 1 where it is
 /// refused, as of a task that is answered already or that somebody else is at, 2 where the command line or a file is wrong.
 #[derive(Args)]
@@ -68,7 +68,7 @@ enum Order {
         /// Those that come after this one
         #[arg(long, value_name = "TASK")]
         after: Option<TaskId>,
-        /// The oldest first, in place of the newest
+        /// The oldest first, in source of the newest
         #[arg(long)]
         oldest: bool,
     },
@@ -78,7 +78,7 @@ enum Order {
     Claim {
         task: TaskId,
         #[command(flatten)]
-        who: Who,
+        who: Actor,
     },
     /// Answer a task, once
     Answer {
@@ -90,7 +90,7 @@ enum Order {
         #[arg(long, value_name = "FILE", conflicts_with = "text")]
         file: Option<PathBuf>,
         #[command(flatten)]
-        who: Who,
+        who: Actor,
         /// Although somebody else is at it
         #[arg(long)]
         force: bool,
@@ -99,7 +99,7 @@ enum Order {
     Release {
         task: TaskId,
         #[command(flatten)]
-        who: Who,
+        who: Actor,
     },
     /// Delete tasks for good, whatever their state: one, all of a session, or all of a caller
     Forget {
@@ -112,7 +112,7 @@ enum Order {
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
         #[command(flatten)]
-        who: Who,
+        who: Actor,
     },
     /// Have a model asked once more, as soon as one works
     Redrive {
@@ -125,8 +125,8 @@ enum Order {
 }
 
 #[derive(Args)]
-struct Who {
-    /// Who it is, for others to see [default: USER, or the name of the gateway's key]
+struct Actor {
+    /// Actor it is, for others to see [default: USER, or the name of the gateway's key]
     #[arg(long = "as", value_name = "NAME", env = "STEADFAST_AS")]
     name: Option<String>,
 }
@@ -138,22 +138,22 @@ impl Handoff {
             Order::Answer { text, file, .. } => Some(answer(text.as_deref(), file.as_ref())?),
             _ => None,
         };
-        let place = Place::open(self.store.as_deref(), self.config.as_deref(), self.url, &self.key_env).await?;
-        let (value, told) = match self.order {
+        let source = TaskSource::open(self.store.as_deref(), self.config.as_deref(), self.url, &self.key_env).await?;
+        let (value, text_form) = match self.order {
             Order::List { state, feature, limit, after, oldest } => {
                 let mut filter = TaskFilter::new().limit(limit.into());
                 (filter.state, filter.feature, filter.after, filter.oldest_first) = (state, feature, after, oldest);
-                let listed = place.list(filter).await?;
+                let listed = source.list(filter).await?;
                 (json!(listed), show::list(&listed))
             }
-            Order::Show { task } => of(&place.show(task).await?, show::whole),
-            Order::Claim { task, who } => of(&place.claim(task, who.name).await?, show::whole),
+            Order::Show { task } => of(&source.show(task).await?, show::whole),
+            Order::Claim { task, who } => of(&source.claim(task, who.name).await?, show::whole),
             Order::Answer { task, who, force, .. } => {
-                let answered = place.answer(task, who.name, text.unwrap_or_default(), force).await?;
+                let answered = source.answer(task, who.name, text.unwrap_or_default(), force).await?;
                 of(&answered, |_| format!("{task} is answered.\n"))
             }
             Order::Release { task, who } => {
-                place.release(task, who.name).await?;
+                source.release(task, who.name).await?;
                 (json!({ "released": true }), format!("{task} is given back.\n"))
             }
             Order::Forget { task, session, tenant, who } => {
@@ -163,17 +163,17 @@ impl Handoff {
                     (None, None, Some(tenant)) => TaskScope::Tenant(tenant),
                     (None, None, None) => return Err(Failure::usage("say which: a task, --session or --tenant")),
                 };
-                let forgotten = place.forget(which, who.name).await?;
+                let forgotten = source.forget(which, who.name).await?;
                 let tasks = if forgotten == 1 { "1 task is".to_owned() } else { format!("{forgotten} tasks are") };
                 (json!({ "forgotten": forgotten }), format!("{tasks} forgotten.\n"))
             }
             Order::Redrive { task, .. } => {
-                let asked = place.redrive(task).await?;
+                let asked = source.redrive(task).await?;
                 let tasks = if asked == 1 { "1 task".to_owned() } else { format!("{asked} tasks") };
                 (json!({ "asked": asked }), format!("A model is asked again for {tasks}, as soon as one works.\n"))
             }
         };
-        let text = if self.json { terminal::json(&value) } else { told };
+        let text = if self.json { terminal::json(&value) } else { text_form };
         io::stdout().lock().write_all(text.as_bytes())?;
         Ok(())
     }

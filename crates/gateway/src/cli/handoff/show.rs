@@ -8,7 +8,7 @@ use std::{
 use steadfast::handoff::TriedBefore;
 use steadfast_gateway::tasks::{self, TaskView};
 
-use super::place::Listed;
+use super::source::TaskPage;
 use crate::cli::{
     table::Table,
     terminal::{on_a_line, printable},
@@ -17,7 +17,7 @@ use crate::cli::{
 /// How much of what was asked stands in a list, in characters.
 const PREVIEW: usize = 60;
 
-pub(super) fn list(listed: &Listed) -> String {
+pub(super) fn list(listed: &TaskPage) -> String {
     let mut table = Table::new(["task", "state", "feature", "why", "age", "by", "asked"]);
     for task in &listed.tasks {
         let name = |name: Option<&str>| name.map_or_else(|| "-".to_owned(), on_a_line);

@@ -56,11 +56,11 @@ enum Host {
 /// A provider that answers with exactly these bytes, and remembers what it was sent.
 #[derive(Clone, Default)]
 pub(super) struct Scripted {
-    said: Arc<Mutex<Said>>,
+    said: Arc<Mutex<Script>>,
 }
 
 #[derive(Default)]
-struct Said {
+struct Script {
     replies: VecDeque<Reply>,
     seen: Vec<Seen>,
 }
@@ -137,7 +137,7 @@ impl Reply {
 impl Scripted {
     /// The replies in order; the last one for ever.
     pub(super) fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
-        let said = Said { replies: replies.into_iter().collect(), seen: Vec::new() };
+        let said = Script { replies: replies.into_iter().collect(), seen: Vec::new() };
         Self { said: Arc::new(Mutex::new(said)) }
     }
 

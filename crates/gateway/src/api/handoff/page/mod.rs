@@ -28,10 +28,10 @@ async fn page() -> (HeaderMap, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::html::is_sound;
+    use crate::api::html::assert_sound;
 
     #[test]
     fn the_policy_covers_all_that_the_page_has() {
-        is_sound(&PAGE, MARKUP, STYLE, SCRIPT);
+        assert_sound(&PAGE, MARKUP, STYLE, SCRIPT);
     }
 }

@@ -10,9 +10,9 @@ use std::{
 use crate::lock::lock;
 
 /// How many bytes of lines wait at most; as many again may be on their way out. Some 20,000 lines.
-const ROOM: usize = 4 * 1024 * 1024;
+const MAX_QUEUED: usize = 4 * 1024 * 1024;
 /// So much room is kept after a rush.
-const KEPT: usize = 64 * 1024;
+const KEPT_CAPACITY: usize = 64 * 1024;
 
 /// Where lines go, to be written by a thread of its own: who logs never waits for who reads the log. Lines that find no
 /// room are lost, and counted. Clones are the same writer.
@@ -65,7 +65,7 @@ impl Writer {
 impl io::Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.shared.lock();
-        if queue.lines.len() + line.len() > ROOM {
+        if queue.lines.len() + line.len() > MAX_QUEUED {
             queue.lost += 1;
         } else {
             queue.lines.extend_from_slice(line);
@@ -98,7 +98,7 @@ impl Shared {
             // There is nobody to tell that the log cannot be written.
             let _ = to.write_all(&lines).and_then(|()| to.flush());
             lines.clear();
-            lines.shrink_to(KEPT);
+            lines.shrink_to(KEPT_CAPACITY);
             if lost > 0 {
                 tell_lost(lost);
             }

@@ -62,11 +62,11 @@ async fn badge() -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::html::is_sound;
+    use crate::api::html::assert_sound;
 
     #[test]
     fn the_policy_covers_all_that_the_page_has() {
-        is_sound(&PAGE, include_str!("index.html"), STYLE, SCRIPT);
+        assert_sound(&PAGE, include_str!("index.html"), STYLE, SCRIPT);
     }
 
     #[test]

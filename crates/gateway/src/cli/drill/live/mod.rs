@@ -6,7 +6,7 @@
 //! people are not asked, nothing is kept or remembered, no candidate gets copies, nobody
 //! is alerted, and nothing is shared with replicas.
 
-mod found;
+mod report;
 mod switch;
 
 use std::{io::Write as _, time::Duration};
@@ -24,8 +24,8 @@ use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
 
 use self::{
-    found::{Found, Phase, Step, seconds},
-    switch::{Blocked, Switch},
+    report::{LiveReport, Phase, Step, seconds},
+    switch::{Blockage, Switch},
 };
 use crate::cli::Failure;
 
@@ -38,7 +38,7 @@ pub(crate) struct Live {
     live: bool,
     /// How the primary is out of reach
     #[arg(long, requires = "live", value_enum, default_value_t)]
-    live_fault: Blocked,
+    live_fault: Blockage,
     /// How many requests are sent while the primary is out of reach, and at most afterwards
     #[arg(long, requires = "live", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     live_requests: u32,
@@ -142,9 +142,9 @@ impl<'a> Drill<'a> {
         )
     }
 
-    async fn run(self) -> Found {
+    async fn run(self) -> LiveReport {
         let handle = self.stack.handle();
-        let mut found = Found {
+        let mut found = LiveReport {
             primary: self.primary.clone(),
             fault: self.live.live_fault,
             passed: false,
@@ -176,10 +176,10 @@ impl<'a> Drill<'a> {
     }
 
     /// With the primary out of reach, every request must have an answer of another tier.
-    async fn block(&self, handle: &StackHandle, found: &mut Found) {
+    async fn block(&self, handle: &StackHandle, found: &mut LiveReport) {
         self.switch.close();
         for _ in 0..self.live.live_requests {
-            let step = self.ask(handle, Phase::Blocked).await;
+            let step = self.ask(handle, Phase::Blockage).await;
             match &step.tier {
                 Some(tier) if *tier == self.primary => {
                     found.problems.push(format!("{tier} answers though it is blocked"));
@@ -197,7 +197,7 @@ impl<'a> Drill<'a> {
     }
 
     /// With the primary in reach again it must serve, and its circuit close, within the limit.
-    async fn restore(&self, handle: &StackHandle, found: &mut Found) {
+    async fn restore(&self, handle: &StackHandle, found: &mut LiveReport) {
         self.switch.open();
         let restored = Instant::now();
         let limit = restored + self.live.live_limit;

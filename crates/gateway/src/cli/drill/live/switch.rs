@@ -27,7 +27,7 @@ use tower::Service;
 /// How the primary's provider is out of reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Blocked {
+pub(super) enum Blockage {
     /// Connections are refused
     #[default]
     Refused,
@@ -64,13 +64,13 @@ enum Held {
 
 impl Switch {
     /// An open one.
-    pub(super) fn new(blocked: Blocked) -> io::Result<Self> {
+    pub(super) fn new(blocked: Blockage) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = socket.local_addr()?;
         let held = match blocked {
-            Blocked::Refused => Held::Refused(socket),
-            Blocked::Hang => Held::Hang(socket.listen(128)?),
+            Blockage::Refused => Held::Refused(socket),
+            Blockage::Hang => Held::Hang(socket.listen(128)?),
         };
         let place = Place { closed: AtomicBool::new(false), address, _held: held };
         Ok(Self { client: HttpClient::new(), straight: HttpClient::new().no_proxy(), place: Arc::new(place) })
@@ -157,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_switch_refuses_the_primary_and_nobody_else() {
         let (url, served) = provider().await;
-        let switch = Switch::new(Blocked::Refused).unwrap();
+        let switch = Switch::new(Blockage::Refused).unwrap();
         switch.close();
         let error = switch.clone().oneshot(request(&url, true)).await.unwrap_err();
         assert!(error.is_connect(), "{error}");
@@ -168,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn an_open_switch_sends_the_primarys_requests_as_they_are_but_for_the_mark() {
         let (url, served) = provider().await;
-        let switch = Switch::new(Blocked::Hang).unwrap();
+        let switch = Switch::new(Blockage::Hang).unwrap();
         switch.close();
         switch.open();
         assert_eq!(switch.oneshot(request(&url, true)).await.unwrap().status(), 204);
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hanging_address_takes_the_connection_and_says_nothing() {
-        let switch = Switch::new(Blocked::Hang).unwrap();
+        let switch = Switch::new(Blockage::Hang).unwrap();
         switch.close();
         let waiting =
             timeout(Duration::from_millis(50), switch.clone().oneshot(request("http://127.0.0.1:1/v1", true)));

@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use steadfast::{Attempt, Degraded, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
-use super::cache::Looked;
+use super::cache::CacheOutcome;
 use crate::{lock::lock, wall_clock};
 
 /// The records of the last requests.
 #[derive(Debug)]
 pub(crate) struct Records {
-    places: Box<[Mutex<Option<Arc<Record>>>]>,
+    slots: Box<[Mutex<Option<Arc<Record>>>]>,
     next: AtomicU64,
 }
 
@@ -36,12 +36,12 @@ pub(crate) struct Record {
     at: Duration,
     begun: Instant,
     dialect: Dialect,
-    told: Mutex<Told>,
+    state: Mutex<RecordState>,
 }
 
 /// What became of it.
 #[derive(Debug, Default)]
-struct Told {
+struct RecordState {
     key: Option<Arc<str>>,
     feature: Option<Box<str>>,
     asked_model: Option<Arc<str>>,
@@ -57,7 +57,7 @@ struct Told {
     repeated: bool,
     /// The task that stands for it, where it was handed to people.
     task: Option<Box<str>>,
-    cache: Option<Looked>,
+    cache: Option<CacheOutcome>,
     notes: Vec<Cow<'static, str>>,
     steps: Vec<Attempt>,
     /// How many attempts were sent.
@@ -96,8 +96,8 @@ impl Outcome {
 impl Records {
     /// Room for so many, at least one.
     pub(crate) fn new(room: usize) -> Self {
-        let places = (0..room.max(1)).map(|_| Mutex::default()).collect();
-        Self { places, next: AtomicU64::new(0) }
+        let slots = (0..room.max(1)).map(|_| Mutex::default()).collect();
+        Self { slots, next: AtomicU64::new(0) }
     }
 
     /// Begins the record of a request. It takes the place of the oldest.
@@ -105,31 +105,31 @@ impl Records {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = id(number, fastrand::u64(..));
         let (at, begun) = (wall_clock::since_1970(), Instant::now());
-        let record = Arc::new(Record { number, id, at, begun, dialect, told: Mutex::default() });
-        let before = lock(self.place(number)).replace(record.clone());
+        let record = Arc::new(Record { number, id, at, begun, dialect, state: Mutex::default() });
+        let before = lock(self.slot(number)).replace(record.clone());
         // Not while the place is locked.
         drop(before);
-        Entry { record, called: None, keeps: false }
+        Entry { record, called: None, has_cache: false }
     }
 
     /// The record of this id, if it is still kept.
     pub(crate) fn find(&self, id: &str) -> Option<Arc<Record>> {
         let number = id.strip_prefix("sf-")?.split_once('-')?.0;
         let number = u64::from_str_radix(number, 16).ok()?;
-        lock(self.place(number)).clone().filter(|record| *record.id == *id)
+        lock(self.slot(number)).clone().filter(|record| *record.id == *id)
     }
 
     /// The last so many that are wanted, the newest first.
     pub(crate) fn newest(&self, count: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
         let next = self.next.load(Ordering::Relaxed);
-        let numbers = (0..next).rev().take(self.places.len());
-        let kept = numbers.filter_map(|number| lock(self.place(number)).clone().filter(|kept| kept.number == number));
+        let numbers = (0..next).rev().take(self.slots.len());
+        let kept = numbers.filter_map(|number| lock(self.slot(number)).clone().filter(|kept| kept.number == number));
         kept.filter(|record| wanted(record)).take(count).collect()
     }
 
-    fn place(&self, number: u64) -> &Mutex<Option<Arc<Record>>> {
-        let place = number % self.places.len() as u64;
-        &self.places[usize::try_from(place).unwrap_or_default()]
+    fn slot(&self, number: u64) -> &Mutex<Option<Arc<Record>>> {
+        let place = number % self.slots.len() as u64;
+        &self.slots[usize::try_from(place).unwrap_or_default()]
     }
 }
 
@@ -146,32 +146,32 @@ fn id(number: u64, random: u64) -> Arc<str> {
 impl Record {
     /// The record for people and programs. `words`: with what failures said.
     pub(crate) fn json(&self, words: bool) -> Value {
-        let told = lock(&self.told);
-        let steps: Vec<Value> = told.steps.iter().map(|step| self.step(step, words)).collect();
+        let state = lock(&self.state);
+        let steps: Vec<Value> = state.steps.iter().map(|step| self.step(step, words)).collect();
         json!({
             "id": &*self.id,
             "at_ms": millis(self.at),
             "dialect": self.dialect.to_string(),
-            "key": told.key.as_deref(),
-            "feature": told.feature,
-            "asked_model": told.asked_model.as_deref(),
-            "stream": told.stream,
-            "outcome": told.outcome.name(),
-            "failure": told.failure.map(ErrorKind::name),
-            "tier": told.tier.as_deref(),
-            "provider": told.provider.as_deref(),
-            "model": told.model.as_deref(),
-            "attempts": told.sent,
-            "fallback_reason": told.reason().map(ErrorKind::name),
-            "degraded": told.degraded,
-            "repeated": told.repeated.then_some(POSSIBLE),
-            "task_id": told.task,
-            "cache": told.cache.map(Looked::json),
-            "notes": told.notes,
-            "overhead_ms": told.overhead.map(fine),
-            "first_token_ms": told.first_token.map(fine),
-            "took_ms": told.took.map(fine),
-            "usage": told.usage.map(|usage| json!({
+            "key": state.key.as_deref(),
+            "feature": state.feature,
+            "asked_model": state.asked_model.as_deref(),
+            "stream": state.stream,
+            "outcome": state.outcome.name(),
+            "failure": state.failure.map(ErrorKind::name),
+            "tier": state.tier.as_deref(),
+            "provider": state.provider.as_deref(),
+            "model": state.model.as_deref(),
+            "attempts": state.sent,
+            "fallback_reason": state.reason().map(ErrorKind::name),
+            "degraded": state.degraded,
+            "repeated": state.repeated.then_some(POSSIBLE),
+            "task_id": state.task,
+            "cache": state.cache.map(CacheOutcome::json),
+            "notes": state.notes,
+            "overhead_ms": state.overhead.map(fine),
+            "first_token_ms": state.first_token.map(fine),
+            "took_ms": state.took.map(fine),
+            "usage": state.usage.map(|usage| json!({
                 "input": usage.input, "output": usage.output,
                 "cache_read": usage.cache_read, "cache_write": usage.cache_write, "reasoning": usage.reasoning,
             })),
@@ -181,7 +181,7 @@ impl Record {
 
     /// Whether the request came with the key of this name.
     pub(crate) fn is_by(&self, key: &str) -> bool {
-        lock(&self.told).key.as_deref() == Some(key)
+        lock(&self.state).key.as_deref() == Some(key)
     }
 
     fn step(&self, step: &Attempt, words: bool) -> Value {
@@ -207,7 +207,7 @@ impl Record {
     }
 }
 
-impl Told {
+impl RecordState {
     /// Why the first tier did not serve.
     fn reason(&self) -> Option<ErrorKind> {
         let away = self.steps.iter().find(|step| matches!(step.next, Next::FailedOver | Next::Skipped))?;
@@ -219,7 +219,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds with three places.
+/// Milliseconds with three slots.
 fn fine(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
@@ -243,16 +243,16 @@ fn fine_text(time: Duration) -> String {
 }
 
 /// The steps as they are kept: of what a provider says, which may repeat a whole prompt, the beginning.
-fn kept(steps: &[Attempt]) -> Vec<Attempt> {
+fn truncated(steps: &[Attempt]) -> Vec<Attempt> {
     let mut steps = steps.to_vec();
-    for message in steps.iter_mut().map(|step| &mut step.message).filter(|message| message.len() > LONGEST_MESSAGE) {
-        let end = (0..=LONGEST_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
+    for message in steps.iter_mut().map(|step| &mut step.message).filter(|message| message.len() > MAX_MESSAGE) {
+        let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
         *message = message[..end].to_owned() + "…";
     }
     steps
 }
 
-fn sent(steps: &[Attempt]) -> usize {
+fn count_sent(steps: &[Attempt]) -> usize {
     steps.iter().filter(|step| !step.is_local()).count()
 }
 
@@ -263,7 +263,7 @@ pub(crate) struct Entry {
     /// When the request went to the models.
     called: Option<Instant>,
     /// Whether there is a cache on its way.
-    keeps: bool,
+    has_cache: bool,
 }
 
 impl Entry {
@@ -272,54 +272,54 @@ impl Entry {
     }
 
     /// The id, to keep.
-    pub(crate) fn id_kept(&self) -> Arc<str> {
+    pub(crate) fn shared_id(&self) -> Arc<str> {
         self.record.id.clone()
     }
 
     /// Who asks.
-    pub(crate) fn by(&self, key: &Arc<str>) {
-        lock(&self.record.told).key = Some(key.clone());
+    pub(crate) fn set_key(&self, key: &Arc<str>) {
+        lock(&self.record.state).key = Some(key.clone());
     }
 
     /// The name of the key of who asks.
     pub(crate) fn key(&self) -> Option<Arc<str>> {
-        lock(&self.record.told).key.clone()
+        lock(&self.record.state).key.clone()
     }
 
     /// The request is read and goes to the models now.
-    pub(crate) fn asked(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
+    pub(crate) fn set_request(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
         self.called = Some(Instant::now());
-        let model = model.map(|model| match model.char_indices().nth(LONGEST_NAME) {
+        let model = model.map(|model| match model.char_indices().nth(MAX_NAME) {
             Some((end, _)) => model[..end].into(),
             None => model.clone(),
         });
-        let mut told = lock(&self.record.told);
-        told.asked_model = model;
-        (told.feature, told.stream) = (feature, stream);
+        let mut state = lock(&self.record.state);
+        state.asked_model = model;
+        (state.feature, state.stream) = (feature, stream);
     }
 
     /// There is a cache on its way, or none.
-    pub(crate) fn goes_by_cache(&mut self, keeps: bool) {
-        self.keeps = keeps;
+    pub(crate) fn set_cache(&mut self, has_cache: bool) {
+        self.has_cache = has_cache;
     }
 
     /// The answer has begun.
     pub(crate) fn served(&self, response: &LlmResponse) {
-        let cache = Looked::of(response, self.keeps);
+        let cache = CacheOutcome::of(response, self.has_cache);
         let now = Instant::now();
         let by = response.served_by();
-        let steps = kept(response.attempts());
+        let steps = truncated(response.attempts());
         let last = steps.last();
         let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
         let provider = shared(by.provider, last.and_then(|step| step.provider.as_ref()));
         let model = shared(by.model, last.and_then(|step| step.model.as_ref()));
-        let mut told = lock(&self.record.told);
-        (told.tier, told.provider, told.model) = (tier, provider, model);
-        (told.degraded, told.sent) = (response.degraded(), by.attempts);
-        told.cache = cache;
-        told.repeated = response.is_possible_repeat();
-        told.task = response.task_id().map(Into::into);
-        told.notes = response.notes().to_vec();
+        let mut state = lock(&self.record.state);
+        (state.tier, state.provider, state.model) = (tier, provider, model);
+        (state.degraded, state.sent) = (response.degraded(), by.attempts);
+        state.cache = cache;
+        state.repeated = response.is_possible_repeat();
+        state.task = response.task_id().map(Into::into);
+        state.notes = response.notes().to_vec();
         // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
         let recorded = steps.iter().any(|step| step.next == Next::Answered);
         let elsewhere = match self.called {
@@ -327,81 +327,80 @@ impl Entry {
             _ => steps.iter().map(|step| step.took).sum(),
         };
         let until_now = now - self.record.begun;
-        told.overhead = Some(until_now.saturating_sub(elsewhere));
-        told.first_token = Some(until_now);
-        told.steps = steps;
+        state.overhead = Some(until_now.saturating_sub(elsewhere));
+        state.first_token = Some(until_now);
+        state.steps = steps;
     }
 
     /// Something was left out on the way back to the caller.
     pub(crate) fn note(&self, notes: Vec<Cow<'static, str>>) {
         if !notes.is_empty() {
-            lock(&self.record.told).notes.extend(notes);
+            lock(&self.record.state).notes.extend(notes);
         }
     }
 
     /// There is no answer, or no whole one.
     pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
-        let steps = (outcome == Outcome::Failed).then(|| kept(error.attempts()));
-        let mut told = lock(&self.record.told);
-        told.failure = Some(error.kind());
-        told.repeated |= error.is_possible_repeat();
+        let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts()));
+        let mut state = lock(&self.record.state);
+        state.failure = Some(error.kind());
+        state.repeated |= error.is_possible_repeat();
         if let Some(steps) = steps {
             let unrecorded = steps.is_empty() && self.called.is_some() && !error.kind().is_local();
-            told.sent = sent(&steps) + usize::from(unrecorded);
-            told.steps = steps;
+            state.sent = count_sent(&steps) + usize::from(unrecorded);
+            state.steps = steps;
         }
-        self.end(&mut told, outcome);
+        self.end(&mut state, outcome);
     }
 
     /// The caller has the whole answer.
     pub(crate) fn answered(&self, usage: Option<Usage>) {
-        let mut told = lock(&self.record.told);
-        told.usage = usage;
-        self.end(&mut told, Outcome::Answered);
+        let mut state = lock(&self.record.state);
+        state.usage = usage;
+        self.end(&mut state, Outcome::Answered);
     }
 
-    fn end(&self, told: &mut Told, outcome: Outcome) {
-        if told.outcome == Outcome::Running {
-            told.outcome = outcome;
-            told.took = Some(self.record.begun.elapsed());
+    fn end(&self, state: &mut RecordState, outcome: Outcome) {
+        if state.outcome == Outcome::Running {
+            state.outcome = outcome;
+            state.took = Some(self.record.begun.elapsed());
         }
     }
 
     /// Tells in headers what is known by now.
-    pub(crate) fn tell(&self, explain: bool, headers: &mut HeaderMap) {
+    pub(crate) fn write_headers(&self, explain: bool, headers: &mut HeaderMap) {
         put(headers, REQUEST_ID, self.record.id.as_bytes());
         {
-            let told = lock(&self.record.told);
-            for (name, value) in [(TIER, &told.tier), (MODEL, &told.model)] {
+            let state = lock(&self.record.state);
+            for (name, value) in [(TIER, &state.tier), (MODEL, &state.model)] {
                 if let Some(value) = value {
                     put(headers, name, value.as_bytes());
                 }
             }
-            if told.outcome != Outcome::Running || told.first_token.is_some() {
-                headers.insert(ATTEMPTS, told.sent.into());
+            if state.outcome != Outcome::Running || state.first_token.is_some() {
+                headers.insert(ATTEMPTS, state.sent.into());
             }
-            if let Some(reason) = told.reason() {
+            if let Some(reason) = state.reason() {
                 headers.insert(FALLBACK_REASON, HeaderValue::from_static(reason.name()));
             }
-            if let Some(degraded) = told.degraded {
+            if let Some(degraded) = state.degraded {
                 put(headers, DEGRADED, degraded.to_string().as_bytes());
             }
-            if told.repeated {
+            if state.repeated {
                 headers.insert(REPEATED, HeaderValue::from_static(POSSIBLE));
             }
-            if let Some(task) = &told.task {
+            if let Some(task) = &state.task {
                 put(headers, TASK_ID, task.as_bytes());
             }
-            if let Some(looked) = told.cache {
-                looked.tell(headers);
+            if let Some(outcome) = state.cache {
+                outcome.write_headers(headers);
             }
-            if !told.notes.is_empty() {
-                let notes = told.notes.join("; ");
-                let end =
-                    notes.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST_HEADER).unwrap_or(notes.len());
+            if !state.notes.is_empty() {
+                let notes = state.notes.join("; ");
+                let end = notes.char_indices().map(|(at, _)| at).find(|at| *at >= MAX_HEADER).unwrap_or(notes.len());
                 put(headers, NOTES, &notes.as_bytes()[..end]);
             }
-            if let Some(overhead) = told.overhead {
+            if let Some(overhead) = state.overhead {
                 put(headers, OVERHEAD, fine_text(overhead).as_bytes());
             }
         }
@@ -414,7 +413,7 @@ impl Entry {
     fn decision(&self) -> String {
         for words in [true, false] {
             let text = ascii(&self.record.json(words).to_string());
-            if text.len() <= LONGEST_HEADER {
+            if text.len() <= MAX_HEADER {
                 return text;
             }
         }
@@ -424,8 +423,8 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut told = lock(&self.record.told);
-        self.end(&mut told, Outcome::Abandoned);
+        let mut state = lock(&self.record.state);
+        self.end(&mut state, Outcome::Abandoned);
     }
 }
 
@@ -456,11 +455,11 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
 }
 
 /// The longest model name that is kept, in characters: the caller's text is bounded by the body's limit only.
-const LONGEST_NAME: usize = 200;
+const MAX_NAME: usize = 200;
 /// The longest message of a failure that is kept, in bytes.
-const LONGEST_MESSAGE: usize = 500;
+const MAX_MESSAGE: usize = 500;
 /// The longest header of ours, in bytes: some proxies take 8 KB of headers in all.
-const LONGEST_HEADER: usize = 4096;
+const MAX_HEADER: usize = 4096;
 
 /// Each answer has it.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
@@ -531,10 +530,10 @@ mod tests {
         });
         let stack = FallbackLayer::new("one").tier("two", failing.clone()).layer(failing);
         let error = stack.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
-        let kept = kept(error.attempts());
-        assert_eq!(kept.len(), 2);
-        for step in kept {
-            assert!((100..=LONGEST_MESSAGE + '…'.len_utf8()).contains(&step.message.len()), "{}", step.message.len());
+        let steps = truncated(error.attempts());
+        assert_eq!(steps.len(), 2);
+        for step in steps {
+            assert!((100..=MAX_MESSAGE + '…'.len_utf8()).contains(&step.message.len()), "{}", step.message.len());
             assert!(step.message.starts_with("xé") && step.message.ends_with("é…"), "{}", step.message);
         }
     }

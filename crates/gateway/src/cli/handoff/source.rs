@@ -19,20 +19,20 @@ use crate::cli::{
     remote::{Remote, escaped},
 };
 
-pub(super) enum Place {
+pub(super) enum TaskSource {
     Store(Desk),
     Gateway(Remote),
 }
 
 /// A page of tasks.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Listed {
+pub(super) struct TaskPage {
     pub(super) tasks: Vec<TaskSummary>,
     pub(super) next: Option<TaskId>,
     pub(super) stats: TaskStats,
 }
 
-impl Place {
+impl TaskSource {
     /// The one that is named: on the command line, else in the environment.
     pub(super) async fn open(
         store: Option<&str>,
@@ -42,11 +42,11 @@ impl Place {
     ) -> Result<Self, Failure> {
         let variable = |name| std::env::var(name).ok().filter(|said| !said.is_empty());
         let url = match (store, config, url) {
-            (Some(store), ..) => return opened(store).await.map(Self::Store),
-            (_, Some(path), _) => return configured(path).await.map(Self::Store),
+            (Some(store), ..) => return open_store(store).await.map(Self::Store),
+            (_, Some(path), _) => return open_configured(path).await.map(Self::Store),
             (.., Some(url)) => url,
             (None, None, None) => match (variable("STEADFAST_STORE"), variable("STEADFAST_URL")) {
-                (Some(store), _) => return opened(&store).await.map(Self::Store),
+                (Some(store), _) => return open_store(&store).await.map(Self::Store),
                 (None, Some(url)) => {
                     url.parse().map_err(|error| Failure::usage(format_args!("STEADFAST_URL: {error}")))?
                 }
@@ -56,13 +56,13 @@ impl Place {
         Remote::of(url, key_env, "`handoff: true` or `admin: true`").map(Self::Gateway)
     }
 
-    pub(super) async fn list(&self, filter: TaskFilter) -> Result<Listed, Failure> {
+    pub(super) async fn list(&self, filter: TaskFilter) -> Result<TaskPage, Failure> {
         match self {
             Self::Store(desk) => {
                 let rows = filter.rows();
-                let tasks = desk.list(filter).await.map_err(refused)?;
+                let tasks = desk.list(filter).await.map_err(desk_failure)?;
                 let next = tasks.last().filter(|_| tasks.len() == rows).map(|task| task.id);
-                Ok(Listed { tasks, next, stats: desk.stats().await.map_err(refused)? })
+                Ok(TaskPage { tasks, next, stats: desk.stats().await.map_err(desk_failure)? })
             }
             Self::Gateway(gateway) => {
                 let order = if filter.oldest_first { "oldest" } else { "newest" };
@@ -83,15 +83,15 @@ impl Place {
 
     pub(super) async fn show(&self, task: TaskId) -> Result<Task, Failure> {
         match self {
-            Self::Store(desk) => desk.show(task).await.map_err(refused),
+            Self::Store(desk) => desk.show(task).await.map_err(desk_failure),
             Self::Gateway(gateway) => read(gateway.ask(&format!("/handoff/tasks/{task}"), None).await?),
         }
     }
 
     pub(super) async fn claim(&self, task: TaskId, who: Option<String>) -> Result<Task, Failure> {
         match self {
-            Self::Store(desk) => desk.claim(task, &person(who)?).await.map_err(refused),
-            Self::Gateway(gateway) => read(order(gateway, task, "claim", named(who)).await?),
+            Self::Store(desk) => desk.claim(task, &actor(who)?).await.map_err(desk_failure),
+            Self::Gateway(gateway) => read(order(gateway, task, "claim", actor_body(who)).await?),
         }
     }
 
@@ -104,15 +104,15 @@ impl Place {
     ) -> Result<Task, Failure> {
         match self {
             Self::Store(desk) => {
-                let who = person(who)?;
+                let who = actor(who)?;
                 let answered = match force {
                     false => desk.answer(task, &who, text).await,
                     true => desk.answer_over(task, &who, text).await,
                 };
-                answered.map_err(refused)
+                answered.map_err(desk_failure)
             }
             Self::Gateway(gateway) => {
-                let mut body = named(who);
+                let mut body = actor_body(who);
                 (body["text"], body["force"]) = (text.into(), force.into());
                 read(order(gateway, task, "answer", body).await?)
             }
@@ -121,15 +121,15 @@ impl Place {
 
     pub(super) async fn release(&self, task: TaskId, who: Option<String>) -> Result<(), Failure> {
         match self {
-            Self::Store(desk) => desk.release(task, &person(who)?).await.map_err(refused),
-            Self::Gateway(gateway) => order(gateway, task, "release", named(who)).await.map(drop),
+            Self::Store(desk) => desk.release(task, &actor(who)?).await.map_err(desk_failure),
+            Self::Gateway(gateway) => order(gateway, task, "release", actor_body(who)).await.map(drop),
         }
     }
 
     /// Says how many there were. Of a gateway it is the key that says who orders it.
     pub(super) async fn forget(&self, which: TaskScope, who: Option<String>) -> Result<u64, Failure> {
         let gateway = match self {
-            Self::Store(desk) => return desk.forget(which, &person(who)?).await.map_err(refused),
+            Self::Store(desk) => return desk.forget(which, &actor(who)?).await.map_err(desk_failure),
             Self::Gateway(gateway) => gateway,
         };
         let answer = match which {
@@ -147,8 +147,8 @@ impl Place {
     /// Of one task, or of all. Says of how many.
     pub(super) async fn redrive(&self, task: Option<TaskId>) -> Result<u64, Failure> {
         match (self, task) {
-            (Self::Store(desk), Some(task)) => desk.redrive(task).await.map(|()| 1).map_err(refused),
-            (Self::Store(desk), None) => desk.redrive_all().await.map_err(refused),
+            (Self::Store(desk), Some(task)) => desk.redrive(task).await.map(|()| 1).map_err(desk_failure),
+            (Self::Store(desk), None) => desk.redrive_all().await.map_err(desk_failure),
             (Self::Gateway(gateway), task) => {
                 let asked = match task {
                     Some(task) => order(gateway, task, "redrive", json!({})).await?,
@@ -174,12 +174,12 @@ fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
 }
 
 /// Who it is, in a body for the gateway, which knows a name where none is said.
-fn named(who: Option<String>) -> Value {
+fn actor_body(who: Option<String>) -> Value {
     who.map_or_else(|| json!({}), |who| json!({ "as": who }))
 }
 
 /// Who it is, for a store, which knows nobody.
-fn person(who: Option<String>) -> Result<String, Failure> {
+fn actor(who: Option<String>) -> Result<String, Failure> {
     let who = who.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
     if who.trim().is_empty() {
         return Err(Failure::usage("say who it is, with --as NAME"));
@@ -191,28 +191,28 @@ fn person(who: Option<String>) -> Result<String, Failure> {
     Ok(who)
 }
 
-fn refused(problem: DeskError) -> Failure {
+fn desk_failure(problem: DeskError) -> Failure {
     match problem {
-        DeskError::Store(problem) => not_opened(&problem),
+        DeskError::Store(problem) => store_failure(&problem),
         problem => Failure::Refused(format!("error: {problem}")),
     }
 }
 
 /// A store that is named wrongly is a mistake of the command line; one that is ill is none.
-fn not_opened(problem: &StoreError) -> Failure {
+fn store_failure(problem: &StoreError) -> Failure {
     match problem.kind() {
         StoreErrorKind::Misconfigured | StoreErrorKind::NewerSchema => Failure::usage(problem),
         _ => Failure::Refused(format!("error: {problem}")),
     }
 }
 
-async fn configured(path: &Path) -> Result<Desk, Failure> {
+async fn open_configured(path: &Path) -> Result<Desk, Failure> {
     let config = Config::from_path(path)?;
     let Some(store) = &config.stores.durable else {
         let problem = format!("{}: it names no store: `stores: {{ durable: sqlite:FILE }}`", path.display());
         return Err(Failure::usage(problem));
     };
-    let desk = opened(store).await?;
+    let desk = open_store(store).await?;
     Ok(match config.handoff.and_then(|said| said.visibility) {
         Some(time) => desk.visibility(time.0),
         None => desk,
@@ -220,17 +220,17 @@ async fn configured(path: &Path) -> Result<Desk, Failure> {
 }
 
 /// The desk over a store that is there: a name that was mistyped makes no new one.
-async fn opened(store: &str) -> Result<Desk, Failure> {
+async fn open_store(store: &str) -> Result<Desk, Failure> {
     if let Some(file) = store.strip_prefix("sqlite:") {
         let file = file.strip_prefix("//").unwrap_or(file);
         if !Path::new(file).is_file() {
             return Err(Failure::usage(format_args!("there is no file {file}")));
         }
-        return Sqlite::open(file).map(Desk::new).map_err(|problem| not_opened(&problem));
+        return Sqlite::open(file).map(Desk::new).map_err(|problem| store_failure(&problem));
     }
     if ["postgres://", "postgresql://"].iter().any(|scheme| store.starts_with(scheme)) {
         #[cfg(feature = "postgres")]
-        return Postgres::connect(store).await.map(Desk::new).map_err(|problem| not_opened(&problem));
+        return Postgres::connect(store).await.map(Desk::new).map_err(|problem| store_failure(&problem));
         #[cfg(not(feature = "postgres"))]
         return Err(Failure::usage("this command was built without PostgreSQL (feature `postgres`)"));
     }

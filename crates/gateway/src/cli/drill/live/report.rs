@@ -4,15 +4,15 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::switch::Blocked;
+use super::switch::Blockage;
 use crate::cli::{table::Table, terminal::on_a_line};
 
 /// What a live drill found. It has no key and no text of any request.
 #[derive(Debug, Serialize)]
-pub(super) struct Found {
+pub(super) struct LiveReport {
     /// The tier whose provider was out of reach.
     pub(super) primary: String,
-    pub(super) fault: Blocked,
+    pub(super) fault: Blockage,
     /// Whether all is as it should be.
     pub(super) passed: bool,
     /// What is not.
@@ -58,7 +58,7 @@ pub(super) struct Step {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
     Before,
-    Blocked,
+    Blockage,
     Restored,
 }
 
@@ -66,7 +66,7 @@ impl Phase {
     fn name(self) -> &'static str {
         match self {
             Self::Before => "before",
-            Self::Blocked => "blocked",
+            Self::Blockage => "blocked",
             Self::Restored => "restored",
         }
     }
@@ -77,7 +77,7 @@ pub(super) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e3).round() / 1e3
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for LiveReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new(["at", "primary is", "served by", "attempts", "took", "circuit"]);
         for step in &self.steps {

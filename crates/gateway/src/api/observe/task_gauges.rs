@@ -12,7 +12,7 @@ use crate::lock::lock;
 
 /// Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
+pub(super) struct TaskGauges {
     stack: StackHandle,
     seen: Arc<Mutex<Option<TaskStats>>>,
 }
@@ -20,14 +20,14 @@ pub(super) struct Waiting {
 /// What `/status` says of it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Tasks {
+pub(super) struct TaskCounts {
     waiting: u64,
     claimed: u64,
     redriving: u64,
     oldest_waiting_seconds: Option<f64>,
 }
 
-impl Waiting {
+impl TaskGauges {
     pub(super) fn of(stack: &StackHandle) -> Self {
         Self { stack: stack.clone(), seen: Arc::default() }
     }
@@ -46,8 +46,8 @@ impl Waiting {
     }
 
     /// `None` where requests are not handed to people, or the store does not say.
-    pub(super) fn tasks(&self) -> Option<Tasks> {
-        self.stats().map(|stats| Tasks {
+    pub(super) fn tasks(&self) -> Option<TaskCounts> {
+        self.stats().map(|stats| TaskCounts {
             waiting: stats.waiting,
             claimed: stats.claimed,
             redriving: stats.redriving,
