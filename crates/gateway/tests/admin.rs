@@ -45,7 +45,7 @@ fn an_operator_orders_from_the_command_line() {
     assert!(tiers.contains("a/b 1 closed - - - - 0 0") && tiers.ends_with("pinned: no level for all\n"), "{tiers}");
     let open = served.done(&["open", "a/b"]);
     assert!(open.contains("a/b 1 open forced open 2") && open.contains("by hand - 0 0"), "{open}");
-    assert!(served.done(&["open", "a/b"]).starts_with("It was so already.\n"));
+    assert!(served.done(&["open", "a/b"]).starts_with("Nothing changed.\n"));
     assert!(served.done(&["close", "a/b"]).contains("closed forced closed"));
     assert!(served.done(&["auto", "a/b"]).contains("a/b 1 closed - 2"));
     assert!(served.done(&["drain", "small"]).contains("small 3 closed drained"));
@@ -64,7 +64,7 @@ fn an_operator_orders_from_the_command_line() {
 fn an_order_that_is_refused_says_why() {
     let served = Operated::start();
     for (arguments, key, code, words) in [
-        (&["open", "opus"][..], &*served.key, 1, "there is no tier `opus`; there are a/b, small"),
+        (&["open", "opus"][..], &*served.key, 1, "unknown tier `opus`; the tiers are a/b, small"),
         (&["level", "5"], &served.key, 1, "no tier is of level 5"),
         (&["level", "low"], &served.key, 2, "a level is a number from 1 to 5, or none"),
         (&["tiers"], "sk-of-nobody", 1, "does not know this key"),

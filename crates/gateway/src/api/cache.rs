@@ -1,4 +1,4 @@
-//! What callers say of the cache, and what they are told of it.
+//! The cache's headers: requests for a new answer, and the outcome of a lookup.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
 use steadfast::{Cached, CachedWhy, LlmResponse, layers::cache::CacheControl};
 
-/// What a caller wants of the cache: in HTTP's own words (`Cache-Control`, RFC 9111), or in those of other gateways. Only a
-/// new answer can be asked for: what is kept, and for how long, is the configuration's to say.
+/// Returns the caller's instruction to the cache, in HTTP's own words (`Cache-Control`, RFC 9111) or in those of other
+/// gateways. A caller can only ask for a new answer; the configuration decides what is kept, and for how long.
 pub(crate) fn requested(headers: &HeaderMap) -> Option<CacheControl> {
     let said = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let mut requested = None;
@@ -27,24 +27,24 @@ pub(crate) fn requested(headers: &HeaderMap) -> Option<CacheControl> {
     if says("x-portkey-cache-force-refresh", "true") { Some(CacheControl::NoCache) } else { requested }
 }
 
-/// The names above.
+/// The names of the headers above.
 #[cfg(test)]
 pub(crate) const NAMES: [&str; 4] =
     ["cache-control", "cf-aig-skip-cache", "helicone-cache-enabled", "x-portkey-cache-force-refresh"];
 
-/// What the cache came to for a request that was answered.
+/// The cache's part in an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheOutcome {
-    /// A call was made.
+    /// The cache had no answer, and the gateway called a model.
     Miss,
-    /// It was not looked at.
+    /// The request bypassed the cache.
     Bypass,
-    /// The answer was not made for this request.
+    /// The answer was made for an earlier request.
     Hit(Cached),
 }
 
 impl CacheOutcome {
-    /// `has_cache`: whether answers are kept at all. Where none is, a request can only have been sent twice.
+    /// Returns the outcome for a response. Without a cache (`has_cache`), only a repeated idempotency key has one.
     pub(crate) fn of(response: &LlmResponse, has_cache: bool) -> Option<Self> {
         match response.cached() {
             Some(cached) => (has_cache || cached.why == CachedWhy::Replayed).then_some(Self::Hit(cached)),
@@ -69,10 +69,10 @@ impl CacheOutcome {
         Some((age, if let CachedWhy::Similar { similarity } = why { Some(similarity) } else { None }))
     }
 
-    /// Says it in headers.
+    /// Writes the outcome into headers.
     pub(crate) fn write_headers(self, headers: &mut HeaderMap) {
         if self.name() == CachedWhy::Replayed.name() {
-            // Not the cache's doing: an idempotency key's.
+            // The idempotency key's work, not the cache's.
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
             return;
         }
@@ -84,7 +84,7 @@ impl CacheOutcome {
         }
     }
 
-    /// Says it in a record.
+    /// Returns the outcome for a decision record.
     pub(crate) fn json(self) -> Value {
         let (age, similarity) = self.hit().unzip();
         json!({ "result": self.name(), "age_s": age.map(|age| age.as_secs()), "similarity": similarity.flatten() })
@@ -93,7 +93,7 @@ impl CacheOutcome {
 
 const CACHE: HeaderName = HeaderName::from_static("x-steadfast-cache");
 const SIMILARITY: HeaderName = HeaderName::from_static("x-steadfast-similarity");
-/// By the name under which other services say it.
+/// The name that other services use.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 #[cfg(test)]

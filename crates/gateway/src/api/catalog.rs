@@ -1,4 +1,4 @@
-//! What a caller may ask about before it asks anything: the models, and how long a prompt is.
+//! The models that callers may name, and estimates of a prompt's tokens.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -15,16 +15,16 @@ use steadfast::{
 
 use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
 
-/// Which names callers may ask for: where the configuration names models, those, else any.
+/// The names that callers may ask for: those of the configuration's models, or any if it names none.
 pub(crate) enum Catalog {
-    /// Those of the stack's models and tiers, as they are at the moment.
+    /// The names of the stack's models and tiers, as of the last reload.
     Stack(StackHandle),
     #[cfg(test)]
     Fixed(&'static [&'static str]),
 }
 
 impl Catalog {
-    /// What is the matter with the stores at the moment.
+    /// Returns the stores' current problems.
     pub(crate) fn store_troubles(&self) -> Vec<StoreTrouble> {
         match self {
             Self::Stack(stack) => stack.store_troubles(),
@@ -33,8 +33,8 @@ impl Catalog {
         }
     }
 
-    /// Each name once: those that the configuration spells out, then the tiers' models in order of preference, then the tiers'
-    /// own names. A pattern is no name, but lets those show that it stands for.
+    /// Returns each name once: the configuration's models, then the tiers' models in order of preference, then the
+    /// tiers' own names. A pattern is not a name, but admits the names that it matches.
     fn names(&self) -> Vec<Arc<str>> {
         let names: Vec<Arc<str>> = match self {
             Self::Stack(stack) => {
@@ -52,7 +52,7 @@ impl Catalog {
         names.into_iter().filter(|name| seen.insert(name.clone())).collect()
     }
 
-    /// Whether any tier calls a provider over the network.
+    /// Returns whether any tier calls a provider over the network.
     pub(crate) fn calls_out(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.tiers().iter().any(|tier| !tier.provider.is_local()),
@@ -61,7 +61,7 @@ impl Catalog {
         }
     }
 
-    /// Whether answers are kept.
+    /// Returns whether the stack keeps answers.
     pub(crate) fn keeps_answers(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.keeps_answers(),
@@ -70,7 +70,7 @@ impl Catalog {
         }
     }
 
-    /// Whether the stack looks into requests that it only forwards.
+    /// Returns whether the stack reads the content of requests that it only forwards.
     pub(crate) fn reads_requests(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.config().reads_requests(),
@@ -79,16 +79,16 @@ impl Catalog {
         }
     }
 
-    /// The request, where callers may ask for the model that it names; one that names none may always come.
+    /// Returns the request if callers may ask for its model, or if it names none.
     ///
     /// # Errors
     ///
-    /// They may not.
+    /// Callers may not ask for the model.
     pub(crate) fn admit(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         if let Some(wire) = request.wire()
             && let Some(own) = request.model().and_then(|model| model.strip_prefix(COMPATIBLE))
         {
-            // The name that we gave it for a list is not the name that a provider knows.
+            // The list has this prefix; the provider does not know it.
             let named = wire.clone().path(own, request.is_stream());
             request = LlmRequest::from(named);
         }
@@ -100,7 +100,7 @@ impl Catalog {
 }
 
 impl Gateway {
-    /// The names that a caller with this key may ask for.
+    /// Returns the names that a caller with this key may ask for.
     fn names_for(&self, key: Option<Extension<Arc<Key>>>) -> impl Iterator<Item = Arc<str>> {
         let may = move |model: &Arc<str>| key.as_ref().is_none_or(|key| key.model(Some(&**model)).is_ok());
         self.catalog.names().into_iter().filter(may)
@@ -115,8 +115,8 @@ fn unknown() -> LlmError {
     LlmError::new(ErrorKind::NotFound, "no such model; GET /v1/models has the list")
 }
 
-/// The models that callers may name, in the form of the API that the caller speaks: Anthropic's if it sends
-/// `anthropic-version`. What a caller's key is not for is not in its list.
+/// Lists the models that callers may name, in the caller's dialect: Anthropic's for a request with `anthropic-version`.
+/// The list leaves out models that the caller's key is not for.
 pub(crate) async fn models(
     State(gateway): State<Arc<Gateway>>,
     key: Option<Extension<Arc<Key>>>,
@@ -134,7 +134,7 @@ pub(crate) async fn models(
     refusal::json(StatusCode::OK, body.to_string())
 }
 
-/// One model.
+/// Describes one model.
 pub(crate) async fn model(
     State(gateway): State<Arc<Gateway>>,
     key: Option<Extension<Arc<Key>>>,
@@ -149,10 +149,10 @@ pub(crate) async fn model(
     }
 }
 
-/// What stands before other names than Anthropic's in a list for its clients.
+/// The prefix of other names than Anthropic's in a list for its clients.
 const COMPATIBLE: &str = "anthropic-compatible/";
 
-/// Claude Code shows only models whose name begins with `claude` or `anthropic`.
+/// Returns a model's id in a list: Claude Code shows only names that begin with `claude` or `anthropic`.
 fn id(model: &str, dialect: Dialect) -> String {
     match dialect {
         Dialect::Anthropic if !model.starts_with("claude") && !model.starts_with("anthropic") => {
@@ -172,10 +172,10 @@ fn entry(model: &str, dialect: Dialect) -> Value {
     }
 }
 
-/// How many tokens a prompt has, about: counted here, and marked as an estimate. Asking the provider would be another call
-/// that can fail, and its answer holds for one tier only.
+/// Estimates a prompt's tokens, and marks the answer as an estimate. Asking the provider would be another call that can
+/// fail, and its answer holds for one tier only.
 ///
-/// It is work like a call, so that a key's concurrency counts it, and a key may have counted only what it may ask.
+/// The count is work like a call: it takes a permit of the key's concurrency, and the key must be for the model.
 pub(crate) async fn count_tokens(
     State(gateway): State<Arc<Gateway>>,
     key: Option<Extension<Arc<Key>>>,
@@ -219,10 +219,11 @@ pub(crate) async fn count_tokens(
     }
 }
 
-/// Four characters of English to a token, one of most other scripts; a picture as the largest that Anthropic counts.
+/// Estimates tokens: four characters of English each, one of most other scripts; a picture as the largest that
+/// Anthropic counts.
 fn estimate(chat: &Chat) -> u64 {
     const PICTURE: u64 = 1600;
-    /// What stands around each turn.
+    /// The overhead of each turn.
     const TURN: u64 = 4;
     let mut tokens = chat.system.as_deref().map_or(0, of_text);
     for tool in &chat.tools {

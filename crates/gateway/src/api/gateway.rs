@@ -43,7 +43,7 @@ impl Gateway {
     /// Returns the desk for tasks, if the stack hands requests to people.
     pub(crate) fn desk(&self) -> Option<Desk> {
         match &self.catalog {
-            // A reload may have changed it.
+            // A reload may have changed the desk.
             Catalog::Stack(stack) => stack.desk(),
             #[cfg(test)]
             Catalog::Fixed(_) => self.desk.clone(),

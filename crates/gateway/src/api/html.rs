@@ -1,5 +1,5 @@
-//! A page for a browser: its markup, its style and its script in one answer, so that no page ever runs with another version's
-//! script, and a policy that allows those and nothing else.
+//! A page for a browser: markup, style and script in one response, so that a page never runs another version's script,
+//! and a policy that allows those and nothing else.
 
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
@@ -8,12 +8,12 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug)]
 pub(crate) struct Html {
     text: String,
-    /// What it may do: run its own script and its own styles, and ask this server.
+    /// The policy: the page may run its own script and styles, and call this server.
     policy: HeaderValue,
 }
 
 impl Html {
-    /// Markup with an empty `<style>` and an empty `<script>`, and what goes there.
+    /// Creates a page from markup with an empty `<style>` and an empty `<script>`, and their contents.
     pub(crate) fn of(markup: &str, style: &str, script: &str) -> Self {
         let text = markup
             .replace("<style></style>", &format!("<style>\n{style}</style>"))
@@ -28,7 +28,7 @@ impl Html {
         Self { text, policy }
     }
 
-    /// The page as an answer.
+    /// Returns the page as a response.
     pub(crate) fn answer(&self) -> (HeaderMap, &str) {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
@@ -45,7 +45,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).map_or("", |(inside, _)| inside)
 }
 
-/// As a policy names a script: SHA-256 in base64.
+/// Returns a script's hash in a policy's form: SHA-256 in base64.
 fn hash(text: &str) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut encoded = String::new();
@@ -59,7 +59,7 @@ fn hash(text: &str) -> String {
     encoded
 }
 
-/// That a page is what its policy covers, and reads nothing that it is told as markup or as a program.
+/// Asserts that the policy covers the page, and that the page takes no data for markup or a program.
 #[cfg(test)]
 pub(crate) fn assert_sound(page: &Html, markup: &str, style: &str, script: &str) {
     assert_eq!((markup.matches("<script").count(), markup.matches("<style").count()), (1, 1));

@@ -1,4 +1,4 @@
-//! From an HTTP request to an [`LlmRequest`].
+//! HTTP requests as [`LlmRequest`]s.
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
@@ -25,27 +25,27 @@ use crate::{
     },
 };
 
-/// What the caller says in headers, for this side and not for a provider.
+/// The options that a caller sets in headers, for the gateway and not for a provider.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestOptions {
     pub(crate) feature: Option<Box<str>>,
     session: Option<Box<str>>,
     idempotency_key: Option<Box<str>>,
-    /// One that cannot be kept must not pass for none: the repeat would be a second call.
+    /// True for a key that is too long to keep. It must not pass for none: the repeat would be a second call.
     key_is_too_long: bool,
     timeout: Option<Duration>,
     no_fallback: bool,
     human: Option<Box<HumanOptions>>,
-    /// As it stands there: a word that is no commit point must not pass for none.
+    /// The header's value: an invalid commit point must not pass for none.
     commit: Option<HeaderValue>,
     cache: Option<CacheControl>,
-    /// Whether the decision record is to come with the answer.
+    /// True if the caller wants the decision record.
     pub(crate) explain: bool,
 }
 
 impl RequestOptions {
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        // Most requests ask for nothing: one pass over their names costs a tenth of looking for each of ours.
+        // Most requests set no option: one pass over their names costs a tenth of a lookup for each.
         if !headers.keys().any(|name| FAMILIES.iter().any(|family| name.as_str().starts_with(family))) {
             return Self::default();
         }
@@ -64,12 +64,12 @@ impl RequestOptions {
         }
     }
 
-    /// The request with what was said about it. The whole decision record is always kept here, whoever wants to see it.
+    /// Applies the options to a request. The gateway always keeps the whole decision record.
     ///
     /// # Errors
     ///
-    /// A commit point that is none: who asks for a whole answer must not get half of one because of a slip. An idempotency
-    /// key that is too long. What is wrong for [`HumanOptions`].
+    /// The commit point is invalid: a typing error must not turn a whole answer into half of one. The idempotency key
+    /// is too long. A [`HumanOptions`] is invalid.
     pub(crate) fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         request = request.explain();
         if let Some(feature) = &self.feature {
@@ -106,13 +106,13 @@ impl RequestOptions {
     }
 }
 
-/// What the caller says of human, as it stands there. Few do.
+/// The options for people, as they stand in headers. Few callers set any.
 #[derive(Clone, Debug)]
 struct HumanOptions {
     required: Option<HeaderValue>,
-    /// Who is to be told when one has answered.
+    /// The address to call when a person has answered.
     callback: Option<HeaderValue>,
-    /// The caller's own name for the task, and what it belongs to.
+    /// The caller's own name for the task, and its context.
     reference: Option<HeaderValue>,
     context: Option<HeaderValue>,
 }
@@ -127,8 +127,8 @@ impl HumanOptions {
 
     /// # Errors
     ///
-    /// A word that is neither yes nor no: what is meant for a person must not go to a model because of a slip. An address that
-    /// is none; whether it may be called, the tier of human knows.
+    /// A value is neither yes nor no: a typing error must not send to a model what is meant for a person. An address is
+    /// invalid; the tier of people decides which ones it may call.
     fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         let wrong = |problem: String| LlmError::new(ErrorKind::InvalidRequest, problem);
         if let Some(word) = &self.required {
@@ -159,7 +159,7 @@ impl HumanOptions {
     }
 }
 
-/// How the names of all the headers below begin.
+/// The prefixes of all the headers below.
 const FAMILIES: [&str; 8] = [
     "x-steadfast-",
     "idempotency-key",
@@ -171,34 +171,34 @@ const FAMILIES: [&str; 8] = [
     "helicone-cache-",
 ];
 
-/// In front of each header name the others are looked at only where it is absent.
+/// The header names of each option, in order of precedence.
 const FEATURES: &[&str] = &["x-steadfast-feature"];
 const SESSIONS: &[&str] = &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id"];
 const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-key"];
-/// Those of Portkey and Cloudflare are in milliseconds too.
+/// Portkey's and Cloudflare's are in milliseconds too.
 const TIMEOUTS_MS: &[&str] =
     &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
 const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
 
-/// How far a stream must have come before its caller sees it.
+/// The commit point of a stream, before which its caller sees nothing.
 const COMMIT: &str = "x-steadfast-commit";
 
-/// That a person is to answer, and no model.
+/// True if a person must answer, and no model.
 const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
 
-/// Who is called back when a person has answered.
+/// The address to call when a person has answered.
 const CALLBACK_URL: &str = "x-steadfast-callback-url";
 /// The longest address, in bytes.
 const MAX_URL: usize = 2048;
 
-/// The caller's own name for the task, should the request come to human.
+/// The caller's own name for the task, if people get the request.
 const TASK_REFERENCE: &str = "x-steadfast-task-reference";
-/// What it belongs to, as a JSON object.
+/// The task's context, a JSON object.
 const TASK_CONTEXT: &str = "x-steadfast-task-context";
 /// The longest context, in bytes.
 const MAX_CONTEXT: usize = 4096;
 
-/// The longest name, session or key that is taken over, in bytes: it is kept in memory, and shown.
+/// The longest name, session or key, in bytes: the gateway keeps and shows it.
 const MAX_NAME: usize = 256;
 
 fn first<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a str> {
@@ -230,8 +230,8 @@ fn seconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
     Duration::try_from_secs_f64(first(headers, names)?.parse().ok()?).ok()
 }
 
-/// The caller's headers that a provider of its own dialect gets to see, as they are: what belongs to the API, and
-/// nothing that belongs to the caller (credentials, cookies, where it is) or to the connection.
+/// Returns the caller's headers that a provider of its dialect gets unchanged: the API's own, and none that belong to
+/// the caller (credentials, cookies, addresses) or to the connection.
 pub(crate) fn forwarded(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for (name, value) in headers {
@@ -245,24 +245,24 @@ pub(crate) fn forwarded(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
 fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
     let name = name.as_str();
     match dialect {
-        // An open list: `anthropic-version`, `anthropic-beta`, `anthropic-workspace-id` and what is still to come.
+        // An open list: `anthropic-version`, `anthropic-beta`, `anthropic-workspace-id` and later ones.
         Dialect::Anthropic => name.starts_with("anthropic-"),
-        // Those two say whose account pays, and it is not the caller's.
+        // Those two name the account that pays, which is not the caller's.
         Dialect::OpenAi => name.starts_with("openai-") && !matches!(name, "openai-organization" | "openai-project"),
         _ => false,
     }
 }
 
-/// Why a body was not read.
+/// An error of reading a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyError {
-    /// It is over the limit.
+    /// The body is over the limit.
     TooLarge,
-    /// It is over what memory there is for bodies.
+    /// The memory for bodies has no room.
     OutOfMemory(OutOfMemory),
-    /// It does not come, or too slowly.
+    /// The body does not come, or too slowly.
     TooSlow,
-    /// It broke off, or is not what its head promised.
+    /// The body broke off, or does not match its head.
     Broken,
     /// The server was options to stop before it was there.
     Stopping,
@@ -278,19 +278,19 @@ impl BodyError {
             }
             Self::OutOfMemory(OutOfMemory::Always) => LlmError::new(
                 ErrorKind::TooLarge,
-                "the body is over what the gateway's memory has room for (`gateway.memory`)",
+                "the body is over the gateway's memory for bodies (`gateway.memory`)",
             ),
             Self::OutOfMemory(OutOfMemory::Now) => {
                 let message = "the gateway has no memory left for a body of this size at the moment (`gateway.memory`)";
                 LlmError::new(ErrorKind::Overloaded, message).with_retry_after(MEMORY_RETRY_AFTER)
             }
-            Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not come in time"),
+            Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not arrive in time"),
             Self::Broken => LlmError::new(ErrorKind::InvalidRequest, "the body broke off"),
             Self::Stopping => stopping(),
         }
     }
 
-    /// The status, where the error's own is another in some dialect.
+    /// Returns the status, if it differs from the error's own in some dialect.
     pub(crate) fn status(self) -> Option<StatusCode> {
         match self {
             Self::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),
@@ -303,11 +303,11 @@ impl BodyError {
 /// The time after which there may be memory again.
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Reads the body of a request within its limits.
+/// A reader of request bodies, within their limits.
 pub(crate) struct BodyReader<'a> {
     settings: &'a Settings,
     memory: &'a Arc<Memory>,
-    /// The part of the memory that its caller has taken.
+    /// The caller's part of the memory.
     share: Option<&'a Arc<CallerShare>>,
     /// The server was options to stop.
     stop: &'a CancellationToken,
@@ -325,7 +325,7 @@ impl BodyReader<'_> {
     ///
     /// # Errors
     ///
-    /// It is over one of them, or broke off.
+    /// The body is over one of them, or broke off.
     pub(crate) async fn read(self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, BodyError> {
         let most = self.settings.body;
         let announced =
@@ -334,7 +334,7 @@ impl BodyReader<'_> {
             return Err(BodyError::TooLarge);
         }
         self.memory.check(announced.unwrap_or_default(), self.share).map_err(BodyError::OutOfMemory)?;
-        // Nearly always it has come with the head, and nobody looks at the clock.
+        // Nearly all bodies come with the head, and need no clock.
         let mut times = None;
         let (mut first, mut more, mut reservation) = (Bytes::new(), BytesMut::new(), None);
         loop {
@@ -343,7 +343,7 @@ impl BodyReader<'_> {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     let times = times.get_or_insert_with(BodyTimes::new);
-                    // In a box: its room would be in every request.
+                    // Boxed: inline it would enlarge every request's future.
                     Box::pin(self.next(&mut body, received, times)).await?
                 }
             };
@@ -359,7 +359,7 @@ impl BodyReader<'_> {
             if length > most {
                 return Err(BodyError::TooLarge);
             }
-            // What is announced is believed up to twice of what has come.
+            // The reader trusts the announced length up to twice the received bytes.
             let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
             if length > FREE_BODY && more.capacity() < length {
                 let reservation = reservation.get_or_insert_with(|| self.memory.reservation(self.share));
@@ -405,7 +405,7 @@ impl BodyReader<'_> {
 
 type Frame = Result<http_body::Frame<Bytes>, axum::Error>;
 
-/// The begin of the wait for a body, and the moment at which the server was options to stop.
+/// The start of the wait for a body, and the time of the signal to stop.
 struct BodyTimes {
     begun: Instant,
     stopped: Option<Instant>,
@@ -417,7 +417,7 @@ impl BodyTimes {
     }
 }
 
-/// The request in the caller's own bytes.
+/// Creates the request from the caller's own bytes.
 pub(crate) fn request(
     dialect: Dialect,
     headers: &HeaderMap,
@@ -428,11 +428,11 @@ pub(crate) fn request(
     Ok(LlmRequest::from(wire))
 }
 
-/// From so many bytes on a request is decoded ahead, where it will be.
+/// The size from which a request is decoded ahead, if anything reads it.
 const LARGE_BODY: usize = 256 * 1024;
 
-/// Decodes a large request beside the threads that serve all callers, where the stack or the key looks into it. One that is
-/// wrong is not refused for it: a provider of its own dialect may know better.
+/// Decodes a large request outside the threads that serve all callers, if the stack or the key reads its content. An
+/// invalid one is not refused here: a provider of its dialect may accept it.
 pub(crate) async fn decode_ahead(request: &LlmRequest, is_read: impl FnOnce() -> bool) {
     if request.wire().is_some_and(|wire| wire.body().len() >= LARGE_BODY) && is_read() {
         // In a box: its room would be in every request.
@@ -583,7 +583,7 @@ mod tests {
         assert_eq!(read_of(HeaderMap::new(), "ten bytes!").await.unwrap(), "ten bytes!");
     }
 
-    /// A body that comes in these pieces, so long after each other, and then no more.
+    /// A body of pieces at an interval, which then pauses forever.
     fn in_pieces(piece: usize, pieces: usize, every: Duration) -> Body {
         let pieces = futures_util::stream::unfold(0, move |sent| async move {
             tokio::time::sleep(every).await;
@@ -599,7 +599,7 @@ mod tests {
         let body = in_pieces(100_000, 10, Duration::from_secs(3));
         let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
         assert_eq!(reader.read(&HeaderMap::new(), body).await, Err(BodyError::TooSlow));
-        // The last look for a piece comes with the first that is not sent.
+        // The wait for the first missing piece starts after the last piece.
         let idle = settings.body_idle.as_secs();
         assert!((30 + idle..=33 + idle).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         assert_eq!(memory.used(), 0);

@@ -1,14 +1,13 @@
-//! What an answer says of itself beside its text, in its body: that it is less than what was asked for, and the task that stands for
-//! it where it was handed to people.
+//! The `steadfast` field in an answer's body: the degradation of the answer, and the task for people.
 //!
-//! Both protocols' clients pass over fields that they do not know.
+//! Clients of both protocols ignore unknown fields.
 
 use bytes::Bytes;
 use memchr::memmem;
 use serde_json::{Map, Value, json};
 use steadfast::LlmResponse;
 
-/// The mark of an answer; `None` for one that is what was asked for.
+/// Returns the mark of an answer; `None` for an answer of full quality.
 pub(crate) fn mark(response: &LlmResponse) -> Option<Value> {
     let mut mark = Map::new();
     if let Some(degraded) = response.degraded() {
@@ -20,12 +19,12 @@ pub(crate) fn mark(response: &LlmResponse) -> Option<Value> {
     (!mark.is_empty()).then_some(Value::Object(mark))
 }
 
-/// A whole answer with its mark: one that is no JSON object is left as it is.
+/// Adds the mark to a whole answer, if it is a JSON object.
 pub(crate) fn marked(answer: &Bytes, mark: &Value) -> Bytes {
     with_field(answer, mark).map_or_else(|| answer.clone(), Into::into)
 }
 
-/// The events of a stream with the mark in the first that has an object; `None` where there is none among them.
+/// Adds the mark to the first event with an object; `None` if there is none.
 pub(crate) fn marked_events(events: &Bytes, mark: &Value) -> Option<Bytes> {
     const DATA: &[u8] = b"data:";
     let begins = if events.starts_with(DATA) { 0 } else { memmem::find(events, b"\ndata:")? + 1 };
@@ -36,10 +35,10 @@ pub(crate) fn marked_events(events: &Bytes, mark: &Value) -> Option<Bytes> {
     Some([&events[..object], &object_with_mark, &events[ends..]].concat().into())
 }
 
-/// A JSON object with the mark as its last field.
+/// Adds the mark as the last field of a JSON object.
 fn with_field(object: &[u8], mark: &Value) -> Option<Vec<u8>> {
     let fields = object.trim_ascii_end().strip_suffix(b"}")?;
-    // In an empty object it is the only field.
+    // An empty object needs no comma.
     let before: &[u8] = if fields.trim_ascii() == b"{" { b"" } else { b"," };
     fields.trim_ascii_start().starts_with(b"{").then_some(())?;
     Some([fields, before, br#""steadfast":"#, mark.to_string().as_bytes(), b"}"].concat())

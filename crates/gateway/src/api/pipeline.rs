@@ -1,10 +1,10 @@
-//! The one way from a request to its answer, whatever the protocol.
+//! The pipeline from a request to its answer, for both protocols.
 //!
-//! What differs between protocols is a [`Dialect`]; the failover is below, in the service, and knows of none.
+//! The protocols differ in a [`Dialect`]. The failover is below, in the service, and knows neither.
 //!
-//! **When the head goes out.** A response's head is held back until the first token is there, so that whatever fails
-//! before has its own status. A context of a stream that waits longer than [`Settings::first_sign`] gets
-//! the head then, with status 200 and signs of life after it; a failure that comes later is an error event.
+//! **The head.** The gateway holds a response's head back until the first token, so that every earlier failure has its
+//! own status. A caller of a stream that waits longer than [`Settings::first_sign`] gets the head then, with status 200
+//! and signs of life after it; a later failure is an error event.
 
 use std::{
     future::ready,
@@ -37,15 +37,15 @@ use crate::{
     limits::Settings,
 };
 
-/// An answer for which nothing has to be waited.
+/// Returns a response that is ready.
 pub(crate) fn immediate(response: Response<Body>) -> Answering<'static> {
     Box::pin(ready(response))
 }
 
-/// What the requests of a connection have in connection. To make it for each would cost as much as the layers.
+/// The state that the requests of a connection share. Making it for each request would cost as much as the layers.
 pub(crate) struct ConnectionContext {
     service: Mutex<BoxLlmService>,
-    /// The gateway's, as a child: its lock is its own.
+    /// A child of the gateway's token, which has its own lock.
     cut: CancellationToken,
 }
 
@@ -57,8 +57,8 @@ impl ConnectionContext {
 
 /// Answers a request of this dialect.
 ///
-/// What the head decides is decided at once. The future that it gives is kept small: with many callers it has left the
-/// processor's cache by the time the answer comes.
+/// Decides at once what the head decides. The future stays small: with many callers it has left the processor's cache
+/// by the time the answer comes.
 pub(crate) fn answer<'a>(
     gateway: &Arc<Gateway>,
     connection: &'a ConnectionContext,
@@ -103,7 +103,7 @@ pub(crate) fn answer<'a>(
         })
         .await;
         if request.is_stream() {
-            // A stream may outlive its turn on the connection.
+            // A stream may outlive its request's turn on the connection.
             let call = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
             return begin(context, entry, call, &settings, &connection.cut).await;
         }
@@ -122,7 +122,7 @@ pub(crate) fn answer<'a>(
     })
 }
 
-/// Calls for a stream, and waits for the first of it.
+/// Calls the service for a stream, and waits for its first frame.
 async fn first_frame(
     key: Option<Arc<Key>>,
     service: Mutex<BoxLlmService>,
@@ -136,7 +136,7 @@ async fn first_frame(
     }
 }
 
-/// Begins a stream: with its first frame, or without it once the context has waited for long.
+/// Starts a streamed response: with its first frame, or without it if the caller has waited for long.
 async fn begin(
     context: ResponseContext,
     entry: Entry,
@@ -163,23 +163,24 @@ async fn begin(
     }
 }
 
-/// What is still needed of a request once it is on its way.
+/// The parts of a request that its response needs.
 struct ResponseContext {
     dialect: Dialect,
-    /// Whether the decision record is to come with the answer.
+    /// True if the caller wants the decision record.
     explain: bool,
-    /// As the context names it.
+    /// The model that the caller named.
     model: Option<Arc<str>>,
     body: Bytes,
 }
 
 impl ResponseContext {
-    /// The bytes of an answer that is whole and of the context's dialect, so that they go on as they are.
+    /// Returns the bytes of a whole answer in the caller's dialect, which pass through unchanged.
     fn own(&self, response: &LlmResponse) -> Option<Bytes> {
         response.body().wire().filter(|(own, _)| *own == self.dialect).map(|(_, raw)| raw.clone())
     }
 
-    /// `passed`: the events are of the context's own dialect and go on as they are, so that nothing is options of the body.
+    /// Returns an encoder. With `passed` the events are in the caller's dialect and pass through, so that the request's
+    /// body is not read.
     fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
         let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
         match served.or(self.model.as_deref()) {
@@ -188,7 +189,7 @@ impl ResponseContext {
         }
     }
 
-    /// Whether a stream in OpenAI's dialect is to end with the tokens used.
+    /// Returns whether a stream in OpenAI's dialect ends with the used tokens.
     fn wants_usage(&self) -> bool {
         #[derive(Deserialize)]
         struct Head {
@@ -204,7 +205,7 @@ impl ResponseContext {
     }
 }
 
-/// A whole answer as the provider sent it, but for its mark where that is wanted.
+/// Returns a whole answer as the provider sent it, with its mark if wanted.
 fn pass_through(
     context: &ResponseContext,
     entry: &Entry,
@@ -222,7 +223,7 @@ fn pass_through(
     complete(context, entry, head, body, response.usage())
 }
 
-/// A whole answer of another dialect, or one that was made here.
+/// Returns a whole answer translated from another dialect, or from one of the gateway's own.
 async fn translate(context: ResponseContext, entry: Entry, response: LlmResponse) -> Response<Body> {
     entry.served(&response);
     let served_model = response.served_by().model.map(str::to_owned);
@@ -259,10 +260,10 @@ fn complete(
     answer
 }
 
-/// How many headers an answer has without making room for more.
+/// The capacity of a response's headers.
 const HEADER_CAPACITY: usize = 12;
 
-/// A streamed answer that has start.
+/// Returns a streamed response that has its first frame.
 fn stream(context: &ResponseContext, entry: Entry, start: ResponseStart, limits: &StreamLimits<'_>) -> Response<Body> {
     entry.served(&start.response);
     let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
@@ -279,18 +280,18 @@ fn stream(context: &ResponseContext, entry: Entry, start: ResponseStart, limits:
 
 fn events_response(head: HeaderMap, events: EventStream) -> Response<Body> {
     let mut response = Response::new(Body::new(events));
-    // The body of the request was read at the very beginning.
+    // The request's body has been read to its end.
     response.extensions_mut().insert(DirectStream);
     let headers = response.headers_mut();
     *headers = head;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx in front would collect the stream otherwise.
+    // nginx would buffer the stream otherwise.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
 
-/// No answer.
+/// Returns the response to a failure.
 fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
     entry.failed(Outcome::Failed, error);
     let mut response = match Denial::of(error) {
@@ -303,7 +304,7 @@ fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Res
     response
 }
 
-/// The body of the request did not come, or is too large.
+/// Returns the response to a body that could not be read.
 fn body_failure(
     entry: &Entry,
     error: BodyError,
@@ -315,7 +316,7 @@ fn body_failure(
     refusal::close_connection(error, response)
 }
 
-/// The key does not allow it.
+/// Returns the response to a denial.
 fn deny(entry: &Entry, denied: Denial, dialect: Dialect) -> Response<Body> {
     let error = LlmError::new(ErrorKind::Auth, "the key does not allow it");
     entry.failed(Outcome::Failed, &error);
@@ -325,7 +326,7 @@ fn deny(entry: &Entry, denied: Denial, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// One line for a request that failed. What the provider said is not in it, for that may repeat the prompt.
+/// Logs a failed request, without the provider's message, which may repeat the prompt.
 fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
     tracing::warn!(
         request = entry.id(),
@@ -335,11 +336,11 @@ fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
         status = error.status().map(|status| status.as_u16()),
         provider = error.provider(),
         attempts = error.attempts().len(),
-        "no answer"
+        "request failed"
     );
 }
 
-/// The provider's headers that a context of its dialect relies on.
+/// Copies the provider's headers that a caller of its dialect relies on.
 fn copy_headers(from: Option<&HeaderMap>, to: &mut HeaderMap) {
     let Some(from) = from else { return };
     for (name, value) in from {
@@ -353,13 +354,13 @@ fn is_passed(name: &HeaderName) -> bool {
     const NAMES: [&str; 7] =
         ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
     const FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-"];
-    // Whose account it is that pays: the operator's, and none of the context's business.
+    // These name the operator's account, which is none of the caller's business.
     const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "anthropic-organization-id"];
     let name = name.as_str();
     NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !ACCOUNT.contains(&name)
 }
 
-/// An id in the header that the dialect's clients show to their users: ours where no provider's is there.
+/// Sets the dialect's header for a request's id to ours, if the provider has set none.
 fn set_request_id(dialect: Dialect, headers: &mut HeaderMap) {
     let name = refusal::request_id_header(dialect);
     if let Some(id) = headers.get(REQUEST_ID).cloned() {

@@ -1,7 +1,7 @@
-//! Decision records: what became of the last requests, and why.
+//! Decision records: the outcome of the last requests, and the reasons.
 //!
-//! No word of a request or an answer is in one. They are kept in a ring, so that memory is bounded and a lookup by id
-//! is one step: the id says which place it is.
+//! A record has no word of a request or an answer. A ring keeps them, so that memory is bounded and a lookup by id is
+//! one step: the id has the slot's number.
 
 use std::{
     borrow::Cow,
@@ -27,19 +27,19 @@ pub(crate) struct Records {
     next: AtomicU64,
 }
 
-/// What is known of one request.
+/// The record of one request.
 #[derive(Debug)]
 pub(crate) struct Record {
     number: u64,
     id: Arc<str>,
-    /// Since 1970.
+    /// The time of the request, since 1970.
     at: Duration,
     begun: Instant,
     dialect: Dialect,
     state: Mutex<RecordState>,
 }
 
-/// What became of it.
+/// The outcome of a request, as far as it is known.
 #[derive(Debug, Default)]
 struct RecordState {
     key: Option<Arc<str>>,
@@ -48,19 +48,20 @@ struct RecordState {
     stream: bool,
     outcome: Outcome,
     failure: Option<ErrorKind>,
-    // Shared with the step that answered: the oldest record is dropped for each new one, and what is its own is far away by then.
+    // Shared with the step that answered: each new record drops the oldest, whose own memory has left the processor's
+    // cache by then.
     tier: Option<Arc<str>>,
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
     degraded: Option<Degraded>,
-    /// Whether the call under its idempotency key may have been made before.
+    /// True if the call under its idempotency key may have been made before.
     repeated: bool,
-    /// The task that stands for it, where it was handed to people.
+    /// The task for people, if there is one.
     task: Option<Box<str>>,
     cache: Option<CacheOutcome>,
     notes: Vec<Cow<'static, str>>,
     steps: Vec<Attempt>,
-    /// How many attempts were sent.
+    /// The number of attempts that were sent.
     sent: usize,
     overhead: Option<Duration>,
     first_token: Option<Duration>,
@@ -68,16 +69,16 @@ struct RecordState {
     usage: Option<Usage>,
 }
 
-/// How a request ended, or that it has not.
+/// The state of a request, or its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Outcome {
     #[default]
     Running,
     Answered,
     Failed,
-    /// After it had begun.
+    /// The answer broke after it had begun.
     Broken,
-    /// The caller left.
+    /// The caller disconnected.
     Abandoned,
 }
 
@@ -94,32 +95,32 @@ impl Outcome {
 }
 
 impl Records {
-    /// Room for so many, at least one.
+    /// Creates a ring of this many records, at least one.
     pub(crate) fn new(room: usize) -> Self {
         let slots = (0..room.max(1)).map(|_| Mutex::default()).collect();
         Self { slots, next: AtomicU64::new(0) }
     }
 
-    /// Begins the record of a request. It takes the place of the oldest.
+    /// Starts the record of a request, in place of the oldest.
     pub(crate) fn begin(&self, dialect: Dialect) -> Entry {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = id(number, fastrand::u64(..));
         let (at, begun) = (wall_clock::since_1970(), Instant::now());
         let record = Arc::new(Record { number, id, at, begun, dialect, state: Mutex::default() });
         let before = lock(self.slot(number)).replace(record.clone());
-        // Not while the place is locked.
+        // Dropped outside the lock.
         drop(before);
         Entry { record, called: None, has_cache: false }
     }
 
-    /// The record of this id, if it is still kept.
+    /// Returns the record with this id, if it is still kept.
     pub(crate) fn find(&self, id: &str) -> Option<Arc<Record>> {
         let number = id.strip_prefix("sf-")?.split_once('-')?.0;
         let number = u64::from_str_radix(number, 16).ok()?;
         lock(self.slot(number)).clone().filter(|record| *record.id == *id)
     }
 
-    /// The last so many that are wanted, the newest first.
+    /// Returns the last records that match, the newest first.
     pub(crate) fn newest(&self, count: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
         let next = self.next.load(Ordering::Relaxed);
         let numbers = (0..next).rev().take(self.slots.len());
@@ -133,7 +134,7 @@ impl Records {
     }
 }
 
-/// `sf-`, the number, `-`, and 16 digits that nobody guesses; both in base 16.
+/// Returns an id: `sf-`, the number, `-`, and 16 random digits; both in base 16.
 fn id(number: u64, random: u64) -> Arc<str> {
     let digits = |of: u64| -> [u8; 16] {
         std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
@@ -144,7 +145,7 @@ fn id(number: u64, random: u64) -> Arc<str> {
 }
 
 impl Record {
-    /// The record for people and programs. `words`: with what failures said.
+    /// Returns the record as JSON. With `words` it has the failures' messages.
     pub(crate) fn json(&self, words: bool) -> Value {
         let state = lock(&self.state);
         let steps: Vec<Value> = state.steps.iter().map(|step| self.step(step, words)).collect();
@@ -179,7 +180,7 @@ impl Record {
         })
     }
 
-    /// Whether the request came with the key of this name.
+    /// Returns whether the request came with the key of this name.
     pub(crate) fn is_by(&self, key: &str) -> bool {
         lock(&self.state).key.as_deref() == Some(key)
     }
@@ -208,7 +209,7 @@ impl Record {
 }
 
 impl RecordState {
-    /// Why the first tier did not serve.
+    /// Returns the reason for which the first tier did not serve.
     fn reason(&self) -> Option<ErrorKind> {
         let away = self.steps.iter().find(|step| matches!(step.next, Next::FailedOver | Next::Skipped))?;
         Some(away.failure.unwrap_or(ErrorKind::UnsupportedFeature))
@@ -219,12 +220,12 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds with three slots.
+/// Returns milliseconds with three decimals.
 fn fine(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The same as a text, which numbers with a fraction take long to become.
+/// Returns the same as text; formatting a float takes long.
 fn fine_text(time: Duration) -> String {
     let rounded = time.saturating_add(Duration::from_nanos(500));
     let micros = u64::try_from(rounded.as_micros()).unwrap_or(u64::MAX);
@@ -242,7 +243,7 @@ fn fine_text(time: Duration) -> String {
     text
 }
 
-/// The steps as they are kept: of what a provider says, which may repeat a whole prompt, the beginning.
+/// Returns the steps with their messages truncated: a provider's message may repeat a whole prompt.
 fn truncated(steps: &[Attempt]) -> Vec<Attempt> {
     let mut steps = steps.to_vec();
     for message in steps.iter_mut().map(|step| &mut step.message).filter(|message| message.len() > MAX_MESSAGE) {
@@ -256,13 +257,13 @@ fn count_sent(steps: &[Attempt]) -> usize {
     steps.iter().filter(|step| !step.is_local()).count()
 }
 
-/// The record of a request that is under way. Dropped before its end, it says that the caller left.
+/// A handle to the record of a request in flight. Dropped before the end, it records that the caller disconnected.
 #[derive(Debug)]
 pub(crate) struct Entry {
     record: Arc<Record>,
-    /// When the request went to the models.
+    /// The time at which the request went to the models.
     called: Option<Instant>,
-    /// Whether there is a cache on its way.
+    /// True if the stack has a cache.
     has_cache: bool,
 }
 
@@ -271,22 +272,22 @@ impl Entry {
         &self.record.id
     }
 
-    /// The id, to keep.
+    /// Returns the id, shared.
     pub(crate) fn shared_id(&self) -> Arc<str> {
         self.record.id.clone()
     }
 
-    /// Who asks.
+    /// Records the caller's key.
     pub(crate) fn set_key(&self, key: &Arc<str>) {
         lock(&self.record.state).key = Some(key.clone());
     }
 
-    /// The name of the key of who asks.
+    /// Returns the name of the caller's key.
     pub(crate) fn key(&self) -> Option<Arc<str>> {
         lock(&self.record.state).key.clone()
     }
 
-    /// The request is read and goes to the models now.
+    /// Records that the request goes to the models.
     pub(crate) fn set_request(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
         self.called = Some(Instant::now());
         let model = model.map(|model| match model.char_indices().nth(MAX_NAME) {
@@ -298,12 +299,12 @@ impl Entry {
         (state.feature, state.stream) = (feature, stream);
     }
 
-    /// There is a cache on its way, or none.
+    /// Records whether the stack has a cache.
     pub(crate) fn set_cache(&mut self, has_cache: bool) {
         self.has_cache = has_cache;
     }
 
-    /// The answer has begun.
+    /// Records the start of the answer.
     pub(crate) fn served(&self, response: &LlmResponse) {
         let cache = CacheOutcome::of(response, self.has_cache);
         let now = Instant::now();
@@ -320,7 +321,7 @@ impl Entry {
         state.repeated = response.is_possible_repeat();
         state.task = response.task_id().map(Into::into);
         state.notes = response.notes().to_vec();
-        // Where nothing below has recorded the attempt that answered, the whole call was a provider's time.
+        // Without a recorded attempt, the whole call was a provider's time.
         let recorded = steps.iter().any(|step| step.next == Next::Answered);
         let elsewhere = match self.called {
             Some(called) if !recorded => now - called,
@@ -332,14 +333,14 @@ impl Entry {
         state.steps = steps;
     }
 
-    /// Something was left out on the way back to the caller.
+    /// Records what was left out on the way to the caller.
     pub(crate) fn note(&self, notes: Vec<Cow<'static, str>>) {
         if !notes.is_empty() {
             lock(&self.record.state).notes.extend(notes);
         }
     }
 
-    /// There is no answer, or no whole one.
+    /// Records a failure, or the end of a broken answer.
     pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
         let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts()));
         let mut state = lock(&self.record.state);
@@ -353,7 +354,7 @@ impl Entry {
         self.end(&mut state, outcome);
     }
 
-    /// The caller has the whole answer.
+    /// Records that the answer is complete.
     pub(crate) fn answered(&self, usage: Option<Usage>) {
         let mut state = lock(&self.record.state);
         state.usage = usage;
@@ -367,7 +368,7 @@ impl Entry {
         }
     }
 
-    /// Tells in headers what is known by now.
+    /// Writes what is known so far into headers.
     pub(crate) fn write_headers(&self, explain: bool, headers: &mut HeaderMap) {
         put(headers, REQUEST_ID, self.record.id.as_bytes());
         {
@@ -409,7 +410,7 @@ impl Entry {
         }
     }
 
-    /// The decision record on one line, in pure ASCII and of bounded length.
+    /// Returns the decision record on one line, in ASCII and of bounded length.
     fn decision(&self) -> String {
         for words in [true, false] {
             let text = ascii(&self.record.json(words).to_string());
@@ -428,13 +429,13 @@ impl Drop for Entry {
     }
 }
 
-/// A name, without a copy where somebody has it already.
+/// Returns a name, shared if a copy exists.
 fn shared(name: Option<&str>, there: Option<&Arc<str>>) -> Option<Arc<str>> {
     let name = name?;
     Some(there.filter(|there| ***there == *name).map_or_else(|| name.into(), Arc::clone))
 }
 
-/// JSON with everything beyond ASCII escaped: headers can carry nothing else for sure.
+/// Escapes everything beyond ASCII: headers can carry nothing else for sure.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     let mut units = [0; 2];
@@ -447,21 +448,21 @@ fn ascii(json: &str) -> String {
     text
 }
 
-/// What no header may carry is left out rather than the answer lost.
+/// Inserts a header; leaves out a value that no header may carry.
 fn put(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
         headers.insert(name, value);
     }
 }
 
-/// The longest model name that is kept, in characters: the caller's text is bounded by the body's limit only.
+/// The longest model name in a record, in characters: only the body's limit bounds the caller's text.
 const MAX_NAME: usize = 200;
-/// The longest message of a failure that is kept, in bytes.
+/// The longest message of a failure in a record, in bytes.
 const MAX_MESSAGE: usize = 500;
 /// The longest header of ours, in bytes: some proxies take 8 KB of headers in all.
 const MAX_HEADER: usize = 4096;
 
-/// Each answer has it.
+/// The id of a request, on each response.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
 const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
 const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
@@ -469,7 +470,7 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
 const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
 const DEGRADED: HeaderName = HeaderName::from_static("x-steadfast-degraded");
 const REPEATED: HeaderName = HeaderName::from_static("x-steadfast-repeated");
-/// What is said of a call that may have been made twice.
+/// The value for a call that may have been made twice.
 const POSSIBLE: &str = "possible";
 const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
 const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");

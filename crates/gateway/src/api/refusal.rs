@@ -1,4 +1,4 @@
-//! Errors as the caller's own dialect has them.
+//! Errors in the caller's own dialect.
 
 use std::time::Duration;
 
@@ -15,13 +15,14 @@ use super::{inbound::BodyError, keys::Denial};
 use crate::limits::Settings;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-/// The longest wait that the official clients keep to; after a longer one they come back when they like.
+/// The longest wait that the official clients keep; after a longer one they repeat at will.
 const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60);
 
-/// The error as a response.
+/// Returns the response to an error.
 ///
-/// What a provider of the caller's dialect sent goes on as it came, for clients go by its words. And a client is told
-/// whether to try again: all that a repeat can do was done here, so that its own repeats would only multiply ours.
+/// An error of a provider of the caller's dialect passes through, for clients act on its words. The response also tells
+/// the client whether to retry: the gateway has done all retries that can help, and the client's own would only
+/// multiply them.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     let (status, body) = status_and_body(error, dialect);
     let mut response = json(status, body);
@@ -30,8 +31,8 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     if let Some(wait) = wait {
         headers.insert(header::RETRY_AFTER, seconds(wait));
     }
-    // A full bulkhead is the one refusal that says nothing about the next moment; and those whom a cap has refused would
-    // all come back at once when it begins anew.
+    // A full bulkhead says nothing about the next moment. Callers that a cap refused would all come back at once when
+    // its period ends.
     let may_retry = match error.kind() {
         ErrorKind::BulkheadFull => true,
         ErrorKind::Budget => false,
@@ -46,7 +47,7 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// Which status a caller of this dialect gets for a failure, for who tells of it elsewhere.
+/// Returns a function from a failure to its status in this dialect, for events and metrics.
 pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
     fn of(error: &LlmError, dialect: Dialect) -> StatusCode {
         Denial::of(error).map_or_else(|| status_and_body(error, dialect).0, |denied| denial_codes(&denied).0)
@@ -57,20 +58,20 @@ pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
     }
 }
 
-/// The status and the body: the provider's own where it speaks the caller's dialect.
+/// Returns the status and the body: the provider's own if it speaks the caller's dialect.
 fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
     let (status, body) = encode_error(error, dialect);
     let Some(raw) = provider_error(error, dialect) else { return (status, body) };
-    // An error inside a 200 has no better status than its kind's.
+    // An error inside a 200 gets its kind's status.
     let own = error.status().filter(|status| status.is_client_error() || status.is_server_error());
     (own.unwrap_or(status), raw.clone())
 }
 
-/// The error as the last event of a stream. No end mark follows it.
+/// Returns the error as the last event of a stream. No end mark follows it.
 pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
     let encoded = encoder.error(error);
     match provider_error(error, dialect) {
-        // In one line, or it would be another event.
+        // A line break would begin another event.
         Some(raw) if !raw.contains(&b'\n') && !raw.contains(&b'\r') && !encoded.is_empty() => {
             let name: &[u8] = if dialect == Dialect::Anthropic { b"event: error\n" } else { b"" };
             [name, b"data: ", raw, b"\n\n"].concat().into()
@@ -79,12 +80,12 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
     }
 }
 
-/// Refuses a request whose body was not read.
+/// Returns the response to a request whose body could not be read.
 pub(crate) fn body_error(error: BodyError, settings: &Settings, dialect: Dialect) -> Response<Body> {
     close_connection(error, refuse(&error.error(settings), dialect))
 }
 
-/// Makes this response the last on its connection, since the rest of a body may still come on it.
+/// Makes a response the last on its connection, since the rest of a body may still come on it.
 pub(crate) fn close_connection(error: BodyError, mut response: Response<Body>) -> Response<Body> {
     if let Some(status) = error.status() {
         *response.status_mut() = status;
@@ -93,7 +94,7 @@ pub(crate) fn close_connection(error: BodyError, mut response: Response<Body>) -
     response
 }
 
-/// What a caller without the right key gets.
+/// Returns the response to a denial.
 pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
     let (status, anthropic, openai, code) = denial_codes(&denied);
     let message = denied.to_string();
@@ -108,7 +109,7 @@ pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// The status, and what each dialect calls it: Anthropic's type, OpenAI's type and code.
+/// Returns the status, Anthropic's type, and OpenAI's type and code.
 fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'static str) {
     match denied {
         Denial::NoKey | Denial::UnknownKey | Denial::Expired => {
@@ -124,15 +125,15 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
     }
 }
 
-/// What a caller gets who asks for a path that is none. It is no model that was not found, as clients would repeat it.
+/// Returns the response to an unknown path. It differs from an unknown model, which clients would retry.
 pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
-    let message = format!("the gateway has no path {path}; it serves {}", served.join(", "));
+    let message = format!("unknown path {path}; this gateway serves {}", served.join(", "));
     let mut body = path_error(dialect, "not_found_error", "unknown_path", &message);
     body["error"]["paths"] = served.into();
     final_refusal(StatusCode::NOT_FOUND, &body)
 }
 
-/// What a caller gets who asks for a path with a method that it does not take.
+/// Returns the response to a method that the path does not take.
 pub(crate) fn wrong_method(method: &str, allowed: &HeaderValue, dialect: Dialect) -> Response<Body> {
     let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
     let message = format!("the path takes {methods}, not {method}");
@@ -142,7 +143,7 @@ pub(crate) fn wrong_method(method: &str, allowed: &HeaderValue, dialect: Dialect
     response
 }
 
-/// Anthropic has no codes: its clients pass over fields that they do not know.
+/// Returns an error's body. Anthropic has no codes, but its clients ignore unknown fields.
 fn path_error(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Value {
     match dialect {
         Dialect::Anthropic => {
@@ -158,13 +159,13 @@ fn final_refusal(status: StatusCode, body: &Value) -> Response<Body> {
     response
 }
 
-/// A wait in whole seconds, for `Retry-After`.
+/// Returns a wait in whole seconds, for `Retry-After`.
 fn seconds(wait: Duration) -> HeaderValue {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1).into()
 }
 
-/// What a provider of this dialect said, if it is an error of the API and no proxy's page. What it says of the key is
-/// about the gateway's, which is none of the caller's business.
+/// Returns the error of a provider of this dialect, if it is the API's and not a proxy's page. An error about the key
+/// concerns the gateway's own key, and stays here.
 fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && error.kind() != ErrorKind::Auth)?;
     let value: Value = serde_json::from_slice(raw).ok()?;
@@ -176,14 +177,14 @@ fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     reports.then_some(raw)
 }
 
-/// The header in which the dialect's own API says the id of a request.
+/// Returns the header of a request's id in the dialect's own API.
 pub(crate) fn request_id_header(dialect: Dialect) -> HeaderName {
     const ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
     const OPENAI: HeaderName = HeaderName::from_static("x-request-id");
     if dialect == Dialect::Anthropic { ANTHROPIC } else { OPENAI }
 }
 
-/// A JSON body.
+/// Returns a JSON response.
 pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;

@@ -1,5 +1,5 @@
-//! The paths. Queries are ignored: Claude Code asks for `/v1/messages?beta=true`. Those of the models' APIs may come without
-//! `/v1`, from clients that have it in their base URL.
+//! The paths. They ignore queries: Claude Code calls `/v1/messages?beta=true`. The paths of the models' APIs work
+//! without `/v1` too, for clients with it in their base URL.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::http::{Answering, Handler};
 
-/// Who answers a connection's requests.
+/// The handler of all requests.
 #[derive(Clone)]
 pub(crate) struct Routes {
     gateway: Arc<Gateway>,
@@ -44,7 +44,7 @@ impl Routes {
         let routing = self.router.clone().oneshot(request);
         Box::pin(async move {
             let response = routing.await.unwrap_or_else(|never| match never {});
-            // The router knows which methods a path takes.
+            // The router knows the methods of a path.
             let allowed = response.headers().get(header::ALLOW);
             match allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
                 Some(allowed) => refusal::wrong_method(shortened(&method), allowed, dialect),
@@ -61,8 +61,8 @@ impl Handler for Routes {
         ConnectionContext::of(&self.gateway)
     }
 
-    /// Answers a request. Calls of models, which are nearly all there are, do not go by the router: it would cost as much as
-    /// reading them.
+    /// Answers a request. Calls of models, nearly all requests, bypass the router, which would cost as much as reading
+    /// them.
     fn answer<'a>(&self, connection: &'a ConnectionContext, mut request: Request<Body>) -> Answering<'a> {
         if is_unversioned(request.uri().path()) {
             add_version(request.uri_mut());
@@ -85,18 +85,18 @@ impl Handler for Routes {
     }
 }
 
-/// Returns true for a path of the models' APIs without its version: the clients of the AI SDK and LiteLLM have `/v1` in their
-/// base URL, and a user may leave it out there.
+/// Returns true for a path of the models' APIs without its version: clients of the AI SDK and LiteLLM have `/v1` in
+/// their base URL, and users may leave it out.
 fn is_unversioned(path: &str) -> bool {
     const PATHS: [&str; 5] = ["/messages", "/messages/count_tokens", "/chat/completions", "/embeddings", "/models"];
     !path.starts_with(VERSION) && (PATHS.contains(&path) || path.starts_with("/models/"))
 }
 
-/// Puts the version before a path, so that all that goes by paths sees one.
+/// Adds the version to a path, so that all later code sees one form.
 fn add_version(uri: &mut Uri) {
     let mut parts = uri.clone().into_parts();
     let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
-    // Neither fails: what stood there was valid.
+    // Neither fails: the path was valid.
     parts.path_and_query = PathAndQuery::from_maybe_shared(format!("{VERSION}{path}")).ok();
     if let Ok(versioned) = Uri::from_parts(parts) {
         *uri = versioned;
@@ -105,20 +105,20 @@ fn add_version(uri: &mut Uri) {
 
 const VERSION: &str = "/v1";
 
-/// Finds what could be read in two ways in a head that hyper takes.
+/// Returns the ambiguity of a head that hyper accepts.
 fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     if headers.get_all(header::HOST).iter().nth(1).is_some() {
         Some("the request has two `Host` headers")
     } else if encodings.next().is_some_and(|first| !is_chunked(first) || encodings.next().is_some()) {
-        Some("a body comes in chunks once, and in no other encoding")
+        Some("`Transfer-Encoding` must be `chunked`, and occur once")
     } else {
         None
     }
 }
 
-/// The paths for callers, as they are told to who asks for another. What operators and reviewers do stands elsewhere.
+/// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
 pub(crate) const SERVED: [&str; 14] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
@@ -148,7 +148,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/admin/keys", get(keys::list))
         .route("/handoff/answers/{id}", get(handoff::answer))
         .route_layer(from_fn(with_rate_limit))
-        // A look at one place, for who wants to know why it was refused.
+        // A lookup of one record does not count, so that a caller can see why it was refused.
         .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
     for_callers
@@ -156,7 +156,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route(CHAT_COMPLETIONS, post(chat_completions))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        // Claude Code looks here first, with HEAD.
+        // Claude Code's first request, with HEAD.
         .route("/", get(page::front))
         .fallback(unknown_path)
         .with_state(gateway.clone())
@@ -164,7 +164,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .merge(handoff::router(gateway))
 }
 
-/// The dialect of a caller, as far as anybody can tell: by the path, else by the headers that each API wants.
+/// Returns a caller's dialect: by the path, else by the headers that each API requires.
 pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
     let says = |name: &str| headers.contains_key(name);
     match path {
@@ -175,7 +175,7 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
     }
 }
 
-/// Lets through whom [`authorize`] does.
+/// Lets through the callers that [`authorize`] admits.
 async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
     match authorize(&gateway, &mut request) {
         Ok(()) => next.run(request).await,
@@ -183,7 +183,7 @@ async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body
     }
 }
 
-/// Counts a request by its key's rate, like a call of a model.
+/// Counts a request against its key's rate, like a call of a model.
 async fn with_rate_limit(request: Request<Body>, next: Next) -> Response<Body> {
     let admitted = request.extensions().get::<Arc<Key>>().map_or(Ok(()), |key| key.admit(Instant::now()));
     match admitted {
@@ -192,8 +192,8 @@ async fn with_rate_limit(request: Request<Body>, next: Next) -> Response<Body> {
     }
 }
 
-/// A caller may come in who shows a key, where there are keys. Where there are none, a page of a foreign site is kept
-/// out: a browser on this machine would send its requests here without asking anybody.
+/// Admits a caller with a key, if the gateway has keys. Without keys it refuses foreign web pages: a browser on this
+/// machine would send their requests without asking its user.
 fn authorize(gateway: &Gateway, request: &mut Request<Body>) -> Result<(), Denial> {
     if let Some(keys) = &gateway.keys {
         let key = keys.authenticate(request.headers())?;
@@ -204,7 +204,7 @@ fn authorize(gateway: &Gateway, request: &mut Request<Body>) -> Result<(), Denia
     Ok(())
 }
 
-/// Whether an `Origin` is anything but this machine.
+/// Returns whether an `Origin` is anything but this machine.
 fn is_foreign(origin: &HeaderValue) -> bool {
     let origin: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
     let host = origin.as_ref().and_then(Uri::host).unwrap_or_default();
@@ -222,7 +222,7 @@ async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<
     call(&gateway, &connection, Dialect::OpenAi, request).await
 }
 
-/// A call of a model. It asks for the key by itself: as a layer that would cost each call three boxes.
+/// Calls a model. Checks the key itself: as a layer that would cost each call three boxes.
 fn call<'a>(
     gateway: &Arc<Gateway>,
     connection: &'a ConnectionContext,
@@ -235,8 +235,8 @@ fn call<'a>(
     }
 }
 
-/// Whether to send requests here: not once the server has been asked to stop.
-/// Ready is who serves: also without a store, which is said, for taking it out of service would mend nothing.
+/// Answers whether to send requests here: not once the server is asked to stop. A gateway that serves is ready, even
+/// without a store; the body reports that, since taking it out of service would not help.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Cow<'static, str>) {
     if gateway.lifecycle.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
@@ -248,7 +248,7 @@ async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Cow<'static,
     }
 }
 
-/// How many of the last requests are listed.
+/// The number of requests in the list.
 const MAX_LISTED: usize = 100;
 
 async fn requests(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
@@ -265,7 +265,7 @@ async fn request(
     match gateway.records.find(&id).filter(|record| may_see(record, key.as_deref())) {
         Some(record) => refusal::json(StatusCode::OK, record.json(true).to_string()),
         None => {
-            let message = "no such request, or it was too long ago";
+            let message = "unknown request, or its record is no longer kept";
             refusal::json(
                 StatusCode::NOT_FOUND,
                 json!({"error": {"type": "not_found", "message": message}}).to_string(),
@@ -274,7 +274,8 @@ async fn request(
     }
 }
 
-/// A caller sees its own requests, an administrator everybody's; without keys nobody is anybody.
+/// Returns whether the key may see a record: a caller its own, an administrator all. Without keys, all callers are the
+/// same.
 fn may_see(record: &Record, key: Option<&Arc<Key>>) -> bool {
     key.is_none_or(|key| key.admin || record.is_by(&key.name))
 }
@@ -285,21 +286,21 @@ async fn unknown_path(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response<Body> {
-    // Never the query, which may hold a key.
+    // Without the query, which may hold a key.
     let path: String = uri.path().chars().take(MAX_PATH).collect();
     gateway.unknown_paths.report(shortened(&method), &path);
     refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
 }
 
-/// A method as it is repeated: callers may invent some.
+/// Returns a method's beginning, for messages: callers may invent long ones.
 fn shortened(method: &Method) -> &str {
     let name = method.as_str();
     &name[..name.len().min(MAX_METHOD)]
 }
 
-/// How much of an unknown path is repeated, in characters.
+/// The longest part of an unknown path in messages, in characters.
 const MAX_PATH: usize = 100;
-/// How much of a method, which is ASCII.
+/// The longest part of a method, in ASCII characters.
 const MAX_METHOD: usize = 20;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A streamed answer as the body of a response.
+//! Streamed answers as response bodies.
 
 use std::{
     pin::{Pin, pin},
@@ -21,19 +21,18 @@ use super::{
     refusal,
 };
 
-/// An answer that has start: its first frame is here.
+/// A response with its first frame.
 pub(crate) struct ResponseStart {
     pub(crate) response: LlmResponse,
     pub(crate) first: Frame,
 }
 
-/// A call that has not come back yet.
+/// A call that has not returned yet.
 pub(crate) type PendingCall = Pin<Box<dyn Future<Output = Result<ResponseStart, LlmError>> + Send>>;
 
-/// The events of an answer in the caller's dialect, with signs of life while nothing flows.
+/// A stream of an answer's events in the caller's dialect, with signs of life during silence.
 ///
-/// It ends in one of two ways: with the dialect's own end mark, or with its error event. Dropped, it drops the call to the
-/// provider.
+/// It ends with the dialect's own end mark, or with its error event. Dropping it drops the call to the provider.
 #[pin_project]
 pub(crate) struct EventStream {
     dialect: Dialect,
@@ -41,23 +40,23 @@ pub(crate) struct EventStream {
     encoder: StreamEncoder,
     entry: Entry,
     batch: EventBatch,
-    /// What the first event is to say beside its own, as long as none has gone out.
+    /// The mark for the first event, until one has been sent.
     mark: Option<Box<Value>>,
     marks: bool,
-    /// Whether something went out that a reader would take for a part of the answer.
+    /// True once a part of the answer has been sent.
     content_sent: bool,
     keep_alive: Duration,
-    /// When something went out last.
+    /// The time of the last sent bytes.
     last_sent: Instant,
     #[pin]
     silence: Sleep,
-    /// The server stops, and has waited long enough.
+    /// Completes when the server cuts its streams.
     #[pin]
     cut: WaitForCancellationFutureOwned,
 }
 
 enum State {
-    /// The head went out before the answer came.
+    /// The head was sent before the answer came.
     Calling(PendingCall),
     Reading {
         first: Option<Frame>,
@@ -67,7 +66,7 @@ enum State {
 }
 
 impl EventStream {
-    /// The events of an answer that has start.
+    /// Creates the events of an answer that has begun.
     pub(crate) fn started(
         start: ResponseStart,
         encoder: StreamEncoder,
@@ -79,7 +78,7 @@ impl EventStream {
         Self { mark, ..Self::new(state, encoder, entry, limits) }
     }
 
-    /// The events of an answer that is still waited for. The first sign of life comes at once.
+    /// Creates the events of a pending call. The first sign of life comes at once.
     pub(crate) fn pending(call: PendingCall, encoder: StreamEncoder, entry: Entry, limits: &StreamLimits<'_>) -> Self {
         let mut events = Self::new(State::Calling(call), encoder, entry, limits);
         events.last_sent = Instant::now().checked_sub(limits.keep_alive).unwrap_or_else(Instant::now);
@@ -105,27 +104,27 @@ impl EventStream {
     }
 }
 
-/// EventStream that wait for others, to go out in one write.
+/// Events that wait for others, to be sent in one write.
 ///
-/// A connection hands its events over one by one, each when the one before was taken. So where there are many already, as from
-/// a fast provider or on a busy machine, each would be a write of its own, which costs more than all else that is done for it.
-/// They are let come in turn, and wait no longer than until everybody else who can run has run. An event that comes alone, as a
-/// model's tokens do, waits for nothing.
+/// A connection delivers its events one by one, each after the previous one was taken. With many ready, as from a fast
+/// provider or on a busy machine, each would be a write of its own, which costs more than all other work for it. The
+/// batch takes them in turn, and waits no longer than until every other task has run. A lone event, such as a model's
+/// token, does not wait.
 #[derive(Default)]
 struct EventBatch {
     first: Bytes,
     more: BytesMut,
-    /// How often nothing more was there since the last one.
+    /// The number of waits without another event.
     waits: u8,
 }
 
-/// After so many waits what there is goes out: hyper asks twice in one turn for what is not there.
+/// The number of waits after which the batch is sent: hyper polls twice in one turn for missing events.
 const MAX_WAITS: u8 = 2;
 
-/// EventStream that come faster than this come together: 200 in a second, which is more than a model says.
+/// The interval below which events are batched: 200 in a second, which is more than a model writes.
 const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Up to here another event may join those that wait, in bytes.
+/// The size up to which a batch takes another event, in bytes.
 const BATCH_BYTES: usize = 16 << 10;
 
 impl EventBatch {
@@ -149,11 +148,11 @@ impl EventBatch {
         self.first.len().max(self.more.len()) >= BATCH_BYTES
     }
 
-    /// Ready once the others had their turn and brought nothing more.
+    /// Completes once the other tasks had their turn and no event came.
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waits < MAX_WAITS {
             self.waits += 1;
-            // One poll of it asks the runtime for another turn, which comes when there is nothing else to do.
+            // One poll of it asks the runtime for another turn, after all other tasks.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
@@ -166,14 +165,14 @@ impl EventBatch {
     }
 }
 
-/// What a stream is kept by.
+/// The limits of a stream.
 pub(crate) struct StreamLimits<'a> {
     pub(crate) dialect: Dialect,
-    /// How long it may be silent.
+    /// The silence before a sign of life.
     pub(crate) keep_alive: Duration,
-    /// Whether its first event says where it is degraded.
+    /// True if the first event has the answer's mark.
     pub(crate) mark: bool,
-    /// Ends it.
+    /// Cancelled when the server cuts its streams.
     pub(crate) cut: &'a CancellationToken,
 }
 
@@ -224,8 +223,8 @@ impl Body for EventStream {
                         (bytes, *this.mark) = (marked, None);
                     }
                     if *this.content_sent && restarts(&frame) {
-                        // The encoder has ended the stream, with an error.
-                        let again = LlmError::new(ErrorKind::StreamBroken, "the answer began anew");
+                        // The encoder has ended the stream with an error.
+                        let again = LlmError::new(ErrorKind::StreamBroken, "the answer restarted");
                         this.entry.failed(Outcome::Broken, &again);
                         *this.state = State::Done;
                     }
@@ -254,7 +253,7 @@ impl Body for EventStream {
                 Poll::Pending => {
                     std::task::ready!(this.silence.as_mut().poll(cx));
                     let now = Instant::now();
-                    // The timer is not set anew for each frame, which come far more often than it fires.
+                    // Frames come far more often than the timer fires, so they do not reset it.
                     let due = *this.last_sent + *this.keep_alive;
                     if due > now {
                         this.silence.as_mut().reset(due);
@@ -289,13 +288,13 @@ fn restarts(frame: &Frame) -> bool {
     frame.events().iter().any(|event| matches!(event, StreamEvent::Restarted { .. }))
 }
 
-/// The server stops before the answer is whole.
+/// Returns the error of a server that stops before the answer is complete.
 pub(crate) fn stopping() -> LlmError {
     LlmError::new(ErrorKind::Overloaded, "the gateway is stopping")
 }
 
-/// What keeps a connection and its reader awake. Anthropic's clients pass over a `ping` wherever it comes, before
-/// `message_start` too, and everybody passes over a comment.
+/// Returns a sign of life, which keeps a connection and its reader awake. Anthropic's clients ignore a `ping` anywhere,
+/// before `message_start` too, and every client ignores a comment.
 fn sign_of_life(dialect: Dialect) -> Bytes {
     match dialect {
         Dialect::Anthropic => Bytes::from_static(b"event: ping\ndata: {\"type\": \"ping\"}\n\n"),

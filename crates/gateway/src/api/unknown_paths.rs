@@ -1,4 +1,4 @@
-//! Paths that nobody serves, as those learn of it who watch the gateway.
+//! Requests for unknown paths: a counter and lines of the log.
 
 use std::{
     sync::{
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 
-/// Counts the requests for unknown paths, and has a line of the log for each, but for those of a flood. Clones are the same.
+/// A counter of requests for unknown paths, which also logs them, up to a limit. Clones share the counter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UnknownPaths(Arc<Counters>);
 
@@ -22,9 +22,9 @@ struct Counters {
     lines: Mutex<Lines>,
 }
 
-/// At most so many lines ..
+/// The number of lines in a [`SPAN`].
 const MAX_LINES: u32 = 10;
-/// .. in so long: whoever looks for holes asks for thousands, and needs no key.
+/// The span of the limit: a scan for holes asks for thousands of paths, and needs no key.
 const SPAN: Duration = Duration::from_secs(10);
 
 /// The lines of the present span.
@@ -36,7 +36,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// One more: the number of those without a line before it, if this one is to have one.
+    /// Counts a line; returns the number of suppressed lines before it, if it may be logged.
     fn next(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SPAN) {
             (self.since, self.said) = (Some(now), 0);
@@ -51,29 +51,29 @@ impl Lines {
 }
 
 impl UnknownPaths {
-    /// Somebody has asked for this path, which is none.
+    /// Counts and logs a request for an unknown path.
     pub(crate) fn report(&self, method: &str, path: &str) {
         self.0.count.fetch_add(1, Relaxed);
         let Some(unsaid) = lock(&self.0.lines).next(Instant::now()) else { return };
         let unsaid = (unsaid > 0).then_some(unsaid);
         let path = without_keys(path);
-        tracing::warn!(event = "unknown_path", method, path, unsaid, "a path that is not served");
+        tracing::warn!(event = "unknown_path", method, path, unsaid, "unknown path");
     }
 
-    /// As Prometheus reads it.
+    /// Returns the counter in Prometheus' format.
     pub(crate) fn metrics(&self) -> String {
         let (name, count) = ("steadfast_unknown_paths_total", self.0.count.load(Relaxed));
         format!("# HELP {name} Requests for paths that are not served.\n# TYPE {name} counter\n{name} {count}\n")
     }
 }
 
-/// The path without what may be a key: somebody may have put one into it.
+/// Hides what may be a key in a path.
 fn without_keys(path: &str) -> String {
     let hidden = |part: &str| part.len() > MAX_WORD || part.starts_with("sk-") || part.contains(['@', '=']);
     path.split('/').map(|part| if hidden(part) { "***" } else { part }).collect::<Vec<_>>().join("/")
 }
 
-/// The words of any API's path are shorter, in bytes.
+/// The longest word of any API's path, in bytes.
 const MAX_WORD: usize = 24;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `steadfast admin`: an operator's orders to a gateway that runs, over its `/admin` paths.
+//! `steadfast admin`: an operator's orders to a running gateway, over its `/admin` paths.
 
 use std::{fmt::Write as _, io::Write as _};
 
@@ -13,17 +13,17 @@ use crate::cli::{
     terminal,
 };
 
-/// Operate a gateway that runs: look at its tiers, force circuits, drain tiers, pin a level of service, forget kept answers
+/// Operate a running gateway: list tiers, force circuits, drain tiers, pin a level of service, forget kept answers
 ///
-/// It needs a key with `admin: true`, which is read from the environment: on a command line others would see it. What is
-/// ordered holds until it is taken back or the gateway starts again.
+/// Needs a key with `admin: true` in an environment variable, since other users can see a command line. An order holds
+/// until it is taken back or the gateway restarts.
 #[derive(Args)]
 pub(crate) struct Admin {
     /// The gateway
     #[arg(long, global = true, value_name = "URL", env = "STEADFAST_URL", default_value = "http://127.0.0.1:8080")]
     url: Uri,
 
-    /// The environment variable that has the key
+    /// The environment variable of the key
     #[arg(long, global = true, value_name = "NAME", default_value = "STEADFAST_ADMIN_KEY")]
     key_env: String,
 
@@ -37,15 +37,15 @@ pub(crate) struct Admin {
 
 #[derive(Subcommand)]
 enum Order {
-    /// List the tiers: each circuit, since when and why, until when; what is forced and drained, and the pinned levels
+    /// List the tiers: circuits with time, reason and next probe; forced and drained tiers; pinned levels
     Tiers,
-    /// Force a tier's circuit open: nothing is sent to it
+    /// Force a tier's circuit open: the gateway sends it nothing
     Open { tier: String },
-    /// Force a tier's circuit closed: requests are sent to it however it fails
+    /// Force a tier's circuit closed: the gateway sends it requests despite failures
     Close { tier: String },
-    /// Leave a tier's circuit to its own judgement again
+    /// Let a tier's circuit decide by itself again
     Auto { tier: String },
-    /// Send no more new requests to a tier; those under way finish
+    /// Send no new requests to a tier; those in flight finish
     Drain { tier: String },
     /// Send requests to a tier again
     Undrain { tier: String },
@@ -53,28 +53,28 @@ enum Order {
     Level {
         #[arg(value_parser = level, value_name = "LEVEL|none")]
         level: Pin,
-        /// For this feature's requests, in place of everybody's
+        /// Pin it for this feature only [default: all features]
         #[arg(long, value_name = "NAME")]
         feature: Option<String>,
     },
-    /// Forget the answers that the cache has kept: all, or those of a feature; or all that is kept of a caller's requests
+    /// Forget the cache's answers, of one feature or all; or everything kept of a caller or a session
     Forget {
-        /// The feature whose answers are forgotten
+        /// The feature whose answers to forget
         #[arg(long, value_name = "NAME", conflicts_with_all = ["tenant", "session"])]
         feature: Option<String>,
-        /// The caller (a gateway's key, by name) of whom all is forgotten: the cache's answers, those under idempotency keys, and
-        /// tasks for people
+        /// The caller (a gateway's key, by name) to forget: cached answers, those under idempotency keys, and tasks for
+        /// people
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
-        /// The session of which all is forgotten; with --tenant, that caller's
+        /// The session to forget; with --tenant, that caller's only
         #[arg(long, value_name = "NAME")]
         session: Option<String>,
     },
-    /// Load the configuration's file again
+    /// Reload the configuration's file
     Reload,
 }
 
-/// A level, or none.
+/// A level, or none to unpin.
 #[derive(Clone, Copy)]
 struct Pin(Option<u8>);
 
@@ -97,7 +97,7 @@ impl Admin {
 }
 
 impl Order {
-    /// The path, and what is sent there; nothing is to be asked for.
+    /// Returns the path and the body; no body for a query.
     fn request(&self) -> (String, Option<Value>) {
         let circuit = |tier: &str, action| (tier_path(tier, "circuit"), Some(json!({ "action": action })));
         let drain = |tier: &str, drained: bool| (tier_path(tier, "drain"), Some(json!({ "drained": drained })));
@@ -131,7 +131,7 @@ impl Order {
         }
     }
 
-    /// The answer for people.
+    /// Returns the answer for people.
     fn text(&self, answer: &Value) -> String {
         terminal::printable(&self.raw_text(answer)).into_owned()
     }
@@ -160,7 +160,7 @@ impl Order {
 }
 
 fn unchanged(answer: &Value) -> &'static str {
-    if answer["changed"] == false { "It was so already.\n" } else { "" }
+    if answer["changed"] == false { "Nothing changed.\n" } else { "" }
 }
 
 fn table(tiers: &[Value]) -> String {
@@ -194,7 +194,7 @@ fn pins(answer: &Value) -> String {
     text + "\n"
 }
 
-/// A path of a tier. Names may have anything in them.
+/// Returns a path of a tier, whose name may contain any character.
 fn tier_path(tier: &str, what: &str) -> String {
     format!("/admin/tiers/{}/{what}", escaped(tier))
 }

@@ -1,4 +1,4 @@
-//! How the command ends when something is wrong.
+//! The command's failures and exit codes.
 
 use std::{fmt, io, process::ExitCode};
 
@@ -7,24 +7,24 @@ use steadfast_gateway::ServeError;
 
 use super::terminal::printable;
 
-/// What went wrong: it decides the exit code.
+/// A failure, which decides the exit code.
 pub(crate) enum Failure {
     /// The configuration or the command line is wrong: 2.
     Config(String),
     /// The models failed: 1.
     Models(String),
-    /// A gateway is not ready, or not there: 1.
+    /// The gateway is not ready or not reachable: 1.
     Unready(String),
-    /// A gateway, or a store of tasks, does not do what it is asked: 1.
+    /// The gateway or the store of tasks refuses an order: 1.
     Refused(String),
     /// A drill missed a target: 1.
     Missed(String),
-    /// The output cannot be written: 1; if its reader has gone, silently.
+    /// The output cannot be written: 1; silently if its reader has gone.
     Output(io::Error),
 }
 
 impl Failure {
-    /// Says it on standard error.
+    /// Prints the failure to standard error.
     pub(crate) fn report(self) -> ExitCode {
         if let Some(message) = self.message() {
             eprintln!("{message}");
@@ -35,7 +35,7 @@ impl Failure {
         }
     }
 
-    /// What is said of it, as a terminal may have it: a provider's or a gateway's own words may be in it.
+    /// Returns the message, safe for a terminal: it may contain a provider's or a gateway's words.
     fn message(&self) -> Option<String> {
         match self {
             Self::Config(message)
@@ -43,13 +43,13 @@ impl Failure {
             | Self::Unready(message)
             | Self::Refused(message)
             | Self::Missed(message) => Some(printable(message).into_owned()),
-            // `steadfast ask .. | head -1` is no failure to speak of.
+            // `steadfast ask .. | head -1` is not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
             Self::Output(error) => Some(format!("cannot write the output: {error}")),
         }
     }
 
-    /// A wrong command line.
+    /// Creates the failure of a wrong command line.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self::Config(format!("error: {message}"))
     }

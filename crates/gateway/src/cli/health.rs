@@ -1,4 +1,4 @@
-//! `steadfast health`: whether a gateway is ready, for containers without a shell and for scripts.
+//! `steadfast health`: a readiness check for containers without a shell and for scripts.
 
 use std::{io, time::Duration};
 
@@ -12,14 +12,14 @@ use tokio::{
 
 use crate::cli::Failure;
 
-/// Asks a gateway whether it is ready: exit code 0 if it is, 1 if it is not or does not answer
+/// Checks that a gateway is ready: exit code 0 if it is, 1 if it is not or does not answer
 #[derive(Args)]
 pub(crate) struct Health {
-    /// What to ask
+    /// The URL to check
     #[arg(long, value_name = "URL", env = "STEADFAST_HEALTH_URL", default_value = "http://127.0.0.1:8080/readyz")]
     url: Uri,
 
-    /// How many seconds the answer may take
+    /// The seconds to wait for the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     timeout: u64,
 }
@@ -34,17 +34,17 @@ impl Health {
         match timeout(Duration::from_secs(self.timeout), status(&self.url)).await {
             Ok(Ok(Some(200..=299))) => Ok(()),
             Ok(Ok(Some(status))) => Err(not(&format!("not ready, status {status}"))),
-            Ok(Ok(None)) => Err(not("whatever answers there speaks no HTTP")),
+            Ok(Ok(None)) => Err(not("the server does not speak HTTP")),
             Ok(Err(error)) => Err(not(&error.to_string())),
             Err(_) => Err(not("no answer in time")),
         }
     }
 }
 
-/// The longest line of a status that is read, in bytes.
+/// The longest status line that is read, in bytes.
 const LONGEST: u64 = 256;
 
-/// The status of the answer to one request; `None` if it is none.
+/// Returns the status of the answer to one request; `None` if it is not HTTP.
 async fn status(url: &Uri) -> io::Result<Option<u16>> {
     let host = url.host().unwrap_or_default();
     let port = url.port_u16().unwrap_or(80);

@@ -5,9 +5,9 @@ use steadfast_gateway::VirtualKey;
 
 use super::Failure;
 
-/// Makes a new key for a caller of the gateway, and the entry for the file of keys.
+/// Make a new key for a caller of the gateway, and the entry for the file of keys
 ///
-/// The key itself is shown once and kept nowhere.
+/// Prints the key once and stores it nowhere.
 #[derive(Args, Debug)]
 pub(crate) struct Key {
     /// The caller's name, for logs and records
@@ -20,7 +20,7 @@ impl Key {
         if self.name.trim().is_empty() || self.name.chars().any(char::is_control) {
             return Err(Failure::usage("a key needs a name, of characters that can be seen"));
         }
-        // A string of JSON is one of YAML, whatever is in it.
+        // A JSON string is a YAML string.
         let name = serde_json::Value::from(self.name);
         let key = VirtualKey::generate().map_err(|error| Failure::Config(format!("error: no randomness: {error}")))?;
         println!("The key, which is not shown again:\n\n  {}\n", key.secret());

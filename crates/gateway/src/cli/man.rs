@@ -1,4 +1,4 @@
-//! `steadfast man`: the manual, as `man` reads it.
+//! `steadfast man`: the manual, in the format of `man`.
 
 use std::{fs, path::PathBuf};
 
@@ -7,10 +7,10 @@ use clap_mangen::Man;
 
 use crate::cli::Failure;
 
-/// Writes the manual: the page of the command itself to standard output, or a page for each subcommand into a folder
+/// Write the manual: the command's page to standard output, or a page for each subcommand into a folder
 #[derive(Args)]
 pub(crate) struct Manual {
-    /// The folder, made if it is not there; such as /usr/local/share/man/man1
+    /// The folder, created if missing, such as /usr/local/share/man/man1
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Manual {
 impl Manual {
     pub(crate) fn run(self, command: Command) -> Result<(), Failure> {
         let mut command = command.disable_help_subcommand(true);
-        // Each subcommand gets to know its whole name.
+        // Gives each subcommand its whole name.
         command.build();
         let Some(folder) = self.out else {
             page(command).render(&mut std::io::stdout())?;
@@ -32,7 +32,7 @@ impl Manual {
     }
 }
 
-/// The pages of a command, its subcommands, and theirs.
+/// Returns the pages of a command, its subcommands, and theirs.
 fn pages(command: Command) -> Vec<Man> {
     let inner: Vec<Man> = command.get_subcommands().cloned().flat_map(pages).collect();
     std::iter::once(page(command)).chain(inner).collect()
@@ -41,6 +41,6 @@ fn pages(command: Command) -> Vec<Man> {
 fn page(command: Command) -> Man {
     let version = command.get_version().unwrap_or_default();
     let source = format!("steadfast {version}");
-    // An empty date would be left out, and the source stand in its place.
+    // man would leave out an empty date and put the source in its place.
     Man::new(command).date(" ").source(source).manual("User Commands")
 }

@@ -1,8 +1,8 @@
-//! The `steadfast` command: a configuration checked, explained, asked a prompt, and served as a gateway.
+//! The `steadfast` command: check, explain and serve a configuration.
 //!
-//! Exit codes: 0 for success, 1 where the models failed, a gateway is not ready, an order is refused or a drill missed a target, 2
-//! where the command line or the configuration is wrong. A server that is asked to stop a second time ends with 128 and the
-//! signal's number, as shells have it.
+//! Exit codes: 0 for success; 1 if the models failed, a gateway is not ready, an order is refused or a drill missed a
+//! target; 2 if the command line or the configuration is wrong. A second signal to stop ends a server with 128 and the
+//! signal's number, as shells do.
 
 mod admin;
 mod ask;
@@ -37,7 +37,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Check a configuration: what is wrong with it, and which failures go to which tier
+    /// Check a configuration for mistakes, and show which failures go to which tier
     Check(check::Check),
     /// Answer one prompt through the stack
     Ask(ask::Ask),
@@ -47,7 +47,7 @@ enum Action {
     Serve(serve::Serve),
     Key(key::Key),
     Health(health::Health),
-    /// About configurations
+    /// Work with configurations
     #[command(subcommand)]
     Config(Config),
     /// Print the completions of a shell
@@ -69,7 +69,7 @@ pub(crate) fn main() -> ExitCode {
     match runtime() {
         Ok(runtime) => {
             let code = runtime.block_on(run());
-            // Whatever is still at work there is not waited for without end.
+            // The wait for remaining work is bounded.
             runtime.shutdown_timeout(LAST_WORK);
             code
         }
@@ -77,10 +77,11 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// The time for work that is still under way when all is done.
+/// The time for remaining work at the end.
 const LAST_WORK: Duration = Duration::from_secs(2);
 
-/// As many threads as there are processors; with one, as in many containers, no thread needs to wake another.
+/// Creates a runtime with a thread for each processor; with a single one, as in many containers, no thread has to wake
+/// another.
 fn runtime() -> io::Result<Runtime> {
     let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     let mut builder = if alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };

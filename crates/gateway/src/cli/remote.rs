@@ -1,4 +1,4 @@
-//! A gateway that runs, asked with a key.
+//! A running gateway, called with a key.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -17,17 +17,18 @@ pub(crate) struct Remote {
     key: String,
 }
 
-/// How long an answer may take: a reload reads files.
+/// The time for an answer: a reload reads files.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest answer that is read, in bytes: a task has the whole of a request in it, once as it came and once for people.
+/// The longest answer, in bytes: a task contains a whole request, once as it came and once for people.
 const MAX_ANSWER: usize = 64 << 20;
 
 impl Remote {
-    /// The gateway at this address, with the key that this variable of the environment has: on a command line others would
-    /// see it.
+    /// Creates a client for the gateway at this address, with the key in an environment variable: other users can see a
+    /// command line.
     pub(crate) fn of(url: Uri, key_env: &str, needed: &str) -> Result<Self, Failure> {
         let key = std::env::var(key_env).ok().filter(|key| !key.is_empty());
-        let none = || Failure::usage(format_args!("the variable {key_env} has no key: one with {needed} is needed"));
+        let none =
+            || Failure::usage(format_args!("the variable {key_env} is not set; it must have a key with {needed}"));
         let key = key.ok_or_else(none)?;
         if url.scheme().is_none() || url.authority().is_none() {
             return Err(Failure::usage(format_args!("{url}: the URL must begin with http:// or https://")));
@@ -35,7 +36,7 @@ impl Remote {
         Ok(Self { url, key })
     }
 
-    /// What it answers: to an order if there is a body.
+    /// Sends an order with a body, or a query without one, and returns the answer.
     pub(crate) async fn ask(&self, path: &str, body: Option<Value>) -> Result<Value, Failure> {
         let failed = |what: &str| Failure::Refused(format!("error: {}: {what}", self.url));
         let asking = timeout(ANSWER_TIMEOUT, self.send(path, body));
@@ -43,7 +44,7 @@ impl Remote {
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status != StatusCode::OK || !answer.is_object() {
             let message = answer["error"]["message"].as_str().map_or_else(
-                || format!("whatever answers there is no gateway of this kind (status {})", status.as_u16()),
+                || format!("the server is not a steadfast gateway (status {})", status.as_u16()),
                 str::to_owned,
             );
             return Err(failed(&message));
@@ -74,7 +75,7 @@ impl Remote {
     }
 }
 
-/// A name as a piece of a path or a query, whatever is in it.
+/// Returns a name as a segment of a path or a query, with any character escaped.
 pub(crate) fn escaped(name: &str) -> String {
     let mut text = String::new();
     for byte in name.bytes() {

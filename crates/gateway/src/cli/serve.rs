@@ -7,43 +7,42 @@ use steadfast_gateway::{LogFormat, ServeOptions};
 
 use super::Failure;
 
-/// Serves the models to everything that speaks Anthropic's or OpenAI's protocol.
+/// Serve the models to every client of Anthropic's or OpenAI's API
 ///
-/// Without a configuration it serves simulated models on loopback, for a first look.
+/// Without a configuration the gateway serves simulated models on loopback, for a first look.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// The configuration; it is loaded again when it changes, and on SIGHUP
+    /// The configuration, reloaded when it changes and on SIGHUP
     #[arg(short, long, value_name = "FILE", env = "STEADFAST_CONFIG")]
     config: Option<PathBuf>,
 
-    /// Where to listen, in place of what the configuration says; port 0 takes any free one [default: 127.0.0.1:8080]
+    /// The address to listen on; port 0 takes any free one [default: the configuration's, or 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
-    /// How many seconds open streams may go on when the server is asked to stop, in place of what the configuration says
-    /// [default: 30]
+    /// The seconds that open streams may go on once the server is asked to stop [default: the configuration's, or 30]
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
 
-    /// The keys of those who may call; read again when they change, and on SIGHUP. Without it, and
-    /// without one that the configuration names, everybody may who reaches the port
+    /// The file of the callers' keys, read again when it changes and on SIGHUP [default: the configuration's]. Without
+    /// a key file, anyone who can reach the port may call
     #[arg(long, value_name = "FILE", env = "STEADFAST_KEYS")]
     keys: Option<PathBuf>,
 
-    /// Listen beyond loopback although callers need no key: everybody who reaches the port spends your money
+    /// Listen beyond loopback without keys: anyone who can reach the port spends your money
     #[arg(long)]
     insecure_no_auth: bool,
 
-    /// What goes into the log: a level (error, warn, info, debug, trace), or one for each target, such as
+    /// The log's filter: a level (error, warn, info, debug, trace), or one for each target, such as
     /// `info,steadfast=debug`
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     log: String,
 
-    /// How lines of the log look. In JSON there is one for each request; as text those are at the level `debug`
+    /// The log's format. JSON has a line for each request; text has those at the level `debug`
     #[arg(long, value_enum, value_name = "FORMAT", env = "STEADFAST_LOG_FORMAT", default_value_t = Format::Text)]
     log_format: Format,
 
-    /// An OpenTelemetry collector that takes a trace of each request, by OTLP over HTTP: <ENDPOINT>/v1/traces
+    /// The OpenTelemetry collector for a trace of each request, by OTLP over HTTP: <ENDPOINT>/v1/traces
     #[cfg(feature = "otlp")]
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
@@ -52,9 +51,9 @@ pub(crate) struct Serve {
 /// The format of the log's lines.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people
+    /// Text for people
     Text,
-    /// An object for each line, with `timestamp` and `event`
+    /// A JSON object for each line, with `timestamp` and `event`
     Json,
 }
 

@@ -1,24 +1,24 @@
-//! What a terminal may have.
+//! Safe output for terminals.
 
 use std::borrow::Cow;
 
-/// Text as a terminal may have it: what somebody else wrote must not move the cursor, change the title, or be read in another
-/// order than it stands in.
+/// Returns text that is safe for a terminal: foreign text must not move the cursor, change the title, or change the
+/// order of reading.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let commands = |c: char| (c.is_control() && c != '\n' && c != '\t') || turns(c);
     if text.contains(commands) { Cow::Owned(text.replace(commands, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-/// The same on one line.
+/// Returns safe text on one line.
 pub(crate) fn on_a_line(text: &str) -> String {
     printable(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// JSON as a terminal may have it: its writer leaves some commands as they are.
+/// Returns JSON that is safe for a terminal: its writer leaves some control characters as they are.
 pub(crate) fn json(value: &serde_json::Value) -> String {
     let mut text = String::new();
     for c in format!("{value:#}\n").chars() {
-        // They are nowhere but inside of strings.
+        // They occur only inside strings.
         match c {
             '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
             c if turns(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
@@ -28,7 +28,7 @@ pub(crate) fn json(value: &serde_json::Value) -> String {
     text
 }
 
-/// Whether it turns the direction of writing.
+/// Returns whether a character changes the direction of writing.
 fn turns(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

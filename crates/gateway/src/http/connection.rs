@@ -1,8 +1,8 @@
-//! One connection: its requests, one after another.
+//! A connection and its requests, one after another.
 //!
-//! hyper reads requests and writes whole answers. A stream it hands over before its head is out: hyper would keep two
-//! buffers of 8 KB beside each until its end, and thousands of streams do nothing for most of the time but wait for
-//! their next token. [`stream_writer`] sends it; then hyper goes on.
+//! hyper reads requests and writes whole answers. It hands a stream over before the stream's head is out: hyper would
+//! keep two buffers of 8 KB for each stream until its end, and thousands of streams only wait for their next token.
+//! [`stream_writer`] sends the stream; then hyper goes on.
 
 use std::{
     convert::Infallible,
@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{limits::Memory, lock::lock};
 
-/// Serves a connection until one side has had enough of it, or nothing has come for so long.
+/// Serves a connection until either side closes it, or until it has idled for the timeout.
 pub(super) async fn serve<S, H>(
     stream: S,
     http: &Builder,
@@ -54,7 +54,7 @@ where
 {
     let mut socket = Socket::new(stream).with_head_memory(memory);
     loop {
-        // For somebody who says nothing hyper need not be there, with its buffers.
+        // A silent caller does not need hyper and its buffers.
         let readable = tokio::select! {
             biased;
             readable = socket.wait_readable() => readable,
@@ -86,10 +86,10 @@ where
     }
 }
 
-/// Closes a connection, and takes what still comes on it. Were it dropped over bytes that nobody has read, the system would
-/// break it off, and a caller that is still sending (a body over the limit, say) might never see the answer.
+/// Closes a connection and reads the rest of its bytes. A socket dropped over unread bytes is reset by the system, and
+/// a caller that still sends (a body over the limit, say) might never see the answer.
 async fn close_gracefully<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop: &CancellationToken) {
-    // It may be closed already, from either side.
+    // Either side may have closed it already.
     let _ = socket.shutdown().await;
     tokio::select! {
         biased;
@@ -99,7 +99,7 @@ async fn close_gracefully<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<
     }
 }
 
-/// Answers a probe that asks whether the server lives, and ends its connection.
+/// Answers a liveness probe and closes its connection.
 pub(super) async fn probe<S>(stream: S, http: &Builder, stop: &CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -117,26 +117,26 @@ where
         served = serving.without_shutdown() => served,
         () = stop.cancelled() => return,
     };
-    // A caller that breaks off has not asked.
+    // A caller that disconnected needs no answer.
     if let Ok(Parts { io, .. }) = served {
         close_gracefully(io.into_inner(), stop).await;
     }
 }
 
-/// The time for the rest of a request that has begun, once the server was asked to stop.
+/// The time for the rest of a request that has begun, once the server is asked to stop.
 pub(crate) const STOP_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time for the answer to get there, and for what was sent meanwhile to come.
+/// The time for the answer to arrive, and for bytes still under way.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A streamed answer that is still to be sent.
+/// A streamed answer that the connection still has to send.
 struct PendingStream {
     response: Response<Body>,
-    /// The caller wants the connection closed behind it.
+    /// True if the caller wants the connection closed after the answer.
     closes: bool,
 }
 
-/// Why hyper does not go on with a connection.
+/// The reason that hyper has left a connection.
 enum Exit<S> {
     Done(Result<(), hyper::Error>, Socket<S>),
     Stream(PendingStream, Socket<S>),
@@ -152,7 +152,7 @@ where
     let common = handler.connection();
     let task = ConnectionTask::new();
     let service = service_fn(|request: Request<Incoming>| {
-        // Only the first answer is pending over: hyper does not tell whether an earlier one is out to its last byte.
+        // Only the first answer can stream: hyper does not report whether it has flushed an earlier one.
         let can_stream = is_first.swap(false, Ordering::Relaxed)
             && request.version() == Version::HTTP_11
             && !request.headers().contains_key(header::EXPECT);
@@ -164,7 +164,7 @@ where
             let response = answering.await;
             if can_stream && response.extensions().get::<DirectStream>().is_some() {
                 *lock(pending) = Some(PendingStream { response, closes });
-                // It is taken from there in this very poll, and then this future is dropped.
+                // The same poll takes it from there, and then drops this future.
                 return std::future::pending().await;
             }
             Ok::<_, Infallible>(response)
@@ -197,7 +197,7 @@ where
             Exit::Stream(pending, socket)
         }
         Err(served) => {
-            // Who has sent half a head is told. Who has said nothing is told nothing.
+            // A caller that has sent half a head gets a response; a silent caller gets none.
             if socket.is_out_of_memory() {
                 let _ = socket.write_all(&PlainRefusal::FULL.response()).await;
             } else if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {

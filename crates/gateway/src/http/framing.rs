@@ -1,15 +1,16 @@
-//! Finds the heads of requests among the bytes of a connection, and sees to it that their lines end as they must.
+//! Finds the heads of requests in the bytes of a connection, and rejects lines that end in a bare LF.
 //!
-//! hyper takes a bare LF for the end of a line, as RFC 9112 (2.2) lets it. What stands before the gateway may not, and then the two
-//! see different fields in one head. hyper cannot be told to refuse it, so [`Framing`] makes it a NUL, which no head may have.
+//! hyper accepts a bare LF as the end of a line, as RFC 9112 (2.2) allows. A proxy in front of the gateway may not, and
+//! then the two see different fields in one head. hyper has no option to refuse it, so [`Framing`] replaces it by a
+//! NUL, which is invalid in a head.
 
 use memchr::memchr;
 
-/// Follows the bytes of a connection's requests, in the order and the pieces in which hyper reads them.
+/// A parser of a connection's requests, in the order and the pieces in which hyper reads them.
 #[derive(Debug, Default)]
 pub(crate) struct Framing {
     at: Position,
-    /// The beginning of a line that has not ended yet.
+    /// The start of a line that has not ended yet.
     line: Vec<u8>,
     /// Its last byte.
     last: u8,
@@ -36,7 +37,7 @@ enum Position {
     Trailers,
 }
 
-/// The part of a line that is looked at, in bytes: all that is asked for stands at its beginning.
+/// The part of a line that is parsed, in bytes: every relevant field is at its beginning.
 const MAX_BUFFERED_LINE: usize = 128;
 
 impl Framing {

@@ -10,22 +10,23 @@ use tokio::time;
 
 use crate::lock::lock;
 
-/// The timer of a connection that waits for the timer_handle of requests.
+/// The timer for the request heads of a connection.
 ///
-/// hyper makes a new one for each head, and most timer_handle come at once. Setting a timer in the runtime and taking it out again costs
-/// as much as reading the head: here one stays there for all of them, and is set anew when it fires too early.
+/// hyper makes a new timer for each head, and most heads come at once. Setting a timer in the runtime and removing it
+/// costs as much as reading the head. This one stays for all heads of the connection, and is reset when it fires too
+/// early.
 #[derive(Clone, Default)]
 pub(crate) struct HeaderTimer(Arc<Mutex<TimerState>>);
 
 #[derive(Default)]
 struct TimerState {
     timer: Option<Pin<Box<time::Sleep>>>,
-    /// No head is waited for beyond it.
+    /// The latest moment for any head.
     limit: Option<time::Instant>,
 }
 
 impl HeaderTimer {
-    /// Waits for no head beyond this moment, whatever it was given before.
+    /// Ends the wait for any head at this moment at the latest.
     pub(crate) fn end_by(&self, limit: time::Instant) {
         let mut state = lock(&self.0);
         state.limit = Some(limit);
@@ -50,7 +51,7 @@ impl Timer for HeaderTimer {
     }
 }
 
-/// The end of the time for one head. Each is later than the one before.
+/// The deadline of one head. Each is later than the one before.
 struct HeaderDeadline {
     deadline: time::Instant,
     timer_handle: HeaderTimer,

@@ -1,7 +1,8 @@
-//! A connection's task, and the bodies that it reads without waking itself.
+//! A connection's task, and request bodies that do not wake it needlessly.
 //!
-//! hyper and whoever reads the body of a request are two ends of a channel, each of which wakes the other. Here both are in
-//! one task, and it is running when a piece is taken: it would be polled once more for each body, with the whole call below.
+//! hyper and the reader of a request's body are two ends of a channel, and each wakes the other. Here both run in one
+//! task, which is running when it takes a piece. A wake would poll the task once more for each body, with the whole
+//! call below it.
 
 use std::{
     cell::Cell,
@@ -23,12 +24,12 @@ use hyper::body::Incoming;
 
 use crate::lock::lock;
 
-/// The task of a connection, as a waker.
+/// A connection's task, as a waker.
 pub(crate) struct ConnectionTask {
     waker: Mutex<Waker>,
-    /// The thread that takes a piece of the body right now, or 0.
+    /// The thread that is reading a piece of the body, or 0.
     reading_thread: AtomicUsize,
-    /// It has woken the task meanwhile.
+    /// True if that thread has woken the task while reading.
     woken: AtomicBool,
 }
 
@@ -41,7 +42,7 @@ impl ConnectionTask {
         })
     }
 
-    /// From here on this one is woken.
+    /// Sets the waker of the task.
     pub(crate) fn set_waker(&self, waker: &Waker) {
         let mut own = self.lock();
         if own.will_wake(waker) {
@@ -63,7 +64,7 @@ impl Wake for ConnectionTask {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // What another thread says meanwhile is about something else.
+        // A wake from another thread is about something else.
         if self.reading_thread.load(Acquire) == this_thread() {
             self.woken.store(true, Relaxed);
             return;
@@ -73,7 +74,7 @@ impl Wake for ConnectionTask {
     }
 }
 
-/// A number that no other thread has, and that is not 0.
+/// Returns a number that no other thread has, and that is not 0.
 fn this_thread() -> usize {
     thread_local! {
         static HERE: Cell<u8> = const { Cell::new(0) };
@@ -81,7 +82,7 @@ fn this_thread() -> usize {
     HERE.with(|here| ptr::from_ref(here).addr())
 }
 
-/// The body of a request to this task.
+/// A request body, read within the connection's task.
 pub(crate) struct InTaskBody {
     body: Incoming,
     task: Arc<ConnectionTask>,
@@ -102,7 +103,7 @@ impl Body for InTaskBody {
         task.reading_thread.store(this_thread(), Release);
         let polled = Pin::new(&mut *body).poll_frame(cx);
         task.reading_thread.store(0, Release);
-        // While more is to come hyper has to read on.
+        // hyper must read on as long as the body has more.
         if task.woken.swap(false, Relaxed) && !body.is_end_stream() {
             task.wake_by_ref();
         }

@@ -1,10 +1,11 @@
-//! Connections: how many, how slow they may be, and how they end.
+//! The listener: the number of connections, their time limits, and their shutdown.
 //!
-//! HTTP/1.1 only: the official clients speak it to any `http://` address, and what stands before a gateway (an ingress, a
-//! TLS proxy) does too. A caller that leaves is seen at once, and with its connection goes the call to the provider.
+//! HTTP/1.1 only: the official clients speak it to any `http://` address, and so do ingresses and TLS proxies in front
+//! of a gateway. The listener sees at once when a caller disconnects, and drops the call to the provider with the
+//! connection.
 //!
-//! All of this runs on the control thread up to a connection's first bytes. A probe of `/healthz` is answered
-//! there, on a connection of its own; every other request goes on among the threads of requests.
+//! All of this runs on the control thread up to a connection's first bytes. That thread answers a probe of `/healthz`,
+//! on a connection of its own; every other request moves to the threads of requests.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,29 +25,31 @@ use crate::{
     limits::{connections_for_files, memory},
 };
 
-/// How long connections have to send their last bytes once their streams were ended.
+/// The time for connections to send their last bytes once their streams have ended.
 pub(crate) const LAST_BYTES: Duration = Duration::from_secs(5);
 
-/// How many connections may wait to be accepted; a system may allow fewer (`net.core.somaxconn` is 4096 on Linux).
+/// The length of the queue of connections to accept; a system may allow fewer (`net.core.somaxconn` is 4096 on Linux).
 ///
-/// tokio's own are 128: where more come at once, as after a restart, some are reset and the others wait a second.
+/// tokio's default is 128: of more connections at once, as after a restart, the system resets some and delays the
+/// others by a second.
 const BACKLOG: u32 = 4096;
 
-/// Begins to listen.
+/// Binds the address and listens.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // The connections of the one before, which are still closing, must not keep this one from its port. Elsewhere than on
-    // Unix the same word would let two listen at once.
+    // Closing connections of the previous process must not block the port. Outside Unix the option would let two
+    // processes listen at once.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until told to stop, then sees them out. Their requests run elsewhere.
+/// Accepts connections until the server is asked to stop, then waits for them to end. Their requests run on another
+/// runtime.
 pub(crate) async fn serve<H: Handler>(
     listener: TcpListener,
     handler: H,
@@ -83,19 +86,19 @@ pub(crate) async fn serve<H: Handler>(
             reject(stream).await;
         }
     }
-    // From here on the system refuses connections, so that who balances the load goes elsewhere at once.
+    // The system refuses connections from here on, so that load balancers go elsewhere at once.
     drop(listener);
     let connections = &server.connections;
     connections.close();
     if timeout(lifecycle.current.load().grace, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "the time to finish is over: open streams end with an error");
+        tracing::warn!(connections = connections.len(), "grace period elapsed; open streams end with an error");
         lifecycle.cut.cancel();
-        // Who does not take its last bytes loses them.
+        // A caller that does not read its last bytes loses them.
         let _ = timeout(LAST_BYTES, connections.wait()).await;
     }
 }
 
-/// Serves connections.
+/// The server's part that each connection needs.
 struct Server<H> {
     http: http1::Builder,
     handler: H,
@@ -106,7 +109,7 @@ struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
-    /// Waits for a connection's first bytes, and says who serves it.
+    /// Waits for a connection's first bytes, and chooses the thread that serves it.
     async fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
         match self.is_probe(&stream, self.lifecycle.initial.head_timeout).await {
             None => {}
@@ -116,12 +119,12 @@ impl<H: Handler> Server<H> {
                     let (connections, requests) = (self.connections.clone(), self.requests.clone());
                     connections.spawn_on(self.requests(stream, from, permit), &requests);
                 }
-                Err(error) => tracing::debug!(%from, %error, "the connection is lost"),
+                Err(error) => tracing::debug!(%from, %error, "connection lost"),
             },
         }
     }
 
-    /// Serves a connection for which there is no permit, if it is a probe: callers who take all places must not make the server
+    /// Serves a connection over the limit if it is a probe: callers that take all connections must not make the server
     /// look dead.
     async fn serve_probe(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
         match self.is_probe(&stream, PROBE_TIMEOUT).await {
@@ -131,7 +134,7 @@ impl<H: Handler> Server<H> {
         drop(permit);
     }
 
-    /// Waits for the first bytes: whether they are a probe's. `None`: none has come.
+    /// Waits for the first bytes and returns whether they are a probe's; `None` if none came.
     async fn is_probe(&self, stream: &TcpStream, limit: Duration) -> Option<bool> {
         let mut first = [0; 16];
         let read = tokio::select! {
@@ -152,45 +155,45 @@ impl<H: Handler> Server<H> {
         let lifecycle = &self.lifecycle;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
-            Err(error) => return tracing::debug!(%from, %error, "the connection is lost"),
+            Err(error) => return tracing::debug!(%from, %error, "connection lost"),
         };
-        // Tokens are small, and each is sent at once: waiting for an acknowledgement would cost 40 ms each.
+        // Tokens are small and go out one by one: waiting for an acknowledgement would delay each by 40 ms.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%from, %error, "no TCP_NODELAY");
         }
         let stream = WriteTimeout::new(stream, lifecycle.initial.unread);
-        // A child has a lock of its own: each poll takes it, and connections must not wait for each other there.
+        // A child token has its own lock. Each poll takes it, and connections must not contend for it.
         let stop = lifecycle.stop.child_token();
         let idle_timeout = lifecycle.initial.head_timeout;
         let served = connection::serve(stream, &self.http, idle_timeout, &self.handler, &lifecycle.heads, &stop).await;
         if let Err(error) = served {
-            // Callers leave and send nonsense: that is their affair.
-            tracing::debug!(%from, %error, "the connection ended early");
+            // Callers disconnect and send invalid requests; neither is the server's failure.
+            tracing::debug!(%from, %error, "connection ended early");
         }
         drop(permit);
     }
 }
 
-/// The beginnings of a probe.
+/// The first bytes of a probe.
 const PROBES: [&[u8]; 3] = [b"GET /healthz ", b"GET /healthz?", b"HEAD /healthz "];
-/// The number of connections beyond all places that may show that they are probes.
+/// The number of connections over the limit that may prove to be probes.
 const SPARE_CONNECTIONS: usize = 64;
-/// The time that they have for that: a probe's first bytes come with its connection.
+/// The time for their first bytes: a probe's come with its connection.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(20);
 
 async fn reject(mut stream: TcpStream) {
-    // It fits into the socket's buffer, so that nobody can make us wait here.
+    // The response fits into the socket's buffer, so that no caller can delay the server here.
     let _ = timeout(Duration::from_millis(10), stream.write_all(&PlainRefusal::FULL.response())).await;
 }
 
-/// After an accept that failed: at once where the caller was gone, later where the system has nothing left to give.
+/// Waits after a failed accept: not at all if the caller has gone, and a moment if the system has run out of resources.
 async fn back_off(error: &io::Error) {
     let gone = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     );
     if !gone {
-        tracing::error!(%error, "no connection can be accepted");
+        tracing::error!(%error, "accept failed");
         sleep(Duration::from_millis(100)).await;
     }
 }
@@ -205,7 +208,7 @@ mod tests {
     async fn hundreds_of_callers_may_come_before_the_first_is_accepted() {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        // Where there is no permits, the system lets a caller wait for a second, and more.
+        // A system with a full queue delays a caller by a second or more.
         let limit = Duration::from_millis(900);
         let came: Result<Vec<_>, _> = (0..300).map(|_| TcpStream::connect_timeout(&address, limit)).collect();
         assert_eq!(came.unwrap().len(), 300);

@@ -1,4 +1,4 @@
-//! What is between hyper and a caller's bytes.
+//! The stream between hyper and a caller.
 
 use std::{
     future::poll_fn,
@@ -15,20 +15,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::framing::Framing;
 use crate::limits::memory::{FREE_BODY, Memory, Reservation};
 
-/// A connection that can take back what was read too early, and that speaks for hyper where hyper has no bytes_left.
+/// A connection that can take bytes back, and that gives hyper's own refusals a body.
 ///
-/// What is no HTTP never becomes a request: hyper refuses it by itself, with a status and nothing else. Clients show the
-/// message of an error's body to their users, so such a refusal is given one on its way out.
+/// hyper refuses by itself what is not HTTP, with a status and nothing else. Clients show the message in an error's
+/// body to their users, so the socket adds one on the way out.
 pub(crate) struct Socket<S> {
     stream: S,
-    /// Read, but not used yet.
+    /// Bytes that were read ahead.
     ahead: BytesMut,
-    /// What is left of a refusal that goes out in place of hyper's own.
+    /// The rest of a refusal that replaces hyper's own.
     refusal: Option<Bytes>,
     framing: Framing,
-    /// The memory for heads that are long.
+    /// The memory for long heads.
     memory: Option<Arc<Memory>>,
-    /// The place of the last head in it.
+    /// The last head's reservation in it.
     head: Option<Reservation>,
 }
 
@@ -37,18 +37,19 @@ impl<S> Socket<S> {
         Self { stream, ahead: BytesMut::new(), refusal: None, framing: Framing::default(), memory: None, head: None }
     }
 
-    /// The same, with heads for which there must be room here.
+    /// Limits long heads to this memory.
     pub(crate) fn with_head_memory(mut self, memory: &Arc<Memory>) -> Self {
         self.memory = Some(memory.clone());
         self
     }
 
-    /// Returns true if there was no room for a head.
+    /// Returns true if the memory had no room for a head.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         self.memory.is_some() && self.framing.head() > FREE_BODY && self.head.is_none()
     }
 
-    /// Makes room for a head that is longer than its connection's own buffer. It keeps that as long as its request is there.
+    /// Reserves memory for a head that is longer than the connection's own buffer. The connection keeps it as long as
+    /// the request.
     fn reserve_head(&mut self) -> io::Result<()> {
         let head = self.framing.head();
         if head <= FREE_BODY {
@@ -61,7 +62,7 @@ impl<S> Socket<S> {
         Ok(())
     }
 
-    /// Takes back what was read behind a whole request: it is the next that will be.
+    /// Takes back the bytes that were read after a whole request.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.framing = Framing::default();
         if !bytes.is_empty() {
@@ -71,13 +72,13 @@ impl<S> Socket<S> {
 }
 
 impl<S: AsyncRead + Unpin> Socket<S> {
-    /// Waits until there is something to read. `false`: nothing will come any more.
+    /// Waits until bytes arrive. Returns false if none will come any more.
     pub(crate) async fn wait_readable(&mut self) -> bool {
         !self.ahead.is_empty() || poll_fn(|cx| self.poll_ahead::<4096>(cx)).await.is_ok()
     }
 
-    /// Ready once the other side has left. What it sends until then is kept, up to a limit; beyond it nobody knows whether
-    /// it is there.
+    /// Completes once the caller has disconnected. Keeps the bytes that arrive until then, up to a limit; beyond it a
+    /// disconnect goes unnoticed.
     pub(crate) fn poll_disconnect(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<io::Error> {
         while self.ahead.len() < limit {
             if let Err(left) = ready!(self.poll_ahead::<512>(cx)) {
@@ -87,14 +88,14 @@ impl<S: AsyncRead + Unpin> Socket<S> {
         Poll::Pending
     }
 
-    /// Reads until nothing comes any more, and keeps none of it.
+    /// Reads to the end and discards the bytes.
     pub(crate) async fn discard(&mut self) {
         while poll_fn(|cx| self.poll_ahead::<4096>(cx)).await.is_ok() {
             self.ahead.clear();
         }
     }
 
-    /// Reads what is there, and takes no memory where nothing is.
+    /// Reads the bytes that have arrived; takes no memory if there are none.
     fn poll_ahead<const MOST: usize>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [MaybeUninit::uninit(); MOST];
         let mut read = ReadBuf::uninit(&mut space);
@@ -123,7 +124,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Socket<S> {
-    /// Writes the bytes_left that belong to a refusal of hyper's, if these bytes are one; then its own count as written.
+    /// Writes a refusal with a body if these bytes are hyper's bare one, and then counts them as written.
     fn poll_refusal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<bool>> {
         if self.refusal.is_none() {
             self.refusal = PlainRefusal::of(bytes).map(PlainRefusal::response);
@@ -155,7 +156,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // A head is the first of them.
+        // The head is in the first slice.
         let first = slices.first().map_or(&[][..], |slice| &**slice);
         match ready!(this.poll_refusal(cx, first))? {
             true => Poll::Ready(Ok(first.len())),
@@ -176,11 +177,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 }
 
-/// A refusal to somebody of whom no path is known, and so no dialect: one that reads as an error in either.
+/// A refusal before the path, and so the dialect, is known. It reads as an error in either dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlainRefusal {
     status: &'static str,
-    /// A header beside the usual ones, with its line's end.
+    /// An additional header, with its line end.
     header: &'static str,
     kind: &'static str,
     message: &'static str,
@@ -204,7 +205,7 @@ impl PlainRefusal {
         Self { status, header: "", kind: "invalid_request_error", message }
     }
 
-    /// Which of hyper's own refusals this is. Ours are never without a body, so that there is no other.
+    /// Returns the refusal that hyper wrote. The gateway's own refusals always have a body, so only hyper's match.
     fn of(head: &[u8]) -> Option<Self> {
         let rest = head.strip_prefix(b"HTTP/1.1 4")?;
         let is_bare = rest.windows(EMPTY_BODY.len()).any(|part| part == EMPTY_BODY);
@@ -212,7 +213,7 @@ impl PlainRefusal {
         of.into_iter().find(|refusal| is_bare && rest.starts_with(&refusal.status.as_bytes()[1..3]))
     }
 
-    /// The whole response. The connection ends behind it.
+    /// Returns the whole response. The connection ends after it.
     pub(crate) fn response(self) -> Bytes {
         let Self { status, header, kind, message } = self;
         let body =

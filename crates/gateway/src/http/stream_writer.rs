@@ -1,4 +1,4 @@
-//! A streamed answer on its way out: the head, and each event as a push_chunk as soon as it is there.
+//! The writer of streamed answers: the head, and each event as a chunk as soon as it arrives.
 
 use std::{
     future::poll_fn,
@@ -18,23 +18,24 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::socket::Socket;
 use crate::wall_clock;
 
-/// From here on what has gathered is sent although more is there.
+/// The number of bytes at which the writer flushes although more are ready.
 const FLUSH_AT: usize = 16 << 10;
-/// What a stream keeps of its buffer while it waits: room for a usual event.
+/// The capacity that a waiting stream keeps of its buffer: room for a usual event.
 const KEPT_CAPACITY: usize = 512;
-/// How much of a caller's next request is read during an answer: reading is how its leaving shows.
+/// The number of bytes of the caller's next request that are read during an answer. Reading is how a disconnect shows.
 const READ_AHEAD: usize = 8 << 10;
 
-/// On a response that can be sent by [`send`]: it is a stream, and its request has been read to the last byte. What were left
-/// of it would be taken for the next request.
+/// Marks a response that [`send`] can send: it is a stream, and its request has been read to the last byte. An unread
+/// rest would be taken for the next request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DirectStream;
 
-/// Sends a whole response, in chunks. `closes`: it is the last one on this connection, and says so.
+/// Sends a whole response in chunks. With `closes` it is the last one on this connection, and its head says so.
 ///
 /// # Errors
 ///
-/// The caller has left or does not read, or the body broke: then the connection must end, for the response has not.
+/// The caller has disconnected or does not read, or the body broke. The connection must then end, for the response has
+/// not.
 pub(crate) async fn send<S>(socket: &mut Socket<S>, response: Response<Body>, closes: bool) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -44,7 +45,7 @@ where
     drop(head);
     loop {
         let next = poll_fn(|cx| {
-            // A caller that has left needs nothing more.
+            // A disconnected caller needs nothing more.
             if let Poll::Ready(left) = socket.poll_disconnect(READ_AHEAD, cx) {
                 return Poll::Ready(Step::Disconnected(left));
             }
@@ -59,7 +60,7 @@ where
             Step::Disconnected(error) => return Err(error),
             Step::Frame(Some(Err(error))) => return Err(io::Error::other(error)),
             Step::Frame(Some(Ok(frame))) => {
-                // There are no trailers.
+                // Streams have no trailers.
                 if let Ok(data) = frame.into_data()
                     && !data.is_empty()
                 {
@@ -87,16 +88,16 @@ where
     }
 }
 
-/// What happens next to a stream.
+/// The next step of a stream.
 enum Step {
-    /// The caller is gone.
+    /// The caller has disconnected.
     Disconnected(io::Error),
     Frame(Option<Result<Frame<Bytes>, axum::Error>>),
-    /// There is no more at the moment.
+    /// The body has no more at the moment.
     Idle,
 }
 
-/// The head as it goes over the wire.
+/// Returns the head in its wire format.
 fn encode_head(head: &response::Parts, closes: bool) -> Vec<u8> {
     const OWN_HEADERS: [HeaderName; 4] =
         [header::CONNECTION, header::CONTENT_LENGTH, header::DATE, header::TRANSFER_ENCODING];
@@ -122,7 +123,7 @@ fn encode_head(head: &response::Parts, closes: bool) -> Vec<u8> {
 
 fn push_chunk(data: &[u8], out: &mut Vec<u8>) {
     out.reserve(data.len() + 20);
-    // Nor can it here.
+    // Writing to memory cannot fail.
     let _ = write!(out, "{:x}\r\n", data.len());
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");

@@ -10,14 +10,16 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// A connection whose other side must take what it is sent: one that takes nothing for too long is given up, and with it
-/// the answer that waits behind it, which holds a place and a provider's connection.
+/// A connection that limits the time for which the caller may leave an answer unread.
+///
+/// After it the connection fails, and with it the answer that waits behind it, which holds a permit and a provider's
+/// connection.
 pub(crate) struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
-    /// Whether the other side is waited for.
+    /// True while a write waits for the caller.
     waiting: bool,
-    /// Made when it is needed, which for most connections is never.
+    /// Created on demand, which most connections never need.
     timer: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! One bound for what all callers together keep in memory: `gateway.memory`.
+//! The limit of the memory that all callers together take: `gateway.memory`.
 //!
 //! | part | for what | what holds it |
 //! |---|---|---|
@@ -6,12 +6,13 @@
 //! | 1/4 | connections, with their heads and streams | [`connections`], [`Memory`] |
 //! | 1/4 | what is kept: answers, idempotency keys, decision records | their own settings, which are checked against it |
 //!
-//! Of a body that is counted each byte is counted [`WEIGHT`] times, for what reading, decoding and encoding make of it. A
-//! body of up to [`FREE_BODY`] bytes is its connection's. Those beyond [`SMALL`] may not take the last quarter, so that they leave
-//! room for smaller ones. And where callers have keys, those of one key may take as much as they leave free, or else a
-//! single body: however many keys take what they can, there is room for another.
+//! Each byte of a counted body counts [`WEIGHT`] times, for the copies that reading, decoding and encoding make. A body
+//! of up to [`FREE_BODY`] bytes is free: its connection's buffer holds it. Bodies beyond [`SMALL`] may not take the
+//! last quarter, which stays for smaller ones. If callers have keys, the bodies of one key may take as much as they
+//! leave free, or else a single body, so that another key always finds room.
 //!
-//! Heads need no key. So those that are longer than [`FREE_BODY`] have a [`Memory`] of their own, out of the part of connections.
+//! Heads need no key. Those longer than [`FREE_BODY`] therefore have a [`Memory`] of their own, out of the part for
+//! connections.
 
 use std::{
     fmt, fs,
@@ -23,65 +24,65 @@ use std::{
 
 use bytes::Bytes;
 
-/// The largest body that takes nothing, in bytes: hyper's buffer of its connection is as large.
+/// The largest body that needs no reservation, in bytes: hyper's buffer of its connection is as large.
 pub(crate) const FREE_BODY: usize = 8 << 10;
-/// The largest body that is small, in bytes.
+/// The largest small body, in bytes.
 const SMALL: usize = 64 << 10;
-/// The number of times that each byte of a body is counted.
+/// The number of times that each byte of a body counts.
 const WEIGHT: usize = 3;
-/// The room for a connection with a stream, in bytes.
+/// The memory of a connection with a stream, in bytes.
 const CONNECTION: u64 = 32 << 10;
 
-/// A part of the memory, for the bodies of requests or for their heads.
+/// A part of the memory: for request bodies, or for their heads.
 #[derive(Debug)]
 pub(crate) struct Memory {
     room: usize,
     used: AtomicUsize,
 }
 
-/// The part of a [`Memory`] that the bodies of one caller take.
+/// The part of a [`Memory`] that one caller's bodies take.
 #[derive(Debug, Default)]
 pub(crate) struct CallerShare(AtomicUsize);
 
-/// The reservation of one body, given back when it is dropped.
+/// The memory of one body, returned on drop.
 pub(crate) struct Reservation {
     memory: Arc<Memory>,
     share: Option<Arc<CallerShare>>,
     taken: usize,
 }
 
-/// The error of a body for which there is no room.
+/// The error of a body that finds no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutOfMemory {
-    /// At the moment.
+    /// There is none at the moment.
     Now,
-    /// Not for so large a body, whatever else is there.
+    /// A body of this size never fits.
     Always,
 }
 
 impl Memory {
-    /// The part of this many bytes for all.
+    /// Creates the part for bodies out of this many bytes for everything.
     pub(crate) fn new(all: u64) -> Self {
         Self { room: usize::try_from(all / 2).unwrap_or(usize::MAX), used: AtomicUsize::new(0) }
     }
 
-    /// Returns a reservation for a body of a caller, still without room.
+    /// Returns an empty reservation for a caller's body.
     pub(crate) fn reservation(self: &Arc<Self>, share: Option<&Arc<CallerShare>>) -> Reservation {
         Reservation { memory: self.clone(), share: share.cloned(), taken: 0 }
     }
 
-    /// Returns the number of bytes that are taken.
+    /// Returns the number of reserved bytes.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// Returns the limit for all bodies together, for one of this size to have room.
+    /// Returns the limit for all bodies together that applies to one of this size.
     fn limit(&self, body: usize) -> usize {
         if body <= SMALL { self.room } else { self.room - self.room / 4 }
     }
 
-    /// Looks whether a body of this size has room, and takes none.
+    /// Checks whether a body of this size has room, without reserving it.
     pub(crate) fn check(&self, body: usize, share: Option<&Arc<CallerShare>>) -> Result<(), OutOfMemory> {
         if body <= FREE_BODY {
             return Ok(());
@@ -95,8 +96,8 @@ impl Memory {
         if fits && self.is_fair(others, body, wanted) { Ok(()) } else { Err(OutOfMemory::Now) }
     }
 
-    /// Returns true if a caller leaves as much free as it takes: what its other bodies do, and this one, which takes more. A single
-    /// body is always fair.
+    /// Returns true if a caller leaves as much memory free as its other bodies and this one take. A single body is
+    /// always fair.
     fn is_fair(&self, others: usize, body: usize, more: usize) -> bool {
         let free = self.limit(body).saturating_sub(self.used.load(Relaxed)).saturating_sub(more);
         others == 0 || others.saturating_add(body.saturating_mul(WEIGHT)) <= free
@@ -104,11 +105,11 @@ impl Memory {
 }
 
 impl Reservation {
-    /// Makes room for a body of this size in all.
+    /// Grows the reservation to a body of this size.
     ///
     /// # Errors
     ///
-    /// There is none; the reservation stays as it was.
+    /// The memory has no room. The reservation stays as it was.
     pub(crate) fn grow(&mut self, body: usize) -> Result<(), OutOfMemory> {
         let wanted = body.saturating_mul(WEIGHT);
         let limit = self.memory.limit(body);
@@ -134,7 +135,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Returns the bytes of a body, whose last copy gives the reservation back.
+    /// Returns the bytes of a body; dropping the last copy of them returns the memory.
     pub(crate) fn into_body(self, body: Bytes) -> Bytes {
         Bytes::from_owner(CountedBody { body, _reservation: self })
     }
@@ -157,7 +158,7 @@ impl fmt::Debug for Reservation {
 
 /// A body and its reservation.
 struct CountedBody {
-    // Let go first.
+    // Dropped first.
     body: Bytes,
     _reservation: Reservation,
 }
@@ -168,7 +169,7 @@ impl AsRef<[u8]> for CountedBody {
     }
 }
 
-/// Returns the number of connections that this many bytes have room for, of those that are wanted.
+/// Returns the number of wanted connections that fit into this much memory.
 pub(crate) fn connections(all: u64, wanted: usize) -> usize {
     let room = usize::try_from(all / 4 / CONNECTION).unwrap_or(usize::MAX).max(1);
     if room < wanted {
@@ -177,16 +178,16 @@ pub(crate) fn connections(all: u64, wanted: usize) -> usize {
     room.min(wanted)
 }
 
-/// Returns the memory for all where the file names none: a quarter of the machine's or the container's, and in any case enough for bodies of this
-/// size and for so much that is kept.
+/// Returns the default memory: a quarter of the machine's or the container's, and always enough for bodies of this size
+/// and for the kept answers and records.
 pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
     machine().map_or(ASSUMED_MEMORY, |bytes| bytes / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
 }
 
-/// The memory of a machine that does not say how much it has.
+/// The assumed memory of a machine that does not report its own.
 const ASSUMED_MEMORY: u64 = 1 << 30;
 
-/// Returns the memory of the machine, or of the group of processes that this one is in, in bytes.
+/// Returns the memory of the machine, or of the process's control group, in bytes.
 fn machine() -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let total = read("/proc/meminfo").and_then(|text| {

@@ -1,10 +1,11 @@
-//! How many connections there can be: each is a file to the system, and so is the one that its request takes to a provider.
+//! The number of connections that the limit of open files allows. Each connection is a file, and so is its request's
+//! connection to a provider.
 
-/// How many connections can be open at once, of so many that are wanted.
+/// Returns the number of connections that can be open at once, of those wanted.
 ///
-/// A server that spends its last file on a caller has none left to call the provider with, and takes the provider to be
-/// down. So half of the files are for callers, and the others wait outside. Where no call takes one (`calls_out`), as of simulated
-/// models for a first look, nobody needs to hear of it.
+/// A server that spends its last file on a caller cannot call the provider, and takes the provider for down. Half of
+/// the files are therefore for callers, and further callers wait. With `calls_out` false (simulated models, for a first
+/// look) no call takes a file, and a low limit needs no warning.
 pub(crate) fn connections(wanted: usize, calls_out: bool) -> usize {
     let Some(files) = raised() else { return wanted };
     let room = room(wanted, files);
@@ -18,7 +19,7 @@ pub(crate) fn connections(wanted: usize, calls_out: bool) -> usize {
     room
 }
 
-/// What is open beside connections: the log, the listener, the configuration's watch, what runs the tasks.
+/// The files that are open besides connections: the log, the listener, the configuration's watch, the runtime's.
 const OTHERS: u64 = 100;
 
 fn room(wanted: usize, files: u64) -> usize {
@@ -26,8 +27,8 @@ fn room(wanted: usize, files: u64) -> usize {
     usize::try_from(room).unwrap_or(usize::MAX).clamp(1, wanted.max(1))
 }
 
-/// The limit of open files, raised as far as the system allows without asking anybody: many systems begin with 1,024 for
-/// the sake of programs that cannot count further.
+/// Raises the limit of open files as far as the system allows without privileges, and returns it. Many systems start
+/// with 1,024 for the sake of old programs.
 #[cfg(unix)]
 fn raised() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,7 +36,7 @@ fn raised() -> Option<u64> {
     let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, most) {
         Ok(()) => limit.maximum,
-        // Some systems say "no limit" and mean one of their own.
+        // Some systems report "no limit" but enforce one of their own.
         Err(_) => limit.current,
     }
 }

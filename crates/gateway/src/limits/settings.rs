@@ -7,42 +7,42 @@ use steadfast::{
 
 use super::memory;
 
-/// What the server allows its callers, and for how long it waits for whom.
+/// The limits of size, time and number for callers.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The largest request body, in bytes. Anthropic's own limit.
     pub(crate) body: usize,
     /// The largest request head, in bytes.
     pub(crate) head: usize,
-    /// How long a caller may take to send a request's head; also how long a connection may idle between two requests.
+    /// The time for a request's head, and for an idle connection between two requests.
     pub(crate) head_timeout: Duration,
-    /// How long a caller may take to send a request's body, over the time that [`MIN_UPLOAD_RATE`] grants for its size.
+    /// The time for a request's body, on top of what [`MIN_UPLOAD_RATE`] grants for its size.
     pub(crate) body_timeout: Duration,
     /// The longest pause of a caller within a request's body.
     pub(crate) body_idle: Duration,
-    /// How long a caller may leave an answer unread before its connection is closed.
+    /// The time for which a caller may leave an answer unread before its connection closes.
     pub(crate) unread: Duration,
-    /// How many connections may be open at once.
+    /// The number of connections that may be open at once.
     pub(crate) connections: usize,
-    /// How long a caller of a stream waits without a sign of life. Until then the status is still open, and an error has
-    /// its own; from then on the stream has begun, and an error comes inside it.
+    /// The time for which a caller of a stream waits without a sign of life. Until then the status is still open, and
+    /// an error has its own; afterwards the stream has begun, and an error comes inside it.
     pub(crate) first_sign: Duration,
-    /// How long a stream that has begun may be silent before a sign of life is put in: well under the quarter of a minute
-    /// after which the least patient of what stands between closes a connection.
+    /// The silence of a stream after which the gateway sends a sign of life: well under the 15 s after which the least
+    /// patient proxies close a connection.
     pub(crate) keep_alive: Duration,
-    /// How long streams may go on once the server has been asked to stop.
+    /// The time for open streams once the server is asked to stop.
     pub(crate) grace: Duration,
-    /// Whether a provider's own answers are marked too where they are degraded.
+    /// True if the gateway also marks a provider's own answers as degraded.
     pub(crate) mark: bool,
-    /// How many decision records are kept.
+    /// The number of decision records that are kept.
     pub(crate) records: usize,
-    /// The memory that all callers together may take, in bytes; [`memory`] says how it is divided.
+    /// The memory that all callers together may take, in bytes; [`memory`] divides it.
     pub(crate) memory: u64,
-    /// How much a request may hold for it to be taken apart.
+    /// The limits of a request's content for the gateway to parse it.
     pub(crate) limits: WireLimits,
 }
 
-/// The slowest upload that is waited for, in bytes per second.
+/// The slowest upload that the gateway accepts, in bytes per second.
 pub(crate) const MIN_UPLOAD_RATE: u64 = 32 * 1024;
 
 impl Default for Settings {
@@ -67,7 +67,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What the configuration says, and the defaults for the rest. A grace on the command line is stronger.
+    /// Returns the configuration's settings, with defaults for the rest. A grace on the command line takes precedence.
     pub(crate) fn of(config: &Config, grace: Option<Duration>) -> Self {
         let (said, default) = (&config.gateway, Self::default());
         let time = |said: Option<Span>, default| said.map_or(default, |span| span.0.min(MAX_TIME));
@@ -93,7 +93,7 @@ impl Settings {
     }
 }
 
-/// No time is longer: it is added to a clock, which ends somewhere. A hundred years are for ever.
+/// The longest time. Times are added to a clock, which has an end; a hundred years are as good as forever.
 const MAX_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 fn number(said: u64) -> usize {

@@ -1,6 +1,6 @@
-//! The thread beside those of requests: it hears signals, accepts connections and answers `/healthz`.
+//! The control thread: it receives signals, accepts connections and answers `/healthz`.
 //!
-//! No request runs on it. So however busy the others are, a probe is answered and a server that is asked to stop does.
+//! No request runs on it. However busy the other threads are, it answers a probe and obeys a signal to stop.
 
 use std::{future::pending, io, process, sync::Arc, thread};
 
@@ -15,28 +15,28 @@ use tokio::{
 use super::{LAST_BYTES, LAST_CALLS};
 use crate::{api::observe::Log, lifecycle::Lifecycle};
 
-/// A runtime of one thread, which begins with [`Control::run`].
+/// A runtime of one thread, which starts with [`Control::run`].
 pub(crate) struct Control(Option<Runtime>);
 
 impl Control {
     /// # Errors
     ///
-    /// The system gives no more.
+    /// The system refuses the runtime's resources.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(Some(Builder::new_current_thread().enable_all().build()?)))
     }
 
-    /// Makes what belongs to this thread, such as a listener.
+    /// Makes a resource that belongs to this thread, such as a listener.
     pub(crate) fn make<T>(&self, make: impl FnOnce() -> T) -> T {
         let _entered = self.0.as_ref().map(Runtime::enter);
         make()
     }
 
-    /// Runs this on the thread, which goes on until the process ends. What it gives is ready once `serving` is done.
+    /// Runs these futures on a thread that lasts until the process ends. The receiver completes once `serving` has.
     ///
     /// # Errors
     ///
-    /// There is no thread to be had.
+    /// The system refuses a thread.
     pub(crate) fn run(
         mut self,
         signals: impl Future<Output = ()> + Send + 'static,
@@ -59,14 +59,14 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // Among the threads of requests nobody may wait for it.
+        // A thread of requests must not block on the shutdown.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// The signals that the server obeys.
+/// The signals that the server handles.
 pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: Signal,
@@ -76,7 +76,7 @@ pub(crate) struct Signals {
     hang_up: Signal,
 }
 
-/// The parts of the server that obey signals.
+/// The parts of the server that signals act on.
 pub(crate) struct StopHandler<R> {
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// The runtime of requests.
@@ -87,7 +87,7 @@ pub(crate) struct StopHandler<R> {
 }
 
 impl Signals {
-    /// Begins to listen for them, on the runtime that this is called in.
+    /// Registers the signals, on the current runtime.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
@@ -99,8 +99,8 @@ impl Signals {
         })
     }
 
-    /// SIGHUP loads the configuration again. SIGTERM and Ctrl-C stop the server; the second one ends it at once, and so does
-    /// the time that it has for that.
+    /// Reloads the files on SIGHUP and stops the server on SIGTERM or Ctrl-C. A second such signal ends the process at
+    /// once, and so does the end of the time to stop.
     pub(crate) async fn handle<R>(mut self, handler: StopHandler<R>)
     where
         R: Fn() + Clone + Send + 'static,
@@ -112,11 +112,11 @@ impl Signals {
         let most = lifecycle.current.load().grace.saturating_add(LAST_BYTES + 3 * LAST_CALLS);
         let code = match timeout(most, self.stop(&requests, &reload)).await {
             Ok((name, code)) => {
-                tracing::warn!(signal = name, "asked to stop a second time: ending at once");
+                tracing::warn!(signal = name, "second signal to stop; ending at once");
                 code
             }
             Err(_) => {
-                tracing::error!("requests are still at work: ending without them");
+                tracing::error!("requests still in flight; ending without them");
                 1
             }
         };
@@ -124,7 +124,7 @@ impl Signals {
         process::exit(code);
     }
 
-    /// Waits until the server is to stop: the signal's name, and the code of who ends by it.
+    /// Waits for a signal to stop; returns its name and the exit code for it.
     async fn stop<R>(&mut self, requests: &Handle, reload: &R) -> (&'static str, i32)
     where
         R: Fn() + Clone + Send + 'static,
@@ -133,11 +133,11 @@ impl Signals {
             match self.next().await {
                 SignalAction::Stop(name, number) => return (name, 128 + number),
                 SignalAction::Reload => {
-                    // The files are read on a thread for that, beside the requests that they are for.
+                    // Reading files blocks, so it runs on a blocking thread of the requests' runtime.
                     let reading = requests.spawn_blocking(reload.clone());
                     tokio::spawn(async {
                         if let Err(error) = reading.await {
-                            tracing::error!(%error, "the files were not read");
+                            tracing::error!(%error, "reload failed");
                         }
                     });
                 }
@@ -156,7 +156,7 @@ impl Signals {
 
     #[cfg(not(unix))]
     async fn next(&mut self) -> SignalAction {
-        // An error says that it cannot be heard: then it never comes.
+        // An error means that the signal cannot be received, so it never comes.
         if tokio::signal::ctrl_c().await.is_err() {
             pending::<()>().await;
         }
@@ -164,9 +164,9 @@ impl Signals {
     }
 }
 
-/// The order that a signal stands for.
+/// The action that a signal asks for.
 enum SignalAction {
-    /// With the signal's name and number.
+    /// Stops the server; has the signal's name and number.
     Stop(&'static str, i32),
     #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
     Reload,

@@ -1,4 +1,4 @@
-//! What is served when nothing was configured: simulated providers.
+//! The stack without a configuration: simulated providers.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ tiers:
   - { name: simulated-backup, provider: simulated, model: simulated-backup }
 ";
 
-/// The model that a caller would name.
+/// The primary's model, for a caller to name.
 pub(crate) const MODEL: &str = "simulated-primary";
 
-/// Two simulated models: the primary fails one call in twenty, and the backup answers in its place.
+/// Returns a stack of two simulated models: the primary fails one call in twenty, and the backup answers in its place.
 pub(crate) fn stack() -> Result<Stack, ConfigError> {
     let model = |name| {
         Simulated::new(name)

@@ -79,16 +79,16 @@ impl ServeOptions {
         match handle.check_stores().await {
             Ok(()) => {}
             Err(error) if error.heals() => {
-                tracing::warn!(error = %with_cause(&error), "a store cannot be reached: serving goes on without it until it can");
+                tracing::warn!(error = %with_cause(&error), "store unreachable; serving without it");
             }
             Err(error) => return Err(ServeError::Invalid(with_cause(&error))),
         }
         let observer = Observer::begin(&handle, observe)?;
-        // Notifications, callbacks and redrives, until the server has stopped.
+        // Notifications, callbacks and redrives go on until the server has stopped.
         let _handing_over = handle.hand_over();
-        // And tiers that failed are asked whether they work again, also while nobody calls.
+        // Failed tiers are probed even while no caller sends a request.
         let _checking_recovery = handle.check_recovery();
-        // Until then, too: what is over goes from the stores when nobody asks for anything.
+        // Expired entries leave the stores even while no caller sends a request.
         let mut sweeping = JoinSet::new();
         sweeping.spawn(sweep(handle.clone()));
         let begun = handle.config();
@@ -112,14 +112,14 @@ impl ServeOptions {
             .make(|| http::listen(address))
             .map_err(|error| ServeError::Invalid(format!("cannot listen on {address}: {error}")))?;
         let address = listener.local_addr()?;
-        // Listening for signals begins before anybody can know that there is somebody to signal.
+        // Signals count from here on, before the greeting tells anyone the process to signal.
         let signals = control.make(Signals::new)?;
         let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides);
         let _following = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
         let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
-        // A server does not end because nobody reads its greeting.
+        // A failed write of the greeting must not stop the server.
         let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
         let read_again = {
             let (stack, keys) = (self.config.is_some().then(|| handle.clone()), gateway.keys.clone());
@@ -138,7 +138,7 @@ impl ServeOptions {
         let serving = http::serve(listener, routes, lifecycle, calls_out, requests);
         let ended = control.run(signals.handle(handler), serving)?.await;
         end_calls(&handle).await;
-        // The thread has said what it stumbled over.
+        // The control thread has logged its own panic.
         ended.map_err(|_| ServeError::Ended)?;
         tracing::info!("stopped");
         Ok(())
@@ -151,18 +151,18 @@ impl ServeOptions {
         }
     }
 
-    /// The file of keys: the one that was asked for, or the configuration's, which is named from that file's folder.
+    /// Returns the file of keys: the option's, or the configuration's, relative to that file's folder.
     fn keys_file(&self, said: &config::Gateway) -> Option<PathBuf> {
         let configured = || Some(self.config.as_ref()?.parent()?.join(said.keys.as_ref()?));
         self.keys.clone().or_else(configured)
     }
 }
 
-/// Mirrored requests end, which nobody waits for. Calls that go on for a retry end, and their keys are free for another process: no
-/// retry comes here any more.
+/// Ends the calls that no caller waits for: mirrored requests, and calls that go on for a retry. Their keys become free
+/// for another process, since no retry comes here any more.
 pub(crate) async fn end_calls(stack: &StackHandle) {
     if let Some(mirror) = stack.mirror() {
-        // Nothing of them has to be told to anybody: they end at once.
+        // They end at once, for no one needs their outcome.
         let _ = timeout(LAST_CALLS, mirror.close()).await;
     }
     if let Some(keys) = stack.idempotency()
@@ -172,7 +172,7 @@ pub(crate) async fn end_calls(stack: &StackHandle) {
     }
 }
 
-/// How long calls have to end that nobody waits for: a store may have to be told.
+/// The time for calls without a caller to end: a store may have to record them.
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
 /// Returns the address on which a gateway of this configuration listens.
@@ -180,10 +180,10 @@ pub fn listen_address(config: &Config) -> SocketAddr {
     config.listen.unwrap_or(DEFAULT_ADDRESS)
 }
 
-/// Where it listens unless somebody says otherwise.
+/// The address without a configuration or an option.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
 
-/// An error with its cause.
+/// Returns an error with its cause.
 fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
@@ -191,26 +191,26 @@ fn with_cause(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Neither protocol has a word for "discard what came before": no stream begins anew here.
+/// Warns about `on_break: restart`: neither protocol has a way to discard what came before, so no stream restarts here.
 fn warn_of_restarts(config: &Config) {
     let of_features = config.features.values().chain(&config.default_feature).map(|feature| &feature.stream);
     if of_features.chain([&config.stream]).any(|stream| stream.on_break == Some(config::StreamBreak::Restart)) {
         tracing::warn!(
-            "`on_break: restart` cannot be told to callers of the gateway, whose streams end with an error when they break; \
+            "`on_break: restart` does not work through the gateway: a broken stream ends with an error; \
              `commit: complete` lets another tier answer"
         );
     }
 }
 
-/// Files are read again when they change. A folder that cannot be watched is no reason not to serve.
+/// Logs a failure to watch a file. The server runs without the watch.
 fn watch(what: &str, watching: Result<Watching, ConfigError>) -> Option<Watching> {
     if let Err(error) = &watching {
-        tracing::warn!(%error, "changes of the {what} are not seen: send SIGHUP after one");
+        tracing::warn!(%error, "changes of the {what} are not watched; send SIGHUP after a change");
     }
     watching.ok()
 }
 
-/// Says what is served, where, and how to try it.
+/// Returns the greeting: the models, the address, and a command to try.
 fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) -> String {
     let tiers = handle.tiers();
     let model = tiers.first().map_or(demo::MODEL, |tier| tier.model.as_ref().unwrap_or(&tier.name));
@@ -229,10 +229,10 @@ fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) ->
     )
 }
 
-/// Reads the files again.
+/// Reads the configuration and the keys again.
 fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
     if let Some(stack) = stack {
-        // What came of it is an event, and so it is in the log.
+        // The outcome is an event, which is in the log.
         let _ = stack.reload_from_path();
     }
     if let Some(keys) = keys {
@@ -240,14 +240,14 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
     }
 }
 
-/// How often what is over is removed from the stores.
+/// The interval at which expired entries are removed from the stores.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
 async fn sweep(stack: StackHandle) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         if let Err(problem) = stack.sweep().await {
-            tracing::debug!(%problem, "what is over stays in the store for a while longer");
+            tracing::debug!(%problem, "expired entries not removed");
         }
     }
 }

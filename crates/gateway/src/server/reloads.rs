@@ -4,20 +4,20 @@ use steadfast::{Event, StackHandle, config::Config, events::Subscriber};
 
 use crate::{lifecycle::Lifecycle, limits::Settings};
 
-/// Follows the reloads of a configuration: what can change while the server runs does, and of the rest it is overrides that it
-/// does not.
+/// Follows the reloads of a configuration: applies the settings that can change while the server runs, and logs the
+/// others.
 pub(crate) struct Reloads {
     lifecycle: Arc<Lifecycle>,
     stack: StackHandle,
-    /// What is at work of what needs a start.
+    /// The configuration at the start, for the settings that need one.
     started_with: Arc<Config>,
-    /// What the command line says.
+    /// The command line's settings.
     overrides: Overrides,
-    /// What was last overrides to wait for a start.
+    /// The settings that were last reported to need a restart.
     reported: Vec<&'static str>,
 }
 
-/// What the command line and the environment say, which is stronger than the file.
+/// The settings of the command line and the environment, which take precedence over the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Overrides {
     pub(crate) grace: Option<Duration>,
@@ -26,7 +26,7 @@ pub(crate) struct Overrides {
 }
 
 impl Reloads {
-    /// Of the server that was started_with with this configuration.
+    /// Follows the reloads of the server that started with this configuration.
     pub(crate) fn of(
         lifecycle: Arc<Lifecycle>,
         stack: StackHandle,
@@ -34,7 +34,7 @@ impl Reloads {
         overrides: Overrides,
     ) -> Self {
         let mut reloads = Self { lifecycle, stack, started_with, overrides, reported: Vec::new() };
-        // What came between the start and this.
+        // A reload may have come between the start and this.
         reloads.follow();
         reloads
     }
@@ -45,12 +45,12 @@ impl Reloads {
         let pending = pending_restart(&self.started_with, &now, self.overrides);
         if pending != self.reported && !pending.is_empty() {
             let settings = pending.join(", ");
-            tracing::warn!(settings, "these settings hold from the next start on");
+            tracing::warn!(settings, "changed settings need a restart");
         }
         self.reported = pending;
     }
 
-    /// The events that it is to hear.
+    /// Returns true for the events that this subscriber needs.
     pub(crate) fn wanted(event: &Event) -> bool {
         matches!(event, Event::Reloaded { .. })
     }
@@ -72,7 +72,7 @@ impl fmt::Debug for Reloads {
     }
 }
 
-/// What has changed since and waits for a start.
+/// Returns the settings that have changed and need a restart.
 fn pending_restart(started_with: &Config, now: &Config, overrides: Overrides) -> Vec<&'static str> {
     let (was, is) = (&started_with.gateway, &now.gateway);
     let changed = [

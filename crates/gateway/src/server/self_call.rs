@@ -1,4 +1,4 @@
-//! A gateway that its own tiers would call: `ANTHROPIC_BASE_URL` is set for clients, and they run in the same shell.
+//! The check for a gateway that calls itself: clients' `ANTHROPIC_BASE_URL` is set in the same shell.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,11 +7,11 @@ use steadfast::config::{Config, Environment};
 
 use crate::error::ServeError;
 
-/// Refuses tiers whose server is the gateway itself.
+/// Refuses a configuration in which a tier's server is the gateway itself.
 ///
 /// # Errors
 ///
-/// There is one; who names the server is told.
+/// A tier's server is at the address `listens`; the error says where it is configured.
 pub fn check_self_calls(config: &Config, environment: &Environment, listens: SocketAddr) -> Result<(), ServeError> {
     for tier in &config.tiers {
         let Some(server) = tier.server(environment).filter(|server| is_at(server.url, listens)) else { continue };
@@ -27,7 +27,7 @@ pub fn check_self_calls(config: &Config, environment: &Environment, listens: Soc
     Ok(())
 }
 
-/// Whether a URL leads to who listens on this machine at this address.
+/// Returns whether a URL leads to a server on this machine at this address.
 fn is_at(url: &str, listens: SocketAddr) -> bool {
     let Ok(url) = url.trim().parse::<Uri>() else { return false };
     let usual = if url.scheme_str() == Some("https") { 443 } else { 80 };

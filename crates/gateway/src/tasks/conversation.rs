@@ -1,4 +1,4 @@
-//! What was asked, for a person to read.
+//! A request as a conversation for a person to read.
 
 use serde::Serialize;
 use steadfast::{
@@ -6,18 +6,18 @@ use steadfast::{
     handoff::StoredRequest,
 };
 
-/// A request as a person reads it: text for text, and a word for each thing that is none.
+/// A request as a person reads it: text as text, and a description of everything else.
 #[derive(Debug, Serialize)]
 pub struct Conversation {
-    /// The model that was asked for.
+    /// The requested model.
     pub model: Option<String>,
-    /// The tools that the model might have called.
+    /// The tools that the model may call.
     pub tools: Vec<String>,
-    /// Whether the answer must be JSON.
+    /// True if the answer must be JSON.
     pub json: bool,
     /// The system prompt and the messages, in order.
     pub turns: Vec<Turn>,
-    /// Why nothing of it can be shown.
+    /// The reason that the request cannot be shown.
     pub problem: Option<String>,
 }
 
@@ -33,7 +33,7 @@ pub struct Turn {
 /// A piece of a turn.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Piece {
-    /// `text`, or what else it is.
+    /// `text`, or another kind, such as `image` or `tool call`.
     pub kind: &'static str,
     /// The text itself, or a description.
     pub text: String,
@@ -59,7 +59,7 @@ impl Conversation {
         }
     }
 
-    /// What is to be known besides the turns, a line for each thing.
+    /// Returns the notes besides the turns, a line for each.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         notes.extend(self.model.as_ref().map(|model| format!("asked for the model {model}")));
@@ -90,7 +90,7 @@ impl Piece {
         Self { kind: "text", text: text.to_owned() }
     }
 
-    /// `None` for what says nothing to people.
+    /// Returns the piece for a part; `None` for a part that means nothing to people.
     fn of(part: &Part) -> Option<Self> {
         let (kind, text) = match part {
             Part::Text(text) => return Some(Self::text(text)),
@@ -117,13 +117,13 @@ impl Piece {
         Some(Self { kind, text })
     }
 
-    /// As a part of another.
+    /// Returns the text of a piece inside another.
     fn inside(self) -> String {
         if self.kind == "text" { self.text } else { format!("[{}: {}]", self.kind, self.text) }
     }
 }
 
-/// What a picture or a document is, not what is in it. Nothing is ever fetched.
+/// Describes a picture or a document without its content. The gateway never fetches it.
 fn media(media: &Media) -> String {
     match media {
         Media::Base64 { media_type, data } => format!("{media_type}, {} KB", (data.len() / 4 * 3).div_ceil(1000)),

@@ -264,22 +264,22 @@ async fn what_is_wrong_with_an_order_is_named() {
         ("/admin/tiers/opus/drain", json!({"drained": true})),
     ] {
         let message = operated.refused(path, body, 404, "not_found_error").await;
-        assert_eq!(message, "there is no tier `opus`; there are sonnet, a/b");
+        assert_eq!(message, "unknown tier `opus`; the tiers are sonnet, a/b");
     }
     for (path, body, words) in [
-        (circuit, json!({"action": "shut"}), "there is no action `shut`; there are open, close and auto"),
+        (circuit, json!({"action": "shut"}), "unknown action `shut`; the actions are open, close and auto"),
         (circuit, json!({}), "missing field `action`"),
-        (circuit, json!({"action": 1}), r#"the body is to be {"action": "open" | "close" | "auto"}"#),
+        (circuit, json!({"action": 1}), r#"the body must be {"action": "open" | "close" | "auto"}"#),
         (circuit, json!({"action": "open", "tier": "x"}), "unknown field `tier`"),
         (circuit, json!("open"), "invalid type"),
-        (drain, json!({"drained": "yes"}), "the body is to be {\"drained\": true | false}"),
+        (drain, json!({"drained": "yes"}), "the body must be {\"drained\": true | false}"),
         (drain, json!({}), "missing field `drained`"),
         ("/admin/level", json!({}), "missing field `level`"),
         ("/admin/level", json!({"level": 0}), "from 1 (full service) to 5"),
         ("/admin/level", json!({"level": 6}), "or null to unpin"),
         ("/admin/level", json!({"level": 2.5}), "or null to unpin"),
         ("/admin/level", json!({"level": "2"}), "or null to unpin"),
-        ("/admin/level", json!({"level": 5}), "no tier is of level 5 or a worse one; there are sonnet (1), a/b (3)"),
+        ("/admin/level", json!({"level": 5}), "no tier has level 5 or worse; the tiers are sonnet (1), a/b (3)"),
         ("/admin/level", json!({"level": 2, "feature": ""}), "leave it out for all"),
         ("/admin/level", json!({"level": 2, "feature": "x".repeat(300)}), "at most 256 bytes"),
         ("/admin/level", json!({"level": 2, "feature": "x".repeat(30_000)}), "over the gateway's limit"),
@@ -290,7 +290,7 @@ async fn what_is_wrong_with_an_order_is_named() {
     for body in ["", "{", "\u{1}", r#"{"action":"open"}x"#] {
         let message =
             said(&ask(&operated.server, ("POST", circuit, body), &[ADMIN]).await, 400, "invalid_request_error");
-        assert!(message.contains("the body is to be"), "{message}");
+        assert!(message.contains("the body must be"), "{message}");
     }
     for order in [("GET", circuit, ""), ("DELETE", "/admin/tiers", ""), ("POST", "/admin/tiers", "{}")] {
         assert_eq!(ask(&operated.server, order, &[ADMIN]).await.status, 405, "{order:?}");
@@ -340,7 +340,7 @@ async fn an_order_is_waited_for_as_long_as_the_configuration_says_now() {
     client.send(&whole[..whole.len() - 1]).await;
     // At the start it was half a minute.
     let answer = timeout(Duration::from_secs(5), client.answer()).await.expect("it is given up");
-    assert!(said(&answer, 400, "invalid_request_error").contains("did not come in time"));
+    assert!(said(&answer, 400, "invalid_request_error").contains("did not arrive in time"));
 }
 
 #[tokio::test]

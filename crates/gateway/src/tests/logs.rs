@@ -62,6 +62,6 @@ async fn neither_prompt_nor_key_is_in_the_log() {
     let _here = tracing::subscriber::set_default(subscriber);
     run.with_current_subscriber().await;
     let log = log.said();
-    assert!(log.contains("no answer") && log.contains("kind=\"server\""), "{log}");
+    assert!(log.contains("request failed") && log.contains("kind=\"server\""), "{log}");
     assert!(!log.contains("secret"), "{log}");
 }

@@ -16,7 +16,7 @@ function admin() {
       tier.circuit = tier.forced ?? "closed";
     } else if (what === "drain") tier.drained = body.drained;
     else if (path !== "/admin/level") return refused(404, "no such path");
-    else if (body.level > 1) return refused(400, `no tier is of level ${body.level} or a worse one; there are sonnet (1), gpt (1)`);
+    else if (body.level > 1) return refused(400, `no tier has level ${body.level} or worse; the tiers are sonnet (1), gpt (1)`);
     else if (body.feature) state.pinnedFeatures = body.level ? { [body.feature]: body.level } : {};
     else state.pinnedLevel = body.level;
     return [200, {}];
@@ -115,7 +115,7 @@ await run(async (context, origin) => {
   await page.selectOption("#level-at", "5");
   await button("Set the level").click();
   await confirmed("Level 5 for every feature?");
-  await says("no tier is of level 5 or a worse one");
+  await says("no tier has level 5 or worse");
   page.errors = page.errors.filter((error) => !error.includes("400"));
   await looks(page, "12-operate");
 

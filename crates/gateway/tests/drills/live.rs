@@ -100,7 +100,7 @@ fn a_fallback_that_does_not_answer_fails_the_drill() {
     let ran = drill(&providers.config(), &["--live-requests", "1"]);
     assert_eq!(ran.code, Some(1), "{}", ran.out);
     assert!(
-        ran.out.contains("NOBODY") && ran.err.contains("a request was lost while sonnet was blocked"),
+        ran.out.contains("FAILED") && ran.err.contains("a request was lost while sonnet was blocked"),
         "{}{}",
         ran.out,
         ran.err
@@ -124,7 +124,7 @@ fn a_primary_that_is_down_already_is_not_drilled() {
     providers.primary.fail(Fault::ServerError);
     let ran = drill(&providers.config(), &[]);
     assert_eq!(ran.code, Some(1), "{}", ran.out);
-    assert!(ran.err.contains("sonnet does not serve before anything is blocked: backup answers"), "{}", ran.err);
+    assert!(ran.err.contains("sonnet does not serve before anything is blocked: backup answered"), "{}", ran.err);
     assert_eq!(providers.backup.stats().calls, 1, "one request, and no more");
 }
 

@@ -72,7 +72,7 @@ impl Store {
 #[test]
 fn a_task_is_found_claimed_given_back_and_answered_from_a_terminal() {
     let store = Store::new("handoff-store");
-    assert_eq!(store.done(&["list"]), "nothing has been handed over\n");
+    assert_eq!(store.done(&["list"]), "no tasks\n");
     let (first, second) = (store.task("chat").to_string(), store.task("a & b").to_string());
     let listed = store.done(&["list", "--oldest"]);
     let lines: Vec<&str> = listed.lines().collect();
@@ -198,7 +198,7 @@ fn what_is_named_wrongly_is_told_and_makes_no_store() {
     let missing = store.folder.path("missing.db");
     let of = |place: &[&str]| steadfast(["handoff"].into_iter().chain(place.iter().copied()).chain(["list"]), &[]);
     let ran = of(&["--store", &format!("sqlite:{}", missing.display())]);
-    assert!(ran.code == Some(2) && ran.err.contains("there is no file"), "{}", ran.err);
+    assert!(ran.code == Some(2) && ran.err.contains("no such file"), "{}", ran.err);
     assert!(!missing.exists());
     let text = store.folder.file("text.db", &"no database ".repeat(500));
     assert_eq!(of(&["--store", &format!("sqlite:{}", text.display())]).code, Some(2));

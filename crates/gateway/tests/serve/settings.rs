@@ -43,7 +43,7 @@ fn settings_of_the_file_hold_and_follow_it_as_far_as_they_can() {
     refuses(&served, 1);
     assert_eq!(asks().status, 413);
     let said = served.stop().err;
-    let waits = "these settings hold from the next start on settings=\"gateway.connections\"";
+    let waits = "changed settings need a restart settings=\"gateway.connections\"";
     assert_eq!(said.matches(waits).count(), 1, "{said}");
 }
 

@@ -81,7 +81,7 @@ fn the_line_of_a_request_has_the_id_and_the_status_that_its_caller_got() {
         .collect();
     assert_eq!(told, got, "{log}");
     // The gateway's own line of a failure agrees.
-    let refused = lines.iter().find(|line| line["message"] == "no answer").unwrap();
+    let refused = lines.iter().find(|line| line["message"] == "request failed").unwrap();
     assert_eq!((&refused["request"], &refused["http_status"]), (&got[1].0.clone().into(), &got[1].1.into()));
 }
 

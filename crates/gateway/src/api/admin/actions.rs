@@ -1,4 +1,4 @@
-//! What an operator does.
+//! The actions of operators.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +41,7 @@ pub(super) async fn circuit(
         "auto" => stack.release(&name),
         other => {
             let other: String = other.chars().take(MAX_NAME).collect();
-            return wrong(format!("there is no action `{other}`; there are open, close and auto"));
+            return wrong(format!("unknown action `{other}`; the actions are open, close and auto"));
         }
     };
     tier_response(&stack, &name, &action, changed).await
@@ -70,7 +70,7 @@ pub(super) async fn drain(
     tier_response(&stack, &name, action, changed).await
 }
 
-/// What was done to a tier, and how it is now.
+/// Returns the response to an action: whether it changed the tier, and the tier's state.
 async fn tier_response(
     stack: &StackHandle,
     name: &str,
@@ -81,18 +81,18 @@ async fn tier_response(
         let tiers = stack.tiers();
         let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
         let name: String = name.chars().take(MAX_NAME).collect();
-        let message = format!("there is no tier `{name}`; there are {}", names.join(", "));
+        let message = format!("unknown tier `{name}`; the tiers are {}", names.join(", "));
         return error(StatusCode::NOT_FOUND, "not_found_error", &message);
     };
     match changed {
-        // An event tells of it, to the log too.
+        // An event reports the change, to the log too.
         true => wait_for_status(stack, name).await,
-        false => tracing::info!(by = stack.actor(), tier = name, action, "an operator's order that changed nothing"),
+        false => tracing::info!(by = stack.actor(), tier = name, action, "order without effect"),
     }
     ok(&json!({ "changed": changed, "tier": tier(stack, name) }))
 }
 
-/// Waits a moment until the status has heard of a circuit's change, so that the answer can say since when it is so.
+/// Waits a moment until the status has the change of a circuit, so that the answer can say since when it holds.
 async fn wait_for_status(stack: &StackHandle, name: &str) {
     for _ in 0..STATUS_POLLS {
         let Some(circuit) = stack.circuit(name) else { return };
@@ -107,7 +107,7 @@ async fn wait_for_status(stack: &StackHandle, name: &str) {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Level {
-    /// To leave it out is a mistake, and does not unpin.
+    /// A missing level is an error, so that it does not unpin by accident.
     #[serde(deserialize_with = "present")]
     level: Option<Value>,
     feature: Option<String>,
@@ -135,7 +135,7 @@ pub(super) async fn level(
     let tiers = stack.tiers();
     if let Some(level) = level.filter(|level| tiers.iter().all(|tier| tier.level < *level)) {
         let levels: Vec<String> = tiers.iter().map(|tier| format!("{} ({})", tier.name, tier.level)).collect();
-        let message = format!("no tier is of level {level} or a worse one; there are {}", levels.join(", "));
+        let message = format!("no tier has level {level} or worse; the tiers are {}", levels.join(", "));
         return wrong(message);
     }
     let changed = match &feature {
@@ -146,13 +146,7 @@ pub(super) async fn level(
         Some(feature) => stack.pin_feature_level(feature.as_str(), level),
     };
     if !changed {
-        tracing::info!(
-            by = stack.actor(),
-            feature,
-            level,
-            action = "level",
-            "an operator's order that changed nothing"
-        );
+        tracing::info!(by = stack.actor(), feature, level, action = "level", "order without effect");
     }
     let mut answer = json!(pins(&stack));
     answer["changed"] = changed.into();
@@ -183,7 +177,7 @@ pub(super) async fn forget(
         None => error(
             StatusCode::NOT_FOUND,
             "not_found_error",
-            "the configuration has no `cache`: there is nothing to forget",
+            "the configuration has no `cache`, so there is nothing to forget",
         ),
     }
 }
@@ -195,7 +189,7 @@ struct Owner {
     session: Option<String>,
 }
 
-/// All that is kept of somebody's requests. What one store cannot do does not keep the others from it.
+/// Forgets everything kept of a caller's or a session's requests. A failing store does not stop the others.
 pub(super) async fn forget_owner(
     State(gateway): State<Arc<Gateway>>,
     Extension(stack): Operator,
@@ -215,7 +209,7 @@ pub(super) async fn forget_owner(
         }
         (None, Some(session)) => (AnswerOwner::session(&*session), TaskScope::Session { session, tenant: None }),
         (Some(tenant), None) => (AnswerOwner::tenant(&*tenant), TaskScope::Tenant(tenant)),
-        (None, None) => return wrong(format!("the body is to be {expected}")),
+        (None, None) => return wrong(format!("the body must be {expected}")),
     };
     let answers = stack.forget_owner(&owner).await.map_err(|problem| problem.to_string());
     let tasks = match gateway.desk() {
@@ -228,7 +222,7 @@ pub(super) async fn forget_owner(
         (Ok(answers), Ok(tasks)) => ok(&json!({ "answers": answers, "tasks": tasks })),
         (answers, tasks) => {
             let problems: Vec<String> = [answers.err(), tasks.err()].into_iter().flatten().collect();
-            let message = format!("not all is forgotten, so ask again: {}", problems.join("; "));
+            let message = format!("some data is not forgotten yet; retry: {}", problems.join("; "));
             error(StatusCode::SERVICE_UNAVAILABLE, "api_error", &message)
         }
     }
@@ -260,7 +254,7 @@ async fn read<T: DeserializeOwned>(
         Ok(body) => body,
         Err(unread) => return Err(not_read(unread, &settings)),
     };
-    serde_json::from_slice(&body).map_err(|problem| wrong(format!("{problem}; the body is to be {expected}")))
+    serde_json::from_slice(&body).map_err(|problem| wrong(format!("{problem}; the body must be {expected}")))
 }
 
 /// No order is longer, in bytes.
@@ -269,6 +263,6 @@ const MAX_BODY: usize = 16 * 1024;
 const MAX_OWNER: usize = 1024;
 /// The longest name that is taken over or repeated.
 const MAX_NAME: usize = 256;
-/// How often, and after how long, the status is looked at for a change that was just made.
+/// The number and the interval of the looks at the status for a change that was just made.
 const STATUS_POLLS: usize = 100;
 const STATUS_POLL_INTERVAL: Duration = Duration::from_millis(5);

@@ -1,4 +1,4 @@
-//! How it is, and what was wrong with an order.
+//! The responses of the operators' paths.
 
 use std::collections::BTreeMap;
 
@@ -34,14 +34,15 @@ pub(super) struct Tier {
     model: Option<String>,
     level: u8,
     circuit: &'static str,
-    /// Since when the circuit is so, why, and when it will look again; absent of one that has always been closed.
+    /// The time since which the circuit is in its state, the reason, and its next probe; absent for a circuit that has
+    /// always been closed.
     since: Option<String>,
     reason: Option<String>,
     until: Option<String>,
     forced: Option<&'static str>,
     drained: bool,
     consecutive_failures: u32,
-    /// These and the calls: of the last five minutes.
+    /// The failures of the last five minutes; so are the calls.
     failures: u64,
     calls: u64,
     in_flight: usize,
@@ -71,12 +72,12 @@ pub(super) fn pins(stack: &StackHandle) -> Pins {
     Pins { pinned_level: stack.pinned_level(), pinned_features: features.collect() }
 }
 
-/// `None` for a tier that a reload has taken away just now.
+/// Returns a tier's state; `None` if a reload has just removed the tier.
 fn tier_of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier> {
     let circuit = stack.circuit(&info.name)?;
     let known = status.tiers.iter().find(|tier| *tier.name == *info.name);
     let state = circuit.state();
-    // Since when and why is known from events, which come a moment later than what they tell.
+    // Time and reason come from events, which arrive a moment after the change.
     let told = known.filter(|known| known.circuit == state.name());
     Some(Tier {
         provider: info.provider.name(),
@@ -96,7 +97,7 @@ fn tier_of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier>
     })
 }
 
-/// How it is, for nobody to keep.
+/// Returns a response with this JSON, not to be cached.
 pub(crate) fn ok(what: &impl Serialize) -> Response<Body> {
     match serde_json::to_string(what) {
         Ok(body) => no_store(StatusCode::OK, body),
@@ -104,17 +105,17 @@ pub(crate) fn ok(what: &impl Serialize) -> Response<Body> {
     }
 }
 
-/// What was wrong, for nobody to keep.
+/// Returns an error response, not to be cached.
 pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
     no_store(status, json!({"error": {"message": message, "type": kind}}).to_string())
 }
 
-/// What is wrong with the request.
+/// Returns the response to a request that is wrong.
 pub(crate) fn wrong(message: impl AsRef<str>) -> Response<Body> {
     error(StatusCode::BAD_REQUEST, "invalid_request_error", message.as_ref())
 }
 
-/// Says why the body of an order was not read.
+/// Returns the response to an order whose body could not be read.
 pub(crate) fn not_read(unread: BodyError, settings: &Settings) -> Response<Body> {
     let mut refused = wrong(unread.error(settings).message());
     if let Some(status) = unread.status().filter(StatusCode::is_server_error) {
@@ -123,7 +124,7 @@ pub(crate) fn not_read(unread: BodyError, settings: &Settings) -> Response<Body>
     refused
 }
 
-/// For nobody to keep.
+/// Returns a JSON response that must not be cached.
 fn no_store(status: StatusCode, body: String) -> Response<Body> {
     let mut response = refusal::json(status, body);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

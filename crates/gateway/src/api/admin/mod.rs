@@ -1,4 +1,4 @@
-//! What an operator can see and do while the gateway runs. Only with a key that has `admin: true`.
+//! The operators' paths, for keys with `admin: true` only.
 //!
 //! | path | what |
 //! |---|---|
@@ -10,12 +10,13 @@
 //! | `POST /admin/forget` `{"tenant": "key", "session": "s-1"}` (or one of the two) | deletes all that is kept of a key's requests, or a session's: answers of the cache and under idempotency keys, and tasks for people |
 //! | `POST /admin/reload` | loads the configuration's file again |
 //!
-//! Answers are JSON and say how it is afterwards; errors are `{"error": {"message", "type"}}` and say what to mend. What is
-//! said here holds until it is taken back; it goes on over reloads (see [`StackHandle`](steadfast::StackHandle#by-hand)), and
-//! a server that starts again has forgotten it.
+//! Answers are JSON with the state afterwards; errors are `{"error": {"message", "type"}}` and say how to fix the
+//! request. An order holds until it is taken back. It survives reloads (see
+//! [`StackHandle`](steadfast::StackHandle#by-hand)) but not a restart.
 //!
-//! **Who may.** A server without keys refuses all of it, on loopback too: a browser there sends what any page tells it to, but
-//! it has no key to send along. Each order is in the log under the name of the key, which is itself in none.
+//! **Authorization.** A server without keys refuses all of these paths, on loopback too: any web page can make a
+//! browser there send a request, but the browser has no key to add. The log has each order under the name of the key,
+//! and never the key itself.
 
 mod actions;
 mod answer;
@@ -42,7 +43,7 @@ use super::{
     refusal,
 };
 
-/// The paths of an administrator, where there is a stack to look at.
+/// Returns the operators' paths, if there is a stack to operate.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let stack = match &gateway.catalog {
         Catalog::Stack(stack) => stack.clone(),
@@ -62,10 +63,10 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .with_state(gateway)
 }
 
-/// The stack in the hands of whoever has shown the key.
+/// The stack, acting under the name of the operator's key.
 type Operator = Extension<StackHandle>;
 
-/// Lets an administrator through, before anything of the request's body is read.
+/// Lets an administrator through before it reads any of the request's body.
 async fn only_administrators(
     State((gateway, stack)): State<(Arc<Gateway>, StackHandle)>,
     mut request: Request<Body>,
@@ -79,16 +80,16 @@ async fn only_administrators(
         tracing::warn!(
             key = &*key.name,
             path = request.uri().path(),
-            "an administrator's path, and not an administrator's key"
+            "key without `admin: true` on an administrator's path"
         );
-        let message = "this key is no administrator's: that takes one with `admin: true` in the file of keys";
+        let message = "this key is not an administrator's; use one with `admin: true` in the file of keys";
         return error(StatusCode::FORBIDDEN, "permission_error", message);
     }
     request.extensions_mut().insert(stack.acting_as(&*key.name));
     next.run(request).await
 }
 
-/// The key that is shown, where one with a permission is `needed`.
+/// Returns the request's key; `needed` names the permission for error texts.
 pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Result<Arc<Key>, Box<Response<Body>>> {
     let Some(keys) = &gateway.keys else {
         let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
@@ -101,7 +102,7 @@ pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Re
         };
         error(StatusCode::UNAUTHORIZED, "authentication_error", message)
     })?;
-    // What it asks here is counted like what it asks of models.
+    // Requests here count against the key's rate, as calls of models do.
     match key.admit(Instant::now()) {
         Ok(()) => Ok(key),
         Err(denied) => Err(refusal::deny(denied, Dialect::OpenAi).into()),

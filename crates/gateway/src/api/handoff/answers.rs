@@ -1,4 +1,4 @@
-//! `GET /handoff/answers/{id}`: what came of a request that was handed to people, for who asked.
+//! `GET /handoff/answers/{id}`: the outcome of a request that was handed to people, for its caller.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(crate) async fn answer(
         };
     let task = match desk.show(id).await {
         Ok(task) if is_of(&task, key.as_deref()) => task,
-        // As if it had never been.
+        // Another caller's task looks like an unknown one.
         Ok(_) => return desk_error(&DeskError::Unknown { task: id }),
         Err(problem) => return desk_error(&problem),
     };
@@ -62,15 +62,15 @@ pub(crate) async fn answer(
     }
 }
 
-/// In the place of a model, where a person answered.
+/// The model's name for a person's answer.
 const PERSON: &str = "person";
 
-/// Whether the task is of who has this key. Where there are no keys, everybody is nobody.
+/// Returns whether the task belongs to the caller with this key. Without keys, all callers are the same.
 fn is_of(task: &Task, key: Option<&Arc<Key>>) -> bool {
     key.is_some_and(|key| key.admin) || task.tenant.as_deref() == key.map(|key| &*key.name)
 }
 
-/// In which API's form the answer is wanted; `None`: in neither's.
+/// Returns the dialect in which the caller wants the answer; `None` for none.
 fn dialect(uri: &Uri) -> Result<Option<Dialect>, String> {
     let mut dialect = None;
     for [name, value] in query::pairs(uri)? {
@@ -78,7 +78,7 @@ fn dialect(uri: &Uri) -> Result<Option<Dialect>, String> {
             ("dialect", "anthropic") => Some(Dialect::Anthropic),
             ("dialect", "openai") => Some(Dialect::OpenAi),
             ("dialect", _) => return Err("`dialect` is `anthropic` or `openai`".to_owned()),
-            // As on the paths of the models.
+            // Unknown parameters are ignored, as on the paths of the models.
             _ => dialect,
         };
     }

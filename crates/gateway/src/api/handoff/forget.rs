@@ -1,4 +1,4 @@
-//! What is deleted at an administrator's word.
+//! The deletion of tasks, for administrators.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ pub(super) async fn scope(
     let expected = r#"{"session": "name", "tenant": "key"}, or one of the two"#;
     let Scope { session, tenant } = match read(&gateway, request, expected).await {
         Ok(Some(asked)) => asked,
-        Ok(None) => return wrong(format!("the body is to be {expected}")),
+        Ok(None) => return wrong(format!("the body must be {expected}")),
         Err(refused) => return refused,
     };
     if [&session, &tenant].into_iter().flatten().any(|name| name.is_empty() || name.len() > MAX_NAME) {
@@ -65,8 +65,8 @@ pub(super) async fn scope(
     let which = match (session, tenant) {
         (Some(session), tenant) => TaskScope::Session { session, tenant },
         (None, Some(tenant)) => TaskScope::Tenant(tenant),
-        // All is too much to be asked for by leaving something out.
-        (None, None) => return wrong(format!("the body is to be {expected}")),
+        // An omission must not delete everything.
+        (None, None) => return wrong(format!("the body must be {expected}")),
     };
     forget(&reviewer, which).await
 }
@@ -74,11 +74,11 @@ pub(super) async fn scope(
 async fn forget(reviewer: &Reviewer, which: TaskScope) -> Response<Body> {
     let key = &reviewer.key;
     if !key.admin {
-        tracing::warn!(key = &*key.name, "an administrator's order, and not an administrator's key");
-        let message = "to forget takes a key with `admin: true` in the file of keys: this one is a reviewer's";
+        tracing::warn!(key = &*key.name, "key without `admin: true` for an administrator's order");
+        let message = "this key may not delete tasks; use one with `admin: true` in the file of keys";
         return error(StatusCode::FORBIDDEN, "permission_error", message);
     }
-    // The desk writes who ordered it into the log.
+    // The desk logs the key that ordered it.
     match reviewer.desk.forget(which, &key.name).await {
         Ok(forgotten) => ok(&json!({ "forgotten": forgotten })),
         Err(problem) => desk_error(&problem),

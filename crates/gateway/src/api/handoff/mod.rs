@@ -1,4 +1,4 @@
-//! What was handed to people: where they find it and answer it, and where who asked finds the answer.
+//! The paths for tasks: reviewers find and answer them, and callers fetch the answer.
 //!
 //! | path | what |
 //! |---|---|
@@ -11,11 +11,13 @@
 //! | `POST /handoff/tasks/{id}/forget` (or `DELETE /handoff/tasks/{id}`), `POST /handoff/forget` `{"session": "s-1", "tenant": "key"}` | deletes one task, all of a session or all of a key, whatever their state; takes a key with `admin: true` |
 //! | `GET /handoff/answers/{id}?dialect=anthropic\|openai` | for who asked: 200 with the answer (with `dialect`, as that API has answers), 202 with the state while it waits |
 //!
-//! Errors are `{"error": {"message", "type"}}`: 400 for what is no id or no order, 404 for an unknown task, 409 where it is answered
-//! or somebody else is at it, 410 where its time is over, 413 for an answer that is too long, 503 where the store cannot do it.
+//! Errors are `{"error": {"message", "type"}}`: 400 for an invalid id or order, 404 for an unknown task, 409 for a task
+//! that is answered or claimed by another reviewer, 410 for an expired one, 413 for an answer that is too long, 503 for
+//! a store that fails.
 //!
-//! **Who may.** Tasks are prompts of everybody, so that a key with `admin: true` or `handoff: true` is needed, and a server without keys
-//! refuses. An answer is its caller's: whoever has the key that asked, or an administrator; for others there is no such task.
+//! **Authorization.** Tasks contain the prompts of all callers. They need a key with `admin: true` or `handoff: true`,
+//! and a server without keys refuses. An answer needs the key that asked, or an administrator's; for others the task
+//! does not exist.
 
 mod answers;
 mod forget;
@@ -44,7 +46,7 @@ use super::{
 };
 pub(crate) use answers::answer;
 
-/// The paths of those who answer.
+/// Returns the reviewers' paths.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/handoff/tasks", get(tasks::list))
@@ -62,7 +64,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .merge(page::router())
 }
 
-/// Who answers, and where.
+/// A reviewer's key, and the desk.
 #[derive(Clone)]
 struct Reviewer {
     key: Arc<Key>,
@@ -71,16 +73,19 @@ struct Reviewer {
 
 type ReviewerExtension = Extension<Reviewer>;
 
-/// Lets through who may see what was handed to people, before anything of the request's body is read.
+/// Lets reviewers through before it reads any of the request's body.
 async fn only_reviewers(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
     let key = match key_of(&gateway, request.headers(), "`handoff: true` or `admin: true`") {
         Ok(key) => key,
         Err(refused) => return *refused,
     };
     if !key.is_reviewer() {
-        tracing::warn!(key = &*key.name, path = request.uri().path(), "a reviewer's path, and not a reviewer's key");
-        let message =
-            "this key is no reviewer's: that takes one with `handoff: true` or `admin: true` in the file of keys";
+        tracing::warn!(
+            key = &*key.name,
+            path = request.uri().path(),
+            "key without `handoff: true` on a reviewer's path"
+        );
+        let message = "this key is not a reviewer's; use one with `handoff: true` or `admin: true` in the file of keys";
         return error(http::StatusCode::FORBIDDEN, "permission_error", message);
     }
     let Some(desk) = gateway.desk() else { return no_desk() };

@@ -1,4 +1,4 @@
-//! What came of it, in JSON.
+//! Errors of the desk, in JSON.
 
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -9,10 +9,10 @@ use steadfast::{
 
 use crate::api::admin::{error, wrong};
 
-/// When to ask again, in seconds: for an answer that is not there yet, and for a store that is not.
+/// The seconds to wait before asking again: for a pending answer, and for a store that is down.
 pub(super) const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// Why nothing was done.
+/// Returns the response to an error of the desk.
 pub(super) fn desk_error(problem: &DeskError) -> Response<Body> {
     let status = match problem {
         DeskError::Unknown { .. } => StatusCode::NOT_FOUND,
@@ -21,13 +21,13 @@ pub(super) fn desk_error(problem: &DeskError) -> Response<Body> {
         }
         DeskError::Expired { .. } => StatusCode::GONE,
         DeskError::Invalid { .. } => StatusCode::BAD_REQUEST,
-        // The others are served.
+        // Other tasks are readable.
         DeskError::Store(store) if store.kind() == StoreErrorKind::Corrupt => StatusCode::INTERNAL_SERVER_ERROR,
         DeskError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     if let DeskError::Store(store) = problem {
-        tracing::warn!(problem = %store, "the store of tasks");
+        tracing::warn!(problem = %store, "store of tasks failed");
     }
     let mut response = error(status, problem.name(), &problem.to_string());
     if matches!(problem, DeskError::Store(store) if store.heals()) {
@@ -36,13 +36,13 @@ pub(super) fn desk_error(problem: &DeskError) -> Response<Body> {
     response
 }
 
-/// There are no tasks at all.
+/// Returns the response of a gateway without tasks.
 pub(super) fn no_desk() -> Response<Body> {
     let message = "this gateway hands nothing to people: its configuration has no tier with `provider: handoff`";
     error(StatusCode::NOT_FOUND, "no_handoff", message)
 }
 
-/// The task that a path names.
+/// Returns the task that a path names.
 pub(super) fn id(text: &str) -> Result<TaskId, Box<Response<Body>>> {
     text.parse().map_err(|problem: steadfast::handoff::NotATaskId| wrong(problem.to_string()).into())
 }

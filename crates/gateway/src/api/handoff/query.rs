@@ -1,12 +1,12 @@
-//! What a query asks for.
+//! Query strings.
 
 use http::Uri;
 use steadfast::handoff::TaskFilter;
 
-/// The longest name that is looked for, in bytes.
+/// The longest value, in bytes.
 const MAX_VALUE: usize = 256;
 
-/// The names and values of a query. `Err` says what is wrong with it.
+/// Returns the names and values of a query.
 pub(super) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
     let query = uri.query().unwrap_or_default();
     let fields = query.split('&').filter(|field| !field.is_empty());
@@ -15,11 +15,11 @@ pub(super) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
         Some([decoded(name)?, decoded(value)?])
     };
     fields
-        .map(|field| pair(field).ok_or_else(|| "the query is not UTF-8, or has a `%` that says nothing".to_owned()))
+        .map(|field| pair(field).ok_or_else(|| "the query is not UTF-8, or has an invalid `%` escape".to_owned()))
         .collect()
 }
 
-/// Which tasks a query asks for. `Err` says what is wrong with it.
+/// Returns the filter that a query describes.
 pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
     let mut filter = TaskFilter::new();
     for [name, value] in pairs(uri)? {
@@ -27,7 +27,7 @@ pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
             return Err(format!("`{name}` is longer than {MAX_VALUE} bytes"));
         }
         filter = match &*name {
-            // As a form sends it where nothing was chosen.
+            // A form sends an empty value for an empty field.
             "state" | "feature" | "tenant" | "after" | "order" | "limit" if value.is_empty() => filter,
             "state" => filter.state(value.parse().map_err(|problem| format!("`state`: {problem}"))?),
             "feature" => filter.feature(value),
@@ -44,14 +44,16 @@ pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
             },
             other => {
                 let other: String = other.chars().take(50).collect();
-                return Err(format!("there is no `{other}`; there are state, feature, tenant, limit, after and order"));
+                return Err(format!(
+                    "unknown parameter `{other}`; the parameters are state, feature, tenant, limit, after and order"
+                ));
             }
         };
     }
     Ok(filter)
 }
 
-/// The text that a form's encoding stands for.
+/// Decodes a form's encoding.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut plain = Vec::with_capacity(text.len());
@@ -95,7 +97,7 @@ mod tests {
             ("limit=-1", "1 to 1000"),
             ("after=7", "not a task's id"),
             ("order=up", "oldest"),
-            ("stat=waiting", "there is no `stat`"),
+            ("stat=waiting", "unknown parameter `stat`"),
             ("feature=%zz", "%"),
             ("feature=%ff", "UTF-8"),
         ] {

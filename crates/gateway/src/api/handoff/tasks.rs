@@ -1,4 +1,4 @@
-//! What people do with tasks.
+//! The orders of reviewers.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub(super) async fn show(Extension(reviewer): ReviewerExtension, Path(task): Pat
     }
 }
 
-/// Who does something. Left out: who has the key.
+/// The name of the reviewer; the key's name if left out.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Actor {
@@ -76,7 +76,7 @@ struct Answer {
     force: bool,
 }
 
-/// EmptyOrder is to be said.
+/// An order without parameters.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EmptyOrder {}
@@ -84,7 +84,7 @@ pub(super) struct EmptyOrder {}
 const ACTOR: &str = r#"{"as": "name"}, or nothing"#;
 pub(super) const EMPTY_ORDER: &str = "{}, or nothing";
 
-/// An order that says no more than who gives it, for the task that its path names.
+/// An order that names only the reviewer, for the task in its path.
 pub(super) struct TaskOrder {
     reviewer: Reviewer,
     task: TaskId,
@@ -140,14 +140,14 @@ pub(super) async fn answer(
     let expected = r#"{"text": "..", "as": "name", "force": false}"#;
     let answer = match read::<Answer>(&gateway, request, expected).await {
         Ok(Some(answer)) => answer,
-        Ok(None) => return wrong(format!("the body is to be {expected}")),
+        Ok(None) => return wrong(format!("the body must be {expected}")),
         Err(refused) => return refused,
     };
     if answer.text.len() > MAX_ANSWER_BYTES {
         return too_long();
     }
     if answer.text.trim().is_empty() {
-        return desk_error(&DeskError::Invalid { problem: "there is nothing in the answer" });
+        return desk_error(&DeskError::Invalid { problem: "the answer is empty" });
     }
     let who = match actor_name(&reviewer, answer.who) {
         Ok(who) => who,
@@ -198,7 +198,7 @@ pub(super) async fn redrive_all(
     }
 }
 
-/// Each order is in the log, without a word of what is asked or answered.
+/// Logs an order, without any of the question or the answer.
 fn log_order(reviewer: &Reviewer, by: &str, action: &'static str, task: Option<TaskId>, refused: Option<&DeskError>) {
     let task = task.map_or_else(|| "all".to_owned(), |task| task.to_string());
     let (key, refused) = (&*reviewer.key.name, refused.map(DeskError::name));
@@ -220,7 +220,7 @@ fn too_long() -> Response<Body> {
     error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message)
 }
 
-/// The body of an order, `None` where there is none, or what is wrong with it.
+/// Reads the body of an order; `None` if it is empty.
 pub(super) async fn read<T: DeserializeOwned>(
     gateway: &Gateway,
     request: Request<Body>,
@@ -237,14 +237,14 @@ pub(super) async fn read<T: DeserializeOwned>(
     if body.is_empty() {
         return Ok(None);
     }
-    // Of what is wrong only the place is told: the words are what was to be answered.
+    // The error has the place only: the words are the answer itself.
     serde_json::from_slice(&body).map(Some).map_err(|problem| {
         let (line, column) = (problem.line(), problem.column());
         let what = match problem.classify() {
             serde_json::error::Category::Data => "not what is expected",
             _ => "no JSON",
         };
-        wrong(format!("the body is {what} at line {line}, column {column}; it is to be {expected}"))
+        wrong(format!("the body is {what} at line {line}, column {column}; it must be {expected}"))
     })
 }
 

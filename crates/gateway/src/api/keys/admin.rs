@@ -1,4 +1,4 @@
-//! `GET /admin/keys`: who may call, and what each has spent. For administrators only.
+//! `GET /admin/keys`: the keys and their spending, for administrators only.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, key: Option<Extens
     ok(&json!({ "keys": keys }))
 }
 
-/// What was spent of all caps, and which of the configuration's are of one key, by the names of cap and key.
+/// The spending of all caps, and the configuration's caps of a single key, by the names of cap and key.
 #[derive(Default)]
 struct Spending {
     caps: Vec<CapSpend>,

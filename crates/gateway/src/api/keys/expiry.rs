@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// The day from whose beginning on (in UTC) a key is refused: `2027-01-01`.
+/// The first day (in UTC) on which a key is refused, such as `2027-01-01`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expiry {
-    /// Since 1970.
+    /// The beginning of the day, since 1970.
     pub(super) at: Duration,
 }
 
@@ -47,7 +47,7 @@ fn days_in(year: u64, month: u64) -> u64 {
 impl<'de> Deserialize<'de> for Expiry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no day: write it as 2027-01-01")))
+        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a date; write it as 2027-01-01")))
     }
 }
 

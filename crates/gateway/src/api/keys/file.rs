@@ -5,7 +5,7 @@ use steadfast::config::{self, AtCap, Period, Share};
 
 use super::{Expiry, Key, KeyLimits, cap_name, rate::Rate};
 
-/// What may stand in the file.
+/// The file of keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -30,7 +30,7 @@ struct Entry {
     handoff: bool,
 }
 
-/// What a key may spend, in the words of the configuration's `budgets`.
+/// A key's budget, in the words of the configuration's `budgets`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Budget {
@@ -43,24 +43,24 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// What is wrong with it by itself; whether its steps lead anywhere, the stack knows.
+    /// Returns the budget's own mistake; the stack checks whether its steps lead anywhere.
     fn problem(&self) -> Option<String> {
         if !(self.usd.is_finite() && self.usd >= 0.0) {
             return Some(format!("`usd` must be a number of 0 or more, not {}", self.usd));
         }
         let nothing = self.warn_at.iter().flatten().any(|share| share.0 <= 0.0);
-        nothing.then(|| "it is always used up to nothing: give shares above 0 in `warn_at`".to_owned())
+        nothing.then(|| "a share of 0 in `warn_at` is always reached; use shares above 0".to_owned())
     }
 }
 
-/// What is in the file, or why that is not known.
+/// The file's content, or the reason that it cannot be read.
 pub(super) type Contents = Result<String, String>;
 
 pub(super) fn contents(path: &Path) -> Contents {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// The caps of these keys, for the stack.
+/// Returns the caps of these keys, for the stack.
 pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
     let cap = |key: &Arc<Key>| {
         let Budget { usd, period, at_cap, warn_at } = key.budget.clone()?;
@@ -70,19 +70,19 @@ pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
     keys.iter().filter_map(cap).collect()
 }
 
-/// The keys of a file; a limit that is as it was goes on as it was.
+/// Reads the keys of a file. An unchanged limit keeps its state.
 ///
 /// # Errors
 ///
-/// What is wrong, with the place.
+/// The file is wrong; the error has the place.
 pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, KeyFileError> {
     let wrong = |problem: String| KeyFileError::new(path, problem);
     let text = text.as_ref().map_err(|problem| wrong(problem.clone()))?;
-    // Without the lines around: a key may stand there by mistake, and this goes into the log.
+    // Without the surrounding lines: a key may stand there by mistake, and the log gets this error.
     let file: File =
         serde_saphyr::from_str(text).map_err(|error| wrong(concealed(&error.without_snippet().to_string())))?;
     if file.keys.is_empty() {
-        return Err(wrong("it has no key: nobody could call".to_owned()));
+        return Err(wrong("the file has no key, so no one could call".to_owned()));
     }
     let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
     let mut keys = Vec::with_capacity(file.keys.len());
@@ -102,7 +102,7 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
             return Err(wrong(format!("the budget of `{name}`: {problem}")));
         }
         if !names.insert(name.clone()) || !hashes.insert(hash) {
-            return Err(wrong(format!("`{name}` is there twice, by its name or by its key")));
+            return Err(wrong(format!("`{name}` is a duplicate: its name or its hash occurs twice")));
         }
         let before = before.iter().find(|key| *key.name == **name);
         let rate = entry.requests_per_minute.map(|per_minute| {
@@ -131,7 +131,7 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
     Ok(keys)
 }
 
-/// What is wrong with a file of keys.
+/// An error in a file of keys.
 #[derive(Debug)]
 pub(super) struct KeyFileError(String);
 
@@ -153,13 +153,13 @@ impl From<KeyFileError> for crate::error::ServeError {
     }
 }
 
-/// The message without what may be a key in the place of something else.
+/// Hides what may be a key in a message.
 fn concealed(message: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let mut words = message.split("sk-");
     let mut concealed = words.next().unwrap_or_default().to_owned();
     for word in words {
-        // `task-force` is none.
+        // `task-force` has no key.
         let begins = !concealed.ends_with(is_part);
         concealed.push_str(if begins { "sk-***" } else { "sk-" });
         concealed.push_str(if begins { word.trim_start_matches(is_part) } else { word });

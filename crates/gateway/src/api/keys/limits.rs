@@ -1,4 +1,4 @@
-//! What a key may have in flight, and how many tokens in a minute: the crate's own bulkhead, one for each key.
+//! A key's limits of concurrency and tokens per minute: the library's bulkhead, one for each key.
 
 use std::{
     num::NonZeroU32,
@@ -20,14 +20,14 @@ use super::Denial;
 pub(super) struct KeyLimits {
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) tokens_per_minute: Option<NonZeroU32>,
-    /// As a request brings them along.
+    /// The limits in the form that a request carries.
     pub(super) own: CallerLimits,
     handle: BulkheadHandle,
-    /// The number of pieces of work under way that call no model.
+    /// The number of operations in flight that call no model.
     other_work: Arc<AtomicUsize>,
 }
 
-/// A place for work that calls no model, given back when it is dropped.
+/// A permit for work that calls no model, released on drop.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyPermit(Arc<AtomicUsize>);
 
@@ -38,7 +38,8 @@ impl Drop for ConcurrencyPermit {
 }
 
 impl KeyLimits {
-    /// `None` where there are none. What those of before have in flight goes on, and so does a rate that is the same.
+    /// Creates a key's limits; `None` if it has none. The previous limits' requests in flight, and an unchanged rate,
+    /// carry over.
     pub(super) fn new(
         concurrency: Option<NonZeroU32>,
         tokens_per_minute: Option<NonZeroU32>,
@@ -61,12 +62,12 @@ impl KeyLimits {
         Some(Self { concurrency, tokens_per_minute, own: CallerLimits::new(layer), handle, other_work })
     }
 
-    /// How many requests are in flight.
+    /// Returns the number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.handle.snapshot().iter().map(|load| load.in_flight).sum()
     }
 
-    /// Takes a place for work that calls no model.
+    /// Takes a permit for work that calls no model.
     pub(super) fn permit(&self) -> Result<Option<ConcurrencyPermit>, Denial> {
         let Some(limit) = self.concurrency else { return Ok(None) };
         let other_work = self.other_work.fetch_add(1, Relaxed);

@@ -1,7 +1,7 @@
-//! Virtual keys: who may call, and for what.
+//! Virtual keys: the callers and their permissions.
 //!
-//! A key is 32 random bytes, and the file has only its SHA-256: whoever reads the file can call with none of them. (A slow
-//! hash is for what people think up; nobody guesses 256 random bits.) What a caller shows is hashed and compared with every
+//! A key is 32 random bytes, and the file has only its SHA-256: a reader of the file cannot call with it. (A slow hash
+//! is for passwords; nobody can guess 256 random bits.) The gateway hashes the caller's key and compares it with every
 //! entry in constant time. A key has the limits of the features that it may use, and those of its own.
 //!
 //! ```yaml
@@ -23,16 +23,16 @@
 //!     handoff: true                      # sees and answers what was handed to people, as an administrator may too
 //! ```
 //!
-//! A key that has spent its budget gets what a provider's account would that has: status 429 with the time until it begins
-//! anew, the type `insufficient_quota` from OpenAI's clients' point of view and `rate_limit_error` from Anthropic's (their
-//! 402 `billing_error` is about the account's payment), and `x-should-retry: false`, for official clients repeat a
-//! 429 otherwise.
+//! A key that has spent its budget gets the response of a provider whose account is empty: status 429 with the time
+//! until the next period, the type `insufficient_quota` in OpenAI's dialect and `rate_limit_error` in Anthropic's
+//! (their 402 `billing_error` is about the account's payment), and `x-should-retry: false`, since official clients
+//! repeat a 429 otherwise.
 //!
-//! Requests per minute are counted before a request's body is read, on every path of a key but the look at one record;
-//! concurrency and tokens by a [`Bulkhead`](steadfast::Bulkhead) of the key's own, which its requests bring along, so that a
-//! call which outlives its caller keeps its place; a budget is a cap of the stack beside those of its
-//! file, so that it is told of in events, metrics and alerts like any other. All of them go on over a reload that leaves
-//! them as they were; a start begins anew, for it is this process that knows what was spent.
+//! The gateway counts requests per minute before it reads a request's body, on every path of a key but the lookup of
+//! one record. A [`Bulkhead`](steadfast::Bulkhead) of the key's own counts concurrency and tokens; its requests carry
+//! it, so that a call which outlives its caller keeps its permit. A budget is a cap of the stack beside those of its
+//! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged; a restart
+//! resets them, since the spending is in the process's memory.
 
 mod admin;
 mod expiry;
@@ -68,17 +68,17 @@ pub use self::virtual_key::VirtualKey;
 use self::{expiry::Expiry, file::Contents, limits::KeyLimits, rate::Rate};
 use crate::{error::ServeError, limits::memory::CallerShare, lock::lock, wall_clock};
 
-/// The keys of a file, as they are at the moment.
+/// The keys of a file, as of the last reload.
 pub(crate) struct Keys {
     path: PathBuf,
     current: ArcSwap<Vec<Arc<Key>>>,
-    /// Where their budgets are kept.
+    /// The stack that keeps their budgets.
     stack: Option<StackHandle>,
-    /// What was last in the file; held while it is read again.
+    /// The file's last content; locked during a reload.
     seen: Mutex<Contents>,
 }
 
-/// One caller.
+/// A caller's key.
 pub(crate) struct Key {
     pub(crate) name: Arc<str>,
     hash: [u8; 32],
@@ -90,16 +90,16 @@ pub(crate) struct Key {
     expires: Option<Expiry>,
     pub(crate) admin: bool,
     handoff: bool,
-    /// The part of the gateway's memory that the bodies of its requests have taken.
+    /// The memory that the bodies of its requests take.
     pub(crate) memory: Arc<CallerShare>,
 }
 
-/// Why a caller is not served.
+/// The reason for which a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
     /// No key was shown.
     NoKey,
-    /// Nobody has the key that was shown.
+    /// The key is unknown.
     UnknownKey,
     /// The key has expired.
     Expired,
@@ -107,20 +107,20 @@ pub(crate) enum Denial {
     Feature,
     /// The key is not for this model.
     Model,
-    /// There are no keys, and the request is from a web page of elsewhere.
+    /// The gateway has no keys, and the request comes from a foreign web page.
     Origin,
     /// Only an administrator's key would do.
     NotAdmin,
-    /// The key's rate is used up for so long.
+    /// The key's rate is used up for this long.
     Rate(Duration),
-    /// The key's tokens are used up for so long.
+    /// The key's tokens are used up for this long.
     Tokens(Duration),
     /// The key has as many requests in flight as it may.
     InFlight,
 }
 
 impl Denial {
-    /// What this error says of the caller's key, where that is what it is about.
+    /// Returns the denial in an error, if it is about the caller's key.
     pub(crate) fn of(error: &LlmError) -> Option<Self> {
         let source = error::Error::source(error)?;
         match source.downcast_ref::<CallerLimitReached>() {
@@ -142,7 +142,7 @@ impl fmt::Display for Denial {
             Self::NotAdmin => "only an administrator's key may see this",
             Self::Rate(_) => "this key's requests per minute are used up",
             Self::Tokens(_) => "this key's tokens per minute are used up",
-            Self::InFlight => "this key has as many requests in flight as it may",
+            Self::InFlight => "this key has reached its limit of requests in flight",
         })
     }
 }
@@ -152,18 +152,18 @@ impl error::Error for Denial {}
 impl Keys {
     /// # Errors
     ///
-    /// What is wrong with the file.
+    /// The file of keys is wrong.
     pub(crate) fn load(path: &Path) -> Result<Self, ServeError> {
         let text = file::contents(path);
         let keys = file::read(path, &text, &[])?;
         Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(keys), stack: None, seen: Mutex::new(text) })
     }
 
-    /// Has the keys' budgets kept by this stack, which serves them.
+    /// Keeps the keys' budgets in this stack.
     ///
     /// # Errors
     ///
-    /// One cannot be kept.
+    /// The stack cannot keep a budget.
     pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
         stack.set_budgets(file::budgets(&self.current.load())).map_err(|error| self.file_error(&error))?;
         self.stack = Some(stack);
@@ -174,7 +174,7 @@ impl Keys {
         file::KeyFileError::new(&self.path, error)
     }
 
-    /// Reads the file again and says in the log what came of it. A file that is wrong changes nothing.
+    /// Reads the file again and logs the outcome. A file that is wrong changes nothing.
     pub(crate) fn reload(&self) {
         self.read_again(|_, _| true);
     }
@@ -188,7 +188,7 @@ impl Keys {
         let keys = Arc::downgrade(self);
         Watching::file(&*self.path, move || {
             if let Some(keys) = keys.upgrade() {
-                // What SIGHUP had read already is not said twice.
+                // A change that SIGHUP has read already is not logged twice.
                 keys.read_again(|seen, now| seen != now);
             }
         })
@@ -202,14 +202,14 @@ impl Keys {
         }
         *seen = now;
         match self.replace(&seen) {
-            Ok(count) => tracing::info!(count, "the keys were read again"),
-            Err(problem) => tracing::warn!(%problem, "the keys stay as they were"),
+            Ok(count) => tracing::info!(count, "keys reloaded"),
+            Err(problem) => tracing::warn!(%problem, "keys not reloaded; the previous ones stay"),
         }
     }
 
     fn replace(&self, text: &Contents) -> Result<usize, file::KeyFileError> {
         let keys = file::read(&self.path, text, &self.current.load())?;
-        // First, so that nobody spends before there is a cap.
+        // First, so that no key spends without a cap.
         if let Some(stack) = &self.stack {
             stack.set_budgets(file::budgets(&keys)).map_err(|error| self.file_error(&error))?;
         }
@@ -218,7 +218,7 @@ impl Keys {
         Ok(count)
     }
 
-    /// Who calls, by the key in `Authorization: Bearer` or `x-api-key`: Claude Code may send both.
+    /// Returns the caller's key, from `Authorization: Bearer` or `x-api-key`. Claude Code may send both.
     pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denial> {
         let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -240,7 +240,7 @@ impl Keys {
     fn find(&self, shown: &str) -> Option<Arc<Key>> {
         let hash: [u8; 32] = Sha256::digest(shown).into();
         let keys = self.current.load();
-        // All of them, whether or not one has matched.
+        // Compares with all entries, in constant time.
         let mut found = None;
         for key in keys.iter() {
             if bool::from(key.hash.ct_eq(&hash)) {
@@ -252,12 +252,12 @@ impl Keys {
 }
 
 impl Key {
-    /// Whether its limits count what is in a request.
+    /// Returns whether its limits need the content of a request.
     pub(crate) fn reads_requests(&self) -> bool {
         self.limits.is_some() || self.budget.is_some()
     }
 
-    /// The feature that a request counts as, where it may.
+    /// Returns the feature of a request, if the key may use it.
     pub(crate) fn feature(&self, named: Option<Box<str>>) -> Result<Option<Box<str>>, Denial> {
         match (&self.features, named) {
             (None, named) => Ok(named),
@@ -267,7 +267,7 @@ impl Key {
         }
     }
 
-    /// Whether the key is for this model.
+    /// Checks that the key is for this model.
     pub(crate) fn model(&self, named: Option<&str>) -> Result<(), Denial> {
         let Some(allowed) = &self.models else { return Ok(()) };
         let fits = |pattern: &str| match (pattern.strip_suffix('*'), named) {
@@ -278,17 +278,17 @@ impl Key {
         if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model) }
     }
 
-    /// Takes a place for work that calls no model, among those that the key's concurrency allows.
+    /// Takes a permit for work that calls no model, within the key's concurrency.
     pub(crate) fn permit(&self) -> Result<Option<limits::ConcurrencyPermit>, Denial> {
         self.limits.as_ref().map_or(Ok(None), KeyLimits::permit)
     }
 
-    /// Counts a request.
+    /// Counts a request against the key's rate.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), Denial> {
         self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(Denial::Rate))
     }
 
-    /// Whether it may see and answer what was handed to people.
+    /// Returns whether the key may see and answer tasks.
     pub(crate) fn is_reviewer(&self) -> bool {
         self.admin || self.handoff
     }
@@ -298,7 +298,7 @@ impl Key {
     }
 }
 
-/// Calls the service on behalf of a key, within its limits, and under its name for the caps that count by it.
+/// Calls the service within a key's limits, and under its name for caps by key.
 pub(crate) async fn call(
     key: Option<Arc<Key>>,
     service: &Mutex<BoxLlmService>,
@@ -316,14 +316,14 @@ pub(crate) async fn call(
     answering.await
 }
 
-/// What the stack calls the cap of a key.
+/// Returns the name of a key's cap in the stack.
 fn cap_name(key: &str) -> String {
     format!("{CAP_PREFIX}{key}")
 }
 
 const CAP_PREFIX: &str = "key ";
 
-/// Whether a cap is a key's own.
+/// Returns whether a cap is a key's own.
 pub(crate) fn is_of_a_key(cap: &str) -> bool {
     cap.starts_with(CAP_PREFIX)
 }

@@ -4,12 +4,12 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 
-/// So many requests a minute, and as many at once: the generic cell rate algorithm (ITU-T I.371), which keeps a single
-/// moment.
+/// A limit of requests per minute, with as many at once: the generic cell rate algorithm (ITU-T I.371), which keeps a
+/// single moment.
 #[derive(Debug)]
 pub(super) struct Rate {
     pub(super) per_minute: NonZeroU32,
-    /// When all that was taken will have been made up for.
+    /// The time at which the whole rate is available again.
     full_at: Mutex<Option<Instant>>,
 }
 
@@ -20,7 +20,7 @@ impl Rate {
         Self { per_minute, full_at: Mutex::new(None) }
     }
 
-    /// Takes one, or says how long there is none.
+    /// Takes one request, or returns the time until one is available.
     pub(super) fn take(&self, now: Instant) -> Result<(), Duration> {
         let mut full_at = lock(&self.full_at);
         let next = full_at.unwrap_or(now).max(now) + MINUTE / self.per_minute.get();
@@ -46,7 +46,7 @@ mod tests {
         assert_eq!(rate.take(start), Err(Duration::from_secs(1)));
         let later = start + Duration::from_secs(1);
         assert_eq!((rate.take(later), rate.take(later)), (Ok(()), Err(Duration::from_secs(1))));
-        // Rest does not add up beyond a minute's worth.
+        // Unused requests do not accumulate beyond a minute's.
         let much_later = start + Duration::from_secs(3600);
         assert_eq!((0..100).filter(|_| rate.take(much_later).is_ok()).count(), 60);
     }

@@ -1,4 +1,4 @@
-//! What the page shows beyond the status: each tier's last hour by the minute, and what it has cost since the start.
+//! The history for the status page: each tier's last hour by the minute, and its cost since the start.
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 
-/// How many minutes are kept.
+/// The number of minutes that are kept.
 const MINUTES: usize = 60;
-/// How many tiers: more than anybody configures.
+/// The largest number of tiers: more than any configuration has.
 const TIERS: usize = 64;
 
-/// Follows the events. Clones are the same ledger.
+/// A subscriber of the events. Clones share the history.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger(Arc<Mutex<History>>);
 
@@ -39,7 +39,7 @@ struct Tier {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Minute {
-    /// Which minute since the start it counts.
+    /// The minute's number since the start.
     number: u64,
     calls: u32,
     failures: u32,
@@ -47,17 +47,17 @@ struct Minute {
     took: Duration,
 }
 
-/// One tier, for the page.
+/// A tier's history, for the page.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TierHistory {
     tier: String,
-    /// Since the start, in US dollars.
+    /// The cost since the start, in US dollars.
     cost_dollars: f64,
-    /// By the minute, the present one last.
+    /// The calls by the minute, the current one last.
     calls: Vec<u32>,
     failures: Vec<u32>,
-    /// The mean; nothing where there was no answer.
+    /// The mean latency; `None` for a minute without answers.
     latency_ms: Vec<Option<f64>>,
 }
 
@@ -128,7 +128,7 @@ impl Tier {
 
     fn history(&self, name: &Arc<str>, now: u64) -> TierHistory {
         let oldest = (now + 1).saturating_sub(MINUTES as u64);
-        // Before the start there was nothing.
+        // The minutes before the start are empty.
         let before = (MINUTES as u64 - 1).saturating_sub(now) as usize;
         let nothing = std::iter::repeat_n(Minute::default(), before);
         let known = (oldest..=now).map(|number| {

@@ -1,4 +1,4 @@
-//! The log: lines on standard error, written by a thread of its own ([`writer`]).
+//! The log: lines on standard error, which a thread of its own writes ([`writer`]).
 
 mod format;
 mod writer;
@@ -38,23 +38,23 @@ pub enum LogFormat {
 }
 
 const DEFAULT: &str = "info";
-/// How long the last lines are waited for when the process ends. Who has not read them by then does not read at all.
+/// The time to write the last lines when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl LogOptions<'_> {
-    /// Begins the log, for the whole process. Its last lines are written when what it gives is dropped.
+    /// Starts the log of the whole process. Dropping it writes the last lines.
     pub(crate) fn begin(&self) -> Result<Log, ServeError> {
-        // An empty variable is one that nobody meant to set.
+        // An empty variable counts as unset.
         let filter = if self.filter.trim().is_empty() { DEFAULT } else { self.filter };
         let filter = EnvFilter::builder()
             .parse(filter)
             .map_err(|error| ServeError::invalid(format_args!("--log (or RUST_LOG) is not a filter: {error}")))?;
         let writer = Writer::begin(io::stderr(), |lines| {
-            tracing::warn!(lines, "lines of the log were lost: they came faster than they were read");
+            tracing::warn!(lines, "log lines lost; the reader is too slow");
         })?;
         let lines = writer.clone();
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
-        // Where somebody else has installed a subscriber, it is theirs that counts.
+        // A subscriber that is installed already takes precedence.
         let _ = match self.format {
             LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).fmt_fields(values()).try_init(),
             LogFormat::Json => log.event_format(Json).try_init(),
@@ -62,23 +62,23 @@ impl LogOptions<'_> {
         Ok(Log(writer))
     }
 
-    /// What writes the stack's events into it.
+    /// Returns the subscriber that logs the stack's events.
     pub(super) fn subscriber(&self, stack: &StackHandle) -> Logs {
         Logs::new().stack(stack.clone()).requests(match self.format {
-            // Somebody reads along: a line for each request is there for who asks for it.
+            // People read text: lines for each request are for debugging.
             LogFormat::Text => Level::DEBUG,
             LogFormat::Json => Level::INFO,
         })
     }
 }
 
-/// The log of this process. Dropped, it waits for its last lines to be written.
+/// The log of this process. Dropping it waits for the last lines.
 #[derive(Clone, Debug)]
 #[must_use = "the last lines are lost without it"]
 pub(crate) struct Log(Writer);
 
 impl Log {
-    /// Waits for the lines of until now to be written.
+    /// Waits until all lines are written.
     pub(crate) fn flush(&self) {
         self.0.flush(FLUSH_TIMEOUT);
     }

@@ -11,7 +11,7 @@ use steadfast::{
 use super::task_gauges::TaskGauges;
 use crate::{api::unknown_paths::UnknownPaths, error::ServeError};
 
-/// The metrics of a stack, and the page that they are on. The recorder is their own: nothing of the process's is changed.
+/// Creates the metrics of a stack, and their page. The recorder is private: the process's own stays untouched.
 pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, MetricsPage), ServeError> {
     let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
     for metric in METRICS.iter().filter(|metric| !metric.buckets.is_empty()) {
@@ -26,7 +26,7 @@ pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, MetricsPage), ServeErr
     Ok((metrics, MetricsPage { stack: stack.clone(), text, sampler }))
 }
 
-/// The page. Clones are the same.
+/// The metrics page. Clones share the recorder.
 #[derive(Clone, Debug)]
 pub(super) struct MetricsPage {
     stack: StackHandle,
@@ -35,14 +35,14 @@ pub(super) struct MetricsPage {
 }
 
 impl MetricsPage {
-    /// What has to be done now and then where nobody scrapes: without it, the recorder keeps every single value.
+    /// Does the recorder's periodic work: without scrapes, it would keep every single value.
     pub(super) fn upkeep(&self) {
         self.sample();
         self.text.run_upkeep();
     }
 
     fn sample(&self) {
-        // The keys' change without a reload of the configuration.
+        // Keys and their caps change without a reload of the configuration.
         self.sampler.set_budgets(self.stack.budgets());
         self.sampler.sample();
     }

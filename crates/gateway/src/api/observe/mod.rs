@@ -1,8 +1,8 @@
-//! What the gateway tells of itself: [`logs`], [`metrics`] at `/metrics`, the [`status`] at `/status` and
-//! on a [`page`] at `/`, the alerts that the file asks for.
+//! The gateway's reports on itself: [`logs`], [`metrics`] at `/metrics`, the [`status`] at `/status` and on a [`page`]
+//! at `/`, and the file's alerts.
 //!
-//! All of it follows the stack's events, in a task beside the requests. None of the paths asks for a key: who scrapes and
-//! who shows a badge has none, and nothing there is a prompt, an answer or a key.
+//! All of it follows the stack's events, in a task beside the requests. None of the paths needs a key: scrapers and
+//! badges have none, and nothing there is a prompt, an answer or a key.
 
 mod ledger;
 mod logs;
@@ -34,7 +34,7 @@ pub(crate) struct Options<'a> {
     pub(crate) otlp_endpoint: Option<&'a str>,
 }
 
-/// Follows a stack until it is dropped.
+/// A follower of a stack's events, until it is dropped.
 pub(crate) struct Observer {
     stack: StackHandle,
     page: MetricsPage,
@@ -47,14 +47,14 @@ pub(crate) struct Observer {
     sampling: AbortHandle,
 }
 
-/// How often is read what nobody tells of, where nobody asks.
+/// The interval at which values without events are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Observer {
-    /// Follows this stack from now on.
+    /// Starts to follow this stack.
     pub(crate) fn begin(stack: &StackHandle, options: Options<'_>) -> Result<Self, ServeError> {
         let (metrics, page) = metrics::of(stack)?;
-        // The board keeps itself from the first look on.
+        // The first look starts the status board.
         let _ = stack.status();
         let ledger = Ledger::new();
         let following = stack.events().follow((options.log.subscriber(stack), metrics, ledger.clone()));
@@ -82,7 +82,7 @@ impl Observer {
         })
     }
 
-    /// The paths at which it can be asked.
+    /// Returns the paths of the metrics, the status and the page.
     pub(crate) fn router(&self, unknown: &UnknownPaths) -> Router {
         let status = status::router(self.stack.clone(), self.ledger.clone(), self.waiting.clone());
         metrics::router(self.page.clone(), self.waiting.clone(), unknown.clone()).merge(status).merge(page::router())

@@ -1,6 +1,6 @@
-//! `GET /status`: who serves now, and how it has gone of late. `GET /overview`: what the page shows beside it.
+//! `GET /status`: the tier that serves, and recent failures. `GET /overview`: the page's other figures.
 //!
-//! Foreign pages may read the one, for their badge; features, costs and caps are the other's, and none of theirs.
+//! Foreign pages may read the status for their badge, but not the overview, which has features, costs and caps.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +20,7 @@ pub(super) fn router(stack: StackHandle, ledger: Ledger, waiting: TaskGauges) ->
     Router::new().route("/status", get(status)).with_state((stack, waiting)).merge(overview)
 }
 
-/// What the page shows beside the status.
+/// The page's figures beside the status.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Overview {
@@ -42,7 +42,7 @@ struct Feature {
 #[serde(rename_all = "camelCase")]
 struct Cap {
     cap: String,
-    /// Of a cap for each key, that of the key which has spent and reserved the most; likewise below.
+    /// The spending; for a cap of each key, that of the key which has used the most, and likewise below.
     spent_dollars: f64,
     reserved_dollars: f64,
     limit_dollars: f64,
@@ -62,7 +62,7 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
         queued: load.queued,
     });
     let mut caps = BTreeMap::<Arc<str>, Cap>::new();
-    // Of those of keys there may be thousands: `/admin/keys` has them.
+    // Keys may have thousands of caps: `/admin/keys` lists them.
     for spend in stack.spend().into_iter().filter(|spend| !is_of_a_key(&spend.cap)) {
         let cap = Cap {
             cap: spend.cap.to_string(),
@@ -79,7 +79,7 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
     ok(&Overview { tiers: ledger.tiers(), features, budgets: caps.into_values().collect() })
 }
 
-/// What the status says, and what waits for people.
+/// The status, and the tasks for people.
 #[derive(Debug, Serialize)]
 struct StatusReport {
     #[serde(flatten)]
@@ -90,7 +90,7 @@ struct StatusReport {
 
 async fn status(State((stack, waiting)): State<(StackHandle, TaskGauges)>) -> Response<Body> {
     let mut response = ok(&StatusReport { status: stack.status(), handoff: waiting.tasks() });
-    // A badge on somebody's own page asks from there.
+    // A badge runs on a foreign page.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

@@ -1,4 +1,4 @@
-//! How many tasks wait for a person, as it was a moment ago: whoever asks how it is never waits for the store.
+//! The number of tasks that wait for a person, as of the last sample: no reader waits for the store.
 
 use std::{
     fmt::Write as _,
@@ -10,14 +10,14 @@ use steadfast::{StackHandle, handoff::TaskStats};
 
 use crate::lock::lock;
 
-/// Clones are the same.
+/// Clones share the sample.
 #[derive(Clone, Debug)]
 pub(super) struct TaskGauges {
     stack: StackHandle,
     seen: Arc<Mutex<Option<TaskStats>>>,
 }
 
-/// What `/status` says of it.
+/// The tasks in `/status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TaskCounts {
@@ -32,7 +32,7 @@ impl TaskGauges {
         Self { stack: stack.clone(), seen: Arc::default() }
     }
 
-    /// Asks the store. What it does not say is not known: an old number would be taken for a new one.
+    /// Asks the store. A failure clears the sample: an old number would pass for a new one.
     pub(super) async fn look(&self) {
         let stats = match self.stack.desk() {
             Some(desk) => desk.stats().await.ok(),
@@ -45,7 +45,7 @@ impl TaskGauges {
         *lock(&self.seen)
     }
 
-    /// `None` where requests are not handed to people, or the store does not say.
+    /// Returns the sample; `None` without people, or if the store has not answered.
     pub(super) fn tasks(&self) -> Option<TaskCounts> {
         self.stats().map(|stats| TaskCounts {
             waiting: stats.waiting,
@@ -55,7 +55,7 @@ impl TaskGauges {
         })
     }
 
-    /// As Prometheus reads it.
+    /// Returns the gauges in Prometheus' format.
     pub(super) fn metrics(&self) -> String {
         self.stats().as_ref().map(page).unwrap_or_default()
     }
@@ -72,7 +72,7 @@ fn page(stats: &TaskStats) -> String {
     let count = |count: u64| count as f64;
     gauge(
         "steadfast_handoff_tasks",
-        "Tasks that were handed to people and may still be answered, by how far they are.",
+        "Open tasks for people, by state.",
         &[
             ("{state=\"waiting\"}", count(stats.waiting)),
             ("{state=\"claimed\"}", count(stats.claimed)),

@@ -19,21 +19,21 @@ use tower::ServiceExt as _;
 
 use crate::error::ServeError;
 
-/// Traces until it is dropped; what was traced until then is still sent.
+/// An exporter of traces. Dropping it sends the last ones.
 pub(super) struct TraceExporter {
     provider: SdkTracerProvider,
     _following: Following,
 }
 
-/// How long a collector may take for a batch.
+/// The time for a collector to take a batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the end of the process waits for the last batch.
+/// The time to send the last batch when the process ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-/// More than any collector answers, in bytes.
+/// The longest answer of a collector, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
 impl TraceExporter {
-    /// Begins to trace, where a collector is named.
+    /// Starts to export, if there is a collector.
     pub(super) fn begin(endpoint: Option<&str>, events: &Events) -> Result<Option<Self>, ServeError> {
         let Some(endpoint) = endpoint.map(str::trim).filter(|url| !url.is_empty()) else {
             return Ok(None);
@@ -51,7 +51,7 @@ impl TraceExporter {
     }
 }
 
-/// Who we are, as the environment says it (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`), or by our own name.
+/// Returns the service's name: the environment's (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`), or our own.
 fn resource() -> Resource {
     let said = Resource::builder().build();
     let named = said.get(&Key::from_static_str("service.name")).map(|name| name.to_string());
@@ -69,7 +69,7 @@ impl Drop for TraceExporter {
     }
 }
 
-/// The library's client, for the SDK's thread, which has no runtime.
+/// The library's HTTP client, for the SDK's thread, which has no runtime.
 #[derive(Clone, Debug)]
 struct Client {
     client: transport::HttpClient,

@@ -22,22 +22,22 @@ use crate::cli::{
     terminal::{self, printable},
 };
 
-/// The stack of a user without a configuration: it needs no key and no network.
+/// The stack without a configuration: it needs no key and no network.
 const SIMULATED: &str = "\
 tiers:
   - { name: primary, provider: simulated, model: simulated-large }
   - { name: backup, provider: simulated, model: simulated-small }
 ";
 
-/// One prompt through the stack, the answer streamed to the terminal.
+/// Answer one prompt through the stack, streamed to the terminal
 #[derive(Args)]
 pub(crate) struct Ask {
     /// The prompt; `-` reads it from standard input
     prompt: String,
-    /// The configuration: YAML, TOML or JSON. Without one, simulated providers answer
+    /// The configuration: YAML, TOML or JSON [default: simulated providers]
     #[arg(long, short, env = "STEADFAST_CONFIG")]
     config: Option<PathBuf>,
-    /// The feature that asks: its limits, its tiers
+    /// The feature whose limits and tiers apply
     #[arg(long, short)]
     feature: Option<String>,
     /// A system prompt
@@ -49,10 +49,10 @@ pub(crate) struct Ask {
     /// The longest time to the first token, such as 20s
     #[arg(long, value_parser = span)]
     timeout: Option<Duration>,
-    /// Say afterwards what was tried, and why
+    /// Print the attempts and their reasons afterwards
     #[arg(long)]
     explain: bool,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -108,7 +108,7 @@ impl Ask {
         Ok(request)
     }
 
-    /// The answer as it comes, and what there is to say of it on standard error.
+    /// Prints the answer as it arrives, and the explanation to standard error.
     async fn print_text(&self, answered: Result<LlmResponse, LlmError>) -> Result<(), Failure> {
         let mut response = match answered {
             Ok(response) => response,
@@ -130,8 +130,8 @@ impl Ask {
                             StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } => {
                                 out.write_all(if terminal { printable(text) } else { text.into() }.as_bytes())?;
                             }
-                            // What was printed cannot be taken back; the reader is told where the answer begins anew.
-                            StreamEvent::Restarted { .. } => writeln!(out, "\n[the answer broke; from the start:]")?,
+                            // Printed text cannot be taken back, so a mark shows where the answer restarts.
+                            StreamEvent::Restarted { .. } => writeln!(out, "\n[the answer broke; restarted:]")?,
                             _ => {}
                         }
                     }
@@ -152,7 +152,7 @@ impl Ask {
         }
     }
 
-    /// One object, whatever came of it.
+    /// Prints one object, for an answer or a failure.
     async fn print_json(&self, answered: Result<LlmResponse, LlmError>, tiers: &[TierInfo]) -> Result<(), Failure> {
         let mut object = json!({});
         let failed = match answered {

@@ -1,4 +1,4 @@
-//! What happened to a request, for a person and for a program.
+//! A request's decision record, for people and for programs.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use steadfast::{
     config::TierInfo,
 };
 
-/// The decision record, a line for each step.
+/// Returns the decision record, a line for each step.
 pub(super) fn text(attempts: &[Attempt]) -> String {
     attempts.iter().enumerate().fold(String::new(), |mut lines, (place, attempt)| {
         let _ = writeln!(lines, "{:>2}. {attempt}", place + 1);
@@ -17,7 +17,7 @@ pub(super) fn text(attempts: &[Attempt]) -> String {
     })
 }
 
-/// Who answered, with which tokens, for how much.
+/// Returns the summary: the tier that answered, the tokens and the cost.
 pub(super) fn summary(response: &LlmResponse) -> String {
     let mut line = format!("served by {}", response.served_by());
     if let Some(degraded) = response.degraded() {
@@ -35,7 +35,7 @@ pub(super) fn summary(response: &LlmResponse) -> String {
     line
 }
 
-/// Who answered.
+/// Adds the tier that answered to the object.
 pub(super) fn served(object: &mut Value, response: &LlmResponse, tiers: &[TierInfo], explain: bool) {
     let served = response.served_by();
     object["task_id"] = json!(response.task_id());
@@ -54,12 +54,12 @@ pub(super) fn served(object: &mut Value, response: &LlmResponse, tiers: &[TierIn
     }
 }
 
-/// A tier's place in the configuration, the first of which is 1.
+/// Returns a tier's number in the configuration, from 1.
 fn number(tier: Option<&str>, tiers: &[TierInfo]) -> Option<usize> {
     tiers.iter().position(|info| Some(&*info.name) == tier).map(|place| place + 1)
 }
 
-/// What was answered.
+/// Adds the answer to the object.
 pub(super) fn answer(object: &mut Value, message: &Message) {
     object["text"] = message.text().into();
     object["usage"] =
@@ -74,7 +74,7 @@ pub(super) fn answer(object: &mut Value, message: &Message) {
         }));
 }
 
-/// Why there is no answer.
+/// Adds the failure to the object.
 pub(super) fn failed(object: &mut Value, error: &LlmError, tiers: &[TierInfo], explain: bool) {
     object["error"] = json!({
         "kind": error.kind().name(),

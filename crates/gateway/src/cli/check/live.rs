@@ -1,4 +1,4 @@
-//! One tiny call to each tier.
+//! The live check: a tiny call to each tier.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 
 use crate::cli::{table::Table, terminal::on_a_line};
 
-/// What came of a tier's call.
+/// The outcome of a tier's call.
 pub(super) struct TierCheck {
     tier: String,
     outcome: Result<Duration, CheckError>,
@@ -26,7 +26,7 @@ enum CheckError {
 }
 
 impl TierCheck {
-    /// Whether the tier answered.
+    /// Returns whether the tier answered.
     pub(super) fn works(&self) -> bool {
         match &self.outcome {
             Ok(_) => true,
@@ -36,15 +36,15 @@ impl TierCheck {
     }
 }
 
-/// Whether a failure shows that the model is there and works: it used up its few tokens before it said a word.
+/// Returns whether a failure proves that the model works: it spent its few tokens before the first word.
 fn answered(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::EmptyAnswer)
 }
 
-/// Calls each tier once, alone: no retry, no other tier in its place. One after the other, so that latencies are honest.
+/// Calls each tier once, without retry or fallback, and one after the other, so that latencies are comparable.
 pub(super) async fn check(config: &Config) -> Vec<TierCheck> {
     let mut checks = Vec::new();
-    // People are not asked whether they are there.
+    // People need no live check.
     for tier in config.tiers.iter().filter(|tier| tier.provider != Provider::Handoff) {
         let begun = Instant::now();
         let outcome = match alone(config, tier) {
@@ -62,13 +62,13 @@ pub(super) async fn check(config: &Config) -> Vec<TierCheck> {
     checks
 }
 
-/// A stack of this tier and nothing else.
+/// Returns a stack of this tier alone.
 fn alone(config: &Config, tier: &Tier) -> Result<Stack, ConfigError> {
     let tier = Tier { retry: Some(Retry { max_attempts: Some(1), ..Retry::default() }), ..tier.clone() };
     Stack::from_config(Config { tiers: vec![tier], timeout: config.timeout, ..Config::default() })
 }
 
-/// One row for each tier.
+/// Returns a table with a row for each tier.
 pub(super) fn table(checks: &[TierCheck]) -> String {
     let mut table = Table::new(["tier", "key", "reachable", "model", "latency", "problem"]);
     for TierCheck { tier, outcome } in checks {
@@ -99,7 +99,7 @@ pub(super) fn table(checks: &[TierCheck]) -> String {
             reachable.to_owned(),
             model.to_owned(),
             latency,
-            // A provider's own words.
+            // The message may contain a provider's words.
             on_a_line(problem.lines().next().unwrap_or_default()),
         ]);
     }

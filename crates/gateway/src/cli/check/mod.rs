@@ -1,4 +1,4 @@
-//! `steadfast check`: what is wrong with a configuration, and what it would do.
+//! `steadfast check`: the mistakes and the effects of a configuration.
 
 mod live;
 
@@ -13,18 +13,18 @@ use steadfast_gateway::{check_self_calls, listen_address};
 
 use crate::cli::{Failure, table::Table, terminal::on_a_line};
 
-/// Checks a configuration and says what it would do
+/// Checks a configuration and explains its effects
 ///
-/// Exit code: 0; 1 where --live finds a tier that does not answer; 2 where the file is wrong, or `serve` would not start with it because
-/// a key is not set.
+/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if the file is wrong, or if `serve` would refuse to
+/// start because a key is not set.
 #[derive(Args)]
 pub(crate) struct Check {
     /// The configuration: YAML, TOML or JSON, a Claude-Code-style settings.json, or a list of providers
     file: PathBuf,
-    /// Make one tiny call to each provider: is the key there, is it reachable, does the model exist, how fast is it
+    /// Make one tiny call to each provider to check its key, its model and its latency
     #[arg(long)]
     live: bool,
-    /// The keys are not here, and need not be: the file alone is checked
+    /// Check the file alone, without keys
     #[arg(long, conflicts_with = "live")]
     offline: bool,
 }
@@ -57,9 +57,9 @@ impl Check {
             writeln!(out, "\n{}", live::table(checked))?;
         }
         if !self.offline {
-            // What `serve` would say, and end with.
+            // The error with which `serve` would end.
             if let Err(error) = Stack::builder().check(&config) {
-                let hint = "a file is checked without the keys that it needs by `steadfast check --offline`";
+                let hint = "`steadfast check --offline` checks a file without its keys";
                 return Err(Failure::Config(format!("{error}\n\n{hint}")));
             }
             check_self_calls(&config, &environment, listen_address(&config))?;
@@ -75,11 +75,11 @@ impl Check {
     }
 }
 
-/// Where a tier's requests go, and who says so where that is not the file.
+/// Returns the server of a tier's requests, and the variable that sets it if the file does not.
 fn server(tier: &Tier, environment: &Environment) -> String {
     let own = || tier.provider.host().unwrap_or("-").to_owned();
     tier.server(environment).map_or_else(own, |server| {
-        // Some put a key into the query, or before the host.
+        // Some URLs have a key in the query or before the host.
         let url = server.url.split(['?', '#']).next().unwrap_or_default();
         let url = if url.contains('@') { "not shown".to_owned() } else { on_a_line(url) };
         match server.variable {
@@ -89,7 +89,7 @@ fn server(tier: &Tier, environment: &Environment) -> String {
     })
 }
 
-/// Where a tier's key is, and whether it is there; never the key.
+/// Returns the source of a tier's key, and whether it is set; never the key.
 fn key(tier: &Tier, environment: &Environment, missing: &[MissingKey]) -> String {
     let variables = tier.key_variables();
     let set = |name: &&&str| environment.get(name).is_some_and(|value| !value.trim().is_empty());

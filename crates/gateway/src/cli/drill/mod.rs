@@ -1,4 +1,4 @@
-//! `steadfast drill`: outages replayed against a configuration.
+//! `steadfast drill`: outages, replayed against a configuration.
 
 mod html;
 mod live;
@@ -16,46 +16,46 @@ use tokio::time::Instant;
 
 use crate::cli::Failure;
 
-/// Replay outages against a configuration, in virtual time: what your users would have seen
+/// Replay outages against a configuration, in virtual time, and show what your users would have seen
+///
+/// Without --config the drill uses two models, a cache, people and a fixed text; broken streams restart.
+///
+/// Exit code: 0; 1 if a target is missed; 2 if the configuration, a scenario or a target is wrong.
 ///
 /// Simulated providers stand in for the real ones, so that hours take seconds and no key is needed. Retries, circuits, limits,
 /// cache and fallbacks are those of the configuration; tasks for people are kept in memory. The same seed gives the same report,
 /// beside what a single call and a plain retry loop would have come to.
-///
-/// Without --config the drill has two models, answers that were kept, people, and a fixed text; streams that break begin anew.
-///
-/// Exit code: 0, 1 where a target is missed, 2 where the configuration, a scenario or a target is wrong.
 #[derive(Args)]
 pub(crate) struct Drill {
-    /// Scenarios: names of those that come with the program (see --list), or files. Default: incident-2026-06-15
+    /// The scenarios: built-in names (see --list) or files [default: incident-2026-06-15]
     #[arg(value_name = "SCENARIO|FILE.yaml")]
     scenarios: Vec<String>,
-    /// Run all that come with the program
+    /// Run all built-in scenarios
     #[arg(long)]
     all: bool,
-    /// Say which come with the program, and what happens in each
+    /// List the built-in scenarios and their events
     #[arg(long)]
     list: bool,
-    /// The configuration: YAML, TOML or JSON. Without one: see above
+    /// The configuration: YAML, TOML or JSON [default: see above]
     #[arg(long, short, env = "STEADFAST_CONFIG")]
     config: Option<PathBuf>,
-    /// Where chance begins: arrivals, latencies, faults
+    /// Random seed for arrivals, latencies and faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A target, such as lost=0, answered=99.9%, p99=30s, amplification=1.1, switches=6, recovery=60s; as many as you like
+    /// A target, such as lost=0, answered=99.9%, p99=30s, amplification=1.1, switches=6, recovery=60s; repeatable
     #[arg(long, value_name = "TARGET")]
     slo: Vec<String>,
-    /// One JSON object instead of tables
+    /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
-    /// Write the report as a page for a browser too
+    /// Also write the report as a page for a browser
     #[arg(long, value_name = "FILE", conflicts_with = "live")]
     html: Option<PathBuf>,
     #[command(flatten)]
     live: live::Live,
 }
 
-/// What is drilled where nothing is named.
+/// The default scenario.
 const USUAL: &str = "incident-2026-06-15";
 
 impl Drill {
@@ -76,7 +76,7 @@ impl Drill {
         let slos = self.slo.iter().map(|text| text.parse().map_err(wrong)).collect::<Result<Vec<Slo>, Failure>>()?;
         let scenarios = self.scenarios()?;
         let config = match &self.config {
-            // Nobody is called: no secret is needed.
+            // No provider is called, so no secret is needed.
             Some(path) => Loader::new().without_secrets().path(path)?,
             None => default_config(),
         };
@@ -109,7 +109,7 @@ impl Drill {
     }
 }
 
-/// A scenario by its name, or from its file.
+/// Returns a scenario by its name, or from its file.
 fn scenario(name: &str) -> Result<Scenario, Failure> {
     if name.contains(['/', '\\']) || [".yaml", ".yml", ".toml", ".json"].iter().any(|suffix| name.ends_with(suffix)) {
         return Ok(Scenario::from_path(name)?);
@@ -117,7 +117,7 @@ fn scenario(name: &str) -> Result<Scenario, Failure> {
     Scenario::named(name).ok_or_else(|| match Scenario::nearest(name) {
         Some(near) => Failure::usage(format_args!("no scenario is named `{name}`; did you mean `{near}`?")),
         None => Failure::usage(format_args!(
-            "no scenario is named `{name}`: `steadfast drill --list` says which there are; a file's name ends in .yaml"
+            "no scenario is named `{name}`: `steadfast drill --list` lists them; a file's name ends in .yaml"
         )),
     })
 }

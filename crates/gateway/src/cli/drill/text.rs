@@ -9,10 +9,10 @@ use steadfast::drill::{
 
 use crate::cli::{table::Table, terminal::on_a_line};
 
-/// How many of the events are shown.
+/// The number of events that are shown.
 const EVENTS: usize = 12;
 
-/// What there is.
+/// Returns the list of scenarios.
 pub(super) fn list(scenarios: &[Scenario]) -> String {
     let mut table = Table::new(["name", "lasts", "what happens"]);
     for scenario in scenarios {
@@ -21,7 +21,7 @@ pub(super) fn list(scenarios: &[Scenario]) -> String {
     table.to_string()
 }
 
-/// What was missed.
+/// Returns the missed targets.
 pub(super) fn missed(report: &Report) -> String {
     let line = |missed: &steadfast::drill::Missed| {
         format!("missed: {} in {}: {}", missed.slo, on_a_line(&missed.scenario), missed.found)
@@ -29,7 +29,7 @@ pub(super) fn missed(report: &Report) -> String {
     report.missed.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// All of it.
+/// Returns the whole report.
 pub(super) fn report(report: &Report, took: Duration) -> String {
     let mut text = String::new();
     for scenario in &report.scenarios {
@@ -107,7 +107,8 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
     text.push('\n');
 }
 
-/// A character for each piece of time: who served most, what the first tier's circuit was at, and what became of the others.
+/// Returns a character for each piece of time: the tier that served most, the first tier's circuit, and the other
+/// requests.
 fn timeline(scenario: &ScenarioReport, text: &mut String) {
     let line = |of: &dyn Fn(&Bucket) -> char| scenario.timeline.iter().map(of).collect::<String>();
     let mut lines = vec![("served by".to_owned(), line(&served)), ("circuit".to_owned(), line(&circuit))];
@@ -126,7 +127,7 @@ fn timeline(scenario: &ScenarioReport, text: &mut String) {
     let _ = writeln!(text, "  {:width$}  {}\n", "", key.join(" · "));
 }
 
-/// The tier at this place.
+/// Returns the tier at this index.
 fn sign(place: usize) -> char {
     "123456789abcdefghijklmnopqrstuvwyz".chars().nth(place).unwrap_or('+')
 }
@@ -158,7 +159,7 @@ fn without(baseline: &Baseline) -> String {
     baseline.timeline.iter().map(sign).collect()
 }
 
-/// The first and the last of what happened, without what a circuit tries in vain.
+/// Returns the first and the last events, without a circuit's vain attempts.
 fn events(scenario: &ScenarioReport, text: &mut String) {
     let in_vain = |what: &str| what.contains(": half-open (") || what.ends_with("(the probe failed)");
     let told: Vec<_> = scenario.events.iter().filter(|event| !in_vain(&event.what)).collect();
@@ -173,7 +174,7 @@ fn events(scenario: &ScenarioReport, text: &mut String) {
     }
 }
 
-/// A moment: by the clock of the scenario, or else since its beginning.
+/// Returns a moment: the scenario's time of day, or the time since its start.
 fn clock(scenario: &ScenarioReport, at_s: f64) -> String {
     let seconds = (scenario.clock_s.unwrap_or_default() + at_s).max(0.0) as u64;
     let hours = if scenario.clock_s.is_some() { seconds / 3600 % 24 } else { seconds / 3600 };

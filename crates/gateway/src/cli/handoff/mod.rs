@@ -1,4 +1,4 @@
-//! `steadfast handoff`: what was handed to people, found and answered from a terminal.
+//! `steadfast handoff`: tasks for people, listed and answered from a terminal.
 
 mod show;
 mod source;
@@ -19,32 +19,32 @@ use steadfast_gateway::tasks::{MAX_ANSWER_BYTES, TaskView};
 use self::source::TaskSource;
 use crate::cli::{Failure, terminal};
 
-/// Find and answer what was handed to people
+/// Find and answer tasks for people
 ///
-/// Either in the store itself (--store, or the one that a configuration names), or through a gateway that runs; then a key with
-/// `handoff: true` or `admin: true` is needed, which is read from the environment: on a command line others would see it. Actor
-/// waits for an answer has it at once, or within a second where it was written into the store. Exit codes: 1 where it is
-/// refused, as of a task that is answered already or that somebody else is at, 2 where the command line or a file is wrong.
+/// Works on the store itself (--store, or a configuration's), or through a running gateway. A gateway needs a key with
+/// `handoff: true` or `admin: true` in an environment variable, since other users can see a command line. The caller
+/// gets an answer at once, or within a second if it was written into the store. Exit codes: 1 if the order is refused,
+/// as for a task that is answered or claimed already; 2 if the command line or a file is wrong.
 #[derive(Args)]
 pub(crate) struct Handoff {
-    /// The store of tasks: sqlite:FILE, or postgres://USER:PASSWORD@HOST/DATABASE, which is better kept in the variable
-    /// STEADFAST_STORE: on a command line others see it
+    /// The store of tasks: sqlite:FILE, or postgres://USER:PASSWORD@HOST/DATABASE. Prefer the variable STEADFAST_STORE:
+    /// other users can see a command line
     #[arg(long, global = true, value_name = "STORE", conflicts_with_all = ["config", "url"])]
     store: Option<String>,
 
-    /// A configuration: the store is its `stores.durable`
+    /// A configuration, whose `stores.durable` is the store
     #[arg(short, long, global = true, value_name = "FILE", conflicts_with = "url")]
     config: Option<PathBuf>,
 
-    /// The gateway, where no store is named [default: STEADFAST_URL, or http://127.0.0.1:8080]
+    /// The gateway, if no store is named [default: STEADFAST_URL, or http://127.0.0.1:8080]
     #[arg(long, global = true, value_name = "URL")]
     url: Option<Uri>,
 
-    /// The environment variable that has the gateway's key
+    /// The environment variable of the gateway's key
     #[arg(long, global = true, value_name = "NAME", default_value = "STEADFAST_HANDOFF_KEY")]
     key_env: String,
 
-    /// Print JSON, as the gateway's paths answer it
+    /// Print the JSON of the gateway's paths
     #[arg(long, global = true)]
     json: bool,
 
@@ -54,27 +54,27 @@ pub(crate) struct Handoff {
 
 #[derive(Subcommand)]
 enum Order {
-    /// List tasks: how far each is, why it was handed over, how old it is, who is at it, and how it begins
+    /// List tasks: state, reason, age, reviewer and beginning
     List {
-        /// Those in this state only: waiting, claimed, redriving, answered, expired
+        /// Only tasks in this state: waiting, claimed, redriving, answered, expired
         #[arg(long, value_name = "STATE")]
         state: Option<TaskState>,
-        /// Those of this feature only
+        /// Only tasks of this feature
         #[arg(long, value_name = "NAME")]
         feature: Option<String>,
-        /// So many at most, from 1 to 1000
+        /// The largest number of tasks, from 1 to 1000
         #[arg(long, value_name = "TASKS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// Those that come after this one
+        /// Only tasks after this one
         #[arg(long, value_name = "TASK")]
         after: Option<TaskId>,
-        /// The oldest first, in source of the newest
+        /// Oldest first [default: newest first]
         #[arg(long)]
         oldest: bool,
     },
-    /// Show a task: what was asked, why it was handed over, what was tried, and what was answered
+    /// Show a task: the conversation, the reason, earlier attempts and the answer
     Show { task: TaskId },
-    /// Claim a task, so that nobody else answers it meanwhile; again: hold it longer
+    /// Claim a task, so that no other reviewer answers it; claim it again to hold it longer
     Claim {
         task: TaskId,
         #[command(flatten)]
@@ -91,34 +91,34 @@ enum Order {
         file: Option<PathBuf>,
         #[command(flatten)]
         who: Actor,
-        /// Although somebody else is at it
+        /// Answer although another reviewer has claimed the task
         #[arg(long)]
         force: bool,
     },
-    /// Give a claimed task back
+    /// Release a claimed task
     Release {
         task: TaskId,
         #[command(flatten)]
         who: Actor,
     },
-    /// Delete tasks for good, whatever their state: one, all of a session, or all of a caller
+    /// Delete tasks in any state: one, all of a session, or all of a caller
     Forget {
         #[arg(required_unless_present_any = ["session", "tenant"], conflicts_with_all = ["session", "tenant"])]
         task: Option<TaskId>,
-        /// All of this session
+        /// Delete all tasks of this session
         #[arg(long, value_name = "NAME")]
         session: Option<String>,
-        /// All of this caller: a gateway's key, by name; with --session, those of both
+        /// Delete all tasks of this caller (a gateway's key, by name); with --session, of that session only
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
         #[command(flatten)]
         who: Actor,
     },
-    /// Have a model asked once more, as soon as one works
+    /// Ask a model once more, as soon as one works
     Redrive {
         #[arg(required_unless_present = "all")]
         task: Option<TaskId>,
-        /// All tasks that may still be answered
+        /// Redrive all open tasks
         #[arg(long, conflicts_with = "task")]
         all: bool,
     },
@@ -126,14 +126,14 @@ enum Order {
 
 #[derive(Args)]
 struct Actor {
-    /// Actor it is, for others to see [default: USER, or the name of the gateway's key]
+    /// The reviewer's name, for others to see [default: USER, or the name of the gateway's key]
     #[arg(long = "as", value_name = "NAME", env = "STEADFAST_AS")]
     name: Option<String>,
 }
 
 impl Handoff {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        // What is wrong with the order is said before anything is opened.
+        // A wrong order fails before anything is opened.
         let text = match &self.order {
             Order::Answer { text, file, .. } => Some(answer(text.as_deref(), file.as_ref())?),
             _ => None,
@@ -161,7 +161,7 @@ impl Handoff {
                     (Some(task), ..) => TaskScope::Task(task),
                     (None, Some(session), tenant) => TaskScope::Session { session, tenant },
                     (None, None, Some(tenant)) => TaskScope::Tenant(tenant),
-                    (None, None, None) => return Err(Failure::usage("say which: a task, --session or --tenant")),
+                    (None, None, None) => return Err(Failure::usage("name a task, --session or --tenant")),
                 };
                 let forgotten = source.forget(which, who.name).await?;
                 let tasks = if forgotten == 1 { "1 task is".to_owned() } else { format!("{forgotten} tasks are") };
@@ -184,19 +184,19 @@ fn of(task: &steadfast::handoff::Task, told: impl FnOnce(&TaskView<'_>) -> Strin
     (json!(shown), told(&shown))
 }
 
-/// The answer that is given, or what is wrong with it.
+/// Returns the answer, or its mistake.
 fn answer(text: Option<&str>, file: Option<&PathBuf>) -> Result<String, Failure> {
     let read = |from: &mut dyn Read, name: &str| {
         let cannot =
             |problem: &dyn fmt::Display| Failure::usage(format_args!("cannot read the answer from {name}: {problem}"));
         let mut bytes = Vec::new();
-        // One byte more tells that it is too long.
+        // One more byte shows that it is too long.
         from.take(MAX_ANSWER_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|problem| cannot(&problem))?;
         if bytes.len() > MAX_ANSWER_BYTES {
             return Err(too_long());
         }
         let mut text = String::from_utf8(bytes).map_err(|problem| cannot(&problem.utf8_error()))?;
-        // The last line's end is the editor's, and no part of an answer.
+        // Editors add the last line end; it is not part of the answer.
         text.truncate(text.trim_end_matches(['\n', '\r']).len());
         Ok(text)
     };
@@ -211,7 +211,7 @@ fn answer(text: Option<&str>, file: Option<&PathBuf>) -> Result<String, Failure>
         (text, _) => text.unwrap_or_default().to_owned(),
     };
     if text.trim().is_empty() {
-        return Err(Failure::usage("there is nothing in the answer"));
+        return Err(Failure::usage("the answer is empty"));
     }
     if text.len() > MAX_ANSWER_BYTES { Err(too_long()) } else { Ok(text) }
 }

@@ -1,4 +1,4 @@
-//! Tasks for people at a terminal, and for programs.
+//! Tasks as text.
 
 use std::{
     fmt::Write as _,
@@ -14,7 +14,7 @@ use crate::cli::{
     terminal::{on_a_line, printable},
 };
 
-/// How much of what was asked stands in a list, in characters.
+/// The length of a request's beginning in a list, in characters.
 const PREVIEW: usize = 60;
 
 pub(super) fn list(listed: &TaskPage) -> String {
@@ -45,7 +45,7 @@ pub(super) fn list(listed: &TaskPage) -> String {
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}")).collect();
     let mut text = if listed.tasks.is_empty() { String::new() } else { table.to_string() };
     let _ = match counts.is_empty() {
-        true => writeln!(text, "nothing has been handed over"),
+        true => writeln!(text, "no tasks"),
         false => writeln!(text, "in all: {}", counts.join(", ")),
     };
     if let Some(next) = listed.next {
@@ -110,8 +110,8 @@ pub(super) fn whole(shown: &TaskView<'_>) -> String {
     text
 }
 
-/// Marks each line of somebody else's words, so that none looks like one of ours. Lines end where any terminal or reader
-/// might end them.
+/// Marks each line of foreign text, so that none looks like the command's own. Splits at every line end that a terminal
+/// or reader may know.
 fn quoted(said: &str) -> String {
     let ends = |c: char| matches!(c, '\n' | '\u{b}' | '\u{c}' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let said = said.replace("\r\n", "\n");
@@ -128,9 +128,9 @@ fn tried(step: &TriedBefore) -> String {
     format!("  {tier}: {}\n", parts.join(", "))
 }
 
-/// A date of the web's, in UTC.
+/// Returns a date in HTTP's format, in UTC.
 fn date(unix_ms: u64) -> String {
-    // What no clock shows is none.
+    // A date beyond the year 9999 has no text.
     let at = UNIX_EPOCH.checked_add(Duration::from_secs((unix_ms / 1000).min(LAST)));
     at.map(httpdate::fmt_http_date).unwrap_or_default()
 }

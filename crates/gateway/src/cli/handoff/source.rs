@@ -1,4 +1,4 @@
-//! Where the tasks are: in a store that is opened here, or behind a gateway.
+//! The source of tasks: a store that the command opens, or a gateway.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(super) struct TaskPage {
 }
 
 impl TaskSource {
-    /// The one that is named: on the command line, else in the environment.
+    /// Opens the source that the command line names, else the environment.
     pub(super) async fn open(
         store: Option<&str>,
         config: Option<&Path>,
@@ -126,7 +126,7 @@ impl TaskSource {
         }
     }
 
-    /// Says how many there were. Of a gateway it is the key that says who orders it.
+    /// Deletes tasks and returns their number. A gateway takes the reviewer's name from its key.
     pub(super) async fn forget(&self, which: TaskScope, who: Option<String>) -> Result<u64, Failure> {
         let gateway = match self {
             Self::Store(desk) => return desk.forget(which, &actor(who)?).await.map_err(desk_failure),
@@ -139,12 +139,12 @@ impl TaskSource {
                 forget(gateway, json!({ "session": session, "tenant": tenant })).await?
             }
             TaskScope::Tenant(tenant) => forget(gateway, json!({ "tenant": tenant })).await?,
-            _ => return Err(Failure::usage("no gateway knows that")),
+            _ => return Err(Failure::usage("a gateway cannot do that")),
         };
         Ok(answer["forgotten"].as_u64().unwrap_or_default())
     }
 
-    /// Of one task, or of all. Says of how many.
+    /// Redrives one task or all, and returns their number.
     pub(super) async fn redrive(&self, task: Option<TaskId>) -> Result<u64, Failure> {
         match (self, task) {
             (Self::Store(desk), Some(task)) => desk.redrive(task).await.map(|()| 1).map_err(desk_failure),
@@ -169,20 +169,20 @@ async fn forget(gateway: &Remote, body: Value) -> Result<Value, Failure> {
 }
 
 fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
-    let other = |error| Failure::Refused(format!("error: a gateway of another version answers there: {error}"));
+    let other = |error| Failure::Refused(format!("error: the gateway has another version: {error}"));
     serde_json::from_value(answer).map_err(other)
 }
 
-/// Who it is, in a body for the gateway, which knows a name where none is said.
+/// Returns the body of an order; without a name the gateway uses the key's.
 fn actor_body(who: Option<String>) -> Value {
     who.map_or_else(|| json!({}), |who| json!({ "as": who }))
 }
 
-/// Who it is, for a store, which knows nobody.
+/// Returns the reviewer's name for a store, which knows no keys.
 fn actor(who: Option<String>) -> Result<String, Failure> {
     let who = who.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
     if who.trim().is_empty() {
-        return Err(Failure::usage("say who it is, with --as NAME"));
+        return Err(Failure::usage("name the reviewer with --as NAME"));
     }
     if who.len() > MAX_NAME_BYTES || who.chars().any(char::is_control) {
         let problem = format!("a name has {MAX_NAME_BYTES} bytes at most, of characters that can be seen");
@@ -198,7 +198,7 @@ fn desk_failure(problem: DeskError) -> Failure {
     }
 }
 
-/// A store that is named wrongly is a mistake of the command line; one that is ill is none.
+/// Returns the failure of a store: a wrong name is a mistake of the command line, a broken store is not.
 fn store_failure(problem: &StoreError) -> Failure {
     match problem.kind() {
         StoreErrorKind::Misconfigured | StoreErrorKind::NewerSchema => Failure::usage(problem),
@@ -219,12 +219,12 @@ async fn open_configured(path: &Path) -> Result<Desk, Failure> {
     })
 }
 
-/// The desk over a store that is there: a name that was mistyped makes no new one.
+/// Opens an existing store: a mistyped name must not create one.
 async fn open_store(store: &str) -> Result<Desk, Failure> {
     if let Some(file) = store.strip_prefix("sqlite:") {
         let file = file.strip_prefix("//").unwrap_or(file);
         if !Path::new(file).is_file() {
-            return Err(Failure::usage(format_args!("there is no file {file}")));
+            return Err(Failure::usage(format_args!("no such file: {file}")));
         }
         return Sqlite::open(file).map(Desk::new).map_err(|problem| store_failure(&problem));
     }
@@ -234,6 +234,6 @@ async fn open_store(store: &str) -> Result<Desk, Failure> {
         #[cfg(not(feature = "postgres"))]
         return Err(Failure::usage("this command was built without PostgreSQL (feature `postgres`)"));
     }
-    // Without its words: there may be a password in it.
+    // The error leaves the value out: it may have a password.
     Err(Failure::usage("a store is named as sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE"))
 }

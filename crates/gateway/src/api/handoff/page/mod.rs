@@ -1,4 +1,4 @@
-//! `GET /handoff`: the page where people answer what was handed to them. It asks the paths beside it, with the key that it is told.
+//! `GET /handoff`: the reviewers' page. It calls the paths beside it, with the key that the reviewer enters.
 
 use std::sync::LazyLock;
 

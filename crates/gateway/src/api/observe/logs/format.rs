@@ -1,4 +1,4 @@
-//! How a line of the log is written.
+//! The formats of the log's lines.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -17,12 +17,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// What a line of text is about, in its first words.
+/// The field of a line's message.
 const MESSAGE: &str = "message";
-/// A field whose text is a list in JSON already.
+/// A field whose text is a JSON list.
 const LIST: &str = "failed_attempts";
 
-/// The fields of a line of text, as `name=value`: a value with a space in it is quoted, so that it can be told where it ends.
+/// Returns the format of a text line's fields, `name=value`; a value with a space is quoted.
 pub(super) fn values() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
     debug_fn(|writer, field, value| {
         let text = format!("{value:?}");
@@ -42,7 +42,7 @@ pub(super) fn values() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static 
     .delimited(" ")
 }
 
-/// Whether it is seen where a value ends: it is quoted already, or has nothing in it that needs quotes.
+/// Returns whether a value's end is clear without quotes: it is quoted already, or has nothing to quote.
 fn is_one_word(text: &str) -> bool {
     if let Some(quoted) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         let mut escaped = false;
@@ -56,7 +56,7 @@ fn is_one_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|char: char| char.is_whitespace() || char.is_control())
 }
 
-/// An object for each line: `timestamp`, `level`, the fields, `target`. A [`LIST`] is a list there, and no text of one.
+/// Writes an object for each line: `timestamp`, `level`, the fields, `target`. A [`LIST`] stays a list.
 pub(super) struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -82,7 +82,7 @@ struct Line(String);
 impl Line {
     fn put(&mut self, name: &str, json: &str) {
         let between = if self.0.is_empty() { "" } else { "," };
-        // A text takes whatever is written.
+        // Writing to a string cannot fail.
         let _ = write!(self.0, "{between}{}:{json}", quoted(name));
     }
 }

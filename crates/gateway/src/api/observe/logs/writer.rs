@@ -1,4 +1,4 @@
-//! What stands between those who log and who reads the log.
+//! The queue between the program and the reader of the log.
 
 use std::{
     fmt, io, mem,
@@ -9,13 +9,13 @@ use std::{
 
 use crate::lock::lock;
 
-/// How many bytes of lines wait at most; as many again may be on their way out. Some 20,000 lines.
+/// The largest queue of lines, in bytes, some 20,000 lines; the thread may be writing as many again.
 const MAX_QUEUED: usize = 4 * 1024 * 1024;
-/// So much room is kept after a rush.
+/// The capacity that the queue keeps after a rush.
 const KEPT_CAPACITY: usize = 64 * 1024;
 
-/// Where lines go, to be written by a thread of its own: who logs never waits for who reads the log. Lines that find no
-/// room are lost, and counted. Clones are the same writer.
+/// A queue of lines, which a thread of its own writes: logging never waits for the reader of the log. Lines that do not
+/// fit are lost and counted. Clones share the queue.
 #[derive(Clone)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -23,9 +23,9 @@ pub(super) struct Writer {
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is something to write.
+    /// Signals that there are lines to write.
     filled: Condvar,
-    /// Everything is written.
+    /// Signals that all lines are written.
     emptied: Condvar,
 }
 
@@ -33,16 +33,16 @@ struct Shared {
 struct Queue {
     lines: Vec<u8>,
     lost: u64,
-    /// Lines were taken, and are being written.
+    /// True while the thread writes lines.
     writing: bool,
 }
 
 impl Writer {
-    /// Writes to this. Of lines that were lost their number is told, once there is room again.
+    /// Starts the thread that writes lines to `to`. It reports the number of lost lines once there is room again.
     ///
     /// # Errors
     ///
-    /// There is no thread to be had.
+    /// The system refuses a thread.
     pub(super) fn begin(
         to: impl io::Write + Send + 'static,
         tell_lost: impl Fn(u64) + Send + 'static,
@@ -53,7 +53,7 @@ impl Writer {
         Ok(Self { shared })
     }
 
-    /// Waits until every line is written, but no longer than this: whether it is.
+    /// Waits until every line is written, up to a limit; returns whether all are.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let queue = self.shared.lock();
         let waited = self.shared.emptied.wait_timeout_while(queue, limit, |queue| !queue.is_empty());
@@ -61,7 +61,7 @@ impl Writer {
     }
 }
 
-/// A line comes whole, in one call.
+/// Each call has one whole line.
 impl io::Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.shared.lock();
@@ -95,7 +95,7 @@ impl Shared {
             let lost = mem::take(&mut queue.lost);
             queue.writing = true;
             drop(queue);
-            // There is nobody to tell that the log cannot be written.
+            // An error of writing the log has nowhere to go.
             let _ = to.write_all(&lines).and_then(|()| to.flush());
             lines.clear();
             lines.shrink_to(KEPT_CAPACITY);
@@ -136,7 +136,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Takes a write when it is let.
+    /// A writer that blocks until it is opened.
     struct Gate {
         open: Receiver<()>,
         took: Arc<Mutex<Vec<u8>>>,
@@ -144,7 +144,7 @@ mod tests {
 
     impl io::Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // Open for good once nobody is there to open it.
+            // A dropped opener leaves it open.
             let _ = self.open.recv();
             self.took.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -157,7 +157,7 @@ mod tests {
 
     struct Gated {
         writer: Writer,
-        /// Dropped, it lets everything through.
+        /// Opens the gate on drop.
         opener: SyncSender<()>,
         took: Arc<Mutex<Vec<u8>>>,
         lost: Arc<AtomicU64>,
@@ -192,7 +192,7 @@ mod tests {
     fn who_logs_does_not_wait_and_what_finds_no_room_is_counted() {
         let Gated { mut writer, opener, took, lost } = gated();
         let line = [b'x'; 1 << 20];
-        // What is being written, what fills the room, and two more.
+        // One line is being written, four fill the queue, and two do not fit.
         writer.write_all(&line).unwrap();
         while !writer.shared.lock().writing {
             thread::yield_now();

@@ -1,6 +1,6 @@
-//! The status page at `/`, and the badge that other pages can show.
+//! The status page at `/`, and the badge for other pages.
 //!
-//! Both are files of this folder, put into the binary as they are: nothing is built, and nothing is fetched from elsewhere.
+//! Both are files of this folder, embedded in the binary unchanged: the page loads nothing from elsewhere.
 
 use std::sync::LazyLock;
 
@@ -29,7 +29,7 @@ static PAGE: LazyLock<Html> = LazyLock::new(|| Html::of(include_str!("index.html
 
 type Text = (HeaderMap, &'static str);
 
-/// `GET /`: the page for a browser, a few words for everybody else.
+/// `GET /`: the page for a browser, a few words of text for other clients.
 pub(crate) async fn front(headers: HeaderMap) -> Text {
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let (mut headers, text) = PAGE.answer();
@@ -52,7 +52,7 @@ async fn badge() -> Text {
         (header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::CACHE_CONTROL, HeaderValue::from_static("max-age=300")),
-        // Other sites' pages are what it is for.
+        // The badge is for other sites' pages.
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
         (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin")),
     ];

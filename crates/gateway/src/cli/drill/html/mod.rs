@@ -1,8 +1,8 @@
-//! A report as one page for a browser, to be kept, sent and attached: no script, nothing fetched from anywhere, light and dark, for a
-//! phone, a keyboard and a reader aloud.
+//! A report as one self-contained page for a browser: no script, nothing loaded, light and dark, for phones, keyboards
+//! and screen readers.
 //!
-//! Its style is the status page's, with what a report needs beside it. The plots are SVG of our own: swim lanes, steps and a
-//! logarithmic axis are a few lines each.
+//! Its style extends the status page's. The plots are SVG of our own: swim lanes, steps and a logarithmic axis are a
+//! few lines each.
 
 mod plots;
 mod scenario;
@@ -21,10 +21,10 @@ use self::words::Text;
 
 const STYLE: &str = concat!(include_str!("../../../api/observe/page/page.css"), include_str!("drill.css"));
 
-/// No script runs and nothing is fetched, whatever stands in the page.
+/// The policy: no script runs and nothing is loaded, whatever the page contains.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// The page of a report.
+/// Returns the page of a report.
 pub(crate) fn page(report: &Report) -> String {
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -65,7 +65,7 @@ fn verdict(report: &Report) -> String {
     }
 }
 
-/// How many scenarios missed a target.
+/// Returns the number of scenarios that missed a target.
 fn failed(report: &Report) -> usize {
     report.scenarios.iter().filter(|scenario| missed_of(&report.missed, scenario).next().is_some()).count()
 }
@@ -104,7 +104,7 @@ fn head(report: &Report) -> String {
     )
 }
 
-/// The names of the baselines, in the order of the report.
+/// Returns the names of the baselines, in the order of the report.
 fn baselines(report: &Report) -> impl Iterator<Item = &str> {
     let first = report.scenarios.iter().find(|scenario| !scenario.baselines.is_empty());
     first.into_iter().flat_map(|scenario| scenario.baselines.iter().map(|baseline| baseline.name.as_str()))
@@ -114,7 +114,7 @@ fn baseline<'a>(scenario: &'a ScenarioReport, name: &str) -> Option<&'a Baseline
     scenario.baselines.iter().find(|baseline| baseline.name == name)
 }
 
-/// A row for each scenario, those first that missed a target.
+/// Returns a table with a row for each scenario, those with missed targets first.
 fn summary(report: &Report) -> String {
     let mut rows: Vec<(usize, &ScenarioReport)> = report.scenarios.iter().enumerate().collect();
     rows.sort_by_key(|(_, scenario)| missed_of(&report.missed, scenario).next().is_none());
@@ -152,7 +152,7 @@ const HEADS: [&str; 8] =
     ["Requests", "Answered", "Degraded", "Handed over", "Lost", "Attempts a request", "Recovery", "p99"];
 
 fn cells(scenario: &ScenarioReport, names: &[&str]) -> [String; 8] {
-    // Our figure, and in small print those of the baselines.
+    // Our figure, and the baselines' in small print.
     let beside = |ours: String, of: &dyn Fn(&Baseline) -> String| {
         let theirs: Vec<String> =
             names.iter().map(|name| baseline(scenario, name).map_or_else(|| words::NOTHING.to_owned(), of)).collect();

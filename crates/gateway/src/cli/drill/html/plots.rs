@@ -9,15 +9,15 @@ use super::words::{self, Text};
 const WIDTH: f64 = 600.0;
 /// Its height.
 const HEIGHT: f64 = 100.0;
-/// As many tiers can be told from each other.
+/// The number of tiers with a colour of their own.
 pub(super) const COLOURS: usize = 6;
 
-/// Where the plots of a scenario have their moments.
+/// The time axis of a scenario's plots.
 pub(super) struct Times {
-    /// Where each piece of time begins, in seconds, and where the last one ends: one more than there are pieces.
+    /// The start of each piece of time, in seconds, and the end of the last one.
     edges: Vec<f64>,
     clock_s: Option<f64>,
-    /// Where faults are, as shapes to be drawn behind the others.
+    /// The faults, as shapes behind the others.
     faults: String,
 }
 
@@ -28,7 +28,7 @@ impl Times {
         Self { edges, clock_s, faults: String::new() }
     }
 
-    /// With these stretches of time, from and to in seconds, marked as those in which something was wrong.
+    /// Marks these stretches of time, from and to in seconds, as faults.
     pub(super) fn with_faults(mut self, faults: impl Iterator<Item = (f64, f64)>) -> Self {
         let (first, last) = (self.edges[0], self.edges[self.len()]);
         let x = |at: f64| (at.clamp(first, last) - first) / (last - first) * WIDTH;
@@ -40,18 +40,18 @@ impl Times {
         self
     }
 
-    /// How many pieces there are.
+    /// Returns the number of pieces.
     fn len(&self) -> usize {
         self.edges.len() - 1
     }
 
-    /// Where a piece begins in the box; of the number of pieces, where the last ends.
+    /// Returns the left edge of a piece in the box; the number of pieces gives the right edge of the last.
     fn x(&self, at: usize) -> f64 {
         let (first, last) = (self.edges[0], self.edges[self.len()]);
         (self.edges[at] - first) / (last - first) * WIDTH
     }
 
-    /// The middle of a piece.
+    /// Returns the middle of a piece.
     fn middle(&self, at: usize) -> f64 {
         self.x(at).midpoint(self.x(at + 1))
     }
@@ -61,7 +61,7 @@ impl Times {
         words::moment(first + (last - first) * share, self.clock_s)
     }
 
-    /// The line of moments under a plot.
+    /// Returns the line of moments under a plot.
     fn foot(&self) -> String {
         let mut foot = String::from("<div class=\"times\" aria-hidden=\"true\">");
         for (at, kind) in [(0.0, ""), (0.25, " class=\"odd\""), (0.5, ""), (0.75, " class=\"odd\""), (1.0, "")] {
@@ -110,7 +110,7 @@ fn svg(label: &str, shapes: &str) -> String {
     )
 }
 
-/// The top of an axis that holds `most`, and the steps to it: 1, 2 or 5 times a power of ten.
+/// Returns the top of an axis for `most`, and its steps: 1, 2 or 5 times a power of ten.
 fn scale(most: f64) -> (f64, usize) {
     let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
     let rough = most / 4.0;
@@ -121,7 +121,7 @@ fn scale(most: f64) -> (f64, usize) {
     (step * steps, steps as usize)
 }
 
-/// The words of an axis from its top to its foot.
+/// Returns the labels of an axis, from the top.
 fn ticks<T: Display>(top: f64, steps: usize, word: impl Fn(f64) -> T) -> Vec<String> {
     (0..=steps).rev().map(|at| word(top * at as f64 / steps as f64).to_string()).collect()
 }
@@ -132,7 +132,7 @@ pub(super) struct Layer<'a> {
     pub(super) values: Vec<f64>,
 }
 
-/// Values upon each other, in steps. `told` is what is said of each piece of time under the pointer.
+/// Returns stacked values, in steps. `told` is the tooltip of each piece of time.
 pub(super) fn stack(
     title: &str,
     label: &str,
@@ -227,12 +227,12 @@ pub(super) fn latencies(title: &str, label: &str, lines: &[Layer<'_>], times: &T
     figure(title, label, &legend, &ticks, &shapes, times)
 }
 
-/// One band for each name, coloured through time.
+/// A band for each name, coloured through time.
 pub(super) struct Lane<'a> {
     pub(super) name: &'a str,
-    /// All of it in a sentence.
+    /// A description of the band.
     pub(super) label: String,
-    /// Of each piece of time, what is drawn: see [`lanes`].
+    /// The shapes for each piece of time; see [`lanes`].
     pub(super) bands: Vec<Band>,
 }
 

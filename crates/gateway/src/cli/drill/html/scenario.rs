@@ -1,4 +1,4 @@
-//! One scenario's section: what happened, in plots and in words.
+//! A scenario's section: its events and figures, in plots and in words.
 
 use std::fmt::Write as _;
 
@@ -54,7 +54,8 @@ pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[Missed]) 
     out
 }
 
-/// When something was wrong: what begins among the events ends there, or lasts to the end. Overlapping ones are one.
+/// Returns the stretches of time with a fault: from its start among the events to its end, or to the scenario's.
+/// Overlapping ones are merged.
 fn faults(report: &ScenarioReport) -> impl Iterator<Item = (f64, f64)> {
     let said = |event: &Happening, word: &str| event.what.strip_prefix(word).map(str::to_owned);
     let mut stretches: Vec<(f64, f64)> = Vec::new();
@@ -71,7 +72,7 @@ fn faults(report: &ScenarioReport) -> impl Iterator<Item = (f64, f64)> {
     stretches.into_iter()
 }
 
-/// The scenario's figures, and under them the same of those who go without.
+/// Returns the scenario's figures, with the baselines' below.
 fn beside(report: &ScenarioReport) -> String {
     let mut rows = String::new();
     let mut row = |name: &str, cells: [String; 8]| {
@@ -150,7 +151,7 @@ fn requests(report: &ScenarioReport, times: &Times) -> String {
     plots::stack("Requests by tier", &label, &layers, |value| words::count(value.round() as u64), &told, times)
 }
 
-/// What one piece of time had, in a line.
+/// Returns a piece of time's requests, in a line.
 fn told(report: &ScenarioReport, bucket: &Bucket) -> String {
     let mut told =
         format!("{}: {} requests", words::moment(bucket.from_s, report.clock_s), words::count(bucket.requests));
@@ -185,7 +186,7 @@ fn circuits(report: &ScenarioReport, times: &Times) -> String {
         .tiers
         .iter()
         .enumerate()
-        // People, canned and kept answers have none.
+        // People, canned and cached answers have none.
         .filter(|(at, _)| report.timeline.iter().any(|bucket| !band(&state(bucket, *at)).class.is_empty()))
         .map(|(at, tier)| {
             let bands: Vec<Band> = report.timeline.iter().map(|bucket| band(&state(bucket, at))).collect();
@@ -216,14 +217,14 @@ fn band(state: &str) -> Band {
     Band { class, height, strength: 1.0 }
 }
 
-/// What was lost, with and without steadfast: as high as the share of the requests that arrived in that time.
+/// Returns the plot of lost requests, with and without steadfast, as a share of the requests that arrived in that time.
 fn losses(report: &ScenarioReport, times: &Times) -> String {
     if report.baselines.is_empty() {
         return String::new();
     }
     let share = |lost: u64, of: u64| {
         let share = if of == 0 { 0.0 } else { lost as f64 / of as f64 };
-        // A single one among thousands is seen too.
+        // A single request among thousands is visible too.
         Band { class: "failed", height: if lost > 0 { share.max(0.08) } else { 0.0 }, strength: 1.0 }
     };
     let ours = report.timeline.iter().map(|bucket| share(bucket.lost, bucket.requests)).collect();
@@ -291,7 +292,7 @@ fn events(report: &ScenarioReport) -> String {
     )
 }
 
-/// The timeline for those who cannot see plots, or want its numbers.
+/// Returns the timeline as a table, for readers who cannot see plots or want the numbers.
 fn table(report: &ScenarioReport) -> String {
     let mut head = String::from("<th scope=\"col\">From</th><th scope=\"col\">Requests</th>");
     for tier in &report.tiers {

@@ -1,10 +1,10 @@
-//! Text and numbers as they stand in the page.
+//! The page's texts and numbers.
 
 use std::fmt::{self, Write as _};
 
 use crate::cli::terminal::printable;
 
-/// Text as it may stand in an element or between quotes: whoever wrote it, it is read as text.
+/// Text, escaped for an element or a quoted attribute.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
 impl fmt::Display for Text<'_> {
@@ -36,7 +36,7 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// A share. 100 % are all, and 0 % none: what is nearly so is not rounded to it.
+/// Returns a share. Only all is 100 %, and only none is 0 %: other values are not rounded to them.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return NOTHING.to_owned();
@@ -53,7 +53,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// Milliseconds; 0 if there is none to tell of.
+/// Returns milliseconds; 0 stands for none.
 pub(super) fn millis(millis: f64) -> String {
     match millis {
         _ if !known(millis) => NOTHING.to_owned(),
@@ -69,7 +69,7 @@ pub(super) fn power(millis: f64) -> String {
     if millis < 1e3 { format!("{millis} ms") } else { format!("{} s", millis / 1e3) }
 }
 
-/// Whether there is such a latency.
+/// Returns whether there is such a latency.
 pub(super) fn known(millis: f64) -> bool {
     millis.is_finite() && millis > 0.0
 }
@@ -96,7 +96,7 @@ pub(super) fn recovery(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| NOTHING.to_owned(), span)
 }
 
-/// US dollars, with as many digits as tell something.
+/// Returns US dollars, with the significant digits.
 pub(super) fn usd(amount: f64) -> String {
     match amount {
         _ if !amount.is_finite() => NOTHING.to_owned(),
@@ -128,7 +128,7 @@ pub(super) fn moment(at_s: f64, clock_s: Option<f64>) -> String {
     }
 }
 
-/// What stands where there is nothing to say.
+/// The placeholder for a missing value.
 pub(super) const NOTHING: &str = "–";
 
 #[cfg(test)]

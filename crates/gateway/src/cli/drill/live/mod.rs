@@ -1,10 +1,9 @@
-//! `steadfast drill --live`: a real drill, bounded in requests, time and money. The primary's provider is put out of reach, another
-//! tier must answer, and when the provider is back the primary must serve again.
+//! `steadfast drill --live`: a real drill, bounded in requests, time and money. It blocks the primary's provider:
+//! another tier must answer, and after the block the primary must serve again.
 //!
-//! It has a stack of its own, made of the user's configuration: a gateway that runs beside it is not touched, and there is
-//! nothing to undo if the drill is broken off. Of the configuration it leaves out what would reach further than the drill:
-//! people are not asked, nothing is kept or remembered, no candidate gets copies, nobody
-//! is alerted, and nothing is shared with replicas.
+//! The drill has a stack of its own from the user's configuration. A running gateway is not affected, and an
+//! interrupted drill leaves nothing to undo. The drill leaves out every part of the configuration that would reach
+//! further: people, caches, idempotency, mirrors, alerts and replicas.
 
 mod report;
 mod switch;
@@ -29,23 +28,23 @@ use self::{
 };
 use crate::cli::Failure;
 
-/// How a drill against the real providers goes.
+/// The options of a drill against the real providers.
 #[derive(Args, Debug)]
 pub(crate) struct Live {
-    /// Rehearse against the real providers: block the primary, see who answers, restore it, see that it serves again.
-    /// It costs real requests: at most 1 + n + max(n, 3) short ones, where n is --live-requests
+    /// Rehearse against the real providers: block the primary, see which tier answers, restore the primary, see it
+    /// serve again. It costs real requests: at most 1 + n + max(n, 3) short ones, where n is --live-requests
     #[arg(long, requires = "config")]
     live: bool,
-    /// How the primary is out of reach
+    /// The way in which the primary is blocked
     #[arg(long, requires = "live", value_enum, default_value_t)]
     live_fault: Blockage,
-    /// How many requests are sent while the primary is out of reach, and at most afterwards
+    /// The number of requests while the primary is blocked, and the largest number afterwards
     #[arg(long, requires = "live", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     live_requests: u32,
-    /// How long the primary may take to serve again
+    /// The time for the primary to serve again
     #[arg(long, requires = "live", value_name = "TIME", default_value = "5m", value_parser = span)]
     live_limit: Duration,
-    /// The feature that asks: its tiers, its limits
+    /// The feature whose tiers and limits apply
     #[arg(long, requires = "live", value_name = "NAME")]
     live_feature: Option<String>,
 }
@@ -54,32 +53,32 @@ fn span(text: &str) -> Result<Duration, String> {
     text.parse::<Span>().map(|span| span.0).map_err(|error| error.to_string())
 }
 
-/// What is asked, with room for a model that thinks before it speaks.
+/// The prompt, with room for a model that reasons before it answers.
 const PROMPT: &str = "Say ok.";
 const MAX_TOKENS: u32 = 256;
-/// The prompt with what a provider puts around it, in tokens, generously.
+/// A generous estimate of the prompt with the provider's overhead, in tokens.
 const INPUT: u64 = 64;
-/// Before the first and the second further look at a primary whose circuit is closed.
+/// The pauses before the first and the second further request to a primary whose circuit is closed.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Live {
-    /// Whether it was asked for.
+    /// Returns true if the user asked for a live drill.
     pub(crate) fn is_asked(&self) -> bool {
         self.live
     }
 
-    /// Drills, and prints what was found.
+    /// Runs the drill and prints its findings.
     ///
     /// # Errors
     ///
-    /// A configuration that cannot be drilled, and one that did not do what it should.
+    /// The configuration cannot be drilled, or the drill failed.
     pub(crate) async fn run(&self, config: Config, json: bool) -> Result<(), Failure> {
         let switch = Switch::new(self.live_fault)
             .map_err(|error| Failure::usage(format_args!("no address to block: {error}")))?;
         let drill = Drill::new(self, config, switch)?;
         if !json {
-            // Before any of it is spent.
+            // Before the drill spends anything.
             writeln!(std::io::stdout(), "{}\n", drill.announced())?;
         }
         let found = drill.run().await;
@@ -106,7 +105,7 @@ struct Drill<'a> {
     stack: Stack,
     switch: Switch,
     primary: String,
-    /// What it could cost at most; `None` where a price is not known.
+    /// The highest cost; `None` if a price is unknown.
     at_most: Option<f64>,
     begun: Instant,
 }
@@ -128,7 +127,7 @@ impl<'a> Drill<'a> {
         Ok(Self { live, stack, switch, primary, at_most, begun: Instant::now() })
     }
 
-    /// What is about to happen, and what it can cost.
+    /// Returns the announcement of the drill and its highest cost.
     fn announced(&self) -> String {
         let cost = match self.at_most {
             Some(cost) => format!("at most ${cost:.4} at list prices"),
@@ -157,7 +156,7 @@ impl<'a> Drill<'a> {
             cost_at_most: self.at_most,
             steps: Vec::new(),
         };
-        // A primary that does not serve now would not be seen to recover.
+        // The drill could not see a primary recover that does not serve now.
         let before = self.ask(&handle, Phase::Before).await;
         let serves = before.tier.as_deref() == Some(&self.primary);
         if serves {
@@ -165,8 +164,8 @@ impl<'a> Drill<'a> {
             self.block(&handle, &mut found).await;
             self.restore(&handle, &mut found).await;
         } else {
-            let who = before.tier.as_deref().map_or("nobody", |tier| tier);
-            found.problems.push(format!("{} does not serve before anything is blocked: {who} answers", self.primary));
+            let who = before.tier.as_deref().map_or("no tier", |tier| tier);
+            found.problems.push(format!("{} does not serve before anything is blocked: {who} answered", self.primary));
             found.steps.push(before);
         }
         found.lost = found.steps.iter().filter(|step| step.tier.is_none()).count();
@@ -175,7 +174,7 @@ impl<'a> Drill<'a> {
         found
     }
 
-    /// With the primary out of reach, every request must have an answer of another tier.
+    /// Sends requests while the primary is blocked; another tier must answer every one.
     async fn block(&self, handle: &StackHandle, found: &mut LiveReport) {
         self.switch.close();
         for _ in 0..self.live.live_requests {
@@ -196,14 +195,14 @@ impl<'a> Drill<'a> {
         }
     }
 
-    /// With the primary in reach again it must serve, and its circuit close, within the limit.
+    /// Sends requests after the block; the primary must serve and its circuit must close within the limit.
     async fn restore(&self, handle: &StackHandle, found: &mut LiveReport) {
         self.switch.open();
         let restored = Instant::now();
         let limit = restored + self.live.live_limit;
         let (mut served, mut pause) = (None, PAUSE);
         for _ in 0..self.live.live_requests.max(LEAST_LOOKS) {
-            // A request that comes before the circuit may be tried would show nothing, and cost money.
+            // A request before the circuit's next probe would show nothing, and cost money.
             let probe = handle.circuit(&self.primary).and_then(|circuit| circuit.earliest_probe());
             if probe.is_some_and(|at| at > limit) {
                 break;
@@ -278,17 +277,18 @@ impl<'a> Drill<'a> {
     }
 }
 
-/// A primary that returns has as many chances to show it, however few requests were asked for.
+/// The smallest number of requests for the primary to show its recovery.
 const LEAST_LOOKS: u32 = 3;
 
 impl Live {
-    /// How many requests a drill sends at most.
+    /// Returns the largest number of requests of a drill.
     fn most_requests(&self) -> u32 {
         1 + self.live_requests + self.live_requests.max(LEAST_LOOKS)
     }
 }
 
-/// The configuration without what would reach further than the drill, and the tiers that do not answer in it.
+/// Returns the configuration without the parts that would reach further than the drill, and the tiers that do not
+/// answer in it.
 fn alone(config: Config) -> Result<(Config, Vec<String>), Failure> {
     let mut config = Config {
         alerts: steadfast::config::Alerts::default(),
@@ -316,7 +316,7 @@ fn alone(config: Config) -> Result<(Config, Vec<String>), Failure> {
         if matches!(tier.provider, Provider::Cached | Provider::Handoff) {
             silent.push(tier.name.clone());
             tier.level = Some(tier.service_level());
-            // What is in its place answers, and nothing that these need has to be there.
+            // A stand-in answers, so that these tiers need nothing.
             (tier.provider, tier.similar) = (Provider::Canned, None);
         }
     }
@@ -328,7 +328,7 @@ fn alone(config: Config) -> Result<(Config, Vec<String>), Failure> {
     Ok((config, silent))
 }
 
-/// What one request could cost at most; `None` where a model's price is not known.
+/// Returns the highest cost of one request; `None` if a model's price is unknown.
 fn at_most(prices: &PriceTable, models: &[(Provider, Option<String>)]) -> Option<f64> {
     let usage = Usage::new(INPUT, u64::from(MAX_TOKENS));
     models.iter().filter(|(provider, _)| !provider.is_local()).try_fold(0.0_f64, |most, (provider, model)| {
@@ -384,7 +384,7 @@ mod tests {
             config.cache.is_none() && config.handoff.is_none() && config.routes.is_empty() && config.mirror.is_none()
         );
         assert_eq!(config.stores, Stores::default());
-        // The place of each tier, and its level, are as they were: features name them.
+        // Tiers keep their index and level: features name them.
         let levels: Vec<_> = config.tiers.iter().map(|tier| (tier.name.as_str(), tier.service_level())).collect();
         assert_eq!(levels, [("sonnet", 1), ("small", 1), ("kept", 4), ("people", 1)]);
     }

@@ -1,4 +1,4 @@
-//! What a live drill found, for a person and for a program.
+//! The report of a live drill, for people and for programs.
 
 use std::{fmt, time::Duration};
 
@@ -7,45 +7,45 @@ use serde::Serialize;
 use super::switch::Blockage;
 use crate::cli::{table::Table, terminal::on_a_line};
 
-/// What a live drill found. It has no key and no text of any request.
+/// A live drill's findings, without keys or texts of requests.
 #[derive(Debug, Serialize)]
 pub(super) struct LiveReport {
-    /// The tier whose provider was out of reach.
+    /// The tier whose provider was blocked.
     pub(super) primary: String,
     pub(super) fault: Blockage,
-    /// Whether all is as it should be.
+    /// True if the drill found no problem.
     pub(super) passed: bool,
-    /// What is not.
+    /// The problems.
     pub(super) problems: Vec<String>,
     /// The tiers that answered in the primary's place.
     pub(super) switched_to: Vec<String>,
     /// Requests that got no answer.
     pub(super) lost: usize,
-    /// Whether the primary's circuit opened.
+    /// True if the primary's circuit opened.
     pub(super) circuit_opened: bool,
-    /// From when the primary could be reached again until it served, in seconds.
+    /// The time from the end of the block until the primary served, in seconds.
     pub(super) recovery_s: Option<f64>,
-    /// What the answers cost, in US dollars, of the models whose price is known.
+    /// The cost of the answers in US dollars, for models with a known price.
     pub(super) cost: f64,
-    /// What the drill could have cost at most; null where a model's price is not known.
+    /// The highest possible cost; null if a model's price is unknown.
     pub(super) cost_at_most: Option<f64>,
     /// Request by request.
     pub(super) steps: Vec<Step>,
 }
 
-/// One request.
+/// A request.
 #[derive(Debug, Serialize)]
 pub(super) struct Step {
     pub(super) phase: Phase,
-    /// Since the drill began, in seconds.
+    /// The time since the start, in seconds.
     pub(super) at_s: f64,
     pub(super) took_ms: f64,
-    /// Who answered.
+    /// The tier that answered.
     pub(super) tier: Option<String>,
     pub(super) model: Option<String>,
-    /// How many calls it took.
+    /// The number of calls.
     pub(super) attempts: usize,
-    /// Where nobody answered: the kind of failure.
+    /// The kind of failure, if no tier answered.
     pub(super) failure: Option<String>,
     /// The primary's circuit after it.
     pub(super) circuit: &'static str,
@@ -53,7 +53,7 @@ pub(super) struct Step {
     pub(super) cost: f64,
 }
 
-/// Where in the drill a request is.
+/// The phase of the drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
@@ -86,7 +86,7 @@ impl fmt::Display for LiveReport {
                     Some(model) if model != tier => format!("{tier} ({model})"),
                     _ => tier.clone(),
                 },
-                (None, failure) => format!("NOBODY: {}", failure.as_deref().unwrap_or("no answer")),
+                (None, failure) => format!("FAILED: {}", failure.as_deref().unwrap_or("no answer")),
             };
             table.row([
                 format!("{:.1} s", step.at_s),

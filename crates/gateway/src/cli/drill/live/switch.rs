@@ -1,5 +1,5 @@
-//! What stands between the primary and its provider, and can be closed: the block is real, and no name server, firewall or
-//! configuration of the machine is touched for it.
+//! A switch between the primary and its provider. The block is real, and touches no name server, firewall or
+//! configuration of the machine.
 
 use std::{
     fmt, io,
@@ -24,26 +24,26 @@ use steadfast::{
 use tokio::net::{TcpListener, TcpSocket};
 use tower::Service;
 
-/// How the primary's provider is out of reach.
+/// The way in which the primary's provider is blocked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Blockage {
     /// Connections are refused
     #[default]
     Refused,
-    /// Connections are taken, and nothing ever comes back
+    /// Connections are accepted, and no answer ever comes
     Hang,
 }
 
-/// The header by which the primary's requests are known. It is taken off here and sent to nobody.
+/// The header that marks the primary's requests. The switch removes it.
 const MARK: &str = "x-steadfast-live-drill";
 
-/// The HTTP client of a drill's stack: while it is closed, the primary's requests go to an address of this machine where nobody
-/// answers. The others go where they always go.
+/// The HTTP client of a drill's stack. While it is closed, the primary's requests go to an address of this machine that
+/// does not answer. The others go to their providers.
 #[derive(Clone)]
 pub(super) struct Switch {
     client: HttpClient,
-    /// For the blocked address, which is no proxy's business.
+    /// The client for the blocked address, without proxies.
     straight: HttpClient,
     place: Arc<Place>,
 }
@@ -51,14 +51,14 @@ pub(super) struct Switch {
 struct Place {
     closed: AtomicBool,
     address: SocketAddr,
-    /// Held so that nobody else can listen there in the meantime.
+    /// Held so that no other process can listen there.
     _held: Held,
 }
 
 enum Held {
     /// Bound, but not listening: the system refuses connections.
     Refused(#[allow(dead_code, reason = "it is there to be kept")] TcpSocket),
-    /// The system takes connections, and nobody looks at them.
+    /// The system accepts connections, and no one reads them.
     Hang(#[allow(dead_code, reason = "it is there to be kept")] TcpListener),
 }
 
@@ -76,7 +76,7 @@ impl Switch {
         Ok(Self { client: HttpClient::new(), straight: HttpClient::new().no_proxy(), place: Arc::new(place) })
     }
 
-    /// Has this tier's requests stopped here.
+    /// Marks this tier's requests for the switch.
     pub(super) fn stop(tier: &mut Tier) {
         tier.headers.insert(MARK.to_owned(), Secret::new("1"));
     }
@@ -103,7 +103,7 @@ impl Service<Request<RequestBody>> for Switch {
     fn call(&mut self, mut request: Request<RequestBody>) -> ResponseFuture {
         let marked = request.headers_mut().remove(MARK).is_some();
         if marked && self.place.closed.load(Relaxed) {
-            // Neither the key nor the prompt goes there.
+            // The blocked address gets neither the key nor the prompt.
             let mut nothing = Request::new(RequestBody::default());
             if let Ok(uri) = format!("http://{}/", self.place.address).parse() {
                 *nothing.uri_mut() = uri;
