@@ -65,18 +65,18 @@ fn target_folder() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Builds steadfast as it is released.
+/// Builds steadfast as it is shipped.
 fn build() -> Result<PathBuf, Box<dyn Error>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--package", "steadfast-gateway"])
+        .args(["build", "--profile", "dist", "--locked", "--package", "steadfast-gateway"])
         .current_dir(root())
         .env("CARGO_TARGET_DIR", target_folder())
         .status()?;
     if !built.success() {
         return Err("steadfast does not build".into());
     }
-    Ok(target_folder().join("release/steadfast"))
+    Ok(target_folder().join("dist/steadfast"))
 }
 
 struct Options {

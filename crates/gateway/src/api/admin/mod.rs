@@ -1,0 +1,114 @@
+//! The operators' paths, for keys with `admin: true` only.
+//!
+//! | path | what |
+//! |---|---|
+//! | `GET /admin/tiers`, `GET /admin/targets` | each tier: its circuit, since when, why and until when, whether it is forced or drained, its failures and what is in flight; and the pinned levels |
+//! | `POST /admin/tiers/{tier}/circuit` `{"action": "open" \| "close" \| "auto"}` | forces its circuit, or lets it judge by itself again |
+//! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
+//! | `POST /admin/level` `{"level": 1..5 \| null, "feature": "chat"}` | serves that level or a worse one, for a feature or (without one) for all |
+//! | `POST /admin/cache/forget` `{"feature": "chat"}` | forgets the kept answers of a feature or (without one) all |
+//! | `POST /admin/forget` `{"tenant": "key", "session": "s-1"}` (or one of the two) | deletes all that is kept of a key's requests, or a session's: answers of the cache and under idempotency keys, and tasks for people |
+//! | `POST /admin/reload` | loads the configuration's file again |
+//!
+//! Answers are JSON with the state afterwards; errors are `{"error": {"message", "type"}}` and say how to fix the
+//! request. An order holds until it is taken back. It survives reloads (see
+//! [`StackHandle`](steadfast::StackHandle#by-hand)) but not a restart.
+//!
+//! **Authorization.** A server without keys refuses all of these paths, on loopback too: any web page can make a
+//! browser there send a request, but the browser has no key to add. The log has each order under the name of the key,
+//! and never the key itself.
+
+mod actions;
+mod answer;
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::State,
+    middleware::{Next, from_fn_with_state},
+    routing::{get, post},
+};
+use http::{HeaderMap, Request, Response, StatusCode};
+use steadfast::{Dialect, StackHandle};
+use tokio::time::Instant;
+
+use self::answer::tiers;
+pub(crate) use self::answer::{error, not_read, ok, wrong};
+use super::{
+    Gateway,
+    catalog::Catalog,
+    keys::{Denial, Key},
+    refusal,
+};
+
+/// Returns the operators' paths, if there is a stack to operate.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    let stack = match &gateway.catalog {
+        Catalog::Stack(stack) => stack.clone(),
+        #[cfg(test)]
+        Catalog::Fixed(_) => return Router::new(),
+    };
+    Router::new()
+        .route("/admin/tiers", get(list))
+        .route("/admin/targets", get(list))
+        .route("/admin/tiers/{tier}/circuit", post(actions::circuit))
+        .route("/admin/tiers/{tier}/drain", post(actions::drain))
+        .route("/admin/level", post(actions::level))
+        .route("/admin/cache/forget", post(actions::forget))
+        .route("/admin/forget", post(actions::forget_owner))
+        .route("/admin/reload", post(actions::reload))
+        .route_layer(from_fn_with_state((gateway.clone(), stack), only_administrators))
+        .with_state(gateway)
+}
+
+/// The stack, acting under the name of the operator's key.
+type Operator = Extension<StackHandle>;
+
+/// Lets an administrator through before it reads any of the request's body.
+async fn only_administrators(
+    State((gateway, stack)): State<(Arc<Gateway>, StackHandle)>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let key = match key_of(&gateway, request.headers(), "`admin: true`") {
+        Ok(key) => key,
+        Err(refused) => return *refused,
+    };
+    if !key.admin {
+        tracing::warn!(
+            key = &*key.name,
+            path = request.uri().path(),
+            "key without `admin: true` on an administrator's path"
+        );
+        let message = "this key is not an administrator's; use one with `admin: true` in the file of keys";
+        return error(StatusCode::FORBIDDEN, "permission_error", message);
+    }
+    request.extensions_mut().insert(stack.acting_as(&*key.name));
+    next.run(request).await
+}
+
+/// Returns the request's key; `needed` names the permission for error texts.
+pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Result<Arc<Key>, Box<Response<Body>>> {
+    let Some(keys) = &gateway.keys else {
+        let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
+        return Err(error(StatusCode::FORBIDDEN, "permission_error", &message).into());
+    };
+    let key = keys.authenticate(headers).map_err(|denied| {
+        let message = match denied {
+            Denial::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
+            _ => "the gateway does not know this key, or it has expired",
+        };
+        error(StatusCode::UNAUTHORIZED, "authentication_error", message)
+    })?;
+    // Requests here count against the key's rate, as calls of models do.
+    match key.admit(Instant::now()) {
+        Ok(()) => Ok(key),
+        Err(denied) => Err(refusal::deny(denied, Dialect::OpenAi).into()),
+    }
+}
+
+async fn list(Extension(stack): Operator) -> Response<Body> {
+    ok(&tiers(&stack))
+}

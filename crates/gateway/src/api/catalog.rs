@@ -1,0 +1,270 @@
+//! The models that callers may name, and estimates of a prompt's tokens.
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Path, State},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use steadfast::{
+    Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config, store::StoreTrouble,
+};
+
+use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
+
+/// The names that callers may ask for: those of the configuration's models, or any if it names none.
+pub(crate) enum Catalog {
+    /// The names of the stack's models and tiers, as of the last reload.
+    Stack(StackHandle),
+    #[cfg(test)]
+    Fixed(&'static [&'static str]),
+}
+
+impl Catalog {
+    /// Returns the stores' current problems.
+    pub(crate) fn store_troubles(&self) -> Vec<StoreTrouble> {
+        match self {
+            Self::Stack(stack) => stack.store_troubles(),
+            #[cfg(test)]
+            Self::Fixed(_) => Vec::new(),
+        }
+    }
+
+    /// Returns each name once: the configuration's models, then the tiers' models in order of preference, then the
+    /// tiers' own names. A pattern is not a name, but admits the names that it matches.
+    fn names(&self) -> Vec<Arc<str>> {
+        let names: Vec<Arc<str>> = match self {
+            Self::Stack(stack) => {
+                let config = stack.config();
+                let spelled = config.models.keys().filter(|name| !name.ends_with('*')).map(|name| Arc::from(&**name));
+                let tiers = stack.tiers();
+                let models = tiers.iter().map(|tier| tier.model.as_ref().unwrap_or(&tier.name));
+                let of_tiers = models.chain(tiers.iter().map(|tier| &tier.name)).filter(|name| serves(&config, name));
+                spelled.chain(of_tiers.cloned()).collect()
+            }
+            #[cfg(test)]
+            Self::Fixed(names) => names.iter().map(|name| Arc::from(*name)).collect(),
+        };
+        let mut seen = HashSet::new();
+        names.into_iter().filter(|name| seen.insert(name.clone())).collect()
+    }
+
+    /// Returns whether any tier calls a provider over the network.
+    pub(crate) fn calls_out(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.tiers().iter().any(|tier| !tier.provider.is_local()),
+            #[cfg(test)]
+            Self::Fixed(_) => true,
+        }
+    }
+
+    /// Returns whether the stack keeps answers.
+    pub(crate) fn keeps_answers(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.keeps_answers(),
+            #[cfg(test)]
+            Self::Fixed(_) => false,
+        }
+    }
+
+    /// Returns whether the stack reads the content of requests that it only forwards.
+    pub(crate) fn reads_requests(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.config().reads_requests(),
+            #[cfg(test)]
+            Self::Fixed(_) => false,
+        }
+    }
+
+    /// Returns the request if callers may ask for its model, or if it names none.
+    ///
+    /// # Errors
+    ///
+    /// Callers may not ask for the model.
+    pub(crate) fn admit(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+        if let Some(wire) = request.wire()
+            && let Some(own) = request.model().and_then(|model| model.strip_prefix(COMPATIBLE))
+        {
+            // The list has this prefix; the provider does not know it.
+            let named = wire.clone().path(own, request.is_stream());
+            request = LlmRequest::from(named);
+        }
+        match (self, request.model()) {
+            (Self::Stack(stack), Some(model)) if !serves(&stack.config(), model) => Err(unknown()),
+            _ => Ok(request),
+        }
+    }
+}
+
+impl Gateway {
+    /// Returns the names that a caller with this key may ask for.
+    fn names_for(&self, key: Option<Extension<Arc<Key>>>) -> impl Iterator<Item = Arc<str>> {
+        let may = move |model: &Arc<str>| key.as_ref().is_none_or(|key| key.model(Some(&**model)).is_ok());
+        self.catalog.names().into_iter().filter(may)
+    }
+}
+
+fn serves(config: &Config, model: &str) -> bool {
+    config.models.is_empty() || config.named_model(model).is_some()
+}
+
+fn unknown() -> LlmError {
+    LlmError::new(ErrorKind::NotFound, "no such model; GET /v1/models has the list")
+}
+
+/// Lists the models that callers may name, in the caller's dialect: Anthropic's for a request with `anthropic-version`.
+/// The list leaves out models that the caller's key is not for.
+pub(crate) async fn models(
+    State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let dialect = dialect_of("", &headers);
+    let list: Vec<Value> = gateway.names_for(key).map(|model| entry(&model, dialect)).collect();
+    let body = match dialect {
+        Dialect::Anthropic => {
+            let id = |entry: Option<&Value>| entry.map_or(Value::Null, |entry| entry["id"].clone());
+            json!({"first_id": id(list.first()), "last_id": id(list.last()), "has_more": false, "data": list})
+        }
+        _ => json!({"object": "list", "data": list}),
+    };
+    refusal::json(StatusCode::OK, body.to_string())
+}
+
+/// Describes one model.
+pub(crate) async fn model(
+    State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let dialect = dialect_of("", &headers);
+    let known = gateway.names_for(key).find(|model| id(model, dialect) == name || **model == *name);
+    match known {
+        Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
+        None => refusal::refuse(&unknown(), dialect),
+    }
+}
+
+/// The prefix of other names than Anthropic's in a list for its clients.
+const COMPATIBLE: &str = "anthropic-compatible/";
+
+/// Returns a model's id in a list: Claude Code shows only names that begin with `claude` or `anthropic`.
+fn id(model: &str, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Anthropic if !model.starts_with("claude") && !model.starts_with("anthropic") => {
+            format!("{COMPATIBLE}{model}")
+        }
+        _ => model.to_owned(),
+    }
+}
+
+fn entry(model: &str, dialect: Dialect) -> Value {
+    let id = id(model, dialect);
+    match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "model", "id": id, "display_name": model, "created_at": "1970-01-01T00:00:00Z"})
+        }
+        _ => json!({"id": id, "object": "model", "created": 0, "owned_by": "steadfast"}),
+    }
+}
+
+/// Estimates a prompt's tokens, and marks the answer as an estimate. Asking the provider would be another call that can
+/// fail, and its answer holds for one tier only.
+///
+/// The count is work like a call: it takes a permit of the key's concurrency, and the key must be for the model.
+pub(crate) async fn count_tokens(
+    State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let dialect = Dialect::Anthropic;
+    let (head, body) = request.into_parts();
+    let (settings, key) = (gateway.lifecycle.current.load_full(), key.map(|Extension(key)| key));
+    let permit = key.as_ref().map_or(Ok(None), |key| {
+        key.feature(inbound::RequestOptions::from_headers(&head.headers).feature)?;
+        key.permit()
+    });
+    let _permit = match permit {
+        Ok(permit) => permit,
+        Err(denied) => return refusal::deny(denied, dialect),
+    };
+    let body = match gateway.reader(&settings, key.as_ref()).read(&head.headers, body).await {
+        Ok(body) => body,
+        Err(error) => return refusal::body_error(error, &settings, dialect),
+    };
+    let request = inbound::request(dialect, &head.headers, body, &settings);
+    let request = match request.and_then(|request| gateway.catalog.admit(request)) {
+        Ok(request) => request,
+        Err(error) => return refusal::refuse(&error, dialect),
+    };
+    if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
+        return refusal::deny(denied, dialect);
+    }
+    let counted = request.decode_ahead().await.and_then(|()| request.chat().map(estimate));
+    match counted {
+        Ok(tokens) => {
+            let body = json!({"input_tokens": tokens, "estimated": true});
+            let mut response = refusal::json(StatusCode::OK, body.to_string());
+            response.headers_mut().insert(
+                HeaderName::from_static("x-steadfast-notes"),
+                HeaderValue::from_static("count_tokens: an estimate, within a third or so"),
+            );
+            response
+        }
+        Err(error) => refusal::refuse(&error, dialect),
+    }
+}
+
+/// Estimates tokens: four characters of English each, one of most other scripts; a picture as the largest that
+/// Anthropic counts.
+fn estimate(chat: &Chat) -> u64 {
+    const PICTURE: u64 = 1600;
+    /// The overhead of each turn.
+    const TURN: u64 = 4;
+    let mut tokens = chat.system.as_deref().map_or(0, of_text);
+    for tool in &chat.tools {
+        let words = [Some(tool.name.as_str()), tool.description.as_deref()];
+        tokens += words.into_iter().flatten().map(of_text).sum::<u64>() + of_text(tool.parameters.as_str());
+    }
+    for message in &chat.messages {
+        tokens += TURN;
+        for part in &message.content {
+            tokens += match part {
+                Part::Text(text) | Part::Refusal(text) => of_text(text),
+                Part::Reasoning(reasoning) => of_text(&reasoning.text),
+                Part::ToolCall(call) => of_text(&call.name) + of_text(&call.arguments),
+                Part::ToolResult(result) => result.content.iter().filter_map(Part::as_text).map(of_text).sum(),
+                Part::Image(_) | Part::Document(_) => PICTURE,
+                _ => 0,
+            };
+        }
+    }
+    tokens.max(1)
+}
+
+fn of_text(text: &str) -> u64 {
+    let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
+    let other = text.chars().filter(|char| !char.is_ascii()).count() as u64;
+    ascii.div_ceil(4) + other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_counted_by_its_script() {
+        assert_eq!((of_text(""), of_text("word word"), of_text("東京")), (0, 3, 2));
+    }
+
+    #[test]
+    fn claude_code_sees_every_model() {
+        assert_eq!(id("claude-sonnet-4-5", Dialect::Anthropic), "claude-sonnet-4-5");
+        assert_eq!(id("gpt-4o", Dialect::Anthropic), "anthropic-compatible/gpt-4o");
+        assert_eq!(id("gpt-4o", Dialect::OpenAi), "gpt-4o");
+    }
+}

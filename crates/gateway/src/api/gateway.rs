@@ -1,0 +1,52 @@
+use std::sync::Arc;
+
+use steadfast::{BoxLlmService, handoff::Desk};
+
+use super::{catalog::Catalog, keys::Keys, records::Records, unknown_paths::UnknownPaths};
+use crate::{
+    lifecycle::Lifecycle,
+    limits::{Memory, Settings},
+};
+
+/// The state that all requests share.
+pub(crate) struct Gateway {
+    pub(crate) service: BoxLlmService,
+    pub(crate) catalog: Catalog,
+    /// The callers' keys; `None` if anyone may call.
+    pub(crate) keys: Option<Arc<Keys>>,
+    /// The memory for the bodies of requests.
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) records: Records,
+    pub(crate) unknown_paths: UnknownPaths,
+    /// The desk for tasks, in place of the stack's.
+    #[cfg(test)]
+    pub(crate) desk: Option<Desk>,
+}
+
+impl Gateway {
+    /// Creates the state of a gateway to this service.
+    pub(crate) fn new(service: BoxLlmService, catalog: Catalog, keys: Option<Keys>, settings: Settings) -> Self {
+        Self {
+            service,
+            catalog,
+            keys: keys.map(Arc::new),
+            records: Records::new(settings.records),
+            unknown_paths: UnknownPaths::default(),
+            memory: Arc::new(Memory::new(settings.memory)),
+            lifecycle: Arc::new(Lifecycle::new(settings)),
+            #[cfg(test)]
+            desk: None,
+        }
+    }
+
+    /// Returns the desk for tasks, if the stack hands requests to people.
+    pub(crate) fn desk(&self) -> Option<Desk> {
+        match &self.catalog {
+            // A reload may have changed the desk.
+            Catalog::Stack(stack) => stack.desk(),
+            #[cfg(test)]
+            Catalog::Fixed(_) => self.desk.clone(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Query strings.
+
+use http::Uri;
+use steadfast::handoff::TaskFilter;
+
+/// The longest value, in bytes.
+const MAX_VALUE: usize = 256;
+
+/// Returns the names and values of a query.
+pub(super) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
+    let query = uri.query().unwrap_or_default();
+    let fields = query.split('&').filter(|field| !field.is_empty());
+    let pair = |field: &'_ str| {
+        let (name, value) = field.split_once('=').unwrap_or((field, ""));
+        Some([decoded(name)?, decoded(value)?])
+    };
+    fields
+        .map(|field| pair(field).ok_or_else(|| "the query is not UTF-8, or has an invalid `%` escape".to_owned()))
+        .collect()
+}
+
+/// Returns the filter that a query describes.
+pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
+    let mut filter = TaskFilter::new();
+    for [name, value] in pairs(uri)? {
+        if value.len() > MAX_VALUE {
+            return Err(format!("`{name}` is longer than {MAX_VALUE} bytes"));
+        }
+        filter = match &*name {
+            // A form sends an empty value for an empty field.
+            "state" | "feature" | "tenant" | "after" | "order" | "limit" if value.is_empty() => filter,
+            "state" => filter.state(value.parse().map_err(|problem| format!("`state`: {problem}"))?),
+            "feature" => filter.feature(value),
+            "tenant" => filter.tenant(value),
+            "after" => filter.after(value.parse().map_err(|problem| format!("`after`: {problem}"))?),
+            "limit" => match value.parse() {
+                Ok(limit @ 1..=1000) => filter.limit(limit),
+                _ => return Err("`limit` is a number from 1 to 1000".to_owned()),
+            },
+            "order" => match &*value {
+                "oldest" => filter.oldest_first(),
+                "newest" => filter,
+                _ => return Err("`order` is `oldest` or `newest`".to_owned()),
+            },
+            other => {
+                let other: String = other.chars().take(50).collect();
+                return Err(format!(
+                    "unknown parameter `{other}`; the parameters are state, feature, tenant, limit, after and order"
+                ));
+            }
+        };
+    }
+    Ok(filter)
+}
+
+/// Decodes a form's encoding.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        plain.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(plain).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast::handoff::TaskState;
+
+    use super::*;
+
+    fn of(query: &str) -> Result<TaskFilter, String> {
+        filter(&format!("/handoff/tasks?{query}").parse().unwrap())
+    }
+
+    #[test]
+    fn a_query_says_which_tasks() {
+        let id = "task_00000000000000000000000007";
+        let asked = of(&format!("state=waiting&feature=a%26b+%C3%BC&limit=7&after={id}&order=oldest&tenant=")).unwrap();
+        let wanted = TaskFilter::new().state(TaskState::Waiting).feature("a&b ü").limit(7).oldest_first();
+        assert_eq!(asked, wanted.after(id.parse().unwrap()));
+        assert_eq!(of("").unwrap(), TaskFilter::new());
+    }
+
+    #[test]
+    fn what_is_no_filter_is_not_passed_over() {
+        for (query, word) in [
+            ("state=gone", "waiting, claimed"),
+            ("limit=0", "1 to 1000"),
+            ("limit=-1", "1 to 1000"),
+            ("after=7", "not a task's id"),
+            ("order=up", "oldest"),
+            ("stat=waiting", "unknown parameter `stat`"),
+            ("feature=%zz", "%"),
+            ("feature=%ff", "UTF-8"),
+        ] {
+            let problem = of(query).unwrap_err();
+            assert!(problem.contains(word), "{query}: {problem}");
+        }
+        assert!(of(&format!("feature={}", "x".repeat(257))).unwrap_err().contains("longer"));
+    }
+}

@@ -1,0 +1,643 @@
+//! HTTP requests as [`LlmRequest`]s.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use serde_json::{Map, Value};
+use steadfast::{
+    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire,
+    handoff::{CallbackUrl, CallerTask},
+    layers::cache::CacheControl,
+};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{Gateway, cache, keys::Key, stream::stopping};
+use crate::{
+    http::STOP_BODY_TIMEOUT,
+    limits::{
+        MIN_UPLOAD_RATE, Settings,
+        memory::{CallerShare, FREE_BODY, Memory, OutOfMemory},
+    },
+};
+
+/// The options that a caller sets in headers, for the gateway and not for a provider.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RequestOptions {
+    pub(crate) feature: Option<Box<str>>,
+    session: Option<Box<str>>,
+    idempotency_key: Option<Box<str>>,
+    /// True for a key that is too long to keep. It must not pass for none: the repeat would be a second call.
+    key_is_too_long: bool,
+    timeout: Option<Duration>,
+    no_fallback: bool,
+    human: Option<Box<HumanOptions>>,
+    /// The header's value: an invalid commit point must not pass for none.
+    commit: Option<HeaderValue>,
+    cache: Option<CacheControl>,
+    /// True if the caller wants the decision record.
+    pub(crate) explain: bool,
+}
+
+impl RequestOptions {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
+        // Most requests set no option: one pass over their names costs a tenth of a lookup for each.
+        if !headers.keys().any(|name| FAMILIES.iter().any(|family| name.as_str().starts_with(family))) {
+            return Self::default();
+        }
+        let timeout = milliseconds(headers, TIMEOUTS_MS).or_else(|| seconds(headers, TIMEOUTS_S));
+        Self {
+            feature: text(headers, FEATURES),
+            session: text(headers, SESSIONS),
+            idempotency_key: text(headers, IDEMPOTENCY_KEYS),
+            key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > MAX_NAME),
+            timeout,
+            no_fallback: flag(headers, "x-steadfast-no-fallback"),
+            human: HumanOptions::from_headers(headers),
+            commit: headers.get(COMMIT).cloned(),
+            cache: cache::requested(headers),
+            explain: flag(headers, "x-steadfast-explain"),
+        }
+    }
+
+    /// Applies the options to a request. The gateway always keeps the whole decision record.
+    ///
+    /// # Errors
+    ///
+    /// The commit point is invalid: a typing error must not turn a whole answer into half of one. The idempotency key
+    /// is too long. A [`HumanOptions`] is invalid.
+    pub(crate) fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+        request = request.explain();
+        if let Some(feature) = &self.feature {
+            request = request.feature(&**feature);
+        }
+        if let Some(session) = &self.session {
+            request = request.session(&**session);
+        }
+        if let Some(key) = &self.idempotency_key {
+            request = request.idempotency_key(&**key);
+        }
+        if self.key_is_too_long {
+            let problem = format!("{}: a key may have {MAX_NAME} bytes", IDEMPOTENCY_KEYS[0]);
+            return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
+        }
+        if let Some(timeout) = self.timeout {
+            request = request.timeout(timeout);
+        }
+        if self.no_fallback {
+            request = request.no_fallback();
+        }
+        if let Some(human) = &self.human {
+            request = human.apply(request)?;
+        }
+        if let Some(control) = self.cache {
+            request = request.extension(control);
+        }
+        if let Some(word) = &self.commit {
+            let point = word.to_str().unwrap_or_default().trim().parse::<CommitPoint>();
+            let problem = |error: InvalidConfig| format!("{COMMIT}: {}", error.problem());
+            request = request.commit(point.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, problem(error)))?);
+        }
+        Ok(request)
+    }
+}
+
+/// The options for people, as they stand in headers. Few callers set any.
+#[derive(Clone, Debug)]
+struct HumanOptions {
+    required: Option<HeaderValue>,
+    /// The address to call when a person has answered.
+    callback: Option<HeaderValue>,
+    /// The caller's own name for the task, and its context.
+    reference: Option<HeaderValue>,
+    context: Option<HeaderValue>,
+}
+
+impl HumanOptions {
+    fn from_headers(headers: &HeaderMap) -> Option<Box<Self>> {
+        let names = [REQUIRES_HUMAN, CALLBACK_URL, TASK_REFERENCE, TASK_CONTEXT];
+        let [required, callback, reference, context] = names.map(|name| headers.get(name).cloned());
+        let said = [&required, &callback, &reference, &context].into_iter().any(Option::is_some);
+        said.then(|| Box::new(Self { required, callback, reference, context }))
+    }
+
+    /// # Errors
+    ///
+    /// A value is neither yes nor no: a typing error must not send to a model what is meant for a person. An address is
+    /// invalid; the tier of people decides which ones it may call.
+    fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+        let wrong = |problem: String| LlmError::new(ErrorKind::InvalidRequest, problem);
+        if let Some(word) = &self.required {
+            let required = yes_or_no(word.to_str().unwrap_or_default().trim());
+            let problem = || wrong(format!("{REQUIRES_HUMAN}: 1 where a person is required, else 0"));
+            request = request.requires_human(required.ok_or_else(problem)?);
+        }
+        if let Some(url) = &self.callback {
+            let url = url.to_str().ok().map(str::trim).filter(|url| !url.is_empty() && url.len() <= MAX_URL);
+            let problem = || wrong(format!("{CALLBACK_URL}: an https:// address of at most {MAX_URL} bytes"));
+            request = request.extension(CallbackUrl::new(url.ok_or_else(problem)?));
+        }
+        let mut caller = CallerTask::new();
+        if let Some(reference) = &self.reference {
+            let reference = reference.to_str().ok().map(str::trim);
+            let reference = reference.filter(|reference| !reference.is_empty() && reference.len() <= MAX_NAME);
+            let problem = || wrong(format!("{TASK_REFERENCE}: a name of at most {MAX_NAME} bytes"));
+            caller = caller.id(reference.ok_or_else(problem)?);
+        }
+        if let Some(context) = &self.context {
+            // Never with what stands there.
+            let context = Some(context.as_bytes()).filter(|context| context.len() <= MAX_CONTEXT);
+            let context = context.and_then(|context| serde_json::from_slice::<Map<String, Value>>(context).ok());
+            let problem = || wrong(format!("{TASK_CONTEXT}: a JSON object of at most {MAX_CONTEXT} bytes"));
+            caller = caller.context(context.ok_or_else(problem)?);
+        }
+        Ok(if self.reference.is_some() || self.context.is_some() { request.extension(caller) } else { request })
+    }
+}
+
+/// The prefixes of all the headers below.
+const FAMILIES: [&str; 8] = [
+    "x-steadfast-",
+    "idempotency-key",
+    "x-claude-code-session-id",
+    "x-litellm-",
+    "x-portkey-",
+    "cf-aig-",
+    "cache-control",
+    "helicone-cache-",
+];
+
+/// The header names of each option, in order of precedence.
+const FEATURES: &[&str] = &["x-steadfast-feature"];
+const SESSIONS: &[&str] = &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id"];
+const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-key"];
+/// Portkey's and Cloudflare's are in milliseconds too.
+const TIMEOUTS_MS: &[&str] =
+    &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
+const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
+
+/// The commit point of a stream, before which its caller sees nothing.
+const COMMIT: &str = "x-steadfast-commit";
+
+/// True if a person must answer, and no model.
+const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
+
+/// The address to call when a person has answered.
+const CALLBACK_URL: &str = "x-steadfast-callback-url";
+/// The longest address, in bytes.
+const MAX_URL: usize = 2048;
+
+/// The caller's own name for the task, if people get the request.
+const TASK_REFERENCE: &str = "x-steadfast-task-reference";
+/// The task's context, a JSON object.
+const TASK_CONTEXT: &str = "x-steadfast-task-context";
+/// The longest context, in bytes.
+const MAX_CONTEXT: usize = 4096;
+
+/// The longest name, session or key, in bytes: the gateway keeps and shows it.
+const MAX_NAME: usize = 256;
+
+fn first<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a str> {
+    let value = names.iter().find_map(|name| headers.get(*name))?.to_str().ok()?.trim();
+    (!value.is_empty()).then_some(value)
+}
+
+fn text(headers: &HeaderMap, names: &[&str]) -> Option<Box<str>> {
+    first(headers, names).filter(|value| value.len() <= MAX_NAME).map(Into::into)
+}
+
+fn flag(headers: &HeaderMap, name: &str) -> bool {
+    first(headers, &[name]).and_then(yes_or_no).unwrap_or_default()
+}
+
+fn yes_or_no(word: &str) -> Option<bool> {
+    match word {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn milliseconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
+    first(headers, names)?.parse().ok().map(Duration::from_millis)
+}
+
+fn seconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
+    Duration::try_from_secs_f64(first(headers, names)?.parse().ok()?).ok()
+}
+
+/// Returns the caller's headers that a provider of its dialect gets unchanged: the API's own, and none that belong to
+/// the caller (credentials, cookies, addresses) or to the connection.
+pub(crate) fn forwarded(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers {
+        if is_forwarded(dialect, name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match dialect {
+        // An open list: `anthropic-version`, `anthropic-beta`, `anthropic-workspace-id` and later ones.
+        Dialect::Anthropic => name.starts_with("anthropic-"),
+        // Those two name the account that pays, which is not the caller's.
+        Dialect::OpenAi => name.starts_with("openai-") && !matches!(name, "openai-organization" | "openai-project"),
+        _ => false,
+    }
+}
+
+/// An error of reading a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// The body is over the limit.
+    TooLarge,
+    /// The memory for bodies has no room.
+    OutOfMemory(OutOfMemory),
+    /// The body does not come, or too slowly.
+    TooSlow,
+    /// The body broke off, or does not match its head.
+    Broken,
+    /// The server was options to stop before it was there.
+    Stopping,
+}
+
+impl BodyError {
+    pub(crate) fn error(self, settings: &Settings) -> LlmError {
+        match self {
+            Self::TooLarge => {
+                let message =
+                    format!("the body is over the gateway's limit of {} bytes (`gateway.max_body`)", settings.body);
+                LlmError::new(ErrorKind::TooLarge, message)
+            }
+            Self::OutOfMemory(OutOfMemory::Always) => LlmError::new(
+                ErrorKind::TooLarge,
+                "the body is over the gateway's memory for bodies (`gateway.memory`)",
+            ),
+            Self::OutOfMemory(OutOfMemory::Now) => {
+                let message = "the gateway has no memory left for a body of this size at the moment (`gateway.memory`)";
+                LlmError::new(ErrorKind::Overloaded, message).with_retry_after(MEMORY_RETRY_AFTER)
+            }
+            Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not arrive in time"),
+            Self::Broken => LlmError::new(ErrorKind::InvalidRequest, "the body broke off"),
+            Self::Stopping => stopping(),
+        }
+    }
+
+    /// Returns the status, if it differs from the error's own in some dialect.
+    pub(crate) fn status(self) -> Option<StatusCode> {
+        match self {
+            Self::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),
+            Self::OutOfMemory(OutOfMemory::Now) | Self::Stopping => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Self::OutOfMemory(OutOfMemory::Always) | Self::TooLarge | Self::Broken => None,
+        }
+    }
+}
+
+/// The time after which there may be memory again.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A reader of request bodies, within their limits.
+pub(crate) struct BodyReader<'a> {
+    settings: &'a Settings,
+    memory: &'a Arc<Memory>,
+    /// The caller's part of the memory.
+    share: Option<&'a Arc<CallerShare>>,
+    /// The server was options to stop.
+    stop: &'a CancellationToken,
+}
+
+impl Gateway {
+    /// Returns a reader for the body of a request with this key.
+    pub(crate) fn reader<'a>(&'a self, settings: &'a Settings, key: Option<&'a Arc<Key>>) -> BodyReader<'a> {
+        BodyReader { settings, memory: &self.memory, share: key.map(|key| &key.memory), stop: &self.lifecycle.stop }
+    }
+}
+
+impl BodyReader<'_> {
+    /// Reads a body, within the limits of size, memory and time.
+    ///
+    /// # Errors
+    ///
+    /// The body is over one of them, or broke off.
+    pub(crate) async fn read(self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, BodyError> {
+        let most = self.settings.body;
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > most) {
+            return Err(BodyError::TooLarge);
+        }
+        self.memory.check(announced.unwrap_or_default(), self.share).map_err(BodyError::OutOfMemory)?;
+        // Nearly all bodies come with the head, and need no clock.
+        let mut times = None;
+        let (mut first, mut more, mut reservation) = (Bytes::new(), BytesMut::new(), None);
+        loop {
+            let received = first.len() + more.len();
+            let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let times = times.get_or_insert_with(BodyTimes::new);
+                    // Boxed: inline it would enlarge every request's future.
+                    Box::pin(self.next(&mut body, received, times)).await?
+                }
+            };
+            let data = match frame {
+                None => break,
+                Some(Err(_)) => return Err(BodyError::Broken),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_trailers) => continue,
+                },
+            };
+            let length = received + data.len();
+            if length > most {
+                return Err(BodyError::TooLarge);
+            }
+            // The reader trusts the announced length up to twice the received bytes.
+            let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
+            if length > FREE_BODY && more.capacity() < length {
+                let reservation = reservation.get_or_insert_with(|| self.memory.reservation(self.share));
+                reservation.grow(room).map_err(BodyError::OutOfMemory)?;
+            }
+            if received == 0 {
+                first = data;
+                continue;
+            }
+            if more.capacity() < length {
+                more.reserve(room - more.len());
+            }
+            if more.is_empty() {
+                more.extend_from_slice(&std::mem::take(&mut first));
+            }
+            more.extend_from_slice(&data);
+        }
+        let body = if more.is_empty() { first } else { more.freeze() };
+        Ok(match reservation {
+            Some(reservation) => reservation.into_body(body),
+            None => body,
+        })
+    }
+
+    /// Waits for the next piece.
+    async fn next(&self, body: &mut Body, received: usize, times: &mut BodyTimes) -> Result<Option<Frame>, BodyError> {
+        let Settings { body_timeout, body_idle, .. } = self.settings;
+        let granted = *body_timeout + Duration::from_secs(received as u64 / MIN_UPLOAD_RATE);
+        let until = (times.begun + granted).min(Instant::now() + *body_idle);
+        loop {
+            let stopping = times.stopped.map(|stopped| stopped + STOP_BODY_TIMEOUT);
+            tokio::select! {
+                biased;
+                frame = body.frame() => return Ok(frame),
+                () = sleep_until(stopping.map_or(until, |stopping| stopping.min(until))) => {
+                    return Err(if times.stopped.is_some() { BodyError::Stopping } else { BodyError::TooSlow });
+                }
+                () = self.stop.cancelled(), if times.stopped.is_none() => times.stopped = Some(Instant::now()),
+            }
+        }
+    }
+}
+
+type Frame = Result<http_body::Frame<Bytes>, axum::Error>;
+
+/// The start of the wait for a body, and the time of the signal to stop.
+struct BodyTimes {
+    begun: Instant,
+    stopped: Option<Instant>,
+}
+
+impl BodyTimes {
+    fn new() -> Self {
+        Self { begun: Instant::now(), stopped: None }
+    }
+}
+
+/// Creates the request from the caller's own bytes.
+pub(crate) fn request(
+    dialect: Dialect,
+    headers: &HeaderMap,
+    body: Bytes,
+    settings: &Settings,
+) -> Result<LlmRequest, LlmError> {
+    let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers)).limits(settings.limits);
+    Ok(LlmRequest::from(wire))
+}
+
+/// The size from which a request is decoded ahead, if anything reads it.
+const LARGE_BODY: usize = 256 * 1024;
+
+/// Decodes a large request outside the threads that serve all callers, if the stack or the key reads its content. An
+/// invalid one is not refused here: a provider of its dialect may accept it.
+pub(crate) async fn decode_ahead(request: &LlmRequest, is_read: impl FnOnce() -> bool) {
+    if request.wire().is_some_and(|wire| wire.body().len() >= LARGE_BODY) && is_read() {
+        // In a box: its room would be in every request.
+        let _told_by_who_reads_it = Box::pin(request.decode_ahead()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_apis_own_headers_go_on_byte_for_byte_and_the_callers_do_not() {
+        let sent = headers(&[
+            ("anthropic-version", "2023-06-01"),
+            ("anthropic-beta", "a-2025-01-01,  unheard-of-2031-12-31"),
+            ("anthropic-workspace-id", "wrkspc_1"),
+            ("authorization", "Bearer sk-secret"),
+            ("x-api-key", "sk-secret"),
+            ("cookie", "secret=1"),
+            ("connection", "keep-alive"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-steadfast-feature", "chat"),
+            ("openai-organization", "org-of-the-caller"),
+        ]);
+        let kept = forwarded(Dialect::Anthropic, &sent);
+        assert_eq!(kept.len(), 3);
+        assert_eq!(kept["anthropic-beta"], "a-2025-01-01,  unheard-of-2031-12-31");
+        assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
+    }
+
+    #[test]
+    fn each_header_that_asks_is_of_a_family() {
+        let names = [FEATURES, SESSIONS, IDEMPOTENCY_KEYS, TIMEOUTS_MS, TIMEOUTS_S, &cache::NAMES].concat();
+        assert!(names.iter().all(|name| FAMILIES.iter().any(|family| name.starts_with(family))));
+    }
+
+    #[test]
+    fn what_is_asked_in_headers_is_on_the_request() {
+        let options = RequestOptions::from_headers(&headers(&[
+            ("x-steadfast-feature", "chat"),
+            ("x-claude-code-session-id", "s-1"),
+            ("idempotency-key", "k-1"),
+            ("x-steadfast-no-fallback", "true"),
+        ]));
+        let request = options.apply(LlmRequest::prompt("hello")).unwrap();
+        assert_eq!((request.feature_name(), request.session_id()), (Some("chat"), Some("s-1")));
+        assert_eq!((request.idempotency(), request.is_first_tier_only()), (Some("k-1"), true));
+    }
+
+    #[test]
+    fn a_commit_point_is_one_of_four_or_the_request_is_wrong() {
+        let put = |word| {
+            RequestOptions::from_headers(&headers(&[("x-steadfast-commit", word)])).apply(LlmRequest::prompt("hello"))
+        };
+        for point in CommitPoint::ALL {
+            assert_eq!(put(point.name()).unwrap().context().commit, Some(point));
+        }
+        for word in ["", "whole", "Complete", "complete, first_token"] {
+            let error = put(word).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{word}");
+            let names = "first_event, first_token, first_text, complete";
+            assert!(error.message().starts_with("x-steadfast-commit") && error.message().ends_with(names), "{error}");
+        }
+        let none = RequestOptions::from_headers(&headers(&[])).apply(LlmRequest::prompt("hello")).unwrap();
+        assert_eq!(none.context().commit, None);
+    }
+
+    #[test]
+    fn a_person_is_required_or_not_and_nothing_in_between() {
+        let put = |word| {
+            RequestOptions::from_headers(&headers(&[("x-steadfast-requires-human", word)]))
+                .apply(LlmRequest::prompt("hello"))
+        };
+        for (word, required) in [("1", true), ("true", true), ("0", false), (" no ", false)] {
+            assert_eq!(put(word).unwrap().is_human_required(), required, "{word}");
+        }
+        for word in ["", "please", "True", "1, 0"] {
+            let error = put(word).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{word}");
+            assert!(error.message().starts_with("x-steadfast-requires-human"), "{error}");
+        }
+        let none = RequestOptions::from_headers(&headers(&[])).apply(LlmRequest::prompt("hello")).unwrap();
+        assert!(!none.is_human_required());
+    }
+
+    #[test]
+    fn an_address_to_be_called_back_goes_along_and_one_that_is_none_is_refused() {
+        let put = |url: &str| {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(CALLBACK_URL),
+                HeaderValue::from_bytes(url.as_bytes()).unwrap(),
+            )]);
+            RequestOptions::from_headers(&headers).apply(LlmRequest::prompt("hello"))
+        };
+        let request = put("https://example.com/hook").unwrap();
+        assert_eq!(request.extensions().get::<CallbackUrl>(), Some(&CallbackUrl::new("https://example.com/hook")));
+        for url in ["", "https://exämple.com", &"x".repeat(MAX_URL + 1)] {
+            assert_eq!(put(url).unwrap_err().kind(), ErrorKind::InvalidRequest, "{url}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_is_taken_under_each_of_its_names() {
+        for (name, value, seconds) in [
+            ("x-steadfast-deadline-ms", "2500", 2.5),
+            ("x-steadfast-timeout-ms", "2500", 2.5),
+            ("x-portkey-request-timeout", "2500", 2.5),
+            ("x-litellm-timeout", "2.5", 2.5),
+        ] {
+            let options = RequestOptions::from_headers(&headers(&[(name, value)]));
+            let request = options.apply(LlmRequest::prompt("hello")).unwrap();
+            let left = request.context().time_left(Instant::now()).unwrap();
+            assert_eq!(left, Duration::from_secs_f64(seconds), "{name}");
+        }
+    }
+
+    #[test]
+    fn nonsense_in_headers_is_as_good_as_none() {
+        let options = RequestOptions::from_headers(&headers(&[
+            ("x-steadfast-deadline-ms", "-5"),
+            ("x-litellm-timeout", "NaN"),
+            ("x-steadfast-feature", "  "),
+            ("x-steadfast-explain", "0"),
+        ]));
+        assert_eq!((options.timeout, options.feature.as_deref(), options.explain), (None, None, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_so() {
+        let settings = Settings { body: 10, ..Settings::default() };
+        let read_of = |headers: HeaderMap, text: &'static str| {
+            let settings = settings.clone();
+            async move {
+                let (memory, stop) = (Arc::new(Memory::new(1 << 30)), CancellationToken::new());
+                let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
+                reader.read(&headers, Body::from(text)).await
+            }
+        };
+        assert_eq!(read_of(headers(&[("content-length", "11")]), "").await, Err(BodyError::TooLarge));
+        assert_eq!(read_of(HeaderMap::new(), "eleven byte").await, Err(BodyError::TooLarge));
+        assert_eq!(read_of(HeaderMap::new(), "ten bytes!").await.unwrap(), "ten bytes!");
+    }
+
+    /// A body of pieces at an interval, which then pauses forever.
+    fn in_pieces(piece: usize, pieces: usize, every: Duration) -> Body {
+        let pieces = futures_util::stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(every).await;
+            (sent < pieces).then(|| (Ok::<_, std::io::Error>(Bytes::from(vec![b' '; piece])), sent + 1))
+        });
+        Body::from_stream(futures_util::StreamExt::chain(pieces, futures_util::stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pauses_for_too_long_is_given_up_and_has_given_back_what_it_held() {
+        let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(1 << 30)), CancellationToken::new());
+        let begun = Instant::now();
+        let body = in_pieces(100_000, 10, Duration::from_secs(3));
+        let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
+        assert_eq!(reader.read(&HeaderMap::new(), body).await, Err(BodyError::TooSlow));
+        // The wait for the first missing piece starts after the last piece.
+        let idle = settings.body_idle.as_secs();
+        assert!((30 + idle..=33 + idle).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_still_coming_when_the_server_stops_has_a_second() {
+        let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(1 << 30)), CancellationToken::new());
+        let begun = Instant::now();
+        let body = in_pieces(100, 1_000_000, Duration::from_millis(100));
+        let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
+        let stopping = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            stop.cancel();
+        };
+        let headers = HeaderMap::new();
+        let (read, ()) = tokio::join!(reader.read(&headers, body), stopping);
+        assert_eq!((read, begun.elapsed().as_secs()), (Err(BodyError::Stopping), 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_refused_by_what_it_announces_or_once_it_is_over_what_there_is() {
+        let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(64 << 20)), CancellationToken::new());
+        let read = async |announced: &'static str, body: Body| {
+            let headers =
+                if announced.is_empty() { HeaderMap::new() } else { headers(&[("content-length", announced)]) };
+            let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
+            reader.read(&headers, body).await
+        };
+        assert_eq!(read("9000000", Body::empty()).await, Err(BodyError::OutOfMemory(OutOfMemory::Always)));
+        let held = read("", Body::from(vec![b' '; 3_000_000])).await.unwrap();
+        assert_eq!(read("7000000", Body::empty()).await, Err(BodyError::OutOfMemory(OutOfMemory::Now)));
+        let coming = in_pieces(1_000_000, 7, Duration::ZERO);
+        assert_eq!(read("", coming).await, Err(BodyError::OutOfMemory(OutOfMemory::Now)));
+        let small = read("", Body::from(vec![b' '; 60_000])).await.unwrap();
+        drop(held);
+        assert_eq!(read("7000000", Body::from(vec![b' '; 7_000_000])).await.unwrap().len(), 7_000_000);
+        drop(small);
+        assert_eq!(memory.used(), 0);
+    }
+}

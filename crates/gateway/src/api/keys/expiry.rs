@@ -1,0 +1,85 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// The first day (in UTC) on which a key is refused, such as `2027-01-01`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expiry {
+    /// The beginning of the day, since 1970.
+    pub(super) at: Duration,
+}
+
+impl Expiry {
+    pub(super) fn is_over(self, since_1970: Duration) -> bool {
+        since_1970 >= self.at
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (year, rest) = text.split_once('-')?;
+        let (month, day) = rest.split_once('-')?;
+        let number = |text: &str, digits: usize| {
+            let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| text.parse::<u64>().ok()).flatten()
+        };
+        let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+        if year < 1970 || !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) {
+            return None;
+        }
+        let days = (1970..year).map(|year| 365 + u64::from(is_leap(year))).sum::<u64>()
+            + (1..month).map(|month| days_in(year, month)).sum::<u64>()
+            + (day - 1);
+        Some(Self { at: Duration::from_secs(days * 24 * 60 * 60) })
+    }
+}
+
+fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+fn days_in(year: u64, month: u64) -> u64 {
+    match month {
+        2 => 28 + u64::from(is_leap(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+impl<'de> Deserialize<'de> for Expiry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a date; write it as 2027-01-01")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_utc() {
+        for (text, seconds) in
+            [("1970-01-01", 0), ("2000-02-29", 951_782_400), ("2000-03-01", 951_868_800), ("2027-01-01", 1_798_761_600)]
+        {
+            let expiry = Expiry::parse(text).unwrap();
+            assert_eq!(expiry.at, Duration::from_secs(seconds), "{text}");
+            assert!(expiry.is_over(expiry.at) && (seconds == 0 || !expiry.is_over(Duration::from_secs(seconds - 1))));
+        }
+    }
+
+    #[test]
+    fn what_is_no_day_is_none() {
+        for text in [
+            "",
+            "2027",
+            "2027-1-1",
+            "2027-13-01",
+            "2027-02-29",
+            "2027-01-00",
+            "1969-12-31",
+            "2027-01-01T00:00",
+            "+027-01-01",
+        ] {
+            assert_eq!(Expiry::parse(text), None, "{text}");
+        }
+    }
+}

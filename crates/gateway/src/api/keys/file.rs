@@ -1,0 +1,180 @@
+use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc};
+
+use serde::Deserialize;
+use steadfast::config::{self, AtCap, Period, Share};
+
+use super::{Expiry, Key, KeyLimits, cap_name, rate::Rate};
+
+/// The file of keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    keys: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: Box<str>,
+    hash: String,
+    features: Option<Vec<Box<str>>>,
+    models: Option<Vec<Box<str>>>,
+    requests_per_minute: Option<NonZeroU32>,
+    tokens_per_minute: Option<NonZeroU32>,
+    concurrency: Option<NonZeroU32>,
+    budget: Option<Budget>,
+    expires: Option<Expiry>,
+    #[serde(default)]
+    admin: bool,
+    #[serde(default)]
+    handoff: bool,
+}
+
+/// A key's budget, in the words of the configuration's `budgets`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    usd: f64,
+    #[serde(alias = "per")]
+    period: Period,
+    #[serde(default)]
+    at_cap: AtCap,
+    warn_at: Option<Vec<Share>>,
+}
+
+impl Budget {
+    /// Returns the budget's own mistake; the stack checks whether its steps lead anywhere.
+    fn problem(&self) -> Option<String> {
+        if !(self.usd.is_finite() && self.usd >= 0.0) {
+            return Some(format!("`usd` must be a number of 0 or more, not {}", self.usd));
+        }
+        let nothing = self.warn_at.iter().flatten().any(|share| share.0 <= 0.0);
+        nothing.then(|| "a share of 0 in `warn_at` is always reached; use shares above 0".to_owned())
+    }
+}
+
+/// The file's content, or the reason that it cannot be read.
+pub(super) type Contents = Result<String, String>;
+
+pub(super) fn contents(path: &Path) -> Contents {
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// Returns the caps of these keys, for the stack.
+pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
+    let cap = |key: &Arc<Key>| {
+        let Budget { usd, period, at_cap, warn_at } = key.budget.clone()?;
+        let (name, key) = (cap_name(&key.name), Some(key.name.to_string()));
+        Some(config::Budget { name, usd, period, feature: None, key, each_key: false, tier: None, at_cap, warn_at })
+    };
+    keys.iter().filter_map(cap).collect()
+}
+
+/// Reads the keys of a file. An unchanged limit keeps its state.
+///
+/// # Errors
+///
+/// The file is wrong; the error has the place.
+pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, KeyFileError> {
+    let wrong = |problem: String| KeyFileError::new(path, problem);
+    let text = text.as_ref().map_err(|problem| wrong(problem.clone()))?;
+    // Without the surrounding lines: a key may stand there by mistake, and the log gets this error.
+    let file: File =
+        serde_saphyr::from_str(text).map_err(|error| wrong(concealed(&error.without_snippet().to_string())))?;
+    if file.keys.is_empty() {
+        return Err(wrong("the file has no key, so no one could call".to_owned()));
+    }
+    let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
+    let mut keys = Vec::with_capacity(file.keys.len());
+    for entry in file.keys {
+        let name = &entry.name;
+        let hash = digest(&entry.hash)
+            .ok_or_else(|| wrong(format!("the hash of `{name}` must be `sha256:` and 64 hexadecimal digits")))?;
+        if name.trim().is_empty() {
+            return Err(wrong("a key needs a name".to_owned()));
+        }
+        for (what, list) in [("features", &entry.features), ("models", &entry.models)] {
+            if list.as_ref().is_some_and(Vec::is_empty) {
+                return Err(wrong(format!("`{name}` has an empty list of {what}: leave it out to allow any")));
+            }
+        }
+        if let Some(problem) = entry.budget.as_ref().and_then(Budget::problem) {
+            return Err(wrong(format!("the budget of `{name}`: {problem}")));
+        }
+        if !names.insert(name.clone()) || !hashes.insert(hash) {
+            return Err(wrong(format!("`{name}` is a duplicate: its name or its hash occurs twice")));
+        }
+        let before = before.iter().find(|key| *key.name == **name);
+        let rate = entry.requests_per_minute.map(|per_minute| {
+            let old = before.and_then(|key| key.rate.clone());
+            old.filter(|rate| rate.per_minute == per_minute).unwrap_or_else(|| Arc::new(Rate::new(per_minute)))
+        });
+        let old = before.and_then(|key| key.limits.as_ref());
+        let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, old);
+        let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
+        let Entry { name, features, models, budget, expires, admin, handoff, .. } = entry;
+        let name = name.into();
+        keys.push(Arc::new(Key {
+            name,
+            hash,
+            features,
+            models,
+            rate,
+            limits,
+            budget,
+            expires,
+            admin,
+            handoff,
+            memory,
+        }));
+    }
+    Ok(keys)
+}
+
+/// An error in a file of keys.
+#[derive(Debug)]
+pub(super) struct KeyFileError(String);
+
+impl KeyFileError {
+    pub(super) fn new(path: &Path, problem: impl fmt::Display) -> Self {
+        Self(format!("{}: {problem}", path.display()))
+    }
+}
+
+impl fmt::Display for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<KeyFileError> for crate::error::ServeError {
+    fn from(error: KeyFileError) -> Self {
+        Self::Invalid(error.0)
+    }
+}
+
+/// Hides what may be a key in a message.
+fn concealed(message: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let mut words = message.split("sk-");
+    let mut concealed = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        // `task-force` has no key.
+        let begins = !concealed.ends_with(is_part);
+        concealed.push_str(if begins { "sk-***" } else { "sk-" });
+        concealed.push_str(if begins { word.trim_start_matches(is_part) } else { word });
+    }
+    concealed
+}
+
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("sha256:")?;
+    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
+    }
+    Some(hash)
+}

@@ -1,0 +1,341 @@
+//! Virtual keys: the callers and their permissions.
+//!
+//! A key is 32 random bytes, and the file has only its SHA-256: a reader of the file cannot call with it. (A slow hash
+//! is for passwords; nobody can guess 256 random bits.) The gateway hashes the caller's key and compares it with every
+//! entry in constant time. A key has the limits of the features that it may use, and those of its own.
+//!
+//! ```yaml
+//! keys:
+//!   - name: team-search
+//!     hash: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+//!     features: [search, background]     # the first where a request names none; left out: any
+//!     models: [gpt-4o, 'claude-*']       # left out: any
+//!     requests_per_minute: 600           # this and the next four left out: no limit
+//!     tokens_per_minute: 200000          # of prompts and answers together
+//!     concurrency: 20                    # requests at once
+//!     budget: { usd: 50, period: day }   # as under `budgets` in the configuration, with `at_cap` and `warn_at`
+//!     expires: 2027-01-01                # refused from that day on, in UTC
+//!   - name: operations
+//!     hash: sha256:..
+//!     admin: true                        # sees the decision records of all, and what each key has spent
+//!   - name: support
+//!     hash: sha256:..
+//!     handoff: true                      # sees and answers what was handed to people, as an administrator may too
+//! ```
+//!
+//! A key that has spent its budget gets the response of a provider whose account is empty: status 429 with the time
+//! until the next period, the type `insufficient_quota` in OpenAI's dialect and `rate_limit_error` in Anthropic's
+//! (their 402 `billing_error` is about the account's payment), and `x-should-retry: false`, since official clients
+//! repeat a 429 otherwise.
+//!
+//! The gateway counts requests per minute before it reads a request's body, on every path of a key but the lookup of
+//! one record. A [`Bulkhead`](steadfast::Bulkhead) of the key's own counts concurrency and tokens; its requests carry
+//! it, so that a call which outlives its caller keeps its permit. A budget is a cap of the stack beside those of its
+//! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged; a restart
+//! resets them, since the spending is in the process's memory.
+
+mod admin;
+mod expiry;
+mod file;
+mod limits;
+mod rate;
+#[cfg(test)]
+mod tests;
+mod virtual_key;
+
+use std::{
+    error, fmt,
+    future::poll_fn,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use steadfast::{
+    BoxLlmService, LlmError, LlmRequest, LlmResponse, StackHandle,
+    config::{ConfigError, Watching},
+    layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
+};
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+use tower::Service;
+
+pub(crate) use self::admin::list;
+pub use self::virtual_key::VirtualKey;
+use self::{expiry::Expiry, file::Contents, limits::KeyLimits, rate::Rate};
+use crate::{error::ServeError, limits::memory::CallerShare, lock::lock, wall_clock};
+
+/// The keys of a file, as of the last reload.
+pub(crate) struct Keys {
+    path: PathBuf,
+    current: ArcSwap<Vec<Arc<Key>>>,
+    /// The stack that keeps their budgets.
+    stack: Option<StackHandle>,
+    /// The file's last content; locked during a reload.
+    seen: Mutex<Contents>,
+}
+
+/// A caller's key.
+pub(crate) struct Key {
+    pub(crate) name: Arc<str>,
+    hash: [u8; 32],
+    features: Option<Vec<Box<str>>>,
+    models: Option<Vec<Box<str>>>,
+    rate: Option<Arc<Rate>>,
+    limits: Option<KeyLimits>,
+    budget: Option<file::Budget>,
+    expires: Option<Expiry>,
+    pub(crate) admin: bool,
+    handoff: bool,
+    /// The memory that the bodies of its requests take.
+    pub(crate) memory: Arc<CallerShare>,
+}
+
+/// The reason for which a caller is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// No key was shown.
+    NoKey,
+    /// The key is unknown.
+    UnknownKey,
+    /// The key has expired.
+    Expired,
+    /// The key is not for this feature.
+    Feature,
+    /// The key is not for this model.
+    Model,
+    /// The gateway has no keys, and the request comes from a foreign web page.
+    Origin,
+    /// Only an administrator's key would do.
+    NotAdmin,
+    /// The key's rate is used up for this long.
+    Rate(Duration),
+    /// The key's tokens are used up for this long.
+    Tokens(Duration),
+    /// The key has as many requests in flight as it may.
+    InFlight,
+}
+
+impl Denial {
+    /// Returns the denial in an error, if it is about the caller's key.
+    pub(crate) fn of(error: &LlmError) -> Option<Self> {
+        let source = error::Error::source(error)?;
+        match source.downcast_ref::<CallerLimitReached>() {
+            None => source.downcast_ref().copied(),
+            Some(_) => Some(error.retry_after().map_or(Self::InFlight, Self::Tokens)),
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoKey => "no key: send one of the gateway's in `Authorization: Bearer` or `x-api-key`",
+            Self::UnknownKey => "the gateway does not know this key",
+            Self::Expired => "this key has expired",
+            Self::Feature => "this key is not for this feature",
+            Self::Model => "this key is not for this model",
+            Self::Origin => "web pages may only call a gateway that has keys",
+            Self::NotAdmin => "only an administrator's key may see this",
+            Self::Rate(_) => "this key's requests per minute are used up",
+            Self::Tokens(_) => "this key's tokens per minute are used up",
+            Self::InFlight => "this key has reached its limit of requests in flight",
+        })
+    }
+}
+
+impl error::Error for Denial {}
+
+impl Keys {
+    /// # Errors
+    ///
+    /// The file of keys is wrong.
+    pub(crate) fn load(path: &Path) -> Result<Self, ServeError> {
+        let text = file::contents(path);
+        let keys = file::read(path, &text, &[])?;
+        Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(keys), stack: None, seen: Mutex::new(text) })
+    }
+
+    /// Keeps the keys' budgets in this stack.
+    ///
+    /// # Errors
+    ///
+    /// The stack cannot keep a budget.
+    pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
+        stack.set_budgets(file::budgets(&self.current.load())).map_err(|error| self.file_error(&error))?;
+        self.stack = Some(stack);
+        Ok(self)
+    }
+
+    fn file_error(&self, error: &ConfigError) -> file::KeyFileError {
+        file::KeyFileError::new(&self.path, error)
+    }
+
+    /// Reads the file again and logs the outcome. A file that is wrong changes nothing.
+    pub(crate) fn reload(&self) {
+        self.read_again(|_, _| true);
+    }
+
+    /// Reads the file again whenever it changes.
+    ///
+    /// # Errors
+    ///
+    /// The system cannot watch its folder.
+    pub(crate) fn watch(self: &Arc<Self>) -> Result<Watching, ConfigError> {
+        let keys = Arc::downgrade(self);
+        Watching::file(&*self.path, move || {
+            if let Some(keys) = keys.upgrade() {
+                // A change that SIGHUP has read already is not logged twice.
+                keys.read_again(|seen, now| seen != now);
+            }
+        })
+    }
+
+    fn read_again(&self, wanted: impl FnOnce(&Contents, &Contents) -> bool) {
+        let mut seen = lock(&self.seen);
+        let now = file::contents(&self.path);
+        if !wanted(&seen, &now) {
+            return;
+        }
+        *seen = now;
+        match self.replace(&seen) {
+            Ok(count) => tracing::info!(count, "keys reloaded"),
+            Err(problem) => tracing::warn!(%problem, "keys not reloaded; the previous ones stay"),
+        }
+    }
+
+    fn replace(&self, text: &Contents) -> Result<usize, file::KeyFileError> {
+        let keys = file::read(&self.path, text, &self.current.load())?;
+        // First, so that no key spends without a cap.
+        if let Some(stack) = &self.stack {
+            stack.set_budgets(file::budgets(&keys)).map_err(|error| self.file_error(&error))?;
+        }
+        let count = keys.len();
+        self.current.store(Arc::new(keys));
+        Ok(count)
+    }
+
+    /// Returns the caller's key, from `Authorization: Bearer` or `x-api-key`. Claude Code may send both.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denial> {
+        let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let own = headers.get_all("x-api-key").iter().filter_map(|value| Some(value.to_str().ok()?.trim()));
+        let mut denied = Denial::NoKey;
+        for shown in bearer.chain(own).filter(|shown| !shown.is_empty()) {
+            match self.find(shown) {
+                Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denial::Expired,
+                Some(key) => return Ok(key),
+                None if denied == Denial::NoKey => denied = Denial::UnknownKey,
+                None => {}
+            }
+        }
+        Err(denied)
+    }
+
+    fn find(&self, shown: &str) -> Option<Arc<Key>> {
+        let hash: [u8; 32] = Sha256::digest(shown).into();
+        let keys = self.current.load();
+        // Compares with all entries, in constant time.
+        let mut found = None;
+        for key in keys.iter() {
+            if bool::from(key.hash.ct_eq(&hash)) {
+                found = Some(key.clone());
+            }
+        }
+        found
+    }
+}
+
+impl Key {
+    /// Returns whether its limits need the content of a request.
+    pub(crate) fn reads_requests(&self) -> bool {
+        self.limits.is_some() || self.budget.is_some()
+    }
+
+    /// Returns the feature of a request, if the key may use it.
+    pub(crate) fn feature(&self, named: Option<Box<str>>) -> Result<Option<Box<str>>, Denial> {
+        match (&self.features, named) {
+            (None, named) => Ok(named),
+            (Some(allowed), None) => Ok(allowed.first().cloned()),
+            (Some(allowed), Some(named)) if allowed.contains(&named) => Ok(Some(named)),
+            _ => Err(Denial::Feature),
+        }
+    }
+
+    /// Checks that the key is for this model.
+    pub(crate) fn model(&self, named: Option<&str>) -> Result<(), Denial> {
+        let Some(allowed) = &self.models else { return Ok(()) };
+        let fits = |pattern: &str| match (pattern.strip_suffix('*'), named) {
+            (_, None) => false,
+            (Some(start), Some(named)) => named.starts_with(start),
+            (None, Some(named)) => named == pattern,
+        };
+        if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model) }
+    }
+
+    /// Takes a permit for work that calls no model, within the key's concurrency.
+    pub(crate) fn permit(&self) -> Result<Option<limits::ConcurrencyPermit>, Denial> {
+        self.limits.as_ref().map_or(Ok(None), KeyLimits::permit)
+    }
+
+    /// Counts a request against the key's rate.
+    pub(crate) fn admit(&self, now: Instant) -> Result<(), Denial> {
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(Denial::Rate))
+    }
+
+    /// Returns whether the key may see and answer tasks.
+    pub(crate) fn is_reviewer(&self) -> bool {
+        self.admin || self.handoff
+    }
+
+    fn is_expired(&self, since_1970: Duration) -> bool {
+        self.expires.is_some_and(|expiry| expiry.is_over(since_1970))
+    }
+}
+
+/// Calls the service within a key's limits, and under its name for caps by key.
+pub(crate) async fn call(
+    key: Option<Arc<Key>>,
+    service: &Mutex<BoxLlmService>,
+    mut request: LlmRequest,
+) -> Result<LlmResponse, LlmError> {
+    let own = || lock(service);
+    if let Some(key) = &key {
+        request = request.extension(BudgetKey(key.name.clone()));
+        if let Some(limits) = &key.limits {
+            request = request.extension(limits.own.clone());
+        }
+    }
+    poll_fn(|cx| own().poll_ready(cx)).await?;
+    let answering = own().call(request);
+    answering.await
+}
+
+/// Returns the name of a key's cap in the stack.
+fn cap_name(key: &str) -> String {
+    format!("{CAP_PREFIX}{key}")
+}
+
+const CAP_PREFIX: &str = "key ";
+
+/// Returns whether a cap is a key's own.
+pub(crate) fn is_of_a_key(cap: &str) -> bool {
+    cap.starts_with(CAP_PREFIX)
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("path", &self.path).field("keys", &self.current.load().len()).finish()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+use http::{HeaderMap, HeaderValue};
+
+use super::*;
+
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("steadfast-keys-{name}-{}.yaml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn hash(key: &str) -> String {
+    virtual_key::hash_of(key)
+}
+
+fn entry(name: &str, key: &str, more: &str) -> String {
+    format!("  - {{ name: {name}, hash: '{}'{more} }}\n", hash(key))
+}
+
+fn shown(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, HeaderValue::from_static(value));
+    }
+    headers
+}
+
+#[test]
+fn a_caller_is_known_by_either_header() {
+    let text = format!("keys:\n{}{}", entry("one", "sk-one", ""), entry("two", "sk-two", ""));
+    let file = Temporary::new("either", &text);
+    let keys = Keys::load(&file.0).ok().unwrap();
+    let name =
+        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs)).map(|key| key.name.to_string());
+    assert_eq!(name(&[("authorization", "Bearer sk-one")]), Ok("one".to_owned()));
+    assert_eq!(name(&[("authorization", "bearer  sk-one ")]), Ok("one".to_owned()));
+    assert_eq!(name(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(name(&[("authorization", "Bearer another"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(name(&[]), Err(Denial::NoKey));
+    assert_eq!(name(&[("authorization", "Bearer ")]), Err(Denial::NoKey));
+    assert_eq!(name(&[("x-api-key", "sk-on")]), Err(Denial::UnknownKey));
+    assert_eq!(name(&[("authorization", "Basic sk-one")]), Err(Denial::NoKey));
+    // The hash is no key.
+    assert_eq!(keys.find(&hash("sk-one")).map(|key| key.name.to_string()), None);
+    assert!(!format!("{keys:?} {:?}", keys.find("sk-one")).contains("sk-"));
+}
+
+#[test]
+fn a_key_is_for_its_features_and_models() {
+    let more = ", features: [search, chat], models: [gpt-4o, 'claude-*']";
+    let file = Temporary::new("for", &format!("keys:\n{}", entry("one", "sk-one", more)));
+    let key = Keys::load(&file.0).ok().unwrap().find("sk-one").unwrap();
+    assert_eq!(key.feature(None), Ok(Some("search".into())));
+    assert_eq!(key.feature(Some("chat".into())), Ok(Some("chat".into())));
+    assert_eq!(key.feature(Some("other".into())), Err(Denial::Feature));
+    for (model, may) in [("gpt-4o", true), ("claude-x", true), ("gpt-4o-mini", false), ("claude", false)] {
+        assert_eq!(key.model(Some(model)).is_ok(), may, "{model}");
+    }
+    assert_eq!(key.model(None), Err(Denial::Model));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_brings_new_keys_and_keeps_rates_and_a_wrong_file_changes_nothing() {
+    let limited = entry("one", "sk-one", ", requests_per_minute: 1");
+    let file = Temporary::new("reload", &format!("keys:\n{limited}"));
+    let keys = Keys::load(&file.0).ok().unwrap();
+    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Ok(()));
+    std::fs::write(&file.0, format!("keys:\n{limited}{}", entry("two", "sk-two", ""))).unwrap();
+    keys.reload();
+    assert!(keys.find("sk-two").is_some());
+    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Err(Denial::Rate(Duration::from_secs(60))));
+    std::fs::write(&file.0, "keys: [").unwrap();
+    keys.reload();
+    assert!(keys.find("sk-two").is_some());
+}
+
+#[test]
+fn an_expired_key_is_refused_and_another_beside_it_is_not() {
+    let (over, not_over) = (", expires: 2020-01-01", ", expires: 9999-12-31");
+    let text = format!("keys:\n{}{}", entry("one", "sk-one", over), entry("two", "sk-two", not_over));
+    let file = Temporary::new("expired", &text);
+    let keys = Keys::load(&file.0).ok().unwrap();
+    let caller =
+        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs)).map(|key| key.name.to_string());
+    assert_eq!(caller(&[("x-api-key", "sk-one")]), Err(Denial::Expired));
+    assert_eq!(caller(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "another")]), Err(Denial::Expired));
+    assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
+}
+
+#[test]
+fn the_example_is_a_file_of_keys() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keys.yaml");
+    let keys = file::read(&path, &file::contents(&path), &[]).unwrap();
+    let [search, operations, support] = &keys[..] else { panic!("{keys:?}") };
+    assert!(search.limits.is_some() && search.rate.is_some() && search.expires.is_some() && operations.admin);
+    assert!(support.is_reviewer() && !support.admin && operations.is_reviewer() && !search.is_reviewer());
+    let budgets = file::budgets(&keys);
+    assert_eq!(
+        (&*budgets[0].name, budgets[0].key.as_deref(), budgets.len()),
+        ("key team-search", Some("team-search"), 1)
+    );
+}
+
+#[test]
+fn a_file_that_is_wrong_says_where() {
+    let twice = format!("keys:\n{}{}", entry("one", "sk-one", ""), entry("two", "sk-one", ""));
+    for (text, says) in [
+        ("keys: []", "has no key"),
+        ("keys: [{ name: one, hash: 'sha256:12' }]", "64 hexadecimal"),
+        ("keys: [{ name: one, hash: x, featurs: [] }]", "featurs"),
+        (&twice, "`two` is there twice"),
+        (&format!("keys:\n{}", entry("one", "k", ", requests_per_minute: 0")), "requests_per_minute"),
+        (&format!("keys:\n{}", entry("one", "k", ", features: []")), "empty list of features"),
+        (&format!("keys:\n{}", entry("one", "k", ", models: []")), "empty list of models"),
+        (&format!("keys:\n{}", entry("' '", "k", "")), "a key needs a name"),
+        (&format!("keys:\n{}", entry("one", "k", ", expires: 2027-02-30")), "`2027-02-30` is no day"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: -1, period: day }")), "0 or more, not -1"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1, period: year }")), "unknown variant"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1 }")), "missing field"),
+        (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1, period: day, warn_at: [0%] }")), "above 0"),
+    ] {
+        let file = Temporary::new("wrong", text);
+        let wrong =
+            file::read(&file.0, &file::contents(&file.0), &[]).err().map(|wrong| wrong.to_string()).unwrap_or_default();
+        assert!(wrong.contains(says) || says == "requests_per_minute" && !wrong.is_empty(), "{text}: {wrong}");
+    }
+    // A key in the place of its hash, or under a name of its own, is not repeated.
+    for text in [
+        "keys:\n  - name: one\n    key: sk-secret",
+        "keys: [{ name: one, hash: sk-secret }]",
+        "keys: [{ name: one, hash: sk-secret, budgt: 1 }]",
+        "keys: [{ name: one, hash: sk-secret",
+        "keys: [{ name: one, expires: sk-secret }]",
+        "keys: [{ name: one, admin: sk-secret }]",
+        "keys: [{ name: one, budget: { usd: sk-secret } }]",
+        "keys: [{ name: one, budget: { usd: 1, period: sk-secret } }]",
+    ] {
+        let wrong = file::read(Path::new("k"), &Ok(text.to_owned()), &[]).err().map(|wrong| wrong.to_string());
+        assert!(wrong.as_ref().is_some_and(|wrong| !wrong.contains("secret")), "{wrong:?}");
+    }
+    let word = "keys: [{ name: one, task-force: 1 }]".to_owned();
+    let wrong = file::read(Path::new("k"), &Ok(word), &[]).err().map(|wrong| wrong.to_string()).unwrap();
+    assert!(
+        wrong.starts_with("error: k: unknown field `task-force`") && wrong.ends_with("line 1, column 21"),
+        "{wrong}"
+    );
+    let nowhere = Path::new("/nowhere/keys.yaml");
+    assert!(file::read(nowhere, &file::contents(nowhere), &[]).is_err());
+}

@@ -1,0 +1,61 @@
+//! `GET /metrics`, as Prometheus reads it.
+
+use axum::{Router, extract::State, routing::get};
+use http::{HeaderName, HeaderValue, header};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use steadfast::{
+    StackHandle,
+    subscribers::metrics::{METRICS, Metrics, MetricsHandle},
+};
+
+use super::task_gauges::TaskGauges;
+use crate::{api::unknown_paths::UnknownPaths, error::ServeError};
+
+/// Creates the metrics of a stack, and their page. The recorder is private: the process's own stays untouched.
+pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, MetricsPage), ServeError> {
+    let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
+    for metric in METRICS.iter().filter(|metric| !metric.buckets.is_empty()) {
+        builder = builder
+            .set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets)
+            .map_err(|error| ServeError::Invalid(format!("{}: {error}", metric.name)))?;
+    }
+    let recorder = builder.build_recorder();
+    let text = recorder.handle();
+    let metrics = Metrics::with_recorder(recorder).stack(stack.clone());
+    let sampler = metrics.handle();
+    Ok((metrics, MetricsPage { stack: stack.clone(), text, sampler }))
+}
+
+/// The metrics page. Clones share the recorder.
+#[derive(Clone, Debug)]
+pub(super) struct MetricsPage {
+    stack: StackHandle,
+    text: PrometheusHandle,
+    sampler: MetricsHandle,
+}
+
+impl MetricsPage {
+    /// Does the recorder's periodic work: without scrapes, it would keep every single value.
+    pub(super) fn upkeep(&self) {
+        self.sample();
+        self.text.run_upkeep();
+    }
+
+    fn sample(&self) {
+        // Keys and their caps change without a reload of the configuration.
+        self.sampler.set_budgets(self.stack.budgets());
+        self.sampler.sample();
+    }
+}
+
+pub(super) fn router(page: MetricsPage, waiting: TaskGauges, unknown: UnknownPaths) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state((page, waiting, unknown))
+}
+
+async fn scrape(
+    State((page, waiting, unknown)): State<(MetricsPage, TaskGauges, UnknownPaths)>,
+) -> ([(HeaderName, HeaderValue); 1], String) {
+    page.sample();
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, text)], page.text.render() + &waiting.metrics() + &unknown.metrics())
+}

@@ -1,0 +1,96 @@
+//! `GET /status`: the tier that serves, and recent failures. `GET /overview`: the page's other figures.
+//!
+//! Foreign pages may read the status for their badge, but not the overview, which has features, costs and caps.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Router, body::Body, extract::State, routing::get};
+use http::{HeaderValue, Response, header};
+use serde::Serialize;
+use steadfast::{StackHandle, subscribers::Status};
+
+use super::{
+    ledger::{Ledger, TierHistory},
+    task_gauges::{TaskCounts, TaskGauges},
+};
+use crate::api::{admin::ok, keys::is_of_a_key};
+
+pub(super) fn router(stack: StackHandle, ledger: Ledger, waiting: TaskGauges) -> Router {
+    let overview = Router::new().route("/overview", get(overview)).with_state((stack.clone(), ledger));
+    Router::new().route("/status", get(status)).with_state((stack, waiting)).merge(overview)
+}
+
+/// The page's figures beside the status.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Overview {
+    tiers: Vec<TierHistory>,
+    features: Vec<Feature>,
+    budgets: Vec<Cap>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Feature {
+    feature: String,
+    in_flight: usize,
+    limit: usize,
+    queued: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cap {
+    cap: String,
+    /// The spending; for a cap of each key, that of the key which has used the most, and likewise below.
+    spent_dollars: f64,
+    reserved_dollars: f64,
+    limit_dollars: f64,
+}
+
+impl Cap {
+    fn used(&self) -> f64 {
+        self.spent_dollars + self.reserved_dollars
+    }
+}
+
+async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Response<Body> {
+    let features = stack.bulkhead().snapshot().into_iter().map(|load| Feature {
+        feature: load.feature.map_or_else(|| "all others".to_owned(), |name| name.to_string()),
+        in_flight: load.in_flight,
+        limit: load.limit,
+        queued: load.queued,
+    });
+    let mut caps = BTreeMap::<Arc<str>, Cap>::new();
+    // Keys may have thousands of caps: `/admin/keys` lists them.
+    for spend in stack.spend().into_iter().filter(|spend| !is_of_a_key(&spend.cap)) {
+        let cap = Cap {
+            cap: spend.cap.to_string(),
+            spent_dollars: spend.spent.dollars(),
+            reserved_dollars: spend.reserved.dollars(),
+            limit_dollars: spend.limit.dollars(),
+        };
+        match caps.get(&spend.cap) {
+            Some(most) if most.used() >= cap.used() => {}
+            _ => _ = caps.insert(spend.cap, cap),
+        }
+    }
+    let features = features.collect();
+    ok(&Overview { tiers: ledger.tiers(), features, budgets: caps.into_values().collect() })
+}
+
+/// The status, and the tasks for people.
+#[derive(Debug, Serialize)]
+struct StatusReport {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handoff: Option<TaskCounts>,
+}
+
+async fn status(State((stack, waiting)): State<(StackHandle, TaskGauges)>) -> Response<Body> {
+    let mut response = ok(&StatusReport { status: stack.status(), handoff: waiting.tasks() });
+    // A badge runs on a foreign page.
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}

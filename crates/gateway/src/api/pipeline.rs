@@ -1,0 +1,395 @@
+//! The pipeline from a request to its answer, for both protocols.
+//!
+//! The protocols differ in a [`Dialect`]. The failover is below, in the service, and knows neither.
+//!
+//! **The head.** The gateway holds a response's head back until the first token, so that every earlier failure has its
+//! own status. A caller of a stream that waits longer than [`Settings::first_sign`] gets the head then, with status 200
+//! and signs of life after it; a later failure is an error event.
+
+use std::{
+    future::ready,
+    sync::{Arc, Mutex},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use serde::Deserialize;
+use steadfast::{
+    BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    chat::Usage,
+    translate::{StreamEncoder, encode_message},
+};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Gateway,
+    inbound::{self, BodyError, RequestOptions},
+    keys::{self, Denial, Key},
+    mark::{mark, marked},
+    records::{Entry, Outcome, REQUEST_ID},
+    refusal::{self, refuse},
+    stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
+};
+use crate::{
+    http::{Answering, DirectStream},
+    limits::Settings,
+};
+
+/// Returns a response that is ready.
+pub(crate) fn immediate(response: Response<Body>) -> Answering<'static> {
+    Box::pin(ready(response))
+}
+
+/// The state that the requests of a connection share. Making it for each request would cost as much as the layers.
+pub(crate) struct ConnectionContext {
+    service: Mutex<BoxLlmService>,
+    /// A child of the gateway's token, which has its own lock.
+    cut: CancellationToken,
+}
+
+impl ConnectionContext {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
+        Self { service: Mutex::new(gateway.service.clone()), cut: gateway.lifecycle.cut.child_token() }
+    }
+}
+
+/// Answers a request of this dialect.
+///
+/// Decides at once what the head decides. The future stays small: with many callers it has left the processor's cache
+/// by the time the answer comes.
+pub(crate) fn answer<'a>(
+    gateway: &Arc<Gateway>,
+    connection: &'a ConnectionContext,
+    dialect: Dialect,
+    request: Request<Body>,
+) -> Answering<'a> {
+    let (Parts { headers, extensions, .. }, body) = request.into_parts();
+    let key = extensions.get::<Arc<Key>>().cloned();
+    let mut options = RequestOptions::from_headers(&headers);
+    let mut entry = gateway.records.begin(dialect);
+    if let Some(key) = &key {
+        entry.set_key(&key.name);
+        match key.admit(Instant::now()).and_then(|()| key.feature(options.feature.take())) {
+            Ok(feature) => options.feature = feature,
+            Err(denied) => return immediate(deny(&entry, denied, dialect)),
+        }
+    }
+    let gateway = gateway.clone();
+    Box::pin(async move {
+        let settings = gateway.lifecycle.current.load_full();
+        let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
+            Ok(body) => body,
+            Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
+        };
+        let request = inbound::request(dialect, &headers, body.clone(), &settings);
+        let request =
+            match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
+            {
+                Ok(request) => request,
+                Err(error) => return fail(&entry, options.explain, &error, dialect),
+            };
+        if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
+            return deny(&entry, denied, dialect);
+        }
+        let request = request.id(entry.shared_id()).status_of(refusal::status_of(dialect));
+        let model: Option<Arc<str>> = request.model().map(Into::into);
+        entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
+        entry.set_cache(gateway.catalog.keeps_answers());
+        let context = ResponseContext { dialect, explain: options.explain, model, body };
+        inbound::decode_ahead(&request, || {
+            gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests())
+        })
+        .await;
+        if request.is_stream() {
+            // A stream may outlive its request's turn on the connection.
+            let call = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
+            return begin(context, entry, call, &settings, &connection.cut).await;
+        }
+        let answered = tokio::select! {
+            biased;
+            answered = keys::call(key, &connection.service, request) => answered,
+            () = connection.cut.cancelled() => Err(stopping()),
+        };
+        match answered {
+            Ok(response) => match context.own(&response) {
+                Some(body) => pass_through(&context, &entry, &response, body, settings.mark),
+                None => Box::pin(translate(context, entry, response)).await,
+            },
+            Err(error) => fail(&entry, context.explain, &error, dialect),
+        }
+    })
+}
+
+/// Calls the service for a stream, and waits for its first frame.
+async fn first_frame(
+    key: Option<Arc<Key>>,
+    service: Mutex<BoxLlmService>,
+    request: LlmRequest,
+) -> Result<ResponseStart, LlmError> {
+    let mut response = keys::call(key, &service, request).await?;
+    match response.body_mut().frame().await {
+        Some(Ok(first)) => Ok(ResponseStart { response, first }),
+        Some(Err(error)) => Err(error),
+        None => Err(LlmError::new(ErrorKind::EmptyAnswer, "the stream has no event")),
+    }
+}
+
+/// Starts a streamed response: with its first frame, or without it if the caller has waited for long.
+async fn begin(
+    context: ResponseContext,
+    entry: Entry,
+    mut call: PendingCall,
+    settings: &Settings,
+    cut: &CancellationToken,
+) -> Response<Body> {
+    let start = tokio::select! {
+        biased;
+        start = &mut call => Some(start),
+        () = sleep(settings.first_sign) => None,
+        () = cut.cancelled() => Some(Err(stopping())),
+    };
+    let limits = StreamLimits { dialect: context.dialect, keep_alive: settings.keep_alive, mark: settings.mark, cut };
+    match start {
+        Some(Ok(start)) => stream(&context, entry, start, &limits),
+        Some(Err(error)) => fail(&entry, context.explain, &error, context.dialect),
+        None => {
+            let mut head = HeaderMap::new();
+            entry.write_headers(context.explain, &mut head);
+            let events = EventStream::pending(call, context.encoder(None, false), entry, &limits);
+            events_response(head, events)
+        }
+    }
+}
+
+/// The parts of a request that its response needs.
+struct ResponseContext {
+    dialect: Dialect,
+    /// True if the caller wants the decision record.
+    explain: bool,
+    /// The model that the caller named.
+    model: Option<Arc<str>>,
+    body: Bytes,
+}
+
+impl ResponseContext {
+    /// Returns the bytes of a whole answer in the caller's dialect, which pass through unchanged.
+    fn own(&self, response: &LlmResponse) -> Option<Bytes> {
+        response.body().wire().filter(|(own, _)| *own == self.dialect).map(|(_, raw)| raw.clone())
+    }
+
+    /// Returns an encoder. With `passed` the events are in the caller's dialect and pass through, so that the request's
+    /// body is not read.
+    fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
+        let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
+        match served.or(self.model.as_deref()) {
+            Some(model) => encoder.model(model),
+            None => encoder,
+        }
+    }
+
+    /// Returns whether a stream in OpenAI's dialect ends with the used tokens.
+    fn wants_usage(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Head {
+            stream_options: Option<Options>,
+        }
+        #[derive(Deserialize)]
+        struct Options {
+            include_usage: Option<bool>,
+        }
+        self.dialect == Dialect::OpenAi
+            && serde_json::from_slice::<Head>(&self.body)
+                .is_ok_and(|head| head.stream_options.and_then(|options| options.include_usage).unwrap_or_default())
+    }
+}
+
+/// Returns a whole answer as the provider sent it, with its mark if wanted.
+fn pass_through(
+    context: &ResponseContext,
+    entry: &Entry,
+    response: &LlmResponse,
+    body: Bytes,
+    marks: bool,
+) -> Response<Body> {
+    entry.served(response);
+    let body = match mark(response).filter(|_| marks) {
+        Some(mark) => marked(&body, &mark),
+        None => body,
+    };
+    let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
+    copy_headers(response.headers(), &mut head);
+    complete(context, entry, head, body, response.usage())
+}
+
+/// Returns a whole answer translated from another dialect, or from one of the gateway's own.
+async fn translate(context: ResponseContext, entry: Entry, response: LlmResponse) -> Response<Body> {
+    entry.served(&response);
+    let served_model = response.served_by().model.map(str::to_owned);
+    let (usage, mark) = (response.usage(), mark(&response));
+    let mut message = match response.collect().await {
+        Ok(message) => message,
+        Err(error) => return fail(&entry, context.explain, &error, context.dialect),
+    };
+    if message.model.is_none() {
+        message.model = served_model.or_else(|| context.model.as_deref().map(str::to_owned));
+    }
+    let translated = encode_message(&message, context.dialect);
+    entry.note(translated.notes);
+    let body = match mark {
+        Some(mark) => marked(&translated.body, &mark),
+        None => translated.body,
+    };
+    complete(&context, &entry, HeaderMap::with_capacity(HEADER_CAPACITY), body, usage)
+}
+
+fn complete(
+    context: &ResponseContext,
+    entry: &Entry,
+    mut head: HeaderMap,
+    body: Bytes,
+    usage: Option<Usage>,
+) -> Response<Body> {
+    entry.answered(usage);
+    entry.write_headers(context.explain, &mut head);
+    set_request_id(context.dialect, &mut head);
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut answer = Response::new(Body::from(body));
+    *answer.headers_mut() = head;
+    answer
+}
+
+/// The capacity of a response's headers.
+const HEADER_CAPACITY: usize = 12;
+
+/// Returns a streamed response that has its first frame.
+fn stream(context: &ResponseContext, entry: Entry, start: ResponseStart, limits: &StreamLimits<'_>) -> Response<Body> {
+    entry.served(&start.response);
+    let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
+    let passed = start.first.raw().is_some_and(|(own, _)| own == context.dialect);
+    if passed {
+        copy_headers(start.response.headers(), &mut head);
+    }
+    entry.write_headers(context.explain, &mut head);
+    set_request_id(context.dialect, &mut head);
+    let encoder = context.encoder(start.response.served_by().model, passed);
+    let events = EventStream::started(start, encoder, entry, limits);
+    events_response(head, events)
+}
+
+fn events_response(head: HeaderMap, events: EventStream) -> Response<Body> {
+    let mut response = Response::new(Body::new(events));
+    // The request's body has been read to its end.
+    response.extensions_mut().insert(DirectStream);
+    let headers = response.headers_mut();
+    *headers = head;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would buffer the stream otherwise.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+/// Returns the response to a failure.
+fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
+    entry.failed(Outcome::Failed, error);
+    let mut response = match Denial::of(error) {
+        Some(denied) => refusal::deny(denied, dialect),
+        None => refuse(error, dialect),
+    };
+    log_failure(entry, error, response.status());
+    entry.write_headers(explain, response.headers_mut());
+    set_request_id(dialect, response.headers_mut());
+    response
+}
+
+/// Returns the response to a body that could not be read.
+fn body_failure(
+    entry: &Entry,
+    error: BodyError,
+    settings: &Settings,
+    explain: bool,
+    dialect: Dialect,
+) -> Response<Body> {
+    let response = fail(entry, explain, &error.error(settings), dialect);
+    refusal::close_connection(error, response)
+}
+
+/// Returns the response to a denial.
+fn deny(entry: &Entry, denied: Denial, dialect: Dialect) -> Response<Body> {
+    let error = LlmError::new(ErrorKind::Auth, "the key does not allow it");
+    entry.failed(Outcome::Failed, &error);
+    let mut response = refusal::deny(denied, dialect);
+    entry.write_headers(false, response.headers_mut());
+    set_request_id(dialect, response.headers_mut());
+    response
+}
+
+/// Logs a failed request, without the provider's message, which may repeat the prompt.
+fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
+    tracing::warn!(
+        request = entry.id(),
+        http_status = status.as_u16(),
+        key = entry.key().as_deref(),
+        kind = error.kind().name(),
+        status = error.status().map(|status| status.as_u16()),
+        provider = error.provider(),
+        attempts = error.attempts().len(),
+        "request failed"
+    );
+}
+
+/// Copies the provider's headers that a caller of its dialect relies on.
+fn copy_headers(from: Option<&HeaderMap>, to: &mut HeaderMap) {
+    let Some(from) = from else { return };
+    for (name, value) in from {
+        if is_passed(name) {
+            to.append(name.clone(), value.clone());
+        }
+    }
+}
+
+fn is_passed(name: &HeaderName) -> bool {
+    const NAMES: [&str; 7] =
+        ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
+    const FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-"];
+    // These name the operator's account, which is none of the caller's business.
+    const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "anthropic-organization-id"];
+    let name = name.as_str();
+    NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !ACCOUNT.contains(&name)
+}
+
+/// Sets the dialect's header for a request's id to ours, if the provider has set none.
+fn set_request_id(dialect: Dialect, headers: &mut HeaderMap) {
+    let name = refusal::request_id_header(dialect);
+    if let Some(id) = headers.get(REQUEST_ID).cloned() {
+        headers.entry(name).or_insert(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_account_pays_is_not_told_to_callers() {
+        let sent = [
+            ("request-id", true),
+            ("x-request-id", true),
+            ("anthropic-ratelimit-requests-remaining", true),
+            ("openai-processing-ms", true),
+            ("openai-organization", false),
+            ("openai-project", false),
+            ("anthropic-organization-id", false),
+            ("set-cookie", false),
+        ];
+        let from: HeaderMap =
+            sent.iter().map(|(name, _)| (HeaderName::from_static(name), HeaderValue::from_static("1"))).collect();
+        let mut to = HeaderMap::new();
+        copy_headers(Some(&from), &mut to);
+        for (name, passes) in sent {
+            assert_eq!(to.contains_key(name), passes, "{name}");
+        }
+    }
+}

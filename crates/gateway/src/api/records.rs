@@ -1,0 +1,546 @@
+//! Decision records: the outcome of the last requests, and the reasons.
+//!
+//! A record has no word of a request or an answer. A ring keeps them, so that memory is bounded and a lookup by id is
+//! one step: the id has the slot's number.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use steadfast::{Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
+use tokio::time::Instant;
+
+use super::cache::CacheOutcome;
+use crate::{lock::lock, wall_clock};
+
+/// The records of the last requests.
+#[derive(Debug)]
+pub(crate) struct Records {
+    slots: Box<[Mutex<Option<Arc<Record>>>]>,
+    next: AtomicU64,
+}
+
+/// The record of one request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    number: u64,
+    id: Arc<str>,
+    /// The time of the request, since 1970.
+    at: Duration,
+    begun: Instant,
+    dialect: Dialect,
+    state: Mutex<RecordState>,
+}
+
+/// The outcome of a request, as far as it is known.
+#[derive(Debug, Default)]
+struct RecordState {
+    key: Option<Arc<str>>,
+    feature: Option<Box<str>>,
+    asked_model: Option<Arc<str>>,
+    stream: bool,
+    outcome: Outcome,
+    failure: Option<ErrorKind>,
+    // Shared with the step that answered: each new record drops the oldest, whose own memory has left the processor's
+    // cache by then.
+    tier: Option<Arc<str>>,
+    provider: Option<Arc<str>>,
+    model: Option<Arc<str>>,
+    degraded: Option<Degradation>,
+    /// True if the call under its idempotency key may have been made before.
+    repeated: bool,
+    /// The task for people, if there is one.
+    task: Option<Box<str>>,
+    cache: Option<CacheOutcome>,
+    notes: Vec<Cow<'static, str>>,
+    steps: Vec<Attempt>,
+    /// The number of attempts that were sent.
+    sent: usize,
+    overhead: Option<Duration>,
+    first_token: Option<Duration>,
+    took: Option<Duration>,
+    usage: Option<Usage>,
+}
+
+/// The state of a request, or its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    #[default]
+    Running,
+    Answered,
+    Failed,
+    /// The answer broke after it had begun.
+    Broken,
+    /// The caller disconnected.
+    Abandoned,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+impl Records {
+    /// Creates a ring of this many records, at least one.
+    pub(crate) fn new(room: usize) -> Self {
+        let slots = (0..room.max(1)).map(|_| Mutex::default()).collect();
+        Self { slots, next: AtomicU64::new(0) }
+    }
+
+    /// Starts the record of a request, in place of the oldest.
+    pub(crate) fn begin(&self, dialect: Dialect) -> Entry {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = id(number, fastrand::u64(..));
+        let (at, begun) = (wall_clock::since_1970(), Instant::now());
+        let record = Arc::new(Record { number, id, at, begun, dialect, state: Mutex::default() });
+        let before = lock(self.slot(number)).replace(record.clone());
+        // Dropped outside the lock.
+        drop(before);
+        Entry { record, called: None, has_cache: false }
+    }
+
+    /// Returns the record with this id, if it is still kept.
+    pub(crate) fn find(&self, id: &str) -> Option<Arc<Record>> {
+        let number = id.strip_prefix("sf-")?.split_once('-')?.0;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        lock(self.slot(number)).clone().filter(|record| *record.id == *id)
+    }
+
+    /// Returns the last records that match, the newest first.
+    pub(crate) fn newest(&self, count: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        let next = self.next.load(Ordering::Relaxed);
+        let numbers = (0..next).rev().take(self.slots.len());
+        let kept = numbers.filter_map(|number| lock(self.slot(number)).clone().filter(|kept| kept.number == number));
+        kept.filter(|record| wanted(record)).take(count).collect()
+    }
+
+    fn slot(&self, number: u64) -> &Mutex<Option<Arc<Record>>> {
+        let place = number % self.slots.len() as u64;
+        &self.slots[usize::try_from(place).unwrap_or_default()]
+    }
+}
+
+/// Returns an id: `sf-`, the number, `-`, and 16 random digits; both in base 16.
+fn id(number: u64, random: u64) -> Arc<str> {
+    let digits = |of: u64| -> [u8; 16] {
+        std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
+    };
+    let zeros = (number.leading_zeros() / 4).min(15) as usize;
+    let id = [b"sf-", &digits(number)[zeros..], b"-", &digits(random)].concat();
+    String::from_utf8(id).expect("digits are ASCII").into()
+}
+
+impl Record {
+    /// Returns the record as JSON. With `words` it has the failures' messages.
+    pub(crate) fn json(&self, words: bool) -> Value {
+        let state = lock(&self.state);
+        let steps: Vec<Value> = state.steps.iter().map(|step| self.step(step, words)).collect();
+        json!({
+            "id": &*self.id,
+            "at_ms": millis(self.at),
+            "dialect": self.dialect.to_string(),
+            "key": state.key.as_deref(),
+            "feature": state.feature,
+            "asked_model": state.asked_model.as_deref(),
+            "stream": state.stream,
+            "outcome": state.outcome.name(),
+            "failure": state.failure.map(ErrorKind::name),
+            "tier": state.tier.as_deref(),
+            "provider": state.provider.as_deref(),
+            "model": state.model.as_deref(),
+            "attempts": state.sent,
+            "fallback_reason": state.reason().map(ErrorKind::name),
+            "degraded": state.degraded,
+            "repeated": state.repeated.then_some(POSSIBLE),
+            "task_id": state.task,
+            "cache": state.cache.map(CacheOutcome::json),
+            "notes": state.notes,
+            "overhead_ms": state.overhead.map(fine),
+            "first_token_ms": state.first_token.map(fine),
+            "took_ms": state.took.map(fine),
+            "usage": state.usage.map(|usage| json!({
+                "input": usage.input, "output": usage.output,
+                "cache_read": usage.cache_read, "cache_write": usage.cache_write, "reasoning": usage.reasoning,
+            })),
+            "steps": steps,
+        })
+    }
+
+    /// Returns whether the request came with the key of this name.
+    pub(crate) fn is_by(&self, key: &str) -> bool {
+        lock(&self.state).key.as_deref() == Some(key)
+    }
+
+    fn step(&self, step: &Attempt, words: bool) -> Value {
+        let mut value = json!({
+            "tier": step.tier.as_deref(),
+            "provider": step.provider.as_deref(),
+            "model": step.model.as_deref(),
+            "begun_ms": fine(step.begun.saturating_duration_since(self.begun)),
+            "took_ms": fine(step.took),
+            "failure": step.failure.map(ErrorKind::name),
+            "next": step.next.to_string(),
+        });
+        if let Some(status) = step.status {
+            value["status"] = status.as_u16().into();
+        }
+        if let Some(wait) = step.retry_after {
+            value["retry_after_ms"] = millis(wait).into();
+        }
+        if words && !step.message.is_empty() {
+            value["message"] = step.message.as_str().into();
+        }
+        value
+    }
+}
+
+impl RecordState {
+    /// Returns the reason for which the first tier did not serve.
+    fn reason(&self) -> Option<ErrorKind> {
+        let away = self.steps.iter().find(|step| matches!(step.next, Next::FailedOver | Next::Skipped))?;
+        Some(away.failure.unwrap_or(ErrorKind::UnsupportedFeature))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns milliseconds with three decimals.
+fn fine(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Returns the same as text; formatting a float takes long.
+fn fine_text(time: Duration) -> String {
+    let rounded = time.saturating_add(Duration::from_nanos(500));
+    let micros = u64::try_from(rounded.as_micros()).unwrap_or(u64::MAX);
+    let mut text = (micros / 1000).to_string();
+    let mut rest = micros % 1000;
+    if rest > 0 {
+        text.push('.');
+    }
+    let mut place = 100;
+    while rest > 0 {
+        text.push(char::from(b'0' + (rest / place) as u8));
+        rest %= place;
+        place /= 10;
+    }
+    text
+}
+
+/// Returns the steps with their messages truncated: a provider's message may repeat a whole prompt.
+fn truncated(steps: &[Attempt]) -> Vec<Attempt> {
+    let mut steps = steps.to_vec();
+    for message in steps.iter_mut().map(|step| &mut step.message).filter(|message| message.len() > MAX_MESSAGE) {
+        let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
+        *message = message[..end].to_owned() + "…";
+    }
+    steps
+}
+
+fn count_sent(steps: &[Attempt]) -> usize {
+    steps.iter().filter(|step| !step.is_local()).count()
+}
+
+/// A handle to the record of a request in flight. Dropped before the end, it records that the caller disconnected.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    record: Arc<Record>,
+    /// The time at which the request went to the models.
+    called: Option<Instant>,
+    /// True if the stack has a cache.
+    has_cache: bool,
+}
+
+impl Entry {
+    pub(crate) fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Returns the id, shared.
+    pub(crate) fn shared_id(&self) -> Arc<str> {
+        self.record.id.clone()
+    }
+
+    /// Records the caller's key.
+    pub(crate) fn set_key(&self, key: &Arc<str>) {
+        lock(&self.record.state).key = Some(key.clone());
+    }
+
+    /// Returns the name of the caller's key.
+    pub(crate) fn key(&self) -> Option<Arc<str>> {
+        lock(&self.record.state).key.clone()
+    }
+
+    /// Records that the request goes to the models.
+    pub(crate) fn set_request(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
+        self.called = Some(Instant::now());
+        let model = model.map(|model| match model.char_indices().nth(MAX_NAME) {
+            Some((end, _)) => model[..end].into(),
+            None => model.clone(),
+        });
+        let mut state = lock(&self.record.state);
+        state.asked_model = model;
+        (state.feature, state.stream) = (feature, stream);
+    }
+
+    /// Records whether the stack has a cache.
+    pub(crate) fn set_cache(&mut self, has_cache: bool) {
+        self.has_cache = has_cache;
+    }
+
+    /// Records the start of the answer.
+    pub(crate) fn served(&self, response: &LlmResponse) {
+        let cache = CacheOutcome::of(response, self.has_cache);
+        let now = Instant::now();
+        let by = response.served_by();
+        let steps = truncated(response.attempts());
+        let last = steps.last();
+        let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
+        let provider = shared(by.provider, last.and_then(|step| step.provider.as_ref()));
+        let model = shared(by.model, last.and_then(|step| step.model.as_ref()));
+        let mut state = lock(&self.record.state);
+        (state.tier, state.provider, state.model) = (tier, provider, model);
+        (state.degraded, state.sent) = (response.degraded(), by.attempts);
+        state.cache = cache;
+        state.repeated = response.is_possible_repeat();
+        state.task = response.task_id().map(Into::into);
+        state.notes = response.notes().to_vec();
+        // Without a recorded attempt, the whole call was a provider's time.
+        let recorded = steps.iter().any(|step| step.next == Next::Answered);
+        let elsewhere = match self.called {
+            Some(called) if !recorded => now - called,
+            _ => steps.iter().map(|step| step.took).sum(),
+        };
+        let until_now = now - self.record.begun;
+        state.overhead = Some(until_now.saturating_sub(elsewhere));
+        state.first_token = Some(until_now);
+        state.steps = steps;
+    }
+
+    /// Records what was left out on the way to the caller.
+    pub(crate) fn note(&self, notes: Vec<Cow<'static, str>>) {
+        if !notes.is_empty() {
+            lock(&self.record.state).notes.extend(notes);
+        }
+    }
+
+    /// Records a failure, or the end of a broken answer.
+    pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
+        let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts()));
+        let mut state = lock(&self.record.state);
+        state.failure = Some(error.kind());
+        state.repeated |= error.is_possible_repeat();
+        if let Some(steps) = steps {
+            let unrecorded = steps.is_empty() && self.called.is_some() && !error.kind().is_local();
+            state.sent = count_sent(&steps) + usize::from(unrecorded);
+            state.steps = steps;
+        }
+        self.end(&mut state, outcome);
+    }
+
+    /// Records that the answer is complete.
+    pub(crate) fn answered(&self, usage: Option<Usage>) {
+        let mut state = lock(&self.record.state);
+        state.usage = usage;
+        self.end(&mut state, Outcome::Answered);
+    }
+
+    fn end(&self, state: &mut RecordState, outcome: Outcome) {
+        if state.outcome == Outcome::Running {
+            state.outcome = outcome;
+            state.took = Some(self.record.begun.elapsed());
+        }
+    }
+
+    /// Writes what is known so far into headers.
+    pub(crate) fn write_headers(&self, explain: bool, headers: &mut HeaderMap) {
+        put(headers, REQUEST_ID, self.record.id.as_bytes());
+        {
+            let state = lock(&self.record.state);
+            for (name, value) in [(TIER, &state.tier), (MODEL, &state.model)] {
+                if let Some(value) = value {
+                    put(headers, name, value.as_bytes());
+                }
+            }
+            if state.outcome != Outcome::Running || state.first_token.is_some() {
+                headers.insert(ATTEMPTS, state.sent.into());
+            }
+            if let Some(reason) = state.reason() {
+                headers.insert(FALLBACK_REASON, HeaderValue::from_static(reason.name()));
+            }
+            if let Some(degraded) = state.degraded {
+                put(headers, DEGRADED, degraded.to_string().as_bytes());
+            }
+            if state.repeated {
+                headers.insert(REPEATED, HeaderValue::from_static(POSSIBLE));
+            }
+            if let Some(task) = &state.task {
+                put(headers, TASK_ID, task.as_bytes());
+            }
+            if let Some(outcome) = state.cache {
+                outcome.write_headers(headers);
+            }
+            if !state.notes.is_empty() {
+                let notes = state.notes.join("; ");
+                let end = notes.char_indices().map(|(at, _)| at).find(|at| *at >= MAX_HEADER).unwrap_or(notes.len());
+                put(headers, NOTES, &notes.as_bytes()[..end]);
+            }
+            if let Some(overhead) = state.overhead {
+                put(headers, OVERHEAD, fine_text(overhead).as_bytes());
+            }
+        }
+        if explain {
+            put(headers, DECISION, self.decision().as_bytes());
+        }
+    }
+
+    /// Returns the decision record on one line, in ASCII and of bounded length.
+    fn decision(&self) -> String {
+        for words in [true, false] {
+            let text = ascii(&self.record.json(words).to_string());
+            if text.len() <= MAX_HEADER {
+                return text;
+            }
+        }
+        json!({"id": &*self.record.id, "too_long": format!("see /requests/{}", self.record.id)}).to_string()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut state = lock(&self.record.state);
+        self.end(&mut state, Outcome::Abandoned);
+    }
+}
+
+/// Returns a name, shared if a copy exists.
+fn shared(name: Option<&str>, there: Option<&Arc<str>>) -> Option<Arc<str>> {
+    let name = name?;
+    Some(there.filter(|there| ***there == *name).map_or_else(|| name.into(), Arc::clone))
+}
+
+/// Escapes everything beyond ASCII: headers can carry nothing else for sure.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for char in json.chars() {
+        match char {
+            ' '..='~' => text.push(char),
+            _ => char.encode_utf16(&mut units).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    text
+}
+
+/// Inserts a header; leaves out a value that no header may carry.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
+    if let Ok(value) = HeaderValue::from_bytes(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The longest model name in a record, in characters: only the body's limit bounds the caller's text.
+const MAX_NAME: usize = 200;
+/// The longest message of a failure in a record, in bytes.
+const MAX_MESSAGE: usize = 500;
+/// The longest header of ours, in bytes: some proxies take 8 KB of headers in all.
+const MAX_HEADER: usize = 4096;
+
+/// The id of a request, on each response.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
+const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
+const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
+const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
+const DEGRADED: HeaderName = HeaderName::from_static("x-steadfast-degraded");
+const REPEATED: HeaderName = HeaderName::from_static("x-steadfast-repeated");
+/// The value for a call that may have been made twice.
+const POSSIBLE: &str = "possible";
+const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
+const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");
+const DECISION: HeaderName = HeaderName::from_static("x-steadfast-decision");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_makes_room_and_is_found_no_more() {
+        let records = Records::new(2);
+        let ids: Vec<String> = (0..3).map(|_| records.begin(Dialect::OpenAi).id().to_owned()).collect();
+        assert!(records.find(&ids[0]).is_none());
+        assert!(ids[1..].iter().all(|id| records.find(id).is_some()));
+        assert_eq!(records.newest(9, |_| true).len(), 2);
+        assert_eq!(*records.newest(1, |_| true)[0].id, *ids[2]);
+        for nonsense in ["", "sf-", "sf-1", "sf-1-", "sf-zz-0", "sf-ffffffffffffffffff-0"] {
+            assert!(records.find(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_number_and_sixteen_digits() {
+        for (number, random) in [(0, 0), (1, u64::MAX), (0x10, 1), (u64::MAX, 0xfeed)] {
+            assert_eq!(*id(number, random), format!("sf-{number:x}-{random:016x}"));
+        }
+    }
+
+    #[test]
+    fn a_fine_time_reads_as_the_number() {
+        for nanos in [0, 499, 500, 1_000, 120_000, 123_456, 999_999, 1_000_000, 10_000_000, 12_345_678_901] {
+            let time = Duration::from_nanos(nanos);
+            assert_eq!(fine_text(time), fine(time).to_string());
+        }
+    }
+
+    #[test]
+    fn a_request_whose_caller_leaves_is_abandoned() {
+        let records = Records::new(2);
+        let entry = records.begin(Dialect::OpenAi);
+        let record = records.find(entry.id()).unwrap();
+        assert_eq!(record.json(true)["outcome"], "running");
+        drop(entry);
+        assert_eq!(record.json(true)["outcome"], "abandoned");
+    }
+
+    #[tokio::test]
+    async fn of_a_message_without_end_the_beginning_is_kept() {
+        use steadfast::{FallbackLayer, LlmRequest};
+        use tower::{Layer, ServiceExt, service_fn};
+
+        let message = format!("x{}", "é".repeat(40_000));
+        let failing = service_fn(move |_: LlmRequest| {
+            let failed = LlmError::new(ErrorKind::Server, message.clone());
+            async { Err::<LlmResponse, _>(failed) }
+        });
+        let stack = FallbackLayer::new("one").tier("two", failing.clone()).layer(failing);
+        let error = stack.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+        let steps = truncated(error.attempts());
+        assert_eq!(steps.len(), 2);
+        for step in steps {
+            assert!((100..=MAX_MESSAGE + '…'.len_utf8()).contains(&step.message.len()), "{}", step.message.len());
+            assert!(step.message.starts_with("xé") && step.message.ends_with("é…"), "{}", step.message);
+        }
+    }
+
+    #[test]
+    fn a_header_is_ascii_whatever_the_words() {
+        assert_eq!(ascii("{\"é\":\"𝄞\"}"), "{\"\\u00e9\":\"\\ud834\\udd1e\"}");
+    }
+}

@@ -1,0 +1,288 @@
+//! Errors in the caller's own dialect.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+use steadfast::{
+    Dialect, ErrorKind, LlmError,
+    translate::{StreamEncoder, encode_error},
+};
+
+use super::{inbound::BodyError, keys::Denial};
+use crate::limits::Settings;
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The longest wait that the official clients keep; after a longer one they repeat at will.
+const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60);
+
+/// Returns the response to an error.
+///
+/// An error of a provider of the caller's dialect passes through, for clients act on its words. The response also tells
+/// the client whether to retry: the gateway has done all retries that can help, and the client's own would only
+/// multiply them.
+pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
+    let (status, body) = status_and_body(error, dialect);
+    let mut response = json(status, body);
+    let headers = response.headers_mut();
+    let wait = error.retry_after();
+    if let Some(wait) = wait {
+        headers.insert(header::RETRY_AFTER, seconds(wait));
+    }
+    // A full bulkhead says nothing about the next moment. Callers that a cap refused would all come back at once when
+    // its period ends.
+    let may_retry = match error.kind() {
+        ErrorKind::BulkheadFull => true,
+        ErrorKind::Budget => false,
+        _ => wait.is_some_and(|wait| wait <= MAX_CLIENT_WAIT),
+    };
+    if !may_retry {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if let Some(id) = error.request_id().and_then(|id| HeaderValue::from_str(id).ok()) {
+        headers.insert(request_id_header(dialect), id);
+    }
+    response
+}
+
+/// Returns a function from a failure to its status in this dialect, for events and metrics.
+pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
+    fn of(error: &LlmError, dialect: Dialect) -> StatusCode {
+        Denial::of(error).map_or_else(|| status_and_body(error, dialect).0, |denied| denial_codes(&denied).0)
+    }
+    match dialect {
+        Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
+        _ => |error| of(error, Dialect::OpenAi),
+    }
+}
+
+/// Returns the status and the body: the provider's own if it speaks the caller's dialect.
+fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
+    let (status, body) = encode_error(error, dialect);
+    let Some(raw) = provider_error(error, dialect) else { return (status, body) };
+    // An error inside a 200 gets its kind's status.
+    let own = error.status().filter(|status| status.is_client_error() || status.is_server_error());
+    (own.unwrap_or(status), raw.clone())
+}
+
+/// Returns the error as the last event of a stream. No end mark follows it.
+pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
+    let encoded = encoder.error(error);
+    match provider_error(error, dialect) {
+        // A line break would begin another event.
+        Some(raw) if !raw.contains(&b'\n') && !raw.contains(&b'\r') && !encoded.is_empty() => {
+            let name: &[u8] = if dialect == Dialect::Anthropic { b"event: error\n" } else { b"" };
+            [name, b"data: ", raw, b"\n\n"].concat().into()
+        }
+        _ => encoded,
+    }
+}
+
+/// Returns the response to a request whose body could not be read.
+pub(crate) fn body_error(error: BodyError, settings: &Settings, dialect: Dialect) -> Response<Body> {
+    close_connection(error, refuse(&error.error(settings), dialect))
+}
+
+/// Makes a response the last on its connection, since the rest of a body may still come on it.
+pub(crate) fn close_connection(error: BodyError, mut response: Response<Body>) -> Response<Body> {
+    if let Some(status) = error.status() {
+        *response.status_mut() = status;
+    }
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Returns the response to a denial.
+pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
+    let (status, anthropic, openai, code) = denial_codes(&denied);
+    let message = denied.to_string();
+    let body = match dialect {
+        Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
+        _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
+    };
+    let mut response = json(status, body.to_string());
+    if let Denial::Rate(wait) | Denial::Tokens(wait) = denied {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
+    }
+    response
+}
+
+/// Returns the status, Anthropic's type, and OpenAI's type and code.
+fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'static str) {
+    match denied {
+        Denial::NoKey | Denial::UnknownKey | Denial::Expired => {
+            (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
+        }
+        Denial::Feature | Denial::Model | Denial::Origin | Denial::NotAdmin => {
+            (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied")
+        }
+        Denial::Rate(_) | Denial::InFlight => {
+            (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
+        }
+        Denial::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
+    }
+}
+
+/// Returns the response to an unknown path. It differs from an unknown model, which clients would retry.
+pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
+    let message = format!("unknown path {path}; this gateway serves {}", served.join(", "));
+    let mut body = path_error(dialect, "not_found_error", "unknown_path", &message);
+    body["error"]["paths"] = served.into();
+    final_refusal(StatusCode::NOT_FOUND, &body)
+}
+
+/// Returns the response to a method that the path does not take.
+pub(crate) fn wrong_method(method: &str, allowed: &HeaderValue, dialect: Dialect) -> Response<Body> {
+    let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
+    let message = format!("the path takes {methods}, not {method}");
+    let body = path_error(dialect, "invalid_request_error", "method_not_allowed", &message);
+    let mut response = final_refusal(StatusCode::METHOD_NOT_ALLOWED, &body);
+    response.headers_mut().insert(header::ALLOW, allowed.clone());
+    response
+}
+
+/// Returns an error's body. Anthropic has no codes, but its clients ignore unknown fields.
+fn path_error(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Value {
+    match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "error", "error": {"type": anthropic, "code": code, "message": message}})
+        }
+        _ => json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": code}}),
+    }
+}
+
+fn final_refusal(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = json(status, body.to_string());
+    response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    response
+}
+
+/// Returns a wait in whole seconds, for `Retry-After`.
+fn seconds(wait: Duration) -> HeaderValue {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1).into()
+}
+
+/// Returns the error of a provider of this dialect, if it is the API's and not a proxy's page. An error about the key
+/// concerns the gateway's own key, and stays here.
+fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
+    let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && error.kind() != ErrorKind::Auth)?;
+    let value: Value = serde_json::from_slice(raw).ok()?;
+    let reports = match dialect {
+        Dialect::Anthropic => value["type"] == "error" && value["error"].is_object(),
+        // Compatible servers have shapes of their own (`detail`, `object: error`), which their clients know.
+        _ => value.as_object().is_some_and(|fields| !fields.is_empty() && !fields.contains_key("choices")),
+    };
+    reports.then_some(raw)
+}
+
+/// Returns the header of a request's id in the dialect's own API.
+pub(crate) fn request_id_header(dialect: Dialect) -> HeaderName {
+    const ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
+    const OPENAI: HeaderName = HeaderName::from_static("x-request-id");
+    if dialect == Dialect::Anthropic { ANTHROPIC } else { OPENAI }
+}
+
+/// Returns a JSON response.
+pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn text(response: Response<Body>) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
+    }
+
+    const OVERLOADED: &str =
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"r"}"#;
+
+    fn overloaded() -> LlmError {
+        LlmError::new(ErrorKind::Overloaded, "Overloaded")
+            .with_status(StatusCode::from_u16(529).unwrap())
+            .with_raw(OVERLOADED.into())
+            .with_dialect(Dialect::Anthropic)
+            .with_request_id("req_1")
+    }
+
+    #[tokio::test]
+    async fn a_caller_of_the_providers_dialect_gets_its_very_words() {
+        let response = refuse(&overloaded(), Dialect::Anthropic);
+        assert_eq!((response.status().as_u16(), &response.headers()["request-id"]), (529, &"req_1".parse().unwrap()));
+        assert_eq!(text(response).await, OVERLOADED);
+    }
+
+    #[tokio::test]
+    async fn a_caller_of_another_dialect_gets_its_own() {
+        let response = refuse(&overloaded(), Dialect::OpenAi);
+        assert_eq!((response.status().as_u16(), &response.headers()["x-request-id"]), (503, &"req_1".parse().unwrap()));
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(body["error"]["type"], "overloaded_error");
+    }
+
+    #[tokio::test]
+    async fn an_error_inside_a_200_gets_the_status_of_its_kind() {
+        let response = refuse(&overloaded().with_status(StatusCode::OK), Dialect::Anthropic);
+        assert_eq!(response.status(), 529);
+        assert_eq!(text(response).await, OVERLOADED);
+    }
+
+    #[tokio::test]
+    async fn a_page_is_nobodys_words() {
+        let page = LlmError::new(ErrorKind::Server, "an HTML page")
+            .with_status(StatusCode::BAD_GATEWAY)
+            .with_raw("<html>502</html>".into())
+            .with_dialect(Dialect::OpenAi);
+        let body = text(refuse(&page, Dialect::OpenAi)).await;
+        assert!(body.starts_with(r#"{"error":"#), "{body}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_are_told_to_wait_a_true_time_or_not_to_repeat() {
+        let told = |error: &LlmError| {
+            let response = refuse(error, Dialect::Anthropic);
+            let of = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            (of("retry-after"), of("x-should-retry"))
+        };
+        let error = |kind| LlmError::new(kind, "it failed");
+        let seconds = |text: &str| Some(text.to_owned());
+        assert_eq!(told(&error(ErrorKind::Server)), (None, seconds("false")));
+        let soon = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_millis(1500));
+        assert_eq!(told(&soon), (seconds("2"), None));
+        let late = error(ErrorKind::RateLimited).with_retry_after(Duration::from_secs(600));
+        assert_eq!(told(&late), (seconds("600"), seconds("false")));
+        assert_eq!(told(&error(ErrorKind::BulkheadFull)), (None, None));
+    }
+
+    #[test]
+    fn the_status_that_is_told_elsewhere_is_the_one_that_goes_out() {
+        for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+            let of = status_of(dialect);
+            let errors = ErrorKind::ALL.iter().map(|kind| LlmError::new(*kind, "it failed"));
+            for error in errors.chain([overloaded(), overloaded().with_status(StatusCode::OK)]) {
+                assert_eq!(of(&error), refuse(&error, dialect).status(), "{dialect}: {error:?}");
+            }
+        }
+        assert_eq!(status_of(Dialect::Anthropic)(&overloaded()).as_u16(), 529, "the provider's own");
+    }
+
+    #[test]
+    fn an_error_event_is_the_providers_own_or_the_dialects() {
+        let words = |error: &LlmError, dialect| {
+            String::from_utf8(event(error, dialect, &mut StreamEncoder::new(dialect)).into()).unwrap()
+        };
+        assert_eq!(words(&overloaded(), Dialect::Anthropic), format!("event: error\ndata: {OVERLOADED}\n\n"));
+        let folded = overloaded().with_raw(OVERLOADED.replace(',', ",\n").into());
+        assert!(words(&folded, Dialect::Anthropic).contains("the provider is overloaded"));
+        let foreign = words(&overloaded(), Dialect::OpenAi);
+        assert!(foreign.starts_with(r#"data: {"error":"#) && !foreign.contains("[DONE]"), "{foreign}");
+    }
+}

@@ -1,0 +1,319 @@
+//! The paths. They ignore queries: Claude Code calls `/v1/messages?beta=true`. The paths of the models' APIs work
+//! without `/v1` too, for clients with it in their base URL.
+
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Path, State},
+    middleware::{Next, from_fn, from_fn_with_state},
+    routing::{get, post},
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use serde_json::{Value, json};
+use steadfast::{Dialect, ErrorKind, LlmError};
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use super::{
+    Gateway, catalog, handoff,
+    keys::{self, Denial, Key},
+    observe::page,
+    pipeline::{self, ConnectionContext, immediate},
+    records::Record,
+    refusal,
+};
+use crate::http::{Answering, Handler};
+
+/// The handler of all requests.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    gateway: Arc<Gateway>,
+    router: Router,
+}
+
+impl Routes {
+    pub(crate) fn new(gateway: Arc<Gateway>, router: Router) -> Self {
+        Self { gateway, router }
+    }
+
+    fn routed(&self, request: Request<Body>) -> Answering<'static> {
+        let dialect = dialect_of(request.uri().path(), request.headers());
+        let method = request.method().clone();
+        let routing = self.router.clone().oneshot(request);
+        Box::pin(async move {
+            let response = routing.await.unwrap_or_else(|never| match never {});
+            // The router knows the methods of a path.
+            let allowed = response.headers().get(header::ALLOW);
+            match allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
+                Some(allowed) => refusal::wrong_method(shortened(&method), allowed, dialect),
+                None => response,
+            }
+        })
+    }
+}
+
+impl Handler for Routes {
+    type Connection = ConnectionContext;
+
+    fn connection(&self) -> ConnectionContext {
+        ConnectionContext::of(&self.gateway)
+    }
+
+    /// Answers a request. Calls of models, nearly all requests, bypass the router, which would cost as much as reading
+    /// them.
+    fn answer<'a>(&self, connection: &'a ConnectionContext, mut request: Request<Body>) -> Answering<'a> {
+        if is_unversioned(request.uri().path()) {
+            add_version(request.uri_mut());
+        }
+        if let Some(problem) = ambiguity(request.headers()) {
+            let dialect = dialect_of(request.uri().path(), request.headers());
+            let mut response = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return immediate(response);
+        }
+        let dialect = match request.uri().path() {
+            MESSAGES => Dialect::Anthropic,
+            CHAT_COMPLETIONS => Dialect::OpenAi,
+            _ => return self.routed(request),
+        };
+        match *request.method() {
+            Method::POST => call(&self.gateway, connection, dialect, request),
+            _ => self.routed(request),
+        }
+    }
+}
+
+/// Returns true for a path of the models' APIs without its version: clients of the AI SDK and LiteLLM have `/v1` in
+/// their base URL, and users may leave it out.
+fn is_unversioned(path: &str) -> bool {
+    const PATHS: [&str; 5] = ["/messages", "/messages/count_tokens", "/chat/completions", "/embeddings", "/models"];
+    !path.starts_with(VERSION) && (PATHS.contains(&path) || path.starts_with("/models/"))
+}
+
+/// Adds the version to a path, so that all later code sees one form.
+fn add_version(uri: &mut Uri) {
+    let mut parts = uri.clone().into_parts();
+    let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
+    // Neither fails: the path was valid.
+    parts.path_and_query = PathAndQuery::from_maybe_shared(format!("{VERSION}{path}")).ok();
+    if let Ok(versioned) = Uri::from_parts(parts) {
+        *uri = versioned;
+    }
+}
+
+const VERSION: &str = "/v1";
+
+/// Returns the ambiguity of a head that hyper accepts.
+fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        Some("the request has two `Host` headers")
+    } else if encodings.next().is_some_and(|first| !is_chunked(first) || encodings.next().is_some()) {
+        Some("`Transfer-Encoding` must be `chunked`, and occur once")
+    } else {
+        None
+    }
+}
+
+/// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
+pub(crate) const SERVED: [&str; 14] = [
+    "POST /v1/messages",
+    "POST /v1/messages/count_tokens",
+    "POST /v1/chat/completions",
+    "GET /v1/models",
+    "GET /v1/models/{model}",
+    "GET /requests",
+    "GET /requests/{id}",
+    "GET /handoff/answers/{id}",
+    "GET /status",
+    "GET /overview",
+    "GET /metrics",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /",
+];
+
+const MESSAGES: &str = "/v1/messages";
+const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
+
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    let for_callers = Router::new()
+        .route("/v1/messages/count_tokens", post(catalog::count_tokens))
+        .route("/v1/models", get(catalog::models))
+        .route("/v1/models/{*model}", get(catalog::model))
+        .route("/requests", get(requests))
+        .route("/admin/keys", get(keys::list))
+        .route("/handoff/answers/{id}", get(handoff::answer))
+        .route_layer(from_fn(with_rate_limit))
+        // A lookup of one record does not count, so that a caller can see why it was refused.
+        .route("/requests/{id}", get(request))
+        .route_layer(from_fn_with_state(gateway.clone(), with_key));
+    for_callers
+        .route(MESSAGES, post(messages))
+        .route(CHAT_COMPLETIONS, post(chat_completions))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        // Claude Code's first request, with HEAD.
+        .route("/", get(page::front))
+        .fallback(unknown_path)
+        .with_state(gateway.clone())
+        .merge(super::admin::router(gateway.clone()))
+        .merge(handoff::router(gateway))
+}
+
+/// Returns a caller's dialect: by the path, else by the headers that each API requires.
+pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
+    let says = |name: &str| headers.contains_key(name);
+    match path {
+        _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
+        _ if path.starts_with("/v1/chat/") => Dialect::OpenAi,
+        _ if ["anthropic-version", "anthropic-beta", "x-api-key"].into_iter().any(says) => Dialect::Anthropic,
+        _ => Dialect::OpenAi,
+    }
+}
+
+/// Lets through the callers that [`authorize`] admits.
+async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
+    match authorize(&gateway, &mut request) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
+    }
+}
+
+/// Counts a request against its key's rate, like a call of a model.
+async fn with_rate_limit(request: Request<Body>, next: Next) -> Response<Body> {
+    let admitted = request.extensions().get::<Arc<Key>>().map_or(Ok(()), |key| key.admit(Instant::now()));
+    match admitted {
+        Ok(()) => next.run(request).await,
+        Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
+    }
+}
+
+/// Admits a caller with a key, if the gateway has keys. Without keys it refuses foreign web pages: a browser on this
+/// machine would send their requests without asking its user.
+fn authorize(gateway: &Gateway, request: &mut Request<Body>) -> Result<(), Denial> {
+    if let Some(keys) = &gateway.keys {
+        let key = keys.authenticate(request.headers())?;
+        request.extensions_mut().insert(key);
+    } else if request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
+        return Err(Denial::Origin);
+    }
+    Ok(())
+}
+
+/// Returns whether an `Origin` is anything but this machine.
+fn is_foreign(origin: &HeaderValue) -> bool {
+    let origin: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
+    let host = origin.as_ref().and_then(Uri::host).unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host != "localhost" && !host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    let connection = ConnectionContext::of(&gateway);
+    call(&gateway, &connection, Dialect::Anthropic, request).await
+}
+
+async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+    let connection = ConnectionContext::of(&gateway);
+    call(&gateway, &connection, Dialect::OpenAi, request).await
+}
+
+/// Calls a model. Checks the key itself: as a layer that would cost each call three boxes.
+fn call<'a>(
+    gateway: &Arc<Gateway>,
+    connection: &'a ConnectionContext,
+    dialect: Dialect,
+    mut request: Request<Body>,
+) -> Answering<'a> {
+    match authorize(gateway, &mut request) {
+        Ok(()) => pipeline::answer(gateway, connection, dialect, request),
+        Err(denied) => immediate(refusal::deny(denied, dialect)),
+    }
+}
+
+/// Answers whether to send requests here: not once the server is asked to stop. A gateway that serves is ready, even
+/// without a store; the body reports that, since taking it out of service would not help.
+async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Cow<'static, str>) {
+    if gateway.lifecycle.stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
+    }
+    let troubles: Vec<String> = gateway.catalog.store_troubles().iter().map(ToString::to_string).collect();
+    match troubles.is_empty() {
+        true => (StatusCode::OK, "ready\n".into()),
+        false => (StatusCode::OK, format!("ready, but not all is well: {}\n", troubles.join("; ")).into()),
+    }
+}
+
+/// The number of requests in the list.
+const MAX_LISTED: usize = 100;
+
+async fn requests(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
+    let records = gateway.records.newest(MAX_LISTED, |record| may_see(record, key.as_deref()));
+    let records: Vec<Value> = records.iter().map(|record| record.json(true)).collect();
+    refusal::json(StatusCode::OK, json!({ "requests": records }).to_string())
+}
+
+async fn request(
+    State(gateway): State<Arc<Gateway>>,
+    key: Option<Extension<Arc<Key>>>,
+    Path(id): Path<String>,
+) -> Response<Body> {
+    match gateway.records.find(&id).filter(|record| may_see(record, key.as_deref())) {
+        Some(record) => refusal::json(StatusCode::OK, record.json(true).to_string()),
+        None => {
+            let message = "unknown request, or its record is no longer kept";
+            refusal::json(
+                StatusCode::NOT_FOUND,
+                json!({"error": {"type": "not_found", "message": message}}).to_string(),
+            )
+        }
+    }
+}
+
+/// Returns whether the key may see a record: a caller its own, an administrator all. Without keys, all callers are the
+/// same.
+fn may_see(record: &Record, key: Option<&Arc<Key>>) -> bool {
+    key.is_none_or(|key| key.admin || record.is_by(&key.name))
+}
+
+async fn unknown_path(
+    State(gateway): State<Arc<Gateway>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    // Without the query, which may hold a key.
+    let path: String = uri.path().chars().take(MAX_PATH).collect();
+    gateway.unknown_paths.report(shortened(&method), &path);
+    refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
+}
+
+/// Returns a method's beginning, for messages: callers may invent long ones.
+fn shortened(method: &Method) -> &str {
+    let name = method.as_str();
+    &name[..name.len().min(MAX_METHOD)]
+}
+
+/// The longest part of an unknown path in messages, in characters.
+const MAX_PATH: usize = 100;
+/// The longest part of a method, in ASCII characters.
+const MAX_METHOD: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_own_pages_are_at_home() {
+        for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"] {
+            assert!(!is_foreign(&HeaderValue::from_static(origin)), "{origin}");
+        }
+        for origin in ["https://example.com", "null", "", "http://localhost.example.com", "http://10.0.0.1", "x y"] {
+            assert!(is_foreign(&HeaderValue::from_static(origin)), "{origin}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `steadfast admin`: an operator's orders to a running gateway, over its `/admin` paths.
+
+use std::{fmt::Write as _, io::Write as _};
+
+use clap::{Args, Subcommand};
+use http::Uri;
+use serde_json::{Value, json};
+
+use crate::cli::{
+    Failure,
+    remote::{Remote, escaped},
+    table::Table,
+    terminal,
+};
+
+/// Operate a running gateway: list tiers, force circuits, drain tiers, pin a level of service, forget kept answers
+///
+/// Needs a key with `admin: true` in an environment variable, since other users can see a command line. An order holds
+/// until it is taken back or the gateway restarts.
+#[derive(Args)]
+pub(crate) struct Admin {
+    /// The gateway
+    #[arg(long, global = true, value_name = "URL", env = "STEADFAST_URL", default_value = "http://127.0.0.1:8080")]
+    url: Uri,
+
+    /// The environment variable of the key
+    #[arg(long, global = true, value_name = "NAME", default_value = "STEADFAST_ADMIN_KEY")]
+    key_env: String,
+
+    /// Print the gateway's own answer, in JSON
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Subcommand)]
+enum Order {
+    /// List the tiers: circuits with time, reason and next probe; forced and drained tiers; pinned levels
+    Tiers,
+    /// Force a tier's circuit open: the gateway sends it nothing
+    Open { tier: String },
+    /// Force a tier's circuit closed: the gateway sends it requests despite failures
+    Close { tier: String },
+    /// Let a tier's circuit decide by itself again
+    Auto { tier: String },
+    /// Send no new requests to a tier; those in flight finish
+    Drain { tier: String },
+    /// Send requests to a tier again
+    Undrain { tier: String },
+    /// Pin a level of service, from 1 (full) to 5 (a fixed sentence); `none` unpins it
+    Level {
+        #[arg(value_parser = level, value_name = "LEVEL|none")]
+        level: Pin,
+        /// Pin it for this feature only [default: all features]
+        #[arg(long, value_name = "NAME")]
+        feature: Option<String>,
+    },
+    /// Forget the cache's answers, of one feature or all; or everything kept of a caller or a session
+    Forget {
+        /// The feature whose answers to forget
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["tenant", "session"])]
+        feature: Option<String>,
+        /// The caller (a gateway's key, by name) to forget: cached answers, those under idempotency keys, and tasks for
+        /// people
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// The session to forget; with --tenant, that caller's only
+        #[arg(long, value_name = "NAME")]
+        session: Option<String>,
+    },
+    /// Reload the configuration's file
+    Reload,
+}
+
+/// A level, or none to unpin.
+#[derive(Clone, Copy)]
+struct Pin(Option<u8>);
+
+fn level(text: &str) -> Result<Pin, String> {
+    match text {
+        "none" => Ok(Pin(None)),
+        _ => text.parse().map(|level| Pin(Some(level))).map_err(|_| "a level is a number from 1 to 5, or none".into()),
+    }
+}
+
+impl Admin {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let gateway = Remote::of(self.url, &self.key_env, "`admin: true`")?;
+        let (path, body) = self.order.request();
+        let answer = gateway.ask(&path, body).await?;
+        let text = if self.json { terminal::json(&answer) } else { self.order.text(&answer) };
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        Ok(())
+    }
+}
+
+impl Order {
+    /// Returns the path and the body; no body for a query.
+    fn request(&self) -> (String, Option<Value>) {
+        let circuit = |tier: &str, action| (tier_path(tier, "circuit"), Some(json!({ "action": action })));
+        let drain = |tier: &str, drained: bool| (tier_path(tier, "drain"), Some(json!({ "drained": drained })));
+        match self {
+            Self::Tiers => ("/admin/tiers".to_owned(), None),
+            Self::Open { tier } => circuit(tier, "open"),
+            Self::Close { tier } => circuit(tier, "close"),
+            Self::Auto { tier } => circuit(tier, "auto"),
+            Self::Drain { tier } => drain(tier, true),
+            Self::Undrain { tier } => drain(tier, false),
+            Self::Level { level: Pin(level), feature: None } => {
+                ("/admin/level".to_owned(), Some(json!({ "level": level })))
+            }
+            Self::Level { level: Pin(level), feature } => {
+                ("/admin/level".to_owned(), Some(json!({ "level": level, "feature": feature })))
+            }
+            Self::Forget { feature: None, tenant: Some(tenant), session: None } => {
+                ("/admin/forget".to_owned(), Some(json!({ "tenant": tenant })))
+            }
+            Self::Forget { feature: None, tenant: None, session: Some(session) } => {
+                ("/admin/forget".to_owned(), Some(json!({ "session": session })))
+            }
+            Self::Forget { feature: None, tenant: Some(tenant), session: Some(session) } => {
+                ("/admin/forget".to_owned(), Some(json!({ "tenant": tenant, "session": session })))
+            }
+            Self::Forget { feature, .. } => {
+                let body = feature.as_ref().map_or_else(|| json!({}), |feature| json!({ "feature": feature }));
+                ("/admin/cache/forget".to_owned(), Some(body))
+            }
+            Self::Reload => ("/admin/reload".to_owned(), Some(json!({}))),
+        }
+    }
+
+    /// Returns the answer for people.
+    fn text(&self, answer: &Value) -> String {
+        terminal::printable(&self.raw_text(answer)).into_owned()
+    }
+
+    fn raw_text(&self, answer: &Value) -> String {
+        let list = |field: &str| {
+            let names: Vec<&str> = answer[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        match self {
+            Self::Tiers => table(answer["tiers"].as_array().map_or(&[][..], Vec::as_slice)) + &pins(answer),
+            Self::Level { .. } => unchanged(answer).to_owned() + &pins(answer),
+            Self::Forget { tenant, session, .. } if tenant.is_some() || session.is_some() => {
+                format!(
+                    "answers forgotten: {}, besides the cache's\ntasks forgotten: {}\n",
+                    answer["answers"], answer["tasks"]
+                )
+            }
+            Self::Forget { .. } => format!("forgotten: {}\nstill kept: {}\n", answer["forgotten"], answer["kept"]),
+            Self::Reload => {
+                format!("kept: {}\nchanged: {}\nremoved: {}\n", list("kept"), list("changed"), list("removed"))
+            }
+            _ => unchanged(answer).to_owned() + &table(std::slice::from_ref(&answer["tier"])),
+        }
+    }
+}
+
+fn unchanged(answer: &Value) -> &'static str {
+    if answer["changed"] == false { "Nothing changed.\n" } else { "" }
+}
+
+fn table(tiers: &[Value]) -> String {
+    let mut table =
+        Table::new(["tier", "level", "circuit", "by hand", "since", "why", "until", "failures", "in flight"]);
+    for tier in tiers {
+        let text = |field: &str| match &tier[field] {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        let drained = if tier["drained"] == true { "drained" } else { "" };
+        let forced = tier["forced"].as_str().map(|forced| format!("forced {forced}")).unwrap_or_default();
+        let by_hand: Vec<&str> = [drained, &forced].into_iter().filter(|said| !said.is_empty()).collect();
+        let by_hand = if by_hand.is_empty() { "-".to_owned() } else { by_hand.join(", ") };
+        let [name, level, circuit] = ["name", "level", "circuit"].map(text);
+        let [since, why, until, failures, in_flight] = ["since", "reason", "until", "failures", "inFlight"].map(text);
+        table.row([name, level, circuit, by_hand, since, why, until, failures, in_flight]);
+    }
+    table.to_string()
+}
+
+fn pins(answer: &Value) -> String {
+    let mut text = match answer["pinnedLevel"].as_u64() {
+        Some(level) => format!("pinned: level {level} for all"),
+        None => "pinned: no level for all".to_owned(),
+    };
+    for (feature, level) in answer["pinnedFeatures"].as_object().into_iter().flatten() {
+        let _ = write!(text, ", {level} for {feature}");
+    }
+    text + "\n"
+}
+
+/// Returns a path of a tier, whose name may contain any character.
+fn tier_path(tier: &str, what: &str) -> String {
+    format!("/admin/tiers/{}/{what}", escaped(tier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_piece_of_a_path_whatever_is_in_it() {
+        assert_eq!(tier_path("gpt-4o", "drain"), "/admin/tiers/gpt-4o/drain");
+        assert_eq!(tier_path("a/b ?ü", "circuit"), "/admin/tiers/a%2Fb%20%3F%C3%BC/circuit");
+        assert_eq!(tier_path("..", "drain"), "/admin/tiers/%2E%2E/drain");
+    }
+
+    #[test]
+    fn none_unpins_and_words_are_no_level() {
+        assert_eq!(level("none").map(|Pin(level)| level), Ok(None));
+        assert_eq!(level("3").map(|Pin(level)| level), Ok(Some(3)));
+        assert!(level("low").is_err() && level("-1").is_err());
+    }
+}

@@ -1,0 +1,171 @@
+//! `steadfast ask`: one prompt through the stack.
+
+mod record;
+
+use std::{
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use serde_json::json;
+use steadfast::{
+    Chat, LlmError, LlmRequest, LlmResponse, Stack, StreamEvent,
+    chat::Message,
+    config::{Config, Format, Span, TierInfo},
+};
+use tower::ServiceExt as _;
+
+use crate::cli::{
+    Failure,
+    terminal::{self, printable},
+};
+
+/// The stack without a configuration: it needs no key and no network.
+const SIMULATED: &str = "\
+tiers:
+  - { name: primary, provider: simulated, model: simulated-large }
+  - { name: backup, provider: simulated, model: simulated-small }
+";
+
+/// Answer one prompt through the stack, streamed to the terminal
+#[derive(Args)]
+pub(crate) struct Ask {
+    /// The prompt; `-` reads it from standard input
+    prompt: String,
+    /// The configuration: YAML, TOML or JSON [default: simulated providers]
+    #[arg(long, short, env = "STEADFAST_CONFIG")]
+    config: Option<PathBuf>,
+    /// The feature whose limits and tiers apply
+    #[arg(long, short)]
+    feature: Option<String>,
+    /// A system prompt
+    #[arg(long)]
+    system: Option<String>,
+    /// The longest answer, in tokens
+    #[arg(long)]
+    max_tokens: Option<u32>,
+    /// The longest time to the first token, such as 20s
+    #[arg(long, value_parser = span)]
+    timeout: Option<Duration>,
+    /// Print the attempts and their reasons afterwards
+    #[arg(long)]
+    explain: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    text.parse::<Span>().map(|span| span.0).map_err(|error| error.to_string())
+}
+
+impl Ask {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let stack = match &self.config {
+            Some(path) => Stack::from_path(path)?,
+            None => {
+                if !self.json && io::stderr().is_terminal() {
+                    eprintln!("no --config: simulated providers answer");
+                }
+                Stack::from_config(Config::from_str(SIMULATED, Format::Yaml)?)?
+            }
+        };
+        let request = self.request()?;
+        let answered = stack.service().oneshot(request).await;
+        if self.json {
+            self.print_json(answered, &stack.handle().tiers()).await
+        } else {
+            self.print_text(answered).await
+        }
+    }
+
+    fn request(&self) -> Result<LlmRequest, Failure> {
+        let mut prompt = self.prompt.clone();
+        if prompt == "-" {
+            prompt.clear();
+            io::stdin()
+                .read_to_string(&mut prompt)
+                .map_err(|error| Failure::usage(format_args!("cannot read the prompt: {error}")))?;
+        }
+        if prompt.trim().is_empty() {
+            return Err(Failure::usage("the prompt is empty"));
+        }
+        let mut chat = Chat::new([Message::user(prompt)]).stream(!self.json);
+        chat.system = self.system.clone();
+        chat.max_tokens = self.max_tokens;
+        let mut request = LlmRequest::from(chat);
+        if let Some(feature) = &self.feature {
+            request = request.feature(feature.as_str());
+        }
+        if let Some(timeout) = self.timeout {
+            request = request.timeout(timeout);
+        }
+        if self.explain {
+            request = request.explain();
+        }
+        Ok(request)
+    }
+
+    /// Prints the answer as it arrives, and the explanation to standard error.
+    async fn print_text(&self, answered: Result<LlmResponse, LlmError>) -> Result<(), Failure> {
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(error) => {
+                if self.explain {
+                    eprint!("{}", printable(&record::text(error.attempts())));
+                }
+                return Err(error.into());
+            }
+        };
+        let mut out = io::stdout().lock();
+        let terminal = out.is_terminal();
+        let mut broken = None;
+        while let Some(frame) = response.body_mut().frame().await {
+            match frame {
+                Ok(frame) => {
+                    for event in frame.events() {
+                        match event {
+                            StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } => {
+                                out.write_all(if terminal { printable(text) } else { text.into() }.as_bytes())?;
+                            }
+                            // Printed text cannot be taken back, so a mark shows where the answer restarts.
+                            StreamEvent::Restarted { .. } => writeln!(out, "\n[the answer broke; restarted:]")?,
+                            _ => {}
+                        }
+                    }
+                    out.flush()?;
+                }
+                Err(error) => broken = Some(error),
+            }
+        }
+        writeln!(out)?;
+        drop(out);
+        if self.explain {
+            eprint!("{}", printable(&record::text(response.attempts())));
+            eprintln!("{}", printable(&record::summary(&response)));
+        }
+        match broken {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Prints one object, for an answer or a failure.
+    async fn print_json(&self, answered: Result<LlmResponse, LlmError>, tiers: &[TierInfo]) -> Result<(), Failure> {
+        let mut object = json!({});
+        let failed = match answered {
+            Ok(response) => {
+                record::served(&mut object, &response, tiers, self.explain);
+                response.collect().await.map(|message| record::answer(&mut object, &message)).err()
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = &failed {
+            record::failed(&mut object, error, tiers, self.explain);
+        }
+        io::stdout().write_all(terminal::json(&object).as_bytes())?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}

@@ -1,0 +1,104 @@
+//! `steadfast check`: the mistakes and the effects of a configuration.
+
+mod live;
+
+use std::{io::Write as _, path::PathBuf};
+
+use clap::Args;
+use steadfast::{
+    Stack,
+    config::{Environment, Loader, MissingKey, Tier},
+};
+use steadfast_gateway::{check_self_calls, listen_address};
+
+use crate::cli::{Failure, table::Table, terminal::on_a_line};
+
+/// Checks a configuration and explains its effects
+///
+/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if the file is wrong, or if `serve` would refuse to
+/// start because a key is not set.
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The configuration: YAML, TOML or JSON, a Claude-Code-style settings.json, or a list of providers
+    file: PathBuf,
+    /// Make one tiny call to each provider to check its key, its model and its latency
+    #[arg(long)]
+    live: bool,
+    /// Check the file alone, without keys
+    #[arg(long, conflicts_with = "live")]
+    offline: bool,
+}
+
+impl Check {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let loader = if self.offline { Loader::new().without_secrets() } else { Loader::new() };
+        let config = loader.path(&self.file)?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}: {} tiers, no mistake found\n", self.file.display(), config.tiers.len())?;
+        let environment = Environment::process();
+        let missing = config.missing_keys(&environment);
+        let mut tiers = Table::new(["tier", "provider", "model", "server", "key"]);
+        for tier in &config.tiers {
+            tiers.row([
+                tier.name.clone(),
+                tier.provider.name().to_owned(),
+                tier.model.clone().unwrap_or_else(|| "-".to_owned()),
+                server(tier, &environment),
+                key(tier, &environment, &missing),
+            ]);
+        }
+        writeln!(out, "{tiers}\n{}", config.explain())?;
+        let models = config.explain_models();
+        if !models.is_empty() {
+            writeln!(out, "What the models take, by which requests are translated:\n\n{models}")?;
+        }
+        let checked = if self.live { Some(live::check(&config).await) } else { None };
+        if let Some(checked) = &checked {
+            writeln!(out, "\n{}", live::table(checked))?;
+        }
+        if !self.offline {
+            // The error with which `serve` would end.
+            if let Err(error) = Stack::builder().check(&config) {
+                let hint = "`steadfast check --offline` checks a file without its keys";
+                return Err(Failure::Config(format!("{error}\n\n{hint}")));
+            }
+            check_self_calls(&config, &environment, listen_address(&config))?;
+        }
+        if let Some(checked) = checked {
+            let failed = checked.iter().filter(|tier| !tier.works()).count();
+            if failed > 0 {
+                let message = format!("{failed} of {} tiers did not answer", checked.len());
+                return Err(Failure::Models(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the server of a tier's requests, and the variable that sets it if the file does not.
+fn server(tier: &Tier, environment: &Environment) -> String {
+    let own = || tier.provider.host().unwrap_or("-").to_owned();
+    tier.server(environment).map_or_else(own, |server| {
+        // Some URLs have a key in the query or before the host.
+        let url = server.url.split(['?', '#']).next().unwrap_or_default();
+        let url = if url.contains('@') { "not shown".to_owned() } else { on_a_line(url) };
+        match server.variable {
+            Some(variable) => format!("{url} ({variable})"),
+            None => url,
+        }
+    })
+}
+
+/// Returns the source of a tier's key, and whether it is set; never the key.
+fn key(tier: &Tier, environment: &Environment, missing: &[MissingKey]) -> String {
+    let variables = tier.key_variables();
+    let set = |name: &&&str| environment.get(name).is_some_and(|value| !value.trim().is_empty());
+    let is_missing = missing.iter().any(|key| key.tier.as_ref() == Some(&tier.name));
+    match (variables.iter().find(set), variables.as_slice(), tier.provider.host()) {
+        (_, [], Some(own)) => format!("none sent: the server is not {own}; `api_key` names one"),
+        (_, [], None) => "none needed".to_owned(),
+        (Some(name), ..) => format!("{name}, set"),
+        (None, names, _) if is_missing => format!("{}, NOT SET", names.join(" or ")),
+        (None, names, _) => format!("{}, not set: none is sent", names.join(" or ")),
+    }
+}

@@ -1,0 +1,99 @@
+//! The command's failures and exit codes.
+
+use std::{fmt, io, process::ExitCode};
+
+use steadfast::{LlmError, config::ConfigError};
+use steadfast_gateway::ServeError;
+
+use super::terminal::printable;
+
+/// A failure, which decides the exit code.
+pub(crate) enum Failure {
+    /// The configuration or the command line is wrong: 2.
+    Config(String),
+    /// The models failed: 1.
+    Models(String),
+    /// The gateway is not ready or not reachable: 1.
+    Unready(String),
+    /// The gateway or the store of tasks refuses an order: 1.
+    Refused(String),
+    /// A drill missed a target: 1.
+    Missed(String),
+    /// The output cannot be written: 1; silently if its reader has gone.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// Prints the failure to standard error.
+    pub(crate) fn report(self) -> ExitCode {
+        if let Some(message) = self.message() {
+            eprintln!("{message}");
+        }
+        match self {
+            Self::Config(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// Returns the message, safe for a terminal: it may contain a provider's or a gateway's words.
+    fn message(&self) -> Option<String> {
+        match self {
+            Self::Config(message)
+            | Self::Models(message)
+            | Self::Unready(message)
+            | Self::Refused(message)
+            | Self::Missed(message) => Some(printable(message).into_owned()),
+            // `steadfast ask .. | head -1` is not a failure.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Self::Output(error) => Some(format!("cannot write the output: {error}")),
+        }
+    }
+
+    /// Creates the failure of a wrong command line.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::Config(format!("error: {message}"))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Config(error) => error.into(),
+            ServeError::Io(error) => error.into(),
+            ServeError::Ended => Self::Refused(format!("error: {error}")),
+            error => Self::usage(error),
+        }
+    }
+}
+
+impl From<LlmError> for Failure {
+    fn from(error: LlmError) -> Self {
+        Self::Models(format!("error: {error}"))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_a_provider_says_cannot_command_the_terminal() {
+        let failed = Failure::from(LlmError::new(ErrorKind::Server, "down\u{1b}[2J\u{202e}"));
+        let said = failed.message().unwrap();
+        assert!(said.contains("down") && !said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
+    }
+}

@@ -1,0 +1,36 @@
+//! `steadfast key`: a new key for a caller.
+
+use clap::Args;
+use steadfast_gateway::VirtualKey;
+
+use super::Failure;
+
+/// Make a new key for a caller of the gateway, and the entry for the file of keys
+///
+/// Prints the key once and stores it nowhere.
+#[derive(Args, Debug)]
+pub(crate) struct Key {
+    /// The caller's name, for logs and records
+    name: String,
+}
+
+impl Key {
+    /// Prints the key and its entry.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.name.trim().is_empty() || self.name.chars().any(char::is_control) {
+            return Err(Failure::usage("a key needs a name, of characters that can be seen"));
+        }
+        // A JSON string is a YAML string.
+        let name = serde_json::Value::from(self.name);
+        let key = VirtualKey::generate().map_err(|error| Failure::Config(format!("error: no randomness: {error}")))?;
+        println!("The key, which is not shown again:\n\n  {}\n", key.secret());
+        println!(
+            "Its entry in the file for `serve --keys FILE`. It may have more: features, models, requests_per_minute,"
+        );
+        println!(
+            "tokens_per_minute, concurrency, budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true.\n"
+        );
+        println!("keys:\n  - name: {name}\n    hash: {}", key.hash());
+        Ok(())
+    }
+}

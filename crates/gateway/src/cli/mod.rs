@@ -1,0 +1,112 @@
+//! The `steadfast` command: check, explain and serve a configuration.
+//!
+//! Exit codes: 0 for success; 1 if the models failed, a gateway is not ready, an order is refused or a drill missed a
+//! target; 2 if the command line or the configuration is wrong. A second signal to stop ends a server with 128 and the
+//! signal's number, as shells do.
+
+mod admin;
+mod ask;
+mod check;
+mod drill;
+mod exit;
+mod handoff;
+mod health;
+mod key;
+mod man;
+mod remote;
+mod schema;
+mod serve;
+mod table;
+mod terminal;
+
+use std::{io, process::ExitCode, thread, time::Duration};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use tokio::runtime::{Builder, Runtime};
+
+use self::exit::Failure;
+
+/// Keep language-model calls alive.
+#[derive(Parser)]
+#[command(name = "steadfast", version, about, propagate_version = true)]
+struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Check a configuration for mistakes, and show which failures go to which tier
+    Check(check::Check),
+    /// Answer one prompt through the stack
+    Ask(ask::Ask),
+    Admin(admin::Admin),
+    Handoff(handoff::Handoff),
+    Drill(drill::Drill),
+    Serve(serve::Serve),
+    Key(key::Key),
+    Health(health::Health),
+    /// Work with configurations
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    Man(man::Manual),
+}
+
+#[derive(Subcommand)]
+enum Config {
+    /// Print the JSON Schema of the configuration, for an editor's completion
+    Schema,
+}
+
+/// Runs the command.
+pub(crate) fn main() -> ExitCode {
+    match runtime() {
+        Ok(runtime) => {
+            let code = runtime.block_on(run());
+            // The wait for remaining work is bounded.
+            runtime.shutdown_timeout(LAST_WORK);
+            code
+        }
+        Err(error) => Failure::from(error).report(),
+    }
+}
+
+/// The time for remaining work at the end.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
+/// Creates a runtime with a thread for each processor; with a single one, as in many containers, no thread has to wake
+/// another.
+fn runtime() -> io::Result<Runtime> {
+    let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    let mut builder = if alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build()
+}
+
+async fn run() -> ExitCode {
+    let done = match Command::parse().action {
+        Action::Check(check) => check.run().await,
+        Action::Ask(ask) => ask.run().await,
+        Action::Admin(admin) => admin.run().await,
+        Action::Handoff(handoff) => handoff.run().await,
+        Action::Drill(drill) => drill.run().await,
+        Action::Serve(serve) => serve.run().await,
+        Action::Key(key) => key.run(),
+        Action::Health(health) => health.run().await,
+        Action::Config(Config::Schema) => schema::print(),
+        Action::Man(manual) => manual.run(Command::command()),
+        Action::Completions { shell } => {
+            clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut io::stdout());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,88 @@
+//! A running gateway, called with a key.
+
+use std::{fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::Value;
+use steadfast::providers::{http::RequestBody, transport::HttpClient};
+use tokio::time::timeout;
+use tower::ServiceExt as _;
+
+use crate::cli::Failure;
+
+pub(crate) struct Remote {
+    url: Uri,
+    key: String,
+}
+
+/// The time for an answer: a reload reads files.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest answer, in bytes: a task contains a whole request, once as it came and once for people.
+const MAX_ANSWER: usize = 64 << 20;
+
+impl Remote {
+    /// Creates a client for the gateway at this address, with the key in an environment variable: other users can see a
+    /// command line.
+    pub(crate) fn of(url: Uri, key_env: &str, needed: &str) -> Result<Self, Failure> {
+        let key = std::env::var(key_env).ok().filter(|key| !key.is_empty());
+        let none =
+            || Failure::usage(format_args!("the variable {key_env} is not set; it must have a key with {needed}"));
+        let key = key.ok_or_else(none)?;
+        if url.scheme().is_none() || url.authority().is_none() {
+            return Err(Failure::usage(format_args!("{url}: the URL must begin with http:// or https://")));
+        }
+        Ok(Self { url, key })
+    }
+
+    /// Sends an order with a body, or a query without one, and returns the answer.
+    pub(crate) async fn ask(&self, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        let failed = |what: &str| Failure::Refused(format!("error: {}: {what}", self.url));
+        let asking = timeout(ANSWER_TIMEOUT, self.send(path, body));
+        let (status, body) = asking.await.map_err(|_| failed("no answer in time"))?.map_err(|what| failed(&what))?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status != StatusCode::OK || !answer.is_object() {
+            let message = answer["error"]["message"].as_str().map_or_else(
+                || format!("the server is not a steadfast gateway (status {})", status.as_u16()),
+                str::to_owned,
+            );
+            return Err(failed(&message));
+        }
+        Ok(answer)
+    }
+
+    async fn send(&self, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), String> {
+        let url = format!("{}{path}", self.url.to_string().trim_end_matches('/'));
+        let mut bearer =
+            HeaderValue::from_str(&format!("Bearer {}", self.key)).map_err(|_| "the key is no header's value")?;
+        bearer.set_sensitive(true);
+        let (method, body) = match body {
+            None => (Method::GET, Bytes::new()),
+            Some(body) => (Method::POST, body.to_string().into()),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(header::AUTHORIZATION, bearer)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(RequestBody::from(body))
+            .map_err(|error| error.to_string())?;
+        let response = HttpClient::new().oneshot(request).await.map_err(|error| error.to_string())?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
+        Ok((head.status, body.to_bytes()))
+    }
+}
+
+/// Returns a name as a segment of a path or a query, with any character escaped.
+pub(crate) fn escaped(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => text.push(char::from(byte)),
+            _ => _ = write!(text, "%{byte:02X}"),
+        }
+    }
+    text
+}

@@ -1,0 +1,80 @@
+//! `steadfast serve`: the stack as a gateway.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use steadfast_gateway::{LogFormat, ServeOptions};
+
+use super::Failure;
+
+/// Serve the models to every client of Anthropic's or OpenAI's API
+///
+/// Without a configuration the gateway serves simulated models on loopback, for a first look.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The configuration, reloaded when it changes and on SIGHUP
+    #[arg(short, long, value_name = "FILE", env = "STEADFAST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// The address to listen on; port 0 takes any free one [default: the configuration's, or 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+
+    /// The seconds that open streams may go on once the server is asked to stop [default: the configuration's, or 30]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
+
+    /// The file of the callers' keys, read again when it changes and on SIGHUP [default: the configuration's]. Without
+    /// a key file, anyone who can reach the port may call
+    #[arg(long, value_name = "FILE", env = "STEADFAST_KEYS")]
+    keys: Option<PathBuf>,
+
+    /// Listen beyond loopback without keys: anyone who can reach the port spends your money
+    #[arg(long)]
+    insecure_no_auth: bool,
+
+    /// The log's filter: a level (error, warn, info, debug, trace), or one for each target, such as
+    /// `info,steadfast=debug`
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    log: String,
+
+    /// The log's format. JSON has a line for each request; text has those at the level `debug`
+    #[arg(long, value_enum, value_name = "FORMAT", env = "STEADFAST_LOG_FORMAT", default_value_t = Format::Text)]
+    log_format: Format,
+
+    /// The OpenTelemetry collector for a trace of each request, by OTLP over HTTP: <ENDPOINT>/v1/traces
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+}
+
+/// The format of the log's lines.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Text for people
+    Text,
+    /// A JSON object for each line, with `timestamp` and `event`
+    Json,
+}
+
+impl Serve {
+    /// Serves until the process is asked to stop.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let mut options = ServeOptions::default();
+        options.config = self.config;
+        options.listen = self.listen;
+        options.grace = self.grace.map(Duration::from_secs);
+        options.keys = self.keys;
+        options.insecure_no_auth = self.insecure_no_auth;
+        options.log = self.log;
+        options.log_format = match self.log_format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        };
+        #[cfg(feature = "otlp")]
+        {
+            options.otlp_endpoint = self.otlp_endpoint;
+        }
+        Ok(options.serve().await?)
+    }
+}

@@ -1,0 +1,214 @@
+//! A connection and its requests, one after another.
+//!
+//! hyper reads requests and writes whole answers. It hands a stream over before the stream's head is out: hyper would
+//! keep two buffers of 8 KB for each stream until its end, and thousands of streams only wait for their next token.
+//! [`stream_writer`] sends the stream; then hyper goes on.
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use hyper::{
+    body::Incoming,
+    server::conn::http1::{Builder, Parts},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Handler,
+    header_timer::HeaderTimer,
+    in_task_body::{ConnectionTask, InTaskBody},
+    socket::{PlainRefusal, Socket},
+    stream_writer::{self, DirectStream},
+};
+use crate::{limits::Memory, lock::lock};
+
+/// Serves a connection until either side closes it, or until it has idled for the timeout.
+pub(super) async fn serve<S, H>(
+    stream: S,
+    http: &Builder,
+    idle_timeout: Duration,
+    handler: &H,
+    memory: &Arc<Memory>,
+    stop: &CancellationToken,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let mut socket = Socket::new(stream).with_head_memory(memory);
+    loop {
+        // A silent caller does not need hyper and its buffers.
+        let readable = tokio::select! {
+            biased;
+            readable = socket.wait_readable() => readable,
+            () = stop.cancelled() => false,
+            () = sleep(idle_timeout) => false,
+        };
+        if !readable {
+            return Ok(());
+        }
+        let pending = match requests(socket, http, handler, stop).await {
+            Exit::Done(result, rest) => {
+                close_gracefully(rest, stop).await;
+                return result;
+            }
+            Exit::Stream(pending, rest) => {
+                socket = rest;
+                pending
+            }
+        };
+        let closes = pending.closes || stop.is_cancelled();
+        let sent = stream_writer::send(&mut socket, pending.response, closes).await;
+        if sent.is_err() {
+            return Ok(());
+        }
+        if closes || stop.is_cancelled() {
+            close_gracefully(socket, stop).await;
+            return Ok(());
+        }
+    }
+}
+
+/// Closes a connection and reads the rest of its bytes. A socket dropped over unread bytes is reset by the system, and
+/// a caller that still sends (a body over the limit, say) might never see the answer.
+async fn close_gracefully<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop: &CancellationToken) {
+    // Either side may have closed it already.
+    let _ = socket.shutdown().await;
+    tokio::select! {
+        biased;
+        () = socket.discard() => {}
+        () = stop.cancelled() => {}
+        () = sleep(LINGER) => {}
+    }
+}
+
+/// Answers a liveness probe and closes its connection.
+pub(super) async fn probe<S>(stream: S, http: &Builder, stop: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|_: Request<Incoming>| {
+        let mut alive = Response::new(Body::from("ok\n"));
+        alive.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        ready(Ok::<_, Infallible>(alive))
+    });
+    let mut http = http.clone();
+    http.timer(HeaderTimer::default()).keep_alive(false);
+    let serving = http.serve_connection(TokioIo::new(Socket::new(stream)), service);
+    let served = tokio::select! {
+        biased;
+        served = serving.without_shutdown() => served,
+        () = stop.cancelled() => return,
+    };
+    // A caller that disconnected needs no answer.
+    if let Ok(Parts { io, .. }) = served {
+        close_gracefully(io.into_inner(), stop).await;
+    }
+}
+
+/// The time for the rest of a request that has begun, once the server is asked to stop.
+pub(crate) const STOP_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time for the answer to arrive, and for bytes still under way.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A streamed answer that the connection still has to send.
+struct PendingStream {
+    response: Response<Body>,
+    /// True if the caller wants the connection closed after the answer.
+    closes: bool,
+}
+
+/// The reason that hyper has left a connection.
+enum Exit<S> {
+    Done(Result<(), hyper::Error>, Socket<S>),
+    Stream(PendingStream, Socket<S>),
+}
+
+/// Serves requests until a stream is to be sent.
+async fn requests<S, H>(socket: Socket<S>, http: &Builder, handler: &H, stop: &CancellationToken) -> Exit<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let (is_first, pending) = (AtomicBool::new(true), Mutex::new(None));
+    let common = handler.connection();
+    let task = ConnectionTask::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        // Only the first answer can stream: hyper does not report whether it has flushed an earlier one.
+        let can_stream = is_first.swap(false, Ordering::Relaxed)
+            && request.version() == Version::HTTP_11
+            && !request.headers().contains_key(header::EXPECT);
+        let closes = wants_close(request.headers());
+        let request = request.map(|body| Body::new(InTaskBody::new(body, task.clone())));
+        let answering = handler.answer(&common, request);
+        let pending = &pending;
+        async move {
+            let response = answering.await;
+            if can_stream && response.extensions().get::<DirectStream>().is_some() {
+                *lock(pending) = Some(PendingStream { response, closes });
+                // The same poll takes it from there, and then drops this future.
+                return std::future::pending().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let (mut http, header_timer) = (http.clone(), HeaderTimer::default());
+    http.timer(header_timer.clone());
+    let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
+    let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
+    let waker = Waker::from(task.clone());
+    let exit = std::future::poll_fn(|cx| {
+        task.set_waker(cx.waker());
+        let cx = &mut Context::from_waker(&waker);
+        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
+            header_timer.end_by(Instant::now() + STOP_BODY_TIMEOUT);
+            Pin::new(&mut *serving).graceful_shutdown();
+        }
+        if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {
+            return Poll::Ready(Err(served));
+        }
+        lock(&pending).take().map_or(Poll::Pending, |pending| Poll::Ready(Ok(pending)))
+    })
+    .await;
+    let Parts { io, read_buf, .. } = serving.into_parts();
+    let mut socket = io.into_inner();
+    match exit {
+        Ok(pending) => {
+            socket.put_back(&read_buf);
+            Exit::Stream(pending, socket)
+        }
+        Err(served) => {
+            // A caller that has sent half a head gets a response; a silent caller gets none.
+            if socket.is_out_of_memory() {
+                let _ = socket.write_all(&PlainRefusal::FULL.response()).await;
+            } else if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
+                let _ = socket.write_all(&PlainRefusal::TOO_SLOW.response()).await;
+            }
+            Exit::Done(served, socket)
+        }
+    }
+}
+
+fn wants_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
+}

@@ -1,0 +1,165 @@
+//! A connection's task, and request bodies that do not wake it needlessly.
+//!
+//! hyper and the reader of a request's body are two ends of a channel, and each wakes the other. Here both run in one
+//! task, which is running when it takes a piece. A wake would poll the task once more for each body, with the whole
+//! call below it.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::lock::lock;
+
+/// A connection's task, as a waker.
+pub(crate) struct ConnectionTask {
+    waker: Mutex<Waker>,
+    /// The thread that is reading a piece of the body, or 0.
+    reading_thread: AtomicUsize,
+    /// True if that thread has woken the task while reading.
+    woken: AtomicBool,
+}
+
+impl ConnectionTask {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            waker: Mutex::new(Waker::noop().clone()),
+            reading_thread: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
+        })
+    }
+
+    /// Sets the waker of the task.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut own = self.lock();
+        if own.will_wake(waker) {
+            return;
+        }
+        let before = std::mem::replace(&mut *own, waker.clone());
+        drop(own);
+        drop(before);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waker> {
+        lock(&self.waker)
+    }
+}
+
+impl Wake for ConnectionTask {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // A wake from another thread is about something else.
+        if self.reading_thread.load(Acquire) == this_thread() {
+            self.woken.store(true, Relaxed);
+            return;
+        }
+        let waker = self.lock().clone();
+        waker.wake();
+    }
+}
+
+/// Returns a number that no other thread has, and that is not 0.
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: Cell<u8> = const { Cell::new(0) };
+    }
+    HERE.with(|here| ptr::from_ref(here).addr())
+}
+
+/// A request body, read within the connection's task.
+pub(crate) struct InTaskBody {
+    body: Incoming,
+    task: Arc<ConnectionTask>,
+}
+
+impl InTaskBody {
+    pub(crate) fn new(body: Incoming, task: Arc<ConnectionTask>) -> Self {
+        Self { body, task }
+    }
+}
+
+impl Body for InTaskBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { body, task } = &mut *self;
+        task.reading_thread.store(this_thread(), Release);
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        task.reading_thread.store(0, Release);
+        // hyper must read on as long as the body has more.
+        if task.woken.swap(false, Relaxed) && !body.is_end_stream() {
+            task.wake_by_ref();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_what_the_thread_that_takes_a_piece_says_meanwhile_is_held_back() {
+        let (task, count) = (ConnectionTask::new(), Arc::new(Count::default()));
+        let woken = || count.0.load(Relaxed);
+        task.set_waker(&Waker::from(count.clone()));
+        task.wake_by_ref();
+        assert_eq!(woken(), 1);
+
+        task.reading_thread.store(this_thread(), Release);
+        task.wake_by_ref();
+        assert_eq!((woken(), task.woken.load(Relaxed)), (1, true));
+        let elsewhere = task.clone();
+        thread::spawn(move || elsewhere.wake()).join().unwrap();
+        assert_eq!(woken(), 2);
+
+        task.reading_thread.store(0, Release);
+        task.wake_by_ref();
+        assert_eq!(woken(), 3);
+    }
+
+    #[test]
+    fn the_last_one_that_asked_is_woken() {
+        let (task, first, second) = (ConnectionTask::new(), Arc::new(Count::default()), Arc::new(Count::default()));
+        task.set_waker(&Waker::from(first.clone()));
+        task.set_waker(&Waker::from(second.clone()));
+        task.wake_by_ref();
+        assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
+    }
+}

@@ -1,0 +1,31 @@
+//! The steadfast gateway: a stack of the `steadfast` library, served over HTTP to every client of Anthropic's or OpenAI's API.
+//!
+//! The command `steadfast serve` is [`ServeOptions::serve`]:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), steadfast_gateway::ServeError> {
+//! use steadfast_gateway::ServeOptions;
+//!
+//! let mut options = ServeOptions::default();
+//! options.config = Some("steadfast.yaml".into());
+//! options.serve().await
+//! # }
+//! ```
+
+mod api;
+mod error;
+mod http;
+mod lifecycle;
+mod limits;
+mod lock;
+mod server;
+pub mod tasks;
+#[cfg(test)]
+mod tests;
+mod wall_clock;
+
+pub use self::{
+    api::{LogFormat, VirtualKey},
+    error::ServeError,
+    server::{ServeOptions, check_self_calls, listen_address},
+};

@@ -1,0 +1,300 @@
+//! The limit of the memory that all callers together take: `gateway.memory`.
+//!
+//! | part | for what | what holds it |
+//! |---|---|---|
+//! | 1/2 | the bodies of requests, from their first piece on until their last copy is let go | [`Memory`] |
+//! | 1/4 | connections, with their heads and streams | [`connections`], [`Memory`] |
+//! | 1/4 | what is kept: answers, idempotency keys, decision records | their own settings, which are checked against it |
+//!
+//! Each byte of a counted body counts [`WEIGHT`] times, for the copies that reading, decoding and encoding make. A body
+//! of up to [`FREE_BODY`] bytes is free: its connection's buffer holds it. Bodies beyond [`SMALL`] may not take the
+//! last quarter, which stays for smaller ones. If callers have keys, the bodies of one key may take as much as they
+//! leave free, or else a single body, so that another key always finds room.
+//!
+//! Heads need no key. Those longer than [`FREE_BODY`] therefore have a [`Memory`] of their own, out of the part for
+//! connections.
+
+use std::{
+    fmt, fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+
+/// The largest body that needs no reservation, in bytes: hyper's buffer of its connection is as large.
+pub(crate) const FREE_BODY: usize = 8 << 10;
+/// The largest small body, in bytes.
+const SMALL: usize = 64 << 10;
+/// The number of times that each byte of a body counts.
+const WEIGHT: usize = 3;
+/// The memory of a connection with a stream, in bytes.
+const CONNECTION: u64 = 32 << 10;
+
+/// A part of the memory: for request bodies, or for their heads.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    room: usize,
+    used: AtomicUsize,
+}
+
+/// The part of a [`Memory`] that one caller's bodies take.
+#[derive(Debug, Default)]
+pub(crate) struct CallerShare(AtomicUsize);
+
+/// The memory of one body, returned on drop.
+pub(crate) struct Reservation {
+    memory: Arc<Memory>,
+    share: Option<Arc<CallerShare>>,
+    taken: usize,
+}
+
+/// The error of a body that finds no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutOfMemory {
+    /// There is none at the moment.
+    Now,
+    /// A body of this size never fits.
+    Always,
+}
+
+impl Memory {
+    /// Creates the part for bodies out of this many bytes for everything.
+    pub(crate) fn new(all: u64) -> Self {
+        Self { room: usize::try_from(all / 2).unwrap_or(usize::MAX), used: AtomicUsize::new(0) }
+    }
+
+    /// Returns an empty reservation for a caller's body.
+    pub(crate) fn reservation(self: &Arc<Self>, share: Option<&Arc<CallerShare>>) -> Reservation {
+        Reservation { memory: self.clone(), share: share.cloned(), taken: 0 }
+    }
+
+    /// Returns the number of reserved bytes.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Returns the limit for all bodies together that applies to one of this size.
+    fn limit(&self, body: usize) -> usize {
+        if body <= SMALL { self.room } else { self.room - self.room / 4 }
+    }
+
+    /// Checks whether a body of this size has room, without reserving it.
+    pub(crate) fn check(&self, body: usize, share: Option<&Arc<CallerShare>>) -> Result<(), OutOfMemory> {
+        if body <= FREE_BODY {
+            return Ok(());
+        }
+        let (wanted, limit) = (body.saturating_mul(WEIGHT), self.limit(body));
+        if wanted > limit {
+            return Err(OutOfMemory::Always);
+        }
+        let others = share.map_or(0, |share| share.0.load(Relaxed));
+        let fits = self.used.load(Relaxed).saturating_add(wanted) <= limit;
+        if fits && self.is_fair(others, body, wanted) { Ok(()) } else { Err(OutOfMemory::Now) }
+    }
+
+    /// Returns true if a caller leaves as much memory free as its other bodies and this one take. A single body is
+    /// always fair.
+    fn is_fair(&self, others: usize, body: usize, more: usize) -> bool {
+        let free = self.limit(body).saturating_sub(self.used.load(Relaxed)).saturating_sub(more);
+        others == 0 || others.saturating_add(body.saturating_mul(WEIGHT)) <= free
+    }
+}
+
+impl Reservation {
+    /// Grows the reservation to a body of this size.
+    ///
+    /// # Errors
+    ///
+    /// The memory has no room. The reservation stays as it was.
+    pub(crate) fn grow(&mut self, body: usize) -> Result<(), OutOfMemory> {
+        let wanted = body.saturating_mul(WEIGHT);
+        let limit = self.memory.limit(body);
+        if wanted > limit {
+            return Err(OutOfMemory::Always);
+        }
+        let more = wanted.saturating_sub(self.taken);
+        if let Some(share) = &self.share {
+            let others = share.0.fetch_add(more, Relaxed) - self.taken;
+            if !self.memory.is_fair(others, body, more) {
+                share.0.fetch_sub(more, Relaxed);
+                return Err(OutOfMemory::Now);
+            }
+        }
+        let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
+        if self.memory.used.fetch_update(Relaxed, Relaxed, fits).is_err() {
+            if let Some(share) = &self.share {
+                share.0.fetch_sub(more, Relaxed);
+            }
+            return Err(OutOfMemory::Now);
+        }
+        self.taken += more;
+        Ok(())
+    }
+
+    /// Returns the bytes of a body; dropping the last copy of them returns the memory.
+    pub(crate) fn into_body(self, body: Bytes) -> Bytes {
+        Bytes::from_owner(CountedBody { body, _reservation: self })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.memory.used.fetch_sub(self.taken, Relaxed);
+        if let Some(share) = &self.share {
+            share.0.fetch_sub(self.taken, Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+/// A body and its reservation.
+struct CountedBody {
+    // Dropped first.
+    body: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for CountedBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Returns the number of wanted connections that fit into this much memory.
+pub(crate) fn connections(all: u64, wanted: usize) -> usize {
+    let room = usize::try_from(all / 4 / CONNECTION).unwrap_or(usize::MAX).max(1);
+    if room < wanted {
+        tracing::warn!(connections = room, "fewer connections than wanted: `gateway.memory` has room for no more");
+    }
+    room.min(wanted)
+}
+
+/// Returns the default memory: a quarter of the machine's or the container's, and always enough for bodies of this size
+/// and for the kept answers and records.
+pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
+    machine().map_or(ASSUMED_MEMORY, |bytes| bytes / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
+}
+
+/// The assumed memory of a machine that does not report its own.
+const ASSUMED_MEMORY: u64 = 1 << 30;
+
+/// Returns the memory of the machine, or of the process's control group, in bytes.
+fn machine() -> Option<u64> {
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let total = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    });
+    let limit = |path: String| read(&path).and_then(|text| text.trim().parse::<u64>().ok());
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let group = group.trim_end_matches('/');
+    let within = group.match_indices('/').map(|(end, _)| &group[..end]).chain([group]);
+    let limits = within.filter_map(|group| limit(format!("/sys/fs/cgroup{group}/memory.max")));
+    let of_old = limit("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned());
+    limits.chain(of_old).chain(total).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn memory(mib: u64) -> Arc<Memory> {
+        Arc::new(Memory::new(mib << 20))
+    }
+
+    fn full(memory: &Arc<Memory>, share: Option<&Arc<CallerShare>>, body: usize) -> Vec<Reservation> {
+        std::iter::repeat_with(|| {
+            let mut reservation = memory.reservation(share);
+            reservation.grow(body).ok().map(|()| reservation)
+        })
+        .map_while(|reservation| reservation)
+        .collect()
+    }
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones() {
+        let memory = memory(256);
+        let large = full(&memory, None, 4 * MIB);
+        assert_eq!(large.len(), 96 / 12);
+        assert_eq!((memory.check(4 * MIB, None), memory.check(SMALL, None)), (Err(OutOfMemory::Now), Ok(())));
+        let small = full(&memory, None, SMALL);
+        assert_eq!(small.len(), 32 * MIB / (3 * SMALL));
+        drop((large, small));
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn one_key_takes_half_at_most_or_a_single_body() {
+        let (memory, one, two) = (memory(256), Arc::default(), Arc::default());
+        let of_one = full(&memory, Some(&one), 4 * MIB);
+        assert_eq!(of_one.len(), 96 / 24);
+        assert_eq!(
+            (memory.check(5 * MIB, Some(&one)), memory.check(5 * MIB, Some(&two))),
+            (Err(OutOfMemory::Now), Ok(()))
+        );
+        assert_eq!(full(&memory, Some(&two), 4 * MIB).len(), 48 / 24);
+        drop(of_one);
+        let mut largest = memory.reservation(Some(&one));
+        assert_eq!(largest.grow(32 * MIB), Ok(()), "it has nothing else there");
+        drop(largest);
+        assert_eq!((one.0.load(Relaxed), two.0.load(Relaxed), memory.used.load(Relaxed)), (0, 0, 0));
+    }
+
+    #[test]
+    fn keys_that_take_what_they_can_leave_room_for_another() {
+        for body in [SMALL, MIB] {
+            let memory = memory(512);
+            let mut taken = Vec::new();
+            for number in 0..5 {
+                let key = Arc::default();
+                let of_key = full(&memory, Some(&key), body);
+                assert!(!of_key.is_empty(), "key {number}, {body} bytes each");
+                taken.extend(of_key);
+            }
+            assert!(full(&memory, Some(&Arc::default()), SMALL).len() > 10, "{body} bytes each");
+        }
+    }
+
+    #[test]
+    fn a_body_takes_its_place_until_its_last_copy_is_gone() {
+        let memory = memory(256);
+        let mut reservation = memory.reservation(None);
+        reservation.grow(MIB).unwrap();
+        reservation.grow(2 * MIB).unwrap();
+        assert_eq!(memory.used.load(Relaxed), 2 * MIB * WEIGHT);
+        let body = reservation.into_body(vec![b'x'; 2 * MIB].into());
+        let part = body.slice(5..6);
+        drop(body);
+        assert_eq!((&*part, memory.used.load(Relaxed)), (&b"x"[..], 2 * MIB * WEIGHT));
+        drop(part);
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_never_fits_is_told_apart_from_what_does_not_fit_now() {
+        let memory = memory(64);
+        assert_eq!(
+            (memory.check(9 * MIB, None), memory.reservation(None).grow(9 * MIB)),
+            (Err(OutOfMemory::Always), Err(OutOfMemory::Always))
+        );
+        assert_eq!(memory.check(8 * MIB, None), Ok(()));
+    }
+
+    #[test]
+    fn the_default_has_room_for_what_the_other_settings_allow() {
+        assert!(default(1 << 40, 0) >= 8 << 40 && default(0, 1 << 40) >= 4 << 40);
+        assert_eq!((connections(1 << 30, 20_000), connections(1 << 30, 7), connections(0, 7)), (8192, 7, 1));
+    }
+}

@@ -1,0 +1,253 @@
+//! A running gateway: the configuration, the listener, the API and the signals, put together.
+//!
+//! [`control`] is a thread of its own, for what must not wait behind a request: signals, new connections, `/healthz`.
+
+mod control;
+mod demo;
+mod reloads;
+mod self_call;
+
+use std::{
+    io::{self, Write as _},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::json;
+use steadfast::{
+    Stack, StackHandle,
+    config::{self, Config, ConfigError, Environment, Watching},
+};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+
+pub use self::self_call::check_self_calls;
+use self::{
+    control::{Control, Signals, StopHandler},
+    reloads::{Overrides, Reloads},
+};
+use crate::{
+    api::{
+        Catalog, Gateway, Keys, LogFormat, Routes,
+        observe::{self, LogOptions, Observer},
+        router,
+    },
+    error::ServeError,
+    http::{self, LAST_BYTES},
+    limits::Settings,
+};
+
+/// The options of a gateway.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ServeOptions {
+    /// The configuration, which is loaded again when it changes and on SIGHUP. Without one the gateway serves simulated models.
+    pub config: Option<PathBuf>,
+    /// The address to listen on, in place of the configuration's.
+    pub listen: Option<SocketAddr>,
+    /// The time for open streams once the server is asked to stop, in place of the configuration's.
+    pub grace: Option<Duration>,
+    /// The file of the callers' keys, in place of the configuration's. Without either, anyone who can reach the port may call.
+    pub keys: Option<PathBuf>,
+    /// True to listen beyond loopback although callers need no key.
+    pub insecure_no_auth: bool,
+    /// The log's filter: a level, or one for each target. Default: `info`.
+    pub log: String,
+    /// The log's format.
+    pub log_format: LogFormat,
+    /// An OpenTelemetry collector that takes a trace of each request, by OTLP over HTTP. Needs the feature `otlp`.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl ServeOptions {
+    /// Serves until SIGTERM or Ctrl-C.
+    ///
+    /// The greeting goes to standard output and the log to standard error. A second signal ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// The configuration, the keys or an option is wrong, or the system refuses the address.
+    pub async fn serve(self) -> Result<(), ServeError> {
+        let observe = self.observe();
+        let log = observe.log.begin()?;
+        let stack = match &self.config {
+            Some(path) => Stack::builder().without_restarts().load(path)?,
+            None => demo::stack()?,
+        };
+        let handle = stack.handle();
+        match handle.check_stores().await {
+            Ok(()) => {}
+            Err(error) if error.heals() => {
+                tracing::warn!(error = %with_cause(&error), "store unreachable; serving without it");
+            }
+            Err(error) => return Err(ServeError::Invalid(with_cause(&error))),
+        }
+        let observer = Observer::begin(&handle, observe)?;
+        // Notifications, callbacks and redrives go on until the server has stopped.
+        let _handing_over = handle.hand_over();
+        // Failed tiers are probed even while no caller sends a request.
+        let _checking_recovery = handle.check_recovery();
+        // Expired entries leave the stores even while no caller sends a request.
+        let mut sweeping = JoinSet::new();
+        sweeping.spawn(sweep(handle.clone()));
+        let begun = handle.config();
+        warn_of_restarts(&begun);
+        let configured = self.config.is_some().then(|| listen_address(&begun));
+        let address = self.listen.or(configured).unwrap_or(DEFAULT_ADDRESS);
+        check_self_calls(&begun, &Environment::process(), address)?;
+        let keys = self.keys_file(&begun.gateway);
+        let keys = keys.map(|path| Keys::load(&path)?.with_budgets_in(handle.clone())).transpose()?;
+        if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
+            return Err(ServeError::invalid(format_args!(
+                "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
+                 127.0.0.1, or say --insecure-no-auth"
+            )));
+        }
+        let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
+        let settings = Settings::of(&begun, overrides.grace);
+        let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
+        let control = Control::new()?;
+        let listener = control
+            .make(|| http::listen(address))
+            .map_err(|error| ServeError::Invalid(format!("cannot listen on {address}: {error}")))?;
+        let address = listener.local_addr()?;
+        // Signals count from here on, before the greeting tells anyone the process to signal.
+        let signals = control.make(Signals::new)?;
+        let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides);
+        let _following = handle.events().follow_only(Reloads::wanted, reloads);
+        let configuration = self.config.as_ref().map(|_| handle.watch());
+        let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
+        let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
+        // A failed write of the greeting must not stop the server.
+        let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
+        let read_again = {
+            let (stack, keys) = (self.config.is_some().then(|| handle.clone()), gateway.keys.clone());
+            move || reload(stack.as_ref(), keys.as_deref())
+        };
+        let requests = Handle::current();
+        let handler = StopHandler {
+            lifecycle: gateway.lifecycle.clone(),
+            requests: requests.clone(),
+            log: log.clone(),
+            reload: read_again,
+        };
+        let router = router(gateway.clone()).merge(observer.router(&gateway.unknown_paths));
+        let (lifecycle, calls_out) = (gateway.lifecycle.clone(), gateway.catalog.calls_out());
+        let routes = Routes::new(gateway, router);
+        let serving = http::serve(listener, routes, lifecycle, calls_out, requests);
+        let ended = control.run(signals.handle(handler), serving)?.await;
+        end_calls(&handle).await;
+        // The control thread has logged its own panic.
+        ended.map_err(|_| ServeError::Ended)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn observe(&self) -> observe::Options<'_> {
+        observe::Options {
+            log: LogOptions { filter: &self.log, format: self.log_format },
+            otlp_endpoint: self.otlp_endpoint.as_deref(),
+        }
+    }
+
+    /// Returns the file of keys: the option's, or the configuration's, relative to that file's folder.
+    fn keys_file(&self, said: &config::Gateway) -> Option<PathBuf> {
+        let configured = || Some(self.config.as_ref()?.parent()?.join(said.keys.as_ref()?));
+        self.keys.clone().or_else(configured)
+    }
+}
+
+/// Ends the calls that no caller waits for: mirrored requests, and calls that go on for a retry. Their keys become free
+/// for another process, since no retry comes here any more.
+pub(crate) async fn end_calls(stack: &StackHandle) {
+    if let Some(mirror) = stack.mirror() {
+        // They end at once, for no one needs their outcome.
+        let _ = timeout(LAST_CALLS, mirror.close()).await;
+    }
+    if let Some(keys) = stack.idempotency()
+        && timeout(LAST_CALLS, keys.close()).await.is_err()
+    {
+        tracing::warn!(calls = keys.under_way(), "calls under an idempotency key did not end in time");
+    }
+}
+
+/// The time for calls without a caller to end: a store may have to record them.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// Returns the address on which a gateway of this configuration listens.
+pub fn listen_address(config: &Config) -> SocketAddr {
+    config.listen.unwrap_or(DEFAULT_ADDRESS)
+}
+
+/// The address without a configuration or an option.
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+
+/// Returns an error with its cause.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Warns about `on_break: restart`: neither protocol has a way to discard what came before, so no stream restarts here.
+fn warn_of_restarts(config: &Config) {
+    let of_features = config.features.values().chain(&config.default_feature).map(|feature| &feature.stream);
+    if of_features.chain([&config.stream]).any(|stream| stream.on_break == Some(config::StreamBreak::Restart)) {
+        tracing::warn!(
+            "`on_break: restart` does not work through the gateway: a broken stream ends with an error; \
+             `commit: complete` lets another tier answer"
+        );
+    }
+}
+
+/// Logs a failure to watch a file. The server runs without the watch.
+fn watch(what: &str, watching: Result<Watching, ConfigError>) -> Option<Watching> {
+    if let Err(error) = &watching {
+        tracing::warn!(%error, "changes of the {what} are not watched; send SIGHUP after a change");
+    }
+    watching.ok()
+}
+
+/// Returns the greeting: the models, the address, and a command to try.
+fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) -> String {
+    let tiers = handle.tiers();
+    let model = tiers.first().map_or(demo::MODEL, |tier| tier.model.as_ref().unwrap_or(&tier.name));
+    let served = match config {
+        Some(path) => {
+            let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
+            format!("Its tiers, in order: {} ({})", names.join(", "), path.display())
+        }
+        None => "Its models are simulated: nothing leaves this machine, and no answer means anything.".to_owned(),
+    };
+    let body = json!({ "model": model, "stream": true, "messages": [{ "role": "user", "content": "hello" }] });
+    format!(
+        "steadfast listens on http://{address}\n{served}\nIts page, for a browser: http://{address}/\n\n  \
+         curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\n  \
+         ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1\n"
+    )
+}
+
+/// Reads the configuration and the keys again.
+fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
+    if let Some(stack) = stack {
+        // The outcome is an event, which is in the log.
+        let _ = stack.reload_from_path();
+    }
+    if let Some(keys) = keys {
+        keys.reload();
+    }
+}
+
+/// The interval at which expired entries are removed from the stores.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+async fn sweep(stack: StackHandle) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        if let Err(problem) = stack.sweep().await {
+            tracing::debug!(%problem, "expired entries not removed");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! A server on a real port, simulated providers behind it, and a client that speaks raw HTTP.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use steadfast::{
+    BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, Stack, TimeoutLayer,
+    handoff::Desk,
+    providers::{
+        Anthropic, OpenAi,
+        simulated::{Simulated, SimulatedHandle, server::SimulatedServer},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+    task::JoinHandle,
+};
+use tower::ServiceBuilder;
+
+use crate::{
+    api::{Catalog, Gateway, Keys, Routes, router},
+    limits::Settings,
+};
+
+/// A gateway that listens.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(super) async fn start(service: BoxLlmService, settings: Settings) -> Self {
+        Self::with_keys(service, None, settings).await
+    }
+
+    pub(super) async fn with_keys(service: BoxLlmService, keys: Option<Keys>, settings: Settings) -> Self {
+        let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
+        Self::of(Gateway::new(service, catalog, keys, settings)).await
+    }
+
+    /// One that can be operated.
+    pub(super) async fn with_stack(stack: &Stack, keys: Option<Keys>, settings: Settings) -> Self {
+        Self::of(Gateway::new(stack.service(), Catalog::Stack(stack.handle()), keys, settings)).await
+    }
+
+    /// One that hands requests to people, who find them at this desk.
+    pub(super) async fn with_desk(service: BoxLlmService, desk: &Desk, keys: Option<Keys>) -> Self {
+        let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
+        let mut gateway = Gateway::new(service, catalog, keys, Settings::default());
+        gateway.desk = Some(desk.clone());
+        Self::of(gateway).await
+    }
+
+    async fn of(gateway: Gateway) -> Self {
+        let gateway = Arc::new(gateway);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Handle::current();
+        let routes = Routes::new(gateway.clone(), router(gateway.clone()));
+        let (lifecycle, calls_out) = (gateway.lifecycle.clone(), gateway.catalog.calls_out());
+        let serving = crate::http::serve(listener, routes, lifecycle, calls_out, requests);
+        Self { address, gateway, task: tokio::spawn(serving) }
+    }
+
+    pub(super) async fn connect(&self) -> Client {
+        Client { stream: TcpStream::connect(self.address).await.unwrap(), left: Vec::new() }
+    }
+
+    /// One request on a connection of its own.
+    pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let mut client = self.connect().await;
+        client.post(path, headers, body).await;
+        client.answer().await
+    }
+
+    pub(super) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut client = self.connect().await;
+        client.send(&request("GET", path, headers, b"")).await;
+        client.answer().await
+    }
+}
+
+/// The entry of a key in a file of keys, with what else may stand in one.
+pub(super) fn entry(name: &str, key: &str, more: &str) -> String {
+    let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("  - {{ name: {name}, hash: 'sha256:{hash}'{more} }}\n")
+}
+
+/// The keys of these entries, out of a file that is gone when they are read.
+pub(super) fn keys_of(entries: &[String]) -> Keys {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let (process, number) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(format!("steadfast-keys-{process}-{number}.yaml"));
+    std::fs::write(&path, format!("keys:\n{}", entries.concat())).unwrap();
+    let keys = Keys::load(&path);
+    std::fs::remove_file(path).unwrap();
+    keys.unwrap_or_else(|_| panic!("good keys"))
+}
+
+/// Two providers over real HTTP, one of each protocol, and a stack of both.
+pub(super) struct Providers {
+    pub(super) anthropic: SimulatedServer,
+    pub(super) openai: SimulatedServer,
+    commit: CommitPoint,
+}
+
+impl Providers {
+    pub(super) async fn start() -> Self {
+        Self::saying("Hello from afar").await
+    }
+
+    pub(super) async fn saying(words: &str) -> Self {
+        Self {
+            anthropic: SimulatedServer::start(Simulated::new("a").reply(words)).await.unwrap(),
+            openai: SimulatedServer::start(Simulated::new("o").reply(words)).await.unwrap(),
+            commit: CommitPoint::default(),
+        }
+    }
+
+    pub(super) fn commit(mut self, point: CommitPoint) -> Self {
+        self.commit = point;
+        self
+    }
+
+    /// Anthropic alone.
+    pub(super) fn claude(&self) -> BoxLlmService {
+        let leaf = Anthropic::new("sk-of-the-gateway").base_url(&self.anthropic.base_url()).unwrap();
+        BoxLlmService::new(leaf.model("claude-sonnet-4-5").commit(self.commit))
+    }
+
+    /// OpenAI alone.
+    pub(super) fn gpt(&self) -> BoxLlmService {
+        let leaf = OpenAi::new("sk-of-the-gateway").base_url(&format!("{}/v1", self.openai.base_url())).unwrap();
+        BoxLlmService::new(leaf.model("gpt-4o").commit(self.commit))
+    }
+
+    /// Anthropic, and OpenAI when that fails.
+    pub(super) fn both(&self) -> BoxLlmService {
+        let stack = ServiceBuilder::new()
+            .layer(TimeoutLayer::new(Duration::from_secs(20)))
+            .layer(FallbackLayer::new("sonnet").tier("backup", self.gpt()))
+            .layer(CircuitBreakerLayer::new("sonnet"))
+            .service(self.claude());
+        BoxLlmService::new(stack)
+    }
+
+    pub(super) fn of(&self, path: &str) -> (BoxLlmService, SimulatedHandle) {
+        match path {
+            MESSAGES => (self.claude(), self.anthropic.handle()),
+            _ => (self.gpt(), self.openai.handle()),
+        }
+    }
+}
+
+pub(super) const MESSAGES: &str = "/v1/messages";
+pub(super) const CHAT: &str = "/v1/chat/completions";
+/// Both protocols, for tests that must hold for each.
+pub(super) const PATHS: [&str; 2] = [MESSAGES, CHAT];
+
+/// A request that both protocols take. Its model is no tier's, so that it begins at the first of them.
+pub(super) fn hello(stream: bool) -> Value {
+    json!({
+        "model": "claude-of-the-caller",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "hello"}],
+        "stream": stream,
+    })
+}
+
+pub(super) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if method != "GET" && method != "HEAD" {
+        text.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    [text.as_bytes(), body].concat()
+}
+
+/// A connection to the gateway.
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    left: Vec<u8>,
+}
+
+impl Client {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    pub(super) async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) {
+        let mut all = vec![("content-type", "application/json")];
+        if path.starts_with(MESSAGES) {
+            all.push(("anthropic-version", "2023-06-01"));
+        }
+        all.extend(headers);
+        self.send(&request("POST", path, &all, body.to_string().as_bytes())).await;
+    }
+
+    /// Reads until what was read holds this text.
+    pub(super) async fn until(&mut self, text: &str) -> String {
+        loop {
+            let read = String::from_utf8_lossy(&self.left).into_owned();
+            if read.contains(text) {
+                return read;
+            }
+            assert!(self.more().await, "the connection ended before {text:?}; until then: {read}");
+        }
+    }
+
+    /// Whether the connection is served: sends, and reads the beginning of an answer with status 200.
+    pub(super) async fn until_or_closed(mut self, bytes: &[u8]) -> Option<()> {
+        // A server that turns callers away may close before they have said anything.
+        self.stream.write_all(bytes).await.ok()?;
+        (self.more().await && self.left.starts_with(b"HTTP/1.1 200")).then_some(())
+    }
+
+    /// Reads until the server closes.
+    pub(super) async fn rest(mut self) -> String {
+        while self.more().await {}
+        String::from_utf8_lossy(&self.left).into_owned()
+    }
+
+    /// One whole response.
+    pub(super) async fn answer(&mut self) -> Answer {
+        let head_end = loop {
+            if let Some(at) = self.left.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.more().await, "no whole head: {}", String::from_utf8_lossy(&self.left));
+        };
+        let head = String::from_utf8(self.left.drain(..head_end).collect()).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: http::HeaderMap = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        let mut body = Vec::new();
+        if headers.get("transfer-encoding").is_some() {
+            loop {
+                let line_end = loop {
+                    if let Some(at) = self.left.windows(2).position(|two| two == b"\r\n") {
+                        break at;
+                    }
+                    assert!(self.more().await, "a chunk broke off");
+                };
+                let size = usize::from_str_radix(std::str::from_utf8(&self.left[..line_end]).unwrap(), 16).unwrap();
+                while self.left.len() < line_end + 2 + size + 2 {
+                    assert!(self.more().await, "a chunk broke off");
+                }
+                body.extend_from_slice(&self.left[line_end + 2..line_end + 2 + size]);
+                self.left.drain(..line_end + 2 + size + 2);
+                if size == 0 {
+                    break;
+                }
+            }
+        } else {
+            let length = headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+            while self.left.len() < length {
+                assert!(self.more().await, "the body broke off");
+            }
+            body = self.left.drain(..length).collect();
+        }
+        Answer { status, headers, body: String::from_utf8(body).unwrap() }
+    }
+
+    async fn more(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => false,
+            Ok(read) => {
+                self.left.extend_from_slice(&buffer[..read]);
+                true
+            }
+        }
+    }
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: http::HeaderMap,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The text of a whole answer, or of a streamed one, in either dialect.
+    pub(super) fn text(&self) -> String {
+        if self.body.starts_with('{') {
+            let json = self.json();
+            let text = json["content"][0]["text"].as_str();
+            let text = text.or_else(|| json["choices"][0]["message"]["content"].as_str());
+            return text.unwrap_or_default().to_owned();
+        }
+        let deltas = self.events().into_iter().filter_map(|event| {
+            let text = event["delta"]["text"].as_str();
+            let text = text.or_else(|| event["choices"][0]["delta"]["content"].as_str());
+            text.map(str::to_owned)
+        });
+        deltas.collect()
+    }
+
+    /// The data of a stream's events.
+    pub(super) fn events(&self) -> Vec<Value> {
+        let data = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    /// Whether a stream ended with its dialect's own end mark.
+    pub(super) fn is_whole(&self) -> bool {
+        self.body.contains("event: message_stop") || self.body.trim_end().ends_with("data: [DONE]")
+    }
+}
+
+/// A provider of Anthropic's dialect that answers one request with these bytes, and what it was sent.
+pub(super) async fn raw_provider(body: &'static str) -> (BoxLlmService, JoinHandle<String>) {
+    raw_provider_of("application/json", body).await
+}
+
+pub(super) async fn raw_provider_of(content_type: &str, body: &'static str) -> (BoxLlmService, JoinHandle<String>) {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\nrequest-id: req_raw\r\n\
+         anthropic-ratelimit-requests-remaining: 41\r\nset-cookie: edge=1\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut client = Client { stream, left: Vec::new() };
+        let head_sent = client.until("\r\n\r\n").await;
+        let length = head_sent.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let whole = head_sent.find("\r\n\r\n").unwrap() + 4 + length.parse::<usize>().unwrap();
+        while client.left.len() < whole {
+            assert!(client.more().await);
+        }
+        client.send(head.as_bytes()).await;
+        client.send(body.as_bytes()).await;
+        String::from_utf8(client.left).unwrap()
+    });
+    let leaf = Anthropic::new("sk-of-the-gateway").base_url(&url).unwrap().model("claude-sonnet-4-5");
+    (BoxLlmService::new(leaf), seen)
+}

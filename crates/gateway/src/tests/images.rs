@@ -1,0 +1,63 @@
+//! Pictures at a web address: a prompt must not reach into the gateway's network.
+
+use std::{io::ErrorKind, net::TcpListener};
+
+use serde_json::{Value, json};
+use steadfast::{
+    BoxLlmService, FallbackLayer,
+    providers::{
+        Gemini,
+        simulated::{Simulated, server::SimulatedServer},
+    },
+};
+use tower::Layer;
+
+use super::harness::*;
+use crate::limits::Settings;
+
+/// A request of this dialect with a picture at an address.
+fn with_picture(path: &str, url: &str) -> Value {
+    let picture = match path {
+        MESSAGES => json!({"type": "image", "source": {"type": "url", "url": url}}),
+        _ => json!({"type": "image_url", "image_url": {"url": url}}),
+    };
+    let mut request = hello(false);
+    request["messages"][0]["content"] = json!([{"type": "text", "text": "What is this?"}, picture]);
+    request
+}
+
+#[tokio::test]
+async fn a_picture_at_an_address_is_never_fetched_but_refused_or_left_to_who_can() {
+    // What must not be asked for: a service that only the gateway can reach.
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/picture.png", inside.local_addr().unwrap());
+    let google = SimulatedServer::start(Simulated::new("g").reply("A picture")).await.unwrap();
+    let gemini =
+        || BoxLlmService::new(Gemini::new("k").base_url(&google.base_url()).unwrap().model("gemini-2.5-flash"));
+    let providers = Providers::saying("A picture from afar").await;
+
+    let alone = Server::start(gemini(), Settings::default()).await;
+    let rescued = FallbackLayer::new("gemini").tier("sonnet", providers.claude()).layer(gemini());
+    let rescued = Server::start(BoxLlmService::new(rescued), Settings::default()).await;
+    let claude = Server::start(providers.claude(), Settings::default()).await;
+    let gpt = Server::start(providers.gpt(), Settings::default()).await;
+    for path in PATHS {
+        let request = with_picture(path, &url);
+        // It wants the bytes, and nobody gets them for it.
+        let refused = alone.post(path, &[], &request).await;
+        let error = &refused.json()["error"];
+        assert_eq!((refused.status, error["type"].as_str()), (400, Some("invalid_request_error")), "{path}");
+        assert!(error["message"].as_str().unwrap().contains("nothing is fetched on the caller's behalf"), "{error}");
+        // Who takes addresses gets it as it is, and is asked where another cannot.
+        for server in [&rescued, &claude, &gpt] {
+            let answer = server.post(path, &[], &request).await;
+            assert_eq!((answer.status, answer.text()), (200, "A picture from afar".to_owned()), "{path}");
+        }
+    }
+    assert_eq!(google.handle().stats().calls, 0);
+    // With its bytes it is a picture like any other.
+    let bytes = with_picture(CHAT, "data:image/png;base64,aGVsbG8=");
+    assert_eq!(alone.post(CHAT, &[], &bytes).await.text(), "A picture");
+    assert_eq!(inside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody went there");
+}

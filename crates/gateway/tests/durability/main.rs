@@ -1,0 +1,63 @@
+//! What the gateway said is queued is there, whatever ends meanwhile: the gateway by `kill -9`, at any moment, or the
+//! database's server; and where it cannot be written down nobody is told that it is.
+//!
+//! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 2,000 handoffs and 50 kills. `STEADFAST_SCALE_BINARY`
+//! names another build of the gateway. PostgreSQL's part needs its programs, in the folder of
+//! `STEADFAST_TEST_POSTGRES_BIN`: where they are absent it says that it is skipped.
+#![cfg(unix)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
+
+mod broken;
+#[cfg(feature = "postgres")]
+#[path = "../../../../tests/durability/cluster.rs"]
+mod cluster;
+#[path = "../common/mod.rs"]
+pub mod common;
+mod gateway;
+mod keys;
+mod killed;
+#[allow(dead_code, reason = "it is the replicas' tests' too")]
+#[path = "../replicas/provider.rs"]
+mod provider;
+mod receiver;
+#[cfg(feature = "postgres")]
+mod restarted;
+mod storm;
+#[allow(dead_code, reason = "it is the library's test's too")]
+#[path = "../../../../tests/durability/told.rs"]
+mod told;
+
+use std::time::Duration;
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    /// Handoffs that are acknowledged at the least.
+    tasks: usize,
+    /// How often the gateway is killed.
+    kills: usize,
+    /// How often the server is restarted.
+    restarts: usize,
+    /// Whether all that is told is waited for: what was under way in a kill is sent again half a minute later.
+    waits_for_deliveries: bool,
+}
+
+fn scale() -> Scale {
+    match std::env::var("STEADFAST_SCALE").as_deref() {
+        Ok("full") => Scale { tasks: 2000, kills: 50, restarts: 5, waits_for_deliveries: true },
+        _ => Scale { tasks: 200, kills: 5, restarts: 2, waits_for_deliveries: false },
+    }
+}
+
+/// A machine that is slower than this has another problem.
+const LONG: Duration = Duration::from_secs(90);
+
+/// Looks until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let looks = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    };
+    tokio::time::timeout(LONG, looks).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
