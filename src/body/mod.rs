@@ -199,7 +199,7 @@ impl LlmBody {
     pub(crate) fn hold(&mut self, permit: &mut Permit) {
         match &mut self.0 {
             Repr::Complete { answer, .. } => {
-                permit.settle_with(Outcome::Answered, SoFar::whole(answer.usage(), || answer.said()));
+                permit.settle_with(Outcome::Answered, &|| SoFar::whole(answer.usage(), || answer.said()));
             }
             Repr::Stream(stream) => stream.as_mut().hold(mem::take(permit)),
         }

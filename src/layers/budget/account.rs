@@ -276,14 +276,15 @@ impl Slip {
 
 impl Gate for Account {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.settle_with(ticket, outcome, SoFar::default());
+        self.settle_with(ticket, outcome, &SoFar::default);
     }
 
     /// Of an answer that broke or was left it is the tokens told so far that count, and at least what came of it. Where none
     /// were told nobody knows, and what was reserved is taken for spent if that is more.
-    fn settle_with(&self, ticket: &Ticket, _: Outcome<'_>, so_far: SoFar<'_>) {
+    fn settle_with<'a>(&self, ticket: &Ticket, _: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         let slip = Slip::of(ticket);
         let cost = slip.price.map_or(0, |price| {
+            let so_far = so_far();
             let cost = self.rule.common.prices.at(price).cost(&so_far.used(ticket.prompt)).nanos();
             if so_far.usage.is_some() { cost } else { cost.max(slip.amount()) }
         });
