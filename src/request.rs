@@ -278,6 +278,7 @@ impl LlmRequest {
     }
 
     /// The model that the caller names. A leaf with a model of its own sends that one.
+    #[inline]
     pub fn model(&self) -> Option<&str> {
         match &self.said.content {
             Content::Chat(chat) => chat.model.as_deref(),
@@ -465,11 +466,20 @@ impl fmt::Debug for LlmRequest {
 }
 
 /// What the layers add to a request on its way down. Small and `Copy`.
+// In this order: whatever layers leave alone together is copied in one.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
+#[repr(C)]
 pub struct Context {
-    /// When the request must have its answer (a stream: its first token). No attempt begins after it.
+    /// When the request must have its answer (a stream: its first token). No attempt begins after it. Bring it nearer with
+    /// [`limit_deadline`](Self::limit_deadline): then a layer further in ends the request at it.
     pub deadline: Option<Instant>,
+    /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
+    /// others a reading.
+    pub(crate) begun: Option<Instant>,
+    /// The retry budget that this request has been counted in, by its identity: each counts a request once on its way down,
+    /// however many layers there share it. At another tier it is counted again.
+    pub(crate) counted_in: u32,
     /// How many attempts may still be made, this one included.
     pub attempts_left: u16,
     /// How many attempts were made before this one.
@@ -483,30 +493,25 @@ pub struct Context {
     pub min_level: u8,
     /// The worst level of service that is accepted: tiers of a worse one are left out. 5 (the default) leaves out none.
     pub worst_level: u8,
+    /// What layers further out do for it, and can still do.
+    pub(crate) prospects: Prospects,
     /// How far its stream must have come before who called sees it; `None`: as far as leaves and layers have it. A
     /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf the first token.
     pub commit: Option<CommitPoint>,
-    /// The retry budget that this request has been counted in, by its identity: each counts a request once on its way down,
-    /// however many layers there share it. At another tier it is counted again.
-    pub(crate) counted_in: u32,
-    /// Which layer ends the request at its deadline.
-    pub(crate) deadline_keeper: DeadlineKeeper,
-    /// What layers further out can still do for it.
-    pub(crate) prospects: Prospects,
-    /// When the request entered the outermost layer that reads the clock, or was last sent on after a wait: saves the
-    /// others a reading.
-    pub(crate) begun: Option<Instant>,
 }
 
-/// What layers further out can still do for a request. In one byte, for the sake of the context's size.
+/// What layers further out do for a request, and can still do. In one piece: each that layers change by itself is copied by
+/// itself wherever a context moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Prospects(u8);
+pub(crate) struct Prospects(u16);
 
 impl Prospects {
     /// A `Fallback` could still turn to a tier that asks a model: nobody need wait long here.
-    const CAN_GO_ON: u8 = 1;
+    const CAN_GO_ON: u16 = 1;
     /// A layer does something about a model's refusal: one without a word is told as an error.
-    const ACTS_ON_REFUSALS: u8 = 2;
+    const ACTS_ON_REFUSALS: u16 = 2;
+    /// None ends the request at its deadline: the next layer that waits does.
+    const LEAVES_DEADLINE: u16 = 4;
 
     pub(crate) fn can_go_on(self) -> bool {
         self.0 & Self::CAN_GO_ON != 0
@@ -514,7 +519,7 @@ impl Prospects {
 
     /// Notes that a fallback can go on, if it can.
     pub(crate) fn note_can_go_on(&mut self, can: bool) {
-        self.0 |= u8::from(can) * Self::CAN_GO_ON;
+        self.0 |= u16::from(can) * Self::CAN_GO_ON;
     }
 
     pub(crate) fn acts_on_refusals(self) -> bool {
@@ -523,18 +528,17 @@ impl Prospects {
 
     /// Notes that a layer acts on refusals, if it does.
     pub(crate) fn note_acts_on_refusals(&mut self, acts: bool) {
-        self.0 |= u8::from(acts) * Self::ACTS_ON_REFUSALS;
+        self.0 |= u16::from(acts) * Self::ACTS_ON_REFUSALS;
     }
-}
 
-/// Which layer ends a request at its deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum DeadlineKeeper {
-    /// None so far: the next layer that waits does.
-    Nobody,
-    /// One further out.
-    FurtherOut,
+    pub(crate) fn leaves_deadline(self) -> bool {
+        self.0 & Self::LEAVES_DEADLINE != 0
+    }
+
+    /// Notes whether the deadline is left to the next layer.
+    pub(crate) fn note_leaves_deadline(&mut self, leaves: bool) {
+        self.0 = self.0 & !Self::LEAVES_DEADLINE | u16::from(leaves) * Self::LEAVES_DEADLINE;
+    }
 }
 
 /// The level of full service.
@@ -557,7 +561,6 @@ impl Default for Context {
             worst_level: WORST_LEVEL,
             commit: None,
             counted_in: 0,
-            deadline_keeper: DeadlineKeeper::Nobody,
             prospects: Prospects::default(),
             begun: None,
         }
@@ -569,7 +572,7 @@ impl Context {
     pub fn limit_deadline(&mut self, deadline: Option<Instant>) {
         let Some(nearer) = deadline.filter(|nearer| self.deadline.is_none_or(|known| *nearer < known)) else { return };
         self.deadline = Some(nearer);
-        self.deadline_keeper = DeadlineKeeper::Nobody;
+        self.prospects.note_leaves_deadline(true);
     }
 
     /// Steps the request down to tiers of this level or a worse one, unless it is further down already.

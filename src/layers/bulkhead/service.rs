@@ -8,7 +8,10 @@ use tower::Service;
 use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{call::Call, deadline::Keeper},
+    layers::{
+        call::Call,
+        deadline::{self, Deadline},
+    },
 };
 
 /// Bounds what each feature has in flight. See the [module docs](super).
@@ -47,11 +50,30 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let keeper = match Keeper::of(request.context_mut()) {
-            Ok(keeper) => keeper,
-            Err(late) => return ResponseFuture::refused(late),
-        };
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        if deadline::is_unkept(request.context()) {
+            return self.call_in_time(request.clone());
+        }
+        self.enter(request, None)
+    }
+}
+
+impl<S> Bulkhead<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// A call that ends at its deadline.
+    #[cold]
+    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        match Deadline::keep(&mut request) {
+            Ok(deadline) => self.enter(request, deadline),
+            Err(late) => ResponseFuture::refused(late),
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
         let lanes = self.features.lanes(request.feature_name());
         // One place from which it goes on: with two of them, the compiler moves the call's future once more.
         let permit = match lanes.gate().try_enter() {
@@ -59,10 +81,12 @@ where
             None => match lanes.gate().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,
                 // A fresh clone, that is: one that nobody has polled. It reserves nothing until it has its place.
-                Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request, keeper),
+                Ok(Admission::Waits(wait)) => {
+                    return ResponseFuture::waits(wait, self.inner.clone(), request, deadline);
+                }
                 Err(refused) => return ResponseFuture::refused(refused),
             },
         };
-        ResponseFuture::goes(Call::first(&mut self.inner, request), permit, keeper)
+        ResponseFuture::goes(Call::first(&mut self.inner, request), permit, deadline)
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     layers::{
         admission::{Outcome, Permit},
         call::Call,
-        deadline::Keeper,
+        deadline::Deadline,
         overtaken,
     },
 };
@@ -33,7 +33,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Not held by a call that was rejected, nor by a last resort that ignores the circuit.
     permit: Permit,
     time: Time,
-    keeper: Keeper,
+    /// Where no layer further out ends the request at its deadline.
+    deadline: Option<Box<Deadline>>,
 }
 
 /// The time that a call has, as far as it is known.
@@ -59,13 +60,12 @@ impl Time {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time, keeper: Keeper) -> Self {
-        Self { call, permit, time, keeper }
+    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time, deadline: Option<Box<Deadline>>) -> Self {
+        Self { call, permit, time, deadline }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        let (permit, time, keeper) = (Permit::default(), Time::default(), Keeper::default());
-        Self { call: Call::failed(refusal), permit, time, keeper }
+        Self { call: Call::failed(refusal), permit: Permit::default(), time: Time::default(), deadline: None }
     }
 }
 
@@ -80,9 +80,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let mut polled = this.call.as_mut().poll(cx);
-        if polled.is_pending() {
-            let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx) else { return Poll::Pending };
-            polled = Poll::Ready(Err(late));
+        if polled.is_pending()
+            && let Some(deadline) = this.deadline
+        {
+            polled = deadline.poll(this.call.phase(), cx).map(Err);
         }
         // All in place: a response is large to move.
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };

@@ -8,7 +8,12 @@ use tower::Service;
 use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed, state::Rejection};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{admission::Permit, call::Call, deadline::Keeper, lanes::Lanes},
+    layers::{
+        admission::Permit,
+        call::Call,
+        deadline::{self, Deadline},
+        lanes::Lanes,
+    },
 };
 
 /// Rejects calls to a provider that is down. See the [module docs](super).
@@ -88,11 +93,30 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let keeper = match Keeper::of(request.context_mut()) {
-            Ok(keeper) => keeper,
-            Err(late) => return ResponseFuture::rejected(late),
-        };
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        if deadline::is_unkept(request.context()) {
+            return self.call_in_time(request.clone());
+        }
+        self.enter(request, None)
+    }
+}
+
+impl<S> CircuitBreaker<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// A call that ends at its deadline.
+    #[cold]
+    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        match Deadline::keep(&mut request) {
+            Ok(deadline) => self.enter(request, deadline),
+            Err(late) => ResponseFuture::rejected(late),
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
         let time = Time::of(&request);
         // One place from which it goes on: with two of them, the compiler moves the call's future once more.
         let permit = match self.shared.free_permit() {
@@ -102,6 +126,6 @@ where
                 Err(refusal) => return ResponseFuture::rejected(refusal),
             },
         };
-        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time, keeper)
+        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time, deadline)
     }
 }
