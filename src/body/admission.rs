@@ -76,9 +76,9 @@ pub(crate) trait Gate: Send + Sync {
     /// not call foreign code under a lock.
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>);
 
-    /// Takes the place back, with the facts about the answer, whole or not. For gates that count or report tokens
-    /// or money.
-    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, _so_far: SoFar<'_>) {
+    /// The same with what is known of the answer, whole or not. For gates that count tokens or money, or tell of them: only
+    /// they ask for it, since to work it out costs more than most gates do.
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, _so_far: &dyn Fn() -> SoFar<'a>) {
         self.settle(ticket, outcome);
     }
 
@@ -143,7 +143,7 @@ impl Permit {
 
     /// Gives the place back with the facts about the answer, whole or not.
     #[inline]
-    pub(crate) fn settle_with(&mut self, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+    pub(crate) fn settle_with<'a>(&mut self, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         if let Some(gate) = self.gate.take() {
             gate.settle_with(&self.ticket, outcome, so_far);
         }

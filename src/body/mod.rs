@@ -208,7 +208,7 @@ impl LlmBody {
     pub(crate) fn hold_permit(&mut self, permit: &mut Permit) {
         match &mut self.0 {
             Repr::Complete { answer, .. } => {
-                permit.settle_with(Outcome::Answered, SoFar::whole(answer.usage(), || answer.characters()));
+                permit.settle_with(Outcome::Answered, &|| SoFar::whole(answer.usage(), || answer.characters()));
             }
             Repr::Stream(stream) => stream.as_mut().hold(mem::take(permit)),
         }

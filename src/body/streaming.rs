@@ -118,7 +118,7 @@ fn settle(permits: &mut Vec<Permit>, tokens: &Tokens, delivered: Delivery, outco
     let (at_least, prompts) = tokens.at_least(matches!(outcome, Outcome::Answered));
     let so_far = SoFar { usage: reported.as_ref(), delivered, at_least, prompts };
     for mut permit in permits.drain(..) {
-        permit.settle_with(outcome, so_far);
+        permit.settle_with(outcome, &|| so_far);
     }
 }
 

@@ -91,12 +91,12 @@ impl Heard {
 
 impl Gate for Heard {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.settle_with(ticket, outcome, SoFar::default());
+        self.settle_with(ticket, outcome, &SoFar::default);
     }
 
-    fn settle_with(&self, _: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+    fn settle_with<'a>(&self, _: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         self.0.lock().unwrap().push(match outcome {
-            Outcome::Answered => format!("answered {}", so_far.usage.map_or(0, Usage::total)),
+            Outcome::Answered => format!("answered {}", so_far().usage.map_or(0, Usage::total)),
             Outcome::Failed(error) => format!("failed {}", error.kind()),
             Outcome::Dropped => "dropped".to_owned(),
         });

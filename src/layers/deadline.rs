@@ -1,8 +1,8 @@
 //! The request's own deadline, for the case that no limit further out ends the request at it.
 //!
-//! A caller sets it ([`LlmRequest::timeout`](crate::LlmRequest::timeout)), and the outermost layer that waits keeps
-//! it: it marks the request, so that the layers further in set no timer for the same moment. A `Timeout` does so
-//! with its own clock.
+//! A caller sets it ([`LlmRequest::timeout`](crate::LlmRequest::timeout)), and the outermost layer that waits keeps it: it marks
+//! the request, so that the layers further in set no timer for the same moment. A `Timeout` does so with its own clock, and a
+//! `Fallback` with the shares of time that it gives to its tiers.
 
 use std::{
     pin::Pin,
@@ -12,73 +12,50 @@ use std::{
 use tokio::time::{Instant, Sleep};
 
 use super::alarm;
-use crate::{Context, ErrorKind, LlmError, error::Phase, request::DeadlineKeeper};
+use crate::{Context, ErrorKind, LlmError, LlmRequest, error::Phase};
 
-/// Returns whether no layer further out ends the request at its deadline.
+/// Returns true if no layer further out ends the request at its deadline. A look at one byte: the healthy path does no more.
 #[inline]
 pub(crate) fn is_unkept(context: &Context) -> bool {
-    context.deadline_keeper == DeadlineKeeper::Nobody && context.deadline.is_some()
+    context.prospects.leaves_deadline()
 }
 
-/// Returns the failure of a request whose deadline has passed unkept: no attempt begins after it.
-#[inline]
-pub(crate) fn passed(context: &Context) -> Option<LlmError> {
-    if is_unkept(context) { look(context) } else { None }
-}
-
+/// Returns the failure of a request whose deadline has passed: no attempt begins after it.
 #[cold]
-fn look(context: &Context) -> Option<LlmError> {
+pub(crate) fn passed(context: &Context) -> Option<LlmError> {
     let is_over = context.deadline.is_some_and(|deadline| deadline < Instant::now());
     is_over.then(|| LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
 }
 
-/// Ends a call at the request's deadline. It is empty, and no larger than a pointer, if there is no deadline or
-/// another layer keeps it.
-#[derive(Default)]
-pub(crate) struct Keeper(Option<Box<Kept>>);
-
-struct Kept {
-    deadline: Instant,
+/// Ends a call at the request's deadline.
+pub(crate) struct Deadline {
+    at: Instant,
     begun: Instant,
     /// Used if no timer further out can be asked.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Keeper {
-    /// Keeps the request's deadline from here on inwards, if no layer further out does.
+impl Deadline {
+    /// Keeps the deadline of a request from here on inwards, if it has one.
     ///
     /// # Errors
     ///
     /// Fails if the deadline has passed.
-    #[inline]
-    pub(crate) fn of(context: &mut Context) -> Result<Self, LlmError> {
-        if is_unkept(context) { Self::keep(context) } else { Ok(Self(None)) }
-    }
-
     #[cold]
-    fn keep(context: &mut Context) -> Result<Self, LlmError> {
+    pub(crate) fn keep(request: &mut LlmRequest) -> Result<Option<Box<Self>>, LlmError> {
+        let context = request.context_mut();
         if let Some(late) = passed(context) {
             return Err(late);
         }
-        context.deadline_keeper = DeadlineKeeper::FurtherOut;
+        context.prospects.note_leaves_deadline(false);
         let begun = Instant::now();
-        Ok(Self(context.deadline.map(|deadline| Box::new(Kept { deadline, begun, timer: None }))))
+        Ok(context.deadline.map(|at| Box::new(Self { at, begun, timer: None })))
     }
 
     /// Completes with the failure of a pending call once the deadline has come.
-    #[inline]
-    pub(crate) fn poll(&mut self, phase: Phase, cx: &mut TaskContext<'_>) -> Poll<LlmError> {
-        match &mut self.0 {
-            None => Poll::Pending,
-            Some(kept) => kept.poll(phase, cx),
-        }
-    }
-}
-
-impl Kept {
     #[cold]
-    fn poll(&mut self, phase: Phase, cx: &mut TaskContext<'_>) -> Poll<LlmError> {
-        ready!(alarm::poll_at(self.deadline, &mut self.timer, cx));
-        Poll::Ready(LlmError::deadline_passed(phase, self.deadline.saturating_duration_since(self.begun)))
+    pub(crate) fn poll(&mut self, phase: Phase, cx: &mut TaskContext<'_>) -> Poll<LlmError> {
+        ready!(alarm::poll_at(self.at, &mut self.timer, cx));
+        Poll::Ready(LlmError::deadline_passed(phase, self.at.saturating_duration_since(self.begun)))
     }
 }

@@ -84,7 +84,7 @@ impl<G: Gate> Gate for Lane<G> {
     }
 
     #[inline]
-    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         self.gate.settle_with(ticket, outcome, so_far);
     }
 

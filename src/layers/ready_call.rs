@@ -7,7 +7,10 @@ use std::{
 
 use pin_project::pin_project;
 
-use super::{call::Call, deadline::Keeper};
+use super::{
+    call::Call,
+    deadline::{self, Deadline},
+};
 use crate::{LlmError, LlmRequest, LlmResponse, LlmService};
 
 /// A call that waits for the readiness of the inner service in the future, not in `poll_ready`.
@@ -45,7 +48,8 @@ use crate::{LlmError, LlmRequest, LlmResponse, LlmService};
 pub struct ReadyCall<S: LlmService> {
     #[pin]
     call: Call<S, S::Future>,
-    deadline: Keeper,
+    /// Set if no layer further out ends the request at its deadline.
+    deadline: Option<Box<Deadline>>,
 }
 
 impl<S: LlmService> ReadyCall<S> {
@@ -63,9 +67,12 @@ impl<S: LlmService> ReadyCall<S> {
     }
 
     fn keep(mut request: LlmRequest, call: impl FnOnce(LlmRequest) -> Call<S, S::Future>) -> Self {
-        match Keeper::of(request.context_mut()) {
+        if !deadline::is_unkept(request.context()) {
+            return Self { call: call(request), deadline: None };
+        }
+        match Deadline::keep(&mut request) {
             Ok(deadline) => Self { call: call(request), deadline },
-            Err(late) => Self { call: Call::failed(late), deadline: Keeper::default() },
+            Err(late) => Self { call: Call::failed(late), deadline: None },
         }
     }
 }
@@ -79,7 +86,8 @@ impl<S: LlmService> Future for ReadyCall<S> {
         if let Poll::Ready(outcome) = this.call.as_mut().poll(cx) {
             return Poll::Ready(outcome);
         }
-        let late = ready!(this.deadline.poll(this.call.phase(), cx));
+        let Some(deadline) = this.deadline else { return Poll::Pending };
+        let late = ready!(deadline.poll(this.call.phase(), cx));
         this.call.abandon();
         Poll::Ready(Err(late))
     }

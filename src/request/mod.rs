@@ -27,8 +27,8 @@ pub use crate::{
 /// ```
 /// use steadfast::LlmRequest;
 ///
-/// let request = LlmRequest::prompt("Explain closures.").feature("chat").session("user-17");
-/// assert_eq!(request.feature_name(), Some("chat"));
+/// let request = LlmRequest::prompt("Explain closures.").with_feature("chat").with_session("user-17");
+/// assert_eq!(request.feature(), Some("chat"));
 /// ```
 #[derive(Clone)]
 pub struct LlmRequest {
@@ -252,6 +252,7 @@ impl LlmRequest {
     }
 
     /// The model that the caller names. A leaf with a model of its own sends that one.
+    #[inline]
     pub fn model(&self) -> Option<&str> {
         match &self.caller.content {
             Content::Chat(chat) => chat.model.as_deref(),
@@ -435,11 +436,20 @@ impl fmt::Debug for LlmRequest {
 }
 
 /// The layers' part of a request. Small and `Copy`.
+// In this order: whatever layers leave alone together is copied in one.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
+#[repr(C)]
 pub struct Context {
-    /// The moment by which the request must have its answer (a stream: its first token). No attempt begins after it.
+    /// When the request must have its answer (a stream: its first token). No attempt begins after it. Bring it nearer with
+    /// [`limit_deadline`](Self::limit_deadline): then a layer further in ends the request at it.
     pub deadline: Option<Instant>,
+    /// The moment at which the request entered the outermost layer that reads the clock, or was last sent on after a
+    /// wait. It saves the other layers a reading.
+    pub(crate) begun: Option<Instant>,
+    /// The identity of the retry budget that has counted this request. Each budget counts a request once on its way
+    /// down, however many layers share it; at another tier it counts again.
+    pub(crate) counted_in: u32,
     /// The number of attempts left, this one included.
     pub attempts_left: u16,
     /// The number of attempts made before this one.
@@ -454,30 +464,25 @@ pub struct Context {
     /// The worst level of service that the caller accepts: tiers of a worse one are left out. 5 (the default) leaves
     /// out none.
     pub worst_level: u8,
+    /// What layers further out do for it, and can still do.
+    pub(crate) prospects: Prospects,
     /// The commit point of the stream; `None`: the leaves' and layers' own. A
     /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf at the first token.
     pub commit: Option<CommitPoint>,
-    /// The identity of the retry budget that has counted this request. Each budget counts a request once on its way
-    /// down, however many layers share it; at another tier it counts again.
-    pub(crate) counted_in: u32,
-    /// The layer that ends the request at its deadline.
-    pub(crate) deadline_keeper: DeadlineKeeper,
-    /// The options of the layers further out.
-    pub(crate) prospects: Prospects,
-    /// The moment at which the request entered the outermost layer that reads the clock, or was last sent on after a
-    /// wait. It saves the other layers a reading.
-    pub(crate) begun: Option<Instant>,
 }
 
-/// The options that layers further out have for a request, in one byte for the sake of the context's size.
+/// What layers further out do for a request, and can still do. In one piece: each that layers change by itself is copied by
+/// itself wherever a context moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Prospects(u8);
+pub(crate) struct Prospects(u16);
 
 impl Prospects {
     /// A `Fallback` could still turn to a tier with a model: no layer need wait long here.
-    const CAN_GO_ON: u8 = 1;
+    const CAN_GO_ON: u16 = 1;
     /// A layer acts on a model's refusal: a refusal without a word becomes an error.
-    const ACTS_ON_REFUSALS: u8 = 2;
+    const ACTS_ON_REFUSALS: u16 = 2;
+    /// None ends the request at its deadline: the next layer that waits does.
+    const LEAVES_DEADLINE: u16 = 4;
 
     pub(crate) fn can_go_on(self) -> bool {
         self.0 & Self::CAN_GO_ON != 0
@@ -485,7 +490,7 @@ impl Prospects {
 
     /// Notes that a fallback can go on, if it can.
     pub(crate) fn note_can_go_on(&mut self, can: bool) {
-        self.0 |= u8::from(can) * Self::CAN_GO_ON;
+        self.0 |= u16::from(can) * Self::CAN_GO_ON;
     }
 
     pub(crate) fn acts_on_refusals(self) -> bool {
@@ -494,18 +499,17 @@ impl Prospects {
 
     /// Notes that a layer acts on refusals, if it does.
     pub(crate) fn note_acts_on_refusals(&mut self, acts: bool) {
-        self.0 |= u8::from(acts) * Self::ACTS_ON_REFUSALS;
+        self.0 |= u16::from(acts) * Self::ACTS_ON_REFUSALS;
     }
-}
 
-/// The layer that ends a request at its deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum DeadlineKeeper {
-    /// None so far: the next layer that waits takes it on.
-    Nobody,
-    /// A layer further out.
-    FurtherOut,
+    pub(crate) fn leaves_deadline(self) -> bool {
+        self.0 & Self::LEAVES_DEADLINE != 0
+    }
+
+    /// Notes whether the deadline is left to the next layer.
+    pub(crate) fn note_leaves_deadline(&mut self, leaves: bool) {
+        self.0 = self.0 & !Self::LEAVES_DEADLINE | u16::from(leaves) * Self::LEAVES_DEADLINE;
+    }
 }
 
 /// The level of full service.
@@ -513,7 +517,7 @@ pub(crate) const BEST_LEVEL: u8 = 1;
 /// The level of a fixed sentence.
 pub(crate) const WORST_LEVEL: u8 = 5;
 
-/// The default of [`LlmRequest::max_attempts`].
+/// The default of [`LlmRequest::with_max_attempts`].
 const DEFAULT_ATTEMPTS: u16 = 9;
 
 impl Default for Context {
@@ -528,7 +532,6 @@ impl Default for Context {
             worst_level: WORST_LEVEL,
             commit: None,
             counted_in: 0,
-            deadline_keeper: DeadlineKeeper::Nobody,
             prospects: Prospects::default(),
             begun: None,
         }
@@ -540,7 +543,7 @@ impl Context {
     pub fn limit_deadline(&mut self, deadline: Option<Instant>) {
         let Some(nearer) = deadline.filter(|nearer| self.deadline.is_none_or(|known| *nearer < known)) else { return };
         self.deadline = Some(nearer);
-        self.deadline_keeper = DeadlineKeeper::Nobody;
+        self.prospects.note_leaves_deadline(true);
     }
 
     /// Steps the request down to tiers of this level or a worse one, unless it is further down already.

@@ -275,14 +275,15 @@ impl Slip {
 
 impl Gate for Account {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.settle_with(ticket, outcome, SoFar::default());
+        self.settle_with(ticket, outcome, &SoFar::default);
     }
 
     /// Counts the tokens reported so far for an answer that broke or was dropped, and at least the text that came.
     /// If the provider reported none, the cost is unknown, and the reserved amount counts as spent if it is more.
-    fn settle_with(&self, ticket: &Ticket, _: Outcome<'_>, so_far: SoFar<'_>) {
+    fn settle_with<'a>(&self, ticket: &Ticket, _: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         let slip = Slip::of(ticket);
         let cost = slip.price.map_or(0, |price| {
+            let so_far = so_far();
             let cost = self.rule.common.prices.at(price).cost(&so_far.used(ticket.prompt)).nanos();
             if so_far.usage.is_some() { cost } else { cost.max(slip.amount()) }
         });

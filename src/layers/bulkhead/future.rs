@@ -12,7 +12,7 @@ use super::wait::Wait;
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     body::admission::{Charge, Outcome, Permit},
-    layers::{call::Call, deadline::Keeper},
+    layers::{call::Call, deadline::Deadline},
 };
 
 /// The future of [`Bulkhead`](super::Bulkhead).
@@ -24,9 +24,15 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// The place, from admission until the response takes it along.
     permit: Permit,
-    keeper: Keeper,
+    /// What few calls need.
+    rest: Option<Box<Rest<S>>>,
+}
+
+struct Rest<S> {
     /// Set before the call, if there was no place at once.
-    waiting: Option<Box<Waiting<S>>>,
+    waiting: Option<Waiting<S>>,
+    /// Where no layer further out ends the request at its deadline.
+    deadline: Option<Box<Deadline>>,
 }
 
 struct Waiting<S> {
@@ -37,17 +43,22 @@ struct Waiting<S> {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, keeper: Keeper) -> Self {
-        Self { call, permit, keeper, waiting: None }
+    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, deadline: Option<Box<Deadline>>) -> Self {
+        let rest = deadline.map(|deadline| Box::new(Rest { waiting: None, deadline: Some(deadline) }));
+        Self { call, permit, rest }
     }
 
-    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest, keeper: Keeper) -> Self {
-        let waiting = Box::new(Waiting { wait, service, request });
-        Self { call: Call::idle(), permit: Permit::default(), keeper, waiting: Some(waiting) }
+    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest, deadline: Option<Box<Deadline>>) -> Self {
+        let rest = Rest { waiting: Some(Waiting { wait, service, request }), deadline };
+        Self { call: Call::idle(), permit: Permit::default(), rest: Some(Box::new(rest)) }
+    }
+
+    fn waiting(&self) -> Option<&Waiting<S>> {
+        self.rest.as_ref()?.waiting.as_ref()
     }
 
     pub(super) fn refused(error: LlmError) -> Self {
-        Self { call: Call::failed(error), permit: Permit::default(), keeper: Keeper::default(), waiting: None }
+        Self { call: Call::failed(error), permit: Permit::default(), rest: None }
     }
 }
 
@@ -61,18 +72,21 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(waiting) = this.waiting {
+        if let Some(rest) = this.rest
+            && let Some(waiting) = &mut rest.waiting
+        {
             let entered = ready!(waiting.wait.poll(&waiting.request, cx));
             // Whatever the outcome, release the wait's resources.
-            let Some(waiting) = this.waiting.take() else { unreachable!("it was there three lines above") };
+            let Some(waiting) = rest.waiting.take() else { unreachable!("it was there three lines above") };
             *this.permit = entered?;
             this.call.set(Call::further(waiting.service, waiting.request));
         }
         // Changed in place: a response is moved often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
-        if polled.is_pending() {
-            let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx) else { return Poll::Pending };
-            polled = Poll::Ready(Err(late));
+        if polled.is_pending()
+            && let Some(deadline) = this.rest.as_mut().and_then(|rest| rest.deadline.as_mut())
+        {
+            polled = deadline.poll(this.call.phase(), cx).map(Err);
         }
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         match result {
@@ -117,7 +131,7 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("bulkhead::ResponseFuture")
-            .field("waiting", &self.waiting.as_ref().map(|waiting| waiting.wait.stage()))
+            .field("waiting", &self.waiting().map(|waiting| waiting.wait.stage()))
             .field("call", &self.call)
             .finish_non_exhaustive()
     }

@@ -222,12 +222,13 @@ impl FeatureGate {
     }
 
     /// Reports a call's end to the rates and to the adaptive limit.
-    fn learn(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: Option<SoFar<'_>>) {
+    fn learn<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: Option<&dyn Fn() -> SoFar<'a>>) {
         match (&self.rates, ticket.charge, so_far) {
             (Some(rates), Charge::Returns, _) => rates.refund(ticket.reserved),
             // A caller that left early has also used the tokens that came. If the provider has reported none, more
             // may have been used.
             (Some(rates), Charge::Stays, Some(so_far)) if rates.counts_tokens() => {
+                let so_far = so_far();
                 let used = so_far.used(ticket.prompt).total();
                 let least = if so_far.usage.is_some() { 0 } else { ticket.reserved.into() };
                 rates.settle_tokens(Instant::now(), ticket.reserved, used.max(least));
@@ -304,7 +305,7 @@ impl Gate for FeatureGate {
     }
 
     #[inline]
-    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         if self.rates.is_some() || self.adaptive.is_some() {
             self.learn(ticket, outcome, Some(so_far));
         }

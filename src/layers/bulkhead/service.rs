@@ -8,7 +8,10 @@ use tower::Service;
 use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{call::Call, deadline::Keeper},
+    layers::{
+        call::Call,
+        deadline::{self, Deadline},
+    },
 };
 
 /// A service that bounds each feature's requests in flight. See the [module docs](super).
@@ -47,21 +50,42 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let keeper = match Keeper::of(request.context_mut()) {
-            Ok(keeper) => keeper,
-            Err(late) => return ResponseFuture::refused(late),
-        };
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        if deadline::is_unkept(request.context()) {
+            return self.call_in_time(request.clone());
+        }
+        self.enter(request, None)
+    }
+}
+
+impl<S> Bulkhead<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// A call that ends at its deadline.
+    #[cold]
+    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        match Deadline::keep(&mut request) {
+            Ok(deadline) => self.enter(request, deadline),
+            Err(late) => ResponseFuture::refused(late),
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
         let lanes = self.features.lanes(request.feature_name());
         let permit = match lanes.gate().try_enter() {
             Some(ticket) => lanes.permit(ticket),
             None => match lanes.gate().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,
                 // A fresh clone was never polled: it reserves nothing until it has its place.
-                Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request, keeper),
+                Ok(Admission::Waits(wait)) => {
+                    return ResponseFuture::waits(wait, self.inner.clone(), request, deadline);
+                }
                 Err(refused) => return ResponseFuture::refused(refused),
             },
         };
-        ResponseFuture::goes(Call::first(&mut self.inner, request), permit, keeper)
+        ResponseFuture::goes(Call::first(&mut self.inner, request), permit, deadline)
     }
 }

@@ -54,28 +54,24 @@ pub(super) enum Confirm {
 pub(super) struct NamedCircuit {
     pub(super) name: Arc<str>,
     pub(super) machine: Circuit,
+    /// Returns whether the start of a call matters.
+    is_timed: bool,
     policy: Arc<Policy>,
     me: Weak<Self>,
-}
-
-impl Policy {
-    /// Returns whether the start of a call matters.
-    fn is_timed(&self) -> bool {
-        self.slow_after.is_some() || self.abandoned_after.is_some()
-    }
 }
 
 impl NamedCircuit {
     pub(super) fn new(name: Arc<str>, policy: Arc<Policy>, seed: u64) -> Arc<Self> {
         let machine = Circuit::new(policy.settings.clone(), Instant::now(), seed);
-        Arc::new_cyclic(|me| Self { name, machine, policy, me: me.clone() })
+        let is_timed = policy.slow_after.is_some() || policy.abandoned_after.is_some();
+        Arc::new_cyclic(|me| Self { name, machine, is_timed, policy, me: me.clone() })
     }
 
     /// Returns a ticket if the call needs only admission. In good health that is one load: it neither reads the
     /// clock nor allocates.
     #[inline]
     pub(super) fn free_ticket(&self) -> Option<Ticket> {
-        if self.policy.is_timed() {
+        if self.is_timed {
             return None;
         }
         let generation = self.machine.admits_freely()?;
@@ -100,17 +96,23 @@ impl NamedCircuit {
         };
         let ticket = Ticket {
             generation: admission.generation,
-            begun: self.policy.is_timed().then(|| self.clock()),
+            begun: self.is_timed.then(|| self.clock()),
             ..Ticket::default()
         };
         if admission.probe.is_none() && !admission.suspect {
             return Ok(Permit::new(self.clone(), ticket));
         }
+        Ok(self.marked(admission, ticket, request))
+    }
+
+    /// A permit that tells more of its call when that is settled: it is a probe, or may be part of a storm.
+    #[inline(never)]
+    fn marked(self: &Arc<Self>, admission: Admission, ticket: Ticket, request: &LlmRequest) -> Permit {
         let caller = caller(request);
         self.machine.meet(caller);
         let marked =
             Marked { circuit: self.clone(), probe: admission.probe, fingerprint: fingerprint(request), caller };
-        Ok(Permit::new(Arc::new(marked), ticket))
+        Permit::new(Arc::new(marked), ticket)
     }
 
     /// Returns the error of a call that was not admitted.
@@ -229,8 +231,8 @@ impl NamedCircuit {
     }
 
     fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
-        let failure = if let Outcome::Failed(error) = outcome { Some(error.kind()) } else { None };
-        let outcome = match outcome {
+        let ended = outcome;
+        let outcome = match ended {
             Outcome::Answered => state::Outcome::Success { slow: self.is_slow(begun) },
             Outcome::Dropped if self.is_past(begun, self.policy.abandoned_after) => {
                 state::Outcome::Failure { slow: self.is_slow(begun), throttle: None }
@@ -247,15 +249,18 @@ impl NamedCircuit {
         let settled = self.machine.settle(admission, outcome, Instant::now);
         self.tell(settled.transition);
         if settled.late {
-            self.policy.events.send_with(|| Event::LateResult {
-                circuit: self.name.clone(),
-                failure,
-                at: Instant::now(),
-            });
+            self.tell_late(ended);
         }
         if matches!(outcome, state::Outcome::Accused { .. }) {
             self.send_probe();
         }
+    }
+
+    /// Tells those who listen of a result that came too late to count.
+    #[cold]
+    fn tell_late(&self, ended: Outcome<'_>) {
+        let failure = if let Outcome::Failed(error) = ended { Some(error.kind()) } else { None };
+        self.policy.events.send_with(|| Event::LateResult { circuit: self.name.clone(), failure, at: Instant::now() });
     }
 
     fn judge(&self, error: &LlmError, fingerprint: Option<u64>, begun: Option<NonZeroU64>) -> state::Outcome {

@@ -14,7 +14,7 @@ use crate::{
     LlmError, LlmRequest, LlmResponse,
     body::admission::{Outcome, Permit},
     error::{Phase, TimeoutLimit},
-    layers::{call::Call, deadline::Keeper, overtaken},
+    layers::{call::Call, deadline::Deadline, overtaken},
 };
 
 /// The future of [`CircuitBreaker`](super::CircuitBreaker).
@@ -29,7 +29,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Empty for a call that was rejected, and for a last resort that ignores the circuit.
     permit: Permit,
     time: Time,
-    keeper: Keeper,
+    /// Where no layer further out ends the request at its deadline.
+    deadline: Option<Box<Deadline>>,
 }
 
 /// The time limits of a call, as far as they are known.
@@ -55,13 +56,12 @@ impl Time {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time, keeper: Keeper) -> Self {
-        Self { call, permit, time, keeper }
+    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time, deadline: Option<Box<Deadline>>) -> Self {
+        Self { call, permit, time, deadline }
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {
-        let (permit, time, keeper) = (Permit::default(), Time::default(), Keeper::default());
-        Self { call: Call::failed(refusal), permit, time, keeper }
+        Self { call: Call::failed(refusal), permit: Permit::default(), time: Time::default(), deadline: None }
     }
 }
 
@@ -76,9 +76,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let mut polled = this.call.as_mut().poll(cx);
-        if polled.is_pending() {
-            let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx) else { return Poll::Pending };
-            polled = Poll::Ready(Err(late));
+        if polled.is_pending()
+            && let Some(deadline) = this.deadline
+        {
+            polled = deadline.poll(this.call.phase(), cx).map(Err);
         }
         // All in place: a response is large to move.
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };

@@ -9,7 +9,11 @@ use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed, s
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     body::admission::Permit,
-    layers::{call::Call, deadline::Keeper, lanes::Lanes},
+    layers::{
+        call::Call,
+        deadline::{self, Deadline},
+        lanes::Lanes,
+    },
 };
 
 /// A service that rejects calls to a provider that is down. See the [module docs](super).
@@ -89,11 +93,30 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let keeper = match Keeper::of(request.context_mut()) {
-            Ok(keeper) => keeper,
-            Err(late) => return ResponseFuture::rejected(late),
-        };
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        if deadline::is_unkept(request.context()) {
+            return self.call_in_time(request.clone());
+        }
+        self.enter(request, None)
+    }
+}
+
+impl<S> CircuitBreaker<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// A call that ends at its deadline.
+    #[cold]
+    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        match Deadline::keep(&mut request) {
+            Ok(deadline) => self.enter(request, deadline),
+            Err(late) => ResponseFuture::rejected(late),
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
         let time = Time::of(&request);
         let permit = match self.shared.free_permit() {
             Some(permit) => permit,
@@ -102,6 +125,6 @@ where
                 Err(refusal) => return ResponseFuture::rejected(refusal),
             },
         };
-        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time, keeper)
+        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time, deadline)
     }
 }

@@ -72,7 +72,9 @@ where
         // Not when it came in further out: it may have waited since.
         request.context_mut().begun = Some(clock::now());
         request.context_mut().prospects.note_acts_on_refusals(self.shared.acts_on_refusals);
-        if let Some(late) = deadline::passed(request.context()) {
+        if deadline::is_unkept(request.context())
+            && let Some(late) = deadline::passed(request.clone().context())
+        {
             return ResponseFuture::refused(late, self.shared.clone(), request);
         }
         self.shared.config.budget.count(request.context_mut());

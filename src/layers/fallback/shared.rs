@@ -144,7 +144,7 @@ impl Shared {
     /// Returns the tiers that a request may go to, in order.
     pub(super) fn chain(&self, request: &LlmRequest) -> Chain {
         let chain = self.listed(request);
-        match self.place_asked(&chain, request) {
+        match self.place_asked(&chain, request.model()) {
             None => chain,
             Some(place) => chain.beginning_at(place, self),
         }
@@ -152,7 +152,7 @@ impl Shared {
 
     /// Returns the chain of a request's feature, of the model that it names, or the tiers of both.
     fn listed(&self, request: &LlmRequest) -> Chain {
-        let model = self.named(request).map(|named| &named.tiers);
+        let model = self.named(request.model()).map(|named| &named.tiers);
         let tiers = match (self.of_feature(request), model) {
             (Some(may), Some(wanted)) => {
                 let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
@@ -163,14 +163,14 @@ impl Shared {
         tiers.map_or(Chain::All, Chain::Listed)
     }
 
-    /// Returns the position in a chain of the tier that the request names, by the tier's name or its model, if
-    /// others stand before it. A chain for exactly this name stays as it was set.
-    fn place_asked(&self, chain: &Chain, request: &LlmRequest) -> Option<usize> {
+    /// Where in a chain the tier stands that a request names as its model, by the tier's name or its model, if others stand
+    /// before it. A chain for exactly this name is as it was set.
+    fn place_asked(&self, chain: &Chain, model: Option<&str>) -> Option<usize> {
         if !self.has_models {
             return None;
         }
-        let asked = request.model()?;
-        if self.named(request).is_some_and(|named| *named.pattern == *asked) {
+        let asked = model?;
+        if self.named(model).is_some_and(|named| *named.pattern == *asked) {
             return None;
         }
         let named = |facts: &TierFacts| facts.model.is_some() && *facts.name == *asked;
@@ -186,12 +186,12 @@ impl Shared {
         own.or(self.config.others.as_ref())
     }
 
-    /// Returns the entry for the model that the request names.
-    fn named(&self, request: &LlmRequest) -> Option<&Named> {
+    /// What is said of the model that a request names.
+    fn named(&self, model: Option<&str>) -> Option<&Named> {
         if self.config.models.is_empty() {
             return None;
         }
-        self.config.models.of(request.model()?)
+        self.config.models.of(model?)
     }
 
     /// Returns the key of the request's session: each model with a chain of its own, or a tier to begin at, has a
@@ -199,8 +199,8 @@ impl Shared {
     fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
         let session = request.session_id()?;
         let chain = self.listed(request);
-        let asked = self.place_asked(&chain, request).map(|place| self.name(chain.tier(place)));
-        Some(match (self.named(request), asked) {
+        let asked = self.place_asked(&chain, request.model()).map(|place| self.name(chain.tier(place)));
+        Some(match (self.named(request.model()), asked) {
             (None, None) => session.into(),
             (Some(named), None) => format!("{session}\0{}", named.pattern).into(),
             (None, Some(asked)) => format!("{session}\0\0{asked}").into(),
@@ -215,7 +215,7 @@ impl Shared {
         self.simple
             && !self.ramp.is_running()
             && self.all_open(request) == AllOpen::Fail
-            && self.place_asked(&Chain::All, request).is_none()
+            && self.begins_at_primary(request.model())
     }
 
     /// Returns the policy for the case that every circuit is open for the request.
@@ -284,7 +284,13 @@ impl Shared {
             && !self.config.orders.any()
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && request.goes_anywhere()
-            && self.place_asked(&Chain::All, request).is_none()
+            && (!self.has_models || self.begins_at_primary(request.model()))
+    }
+
+    /// Returns true if a request for this model does not name another tier than the primary.
+    #[inline(never)]
+    fn begins_at_primary(&self, model: Option<&str>) -> bool {
+        self.place_asked(&Chain::All, model).is_none()
     }
 
     /// Returns the orders by hand, if there are any.

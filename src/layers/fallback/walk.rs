@@ -17,7 +17,6 @@ use crate::{
     error::Evidence,
     layers::{deadline, retry::Reservation},
     ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
-    request::DeadlineKeeper,
 };
 
 /// One request's progress along its tiers.
@@ -653,13 +652,16 @@ pub(super) fn share_out(
     // At most as many as fit: no configuration has more.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);
-    // An equal share of the rest, and the excess over the usual need of those after it. What a tier does not need
-    // goes to them.
-    let (left, after) = (context.attempts_left, u16::from(after));
-    let usual = after.saturating_mul(RetryWithJitterLayer::MAX_ATTEMPTS);
-    context.attempts_left = left.div_ceil(after + 1).max(left.saturating_sub(usual)).max(1);
+    // What is more than those after it usually take, or an equal share where there is not enough for all. What a tier does
+    // not need goes to them.
+    let (left, tiers) = (context.attempts_left, u16::from(after) + 1);
+    context.attempts_left = match left.checked_sub(tiers * RetryWithJitterLayer::MAX_ATTEMPTS) {
+        Some(spare) => spare + RetryWithJitterLayer::MAX_ATTEMPTS,
+        None => left.div_ceil(tiers).max(1),
+    };
     context.last_resort |= shared.facts(tier).last_resort;
     if slice.is_some() {
-        (context.deadline, context.deadline_keeper) = (slice, DeadlineKeeper::FurtherOut);
+        context.deadline = slice;
+        context.prospects.note_leaves_deadline(false);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     layers::{
         alarm::{self, Alarm},
         call::Call,
-        deadline::Keeper,
+        deadline::Deadline,
         overtaken::Silence,
         totals::count,
     },
@@ -38,7 +38,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Set for a request that may have a second call.
     first: Option<First>,
     race: Option<Box<Race<S>>>,
-    keeper: Keeper,
+    /// Where no layer further out ends the request at its deadline. A race goes by the deadline itself, for both of its calls.
+    deadline: Option<Box<Deadline>>,
 }
 
 /// The facts about a request whose first call is under way.
@@ -54,8 +55,13 @@ pub(super) struct First {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, shared: Arc<Shared<S>>, first: Option<First>, keeper: Keeper) -> Self {
-        Self { call, timer: None, shared, first, race: None, keeper }
+    pub(super) fn new(
+        call: Call<S, S::Future>,
+        shared: Arc<Shared<S>>,
+        first: Option<First>,
+        deadline: Option<Box<Deadline>>,
+    ) -> Self {
+        Self { call, timer: None, shared, first, race: None, deadline }
     }
 }
 
@@ -72,7 +78,6 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.race.is_some() {
-            // The race enforces the deadline itself, for both of its calls.
             return self.poll_on(None, cx);
         }
         let mut this = self.as_mut().project();
@@ -90,7 +95,8 @@ where
         };
         if usual
             && polled.is_pending()
-            && let Poll::Ready(late) = this.keeper.poll(this.call.phase(), cx)
+            && let Some(deadline) = this.deadline
+            && let Poll::Ready(late) = deadline.poll(this.call.phase(), cx)
         {
             return self.poll_on(Some(Poll::Ready(Err(late))), cx);
         }
@@ -168,7 +174,8 @@ where
                         Ok(race) => this.race.insert(Box::new(race)),
                         Err(_) => {
                             // The first call goes on alone.
-                            polled = Some(Poll::Ready(Err(ready!(this.keeper.poll(this.call.phase(), cx)))));
+                            let Some(deadline) = this.deadline else { return Poll::Pending };
+                            polled = Some(Poll::Ready(Err(ready!(deadline.poll(this.call.phase(), cx)))));
                             continue;
                         }
                     }

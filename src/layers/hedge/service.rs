@@ -17,7 +17,7 @@ use crate::{
     layers::{
         call::{Call, Spare},
         clock::Reading,
-        deadline::Keeper,
+        deadline::{self, Deadline},
         totals::count,
     },
 };
@@ -63,14 +63,17 @@ where
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let shared = self.shared.clone();
-        let keeper = match Keeper::of(request.context_mut()) {
-            Ok(keeper) => keeper,
-            Err(late) => return ResponseFuture::new(Call::failed(late), shared, None, Keeper::default()),
-        };
+        let mut deadline = None;
+        if deadline::is_unkept(request.context()) {
+            match Deadline::keep(&mut request) {
+                Ok(kept) => deadline = kept,
+                Err(late) => return ResponseFuture::new(Call::failed(late), shared, None, None),
+            }
+        }
         let Shared { settings, state, .. } = &*shared;
         settings.budget.count(request.context_mut());
         let (now, _reading) = Reading::pass_on();
-        let first = settings.may_hedge(&request).then(|| {
+        let first = if settings.may_hedge(&request) {
             settings.extra.deposit();
             let counts = &state.counts;
             count(&counts.calls);
@@ -81,9 +84,11 @@ where
             let delay = state.observed(kept.is_stream()).delay(settings);
             let at = delay.and_then(|delay| now.checked_add(delay));
             let at = at.filter(|at| context.deadline.is_none_or(|deadline| *at < deadline));
-            First { request: kept, begun: now, at, answers: counts.answers.load(Relaxed) }
-        });
-        ResponseFuture::new(Call::first(&mut self.inner, request), shared, first, keeper)
+            Some(First { request: kept, begun: now, at, answers: counts.answers.load(Relaxed) })
+        } else {
+            None
+        };
+        ResponseFuture::new(Call::first(&mut self.inner, request), shared, first, deadline)
     }
 }
 

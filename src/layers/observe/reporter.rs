@@ -182,13 +182,13 @@ impl Watch {
 
 impl Gate for Reporter {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.settle_with(ticket, outcome, SoFar::default());
+        self.settle_with(ticket, outcome, &SoFar::default);
     }
 
-    /// Reports a stream that has ended. The ticket's generation is its number.
-    fn settle_with(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: SoFar<'_>) {
+    /// A stream has ended. The ticket's generation is its number.
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         let Some(Stream { begun, event, without_route }) = self.streams.take(ticket.generation) else { return };
-        let now = Instant::now();
+        let (now, so_far) = (Instant::now(), so_far());
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..event };
         let reported = so_far.usage.copied().or(ended.usage);
         let used = match outcome {

@@ -19,9 +19,8 @@ use super::{
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::Phase,
-    layers::{alarm, call::Call, deadline},
+    layers::{alarm, call::Call, deadline::Deadline},
     ledger::{self, Ledger, Next},
-    request::DeadlineKeeper,
 };
 
 /// The future of [`RetryWithJitter`](super::RetryWithJitter).
@@ -40,6 +39,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 
 #[derive(Default)]
 struct Rest {
+    /// For the first attempt, where no layer further out ends the request at its deadline.
+    deadline: Option<Box<Deadline>>,
     /// The timer of the wait before the next attempt, and of the deadline if no timer further out can be asked.
     timer: Option<Pin<Box<Sleep>>>,
     /// True while it waits for the next attempt.
@@ -52,8 +53,14 @@ struct Rest {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
-        Self { call, request, shared, rest: None }
+    pub(super) fn new(
+        call: Call<S, S::Future>,
+        request: LlmRequest,
+        shared: Arc<Shared<S>>,
+        deadline: Option<Box<Deadline>>,
+    ) -> Self {
+        let rest = deadline.map(|deadline| Box::new(Rest { deadline: Some(deadline), ..Rest::default() }));
+        Self { call, request, shared, rest }
     }
 }
 
@@ -70,12 +77,7 @@ where
             return self.poll_on(None, cx);
         }
         let mut polled = self.as_mut().project().call.poll(cx);
-        let context = self.request.context();
-        if polled.is_pending()
-            && context.begun.is_some()
-            && !deadline::is_unkept(context)
-            && matches!(self.call, Call::Calling(_))
-        {
+        if polled.is_pending() && self.request.context().begun.is_some() && matches!(self.call, Call::Calling(_)) {
             return Poll::Pending;
         }
         // The common case returns in place: a response is large to move.
@@ -102,7 +104,6 @@ where
         let mut this = self.project();
         loop {
             let deadline = this.request.context().deadline;
-            let is_unkept = deadline::is_unkept(this.request.context());
             let mut error = 'attempt: {
                 if let Some(rest) = this.rest.as_mut().filter(|rest| rest.waiting) {
                     if let Some(timer) = &mut rest.timer {
@@ -116,8 +117,7 @@ where
                     if deadline.is_some_and(|deadline| deadline <= now) {
                         break 'attempt LlmError::new(ErrorKind::Deadline, "it passed while a retry was waited for");
                     }
-                    let mut context = rest.ledger.context(*this.request.context());
-                    context.deadline_keeper = DeadlineKeeper::FurtherOut;
+                    let context = rest.ledger.context(*this.request.context());
                     this.call.set(Call::further(this.shared.spare.fresh(), this.request.with_context(context)));
                 }
                 match polled.take().unwrap_or_else(|| this.call.as_mut().poll(cx)) {
@@ -134,16 +134,13 @@ where
                 let begun = *this.request.context_mut().begun.get_or_insert_with(Instant::now);
                 let phase = this.call.phase();
                 if phase != Phase::Readiness {
-                    let rest = this.rest.as_mut();
+                    let Some(rest) = this.rest else { return Poll::Pending };
+                    rest.token.iter_mut().for_each(Reservation::sent);
                     // A layer further out may end a first attempt without loss.
-                    let mut is_first = true;
-                    if let Some(rest) = rest {
-                        rest.token.iter_mut().for_each(Reservation::sent);
-                        is_first = rest.ledger.len() == 0;
-                        rest.timer.take_if(|_| is_first && !is_unkept);
-                    }
-                    if is_first && !is_unkept {
-                        return Poll::Pending;
+                    if rest.ledger.len() == 0 {
+                        rest.timer = None;
+                        let Some(deadline) = &mut rest.deadline else { return Poll::Pending };
+                        break 'attempt ready!(deadline.poll(phase, cx));
                     }
                 }
                 // Not sent yet: no attempt begins after the deadline. This layer ends a later attempt, since a

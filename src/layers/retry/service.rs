@@ -4,7 +4,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::Instant;
 use tower::Service;
 
 use super::{ResponseFuture, policy::Policy};
@@ -12,9 +11,8 @@ use crate::{
     LlmError, LlmRequest, LlmResponse,
     layers::{
         call::{Call, Spare},
-        deadline,
+        deadline::{self, Deadline},
     },
-    request::DeadlineKeeper,
 };
 
 /// A service that repeats calls after transient failures. See the [module docs](super).
@@ -54,20 +52,35 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let shared = self.shared.clone();
-        if let Some(late) = deadline::passed(request.context()) {
-            return ResponseFuture::new(Call::failed(late), request, shared);
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+        if deadline::is_unkept(request.context()) {
+            return self.call_in_time(request.clone());
         }
+        self.begin(request, None)
+    }
+}
+
+impl<S> RetryWithJitter<S>
+where
+    S: Service<LlmRequest, Response = LlmResponse> + Clone,
+    S::Error: Into<LlmError>,
+{
+    /// A call whose first attempt ends at its deadline, too.
+    #[cold]
+    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        match Deadline::keep(&mut request) {
+            Ok(deadline) => self.begin(request, deadline),
+            Err(late) => ResponseFuture::new(Call::failed(late), request, self.shared.clone(), None),
+        }
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, mut request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
+        let shared = self.shared.clone();
         shared.policy.budget.count(request.context_mut());
         request.context_mut().prospects.note_acts_on_refusals(shared.policy.acts_on_refusals);
-        let mut first = request.clone();
-        first.context_mut().deadline_keeper = DeadlineKeeper::FurtherOut;
-        if request.context().attempts_made > 0 {
-            // A tier has failed before, so this is not the healthy path, which must not read the clock.
-            request.context_mut().begun = Some(Instant::now());
-        }
-        ResponseFuture::new(Call::first(&mut self.inner, first), request, shared)
+        let first = request.clone();
+        ResponseFuture::new(Call::first(&mut self.inner, first), request, shared, deadline)
     }
 }
 

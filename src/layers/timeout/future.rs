@@ -36,8 +36,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     begun: Instant,
     limit: TimeoutLimit,
     idle: IdleLimits,
-    /// Set for a call that may be left before that.
-    watch: Option<Watch>,
+    /// Of a call that may be left before its limit.
+    watch: Option<Box<Watch>>,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
@@ -48,7 +48,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         begun: Instant,
         limit: TimeoutLimit,
         idle: IdleLimits,
-        watch: Option<Watch>,
+        watch: Option<Box<Watch>>,
     ) -> Self {
         Self { call, timer: None, deadline, begun, limit, idle, watch }
     }
@@ -79,7 +79,7 @@ where
                     Poll::Pending => {}
                     Poll::Ready(Ok(response)) => {
                         response.limit_idle(this.idle);
-                        if let Some(watch) = &*this.watch {
+                        if let Some(watch) = this.watch {
                             watch.answered(this.begun.elapsed());
                         }
                         return polled;
@@ -92,8 +92,10 @@ where
                 }
                 let asked = listening.asked();
                 drop(listening);
-                let look = this.watch.as_ref().and_then(Watch::look);
-                let deadline = look.into_iter().chain(*this.deadline).min();
+                let deadline = match this.watch {
+                    None => *this.deadline,
+                    Some(watch) => watch.look().into_iter().chain(*this.deadline).min(),
+                };
                 let next = match (asked, deadline) {
                     (Some(asked), Some(deadline)) => asked.min(deadline),
                     (Some(next), None) | (None, Some(next)) => next,
@@ -120,7 +122,7 @@ where
                     rang = true;
                     continue;
                 }
-                if let Some(watch) = this.watch.as_mut()
+                if let Some(watch) = this.watch
                     && this.deadline.is_none_or(|deadline| Instant::now() < deadline)
                 {
                     if !watch.leaves(this.call.phase(), Instant::now()) {

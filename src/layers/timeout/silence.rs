@@ -104,7 +104,7 @@ pub(super) struct Watch {
 
 impl Silence {
     /// Watches a call that begins now.
-    #[inline]
+    #[inline(never)]
     pub(super) fn watch(self: &Arc<Self>, request: &LlmRequest, now: Instant) -> Watch {
         let kind = kind(request);
         let (look, late_at) = match self.kinds[kind].late_after.load(Relaxed) {
