@@ -153,7 +153,7 @@ pub use self::{
     },
     providers::function::{ProviderFn, ProviderFuture, provider_fn},
     request::{Context, LlmRequest},
-    response::{CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse, ServedBy},
+    response::{AnswerSource, CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse},
     service::{BoxLlmService, LlmService},
     wire::{Wire, WireLimits},
 };

@@ -128,9 +128,9 @@ impl LlmResponse {
     }
 
     /// The provider, model and tier that answered, and the number of attempts.
-    pub fn served_by(&self) -> ServedBy<'_> {
+    pub fn served_by(&self) -> AnswerSource<'_> {
         let (provider, model) = self.names_ref();
-        ServedBy {
+        AnswerSource {
             provider,
             model,
             tier: self.tier.as_deref(),
@@ -505,7 +505,7 @@ impl fmt::Debug for LlmResponse {
 /// The origin of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ServedBy<'a> {
+pub struct AnswerSource<'a> {
     /// The provider, such as `anthropic`.
     pub provider: Option<&'a str>,
     /// The model, by the name in the request to the provider.
@@ -516,7 +516,7 @@ pub struct ServedBy<'a> {
     pub attempts: usize,
 }
 
-impl fmt::Display for ServedBy<'_> {
+impl fmt::Display for AnswerSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = [self.tier, self.provider, self.model];
         let mut known = known.into_iter().flatten();
