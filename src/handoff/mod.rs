@@ -32,6 +32,7 @@ mod limits;
 mod list;
 mod memory;
 mod notify;
+mod prior_attempt;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod record;
 pub(crate) mod redrive;
@@ -39,7 +40,6 @@ pub(crate) mod request;
 pub mod signature;
 mod store;
 mod task;
-mod tried;
 
 pub use self::{
     callbacks::{CallbackUrl, Callbacks},
@@ -53,6 +53,7 @@ pub use self::{
     list::{TaskFilter, TaskStats, TaskSummary},
     memory::MemoryTasks,
     notify::Notify,
+    prior_attempt::PriorAttempt,
     redrive::{Redrive, RedriveHandle},
     request::StoredRequest,
     signature::{VerifyError, WebhookSecret},
@@ -61,7 +62,6 @@ pub use self::{
         Callback, Claimant, ClaimantKind, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult,
         TaskState,
     },
-    tried::PriorAttempt,
 };
 
 pub(crate) use self::{

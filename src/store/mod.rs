@@ -7,7 +7,7 @@
 
 mod error;
 #[cfg(any(feature = "idempotency", feature = "redis"))]
-pub(crate) mod guarded;
+pub(crate) mod guard;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod looks;
 #[cfg(feature = "postgres")]

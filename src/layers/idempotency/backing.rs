@@ -20,7 +20,7 @@ use crate::{
     layers::cache::AnswerOwner,
     store::{
         StoreErrorKind,
-        guarded::{Guard, GuardError, kind_of},
+        guard::{Guard, GuardError, kind_of},
     },
     sync::{Mutex, lock},
 };

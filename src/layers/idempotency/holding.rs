@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     layers::{cache::Answer, totals::count},
-    store::guarded::GuardError,
+    store::guard::GuardError,
 };
 
 /// How often a store is told again that could not be told.

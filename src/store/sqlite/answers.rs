@@ -9,7 +9,7 @@ use super::{Sqlite, forget::Table, keys::now};
 use crate::{
     layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, Found},
     store::{
-        guarded::Guard,
+        guard::Guard,
         room::{AnswerQuota, STEP, millis},
     },
 };
