@@ -126,7 +126,7 @@ impl fmt::Debug for Deliveries {
 
 /// Running deliveries. Dropping the handle stops them.
 #[derive(Debug)]
-#[must_use = "dropped, it ends"]
+#[must_use = "dropping it stops the task"]
 pub struct DeliveriesHandle(AbortHandle);
 
 impl Drop for DeliveriesHandle {

@@ -56,6 +56,7 @@ mod limits;
 mod list;
 mod memory;
 mod notify;
+mod prior_attempt;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod record;
 pub(crate) mod redrive;
@@ -63,7 +64,6 @@ pub(crate) mod request;
 pub mod signature;
 mod store;
 mod task;
-mod tried;
 
 pub use self::{
     callbacks::{CallbackUrl, Callbacks},
@@ -78,6 +78,7 @@ pub use self::{
     list::{TaskFilter, TaskStats, TaskSummary},
     memory::MemoryTasks,
     notify::Notify,
+    prior_attempt::PriorAttempt,
     redrive::{Redrive, RedriveHandle},
     request::StoredRequest,
     signature::{VerifyError, WebhookSecret},
@@ -86,7 +87,6 @@ pub use self::{
         Callback, Claimant, ClaimantKind, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult,
         TaskState,
     },
-    tried::PriorAttempt,
 };
 
 pub use crate::response::ResponseFuture;

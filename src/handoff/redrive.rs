@@ -386,7 +386,7 @@ impl fmt::Debug for Redrive {
 
 /// A running redrive. Dropping the handle stops it.
 #[derive(Debug)]
-#[must_use = "dropped, it ends"]
+#[must_use = "dropping it stops the task"]
 pub struct RedriveHandle(AbortHandle);
 
 impl Drop for RedriveHandle {

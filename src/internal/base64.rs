@@ -1,5 +1,5 @@
 //! Base64 (RFC 4648, section 4).
-#![cfg_attr(not(feature = "http"), allow(dead_code, reason = "it is the leaves that read it"))]
+#![cfg_attr(not(feature = "http"), allow(dead_code, reason = "only leaves read it"))]
 
 #[cfg(any(feature = "handoff", test))]
 pub(crate) fn encode(bytes: &[u8]) -> String {

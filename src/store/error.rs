@@ -46,7 +46,7 @@ impl StoreErrorKind {
     /// Returns whether the store answered but refuses this operation: others may still succeed.
     #[cfg_attr(
         not(any(feature = "handoff", feature = "idempotency", feature = "redis")),
-        allow(dead_code, reason = "nobody asks a store")
+        allow(dead_code, reason = "no layer calls a store")
     )]
     pub(crate) fn is_refusal(self) -> bool {
         matches!(self, Self::Full | Self::ReadOnly | Self::Corrupt)

@@ -6,7 +6,7 @@
 
 mod error;
 #[cfg(any(feature = "idempotency", feature = "redis"))]
-pub(crate) mod guarded;
+pub(crate) mod guard;
 #[cfg(any(feature = "handoff", feature = "idempotency", feature = "redis"))]
 pub(crate) mod trouble;
 

@@ -1,6 +1,6 @@
 //! The primaries that do not serve at the moment, according to the events of their switches.
 
-#![cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "alerts need less of it than metrics"))]
+#![cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "alerts use less than metrics"))]
 
 use std::sync::Arc;
 

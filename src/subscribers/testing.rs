@@ -63,7 +63,7 @@ pub(super) fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
 
 /// Returns a mirrored request that the primary answered in a second, and whose candidate, three times as expensive,
 /// ended like this.
-#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "the metrics count it"))]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only the metrics count it"))]
 pub(super) fn mirrored(candidate: RequestOutcome) -> Arc<Comparison> {
     let cost = |nanos| Some(Usd::from_nanos(nanos));
     let answered = candidate == RequestOutcome::Answered;

@@ -21,7 +21,7 @@ use crate::{
     layers::cache::AnswerOwner,
     store::{
         StoreErrorKind,
-        guarded::{Guard, GuardError, kind_of},
+        guard::{Guard, GuardError, kind_of},
     },
 };
 

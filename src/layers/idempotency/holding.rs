@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     layers::{cache::Answer, totals::count},
-    store::guarded::GuardError,
+    store::guard::GuardError,
 };
 
 /// The interval at which missed updates are sent again.

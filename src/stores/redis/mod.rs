@@ -178,7 +178,7 @@ impl Redis {
     }
 
     /// Returns whether both share a connection and names.
-    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing else is loaded anew"))]
+    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "only a configuration is reloaded"))]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.link, &other.link) && self.prefix == other.prefix
     }

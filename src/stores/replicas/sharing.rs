@@ -36,7 +36,7 @@ use super::{ReplicaStore, SharedState, desk::Exchange};
 /// assert_eq!(there.handle().state(), CircuitState::Open);
 /// # }
 /// ```
-#[must_use = "dropped, it ends"]
+#[must_use = "dropping it stops the task"]
 pub struct ReplicaSync {
     state: watch::Sender<SharedState>,
     task: AbortHandle,

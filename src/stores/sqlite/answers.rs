@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::{Sqlite, forget::Table, keys::now};
 use crate::{
     layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, StoreLookup},
-    store::guarded::Guard,
+    store::guard::Guard,
     stores::room::{AnswerQuota, STEP, millis},
 };
 
