@@ -5,8 +5,8 @@ use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
 use tower::BoxError;
 
 use super::{
-    Acted, ActionError, ActionKey, ActionStore, CompletedAnswer, KeyBy, MemoryActions, Scope,
-    place::{Done, Outcome, Settings, Shared},
+    ActionError, ActionKey, ActionStore, CompletedAnswer, KeyBy, MemoryActions, Scope, ToolOutcome,
+    in_flight::{ActionOutput, Outcome, Settings, Shared},
 };
 use crate::{
     chat::ToolCall,
@@ -47,7 +47,7 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
     /// Results are kept in this store: it may outlive the process, and be shared by several.
     pub fn with_store(store: impl ActionStore<R>) -> Self {
         let settings = Settings { ttl: TTL, lease: LEASE, store_timeout: STORE_TIMEOUT, key_by: KeyBy::default() };
-        let shared = Shared { store: Box::new(store), under_way: Mutex::new(HashMap::new()) };
+        let shared = Shared { store: Box::new(store), in_flight: Mutex::new(HashMap::new()) };
         Self { settings, shared: Arc::new(shared) }
     }
 
@@ -87,7 +87,7 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
     /// # Errors
     ///
     /// The answer [stopped short](CompletedAnswer::stopped_short): nothing is done. What becomes of a single call is in
-    /// [`Acted::result`].
+    /// [`ToolOutcome::result`].
     ///
     /// # Cancel safety
     ///
@@ -102,20 +102,20 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
         scope: &Scope,
         answer: &CompletedAnswer,
         action: A,
-    ) -> Result<Vec<Acted<R>>, ActionError>
+    ) -> Result<Vec<ToolOutcome<R>>, ActionError>
     where
         A: Fn(ToolCall) -> F + Send + Sync + 'static,
         F: Future<Output = Result<R, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        goes_on(answer)?;
+        ensure_complete(answer)?;
         let (action, mut acted) = (Arc::new(action), Vec::new());
         for call in answer.tool_calls() {
             let key = ActionKey::of_call(scope, call, self.settings.key_by);
             let (action, asked) = (action.clone(), call.clone());
             let done = self.join(&key, move || action(asked)).await;
             let repeated = done.as_ref().is_ok_and(|done| done.repeated);
-            acted.push(Acted { call: call.clone(), result: done.map(|done| done.result), repeated });
+            acted.push(ToolOutcome { call: call.clone(), result: done.map(|done| done.result), repeated });
         }
         Ok(acted)
     }
@@ -140,7 +140,7 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
         F: Future<Output = Result<R, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        goes_on(answer)?;
+        ensure_complete(answer)?;
         self.join(key, action).await.map(|done| done.result)
     }
 
@@ -151,7 +151,7 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
         F: Future<Output = Result<R, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let (mut outcome, begins) = self.shared.enter(key)?;
+        let (mut outcome, begins) = self.shared.join_or_claim(key)?;
         let joined = begins.is_none();
         if let Some(mut place) = begins {
             let settings = self.settings;
@@ -167,12 +167,12 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
             Err(_) => None,
         };
         let done = outcome.unwrap_or(Err(ActionError::Interrupted))?;
-        Ok(Done { repeated: joined || done.repeated, ..done })
+        Ok(ActionOutput { repeated: joined || done.repeated, ..done })
     }
 }
 
 /// Whether there is an answer to act on.
-fn goes_on(answer: &CompletedAnswer) -> Result<(), ActionError> {
+fn ensure_complete(answer: &CompletedAnswer) -> Result<(), ActionError> {
     answer.stopped_short().map_or(Ok(()), |reason| Err(ActionError::StoppedShort(reason.clone())))
 }
 
@@ -190,7 +190,7 @@ impl<R> Clone for Actions<R> {
 
 impl<R> fmt::Debug for Actions<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let under_way = lock(&self.shared.under_way).len();
-        f.debug_struct("Actions").field("settings", &self.settings).field("under_way", &under_way).finish()
+        let in_flight = lock(&self.shared.in_flight).len();
+        f.debug_struct("Actions").field("settings", &self.settings).field("in_flight", &in_flight).finish()
     }
 }

@@ -31,14 +31,14 @@ impl Scope {
         let Some(key) = request.idempotency().filter(|key| !key.is_empty()) else {
             return Self::meaning(request);
         };
-        Some(Self(joined(&["key", request.tenant().map_or("", |tenant| tenant), key])))
+        Some(Self(join_pieces(&["key", request.tenant().map_or("", |tenant| tenant), key])))
     }
 
     #[cfg(feature = "idempotency")]
     fn meaning(request: &LlmRequest) -> Option<Self> {
         let meaning = crate::layers::cache::fingerprint(request)?;
         let hash: String = meaning.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Self(joined(&["meaning", &hash])))
+        Some(Self(join_pieces(&["meaning", &hash])))
     }
 
     #[cfg(not(feature = "idempotency"))]
@@ -49,7 +49,7 @@ impl Scope {
 
 impl From<&str> for Scope {
     fn from(name: &str) -> Self {
-        Self(joined(&["named", name]))
+        Self(join_pieces(&["named", name]))
     }
 }
 
@@ -90,15 +90,15 @@ pub struct ActionKey {
 impl ActionKey {
     /// A key of the caller's own, for an action that is no tool call: such as `send the summary`.
     pub fn new(scope: &Scope, action: &str) -> Self {
-        Self { key: joined(&[&scope.0, "action", action]), input: "".into() }
+        Self { key: join_pieces(&[&scope.0, "action", action]), input: "".into() }
     }
 
     /// A tool call's.
     pub fn of_call(scope: &Scope, call: &ToolCall, by: KeyBy) -> Self {
-        let input = joined(&[&call.name, &canonical(&call.arguments)]);
+        let input = join_pieces(&[&call.name, &canonical(&call.arguments)]);
         let key = match by {
-            KeyBy::CallId if !call.id.is_empty() => joined(&[&scope.0, "id", &call.id]),
-            KeyBy::CallId | KeyBy::Arguments => joined(&[&scope.0, "call", &input]),
+            KeyBy::CallId if !call.id.is_empty() => join_pieces(&[&scope.0, "id", &call.id]),
+            KeyBy::CallId | KeyBy::Arguments => join_pieces(&[&scope.0, "call", &input]),
         };
         Self { key, input }
     }
@@ -122,7 +122,7 @@ impl fmt::Debug for ActionKey {
 }
 
 /// Pieces in a row, so that no two different rows are the same text.
-fn joined(pieces: &[&str]) -> Arc<str> {
+fn join_pieces(pieces: &[&str]) -> Arc<str> {
     let mut all = String::with_capacity(pieces.iter().map(|piece| piece.len() + 8).sum());
     for piece in pieces {
         all.push_str(&piece.len().to_string());

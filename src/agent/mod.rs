@@ -1,14 +1,14 @@
-//! Partial agent work: what to do with an answer that was cut, and how to act on one that was not, once.
+//! PartialAnswer agent work: what to do with an answer that was cut, and how to act on one that was not, once.
 //!
 //! A stream can break when half of an answer has been shown, and with it half of a tool call. Three things follow, and this
 //! module has a part for each:
 //!
 //! - **What was delivered is kept.** An [`AnswerReader`] reads any [`LlmBody`](crate::LlmBody) piece by piece. Where it is
-//!   cut, the error is a [`Cut`] with the [`Partial`] answer: its text, its tool calls, those that were whole apart from
+//!   cut, the error is a [`Cut`] with the [`PartialAnswer`] answer: its text, its tool calls, those that were whole apart from
 //!   those that were not, and the tokens. The event of the request says how much it was, and no word of it:
 //!   [`RequestEnded::delivered`](crate::events::RequestEnded::delivered).
 //! - **To begin anew is one clear signal.** Where a [`Fallback`](crate::layers::fallback::StreamBreak::Restart) goes on with
-//!   another tier, the reader gives one [`Piece::Discard`]: all before it is void, for the one who shows it and for what
+//!   another tier, the reader gives one [`AnswerEvent::Discard`]: all before it is void, for the one who shows it and for what
 //!   the reader itself has kept.
 //! - **Only a completed answer is acted on, and once.** [`Actions`] take a [`CompletedAnswer`], which there is only of an
 //!   answer that was read to its provider's own end mark. They do each tool call once for its key: when the answer is asked
@@ -111,13 +111,13 @@
 //! # }
 //! ```
 
-mod acted;
 mod actions;
 mod completed;
+mod in_flight;
 mod key;
 mod memory;
+mod outcome;
 mod partial;
-mod place;
 mod reader;
 mod store;
 #[cfg(feature = "idempotency")]
@@ -126,12 +126,12 @@ mod stored;
 #[cfg(feature = "idempotency")]
 pub use self::stored::StoredActions;
 pub use self::{
-    acted::{Acted, ActionError},
     actions::Actions,
     completed::CompletedAnswer,
     key::{ActionKey, KeyBy, Scope},
     memory::MemoryActions,
-    partial::{Cut, Partial},
-    reader::{AnswerReader, Piece},
+    outcome::{ActionError, ToolOutcome},
+    partial::{Cut, PartialAnswer},
+    reader::{AnswerEvent, AnswerReader},
     store::{ActionClaim, ActionStore, ActionStoreFuture},
 };

@@ -14,12 +14,12 @@ use crate::{
 ///
 /// `Debug` shows no word of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Partial {
+pub struct PartialAnswer {
     message: Message,
     delivered: Delivered,
 }
 
-impl Partial {
+impl PartialAnswer {
     pub(super) fn new(message: Message, delivered: Delivered) -> Self {
         Self { message, delivered }
     }
@@ -79,10 +79,10 @@ fn is_whole(arguments: &str) -> bool {
 /// `Display` and `Debug` say how much that was, and no word of it. It converts into the [`LlmError`] for whoever does not
 /// care.
 #[derive(Clone)]
-pub struct Cut(Box<(LlmError, Partial)>);
+pub struct Cut(Box<(LlmError, PartialAnswer)>);
 
 impl Cut {
-    pub(super) fn new(error: LlmError, partial: Partial) -> Self {
+    pub(super) fn new(error: LlmError, partial: PartialAnswer) -> Self {
         Self(Box::new((error, partial)))
     }
 
@@ -97,12 +97,12 @@ impl Cut {
     }
 
     /// What was delivered before.
-    pub fn partial(&self) -> &Partial {
+    pub fn partial(&self) -> &PartialAnswer {
         &self.0.1
     }
 
     /// The same, to keep.
-    pub fn into_partial(self) -> Partial {
+    pub fn into_partial(self) -> PartialAnswer {
         self.0.1
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{CompletedAnswer, Cut, Partial};
+use super::{CompletedAnswer, Cut, PartialAnswer};
 use crate::{
     ErrorKind, LlmBody, LlmResponse, StreamEvent,
     body::{Delivered, Frame},
@@ -18,12 +18,12 @@ use crate::{
 
 /// Reads an answer, streamed or whole, piece by piece, and keeps what was delivered.
 ///
-/// It is a [`Stream`] of pieces. The last is [`Piece::Completed`], or else the error is a [`Cut`] with all that came
+/// It is a [`Stream`] of pieces. The last is [`AnswerEvent::Completed`], or else the error is a [`Cut`] with all that came
 /// before; after either there is nothing more. What it holds is as large as the answer. See the [module docs](super).
 ///
 /// ```
 /// use futures_util::stream;
-/// use steadfast::{Frame, LlmBody, agent::{AnswerReader, Piece}};
+/// use steadfast::{Frame, LlmBody, agent::{AnswerReader, AnswerEvent}};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// // Two pieces of text, and then the connection is gone.
@@ -31,8 +31,8 @@ use crate::{
 /// let mut reader = AnswerReader::new(body);
 /// let cut = loop {
 ///     match reader.next().await {
-///         Some(Ok(Piece::Text(text))) => print!("{text}"),
-///         Some(Ok(Piece::Discard { .. })) => println!("\n(once more, from the beginning)"),
+///         Some(Ok(AnswerEvent::Text(text))) => print!("{text}"),
+///         Some(Ok(AnswerEvent::Discard { .. })) => println!("\n(once more, from the beginning)"),
 ///         Some(Ok(_)) => {}
 ///         Some(Err(cut)) => break cut,
 ///         None => unreachable!("it was cut"),
@@ -47,7 +47,7 @@ pub struct AnswerReader {
     so_far: Accumulator,
     delivered: Delivered,
     /// What is to be handed out before the body is asked again.
-    ready: VecDeque<Piece>,
+    ready: VecDeque<AnswerEvent>,
     /// Whether something was handed out that would have to be discarded.
     given: bool,
     over: bool,
@@ -58,7 +58,7 @@ pub struct AnswerReader {
 /// `Debug` shows no word of it.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Piece {
+pub enum AnswerEvent {
     /// More text.
     Text(String),
     /// More of a readable thought.
@@ -106,7 +106,7 @@ impl AnswerReader {
     /// # Cancel safety
     ///
     /// Dropping the future loses no piece.
-    pub async fn next(&mut self) -> Option<Result<Piece, Cut>> {
+    pub async fn next(&mut self) -> Option<Result<AnswerEvent, Cut>> {
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
@@ -122,7 +122,7 @@ impl AnswerReader {
     pub async fn complete(mut self) -> Result<CompletedAnswer, Cut> {
         loop {
             match self.next().await {
-                Some(Ok(Piece::Completed(answer))) => return Ok(*answer),
+                Some(Ok(AnswerEvent::Completed(answer))) => return Ok(*answer),
                 Some(Ok(_)) => {}
                 Some(Err(cut)) => return Err(cut),
                 None => panic!("its end was read before"),
@@ -136,15 +136,15 @@ impl AnswerReader {
     }
 
     /// What was delivered so far, for one who reads no further.
-    pub fn into_partial(self) -> Partial {
-        Partial::new(self.so_far.finish(), self.delivered)
+    pub fn into_partial(self) -> PartialAnswer {
+        PartialAnswer::new(self.so_far.finish(), self.delivered)
     }
 
     /// Polls for the next piece. `None` is the end; it is fused.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Cut>>> {
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<AnswerEvent, Cut>>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
-                self.given = !matches!(piece, Piece::Discard { .. });
+                self.given = !matches!(piece, AnswerEvent::Discard { .. });
                 return Poll::Ready(Some(Ok(piece)));
             }
             if self.over {
@@ -161,7 +161,7 @@ impl AnswerReader {
                 }
                 Some(Err(error)) => {
                     self.over = true;
-                    let partial = Partial::new(mem::take(&mut self.so_far).finish(), self.delivered);
+                    let partial = PartialAnswer::new(mem::take(&mut self.so_far).finish(), self.delivered);
                     return Poll::Ready(Some(Err(Cut::new(error, partial))));
                 }
                 None => self.over = true,
@@ -174,25 +174,26 @@ impl AnswerReader {
         for event in frame.events() {
             self.so_far.push(event);
             let piece = match event {
-                StreamEvent::Text { text, .. } if !text.is_empty() => Piece::Text(text.clone()),
-                StreamEvent::Reasoning { text, .. } if !text.is_empty() => Piece::Reasoning(text.clone()),
-                StreamEvent::Refusal { text, .. } if !text.is_empty() => Piece::Refusal(text.clone()),
-                StreamEvent::ToolCall { id, name, .. } => Piece::ToolCall { id: id.clone(), name: name.clone() },
+                StreamEvent::Text { text, .. } if !text.is_empty() => AnswerEvent::Text(text.clone()),
+                StreamEvent::Reasoning { text, .. } if !text.is_empty() => AnswerEvent::Reasoning(text.clone()),
+                StreamEvent::Refusal { text, .. } if !text.is_empty() => AnswerEvent::Refusal(text.clone()),
+                StreamEvent::ToolCall { id, name, .. } => AnswerEvent::ToolCall { id: id.clone(), name: name.clone() },
                 StreamEvent::Part { part: Part::Extra { .. }, .. } => continue,
-                StreamEvent::Part { part, .. } => Piece::Part(Box::new(part.clone())),
+                StreamEvent::Part { part, .. } => AnswerEvent::Part(Box::new(part.clone())),
                 StreamEvent::Restarted { reason } => {
                     // What was not handed out yet need not be taken back.
-                    let discard = self.given || self.ready.iter().any(|piece| matches!(piece, Piece::Discard { .. }));
+                    let discard =
+                        self.given || self.ready.iter().any(|piece| matches!(piece, AnswerEvent::Discard { .. }));
                     self.ready.clear();
                     self.given = false;
                     if !discard {
                         continue;
                     }
-                    Piece::Discard { reason: *reason }
+                    AnswerEvent::Discard { reason: *reason }
                 }
                 StreamEvent::End => {
                     self.over = true;
-                    Piece::Completed(Box::new(CompletedAnswer::new(mem::take(&mut self.so_far).finish())))
+                    AnswerEvent::Completed(Box::new(CompletedAnswer::new(mem::take(&mut self.so_far).finish())))
                 }
                 _ => continue,
             };
@@ -218,7 +219,7 @@ impl From<LlmResponse> for AnswerReader {
 }
 
 impl Stream for AnswerReader {
-    type Item = Result<Piece, Cut>;
+    type Item = Result<AnswerEvent, Cut>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_piece(cx)
@@ -231,7 +232,7 @@ impl fmt::Debug for AnswerReader {
     }
 }
 
-impl fmt::Debug for Piece {
+impl fmt::Debug for AnswerEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, bytes) = match self {
             Self::Text(text) => ("Text", text.len()),

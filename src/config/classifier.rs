@@ -30,20 +30,20 @@ pub fn classifier(config: &Config) -> Classifier {
     match &config.fallback.on_error {
         None => Classifier::default(),
         Some(listed) => {
-            let listed = Listed::new(listed);
+            let listed = OnErrorList::new(listed);
             Classifier::overridden(move |error, class| listed.class(error, class))
         }
     }
 }
 
 /// What `on_error` lists.
-struct Listed {
+struct OnErrorList {
     errors: Vec<OnError>,
     /// Whether there are statuses among it.
     has_statuses: bool,
 }
 
-impl Listed {
+impl OnErrorList {
     fn new(errors: &[OnError]) -> Self {
         let has_statuses = errors.iter().any(|error| matches!(error, OnError::Status(_)));
         Self { errors: errors.to_vec(), has_statuses }
@@ -136,7 +136,7 @@ fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
 }
 
 /// What the statuses of the file's list stand for beside themselves, a sentence for each.
-pub(super) fn stand_for_more(config: &Config) -> Vec<String> {
+pub(super) fn status_notes(config: &Config) -> Vec<String> {
     let status = |error: &OnError| if let OnError::Status(status) = error { Some(*status) } else { None };
     let listed: Vec<u16> = config.fallback.on_error.iter().flatten().filter_map(status).collect();
     if listed.is_empty() {
@@ -146,21 +146,21 @@ pub(super) fn stand_for_more(config: &Config) -> Vec<String> {
         statuses.iter().copied().partition(|status| listed.contains(status))
     };
     let stand = |there: &[u16]| format!("{} {}", among(there), if there.len() == 1 { "stands" } else { "stand" });
-    let mut told = Vec::new();
+    let mut notes = Vec::new();
     let (overload, other) = split(usual_statuses(ErrorKind::Overloaded));
     if !overload.is_empty() {
         let with = if other.is_empty() { String::new() } else { format!("with {}, and ", among(&other)) };
-        told.push(format!("{} for every overload: {with}inside of a stream that began with 200", stand(&overload)));
+        notes.push(format!("{} for every overload: {with}inside of a stream that began with 200", stand(&overload)));
     }
     let (failed, _) = split(&BEHIND_AN_EDGE);
     if !failed.is_empty() {
         let stand = stand(&failed);
-        told.push(format!("{stand} for 520 to 530 too, by which an edge tells that the server behind it failed"));
+        notes.push(format!("{stand} for 520 to 530 too, by which an edge tells that the server behind it failed"));
     }
-    told.push(
+    notes.push(
         "no status need be listed for a key that is refused after it has worked, or good requests called wrong".into(),
     );
-    told
+    notes
 }
 
 /// `429`, `429 and 503`, `429, 503 and 529`.
@@ -283,19 +283,19 @@ mod tests {
 
     #[test]
     fn what_statuses_stand_for_beside_themselves_is_told() {
-        let told = |on_error: &str| {
+        let notes = |on_error: &str| {
             let text = format!("tiers: [{{ name: main, provider: simulated }}]\nfallback: {{ on_error: {on_error} }}");
-            stand_for_more(&Config::from_str(&text, Format::Yaml).unwrap())
+            status_notes(&Config::from_str(&text, Format::Yaml).unwrap())
         };
-        let forms = told("[429, 500, 502, 503]");
+        let forms = notes("[429, 500, 502, 503]");
         assert_eq!(
             forms[0],
             "429 and 503 stand for every overload: with 529, and inside of a stream that began with 200"
         );
         assert!(forms[1].starts_with("500, 502 and 503 stand for 520 to 530 too"), "{forms:?}");
-        assert_eq!(told("[429]")[0].split(':').next(), Some("429 stands for every overload"));
-        assert!(told("[429, 503, 529]")[0].ends_with("overload: inside of a stream that began with 200"));
-        assert!(told("[timeout, overloaded]").is_empty());
+        assert_eq!(notes("[429]")[0].split(':').next(), Some("429 stands for every overload"));
+        assert!(notes("[429, 503, 529]")[0].ends_with("overload: inside of a stream that began with 200"));
+        assert!(notes("[timeout, overloaded]").is_empty());
     }
 
     #[test]

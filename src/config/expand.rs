@@ -11,20 +11,20 @@ use super::{
 /// error where it may be a secret.
 pub(super) fn expand(tree: &mut Node, environment: &Environment, stand_ins: bool, report: &mut Report<'_>) {
     walk(tree, "", "", &mut |node: &mut Node, parent: &str, key: &str| {
-        let (Value::Text(text) | Value::Loose(text)) = &node.value else { return };
+        let (Value::Text(text) | Value::Untyped(text)) = &node.value else { return };
         if !text.contains('$') {
             return;
         }
         match fill(text, environment) {
             // A text that is a reference and nothing else has no type: it may be a number.
             Ok(filled) if text.starts_with("${") && text.find('}') == Some(text.len() - 1) => {
-                node.value = Value::Loose(filled);
+                node.value = Value::Untyped(filled);
             }
             Ok(filled) => node.value = Value::Text(filled),
-            Err(Missing { name: Some(_), .. }) if stand_ins && stand_in(parent, key).is_some() => {
-                node.value = Value::Text(stand_in(parent, key).unwrap_or_default().to_owned());
+            Err(ReferenceError { name: Some(_), .. }) if stand_ins && placeholder(parent, key).is_some() => {
+                node.value = Value::Text(placeholder(parent, key).unwrap_or_default().to_owned());
             }
-            Err(Missing { name, message }) => {
+            Err(ReferenceError { name, message }) => {
                 let near = name.and_then(|name| nearest(&name, environment.iter().map(|(name, _)| name)));
                 report.add(&node.place, message, near.map(str::to_owned));
             }
@@ -53,7 +53,7 @@ fn is_key(name: &str) -> bool {
 }
 
 /// What stands for a secret that is not there: it is of the right form, and leads nowhere.
-fn stand_in(parent: &str, key: &str) -> Option<&'static str> {
+fn placeholder(parent: &str, key: &str) -> Option<&'static str> {
     match (parent, key) {
         ("headers", _) => Some("unset"),
         (_, "durable") => Some("sqlite:unset.db"),
@@ -63,13 +63,13 @@ fn stand_in(parent: &str, key: &str) -> Option<&'static str> {
     }
 }
 
-struct Missing {
+struct ReferenceError {
     name: Option<String>,
     message: String,
 }
 
-fn fill(text: &str, environment: &Environment) -> Result<String, Missing> {
-    let wrong = |message: &str| Missing { name: None, message: message.to_owned() };
+fn fill(text: &str, environment: &Environment) -> Result<String, ReferenceError> {
+    let wrong = |message: &str| ReferenceError { name: None, message: message.to_owned() };
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -96,7 +96,7 @@ fn fill(text: &str, environment: &Environment) -> Result<String, Missing> {
                 None => {
                     let message =
                         format!("the variable `{reference}` is not set; set it, or write `${{{reference}:-default}}`");
-                    return Err(Missing { name: Some(reference.to_owned()), message });
+                    return Err(ReferenceError { name: Some(reference.to_owned()), message });
                 }
             }
             rest = &after[end + 1..];

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use super::{
     Config, FeatureCache, Provider, Span, Tier,
-    classifier::{classifier, samples, stand_for_more},
+    classifier::{classifier, samples, status_notes},
 };
 use crate::{
     CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer, RetryWithJitterLayer,
@@ -52,19 +52,19 @@ impl Config {
                 1 => text.push_str(": 1 attempt\n"),
                 attempts => _ = writeln!(text, ": at most {attempts} attempts"),
             }
-            if let Some(hedging) = self.hedging(at) {
-                let to = match hedging.to {
+            if let Some(hedge) = self.hedge_plan(at) {
+                let to = match hedge.to {
                     to if to == at => "once more".to_owned(),
                     to => format!("-> {}", self.tiers[to].name),
                 };
-                let (after, percent) = (hedging.after, percent(hedging.extra.0));
+                let (after, percent) = (hedge.after, percent(hedge.extra.0));
                 let _ = writeln!(text, "  late after {after}: also {to}, for at most {percent} % of the calls");
             }
             for (fate, failures) in self.fates(at, &table) {
                 let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
             }
         }
-        for sentence in stand_for_more(self) {
+        for sentence in status_notes(self) {
             let _ = writeln!(text, "statuses: {sentence}");
         }
         for (name, feature) in &self.features {

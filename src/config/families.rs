@@ -10,13 +10,13 @@ use crate::{
 
 /// What a tier's model lacks by the table, where the file says nothing of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::config) struct Lacks {
+pub(in crate::config) struct MissingCapabilities {
     pub(in crate::config) images: bool,
     pub(in crate::config) documents: bool,
     pub(in crate::config) tools: bool,
 }
 
-impl Lacks {
+impl MissingCapabilities {
     pub(in crate::config) fn any(self) -> bool {
         self != Self::default()
     }
@@ -29,9 +29,9 @@ impl Tier {
         self.model.as_deref().filter(|_| is_asked).map(|model| families.family(model))
     }
 
-    pub(in crate::config) fn lacks(&self, families: &FamilyTable) -> Lacks {
-        let Some(family) = self.family(families) else { return Lacks::default() };
-        Lacks {
+    pub(in crate::config) fn missing_capabilities(&self, families: &FamilyTable) -> MissingCapabilities {
+        let Some(family) = self.family(families) else { return MissingCapabilities::default() };
+        MissingCapabilities {
             images: !family.images() && self.images.is_none(),
             documents: !family.documents() && self.documents.is_none(),
             tools: !family.tools() && self.tools.is_none(),

@@ -4,7 +4,7 @@ use super::{Config, Hedge, HedgeAfter, HedgeSettings, Share, Tier};
 
 /// The second calls of a tier.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Hedging {
+pub(super) struct HedgePlan {
     pub(super) after: HedgeAfter,
     pub(super) extra: Share,
     /// The place of the tier that they go to; the tier's own, where it is called once more.
@@ -13,7 +13,7 @@ pub(super) struct Hedging {
 
 impl Config {
     /// The second calls of the tier in this place; `None` where it has none.
-    pub(super) fn hedging(&self, at: usize) -> Option<Hedging> {
+    pub(super) fn hedge_plan(&self, at: usize) -> Option<HedgePlan> {
         // Any other would win each time: it takes no model's time.
         let tier = self.tiers.get(at).filter(|tier| tier.provider.is_model())?;
         let file = match &self.hedge {
@@ -34,6 +34,6 @@ impl Config {
             Some(name) => self.tiers.iter().position(|other| other.name == name)?,
             None => (at + 1..self.tiers.len()).find(|place| is_next(&self.tiers[*place])).unwrap_or(at),
         };
-        Some(Hedging { after: after.unwrap_or(HedgeAfter::Quantile(0.95)), extra: extra.unwrap_or(Share(0.05)), to })
+        Some(HedgePlan { after: after.unwrap_or(HedgeAfter::Quantile(0.95)), extra: extra.unwrap_or(Share(0.05)), to })
     }
 }

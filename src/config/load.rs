@@ -22,7 +22,7 @@ use super::{
 use crate::prices::PriceTable;
 
 /// The longest text, in bytes.
-const LONGEST: usize = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 /// How many unknown keys and values of the wrong type are looked for in one text.
 const WRONG_VALUES: usize = 50;
 /// How many problems are told at most.
@@ -128,7 +128,7 @@ impl Loader {
     ///
     /// Everything that is wrong with it: see [`ConfigError`].
     pub fn text(&self, text: &str, format: Format) -> Result<Config, ConfigError> {
-        if text.len() > LONGEST {
+        if text.len() > MAX_BYTES {
             let message = "the text is longer than 1 MiB, which no configuration is";
             return Err(ConfigError::new(vec![Problem::of_file(None, message)]));
         }
@@ -150,7 +150,7 @@ impl Loader {
         expand::expand(&mut tree, &self.environment, self.stand_ins, &mut report);
         let config = match form.rewrite(tree) {
             Ok(mut tree) => {
-                overrides::lay_over(&mut tree, &self.environment, &mut report);
+                overrides::apply(&mut tree, &self.environment, &mut report);
                 let config = read(&mut tree, &mut report);
                 if let Some(config) = &config {
                     check::check(config, &*self.priced, &mut check::Findings::new(&tree, &mut report));
@@ -162,7 +162,7 @@ impl Loader {
                 None
             }
         };
-        report.unless_wrong(config)
+        report.into_result(config)
     }
 }
 
@@ -207,7 +207,7 @@ impl Report<'_> {
     }
 
     /// What was read; or all that is wrong, in the order of the text.
-    fn unless_wrong<T>(mut self, read: Option<T>) -> Result<T, ConfigError> {
+    fn into_result<T>(mut self, read: Option<T>) -> Result<T, ConfigError> {
         match read {
             Some(read) if self.problems.is_empty() => Ok(read),
             _ => {
@@ -260,7 +260,7 @@ fn read<T: for<'de> Deserialize<'de>>(tree: &mut Node, report: &mut Report<'_>) 
                 Some(left_out) => lacking.push(left_out),
                 None => return None,
             }
-        } else if !tree.mend_key_at(&place, meant.as_deref()) {
+        } else if !tree.correct_key_at(&place, meant.as_deref()) {
             return None;
         }
     }
@@ -291,7 +291,7 @@ pub(crate) fn document_of<T: for<'de> Deserialize<'de>>(
     if let Some(read) = &read {
         check(read, &mut check::Findings::new(&tree, &mut report));
     }
-    report.unless_wrong(read)
+    report.into_result(read)
 }
 
 /// The text of a file, and the format that its suffix stands for.
@@ -301,7 +301,7 @@ fn text_of(path: &Path) -> Result<(String, Format), ConfigError> {
     let format = Format::of(path).ok_or_else(|| {
         wrong("the format is not known by the name: it must end in .yaml, .yml, .toml or .json".to_owned())
     })?;
-    if bytes.len() > LONGEST {
+    if bytes.len() > MAX_BYTES {
         return Err(wrong("the file is longer than 1 MiB, which no configuration is".to_owned()));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -321,7 +321,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     // One byte more than may be is enough to know.
-    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -78,7 +78,7 @@ pub(crate) use self::{
 };
 
 #[cfg(feature = "alerts")]
-pub use self::stack::Alerting;
+pub use self::stack::AlertTask;
 pub use self::{
     classifier::classifier,
     environment::Environment,
@@ -86,8 +86,8 @@ pub use self::{
     keys::{MissingKey, Server},
     load::{Format, Loader},
     schema::*,
-    stack::{CheckingRecovery, HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},
-    watch::Watching,
+    stack::{HandoffTask, RecoveryCheckTask, Reload, Stack, StackBuilder, StackHandle, TierInfo},
+    watch::FileWatch,
 };
 
 impl Config {

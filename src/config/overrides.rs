@@ -12,7 +12,7 @@ use super::{
 const START: &str = "STEADFAST__";
 
 /// Lays the overrides over the tree. One that fits nothing in the schema is found when the tree is read.
-pub(super) fn lay_over(tree: &mut Node, environment: &Environment, report: &mut Report<'_>) {
+pub(super) fn apply(tree: &mut Node, environment: &Environment, report: &mut Report<'_>) {
     let mut overrides: Vec<(Vec<&str>, &str, &str)> = environment
         .iter()
         .filter_map(|(name, value)| Some((name.strip_prefix(START)?.split("__").collect(), name, value)))
@@ -31,7 +31,7 @@ pub(super) fn lay_over(tree: &mut Node, environment: &Environment, report: &mut 
 
 fn set(node: &mut Node, path: &[&str], value: &str, place: &Place) -> Result<(), String> {
     let Some((step, rest)) = path.split_first() else {
-        *node = Node::new(Value::Loose(value.to_owned()), place.clone());
+        *node = Node::new(Value::Untyped(value.to_owned()), place.clone());
         return Ok(());
     };
     if step.is_empty() {

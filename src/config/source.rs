@@ -19,7 +19,7 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(file: Option<PathBuf>, text: String) -> Self {
-        let secrets = words_of_secrets(&text);
+        let secrets = secret_spans(&text);
         Self { file, text, secrets }
     }
 
@@ -78,7 +78,7 @@ impl Source {
         let to = boundary(end.min(start + 4 * WIDE));
         let stop = boundary(range.end.clamp(start, to));
         let stop = start + text[start..stop].trim_end().len();
-        let shown = self.shown(from, &text[from..to]);
+        let shown = self.redacted(from, &text[from..to]);
         let (at, end) = (shown.column(start - from), shown.column(stop - from));
         // Around the mark, where the line is long.
         let skip = if shown.text.chars().count() > WIDE { at.saturating_sub(WIDE / 2) } else { 0 };
@@ -88,16 +88,16 @@ impl Source {
     }
 
     /// A line with its secrets hidden.
-    fn shown(&self, begin: usize, line: &str) -> Shown {
-        let mut shown = Shown { text: String::with_capacity(line.len()), pieces: Vec::new() };
+    fn redacted(&self, begin: usize, line: &str) -> RedactedLine {
+        let mut shown = RedactedLine { text: String::with_capacity(line.len()), pieces: Vec::new() };
         let mut done = 0;
         for secret in &self.secrets {
             let within = |byte: usize| byte.clamp(begin, begin + line.len()) - begin;
             let (start, end) = (within(secret.start).max(done), within(secret.end));
             if start < end && line.is_char_boundary(start) && line.is_char_boundary(end) {
                 shown.push(&line[done..start], done);
-                shown.pieces.push((start, shown.text.chars().count(), HIDDEN.len()));
-                shown.text.push_str(HIDDEN);
+                shown.pieces.push((start, shown.text.chars().count(), REDACTED.len()));
+                shown.text.push_str(REDACTED);
                 done = end;
             }
         }
@@ -107,16 +107,16 @@ impl Source {
 }
 
 /// What is shown in place of a secret.
-pub(super) const HIDDEN: &str = "***";
+pub(super) const REDACTED: &str = "***";
 
 /// A line as it is shown, and where in it each byte of the line has come to.
-struct Shown {
+struct RedactedLine {
     text: String,
     /// For each character or hidden piece: its first byte in the line, its column here, and its width here.
     pieces: Vec<(usize, usize, usize)>,
 }
 
-impl Shown {
+impl RedactedLine {
     fn push(&mut self, part: &str, from: usize) {
         let column = self.text.chars().count();
         self.pieces.extend(part.char_indices().enumerate().map(|(n, (byte, _))| (from + byte, column + n, 1)));
@@ -168,7 +168,7 @@ fn is_reference(text: &str) -> bool {
 
 /// The same by the look of the text alone, for one that cannot be read as a tree: what follows a telling key on its
 /// line, and words that begin as providers' keys do.
-fn words_of_secrets(text: &str) -> Vec<Range<usize>> {
+fn secret_spans(text: &str) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     let mut begin = 0;
     // A telling key stood at the end of the line before.

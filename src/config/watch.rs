@@ -20,19 +20,19 @@ use super::{ConfigError, Problem};
 /// How long a file must rest before it is read: an editor writes it in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// So much of a file is looked at for changes: more than one may have.
-const LONGEST: u64 = 2 << 20;
+const MAX_BYTES: u64 = 2 << 20;
 /// After how many changes without such a rest it is read all the same.
-const RESTLESS: usize = 25;
+const MAX_DEBOUNCES: usize = 25;
 
 /// A file that is being watched, until this is dropped.
 #[must_use = "the file is watched until this is dropped"]
-pub struct Watching {
+pub struct FileWatch {
     task: AbortHandle,
     path: PathBuf,
     _watcher: notify::RecommendedWatcher,
 }
 
-impl Watching {
+impl FileWatch {
     /// Calls this whenever the contents of a file have changed, and once at the start, for what came between the moment
     /// when the caller read it and this. A stack's own file is followed by
     /// [`StackHandle::watch`](super::StackHandle::watch); this is for files beside it.
@@ -60,22 +60,22 @@ impl Watching {
         readings: impl Fn() -> u64 + Send + 'static,
         changed: impl FnMut() + Send + 'static,
     ) -> Result<Self, ConfigError> {
-        let stirred = Arc::new(Notify::new());
+        let notified = Arc::new(Notify::new());
         let wrong = |error: notify::Error| {
             ConfigError::new(vec![Problem::of_file(Some(path.clone()), format!("it cannot be watched: {error}"))])
         };
-        let told = stirred.clone();
+        let sender = notified.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error may stand for changes that were missed.
             if event.is_ok_and(|event| is_reading(event.kind)) {
                 return;
             }
-            told.notify_one();
+            sender.notify_one();
         })
         .map_err(wrong)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(wrong)?;
-        let task = tokio::spawn(follow(path.clone(), stirred, readings, changed));
+        let task = tokio::spawn(follow(path.clone(), notified, readings, changed));
         Ok(Self { task: task.abort_handle(), path, _watcher: watcher })
     }
 }
@@ -88,7 +88,7 @@ fn is_reading(kind: EventKind) -> bool {
 /// Calls after each change of the file's contents.
 async fn follow<F: FnMut() + Send + 'static>(
     path: PathBuf,
-    stirred: Arc<Notify>,
+    notified: Arc<Notify>,
     readings: impl Fn() -> u64 + Send + 'static,
     mut changed: F,
 ) {
@@ -102,9 +102,9 @@ async fn follow<F: FnMut() + Send + 'static>(
         let Ok(back) = called.await else { return };
         changed = back;
         loop {
-            stirred.notified().await;
-            for _ in 0..RESTLESS {
-                if timeout(DEBOUNCE, stirred.notified()).await.is_err() {
+            notified.notified().await;
+            for _ in 0..MAX_DEBOUNCES {
+                if timeout(DEBOUNCE, notified.notified()).await.is_err() {
                     break;
                 }
             }
@@ -121,21 +121,21 @@ async fn follow<F: FnMut() + Send + 'static>(
 async fn contents(path: PathBuf) -> Result<Vec<u8>, io::ErrorKind> {
     let read = move || {
         let mut bytes = Vec::new();
-        File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
+        File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let read = tokio::task::spawn_blocking(move || read().map_err(|error: io::Error| error.kind())).await;
     read.unwrap_or(Err(io::ErrorKind::Other))
 }
 
-impl Drop for Watching {
+impl Drop for FileWatch {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl fmt::Debug for Watching {
+impl fmt::Debug for FileWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watching").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("FileWatch").field("path", &self.path).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tower::Service;
 
-use super::run::traffic::Ask;
+use super::run::traffic::DrillRequest;
 use crate::{LlmError, LlmRequest, LlmResponse};
 
 /// How long an attempt is waited for, to the end of its answer.
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// What came of a request.
-pub(super) struct Tried {
+pub(super) struct BaselineOutcome {
     pub(super) answered: bool,
     /// To the first token of the attempt that answered, or of the last one.
     pub(super) first_token: Option<Duration>,
@@ -22,14 +22,14 @@ pub(super) struct Tried {
 
 /// What stands where a stack would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Without {
+pub(super) enum BaselineKind {
     /// One attempt.
     Resilience,
     /// Three more, after any failure.
     Failover,
 }
 
-impl Without {
+impl BaselineKind {
     pub(super) const ALL: [Self; 2] = [Self::Resilience, Self::Failover];
 
     /// As the report names it.
@@ -41,7 +41,7 @@ impl Without {
     }
 
     /// Asks the provider until it answers or all attempts are used up. What a reader has begun to read is not asked for again.
-    pub(super) async fn ask<S>(self, mut provider: S, ask: &Ask) -> Tried
+    pub(super) async fn ask<S>(self, mut provider: S, ask: &DrillRequest) -> BaselineOutcome
     where
         S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
     {
@@ -61,7 +61,7 @@ impl Without {
             let read = ask.stream && first_token.is_some();
             match waits.next() {
                 Some(wait) if !answered && !read => sleep(*wait).await,
-                _ => return Tried { answered, first_token },
+                _ => return BaselineOutcome { answered, first_token },
             }
         }
     }

@@ -50,7 +50,7 @@
 //! - *Refused* are those with a clear error that they deserve: the scenario's [wrong](Scenario) ones, those of a feature that runs away and
 //!   is held back by its own places, those for which no money is left under a cap, and those of a session that is pinned to what fails.
 //! - *Lost* are all others. A stream that breaks after its first token ends in an honest error, and yet its reader has no answer: it is
-//!   lost, and counted as *cut* besides. With `stream: { on_break: restart }` (as in the [default configuration](DEFAULT_CONFIG)) or
+//!   lost, and counted as *cut* besides. StackRun `stream: { on_break: restart }` (as in the [default configuration](DEFAULT_CONFIG)) or
 //!   `buffer` it is answered by the next tier instead.
 //! - *Amplification* is what the sick provider gets more than it would have to: its attempts, divided by the requests of which it got at least
 //!   one. A provider is sick at which the scenario has any fault; of several, the worst counts. Retries are bounded by a share of the traffic; at
@@ -73,7 +73,7 @@ use std::{
 pub use self::{
     report::Report,
     scenario::Scenario,
-    slo::{Missed, Slo},
+    slo::{Slo, SloMiss},
 };
 use crate::{
     InvalidConfig,
@@ -108,7 +108,7 @@ impl Drill {
             return Err(InvalidConfig::new("tiers", problem).into());
         }
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Ok(Self { config: run::rehearsal(config), seed: 1, slos: Vec::new(), threads })
+        Ok(Self { config: run::drill_config(config), seed: 1, slos: Vec::new(), threads })
     }
 
     /// Where all draws begin. Default: 1.

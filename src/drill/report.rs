@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::slo::Missed;
+use super::slo::SloMiss;
 
 /// What a [drill](super) found.
 ///
@@ -18,7 +18,7 @@ pub struct Report {
     /// One for each scenario, in the order they were asked for.
     pub scenarios: Vec<ScenarioReport>,
     /// The targets that were missed; empty if there were none.
-    pub missed: Vec<Missed>,
+    pub missed: Vec<SloMiss>,
 }
 
 /// What one scenario did to the configuration.
@@ -74,7 +74,7 @@ pub struct ScenarioReport {
     /// The scenario in 60 equal pieces of time.
     pub timeline: Vec<Bucket>,
     /// What happened, in order of time: at most 200. Of more, those in the middle are left out.
-    pub events: Vec<Happening>,
+    pub events: Vec<TimelineEvent>,
     /// The same traffic without steadfast.
     pub baselines: Vec<Baseline>,
 }
@@ -126,7 +126,7 @@ pub struct Bucket {
 /// Something that happened: a fault begins or ends, a circuit opens or closes, another tier serves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Happening {
+pub struct TimelineEvent {
     /// When, in seconds from the scenario's beginning.
     pub at_s: f64,
     /// What, in a few words.

@@ -85,7 +85,7 @@ enum Bound {
 
 impl Slo {
     /// What was missed, if it was.
-    pub fn judge(&self, report: &ScenarioReport) -> Option<Missed> {
+    pub fn judge(&self, report: &ScenarioReport) -> Option<SloMiss> {
         let counted = report.requests.saturating_sub(report.refused).max(1) as f64;
         let served = report.answered + report.degraded + report.handed_off;
         let seconds = |time: Option<f64>| time.map_or_else(|| "not recovered".to_owned(), |time| format!("{time} s"));
@@ -110,7 +110,7 @@ impl Slo {
             // Not made by `from_str`.
             _ => return None,
         };
-        let missed = Missed { scenario: report.name.clone(), slo: self.text.clone(), found };
+        let missed = SloMiss { scenario: report.name.clone(), slo: self.text.clone(), found };
         (!met).then_some(missed)
     }
 }
@@ -208,7 +208,7 @@ impl<'de> Deserialize<'de> for Slo {
 /// A target that a scenario missed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Missed {
+pub struct SloMiss {
     /// The scenario's name.
     pub scenario: String,
     /// The target, as it was given: `lost=0`.

@@ -57,7 +57,7 @@ use clap::Args;
 use serde_json::json;
 use steadfast::{
     BoxLlmService, Stack, StackHandle,
-    config::{self, Config, ConfigError, Environment, Watching},
+    config::{self, Config, ConfigError, Environment, FileWatch},
     handoff::Desk,
 };
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
@@ -289,7 +289,7 @@ fn warn_of_restarts(config: &Config) {
 }
 
 /// Files are read again when they change. A folder that cannot be watched is no reason not to serve.
-fn watch(what: &str, watching: Result<Watching, ConfigError>) -> Option<Watching> {
+fn watch(what: &str, watching: Result<FileWatch, ConfigError>) -> Option<FileWatch> {
     if let Err(error) = &watching {
         tracing::warn!(%error, "changes of the {what} are not seen: send SIGHUP after one");
     }

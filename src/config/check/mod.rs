@@ -48,7 +48,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     hedge::check(config, findings);
 }
 
-/// What is said of models.
+/// What is settings of models.
 fn families(config: &Config, findings: &mut Findings<'_, '_>) {
     let table = FamilyTable::builtin();
     findings.within("families", |findings| {
@@ -185,13 +185,13 @@ impl<'a, 'b> Findings<'a, 'b> {
     }
 
     /// A time in which something must be able to happen.
-    fn some_time(&mut self, key: &str, span: Option<super::Span>) {
+    fn nonzero_time(&mut self, key: &str, span: Option<super::Span>) {
         if span.is_some_and(|span| span.0.is_zero()) {
             self.wrong(key, format!("`{key}` must be longer than nothing"));
         }
     }
 
-    /// An address that requests can be sent to. Of itself nothing is said: a webhook's is its secret.
+    /// An address that requests can be sent to. Of itself nothing is settings: a webhook's is its secret.
     fn http_url(&mut self, key: &str, url: &str) {
         match BaseUrl::parse(key, url) {
             _ if !url.contains("://") => self.wrong(key, format!("{key}: it must start with http:// or https://")),

@@ -11,14 +11,14 @@ use crate::config::Config;
 /// The keys that a file may have at its top.
 pub(super) fn blocks() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
-    let _asked = Config::deserialize(Asked(&mut names));
+    let _names_only = Config::deserialize(FieldNames(&mut names));
     names
 }
 
 /// Is asked for a struct of these fields, keeps their names, and gives nothing.
-struct Asked<'a>(&'a mut &'static [&'static str]);
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Asked<'_> {
+impl<'de> Deserializer<'de> for FieldNames<'_> {
     type Error = Error;
 
     fn deserialize_struct<V: Visitor<'de>>(

@@ -72,7 +72,7 @@ mod settings;
 use std::time::Duration;
 
 use super::{
-    suggest::is_slip_of,
+    suggest::is_typo_of,
     tree::{Entry, Fault, Node, Place, Value},
 };
 use crate::RetryWithJitterLayer;
@@ -108,7 +108,7 @@ impl Form {
         {
             let ours = blocks::blocks();
             // What cannot stand there is kept too, so that it is told of: a second list of models, and a slip.
-            let looked_at = |key: &str| matches!(key, "model" | "providers") || is_slip_of(key, ours);
+            let looked_at = |key: &str| matches!(key, "model" | "providers") || is_typo_of(key, ours);
             entries.retain(|entry| looked_at(&entry.key));
         }
     }

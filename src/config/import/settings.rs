@@ -118,7 +118,7 @@ fn value(block: &mut Node, key: &str) -> Option<Node> {
 
 fn word(node: &Node) -> &str {
     match &node.value {
-        Value::Text(text) | Value::Loose(text) => text,
+        Value::Text(text) | Value::Untyped(text) => text,
         _ => "",
     }
 }

@@ -142,7 +142,7 @@ impl Config {
             // Last: the table is made for it.
             || {
                 let families = self.family_table().unwrap_or_default();
-                self.tiers.iter().any(|tier| tier.lacks(&families).any())
+                self.tiers.iter().any(|tier| tier.missing_capabilities(&families).any())
             }
     }
 }

@@ -2,7 +2,7 @@
 
 use tower::Service;
 
-use super::{Makings, settings};
+use super::{StackContext, settings};
 use crate::{
     Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
@@ -38,7 +38,7 @@ impl<S> TierLike for S where
 pub(super) fn chain<S: TierLike>(
     config: &Config,
     services: &[S],
-    makings: &Makings,
+    context: &StackContext,
 ) -> Result<(FallbackLayer, S), InvalidConfig> {
     let settings = &config.fallback;
     let mut tiers = config.tiers.iter().zip(services.iter().cloned());
@@ -46,7 +46,7 @@ pub(super) fn chain<S: TierLike>(
         return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
     };
     let of_file = config.stream.on_break;
-    let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !makings.without_restarts;
+    let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
     let on_break =
         |own: Option<StreamBreak>| own.or(of_file).filter(told).map(settings::stream_break).unwrap_or_default();
     let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
@@ -58,10 +58,10 @@ pub(super) fn chain<S: TierLike>(
     let families = config.family_table()?;
     // Not in the chains of `routes`, which are as the file has them whatever a caller names.
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
-    let mut layer = primary_of(first, &families, makings)
+    let mut layer = primary_of(first, &families, context)
         .primary_model(model(first))
         .classifier(classifier(config))
-        .events(makings.events.clone())
+        .events(context.events.clone())
         .stream_break(unnamed)
         .session(settings.session.map(settings::session).unwrap_or_default())
         .all_open(all_open_unnamed)
@@ -123,9 +123,9 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
 }
 
 /// A fallback around this tier, with no further one yet.
-pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, makings: &Makings) -> FallbackLayer {
+pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, context: &StackContext) -> FallbackLayer {
     let mut layer = FallbackLayer::new(tier.name.as_str())
-        .steered_by(&makings.fallback)
+        .steered_by(&context.fallback)
         .capabilities(capabilities(tier, families))
         .level(tier.service_level());
     if tier.last_resort {
@@ -161,14 +161,14 @@ pub(super) fn place_of(tier: &Tier, families: &FamilyTable, service: impl TierLi
 /// What the file says that the tier can do, and what its model cannot by the table.
 fn capabilities(tier: &Tier, families: &FamilyTable) -> Capabilities {
     let mut can = Capabilities::new();
-    let lacks = tier.lacks(families);
-    if lacks.images {
+    let missing = tier.missing_capabilities(families);
+    if missing.images {
         can = can.images(false);
     }
-    if lacks.documents {
+    if missing.documents {
         can = can.documents(false);
     }
-    if lacks.tools {
+    if missing.tools {
         can = can.tools(false);
     }
     if let Some(tokens) = tier.context_window {

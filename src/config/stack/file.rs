@@ -2,8 +2,8 @@
 
 use std::{path::Path, sync::atomic::Ordering::Relaxed};
 
-use super::{Makings, Reload, Shared, Stack, StackBuilder, StackHandle};
-use crate::config::{Config, ConfigError, Loader, Problem, Watching};
+use super::{Reload, Shared, Stack, StackBuilder, StackContext, StackHandle};
+use crate::config::{Config, ConfigError, FileWatch, Loader, Problem};
 
 impl Stack {
     /// The stack of a file, in any form that [`Config::from_path`] reads, with keys from the environment of this process.
@@ -23,12 +23,12 @@ impl StackBuilder {
     ///
     /// As [`Stack::from_path`].
     pub fn load(self, path: impl AsRef<Path>) -> Result<Stack, ConfigError> {
-        let config = self.makings.read(path.as_ref())?;
+        let config = self.context.read(path.as_ref())?;
         self.build_from(config, Some(path.as_ref().to_owned()))
     }
 }
 
-impl Makings {
+impl StackContext {
     fn read(&self, path: &Path) -> Result<Config, ConfigError> {
         Loader::new().environment(self.environment()).path(path)
     }
@@ -46,9 +46,9 @@ impl StackHandle {
         self.shared.reload_from_path()
     }
 
-    /// Reloads the stack whenever its file changes, in a task of its own, until the [`Watching`] is dropped.
+    /// Reloads the stack whenever its file changes, in a task of its own, until the [`FileWatch`] is dropped.
     ///
-    /// Changes are seen as [`Watching::file`] says. What is wrong with the file, or that it is gone, is told once by
+    /// Changes are seen as [`FileWatch::file`] says. What is wrong with the file, or that it is gone, is told once by
     /// [`Event::ReloadRefused`](crate::Event::ReloadRefused), and the stack goes on as it was.
     ///
     /// # Errors
@@ -58,11 +58,11 @@ impl StackHandle {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn watch(&self) -> Result<Watching, ConfigError> {
+    pub fn watch(&self) -> Result<FileWatch, ConfigError> {
         let path = self.shared.path()?.to_owned();
         let (shared, mut first) = (self.shared.clone(), true);
         let readers = shared.clone();
-        Watching::with_others(
+        FileWatch::with_others(
             path,
             move || readers.readings.load(Relaxed),
             move || {
@@ -86,12 +86,12 @@ impl Shared {
     }
 
     fn reload_from_path(&self) -> Result<Reload, ConfigError> {
-        self.reload(self.path().and_then(|path| self.makings.read(path)), self.path.as_deref())
+        self.reload(self.path().and_then(|path| self.context.read(path)), self.path.as_deref())
     }
 
     /// Reloads if the file is not what is at work.
     fn catch_up(&self) {
-        let config = self.path().and_then(|path| self.makings.read(path));
+        let config = self.path().and_then(|path| self.context.read(path));
         if !config.as_ref().is_ok_and(|config| *config == *self.current.load().config) {
             let _ = self.reload(config, self.path.as_deref());
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{Shared, mirror::Mirroring};
+use super::{Shared, mirror::MirrorState};
 use crate::{
     BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, HedgeHandle, IdempotencyHandle, MirrorHandle,
     config::{Budget, Config, ConfigError, Provider},
@@ -29,7 +29,7 @@ impl StackHandle {
 
     /// The channel of everything that happens in the stack.
     pub fn events(&self) -> &Events {
-        &self.shared.makings.events
+        &self.shared.context.events
     }
 
     /// The configuration at work.
@@ -44,16 +44,16 @@ impl StackHandle {
 
     /// Every tier's circuit by the tier's name: to look at it, to force it open or closed, to reset it.
     pub fn circuits(&self) -> BTreeMap<Arc<str>, CircuitBreakerHandle> {
-        self.shared.current.load().circuits().map(|(name, circuit)| (name, self.in_hand(circuit))).collect()
+        self.shared.current.load().circuits().map(|(name, circuit)| (name, self.as_actor(circuit))).collect()
     }
 
     /// The circuit of a tier; `None` where no tier has this name.
     pub fn circuit(&self, tier: &str) -> Option<CircuitBreakerHandle> {
         let found = self.shared.current.load().circuits().find(|(name, _)| &**name == tier);
-        found.map(|(_, circuit)| self.in_hand(circuit))
+        found.map(|(_, circuit)| self.as_actor(circuit))
     }
 
-    fn in_hand(&self, circuit: CircuitBreakerHandle) -> CircuitBreakerHandle {
+    fn as_actor(&self, circuit: CircuitBreakerHandle) -> CircuitBreakerHandle {
         self.by.as_ref().map_or_else(|| circuit.clone(), |who| circuit.acting_as(who.clone()))
     }
 
@@ -90,7 +90,7 @@ impl StackHandle {
 
     /// The mirrored requests; `None` where the configuration has no `mirror`. To be [closed](MirrorHandle::close) at a shutdown.
     pub fn mirror(&self) -> Option<MirrorHandle> {
-        self.shared.current.load().mirror.as_ref().map(Mirroring::handle)
+        self.shared.current.load().mirror.as_ref().map(MirrorState::handle)
     }
 
     /// The answers that are kept; `None` where the configuration has no `cache`.
@@ -100,7 +100,7 @@ impl StackHandle {
 
     /// Whether the configuration has a `cache`: a look that shares nothing, for each request.
     pub fn keeps_answers(&self) -> bool {
-        self.shared.current.load().kept.is_some()
+        self.shared.current.load().cache.is_some()
     }
 
     /// The second calls of each tier that has some, by its name: how many there were, and to what avail.

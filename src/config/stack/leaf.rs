@@ -14,9 +14,9 @@ use pin_project::pin_project;
 use tower::{Layer, Service};
 
 use super::{
-    Makings,
-    cache::{Alike, Kept},
-    handoff::People,
+    StackContext,
+    cache::{CacheState, SimilarityPlan},
+    handoff::HandoffState,
 };
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
@@ -46,11 +46,11 @@ pub(super) struct LeafPlan {
     longest: Option<u32>,
     text: Option<String>,
     simulated: Option<SimulatedSettings>,
-    alike: Option<Alike>,
+    similarity: Option<SimilarityPlan>,
     /// What a cached tier gives.
-    kept: Option<Kept>,
+    cache: Option<CacheState>,
     /// Those to whom a tier hands requests.
-    people: Option<People>,
+    handoff: Option<HandoffState>,
 }
 
 /// The default time to a simulated tier's first token.
@@ -67,7 +67,7 @@ impl LeafPlan {
         tier: &Tier,
         place: String,
         families: &FamilyTable,
-        makings: &Makings,
+        context: &StackContext,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let mut headers = HeaderMap::new();
@@ -79,7 +79,7 @@ impl LeafPlan {
             headers.insert(field, value);
         }
         // What stands in the provider's place needs no key of it, and no server.
-        let is_replaced = makings.leaf(&tier.name).is_some();
+        let is_replaced = context.leaf(&tier.name).is_some();
         let key = if is_replaced { None } else { key(tier, &place, environment)? };
         let server = tier.server(environment).filter(|_| !is_replaced);
         if let Some(Server { url, variable: Some(variable), .. }) = server {
@@ -91,35 +91,35 @@ impl LeafPlan {
             provider: tier.provider,
             model: tier.model.clone(),
             base_url: server.map(|server| server.url.to_owned()),
-            alike: tier.similar.clone().map(|similar| Alike { similar, key: key.clone() }),
+            similarity: tier.similar.clone().map(|similar| SimilarityPlan { similar, key: key.clone() }),
             key,
             headers,
             families: families.clone(),
             longest: tier.max_output.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
-            kept: None,
-            people: None,
+            cache: None,
+            handoff: None,
         })
     }
 
     /// The same with the answers that are kept, if it is a tier that gives them.
-    pub(super) fn over(mut self, kept: Option<&Kept>) -> Self {
-        self.kept = kept.filter(|_| self.provider == Provider::Cached).cloned();
+    pub(super) fn over(mut self, cache: Option<&CacheState>) -> Self {
+        self.cache = cache.filter(|_| self.provider == Provider::Cached).cloned();
         self
     }
 
     /// The same with those to whom requests are handed, if it is a tier that does it.
-    pub(super) fn of(mut self, people: Option<&People>) -> Self {
-        self.people = people.filter(|_| self.provider == Provider::Handoff).cloned();
+    pub(super) fn of(mut self, handoff: Option<&HandoffState>) -> Self {
+        self.handoff = handoff.filter(|_| self.provider == Provider::Handoff).cloned();
         self
     }
 
     /// # Errors
     ///
     /// A base URL that is none, or a canned tier without a text.
-    pub(super) fn leaf(&self, makings: &Makings) -> Result<Leaf, InvalidConfig> {
-        if let Some(own) = makings.leaf(&self.tier) {
+    pub(super) fn leaf(&self, context: &StackContext) -> Result<Leaf, InvalidConfig> {
+        if let Some(own) = context.leaf(&self.tier) {
             let committed = CommitOnFirstTokenLayer::new().layer(own.clone());
             return Ok(Leaf::Own(BoxLlmService::new(committed)));
         }
@@ -134,12 +134,12 @@ impl LeafPlan {
                     Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
                     None => leaf,
                 };
-                Leaf::Anthropic(self.over_http(leaf, makings))
+                Leaf::Anthropic(self.over_http(leaf, context))
             }
             Provider::OpenAi => {
                 let leaf =
                     openai(self.base_url.as_deref(), key).map_err(|error| self.wrong("base_url", error.problem()))?;
-                Leaf::OpenAi(self.over_http(leaf, makings))
+                Leaf::OpenAi(self.over_http(leaf, context))
             }
             Provider::Gemini => {
                 let leaf = Gemini::new(key);
@@ -147,22 +147,22 @@ impl LeafPlan {
                     Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
                     None => leaf,
                 };
-                Leaf::Gemini(self.over_http(leaf, makings))
+                Leaf::Gemini(self.over_http(leaf, context))
             }
             Provider::Simulated => Leaf::Simulated(self.simulated()),
             Provider::Cached => {
-                let kept = self.kept.as_ref().ok_or_else(|| {
+                let cache = self.cache.as_ref().ok_or_else(|| {
                     let problem = "a cached tier gives what the cache has kept, and there is no `cache`";
                     self.wrong("provider", problem)
                 })?;
-                Leaf::Cached(kept.tier(&self.place, self.alike.as_ref(), makings)?)
+                Leaf::Cached(cache.tier(&self.place, self.similarity.as_ref(), context)?)
             }
             Provider::Handoff => {
-                let people = self
-                    .people
+                let handoff = self
+                    .handoff
                     .as_ref()
                     .ok_or_else(|| self.wrong("provider", "there is nobody to hand requests to"))?;
-                Leaf::Handoff(people.tier(self.text.as_deref()))
+                Leaf::Handoff(handoff.tier(self.text.as_deref()))
             }
             Provider::Canned => {
                 let text =
@@ -172,7 +172,7 @@ impl LeafPlan {
         })
     }
 
-    fn over_http<P: http::Protocol>(&self, mut leaf: HttpLeaf<P>, makings: &Makings) -> HttpLeaf<P> {
+    fn over_http<P: http::Protocol>(&self, mut leaf: HttpLeaf<P>, context: &StackContext) -> HttpLeaf<P> {
         if let Some(model) = &self.model {
             leaf = leaf.model(model.as_str());
         }
@@ -182,7 +182,7 @@ impl LeafPlan {
         for (name, value) in &self.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf.families(self.families.clone()).events(&makings.events).over(makings.transport())
+        leaf.families(self.families.clone()).events(&context.events).over(context.transport())
     }
 
     fn simulated(&self) -> Simulated {
@@ -290,7 +290,7 @@ impl Service<LlmRequest> for Leaf {
 /// The future of a [`Leaf`].
 #[pin_project(project = LeafProjection)]
 pub(super) enum LeafFuture {
-    /// Over HTTP, from what was kept, and to people.
+    /// Over HTTP, from what was kept, and to handoff.
     Boxed(#[pin] http::ResponseFuture),
     Simulated(#[pin] simulated::ResponseFuture),
     Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),

@@ -4,16 +4,15 @@
 mod alerts;
 mod cache;
 mod chain;
+mod context;
 mod file;
 mod generation;
 mod handle;
 mod handoff;
 mod hedge;
 mod leaf;
-mod makings;
 mod mirror;
 mod operate;
-mod part;
 mod queue;
 mod recovery;
 #[cfg(feature = "redis")]
@@ -24,6 +23,7 @@ mod spend;
 mod stores;
 #[cfg(test)]
 mod tests;
+mod tier_runtime;
 mod validate;
 
 use std::{
@@ -39,16 +39,16 @@ use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
-pub use self::alerts::Alerting;
+pub use self::alerts::AlertTask;
 use self::{
+    context::StackContext,
     generation::{Generation, Plan},
-    makings::Makings,
-    service::Following,
+    service::ReloadingService,
 };
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
-    handoff::HandingOver,
-    recovery::CheckingRecovery,
+    handoff::HandoffTask,
+    recovery::RecoveryCheckTask,
 };
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
@@ -136,7 +136,7 @@ pub struct Stack {
 
 /// What all clones, services and handles of a stack share.
 struct Shared {
-    makings: Makings,
+    context: StackContext,
     current: ArcSwap<Generation>,
     /// Where it was read from.
     path: Option<PathBuf>,
@@ -145,9 +145,9 @@ struct Shared {
     /// Kept by the events from the moment when somebody first asks for it.
     status: OnceLock<(StatusBoard, events::Following)>,
     /// Caps beside those of the configuration; held while the next generation is made out of the present one.
-    turn: Mutex<Vec<Budget>>,
+    extra_budgets: Mutex<Vec<Budget>>,
     #[cfg(feature = "redis")]
-    in_step: Mutex<Option<replicas::InStep>>,
+    replica_sync: Mutex<Option<replicas::ReplicaSync>>,
 }
 
 impl Stack {
@@ -163,18 +163,18 @@ impl Stack {
 
     /// A stack with more to it than its configuration says.
     pub fn builder() -> StackBuilder {
-        StackBuilder { makings: Makings::default() }
+        StackBuilder { context: StackContext::default() }
     }
 
     /// The stack as a service. It follows the stack's reloads, and so do its clones.
     pub fn service(&self) -> BoxLlmService {
-        self.shared.keep_in_step();
-        BoxLlmService::new(Following::new(self.shared.clone()))
+        self.shared.sync_replicas();
+        BoxLlmService::new(ReloadingService::new(self.shared.clone()))
     }
 
     /// What watches the stack and steers it.
     pub fn handle(&self) -> StackHandle {
-        self.shared.keep_in_step();
+        self.shared.sync_replicas();
         StackHandle::new(self.shared.clone())
     }
 }
@@ -189,21 +189,21 @@ impl fmt::Debug for Stack {
 /// that is there already. All of it stays over reloads.
 #[must_use = "a builder does nothing until it builds"]
 pub struct StackBuilder {
-    makings: Makings,
+    context: StackContext,
 }
 
 impl StackBuilder {
     /// Sets where the layers and the reloads tell what happens. Default: a channel of the stack's own.
     pub fn events(mut self, events: Events) -> Self {
-        self.makings.fallback = FallbackHandle::new(events.clone());
-        self.makings.events = events;
+        self.context.fallback = FallbackHandle::new(events.clone());
+        self.context.events = events;
         self
     }
 
     /// Sets where keys come from and, of a stack that is [loaded](Self::load) from a file, the file's references and
     /// overrides. Default: the environment of this process, read anew at each load.
     pub fn environment(mut self, environment: Environment) -> Self {
-        self.makings.environment = Some(environment);
+        self.context.environment = Some(environment);
         self
     }
 
@@ -219,7 +219,7 @@ impl StackBuilder {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.makings.set_transport(boxed(transport));
+        self.context.set_transport(boxed(transport));
         self
     }
 
@@ -233,14 +233,14 @@ impl StackBuilder {
         S::Future: Send + 'static,
     {
         let service = BoxLlmService::new(service.map_err(Into::into));
-        self.makings.leaves.insert(tier.into(), service);
+        self.context.leaves.insert(tier.into(), service);
         self
     }
 
     /// Sets where the answers are kept that replicas share: of a configuration whose cache says `shared: true`, which is
     /// refused without it. Default: none.
     pub fn shared_answers(mut self, store: impl AnswerStore) -> Self {
-        self.makings.answers = Some(CacheHandle::over(store));
+        self.context.answers = Some(CacheHandle::over(store));
         self
     }
 
@@ -251,20 +251,20 @@ impl StackBuilder {
     /// is; it ends with the stack.
     #[cfg(feature = "redis")]
     pub fn replicas(mut self, redis: crate::store::redis::Redis) -> Self {
-        self.makings.meeting = Some(replicas::Meeting::at(redis));
+        self.context.hub = Some(replicas::ReplicaHub::at(redis));
         self
     }
 
     /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`: of
     /// a configuration that is made in the program, for a file must name one. Default: none.
     pub fn tasks(mut self, store: impl TaskStore) -> Self {
-        self.makings.tasks = Some(Arc::new(store));
+        self.context.tasks = Some(Arc::new(store));
         self
     }
 
     /// Makes the jitter of retries and circuits repeatable. Default: random seeds.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.makings.seed = Some(seed);
+        self.context.seed = Some(seed);
         self
     }
 
@@ -275,13 +275,13 @@ impl StackBuilder {
     ///
     /// All that is missing or wrong there, each as [`build`](Self::build) says it.
     pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        Plan::new(config.clone(), &self.makings).map(drop)
+        Plan::new(config.clone(), &self.context).map(drop)
     }
 
     /// Ends a stream that breaks with its error where the configuration says `on_break: restart`: for callers who cannot be told to
     /// discard what they have, as over a provider's protocol. Default: it begins anew.
     pub fn without_restarts(mut self) -> Self {
-        self.makings.without_restarts = true;
+        self.context.without_restarts = true;
         self
     }
 
@@ -295,21 +295,21 @@ impl StackBuilder {
     }
 
     fn build_from(self, config: Config, path: Option<PathBuf>) -> Result<Stack, ConfigError> {
-        let Self { makings } = self;
-        let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, &[], None)?));
+        let Self { context } = self;
+        let first = Plan::new(config, &context).and_then(|plan| Ok(Generation::new(plan, &context, &[], None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let (readings, status) = (AtomicU64::new(0), OnceLock::new());
         let shared = Shared {
-            makings,
+            context,
             current,
             path,
             readings,
             status,
-            turn: Mutex::default(),
+            extra_budgets: Mutex::default(),
             #[cfg(feature = "redis")]
-            in_step: Mutex::default(),
+            replica_sync: Mutex::default(),
         };
-        shared.keep_in_step();
+        shared.sync_replicas();
         Ok(Stack { shared: Arc::new(shared) })
     }
 }
@@ -317,8 +317,8 @@ impl StackBuilder {
 impl fmt::Debug for StackBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StackBuilder")
-            .field("environment", &self.makings.environment)
-            .field("leaves", &self.makings.leaves.keys())
+            .field("environment", &self.context.environment)
+            .field("leaves", &self.context.leaves.keys())
             .finish_non_exhaustive()
     }
 }
@@ -329,7 +329,7 @@ impl Shared {
         let begin = || {
             let (primary, others) = self.current.load().names();
             let board = StatusBoard::new(primary).tiers(others);
-            let following = self.makings.events.follow(board.clone());
+            let following = self.context.events.follow(board.clone());
             // What was heard of other replicas before anybody looked.
             for (circuit, handle) in self.current.load().circuits() {
                 let (to, at) = (handle.state(), Instant::now());
@@ -347,7 +347,7 @@ impl Shared {
     fn reload(&self, config: Result<Config, ConfigError>, file: Option<&Path>) -> Result<Reload, ConfigError> {
         let reloaded = config.and_then(|config| self.swap(config)).map_err(|error| error.of(file));
         let at = Instant::now();
-        self.makings.events.send(match &reloaded {
+        self.context.events.send(match &reloaded {
             Ok(reload) => Event::Reloaded { kept: reload.kept.len(), changed: reload.changed.len(), at },
             Err(error) => Event::ReloadRefused { problem: error.to_string().into(), at },
         });
@@ -355,18 +355,18 @@ impl Shared {
     }
 
     fn swap(&self, config: Config) -> Result<Reload, ConfigError> {
-        let plan = Plan::new(config, &self.makings)?;
-        let turn = self.turn();
+        let plan = Plan::new(config, &self.context)?;
+        let extra_budgets = self.lock_reload();
         let before = self.current.load_full();
-        let next = Generation::new(plan, &self.makings, &turn, Some(&before))?;
+        let next = Generation::new(plan, &self.context, &extra_budgets, Some(&before))?;
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
-        if let Some(kept) = &before.kept {
-            kept.make_way(self.current.load().kept.as_ref());
+        if let Some(cache) = &before.cache {
+            cache.yield_to(self.current.load().cache.as_ref());
         }
-        self.makings.fallback.forget_all_but(|tier| self.current.load().part(tier).is_some());
-        self.keep_in_step();
-        drop(turn);
+        self.context.fallback.forget_all_but(|tier| self.current.load().runtime(tier).is_some());
+        self.sync_replicas();
+        drop(extra_budgets);
         if let Some((board, _)) = self.status.get() {
             let (primary, others) = self.current.load().names();
             board.set_tiers(primary, others);
@@ -378,23 +378,23 @@ impl Shared {
     /// Without a store for it there is nothing to share.
     #[cfg(not(feature = "redis"))]
     #[allow(clippy::unused_self, reason = "as with one")]
-    fn keep_in_step(&self) {}
+    fn sync_replicas(&self) {}
 
-    fn turn(&self) -> MutexGuard<'_, Vec<Budget>> {
-        lock(&self.turn)
+    fn lock_reload(&self) -> MutexGuard<'_, Vec<Budget>> {
+        lock(&self.extra_budgets)
     }
 
     fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {
-        let mut turn = self.turn();
-        if *turn == budgets {
+        let mut extra_budgets = self.lock_reload();
+        if *extra_budgets == budgets {
             return Ok(());
         }
         let before = self.current.load_full();
-        let plan = Plan::again(&before, &self.makings)?;
-        let next = Generation::new(plan, &self.makings, &budgets, Some(&before))?;
+        let plan = Plan::of_current(&before, &self.context)?;
+        let next = Generation::new(plan, &self.context, &budgets, Some(&before))?;
         self.current.store(Arc::new(next));
-        self.keep_in_step();
-        *turn = budgets;
+        self.sync_replicas();
+        *extra_budgets = budgets;
         Ok(())
     }
 }

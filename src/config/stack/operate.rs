@@ -99,7 +99,7 @@ impl StackHandle {
     /// No tier has this name.
     pub fn drain(&self, tier: &str) -> Result<bool, InvalidConfig> {
         // Not between a reload's new tiers and its forgetting of those that are gone.
-        let _turn = self.shared.turn();
+        let _reload = self.shared.lock_reload();
         Ok(self.fallback().drain(self.name(tier)?))
     }
 
@@ -194,7 +194,7 @@ impl StackHandle {
 
     /// What drains tiers and pins levels, in every chain of the stack and over its reloads.
     pub fn fallback(&self) -> FallbackHandle {
-        let handle = &self.shared.makings.fallback;
+        let handle = &self.shared.context.fallback;
         self.by.as_ref().map_or_else(|| handle.clone(), |who| handle.acting_as(who.clone()))
     }
 

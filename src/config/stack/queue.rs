@@ -12,7 +12,7 @@ use std::{
 
 use tower::{Service, ServiceExt as _};
 
-use super::handoff::People;
+use super::handoff::HandoffState;
 use crate::{
     BoxLlmService, Classifier, DegradedReason, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// What of a caller's time is left to write a task down, and to say so.
-const TO_WRITE: Duration = Duration::from_millis(500);
+const WRITE_TIME: Duration = Duration::from_millis(500);
 /// What is said of one that is queued.
-const QUEUED: &str = "Your request is queued as {task_id}.";
+const QUEUED_TEXT: &str = "Your request is queued as {task_id}.";
 
 /// The queues of a configuration.
 #[derive(Clone)]
@@ -42,11 +42,11 @@ struct Inner {
 
 impl Queues {
     /// `None` where nothing is queued, or nowhere that outlives the process.
-    pub(super) fn new(config: &Config, people: Option<&People>) -> Option<Self> {
+    pub(super) fn new(config: &Config, handoff: Option<&HandoffState>) -> Option<Self> {
         if !config.queues() {
             return None;
         }
-        let leaf = people?.queue(QUEUED);
+        let leaf = handoff?.queue(QUEUED_TEXT);
         let features = config.features.iter().map(|(name, feature)| (name.clone(), is_queue(config.all_open(feature))));
         let others = config.default_feature.as_ref().map_or(config.fallback.all_open, |other| config.all_open(other));
         let (features, others) = (features.collect(), is_queue(others));
@@ -103,7 +103,7 @@ where
         }
         let queued = request.clone();
         let context = request.context_mut();
-        let earlier = context.deadline.and_then(|deadline| deadline.checked_sub(TO_WRITE));
+        let earlier = context.deadline.and_then(|deadline| deadline.checked_sub(WRITE_TIME));
         context.limit_deadline(earlier);
         let answering = Call::first(&mut self.inner, request);
         Box::pin(async move {

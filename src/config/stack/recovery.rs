@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 
-use super::{Shared, StackHandle, generation::Generation, part::Part, settings};
+use super::{Shared, StackHandle, generation::Generation, settings, tier_runtime::TierRuntime};
 use crate::{
     BoxLlmService, BudgetLayer, CircuitBreakerHandle, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     config::{Config, Tier},
@@ -27,14 +27,14 @@ use crate::{
 };
 
 /// How a configuration asks its tiers.
-pub(super) struct Checks {
+pub(super) struct RecoveryChecks {
     every: Duration,
     request: LlmRequest,
-    tiers: Vec<Checked>,
+    tiers: Vec<ProbeTarget>,
 }
 
 /// A tier where a model answers.
-struct Checked {
+struct ProbeTarget {
     name: Arc<str>,
     is_primary: bool,
     circuit: CircuitBreakerHandle,
@@ -46,36 +46,36 @@ const TOKENS: u32 = 16;
 /// How soon a tier is asked again that has answered and whose circuit wants more than one answer.
 const SOON: Duration = Duration::from_secs(1);
 
-impl Checks {
+impl RecoveryChecks {
     /// `None` where the file does not ask for it. `caps` are those of each tier, and `whole` those around all.
     pub(super) fn new<'a>(
         config: &Config,
-        parts: impl Iterator<Item = (&'a Part, &'a Tier, Option<BudgetLayer>)>,
+        runtimes: impl Iterator<Item = (&'a TierRuntime, &'a Tier, Option<BudgetLayer>)>,
         whole: Option<&BudgetLayer>,
     ) -> Option<Self> {
         let settings = config.fallback.recovery_check.as_ref()?.active()?;
         let text = settings.probe_with.as_deref().unwrap_or("ping");
-        let checked = |(place, (part, tier, caps)): (usize, (&Part, &Tier, Option<BudgetLayer>))| {
+        let target = |(place, (runtime, tier, caps)): (usize, (&TierRuntime, &Tier, Option<BudgetLayer>))| {
             let service = ServiceBuilder::new()
                 // It is paid for like any other: where there is no money left, nobody is asked.
                 .option_layer(whole.cloned())
                 .option_layer(caps)
                 // The circuit decides whether it may be asked, and when: as a caller's request would be, it is its probe.
-                .layer(&part.breaker)
+                .layer(&runtime.breaker)
                 .layer(settings::attempt(tier.timeout))
-                .service(part.leaf());
-            let (name, circuit) = (part.name.clone(), part.breaker.handle());
-            Checked { name, is_primary: place == 0, circuit, service: BoxLlmService::new(service) }
+                .service(runtime.leaf());
+            let (name, circuit) = (runtime.name.clone(), runtime.breaker.handle());
+            ProbeTarget { name, is_primary: place == 0, circuit, service: BoxLlmService::new(service) }
         };
         Some(Self {
             every: settings.interval(config.circuit_breaker.cooldown),
             request: LlmRequest::prompt(text).max_tokens(TOKENS),
-            tiers: parts.enumerate().filter(|(_, (_, tier, _))| tier.provider.is_model()).map(checked).collect(),
+            tiers: runtimes.enumerate().filter(|(_, (_, tier, _))| tier.provider.is_model()).map(target).collect(),
         })
     }
 
     /// When a tier is to be asked; `None` where nothing is the matter with it, or somebody has taken it out of service.
-    fn due(&self, tier: &Checked, stack: &Stuck) -> Option<Instant> {
+    fn due(&self, tier: &ProbeTarget, stack: &OutageState) -> Option<Instant> {
         if tier.circuit.forced().is_some() || stack.drained.contains(&tier.name) {
             return None;
         }
@@ -88,7 +88,7 @@ impl Checks {
 }
 
 /// What is the matter with a stack, beside its circuits.
-struct Stuck {
+struct OutageState {
     /// When requests last found that the primary does not serve.
     away_since: Option<Instant>,
     /// Since when requests fail, some or all.
@@ -97,28 +97,28 @@ struct Stuck {
 }
 
 impl Shared {
-    fn stuck(&self, generation: &Generation) -> Stuck {
+    fn outage(&self, generation: &Generation) -> OutageState {
         let status = self.status().snapshot();
         let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
-        Stuck {
+        OutageState {
             away_since: generation.outlook().away_since(),
             failed_since: matches!(status.state, ServingState::Failing | ServingState::Unavailable)
                 .then(since)
                 .flatten(),
-            drained: self.makings.fallback.drained(),
+            drained: self.context.fallback.drained(),
         }
     }
 }
 
-/// What came of asking a tier.
-struct Came {
+/// What outcome of asking a tier.
+struct CheckOutcome {
     tier: Arc<str>,
     asked: Instant,
     /// Whether it answered, and its circuit wants to see it once more.
     wants_more: bool,
 }
 
-/// Asks a tier, and tells what came of it.
+/// Asks a tier, and tells what outcome of it.
 async fn check(
     tier: Arc<str>,
     service: BoxLlmService,
@@ -126,7 +126,7 @@ async fn check(
     circuit: CircuitBreakerHandle,
     outlook: Outlook,
     events: Events,
-) -> Came {
+) -> CheckOutcome {
     let asked = Instant::now();
     let request = request.with_context(Context::default()).timeout(LONGEST_PROBE);
     let silent = || Err(LlmError::new(ErrorKind::Timeout, "no answer in time"));
@@ -136,24 +136,24 @@ async fn check(
     if failure.is_none() && !wants_more {
         outlook.works(&tier, asked);
     }
-    // Another's probe was under way: what came of that is told by it.
+    // Another's probe was under way: what outcome of that is told by it.
     if failure != Some(ErrorKind::CircuitOpen) {
         let (tier, at) = (tier.clone(), Instant::now());
         events.send(Event::RecoveryChecked { tier, failure, took: at.saturating_duration_since(asked), at });
     }
-    Came { tier, asked, wants_more }
+    CheckOutcome { tier, asked, wants_more }
 }
 
 /// The tiers that are being asked, and when each may be again.
 #[derive(Default)]
-struct Rounds {
-    under_way: JoinSet<Came>,
+struct CheckSchedule {
+    under_way: JoinSet<CheckOutcome>,
     next: HashMap<Arc<str>, Instant>,
 }
 
-impl Rounds {
+impl CheckSchedule {
     /// Asks whom it is time to ask, each once at a time. Gives when to look again.
-    fn look(&mut self, shared: &Shared) -> Option<Instant> {
+    fn run_due(&mut self, shared: &Shared) -> Option<Instant> {
         let generation = shared.current.load();
         let Some(checks) = &generation.checks else {
             // What was asked in the name of an earlier configuration is told to it.
@@ -161,11 +161,11 @@ impl Rounds {
             self.under_way.abort_all();
             return None;
         };
-        let stuck = shared.stuck(&generation);
+        let outage = shared.outage(&generation);
         let mut earliest: Option<Instant> = None;
         self.next.retain(|name, _| checks.tiers.iter().any(|tier| tier.name == *name));
         for tier in &checks.tiers {
-            let Some(due) = checks.due(tier, &stuck) else { continue };
+            let Some(due) = checks.due(tier, &outage) else { continue };
             let due = self.next.get(&tier.name).map_or(due, |next| due.max(*next));
             // Read after what a circuit says, which is no earlier than its own reading.
             let now = Instant::now();
@@ -181,25 +181,25 @@ impl Rounds {
                 checks.request.clone(),
                 tier.circuit.clone(),
                 generation.outlook(),
-                shared.makings.events.clone(),
+                shared.context.events.clone(),
             ));
         }
         earliest
     }
 
-    fn enter(&mut self, came: Came, every: Duration) {
-        let next = if came.wants_more { Instant::now() + SOON.min(every) } else { came.asked + every };
-        if let Some(known) = self.next.get_mut(&came.tier) {
+    fn record(&mut self, outcome: CheckOutcome, every: Duration) {
+        let next = if outcome.wants_more { Instant::now() + SOON.min(every) } else { outcome.asked + every };
+        if let Some(known) = self.next.get_mut(&outcome.tier) {
             *known = next;
         }
     }
 }
 
 async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
-    let mut rounds = Rounds::default();
+    let mut schedule = CheckSchedule::default();
     loop {
         let Some(shared) = stack.upgrade() else { return };
-        let next = rounds.look(&shared);
+        let next = schedule.run_due(&shared);
         let every = shared.current.load().checks.as_ref().map_or(SOON, |checks| checks.every);
         // A stack is not kept for this.
         drop(shared);
@@ -212,10 +212,10 @@ async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
         tokio::select! {
             () = due => {}
             () = changed.notified() => {}
-            Some(came) = rounds.under_way.join_next() => {
+            Some(outcome) = schedule.under_way.join_next() => {
                 // Else it was ended, or a leaf of somebody else's has panicked.
-                if let Ok(came) = came {
-                    rounds.enter(came, every);
+                if let Ok(outcome) = outcome {
+                    schedule.record(outcome, every);
                 }
             }
         }
@@ -223,12 +223,12 @@ async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
 }
 
 /// Hears of what may have to be looked at.
-struct Changes {
+struct ChangeListener {
     stack: Weak<Shared>,
     changed: Arc<Notify>,
 }
 
-impl Changes {
+impl ChangeListener {
     fn wanted(event: &Event) -> bool {
         matches!(
             event,
@@ -241,7 +241,7 @@ impl Changes {
     }
 }
 
-impl Subscriber for Changes {
+impl Subscriber for ChangeListener {
     fn event(&mut self, event: &Event) {
         // Somebody's probe has shown it, of this replica or another: nobody has to be asked again.
         if let Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, at, .. } =
@@ -264,7 +264,7 @@ impl Subscriber for Changes {
 
 impl StackHandle {
     /// Asks tiers that failed whether they work again, from now on and where the configuration's `fallback.recovery_check` is
-    /// `active`, in a task of its own, until the [`CheckingRecovery`] is dropped or the stack is gone: so that the status and the
+    /// `active`, in a task of its own, until the [`RecoveryCheckTask`] is dropped or the stack is gone: so that the status and the
     /// time on a fallback end also while nobody calls. It follows reloads.
     ///
     /// A small request goes to each model's tier whose circuit is not closed, as the probe for which that circuit waits: when its
@@ -278,31 +278,31 @@ impl StackHandle {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn check_recovery(&self) -> CheckingRecovery {
+    pub fn check_recovery(&self) -> RecoveryCheckTask {
         let (stack, changed) = (Arc::downgrade(&self.shared), Arc::new(Notify::new()));
         // By the board it is known that no tier answers.
         self.shared.status();
-        let changes = Changes { stack: stack.clone(), changed: changed.clone() };
-        let following = self.events().follow_only(Changes::wanted, changes);
-        CheckingRecovery { task: tokio::spawn(run(stack, changed)).abort_handle(), _following: following }
+        let changes = ChangeListener { stack: stack.clone(), changed: changed.clone() };
+        let following = self.events().follow_only(ChangeListener::wanted, changes);
+        RecoveryCheckTask { task: tokio::spawn(run(stack, changed)).abort_handle(), _following: following }
     }
 }
 
 /// What asks tiers whether they work again: see [`StackHandle::check_recovery`].
 #[must_use = "it ends when this is dropped"]
-pub struct CheckingRecovery {
+pub struct RecoveryCheckTask {
     task: AbortHandle,
     _following: events::Following,
 }
 
-impl Drop for CheckingRecovery {
+impl Drop for RecoveryCheckTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl fmt::Debug for CheckingRecovery {
+impl fmt::Debug for RecoveryCheckTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckingRecovery").finish_non_exhaustive()
+        f.debug_struct("RecoveryCheckTask").finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tower::Service;
 
-use super::stores::{Keys, Opened};
+use super::stores::{KeyStore, OpenStores};
 use crate::{
     BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, Events, IdempotencyHandle, IdempotencyLayer,
     InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
@@ -41,12 +41,12 @@ pub(super) fn total(limit: Option<Span>) -> TimeoutLayer {
 /// What is known of keys goes on over reloads, also where its bounds change; unless it is kept elsewhere from now on.
 pub(super) fn idempotency(
     config: Option<schema::Idempotency>,
-    known: Option<&(Keys, IdempotencyHandle)>,
-    stores: &Opened,
+    known: Option<&(KeyStore, IdempotencyHandle)>,
+    stores: &OpenStores,
     events: &Events,
-) -> Option<((Keys, IdempotencyHandle), IdempotencyLayer)> {
+) -> Option<((KeyStore, IdempotencyHandle), IdempotencyLayer)> {
     let schema::Idempotency { ttl, grace, max_bytes, derive } = config?;
-    let keys = stores.keys().unwrap_or_else(|| Keys::Memory(MemoryIdempotency::new()));
+    let keys = stores.keys().unwrap_or_else(|| KeyStore::Memory(MemoryIdempotency::new()));
     let known = known.filter(|(before, _)| before.is(&keys));
     let keys = known.map_or(keys, |(before, _)| before.clone());
     keys.set_max_bytes(max_bytes.map(|size| size.0));

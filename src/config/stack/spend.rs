@@ -1,6 +1,6 @@
 //! What answers cost, what may be spent, and which requests go to a cheaper chain.
 
-use super::{Makings, chain, part::TierService};
+use super::{StackContext, chain, tier_runtime::TierService};
 use crate::{
     BudgetLayer, Events, InvalidConfig, RouteLayer,
     chat::Usage,
@@ -160,7 +160,7 @@ pub(super) fn routes(
     config: &Config,
     prices: &PriceTable,
     services: &[TierService],
-    makings: &Makings,
+    context: &StackContext,
 ) -> Result<Option<RouteLayer>, InvalidConfig> {
     if config.routes.is_empty() {
         return Ok(None);
@@ -190,7 +190,7 @@ pub(super) fn routes(
         };
         // It tells nobody who serves: that is about the chain that serves when this one does not.
         // And where a pinned level leaves it out, that one has the better claim to serve all the same.
-        let mut fallback = chain::primary_of(first, &families, makings).pins_are_final().classifier(classifier(config));
+        let mut fallback = chain::primary_of(first, &families, context).pins_are_final().classifier(classifier(config));
         for (tier, service) in chain {
             fallback = fallback.push(chain::place_of(tier, &families, service));
         }

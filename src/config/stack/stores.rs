@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Makings;
+use super::StackContext;
 #[cfg(feature = "redis")]
-use super::replicas::Meeting;
+use super::replicas::ReplicaHub;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::Postgres;
 #[cfg(feature = "sqlite")]
@@ -24,82 +24,82 @@ use crate::{
 
 /// The stores that are open. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Opened {
-    said: Stores,
+pub(super) struct OpenStores {
+    settings: Stores,
     #[cfg(feature = "redis")]
     prefix: String,
-    pub(super) durable: Option<Durable>,
+    pub(super) durable: Option<DurableStore>,
     /// Where replicas meet.
     #[cfg(feature = "redis")]
-    pub(super) meeting: Option<Meeting>,
+    pub(super) hub: Option<ReplicaHub>,
 }
 
 /// What outlives the process.
 #[derive(Clone, Debug)]
-pub(super) enum Durable {
+pub(super) enum DurableStore {
     #[cfg(feature = "sqlite")]
     Sqlite(Sqlite),
     #[cfg(feature = "postgres")]
     Postgres(Postgres),
 }
 
-impl Opened {
+impl OpenStores {
     /// Opens what the configuration names. A file is there then; a server is asked when it is needed.
     #[cfg_attr(
         not(feature = "redis"),
         allow(unused_variables, reason = "only what replicas share may be given beside it")
     )]
-    pub(super) fn new(config: &Config, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
-        let said = &config.stores;
-        let durable = match (&said.durable, before) {
+    pub(super) fn new(config: &Config, context: &StackContext, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+        let settings = &config.stores;
+        let durable = match (&settings.durable, before) {
             (None, _) => None,
-            (durable, Some(before)) if before.said.durable == *durable => before.durable.clone(),
-            (Some(url), _) => Some(Durable::open(url)?),
+            (durable, Some(before)) if before.settings.durable == *durable => before.durable.clone(),
+            (Some(url), _) => Some(DurableStore::open(url)?),
         };
         #[cfg(feature = "redis")]
         let prefix = prefix(config);
         #[cfg(feature = "redis")]
-        let meeting = match (&makings.meeting, &said.shared, before) {
-            (Some(meeting), ..) => Some(meeting.clone()),
+        let hub = match (&context.hub, &settings.shared, before) {
+            (Some(hub), ..) => Some(hub.clone()),
             (None, None, _) => None,
-            (None, shared, Some(before)) if before.said.shared == *shared && before.prefix == prefix => {
-                before.meeting.clone()
+            (None, shared, Some(before)) if before.settings.shared == *shared && before.prefix == prefix => {
+                before.hub.clone()
             }
             (None, Some(url), _) => {
                 let redis = Redis::open(url).map_err(|error| wrong("shared", &error))?;
                 tracing::info!(%prefix, "where replicas of this deployment meet, its names begin with this");
-                Some(Meeting::at(redis.prefix(&*prefix)))
+                Some(ReplicaHub::at(redis.prefix(&*prefix)))
             }
         };
         #[cfg(feature = "redis")]
-        meeting.iter().for_each(|meeting| meeting.redis.tells(&makings.events));
+        hub.iter().for_each(|hub| hub.redis.tells(&context.events));
         #[cfg(not(feature = "redis"))]
-        if said.shared.is_some() {
+        if settings.shared.is_some() {
             return Err(not_here("shared", "redis"));
         }
         Ok(Self {
-            said: said.clone(),
+            settings: settings.clone(),
             #[cfg(feature = "redis")]
             prefix,
             durable,
             #[cfg(feature = "redis")]
-            meeting,
+            hub,
         })
     }
 
     /// Where idempotency keys are kept, if not in memory: with what replicas share, with what is durable, or with both.
-    pub(super) fn keys(&self) -> Option<Keys> {
+    pub(super) fn keys(&self) -> Option<KeyStore> {
         #[cfg(feature = "redis")]
-        if let Some(meeting) = &self.meeting {
-            return Some(Keys::Redis(meeting.redis.clone(), self.durable.clone()));
+        if let Some(hub) = &self.hub {
+            return Some(KeyStore::Redis(hub.redis.clone(), self.durable.clone()));
         }
-        self.durable.clone().map(Keys::Durable)
+        self.durable.clone().map(KeyStore::Durable)
     }
 
     /// Where answers are kept that replicas share.
     pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
         #[cfg(feature = "redis")]
-        return self.meeting.as_ref().map(|meeting| meeting.answers.clone());
+        return self.hub.as_ref().map(|hub| hub.answers.clone());
         #[cfg(not(feature = "redis"))]
         None
     }
@@ -109,9 +109,9 @@ impl Opened {
         #[allow(unused_mut, reason = "with none of them there is none")]
         let mut troubles = Vec::new();
         #[cfg(feature = "redis")]
-        troubles.extend(self.meeting.iter().flat_map(|meeting| meeting.redis.troubles()));
+        troubles.extend(self.hub.iter().flat_map(|hub| hub.redis.troubles()));
         #[cfg(feature = "sqlite")]
-        if let Some(Durable::Sqlite(file)) = &self.durable {
+        if let Some(DurableStore::Sqlite(file)) = &self.durable {
             troubles.extend(file.trouble());
         }
         troubles
@@ -122,19 +122,19 @@ impl Opened {
         #[allow(unused_mut, reason = "a file is there, or was an error before")]
         let mut asked: Vec<Result<(), StoreError>> = Vec::new();
         #[cfg(feature = "postgres")]
-        if let Some(Durable::Postgres(postgres)) = &self.durable {
+        if let Some(DurableStore::Postgres(postgres)) = &self.durable {
             asked.push(postgres.check().await);
         }
         #[cfg(feature = "redis")]
-        if let Some(meeting) = &self.meeting {
-            asked.push(meeting.redis.ping().await);
+        if let Some(hub) = &self.hub {
+            asked.push(hub.redis.ping().await);
         }
         let problems = asked.into_iter().filter_map(Result::err);
         problems.min_by_key(StoreError::heals).map_or(Ok(()), Err)
     }
 }
 
-impl Durable {
+impl DurableStore {
     fn open(url: &str) -> Result<Self, InvalidConfig> {
         match DurableUrl::parse(url) {
             None => Err(InvalidConfig::new("stores.durable", "it names no store: sqlite:FILE or postgres://...")),
@@ -248,15 +248,15 @@ fn not_here(which: &str, feature: &str) -> InvalidConfig {
 
 /// Where idempotency keys are kept.
 #[derive(Clone, Debug)]
-pub(super) enum Keys {
+pub(super) enum KeyStore {
     Memory(MemoryIdempotency),
-    Durable(Durable),
+    Durable(DurableStore),
     /// With a durable store beneath it, where there is one.
     #[cfg(feature = "redis")]
-    Redis(Redis, Option<Durable>),
+    Redis(Redis, Option<DurableStore>),
 }
 
-impl Keys {
+impl KeyStore {
     /// Whether both are kept in the same place.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {

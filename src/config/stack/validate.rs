@@ -1,6 +1,6 @@
 //! Structured output held to its schema, as the file says.
 
-use super::part::TierService;
+use super::tier_runtime::TierService;
 #[cfg(feature = "validate")]
 use crate::{BoxLlmService, LlmRequest, ValidateLayer, config::Provider, config::ValidateSettings};
 use crate::{
@@ -10,12 +10,12 @@ use crate::{
 
 /// What holds the answers of each tier to the schemas of their requests: a layer for each kind of settings.
 #[derive(Default)]
-pub(super) struct Validating {
+pub(super) struct Validators {
     #[cfg(feature = "validate")]
     layers: Vec<ValidateLayer>,
 }
 
-impl Validating {
+impl Validators {
     /// # Errors
     ///
     /// The file asks for it, and the program was built without it.

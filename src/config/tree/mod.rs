@@ -27,7 +27,7 @@ pub(super) enum Value {
     Float(f64),
     Text(String),
     /// A text from the environment, which has no types: it is what its place in the schema wants it to be.
-    Loose(String),
+    Untyped(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
 }
@@ -79,13 +79,13 @@ impl From<usize> for Step {
 
 /// A text that is not of its format.
 #[derive(Debug)]
-pub(super) struct Unreadable {
+pub(super) struct ParseError {
     pub(super) message: String,
     pub(super) place: Option<Range<usize>>,
 }
 
 /// Reads a text of this format.
-pub(super) fn parse(text: &str, format: Format) -> Result<Node, Unreadable> {
+pub(super) fn parse(text: &str, format: Format) -> Result<Node, ParseError> {
     match format {
         // Every JSON text is YAML, and the YAML parser knows where it is.
         Format::Yaml | Format::Json => yaml::parse(text),
@@ -144,12 +144,12 @@ impl Node {
 
     /// Gives the key that stands at this place the name that was meant, or removes it where that is not known or there
     /// already. Says whether there was such a key.
-    pub(super) fn mend_key_at(&mut self, place: &Place, meant: Option<&str>) -> bool {
+    pub(super) fn correct_key_at(&mut self, place: &Place, meant: Option<&str>) -> bool {
         match &mut self.value {
-            Value::List(items) => items.iter_mut().any(|item| item.mend_key_at(place, meant)),
+            Value::List(items) => items.iter_mut().any(|item| item.correct_key_at(place, meant)),
             Value::Map(entries) => {
                 let Some(at) = entries.iter().position(|entry| entry.key_place == *place) else {
-                    return entries.iter_mut().any(|entry| entry.value.mend_key_at(place, meant));
+                    return entries.iter_mut().any(|entry| entry.value.correct_key_at(place, meant));
                 };
                 match meant.filter(|meant| !meant.contains('.') && entries.iter().all(|entry| entry.key != *meant)) {
                     Some(meant) => entries[at].key = meant.to_owned(),

@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{Entry, Node, Place, Value, yaml};
-use crate::config::{source::HIDDEN, suggest::meant};
+use crate::config::{source::REDACTED, suggest::suggest_key};
 
 /// What is wrong with a value of the tree.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Fault {
 
     /// The same without the value that stands there.
     pub(in crate::config) fn concealed(mut self) -> Self {
-        self.value = self.value.map(|_| HIDDEN.into());
+        self.value = self.value.map(|_| REDACTED.into());
         self
     }
 
@@ -63,7 +63,7 @@ impl Fault {
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
         let mut fault = Self::new(format!("unknown {what} "));
         fault.value = Some(format!("`{}`", short(name)).into());
-        fault.suggestion = meant(name, expected).map(Into::into);
+        fault.suggestion = suggest_key(name, expected).map(Into::into);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
             fault.after = format!("; there are {}", expected.join(", ")).into();
@@ -78,8 +78,8 @@ impl Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let value = Some(Found(found).to_string().into());
-        Self { value, ..Self::new(format!("expected {}, found ", Wanted(expected))) }
+        let value = Some(ActualValue(found).to_string().into());
+        Self { value, ..Self::new(format!("expected {}, found ", ExpectedValue(expected))) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -87,7 +87,7 @@ impl Error for Fault {
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::new(format!("expected {}", Wanted(expected)))
+        Self::new(format!("expected {}", ExpectedValue(expected)))
     }
 
     fn unknown_variant(name: &str, expected: &'static [&'static str]) -> Self {
@@ -112,9 +112,9 @@ impl fmt::Display for Fault {
 }
 
 /// What serde wanted, in the words of the file rather than of Rust.
-struct Wanted<'a>(&'a dyn Expected);
+struct ExpectedValue<'a>(&'a dyn Expected);
 
-impl fmt::Display for Wanted<'_> {
+impl fmt::Display for ExpectedValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wanted = self.0.to_string();
         f.write_str(match wanted.as_str() {
@@ -134,19 +134,19 @@ impl fmt::Display for Wanted<'_> {
 }
 
 /// The longest text that is repeated, in characters.
-const REPEATED: usize = 80;
+const MAX_QUOTED: usize = 80;
 
 fn short(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(REPEATED) {
+    match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => Cow::Owned(format!("{}..", &text[..end])),
         None => Cow::Borrowed(text),
     }
 }
 
 /// What stands there, likewise.
-struct Found<'a>(Unexpected<'a>);
+struct ActualValue<'a>(Unexpected<'a>);
 
-impl fmt::Display for Found<'_> {
+impl fmt::Display for ActualValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Unexpected::Bool(value) => write!(f, "`{value}`"),
@@ -176,7 +176,7 @@ impl Reader<'_> {
             },
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Text(text) => visitor.visit_str(text),
-            Value::Loose(text) => Reader(&guess(text, &self.0.place)).visit(visitor),
+            Value::Untyped(text) => Reader(&guess(text, &self.0.place)).visit(visitor),
             Value::List(items) => visitor.visit_seq(List(items.iter())),
             Value::Map(entries) => visitor.visit_map(Block { entries: entries.iter(), value: None }),
         }
@@ -185,7 +185,7 @@ impl Reader<'_> {
     fn placed<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         result.map_err(|fault| match self.0.value {
             // What a variable holds may be anything, keys too: it is not repeated.
-            Value::Loose(_) => fault.concealed().at(&self.0.place),
+            Value::Untyped(_) => fault.concealed().at(&self.0.place),
             _ => fault.at(&self.0.place),
         })
     }
@@ -247,7 +247,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.0.value {
-            Value::Loose(text) => self.placed(visitor.visit_str(text)),
+            Value::Untyped(text) => self.placed(visitor.visit_str(text)),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -296,7 +296,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let result = match (&self.0.value, self.0.entries()) {
-            (Value::Text(name) | Value::Loose(name), _) => visitor.visit_enum(Variant { name, value: None }),
+            (Value::Text(name) | Value::Untyped(name), _) => visitor.visit_enum(Variant { name, value: None }),
             (_, [entry]) => {
                 let variant = Variant { name: &entry.key, value: Some(&entry.value) };
                 visitor.visit_enum(variant).map_err(|fault| fault.at(&entry.key_place))

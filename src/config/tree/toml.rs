@@ -7,11 +7,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Entry, Node, Place, Unreadable, Value};
+use super::{Entry, Node, ParseError, Place, Value};
 
-pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
+pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     let table = DeTable::parse(text)
-        .map_err(|error| Unreadable { message: error.message().trim_end().replace('\n', ", "), place: error.span() })?;
+        .map_err(|error| ParseError { message: error.message().trim_end().replace('\n', ", "), place: error.span() })?;
     let place = table.span();
     Ok(block(table.into_inner(), place))
 }

@@ -8,14 +8,14 @@ use serde::{
 };
 use serde_saphyr::{Location, NonFiniteFloatPolicy, Spanned};
 
-use super::{Entry, Node, Place, Unreadable, Value};
+use super::{Entry, Node, ParseError, Place, Value};
 
 /// How deep blocks may be inside of each other. The schema needs six.
 const DEPTH: usize = 32;
 /// How many values a file may have, with its aliases followed: a bomb of aliases has more.
 const NODES: usize = 50_000;
 
-pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
+pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: DEPTH,
@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
         if brace.is_some_and(|(before, after)| before.ends_with('$') && after.starts_with('{')) {
             message = "between `{` and `}` a reference must be in quotes: \"${NAME}\"".to_owned();
         }
-        Unreadable { message, place }
+        ParseError { message, place }
     })
 }
 
@@ -107,16 +107,16 @@ fn bytes(location: &Location) -> Range<usize> {
 }
 
 /// A value that does not know yet where it stands.
-struct Bare(Value);
+struct UnplacedValue(Value);
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value: Bare(value), referenced, .. } = Spanned::deserialize(deserializer)?;
+        let Spanned { value: UnplacedValue(value), referenced, .. } = Spanned::deserialize(deserializer)?;
         Ok(Self::new(value, Place::Text(bytes(&referenced))))
     }
 }
 
-impl<'de> Deserialize<'de> for Bare {
+impl<'de> Deserialize<'de> for UnplacedValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Values;
 

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::traffic::Ask;
+use super::traffic::DrillRequest;
 use crate::{
     ErrorKind, LlmError, LlmResponse,
     config::{Config, Session, Tier},
@@ -36,14 +36,14 @@ pub(super) enum End {
 /// Waits for the whole answer.
 pub(super) async fn of(
     answer: impl Future<Output = Result<LlmResponse, LlmError>>,
-    ask: &Ask,
+    ask: &DrillRequest,
     config: &Config,
 ) -> Outcome {
     let begun = Instant::now();
     let until = begun + PATIENCE;
     let failed = |first_token: Option<Duration>, error: Option<LlmError>| {
         let end = match error {
-            Some(error) if deserves(ask, &error, config) => End::Refused,
+            Some(error) if is_justified(ask, &error, config) => End::Refused,
             _ => End::Lost { cut: first_token.is_some() },
         };
         Outcome { first_token, end }
@@ -77,7 +77,7 @@ pub(super) async fn of(
 }
 
 /// Whether an error is the request's own doing, or what the configuration says is to be refused.
-fn deserves(ask: &Ask, error: &LlmError, config: &Config) -> bool {
+fn is_justified(ask: &DrillRequest, error: &LlmError, config: &Config) -> bool {
     let pinned = ask.session.is_some() && config.fallback.session == Some(Session::Pin);
     match error.kind() {
         _ if ask.wrong => true,

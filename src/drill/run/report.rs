@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    PIECES, Ran, Seen, Tried, Without, level,
+    BaselineKind, BaselineOutcome, PIECES, ProviderStats, RunResult, level,
     outcome::{End, Outcome},
     piece, primary,
 };
@@ -15,17 +15,17 @@ use crate::{
 /// The share of a feature's requests that the primary serves on a good day, from which on they are its own.
 const ITS_OWN: f64 = 0.5;
 
-impl Ran<'_> {
+impl RunResult<'_> {
     pub(super) fn report(&self) -> ScenarioReport {
         let count = |is: fn(&End) -> bool| self.outcomes.iter().filter(|outcome| is(&outcome.end)).count() as u64;
         let times = sorted(self.outcomes.iter().filter_map(served_in));
-        let said = self.scenario.said();
+        let file = self.scenario.file();
         ScenarioReport {
             name: self.scenario.name().to_owned(),
             about: self.scenario.about().to_owned(),
             source: self.scenario.source().to_owned(),
             lasts_s: seconds(self.scenario.lasts()),
-            clock_s: said.clock.map(|clock| f64::from(clock.0)),
+            clock_s: file.clock.map(|clock| f64::from(clock.0)),
             requests: self.outcomes.len() as u64,
             answered: count(|end| matches!(end, End::Answered { degraded: false, .. })),
             degraded: count(|end| matches!(end, End::Answered { degraded: true, .. })),
@@ -34,14 +34,14 @@ impl Ran<'_> {
             lost: count(|end| matches!(end, End::Lost { .. })),
             cut: count(|end| *end == End::Lost { cut: true }),
             amplification: self.amplification(),
-            switches: self.happenings.switches(),
+            switches: self.timeline.switches(),
             recovery_s: self.recovery().map(seconds),
             p50_ms: percentile(&times, 50),
             p99_ms: percentile(&times, 99),
             cost: dollars(self.outcomes.iter().map(cost).sum()),
             tiers: self.tiers(),
             timeline: self.timeline(),
-            events: self.happenings.with_the_scenarios(&self.hits),
+            events: self.timeline.with_faults(&self.hits),
             baselines: self.baselines(),
         }
     }
@@ -152,7 +152,7 @@ impl Ran<'_> {
 
     fn baselines(&self) -> Vec<Baseline> {
         let piece = piece(self.scenario);
-        let baseline = |(way, tried, seen): &(Without, Vec<Tried>, Seen)| {
+        let baseline = |(way, tried, seen): &(BaselineKind, Vec<BaselineOutcome>, ProviderStats)| {
             let mut timeline: Vec<(f64, u64, u64)> =
                 (0..PIECES).map(|number| (seconds(piece * number), 0, 0)).collect();
             for (ask, tried) in self.asks.iter().zip(tried) {

@@ -6,12 +6,12 @@ use fastrand::Rng;
 
 use crate::{
     LlmRequest,
-    drill::scenario::said::{Requests, Said},
+    drill::scenario::file::{Requests, ScenarioFile},
 };
 
 /// A request that will arrive. It travels along as an extension, so that providers know whose call it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct DrillRequest {
     /// Its place among all, from 0.
     pub(crate) number: usize,
     /// When it arrives, from the beginning.
@@ -41,7 +41,7 @@ const BEFORE: &str = "You help the readers of a small shop's pages. Answer in on
                       a greeting, and say so where you do not know. Prices are in the list below; what is not in it, the shop \
                       does not have. Bread 4, rolls 1, cake 18, coffee 3, tea 2.5, milk 1.2, butter 2.9, honey 7, jam 5, eggs 4.";
 
-impl Ask {
+impl DrillRequest {
     /// The request itself.
     pub(crate) fn request(&self) -> LlmRequest {
         let question = match self.question {
@@ -58,11 +58,11 @@ impl Ask {
 }
 
 /// All requests of a scenario, in the order of their arrival.
-pub(crate) fn traffic(said: &Said, seed: u64) -> Vec<Ask> {
-    let requests = &said.requests;
+pub(crate) fn traffic(file: &ScenarioFile, seed: u64) -> Vec<DrillRequest> {
+    let requests = &file.requests;
     let mut rng = Rng::with_seed(seed);
     let mut asks = Vec::new();
-    arrivals(&mut rng, Duration::ZERO, said.lasts.0, requests.rate.0, |rng, at| {
+    arrivals(&mut rng, Duration::ZERO, file.lasts.0, requests.rate.0, |rng, at| {
         asks.push(ask(rng, requests, at, None))
     });
     for burst in &requests.bursts {
@@ -96,15 +96,15 @@ fn arrivals(rng: &mut Rng, from: Duration, to: Duration, rate: f64, mut each: im
     }
 }
 
-fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) -> Ask {
+fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) -> DrillRequest {
     // Each is drawn, needed or not, so that one setting leaves the others' chances as they were.
     let (which, session, common) = (rng.f64(), rng.u32(0..requests.sessions.max(1)), rng.u32(0..COMMON));
     let mut is = |share: f64| rng.f64() < share;
     let (stream, wrong, asks_common) = (is(requests.streams.0), is(requests.wrong.0), is(requests.common.0));
-    Ask {
+    DrillRequest {
         number: 0,
         at,
-        feature: feature.unwrap_or_else(|| weighed(requests, which)).into(),
+        feature: feature.unwrap_or_else(|| pick_feature(requests, which)).into(),
         session: (requests.sessions > 0).then_some(session),
         stream,
         wrong,
@@ -115,7 +115,7 @@ fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) 
 }
 
 /// The feature for a number from 0 to 1.
-fn weighed(requests: &Requests, which: f64) -> &str {
+fn pick_feature(requests: &Requests, which: f64) -> &str {
     let all: f64 = requests.features.values().sum();
     let mut left = which * all;
     for (name, weight) in &requests.features {
@@ -132,9 +132,9 @@ mod tests {
     use super::*;
     use crate::drill::Scenario;
 
-    fn asks(requests: &str, seed: u64) -> Vec<Ask> {
+    fn asks(requests: &str, seed: u64) -> Vec<DrillRequest> {
         let text = format!("name: x\nlasts: 1h\nrequests: {requests}\n");
-        traffic(Scenario::from_yaml(&text).unwrap().said(), seed)
+        traffic(Scenario::from_yaml(&text).unwrap().file(), seed)
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         let all = asks("{ rate: 1/s, streams: 25%, wrong: 10%, features: { chat: 3, other: 1 } }", 1);
         assert!((3_400..3_800).contains(&all.len()), "{}", all.len());
         assert!(all.windows(2).all(|two| two[0].at <= two[1].at && two[0].number + 1 == two[1].number));
-        let share = |is: fn(&Ask) -> bool| all.iter().filter(|ask| is(ask)).count() as f64 / all.len() as f64;
+        let share = |is: fn(&DrillRequest) -> bool| all.iter().filter(|ask| is(ask)).count() as f64 / all.len() as f64;
         assert!((0.22..0.28).contains(&share(|ask| ask.stream)));
         assert!((0.08..0.12).contains(&share(|ask| ask.wrong)));
         assert!((0.22..0.28).contains(&share(|ask| &*ask.feature == "other")));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_asks_the_same() {
-        let said = |asks: Vec<Ask>| asks.iter().map(|ask| format!("{ask:?}")).collect::<Vec<_>>();
+        let said = |asks: Vec<DrillRequest>| asks.iter().map(|ask| format!("{ask:?}")).collect::<Vec<_>>();
         let requests = "{ rate: 10/min, sessions: 3, bursts: [{ from: 5m, to: 6m, rate: 1/s, feature: run }] }";
         assert_eq!(said(asks(requests, 7)), said(asks(requests, 7)));
         assert_ne!(said(asks(requests, 7)), said(asks(requests, 8)));
@@ -161,7 +161,7 @@ mod tests {
         let all = asks("{ rate: 1/min, bursts: [{ from: 10m, to: 11m, rate: 10/s, feature: run }] }", 1);
         let (burst, others): (Vec<_>, Vec<_>) = all.iter().partition(|ask| ask.runaway);
         assert!((520..680).contains(&burst.len()) && (35..90).contains(&others.len()));
-        let within = |ask: &&Ask| (600..660).contains(&ask.at.as_secs()) && &*ask.feature == "run";
+        let within = |ask: &&DrillRequest| (600..660).contains(&ask.at.as_secs()) && &*ask.feature == "run";
         assert!(burst.iter().all(within));
         assert!(others.iter().all(|ask| &*ask.feature == "chat"));
     }

@@ -1,7 +1,7 @@
 //! What goes wrong in a drill, and what is asked meanwhile: a small file.
 
 pub(crate) mod check;
-pub(crate) mod said;
+pub(crate) mod file;
 #[cfg(test)]
 mod tests;
 
@@ -9,7 +9,7 @@ use std::{fmt, path::Path, time::Duration};
 
 use self::{
     check::{PLACES, check},
-    said::{Said, Window},
+    file::{ScenarioFile, Window},
 };
 use super::slo::Slo;
 use crate::config::{Config, ConfigError, Findings, Format, Problem, document, document_of, nearest};
@@ -60,7 +60,7 @@ use crate::config::{Config, ConfigError, Findings, Format, Problem, document, do
 /// Clones share nothing.
 #[derive(Clone)]
 pub struct Scenario {
-    said: Said,
+    file: ScenarioFile,
     /// For each fault, where each of its places stands in the file.
     places: Vec<Vec<Problem>>,
 }
@@ -112,8 +112,8 @@ impl Scenario {
     /// All that is wrong with it, with file, line, column, and what to do.
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let mut places = Vec::new();
-        let said = document(path.as_ref(), |said, findings| look(said, findings, &mut places))?;
-        Ok(Self { said, places })
+        let file = document(path.as_ref(), |file, findings| look(file, findings, &mut places))?;
+        Ok(Self { file, places })
     }
 
     /// Reads a text in YAML.
@@ -127,8 +127,8 @@ impl Scenario {
 
     fn of(file: Option<&Path>, text: &str) -> Result<Self, ConfigError> {
         let mut places = Vec::new();
-        let said = document_of(file, text, Format::Yaml, |said, findings| look(said, findings, &mut places))?;
-        Ok(Self { said, places })
+        let file = document_of(file, text, Format::Yaml, |file, findings| look(file, findings, &mut places))?;
+        Ok(Self { file, places })
     }
 
     /// All that come with the crate.
@@ -163,31 +163,31 @@ impl Scenario {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.said.name
+        &self.file.name
     }
 
     /// What happens in it.
     pub fn about(&self) -> &str {
-        self.said.about.trim()
+        self.file.about.trim()
     }
 
     /// The incident that it replays; empty if none.
     pub fn source(&self) -> &str {
-        self.said.source.trim()
+        self.file.source.trim()
     }
 
     /// How long it lasts.
     pub fn lasts(&self) -> Duration {
-        self.said.lasts.0
+        self.file.lasts.0
     }
 
     /// Its own targets.
     pub fn expect(&self) -> &[Slo] {
-        &self.said.expect
+        &self.file.expect
     }
 
-    pub(crate) fn said(&self) -> &Said {
-        &self.said
+    pub(crate) fn file(&self) -> &ScenarioFile {
+        &self.file
     }
 
     /// The tiers that each fault is at, by their place in the configuration.
@@ -195,13 +195,13 @@ impl Scenario {
     /// # Errors
     ///
     /// A tier that is not there, or that no fault can be at, with its place in the scenario.
-    pub(crate) fn hits(&self, config: &Config) -> Result<Vec<Hit<'_>>, ConfigError> {
+    pub(crate) fn hits(&self, config: &Config) -> Result<Vec<FaultTarget<'_>>, ConfigError> {
         let speaks = |place: &usize| config.tiers[*place].provider.is_model();
         let all: Vec<usize> = (0..config.tiers.len()).filter(speaks).collect();
         let mut problems = Vec::new();
         let mut hits = Vec::new();
-        for (window, places) in self.said.faults.iter().zip(&self.places) {
-            let mut hit = Hit { window, tiers: Vec::new(), store: false };
+        for (window, places) in self.file.faults.iter().zip(&self.places) {
+            let mut hit = FaultTarget { window, tiers: Vec::new(), store: false };
             let names = if window.at.0.is_empty() { &["primary".to_owned()][..] } else { &window.at.0 };
             for (at, name) in names.iter().enumerate() {
                 match name.as_str() {
@@ -224,7 +224,7 @@ impl Scenario {
 }
 
 /// A fault, and where it is in a configuration.
-pub(crate) struct Hit<'a> {
+pub(crate) struct FaultTarget<'a> {
     pub(crate) window: &'a Window,
     pub(crate) tiers: Vec<usize>,
     pub(crate) store: bool,
@@ -245,10 +245,10 @@ fn not_there(name: &str, tiers: &[usize], config: &Config, place: &Problem) -> P
     problem
 }
 
-fn look(said: &Said, findings: &mut Findings<'_, '_>, places: &mut Vec<Vec<Problem>>) {
-    check(said, findings);
+fn look(file: &ScenarioFile, findings: &mut Findings<'_, '_>, places: &mut Vec<Vec<Problem>>) {
+    check(file, findings);
     findings.within("faults", |findings| {
-        for (at, window) in said.faults.iter().enumerate() {
+        for (at, window) in file.faults.iter().enumerate() {
             findings.within(at, |findings| {
                 // A single name that is in no list stands where the key's value does: the path ends there.
                 findings.within("at", |findings| {
@@ -264,7 +264,7 @@ impl fmt::Debug for Scenario {
         f.debug_struct("Scenario")
             .field("name", &self.name())
             .field("lasts", &self.lasts())
-            .field("faults", &self.said.faults.len())
+            .field("faults", &self.file.faults.len())
             .finish_non_exhaustive()
     }
 }

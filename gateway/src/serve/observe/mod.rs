@@ -17,7 +17,7 @@ use std::{fmt, time::Duration};
 
 use axum::Router;
 use clap::Args;
-use steadfast::{StackHandle, config::Alerting, events::Following};
+use steadfast::{StackHandle, config::AlertTask, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
 pub(crate) use self::logs::Log;
@@ -49,7 +49,7 @@ pub(crate) struct Observing {
     ledger: Ledger,
     waiting: Waiting,
     _following: Following,
-    _alerting: Alerting,
+    _alerting: AlertTask,
     #[cfg(feature = "otlp")]
     _tracing: Option<traces::Tracing>,
     sampling: AbortHandle,

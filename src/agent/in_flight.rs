@@ -33,21 +33,21 @@ pub(super) struct Settings {
 pub(super) struct Shared<R> {
     pub(super) store: Box<dyn ActionStore<R>>,
     /// What is being done here, by its key.
-    pub(super) under_way: Mutex<HashMap<Arc<str>, UnderWay<R>>>,
+    pub(super) in_flight: Mutex<HashMap<Arc<str>, InFlight<R>>>,
 }
 
-pub(super) struct UnderWay<R> {
+pub(super) struct InFlight<R> {
     input: Arc<str>,
-    outcome: Heard<R>,
+    outcome: OutcomeReceiver<R>,
 }
 
 /// Where it is heard what came of it.
-pub(super) type Heard<R> = watch::Receiver<Option<Outcome<R>>>;
+pub(super) type OutcomeReceiver<R> = watch::Receiver<Option<Outcome<R>>>;
 
-pub(super) type Outcome<R> = Result<Done<R>, ActionError>;
+pub(super) type Outcome<R> = Result<ActionOutput<R>, ActionError>;
 
 #[derive(Clone)]
-pub(super) struct Done<R> {
+pub(super) struct ActionOutput<R> {
     pub(super) result: R,
     /// Whether it was done before.
     pub(super) repeated: bool,
@@ -60,23 +60,26 @@ const TRIES: u32 = 4;
 
 impl<R> Shared<R> {
     /// Where to hear what comes of it, and the place of the one who does it where nobody did yet.
-    pub(super) fn enter(self: &Arc<Self>, key: &ActionKey) -> Result<(Heard<R>, Option<Place<R>>), ActionError> {
-        let mut under_way = lock(&self.under_way);
-        match under_way.entry(key.as_str().into()) {
+    pub(super) fn join_or_claim(
+        self: &Arc<Self>,
+        key: &ActionKey,
+    ) -> Result<(OutcomeReceiver<R>, Option<ActionGuard<R>>), ActionError> {
+        let mut in_flight = lock(&self.in_flight);
+        match in_flight.entry(key.as_str().into()) {
             Entry::Occupied(other) if *other.get().input != *key.input() => Err(ActionError::Conflict),
             Entry::Occupied(other) => Ok((other.get().outcome.clone(), None)),
             Entry::Vacant(free) => {
                 let (sender, outcome) = watch::channel(None);
-                free.insert(UnderWay { input: key.input().into(), outcome: outcome.clone() });
-                drop(under_way);
-                Ok((outcome, Some(Place { key: key.clone(), sender, shared: self.clone(), left: false })))
+                free.insert(InFlight { input: key.input().into(), outcome: outcome.clone() });
+                drop(in_flight);
+                Ok((outcome, Some(ActionGuard { key: key.clone(), sender, shared: self.clone(), left: false })))
             }
         }
     }
 }
 
 /// The place of the one who acts; dropped, it is free.
-pub(super) struct Place<R> {
+pub(super) struct ActionGuard<R> {
     key: ActionKey,
     pub(super) sender: watch::Sender<Option<Outcome<R>>>,
     shared: Arc<Shared<R>>,
@@ -84,7 +87,7 @@ pub(super) struct Place<R> {
     left: bool,
 }
 
-impl<R: Clone + Send + Sync + 'static> Place<R> {
+impl<R: Clone + Send + Sync + 'static> ActionGuard<R> {
     /// What came of it; `None` where nothing was begun and nobody waits for it any longer.
     pub(super) async fn perform<A, F, E>(&mut self, settings: Settings, action: A) -> Option<Outcome<R>>
     where
@@ -93,14 +96,14 @@ impl<R: Clone + Send + Sync + 'static> Place<R> {
         E: Into<BoxError>,
     {
         let ticket = loop {
-            match asked(settings, self.shared.store.claim(&self.key, settings.lease)).await {
+            match ask_store(settings, self.shared.store.claim(&self.key, settings.lease)).await {
                 Ok(ActionClaim::Won { ticket }) => break ticket,
-                Ok(ActionClaim::Done(result)) => return Some(Ok(Done { result, repeated: true })),
+                Ok(ActionClaim::Done(result)) => return Some(Ok(ActionOutput { result, repeated: true })),
                 Ok(ActionClaim::Conflict) => return Some(Err(ActionError::Conflict)),
                 Ok(ActionClaim::Busy { lease_left }) => sleep(lease_left.min(POLL)).await,
                 Err(error) => return Some(Err(error)),
             }
-            if self.is_left_alone() {
+            if self.release_if_abandoned() {
                 return None;
             }
         };
@@ -110,32 +113,32 @@ impl<R: Clone + Send + Sync + 'static> Place<R> {
         Some(match result.unwrap_or(Err(ActionError::Panicked)) {
             Ok(result) => {
                 keep(store, key, ticket, settings, &result).await;
-                Ok(Done { result, repeated: false })
+                Ok(ActionOutput { result, repeated: false })
             }
             Err(error) => {
                 // Where the store cannot be asked, the lease ends by itself.
-                let _ = asked(settings, store.release(key, ticket)).await;
+                let _ = ask_store(settings, store.release(key, ticket)).await;
                 Err(error)
             }
         })
     }
 
-    /// Gives the place up if nobody waits here any longer. Another is at it, and whoever asks again begins again.
-    fn is_left_alone(&mut self) -> bool {
-        let mut under_way = lock(&self.shared.under_way);
+    /// Gives the place up if nobody waits here any longer. Another is at it, and whoever request again begins again.
+    fn release_if_abandoned(&mut self) -> bool {
+        let mut in_flight = lock(&self.shared.in_flight);
         // One is the map's own, and others come in only under this lock.
         self.left = self.sender.receiver_count() <= 1;
-        let gone = self.left.then(|| under_way.remove(self.key.as_str()));
-        drop(under_way);
+        let gone = self.left.then(|| in_flight.remove(self.key.as_str()));
+        drop(in_flight);
         drop(gone);
         self.left
     }
 }
 
-impl<R> Drop for Place<R> {
+impl<R> Drop for ActionGuard<R> {
     fn drop(&mut self) {
         if !self.left {
-            let gone = lock(&self.shared.under_way).remove(self.key.as_str());
+            let gone = lock(&self.shared.in_flight).remove(self.key.as_str());
             // The last result may go with it: foreign code, not under the lock.
             drop(gone);
         }
@@ -156,7 +159,7 @@ async fn under_lease<R: 'static, T>(
             Either::Left((result, _)) => return result,
             // An action that has begun is not stopped, whatever the store says of its lease.
             Either::Right(_) => {
-                let renewal = pin!(asked(settings, store.renew(key, ticket, settings.lease)));
+                let renewal = pin!(ask_store(settings, store.renew(key, ticket, settings.lease)));
                 if let Either::Left((result, _)) = select(action.as_mut(), renewal).await {
                     return result;
                 }
@@ -175,7 +178,7 @@ async fn keep<R: Clone + 'static>(
     result: &R,
 ) {
     for tried in 1..=TRIES {
-        match asked(settings, store.complete(key, ticket, result.clone(), settings.ttl)).await {
+        match ask_store(settings, store.complete(key, ticket, result.clone(), settings.ttl)).await {
             Ok(_) => return,
             Err(_) if tried < TRIES => sleep(POLL * tried).await,
             Err(error) => tracing::warn!(%error, "an action was done, and could not be written down"),
@@ -184,8 +187,8 @@ async fn keep<R: Clone + 'static>(
 }
 
 /// What the store says, in the time that it has.
-async fn asked<T>(settings: Settings, asks: ActionStoreFuture<'_, T>) -> Result<T, ActionError> {
-    match timeout(settings.store_timeout, asks).await {
+async fn ask_store<T>(settings: Settings, request: ActionStoreFuture<'_, T>) -> Result<T, ActionError> {
+    match timeout(settings.store_timeout, request).await {
         Ok(said) => said.map_err(|error| ActionError::Store(error.into())),
         Err(elapsed) => Err(ActionError::Store(Arc::new(elapsed))),
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
-    Makings,
+    StackContext,
     generation::Generation,
     leaf::{Leaf, LeafPlan},
     settings,
@@ -21,14 +21,14 @@ use crate::{
 };
 
 /// A tier's service, or that with more around it: one that has no more takes no more room for it.
-pub(super) type TierService = Either<BoxLlmService, Capped>;
+pub(super) type TierService = Either<BoxLlmService, BudgetService>;
 /// With caps of its own or without.
-type Capped = Either<Budget<Attempts>, Attempts>;
-type Attempts = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
+type BudgetService = Either<Budget<RetryService>, RetryService>;
+type RetryService = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
 
 /// What a tier keeps over a reload that does not change it.
 #[derive(Clone)]
-pub(super) struct Part {
+pub(super) struct TierRuntime {
     pub(super) name: Arc<str>,
     plan: LeafPlan,
     leaf: Leaf,
@@ -43,13 +43,13 @@ pub(super) struct Part {
 /// The retry budgets: the one that tiers share, and those of tiers with a share of their own (by name).
 pub(super) type RetryBudgets = HashMap<Option<String>, (Option<Share>, RetryBudget)>;
 
-impl Part {
+impl TierRuntime {
     pub(super) fn new(
         tier: &Tier,
         place: Option<usize>,
         plan: LeafPlan,
         config: &Config,
-        makings: &Makings,
+        context: &StackContext,
         events: &Events,
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
@@ -66,11 +66,11 @@ impl Part {
         }
         let leaf = match known {
             Some(known) => known.leaf.clone(),
-            None => plan.leaf(makings)?,
+            None => plan.leaf(context)?,
         };
         let mut breaker =
             CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(events.clone());
-        if let Some(seed) = makings.seed(&tier.name) {
+        if let Some(seed) = context.seed(&tier.name) {
             breaker = breaker.seed(seed);
         }
         let breaker = settings::breaker(&plan.place, tier.circuit_breaker.as_ref(), breaker, &settings)?;
@@ -88,8 +88,8 @@ impl Part {
     }
 
     /// Whether its leaf and its circuit are those of an earlier generation.
-    pub(super) fn is_of(&self, before: &Generation) -> bool {
-        before.part(&self.name).is_some_and(|known| {
+    pub(super) fn is_unchanged_since(&self, before: &Generation) -> bool {
+        before.runtime(&self.name).is_some_and(|known| {
             (&known.plan, &known.settings, &known.on_error) == (&self.plan, &self.settings, &self.on_error)
         })
     }
@@ -106,7 +106,7 @@ impl Part {
         config: &Config,
         retries: RetryBudget,
         caps: Option<BudgetLayer>,
-        makings: &Makings,
+        context: &StackContext,
     ) -> TierService {
         let mut retry = settings::merged_retry(tier.retry, config.retry);
         let mut limits = tier.timeout;
@@ -118,7 +118,7 @@ impl Part {
         let service = ServiceBuilder::new()
             // What this tier alone may spend: its refusal goes to the next tier at once.
             .option_layer(caps)
-            .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
+            .layer(settings::retry(retry, retries, context.seed(&tier.name)))
             // Around the limits of time: those of the first token and of silences hold for an answer that is held back too.
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
             // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.

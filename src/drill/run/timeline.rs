@@ -7,78 +7,78 @@ use tokio::time::Instant;
 use crate::{
     Event, StackHandle,
     drill::{
-        report::Happening,
-        scenario::{Hit, check::spoken, said::Window},
+        report::TimelineEvent,
+        scenario::{FaultTarget, check::format_span, file::Window},
     },
     events::{Following, HandoffStep, Subscriber},
     sync::{Mutex, lock},
 };
 
 /// How many are told.
-const TOLD: usize = 200;
+const MAX_EVENTS: usize = 200;
 /// How many are kept of what repeats itself: half of them the first, half the last ones.
-const OF_A_KIND: usize = 12;
+const MAX_REPEATS: usize = 12;
 
 /// What the stack tells, kept in words.
-pub(super) struct Happenings {
-    heard: Arc<Mutex<Heard>>,
+pub(super) struct Timeline {
+    log: Arc<Mutex<Log>>,
     _following: Following,
 }
 
 #[derive(Default)]
-struct Heard {
-    told: Vec<Happening>,
+struct Log {
+    events: Vec<TimelineEvent>,
     handed_over: u64,
     switches: u64,
 }
 
 struct Listener {
     start: Instant,
-    heard: Arc<Mutex<Heard>>,
+    log: Arc<Mutex<Log>>,
 }
 
-impl Happenings {
+impl Timeline {
     pub(super) fn begin(handle: &StackHandle, start: Instant) -> Self {
-        let heard = Arc::new(Mutex::default());
-        let listener = Listener { start, heard: Arc::clone(&heard) };
-        Self { heard, _following: handle.events().follow(listener) }
+        let log = Arc::new(Mutex::default());
+        let listener = Listener { start, log: Arc::clone(&log) };
+        Self { log, _following: handle.events().follow(listener) }
     }
 
     /// How often another tier was told to serve, the primary's returns left out.
     pub(super) fn switches(&self) -> u64 {
-        lock(&self.heard).switches
+        lock(&self.log).switches
     }
 
     /// All of them with the scenario's own, in the order of time.
-    pub(super) fn with_the_scenarios(&self, hits: &[Hit<'_>]) -> Vec<Happening> {
-        let mut all: Vec<Happening> = Vec::new();
+    pub(super) fn with_faults(&self, hits: &[FaultTarget<'_>]) -> Vec<TimelineEvent> {
+        let mut all: Vec<TimelineEvent> = Vec::new();
         for hit in hits {
             let named = named(hit.window);
             let (from, to) = (hit.window.from.0.as_secs_f64(), hit.window.to.0.as_secs_f64());
-            all.push(Happening { at_s: from, what: format!("fault begins: {named}") });
-            all.push(Happening { at_s: to, what: format!("fault ends: {named}") });
+            all.push(TimelineEvent { at_s: from, what: format!("fault begins: {named}") });
+            all.push(TimelineEvent { at_s: to, what: format!("fault ends: {named}") });
         }
         // The scenario's own are what the others are measured by.
-        all.truncate(TOLD);
-        all.extend(without_the_middle(lock(&self.heard).told.clone(), TOLD - all.len()));
+        all.truncate(MAX_EVENTS);
+        all.extend(drop_middle(lock(&self.log).events.clone(), MAX_EVENTS - all.len()));
         all.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
         all
     }
 }
 
 /// So many of them, the first and the last.
-fn without_the_middle(mut told: Vec<Happening>, most: usize) -> Vec<Happening> {
-    let more = told.len().saturating_sub(most);
-    let from = (told.len() - more) / 2;
-    drop(told.drain(from..from + more));
-    told
+fn drop_middle(mut events: Vec<TimelineEvent>, most: usize) -> Vec<TimelineEvent> {
+    let more = events.len().saturating_sub(most);
+    let from = (events.len() - more) / 2;
+    drop(events.drain(from..from + more));
+    events
 }
 
 /// A fault in a few words.
 fn named(window: &Window) -> String {
-    let ills: Vec<String> = window.fault.0.iter().map(ToString::to_string).collect();
+    let faults: Vec<String> = window.fault.0.iter().map(ToString::to_string).collect();
     let at = if window.at.0.is_empty() { "primary".to_owned() } else { window.at.0.join(", ") };
-    let mut text = format!("{} at {at}", ills.join(" or "));
+    let mut text = format!("{} at {at}", faults.join(" or "));
     let mut add = |what: fmt::Arguments<'_>| text.push_str(&what.to_string());
     if window.share.0 < 1.0 {
         add(format_args!(", {} % of calls", (window.share.0 * 1000.0).round() / 10.0));
@@ -90,60 +90,62 @@ fn named(window: &Window) -> String {
         add(format_args!(", of {}", window.features.join(", ")));
     }
     if let (Some(every), Some(wave)) = (window.every, window.wave) {
-        add(format_args!(", {} of every {}", spoken(wave), spoken(every)));
+        add(format_args!(", {} of every {}", format_span(wave), format_span(every)));
     }
     text
 }
 
 impl Listener {
-    fn hear(&self, at: Instant, what: String) {
-        let mut heard = lock(&self.heard);
-        let mut same = heard.told.iter().enumerate().filter(|(_, told)| told.what == what).map(|(place, _)| place);
-        if let Some(middle) = same.nth(OF_A_KIND / 2)
-            && same.count() + OF_A_KIND / 2 + 1 >= OF_A_KIND
+    fn record(&self, at: Instant, what: String) {
+        let mut log = lock(&self.log);
+        let mut same = log.events.iter().enumerate().filter(|(_, known)| known.what == what).map(|(place, _)| place);
+        if let Some(middle) = same.nth(MAX_REPEATS / 2)
+            && same.count() + MAX_REPEATS / 2 + 1 >= MAX_REPEATS
         {
-            heard.told.remove(middle);
+            log.events.remove(middle);
         }
         let at_s = super::report::seconds(at.saturating_duration_since(self.start));
         // What is new is told rather than what was long ago.
-        if heard.told.len() >= TOLD {
-            heard.told.remove(TOLD / 2);
+        if log.events.len() >= MAX_EVENTS {
+            log.events.remove(MAX_EVENTS / 2);
         }
-        heard.told.push(Happening { at_s, what });
+        log.events.push(TimelineEvent { at_s, what });
     }
 }
 
 impl Subscriber for Listener {
     fn event(&mut self, event: &Event) {
         if matches!(event, Event::ModelSwitched { .. }) {
-            lock(&self.heard).switches += 1;
+            lock(&self.log).switches += 1;
         }
         match event {
             Event::ModelSwitched { from, to, reason, at } => {
-                self.hear(*at, format!("{to} serves in place of {from} ({})", reason.name()));
+                self.record(*at, format!("{to} serves in place of {from} ({})", reason.name()));
             }
             Event::ModelRecovered { from, to, at, .. } => {
-                self.hear(*at, format!("{to} serves again, and no more {from}"))
+                self.record(*at, format!("{to} serves again, and no more {from}"))
             }
             Event::CircuitChanged { circuit, to, reason, at, .. } => {
-                self.hear(*at, format!("circuit {circuit}: {to} ({reason})"));
+                self.record(*at, format!("circuit {circuit}: {to} ({reason})"));
             }
             Event::AllTiersFailed { reason, at, .. } => {
-                self.hear(*at, format!("every tier failed ({})", reason.name()))
+                self.record(*at, format!("every tier failed ({})", reason.name()))
             }
-            Event::BudgetReached { cap, percent, at, .. } => self.hear(*at, format!("budget {cap}: {percent} % used")),
+            Event::BudgetReached { cap, percent, at, .. } => {
+                self.record(*at, format!("budget {cap}: {percent} % used"))
+            }
             Event::StoreChanged { store, available, at } => {
                 let state = if *available { "answers again" } else { "does not answer" };
-                self.hear(*at, format!("store {store}: {state}"));
+                self.record(*at, format!("store {store}: {state}"));
             }
             Event::HandedOver(handed) if matches!(handed.step, HandoffStep::Queued { .. }) => {
                 let first = {
-                    let mut heard = lock(&self.heard);
-                    heard.handed_over += 1;
-                    heard.handed_over == 1
+                    let mut log = lock(&self.log);
+                    log.handed_over += 1;
+                    log.handed_over == 1
                 };
                 if first {
-                    self.hear(handed.at, "the first task is handed to people".to_owned());
+                    self.record(handed.at, "the first task is handed to people".to_owned());
                 }
             }
             _ => {}
@@ -157,9 +159,9 @@ mod tests {
 
     #[test]
     fn of_too_many_the_first_and_the_last_are_told() {
-        let told = |count: u32| (0..count).map(|at| Happening { at_s: at.into(), what: String::new() }).collect();
+        let events = |count: u32| (0..count).map(|at| TimelineEvent { at_s: at.into(), what: String::new() }).collect();
         let left = |count: u32, most| -> Vec<f64> {
-            without_the_middle(told(count), most).into_iter().map(|happening| happening.at_s).collect()
+            drop_middle(events(count), most).into_iter().map(|happening| happening.at_s).collect()
         };
         assert_eq!(left(3, 4), [0.0, 1.0, 2.0]);
         assert_eq!(left(6, 4), [0.0, 1.0, 4.0, 5.0]);

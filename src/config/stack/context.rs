@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What a stack is made with beside its configuration: it stays the same over reloads.
-pub(super) struct Makings {
+pub(super) struct StackContext {
     pub(super) events: Events,
     /// What steers every chain of tiers by hand.
     pub(super) fallback: FallbackHandle,
@@ -31,14 +31,14 @@ pub(super) struct Makings {
     pub(super) answers: Option<CacheHandle>,
     /// Where replicas meet.
     #[cfg(feature = "redis")]
-    pub(super) meeting: Option<super::replicas::Meeting>,
+    pub(super) hub: Option<super::replicas::ReplicaHub>,
     /// Where tasks are, in place of what the configuration names.
     pub(super) tasks: Option<Arc<dyn TaskStore>>,
     /// One for all tiers, and made only where there is one that needs it.
     transport: OnceLock<Transport>,
 }
 
-impl Default for Makings {
+impl Default for StackContext {
     fn default() -> Self {
         let events = Events::new();
         Self {
@@ -50,14 +50,14 @@ impl Default for Makings {
             leaves: HashMap::new(),
             answers: None,
             #[cfg(feature = "redis")]
-            meeting: None,
+            hub: None,
             tasks: None,
             transport: OnceLock::new(),
         }
     }
 }
 
-impl Makings {
+impl StackContext {
     pub(super) fn environment(&self) -> Environment {
         self.environment.clone().unwrap_or_else(Environment::process)
     }

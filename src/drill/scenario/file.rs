@@ -16,7 +16,7 @@ use crate::{
 /// A scenario as its file has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Said {
+pub(crate) struct ScenarioFile {
     /// A short name, for the command line and the report.
     pub(crate) name: String,
     /// What happens, in a sentence or two.
@@ -117,9 +117,9 @@ pub(crate) struct Window {
     pub(crate) wave: Option<Span>,
     /// Where: `primary`, `fallbacks`, `all`, `store`, or tiers by their names. Default: `primary`.
     #[serde(default)]
-    pub(crate) at: Several<String>,
+    pub(crate) at: OneOrMany<String>,
     /// What; of several, each with the same chance.
-    pub(crate) fault: Several<Ill>,
+    pub(crate) fault: OneOrMany<FaultSpec>,
     /// The share of the calls that it hits. Default: all.
     #[serde(default = "all")]
     pub(crate) share: Share,
@@ -140,7 +140,7 @@ fn all() -> Share {
 /// What is wrong: a name, or a name with its number.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Ill {
+pub(crate) enum FaultSpec {
     ServerError,
     BadGateway,
     Unavailable,
@@ -178,7 +178,7 @@ pub(crate) enum Ill {
     Capacity(Rate),
 }
 
-impl Ill {
+impl FaultSpec {
     /// As the simulated provider has it.
     pub(crate) fn fault(&self) -> Fault {
         match *self {
@@ -211,7 +211,7 @@ impl Ill {
     }
 }
 
-impl fmt::Display for Ill {
+impl fmt::Display for FaultSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = |span: Span| format!("{:?}", span.0);
         f.write_str(&match self {
@@ -230,34 +230,34 @@ impl fmt::Display for Ill {
 
 /// One value, or a list of them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Several<T>(pub(crate) Vec<T>);
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
 
-impl<T> Default for Several<T> {
+impl<T> Default for OneOrMany<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Forms<T>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Forms<T> {
-            type Value = Several<T>;
+            type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name, a name with its value, or a list of them")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Several(vec![T::deserialize(text.into_deserializer())?]))
+                Ok(OneOrMany(vec![T::deserialize(text.into_deserializer())?]))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                 // An empty one is none: what stood there was wrong, and has been told.
                 match map.size_hint() {
-                    Some(0) => Ok(Several(Vec::new())),
-                    _ => Ok(Several(vec![T::deserialize(MapAccessDeserializer::new(map))?])),
+                    Some(0) => Ok(OneOrMany(Vec::new())),
+                    _ => Ok(OneOrMany(vec![T::deserialize(MapAccessDeserializer::new(map))?])),
                 }
             }
 
@@ -266,7 +266,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
                 while let Some(one) = list.next_element()? {
                     several.push(one);
                 }
-                Ok(Several(several))
+                Ok(OneOrMany(several))
             }
         }
 
@@ -274,7 +274,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
     }
 }
 
-/// So many in a second; spelled with the unit of time: `2/s`, `30/min`, `100/h`.
+/// So many in a second; read_from_text with the unit of time: `2/s`, `30/min`, `100/h`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate(pub(crate) f64);
 
@@ -313,13 +313,13 @@ impl Clock {
 }
 
 /// Reads what is a text with a spelling of its own.
-macro_rules! spelled {
+macro_rules! read_from_text {
     ($type:ident, $expecting:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Spelled;
+                struct TextVisitor;
 
-                impl Visitor<'_> for Spelled {
+                impl Visitor<'_> for TextVisitor {
                     type Value = $type;
 
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -331,11 +331,11 @@ macro_rules! spelled {
                     }
                 }
 
-                deserializer.deserialize_any(Spelled)
+                deserializer.deserialize_any(TextVisitor)
             }
         }
     };
 }
 
-spelled!(Rate, "so many in a time, such as 2/s, 30/min or 100/h");
-spelled!(Clock, "a time of day, such as \"06:20\"");
+read_from_text!(Rate, "so many in a time, such as 2/s, 30/min or 100/h");
+read_from_text!(Clock, "a time of day, such as \"06:20\"");

@@ -9,7 +9,7 @@ use crate::chat::{FinishReason, ToolCall, ToolResult};
 /// What came of a tool call.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Acted<R> {
+pub struct ToolOutcome<R> {
     /// The call, as this answer has it.
     pub call: ToolCall,
     /// What the action gave back, now or when it was first done.
@@ -18,7 +18,7 @@ pub struct Acted<R> {
     pub repeated: bool,
 }
 
-impl<R: AsRef<str>> Acted<R> {
+impl<R: AsRef<str>> ToolOutcome<R> {
     /// The same for the model: the text, or that the tool failed and with which words.
     pub fn tool_result(&self) -> ToolResult {
         let mut result = match &self.result {
