@@ -1,4 +1,4 @@
-//! Who reads an answer piece by piece.
+//! The reader of an answer, piece by piece.
 
 use std::{
     collections::VecDeque,
@@ -16,10 +16,10 @@ use crate::{
     chat::{Accumulator, Part},
 };
 
-/// Reads an answer, streamed or whole, piece by piece, and keeps what was delivered.
+/// Reads a streamed or whole answer piece by piece, and keeps the delivered content.
 ///
-/// It is a [`Stream`] of pieces. The last is [`AnswerEvent::Completed`], or else the error is a [`Cut`] with all that came
-/// before; after either there is nothing more. What it holds is as large as the answer. See the [module docs](super).
+/// It is a [`Stream`] of events. The last event is [`AnswerEvent::Completed`], or else the error is a [`Cut`] with the
+/// content so far; the stream then ends. The reader holds as much as the answer. See the [module docs](super).
 ///
 /// ```
 /// use futures_util::stream;
@@ -46,26 +46,26 @@ pub struct AnswerReader {
     body: LlmBody,
     so_far: Accumulator,
     delivered: Delivered,
-    /// What is to be handed out before the body is asked again.
+    /// Events to return before the body is polled again.
     ready: VecDeque<AnswerEvent>,
-    /// Whether something was handed out that would have to be discarded.
+    /// True if an event was returned that a restart would have to discard.
     given: bool,
     over: bool,
 }
 
-/// A piece of an answer.
+/// An event of an answer.
 ///
-/// `Debug` shows no word of it.
+/// `Debug` hides its content.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AnswerEvent {
     /// More text.
     Text(String),
-    /// More of a readable thought.
+    /// More of the reasoning.
     Reasoning(String),
-    /// More of the model's words for declining.
+    /// More of the model's refusal.
     Refusal(String),
-    /// A tool call has begun. To act on it is for when the answer is complete.
+    /// A tool call has begun. Act on it only once the answer is complete.
     ToolCall {
         /// The provider's id of the call.
         id: String,
@@ -74,18 +74,18 @@ pub enum AnswerEvent {
     },
     /// A whole part of another kind, such as a picture.
     Part(Box<Part>),
-    /// All pieces before this one are void: the stream broke, and the answer begins anew with another tier. It comes once
-    /// for each time, and only where there is something to discard.
+    /// Everything before this event is void: the stream broke, and the answer restarts with another tier. It comes
+    /// once per restart, and only if there is something to discard.
     Discard {
-        /// What broke the stream.
+        /// The kind of the error that broke the stream.
         reason: ErrorKind,
     },
-    /// The answer is complete, by its provider's own mark. Nothing comes after it.
+    /// The answer is complete, by its provider's own mark. No event follows.
     Completed(Box<CompletedAnswer>),
 }
 
 impl AnswerReader {
-    /// Reads this answer from where it is.
+    /// Creates a reader of this body, from its current position.
     pub fn new(body: LlmBody) -> Self {
         Self {
             body,
@@ -97,7 +97,7 @@ impl AnswerReader {
         }
     }
 
-    /// The next piece; `None` after the last, or after the error.
+    /// Returns the next event; `None` after the last, or after the error.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl AnswerReader {
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
-    /// Reads to the end, whoever begins anew on the way.
+    /// Reads to the end, through all restarts.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl AnswerReader {
     ///
     /// # Panics
     ///
-    /// Where its end was read before.
+    /// Panics if the end was read before.
     pub async fn complete(mut self) -> Result<CompletedAnswer, Cut> {
         loop {
             match self.next().await {
@@ -130,17 +130,17 @@ impl AnswerReader {
         }
     }
 
-    /// How much was delivered so far.
+    /// Returns the amount delivered so far.
     pub fn delivered(&self) -> Delivered {
         self.delivered
     }
 
-    /// What was delivered so far, for one who reads no further.
+    /// Returns the content so far, and stops reading.
     pub fn into_partial(self) -> PartialAnswer {
         PartialAnswer::new(self.so_far.finish(), self.delivered)
     }
 
-    /// Polls for the next piece. `None` is the end; it is fused.
+    /// Polls for the next event. `None` is the end; it is fused.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<AnswerEvent, Cut>>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -154,8 +154,8 @@ impl AnswerReader {
                 Some(Ok(frame)) => {
                     self.take(&frame);
                     if self.over {
-                        // One poll beyond the end lets an HTTP connection see its own and go back to its pool. It never
-                        // waits, and what it gives is none of the answer.
+                        // One poll beyond the end lets an HTTP connection see its own end and return to its pool. It
+                        // never waits, and its result is not part of the answer.
                         let _nothing = self.body.poll_frame(cx);
                     }
                 }
@@ -181,7 +181,7 @@ impl AnswerReader {
                 StreamEvent::Part { part: Part::Extra { .. }, .. } => continue,
                 StreamEvent::Part { part, .. } => AnswerEvent::Part(Box::new(part.clone())),
                 StreamEvent::Restarted { reason } => {
-                    // What was not handed out yet need not be taken back.
+                    // Events that were not returned yet need no discard.
                     let discard =
                         self.given || self.ready.iter().any(|piece| matches!(piece, AnswerEvent::Discard { .. }));
                     self.ready.clear();
@@ -199,7 +199,7 @@ impl AnswerReader {
             };
             self.ready.push_back(piece);
             if self.over {
-                // What comes after its end is none of the answer.
+                // Content after the end is not part of the answer.
                 return;
             }
         }
@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection goes back to its pool when its body is read to the end, and the provider's mark is not that end.
+    /// A connection returns to its pool once its body is read to the end, and the provider's mark is not that end.
     #[tokio::test]
     async fn the_body_is_read_past_the_mark_of_its_end() {
         let read = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! Files that are followed as they change.
+//! Watches files for changes.
 
 use std::{
     fmt,
@@ -17,14 +17,14 @@ use tokio::{sync::Notify, task::AbortHandle, time::timeout};
 
 use super::{ConfigError, Problem};
 
-/// How long a file must rest before it is read: an editor writes it in several steps.
+/// The time that a file must rest before it is read, because an editor writes it in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-/// So much of a file is looked at for changes: more than one may have.
+/// The most bytes of a file that are compared: more than a valid file has.
 const MAX_BYTES: u64 = 2 << 20;
-/// After how many changes without such a rest it is read all the same.
+/// The most consecutive changes without such a rest, after which the file is read anyway.
 const MAX_DEBOUNCES: usize = 25;
 
-/// A file that is being watched, until this is dropped.
+/// A watch on a file, active until it is dropped.
 #[must_use = "the file is watched until this is dropped"]
 pub struct FileWatch {
     task: AbortHandle,
@@ -33,14 +33,13 @@ pub struct FileWatch {
 }
 
 impl FileWatch {
-    /// Calls this whenever the contents of a file have changed, and once at the start, for what came between the moment
-    /// when the caller read it and this. A stack's own file is followed by
-    /// [`StackHandle::watch`](super::StackHandle::watch); this is for files beside it.
+    /// Calls `changed` after each change of a file's contents, and once at the start, because the file may have
+    /// changed since the caller read it. [`StackHandle::watch`](super::StackHandle::watch) follows a stack's own file;
+    /// this is for files beside it.
     ///
-    /// It is the file's folder that is watched, so that a file that an editor renames into its place is seen, and so is a
-    /// link in that folder that is turned to another file (a mounted Kubernetes ConfigMap or Secret). Contents are
-    /// compared when the file has rested for 200 ms; that it is gone is a change too. Calls come one after the other, on a
-    /// thread for what blocks.
+    /// The watch covers the file's folder. So it notices a file that an editor renames into place, and a link in that
+    /// folder that is redirected (a mounted Kubernetes ConfigMap or Secret). Contents are compared once the file has
+    /// rested for 200 ms; a removal counts as a change. Calls run one after the other, on a blocking thread.
     ///
     /// # Errors
     ///
@@ -53,8 +52,8 @@ impl FileWatch {
         Self::with_others(path.into(), || 0, changed)
     }
 
-    /// As [`file`](Self::file), of a file that others read too, so many times by now. Where they have, contents that are
-    /// as they were when last looked at may not be what is at work, and count as changed.
+    /// Like [`file`](Self::file), for a file that others read too; `readings` returns how often they have done so.
+    /// After such a reading, unchanged contents may differ from the active ones and count as changed.
     pub(super) fn with_others(
         path: PathBuf,
         readings: impl Fn() -> u64 + Send + 'static,
@@ -66,7 +65,7 @@ impl FileWatch {
         };
         let sender = notified.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error may stand for changes that were missed.
+            // An error may stand for missed changes.
             if event.is_ok_and(|event| is_reading(event.kind)) {
                 return;
             }
@@ -80,12 +79,12 @@ impl FileWatch {
     }
 }
 
-/// Whether somebody only looked at a file: reading it is no reason to read it again.
+/// Returns whether an event is a mere read, which is no reason to read the file again.
 fn is_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
 }
 
-/// Calls after each change of the file's contents.
+/// Calls `changed` after each change of the file's contents.
 async fn follow<F: FnMut() + Send + 'static>(
     path: PathBuf,
     notified: Arc<Notify>,
@@ -94,7 +93,8 @@ async fn follow<F: FnMut() + Send + 'static>(
 ) {
     let mut known = (readings(), contents(path.clone()).await);
     loop {
-        // Where a file system that hangs holds up nobody else. Whoever panics there is not called again.
+        // A blocking thread: a hanging file system must not block anything else. A function that panics is not called
+        // again.
         let called = tokio::task::spawn_blocking(move || {
             changed();
             changed
@@ -117,7 +117,7 @@ async fn follow<F: FnMut() + Send + 'static>(
     }
 }
 
-/// What is in the file, or why that is not known.
+/// Returns the file's contents, or the reason why they are unknown.
 async fn contents(path: PathBuf) -> Result<Vec<u8>, io::ErrorKind> {
     let read = move || {
         let mut bytes = Vec::new();

@@ -48,7 +48,7 @@ fn webhook(settings: &Webhook, config: &Config, findings: &mut Findings<'_, '_>)
     }
 }
 
-/// The texts of a template have only placeholders that there are.
+/// Checks that a template's texts use only known placeholders.
 fn body(value: &Value, findings: &mut Findings<'_, '_>) {
     match value {
         Value::Array(values) => {
@@ -95,7 +95,7 @@ fn rules(config: &Config, findings: &mut Findings<'_, '_>) {
 
 const RATE: &[&str] = &["share", "min_requests", "within"];
 
-/// A rule has only the numbers that mean something to it.
+/// Checks that a rule has only numbers that apply to it.
 fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &mut Findings<'_, '_>) {
     let Some(RuleThreshold::Numbers { more_than, share, min_requests, within, page_share, severity: _ }) = threshold
     else {
@@ -117,7 +117,7 @@ fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &m
             findings.wrong_key(key, message);
         }
         findings.nonzero_time("within", within);
-        // A rate that is always exceeded, or never.
+        // Such a rate is exceeded always, or never.
         if let Some(share) = share.filter(|share| own.contains(&"min_requests") && !(share.0 > 0.0 && share.0 < 1.0)) {
             findings.wrong("share", format!("`share` must be above 0 and below 1, not {}", share.0));
         }

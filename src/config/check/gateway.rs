@@ -16,7 +16,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     });
 }
 
-/// The memory for all has room for what the other settings allow.
+/// Checks that the total memory covers what the other settings allow.
 fn check_memory(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
     let mib = |bytes: u64| bytes.div_ceil(KIB * KIB);
     let body = config.gateway.max_body.map_or(LARGEST_BODY, |size| size.0);

@@ -4,7 +4,7 @@ use crate::{
     handoff::{Callbacks, WebhookSecret},
 };
 
-/// A promise to answer later is worth something only where it outlives the process.
+/// Checks for a durable store: a promise to answer later is only worth something if it outlives the process.
 pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
     if tier.provider == Provider::Handoff && config.stores.durable.is_none() {
         let message = "requests are handed to people only where they outlive the process, and there is no durable store: add \
@@ -67,7 +67,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     });
 }
 
-/// Hosts are told apart whatever the secret is.
+/// Returns a placeholder secret; the validity of a host does not depend on it.
 fn placeholder_secret() -> Option<WebhookSecret> {
     WebhookSecret::new("a host does not depend on it").ok()
 }

@@ -1,4 +1,4 @@
-//! A list of providers.
+//! The import of a list of providers.
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -37,7 +37,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         Value::List(items) => read.iter().map(|listed| listed.priority).zip(items.drain(..)).collect(),
         _ => Vec::new(),
     };
-    // Stable: those of one priority stay in the file's order, and those without come last.
+    // A stable sort: equal priorities keep the file's order, and items without one come last.
     items.sort_by_key(|(priority, _)| (priority.is_none(), *priority));
     let words: Vec<(String, String)> =
         items.iter().map(|(_, item)| (word(item, "name"), word(item, "model"))).collect();

@@ -1,4 +1,4 @@
-//! The alerts of a configuration, sent while its stack runs.
+//! A configuration's alerts, sent while its stack runs.
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +17,14 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// The alerts that a configuration asks for, with the secrets looked up.
+/// A configuration's alerts, with their secrets resolved.
 pub(super) struct AlertPlan {
     rules: Rules,
     webhooks: Vec<WebhookPlan>,
 }
 
 struct WebhookPlan {
-    /// What it is made of: where a reload finds it unchanged, the one at work goes on.
+    /// The settings that it was built from: a reload keeps the active webhook if they are unchanged.
     settings: config::Webhook,
     template: Option<Template>,
     authorization: Option<Arc<str>>,
@@ -32,7 +32,7 @@ struct WebhookPlan {
 }
 
 impl AlertPlan {
-    /// What cannot be is added to the problems.
+    /// Builds the plan, and adds its errors to the problems.
     pub(super) fn new(
         settings: &config::Alerts,
         context: &StackContext,
@@ -103,22 +103,21 @@ impl WebhookPlan {
     }
 }
 
-/// What stands for this field in the environment.
+/// Returns the secret of this field from the environment.
 fn secret(field: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, ConfigError> {
     let missing = || ConfigError::new(vec![Problem::not_set(field, &[variable], "")]);
     environment.secret(variable).map(Into::into).ok_or_else(missing)
 }
 
 impl StackHandle {
-    /// Sends alerts of what happens in the stack from now on, in a task of its own, until the [`AlertTask`] is dropped: by the
-    /// rules of the configuration's `alerts`, to its webhooks. Feature `alerts`.
+    /// Starts a task that sends alerts for events in the stack until the [`AlertTask`] is dropped. The rules and
+    /// webhooks are those of the configuration's `alerts`. Feature `alerts`.
     ///
-    /// A reload's rules and webhooks hold from that reload on. A webhook that it leaves as it was goes on with what waits
-    /// for it, and what fires is told to be over to those who are there then. No webhook, however slow, keeps a request
-    /// waiting.
+    /// A reload's rules and webhooks apply from that reload on. A webhook that the reload leaves unchanged keeps its
+    /// queue. The end of an alert is reported to the webhooks of that moment. A slow webhook never delays a request.
     ///
-    /// Call it once: each `AlertTask` sends its own alerts. Sinks of your own, a function or a pager, follow the
-    /// [events](Self::events) with an [`Alerts`](crate::events::alerts::Alerts) of their own.
+    /// Call this once: each `AlertTask` sends its own alerts. Sinks of your own, such as a function or a pager, follow
+    /// the [events](Self::events) with an [`Alerts`](crate::events::alerts::Alerts) of their own.
     ///
     /// # Panics
     ///
@@ -152,7 +151,7 @@ impl StackHandle {
     /// #         Ok::<_, BoxError>(Response::new(Full::<bytes::Bytes>::default()))
     /// #     }
     /// # });
-    /// // Without a transport of your own, here a function, it is an HTTP client.
+    /// // The transport, here a function, defaults to an HTTP client.
     /// let stack = Stack::builder().transport(webhook).build(Config::from_str(file, Format::Yaml)?)?;
     /// let handle = stack.handle();
     /// let _alerting = handle.alert();
@@ -177,7 +176,7 @@ impl StackHandle {
     }
 }
 
-/// Alerts by a stack's configuration, sent until this is dropped; what waits for a webhook then is not sent.
+/// A task that sends a stack's alerts until it is dropped; alerts still in a webhook's queue are then discarded.
 #[must_use = "alerts are sent until this is dropped"]
 pub struct AlertTask {
     active: Arc<Mutex<ActiveWebhooks>>,
@@ -185,8 +184,8 @@ pub struct AlertTask {
 }
 
 impl AlertTask {
-    /// The webhooks at work, in the configuration's order: how many alerts each was sent, has refused, or was too slow for.
-    /// Those of this moment: look again after a reload.
+    /// Returns the active webhooks in the configuration's order, with their counts of sent, refused and dropped
+    /// alerts. A reload may replace them: look them up again afterwards.
     pub fn webhooks(&self) -> Vec<WebhookHandle> {
         lock(&self.active).webhooks.clone()
     }
@@ -198,7 +197,7 @@ impl fmt::Debug for AlertTask {
     }
 }
 
-/// The webhooks at work, one for each of the plan's.
+/// The active webhooks, one for each in the plan.
 #[derive(Clone)]
 struct ActiveWebhooks {
     plan: Arc<AlertPlan>,
@@ -211,7 +210,7 @@ impl ActiveWebhooks {
         Self { plan, webhooks }
     }
 
-    /// The same by another plan; webhooks that are as before go on.
+    /// Switches to another plan; unchanged webhooks continue.
     fn with_plan(self, plan: Arc<AlertPlan>) -> Self {
         let mut before: Vec<_> = self.plan.webhooks.iter().zip(self.webhooks).collect();
         let webhook = |plan: &WebhookPlan| match before.iter().position(|(old, _)| plan.is_same(old)) {
@@ -223,7 +222,7 @@ impl ActiveWebhooks {
     }
 }
 
-/// The rules of a configuration that has come since; its webhooks are at work then.
+/// Activates the current configuration's webhooks if it has changed, and returns its rules.
 fn changed_rules(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Option<Rules> {
     let plan = shared.upgrade()?.current.load().alerts.clone();
     let before = lock(active).clone();
@@ -232,13 +231,13 @@ fn changed_rules(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Optio
     }
     let rules = plan.rules.clone();
     let after = before.with_plan(plan);
-    // Those that are gone end when no lock is held.
+    // Removed webhooks are dropped without the lock.
     let gone = std::mem::replace(&mut *lock(active), after);
     drop(gone);
     Some(rules)
 }
 
-/// Puts each alert into the webhooks' queues.
+/// Queues each alert for the webhooks.
 struct WebhookSink(Arc<Mutex<ActiveWebhooks>>);
 
 impl AlertSink for WebhookSink {

@@ -1,4 +1,4 @@
-//! The answers that a stack keeps, and the tier that gives them when no model answers.
+//! The cache of a stack, and the tier that serves from it if no model answers.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,37 +10,37 @@ use crate::{
     providers::CachedAnswers,
 };
 
-/// How much similarity two questions must be by their words: a changed word or two in a sentence pass.
+/// The default similarity by words: one or two changed words in a sentence pass.
 const WORD_THRESHOLD: f64 = 0.8;
-/// The same by embeddings: many models put questions that mean the same over it.
+/// The default similarity by embeddings: many models rate questions with the same meaning above it.
 const EMBEDDING_THRESHOLD: f64 = 0.85;
 
-/// How a tier tells which questions are similarity, with the key looked up.
+/// A tier's settings for similar questions, with the key resolved.
 #[derive(Clone, PartialEq)]
 pub(super) struct SimilarityPlan {
     pub(super) similar: Similar,
     pub(super) key: Option<Arc<str>>,
 }
 
-/// What a configuration says about the cache. Clones share the answers.
+/// The cache of a configuration. Clones share the answers.
 #[derive(Clone, Debug)]
 pub(super) struct CacheState {
     settings: CacheSettings,
     layer: CacheLayer,
 }
 
-/// What the layer is made of.
+/// The settings that determine the layer.
 #[derive(Clone, Debug, PartialEq)]
 struct CacheSettings {
     cache: config::Cache,
-    /// Of each feature that is named.
+    /// The settings of named features.
     features: HashMap<String, Option<FeatureCache>>,
     others: Option<FeatureCache>,
 }
 
 impl CacheState {
-    /// The cache of a configuration; `None` where it has none. What an earlier one has kept goes on in it, and is not touched
-    /// before [`CacheState::apply_size`].
+    /// Creates the cache of a configuration; `None` if it has none. An earlier cache's answers continue in it,
+    /// unchanged until [`CacheState::apply_size`].
     pub(super) fn new(
         config: &Config,
         shared: Option<CacheHandle>,
@@ -75,14 +75,14 @@ impl CacheState {
         self.layer.handle()
     }
 
-    /// The room that the configuration gives it.
+    /// Applies the configured size to the answers.
     pub(super) fn apply_size(&self) {
         if !self.settings.cache.shared {
             self.handle().set_max_bytes(self.settings.room());
         }
     }
 
-    /// Another configuration has taken this one's place: what is not in that one is forgotten. What replicas share is theirs.
+    /// Clears this cache after a reload, unless the next one continues it. Answers that replicas share stay.
     pub(super) fn yield_to(&self, next: Option<&Self>) {
         let goes_on = next.is_some_and(|next| next.handle().is(&self.handle()));
         if !goes_on && !self.settings.cache.shared {
@@ -90,7 +90,7 @@ impl CacheState {
         }
     }
 
-    /// A tier of these answers, which stands at this place of the configuration.
+    /// Creates a tier of these answers, for this place in the configuration.
     pub(super) fn tier(
         &self,
         place: &str,
@@ -113,7 +113,7 @@ impl CacheState {
                 leaf.similar_by(embeddings, threshold(EMBEDDING_THRESHOLD))
             }
         };
-        // CacheSettings each time: the questions go on over reloads.
+        // Set each time, because remembered questions continue over reloads.
         leaf = leaf.remember(similar.remember.map_or(CachedAnswers::REMEMBERED, |questions| questions as usize));
         for across in &similar.across {
             leaf = match across {
@@ -126,7 +126,7 @@ impl CacheState {
     }
 }
 
-/// Whether a tier of the one is as good as a tier of the other.
+/// Equal if a tier of one may serve in place of a tier of the other.
 impl PartialEq for CacheState {
     fn eq(&self, other: &Self) -> bool {
         let sized = |settings: &CacheSettings| CacheSettings {

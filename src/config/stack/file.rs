@@ -1,4 +1,4 @@
-//! The stack of a file: loaded, loaded again, and watched.
+//! A stack from a file: loading, reloading and watching.
 
 use std::{path::Path, sync::atomic::Ordering::Relaxed};
 
@@ -6,18 +6,19 @@ use super::{Reload, Shared, Stack, StackBuilder, StackContext, StackHandle};
 use crate::config::{Config, ConfigError, FileWatch, Loader, Problem};
 
 impl Stack {
-    /// The stack of a file, in any form that [`Config::from_path`] reads, with keys from the environment of this process.
+    /// Builds the stack of a file in any form that [`Config::from_path`] reads, with keys from this process's
+    /// environment.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, and as [`from_config`](Self::from_config).
+    /// The file is wrong, or as in [`from_config`](Self::from_config).
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Self::builder().load(path)
     }
 }
 
 impl StackBuilder {
-    /// The stack of a file.
+    /// Builds the stack of a file.
     ///
     /// # Errors
     ///
@@ -35,25 +36,25 @@ impl StackContext {
 }
 
 impl StackHandle {
-    /// Reads the stack's file again and puts what it says in place of the configuration at work, as
-    /// [`reload`](Self::reload) does. The file is read on this thread.
+    /// Reads the stack's file again and replaces the active configuration, like [`reload`](Self::reload). The file is
+    /// read on this thread.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, that it is gone, or that the stack was not made from one. The stack goes on as it was.
+    /// The file is wrong or gone, or the stack was not built from a file. The stack continues unchanged.
     pub fn reload_from_path(&self) -> Result<Reload, ConfigError> {
         self.shared.readings.fetch_add(1, Relaxed);
         self.shared.reload_from_path()
     }
 
-    /// Reloads the stack whenever its file changes, in a task of its own, until the [`FileWatch`] is dropped.
+    /// Starts a task that reloads the stack after each change of its file, until the [`FileWatch`] is dropped.
     ///
-    /// Changes are seen as [`FileWatch::file`] says. What is wrong with the file, or that it is gone, is told once by
-    /// [`Event::ReloadRefused`](crate::Event::ReloadRefused), and the stack goes on as it was.
+    /// [`FileWatch::file`] describes which changes it notices. A wrong or missing file is reported once by
+    /// [`Event::ReloadRefused`](crate::Event::ReloadRefused), and the stack continues unchanged.
     ///
     /// # Errors
     ///
-    /// The stack was not made from a file, or the system cannot watch its folder.
+    /// The stack was not built from a file, or the system cannot watch its folder.
     ///
     /// # Panics
     ///
@@ -69,7 +70,7 @@ impl StackHandle {
                 if std::mem::take(&mut first) {
                     shared.catch_up();
                 } else {
-                    // What came of it is told by an event.
+                    // An event reports the result.
                     let _ = shared.reload_from_path();
                 }
             },
@@ -89,7 +90,7 @@ impl Shared {
         self.reload(self.path().and_then(|path| self.context.read(path)), self.path.as_deref())
     }
 
-    /// Reloads if the file is not what is at work.
+    /// Reloads if the file differs from the active configuration.
     fn catch_up(&self) {
         let config = self.path().and_then(|path| self.context.read(path));
         if !config.as_ref().is_ok_and(|config| *config == *self.current.load().config) {

@@ -1,4 +1,4 @@
-//! One configuration at work: its tiers, and the whole around them. A reload makes the next one out of this.
+//! One configuration at work: its tiers, and the service around them. A reload builds the next generation from it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -38,13 +38,13 @@ use crate::{
     store::StoreTrouble,
 };
 
-/// The whole.
+/// The service for all requests.
 pub(super) type RequestService = Observe<Timeout<Either<Idempotency<CacheService>, CacheService>>>;
 type CacheService = Either<Cache<CallerLimitService>, CallerLimitService>;
 type CallerLimitService = CallerBulkhead<BudgetService>;
 type BudgetService = Either<Budget<BulkheadService>, BulkheadService>;
 type BulkheadService = Bulkhead<Either<Mirror<RouteService>, RouteService>>;
-/// One that simply goes along the tiers takes no more room for what else there may be.
+/// Boxed if there is more than a plain chain, so that a plain chain takes no more room.
 type RouteService = Either<Either<BoxLlmService, Route<FallbackService>>, FallbackService>;
 type FallbackService = Fallback<TierService>;
 
@@ -55,44 +55,44 @@ pub(super) struct Generation {
     pub(super) alerts: Arc<AlertPlan>,
     runtimes: Vec<TierRuntime>,
     pub(super) retry_budgets: RetryBudgets,
-    /// What was spent, where there are caps: of all tiers, and of some (by name).
+    /// The spending, by caps: of all tiers, and of single tiers by name.
     spend: Vec<(Option<String>, BudgetHandle)>,
-    /// The crate's with the file's over them.
+    /// The crate's prices with the file's over them.
     pub(super) prices: PriceTable,
     fallback: FallbackLayer,
-    /// The tiers' second calls.
+    /// The tiers' hedges.
     hedges: Hedges,
-    /// What was answered under which key, where the file asks for it.
+    /// The answers by idempotency key, if the file configures them.
     idempotency: Option<(KeyStore, IdempotencyHandle)>,
-    /// What the file names of stores.
+    /// The stores that the file names.
     pub(super) stores: OpenStores,
-    /// The answers that are kept, where the file asks for it.
+    /// The answer cache, if the file configures one.
     pub(super) cache: Option<CacheState>,
-    /// Those to whom requests are handed.
+    /// The handoff to people, if any tier or queue uses it.
     pub(super) handoff: Option<HandoffState>,
-    /// How tiers are asked whether they work again, where the file asks for that.
+    /// The recovery checks, if the file configures them.
     pub(super) checks: Option<RecoveryChecks>,
-    /// Where requests are also sent to a candidate.
+    /// The mirror to a candidate, if the file configures one.
     pub(super) mirror: Option<MirrorState>,
     pub(super) bulkhead: BulkheadHandle,
-    /// For all features that have no time of their own.
+    /// The service for features without their own time limit.
     pub(super) whole: RequestService,
-    /// The same with another limit of time, for those that have one.
+    /// Services for named features with their own time limit.
     timed: HashMap<String, RequestService>,
-    /// The same for features that are not named, where those have another.
+    /// The service for unnamed features, if they have their own time limit.
     others: Option<RequestService>,
-    /// Whether any feature says which level it accepts that the fallback is not told of, or not it alone.
+    /// True if `worst_level` must be set here: the fallback or the cache would miss it.
     sets_level: bool,
-    /// Whether any feature has a commit point of its own.
+    /// True if any feature has its own commit point.
     sets_commit: bool,
-    /// How many attempts a request may take that does not say so itself, where the tiers' own say more than is usual.
+    /// The attempts of a request that sets none itself, if the tiers' own settings exceed the usual number.
     attempts: Option<u16>,
 }
 
 /// The caps of a tier, or those of no tier.
 type Caps<'a> = (Option<&'a str>, Option<BudgetLayer>);
 
-/// A configuration with the keys looked up.
+/// A configuration with its keys resolved.
 pub(super) struct Plan {
     config: Arc<Config>,
     #[cfg(feature = "alerts")]
@@ -103,9 +103,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Resolves keys and secrets.
+    ///
     /// # Errors
     ///
-    /// Every tier or webhook whose key is missing, every tier whose headers cannot be, and a file without tiers.
+    /// Every missing key of a tier or webhook, every tier with invalid headers, and a file without tiers.
     pub(super) fn new(config: Config, context: &StackContext) -> Result<Self, ConfigError> {
         let environment = context.environment();
         let mut problems: Vec<Problem> = Vec::new();
@@ -130,7 +132,7 @@ impl Plan {
             }
         }
         let candidate = CandidatePlan::new(&config, &families, context, &environment).unwrap_or_else(|error| {
-            // What is wrong with one that is a tier too has been told of the tier.
+            // The errors of a candidate that is also a tier are reported with the tier.
             let news: Vec<_> = error.problems().iter().filter(|problem| !problems.contains(problem)).cloned().collect();
             problems.extend(news);
             None
@@ -151,12 +153,12 @@ impl Plan {
         })
     }
 
-    /// The configuration that is at work, once more.
+    /// Plans the active configuration again.
     pub(super) fn of_current(before: &Generation, context: &StackContext) -> Result<Self, ConfigError> {
         let plan = Self::new((*before.config).clone(), context)?;
         Ok(Self {
             config: before.config.clone(),
-            // Its webhooks go on.
+            // The active webhooks continue.
             #[cfg(feature = "alerts")]
             alerts: before.alerts.clone(),
             ..plan
@@ -165,9 +167,8 @@ impl Plan {
 }
 
 impl Generation {
-    /// The stack of a plan. What an earlier one had and this one has unchanged goes on in it; nothing of the earlier one
-    /// is touched unless all is well.
-    /// `beside` are caps that the configuration does not have.
+    /// Builds the stack of a plan. Unchanged parts of an earlier generation continue in it; the earlier one stays
+    /// untouched if an error occurs. `beside` holds caps from outside the configuration.
     pub(super) fn new(
         plan: Plan,
         context: &StackContext,
@@ -204,7 +205,7 @@ impl Generation {
                 })
                 .collect()
         };
-        // Once without the caps: they go on from those before as soon as they are used, and the names of tiers may still be
+        // Once without the caps: using them already continues the earlier ones, and the names of tiers may still be
         // wrong.
         let unbound = services(&[]);
         spend::routes(&config, &prices, &unbound, context)?;
@@ -223,7 +224,7 @@ impl Generation {
         }
         let services = services(&caps);
         let routes = spend::routes(&config, &prices, &services, context)?;
-        // The cheaper chains are without them: who is sent there need not be quick, and a second call would be a dear one.
+        // The cheaper chains have no hedges: their requests need no speed, and a second call would be expensive.
         let known = before.map(|before| &before.hedges);
         let (services, hedges) = Hedges::around(&config, &services, &retries, context, known)?;
         let (mut fallback, primary) = chain::chain(&config, &services, context)?;
@@ -246,31 +247,31 @@ impl Generation {
             cache.apply_size();
         }
         let chain = ServiceBuilder::new()
-            // Around the tiers, which serve when a cheaper chain cannot.
+            // Around the tiers, which serve if a cheaper chain fails.
             .option_layer(routes)
             .layer(&fallback)
             .service(primary);
-        // Around all of them: what none has answered in its time.
+        // Around all of them: handles requests that none answered in time.
         let chain = match (Queues::new(&config, handoff.as_ref()), chain) {
             (Some(queues), chain) => Either::Left(Either::Left(queues.around(chain))),
             (None, Either::Left(routed)) => Either::Left(Either::Right(routed)),
             (None, Either::Right(chain)) => Either::Right(chain),
         };
         let inner = ServiceBuilder::new()
-            // Outside of all that costs something: a repeat is answered from what is there.
+            // Outside everything that costs something: a repeat is answered from the store.
             .option_layer(keys)
-            // So is what was asked before; and a call that is shared costs one place, and once.
+            // Outside the budget too: a shared call takes one place and is paid once.
             .option_layer(cache.as_ref().map(CacheState::layer))
-            // Inside of what goes on with a call whose caller has left: it keeps its caller's place.
+            // Inside the layers whose calls outlive their callers: such a call keeps its caller's place.
             .layer(CallerBulkheadLayer::new())
-            // Before a place is taken: what is refused for its cost takes none.
+            // Before the bulkhead: a request refused for its cost takes no place.
             .option_layer(caps_of_all)
             // One place for a request, however many tiers it tries; its wait counts against the request's time.
             .layer(&bulkhead)
-            // What has its place is compared by what its caller gets, whichever tier serves.
+            // Inside the bulkhead: compares the answer that the caller receives, whichever tier serves.
             .option_layer(mirror.as_ref().map(|mirror| mirror.layer.clone()))
             .service(chain);
-        // Outermost, so that what is told is what the caller saw.
+        // Outermost, so that it reports what the caller saw.
         let observe = ObserveLayer::new(context.events.clone()).prices(prices.clone());
         let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
         let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
@@ -308,7 +309,7 @@ impl Generation {
         })
     }
 
-    /// The service for a feature that has another limit of time than most.
+    /// Returns the service for a feature with its own time limit.
     #[inline]
     pub(super) fn timed(&self, feature: Option<&str>) -> Option<&RequestService> {
         if self.timed.is_empty() && self.others.is_none() {
@@ -320,7 +321,7 @@ impl Generation {
         }
     }
 
-    /// What the configuration says of a request, beyond what the layers ask.
+    /// Applies settings to a request that the layers do not read themselves.
     #[inline]
     pub(super) fn prepare(&self, request: &mut LlmRequest) {
         if let Some(attempts) = self.attempts
@@ -335,14 +336,14 @@ impl Generation {
         }
         if self.sets_level {
             let named = request.feature_name().and_then(|feature| self.config.features.get(feature));
-            // Of those that are named the fallback knows by itself; a cache around it does not.
+            // The fallback knows the named features' levels; a cache around it does not.
             let worst = named.or(self.config.default_feature.as_ref()).and_then(|own| own.worst_level);
             let context = request.context_mut();
             context.worst_level = context.worst_level.min(worst.unwrap_or(WORST_LEVEL));
         }
     }
 
-    /// What the reload that made this one has kept and changed.
+    /// Returns what the reload from `before` kept and changed.
     pub(super) fn since(&self, before: &Self) -> Reload {
         let name = |runtime: &TierRuntime| runtime.name.clone();
         let (kept, changed) = self.runtimes.iter().partition::<Vec<_>, _>(|runtime| runtime.is_unchanged_since(before));
@@ -358,7 +359,7 @@ impl Generation {
         self.idempotency.as_ref().map(|(_, handle)| handle.clone())
     }
 
-    /// What is the matter with the stores at the moment.
+    /// Returns the current problems of the stores.
     pub(super) fn store_troubles(&self) -> Vec<StoreTrouble> {
         let mut troubles = self.stores.troubles();
         troubles.extend(self.idempotency.iter().flat_map(|(_, keys)| keys.troubles()));
@@ -370,14 +371,14 @@ impl Generation {
         self.cache.as_ref().map(CacheState::handle)
     }
 
-    /// The primary's name, and those of the others in their order.
+    /// Returns the primary's name, and the other tiers' names in order.
     pub(super) fn names(&self) -> (Arc<str>, Vec<Arc<str>>) {
         let mut names = self.runtimes.iter().map(|runtime| runtime.name.clone());
         let primary = names.next().expect("a plan has at least one tier");
         (primary, names.collect())
     }
 
-    /// What looks at its chain of tiers.
+    /// Returns the outlook on the chain of tiers.
     pub(super) fn outlook(&self) -> Outlook {
         self.fallback.outlook()
     }
@@ -400,7 +401,7 @@ impl Generation {
         self.hedges.handles()
     }
 
-    /// What was spent of the caps of a tier, or of those of no tier.
+    /// Returns the spending under a tier's caps, or under those of no tier.
     fn spend(&self, tier: Option<&str>) -> Option<&BudgetHandle> {
         self.spend.iter().find(|(of, _)| of.as_deref() == tier).map(|(_, handle)| handle)
     }

@@ -1,4 +1,4 @@
-//! The people of a configuration: their desk, the tiers that hand requests to them, and what goes on in the background.
+//! The handoff of a configuration: its desk, the tiers that hand requests to people, and the background work.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use crate::{
     providers::Handoff,
 };
 
-/// What a configuration says of handoff, with the secret looked up.
+/// A configuration's handoff settings, with the secret resolved.
 #[derive(Clone)]
 pub(super) struct HandoffPlan {
     settings: config::Handoff,
@@ -36,7 +36,8 @@ impl fmt::Debug for HandoffPlan {
 }
 
 impl HandoffPlan {
-    /// `None` where no tier hands anything to them, and nothing is queued where tasks are. What cannot be is added to the problems.
+    /// Creates the plan; `None` if no tier hands requests over and no durable queue exists. Errors are added to the
+    /// problems.
     pub(super) fn new(
         config: &Config,
         context: &StackContext,
@@ -50,7 +51,7 @@ impl HandoffPlan {
         }
         let mut settings = config.handoff.clone().unwrap_or_default();
         if queues {
-            // Nobody else answers what is queued.
+            // Only a redrive answers queued requests.
             settings.redrive.get_or_insert_default();
         }
         let secret = settings.callbacks.as_ref().and_then(|callbacks| {
@@ -114,7 +115,7 @@ fn task_limits(settings: config::HandoffLimits) -> TaskLimits {
         .bytes_per_caller(settings.bytes_per_caller.map_or(usual.bytes_per_caller, |size| size.0).min(bytes))
 }
 
-/// The people of a configuration at work.
+/// The handoff of an active configuration.
 #[derive(Clone)]
 pub(super) struct HandoffState {
     plan: HandoffPlan,
@@ -122,10 +123,10 @@ pub(super) struct HandoffState {
     location: TaskLocation,
 }
 
-/// Where the tasks are.
+/// The store of the tasks.
 #[derive(Clone)]
 enum TaskLocation {
-    /// Where the stack's maker settings.
+    /// The store that the stack's builder received.
     Given(Arc<dyn TaskStore>),
     Durable(DurableStore),
 }
@@ -148,7 +149,7 @@ impl TaskLocation {
 }
 
 impl HandoffState {
-    /// Those who wait at an earlier desk over the same store wait at this one.
+    /// Opens the desk. Callers that wait at an earlier desk over the same store wait at this one.
     pub(super) fn new(
         plan: HandoffPlan,
         stores: &OpenStores,
@@ -167,7 +168,7 @@ impl HandoffState {
         Ok(Self { plan, desk, location })
     }
 
-    /// A tier of handoff, which says this while nobody has answered.
+    /// Creates a tier of people, with this text until a person has answered.
     pub(super) fn tier(&self, text: Option<&str>) -> Handoff {
         let mut leaf = Handoff::new(&self.desk);
         if let Some(wait) = self.plan.settings.wait {
@@ -179,7 +180,7 @@ impl HandoffState {
         leaf
     }
 
-    /// Where requests are written down that were queued in vain, which is outgoing with this.
+    /// Creates the leaf that stores requests queued in vain, and reports them with this text.
     pub(super) fn queue(&self, text: &str) -> Handoff {
         Handoff::new(&self.desk).pending_text(text)
     }
@@ -192,7 +193,8 @@ impl HandoffState {
             None => deliveries,
         };
         let weak = Arc::downgrade(shared);
-        // The whole stack, so that limits and caps hold for these too; people and fixed sentences are no answer there.
+        // Uses the whole stack, so that limits and caps apply to redrives too; people and fixed texts do not count as
+        // answers.
         let mut redrive = Redrive::new(&self.desk, ReloadingService::new(shared.clone()))
             .events(&context.events)
             .gate(move || any_model_admits(&weak));
@@ -224,7 +226,7 @@ impl fmt::Debug for HandoffState {
     }
 }
 
-/// Whether a tier of this one is as good as a tier of the other.
+/// Equal if a tier of one may serve in place of a tier of the other.
 impl PartialEq for HandoffState {
     fn eq(&self, other: &Self) -> bool {
         self.location.is(&other.location)
@@ -232,32 +234,31 @@ impl PartialEq for HandoffState {
     }
 }
 
-/// Whether the circuit of any model lets calls through, be it as the probe for which it waits: where nobody calls, a task is that
-/// call.
+/// Returns whether any model's circuit admits calls, even as its due probe: without callers, a task is that call.
 fn any_model_admits(shared: &Weak<Shared>) -> bool {
     let Some(shared) = shared.upgrade() else { return false };
     let current = shared.current.load();
     let models: Vec<&str> =
         current.config.tiers.iter().filter(|tier| tier.provider.is_model()).map(|tier| tier.name.as_str()).collect();
     let admits = |circuit: &CircuitBreakerHandle| {
-        // The clock is read after what a circuit says, which is no earlier than its own reading.
+        // The clock is read after the circuit's state, which is therefore not newer than this reading.
         circuit.state() != CircuitState::Open || circuit.earliest_probe().is_some_and(|at| at <= Instant::now())
     };
     current.circuits().any(|(name, circuit)| models.contains(&&*name) && admits(&circuit))
 }
 
 impl StackHandle {
-    /// The desk where people answer what is handed to them; `None` where no tier's provider is `handoff`. After a
-    /// reload, look it up again.
+    /// Returns the desk at which people answer tasks; `None` if no tier's provider is `handoff`. Look it up again
+    /// after a reload.
     pub fn desk(&self) -> Option<Desk> {
         self.shared.current.load().handoff.as_ref().map(|handoff| handoff.desk.clone())
     }
 
-    /// Tells people of tasks, calls back who asked, gives tasks to models again and removes old ones, from now on and
-    /// as the configuration's `handoff` says, in tasks of its own, until the [`HandoffTask`] is dropped. It follows
-    /// reloads, and does nothing where no tier's provider is `handoff`.
+    /// Starts the handoff's background work until the [`HandoffTask`] is dropped: notifying people, calling callers
+    /// back, redriving tasks and removing old ones, according to the configuration's `handoff`. It follows reloads,
+    /// and does nothing if no tier's provider is `handoff`.
     ///
-    /// Call it once for each process: more of them share the work.
+    /// Call this once per process: several processes share the work.
     ///
     /// # Panics
     ///
@@ -271,7 +272,7 @@ impl StackHandle {
             loop {
                 let handoff = shared.current.load().handoff.clone();
                 if at_work.as_ref().map(|(before, _)| before) != handoff.as_ref() {
-                    // The one before ends first.
+                    // The previous work ends first.
                     drop(at_work.take());
                     at_work = handoff.map(|handoff| {
                         let begun = handoff.begin(&shared);
@@ -285,7 +286,7 @@ impl StackHandle {
     }
 }
 
-/// Hears of reloads.
+/// Wakes the task after a reload.
 struct ReloadListener(Arc<Wake>);
 
 impl ReloadListener {
@@ -300,12 +301,12 @@ impl events::Subscriber for ReloadListener {
     }
 
     fn lost(&mut self, _: u64) {
-        // One may have been among them.
+        // A reload may have been among the lost events.
         self.0.notify_one();
     }
 }
 
-/// What goes on in the background for handoff, at work: see [`StackHandle::hand_over`].
+/// The handoff's background work: see [`StackHandle::hand_over`].
 #[must_use = "it ends when this is dropped"]
 pub struct HandoffTask {
     task: AbortHandle,

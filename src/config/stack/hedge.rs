@@ -1,4 +1,4 @@
-//! Second calls from tier to tier, as the file says.
+//! Hedges between tiers, as configured in the file.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,25 +14,24 @@ use crate::{
 /// The hedges of a configuration.
 pub(super) struct Hedges {
     hedges: Vec<TierHedge>,
-    /// Where requests may go, known when the chain of the tiers is.
+    /// The chain's outlook on allowed tiers, set once the chain exists.
     outlook: Arc<OnceLock<Outlook>>,
 }
 
 struct TierHedge {
     tier: Arc<str>,
     to: Arc<str>,
-    /// But for the place.
+    /// The plan; its index may be outdated.
     plan: HedgePlan,
     layer: HedgeLayer,
 }
 
 impl Hedges {
-    /// The services of all tiers with their hedges around them. One whose settings are those before goes on with what it
-    /// has observed, and with its share.
+    /// Wraps the services of all hedged tiers. A hedge with unchanged settings keeps its observations and its budget.
     ///
     /// # Errors
     ///
-    /// A share or a quantile that is none.
+    /// A share or a quantile is invalid.
     pub(super) fn around(
         config: &Config,
         services: &[TierService],
@@ -94,7 +93,7 @@ impl Hedges {
             });
         }
         if plan.to != at {
-            // Which requests may go there is the chain's to say: by their feature, their session, what they need.
+            // The chain decides which requests may go there: by their feature, their session and their needs.
             let (name, outlook) = (to.clone(), self.outlook.clone());
             let may = move |request: &LlmRequest| outlook.get().is_some_and(|outlook| outlook.admits(&name, request));
             layer = layer.tier(to.clone(), services[plan.to].clone()).sessions(true).at_last(may);
@@ -106,7 +105,7 @@ impl Hedges {
         Ok(layer)
     }
 
-    /// Lets the chain of the tiers say where requests may go.
+    /// Lets the chain of tiers decide which tiers a request may use.
     pub(super) fn set_outlook(&self, chain: &FallbackLayer) {
         let _ = self.outlook.set(chain.outlook());
     }

@@ -1,4 +1,4 @@
-//! The leaf of a tier: the provider that the file names, or the service that was put in its place.
+//! The leaf of a tier: the provider that the file names, or the service that replaces it.
 
 use std::{
     fmt,
@@ -29,27 +29,27 @@ use crate::{
     },
 };
 
-/// What a leaf is made of. Where a reload finds it unchanged, the leaf that is there is kept, with its connections.
+/// The settings that a leaf is built from. A reload that leaves them unchanged keeps the leaf and its connections.
 #[derive(Clone, PartialEq)]
 pub(super) struct LeafPlan {
     tier: String,
-    /// Where it stands in the configuration, for what is wrong with it.
+    /// The tier's place in the configuration, for errors.
     pub(super) place: String,
     provider: Provider,
     model: Option<String>,
     pub(super) base_url: Option<String>,
     key: Option<Arc<str>>,
     headers: HeaderMap,
-    /// What is known of models.
+    /// The known facts about models.
     families: FamilyTable,
-    /// The longest answer, for requests that set no limit.
+    /// The longest answer, for requests without a limit.
     longest: Option<u32>,
     text: Option<String>,
     simulated: Option<SimulatedSettings>,
     similarity: Option<SimilarityPlan>,
-    /// What a cached tier gives.
+    /// The cache of a cached tier.
     cache: Option<CacheState>,
-    /// Those to whom a tier hands requests.
+    /// The handoff of a tier of people.
     handoff: Option<HandoffState>,
 }
 
@@ -57,12 +57,12 @@ pub(super) struct LeafPlan {
 const LATENCY: Duration = Duration::from_millis(50);
 
 impl LeafPlan {
-    /// Looks up the tier's key, so that the leaf can be made without the environment.
+    /// Resolves the tier's key, so that the leaf can be built without the environment.
     ///
     /// # Errors
     ///
-    /// A key that is not there, a header that cannot be, and a server of the environment that is none; the error names the
-    /// place, the field and the variable.
+    /// A missing key, an invalid header, or an invalid server address in the environment; the error names the place,
+    /// the field and the variable.
     pub(super) fn new(
         tier: &Tier,
         place: String,
@@ -78,7 +78,7 @@ impl LeafPlan {
             value.set_sensitive(true);
             headers.insert(field, value);
         }
-        // What stands in the provider's place needs no key of it, and no server.
+        // A service in the provider's place needs neither the provider's key nor a server.
         let is_replaced = context.leaf(&tier.name).is_some();
         let key = if is_replaced { None } else { key(tier, &place, environment)? };
         let server = tier.server(environment).filter(|_| !is_replaced);
@@ -103,21 +103,23 @@ impl LeafPlan {
         })
     }
 
-    /// The same with the answers that are kept, if it is a tier that gives them.
+    /// Adds the cache, if this is a cached tier.
     pub(super) fn over(mut self, cache: Option<&CacheState>) -> Self {
         self.cache = cache.filter(|_| self.provider == Provider::Cached).cloned();
         self
     }
 
-    /// The same with those to whom requests are handed, if it is a tier that does it.
+    /// Adds the handoff, if this is a tier of people.
     pub(super) fn of(mut self, handoff: Option<&HandoffState>) -> Self {
         self.handoff = handoff.filter(|_| self.provider == Provider::Handoff).cloned();
         self
     }
 
+    /// Builds the leaf.
+    ///
     /// # Errors
     ///
-    /// A base URL that is none, or a canned tier without a text.
+    /// A base URL is invalid, or a canned tier has no text.
     pub(super) fn leaf(&self, context: &StackContext) -> Result<Leaf, InvalidConfig> {
         if let Some(own) = context.leaf(&self.tier) {
             let committed = CommitOnFirstTokenLayer::new().layer(own.clone());
@@ -207,7 +209,7 @@ impl LeafPlan {
     }
 }
 
-/// The key that a tier sends. It stands in the environment and nowhere else.
+/// Returns the key that a tier sends. Only the environment contains it.
 fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc<str>>, ConfigError> {
     let names = tier.key_variables();
     if names.is_empty() {
@@ -227,7 +229,7 @@ fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc
     Err(ConfigError::new(vec![Problem::not_set(&format!("{place}.{field}"), &names, hint)]))
 }
 
-/// OpenAI, or a server that is compatible with it.
+/// Creates a client for OpenAI or a compatible server.
 pub(super) fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, InvalidConfig> {
     match base_url {
         Some(url) if is_openais_own(url) => OpenAi::new(key).base_url(url),
@@ -236,12 +238,12 @@ pub(super) fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, In
     }
 }
 
-/// Whether a server is OpenAI's own, which knows fields that compatible ones do not.
+/// Returns whether a server is OpenAI's own, which supports fields that compatible servers do not.
 fn is_openais_own(url: &str) -> bool {
     url.parse::<Uri>().is_ok_and(|url| url.host().is_some_and(|host| host.ends_with("api.openai.com")))
 }
 
-/// The provider of a tier. One type for all, so that the primary's calls are not boxed on their way.
+/// A tier's provider. One type covers all providers, so that the primary's calls need no boxing.
 #[derive(Clone, Debug)]
 pub(super) enum Leaf {
     Anthropic(Anthropic),
@@ -251,7 +253,7 @@ pub(super) enum Leaf {
     Cached(CachedAnswers),
     Canned(Canned),
     Handoff(Handoff),
-    /// What was put in the provider's place.
+    /// The service in the provider's place.
     Own(BoxLlmService),
 }
 
@@ -290,7 +292,7 @@ impl Service<LlmRequest> for Leaf {
 /// The future of a [`Leaf`].
 #[pin_project(project = LeafProjection)]
 pub(super) enum LeafFuture {
-    /// Over HTTP, from what was kept, and to handoff.
+    /// For HTTP providers, the cache and people.
     Boxed(#[pin] http::ResponseFuture),
     Simulated(#[pin] simulated::ResponseFuture),
     Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),

@@ -1,4 +1,4 @@
-//! The candidate beside the tiers.
+//! The mirror's candidate beside the tiers.
 
 use super::{
     StackContext,
@@ -14,16 +14,18 @@ use crate::{
     prices::PriceTable,
 };
 
-/// A candidate with its key looked up.
+/// A candidate with its key resolved.
 pub(super) struct CandidatePlan {
     tier: Tier,
     leaf: LeafPlan,
 }
 
 impl CandidatePlan {
+    /// Resolves the candidate's key.
+    ///
     /// # Errors
     ///
-    /// No tier has its name, it is no model, its key is missing, or its headers cannot be.
+    /// No tier has the candidate's name, it is not a model, its key is missing, or its headers are invalid.
     pub(super) fn new(
         config: &Config,
         families: &FamilyTable,
@@ -44,13 +46,13 @@ impl CandidatePlan {
         let leaf = LeafPlan::new(tier, place, families, context, environment)?;
         let mut tier = tier.clone();
         let own = tier.retry.unwrap_or_default();
-        // What fails in the shadow is worth knowing, and not worth a second call.
+        // A shadow failure is informative by itself and not worth a second call.
         tier.retry = Some(Retry { max_attempts: own.max_attempts.or(Some(1)), ..own });
         Ok(Some(Self { tier, leaf }))
     }
 }
 
-/// A mirror at work.
+/// An active mirror.
 pub(super) struct MirrorState {
     candidate: TierRuntime,
     pub(super) layer: MirrorLayer,
@@ -70,7 +72,7 @@ impl MirrorState {
         let CandidatePlan { tier, leaf } = plan;
         let (share, field) = tier_runtime::retry_share(&tier, &leaf.place, config);
         let retries = settings::retry_budget(&field, share)?;
-        // Its circuit tells nobody: under the name of a tier it would be taken for that one's.
+        // The circuit sends no events: they would be taken for those of the tier with its name.
         let runtime =
             TierRuntime::new(&tier, None, leaf, config, context, &Events::new(), known.map(|known| &known.candidate))?;
         let mut caps = spend::candidate_budget(mirror.usd_per_day, &tier, prices, &context.events)?;

@@ -1,4 +1,4 @@
-//! Tiers that failed are asked whether they work again, without anybody's request.
+//! Recovery checks: failed tiers are probed without a caller's request.
 
 use std::{
     collections::HashMap,
@@ -26,14 +26,14 @@ use crate::{
     },
 };
 
-/// How a configuration asks its tiers.
+/// The recovery checks of a configuration.
 pub(super) struct RecoveryChecks {
     every: Duration,
     request: LlmRequest,
     tiers: Vec<ProbeTarget>,
 }
 
-/// A tier where a model answers.
+/// A tier whose model is probed.
 struct ProbeTarget {
     name: Arc<str>,
     is_primary: bool,
@@ -41,13 +41,14 @@ struct ProbeTarget {
     service: BoxLlmService,
 }
 
-/// How long an answer may be: some models refuse to give a single token.
+/// The length of a probe's answer; some models refuse to generate a single token.
 const TOKENS: u32 = 16;
-/// How soon a tier is asked again that has answered and whose circuit wants more than one answer.
+/// The delay of the next probe, if a tier has answered and its circuit requires more than one answer.
 const SOON: Duration = Duration::from_secs(1);
 
 impl RecoveryChecks {
-    /// `None` where the file does not ask for it. `caps` are those of each tier, and `whole` those around all.
+    /// Creates the checks; `None` unless the file activates them. `caps` are those of each tier, and `whole` those
+    /// around all.
     pub(super) fn new<'a>(
         config: &Config,
         runtimes: impl Iterator<Item = (&'a TierRuntime, &'a Tier, Option<BudgetLayer>)>,
@@ -57,10 +58,10 @@ impl RecoveryChecks {
         let text = settings.probe_with.as_deref().unwrap_or("ping");
         let target = |(place, (runtime, tier, caps)): (usize, (&TierRuntime, &Tier, Option<BudgetLayer>))| {
             let service = ServiceBuilder::new()
-                // It is paid for like any other: where there is no money left, nobody is asked.
+                // A probe is billed like any call: without budget there is none.
                 .option_layer(whole.cloned())
                 .option_layer(caps)
-                // The circuit decides whether it may be asked, and when: as a caller's request would be, it is its probe.
+                // The circuit decides whether and when a probe may go out; it counts as the circuit's own probe.
                 .layer(&runtime.breaker)
                 .layer(settings::attempt(tier.timeout))
                 .service(runtime.leaf());
@@ -74,7 +75,7 @@ impl RecoveryChecks {
         })
     }
 
-    /// When a tier is to be asked; `None` where nothing is the matter with it, or somebody has taken it out of service.
+    /// Returns the time of a tier's next probe; `None` if the tier works, or an operator has taken it out of service.
     fn due(&self, tier: &ProbeTarget, stack: &OutageState) -> Option<Instant> {
         if tier.circuit.forced().is_some() || stack.drained.contains(&tier.name) {
             return None;
@@ -87,11 +88,11 @@ impl RecoveryChecks {
     }
 }
 
-/// What is the matter with a stack, beside its circuits.
+/// The current problems of a stack, apart from its circuits.
 struct OutageState {
-    /// When requests last found that the primary does not serve.
+    /// The last time that a request found the primary out of service.
     away_since: Option<Instant>,
-    /// Since when requests fail, some or all.
+    /// The start of the current period in which requests fail.
     failed_since: Option<Instant>,
     drained: Vec<Arc<str>>,
 }
@@ -110,15 +111,15 @@ impl Shared {
     }
 }
 
-/// What outcome of asking a tier.
+/// The result of a probe.
 struct CheckOutcome {
     tier: Arc<str>,
     asked: Instant,
-    /// Whether it answered, and its circuit wants to see it once more.
+    /// True if the tier answered and its circuit requires another answer.
     wants_more: bool,
 }
 
-/// Asks a tier, and tells what outcome of it.
+/// Probes a tier, and sends the result as an event.
 async fn check(
     tier: Arc<str>,
     service: BoxLlmService,
@@ -136,7 +137,7 @@ async fn check(
     if failure.is_none() && !wants_more {
         outlook.works(&tier, asked);
     }
-    // Another's probe was under way: what outcome of that is told by it.
+    // Another probe was in flight, and reports its own result.
     if failure != Some(ErrorKind::CircuitOpen) {
         let (tier, at) = (tier.clone(), Instant::now());
         events.send(Event::RecoveryChecked { tier, failure, took: at.saturating_duration_since(asked), at });
@@ -144,7 +145,7 @@ async fn check(
     CheckOutcome { tier, asked, wants_more }
 }
 
-/// The tiers that are being asked, and when each may be again.
+/// The probes in flight, and each tier's next permitted probe.
 #[derive(Default)]
 struct CheckSchedule {
     under_way: JoinSet<CheckOutcome>,
@@ -152,11 +153,11 @@ struct CheckSchedule {
 }
 
 impl CheckSchedule {
-    /// Asks whom it is time to ask, each once at a time. Gives when to look again.
+    /// Starts all due probes, at most one per tier. Returns the time of the next check.
     fn run_due(&mut self, shared: &Shared) -> Option<Instant> {
         let generation = shared.current.load();
         let Some(checks) = &generation.checks else {
-            // What was asked in the name of an earlier configuration is told to it.
+            // Probes of an earlier configuration are aborted.
             self.next.clear();
             self.under_way.abort_all();
             return None;
@@ -167,13 +168,13 @@ impl CheckSchedule {
         for tier in &checks.tiers {
             let Some(due) = checks.due(tier, &outage) else { continue };
             let due = self.next.get(&tier.name).map_or(due, |next| due.max(*next));
-            // Read after what a circuit says, which is no earlier than its own reading.
+            // Read after the circuit's state, which is therefore not newer than this reading.
             let now = Instant::now();
             if due > now {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
                 continue;
             }
-            // By then what is asked now is over, whatever comes of it.
+            // By then this probe is over, whatever its result.
             self.next.insert(tier.name.clone(), now + checks.every.max(LONGEST_PROBE));
             self.under_way.spawn(check(
                 tier.name.clone(),
@@ -201,7 +202,7 @@ async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
         let Some(shared) = stack.upgrade() else { return };
         let next = schedule.run_due(&shared);
         let every = shared.current.load().checks.as_ref().map_or(SOON, |checks| checks.every);
-        // A stack is not kept for this.
+        // The checks must not keep the stack alive.
         drop(shared);
         let due = async {
             match next {
@@ -213,7 +214,7 @@ async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
             () = due => {}
             () = changed.notified() => {}
             Some(outcome) = schedule.under_way.join_next() => {
-                // Else it was ended, or a leaf of somebody else's has panicked.
+                // Otherwise the probe was aborted, or a custom leaf panicked.
                 if let Ok(outcome) = outcome {
                     schedule.record(outcome, every);
                 }
@@ -222,7 +223,7 @@ async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
     }
 }
 
-/// Hears of what may have to be looked at.
+/// Wakes the checks after relevant events.
 struct ChangeListener {
     stack: Weak<Shared>,
     changed: Arc<Notify>,
@@ -243,7 +244,7 @@ impl ChangeListener {
 
 impl Subscriber for ChangeListener {
     fn event(&mut self, event: &Event) {
-        // Somebody's probe has shown it, of this replica or another: nobody has to be asked again.
+        // A probe of this replica or another succeeded, so no further probe is needed.
         if let Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, at, .. } =
             event
             && let Some(shared) = self.stack.upgrade()
@@ -257,30 +258,31 @@ impl Subscriber for ChangeListener {
     }
 
     fn lost(&mut self, _: u64) {
-        // One may have been among them.
+        // A relevant event may have been among the lost ones.
         self.changed.notify_one();
     }
 }
 
 impl StackHandle {
-    /// Asks tiers that failed whether they work again, from now on and where the configuration's `fallback.recovery_check` is
-    /// `active`, in a task of its own, until the [`RecoveryCheckTask`] is dropped or the stack is gone: so that the status and the
-    /// time on a fallback end also while nobody calls. It follows reloads.
+    /// Starts a task that probes failed tiers until the [`RecoveryCheckTask`] is dropped or the stack is gone, if the
+    /// configuration's `fallback.recovery_check` is `active`. So the status recovers and the time on a fallback ends
+    /// even without callers. It follows reloads.
     ///
-    /// A small request goes to each model's tier whose circuit is not closed, as the probe for which that circuit waits: when its
-    /// cooldown or the time that the provider asked for is over, one at a time, not while another replica's is under way, and at
-    /// most once in each interval. Where no circuit opened, the primary is asked an interval after requests went elsewhere, and
-    /// each tier an interval after all have failed. It counts against the caps, as other calls do, and tells its outcome by
-    /// [`Event::RecoveryChecked`]. Nobody asks a tier that is well, drained, or forced open or closed by hand.
+    /// A small request goes to each model tier whose circuit is not closed, as that circuit's awaited probe. It goes
+    /// out after the circuit's cooldown or the provider's requested wait, one at a time, never beside another
+    /// replica's probe, and at most once per interval. If no circuit opened, the primary is probed one interval after
+    /// requests went elsewhere, and each tier one interval after all have failed. Probes count against the caps like
+    /// other calls, and report their result by [`Event::RecoveryChecked`]. Tiers that work, are drained, or are forced
+    /// open or closed are not probed.
     ///
-    /// Call it once for each process: more of them ask more.
+    /// Call this once per process: further calls send further probes.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub fn check_recovery(&self) -> RecoveryCheckTask {
         let (stack, changed) = (Arc::downgrade(&self.shared), Arc::new(Notify::new()));
-        // By the board it is known that no tier answers.
+        // The board tells whether all tiers fail.
         self.shared.status();
         let changes = ChangeListener { stack: stack.clone(), changed: changed.clone() };
         let following = self.events().follow_only(ChangeListener::wanted, changes);
@@ -288,7 +290,7 @@ impl StackHandle {
     }
 }
 
-/// What asks tiers whether they work again: see [`StackHandle::check_recovery`].
+/// The task that probes failed tiers: see [`StackHandle::check_recovery`].
 #[must_use = "it ends when this is dropped"]
 pub struct RecoveryCheckTask {
     task: AbortHandle,

@@ -1,4 +1,4 @@
-//! Where the replicas of a stack meet, and what they share there.
+//! The hub of a stack's replicas, and the state that they share.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::{
     sync::lock,
 };
 
-/// A Redis, with what is kept there. Clones are the same.
+/// A Redis with the state kept there. Clones are the same hub.
 #[derive(Clone, Debug)]
 pub(super) struct ReplicaHub {
     pub(super) redis: Redis,
-    /// Where the file's cache is `shared`.
+    /// The answers of a `shared` cache.
     pub(super) answers: CacheHandle,
 }
 
@@ -28,7 +28,7 @@ impl ReplicaHub {
     }
 }
 
-/// The task that keeps a stack in step with its replicas.
+/// The task that synchronizes a stack with its replicas.
 pub(super) struct ReplicaSync {
     hub: ReplicaHub,
     generation: Arc<Generation>,
@@ -36,8 +36,8 @@ pub(super) struct ReplicaSync {
 }
 
 impl Shared {
-    /// Shares what the present configuration has from now on, if it says where. Without a runtime there is nobody to do it:
-    /// then it begins with the next service or handle that is made in one.
+    /// Shares the current configuration's state from now on, if it names a store for that. Outside a runtime no task
+    /// can start; the next service or handle created inside one starts it.
     pub(super) fn sync_replicas(&self) {
         let generation = self.current.load_full();
         let mut replica_sync = lock(&self.replica_sync);
@@ -63,7 +63,7 @@ impl Shared {
 }
 
 impl Generation {
-    /// What replicas with the same configuration have, too: what differs has another name.
+    /// Returns the state that replicas with the same configuration share; differing state has another name.
     fn shares(&self) -> Shares {
         let shares = Shares::new().rates(&self.bulkhead);
         let shares = self.retry_budgets.iter().fold(shares, |shares, (tier, (_, budget))| {

@@ -1,4 +1,4 @@
-//! The service that a stack gives: it follows the stack's reloads.
+//! A stack's service, which follows its reloads.
 
 use std::{
     sync::Arc,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
-/// Sends each request through the configuration of its moment. A request that has begun stays where it began.
+/// Sends each request through the configuration of the moment. A request in flight stays in its generation.
 #[derive(Clone)]
 pub(super) struct ReloadingService {
     shared: Arc<Shared>,

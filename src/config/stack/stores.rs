@@ -1,4 +1,4 @@
-//! The stores of a configuration, opened. What is named as before stays open over reloads.
+//! The open stores of a configuration. A reload keeps stores whose names are unchanged open.
 
 use std::sync::Arc;
 
@@ -22,19 +22,19 @@ use crate::{
     store::redis::Redis,
 };
 
-/// The stores that are open. Clones are the same.
+/// The open stores. Clones are the same stores.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OpenStores {
     settings: Stores,
     #[cfg(feature = "redis")]
     prefix: String,
     pub(super) durable: Option<DurableStore>,
-    /// Where replicas meet.
+    /// The hub of the replicas.
     #[cfg(feature = "redis")]
     pub(super) hub: Option<ReplicaHub>,
 }
 
-/// What outlives the process.
+/// A store that outlives the process.
 #[derive(Clone, Debug)]
 pub(super) enum DurableStore {
     #[cfg(feature = "sqlite")]
@@ -44,7 +44,7 @@ pub(super) enum DurableStore {
 }
 
 impl OpenStores {
-    /// Opens what the configuration names. A file is there then; a server is asked when it is needed.
+    /// Opens the configured stores. A file is opened here; a server is contacted once it is needed.
     #[cfg_attr(
         not(feature = "redis"),
         allow(unused_variables, reason = "only what replicas share may be given beside it")
@@ -87,7 +87,7 @@ impl OpenStores {
         })
     }
 
-    /// Where idempotency keys are kept, if not in memory: with what replicas share, with what is durable, or with both.
+    /// Returns the store of idempotency keys, unless that is memory: the shared store, the durable one, or both.
     pub(super) fn keys(&self) -> Option<KeyStore> {
         #[cfg(feature = "redis")]
         if let Some(hub) = &self.hub {
@@ -96,7 +96,7 @@ impl OpenStores {
         self.durable.clone().map(KeyStore::Durable)
     }
 
-    /// Where answers are kept that replicas share.
+    /// Returns the cache that replicas share.
     pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
         #[cfg(feature = "redis")]
         return self.hub.as_ref().map(|hub| hub.answers.clone());
@@ -104,7 +104,7 @@ impl OpenStores {
         None
     }
 
-    /// What is the matter with them at the moment, as far as they were asked.
+    /// Returns the stores' current problems, as far as they were used.
     pub(super) fn troubles(&self) -> Vec<StoreTrouble> {
         #[allow(unused_mut, reason = "with none of them there is none")]
         let mut troubles = Vec::new();
@@ -117,7 +117,7 @@ impl OpenStores {
         troubles
     }
 
-    /// Whether they can be used. Of two problems, the one that does not heal.
+    /// Checks that the stores can be used. Of two problems, it returns the one that does not heal.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         #[allow(unused_mut, reason = "a file is there, or was an error before")]
         let mut asked: Vec<Result<(), StoreError>> = Vec::new();
@@ -149,7 +149,7 @@ impl DurableStore {
         }
     }
 
-    /// Whether both are the same place.
+    /// Returns whether both are the same store.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             #[cfg(feature = "sqlite")]
@@ -161,7 +161,7 @@ impl DurableStore {
         }
     }
 
-    /// The tasks there.
+    /// Returns the store as a task store.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(super) fn tasks(&self) -> Arc<dyn TaskStore> {
         match self.clone() {
@@ -172,7 +172,7 @@ impl DurableStore {
         }
     }
 
-    /// The idempotency keys there.
+    /// Returns an idempotency layer over this store.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     fn keys(self) -> IdempotencyLayer {
         match self {
@@ -183,7 +183,7 @@ impl DurableStore {
         }
     }
 
-    /// Those of a Redis, with these beneath it.
+    /// Returns an idempotency layer over a Redis, with this store beneath it.
     #[cfg(feature = "redis")]
     #[allow(unreachable_code, unused_variables, reason = "with none of them there is no such place")]
     fn keys_beneath(self, redis: Redis) -> IdempotencyLayer {
@@ -217,8 +217,9 @@ fn wrong(which: &str, error: &StoreError) -> InvalidConfig {
     InvalidConfig::new(format!("stores.{which}"), format!("{error}{cause}"))
 }
 
-/// What this deployment's names in a Redis begin with: what is said or, where nothing is, what stays the same over its replicas
-/// and roll-outs and is another deployment's own: the database that it has to itself, else how its first tier is named.
+/// Returns the prefix of this deployment's names in a Redis: the configured one, or else a value that stays the same
+/// over replicas and roll-outs and differs between deployments. That value comes from the deployment's own database,
+/// or else from its first tier's name.
 #[cfg(feature = "redis")]
 fn prefix(config: &Config) -> String {
     if let Some(prefix) = &config.stores.prefix {
@@ -246,18 +247,18 @@ fn not_here(which: &str, feature: &str) -> InvalidConfig {
     InvalidConfig::new(format!("stores.{which}"), problem)
 }
 
-/// Where idempotency keys are kept.
+/// The store of idempotency keys.
 #[derive(Clone, Debug)]
 pub(super) enum KeyStore {
     Memory(MemoryIdempotency),
     Durable(DurableStore),
-    /// With a durable store beneath it, where there is one.
+    /// With a durable store beneath it, if there is one.
     #[cfg(feature = "redis")]
     Redis(Redis, Option<DurableStore>),
 }
 
 impl KeyStore {
-    /// Whether both are kept in the same place.
+    /// Returns whether both are the same store.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Memory(_), Self::Memory(_)) => true,
@@ -274,12 +275,12 @@ impl KeyStore {
         }
     }
 
-    /// Changes the room for answers, in bytes; `None`: each store's own default.
+    /// Changes the room for answers, in bytes; `None` selects each store's own default.
     pub(super) fn set_max_bytes(&self, bytes: Option<u64>) {
         match self {
             Self::Memory(memory) => memory.set_max_bytes(bytes.unwrap_or(MemoryIdempotency::MAX_BYTES)),
             Self::Durable(store) => store.set_max_answer_bytes(bytes),
-            // What has room in a Redis is the server's to say.
+            // A Redis server limits its own room.
             #[cfg(feature = "redis")]
             Self::Redis(_, beneath) => beneath.iter().for_each(|store| store.set_max_answer_bytes(bytes)),
         }

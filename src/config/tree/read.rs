@@ -1,4 +1,4 @@
-//! From the tree to typed values, with an error that knows its place.
+//! Reads the tree into typed values, with errors that know their place.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,19 +14,19 @@ use serde::{
 use super::{Entry, Node, Place, Value, yaml};
 use crate::config::{source::REDACTED, suggest::suggest_key};
 
-/// What is wrong with a value of the tree.
+/// An error in a value of the tree.
 #[derive(Debug)]
 pub(in crate::config) struct Fault {
-    /// What is said before the value that stands there, the value, and what is said after it.
+    /// The message: the text before the value, the value, and the text after it.
     before: Box<str>,
     value: Option<Box<str>>,
     after: Box<str>,
     pub(in crate::config) suggestion: Option<Box<str>>,
     /// Set by the innermost value that the error passes.
     pub(in crate::config) place: Option<Place>,
-    /// Whether it is a key that the schema does not have: the place is the key's.
+    /// True for a key that the schema does not have; the place is then the key's.
     pub(in crate::config) unknown_key: bool,
-    /// The key that is not there: the place is the block's.
+    /// The missing key; the place is then the block's.
     pub(in crate::config) missing_key: Option<&'static str>,
 }
 
@@ -53,13 +53,13 @@ impl Fault {
         self
     }
 
-    /// The same without the value that stands there.
+    /// Hides the value in the message.
     pub(in crate::config) fn concealed(mut self) -> Self {
         self.value = self.value.map(|_| REDACTED.into());
         self
     }
 
-    /// A name that is none of those expected.
+    /// Creates the error for a name that is not among the expected ones.
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
         let mut fault = Self::new(format!("unknown {what} "));
         fault.value = Some(format!("`{}`", short(name)).into());
@@ -111,7 +111,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What serde wanted, in the words of the file rather than of Rust.
+/// The expected value, in the file's terms rather than Rust's.
 struct ExpectedValue<'a>(&'a dyn Expected);
 
 impl fmt::Display for ExpectedValue<'_> {
@@ -133,7 +133,7 @@ impl fmt::Display for ExpectedValue<'_> {
     }
 }
 
-/// The longest text that is repeated, in characters.
+/// The longest text that a message repeats, in characters.
 const MAX_QUOTED: usize = 80;
 
 fn short(text: &str) -> Cow<'_, str> {
@@ -143,7 +143,7 @@ fn short(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What stands there, likewise.
+/// The actual value, in the file's terms.
 struct ActualValue<'a>(Unexpected<'a>);
 
 impl fmt::Display for ActualValue<'_> {
@@ -162,7 +162,7 @@ impl fmt::Display for ActualValue<'_> {
     }
 }
 
-/// Reads one value. It lends nothing out, so that a text of the environment can be read as a tree of its own.
+/// Reads one value. It lends no data, so that a text from the environment can be read as a tree of its own.
 struct Reader<'a>(&'a Node);
 
 impl Reader<'_> {
@@ -184,14 +184,14 @@ impl Reader<'_> {
 
     fn placed<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         result.map_err(|fault| match self.0.value {
-            // What a variable holds may be anything, keys too: it is not repeated.
+            // A variable may hold anything, including keys, so its value is not repeated.
             Value::Untyped(_) => fault.concealed().at(&self.0.place),
             _ => fault.at(&self.0.place),
         })
     }
 }
 
-/// What a text of the environment would be if it stood in the file.
+/// Returns the value that a text from the environment would have in the file.
 fn guess(text: &str, place: &Place) -> Node {
     let trimmed = text.trim();
     let value = match trimmed {
@@ -214,7 +214,7 @@ fn guess(text: &str, place: &Place) -> Node {
 }
 
 impl Node {
-    /// The same, all of it at one place.
+    /// Moves the whole tree to one place.
     fn moved_to(mut self, place: &Place) -> Self {
         self.place = place.clone();
         self.value = match self.value {
@@ -256,7 +256,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.deserialize_str(visitor)
     }
 
-    /// A key with nothing after it, as where all that it has is commented out, is an empty block.
+    /// Reads a key without a value as an empty block, such as one whose content is commented out.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.0.value {
             Value::Null => self.placed(visitor.visit_map(Block { entries: [].iter(), value: None })),
@@ -271,7 +271,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match self.0.value {
-            // serde would take the values of a list for those of the fields, in their order.
+            // serde would otherwise assign a list's values to the fields in order.
             Value::List(_) => Err(Fault::invalid_type(Unexpected::Seq, &"a block of keys").at(&self.0.place)),
             _ => self.deserialize_map(visitor),
         }
@@ -354,7 +354,7 @@ impl<'de> MapAccess<'de> for Block<'_> {
     }
 }
 
-/// A name out of a few, with or without a value.
+/// One of several names, with or without a value.
 struct Variant<'a> {
     name: &'a str,
     value: Option<&'a Node>,

@@ -24,7 +24,7 @@ fn block(table: DeTable<'_>, place: Range<usize>) -> Node {
             Entry::new(key.into_inner(), place, node(value))
         })
         .collect();
-    // As they stand in the file: the parser sorts them by name.
+    // The file's order, because the parser sorts by name.
     entries.sort_by_key(|entry| match &entry.key_place {
         Place::Text(range) => range.start,
         Place::Variable(_) => 0,

@@ -10,9 +10,9 @@ use serde_saphyr::{Location, NonFiniteFloatPolicy, Spanned};
 
 use super::{Entry, Node, ParseError, Place, Value};
 
-/// How deep blocks may be inside of each other. The schema needs six.
+/// The deepest nesting of blocks. The schema needs six levels.
 const DEPTH: usize = 32;
-/// How many values a file may have, with its aliases followed: a bomb of aliases has more.
+/// The most values of a file with its aliases expanded, which stops an alias bomb.
 const NODES: usize = 50_000;
 
 pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
@@ -26,9 +26,9 @@ pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
             max_recorded_anchor_events: NODES,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: NODES },
-        // `off` is a word: only true and false are anything else.
+        // `off` stays a word; only true and false are booleans.
         strict_booleans: true,
-        // A number that is none gets a message that says where it may not stand.
+        // Non-finite numbers get an error later that names their place.
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         emit_comments: false,
         with_snippet: false,
@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     })
 }
 
-/// The error in the words of a configuration, without its place: the snippet tells that.
+/// Returns the parser's error in a configuration's terms, without its place, which the snippet shows.
 fn message(error: &serde_saphyr::Error) -> String {
     let message = error.to_string();
     let deep = ["Depth", "nesting", "recursion limit"];
@@ -83,7 +83,7 @@ fn message(error: &serde_saphyr::Error) -> String {
     }
 }
 
-/// The bytes of a place that may be known by line and column only.
+/// Returns the byte range of a place that may have only line and column.
 fn find(text: &str, location: &Location) -> Range<usize> {
     if location.span().byte_offset().is_some() {
         return bytes(location);
@@ -106,7 +106,7 @@ fn bytes(location: &Location) -> Range<usize> {
     start..start.saturating_add(number(span.byte_len()))
 }
 
-/// A value that does not know yet where it stands.
+/// A value whose place is not known yet.
 struct UnplacedValue(Value);
 
 impl<'de> Deserialize<'de> for Node {

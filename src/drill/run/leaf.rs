@@ -1,4 +1,4 @@
-//! A simulated provider that follows the scenario's faults, in the place of a tier's own, and is counted.
+//! A counted, simulated provider that replaces a tier's own and follows the scenario's faults.
 
 use std::{
     future::Future,
@@ -24,7 +24,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// A tier's provider for the length of a drill. Clones are the same provider.
+/// A tier's provider during a drill. Clones are the same provider.
 #[derive(Clone)]
 pub(super) struct DrillProvider {
     inner: Simulated,
@@ -45,33 +45,33 @@ struct TierFault {
     outages: Vec<Outage>,
     features: Vec<String>,
     callers: f64,
-    /// How many calls a second there is room for, where that is the fault.
+    /// The admitted calls per second, if the fault is a capacity.
     capacity: Option<f64>,
 }
 
-/// What came to a provider.
+/// A provider's counts.
 #[derive(Default)]
 struct Tally {
-    /// How often it was called for each request, by the request's number.
+    /// The number of calls for each request, by the request's number.
     calls: Vec<u16>,
-    /// When it was called, from the beginning.
+    /// The times of the calls, from the beginning.
     times: Vec<Duration>,
-    /// For each fault that is one of capacity: how many calls there is room for, and as of when.
+    /// For each capacity fault: the remaining calls, and the time of that count.
     room: Vec<(f64, Duration)>,
 }
 
-/// What a provider has seen.
+/// A provider's statistics.
 pub(super) struct ProviderStats {
     pub(super) attempts: u64,
     pub(super) failures: u64,
-    /// The requests of which it got one attempt or more.
+    /// The requests that reached it at least once.
     pub(super) requests: u64,
-    /// When each attempt came.
+    /// The time of each attempt.
     pub(super) times: Vec<Duration>,
 }
 
 impl DrillProvider {
-    /// The provider of the tier at this place.
+    /// Creates the provider of the tier at this index.
     pub(super) fn new(tier: &Tier, place: usize, file: &ScenarioFile, hits: &[FaultTarget<'_>], seed: u64) -> Self {
         let start = Instant::now();
         let seed = mixed(seed, place as u64);
@@ -92,7 +92,7 @@ impl DrillProvider {
         Self { inner, shared: Arc::new(Shared { provider, model, seed, start, faults, tally }) }
     }
 
-    /// What it has seen so far.
+    /// Returns the statistics so far.
     pub(super) fn stats(&self) -> ProviderStats {
         let tally = lock(&self.shared.tally);
         let stats = self.handle().stats();
@@ -125,7 +125,7 @@ impl TierFault {
     }
 }
 
-/// When a fault is there: all the time, or in waves.
+/// Returns the times during which a fault is present: the whole window, or its waves.
 pub(super) fn stretches(window: &Window) -> impl Iterator<Item = (Duration, Duration)> + use<> {
     let (from, to) = (window.from.0, window.to.0);
     let (every, wave) = match (window.every, window.wave) {
@@ -137,7 +137,7 @@ pub(super) fn stretches(window: &Window) -> impl Iterator<Item = (Duration, Dura
 }
 
 impl Shared {
-    /// Counts a call, and says what goes wrong with it.
+    /// Counts a call, and returns its fault.
     fn admit(&self, ask: Option<&DrillRequest>) -> Option<Fault> {
         let at = self.start.elapsed();
         let mut guard = lock(&self.tally);
@@ -154,8 +154,8 @@ impl Shared {
         if ask.is_some_and(|ask| ask.wrong) {
             return Some(Fault::BadRequest);
         }
-        // By whose call it is and not by how many came before: the first attempts of a request fare alike with a stack
-        // and without one.
+        // Seeded by the request rather than by the number of earlier calls, so that a request's first attempts meet
+        // the same faults with a stack and without one.
         let number = ask.map_or(u64::MAX, |ask| ask.number as u64);
         let mut rng = Rng::with_seed(mixed(mixed(self.seed, number), before.into()));
         for (spec, room) in self.faults.iter().zip(&mut tally.room) {
@@ -179,7 +179,7 @@ impl Shared {
     }
 }
 
-/// A seed of its own for each number.
+/// Derives a separate seed for each number.
 pub(super) fn mixed(seed: u64, number: u64) -> u64 {
     spread(seed ^ numbered(number))
 }
@@ -201,7 +201,7 @@ impl Service<LlmRequest> for DrillProvider {
         };
         let (answer, shared) = (self.inner.call(request), self.shared.clone());
         Box::pin(async move {
-            // In the name of the provider in whose place it stands: prices go by it.
+            // The error names the replaced provider, because prices depend on it.
             let (provider, model) = (shared.provider.clone(), shared.model.clone());
             match answer.await {
                 Ok(response) => Ok(response.with_model(provider, model)),
@@ -220,7 +220,7 @@ mod tests {
 
     const TIER: &str = "tiers: [{ name: a, provider: anthropic, model: m }]";
 
-    /// What became of the requests of a scenario with this fault, all sent at ten minutes, one a second.
+    /// Sends requests at ten minutes, one per second, in a scenario with this fault; returns their results.
     async fn sent(fault: &str) -> (Vec<Result<(), ErrorKind>>, Vec<DrillRequest>, ProviderStats) {
         let text =
             format!("name: x\nlasts: 1h\nrequests: {{ features: {{ chat: 1, other: 1 }} }}\nfaults:\n  - {fault}\n");
@@ -264,7 +264,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_over_the_capacity_is_refused() {
-        // About 1.4 calls a second are made, one after the other.
+        // About 1.4 calls per second, one after the other.
         let (ended, ..) = sent("{ from: 1m, to: 55m, fault: { capacity: 30/min } }").await;
         let passed = ended.iter().filter(|ended| ended.is_ok()).count();
         assert!((100..260).contains(&passed), "{passed}");

@@ -34,33 +34,33 @@ use crate::{
     wall_clock,
 };
 
-/// How many pieces a timeline has.
+/// The number of parts of a timeline.
 const PIECES: u32 = 60;
-/// The day of every drill, the first of January 2026, so that caps for a day or a month begin and end at the same time in each run.
+/// The day of every drill, the first of January 2026, so that daily and monthly caps begin and end at the same time in
+/// each run.
 const DAY: Duration = Duration::from_secs(20_454 * 86_400);
 
-/// What a scenario has come to.
+/// The raw results of a scenario.
 struct RunResult<'a> {
     scenario: &'a Scenario,
     config: &'a Config,
     hits: Vec<FaultTarget<'a>>,
     asks: Arc<[DrillRequest]>,
     outcomes: Vec<Outcome>,
-    /// What each tier's provider has seen; of one that speaks to none, nothing.
+    /// The statistics of each tier's provider; `None` for a tier without one.
     seen: Vec<Option<ProviderStats>>,
-    /// The state of each tier's circuit at the end of each piece of the timeline.
+    /// The state of each tier's circuit at the end of each part of the timeline.
     circuits: Vec<Vec<String>>,
     timeline: Timeline,
     without: Vec<(BaselineKind, Vec<BaselineOutcome>, ProviderStats)>,
 }
 
-/// A configuration as a drill may have it: it needs no key, opens no store, calls nobody. A mirror's candidate would be called
-/// in earnest.
+/// Adapts a configuration to a drill: it needs no key, opens no store and calls no one, not even a mirror's candidate.
 pub(super) fn drill_config(config: &Config) -> Config {
     let mut config = config.clone();
     config.stores = Stores::default();
     config.alerts = Alerts::default();
-    // A candidate is another provider; and copies to a tier that serves would count as its requests.
+    // A candidate is another provider, and copies to a serving tier would count as its requests.
     config.mirror = None;
     if let Some(handoff) = &mut config.handoff {
         (handoff.notify, handoff.callbacks) = (None, None);
@@ -70,7 +70,7 @@ pub(super) fn drill_config(config: &Config) -> Config {
     }
     for tier in &mut config.tiers {
         tier.headers.clear();
-        // A model of embeddings is not there.
+        // A drill has no embedding model.
         tier.similar = tier.similar.take().filter(|similar| similar.method == Likeness::Words);
     }
     config
@@ -94,17 +94,17 @@ pub(super) fn run(scenario: &Scenario, config: &Config, seed: u64) -> Result<Sce
     Ok(RunResult { scenario, config, hits, asks, outcomes, seen, circuits, timeline, without }.report())
 }
 
-/// The first tier that speaks to a provider.
+/// Returns the first tier that calls a provider.
 fn primary(config: &Config) -> Option<usize> {
     config.tiers.iter().position(|tier| tier.provider.is_model())
 }
 
-/// A runtime whose clock goes forward when nobody has anything to do.
+/// Creates a runtime whose clock advances whenever all tasks wait.
 fn virtual_time() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_time().start_paused(true).build()
 }
 
-/// How long each piece of the timeline is.
+/// Returns the length of a part of the timeline.
 fn piece(scenario: &Scenario) -> Duration {
     (scenario.lasts() / PIECES).max(Duration::from_millis(1))
 }
@@ -162,7 +162,7 @@ async fn run_stack(
         circuits.push(states(&handle, &config));
     }
     let outcomes = join_in_order(under_way, asks.len()).await;
-    // What is told is heard a moment later.
+    // Subscribers receive events a moment later.
     sleep(Duration::from_millis(1)).await;
     let seen = providers.iter().map(|provider| provider.as_ref().map(DrillProvider::stats)).collect();
     Ok(StackRun { outcomes, seen, circuits, timeline })
@@ -189,7 +189,7 @@ async fn run_baseline(
     (tried, provider.stats())
 }
 
-/// What each came to, in the order of their arrival.
+/// Returns the results in order of arrival.
 async fn join_in_order<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected: usize) -> Vec<T> {
     let mut ended = Vec::with_capacity(expected);
     while let Some(joined) = under_way.join_next().await {
@@ -202,18 +202,18 @@ async fn join_in_order<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected:
     ended.into_iter().map(|(_, one)| one).collect()
 }
 
-/// The state of each tier's circuit.
+/// Returns the state of each tier's circuit.
 fn states(handle: &StackHandle, config: &Config) -> Vec<String> {
     let circuits = handle.circuits();
     let state = |tier: &Tier| match circuits.get(&*tier.name) {
-        // People and texts have a circuit that nothing opens.
+        // The circuits of people and texts never open.
         Some(circuit) if tier.provider.is_model() => circuit.state().name().to_owned(),
         _ => "-".to_owned(),
     };
     config.tiers.iter().map(state).collect()
 }
 
-/// What a tier's level is called.
+/// Returns the name of a tier's level.
 fn level(tier: &Tier) -> &'static str {
     match (tier.provider, tier.service_level()) {
         (Provider::Handoff, _) => "human",

@@ -1,4 +1,4 @@
-//! Tasks for people, as long as a drill lasts.
+//! The task store of a drill.
 
 use std::{future::pending, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// A store of tasks that stands for a durable one, and fails when the scenario says so.
+/// A task store that replaces a durable one, and fails according to the scenario.
 pub(super) struct DrillTasks {
     inner: MemoryTasks,
     start: Instant,
@@ -31,7 +31,7 @@ impl DrillTasks {
         Self { inner: MemoryTasks::new().max_tasks(usize::MAX), start: Instant::now(), outages: outages.collect() }
     }
 
-    /// Does it, unless the store is out of order: what is refused then has not been done.
+    /// Runs an operation unless the store is down; a refused operation has no effect.
     fn run_unless_down<'a, T: Send + 'a>(
         &'a self,
         act: impl FnOnce(&'a MemoryTasks) -> TaskFuture<'a, T>,
@@ -48,7 +48,7 @@ impl DrillTasks {
 }
 
 impl TaskStore for DrillTasks {
-    /// It stands for one that is.
+    /// True, because it replaces a durable store.
     fn is_durable(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! What happens in a drill, in words.
+//! The timeline of a drill, in words.
 
 use std::{fmt, sync::Arc};
 
@@ -14,12 +14,12 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// How many are told.
+/// The most events in a report.
 const MAX_EVENTS: usize = 200;
-/// How many are kept of what repeats itself: half of them the first, half the last ones.
+/// The most events of one text: half the first, half the last ones.
 const MAX_REPEATS: usize = 12;
 
-/// What the stack tells, kept in words.
+/// The stack's events, in words.
 pub(super) struct Timeline {
     log: Arc<Mutex<Log>>,
     _following: Following,
@@ -44,12 +44,12 @@ impl Timeline {
         Self { log, _following: handle.events().follow(listener) }
     }
 
-    /// How often another tier was told to serve, the primary's returns left out.
+    /// Returns the number of switches to another tier, excluding the primary's returns.
     pub(super) fn switches(&self) -> u64 {
         lock(&self.log).switches
     }
 
-    /// All of them with the scenario's own, in the order of time.
+    /// Returns all events with the scenario's faults, in order of time.
     pub(super) fn with_faults(&self, hits: &[FaultTarget<'_>]) -> Vec<TimelineEvent> {
         let mut all: Vec<TimelineEvent> = Vec::new();
         for hit in hits {
@@ -58,7 +58,7 @@ impl Timeline {
             all.push(TimelineEvent { at_s: from, what: format!("fault begins: {named}") });
             all.push(TimelineEvent { at_s: to, what: format!("fault ends: {named}") });
         }
-        // The scenario's own are what the others are measured by.
+        // The faults come first, because they explain the others.
         all.truncate(MAX_EVENTS);
         all.extend(drop_middle(lock(&self.log).events.clone(), MAX_EVENTS - all.len()));
         all.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
@@ -66,7 +66,7 @@ impl Timeline {
     }
 }
 
-/// So many of them, the first and the last.
+/// Keeps so many events, the first and the last.
 fn drop_middle(mut events: Vec<TimelineEvent>, most: usize) -> Vec<TimelineEvent> {
     let more = events.len().saturating_sub(most);
     let from = (events.len() - more) / 2;
@@ -74,7 +74,7 @@ fn drop_middle(mut events: Vec<TimelineEvent>, most: usize) -> Vec<TimelineEvent
     events
 }
 
-/// A fault in a few words.
+/// Describes a fault in a few words.
 fn named(window: &Window) -> String {
     let faults: Vec<String> = window.fault.0.iter().map(ToString::to_string).collect();
     let at = if window.at.0.is_empty() { "primary".to_owned() } else { window.at.0.join(", ") };
@@ -105,7 +105,7 @@ impl Listener {
             log.events.remove(middle);
         }
         let at_s = super::report::seconds(at.saturating_duration_since(self.start));
-        // What is new is told rather than what was long ago.
+        // A new event replaces an old one.
         if log.events.len() >= MAX_EVENTS {
             log.events.remove(MAX_EVENTS / 2);
         }

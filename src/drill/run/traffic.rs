@@ -1,4 +1,4 @@
-//! Who asks what, and when: the same for the stack and for the baselines.
+//! The traffic of a drill, the same for the stack and for the baselines.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,21 +9,21 @@ use crate::{
     drill::scenario::file::{Requests, ScenarioFile},
 };
 
-/// A request that will arrive. It travels along as an extension, so that providers know whose call it is.
+/// A future request. It travels along as an extension, so that providers can identify the call.
 #[derive(Clone, Debug)]
 pub(crate) struct DrillRequest {
-    /// Its place among all, from 0.
+    /// Its index among all requests.
     pub(crate) number: usize,
-    /// When it arrives, from the beginning.
+    /// Its arrival, from the beginning.
     pub(crate) at: Duration,
     pub(crate) feature: Arc<str>,
     pub(crate) session: Option<u32>,
     pub(crate) stream: bool,
-    /// Whether no provider accepts it.
+    /// True if no provider accepts it.
     pub(crate) wrong: bool,
-    /// Who calls, from 0 to 1: some faults hit only some callers.
+    /// The caller, from 0 to 1: some faults affect only some callers.
     pub(crate) caller: f64,
-    /// Whether it is of a feature that runs away.
+    /// True if its feature runs away.
     pub(crate) runaway: bool,
     question: Question,
 }
@@ -34,15 +34,15 @@ enum Question {
     Own,
 }
 
-/// How many questions are common.
+/// The number of common questions.
 const COMMON: u32 = 20;
-/// What is asked besides the question itself: some hundred tokens, as a short conversation has.
+/// The text before the question: some hundred tokens, like a short conversation.
 const BEFORE: &str = "You help the readers of a small shop's pages. Answer in one or two short sentences, in plain words, without \
                       a greeting, and say so where you do not know. Prices are in the list below; what is not in it, the shop \
                       does not have. Bread 4, rolls 1, cake 18, coffee 3, tea 2.5, milk 1.2, butter 2.9, honey 7, jam 5, eggs 4.";
 
 impl DrillRequest {
-    /// The request itself.
+    /// Builds the request.
     pub(crate) fn request(&self) -> LlmRequest {
         let question = match self.question {
             Question::Common(which) => format!("{BEFORE}\n\nCommon question {which}: is it fresh?"),
@@ -57,7 +57,7 @@ impl DrillRequest {
     }
 }
 
-/// All requests of a scenario, in the order of their arrival.
+/// Returns all requests of a scenario in order of arrival.
 pub(crate) fn traffic(file: &ScenarioFile, seed: u64) -> Vec<DrillRequest> {
     let requests = &file.requests;
     let mut rng = Rng::with_seed(seed);
@@ -71,7 +71,7 @@ pub(crate) fn traffic(file: &ScenarioFile, seed: u64) -> Vec<DrillRequest> {
             asks.push(ask(rng, requests, at, feature));
         });
     }
-    // Of two at the same moment, the one that was drawn first comes first.
+    // A stable sort: simultaneous requests keep the order of their drawing.
     asks.sort_by_key(|ask| ask.at);
     for (number, ask) in asks.iter_mut().enumerate() {
         ask.number = number;
@@ -79,14 +79,14 @@ pub(crate) fn traffic(file: &ScenarioFile, seed: u64) -> Vec<DrillRequest> {
     asks
 }
 
-/// Arrivals that do not know of each other: the times between them are exponential.
+/// Generates independent arrivals, with exponential times between them.
 fn arrivals(rng: &mut Rng, from: Duration, to: Duration, rate: f64, mut each: impl FnMut(&mut Rng, Duration)) {
     if rate <= 0.0 {
         return;
     }
     let mut at = from;
     loop {
-        // In (0, 1], for the logarithm of zero is no number.
+        // In (0, 1], because the logarithm of zero is infinite.
         let wait = -(1.0 - rng.f64()).ln() / rate;
         at = at.saturating_add(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX));
         if at >= to {
@@ -97,7 +97,7 @@ fn arrivals(rng: &mut Rng, from: Duration, to: Duration, rate: f64, mut each: im
 }
 
 fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) -> DrillRequest {
-    // Each is drawn, needed or not, so that one setting leaves the others' chances as they were.
+    // Draws every number, even unused ones, so that one setting does not change the randomness of the others.
     let (which, session, common) = (rng.f64(), rng.u32(0..requests.sessions.max(1)), rng.u32(0..COMMON));
     let mut is = |share: f64| rng.f64() < share;
     let (stream, wrong, asks_common) = (is(requests.streams.0), is(requests.wrong.0), is(requests.common.0));
@@ -114,7 +114,7 @@ fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) 
     }
 }
 
-/// The feature for a number from 0 to 1.
+/// Returns the feature for a number from 0 to 1.
 fn pick_feature(requests: &Requests, which: f64) -> &str {
     let all: f64 = requests.features.values().sum();
     let mut left = which * all;

@@ -1,16 +1,16 @@
-//! What is wrong with a scenario whose values are all of the right type.
+//! Checks a scenario whose values all have the right type.
 
 use super::file::{Burst, FaultSpec, ScenarioFile, Window};
 use crate::config::{Findings, Span};
 
-/// The longest scenario.
+/// The longest scenario, in seconds.
 const LONGEST: u64 = 31 * 24 * 3600;
 /// The most requests of one scenario.
 const REQUESTS: f64 = 500_000.0;
 /// The most waves of a fault.
 const WAVES: u128 = 10_000;
 
-/// The places that are named by what is there, not by a tier's name.
+/// The places with a generic name rather than a tier's name.
 pub(crate) const PLACES: [&str; 4] = ["primary", "fallbacks", "all", "store"];
 
 pub(super) fn check(file: &ScenarioFile, findings: &mut Findings<'_, '_>) {
@@ -109,7 +109,7 @@ fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
         {
             findings.within("fault", |findings| {
                 let message = format!("{status} is no status of a failure: from 300 to 599");
-                // Where it stands depends on whether it is one or a list.
+                // The place depends on whether the value is a list.
                 match window.fault.0.len() {
                     1 => findings.wrong("status", message),
                     _ => findings.wrong(at, message),
@@ -137,7 +137,7 @@ fn stretch(what: &str, from: Span, to: Span, lasts: Span, findings: &mut Finding
     }
 }
 
-/// A span as it is written in the file.
+/// Formats a span in the file's spelling.
 pub(crate) fn format_span(span: Span) -> String {
     let (mut seconds, ms) = (span.0.as_secs(), span.0.subsec_millis());
     let mut text = String::new();
