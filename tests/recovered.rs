@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use steadfast::{
     BoxLlmService, Event, LlmRequest, Stack, StackHandle,
-    config::{CheckingRecovery, Config, Format},
+    config::{Config, Format, RecoveryCheckTask},
     events::CircuitState,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
     subscribers::{ServingState, Status},
@@ -31,7 +31,7 @@ struct World {
     llm: BoxLlmService,
     models: BTreeMap<&'static str, SimulatedHandle>,
     told: Receiver<Event>,
-    checking: Option<CheckingRecovery>,
+    checking: Option<RecoveryCheckTask>,
 }
 
 fn config(file: &str) -> Config {

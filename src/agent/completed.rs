@@ -1,13 +1,13 @@
-//! An answer that was read to its end.
+//! A completed answer.
 
 use crate::chat::{FinishReason, Message, ToolCall};
 
-/// An answer that has come in whole: what an agent may act on.
+/// A complete answer, on which an agent may act.
 ///
-/// An [`AnswerReader`](super::AnswerReader) gives it at the provider's own end mark, and never of an answer that was cut;
-/// of one that began anew it has what came since.
+/// An [`AnswerReader`](super::AnswerReader) returns it at the provider's own end mark, never for an answer that was
+/// cut. After a restart it holds only the content since then.
 ///
-/// `Debug` shows no word of it.
+/// `Debug` hides its content.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompletedAnswer {
     message: Message,
@@ -18,34 +18,34 @@ impl CompletedAnswer {
         Self { message }
     }
 
-    /// One that was read to its end before, such as from a conversation that was written down. That it was complete is
-    /// what the caller vouches for.
+    /// Wraps an answer that was completed earlier, such as one from a stored conversation. The caller vouches for its
+    /// completeness.
     pub fn vouched(message: Message) -> Self {
         Self::new(message)
     }
 
-    /// The turn.
+    /// Returns the turn.
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// The turn, to push onto the conversation.
+    /// Returns the turn, to append to the conversation.
     pub fn into_message(self) -> Message {
         self.message
     }
 
-    /// Its text, without reasoning and refusals.
+    /// Returns the text, without reasoning and refusals.
     pub fn text(&self) -> String {
         self.message.text()
     }
 
-    /// Its tool calls, in order.
+    /// Returns the tool calls, in order.
     pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.message.tool_calls()
     }
 
-    /// Why the provider says that it stopped short, where it did: the answer has its end mark, and still the model did not
-    /// say all. A tool call of it may lack its end.
+    /// Returns the provider's reason for an early stop, if there is one: the answer has its end mark, but the model
+    /// did not finish. A tool call in it may be incomplete.
     pub fn stopped_short(&self) -> Option<&FinishReason> {
         self.message.finish.as_ref().filter(|reason| match reason {
             FinishReason::Length

@@ -1,4 +1,4 @@
-//! By what an action is known again.
+//! The identity of an action.
 
 use std::{fmt, sync::Arc};
 
@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::{LlmRequest, chat::ToolCall};
 
-/// Within what a repeated action is the same: one turn of one conversation, usually. The same call in another scope is
-/// another action.
+/// The scope within which a repeated action is the same, usually one turn of one conversation. The same call in
+/// another scope is another action.
 ///
-/// It must be the same when the turn is tried again, and another for the next turn: an idempotency key is both.
+/// A scope must stay the same when its turn is retried, and differ for the next turn. An idempotency key fulfils both.
 ///
 /// ```
 /// use steadfast::{LlmRequest, agent::Scope};
@@ -24,21 +24,21 @@ use crate::{LlmRequest, chat::ToolCall};
 pub struct Scope(Arc<str>);
 
 impl Scope {
-    /// The request's own: its [idempotency key](LlmRequest::idempotency_key), within its tenant. Without a key, with the
-    /// feature `idempotency`, what it means as a whole: the conversation so far, which is another in the next turn.
-    /// `None` where it has neither.
+    /// Returns the request's own scope: its [idempotency key](LlmRequest::idempotency_key), within its tenant. Without
+    /// a key, and with the feature `idempotency`, it is the content of the whole request: the conversation so far,
+    /// which differs in the next turn. `None` if the request has neither.
     pub fn of(request: &LlmRequest) -> Option<Self> {
         let Some(key) = request.idempotency().filter(|key| !key.is_empty()) else {
             return Self::meaning(request);
         };
-        Some(Self(joined(&["key", request.tenant().map_or("", |tenant| tenant), key])))
+        Some(Self(join_pieces(&["key", request.tenant().map_or("", |tenant| tenant), key])))
     }
 
     #[cfg(feature = "idempotency")]
     fn meaning(request: &LlmRequest) -> Option<Self> {
         let meaning = crate::layers::cache::fingerprint(request)?;
         let hash: String = meaning.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Self(joined(&["meaning", &hash])))
+        Some(Self(join_pieces(&["meaning", &hash])))
     }
 
     #[cfg(not(feature = "idempotency"))]
@@ -49,7 +49,7 @@ impl Scope {
 
 impl From<&str> for Scope {
     fn from(name: &str) -> Self {
-        Self(joined(&["named", name]))
+        Self(join_pieces(&["named", name]))
     }
 }
 
@@ -60,27 +60,26 @@ impl From<String> for Scope {
 }
 
 impl fmt::Debug for Scope {
-    /// Not what it is: a caller's key may say whose it is.
+    /// Hides the content: a caller's key may identify the caller.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope").finish_non_exhaustive()
     }
 }
 
-/// By what a tool call is known again within its [`Scope`].
+/// The identity of a tool call within its [`Scope`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyBy {
-    /// By its name and arguments, however these are written. An answer that was asked for again has new ids and, most
-    /// often, the same calls.
+    /// Its name and arguments, in any spelling. A repeated answer has new ids and, most often, the same calls.
     #[default]
     Arguments,
-    /// By the provider's id of the call. For answers that are repeated as they were (from an `Idempotency` layer, from a
-    /// conversation that was written down), with tools for which the same call twice means two. A call without an id is
-    /// known by its arguments.
+    /// The provider's id of the call. Use it for answers that are repeated verbatim (by an `Idempotency` layer, or
+    /// from a stored conversation), with tools for which two identical calls mean two actions. A call without an id is
+    /// identified by its arguments.
     CallId,
 }
 
-/// An action's key, and what it stands for: the same key with something else behind it is a conflict.
+/// An action's key and input: the same key with another input is a conflict.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ActionKey {
     key: Arc<str>,
@@ -88,41 +87,41 @@ pub struct ActionKey {
 }
 
 impl ActionKey {
-    /// A key of the caller's own, for an action that is no tool call: such as `send the summary`.
+    /// Creates a custom key, for an action that is not a tool call, such as `send the summary`.
     pub fn new(scope: &Scope, action: &str) -> Self {
-        Self { key: joined(&[&scope.0, "action", action]), input: "".into() }
+        Self { key: join_pieces(&[&scope.0, "action", action]), input: "".into() }
     }
 
-    /// A tool call's.
+    /// Creates a tool call's key.
     pub fn of_call(scope: &Scope, call: &ToolCall, by: KeyBy) -> Self {
-        let input = joined(&[&call.name, &canonical(&call.arguments)]);
+        let input = join_pieces(&[&call.name, &canonical(&call.arguments)]);
         let key = match by {
-            KeyBy::CallId if !call.id.is_empty() => joined(&[&scope.0, "id", &call.id]),
-            KeyBy::CallId | KeyBy::Arguments => joined(&[&scope.0, "call", &input]),
+            KeyBy::CallId if !call.id.is_empty() => join_pieces(&[&scope.0, "id", &call.id]),
+            KeyBy::CallId | KeyBy::Arguments => join_pieces(&[&scope.0, "call", &input]),
         };
         Self { key, input }
     }
 
-    /// The key: as long as what it is made of.
+    /// Returns the key, which is as long as its parts together.
     pub fn as_str(&self) -> &str {
         &self.key
     }
 
-    /// What it stands for: the tool and its arguments, in a form that does not depend on how they were written.
+    /// Returns the input: the tool and its arguments, in a normalized form.
     pub fn input(&self) -> &str {
         &self.input
     }
 }
 
 impl fmt::Debug for ActionKey {
-    /// How long it is: the arguments are in it.
+    /// Shows only the length, because the key contains the arguments.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ActionKey({} bytes)", self.key.len())
     }
 }
 
-/// Pieces in a row, so that no two different rows are the same text.
-fn joined(pieces: &[&str]) -> Arc<str> {
+/// Joins pieces unambiguously: different lists give different texts.
+fn join_pieces(pieces: &[&str]) -> Arc<str> {
     let mut all = String::with_capacity(pieces.iter().map(|piece| piece.len() + 8).sum());
     for piece in pieces {
         all.push_str(&piece.len().to_string());
@@ -132,12 +131,11 @@ fn joined(pieces: &[&str]) -> Arc<str> {
     all.into()
 }
 
-/// A call's arguments without what does not count: white space, the order of fields, escapes, the spelling of whole
-/// numbers. What is no JSON, or can be read in two ways (a field twice), stays as it is: then only the very same is the
-/// same.
+/// Normalizes a call's arguments: white space, the order of fields, escapes, and the spelling of whole numbers.
+/// Invalid or ambiguous JSON (a repeated field) stays unchanged, so that only the identical text matches it.
 fn canonical(arguments: &str) -> String {
     if arguments.trim().is_empty() {
-        // Some providers send nothing where there are none.
+        // Some providers send an empty text without arguments.
         return "{}".to_owned();
     }
     let mut all = String::with_capacity(arguments.len());
@@ -147,9 +145,9 @@ fn canonical(arguments: &str) -> String {
     }
 }
 
-/// How deep arguments may be nested: as deep as serde_json reads them.
+/// The maximum nesting of arguments, which is serde_json's own.
 const DEEPEST: u8 = 127;
-/// Whole numbers beyond 2^53 are more than a double tells apart.
+/// Doubles are not exact for whole numbers beyond 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 fn write(value: &RawValue, depth: u8, all: &mut String) -> Option<()> {
@@ -271,7 +269,7 @@ mod tests {
             r#"{"a":123456789012345678902}"#,
             r#"{"a":0.1}"#,
             r#"{"a":0.10000000000000001}"#,
-            // Read in two ways, cut, no JSON.
+            // Ambiguous, cut, and not JSON.
             r#"{"a":1,"a":2}"#,
             r#"{"a":2}"#,
             r#"{"a":"#,

@@ -1,4 +1,4 @@
-//! The results of one process, in its memory.
+//! The results of one process, kept in memory.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::{ActionClaim, ActionKey, ActionStore, store::ActionStoreFuture};
 use crate::internal::sync::{Mutex, MutexGuard, lock};
 
-/// What was done by one process, in its memory: it ends with it.
+/// A store in one process's memory, which ends with the process.
 ///
-/// Bounded in number: over it, the result that was kept first goes first, and its action would be done again. What is
-/// being done is never forgotten before its lease is over.
+/// Its size is bounded: over the bound, the oldest result is removed, and its action would run again. A running
+/// action's record stays at least until its lease ends.
 ///
 /// Clones are the same records.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub struct MemoryActions<R> {
 
 struct Records<R> {
     by_key: HashMap<Arc<str>, Record<R>>,
-    /// The results in the order in which they were kept.
+    /// The results, oldest first.
     kept: VecDeque<(Arc<str>, u64)>,
     last_ticket: u64,
 }
@@ -35,33 +35,33 @@ struct Records<R> {
 struct Record<R> {
     input: Arc<str>,
     ticket: u64,
-    /// When the lease or the result's time is over; `None`: never.
+    /// The end of the lease or of the result's lifetime; `None` means never.
     until: Option<Instant>,
-    /// Behind an `Arc`: to clone what is foreign is not for under the lock.
+    /// Shared, so that the result's foreign `clone` does not run under the lock.
     result: Option<Arc<R>>,
 }
 
 impl<R> MemoryActions<R> {
-    /// How many results are kept unless it is said.
+    /// The default number of kept results.
     pub const CAPACITY: usize = 10_000;
 
-    /// Room for 10,000 results.
+    /// Creates a store with room for 10,000 results.
     pub fn new() -> Self {
         Self::with_capacity(Self::CAPACITY)
     }
 
-    /// Room for so many results.
+    /// Creates a store with room for this many results.
     pub fn with_capacity(results: usize) -> Self {
         let records = Records { by_key: HashMap::new(), kept: VecDeque::new(), last_ticket: 0 };
         Self { capacity: results, records: Arc::new(Mutex::new(records)) }
     }
 
-    /// How many records it has: results, and actions under way.
+    /// Returns the number of records: results, and running actions.
     pub fn len(&self) -> usize {
         self.records().by_key.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -78,12 +78,12 @@ impl<R> Record<R> {
 }
 
 impl<R> Records<R> {
-    /// The record that this ticket was given for, while it is acting.
+    /// Returns the running action's record with this ticket.
     fn acting(&mut self, key: &ActionKey, ticket: u64) -> Option<&mut Record<R>> {
         self.by_key.get_mut(key.as_str()).filter(|record| record.ticket == ticket && record.result.is_none())
     }
 
-    /// Takes what is over or too much out of those that were kept, the oldest first.
+    /// Removes expired and excess results, oldest first.
     fn make_room(&mut self, capacity: usize, now: Instant, gone: &mut Vec<Record<R>>) {
         while let Some((key, ticket)) = self.kept.front() {
             match self.by_key.get(key).filter(|record| record.ticket == *ticket) {
@@ -98,7 +98,7 @@ impl<R> Records<R> {
 
 impl<R: Clone + Send + Sync + 'static> MemoryActions<R> {
     fn take_claim(&self, key: &ActionKey, lease: Duration) -> ActionClaim<R> {
-        // Results are foreign: they are dropped when the lock is free.
+        // Results have foreign destructors, which must run without the lock.
         let (now, mut gone) = (Instant::now(), Vec::new());
         let mut records = self.records();
         records.make_room(self.capacity, now, &mut gone);

@@ -1,39 +1,38 @@
-//! Partial agent work: what to do with an answer that was cut, and how to act on one that was not, once.
+//! Partial agent work: handling answers that were cut, and acting once on complete ones.
 //!
-//! A stream can break when half of an answer has been shown, and with it half of a tool call. Three things follow, and this
-//! module has a part for each:
+//! A stream can break in the middle of an answer, or of a tool call. This module covers the three consequences:
 //!
-//! - **What was delivered is kept.** An [`AnswerReader`] reads any [`LlmBody`](crate::LlmBody) piece by piece. Where it is
-//!   cut, the error is a [`Cut`] with the [`Partial`] answer: its text, its tool calls, those that were whole apart from
-//!   those that were not, and the tokens. The event of the request says how much it was, and no word of it:
+//! - **Delivery content is kept.** An [`AnswerReader`] reads any [`LlmBody`](crate::LlmBody) piece by piece. If the
+//!   answer is cut, the error is a [`Cut`] with the [`PartialAnswer`]: its text, its complete and incomplete tool
+//!   calls, and the tokens. The request's event reports the amount, but no content:
 //!   [`RequestEnded::delivered`](crate::events::RequestEnded::delivered).
-//! - **To begin anew is one clear signal.** Where a [`Fallback`](crate::layers::fallback::StreamBreak::Restart) goes on with
-//!   another tier, the reader gives one [`Piece::Discard`]: all before it is void, for the one who shows it and for what
-//!   the reader itself has kept.
-//! - **Only a completed answer is acted on, and once.** [`Actions`] take a [`CompletedAnswer`], which there is only of an
-//!   answer that was read to its provider's own end mark. They do each tool call once for its key: when the answer is asked
-//!   for again, repeated, or handled by two at the same time, whoever asks has the first result.
+//! - **A restart is one clear signal.** If a [`Fallback`](crate::layers::fallback::StreamBreak::Restart) continues
+//!   with another tier, the reader returns one [`AnswerEvent::Discard`]: everything before it is void, in the caller's
+//!   display and in the reader's own record.
+//! - **Only a complete answer is acted on, and once.** [`Actions`] require a [`CompletedAnswer`], which exists only
+//!   for an answer that reached its provider's own end mark. They run each tool call once for its key: if the answer
+//!   is requested again, repeated, or handled by two callers at once, every caller receives the first result.
 //!
-//! # What a key is made of
+//! # The parts of a key
 //!
-//! Of the [`Scope`] (the turn: its idempotency key, usually) and of the call: its name and arguments, however they are
-//! written, or the provider's id of it ([`KeyBy`]). By default, the same call twice in one turn is one action, for models
-//! repeat themselves; where it means two, as with dice, use the id. With the scope of a whole session, a model that asks
-//! for the same in the next turn has the first result too.
+//! A key consists of the [`Scope`] (the turn, usually by its idempotency key) and of the call: its name and arguments
+//! in any spelling, or the provider's id ([`KeyBy`]). By default, two identical calls in one turn are one action,
+//! because models repeat themselves; if they mean two actions, as with dice, use the id. With a whole session as the
+//! scope, a model that repeats a call in the next turn also receives the first result.
 //!
-//! # What "once" means
+//! # The meaning of "once"
 //!
-//! Within one process: an action that has begun runs to its end, whoever leaves in the meantime, and its result is kept for
-//! its [time](Actions::ttl), in bounded number. Between processes, and over a restart: as far as the [store](ActionStore) is
-//! shared and durable; with the feature `idempotency`, `StoredActions` are in any store of idempotency keys. A process
-//! that dies in the middle of an action leaves a [lease](Actions::lease); after it, the action is done again, for nobody
-//! knows how far it came. What must not happen twice even then needs a key that the other side knows:
-//! [`ActionKey::as_str`] is the same every time.
+//! Within one process, an action that has started runs to its end, even if its callers leave. Its result is kept for
+//! its [lifetime](Actions::ttl), in bounded number. Between processes and over a restart, the guarantee is that of the
+//! [store](ActionStore), which must be shared and durable. With the feature `idempotency`, `StoredActions` use any
+//! store of idempotency keys. A process that dies during an action leaves a [lease](Actions::lease); afterwards the
+//! action runs again, because its progress is unknown. An action that must not repeat even then needs a key that the
+//! other side recognizes: [`ActionKey::as_str`] is the same every time.
 //!
 //! # Example: an agent's loop
 //!
-//! It survives a stream that is cut in the middle of a tool call, and a turn that is done again after its process has
-//! forgotten it.
+//! The loop survives a stream that is cut in the middle of a tool call, and a turn that is repeated after its process
+//! has forgotten it.
 //!
 //! ```
 //! use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
@@ -111,13 +110,13 @@
 //! # }
 //! ```
 
-mod acted;
 mod actions;
 mod completed;
+mod in_flight;
 mod key;
 mod memory;
+mod outcome;
 mod partial;
-mod place;
 mod reader;
 mod store;
 #[cfg(feature = "idempotency")]
@@ -126,12 +125,12 @@ mod stored;
 #[cfg(feature = "idempotency")]
 pub use self::stored::StoredActions;
 pub use self::{
-    acted::{Acted, ActionError},
     actions::Actions,
     completed::CompletedAnswer,
     key::{ActionKey, KeyBy, Scope},
     memory::MemoryActions,
-    partial::{Cut, Partial},
-    reader::{AnswerReader, Piece},
+    outcome::{ActionError, ToolOutcome},
+    partial::{Cut, PartialAnswer},
+    reader::{AnswerEvent, AnswerReader},
     store::{ActionClaim, ActionStore, ActionStoreFuture},
 };

@@ -1,4 +1,4 @@
-//! What was delivered of an answer that was cut.
+//! The delivered part of an answer that was cut.
 
 use std::{error::Error, fmt};
 
@@ -10,32 +10,32 @@ use crate::{
     chat::{Message, Part, ToolCall, Usage},
 };
 
-/// What was delivered of an answer before it was cut: all that its reader has had since it last began anew.
+/// The delivered part of an answer that was cut: its content since the last restart.
 ///
-/// `Debug` shows no word of it.
+/// `Debug` hides its content.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Partial {
+pub struct PartialAnswer {
     message: Message,
     delivered: Delivery,
 }
 
-impl Partial {
+impl PartialAnswer {
     pub(super) fn new(message: Message, delivered: Delivery) -> Self {
         Self { message, delivered }
     }
 
-    /// The text so far, without reasoning and refusals.
+    /// Returns the text so far, without reasoning and refusals.
     pub fn text(&self) -> String {
         self.message.text()
     }
 
-    /// The tool calls whose arguments had come in whole: they are JSON, and something came after them. Nobody knows what
-    /// else the model would have said, so that they are there to look at, and not to act on.
+    /// Returns the tool calls with complete arguments: they are valid JSON, and further content followed. They are for
+    /// inspection only, because the rest of the answer is unknown.
     pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.calls().filter_map(|(call, whole)| whole.then_some(call))
     }
 
-    /// The tool calls that had begun and whose arguments had not come in whole.
+    /// Returns the tool calls with incomplete arguments.
     pub fn incomplete_tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.calls().filter_map(|(call, whole)| (!whole).then_some(call))
     }
@@ -48,61 +48,61 @@ impl Partial {
         })
     }
 
-    /// The tokens used, as far as the provider has told.
+    /// Returns the tokens used, as far as the provider has reported them.
     pub fn usage(&self) -> Option<Usage> {
         self.message.usage
     }
 
-    /// How much it is.
+    /// Returns the amount delivered.
     pub fn delivered(&self) -> Delivery {
         self.delivered
     }
 
-    /// All of it, as a turn that was never finished.
+    /// Returns all of it, as an unfinished turn.
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// All of it, to keep.
+    /// Returns all of it, to keep.
     pub fn into_message(self) -> Message {
         self.message
     }
 }
 
-/// Whether a call's arguments are whole JSON. Some providers send nothing where there are none.
+/// Returns whether a call's arguments are complete JSON. Some providers send an empty text without arguments.
 fn is_whole(arguments: &str) -> bool {
     arguments.is_empty() || serde_json::from_str::<IgnoredAny>(arguments).is_ok()
 }
 
-/// An answer was cut: the error, and what was delivered before.
+/// The error of an answer that was cut, with its delivered part.
 ///
-/// `Display` and `Debug` say how much that was, and no word of it. It converts into the [`LlmError`] for whoever does not
-/// care.
+/// `Display` and `Debug` show the amount delivered, but no content. It converts into the [`LlmError`] for callers who
+/// do not need the rest.
 #[derive(Clone)]
-pub struct Cut(Box<(LlmError, Partial)>);
+pub struct Cut(Box<(LlmError, PartialAnswer)>);
 
 impl Cut {
-    pub(super) fn new(error: LlmError, partial: Partial) -> Self {
+    pub(super) fn new(error: LlmError, partial: PartialAnswer) -> Self {
         Self(Box::new((error, partial)))
     }
 
-    /// What cut the answer.
+    /// Returns the error that cut the answer.
     pub fn error(&self) -> &LlmError {
         &self.0.0
     }
 
-    /// Of what kind that is: [`StreamBroken`](ErrorKind::StreamBroken), a timeout, ..
+    /// Returns the kind of the error: [`StreamBroken`](ErrorKind::StreamBroken), a timeout, ..
     pub fn kind(&self) -> ErrorKind {
         self.error().kind()
     }
 
-    /// What was delivered before.
-    pub fn partial(&self) -> &Partial {
+    /// Returns the delivered part.
+    pub fn partial(&self) -> &PartialAnswer {
         &self.0.1
     }
 
-    /// The same, to keep.
-    pub fn into_partial(self) -> Partial {
+    /// Returns the delivered part, to keep.
+    pub fn into_partial(self) -> PartialAnswer {
         self.0.1
     }
 }

@@ -1,4 +1,4 @@
-//! Who reads an answer piece by piece.
+//! The reader of an answer, piece by piece.
 
 use std::{
     collections::VecDeque,
@@ -9,21 +9,21 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{CompletedAnswer, Cut, Partial};
+use super::{CompletedAnswer, Cut, PartialAnswer};
 use crate::{
     ErrorKind, LlmBody, LlmResponse, StreamEvent,
     body::{Accumulator, Delivery, Frame},
     chat::Part,
 };
 
-/// Reads an answer, streamed or whole, piece by piece, and keeps what was delivered.
+/// Reads a streamed or whole answer piece by piece, and keeps the delivered content.
 ///
-/// It is a [`Stream`] of pieces. The last is [`Piece::Completed`], or else the error is a [`Cut`] with all that came
-/// before; after either there is nothing more. What it holds is as large as the answer. See the [module docs](super).
+/// It is a [`Stream`] of events. The last event is [`AnswerEvent::Completed`], or else the error is a [`Cut`] with the
+/// content so far; the stream then ends. The reader holds as much as the answer. See the [module docs](super).
 ///
 /// ```
 /// use futures_util::stream;
-/// use steadfast::{Frame, LlmBody, agent::{AnswerReader, Piece}};
+/// use steadfast::{Frame, LlmBody, agent::{AnswerReader, AnswerEvent}};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// // Two pieces of text, and then the connection is gone.
@@ -31,8 +31,8 @@ use crate::{
 /// let mut reader = AnswerReader::new(body);
 /// let cut = loop {
 ///     match reader.next().await {
-///         Some(Ok(Piece::Text(text))) => print!("{text}"),
-///         Some(Ok(Piece::Discard { .. })) => println!("\n(once more, from the beginning)"),
+///         Some(Ok(AnswerEvent::Text(text))) => print!("{text}"),
+///         Some(Ok(AnswerEvent::Discard { .. })) => println!("\n(once more, from the beginning)"),
 ///         Some(Ok(_)) => {}
 ///         Some(Err(cut)) => break cut,
 ///         None => unreachable!("it was cut"),
@@ -46,26 +46,26 @@ pub struct AnswerReader {
     body: LlmBody,
     so_far: Accumulator,
     delivered: Delivery,
-    /// What is to be handed out before the body is asked again.
-    ready: VecDeque<Piece>,
-    /// Whether something was handed out that would have to be discarded.
+    /// Events to return before the body is polled again.
+    ready: VecDeque<AnswerEvent>,
+    /// True if an event was returned that a restart would have to discard.
     given: bool,
     over: bool,
 }
 
-/// A piece of an answer.
+/// An event of an answer.
 ///
-/// `Debug` shows no word of it.
+/// `Debug` hides its content.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Piece {
+pub enum AnswerEvent {
     /// More text.
     Text(String),
-    /// More of a readable thought.
+    /// More of the reasoning.
     Reasoning(String),
-    /// More of the model's words for declining.
+    /// More of the model's refusal.
     Refusal(String),
-    /// A tool call has begun. To act on it is for when the answer is complete.
+    /// A tool call has begun. Act on it only once the answer is complete.
     ToolCall {
         /// The provider's id of the call.
         id: String,
@@ -74,18 +74,18 @@ pub enum Piece {
     },
     /// A whole part of another kind, such as a picture.
     Part(Box<Part>),
-    /// All pieces before this one are void: the stream broke, and the answer begins anew with another tier. It comes once
-    /// for each time, and only where there is something to discard.
+    /// Everything before this event is void: the stream broke, and the answer restarts with another tier. It comes
+    /// once per restart, and only if there is something to discard.
     Discard {
-        /// What broke the stream.
+        /// The kind of the error that broke the stream.
         reason: ErrorKind,
     },
-    /// The answer is complete, by its provider's own mark. Nothing comes after it.
+    /// The answer is complete, by its provider's own mark. No event follows.
     Completed(Box<CompletedAnswer>),
 }
 
 impl AnswerReader {
-    /// Reads this answer from where it is.
+    /// Creates a reader of this body, from its current position.
     pub fn new(body: LlmBody) -> Self {
         Self {
             body,
@@ -97,7 +97,7 @@ impl AnswerReader {
         }
     }
 
-    /// The next piece; `None` after the last, or after the error.
+    /// Returns the next event; `None` after the last, or after the error.
     ///
     /// # Errors
     ///
@@ -106,11 +106,11 @@ impl AnswerReader {
     /// # Cancel safety
     ///
     /// Dropping the future loses no piece.
-    pub async fn next(&mut self) -> Option<Result<Piece, Cut>> {
+    pub async fn next(&mut self) -> Option<Result<AnswerEvent, Cut>> {
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
-    /// Reads to the end, whoever begins anew on the way.
+    /// Reads to the end, through all restarts.
     ///
     /// # Errors
     ///
@@ -118,11 +118,11 @@ impl AnswerReader {
     ///
     /// # Panics
     ///
-    /// Where its end was read before.
+    /// Panics if the end was read before.
     pub async fn complete(mut self) -> Result<CompletedAnswer, Cut> {
         loop {
             match self.next().await {
-                Some(Ok(Piece::Completed(answer))) => return Ok(*answer),
+                Some(Ok(AnswerEvent::Completed(answer))) => return Ok(*answer),
                 Some(Ok(_)) => {}
                 Some(Err(cut)) => return Err(cut),
                 None => panic!("its end was read before"),
@@ -130,21 +130,21 @@ impl AnswerReader {
         }
     }
 
-    /// How much was delivered so far.
+    /// Returns the amount delivered so far.
     pub fn delivered(&self) -> Delivery {
         self.delivered
     }
 
-    /// What was delivered so far, for one who reads no further.
-    pub fn into_partial(self) -> Partial {
-        Partial::new(self.so_far.finish(), self.delivered)
+    /// Returns the content so far, and stops reading.
+    pub fn into_partial(self) -> PartialAnswer {
+        PartialAnswer::new(self.so_far.finish(), self.delivered)
     }
 
-    /// Polls for the next piece. `None` is the end; it is fused.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Cut>>> {
+    /// Polls for the next event. `None` is the end; it is fused.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<AnswerEvent, Cut>>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
-                self.given = !matches!(piece, Piece::Discard { .. });
+                self.given = !matches!(piece, AnswerEvent::Discard { .. });
                 return Poll::Ready(Some(Ok(piece)));
             }
             if self.over {
@@ -154,14 +154,14 @@ impl AnswerReader {
                 Some(Ok(frame)) => {
                     self.take(&frame);
                     if self.over {
-                        // One poll beyond the end lets an HTTP connection see its own and go back to its pool. It never
-                        // waits, and what it gives is none of the answer.
+                        // One poll beyond the end lets an HTTP connection see its own end and return to its pool. It
+                        // never waits, and its result is not part of the answer.
                         let _nothing = self.body.poll_frame(cx);
                     }
                 }
                 Some(Err(error)) => {
                     self.over = true;
-                    let partial = Partial::new(mem::take(&mut self.so_far).finish(), self.delivered);
+                    let partial = PartialAnswer::new(mem::take(&mut self.so_far).finish(), self.delivered);
                     return Poll::Ready(Some(Err(Cut::new(error, partial))));
                 }
                 None => self.over = true,
@@ -174,31 +174,32 @@ impl AnswerReader {
         for event in frame.events() {
             self.so_far.push(event);
             let piece = match event {
-                StreamEvent::Text { text, .. } if !text.is_empty() => Piece::Text(text.clone()),
-                StreamEvent::Reasoning { text, .. } if !text.is_empty() => Piece::Reasoning(text.clone()),
-                StreamEvent::Refusal { text, .. } if !text.is_empty() => Piece::Refusal(text.clone()),
-                StreamEvent::ToolCall { id, name, .. } => Piece::ToolCall { id: id.clone(), name: name.clone() },
+                StreamEvent::Text { text, .. } if !text.is_empty() => AnswerEvent::Text(text.clone()),
+                StreamEvent::Reasoning { text, .. } if !text.is_empty() => AnswerEvent::Reasoning(text.clone()),
+                StreamEvent::Refusal { text, .. } if !text.is_empty() => AnswerEvent::Refusal(text.clone()),
+                StreamEvent::ToolCall { id, name, .. } => AnswerEvent::ToolCall { id: id.clone(), name: name.clone() },
                 StreamEvent::Part { part: Part::Extra { .. }, .. } => continue,
-                StreamEvent::Part { part, .. } => Piece::Part(Box::new(part.clone())),
+                StreamEvent::Part { part, .. } => AnswerEvent::Part(Box::new(part.clone())),
                 StreamEvent::Restarted { reason } => {
-                    // What was not handed out yet need not be taken back.
-                    let discard = self.given || self.ready.iter().any(|piece| matches!(piece, Piece::Discard { .. }));
+                    // Events that were not returned yet need no discard.
+                    let discard =
+                        self.given || self.ready.iter().any(|piece| matches!(piece, AnswerEvent::Discard { .. }));
                     self.ready.clear();
                     self.given = false;
                     if !discard {
                         continue;
                     }
-                    Piece::Discard { reason: *reason }
+                    AnswerEvent::Discard { reason: *reason }
                 }
                 StreamEvent::End => {
                     self.over = true;
-                    Piece::Completed(Box::new(CompletedAnswer::new(mem::take(&mut self.so_far).finish())))
+                    AnswerEvent::Completed(Box::new(CompletedAnswer::new(mem::take(&mut self.so_far).finish())))
                 }
                 _ => continue,
             };
             self.ready.push_back(piece);
             if self.over {
-                // What comes after its end is none of the answer.
+                // Content after the end is not part of the answer.
                 return;
             }
         }
@@ -218,7 +219,7 @@ impl From<LlmResponse> for AnswerReader {
 }
 
 impl Stream for AnswerReader {
-    type Item = Result<Piece, Cut>;
+    type Item = Result<AnswerEvent, Cut>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_piece(cx)
@@ -231,7 +232,7 @@ impl fmt::Debug for AnswerReader {
     }
 }
 
-impl fmt::Debug for Piece {
+impl fmt::Debug for AnswerEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, bytes) = match self {
             Self::Text(text) => ("Text", text.len()),
@@ -259,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection goes back to its pool when its body is read to the end, and the provider's mark is not that end.
+    /// A connection returns to its pool once its body is read to the end, and the provider's mark is not that end.
     #[tokio::test]
     async fn the_body_is_read_past_the_mark_of_its_end() {
         let read = Arc::new(AtomicBool::new(false));

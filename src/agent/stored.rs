@@ -1,4 +1,4 @@
-//! Results in a store of idempotency keys.
+//! A store of results over a store of idempotency keys.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
     response::CacheReason,
 };
 
-/// Keeps what actions gave back, as text, in any [`IdempotencyStore`]: in SQLite, PostgreSQL or Redis, so that it outlives a
-/// process and is shared by several. Feature `idempotency`.
+/// Keeps actions' results, as text, in any [`IdempotencyStore`]: in SQLite, PostgreSQL or Redis, so that they outlive
+/// a process and can be shared. Feature `idempotency`.
 ///
-/// Keys and arguments are kept as hashes (SHA-256), the results as they are. It may be the store of an `IdempotencyLayer`
-/// too: their keys are never the same.
+/// Keys and arguments are stored as hashes (SHA-256), results as they are. The store may also serve an
+/// `IdempotencyLayer`: their keys never collide.
 ///
 /// ```
 /// use steadfast::{
@@ -44,7 +44,7 @@ pub struct StoredActions<S> {
 }
 
 impl<S: IdempotencyStore> StoredActions<S> {
-    /// Results are kept in this store.
+    /// Creates a store of results over this one.
     pub fn new(store: S) -> Self {
         Self { store }
     }

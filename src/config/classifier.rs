@@ -1,4 +1,4 @@
-//! What the file says of failures, as the table that the layers ask.
+//! Turns the file's failure settings into the classification table that the layers consult.
 
 use std::ops::RangeInclusive;
 
@@ -10,40 +10,41 @@ use crate::{
     classify::{Class, Count, Failover},
 };
 
-/// The table of what goes on to the next tier and what counts against a circuit, with the file's `fallback.on_error` in
-/// it: for the fallback, and for the circuit breaker of each tier.
+/// Returns the table that decides which failures move on to the next tier and which count against a circuit.
 ///
-/// Without `on_error` it is the default table. With it, a failure that the list names goes on to the next tier and
-/// counts against the circuit; any other does neither. So it is the list alone that takes a model away. What is refused
-/// on this side (an open circuit, a full bulkhead) stays as it is, and so does what a failure means that only some tiers
-/// can help with: a request that is too long goes to larger windows unless its kind is named.
+/// The fallback and each tier's circuit breaker use this table. Without `fallback.on_error` it is the default table.
+/// With the list, a failure that the list names moves on to the next tier and counts against the circuit; any other
+/// failure does neither. Local refusals (an open circuit, a full bulkhead) keep their default classification. So do
+/// failures that only some tiers can help with: a request that is too long moves on to larger windows unless the list
+/// names its kind.
 ///
-/// A status stands for the failure that it tells of, however another provider spells it:
+/// A status covers a failure's class, however another provider spells it:
 ///
-/// - 429, 503 and 529 each stand for every overload, whatever its status, and inside of a stream that began with 200;
-/// - 429 stands for every rate limit;
-/// - 500, 502, 503 and 504 each stand for 520 to 530, by which an edge tells that the server behind it failed.
+/// - 429, 503 and 529 each cover every overload, whatever its status, including one inside a stream that began with
+///   200;
+/// - 429 covers every rate limit;
+/// - 500, 502, 503 and 504 each cover 520 to 530, by which an edge reports that the server behind it failed.
 ///
-/// No status tells that a key is refused which has worked, or that a provider calls the good requests of many callers
-/// wrong. Where the list has statuses, both are outages as in the default table.
+/// No status covers a refused key that worked before, or a provider that rejects many callers' valid requests. If the
+/// list has statuses, both count as outages, as in the default table.
 pub fn classifier(config: &Config) -> Classifier {
     match &config.fallback.on_error {
         None => Classifier::default(),
         Some(listed) => {
-            let listed = Listed::new(listed);
+            let listed = OnErrorList::new(listed);
             Classifier::overridden(move |error, class| listed.class(error, class))
         }
     }
 }
 
-/// What `on_error` lists.
-struct Listed {
+/// The failures that `on_error` lists.
+struct OnErrorList {
     errors: Vec<OnError>,
-    /// Whether there are statuses among it.
+    /// True if the list has at least one status.
     has_statuses: bool,
 }
 
-impl Listed {
+impl OnErrorList {
     fn new(errors: &[OnError]) -> Self {
         let has_statuses = errors.iter().any(|error| matches!(error, OnError::Status(_)));
         Self { errors: errors.to_vec(), has_statuses }
@@ -75,7 +76,8 @@ impl Listed {
         class
     }
 
-    /// What is not listed stops. What only many calls together show is an outage that no list of statuses can name.
+    /// Classifies a failure that is not listed: it stops here. Failures that only many calls together reveal remain
+    /// outages, because no list of statuses can name them.
     fn unlisted(&self, error: &LlmError, mut class: Class) -> Class {
         class.failover = match class.failover {
             Failover::IfWorked if self.has_statuses => Failover::IfWorked,
@@ -91,7 +93,7 @@ impl Listed {
     }
 }
 
-/// Whether a status in the list stands for a failure of this kind, which came with its own status or with none.
+/// Returns whether a listed status covers a failure of this kind with its own status, if any.
 fn stands_for(listed: u16, kind: ErrorKind, own: Option<u16>) -> bool {
     match own {
         Some(own) if own == listed => true,
@@ -99,22 +101,23 @@ fn stands_for(listed: u16, kind: ErrorKind, own: Option<u16>) -> bool {
             usual_statuses(kind).contains(&listed)
         }
         Some(own) => EDGE.contains(&own) && BEHIND_AN_EDGE.contains(&listed),
-        // It is what a proxy would have told of it.
+        // A proxy would have reported this status.
         None => usual_statuses(kind).contains(&listed),
     }
 }
 
-/// The statuses by which an edge (Cloudflare's, for one) tells that the server behind it failed; no standard has them.
+/// The statuses by which an edge (such as Cloudflare's) reports that the server behind it failed; they are not
+/// standard.
 const EDGE: RangeInclusive<u16> = 520..=530;
-/// The statuses by which a proxy tells the same.
+/// The statuses by which a proxy reports the same failure.
 const BEHIND_AN_EDGE: [u16; 4] = [500, 502, 503, 504];
 
-/// The status that tells of the failure. One inside of a 200 has none.
+/// Returns the error's HTTP status. An error inside a 200 has none.
 fn status_of(error: &LlmError) -> Option<u16> {
     error.status().map(|status| status.as_u16()).filter(|status| *status >= 400)
 }
 
-/// The statuses that a kind of failure usually has.
+/// Returns the usual statuses of a kind of failure.
 fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
     match kind {
         ErrorKind::RateLimited => &[429],
@@ -135,8 +138,8 @@ fn usual_statuses(kind: ErrorKind) -> &'static [u16] {
     }
 }
 
-/// What the statuses of the file's list stand for beside themselves, a sentence for each.
-pub(super) fn stand_for_more(config: &Config) -> Vec<String> {
+/// Explains in sentences which further failures the listed statuses cover.
+pub(super) fn status_notes(config: &Config) -> Vec<String> {
     let status = |error: &OnError| if let OnError::Status(status) = error { Some(*status) } else { None };
     let listed: Vec<u16> = config.fallback.on_error.iter().flatten().filter_map(status).collect();
     if listed.is_empty() {
@@ -146,21 +149,21 @@ pub(super) fn stand_for_more(config: &Config) -> Vec<String> {
         statuses.iter().copied().partition(|status| listed.contains(status))
     };
     let stand = |there: &[u16]| format!("{} {}", among(there), if there.len() == 1 { "stands" } else { "stand" });
-    let mut told = Vec::new();
+    let mut notes = Vec::new();
     let (overload, other) = split(usual_statuses(ErrorKind::Overloaded));
     if !overload.is_empty() {
         let with = if other.is_empty() { String::new() } else { format!("with {}, and ", among(&other)) };
-        told.push(format!("{} for every overload: {with}inside of a stream that began with 200", stand(&overload)));
+        notes.push(format!("{} for every overload: {with}inside of a stream that began with 200", stand(&overload)));
     }
     let (failed, _) = split(&BEHIND_AN_EDGE);
     if !failed.is_empty() {
         let stand = stand(&failed);
-        told.push(format!("{stand} for 520 to 530 too, by which an edge tells that the server behind it failed"));
+        notes.push(format!("{stand} for 520 to 530 too, by which an edge tells that the server behind it failed"));
     }
-    told.push(
+    notes.push(
         "no status need be listed for a key that is refused after it has worked, or good requests called wrong".into(),
     );
-    told
+    notes
 }
 
 /// `429`, `429 and 503`, `429, 503 and 529`.
@@ -173,8 +176,8 @@ fn among(statuses: &[u16]) -> String {
     }
 }
 
-/// The failures of a kind that the file's table may tell apart: without a status and, where it lists statuses, with each
-/// that the kind usually has.
+/// Returns sample failures of a kind that the file's table may treat differently: one without a status and, if the
+/// table lists statuses, one for each usual status of the kind.
 pub(super) fn samples(kind: ErrorKind, config: &Config) -> Vec<(Option<u16>, LlmError)> {
     let apart = |error: &OnError| matches!(error, OnError::Status(_) | OnError::OwnTimeout);
     let by_status = config.fallback.on_error.iter().flatten().any(apart);
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
     use crate::config::Format;
 
-    /// What a list makes of a failure with or without a status.
+    /// Classifies a failure, with or without a status, by a list.
     fn class(on_error: &str, kind: ErrorKind, status: Option<u16>) -> Class {
         let text = format!("tiers: [{{ name: main, provider: simulated }}]\nfallback: {{ on_error: {on_error} }}");
         let config = Config::from_str(&text, Format::Yaml).unwrap();
@@ -211,10 +214,10 @@ mod tests {
             (ErrorKind::Server, Some(520), true),
             (ErrorKind::Overloaded, Some(503), true),
             (ErrorKind::Overloaded, Some(529), true),
-            // In a stream that began with 200.
+            // Inside a stream that began with 200.
             (ErrorKind::Overloaded, Some(200), true),
             (ErrorKind::RateLimited, Some(200), true),
-            // As some spell it: Groq's 498, a limit of Google's projects.
+            // Provider-specific spellings: Groq's 498, a limit of Google's projects.
             (ErrorKind::Overloaded, Some(498), true),
             (ErrorKind::RateLimited, Some(403), true),
             (ErrorKind::Connect, None, true),
@@ -251,7 +254,7 @@ mod tests {
                 assert!(met == failover || listed, "{list} {status:?}: {met:?}");
             }
         }
-        // A rate limit is none, and no status of overload stands for it.
+        // A rate limit is not an overload, so no overload status covers it.
         assert_eq!(class("[503, 529]", ErrorKind::RateLimited, Some(429)).failover, Failover::No);
     }
 
@@ -276,26 +279,26 @@ mod tests {
         };
         assert_eq!(both("[500]", auth), (Failover::IfWorked, Count::LatchIfWorked));
         assert_eq!(both("[500]", wrong), (Failover::No, Count::FailureInStorm));
-        // Whoever names kinds could have named these.
+        // A list of kinds could have named these.
         assert_eq!(both("[server]", auth), (Failover::No, Count::Neutral));
         assert_eq!(both("[server]", wrong), (Failover::No, Count::Neutral));
     }
 
     #[test]
     fn what_statuses_stand_for_beside_themselves_is_told() {
-        let told = |on_error: &str| {
+        let notes = |on_error: &str| {
             let text = format!("tiers: [{{ name: main, provider: simulated }}]\nfallback: {{ on_error: {on_error} }}");
-            stand_for_more(&Config::from_str(&text, Format::Yaml).unwrap())
+            status_notes(&Config::from_str(&text, Format::Yaml).unwrap())
         };
-        let forms = told("[429, 500, 502, 503]");
+        let forms = notes("[429, 500, 502, 503]");
         assert_eq!(
             forms[0],
             "429 and 503 stand for every overload: with 529, and inside of a stream that began with 200"
         );
         assert!(forms[1].starts_with("500, 502 and 503 stand for 520 to 530 too"), "{forms:?}");
-        assert_eq!(told("[429]")[0].split(':').next(), Some("429 stands for every overload"));
-        assert!(told("[429, 503, 529]")[0].ends_with("overload: inside of a stream that began with 200"));
-        assert!(told("[timeout, overloaded]").is_empty());
+        assert_eq!(notes("[429]")[0].split(':').next(), Some("429 stands for every overload"));
+        assert!(notes("[429, 503, 529]")[0].ends_with("overload: inside of a stream that began with 200"));
+        assert!(notes("[timeout, overloaded]").is_empty());
     }
 
     #[test]

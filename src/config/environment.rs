@@ -1,11 +1,11 @@
-//! The environment: what `${NAME}` stands for, and overrides.
+//! Environment variables, for `${NAME}` references and overrides.
 
 use std::{collections::BTreeMap, fmt};
 
 /// The variables of an environment.
 ///
-/// A configuration reads its references, overrides and keys from one; [`process`](Self::process) is that of this process,
-/// and tests make their own:
+/// A configuration reads its references, overrides and keys from an environment. [`process`](Self::process) returns
+/// this process's own; tests build theirs:
 ///
 /// ```
 /// use steadfast::config::Environment;
@@ -20,24 +20,24 @@ use std::{collections::BTreeMap, fmt};
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The environment of this process as it is now. A variable that is not UTF-8 is left out.
+    /// Returns the current environment of this process, without variables that are not UTF-8.
     pub fn process() -> Self {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     }
 
-    /// The value of a variable.
+    /// Returns a variable's value.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// The secret in a variable; one that is there and empty is none.
+    /// Returns the secret in a variable; an empty variable counts as unset.
     pub(super) fn secret(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.trim().is_empty())
     }
 
-    /// All variables, by name.
+    /// Returns all variables, sorted by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }

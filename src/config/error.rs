@@ -1,17 +1,18 @@
-//! What is wrong with a configuration: every problem, with its place.
+//! The errors of a configuration: every problem, with its place.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// A configuration that cannot be used, with all that is wrong with it.
+/// A configuration that cannot be used, with everything that is wrong with it.
 ///
-/// `Display` prints each problem like a compiler does: what is wrong, file, line and column, the line itself with a
-/// mark, and the nearest right name. Values of keys that may hold a secret are printed as `***`.
+/// `Display` prints each problem as a compiler does: the message, file, line and column, the line itself with a mark,
+/// and the nearest right name. Values of keys that may hold a secret are printed as `***`.
 ///
-/// A text that is not of its format ends the reading there. Unknown keys and values of the wrong type are told all at
-/// once and, where all types are right, so is what is wrong in meaning (a name that no tier has, a cap without a price).
+/// A text with a syntax error ends the reading at that point. Otherwise all unknown keys and values of the wrong type
+/// are reported at once. If all types are right, so are errors in meaning, such as a name that no tier has or a cap
+/// without a price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<Problem>,
@@ -22,7 +23,7 @@ impl ConfigError {
         Self { problems }
     }
 
-    /// The same of a configuration that came from this file.
+    /// Attributes the problems to this file.
     pub(super) fn of(mut self, file: Option<&Path>) -> Self {
         for problem in &mut self.problems {
             problem.file = problem.file.take().or_else(|| file.map(Path::to_owned));
@@ -30,7 +31,7 @@ impl ConfigError {
         self
     }
 
-    /// The problems, in the order of the file; never none.
+    /// Returns the problems in the order of the file; never empty.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -50,31 +51,31 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// One thing that is wrong, and where.
+/// One problem, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// The file. `None` for a text that came from no file, and for a variable of the environment.
+    /// The file. `None` for a text that came from no file, and for an environment variable.
     pub file: Option<PathBuf>,
-    /// The line, counted from 1; 0 where the problem is not in the text: the file cannot be read, or an override of the
-    /// environment is wrong.
+    /// The line, counted from 1; 0 if the problem is outside the text: an unreadable file or a wrong override from the
+    /// environment.
     pub line: usize,
-    /// The column in characters, counted from 1; 0 where there is no line.
+    /// The column in characters, counted from 1; 0 without a line.
     pub column: usize,
-    /// The line of the text, with `***` for what may be a secret. Empty where there is no line.
+    /// The line of the text, with `***` in place of possible secrets. Empty without a line.
     pub snippet: String,
-    /// What is wrong.
+    /// The problem's message.
     pub message: String,
     /// The nearest right name.
     pub suggestion: Option<String>,
-    /// The variable of the environment that is wrong.
+    /// The environment variable that is wrong.
     pub variable: Option<String>,
-    /// Where in the snippet the mark begins, in characters, and how long it is.
+    /// The mark's start in the snippet and its length, in characters.
     pub(super) mark: (usize, usize),
 }
 
 impl Problem {
-    /// A problem that is not in the text.
+    /// Creates a problem that is outside the text.
     pub(crate) fn of_file(file: Option<PathBuf>, message: impl Into<String>) -> Self {
         Self {
             file,
@@ -88,7 +89,7 @@ impl Problem {
         }
     }
 
-    /// A secret that the environment does not have: this field takes it from any one of these variables.
+    /// Creates a problem for a secret that the environment lacks; any of these variables would provide the field.
     pub(super) fn not_set(field: &str, variables: &[&str], hint: &str) -> Self {
         let message = format!("{field}: the variable {} of the environment is not set{hint}", variables.join(" or "));
         let variable = variables.first().map(|name| (*name).to_owned());
@@ -119,7 +120,7 @@ impl fmt::Display for Problem {
         }
         let (at, length) = self.mark;
         write!(f, "\n{margin} |\n{} | {}\n{margin} | ", self.line, self.snippet)?;
-        // A tab in the line is a tab under it, so that the mark stands where the text does.
+        // A tab under a tab keeps the mark in line with the text.
         for c in self.snippet.chars().take(at) {
             f.write_str(if c == '\t' { "\t" } else { " " })?;
         }

@@ -1,4 +1,4 @@
-//! `${NAME}` in the texts of the file.
+//! Expands `${NAME}` references in the file's texts.
 
 use super::{
     environment::Environment,
@@ -7,24 +7,24 @@ use super::{
     tree::{Node, Value},
 };
 
-/// Fills in the references of all texts but those that stay references: keys. With `stand_ins`, a variable that is not set is no
-/// error where it may be a secret.
+/// Expands the references in all texts except keys, which stay references. With `stand_ins`, a placeholder replaces an
+/// unset variable that may be a secret.
 pub(super) fn expand(tree: &mut Node, environment: &Environment, stand_ins: bool, report: &mut Report<'_>) {
     walk(tree, "", "", &mut |node: &mut Node, parent: &str, key: &str| {
-        let (Value::Text(text) | Value::Loose(text)) = &node.value else { return };
+        let (Value::Text(text) | Value::Untyped(text)) = &node.value else { return };
         if !text.contains('$') {
             return;
         }
         match fill(text, environment) {
-            // A text that is a reference and nothing else has no type: it may be a number.
+            // A text that is only a reference is untyped: it may be a number.
             Ok(filled) if text.starts_with("${") && text.find('}') == Some(text.len() - 1) => {
-                node.value = Value::Loose(filled);
+                node.value = Value::Untyped(filled);
             }
             Ok(filled) => node.value = Value::Text(filled),
-            Err(Missing { name: Some(_), .. }) if stand_ins && stand_in(parent, key).is_some() => {
-                node.value = Value::Text(stand_in(parent, key).unwrap_or_default().to_owned());
+            Err(ReferenceError { name: Some(_), .. }) if stand_ins && placeholder(parent, key).is_some() => {
+                node.value = Value::Text(placeholder(parent, key).unwrap_or_default().to_owned());
             }
-            Err(Missing { name, message }) => {
+            Err(ReferenceError { name, message }) => {
                 let near = name.and_then(|name| nearest(&name, environment.iter().map(|(name, _)| name)));
                 report.add(&node.place, message, near.map(str::to_owned));
             }
@@ -40,20 +40,20 @@ fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node
                 walk(&mut entry.value, key, &entry.key, fill);
             }
         }
-        // These hold a reference, not what it stands for. A header may have any name.
+        // These fields hold a reference and not its value. A header may have any name.
         Value::Text(_) if is_key(key) && parent != "headers" => {}
         _ => fill(node, parent, key),
     }
 }
 
-/// Whether a secret belongs here; also where its name is spelled another way, which is told later.
+/// Returns whether a key holds a secret. Misspelled names count too; the schema reports them later.
 fn is_key(name: &str) -> bool {
     let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
     ["apikey", "authorization", "secret"].iter().any(|key| letters.clone().eq(key.bytes()))
 }
 
-/// What stands for a secret that is not there: it is of the right form, and leads nowhere.
-fn stand_in(parent: &str, key: &str) -> Option<&'static str> {
+/// Returns a harmless placeholder for a missing secret: it has the right form and leads nowhere.
+fn placeholder(parent: &str, key: &str) -> Option<&'static str> {
     match (parent, key) {
         ("headers", _) => Some("unset"),
         (_, "durable") => Some("sqlite:unset.db"),
@@ -63,13 +63,13 @@ fn stand_in(parent: &str, key: &str) -> Option<&'static str> {
     }
 }
 
-struct Missing {
+struct ReferenceError {
     name: Option<String>,
     message: String,
 }
 
-fn fill(text: &str, environment: &Environment) -> Result<String, Missing> {
-    let wrong = |message: &str| Missing { name: None, message: message.to_owned() };
+fn fill(text: &str, environment: &Environment) -> Result<String, ReferenceError> {
+    let wrong = |message: &str| ReferenceError { name: None, message: message.to_owned() };
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -89,14 +89,14 @@ fn fill(text: &str, environment: &Environment) -> Result<String, Missing> {
                     "a reference is `${NAME}` or `${NAME:-default}`, its name of letters, digits and `_`",
                 ));
             }
-            // As in a shell, an empty variable takes the default too.
+            // An empty variable takes the default too, as in a shell.
             let value = environment.get(reference).filter(|value| default.is_none() || !value.is_empty());
             match value.or(default) {
                 Some(value) => filled.push_str(value),
                 None => {
                     let message =
                         format!("the variable `{reference}` is not set; set it, or write `${{{reference}:-default}}`");
-                    return Err(Missing { name: Some(reference.to_owned()), message });
+                    return Err(ReferenceError { name: Some(reference.to_owned()), message });
                 }
             }
             rest = &after[end + 1..];
@@ -124,7 +124,7 @@ mod tests {
             ("${EMPTY}", ""),
             ("$${NAME}", "${NAME}"),
             ("5 $ and $NAME", "5 $ and $NAME"),
-            // What a variable holds is not read again.
+            // A variable's value is not expanded again.
             ("${DOLLAR}", "${NAME}"),
             ("100%", "100%"),
         ] {
@@ -145,7 +145,7 @@ stores: { durable: 'postgres://u:${PASSWORD}@db/steadfast' }
         let config = loader.without_secrets().text(text, crate::config::Format::Yaml).unwrap();
         assert_eq!(config.tiers[0].base_url.as_deref(), Some("https://unset.invalid"));
         assert_eq!(config.tiers[0].headers["x-team"].as_str(), "unset");
-        // What decides how the stack behaves is still an error.
+        // A setting that decides the stack's behaviour is still an error.
         let wrong = "tiers: [{ name: a, provider: simulated, model: '${MODEL}' }]";
         assert!(crate::config::Loader::new().without_secrets().text(wrong, crate::config::Format::Yaml).is_err());
     }

@@ -1,10 +1,10 @@
-//! What a configuration does about each kind of failure, in words.
+//! Explains in words how a configuration handles each kind of failure.
 
 use std::{fmt::Write, time::Duration};
 
 use super::{
     Config, FeatureCache, Provider, Span, Tier,
-    classifier::{classifier, samples, stand_for_more},
+    classifier::{classifier, samples, status_notes},
 };
 use crate::{
     CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer, RetryWithJitterLayer,
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Config {
-    /// Says for each tier which kinds of failure are retried there, and where each goes next: what the layers do, from
-    /// the table that they ask ([`classifier`]), for a request that goes along the tiers in the file's order.
+    /// Explains for each tier which kinds of failure are retried there and where each goes next. The text comes from
+    /// the table that the layers consult ([`classifier`]) and assumes a request that follows the file's tier order.
     ///
     /// ```
     /// use steadfast::config::{Config, Format};
@@ -52,19 +52,19 @@ impl Config {
                 1 => text.push_str(": 1 attempt\n"),
                 attempts => _ = writeln!(text, ": at most {attempts} attempts"),
             }
-            if let Some(hedging) = self.hedging(at) {
-                let to = match hedging.to {
+            if let Some(hedge) = self.hedge_plan(at) {
+                let to = match hedge.to {
                     to if to == at => "once more".to_owned(),
                     to => format!("-> {}", self.tiers[to].name),
                 };
-                let (after, percent) = (hedging.after, percent(hedging.extra.0));
+                let (after, percent) = (hedge.after, percent(hedge.extra.0));
                 let _ = writeln!(text, "  late after {after}: also {to}, for at most {percent} % of the calls");
             }
             for (fate, failures) in self.fates(at, &table) {
                 let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
             }
         }
-        for sentence in stand_for_more(self) {
+        for sentence in status_notes(self) {
             let _ = writeln!(text, "statuses: {sentence}");
         }
         for (name, feature) in &self.features {
@@ -93,7 +93,7 @@ impl Config {
         text
     }
 
-    /// For how long answers are kept, and of which features.
+    /// Explains how long answers are kept, and for which features.
     fn explain_cache(&self, text: &mut String) {
         let Some(cache) = &self.cache else { return };
         let time = |said: Option<Span>, default: Duration| said.map_or(default, |span| span.0);
@@ -112,7 +112,7 @@ impl Config {
         text.push('\n');
     }
 
-    /// Which requests are mirrored, and to whom.
+    /// Explains which requests are mirrored, and to which candidate.
     fn explain_mirror(&self, text: &mut String) {
         let (Some(mirror), Some(tier)) = (&self.mirror, self.candidate()) else { return };
         let percent = percent(mirror.share.map_or(MirrorLayer::SHARE, |share| share.0));
@@ -132,7 +132,7 @@ impl Config {
         own.or(self.retry.max_attempts).unwrap_or(RetryWithJitterLayer::MAX_ATTEMPTS)
     }
 
-    /// The fates of all failures at a tier, each with the failures that meet it.
+    /// Groups the failures at a tier by their handling.
     fn fates(&self, at: usize, table: &Classifier) -> Vec<(String, Vec<String>)> {
         let mut fates: Vec<(String, Vec<String>)> = Vec::new();
         for kind in ErrorKind::ALL {
@@ -212,12 +212,12 @@ impl Config {
     }
 }
 
-/// To a ten-thousandth: 0.07 times 100 is not 7.
+/// Rounds to a ten-thousandth, because 0.07 times 100 is not exactly 7.
 fn percent(share: f64) -> f64 {
     (share * 1e6).round() / 1e4
 }
 
-/// Names in lines of a width for a terminal.
+/// Joins names into lines of a terminal's width.
 fn wrapped(names: &[String]) -> String {
     let mut text = String::new();
     let mut width = 0;

@@ -1,4 +1,4 @@
-//! What the models of a configuration take of a request.
+//! The request features that a configuration's models support.
 
 use std::fmt::Write;
 
@@ -8,30 +8,30 @@ use crate::{
     models::{Family, FamilyTable},
 };
 
-/// What a tier's model lacks by the table, where the file says nothing of it.
+/// The capabilities that a tier's model lacks according to the table, unless the file states otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::config) struct Lacks {
+pub(in crate::config) struct MissingCapabilities {
     pub(in crate::config) images: bool,
     pub(in crate::config) documents: bool,
     pub(in crate::config) tools: bool,
 }
 
-impl Lacks {
+impl MissingCapabilities {
     pub(in crate::config) fn any(self) -> bool {
         self != Self::default()
     }
 }
 
 impl Tier {
-    /// The family of the tier's model, where it is one of a provider whose parameters are translated.
+    /// Returns the family of the tier's model, for providers whose parameters are translated.
     pub(in crate::config) fn family<'a>(&self, families: &'a FamilyTable) -> Option<&'a Family> {
         let is_asked = matches!(self.provider, Provider::Anthropic | Provider::OpenAi | Provider::Gemini);
         self.model.as_deref().filter(|_| is_asked).map(|model| families.family(model))
     }
 
-    pub(in crate::config) fn lacks(&self, families: &FamilyTable) -> Lacks {
-        let Some(family) = self.family(families) else { return Lacks::default() };
-        Lacks {
+    pub(in crate::config) fn missing_capabilities(&self, families: &FamilyTable) -> MissingCapabilities {
+        let Some(family) = self.family(families) else { return MissingCapabilities::default() };
+        MissingCapabilities {
             images: !family.images() && self.images.is_none(),
             documents: !family.documents() && self.documents.is_none(),
             tools: !family.tools() && self.tools.is_none(),
@@ -40,11 +40,11 @@ impl Tier {
 }
 
 impl Config {
-    /// The crate's table with the file's over it.
+    /// Returns the crate's table with the file's entries over it.
     ///
     /// # Errors
     ///
-    /// A model that is like nothing that is known, or a value that makes no sense; the error names the field.
+    /// A model resembles no known one, or a value makes no sense; the error names the field.
     pub(crate) fn family_table(&self) -> Result<FamilyTable, InvalidConfig> {
         self.families.iter().try_fold(FamilyTable::builtin(), |table, (model, facts)| {
             let wrong = |error: InvalidConfig| {
@@ -54,8 +54,8 @@ impl Config {
         })
     }
 
-    /// Says for each tier what its model takes of a request beside the conversation: the row by which parameters are
-    /// translated ([`models`](crate::models)).
+    /// Explains for each tier which request parameters its model accepts: the row by which parameters are translated
+    /// ([`models`](crate::models)).
     ///
     /// ```
     /// use steadfast::config::{Config, Format};

@@ -1,20 +1,20 @@
-//! Which tier is hedged with which, as the file says.
+//! The file's pairing of tiers for hedged calls.
 
 use super::{Config, Hedge, HedgeAfter, HedgeSettings, Share, Tier};
 
-/// The second calls of a tier.
+/// A tier's hedge: its second calls.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Hedging {
+pub(super) struct HedgePlan {
     pub(super) after: HedgeAfter,
     pub(super) extra: Share,
-    /// The place of the tier that they go to; the tier's own, where it is called once more.
+    /// The index of the tier that second calls go to; the tier's own index if it is called once more.
     pub(super) to: usize,
 }
 
 impl Config {
-    /// The second calls of the tier in this place; `None` where it has none.
-    pub(super) fn hedging(&self, at: usize) -> Option<Hedging> {
-        // Any other would win each time: it takes no model's time.
+    /// Returns the hedge of the tier at this index; `None` if it has none.
+    pub(super) fn hedge_plan(&self, at: usize) -> Option<HedgePlan> {
+        // A tier without a model takes no time and would win every race.
         let tier = self.tiers.get(at).filter(|tier| tier.provider.is_model())?;
         let file = match &self.hedge {
             Some(Hedge::On(settings)) => Some(settings),
@@ -23,7 +23,7 @@ impl Config {
         let own = match &tier.hedge {
             Some(Hedge::Off) => return None,
             Some(Hedge::On(settings)) => settings.clone(),
-            // What is not said for the file or the tier is not done.
+            // Hedging is off unless the file or the tier asks for it.
             None => file.cloned()?,
         };
         let file = file.cloned().unwrap_or_default();
@@ -34,6 +34,6 @@ impl Config {
             Some(name) => self.tiers.iter().position(|other| other.name == name)?,
             None => (at + 1..self.tiers.len()).find(|place| is_next(&self.tiers[*place])).unwrap_or(at),
         };
-        Some(Hedging { after: after.unwrap_or(HedgeAfter::Quantile(0.95)), extra: extra.unwrap_or(Share(0.05)), to })
+        Some(HedgePlan { after: after.unwrap_or(HedgeAfter::Quantile(0.95)), extra: extra.unwrap_or(Share(0.05)), to })
     }
 }

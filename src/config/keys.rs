@@ -1,4 +1,4 @@
-//! Which keys and servers a configuration takes from the environment.
+//! The keys and servers that a configuration takes from the environment.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use super::{Candidate, Config, Environment, Likeness, Provider, Similar, Tier};
 
 /// A secret that a configuration refers to and the environment lacks.
 ///
-/// For building a stack it is an error, and for `steadfast check` too, unless it is told that the file is checked where its keys are
-/// not (`--offline`).
+/// Building a stack reports it as an error. So does `steadfast check`, unless `--offline` says that the keys are
+/// elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MissingKey {
-    /// The tier, or the mirror's candidate, that needs it; `None` where a webhook does.
+    /// The tier, or the mirror's candidate, that needs it; `None` if a webhook does.
     pub tier: Option<String>,
-    /// The variables any one of which would do.
+    /// The variables, any one of which is enough.
     pub variables: Vec<String>,
 }
 
@@ -30,8 +30,8 @@ impl fmt::Display for MissingKey {
 }
 
 impl Config {
-    /// The keys that the tiers and webhooks need and this environment does not have. A variable that is there and empty
-    /// does not count.
+    /// Returns the keys that the tiers and webhooks need and this environment lacks. An empty variable counts as
+    /// unset.
     pub fn missing_keys(&self, environment: &Environment) -> Vec<MissingKey> {
         let candidate = self.mirror.iter().filter_map(|mirror| match &mirror.to {
             Candidate::Tier(tier) => Some(&**tier),
@@ -52,20 +52,20 @@ impl Config {
     }
 }
 
-/// A server that takes the place of a provider's own.
+/// A server that replaces a provider's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Server<'a> {
-    /// Its base URL.
+    /// The base URL.
     pub url: &'a str,
-    /// The variable of the environment that names it; `None` where the file does.
+    /// The environment variable that names it; `None` if the file does.
     pub variable: Option<&'static str>,
 }
 
 impl Tier {
-    /// The server that its requests go to in place of the provider's own: the file's `base_url` or else, as with the
-    /// provider's SDKs, what the environment names in `ANTHROPIC_BASE_URL`, `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or
-    /// `GOOGLE_GEMINI_BASE_URL`. A variable that is there and empty does not count.
+    /// Returns the server that replaces the provider's own: the file's `base_url` or else, as in the provider's SDKs,
+    /// the value of `ANTHROPIC_BASE_URL`, `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or `GOOGLE_GEMINI_BASE_URL`. An empty
+    /// variable counts as unset.
     ///
     /// ```
     /// use steadfast::config::{Config, Environment, Format};
@@ -89,22 +89,24 @@ impl Tier {
         self.base_url.as_deref().map(|url| Server { url, variable: None }).or_else(named)
     }
 
-    /// Whether it cannot do without one of its [`key_variables`](Self::key_variables): one that goes to another server by
-    /// the environment's word takes the key along where there is one.
+    /// Returns whether the tier requires one of its [`key_variables`](Self::key_variables). A tier that the
+    /// environment sends to another server uses the key if it is set, and does not require it.
     pub(super) fn needs_key(&self, environment: &Environment) -> bool {
         let elsewhere = |server: Server<'_>| server.variable.is_some() && !self.provider.owns(server.url);
         !self.key_variables().is_empty() && (self.api_key.is_some() || !self.server(environment).is_some_and(elsewhere))
     }
 
-    /// The variables of the environment that may hold its key, the first that is there counts; none where it needs no
-    /// key: a simulated, cached or canned tier, people, and another server than the provider's own (`base_url`) without an
-    /// `api_key`. Of a cached tier that compares by embeddings, those of their key.
+    /// Returns the environment variables that may hold the tier's key, in order of precedence.
+    ///
+    /// The list is empty if the tier needs no key: a simulated, cached or canned tier, people, or another server than
+    /// the provider's own (`base_url`) without an `api_key`. For a cached tier that compares by embeddings, these are
+    /// the variables of the embeddings' key.
     pub fn key_variables(&self) -> Vec<&str> {
         match (&self.api_key, &self.base_url, self.provider) {
             (_, _, Provider::Cached) => self.similar.as_ref().map_or_else(Vec::new, Similar::key_variables),
             (_, _, Provider::Simulated | Provider::Canned | Provider::Handoff) => Vec::new(),
             (Some(key), ..) => vec![key.name()],
-            // The provider's key is nobody else's.
+            // A provider's key must not reach another server.
             (None, Some(url), provider) if !provider.owns(url) => Vec::new(),
             (None, _, Provider::Anthropic) => vec!["ANTHROPIC_API_KEY"],
             (None, _, Provider::OpenAi) => vec!["OPENAI_API_KEY"],
@@ -114,7 +116,7 @@ impl Tier {
 }
 
 impl Provider {
-    /// The host of its own servers.
+    /// Returns the host of the provider's own servers.
     pub fn host(self) -> Option<&'static str> {
         match self {
             Self::Anthropic => Some("api.anthropic.com"),
@@ -124,8 +126,8 @@ impl Provider {
         }
     }
 
-    /// Whether a server is its own, reached so that nobody on the way reads the key: its host or one below it
-    /// (`eu.api.openai.com`), over TLS.
+    /// Returns whether a server belongs to the provider and is reached over TLS, so that the key stays secret: its
+    /// host, or one below it (`eu.api.openai.com`).
     fn owns(self, url: &str) -> bool {
         let Ok(url) = url.trim().parse::<Uri>() else { return false };
         let is_below = |host: &str, own: &str| host.strip_suffix(own).is_some_and(|below| below.ends_with('.'));
@@ -134,7 +136,7 @@ impl Provider {
         is_own && url.scheme_str() == Some("https")
     }
 
-    /// The variables by which its SDKs are sent to another server.
+    /// Returns the variables with which the provider's SDKs select another server.
     fn base_url_variables(self) -> &'static [&'static str] {
         match self {
             Self::Anthropic => &["ANTHROPIC_BASE_URL"],
@@ -146,7 +148,7 @@ impl Provider {
 }
 
 impl Similar {
-    /// The variables of the environment that may hold the key of its embeddings.
+    /// Returns the environment variables that may hold the key of the embeddings.
     fn key_variables(&self) -> Vec<&str> {
         match (self.method, &self.api_key, &self.base_url) {
             (Likeness::Words, ..) => Vec::new(),

@@ -1,4 +1,4 @@
-//! From a text to a [`Config`].
+//! Loads a [`Config`] from a text.
 
 use std::{
     fmt,
@@ -21,26 +21,26 @@ use super::{
 };
 use crate::prices::PriceTable;
 
-/// The longest text, in bytes.
-const LONGEST: usize = 1024 * 1024;
-/// How many unknown keys and values of the wrong type are looked for in one text.
+/// The longest accepted text, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+/// The most unknown keys and values of the wrong type that one reading looks for.
 const WRONG_VALUES: usize = 50;
-/// How many problems are told at most.
+/// The most problems that an error reports.
 const PROBLEMS: usize = 100;
 
-/// The format of a configuration's text. The keys are the same in all.
+/// The format of a configuration's text. All formats have the same keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// YAML 1.2.
     Yaml,
     /// TOML 1.0.
     Toml,
-    /// JSON. What YAML allows beyond it (comments, a comma after the last value) is allowed.
+    /// JSON. YAML's extras (comments, a comma after the last value) are allowed.
     Json,
 }
 
 impl Format {
-    /// The format that a file's suffix stands for: `yaml`, `yml`, `toml` or `json`.
+    /// Returns the format for a file's suffix: `yaml`, `yml`, `toml` or `json`.
     pub fn of(path: impl AsRef<Path>) -> Option<Self> {
         let suffix = path.as_ref().extension()?.to_str()?.to_ascii_lowercase();
         match suffix.as_str() {
@@ -52,7 +52,7 @@ impl Format {
     }
 }
 
-/// Reads configurations with an environment that is not this process's, and with prices of your own.
+/// Reads configurations with a chosen environment and chosen prices.
 ///
 /// ```
 /// use steadfast::config::{Environment, Format, Loader};
@@ -74,35 +74,35 @@ pub struct Loader {
     stand_ins: bool,
 }
 
-/// Whether a model has a price, by the names of its provider and its own.
+/// Returns whether a model has a price, by the provider's name and the model's.
 type Priced = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl Loader {
-    /// With the environment of this process, and the crate's own prices.
+    /// Creates a loader with this process's environment and the crate's own prices.
     pub fn new() -> Self {
         let prices = PriceTable::builtin();
         let priced = move |provider: &str, model: &str| prices.price(Some(provider), model).is_some();
         Self { environment: Environment::process(), priced: Arc::new(priced), stand_ins: false }
     }
 
-    /// Sets where references and overrides come from.
+    /// Sets the environment for references and overrides.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
         self
     }
 
-    /// Lets something harmless stand where a header, a store or an address refers to a variable that is not set: for what makes no
-    /// call with it, such as a drill on a machine without the secrets. Default: that is an error.
+    /// Puts a harmless placeholder in place of an unset variable in a header, a store or an address. Use it if no call
+    /// is made, as in a drill on a machine without the secrets. Default: an unset variable is an error.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
         self.stand_ins = true;
         self
     }
 
-    /// Sets which models have a price besides those in the file, by the provider's name ([`Provider::name`]) and the
-    /// model's: a budget that counts a model without one is an error.
-    /// Default: those of [`PriceTable::builtin`].
+    /// Sets which models have a price besides those in the file. The function receives the provider's name
+    /// ([`Provider::name`]) and the model's. A budget that counts a model without a price is an error. Default: the
+    /// models of [`PriceTable::builtin`].
     ///
     /// [`Provider::name`]: super::Provider::name
     #[must_use]
@@ -111,7 +111,7 @@ impl Loader {
         self
     }
 
-    /// Reads a file; the suffix says its format.
+    /// Reads a file; its suffix determines the format.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl Loader {
     ///
     /// Everything that is wrong with it: see [`ConfigError`].
     pub fn text(&self, text: &str, format: Format) -> Result<Config, ConfigError> {
-        if text.len() > LONGEST {
+        if text.len() > MAX_BYTES {
             let message = "the text is longer than 1 MiB, which no configuration is";
             return Err(ConfigError::new(vec![Problem::of_file(None, message)]));
         }
@@ -138,19 +138,19 @@ impl Loader {
     fn load(&self, file: Option<PathBuf>, text: &str, format: Format) -> Result<Config, ConfigError> {
         let (mut source, mut tree) = parsed(file, text, format)?;
         if matches!(tree.value, tree::Value::Null) {
-            // What is missing in a file of comments is missing at its start.
+            // An empty file reports missing keys at its start.
             tree.place = Place::Text(0..0);
         }
         source.hide_secrets_of(&tree);
         let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
         let form = Form::of(&tree);
         form.prune(&mut tree);
-        // How an editor finds the schema in JSON.
+        // Editors find the schema in JSON by this key.
         tree.take("$schema");
         expand::expand(&mut tree, &self.environment, self.stand_ins, &mut report);
         let config = match form.rewrite(tree) {
             Ok(mut tree) => {
-                overrides::lay_over(&mut tree, &self.environment, &mut report);
+                overrides::apply(&mut tree, &self.environment, &mut report);
                 let config = read(&mut tree, &mut report);
                 if let Some(config) = &config {
                     check::check(config, &*self.priced, &mut check::Findings::new(&tree, &mut report));
@@ -162,7 +162,7 @@ impl Loader {
                 None
             }
         };
-        report.unless_wrong(config)
+        report.into_result(config)
     }
 }
 
@@ -178,7 +178,7 @@ impl fmt::Debug for Loader {
     }
 }
 
-/// The problems so far.
+/// Collects problems.
 pub(super) struct Report<'a> {
     source: &'a Source,
     problems: Vec<Problem>,
@@ -186,7 +186,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Adds a problem, unless one is known of the same place: what is wrong with a value is said once.
+    /// Adds a problem, unless this place already has one: each value is reported once.
     pub(super) fn add(&mut self, place: &Place, message: impl Into<String>, suggestion: Option<String>) {
         if !self.is_full() && !self.places.contains(place) {
             self.places.push(place.clone());
@@ -195,19 +195,19 @@ impl Report<'_> {
         }
     }
 
-    /// Whether there are so many problems that no more are told.
+    /// Returns whether the report has reached the maximum number of problems.
     pub(super) fn is_full(&self) -> bool {
         self.problems.len() >= PROBLEMS
     }
 
-    /// What is wrong at a place, to be told later.
+    /// Returns an empty problem at a place, for a later message.
     #[cfg(feature = "drill")]
     pub(super) fn problem(&self, place: &Place) -> Problem {
         self.source.problem(Some(place), "")
     }
 
-    /// What was read; or all that is wrong, in the order of the text.
-    fn unless_wrong<T>(mut self, read: Option<T>) -> Result<T, ConfigError> {
+    /// Returns the value read, or all problems in the order of the text.
+    fn into_result<T>(mut self, read: Option<T>) -> Result<T, ConfigError> {
         match read {
             Some(read) if self.problems.is_empty() => Ok(read),
             _ => {
@@ -224,9 +224,9 @@ impl Report<'_> {
     }
 }
 
-/// A text as a tree, with what shows the lines of it that are wrong.
+/// Parses a text into a tree, with the source that shows wrong lines.
 fn parsed(file: Option<PathBuf>, text: &str, format: Format) -> Result<(Source, Node), ConfigError> {
-    // The mark that some editors put first.
+    // Some editors put this byte order mark first.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(file, text.to_owned());
     match tree::parse(source.text(), format) {
@@ -238,10 +238,10 @@ fn parsed(file: Option<PathBuf>, text: &str, format: Format) -> Result<(Source, 
     }
 }
 
-/// Reads the tree into the schema, and goes on after what is wrong, so that all of it is told at once: a key that is not
-/// known is taken for the one that was meant, and a value of the wrong type is left out.
+/// Reads the tree into the schema and continues after an error, so that all errors are reported at once. An unknown
+/// key is replaced by its likely meaning, and a value of the wrong type is left out.
 fn read<T: for<'de> Deserialize<'de>>(tree: &mut Node, report: &mut Report<'_>) -> Option<T> {
-    // The blocks that something was left out of, and what.
+    // The blocks with a key left out, and that key.
     let mut lacking: Vec<(Place, String)> = Vec::new();
     for _ in 0..WRONG_VALUES {
         let fault = match tree::read::<T>(tree) {
@@ -250,7 +250,7 @@ fn read<T: for<'de> Deserialize<'de>>(tree: &mut Node, report: &mut Report<'_>) 
         };
         let place = fault.place.clone().unwrap_or_else(|| tree.place.clone());
         let (unknown_key, meant) = (fault.unknown_key, fault.suggestion.clone());
-        // What was left out is no news.
+        // A key that was left out is not reported as missing.
         let known = |key: &str| lacking.iter().any(|(block, left_out)| *block == place && left_out == key);
         if !fault.missing_key.is_some_and(known) {
             report.fault(fault);
@@ -260,14 +260,14 @@ fn read<T: for<'de> Deserialize<'de>>(tree: &mut Node, report: &mut Report<'_>) 
                 Some(left_out) => lacking.push(left_out),
                 None => return None,
             }
-        } else if !tree.mend_key_at(&place, meant.as_deref()) {
+        } else if !tree.correct_key_at(&place, meant.as_deref()) {
             return None;
         }
     }
     None
 }
 
-/// Reads a file that is not a configuration, but is as small and read as strictly: `check` looks for what is wrong in meaning.
+/// Reads a file that is not a configuration but equally small and strict; `check` looks for errors in meaning.
 #[cfg(feature = "drill")]
 pub(crate) fn document<T: for<'de> Deserialize<'de>>(
     path: &Path,
@@ -277,7 +277,7 @@ pub(crate) fn document<T: for<'de> Deserialize<'de>>(
     document_of(Some(path), &text, format, check)
 }
 
-/// The same of a text.
+/// Reads the same kind of document from a text.
 #[cfg(feature = "drill")]
 pub(crate) fn document_of<T: for<'de> Deserialize<'de>>(
     file: Option<&Path>,
@@ -291,17 +291,17 @@ pub(crate) fn document_of<T: for<'de> Deserialize<'de>>(
     if let Some(read) = &read {
         check(read, &mut check::Findings::new(&tree, &mut report));
     }
-    report.unless_wrong(read)
+    report.into_result(read)
 }
 
-/// The text of a file, and the format that its suffix stands for.
+/// Reads a file, and returns its text with the format of its suffix.
 fn text_of(path: &Path) -> Result<(String, Format), ConfigError> {
     let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
     let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;
     let format = Format::of(path).ok_or_else(|| {
         wrong("the format is not known by the name: it must end in .yaml, .yml, .toml or .json".to_owned())
     })?;
-    if bytes.len() > LONGEST {
+    if bytes.len() > MAX_BYTES {
         return Err(wrong("the file is longer than 1 MiB, which no configuration is".to_owned()));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -320,8 +320,8 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     let mut bytes = Vec::new();
-    // One byte more than may be is enough to know.
-    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    // One byte over the limit is enough to detect it.
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -1,7 +1,8 @@
-//! The whole stack in one file. Feature `config`.
+//! A whole stack in one file. Feature `config`.
 //!
-//! A [`Config`] is read from YAML, TOML or JSON, whose keys are the same: the tiers in order of preference, and what
-//! surrounds them. The smallest is two lines; [`Config::json_schema`] describes all of it, for completion in an editor.
+//! A [`Config`] is read from YAML, TOML or JSON, all with the same keys: the tiers in order of preference, and the
+//! settings around them. The smallest file is two lines; [`Config::json_schema`] describes all of it, for completion
+//! in an editor.
 //!
 //! ```
 //! use steadfast::config::{Config, Format};
@@ -26,25 +27,26 @@
 //!
 //! # From the environment
 //!
-//! - **References.** `${NAME}` in any text stands for a variable; `${NAME:-default}` for the default where the variable
-//!   is not set or empty; `$$` is a dollar sign. A text that is one reference and nothing else may become a number.
-//!   `api_key`, a webhook's `authorization` and the callbacks' `secret` are *only* ever a reference: the secret is looked up when the stack is
-//!   built, and is never in a [`Config`].
-//! - **Servers.** A tier without a `base_url` goes where `ANTHROPIC_BASE_URL`, `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or
-//!   `GOOGLE_GEMINI_BASE_URL` says, as with the providers' SDKs, and takes the environment's key along. A `base_url` in the file gets
-//!   the provider's usual key only where it is the provider's own host; for any other, `api_key` names one.
+//! - **References.** `${NAME}` in any text stands for a variable. `${NAME:-default}` stands for the default if the
+//!   variable is unset or empty; `$$` is a dollar sign. A text that is only one reference may become a number.
+//!   `api_key`, a webhook's `authorization` and the callbacks' `secret` are *only* ever references: building the stack
+//!   looks the secret up, and a [`Config`] never contains it.
+//! - **Servers.** A tier without a `base_url` uses the server in `ANTHROPIC_BASE_URL`, `OPENAI_BASE_URL`,
+//!   `GEMINI_BASE_URL` or `GOOGLE_GEMINI_BASE_URL`, as the providers' SDKs do, with the environment's key. A
+//!   `base_url` in the file receives the provider's usual key only if it is the provider's own host; for any other,
+//!   `api_key` names one.
 //! - **Overrides.** A variable such as `STEADFAST__TIMEOUT=60s`, `STEADFAST__TIERS__0__MODEL=gpt-4o` or
-//!   `STEADFAST__FEATURES__CHAT__CONCURRENCY=5` is laid over the file: the steps are keys in capitals, or places of a
-//!   list counted from 0; the place after the last adds to it. A list or block may be written as in YAML: `[a, b]`. An
-//!   override that fits no key is an error.
+//!   `STEADFAST__FEATURES__CHAT__CONCURRENCY=5` overrides the file. The steps are keys in capitals, or indexes of a
+//!   list counted from 0; the index after the last appends to it. A list or block may be written as in YAML: `[a, b]`.
+//!   An override that matches no key is an error.
 //!
 //! # Limits
 //!
-//! A file has at most 1 MiB, 50,000 values with its YAML aliases followed, and blocks at most 32 deep.
+//! A file has at most 1 MiB, 50,000 values with YAML aliases expanded, and blocks nested at most 32 deep.
 //!
 //! # Other forms
 //!
-//! Two forms that users already have are read as they are: see [`import`].
+//! Two forms that users already have are read unchanged: see [`import`].
 
 mod check;
 mod classifier;
@@ -78,7 +80,7 @@ pub(crate) use self::{
 };
 
 #[cfg(feature = "alerts")]
-pub use self::stack::Alerting;
+pub use self::stack::AlertTask;
 pub use self::{
     classifier::classifier,
     environment::Environment,
@@ -86,13 +88,13 @@ pub use self::{
     keys::{MissingKey, Server},
     load::{Format, Loader},
     schema::*,
-    stack::{CheckingRecovery, HandingOver, Reload, Stack, StackBuilder, StackHandle, TierInfo},
-    watch::Watching,
+    stack::{HandoffTask, RecoveryCheckTask, Reload, Stack, StackBuilder, StackHandle, TierInfo},
+    watch::FileWatch,
 };
 
 impl Config {
-    /// Reads a file; the suffix says its format: `.yaml`, `.yml`, `.toml` or `.json`. References and overrides come
-    /// from the environment of this process; [`Loader`] takes another.
+    /// Reads a file; its suffix determines the format: `.yaml`, `.yml`, `.toml` or `.json`. References and overrides
+    /// come from the environment of this process; [`Loader`] accepts another.
     ///
     /// # Errors
     ///
@@ -101,7 +103,7 @@ impl Config {
         Loader::new().path(path)
     }
 
-    /// Reads a text of this format. As [`from_path`](Self::from_path) otherwise.
+    /// Reads a text of this format; otherwise like [`from_path`](Self::from_path).
     ///
     /// # Errors
     ///
@@ -110,9 +112,9 @@ impl Config {
         Loader::new().text(text, format)
     }
 
-    /// Returns how many bytes of memory kept answers, idempotency keys and decision records may take.
+    /// Returns how many bytes of memory cached answers, idempotency keys and decision records may take.
     pub fn kept_bytes(&self) -> u64 {
-        /// A decision record, with what failures said.
+        /// The size of a decision record with its failures' messages.
         const RECORD: u64 = 4 << 10;
         let answers =
             self.cache.as_ref().map_or(0, |cache| cache.max_bytes.map_or(CacheHandle::MAX_BYTES, |size| size.0));
@@ -124,7 +126,7 @@ impl Config {
         answers.saturating_add(keys).saturating_add(records)
     }
 
-    /// The name or pattern of [`models`](Self::models) that a caller's model goes by; `None` where none fits.
+    /// Returns the name or pattern in [`models`](Self::models) that matches a caller's model; `None` if none does.
     pub fn named_model(&self, model: &str) -> Option<&str> {
         let fit = |pattern: &&str| crate::layers::fallback::models::fit(pattern, model);
         self.models.keys().map(String::as_str).filter(|pattern| fit(pattern).is_some()).max_by_key(fit)

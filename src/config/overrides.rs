@@ -1,4 +1,4 @@
-//! Overrides: `STEADFAST__TIMEOUT=60s`, `STEADFAST__TIERS__0__MODEL=..`.
+//! Overrides from the environment: `STEADFAST__TIMEOUT=60s`, `STEADFAST__TIERS__0__MODEL=..`.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use super::{
     tree::{Entry, Node, Place, Value},
 };
 
-/// What the name of an override begins with.
+/// The prefix of an override's name.
 const START: &str = "STEADFAST__";
 
-/// Lays the overrides over the tree. One that fits nothing in the schema is found when the tree is read.
-pub(super) fn lay_over(tree: &mut Node, environment: &Environment, report: &mut Report<'_>) {
+/// Applies the overrides to the tree. Reading the tree finds overrides that match nothing in the schema.
+pub(super) fn apply(tree: &mut Node, environment: &Environment, report: &mut Report<'_>) {
     let mut overrides: Vec<(Vec<&str>, &str, &str)> = environment
         .iter()
         .filter_map(|(name, value)| Some((name.strip_prefix(START)?.split("__").collect(), name, value)))
         .collect();
-    // Numbers by their size, so that the tenth of a list follows the ninth.
+    // Numeric order, so that the tenth item of a list follows the ninth.
     overrides.sort_by_cached_key(|(path, ..)| {
         path.iter().map(|step| (step.parse::<usize>().ok(), *step)).collect::<Vec<_>>()
     });
@@ -31,7 +31,7 @@ pub(super) fn lay_over(tree: &mut Node, environment: &Environment, report: &mut 
 
 fn set(node: &mut Node, path: &[&str], value: &str, place: &Place) -> Result<(), String> {
     let Some((step, rest)) = path.split_first() else {
-        *node = Node::new(Value::Loose(value.to_owned()), place.clone());
+        *node = Node::new(Value::Untyped(value.to_owned()), place.clone());
         return Ok(());
     };
     if step.is_empty() {
@@ -71,7 +71,7 @@ fn set(node: &mut Node, path: &[&str], value: &str, place: &Place) -> Result<(),
     }
 }
 
-/// Whether a key of the file is meant by a step of a variable's name, which has capitals and underscores only.
+/// Returns whether a step of a variable's name, all capitals and underscores, matches a key of the file.
 fn same(key: &str, step: &str) -> bool {
     key.len() == step.len()
         && key.bytes().zip(step.bytes()).all(|(key, step)| {

@@ -7,19 +7,19 @@ use super::{
     tree::{Node, Place, Value},
 };
 
-/// The widest line that is shown whole, in characters.
+/// The widest line that is shown in full, in characters.
 const WIDE: usize = 160;
 
 pub(super) struct Source {
     file: Option<PathBuf>,
     text: String,
-    /// The bytes that may be a secret, in order.
+    /// The byte ranges that may be secrets, in order.
     secrets: Vec<Range<usize>>,
 }
 
 impl Source {
     pub(super) fn new(file: Option<PathBuf>, text: String) -> Self {
-        let secrets = words_of_secrets(&text);
+        let secrets = secret_spans(&text);
         Self { file, text, secrets }
     }
 
@@ -27,13 +27,13 @@ impl Source {
         &self.text
     }
 
-    /// Learns from the tree what must not be shown.
+    /// Collects from the tree the ranges that must not be shown.
     pub(super) fn hide_secrets_of(&mut self, tree: &Node) {
         collect(tree, false, &mut self.secrets);
         self.secrets.sort_by_key(|range| range.start);
     }
 
-    /// Whether what stands at this place may be a secret.
+    /// Returns whether the value at this place may be a secret.
     pub(super) fn may_be_secret(&self, place: &Place) -> bool {
         match place {
             Place::Text(range) => {
@@ -43,7 +43,7 @@ impl Source {
         }
     }
 
-    /// A problem at this place.
+    /// Creates a problem at this place.
     pub(super) fn problem(&self, place: Option<&Place>, message: impl Into<String>) -> Problem {
         let mut problem = Problem::of_file(self.file.clone(), message);
         match place {
@@ -65,7 +65,7 @@ impl Source {
             }
             at
         };
-        // What is said of the whole, or of what is missing at its end, is shown at the last line with something on it.
+        // A problem of the whole text, or of its missing end, is shown at the last line with content.
         let start = boundary(range.start.min(text.trim_end().len()));
         let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line = text[begin..].split('\n').next().unwrap_or_default().trim_end_matches('\r');
@@ -73,31 +73,31 @@ impl Source {
         let start = start.min(end);
         problem.line = text[..begin].matches('\n').count() + 1;
         problem.column = text[begin..start].chars().count() + 1;
-        // Of a very long line, what is near.
+        // A very long line is cut to the neighbourhood of the mark.
         let from = boundary(begin.max(start.saturating_sub(4 * WIDE)));
         let to = boundary(end.min(start + 4 * WIDE));
         let stop = boundary(range.end.clamp(start, to));
         let stop = start + text[start..stop].trim_end().len();
-        let shown = self.shown(from, &text[from..to]);
+        let shown = self.redacted(from, &text[from..to]);
         let (at, end) = (shown.column(start - from), shown.column(stop - from));
-        // Around the mark, where the line is long.
+        // The snippet surrounds the mark if the line is long.
         let skip = if shown.text.chars().count() > WIDE { at.saturating_sub(WIDE / 2) } else { 0 };
         problem.snippet = shown.text.chars().skip(skip).take(WIDE).collect();
         let room = (skip + WIDE).saturating_sub(at).max(1);
         problem.mark = (at - skip, end.saturating_sub(at).clamp(1, room));
     }
 
-    /// A line with its secrets hidden.
-    fn shown(&self, begin: usize, line: &str) -> Shown {
-        let mut shown = Shown { text: String::with_capacity(line.len()), pieces: Vec::new() };
+    /// Returns a line with its secrets replaced.
+    fn redacted(&self, begin: usize, line: &str) -> RedactedLine {
+        let mut shown = RedactedLine { text: String::with_capacity(line.len()), pieces: Vec::new() };
         let mut done = 0;
         for secret in &self.secrets {
             let within = |byte: usize| byte.clamp(begin, begin + line.len()) - begin;
             let (start, end) = (within(secret.start).max(done), within(secret.end));
             if start < end && line.is_char_boundary(start) && line.is_char_boundary(end) {
                 shown.push(&line[done..start], done);
-                shown.pieces.push((start, shown.text.chars().count(), HIDDEN.len()));
-                shown.text.push_str(HIDDEN);
+                shown.pieces.push((start, shown.text.chars().count(), REDACTED.len()));
+                shown.text.push_str(REDACTED);
                 done = end;
             }
         }
@@ -106,17 +106,17 @@ impl Source {
     }
 }
 
-/// What is shown in place of a secret.
-pub(super) const HIDDEN: &str = "***";
+/// The replacement for a secret.
+pub(super) const REDACTED: &str = "***";
 
-/// A line as it is shown, and where in it each byte of the line has come to.
-struct Shown {
+/// A line as displayed, with the column of each of its bytes.
+struct RedactedLine {
     text: String,
-    /// For each character or hidden piece: its first byte in the line, its column here, and its width here.
+    /// For each character or replaced secret: its first byte in the line, its column here, and its width here.
     pieces: Vec<(usize, usize, usize)>,
 }
 
-impl Shown {
+impl RedactedLine {
     fn push(&mut self, part: &str, from: usize) {
         let column = self.text.chars().count();
         self.pieces.extend(part.char_indices().enumerate().map(|(n, (byte, _))| (from + byte, column + n, 1)));
@@ -131,10 +131,10 @@ impl Shown {
     }
 }
 
-/// Whether what stands under a key may be a secret.
+/// Returns whether the value of a key may be a secret.
 fn may_be_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    // `key` alone is the name of a caller's key in a budget; tokens are what models count.
+    // `key` alone is the name of a caller's key in a budget; tokens are a model's unit.
     key != "key"
         && ["key", "secret", "password", "authorization", "credential", "bearer", "headers", "webhook"]
             .iter()
@@ -143,7 +143,7 @@ fn may_be_secret(key: &str) -> bool {
         || key == "env"
 }
 
-/// The places of all texts under such keys.
+/// Collects the places of all texts under such keys.
 fn collect(node: &Node, secret: bool, places: &mut Vec<Range<usize>>) {
     match (&node.value, &node.place) {
         (Value::Text(text), Place::Text(range)) if secret && !is_reference(text) => places.push(range.clone()),
@@ -151,7 +151,7 @@ fn collect(node: &Node, secret: bool, places: &mut Vec<Range<usize>>) {
         (Value::List(items), _) => items.iter().for_each(|item| collect(item, secret, places)),
         (Value::Map(entries), _) => {
             for entry in entries {
-                // A webhook's address is its secret; what else it has is not.
+                // A webhook's address is its secret; its other settings are not.
                 let webhooks = entry.key.to_ascii_lowercase().contains("webhook");
                 let harmless = matches!(entry.key.as_str(), "format" | "rules");
                 let secret = !harmless && (secret || may_be_secret(&entry.key) || webhooks);
@@ -166,12 +166,12 @@ fn is_reference(text: &str) -> bool {
     text.starts_with("${") && text.ends_with('}') && !text.contains(":-")
 }
 
-/// The same by the look of the text alone, for one that cannot be read as a tree: what follows a telling key on its
-/// line, and words that begin as providers' keys do.
-fn words_of_secrets(text: &str) -> Vec<Range<usize>> {
+/// Finds possible secrets by the text alone, for a text that cannot be parsed: the rest of a line after a telling key,
+/// and words with the prefix of a provider's key.
+fn secret_spans(text: &str) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     let mut begin = 0;
-    // A telling key stood at the end of the line before.
+    // True if the previous line ended with a telling key.
     let mut pending = false;
     for line in text.split_inclusive('\n') {
         if std::mem::take(&mut pending) {

@@ -1,8 +1,8 @@
-//! The nearest right name.
+//! Suggestions: the nearest valid name.
 
-/// What other programs of this kind call things, and keys that stand in a block of their own here. The first whose
-/// beginning may stand where it was written is meant.
-const FAMILIAR: &[(&str, &str)] = &[
+/// Other programs' names for our keys, and keys that stand in a block of their own here. The first entry whose
+/// top-level key is allowed in the current place is suggested.
+const OTHER_NAMES: &[(&str, &str)] = &[
     ("model_list", "tiers"),
     ("targets", "tiers"),
     ("models", "tiers"),
@@ -51,48 +51,48 @@ const FAMILIAR: &[(&str, &str)] = &[
     ("bulkhead", "features"),
 ];
 
-/// The key that was meant where one of these may stand: by what it is called elsewhere, else the nearest. One in a block
-/// of its own comes with its path, `retry.max_attempts`.
-pub(super) fn meant<'a>(written: &str, keys: &[&'a str]) -> Option<&'a str> {
-    let plain = plain(written);
+/// Suggests a key among these: the one that other programs call by the written name, or else the nearest. A key in a
+/// block of its own comes with its path, such as `retry.max_attempts`.
+pub(super) fn suggest_key<'a>(written: &str, keys: &[&'a str]) -> Option<&'a str> {
+    let normalized = normalized(written);
     let here = |key: &&str| keys.contains(&key.split('.').next().unwrap_or(key));
-    let familiar = FAMILIAR.iter().filter(|(elsewhere, _)| *elsewhere == plain).map(|(_, key)| *key).find(here);
+    let familiar = OTHER_NAMES.iter().filter(|(elsewhere, _)| *elsewhere == normalized).map(|(_, key)| *key).find(here);
     familiar.or_else(|| nearest(written, keys.iter().copied()))
 }
 
-/// The name nearest to what was written, if any is near enough to have been meant.
+/// Returns the nearest name, if it is close enough to be a plausible correction.
 pub(crate) fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = plain(written);
-    let near = |name: &str| match distance(&plain, &self::plain(name)) {
-        // One is the other with something added: `retries` for `max_retries`.
-        _ if plain.len() >= 4 && (name.ends_with(&plain) || name.starts_with(&plain)) => 1,
+    let normalized = normalized(written);
+    let near = |name: &str| match distance(&normalized, &self::normalized(name)) {
+        // One contains the other at its start or end: `retries` for `max_retries`.
+        _ if normalized.len() >= 4 && (name.ends_with(&normalized) || name.starts_with(&normalized)) => 1,
         distance => distance,
     };
     let (distance, name) = names.into_iter().map(|name| (near(name), name)).min_by_key(|(distance, _)| *distance)?;
-    (distance <= (plain.chars().count() / 3).max(1)).then_some(name)
+    (distance <= (normalized.chars().count() / 3).max(1)).then_some(name)
 }
 
-/// Whether a name is one of these but for a matter of taste or one letter.
-pub(super) fn is_slip_of(written: &str, names: &[&str]) -> bool {
-    names.iter().any(|name| distance(&plain(written), &plain(name)) <= 1)
+/// Returns whether a name differs from one of these by style or one letter only.
+pub(super) fn is_typo_of(written: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| distance(&normalized(written), &normalized(name)) <= 1)
 }
 
-/// A name without what is a matter of taste: `maxAttempts`, `max-attempts` and `max_attempts` are one.
-fn plain(name: &str) -> String {
-    let mut plain = String::with_capacity(name.len() + 4);
+/// Normalizes a name's style: `maxAttempts`, `max-attempts` and `max_attempts` become one.
+fn normalized(name: &str) -> String {
+    let mut normalized = String::with_capacity(name.len() + 4);
     let mut lower = false;
     for c in name.chars().take(64) {
         if lower && c.is_ascii_uppercase() {
-            plain.push('_');
+            normalized.push('_');
         }
         lower = c.is_ascii_lowercase();
-        plain.push(if matches!(c, '-' | ' ' | '.') { '_' } else { c.to_ascii_lowercase() });
+        normalized.push(if matches!(c, '-' | ' ' | '.') { '_' } else { c.to_ascii_lowercase() });
     }
-    plain
+    normalized
 }
 
-/// How many letters have to be added, removed, changed or swapped with their neighbour to make one of the other: the
-/// optimal string alignment distance (Damerau, 1964).
+/// Returns the number of letters to add, remove, change or swap to turn one name into the other: the optimal string
+/// alignment distance (Damerau, 1964).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     // The row before last, the last, and the one being filled.
@@ -142,7 +142,7 @@ mod tests {
             ("cooldown", &retry[..], None),
             ("modle", &tier[..], Some("model")),
         ] {
-            assert_eq!(meant(written, keys), right, "{written}");
+            assert_eq!(suggest_key(written, keys), right, "{written}");
         }
     }
 

@@ -5,34 +5,34 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tower::Service;
 
-use super::run::traffic::Ask;
+use super::run::traffic::DrillRequest;
 use crate::{LlmError, LlmRequest, LlmResponse};
 
-/// How long an attempt is waited for, to the end of its answer.
+/// The longest wait for an attempt, to the end of its answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The waits of the loop that most people write.
+/// The waits of a typical retry loop.
 const WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// What came of a request.
-pub(super) struct Tried {
+/// The result of a request.
+pub(super) struct BaselineOutcome {
     pub(super) answered: bool,
-    /// To the first token of the attempt that answered, or of the last one.
+    /// The time to the first token, of the attempt that answered or else of the last one.
     pub(super) first_token: Option<Duration>,
 }
 
-/// What stands where a stack would.
+/// A baseline in place of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Without {
+pub(super) enum BaselineKind {
     /// One attempt.
     Resilience,
-    /// Three more, after any failure.
+    /// Three more attempts after any failure.
     Failover,
 }
 
-impl Without {
+impl BaselineKind {
     pub(super) const ALL: [Self; 2] = [Self::Resilience, Self::Failover];
 
-    /// As the report names it.
+    /// Returns the baseline's name in the report.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Resilience => "no resilience",
@@ -40,8 +40,8 @@ impl Without {
         }
     }
 
-    /// Asks the provider until it answers or all attempts are used up. What a reader has begun to read is not asked for again.
-    pub(super) async fn ask<S>(self, mut provider: S, ask: &Ask) -> Tried
+    /// Calls the provider until it answers or all attempts are used up. A stream that has begun is not retried.
+    pub(super) async fn ask<S>(self, mut provider: S, ask: &DrillRequest) -> BaselineOutcome
     where
         S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
     {
@@ -61,7 +61,7 @@ impl Without {
             let read = ask.stream && first_token.is_some();
             match waits.next() {
                 Some(wait) if !answered && !read => sleep(*wait).await,
-                _ => return Tried { answered, first_token },
+                _ => return BaselineOutcome { answered, first_token },
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Drills: an outage replayed against a configuration, in virtual time. Feature `drill`.
 //!
-//! An untested fallback is a comment in the code. A [`Drill`] runs a [`Scenario`] (what fails, when, and what is asked meanwhile)
-//! against a [`Config`], and reports what the callers would have seen: how many were answered, by whom, how late, and how many were
-//! lost; beside what the same traffic would have come to with a single call, and with the plain retry loop that most people write.
+//! An untested fallback is only a comment in the code. A [`Drill`] runs a [`Scenario`] (the faults, their times, and
+//! the traffic) against a [`Config`]. It reports what callers would have seen: how many were answered, by which tier,
+//! how late, and how many were lost. Beside that it reports the same traffic with a single call, and with a typical
+//! retry loop.
 //!
 //! ```
 //! use steadfast::{config::{Config, Format}, drill::{Drill, Scenario}};
@@ -30,33 +31,36 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What is real in it, and what is not
+//! # Real and simulated parts
 //!
-//! - The stack is the configuration's own: retries, circuits, limits of time, features with their places and rates, sessions, caps,
-//!   routes, cache, and the order of tiers.
-//! - Providers are [simulated](crate::providers::Simulated), whatever their protocol, with the latency that the scenario says (a tier that
-//!   is simulated already keeps its own). What fails is their answer, as our leaves report it; bytes are not decoded. Prices are
-//!   those of the models in whose place they stand, for the short answers of a drill.
-//! - Tiers of kept answers, of fixed texts and of people are themselves. Tasks are kept in memory, and count as durable, for they stand for
-//!   those of the store that is named. Stores, replicas, webhooks, alerts, mirrors, further headers and models of
-//!   embeddings are left out.
-//! - Time is virtual, and so is the date, the first of January 2026: hours take seconds, and the same seed gives the same report, byte for
-//!   byte.
+//! - The stack is the configuration's own: retries, circuits, time limits, features with their concurrency and rates,
+//!   sessions, caps, routes, cache, and the order of tiers.
+//! - Providers are [simulated](crate::providers::Simulated), whatever their protocol, with the scenario's latency; a
+//!   tier that is already simulated keeps its own. Faults affect the answers as our leaves report them; no bytes are
+//!   decoded. Prices are those of the replaced models, for the short answers of a drill.
+//! - Tiers of cached answers, fixed texts and people are real. Tasks are kept in memory and count as durable, in place
+//!   of the named store. Stores, replicas, webhooks, alerts, mirrors, further headers and embedding models are left
+//!   out.
+//! - Time is virtual, and so is the date, the first of January 2026: hours take seconds, and the same seed gives the
+//!   same report, byte for byte.
 //!
-//! # How requests are counted
+//! # Counting of requests
 //!
-//! - *Answered* are those with a whole answer of full service, *degraded* those with a lesser one, *handed off* those that are a task for
-//!   people now.
-//! - *Refused* are those with a clear error that they deserve: the scenario's [wrong](Scenario) ones, those of a feature that runs away and
-//!   is held back by its own places, those for which no money is left under a cap, and those of a session that is pinned to what fails.
-//! - *Lost* are all others. A stream that breaks after its first token ends in an honest error, and yet its reader has no answer: it is
-//!   lost, and counted as *cut* besides. With `stream: { on_break: restart }` (as in the [default configuration](DEFAULT_CONFIG)) or
-//!   `buffer` it is answered by the next tier instead.
-//! - *Amplification* is what the sick provider gets more than it would have to: its attempts, divided by the requests of which it got at least
-//!   one. A provider is sick at which the scenario has any fault; of several, the worst counts. Retries are bounded by a share of the traffic; at
-//!   the last model one a second is always allowed, so that thin traffic is amplified there more than dense one.
-//! - *Recovery* counts from the end of the last fault at the primary to the arrival of the first request from which on the primary serves
-//!   all that are its own: of features that it served mostly before. It is 0 where none of them went elsewhere after that end.
+//! - *Answered* requests received a whole answer of full service, *degraded* ones a lesser answer, *handed off* ones
+//!   became a task for people.
+//! - *Refused* requests received a clear and justified error: the scenario's [wrong](Scenario) requests, those of a
+//!   runaway feature beyond its own limits, those without budget under a cap, and those of a session pinned to a
+//!   failing tier.
+//! - *Lost* are all others. A stream that breaks after its first token ends with an honest error, but its reader has
+//!   no answer: it is lost, and also counted as *cut*. With `stream: { on_break: restart }` (as in the [default
+//!   configuration](DEFAULT_CONFIG)) or `buffer`, the next tier answers it instead.
+//! - *Amplification* is the extra load on a sick provider: its attempts, divided by the requests that reached it at
+//!   least once. A provider is sick if the scenario has any fault for it; of several, the worst counts. Retries are
+//!   bounded by a share of the traffic. At the last model one retry per second is always allowed, so that thin traffic
+//!   is amplified there more than dense traffic.
+//! - *Recovery* lasts from the end of the last fault at the primary to the arrival of the first request from which on
+//!   the primary serves all of its own traffic: the features that it mostly served before. It is 0 if none of them
+//!   went elsewhere after that end.
 //!
 //! # Design
 //!
@@ -85,7 +89,7 @@ use std::{
 pub use self::{
     report::Report,
     scenario::Scenario,
-    slo::{Missed, Slo},
+    slo::{Slo, SloMiss},
 };
 use crate::{
     InvalidConfig,
@@ -93,13 +97,13 @@ use crate::{
     internal::sync::{Mutex, lock},
 };
 
-/// The configuration of a drill that names none, as text.
+/// The default configuration of a drill, as text.
 pub const DEFAULT_CONFIG: &str = include_str!("default.yaml");
 
-/// A configuration, and how it is tried. See the [module](self).
+/// A configuration with the settings of its drills. See the [module](self).
 ///
-/// Clones share nothing. It runs on threads of its own, each with a runtime of its own: it may be run anywhere, also inside of a runtime,
-/// which it holds up meanwhile.
+/// Clones share nothing. A drill runs on its own threads, each with its own runtime. It may run anywhere, even inside
+/// a runtime, which it blocks meanwhile.
 #[derive(Clone, Debug)]
 pub struct Drill {
     config: Config,
@@ -109,7 +113,7 @@ pub struct Drill {
 }
 
 impl Drill {
-    /// A drill of this configuration.
+    /// Creates a drill of this configuration.
     ///
     /// # Errors
     ///
@@ -120,24 +124,24 @@ impl Drill {
             return Err(InvalidConfig::new("tiers", problem).into());
         }
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Ok(Self { config: run::rehearsal(config), seed: 1, slos: Vec::new(), threads })
+        Ok(Self { config: run::drill_config(config), seed: 1, slos: Vec::new(), threads })
     }
 
-    /// Where all draws begin. Default: 1.
+    /// Sets the random seed. Default: 1.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Adds a target that every scenario is judged against.
+    /// Adds a target that every scenario must meet.
     #[must_use]
     pub fn slo(mut self, slo: Slo) -> Self {
         self.slos.push(slo);
         self
     }
 
-    /// Sets how many scenarios run at once, each on a thread of its own, at least one. Default: as many as there are processors.
+    /// Sets how many scenarios run at once, each on its own thread, at least one. Default: the number of processors.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
@@ -148,7 +152,7 @@ impl Drill {
     ///
     /// # Errors
     ///
-    /// A scenario that names a tier which is not there, and a configuration of which no stack can be made.
+    /// A scenario names a tier that does not exist, or no stack can be built from the configuration.
     pub fn run(&self, scenarios: &[Scenario]) -> Result<Report, ConfigError> {
         let next = AtomicUsize::new(0);
         let done = Mutex::new((0..scenarios.len()).map(|_| None).collect::<Vec<_>>());
@@ -174,7 +178,7 @@ impl Drill {
     }
 }
 
-/// The configuration of a drill that names none: two models, what was kept of their answers, people, and a fixed text.
+/// Returns the default configuration of a drill: two models, a cache of their answers, people, and a fixed text.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! Targets that a drill is judged against.
+//! The targets of a drill.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,7 +10,7 @@ use serde::{
 use super::report::ScenarioReport;
 use crate::{InvalidConfig, config::Span};
 
-/// A target: what is measured, and how good it must be.
+/// A target: a measure and its bound.
 ///
 /// | target | what is meant |
 /// |---|---|
@@ -23,7 +23,7 @@ use crate::{InvalidConfig, config::Span};
 /// | `recovery=60s` | from the end of the last fault at the primary to full traffic on it, at most |
 /// | `cost=2.50` | US dollars, at most |
 ///
-/// Shares are of the requests that were not refused for what they are.
+/// Shares exclude refused requests, except the share of `refused` itself.
 ///
 /// ```
 /// use steadfast::drill::Slo;
@@ -40,7 +40,7 @@ pub struct Slo {
     bound: Bound,
 }
 
-/// What is measured.
+/// A measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Measure {
     Answered,
@@ -74,18 +74,18 @@ const MEASURES: [(&str, Measure); 13] = [
     ("cost", Measure::Cost),
 ];
 
-/// How good it must be.
+/// The bound of a measure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bound {
-    /// Of the requests, from 0 to 1.
+    /// A share of the requests, from 0 to 1.
     Share(f64),
     Number(f64),
     Time(Duration),
 }
 
 impl Slo {
-    /// What was missed, if it was.
-    pub fn judge(&self, report: &ScenarioReport) -> Option<Missed> {
+    /// Judges a report; returns the miss, if there is one.
+    pub fn judge(&self, report: &ScenarioReport) -> Option<SloMiss> {
         let counted = report.requests.saturating_sub(report.refused).max(1) as f64;
         let served = report.answered + report.degraded + report.handed_off;
         let seconds = |time: Option<f64>| time.map_or_else(|| "not recovered".to_owned(), |time| format!("{time} s"));
@@ -107,10 +107,10 @@ impl Slo {
             }
             (Measure::Switches, Bound::Number(most)) => (report.switches as f64 <= most, report.switches.to_string()),
             (Measure::Cost, Bound::Number(most)) => (report.cost <= most, format!("${}", report.cost)),
-            // Not made by `from_str`.
+            // `from_str` does not create these.
             _ => return None,
         };
-        let missed = Missed { scenario: report.name.clone(), slo: self.text.clone(), found };
+        let missed = SloMiss { scenario: report.name.clone(), slo: self.text.clone(), found };
         (!met).then_some(missed)
     }
 }
@@ -135,7 +135,7 @@ fn at_most(found: u64, of: f64, bound: Bound) -> (bool, String) {
     }
 }
 
-/// A share that was missed is never rounded to one that was met.
+/// Formats a share without rounding a missed one to a met one.
 fn percent(found: u64, of: f64) -> String {
     let percent = format!("{:.4}", found as f64 / of * 100.0);
     format!("{}% ({found})", percent.trim_end_matches('0').trim_end_matches('.'))
@@ -205,15 +205,15 @@ impl<'de> Deserialize<'de> for Slo {
     }
 }
 
-/// A target that a scenario missed.
+/// A missed target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Missed {
+pub struct SloMiss {
     /// The scenario's name.
     pub scenario: String,
-    /// The target, as it was given: `lost=0`.
+    /// The target as given: `lost=0`.
     pub slo: String,
-    /// What was found instead: `3`.
+    /// The actual value: `3`.
     pub found: String,
 }
 

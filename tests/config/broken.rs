@@ -78,7 +78,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("mirror_to_one_that_would_serve.yaml", 4, 42, "a candidate serves nobody: `level` means nothing", None),
     ("mirror_to_one_that_would_serve.yaml", 4, 52, "a candidate serves nobody: `hedge` means nothing", None),
     ("mirror_to_one_that_would_serve.yaml", 4, 64, "a candidate serves nobody: `last_resort` means nothing", None),
-    ("mirror_to_people.yaml", 5, 7, "a candidate is a model", None),
+    ("mirror_to_people.yaml", 5, 7, "a candidate must be a model", None),
     ("mirror_to_people.yaml", 6, 3, "unknown key `shares`", Some("share")),
     ("mirror_without_a_price.toml", 12, 15, "the cap counts what has no price: `gpt-next`", None),
     ("mirror_without_a_price.toml", 12, 1, "so is one of the `budgets`", None),

@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, stream};
 use steadfast::{
     ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer,
     StreamEvent,
-    agent::{Actions, AnswerReader, Piece},
+    agent::{Actions, AnswerEvent, AnswerReader},
     body::{Accumulator, Delivery},
     chat::{FinishReason, Message, Usage},
     events::{RequestEnded, RequestOutcome},
@@ -97,8 +97,8 @@ async fn an_answer_cut_at_any_frame_is_an_error_with_all_that_was_delivered_and_
         let mut shown = String::new();
         let cut = loop {
             match reader.next().await.expect("the error comes before the end") {
-                Ok(Piece::Text(text)) => shown.push_str(&text),
-                Ok(Piece::Completed(_)) => panic!("cut at {cut_at}, it is not complete"),
+                Ok(AnswerEvent::Text(text)) => shown.push_str(&text),
+                Ok(AnswerEvent::Completed(_)) => panic!("cut at {cut_at}, it is not complete"),
                 Ok(_) => {}
                 Err(cut) => break cut,
             }
@@ -181,12 +181,12 @@ async fn a_restart_is_one_signal_and_what_came_before_is_neither_kept_nor_done()
         let mut reader = AnswerReader::from(response);
         let answer = loop {
             match reader.next().await.unwrap().unwrap() {
-                Piece::Text(text) => shown.push_str(&text),
-                Piece::Discard { reason } => {
+                AnswerEvent::Text(text) => shown.push_str(&text),
+                AnswerEvent::Discard { reason } => {
                     assert_eq!(reason, ErrorKind::StreamBroken);
                     (shown, discards) = (String::new(), discards + 1);
                 }
-                Piece::Completed(answer) => break *answer,
+                AnswerEvent::Completed(answer) => break *answer,
                 _ => {}
             }
         };
@@ -233,7 +233,7 @@ async fn a_reader_dropped_and_asked_again_at_every_poll_loses_no_piece() {
         // Gives up ten times for each piece.
         match timeout(SECOND / 10, reader.next()).await {
             Err(_) => {}
-            Ok(Some(Ok(Piece::Completed(answer)))) => break *answer,
+            Ok(Some(Ok(AnswerEvent::Completed(answer)))) => break *answer,
             Ok(Some(Ok(_))) => pieces += 1,
             Ok(other) => panic!("{other:?}"),
         }
@@ -242,6 +242,6 @@ async fn a_reader_dropped_and_asked_again_at_every_poll_loses_no_piece() {
     assert_eq!(answer, AnswerReader::new(body(whole())).complete().await.unwrap());
     // And one who reads no further has what it had.
     let mut reader = AnswerReader::new(body(whole()));
-    while !matches!(reader.next().await, Some(Ok(Piece::ToolCall { .. }))) {}
+    while !matches!(reader.next().await, Some(Ok(AnswerEvent::ToolCall { .. }))) {}
     assert_eq!(reader.into_partial().text(), "I book it für you.");
 }

@@ -10,8 +10,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     let alerts = &config.alerts;
     findings.within("alerts", |findings| {
         findings.within("webhooks", |findings| {
-            for (at, said) in alerts.webhooks.iter().enumerate() {
-                findings.within(at, |findings| webhook(said, config, findings));
+            for (at, settings) in alerts.webhooks.iter().enumerate() {
+                findings.within(at, |findings| webhook(settings, config, findings));
             }
         });
         findings.within("templates", |findings| {
@@ -26,13 +26,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     });
 }
 
-fn webhook(said: &Webhook, config: &Config, findings: &mut Findings<'_, '_>) {
-    findings.http_url("url", &said.url);
-    if said.severities.as_ref().is_some_and(Vec::is_empty) {
+fn webhook(settings: &Webhook, config: &Config, findings: &mut Findings<'_, '_>) {
+    findings.http_url("url", &settings.url);
+    if settings.severities.as_ref().is_some_and(Vec::is_empty) {
         findings.wrong("severities", "of no severity no alert is ever sent: name `warn`, `page` or both");
     }
-    let Some(name) = &said.template else { return };
-    if said.format.is_some() {
+    let Some(name) = &settings.template else { return };
+    if settings.format.is_some() {
         findings.wrong("format", "`template` says what the message looks like: leave `format` out");
     }
     let names = || config.alerts.templates.keys().map(String::as_str);
@@ -48,7 +48,7 @@ fn webhook(said: &Webhook, config: &Config, findings: &mut Findings<'_, '_>) {
     }
 }
 
-/// The texts of a template have only placeholders that there are.
+/// Checks that a template's texts use only known placeholders.
 fn body(value: &Value, findings: &mut Findings<'_, '_>) {
     match value {
         Value::Array(values) => {
@@ -90,12 +90,12 @@ fn rules(config: &Config, findings: &mut Findings<'_, '_>) {
     rule("key_refused", rules.key_refused, &[], findings);
     rule("budget", rules.budget, &["share"], findings);
     rule("handoff_waiting", rules.handoff_waiting, &[], findings);
-    findings.some_time("repeat", rules.repeat);
+    findings.nonzero_time("repeat", rules.repeat);
 }
 
 const RATE: &[&str] = &["share", "min_requests", "within"];
 
-/// A rule has only the numbers that mean something to it.
+/// Checks that a rule has only numbers that apply to it.
 fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &mut Findings<'_, '_>) {
     let Some(RuleThreshold::Numbers { more_than, share, min_requests, within, page_share, severity: _ }) = threshold
     else {
@@ -116,8 +116,8 @@ fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &m
             };
             findings.wrong_key(key, message);
         }
-        findings.some_time("within", within);
-        // A rate that is always exceeded, or never.
+        findings.nonzero_time("within", within);
+        // Such a rate is exceeded always, or never.
         if let Some(share) = share.filter(|share| own.contains(&"min_requests") && !(share.0 > 0.0 && share.0 < 1.0)) {
             findings.wrong("share", format!("`share` must be above 0 and below 1, not {}", share.0));
         }

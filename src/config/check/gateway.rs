@@ -11,13 +11,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.within("gateway", |findings| {
         gateway(&config.gateway, findings);
         if let Some(Size(memory)) = config.gateway.memory {
-            divides(config, memory, findings);
+            check_memory(config, memory, findings);
         }
     });
 }
 
-/// The memory for all has room for what the other settings allow.
-fn divides(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
+/// Checks that the total memory covers what the other settings allow.
+fn check_memory(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
     let mib = |bytes: u64| bytes.div_ceil(KIB * KIB);
     let body = config.gateway.max_body.map_or(LARGEST_BODY, |size| size.0);
     if memory / 8 < body {
@@ -66,16 +66,16 @@ fn gateway(gateway: &Gateway, findings: &mut Findings<'_, '_>) {
     if gateway.records.is_some_and(|records| records > 1_000_000) {
         findings.wrong("records", "`records` is at most 1000000: they are held in memory");
     }
-    findings.some_time("head_timeout", gateway.head_timeout);
-    findings.some_time("body_timeout", gateway.body_timeout);
-    findings.some_time("body_idle_timeout", gateway.body_idle_timeout);
-    findings.some_time("unread_timeout", gateway.unread_timeout);
-    findings.some_time("keep_alive", gateway.keep_alive);
+    findings.nonzero_time("head_timeout", gateway.head_timeout);
+    findings.nonzero_time("body_timeout", gateway.body_timeout);
+    findings.nonzero_time("body_idle_timeout", gateway.body_idle_timeout);
+    findings.nonzero_time("unread_timeout", gateway.unread_timeout);
+    findings.nonzero_time("keep_alive", gateway.keep_alive);
     findings.within("limits", |findings| limits(&gateway.limits, findings));
 }
 
 fn limits(limits: &GatewayLimits, findings: &mut Findings<'_, '_>) {
-    let said = [
+    let settings = [
         ("messages", limits.messages),
         ("parts", limits.parts),
         ("tools", limits.tools),
@@ -84,7 +84,7 @@ fn limits(limits: &GatewayLimits, findings: &mut Findings<'_, '_>) {
         ("depth", limits.depth),
         ("schema_nodes", limits.schema_nodes),
     ];
-    for (key, most) in said {
+    for (key, most) in settings {
         findings.at_least_one(key, most.map(u64::from), ", or no request is translated");
     }
     if limits.depth.is_some_and(|depth| depth > WireLimits::DEEPEST) {

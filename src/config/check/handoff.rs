@@ -4,7 +4,7 @@ use crate::{
     handoff::{Callbacks, WebhookSecret},
 };
 
-/// A promise to answer later is worth something only where it outlives the process.
+/// Checks for a durable store: a promise to answer later is only worth something if it outlives the process.
 pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
     if tier.provider == Provider::Handoff && config.stores.durable.is_none() {
         let message = "requests are handed to people only where they outlive the process, and there is no durable store: add \
@@ -19,7 +19,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
         for (key, span) in
             [("wait", handoff.wait), ("ttl", handoff.ttl), ("keep", handoff.keep), ("visibility", handoff.visibility)]
         {
-            findings.some_time(key, span);
+            findings.nonzero_time(key, span);
         }
         if let Some(limits) = &handoff.limits {
             let (bytes, of_one) = (limits.bytes.map(|size| size.0), limits.bytes_per_caller.map(|size| size.0));
@@ -47,7 +47,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 }
                 findings.within("hosts", |findings| {
                     for (at, host) in callbacks.hosts.iter().enumerate() {
-                        if let Some(Err(error)) = any_secret().map(|secret| Callbacks::new(secret).host(host)) {
+                        if let Some(Err(error)) = placeholder_secret().map(|secret| Callbacks::new(secret).host(host)) {
                             findings.wrong(at, error.problem());
                         }
                     }
@@ -60,14 +60,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                     findings.wrong("per_second", "`per_second` must be more than 0; leave `redrive` out for none");
                 }
                 findings.at_least_one("at_once", redrive.at_once.map(u64::from), "; leave `redrive` out for none");
-                findings.some_time("every", redrive.every);
-                findings.some_time("timeout", redrive.timeout);
+                findings.nonzero_time("every", redrive.every);
+                findings.nonzero_time("timeout", redrive.timeout);
             });
         }
     });
 }
 
-/// Hosts are told apart whatever the secret is.
-fn any_secret() -> Option<WebhookSecret> {
+/// Returns a placeholder secret; the validity of a host does not depend on it.
+fn placeholder_secret() -> Option<WebhookSecret> {
     WebhookSecret::new("a host does not depend on it").ok()
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
-    findings.some_time("timeout", config.timeout);
+    findings.nonzero_time("timeout", config.timeout);
     findings.within("retry", |findings| retry(&config.retry, findings));
     super::validate::check(config.validate, findings);
     findings.within("circuit_breaker", |findings| breaker(&config.circuit_breaker, findings));
@@ -37,7 +37,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.within("fallback", |findings| fallback(&config.fallback, config, findings));
     if let Some(idempotency) = &config.idempotency {
         findings.within("idempotency", |findings| {
-            findings.some_time("ttl", idempotency.ttl);
+            findings.nonzero_time("ttl", idempotency.ttl);
             findings.at_least_one("max_bytes", idempotency.max_bytes.map(|size| size.0), "");
         });
     }
@@ -45,7 +45,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
 
 pub(super) fn retry(retry: &Retry, findings: &mut Findings<'_, '_>) {
     findings.at_least_one("max_attempts", retry.max_attempts.map(u64::from), ": 1 means no retry");
-    findings.some_time("max_delay", retry.max_delay);
+    findings.nonzero_time("max_delay", retry.max_delay);
     if let (Some(Span(here)), Some(Span(longest))) = (retry.failover_delay, retry.max_delay)
         && here > longest
     {
@@ -64,7 +64,7 @@ pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>)
     let mut window = |key, calls: Option<u32>, span: Option<Span>, min_calls: Option<u32>| {
         findings.within(key, |findings| {
             findings.at_least_one("calls", calls.map(u64::from), "");
-            findings.some_time("span", span);
+            findings.nonzero_time("span", span);
             match (calls, span) {
                 (None, None) => findings.wrong_here(
                     "a window is missing here: `calls`, the last so many calls, or `span`, those of the last so long",
@@ -87,9 +87,9 @@ pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>)
         window("slow_calls", rule.calls, rule.span, rule.min_calls);
     }
     match breaker.cooldown {
-        Some(Cooldown::Fixed(span)) => findings.some_time("cooldown", Some(span)),
+        Some(Cooldown::Fixed(span)) => findings.nonzero_time("cooldown", Some(span)),
         Some(Cooldown::Growing(growing)) => findings.within("cooldown", |findings| {
-            findings.some_time("first", Some(growing.first));
+            findings.nonzero_time("first", Some(growing.first));
             if !(growing.factor.is_finite() && growing.factor >= 1.0) {
                 let message = format!("`factor` must be 1 or more, not {}: a cooldown does not shrink", growing.factor);
                 findings.wrong("factor", message);
@@ -103,8 +103,8 @@ pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>)
     let never = ": without a probe a circuit never closes";
     findings.at_least_one("probes", breaker.probes.map(u64::from), never);
     findings.at_least_one("probe_successes", breaker.probe_successes.map(u64::from), "");
-    findings.some_time("latch", breaker.latch);
-    findings.some_time("abandoned_after", breaker.abandoned_after);
+    findings.nonzero_time("latch", breaker.latch);
+    findings.nonzero_time("abandoned_after", breaker.abandoned_after);
     if breaker
         .confirm
         .as_ref()
@@ -130,7 +130,7 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
             None => {}
         }
     }
-    findings.some_time("timeout", feature.timeout);
+    findings.nonzero_time("timeout", feature.timeout);
     super::cache::feature(feature, config, findings);
     super::validate::check(feature.validate, findings);
     all_open(feature.all_open, findings);
@@ -183,8 +183,8 @@ fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_
 
 fn all_open(policy: Option<AllOpen>, findings: &mut Findings<'_, '_>) {
     findings.within("all_open", |findings| match policy {
-        Some(AllOpen::Wait(longest)) => findings.some_time("wait", Some(longest)),
-        Some(AllOpen::Queue(longest)) => findings.some_time("queue", Some(longest)),
+        Some(AllOpen::Wait(longest)) => findings.nonzero_time("wait", Some(longest)),
+        Some(AllOpen::Queue(longest)) => findings.nonzero_time("queue", Some(longest)),
         Some(AllOpen::Fail) | None => {}
     });
 }

@@ -15,7 +15,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
             findings.wrong("features", "no request is of one of no features; leave the list out for all");
         }
         findings.at_least_one("max_in_flight", mirror.max_in_flight.map(|most| most as u64), "; `share: 0` is off");
-        findings.some_time("timeout", mirror.timeout);
+        findings.nonzero_time("timeout", mirror.timeout);
         cap(mirror, config, priced, findings);
     });
 }

@@ -1,4 +1,4 @@
-//! What is wrong with values of the right type. Everything is found, in one pass over each block.
+//! Checks values of the right type for errors in meaning. One pass over each block finds all of them.
 
 mod alerts;
 mod cache;
@@ -25,10 +25,10 @@ use super::{
 };
 use crate::{models::FamilyTable, providers::http::BaseUrl};
 
-/// The most tiers that a configuration may have.
+/// The maximum number of tiers.
 const TIERS: usize = 1_000;
 
-/// Looks for all that is wrong. `priced` says which models have a price besides those in the file, by the names of
+/// Finds all errors in meaning. `priced` tells which models have a price besides those in the file, by the names of
 /// provider and model.
 pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     if config.tiers.len() > TIERS {
@@ -48,7 +48,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     hedge::check(config, findings);
 }
 
-/// What is said of models.
+/// Checks the settings of model families.
 fn families(config: &Config, findings: &mut Findings<'_, '_>) {
     let table = FamilyTable::builtin();
     findings.within("families", |findings| {
@@ -60,7 +60,7 @@ fn families(config: &Config, findings: &mut Findings<'_, '_>) {
     });
 }
 
-/// Where findings go, and where in the text they are.
+/// Collects findings, and tracks the place in the text.
 pub(crate) struct Findings<'a, 'b> {
     tree: &'a Node,
     report: &'a mut Report<'b>,
@@ -72,31 +72,31 @@ impl<'a, 'b> Findings<'a, 'b> {
         Self { tree, report, path: Vec::new() }
     }
 
-    /// Does this inside of a value.
+    /// Runs a check inside a value.
     pub(crate) fn within(&mut self, step: impl Into<Step>, look: impl FnOnce(&mut Self)) {
         self.path.push(step.into());
         look(self);
         self.path.pop();
     }
 
-    /// Something is wrong with this value.
+    /// Reports an error in this value.
     pub(crate) fn wrong(&mut self, step: impl Into<Step>, message: impl Into<String>) {
         self.wrong_name(step, message, None);
     }
 
-    /// Where a value is, for what is wrong with it only together with something else.
+    /// Returns a value's place, for a later check of the value against something else.
     #[cfg(feature = "drill")]
     pub(crate) fn place(&self, step: impl Into<Step>) -> Problem {
         let path: Vec<Step> = self.path.iter().cloned().chain([step.into()]).collect();
         self.report.problem(self.tree.place_of(&path))
     }
 
-    /// Something is wrong with this key, not with its value.
+    /// Reports an error in this key, not in its value.
     fn wrong_key(&mut self, key: &str, message: impl Into<String>) {
         self.wrong(Step::Name(key.to_owned()), message);
     }
 
-    /// Something is wrong with the value that the checks are in.
+    /// Reports an error in the current value.
     pub(crate) fn wrong_here(&mut self, message: impl Into<String>) {
         if self.report.is_full() {
             return;
@@ -115,7 +115,7 @@ impl<'a, 'b> Findings<'a, 'b> {
         self.report.add(&place, message, right.map(str::to_owned));
     }
 
-    /// A list of tiers: each must be there, once, and at least one.
+    /// Checks a list of tiers: each must exist, none may repeat, and the list must not be empty.
     fn chain(&mut self, key: impl Into<Step>, chain: &[String], config: &Config) {
         self.within(key, |findings| {
             if chain.is_empty() {
@@ -149,7 +149,7 @@ impl<'a, 'b> Findings<'a, 'b> {
         false
     }
 
-    /// A kind of failure must be one of these.
+    /// Checks that a kind of failure is one of these.
     fn one_of(&mut self, step: impl Into<Step>, kind: &str, kinds: &[&str]) {
         if kinds.contains(&kind) {
             return;
@@ -162,7 +162,7 @@ impl<'a, 'b> Findings<'a, 'b> {
         self.wrong_name(step, message, right);
     }
 
-    /// Names of a list's values: none empty, none twice.
+    /// Checks the names of a list's values: none empty, none twice.
     fn names<'n>(&mut self, what: &str, names: impl Iterator<Item = &'n str>) {
         let mut known = HashSet::new();
         for (at, name) in names.enumerate() {
@@ -177,21 +177,22 @@ impl<'a, 'b> Findings<'a, 'b> {
         }
     }
 
-    /// A number that must not be negative, infinite or no number at all.
+    /// Checks that a number is finite and not negative.
     fn not_negative(&mut self, key: &str, number: f64) {
         if !(number.is_finite() && number >= 0.0) {
             self.wrong(key, format!("`{key}` must be a number of 0 or more, not {number}"));
         }
     }
 
-    /// A time in which something must be able to happen.
-    fn some_time(&mut self, key: &str, span: Option<super::Span>) {
+    /// Checks that a span of time is longer than zero.
+    fn nonzero_time(&mut self, key: &str, span: Option<super::Span>) {
         if span.is_some_and(|span| span.0.is_zero()) {
             self.wrong(key, format!("`{key}` must be longer than nothing"));
         }
     }
 
-    /// An address that requests can be sent to. Of itself nothing is said: a webhook's is its secret.
+    /// Checks that requests can be sent to an address. The message never repeats the address: a webhook's address is
+    /// its secret.
     fn http_url(&mut self, key: &str, url: &str) {
         match BaseUrl::parse(key, url) {
             _ if !url.contains("://") => self.wrong(key, format!("{key}: it must start with http:// or https://")),

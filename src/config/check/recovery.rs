@@ -4,11 +4,11 @@ use crate::config::RecoveryCheck;
 pub(super) fn check(check: Option<&RecoveryCheck>, findings: &mut Findings<'_, '_>) {
     let settings = match check {
         None => return,
-        Some(RecoveryCheck::Every(span)) => return findings.some_time("recovery_check", Some(*span)),
+        Some(RecoveryCheck::Every(span)) => return findings.nonzero_time("recovery_check", Some(*span)),
         Some(RecoveryCheck::Settings(settings)) => settings,
     };
     findings.within("recovery_check", |findings| {
-        findings.some_time("every", settings.every);
+        findings.nonzero_time("every", settings.every);
         let Some(text) = &settings.probe_with else { return };
         if !settings.active {
             findings.wrong_key("probe_with", "nobody is asked without `active: true`");

@@ -76,14 +76,14 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
     let message =
         format!("the budget `{}` counts what has no price: {}; give one under `prices`", budget.name, names.join(", "));
     let right = nearest(first, config.prices.keys().map(String::as_str));
-    // The price has another name, or there is none.
+    // The price may exist under another name.
     match right {
         Some(right) => findings.wrong_here(format!("{message} (there is one of `{right}`)")),
         None => findings.wrong_here(message),
     }
 }
 
-/// Whether a budget can count what this tier costs.
+/// Returns whether a budget may count this tier's cost.
 fn counts(budget: &Budget, tier: &Tier, config: &Config) -> bool {
     if let Some(only) = &budget.tier {
         return *only == tier.name;

@@ -3,7 +3,7 @@ use crate::config::{Config, DurableUrl};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.within("stores", |findings| {
-        // Never with what stands there: it may hold a password.
+        // The message never repeats the value, which may hold a password.
         if let Some(durable) = &config.stores.durable {
             match DurableUrl::parse(durable) {
                 None => findings.wrong(

@@ -56,13 +56,13 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     findings.at_least_one("context_window", tier.context_window, "; leave it out where it is not known");
     findings.at_least_one("max_output", tier.max_output, "; leave it out where it is not known");
     match tier.timeout {
-        Some(TierTimeout::Attempt(span)) => findings.some_time("timeout", Some(span)),
+        Some(TierTimeout::Attempt(span)) => findings.nonzero_time("timeout", Some(span)),
         Some(TierTimeout::Limits(limits)) => findings.within("timeout", |findings| {
-            findings.some_time("attempt", limits.attempt);
-            findings.some_time("first_token", limits.first_token);
-            findings.some_time("idle", limits.idle);
-            findings.some_time("progress", limits.progress);
-            findings.some_time("progress_ceiling", limits.progress_ceiling);
+            findings.nonzero_time("attempt", limits.attempt);
+            findings.nonzero_time("first_token", limits.first_token);
+            findings.nonzero_time("idle", limits.idle);
+            findings.nonzero_time("progress", limits.progress);
+            findings.nonzero_time("progress_ceiling", limits.progress_ceiling);
             if limits.adaptive == Some(true) && !tier.provider.is_model() {
                 let message = format!("a {} tier asks no model: nothing there is usual or late", tier.provider.name());
                 findings.wrong_key("adaptive", message);

@@ -1,9 +1,9 @@
 use super::Findings;
 use crate::config::{Config, Validate};
 
-/// A setting that this program cannot keep is not passed over in silence.
-pub(super) fn check(said: Option<Validate>, findings: &mut Findings<'_, '_>) {
-    if matches!(said, Some(Validate::On(_))) && cfg!(not(feature = "validate")) {
+/// Refuses a setting that this build cannot honour, rather than ignoring it.
+pub(super) fn check(settings: Option<Validate>, findings: &mut Findings<'_, '_>) {
+    if matches!(settings, Some(Validate::On(_))) && cfg!(not(feature = "validate")) {
         findings.wrong("validate", Config::NO_VALIDATE);
     }
 }

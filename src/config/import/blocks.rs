@@ -1,4 +1,4 @@
-//! The names of the schema's own blocks, as the schema itself has them.
+//! The names of the schema's own blocks, taken from the schema itself.
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,17 +8,17 @@ use serde::{
 
 use crate::config::Config;
 
-/// The keys that a file may have at its top.
+/// Returns the keys that a file may have at its top level.
 pub(super) fn blocks() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
-    let _asked = Config::deserialize(Asked(&mut names));
+    let _names_only = Config::deserialize(FieldNames(&mut names));
     names
 }
 
-/// Is asked for a struct of these fields, keeps their names, and gives nothing.
-struct Asked<'a>(&'a mut &'static [&'static str]);
+/// A deserializer that records a struct's field names and yields no value.
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Asked<'_> {
+impl<'de> Deserializer<'de> for FieldNames<'_> {
     type Error = Error;
 
     fn deserialize_struct<V: Visitor<'de>>(

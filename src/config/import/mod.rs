@@ -1,13 +1,13 @@
-//! Files that users already have, read as they are.
+//! Imports files of other programs unchanged.
 //!
-//! Which form a file has is seen by its shape; both become a [`Config`](super::Config), over which the overrides of the
-//! environment are laid as over any other.
+//! The file's shape determines its form. Both forms become a [`Config`](super::Config), and overrides from the
+//! environment apply to it as usual.
 //!
 //! # `settings.json` with a `model` block
 //!
-//! A file with a block named `model`, and no `tiers`. This crate's own blocks (`features`, `alerts`, `listen` and so on) may stand
-//! beside it, and what they say goes before what the table below makes of `model`. Other keys (`permissions`, `env`, `hooks` and
-//! whatever else such a file has) are not looked at.
+//! A file with a block named `model`, and no `tiers`. This crate's own blocks (`features`, `alerts`, `listen` and so
+//! on) may stand beside it and take precedence over the table below. Other keys (`permissions`, `env`, `hooks` and all
+//! others) are ignored.
 //!
 //! ```json
 //! { "model": {
@@ -19,15 +19,16 @@
 //!
 //! | there | here | in words |
 //! |---|---|---|
-//! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each has the name of its model, with its provider's before it where two are of one name |
-//! | `timeoutMs` | each tier's `timeout` | one attempt may take so long; one that takes longer goes on to the next model |
-//! | `triggerOnStatusCodes` | `fallback.on_error`, and `own_timeout` with them | these go on to the next model with what they [stand for](super::classifier()), and so does an attempt that took longer than `timeoutMs`; nothing else does, a 504 that is not listed neither |
-//! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; each tier's `circuit_breaker.consecutive_failures` but the last one's, one more | a model is asked again so often, after a timeout too, before the next is; then it is left alone, where there is a next |
-//! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check.every` | so long, and then it is asked whether it is back |
+//! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each tier is named after its model, with the provider's name before it if two models share a name |
+//! | `timeoutMs` | each tier's `timeout` | the limit of one attempt; a longer one fails over to the next model |
+//! | `triggerOnStatusCodes` | `fallback.on_error`, with `own_timeout` added | these statuses, and all that they [cover](super::classifier()), fail over to the next model; so does an attempt that exceeds `timeoutMs`. Nothing else does, not even an unlisted 504 |
+//! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; `circuit_breaker.consecutive_failures`, one more, of each tier but the last | the retries of a model, after a timeout too, before the next one; after them its circuit opens, if there is a next model |
+//! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check.every` | the time between checks whether a failed model works again |
 //!
 //! # A list of providers
 //!
-//! A file with `providers`, and no `tiers`. Its other blocks (`features`, `alerts` and so on) are this crate's own.
+//! A file with `providers`, and no `tiers`. All its other blocks (`features`, `alerts` and so on) are this crate's
+//! own.
 //!
 //! ```yaml
 //! providers:
@@ -39,31 +40,32 @@
 //!
 //! | there | here | in words |
 //! |---|---|---|
-//! | `name` | a tier's `provider` and `name` | anthropic, openai, google or gemini; with the model's name after it where a provider is there twice |
-//! | `priority` | the order of `tiers` | 1 is the primary; those of one priority, and then those without, in the file's order |
-//! | `on_error` | `fallback.on_error` | these go on to the next provider with what they [stand for](super::classifier()), and nothing else does |
-//! | `max_retries` | `retry.max_attempts`, one more; `retry.retry_timeouts` | a provider is asked again so often, after a timeout too, before the next is |
+//! | `name` | a tier's `provider` and `name` | anthropic, openai, google or gemini; followed by the model's name if a provider is listed twice |
+//! | `priority` | the order of `tiers` | 1 is the primary; equal priorities, and then providers without one, keep the file's order |
+//! | `on_error` | `fallback.on_error` | these statuses, and all that they [cover](super::classifier()), fail over to the next provider; nothing else does |
+//! | `max_retries` | `retry.max_attempts`, one more; `retry.retry_timeouts` | the retries of a provider, after a timeout too, before the next one |
 //! | `backoff` | `retry.backoff` | exponential, linear, fixed or constant |
 //!
-//! # Of both
+//! # Both forms
 //!
-//! A failure that has no status counts as the one that a proxy would have answered with: no connection is 502 or 503, a
-//! stream that broke or an answer that is none 502. An overload is one however it is told: 429 or 503 in the list stands for 529
-//! too, and for an overload inside of a stream. `timeout` in a list of providers is a timeout of any origin, a 408 or 504 too.
-//! What is refused on this side, as by an open circuit, always goes on.
+//! A failure without a status counts as the one with which a proxy would have answered: a failed connection is 502 or
+//! 503, a broken stream or a malformed answer is 502. An overload has one class in all spellings: 429 or 503 in the
+//! list covers 529 too, and an overload inside a stream. `timeout` in a list of providers is a timeout of any origin,
+//! including a 408 or 504. A local refusal, such as an open circuit, always fails over.
 //!
-//! `fallback.recovery_check` is `active`: a model that failed is asked whether it is back, also while nobody calls.
+//! `fallback.recovery_check` is `active`: a model that failed is checked for recovery even without callers.
 //!
-//! Where retries are asked for, `retry.budget` is 100 %, and the whole `timeout` is long enough for all attempts at all
-//! models, so that what the file says is what happens.
+//! If retries are configured, `retry.budget` is 100 % and the total `timeout` is long enough for all attempts at all
+//! models, so that the file's numbers hold.
 //!
-//! Neither form has a word for what follows, and nothing is lost in an outage by it. Blocks of this crate's own change it.
+//! Neither form can express the following settings, which prevent lost requests in an outage. This crate's own blocks
+//! change them.
 //!
 //! | here | in words |
 //! |---|---|
-//! | the last tier's `last_resort` | where there is no other, it is asked although it has just failed: it may work again by now |
-//! | `circuit_breaker: { second_opinion_after: 0 }` | a request that a model calls wrong (400, 422) is put to the next before its caller is told: only where that says so too is it |
-//! | `stream: { on_break: restart }` | a stream that breaks begins anew at the next model, behind a mark to discard what came; over the gateway, which cannot tell that, it ends with an error |
+//! | the last tier's `last_resort` | without another tier, it is called although it has just failed: it may work again by now |
+//! | `circuit_breaker: { second_opinion_after: 0 }` | a request that a model rejects (400, 422) goes to the next model before its caller learns of it; the caller gets the rejection only if that model agrees |
+//! | `stream: { on_break: restart }` | a stream that breaks restarts at the next model, after a mark to discard the earlier content; the gateway cannot express the mark, so there the stream ends with an error |
 
 mod blocks;
 mod providers;
@@ -72,12 +74,12 @@ mod settings;
 use std::time::Duration;
 
 use super::{
-    suggest::is_slip_of,
+    suggest::is_typo_of,
     tree::{Entry, Fault, Node, Place, Value},
 };
 use crate::RetryWithJitterLayer;
 
-/// The form of a file.
+/// A file's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// This crate's own.
@@ -101,19 +103,19 @@ impl Form {
         }
     }
 
-    /// Removes what is not looked at, so that nothing in it can be wrong.
+    /// Removes ignored keys, so that nothing in them can be wrong.
     pub(super) fn prune(self, tree: &mut Node) {
         if self == Self::Settings
             && let Value::Map(entries) = &mut tree.value
         {
             let ours = blocks::blocks();
-            // What cannot stand there is kept too, so that it is told of: a second list of models, and a slip.
-            let looked_at = |key: &str| matches!(key, "model" | "providers") || is_slip_of(key, ours);
+            // A second list of models and a misspelled block stay, so that they are reported.
+            let looked_at = |key: &str| matches!(key, "model" | "providers") || is_typo_of(key, ours);
             entries.retain(|entry| looked_at(&entry.key));
         }
     }
 
-    /// The same in this crate's own form.
+    /// Converts the tree into this crate's own form.
     pub(super) fn rewrite(self, tree: Node) -> Result<Node, Fault> {
         let place = tree.place.clone();
         let mut tree = match self {
@@ -121,7 +123,7 @@ impl Form {
             Self::Settings => settings::rewrite(tree)?,
             Self::Providers => providers::rewrite(tree)?,
         };
-        // What neither form has a word for.
+        // Settings that neither form can express.
         set_default(&mut tree, "circuit_breaker", "second_opinion_after", number(0, &place));
         set_default(&mut tree, "stream", "on_break", Node::text("restart", &place));
         if let Some(last) = last_tier(&mut tree) {
@@ -132,7 +134,7 @@ impl Form {
     }
 }
 
-/// The time in which all tiers can make all their attempts, with the waits between them.
+/// Returns the time in which all tiers can make all their attempts, including the waits between them.
 fn whole(tiers: usize, attempts: u16, attempt: Duration) -> Duration {
     let tiers = u32::try_from(tiers).unwrap_or(u32::MAX);
     let asking = attempt.saturating_mul(u32::from(attempts));
@@ -140,7 +142,7 @@ fn whole(tiers: usize, attempts: u16, attempt: Duration) -> Duration {
     asking.saturating_add(waiting).saturating_mul(tiers.max(1))
 }
 
-/// A span of time as the file writes it.
+/// Returns a span of time in the file's spelling.
 fn span(time: Duration, place: &Place) -> Node {
     Node::text(format!("{}ms", time.as_millis()), place)
 }
@@ -153,7 +155,7 @@ fn yes(place: &Place) -> Node {
     Node::new(Value::Bool(true), place.clone())
 }
 
-/// Names that no two share: the short one where it is the only one of its kind, else the long one.
+/// Returns a unique name: the short one if no other value shares it, or else the long one.
 fn name(short: &str, all: &[&str], long: String) -> String {
     if all.iter().filter(|other| **other == short).count() > 1 { long } else { short.to_owned() }
 }
@@ -166,7 +168,7 @@ fn last_tier(tree: &mut Node) -> Option<&mut Node> {
     }
 }
 
-/// Sets a key of a block of the file, unless the file has it.
+/// Sets a key of a block, unless the file has it.
 fn set_default(tree: &mut Node, block: &str, key: &str, value: Node) {
     let place = value.place.clone();
     if tree.get(block).is_none_or(|there| matches!(there.value, Value::Null)) {

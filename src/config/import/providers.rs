@@ -1,4 +1,4 @@
-//! A list of providers.
+//! The import of a list of providers.
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -11,7 +11,7 @@ use crate::config::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "read for their errors: the schema says what they mean")]
-struct Listed {
+struct ProviderEntry {
     name: Provider,
     model: String,
     priority: Option<i64>,
@@ -31,13 +31,13 @@ struct Fallback {
 
 pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
     let Some(Entry { value: mut list, key_place, .. }) = tree.take("providers") else { return Ok(tree) };
-    let read: Vec<Listed> = tree::read(&list)?;
+    let read: Vec<ProviderEntry> = tree::read(&list)?;
     let place = list.place.clone();
     let mut items: Vec<(Option<i64>, Node)> = match &mut list.value {
         Value::List(items) => read.iter().map(|listed| listed.priority).zip(items.drain(..)).collect(),
         _ => Vec::new(),
     };
-    // Stable: those of one priority stay in the file's order, and those without come last.
+    // A stable sort: equal priorities keep the file's order, and items without one come last.
     items.sort_by_key(|(priority, _)| (priority.is_none(), *priority));
     let words: Vec<(String, String)> =
         items.iter().map(|(_, item)| (word(item, "name"), word(item, "model"))).collect();
@@ -82,7 +82,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
 
 fn word(item: &Node, key: &str) -> String {
     match item.get(key).map(|node| &node.value) {
-        Some(Value::Text(text) | Value::Loose(text)) => text.clone(),
+        Some(Value::Text(text) | Value::Untyped(text)) => text.clone(),
         _ => String::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! A `settings.json` with a `model` block.
+//! The import of a `settings.json` with a `model` block.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -42,7 +42,7 @@ struct Failover {
 pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
     let Some(Entry { value: mut block, .. }) = tree.take("model") else { return Ok(tree) };
     let Models { primary_model, fallback_models, failover, .. } = tree::read(&block)?;
-    // What was read is known to be there from here on; the nodes are taken for their places.
+    // The typed values are known from here on; the nodes provide their places.
     let mut rules = block.take("failover").map(|entry| entry.value);
     let mut rule = |key: &str| rules.as_mut().and_then(|rules| rules.take(key)).map(|entry| entry.value);
     let (timeout, codes) = (rule("timeoutMs"), rule("triggerOnStatusCodes"));
@@ -57,8 +57,8 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         std::iter::once(&*primary_model).chain(fallback_models.iter().map(|model| &*model.model)).collect();
     let is_said = tree.get("circuit_breaker").is_some_and(|said| said.get("consecutive_failures").is_some());
     let attempt = failover.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-    // Each is left alone after so many failures, for the next one's sake. The last has none: what one request of bad luck met
-    // must not close it to all others.
+    // Each tier's circuit opens after its retries, so that the next tier takes over. The last tier has no such limit:
+    // one request's failures must not close it to all others.
     let alone = retries.as_ref().zip(failover.retries_before_failover);
     let last = names.len() - 1;
     let tiers: Vec<Node> = models
@@ -118,7 +118,7 @@ fn value(block: &mut Node, key: &str) -> Option<Node> {
 
 fn word(node: &Node) -> &str {
     match &node.value {
-        Value::Text(text) | Value::Loose(text) => text,
+        Value::Text(text) | Value::Untyped(text) => text,
         _ => "",
     }
 }

@@ -12,81 +12,81 @@ use super::{
     either::{Either, short_or_block},
 };
 
-/// Who is told when something is wrong, and what is wrong enough.
+/// The receivers of alerts, and the rules that raise them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alerts {
-    /// Where alerts are sent.
+    /// The webhooks that receive alerts.
     pub webhooks: Vec<Webhook>,
-    /// Bodies for webhooks that want a shape of their own, by name.
+    /// Custom message bodies for webhooks, by name.
     pub templates: BTreeMap<String, WebhookTemplate>,
-    /// When. Each rule has a default and can be changed or switched off.
+    /// The rules that raise alerts. Each has a default and can be changed or switched off.
     pub rules: Rules,
 }
 
-/// Where alerts are sent.
+/// A receiver of alerts.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
-    /// An http or https URL. `${NAME}` stands for a variable of the environment.
+    /// An http or https URL. `${NAME}` stands for an environment variable.
     #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub url: Secret,
-    /// The shape of the message. Default: `slack`.
+    /// The message format. Default: `slack`.
     #[schemars(extend("default" = "slack"))]
     pub format: Option<WebhookFormat>,
-    /// The shape of the message in place of a `format`: one of the `templates`, by its name.
+    /// The name of one of the `templates`, in place of a `format`.
     pub template: Option<String>,
-    /// Which alerts it is sent. Default: all.
+    /// The severities that it receives. Default: all.
     pub severities: Option<Vec<AlertSeverity>>,
-    /// Whether it is told that an alert is over. Default: yes.
+    /// Sends a message when an alert is over. Default: yes.
     #[schemars(extend("default" = true))]
     pub resolved: Option<bool>,
-    /// A header of each request that carries a secret: `Authorization`.
+    /// The secret value of the `Authorization` header.
     pub authorization: Option<KeyRef>,
 }
 
-/// The shape of an alert's message.
+/// The format of an alert's message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookFormat {
-    /// What Slack, Mattermost, Rocket.Chat and Discord's `/slack` take.
+    /// The format of Slack, Mattermost, Rocket.Chat and Discord's `/slack`.
     #[default]
     Slack,
-    /// A plain object.
+    /// A plain JSON object.
     Json,
 }
 
-/// How bad an alert is.
+/// The severity of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertSeverity {
-    /// To be looked at: callers have their answers. In messages it is `warning`.
+    /// A warning: callers still get answers. Messages call it `warning`.
     #[serde(alias = "warning")]
     Warn,
-    /// To wake somebody. In messages it is `critical`.
+    /// A page: someone must act at once. Messages call it `critical`.
     #[serde(alias = "critical")]
     Page,
 }
 
-/// The body of a webhook's message: JSON, in whose texts `{{name}}` stands for what the alert says. The placeholders are those of
-/// [`Template`](crate::subscribers::alerts::Template).
+/// The body of a webhook's message: JSON, whose texts may contain `{{name}}` placeholders for the alert's data. The
+/// placeholders are those of [`Template`](crate::subscribers::alerts::Template).
 #[derive(Clone, PartialEq)]
 pub struct WebhookTemplate(Value);
 
 impl WebhookTemplate {
-    /// This body.
+    /// Creates a template with this body.
     pub fn new(body: Value) -> Self {
         Self(body)
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn body(&self) -> &Value {
         &self.0
     }
 }
 
 impl fmt::Debug for WebhookTemplate {
-    /// Shows nothing of it: a receiver's key may be in it.
+    /// Hides the content, which may hold a receiver's key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -148,7 +148,7 @@ impl<'de> Deserialize<'de> for WebhookTemplate {
             }
         }
 
-        // Not as whatever it may be: a variable of the environment is a text here, a key of digits too.
+        // Reads environment variables as text, even those of digits only.
         deserializer.deserialize_str(Json).map(Self)
     }
 }
@@ -160,47 +160,47 @@ impl JsonSchema for WebhookTemplate {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "The body of a webhook's message: JSON, in whose texts {{name}} stands for what the alert says.",
+            "description": "The body of a webhook's message: JSON, whose texts may contain {{name}} placeholders for the alert's data.",
             "type": "object",
         })
     }
 }
 
-/// The rules, each with its default; `off` switches one off.
+/// The alert rules. Each has a default; `off` switches a rule off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
-    /// Another tier serves in place of the primary: said when it begins and when it is over. Default: on.
+    /// Another tier serves in place of the primary; sent at the start and at the end. Default: on.
     #[schemars(extend("default" = "on"))]
     pub failover: Option<RuleThreshold>,
-    /// More than so many switches of the model in a time. Default: 3 in 10 min.
+    /// More than this many model switches in a time. Default: 3 in 10 min.
     #[schemars(extend("default" = "on"))]
     pub failovers: Option<RuleThreshold>,
     /// More than this share of failed requests in a time. Default: 5 % of more than 100 in 1 h.
     #[schemars(extend("default" = "on"))]
     pub failure_rate: Option<RuleThreshold>,
-    /// The same of the calls sent to each tier, whether or not another tier answered in the end. Default: off; its numbers,
-    /// where it is on, as those of `failure_rate`.
+    /// More than this share of failed calls to a tier, even if another tier answered in the end. Default: off; once
+    /// on, its numbers default to those of `failure_rate`.
     #[schemars(extend("default" = "off"))]
     pub tier_failure_rate: Option<RuleThreshold>,
-    /// More than this share of answers comes from another tier than the one that was asked first: a warning, and a page above
-    /// `page_share`. Default: off; its numbers, where it is on, 5 % and 20 % of more than 20 answers in 10 min.
+    /// More than this share of answers comes from another tier than the first: a warning, and a page above
+    /// `page_share`. Default: off; once on, its numbers default to 5 % and 20 % of more than 20 answers in 10 min.
     #[schemars(extend("default" = "off"))]
     pub fallback_share: Option<RuleThreshold>,
-    /// Every tier has failed a request. Default: on.
+    /// All tiers failed for a request. Default: on.
     #[schemars(extend("default" = "on"))]
     pub all_tiers_failed: Option<RuleThreshold>,
-    /// A provider has refused a key. Default: on.
+    /// A provider refused a key. Default: on.
     #[schemars(extend("default" = "on"))]
     pub key_refused: Option<RuleThreshold>,
-    /// A share of a budget is used up: of those that the budget warns at (`warn_at`) all, or those from `share` on.
-    /// Default: on.
+    /// A budget reached one of its shares: every share in the budget's `warn_at`, or those from `share` on. Default:
+    /// on.
     #[schemars(extend("default" = "on"))]
     pub budget: Option<RuleThreshold>,
-    /// A request waits for a person, and nobody is at it. Default: on.
+    /// A request waits for a person, and no person has claimed it. Default: on.
     #[schemars(extend("default" = "on"))]
     pub handoff_waiting: Option<RuleThreshold>,
-    /// Says again what is still so after so long. Default: never.
+    /// The interval at which a continuing alert is repeated. Default: never.
     pub repeat: Option<Span>,
 }
 
@@ -209,38 +209,38 @@ pub struct Rules {
 pub enum RuleThreshold {
     /// On with its defaults, or off.
     On(bool),
-    /// With numbers.
+    /// Custom numbers.
     Numbers {
-        /// More than so many.
+        /// The count that must be exceeded.
         more_than: Option<u64>,
-        /// More than this share.
+        /// The share that must be exceeded.
         share: Option<Share>,
-        /// With more than so many requests.
+        /// The number of requests that must be exceeded.
         min_requests: Option<u64>,
-        /// In a time.
+        /// The time window.
         within: Option<Span>,
-        /// Above this share it is a page.
+        /// The share above which the alert is a page.
         page_share: Option<Share>,
-        /// How bad it is, in place of the rule's own.
+        /// The severity, in place of the rule's own.
         severity: Option<AlertSeverity>,
     },
 }
 
-/// The numbers of a rule, as they stand in the file.
+/// A rule's numbers in the file.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct RuleNumbers {
-    /// More than so many.
+    /// The count that must be exceeded.
     more_than: Option<u64>,
-    /// More than this share.
+    /// The share that must be exceeded.
     share: Option<Share>,
-    /// With more than so many requests.
+    /// The number of requests that must be exceeded.
     min_requests: Option<u64>,
-    /// In a time.
+    /// The time window.
     within: Option<Span>,
-    /// Above this share it is a page: of `fallback_share`.
+    /// The share above which the alert is a page, for `fallback_share`.
     page_share: Option<Share>,
-    /// How bad it is, in place of the rule's own.
+    /// The severity, in place of the rule's own.
     severity: Option<AlertSeverity>,
 }
 

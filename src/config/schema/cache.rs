@@ -8,67 +8,67 @@ use serde::{
 
 use super::{KeyRef, Size, Span};
 
-/// Answers that are kept and given again to whoever asks the same. Where the block is left out, none is kept.
+/// A cache of answers to repeated requests. Without this block, no answer is kept.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// How long an answer is given to whoever asks the same; `0s` keeps answers only for when there is no other. Default:
-    /// 5 min.
+    /// The time for which an answer serves repeated requests. `0s` keeps answers only for outages. Default: 5 min.
     #[schemars(extend("default" = "5m"))]
     pub ttl: Option<Span>,
-    /// How long after that it is still given where every tier fails. Default: 1 h.
+    /// The further time for which an answer may serve if every tier fails. Default: 1 h.
     #[schemars(extend("default" = "1h"))]
     pub stale_for: Option<Span>,
-    /// The memory for answers; over it, those that are asked for seldom go first. Default: 64 MiB.
+    /// The memory for answers; over it, rarely requested ones are removed first. Default: 64 MiB.
     #[schemars(extend("default" = "64MiB"))]
     pub max_bytes: Option<Size>,
     /// The largest answer that is kept. Default: 1 MiB.
     #[schemars(extend("default" = "1MiB"))]
     pub max_answer: Option<Size>,
-    /// Whether those who ask the same at the same time share one call. Default: yes.
+    /// Shares one call among concurrent identical requests. Default: yes.
     #[schemars(extend("default" = true))]
     pub single_flight: Option<bool>,
-    /// Requests of a higher temperature pass by, and so do those that name none. Default: every temperature is kept.
+    /// The highest temperature of cached requests; a higher one, or none, bypasses the cache. Default: no limit.
     #[schemars(range(min = 0))]
     pub max_temperature: Option<f64>,
-    /// What need not be the same for an answer to be given: of `tenants` (callers' keys) only where nothing that any of
-    /// them says is for their eyes alone. Default: all must be.
+    /// Properties that may differ between requests with the same answer. Use `tenants` (callers' keys) only if no
+    /// caller's content is confidential. Default: none may differ.
     pub across: Vec<CacheAcross>,
-    /// Whether all replicas share the answers, in a store that they share. Default: no, each has its own in memory.
+    /// Shares the answers among all replicas, in their shared store. Default: no, each replica has its own in memory.
     #[schemars(extend("default" = false))]
     pub shared: bool,
 }
 
-/// What need not be the same for an answer to be given.
+/// A property that may differ between requests with the same answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheAcross {
-    /// The model that is asked for.
+    /// The requested model.
     Models,
-    /// The feature that asks.
+    /// The requesting feature.
     Features,
-    /// Whose request it is.
+    /// The owner of the request.
     Tenants,
 }
 
-/// What is kept of a feature's answers: `on`, `off`, or for how long.
+/// A feature's cache setting: `on`, `off`, or a lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeatureCache {
-    /// As the file's `cache` says, or nothing.
+    /// On with the file's `cache` settings, or off.
     On(bool),
-    /// As the file's `cache` says, and for so long.
+    /// On with this lifetime, and the file's other `cache` settings.
     Ttl(Span),
 }
 
-/// Which questions are like one that is asked while no model answers.
+/// The similarity of questions for a cached tier, which serves if no model answers.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Similar {
-    /// How it is told. Default: `words`.
+    /// The method of comparison. Default: `words`.
     #[schemars(extend("default" = "words"))]
     pub method: Likeness,
-    /// How much alike two questions must be, up to 1. By words, "How can I reset my password?" is 0.73 alike to "How do I reset my
-    /// password?". Default: 0.8 by words, 0.85 by embeddings, whose scale is the model's.
+    /// The least similarity of two questions, up to 1. By words, "How can I reset my password?" and "How do I reset my
+    /// password?" have a similarity of 0.73. Default: 0.8 by words, 0.85 by embeddings, whose scale depends on the
+    /// model.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f64>,
     /// The server of the embeddings, any with OpenAI's `/v1/embeddings`. Default: OpenAI's own.
@@ -76,38 +76,39 @@ pub struct Similar {
     pub base_url: Option<String>,
     /// The model of the embeddings.
     pub model: Option<String>,
-    /// Where its key is: `${NAME}`. Default: `${OPENAI_API_KEY}`; where `base_url` is not OpenAI's own host: no key.
+    /// A reference to the embeddings' key: `${NAME}`. Default: `${OPENAI_API_KEY}`; no key if `base_url` is not
+    /// OpenAI's own host.
     pub api_key: Option<KeyRef>,
-    /// What need not be the same for a question to be like another. Default: all must be.
+    /// Properties that may differ between similar questions. Default: none may differ.
     pub across: Vec<SimilarAcross>,
-    /// Whether the answer quotes the question that it was given to, which may be another person's. Default: no.
+    /// Quotes in the answer the question that it was given to, which may be another person's. Default: no.
     #[schemars(extend("default" = false))]
     pub quote: bool,
-    /// How many questions are remembered, the newest ones. Default: 4,096.
+    /// The number of remembered questions, newest first. Default: 4,096.
     #[schemars(extend("default" = 4096), range(min = 1))]
     pub remember: Option<u32>,
 }
 
-/// How it is told that questions are alike.
+/// The method of comparing questions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Likeness {
-    /// By the words that they have in common.
+    /// By the words that they share.
     #[default]
     Words,
-    /// By a model of embeddings.
+    /// By an embedding model.
     Embeddings,
 }
 
-/// What need not be the same for a question to be like another.
+/// A property that may differ between similar questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SimilarAcross {
-    /// The feature that asks.
+    /// The requesting feature.
     Features,
     /// The system prompt.
     SystemPrompts,
-    /// Whose request it is.
+    /// The owner of the request.
     Tenants,
 }
 
@@ -148,7 +149,7 @@ impl JsonSchema for FeatureCache {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "What is kept of a feature's answers: `on`, `off`, or for how long.",
+            "description": "A feature's cache setting: `on`, `off`, or a lifetime.",
             "anyOf": [
                 { "type": "boolean" },
                 { "enum": ["on", "off"] },

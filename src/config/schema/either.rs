@@ -1,6 +1,6 @@
 //! Values with a short form and a long one: `timeout: 30s`, or a block of limits.
 //!
-//! serde's own `untagged` would do, but it forgets where in the file it was and what was wrong there.
+//! serde's own `untagged` would lose the place in the file and the message of an error there.
 
 use std::{fmt, marker::PhantomData};
 

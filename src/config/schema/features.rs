@@ -12,17 +12,17 @@ use super::{
 };
 use crate::{CommitPoint, ErrorKind};
 
-/// What a feature of the product may use.
+/// The resources of a product feature.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Feature {
-    /// How many of its requests may be under way at once; 0 closes it. Default: 100.
+    /// The most concurrent requests; 0 closes the feature. Default: 100.
     #[schemars(extend("default" = 100))]
     pub concurrency: Option<usize>,
-    /// How many more may wait. Default: none.
+    /// The most requests that may wait. Default: none.
     #[schemars(extend("default" = 0))]
     pub queue: Option<usize>,
-    /// How long one may wait. Default: until the deadline.
+    /// The longest wait of a request. Default: until the deadline.
     pub max_wait: Option<Span>,
     /// Requests per minute. Default: no limit.
     pub requests_per_minute: Option<Rate>,
@@ -33,100 +33,100 @@ pub struct Feature {
     /// The most degraded level that the feature accepts, from 1 (full) to 5 (static). Default: 5.
     #[schemars(extend("default" = 5), range(min = 1, max = 5))]
     pub worst_level: Option<u8>,
-    /// What happens when every circuit is open that could serve it. Default: as the file's `fallback.all_open` says.
+    /// The behaviour while every circuit that could serve it is open. Default: the file's `fallback.all_open`.
     pub all_open: Option<AllOpen>,
     /// The longest time to its first token. Default: the file's `timeout`.
     pub timeout: Option<Span>,
-    /// How its streams are handed on. Default: as the file's `stream` says, each field by itself.
+    /// The delivery of its streams. Default, for each field: the file's `stream`.
     pub stream: Stream,
-    /// Whether a tier that is late may be hedged with a second call for it; not where a call must not be doubled. Default: as the
-    /// tier's `hedge` says.
+    /// Allows second calls for it if a tier is late; set `false` if a call must not be doubled. Default: the tier's
+    /// `hedge`.
     #[schemars(extend("default" = true))]
     pub hedge: Option<bool>,
-    /// Whether its structured output is held to its schema. Default: as the file's `validate` says.
+    /// Validates its structured output against the schema. Default: the file's `validate`.
     pub validate: Option<Validate>,
-    /// Whether its answers are kept, or for how long. Default: as the file's `cache` says.
+    /// Keeps its answers in the cache, for the usual time or a time of its own. Default: the file's `cache`.
     #[schemars(extend("default" = "on"))]
     pub cache: Option<FeatureCache>,
 }
 
-/// Who serves callers that name a model.
+/// The tiers that serve callers of a model name.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelName {
-    /// The tiers, in order. Of these, a request has those that its feature may use; a rule of `routes` that fits it comes
-    /// first.
+    /// The tiers, in order. A request uses those of them that its feature allows. A matching rule of `routes` takes
+    /// precedence.
     pub tiers: Vec<String>,
 }
 
-/// How much in a minute: a number, or a number and how much of it at once.
+/// A rate per minute: a number, or a number with a burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
-    /// So much in a minute, and as much at once.
+    /// This rate per minute, with a burst of the same size.
     PerMinute(f64),
-    /// So much in a minute, and so much at once.
+    /// This rate per minute, with a burst of another size.
     Burst {
-        /// In a minute.
+        /// The rate per minute.
         per_minute: f64,
-        /// At once.
+        /// The most at once.
         burst: u32,
     },
 }
 
-/// How streams are handed on.
+/// The delivery of streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
-    /// What must be there before the caller sees anything of an answer; until then a failure goes to the next tier unseen.
-    /// Default: its first token. Up to that point `timeout` counts: with `complete` it is for the whole answer, while the
-    /// limits of a tier stay those of its first token and of its silences.
+    /// The content that must arrive before the caller sees any of the answer; until then, a failure moves on to the
+    /// next tier unseen. Default: its first token. `timeout` counts up to that point: with `complete` it covers the
+    /// whole answer, while a tier's limits stay those of its first token and its silences.
     #[schemars(extend("default" = "first_token"))]
     pub commit: Option<CommitPoint>,
-    /// What happens when a stream breaks after that. Default: `fail`.
+    /// The reaction to a stream that breaks after that. Default: `fail`.
     #[schemars(extend("default" = "fail"))]
     pub on_break: Option<StreamBreak>,
 }
 
-/// What happens when a stream breaks.
+/// The reaction to a broken stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamBreak {
-    /// The reader gets the error.
+    /// The reader receives the error.
     Fail,
-    /// The next tier's whole answer follows a mark that tells the reader to discard what came before.
+    /// A mark tells the reader to discard the earlier content, and the next tier's whole answer follows.
     Restart,
-    /// Answers are held back until they are whole.
+    /// Answers are held back until they are complete.
     Buffer,
 }
 
-/// How one tier follows another.
+/// The rules by which one tier follows another.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fallback {
-    /// The time before the deadline that is kept back for the tiers after the one that is asked. Default: 10 s.
+    /// The time before the deadline that is reserved for the tiers after the current one. Default: 10 s.
     #[schemars(extend("default" = "10s"))]
     pub keep_back: Option<Span>,
-    /// The least time before the deadline that makes it worth beginning a tier. Default: 100 ms.
+    /// The least time before the deadline for which a tier is started. Default: 100 ms.
     #[schemars(extend("default" = "100ms"))]
     pub min_useful: Option<Span>,
-    /// How much of the traffic may be calls to further tiers after one that failed. Default: no limit.
+    /// The largest share of the traffic that may be calls to further tiers after a failure. Default: no limit.
     pub budget: Option<Share>,
-    /// What a session may see of a switch. Default: `free`.
+    /// The effect of a switch of tiers on a session. Default: `free`.
     #[schemars(extend("default" = "free"))]
     pub session: Option<Session>,
-    /// What happens when every circuit is open. Default: `fail`.
+    /// The behaviour while every circuit is open. Default: `fail`.
     #[schemars(extend("default" = "fail"))]
     pub all_open: Option<AllOpen>,
-    /// The steps in which traffic returns to a primary that has recovered. Default: at once.
+    /// The steps in which traffic returns to a recovered primary. Default: at once.
     pub gradually: Vec<RampStep>,
-    /// The tiers to ask after a failure of a kind, such as `context_length: [large]`.
+    /// The tiers for failures of a kind, such as `context_length: [large]`.
     #[schemars(transform = kinds_for_keys)]
     pub routes: BTreeMap<String, Vec<String>>,
-    /// The only failures that go to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. A status stands for the
-    /// failure that it tells of, whoever spells it how: 429 and 503 for 529 too, 500 for 520. Default: all that another tier can help
-    /// with.
+    /// The only failures that move on to the next tier: names of kinds (`timeout`, `overloaded`) or HTTP statuses. A
+    /// status covers its class of failure in every provider's spelling: 429 and 503 cover 529 too, and 500 covers 520.
+    /// Default: all failures that another tier can help with.
     pub on_error: Option<Vec<OnError>>,
-    /// How it is found out that the primary works again. Default: by a request, at the circuit breaker's cooldown.
+    /// The check whether the primary works again. Default: a caller's request, after the circuit breaker's cooldown.
     pub recovery_check: Option<RecoveryCheck>,
 }
 
@@ -137,12 +137,12 @@ pub enum OnError {
     Status(u16),
     /// A kind, such as `timeout`.
     Kind(String),
-    /// `own_timeout`: a limit of time of this stack ran out. Unlike the kind `timeout`, this is not what a provider says
-    /// of itself with a status (408, 504).
+    /// `own_timeout`: one of this stack's own time limits ran out. Unlike the kind `timeout`, it excludes timeouts
+    /// that a provider reports with a status (408, 504).
     OwnTimeout,
 }
 
-/// What a session may see of a switch of tiers.
+/// The effect of a switch of tiers on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Session {
@@ -150,11 +150,11 @@ pub enum Session {
     Free,
     /// A session stays with the tier that first answered it, or fails.
     Pin,
-    /// A session that was switched stays switched.
+    /// A switched session stays switched.
     Sticky,
 }
 
-/// What happens when every circuit is open.
+/// The behaviour while every circuit is open.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllOpen {
@@ -162,10 +162,11 @@ pub enum AllOpen {
     Fail,
     /// The request waits for the earliest probe, at most this long.
     Wait(Span),
-    /// The request is queued until a tier works again, at most this long: it asks again at each probe, also after failures
-    /// that opened no circuit. For a feature whose `worst_level` leaves it nothing further down. With `stores: { durable }` it becomes a
-    /// task then, and its caller is told that it is queued and under which id: a model is given it as soon as one works, also after
-    /// a restart. Not so where the file has a tier of people and no `handoff: { redrive }`.
+    /// The request is queued until a tier works again, at most this long. It tries again at each probe, and also after
+    /// failures that opened no circuit. Use it for a feature whose `worst_level` excludes lesser tiers. With `stores:
+    /// { durable }` the request then becomes a task, and its caller receives the task's id; as soon as a model works,
+    /// it answers the task, even after a restart. This does not apply if the file has a tier of people and no
+    /// `handoff: { redrive }`.
     Queue(Span),
 }
 
@@ -176,18 +177,18 @@ pub struct RampStep {
     /// The share of the traffic, in percent.
     #[schemars(range(min = 1, max = 100))]
     pub percent: u8,
-    /// How long.
+    /// The duration of the step.
     pub lasts: Span,
 }
 
-/// A rate with a burst, as it stands in the file.
+/// A rate with a burst, in the file's spelling.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Burst {
-    /// So much in a minute.
+    /// The rate per minute.
     #[schemars(range(min = 0))]
     per_minute: f64,
-    /// So much at once.
+    /// The most at once.
     burst: u32,
 }
 
@@ -208,7 +209,7 @@ impl<'de> Deserialize<'de> for Rate {
 const OWN_TIMEOUT: &str = "own_timeout";
 
 impl OnError {
-    /// The words that may stand for a failure.
+    /// Returns the words for failures.
     pub(in crate::config) fn words() -> impl Iterator<Item = &'static str> {
         ErrorKind::ALL.iter().map(|kind| kind.name()).chain([OWN_TIMEOUT])
     }
@@ -247,7 +248,7 @@ impl JsonSchema for Rate {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "How much in a minute: a number, or a number and how much of it at once.",
+            "description": "A rate per minute: a number, or a number with a burst.",
             "anyOf": [{ "type": "number", "minimum": 0 }, generator.subschema_for::<Burst>()],
         })
     }
@@ -267,7 +268,7 @@ impl JsonSchema for OnError {
     }
 }
 
-/// The keys of a block are kinds of failure.
+/// Restricts a block's keys to kinds of failure.
 fn kinds_for_keys(schema: &mut Schema) {
     let kinds: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
     schema.insert("propertyNames".to_owned(), serde_json::json!({ "enum": kinds }));

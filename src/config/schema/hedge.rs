@@ -11,10 +11,10 @@ use super::{
     either::{Either, short_or_block},
 };
 
-/// A second call where the first is late: `off`, `on`, when it goes out (`p95`, `2s`), or each setting by its name.
+/// Second calls for late ones: `off`, `on`, the time at which they start (`p95`, `2s`), or each setting by its name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hedge {
-    /// None.
+    /// No second calls.
     Off,
     /// With these settings.
     On(HedgeSettings),
@@ -24,22 +24,22 @@ pub enum Hedge {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HedgeSettings {
-    /// When the second call goes out: after the time in which so many of the last calls had their first token, `p95`, or after
-    /// a fixed one, `2s`. Default: `p95`.
+    /// The start of the second call: a percentile of the last calls' time to the first token, `p95`, or a fixed time,
+    /// `2s`. Default: `p95`.
     #[schemars(extend("default" = "p95"))]
     pub after: Option<HedgeAfter>,
-    /// The tier that the second call goes to; the tier's own name calls it once more. Default: the next one in the file of the
-    /// same level that asks a model, or else the same.
+    /// The tier of the second call; the tier's own name repeats the call there. Default: the next tier in the file
+    /// with the same level that uses a model, or else the same tier.
     pub to: Option<String>,
-    /// How many second calls are made at most, as a share of the first ones. Default: 5 %.
+    /// The most second calls, as a share of the first ones. Default: 5 %.
     #[schemars(extend("default" = "5%"))]
     pub extra: Option<Share>,
 }
 
-/// When a second call goes out.
+/// The start of a second call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HedgeAfter {
-    /// When this share of the last calls had their first token, from 0.5 to less than 1: `p95`.
+    /// At this quantile of the last calls' time to the first token, from 0.5 to less than 1: `p95`.
     Quantile(f64),
     /// After this time: `2s`.
     Fixed(Span),
@@ -56,14 +56,14 @@ impl HedgeAfter {
 impl fmt::Display for HedgeAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // To a thousandth: 0.95 times 100 is not 95.
+            // Rounds to a thousandth, because 0.95 times 100 is not exactly 95.
             Self::Quantile(share) => write!(f, "p{}", (share * 1e5).round() / 1e3),
             Self::Fixed(Span(time)) => write!(f, "{time:?}"),
         }
     }
 }
 
-/// The forms of one word.
+/// Reads the one-word forms.
 struct Words;
 
 impl Visitor<'_> for Words {
@@ -89,7 +89,7 @@ impl Visitor<'_> for Words {
     }
 }
 
-/// One word.
+/// A one-word form.
 struct Short(Hedge);
 
 impl<'de> Deserialize<'de> for Short {
@@ -135,7 +135,7 @@ impl JsonSchema for HedgeAfter {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "When a second call goes out: `p95`, or a span of time.",
+            "description": "The start of a second call: `p95`, or a span of time.",
             "anyOf": [
                 { "type": "string", "pattern": r"^p[5-9]\d(\.\d+)?$" },
                 generator.subschema_for::<Span>(),
@@ -151,7 +151,7 @@ impl JsonSchema for Hedge {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A second call where the first is late: `off`, `on`, when it goes out (`p95`, `2s`), or each setting by its name.",
+            "description": "Second calls for late ones: `off`, `on`, the time at which they start (`p95`, `2s`), or each setting by its name.",
             "anyOf": [
                 { "type": "boolean" },
                 { "enum": ["on", "off"] },

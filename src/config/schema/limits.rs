@@ -8,17 +8,17 @@ use super::{
     either::{Either, short_or_block},
 };
 
-/// The limits of time of one attempt: one span, or each limit by its name.
+/// The time limits of one attempt: one span, or each limit by its name.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
 #[schemars(untagged)]
 pub enum TierTimeout {
-    /// The time to the first token, and nothing else.
+    /// Only the time to the first token.
     Attempt(Span),
     /// Each limit by its name.
     Limits(Timeout),
 }
 
-/// The limits of time of one attempt.
+/// The time limits of one attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeout {
@@ -27,18 +27,18 @@ pub struct Timeout {
     pub attempt: Option<Span>,
     /// The longest time to a stream's first token. Default: the `attempt`'s.
     pub first_token: Option<Span>,
-    /// Whether a call is left before its limit that takes far longer than is usual there, where another tier that asks a model is left
-    /// and others wait as long in vain. Default: `true`, unless there is a `first_token`.
+    /// Abandons a call before its limit if it takes far longer than usual, another tier with a model is left, and
+    /// other calls wait as long in vain. Default: `true`, unless `first_token` is set.
     #[schemars(extend("default" = true))]
     pub adaptive: Option<bool>,
-    /// The longest silence in a stream: not even a keep-alive. Default: 60 s.
+    /// The longest silence in a stream, without even a keep-alive. Default: 60 s.
     #[schemars(extend("default" = "60s"))]
     pub idle: Option<Span>,
-    /// The longest time in a stream without content while no keep-alive comes either; one that came before does not begin
-    /// it anew. Default: 60 s.
+    /// The longest time in a stream without content and without keep-alives; an earlier keep-alive does not restart
+    /// it. Default: 60 s.
     #[schemars(extend("default" = "60s"))]
     pub progress: Option<Span>,
-    /// The longest time in a stream without content while keep-alives come. Default: 5 min, or `progress` where that is
+    /// The longest time in a stream without content while keep-alives arrive. Default: 5 min, or `progress` if that is
     /// longer.
     #[schemars(extend("default" = "5m"))]
     pub progress_ceiling: Option<Span>,
@@ -48,12 +48,12 @@ pub struct Timeout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// The most attempts, the first included; 1 means no retry. Default: 3.
+    /// The most attempts, including the first; 1 means no retry. Default: 3.
     #[schemars(extend("default" = 3), range(min = 1))]
     pub max_attempts: Option<u16>,
-    /// The first wait. Default: a schedule for each kind of failure; 500 ms where another field of the schedule is set.
+    /// The first wait. Default: a schedule for each kind of failure; 500 ms if another field of the schedule is set.
     pub base: Option<Span>,
-    /// How the wait grows from one retry to the next. Default: `exponential`.
+    /// The growth of the wait from one retry to the next. Default: `exponential`.
     #[schemars(extend("default" = "exponential"))]
     pub backoff: Option<Growth>,
     /// The factor of `exponential`; 1 is a fixed wait. Default: 2.
@@ -62,21 +62,22 @@ pub struct Retry {
     /// The longest wait. Default: 30 s.
     #[schemars(extend("default" = "30s"))]
     pub max_delay: Option<Span>,
-    /// The longest wait while another tier that asks a model is left: what asks for more goes on to that one at once. Default: 2 s.
+    /// The longest wait while another tier with a model is left; a failure that needs a longer wait moves on to that
+    /// tier at once. Default: 2 s.
     #[schemars(extend("default" = "2s"))]
     pub failover_delay: Option<Span>,
-    /// How waits are spread. Default: `full`.
+    /// The distribution of waits. Default: `full`.
     #[schemars(extend("default" = "full"))]
     pub jitter: Option<Jitter>,
-    /// Whether a timeout is retried like any other failure, even where another tier is left. Default: once, and only where
-    /// none is left.
+    /// Retries a timeout like any other failure, even if another tier is left. Default: once, and only if no other
+    /// tier is left.
     pub retry_timeouts: Option<bool>,
-    /// How much of the traffic may be retries. Default: 10 %.
+    /// The largest share of the traffic that may be retries. Default: 10 %.
     #[schemars(extend("default" = "10%"))]
     pub budget: Option<Share>,
 }
 
-/// How a wait grows from one retry to the next.
+/// The growth of a wait from one retry to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Growth {
@@ -85,16 +86,16 @@ pub enum Growth {
     Exponential,
     /// By the first wait: 1 s, 2 s, 3 s.
     Linear,
-    /// Not at all.
+    /// No growth.
     #[serde(alias = "constant")]
     Fixed,
 }
 
-/// How waits are spread.
+/// The distribution of waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Jitter {
-    /// Anywhere between nothing and the wait.
+    /// Anywhere between zero and the wait.
     Full,
     /// In the upper half of the wait.
     Equal,
@@ -110,47 +111,47 @@ pub enum Jitter {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreaker {
-    /// Opens after so many failures in a row; 0: never for that. Default: 5.
+    /// Opens after this many consecutive failures; 0 disables the rule. Default: 5.
     #[schemars(extend("default" = 5))]
     pub consecutive_failures: Option<u32>,
     /// Opens when this share of the calls failed. Default: no such rule.
     pub failure_rate: Option<RateOver>,
     /// Opens when this share of the calls was slow. Default: no such rule.
     pub slow_calls: Option<SlowCalls>,
-    /// How long it stays open before the first probe. Default: 60 s.
+    /// The time for which it stays open before the first probe. Default: 60 s.
     #[schemars(extend("default" = "60s"))]
     pub cooldown: Option<Cooldown>,
-    /// How many probes may be under way at once. Default: 1.
+    /// The most concurrent probes. Default: 1.
     #[schemars(extend("default" = 1), range(min = 1))]
     pub probes: Option<u32>,
-    /// How many must succeed before it closes. Default: 1.
+    /// The successful probes that close it. Default: 1.
     #[schemars(extend("default" = 1), range(min = 1))]
     pub probe_successes: Option<u32>,
-    /// How often it looks again when the quota is used up or the key refused. Default: 60 s.
+    /// The interval of checks after a used-up quota or a refused key. Default: 60 s.
     #[schemars(extend("default" = "60s"))]
     pub latch: Option<Span>,
-    /// The longest time for which a `Retry-After` closes the tier off. Default: 5 min.
+    /// The longest time for which a `Retry-After` may close the tier to requests. Default: 5 min.
     #[schemars(extend("default" = "5m"))]
     pub max_throttle: Option<Span>,
-    /// So many different requests in a row may be called invalid before the next tier is asked whether it sees the mistake too; 0: each
-    /// is put to it. Default: 2.
+    /// The number of different requests in a row that a provider may call invalid before the next tier is asked for a
+    /// second opinion; 0 asks it for each. Default: 2.
     #[schemars(extend("default" = 2))]
     pub second_opinion_after: Option<u32>,
-    /// From when on a call counts as a failure that its caller leaves before anything came. Default: never.
+    /// The time after which a call counts as a failure if its caller leaves before any content. Default: never.
     pub abandoned_after: Option<Span>,
-    /// What is asked of the provider, in one turn and for one token, before a single call's word is taken that the quota is used up or
-    /// the key refused; `false`: it is taken at once. Default: `ping`.
+    /// The prompt, with a single-token answer, that confirms a used-up quota or a refused key before one call's error
+    /// is believed; `false` believes it at once. Default: `ping`.
     #[schemars(extend("default" = "ping"))]
     pub confirm: Option<Confirm>,
 }
 
-/// How it is found out that the quota is used up or the key refused, where one call says so.
+/// The confirmation of a used-up quota or a refused key after one call reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a text to ask with, such as `ping`, or `false`")]
 pub enum Confirm {
-    /// By asking this.
+    /// Confirms with this prompt.
     Prompt(String),
-    /// `true`: with the default. `false`: the call is believed.
+    /// `true`: confirms with the default prompt. `false`: believes the call.
     Switch(bool),
 }
 
@@ -158,9 +159,9 @@ pub enum Confirm {
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
 #[schemars(untagged)]
 pub enum Cooldown {
-    /// Always the same.
+    /// A constant cooldown.
     Fixed(Span),
-    /// One that grows.
+    /// A growing cooldown.
     Growing(GrowingCooldown),
 }
 
@@ -168,11 +169,11 @@ pub enum Cooldown {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrowingCooldown {
-    /// The first.
+    /// The first cooldown.
     pub first: Span,
     /// The factor from one to the next.
     pub factor: f64,
-    /// The longest.
+    /// The longest cooldown.
     pub longest: Span,
 }
 
@@ -182,11 +183,11 @@ pub struct GrowingCooldown {
 pub struct RateOver {
     /// The share.
     pub share: Share,
-    /// The last so many calls; of `calls` and `span` one must stand here.
+    /// The window in calls; set either `calls` or `span`.
     pub calls: Option<u32>,
-    /// The calls of the last so long.
+    /// The window in time.
     pub span: Option<Span>,
-    /// The fewest calls that make a rate.
+    /// The fewest calls for the share to count.
     pub min_calls: Option<u32>,
 }
 
@@ -194,15 +195,15 @@ pub struct RateOver {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlowCalls {
-    /// A call is slow that takes this long to its response.
+    /// The time to the response from which on a call is slow.
     pub after: Span,
-    /// The share.
+    /// The share of slow calls.
     pub share: Share,
-    /// The last so many calls; of `calls` and `span` one must stand here.
+    /// The window in calls; set either `calls` or `span`.
     pub calls: Option<u32>,
-    /// The calls of the last so long.
+    /// The window in time.
     pub span: Option<Span>,
-    /// The fewest calls that make a rate.
+    /// The fewest calls for the share to count.
     pub min_calls: Option<u32>,
 }
 

@@ -1,7 +1,7 @@
-//! What may stand in the file: plain data, one struct for each block.
+//! The schema of the file: plain data, one struct for each block.
 //!
-//! Every field that is left out has its default *there where it is used*: `None` here means that nothing was said, so that
-//! a tier's block can fall back on the file's own, and that on the layer's default.
+//! Defaults apply *at the point of use*: `None` means that the file sets no value. So a tier's block can fall back on
+//! the file's, and that on the layer's default.
 
 mod alerts;
 mod cache;
@@ -50,70 +50,71 @@ pub use self::{
 
 pub(crate) use self::stores::DurableUrl;
 
-/// A steadfast configuration: the tiers in order of preference, and what surrounds them.
+/// A steadfast configuration: the tiers in order of preference, and the settings around them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the gateway listens. Default: 127.0.0.1:8080.
+    /// The gateway's listening address. Default: 127.0.0.1:8080.
     #[schemars(extend("default" = "127.0.0.1:8080"))]
     pub listen: Option<SocketAddr>,
-    /// What else the gateway goes by.
+    /// Further settings of the gateway.
     pub gateway: Gateway,
     /// The models, in order of preference: the first is the primary.
     pub tiers: Vec<Tier>,
-    /// Which tiers serve callers that name a model; a name that ends in `*` stands for all that begin so. Default: a tier's name
-    /// or its model begins at that tier, every other name at the first. Under a pattern, too, a tier's name or model begins there,
-    /// if the pattern's tiers have it. Where there are names here, the gateway refuses all others; `'*'` allows them.
+    /// The model names that callers may use, each with its tiers; a name that ends in `*` matches all names with that
+    /// beginning. Default: the name of a tier or of its model starts at that tier, every other name at the first. The
+    /// same holds within a pattern's tiers. If any names are listed here, the gateway refuses all others; `'*'` allows
+    /// them.
     pub models: BTreeMap<String, ModelName>,
-    /// What each feature of the product may use.
+    /// The resources of each product feature.
     pub features: BTreeMap<String, Feature>,
-    /// The limits of a feature that is not named. Default: 100 at once.
+    /// The limits of unnamed features. Default: 100 concurrent requests.
     pub default_feature: Option<Feature>,
     /// The longest time to an answer's first token, over all tiers. Default: 90 s.
     #[schemars(extend("default" = "90s"))]
     pub timeout: Option<Span>,
-    /// How streams are handed on.
+    /// The delivery of streams.
     pub stream: Stream,
     /// The retry settings of tiers that have none of their own.
     pub retry: Retry,
     /// The circuit breaker settings of tiers that have none of their own.
     pub circuit_breaker: CircuitBreaker,
-    /// Second calls where a tier is late, of tiers that say nothing of their own. Default: `off`.
+    /// Second calls if a tier is late, for tiers without their own setting. Default: `off`.
     #[schemars(extend("default" = "off"))]
     pub hedge: Option<Hedge>,
-    /// Whether structured output is held to the schema of its request, at each tier but those of people. Default: `off`.
+    /// Validates structured output against its request's schema, at each tier except people. Default: `off`.
     #[schemars(extend("default" = "off"))]
     pub validate: Option<Validate>,
-    /// How one tier follows another.
+    /// The rules by which one tier follows another.
     pub fallback: Fallback,
-    /// Answers that are kept and given again.
+    /// The cache of answers.
     pub cache: Option<Cache>,
-    /// What becomes of a request that is sent twice.
+    /// The handling of repeated requests.
     pub idempotency: Option<Idempotency>,
-    /// Where state outlives the process, or is shared by several.
+    /// The stores of state that outlives the process or is shared by several.
     pub stores: Stores,
-    /// What holds for the tiers whose provider is `handoff`: requests are handed to people.
+    /// The settings of tiers whose provider is `handoff`, which hand requests to people.
     pub handoff: Option<Handoff>,
-    /// Simple requests to cheaper tiers: the first rule that fits counts.
+    /// The rules that send simple requests to cheaper tiers; the first match applies.
     pub routes: Vec<Route>,
-    /// Requests that are also sent to a candidate, to compare it.
+    /// The candidate that also receives requests, for comparison.
     pub mirror: Option<Mirror>,
-    /// Caps on what may be spent.
+    /// The spending caps.
     pub budgets: Vec<Budget>,
-    /// Prices by model, over those that the crate knows.
+    /// Prices by model; they override those that the crate knows.
     pub prices: BTreeMap<String, ModelPrice>,
-    /// What models take of a request, by the model's name, over what the crate knows of it.
+    /// The capabilities of models by name; they override those that the crate knows.
     pub families: BTreeMap<String, Facts>,
-    /// Who is told when something is wrong.
+    /// The alerts on problems.
     pub alerts: Alerts,
 }
 
 impl Config {
-    /// What a file is told that asks a program for `validate` that was built without it.
+    /// The error for a file that needs `validate` in a build without it.
     #[cfg_attr(feature = "validate", allow(dead_code, reason = "it was built with it"))]
-    pub(crate) const NO_VALIDATE: &str = "this program was built without it: build it with the feature `validate`";
+    pub(crate) const NO_VALIDATE: &str = "this build lacks it; build with the feature `validate`";
 
-    /// Whether any answer is held to its schema.
+    /// Returns whether any answers are validated against their schema.
     pub(crate) fn validates(&self) -> bool {
         let features = self.features.values().chain(&self.default_feature);
         features
@@ -122,8 +123,8 @@ impl Config {
             .any(|said| matches!(said, Some(Validate::On(_))))
     }
 
-    /// Returns whether something of it looks into every request, and not only into those that are translated: what a tier
-    /// can do, a rate of tokens, a budget, a route, a copy, an answer that is kept for some requests, a schema that answers are held to.
+    /// Returns whether any setting inspects every request, and not only translated ones: a tier's capabilities, a rate
+    /// of tokens, a budget, a route, a mirror, a cache limited to some requests, or validation.
     pub fn reads_requests(&self) -> bool {
         let is_limited = |tier: &Tier| {
             let numbers = tier.context_window.or(tier.max_output).is_some();
@@ -139,10 +140,10 @@ impl Config {
             || !self.budgets.is_empty()
             || self.mirror.is_some()
             || self.validates()
-            // Last: the table is made for it.
+            // Checked last, because it builds the table.
             || {
                 let families = self.family_table().unwrap_or_default();
-                self.tiers.iter().any(|tier| tier.lacks(&families).any())
+                self.tiers.iter().any(|tier| tier.missing_capabilities(&families).any())
             }
     }
 }

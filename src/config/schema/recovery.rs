@@ -8,36 +8,36 @@ use super::{
     either::{Either, short_or_block},
 };
 
-/// How it is found out that the primary works again: how often it is looked at, or that and by what.
+/// The check whether the primary works again: its interval, or its interval and method.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
 pub enum RecoveryCheck {
-    /// So often, by the next request.
+    /// With this interval, by the next request.
     Every(Span),
-    /// Each by its name.
+    /// With each setting by its name.
     Settings(RecoverySettings),
 }
 
-/// How it is found out that the primary works again.
+/// The check whether the primary works again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecoverySettings {
-    /// How often. Default: the circuit breaker's cooldown.
+    /// The interval. Default: the circuit breaker's cooldown.
     pub every: Option<Span>,
-    /// Whether tiers that failed are asked without waiting for a request: so that the status and the time on a fallback end by
-    /// themselves. Default: no; yes in the imported forms.
+    /// Checks failed tiers without waiting for a caller's request, so that the status recovers and the time on a
+    /// fallback ends by themselves. Default: no; yes in the imported forms.
     #[schemars(extend("default" = false))]
     pub active: bool,
-    /// What they are asked then, in one turn and for a few tokens. Default: `ping`.
+    /// The prompt of the check, with an answer of a few tokens. Default: `ping`.
     #[schemars(extend("default" = "ping"))]
     pub probe_with: Option<String>,
 }
 
 impl RecoveryCheck {
-    /// How often a tier is looked at whose circuit breaker has no cooldown of its own.
+    /// The interval for a tier whose circuit breaker has no cooldown of its own.
     const EVERY: Duration = Duration::from_secs(60);
 
-    /// What is said of how often.
+    /// Returns the interval that the file sets.
     pub(in crate::config) fn every(&self) -> Option<Span> {
         match self {
             Self::Every(every) => Some(*every),
@@ -45,7 +45,7 @@ impl RecoveryCheck {
         }
     }
 
-    /// What is said of asking without a request, where that is wanted.
+    /// Returns the settings of the active check, if it is on.
     pub(in crate::config) fn active(&self) -> Option<&RecoverySettings> {
         match self {
             Self::Every(_) => None,
@@ -55,7 +55,7 @@ impl RecoveryCheck {
 }
 
 impl RecoverySettings {
-    /// How often tiers are asked, beside a circuit breaker with this cooldown.
+    /// Returns the interval of the checks, for a circuit breaker with this cooldown.
     pub(in crate::config) fn interval(&self, cooldown: Option<Cooldown>) -> Duration {
         let cooldown = cooldown.map(|cooldown| match cooldown {
             Cooldown::Fixed(span) => span,

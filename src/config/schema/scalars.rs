@@ -1,4 +1,4 @@
-//! The values that have a spelling of their own: spans of time, shares, sizes, references to secrets.
+//! Values with their own spelling: spans of time, shares, sizes, references to secrets.
 
 use std::{borrow::Cow, fmt, ops::Deref, str::FromStr, time::Duration};
 
@@ -10,7 +10,7 @@ use serde::{
 
 use crate::InvalidConfig;
 
-/// A span of time: `30s`, `500ms`, `1m30s`, `2h`; a bare number is refused, for nobody knows its unit.
+/// A span of time: `30s`, `500ms`, `1m30s`, `2h`. A bare number is refused, because its unit is unclear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -18,21 +18,21 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
-/// A number of bytes: `64KiB`, `32MiB`, `10MB`; a bare number is refused, for nobody knows its unit.
+/// A number of bytes: `64KiB`, `32MiB`, `10MB`. A bare number is refused, because its unit is unclear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// A reference to a secret: `${NAME}`. The secret itself never stands in the file, and is never in this type.
+/// A reference to a secret: `${NAME}`. Neither the file nor this type contains the secret itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyRef(String);
 
 impl KeyRef {
-    /// A reference to this variable of the environment.
+    /// Creates a reference to this environment variable.
     pub fn env(name: impl Into<String>) -> Self {
         Self(name.into())
     }
 
-    /// The variable's name.
+    /// Returns the variable's name.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -75,7 +75,7 @@ impl FromStr for Span {
     }
 }
 
-/// Numbers with units, the largest first, such as `1h30m`; a number may have a fraction.
+/// Parses numbers with units, the largest first, such as `1h30m`; a number may have a fraction.
 fn parse_span(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut sum = None;
@@ -153,7 +153,7 @@ impl Size {
             _ => return None,
         };
         let bytes = number.parse::<f64>().ok()? * unit as f64;
-        // Up to here a float is exact.
+        // A float is exact below this bound.
         (bytes < (1u64 << 53) as f64).then_some(Self(bytes as u64))
     }
 }
@@ -182,25 +182,25 @@ impl<'de> Deserialize<'de> for KeyRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).map(str::trim);
-        // Says nothing of the text: it may be a key.
+        // The error omits the text, which may be a key.
         name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
             .map(Self::env)
             .ok_or_else(|| Error::custom("a secret does not stand in the file: write ${NAME}, and put it into that variable of the environment"))
     }
 }
 
-/// A text of the file that may hold a secret, with its `${NAME}` references filled in. `Debug` does not print it.
+/// A text of the file that may hold a secret, with its `${NAME}` references expanded. `Debug` does not print it.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// This text.
+    /// Wraps this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -272,7 +272,7 @@ impl JsonSchema for KeyRef {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A reference to a variable of the environment that holds a secret: ${NAME}.",
+            "description": "A reference to an environment variable that holds a secret: ${NAME}.",
             "pattern": r"^\$\{\s*[A-Za-z0-9_]+\s*\}$",
         })
     }

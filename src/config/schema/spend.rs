@@ -3,7 +3,7 @@ use serde::Deserialize;
 
 use super::Share;
 
-/// A cap on what may be spent in a period.
+/// A spending cap for a period.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
@@ -14,17 +14,17 @@ pub struct Budget {
     pub usd: f64,
     /// The period. All begin in UTC.
     pub period: Period,
-    /// Counts only this feature. Of `feature`, `key` and `tier`, all that stand here must fit; with none, all requests
-    /// count.
+    /// Counts only this feature. A request must match all of `feature`, `key` and `tier` that are set; without any,
+    /// all requests count.
     pub feature: Option<String>,
     /// Counts only this caller's key, by its name.
     pub key: Option<String>,
-    /// Gives each caller's key the whole amount for itself. Requests without a key are not counted. Default: `false`.
+    /// Gives each caller's key its own cap of the full amount. Requests without a key do not count. Default: `false`.
     #[serde(default)]
     pub each_key: bool,
-    /// Counts only what this tier costs.
+    /// Counts only this tier's cost.
     pub tier: Option<String>,
-    /// What happens at the cap. Default: `refuse`.
+    /// The reaction at the cap. Default: `refuse`.
     #[serde(default)]
     #[schemars(extend("default" = "refuse"))]
     pub at_cap: AtCap,
@@ -33,7 +33,7 @@ pub struct Budget {
     pub warn_at: Option<Vec<Share>>,
 }
 
-/// How long a cap counts before it begins anew.
+/// The period after which a cap starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Period {
@@ -47,20 +47,20 @@ pub enum Period {
     Month,
 }
 
-/// What happens at a cap.
+/// The reaction at a cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AtCap {
-    /// An event, and nothing else.
+    /// Only sends an event.
     Warn,
-    /// Requests go to tiers of at least this level.
+    /// Sends requests to tiers of at least this level.
     StepDown(#[schemars(range(min = 2, max = 5))] u8),
-    /// Requests are refused, with the moment at which the period ends. Of a tier's cap: the next tier serves.
+    /// Refuses requests, and reports the end of the period. At a tier's cap, the next tier serves.
     #[default]
     Refuse,
 }
 
-/// What a model's tokens cost, in US dollars for a million of them.
+/// A model's prices, in US dollars per million tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
@@ -70,10 +70,10 @@ pub struct ModelPrice {
     /// Output tokens, reasoning included.
     #[schemars(range(min = 0))]
     pub output: f64,
-    /// Input tokens that came from the provider's cache. Default: as `input`.
+    /// Input tokens read from the provider's cache. Default: as `input`.
     #[schemars(range(min = 0))]
     pub cache_read: Option<f64>,
-    /// Input tokens that were written to it. Default: as `input`.
+    /// Input tokens written to it. Default: as `input`.
     #[schemars(range(min = 0))]
     pub cache_write: Option<f64>,
 }
@@ -84,28 +84,28 @@ pub struct ModelPrice {
 pub struct Route {
     /// The rule's name in logs and metrics.
     pub name: String,
-    /// What a request must be like. All that stands here must fit.
+    /// The conditions for a request. All of them must hold.
     pub when: RouteWhen,
-    /// The tiers that serve it, in order; when they fail, the others follow.
+    /// The tiers that serve it, in order; if they fail, the others follow.
     pub tiers: Vec<String>,
 }
 
-/// What a request must be like to be simple.
+/// The conditions under which a request is simple.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteWhen {
     /// One of these features.
     pub features: Option<Vec<String>>,
-    /// At most so many input tokens, as estimated (a token for four bytes).
+    /// The maximum number of input tokens, as estimated (one token for four bytes).
     pub max_input_tokens: Option<u64>,
-    /// At most so many output tokens asked for.
+    /// The maximum number of requested output tokens.
     pub max_output_tokens: Option<u64>,
-    /// Whether it has tools.
+    /// Requires tools (`true`) or their absence (`false`).
     pub tools: Option<bool>,
 }
 
 impl RouteWhen {
-    /// What a request must be like, in a line.
+    /// Describes the conditions in one line.
     pub(in crate::config) fn in_words(&self) -> String {
         let features = self.features.as_ref().map(|features| features.join(" or "));
         let input = self.max_input_tokens.map(|tokens| format!("at most {tokens} input tokens"));

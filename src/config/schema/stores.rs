@@ -3,29 +3,31 @@ use serde::Deserialize;
 
 use super::Secret;
 
-/// Where state outlives the process, or is shared by several. Where the block is left out, all state is the process's own.
+/// The stores of state that outlives the process or is shared by several. Without this block, all state is the
+/// process's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stores {
-    /// What outlives the process: a file, as `sqlite:steadfast.db` (by the working directory), or a database, as
-    /// `postgres://user:password@host:5432/database?sslmode=require`. It keeps idempotency keys with their answers, and what is
-    /// handed to people. `${NAME}` stands for a variable of the environment: a password does not stand in the file.
+    /// The durable store: a file, as `sqlite:steadfast.db` (relative to the working directory), or a database, as
+    /// `postgres://user:password@host:5432/database?sslmode=require`. It keeps idempotency keys with their answers,
+    /// and handed-off tasks. `${NAME}` stands for an environment variable, which keeps a password out of the file.
     #[schemars(extend("pattern" = "^(sqlite:|postgres(ql)?://|.*\\$\\{)"))]
     pub durable: Option<Secret>,
-    /// What replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS. Circuits, the features' rates
-    /// and retry budgets are then those of all replicas together, answers too where the cache says so, and idempotency keys are
-    /// kept there, and in `durable` too where there is one. While it is away each replica goes by what it knows itself. `${NAME}` stands for a
-    /// variable of the environment.
+    /// The store that replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS.
+    /// Circuits, the features' rates and retry budgets then cover all replicas together, and so do cached answers if
+    /// the cache is `shared`. Idempotency keys are kept there, and also in `durable` if it is set. During an outage of
+    /// the store, each replica relies on its own state. `${NAME}` stands for an environment variable.
     #[schemars(extend("pattern" = "^(rediss?://|unix://|.*\\$\\{)"))]
     pub shared: Option<Secret>,
-    /// What the names in `shared` begin with: deployments that have another share nothing there, and replicas of one deployment
-    /// have the same. Default: `steadfast:` and a hash of the host and database of `durable`, where that is a server, else of the
-    /// first tier's name, provider and `base_url`. A roll-out that changes those begins anew there; with a prefix it does not.
+    /// The prefix of all names in `shared`. Deployments with different prefixes share nothing; replicas of one
+    /// deployment need the same one. Default: `steadfast:` and a hash, of the host and database of `durable` if that
+    /// is a server, or else of the first tier's name, provider and `base_url`. A roll-out that changes those starts
+    /// with empty state there; with a set prefix it does not.
     #[schemars(length(min = 1, max = 100))]
     pub prefix: Option<String>,
 }
 
-/// What a durable store is named by.
+/// The location of a durable store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DurableUrl<'a> {
     /// The path of a file.
@@ -35,10 +37,10 @@ pub(crate) enum DurableUrl<'a> {
 }
 
 impl<'a> DurableUrl<'a> {
-    /// `None` where it names neither.
+    /// Parses the location; `None` if it is neither.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         if let Some(path) = text.strip_prefix("sqlite:") {
-            // As others write it: `sqlite:///var/lib/steadfast.db`.
+            // A common spelling: `sqlite:///var/lib/steadfast.db`.
             let path = path.strip_prefix("//").unwrap_or(path);
             return (!path.is_empty()).then_some(Self::Sqlite(path));
         }
@@ -46,7 +48,7 @@ impl<'a> DurableUrl<'a> {
         is_postgres.then_some(Self::Postgres(text))
     }
 
-    /// The feature of this crate that has it.
+    /// Returns the feature of this crate that provides it.
     pub(crate) fn feature(self) -> &'static str {
         match self {
             Self::Sqlite(_) => "sqlite",

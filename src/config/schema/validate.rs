@@ -8,28 +8,28 @@ use serde::{
 
 use super::either::{Either, short_or_block};
 
-/// Whether structured output is held to its schema: `off`, `on`, or each setting by its name.
+/// The validation of structured output against its schema: `off`, `on`, or each setting by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validate {
-    /// It is passed on as it comes.
+    /// Passes the output on unchanged.
     Off,
     /// With these settings.
     On(ValidateSettings),
 }
 
-/// How structured output is held to its schema.
+/// The settings of validation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidateSettings {
-    /// How often a model is asked again after an answer of a wrong shape, before the next tier is. Default: 1.
+    /// The number of further requests to a model after an invalid answer, before the next tier. Default: 1.
     #[schemars(extend("default" = 1))]
     pub reasks: Option<u16>,
-    /// Whether what is cheap to repair is repaired: a code fence, text around the JSON, trailing commas. Default: yes.
+    /// Repairs cheap defects: a code fence, text around the JSON, trailing commas. Default: yes.
     #[schemars(extend("default" = true))]
     pub repair: Option<bool>,
 }
 
-/// The forms of one word.
+/// Reads the one-word forms.
 struct Words;
 
 impl Visitor<'_> for Words {
@@ -52,7 +52,7 @@ impl Visitor<'_> for Words {
     }
 }
 
-/// One word.
+/// A one-word form.
 struct Short(Validate);
 
 impl<'de> Deserialize<'de> for Short {
@@ -77,7 +77,7 @@ impl JsonSchema for Validate {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "Whether structured output is held to its schema: `off`, `on`, or each setting by its name.",
+            "description": "The validation of structured output against its schema: `off`, `on`, or each setting by its name.",
             "anyOf": [
                 { "type": "boolean" },
                 { "enum": ["on", "off"] },

@@ -1,4 +1,4 @@
-//! The alerts of a configuration, sent while its stack runs.
+//! A configuration's alerts, sent while its stack runs.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{Makings, Shared, StackHandle};
+use super::{Shared, StackContext, StackHandle};
 use crate::{
     InvalidConfig,
     config::{self, ConfigError, Environment, Problem, WebhookFormat, WebhookTemplate},
@@ -15,36 +15,36 @@ use crate::{
     subscribers::alerts::{Alert, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle},
 };
 
-/// The alerts that a configuration asks for, with the secrets looked up.
+/// A configuration's alerts, with their secrets resolved.
 pub(super) struct AlertPlan {
     rules: Rules,
     webhooks: Vec<WebhookPlan>,
 }
 
 struct WebhookPlan {
-    /// What it is made of: where a reload finds it unchanged, the one at work goes on.
-    said: config::Webhook,
+    /// The settings that it was built from: a reload keeps the active webhook if they are unchanged.
+    settings: config::Webhook,
     template: Option<Template>,
     authorization: Option<Arc<str>>,
     webhook: Webhook,
 }
 
 impl AlertPlan {
-    /// What cannot be is added to the problems.
+    /// Builds the plan, and adds its errors to the problems.
     pub(super) fn new(
-        said: &config::Alerts,
-        makings: &Makings,
+        settings: &config::Alerts,
+        context: &StackContext,
         environment: &Environment,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let rules = Rules::try_from(&said.rules).unwrap_or_else(|error| {
+        let rules = Rules::try_from(&settings.rules).unwrap_or_else(|error| {
             let field = format!("alerts.rules.{}", error.field());
             problems.push(InvalidConfig::new(field, error.problem().to_owned()).into());
             Rules::none()
         });
-        let (mut webhooks, templates) = (Vec::new(), &said.templates);
-        for (place, said) in said.webhooks.iter().enumerate() {
-            match WebhookPlan::new(said, place, templates, makings, environment) {
+        let (mut webhooks, templates) = (Vec::new(), &settings.templates);
+        for (place, settings) in settings.webhooks.iter().enumerate() {
+            match WebhookPlan::new(settings, place, templates, context, environment) {
                 Ok(plan) => webhooks.push(plan),
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
@@ -55,17 +55,17 @@ impl AlertPlan {
 
 impl WebhookPlan {
     fn new(
-        said: &config::Webhook,
+        settings: &config::Webhook,
         place: usize,
         templates: &BTreeMap<String, WebhookTemplate>,
-        makings: &Makings,
+        context: &StackContext,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let name = format!("alerts.webhooks.{place}");
         let wrong = |field: &str, error: &InvalidConfig| {
             InvalidConfig::new(format!("{name}.{field}"), error.problem().to_owned())
         };
-        let template = match &said.template {
+        let template = match &settings.template {
             None => None,
             Some(named) => {
                 let missing = || InvalidConfig::new("template", format!("no template is named `{named}`"));
@@ -73,50 +73,49 @@ impl WebhookPlan {
                 Some(body.and_then(Template::new).map_err(|error| wrong("template", &error))?)
             }
         };
-        let webhook = match (&template, said.format.unwrap_or_default()) {
-            (Some(template), _) => Webhook::template(&said.url, template.clone()),
-            (None, WebhookFormat::Slack) => Webhook::slack(&said.url),
-            (None, WebhookFormat::Json) => Webhook::json(&said.url),
+        let webhook = match (&template, settings.format.unwrap_or_default()) {
+            (Some(template), _) => Webhook::template(&settings.url, template.clone()),
+            (None, WebhookFormat::Slack) => Webhook::slack(&settings.url),
+            (None, WebhookFormat::Json) => Webhook::json(&settings.url),
         };
-        let mut webhook = webhook.map_err(|error| wrong("url", &error))?.transport(makings.transport());
-        if let Some(severities) = &said.severities {
+        let mut webhook = webhook.map_err(|error| wrong("url", &error))?.transport(context.transport());
+        if let Some(severities) = &settings.severities {
             webhook = webhook.severities(severities.iter().copied().map(Severity::from));
         }
-        webhook = webhook.resolved(said.resolved.unwrap_or(true));
-        let authorization = match &said.authorization {
+        webhook = webhook.resolved(settings.resolved.unwrap_or(true));
+        let authorization = match &settings.authorization {
             None => None,
             Some(key) => Some(secret(&format!("{name}.authorization"), key.name(), environment)?),
         };
         if let Some(value) = &authorization {
             webhook = webhook.authorization(value).map_err(|error| wrong("authorization", &error))?;
         }
-        if let Some(seed) = makings.seed(&name) {
+        if let Some(seed) = context.seed(&name) {
             webhook = webhook.seed(seed);
         }
-        Ok(Self { said: said.clone(), template, authorization, webhook })
+        Ok(Self { settings: settings.clone(), template, authorization, webhook })
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.said == other.said && self.template == other.template && self.authorization == other.authorization
+        self.settings == other.settings && self.template == other.template && self.authorization == other.authorization
     }
 }
 
-/// What stands for this field in the environment.
+/// Returns the secret of this field from the environment.
 fn secret(field: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, ConfigError> {
     let missing = || ConfigError::new(vec![Problem::not_set(field, &[variable], "")]);
     environment.secret(variable).map(Into::into).ok_or_else(missing)
 }
 
 impl StackHandle {
-    /// Sends alerts of what happens in the stack from now on, in a task of its own, until the [`Alerting`] is dropped: by the
-    /// rules of the configuration's `alerts`, to its webhooks. Feature `alerts`.
+    /// Starts a task that sends alerts for events in the stack until the [`AlertTask`] is dropped. The rules and
+    /// webhooks are those of the configuration's `alerts`. Feature `alerts`.
     ///
-    /// A reload's rules and webhooks hold from that reload on. A webhook that it leaves as it was goes on with what waits
-    /// for it, and what fires is told to be over to those who are there then. No webhook, however slow, keeps a request
-    /// waiting.
+    /// A reload's rules and webhooks apply from that reload on. A webhook that the reload leaves unchanged keeps its
+    /// queue. The end of an alert is reported to the webhooks of that moment. A slow webhook never delays a request.
     ///
-    /// Call it once: each `Alerting` sends its own alerts. Sinks of your own, a function or a pager, follow the
-    /// [events](Self::events) with an [`Alerts`](crate::subscribers::alerts::Alerts) of their own.
+    /// Call this once: each `AlertTask` sends its own alerts. Sinks of your own, such as a function or a pager, follow
+    /// the [events](Self::events) with an [`Alerts`](crate::subscribers::alerts::Alerts) of their own.
     ///
     /// # Panics
     ///
@@ -150,7 +149,7 @@ impl StackHandle {
     /// #         Ok::<_, BoxError>(Response::new(Full::<bytes::Bytes>::default()))
     /// #     }
     /// # });
-    /// // Without a transport of your own, here a function, it is an HTTP client.
+    /// // The transport, here a function, defaults to an HTTP client.
     /// let stack = Stack::builder().transport(webhook).build(Config::from_str(file, Format::Yaml)?)?;
     /// let handle = stack.handle();
     /// let _alerting = handle.alert();
@@ -160,57 +159,57 @@ impl StackHandle {
     /// assert!(sent.recv().await.unwrap().contains("sorry serves in place of sonnet"));
     /// # Ok(()) }
     /// ```
-    pub fn alert(&self) -> Alerting {
+    pub fn alert(&self) -> AlertTask {
         let plan = self.shared.current.load().alerts.clone();
         let rules = plan.rules.clone();
-        let desk = Arc::new(Mutex::new(Desk::new(plan)));
-        let (told, changed) = (Told(desk.clone()), desk.clone());
+        let active = Arc::new(Mutex::new(ActiveWebhooks::new(plan)));
+        let (sink, changed) = (WebhookSink(active.clone()), active.clone());
         let shared = Arc::downgrade(&self.shared);
-        let following = Alerts::new(rules).to(told).follow_anew(self.events(), move |engine| {
+        let following = Alerts::new(rules).to(sink).follow_anew(self.events(), move |engine| {
             if let Some(rules) = changed_rules(&shared, &changed) {
                 engine.set_rules(rules);
             }
         });
-        Alerting { desk, _following: following }
+        AlertTask { active, _following: following }
     }
 }
 
-/// Alerts by a stack's configuration, sent until this is dropped; what waits for a webhook then is not sent.
+/// A task that sends a stack's alerts until it is dropped; alerts still in a webhook's queue are then discarded.
 #[must_use = "alerts are sent until this is dropped"]
-pub struct Alerting {
-    desk: Arc<Mutex<Desk>>,
+pub struct AlertTask {
+    active: Arc<Mutex<ActiveWebhooks>>,
     _following: events::Following,
 }
 
-impl Alerting {
-    /// The webhooks at work, in the configuration's order: how many alerts each was sent, has refused, or was too slow for.
-    /// Those of this moment: look again after a reload.
+impl AlertTask {
+    /// Returns the active webhooks in the configuration's order, with their counts of sent, refused and dropped
+    /// alerts. A reload may replace them: look them up again afterwards.
     pub fn webhooks(&self) -> Vec<WebhookHandle> {
-        lock(&self.desk).webhooks.clone()
+        lock(&self.active).webhooks.clone()
     }
 }
 
-impl fmt::Debug for Alerting {
+impl fmt::Debug for AlertTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Alerting").field("webhooks", &self.webhooks()).finish_non_exhaustive()
+        f.debug_struct("AlertTask").field("webhooks", &self.webhooks()).finish_non_exhaustive()
     }
 }
 
-/// The webhooks at work, one for each of the plan's.
+/// The active webhooks, one for each in the plan.
 #[derive(Clone)]
-struct Desk {
+struct ActiveWebhooks {
     plan: Arc<AlertPlan>,
     webhooks: Vec<WebhookHandle>,
 }
 
-impl Desk {
+impl ActiveWebhooks {
     fn new(plan: Arc<AlertPlan>) -> Self {
         let webhooks = plan.webhooks.iter().map(|plan| plan.webhook.clone().start()).collect();
         Self { plan, webhooks }
     }
 
-    /// The same by another plan; webhooks that are as before go on.
-    fn succeeded_by(self, plan: Arc<AlertPlan>) -> Self {
+    /// Switches to another plan; unchanged webhooks continue.
+    fn with_plan(self, plan: Arc<AlertPlan>) -> Self {
         let mut before: Vec<_> = self.plan.webhooks.iter().zip(self.webhooks).collect();
         let webhook = |plan: &WebhookPlan| match before.iter().position(|(old, _)| plan.is_same(old)) {
             Some(place) => before.swap_remove(place).1,
@@ -221,25 +220,25 @@ impl Desk {
     }
 }
 
-/// The rules of a configuration that has come since; its webhooks are at work then.
-fn changed_rules(shared: &Weak<Shared>, desk: &Mutex<Desk>) -> Option<Rules> {
+/// Activates the current configuration's webhooks if it has changed, and returns its rules.
+fn changed_rules(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Option<Rules> {
     let plan = shared.upgrade()?.current.load().alerts.clone();
-    let before = lock(desk).clone();
+    let before = lock(active).clone();
     if Arc::ptr_eq(&plan, &before.plan) {
         return None;
     }
     let rules = plan.rules.clone();
-    let after = before.succeeded_by(plan);
-    // Those that are gone end when no lock is held.
-    let gone = std::mem::replace(&mut *lock(desk), after);
+    let after = before.with_plan(plan);
+    // Removed webhooks are dropped without the lock.
+    let gone = std::mem::replace(&mut *lock(active), after);
     drop(gone);
     Some(rules)
 }
 
-/// Puts each alert into the webhooks' queues.
-struct Told(Arc<Mutex<Desk>>);
+/// Queues each alert for the webhooks.
+struct WebhookSink(Arc<Mutex<ActiveWebhooks>>);
 
-impl AlertSink for Told {
+impl AlertSink for WebhookSink {
     fn alert(&mut self, alert: &Alert) {
         let mut webhooks = lock(&self.0).webhooks.clone();
         webhooks.iter_mut().for_each(|webhook| webhook.alert(alert));

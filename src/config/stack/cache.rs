@@ -1,8 +1,8 @@
-//! The answers that a stack keeps, and the tier that gives them when no model answers.
+//! The cache of a stack, and the tier that serves from it if no model answers.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Makings, leaf};
+use super::{StackContext, leaf};
 use crate::{
     CacheHandle, CacheLayer, InvalidConfig,
     config::{self, CacheAcross, Config, Feature, FeatureCache, Likeness, Similar, SimilarAcross, Size, classifier},
@@ -10,37 +10,37 @@ use crate::{
     providers::openai::OpenAiEmbeddings,
 };
 
-/// How much alike two questions must be by their words: a changed word or two in a sentence pass.
-const ALIKE_BY_WORDS: f64 = 0.8;
-/// The same by embeddings: many models put questions that mean the same over it.
-const ALIKE_BY_MEANING: f64 = 0.85;
+/// The default similarity by words: one or two changed words in a sentence pass.
+const WORD_THRESHOLD: f64 = 0.8;
+/// The default similarity by embeddings: many models rate questions with the same meaning above it.
+const EMBEDDING_THRESHOLD: f64 = 0.85;
 
-/// How a tier tells which questions are alike, with the key looked up.
+/// A tier's settings for similar questions, with the key resolved.
 #[derive(Clone, PartialEq)]
-pub(super) struct Alike {
+pub(super) struct SimilarityPlan {
     pub(super) similar: Similar,
     pub(super) key: Option<Arc<str>>,
 }
 
-/// What a configuration says about the cache. Clones share the answers.
+/// The cache of a configuration. Clones share the answers.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
-    said: Said,
+pub(super) struct CacheState {
+    settings: CacheSettings,
     layer: CacheLayer,
 }
 
-/// What the layer is made of.
+/// The settings that determine the layer.
 #[derive(Clone, Debug, PartialEq)]
-struct Said {
+struct CacheSettings {
     cache: config::Cache,
-    /// Of each feature that is named.
+    /// The settings of named features.
     features: HashMap<String, Option<FeatureCache>>,
     others: Option<FeatureCache>,
 }
 
-impl Kept {
-    /// The cache of a configuration; `None` where it has none. What an earlier one has kept goes on in it, and is not touched
-    /// before [`Kept::settle`].
+impl CacheState {
+    /// Creates the cache of a configuration; `None` if it has none. An earlier cache's answers continue in it,
+    /// unchanged until [`CacheState::apply_size`].
     pub(super) fn new(
         config: &Config,
         shared: Option<CacheHandle>,
@@ -48,13 +48,13 @@ impl Kept {
     ) -> Result<Option<Self>, InvalidConfig> {
         let Some(cache) = &config.cache else { return Ok(None) };
         let own = |(name, feature): (&String, &Feature)| (name.clone(), feature.cache);
-        let said = Said {
+        let settings = CacheSettings {
             cache: cache.clone(),
             features: config.features.iter().map(own).collect(),
             others: config.default_feature.as_ref().and_then(|feature| feature.cache),
         };
-        let (room, largest) = (said.room(), bytes(cache.max_answer, CacheLayer::MAX_ANSWER as u64));
-        let known = before.filter(|known| !known.said.cache.shared).map(|known| known.layer.handle());
+        let (room, largest) = (settings.room(), bytes(cache.max_answer, CacheLayer::MAX_ANSWER as u64));
+        let known = before.filter(|known| !known.settings.cache.shared).map(|known| known.layer.handle());
         let handle = match known.filter(|known| known.would_have_room(room, largest)) {
             _ if cache.shared => shared.ok_or_else(|| {
                 let problem = "there is no store that replicas share: name it, as `stores: { shared: redis://... }`, or leave `shared` out";
@@ -63,8 +63,8 @@ impl Kept {
             Some(known) => known,
             None => CacheHandle::with_largest(room, largest),
         };
-        let layer = said.layer(&handle).classifier(classifier(config));
-        Ok(Some(Self { said, layer }))
+        let layer = settings.layer(&handle).classifier(classifier(config));
+        Ok(Some(Self { settings, layer }))
     }
 
     pub(super) fn layer(&self) -> CacheLayer {
@@ -75,33 +75,33 @@ impl Kept {
         self.layer.handle()
     }
 
-    /// The room that the configuration gives it.
-    pub(super) fn settle(&self) {
-        if !self.said.cache.shared {
-            self.handle().set_max_bytes(self.said.room());
+    /// Applies the configured size to the answers.
+    pub(super) fn apply_size(&self) {
+        if !self.settings.cache.shared {
+            self.handle().set_max_bytes(self.settings.room());
         }
     }
 
-    /// Another configuration has taken this one's place: what is not in that one is forgotten. What replicas share is theirs.
-    pub(super) fn make_way(&self, next: Option<&Self>) {
+    /// Clears this cache after a reload, unless the next one continues it. Answers that replicas share stay.
+    pub(super) fn yield_to(&self, next: Option<&Self>) {
         let goes_on = next.is_some_and(|next| next.handle().is(&self.handle()));
-        if !goes_on && !self.said.cache.shared {
+        if !goes_on && !self.settings.cache.shared {
             self.handle().clear();
         }
     }
 
-    /// A tier of these answers, which stands at this place of the configuration.
+    /// Creates a tier of these answers, for this place in the configuration.
     pub(super) fn tier(
         &self,
         place: &str,
-        alike: Option<&Alike>,
-        makings: &Makings,
+        similarity: Option<&SimilarityPlan>,
+        context: &StackContext,
     ) -> Result<CachedAnswers, InvalidConfig> {
         let leaf = CachedAnswers::new(&self.layer);
-        let Some(Alike { similar, key }) = alike else { return Ok(leaf) };
+        let Some(SimilarityPlan { similar, key }) = similarity else { return Ok(leaf) };
         let threshold = |default: f64| similar.threshold.unwrap_or(default) as f32;
         let mut leaf = match similar.method {
-            Likeness::Words => leaf.similar(threshold(ALIKE_BY_WORDS)),
+            Likeness::Words => leaf.similar(threshold(WORD_THRESHOLD)),
             Likeness::Embeddings => {
                 let server = leaf::openai(similar.base_url.as_deref(), key.clone().unwrap_or_default());
                 let server = server.map_err(|error| {
@@ -109,11 +109,11 @@ impl Kept {
                 })?;
                 let server = if key.is_none() { server.without_key() } else { server };
                 let model = similar.model.as_deref().unwrap_or_default();
-                let embeddings = OpenAiEmbeddings::new(server.model(model).over(makings.transport()));
-                leaf.similar_by(embeddings, threshold(ALIKE_BY_MEANING))
+                let embeddings = OpenAiEmbeddings::new(server.model(model).over(context.transport()));
+                leaf.similar_by(embeddings, threshold(EMBEDDING_THRESHOLD))
             }
         };
-        // Said each time: the questions go on over reloads.
+        // Set each time, because remembered questions continue over reloads.
         leaf = leaf.remember(similar.remember.map_or(CachedAnswers::REMEMBERED, |questions| questions as usize));
         for across in &similar.across {
             leaf = match across {
@@ -126,16 +126,18 @@ impl Kept {
     }
 }
 
-/// Whether a tier of the one is as good as a tier of the other.
-impl PartialEq for Kept {
+/// Equal if a tier of one may serve in place of a tier of the other.
+impl PartialEq for CacheState {
     fn eq(&self, other: &Self) -> bool {
-        let sized =
-            |said: &Said| Said { cache: config::Cache { max_bytes: None, ..said.cache.clone() }, ..said.clone() };
-        sized(&self.said) == sized(&other.said) && self.handle().is(&other.handle())
+        let sized = |settings: &CacheSettings| CacheSettings {
+            cache: config::Cache { max_bytes: None, ..settings.cache.clone() },
+            ..settings.clone()
+        };
+        sized(&self.settings) == sized(&other.settings) && self.handle().is(&other.handle())
     }
 }
 
-impl Said {
+impl CacheSettings {
     fn room(&self) -> u64 {
         bytes(self.cache.max_bytes, CacheHandle::MAX_BYTES)
     }

@@ -1,8 +1,8 @@
-//! The order of the tiers, as a fallback.
+//! The tiers in their order, as a fallback.
 
 use tower::Service;
 
-use super::{Makings, settings};
+use super::{StackContext, settings};
 use crate::{
     Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
@@ -10,8 +10,9 @@ use crate::{
     models::FamilyTable,
 };
 
-/// How many attempts all tiers together may make, where somebody has said how many each may: it would mean nothing if the
-/// usual bound of a request stood before it. A fallback keeps back the usual number for each tier after the one it asks.
+/// Returns the total attempts for all tiers, if the file sets the number for any tier and the total exceeds a
+/// request's usual bound, which would otherwise override the file. A fallback reserves the usual number for each tier
+/// after the current one.
 pub(super) fn attempts(config: &Config) -> Option<u16> {
     let own = |tier: &Tier| settings::merged_retry(tier.retry, config.retry).max_attempts;
     let said = config.tiers.iter().any(|tier| own(tier).is_some());
@@ -23,7 +24,7 @@ pub(super) fn attempts(config: &Config) -> Option<u16> {
     (said && all > Context::default().attempts_left).then_some(all)
 }
 
-/// What a tier of a chain is.
+/// The service of a tier in a chain.
 pub(super) trait TierLike:
     Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static
 {
@@ -34,11 +35,11 @@ impl<S> TierLike for S where
 {
 }
 
-/// The tiers in their order around the primary, which is the service to put the layer around.
+/// Returns a fallback layer over all tiers, and the primary service to wrap with it.
 pub(super) fn chain<S: TierLike>(
     config: &Config,
     services: &[S],
-    makings: &Makings,
+    context: &StackContext,
 ) -> Result<(FallbackLayer, S), InvalidConfig> {
     let settings = &config.fallback;
     let mut tiers = config.tiers.iter().zip(services.iter().cloned());
@@ -46,7 +47,7 @@ pub(super) fn chain<S: TierLike>(
         return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
     };
     let of_file = config.stream.on_break;
-    let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !makings.without_restarts;
+    let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
     let on_break =
         |own: Option<StreamBreak>| own.or(of_file).filter(told).map(settings::stream_break).unwrap_or_default();
     let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
@@ -56,12 +57,12 @@ pub(super) fn chain<S: TierLike>(
     };
     let all_open_unnamed = all_open(config.default_feature.as_ref());
     let families = config.family_table()?;
-    // Not in the chains of `routes`, which are as the file has them whatever a caller names.
+    // The chains of `routes` leave models out: the file alone determines their order.
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
-    let mut layer = primary_of(first, &families, makings)
+    let mut layer = primary_of(first, &families, context)
         .primary_model(model(first))
         .classifier(classifier(config))
-        .events(makings.events.clone())
+        .events(context.events.clone())
         .stream_break(unnamed)
         .session(settings.session.map(settings::session).unwrap_or_default())
         .all_open(all_open_unnamed)
@@ -111,7 +112,7 @@ pub(super) fn chain<S: TierLike>(
     Ok((layer, primary))
 }
 
-/// A feature that accepts none of the tiers that it may use would have no answer at all.
+/// Checks that a feature accepts at least one of its tiers; otherwise it would never get an answer.
 fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Result<(), InvalidConfig> {
     let Some(worst) = feature.worst_level else { return Ok(()) };
     let may_use = |tier: &&Tier| feature.tiers.as_ref().is_none_or(|tiers| tiers.contains(&tier.name));
@@ -122,10 +123,10 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
     Err(InvalidConfig::new(format!("{field}.worst_level"), problem))
 }
 
-/// A fallback around this tier, with no further one yet.
-pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, makings: &Makings) -> FallbackLayer {
+/// Creates a fallback around this tier, without further tiers.
+pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, context: &StackContext) -> FallbackLayer {
     let mut layer = FallbackLayer::new(tier.name.as_str())
-        .steered_by(&makings.fallback)
+        .steered_by(&context.fallback)
         .capabilities(capabilities(tier, families))
         .level(tier.service_level());
     if tier.last_resort {
@@ -140,7 +141,7 @@ pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, makings: &Makings)
     layer
 }
 
-/// A tier's place in a fallback.
+/// Creates a fallback's tier.
 pub(super) fn place_of(tier: &Tier, families: &FamilyTable, service: impl TierLike) -> fallback::Tier {
     let mut place = fallback::Tier::new(tier.name.as_str(), service)
         .capabilities(capabilities(tier, families))
@@ -149,7 +150,7 @@ pub(super) fn place_of(tier: &Tier, families: &FamilyTable, service: impl TierLi
         place = place.last_resort();
     }
     if tier.provider == Provider::Handoff {
-        // A store that heals is asked at once.
+        // Called even with an open circuit, so that a store that has recovered is used at once.
         place = place.human().last_resort();
     }
     if let Some(time) = tier.min_useful {
@@ -158,17 +159,17 @@ pub(super) fn place_of(tier: &Tier, families: &FamilyTable, service: impl TierLi
     place
 }
 
-/// What the file says that the tier can do, and what its model cannot by the table.
+/// Returns the tier's capabilities from the file, and otherwise what its model lacks according to the table.
 fn capabilities(tier: &Tier, families: &FamilyTable) -> Capabilities {
     let mut can = Capabilities::new();
-    let lacks = tier.lacks(families);
-    if lacks.images {
+    let missing = tier.missing_capabilities(families);
+    if missing.images {
         can = can.images(false);
     }
-    if lacks.documents {
+    if missing.documents {
         can = can.documents(false);
     }
-    if lacks.tools {
+    if missing.tools {
         can = can.tools(false);
     }
     if let Some(tokens) = tier.context_window {

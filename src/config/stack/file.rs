@@ -1,75 +1,76 @@
-//! The stack of a file: loaded, loaded again, and watched.
+//! A stack from a file: loading, reloading and watching.
 
 use std::{path::Path, sync::atomic::Ordering::Relaxed};
 
-use super::{Makings, Reload, Shared, Stack, StackBuilder, StackHandle};
-use crate::config::{Config, ConfigError, Loader, Problem, Watching};
+use super::{Reload, Shared, Stack, StackBuilder, StackContext, StackHandle};
+use crate::config::{Config, ConfigError, FileWatch, Loader, Problem};
 
 impl Stack {
-    /// The stack of a file, in any form that [`Config::from_path`] reads, with keys from the environment of this process.
+    /// Builds the stack of a file in any form that [`Config::from_path`] reads, with keys from this process's
+    /// environment.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, and as [`from_config`](Self::from_config).
+    /// The file is wrong, or as in [`from_config`](Self::from_config).
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Self::builder().load(path)
     }
 }
 
 impl StackBuilder {
-    /// The stack of a file.
+    /// Builds the stack of a file.
     ///
     /// # Errors
     ///
     /// As [`Stack::from_path`].
     pub fn load(self, path: impl AsRef<Path>) -> Result<Stack, ConfigError> {
-        let config = self.makings.read(path.as_ref())?;
+        let config = self.context.read(path.as_ref())?;
         self.build_from(config, Some(path.as_ref().to_owned()))
     }
 }
 
-impl Makings {
+impl StackContext {
     fn read(&self, path: &Path) -> Result<Config, ConfigError> {
         Loader::new().environment(self.environment()).path(path)
     }
 }
 
 impl StackHandle {
-    /// Reads the stack's file again and puts what it says in place of the configuration at work, as
-    /// [`reload`](Self::reload) does. The file is read on this thread.
+    /// Reads the stack's file again and replaces the active configuration, like [`reload`](Self::reload). The file is
+    /// read on this thread.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, that it is gone, or that the stack was not made from one. The stack goes on as it was.
+    /// The file is wrong or gone, or the stack was not built from a file. The stack continues unchanged.
     pub fn reload_from_path(&self) -> Result<Reload, ConfigError> {
         self.shared.readings.fetch_add(1, Relaxed);
         self.shared.reload_from_path()
     }
 
-    /// Reloads the stack whenever its file changes, in a task of its own, until the [`Watching`] is dropped.
+    /// Starts a task that reloads the stack after each change of its file, until the [`FileWatch`] is dropped.
     ///
-    /// Changes are seen as [`Watching::file`] says. What is wrong with the file, or that it is gone, is told once by
-    /// [`Event::ReloadRefused`](crate::Event::ReloadRefused), and the stack goes on as it was.
+    /// [`FileWatch::file`] describes which changes it notices. A wrong or missing file is reported once by
+    /// [`Event::ReloadRefused`](crate::Event::ReloadRefused), and the stack continues unchanged.
     ///
     /// # Errors
     ///
-    /// The stack was not made from a file, or the system cannot watch its folder.
+    /// The stack was not built from a file, or the system cannot watch its folder.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn watch(&self) -> Result<Watching, ConfigError> {
+    pub fn watch(&self) -> Result<FileWatch, ConfigError> {
         let path = self.shared.path()?.to_owned();
         let (shared, mut first) = (self.shared.clone(), true);
         let readers = shared.clone();
-        Watching::with_others(
+        FileWatch::with_others(
             path,
             move || readers.readings.load(Relaxed),
             move || {
                 if std::mem::take(&mut first) {
                     shared.catch_up();
                 } else {
-                    // What came of it is told by an event.
+                    // An event reports the result.
                     let _ = shared.reload_from_path();
                 }
             },
@@ -86,12 +87,12 @@ impl Shared {
     }
 
     fn reload_from_path(&self) -> Result<Reload, ConfigError> {
-        self.reload(self.path().and_then(|path| self.makings.read(path)), self.path.as_deref())
+        self.reload(self.path().and_then(|path| self.context.read(path)), self.path.as_deref())
     }
 
-    /// Reloads if the file is not what is at work.
+    /// Reloads if the file differs from the active configuration.
     fn catch_up(&self) {
-        let config = self.path().and_then(|path| self.makings.read(path));
+        let config = self.path().and_then(|path| self.context.read(path));
         if !config.as_ref().is_ok_and(|config| *config == *self.current.load().config) {
             let _ = self.reload(config, self.path.as_deref());
         }

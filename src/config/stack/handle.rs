@@ -1,8 +1,8 @@
-//! What watches a stack and steers it.
+//! The handle that watches and controls a stack.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{Shared, mirror::Mirroring};
+use super::{Shared, mirror::MirrorState};
 use crate::{
     BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, HedgeHandle, IdempotencyHandle, MirrorHandle,
     config::{Budget, Config, ConfigError, Provider},
@@ -11,14 +11,14 @@ use crate::{
     subscribers::Status,
 };
 
-/// Watches a [`Stack`](super::Stack) and steers it while it runs. Clones are the same handle.
+/// A handle that watches and controls a [`Stack`](super::Stack) while it runs. Clones are the same handle.
 ///
-/// What is looked up here (a circuit, the bulkhead) belongs to the configuration of that moment: look it up again after a
-/// reload. Circuits of tiers that the reload did not change are the same ones, and what was done to them by hand stays.
+/// Circuits and the bulkhead belong to the configuration of the moment: look them up again after a reload. The
+/// circuits of unchanged tiers stay the same, with all manual changes.
 #[derive(Clone)]
 pub struct StackHandle {
     pub(super) shared: Arc<Shared>,
-    /// Who acts through it.
+    /// The actor that uses this handle.
     pub(super) by: Option<Arc<str>>,
 }
 
@@ -27,123 +27,126 @@ impl StackHandle {
         Self { shared, by: None }
     }
 
-    /// The channel of everything that happens in the stack.
+    /// Returns the channel of all events in the stack.
     pub fn events(&self) -> &Events {
-        &self.shared.makings.events
+        &self.shared.context.events
     }
 
-    /// The configuration at work.
+    /// Returns the active configuration.
     pub fn config(&self) -> Arc<Config> {
         self.shared.current.load().config.clone()
     }
 
-    /// The tiers, in order of preference.
+    /// Returns the tiers, in order of preference.
     pub fn tiers(&self) -> Vec<TierInfo> {
         self.shared.current.load().tiers().collect()
     }
 
-    /// Every tier's circuit by the tier's name: to look at it, to force it open or closed, to reset it.
+    /// Returns every tier's circuit by the tier's name, to inspect, force or reset it.
     pub fn circuits(&self) -> BTreeMap<Arc<str>, CircuitBreakerHandle> {
-        self.shared.current.load().circuits().map(|(name, circuit)| (name, self.in_hand(circuit))).collect()
+        self.shared.current.load().circuits().map(|(name, circuit)| (name, self.as_actor(circuit))).collect()
     }
 
-    /// The circuit of a tier; `None` where no tier has this name.
+    /// Returns a tier's circuit; `None` if no tier has this name.
     pub fn circuit(&self, tier: &str) -> Option<CircuitBreakerHandle> {
         let found = self.shared.current.load().circuits().find(|(name, _)| &**name == tier);
-        found.map(|(_, circuit)| self.in_hand(circuit))
+        found.map(|(_, circuit)| self.as_actor(circuit))
     }
 
-    fn in_hand(&self, circuit: CircuitBreakerHandle) -> CircuitBreakerHandle {
+    fn as_actor(&self, circuit: CircuitBreakerHandle) -> CircuitBreakerHandle {
         self.by.as_ref().map_or_else(|| circuit.clone(), |who| circuit.acting_as(who.clone()))
     }
 
-    /// The limits of the features: what is in flight, and to change how many may be.
+    /// Returns the features' limits, to read what is in flight and to change the limits.
     ///
-    /// A limit that was set by hand stays until a reload brings another limit for that feature.
+    /// A manually set limit stays until a reload brings another limit for that feature.
     pub fn bulkhead(&self) -> BulkheadHandle {
         self.shared.current.load().bulkhead.clone()
     }
 
-    /// Asks the stores of the configuration whether they can be used: for a start that is to fail where they are named
-    /// wrongly. A file was opened with the stack; a server is asked here, or else by the first request that needs it. None is
-    /// there, or all can be used: nothing is said.
+    /// Checks that the configured stores can be used, for a start that must fail on a wrong address. Building the
+    /// stack already opened a file; a server is contacted here, or else by the first request that needs it. Without
+    /// stores, the check succeeds.
     ///
     /// # Errors
     ///
-    /// What is the matter: where it [heals](crate::store::StoreError::heals), the stack goes on without it until then.
+    /// A store cannot be used. If the error [heals](crate::store::StoreError::heals), the stack runs without the store
+    /// until then.
     pub async fn check_stores(&self) -> Result<(), crate::store::StoreError> {
         let stores = self.shared.current.load().stores.clone();
         stores.check().await
     }
 
-    /// What is the matter with the stores of the configuration at the moment, as far as they were asked: one that is away, that is
-    /// full or may only be read. Empty while all is well.
+    /// Returns the current problems of the configured stores, as far as they were used: a store that is unreachable,
+    /// full or read-only. Empty if all is well.
     pub fn store_troubles(&self) -> Vec<crate::store::StoreTrouble> {
         self.shared.current.load().store_troubles()
     }
 
-    /// The calls under an idempotency key; `None` where the configuration has no `idempotency`. To be
-    /// [closed](IdempotencyHandle::close) at a shutdown, so that no call goes on for a retry that cannot come.
+    /// Returns the calls under idempotency keys; `None` if the configuration has no `idempotency`.
+    /// [Close](IdempotencyHandle::close) it at shutdown, so that no call continues for a retry that cannot come.
     pub fn idempotency(&self) -> Option<IdempotencyHandle> {
         self.shared.current.load().idempotency()
     }
 
-    /// The mirrored requests; `None` where the configuration has no `mirror`. To be [closed](MirrorHandle::close) at a shutdown.
+    /// Returns the mirrored requests; `None` if the configuration has no `mirror`. [Close](MirrorHandle::close) it at
+    /// shutdown.
     pub fn mirror(&self) -> Option<MirrorHandle> {
-        self.shared.current.load().mirror.as_ref().map(Mirroring::handle)
+        self.shared.current.load().mirror.as_ref().map(MirrorState::handle)
     }
 
-    /// The answers that are kept; `None` where the configuration has no `cache`.
+    /// Returns the cached answers; `None` if the configuration has no `cache`.
     pub fn cache(&self) -> Option<CacheHandle> {
         self.shared.current.load().cache()
     }
 
-    /// Whether the configuration has a `cache`: a look that shares nothing, for each request.
+    /// Returns whether the configuration has a `cache`. This is cheap enough for each request, because it clones no
+    /// shared reference.
     pub fn keeps_answers(&self) -> bool {
-        self.shared.current.load().kept.is_some()
+        self.shared.current.load().cache.is_some()
     }
 
-    /// The second calls of each tier that has some, by its name: how many there were, and to what avail.
+    /// Returns each hedged tier's name and its second calls, with their number and benefit.
     pub fn hedges(&self) -> Vec<(Arc<str>, HedgeHandle)> {
         self.shared.current.load().hedges().collect()
     }
 
-    /// What was spent and reserved of every cap, and until when it counts.
+    /// Returns the spending and reservations of every cap, and the end of its period.
     pub fn spend(&self) -> Vec<CapSpend> {
         self.shared.current.load().budgets().flat_map(BudgetHandle::snapshot).collect()
     }
 
-    /// What watches this cap, and sets its limit; `None` where no cap has this name.
+    /// Returns the handle of a cap, to watch it and set its limit; `None` if no cap has this name.
     pub fn budget(&self, cap: &str) -> Option<BudgetHandle> {
         self.shared.current.load().budgets().find(|budget| budget.limit(cap).is_some()).cloned()
     }
 
-    /// What watches the caps: those of each tier that has some, and those of the whole.
+    /// Returns the handles of all caps: those of single tiers, and those of the whole.
     pub fn budgets(&self) -> Vec<BudgetHandle> {
         self.shared.current.load().budgets().cloned().collect()
     }
 
-    /// Puts these caps beside those of the configuration, in place of the ones that were put there before: what a program
-    /// knows of its callers and a file does not, such as a cap for each customer's [key](Budget::key). They count like the
-    /// configuration's, stay over its reloads, and a cap that was there already goes on with what was spent.
+    /// Sets the caps beside the configuration's, and replaces those set before: caps that a program knows and a file
+    /// does not, such as one for each customer's [key](Budget::key). They count like the configuration's and survive
+    /// its reloads. A cap that existed before keeps its spending.
     ///
     /// # Errors
     ///
-    /// A cap of a name that another one has, or that steps down to where no tier is, or whose amount is none. Nothing has
-    /// changed then. A reload of the configuration is refused for the same reasons.
+    /// A cap shares its name with another, steps down to a level without a tier, or has an invalid amount. The caps
+    /// then stay unchanged. A reload of the configuration is refused for the same reasons.
     pub fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {
         self.shared.set_budgets(budgets)
     }
 
-    /// What answers cost: the crate's prices, with those of the configuration over them.
+    /// Returns the prices of answers: the crate's, with the configuration's over them.
     pub fn prices(&self) -> PriceTable {
         self.shared.current.load().prices.clone()
     }
 
-    /// Who serves, how each tier does, and the latest switches.
+    /// Returns which tier serves, each tier's state, and the latest switches.
     ///
-    /// It is kept by the stack's events from the first call on, in a task that ends with the stack; nothing is known of the
-    /// time before. So call it once when the stack is made.
+    /// The stack's events keep the status from the first call on, in a task that ends with the stack. Earlier events
+    /// are unknown, so call this once after building the stack.
     ///
     /// # Panics
     ///
@@ -154,14 +157,14 @@ impl StackHandle {
         status
     }
 
-    /// Puts another configuration in place of the one at work. No request is lost: see [`Stack`](super::Stack).
+    /// Replaces the active configuration. No request is lost: see [`Stack`](super::Stack).
     ///
-    /// [`Event::Reloaded`](crate::Event::Reloaded) or [`Event::ReloadRefused`](crate::Event::ReloadRefused) tells of it,
-    /// once.
+    /// [`Event::Reloaded`](crate::Event::Reloaded) or [`Event::ReloadRefused`](crate::Event::ReloadRefused) reports
+    /// the result once.
     ///
     /// # Errors
     ///
-    /// As [`Stack::from_config`](super::Stack::from_config). The stack goes on as it was.
+    /// As in [`Stack::from_config`](super::Stack::from_config). The stack continues unchanged.
     pub fn reload(&self, config: Config) -> Result<Reload, ConfigError> {
         self.shared.reload(Ok(config), None)
     }
@@ -177,24 +180,24 @@ impl fmt::Debug for StackHandle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TierInfo {
-    /// Its name.
+    /// The tier's name.
     pub name: Arc<str>,
-    /// Whose protocol it speaks.
+    /// The tier's provider.
     pub provider: Provider,
-    /// Its model, where the configuration names one.
+    /// The tier's model, if the configuration names one.
     pub model: Option<Arc<str>>,
-    /// Its level of service, from 1 (full) to 5 (static).
+    /// The level of service, from 1 (full) to 5 (static).
     pub level: u8,
 }
 
-/// What a reload has done with the tiers.
+/// A reload's effect on the tiers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reload {
-    /// Those whose leaf and circuit went on as they were.
+    /// Tiers whose leaf and circuit continue unchanged.
     pub kept: Vec<Arc<str>>,
-    /// Those that are new, or changed and so began anew.
+    /// Tiers that are new, or changed and therefore restarted.
     pub changed: Vec<Arc<str>>,
-    /// Those that are gone, once the requests that they serve have ended.
+    /// Tiers that are removed once their requests in flight have ended.
     pub removed: Vec<Arc<str>>,
 }

@@ -1,4 +1,4 @@
-//! The people of a configuration: their desk, the tiers that hand requests to them, and what goes on in the background.
+//! The handoff of a configuration: its desk, the tiers that hand requests to people, and the background work.
 
 use std::{
     fmt,
@@ -8,9 +8,9 @@ use std::{
 use tokio::{sync::Notify as Wake, task::AbortHandle, time::Instant};
 
 use super::{
-    Makings, Shared, StackHandle,
-    service::Following,
-    stores::{Durable, Opened},
+    Shared, StackContext, StackHandle,
+    service::ReloadingService,
+    stores::{DurableStore, OpenStores},
 };
 use crate::{
     CircuitBreakerHandle, Event, InvalidConfig,
@@ -22,38 +22,39 @@ use crate::{
     },
 };
 
-/// What a configuration says of people, with the secret looked up.
+/// A configuration's handoff settings, with the secret resolved.
 #[derive(Clone)]
-pub(super) struct PeoplePlan {
-    said: config::Handoff,
+pub(super) struct HandoffPlan {
+    settings: config::Handoff,
     secret: Option<Arc<str>>,
 }
 
-impl fmt::Debug for PeoplePlan {
+impl fmt::Debug for HandoffPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeoplePlan").field("said", &self.said).finish_non_exhaustive()
+        f.debug_struct("HandoffPlan").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-impl PeoplePlan {
-    /// `None` where no tier hands anything to them, and nothing is queued where tasks are. What cannot be is added to the problems.
+impl HandoffPlan {
+    /// Creates the plan; `None` if no tier hands requests over and no durable queue exists. Errors are added to the
+    /// problems.
     pub(super) fn new(
         config: &Config,
-        makings: &Makings,
+        context: &StackContext,
         environment: &Environment,
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
         let hands_over = config.tiers.iter().any(|tier| tier.provider == Provider::Handoff);
-        let queues = config.queues() && (config.stores.durable.is_some() || makings.tasks.is_some());
+        let queues = config.queues() && (config.stores.durable.is_some() || context.tasks.is_some());
         if !hands_over && !queues {
             return None;
         }
-        let mut said = config.handoff.clone().unwrap_or_default();
+        let mut settings = config.handoff.clone().unwrap_or_default();
         if queues {
-            // Nobody else answers what is queued.
-            said.redrive.get_or_insert_default();
+            // Only a redrive answers queued requests.
+            settings.redrive.get_or_insert_default();
         }
-        let secret = said.callbacks.as_ref().and_then(|callbacks| {
+        let secret = settings.callbacks.as_ref().and_then(|callbacks| {
             let name = callbacks.secret.name();
             let value = environment.secret(name);
             if value.is_none() {
@@ -61,76 +62,76 @@ impl PeoplePlan {
             }
             value.map(Into::into)
         });
-        Some(Self { said, secret })
+        Some(Self { settings, secret })
     }
 
     fn desk(&self, desk: Desk) -> Result<Desk, InvalidConfig> {
-        let said = &self.said;
+        let settings = &self.settings;
         let wrong =
             |field: &'static str| move |error: InvalidConfig| InvalidConfig::new(field, error.problem().to_owned());
         let mut desk = desk.without_settings();
-        if let Some(time) = said.visibility {
+        if let Some(time) = settings.visibility {
             desk = desk.visibility(time.0);
         }
-        if let Some(time) = said.ttl {
+        if let Some(time) = settings.ttl {
             desk = desk.ttl(time.0);
         }
-        if let Some(time) = said.keep {
+        if let Some(time) = settings.keep {
             desk = desk.keep(time.0);
         }
-        if let Some(limits) = said.limits {
+        if let Some(limits) = settings.limits {
             desk = desk.limits(task_limits(limits));
         }
-        if let Some(notify) = &said.notify {
-            let mut told = Notify::slack(&notify.url).map_err(wrong("handoff.notify.url"))?;
-            told = told.preview(notify.preview.unwrap_or(true));
+        if let Some(notify) = &settings.notify {
+            let mut outgoing = Notify::slack(&notify.url).map_err(wrong("handoff.notify.url"))?;
+            outgoing = outgoing.preview(notify.preview.unwrap_or(true));
             if let Some(link) = &notify.link {
-                told = told.link(link.as_str());
+                outgoing = outgoing.link(link.as_str());
             }
-            desk = desk.notify(told);
+            desk = desk.notify(outgoing);
         }
-        if let (Some(callbacks), Some(secret)) = (&said.callbacks, &self.secret) {
+        if let (Some(callbacks), Some(secret)) = (&settings.callbacks, &self.secret) {
             let secret = WebhookSecret::new(secret).map_err(wrong("handoff.callbacks.secret"))?;
-            let mut told = Callbacks::new(secret);
+            let mut outgoing = Callbacks::new(secret);
             if let Some(url) = &callbacks.url {
-                told = told.url(url).map_err(wrong("handoff.callbacks.url"))?;
+                outgoing = outgoing.url(url).map_err(wrong("handoff.callbacks.url"))?;
             }
             for host in &callbacks.hosts {
-                told = told.host(host).map_err(wrong("handoff.callbacks.hosts"))?;
+                outgoing = outgoing.host(host).map_err(wrong("handoff.callbacks.hosts"))?;
             }
-            desk = desk.callbacks(told);
+            desk = desk.callbacks(outgoing);
         }
         Ok(desk)
     }
 }
 
-fn task_limits(said: config::HandoffLimits) -> TaskLimits {
+fn task_limits(settings: config::HandoffLimits) -> TaskLimits {
     let usual = TaskLimits::default();
-    let (tasks, bytes) = (said.tasks.unwrap_or(usual.tasks), said.bytes.map_or(usual.bytes, |size| size.0));
+    let (tasks, bytes) = (settings.tasks.unwrap_or(usual.tasks), settings.bytes.map_or(usual.bytes, |size| size.0));
     usual
         .tasks(tasks)
         .bytes(bytes)
-        .tasks_per_caller(said.tasks_per_caller.unwrap_or(usual.tasks_per_caller).min(tasks))
-        .bytes_per_caller(said.bytes_per_caller.map_or(usual.bytes_per_caller, |size| size.0).min(bytes))
+        .tasks_per_caller(settings.tasks_per_caller.unwrap_or(usual.tasks_per_caller).min(tasks))
+        .bytes_per_caller(settings.bytes_per_caller.map_or(usual.bytes_per_caller, |size| size.0).min(bytes))
 }
 
-/// The people of a configuration at work.
+/// The handoff of an active configuration.
 #[derive(Clone)]
-pub(super) struct People {
-    plan: PeoplePlan,
+pub(super) struct HandoffState {
+    plan: HandoffPlan,
     pub(super) desk: Desk,
-    place: Place,
+    location: TaskLocation,
 }
 
-/// Where the tasks are.
+/// The store of the tasks.
 #[derive(Clone)]
-enum Place {
-    /// Where the stack's maker said.
+enum TaskLocation {
+    /// The store that the stack's builder received.
     Given(Arc<dyn TaskStore>),
-    Durable(Durable),
+    Durable(DurableStore),
 }
 
-impl Place {
+impl TaskLocation {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Given(one), Self::Given(other)) => Arc::ptr_eq(one, other),
@@ -147,30 +148,30 @@ impl Place {
     }
 }
 
-impl People {
-    /// Those who wait at an earlier desk over the same store wait at this one.
+impl HandoffState {
+    /// Opens the desk. Callers that wait at an earlier desk over the same store wait at this one.
     pub(super) fn new(
-        plan: PeoplePlan,
-        stores: &Opened,
-        makings: &Makings,
+        plan: HandoffPlan,
+        stores: &OpenStores,
+        context: &StackContext,
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
-        let given = makings.tasks.clone().map(Place::Given);
-        let place = given.or_else(|| stores.durable.clone().map(Place::Durable)).ok_or_else(|| {
+        let given = context.tasks.clone().map(TaskLocation::Given);
+        let location = given.or_else(|| stores.durable.clone().map(TaskLocation::Durable)).ok_or_else(|| {
             let problem = "requests are handed to people only where they outlive the process: name a store with \
                            `stores: { durable: sqlite:steadfast.db }`";
             InvalidConfig::new("stores.durable", problem)
         })?;
-        let known = before.filter(|before| before.place.is(&place));
-        let desk = known.map_or_else(|| Desk::over(place.store()), |known| known.desk.clone());
-        let desk = plan.desk(desk.events(&makings.events))?;
-        Ok(Self { plan, desk, place })
+        let known = before.filter(|before| before.location.is(&location));
+        let desk = known.map_or_else(|| Desk::over(location.store()), |known| known.desk.clone());
+        let desk = plan.desk(desk.events(&context.events))?;
+        Ok(Self { plan, desk, location })
     }
 
-    /// A tier of people, which says this while nobody has answered.
+    /// Creates a tier of people, with this text until a person has answered.
     pub(super) fn tier(&self, text: Option<&str>) -> Handoff {
         let mut leaf = Handoff::new(&self.desk);
-        if let Some(wait) = self.plan.said.wait {
+        if let Some(wait) = self.plan.settings.wait {
             leaf = leaf.wait_up_to(wait.0);
         }
         if let Some(text) = text {
@@ -179,36 +180,37 @@ impl People {
         leaf
     }
 
-    /// Where requests are written down that were queued in vain, which is told with this.
+    /// Creates the leaf that stores requests queued in vain, and reports them with this text.
     pub(super) fn queue(&self, text: &str) -> Handoff {
         Handoff::new(&self.desk).pending_text(text)
     }
 
     fn begin(&self, shared: &Arc<Shared>) -> (DeliveriesHandle, RedriveHandle) {
-        let makings = &shared.makings;
-        let deliveries = Deliveries::new(&self.desk).transport(makings.transport());
-        let deliveries = match makings.seed("handoff") {
+        let context = &shared.context;
+        let deliveries = Deliveries::new(&self.desk).transport(context.transport());
+        let deliveries = match context.seed("handoff") {
             Some(seed) => deliveries.seed(seed),
             None => deliveries,
         };
         let weak = Arc::downgrade(shared);
-        // The whole stack, so that limits and caps hold for these too; people and fixed sentences are no answer there.
-        let mut redrive = Redrive::new(&self.desk, Following::new(shared.clone()))
-            .events(&makings.events)
-            .gate(move || may_work(&weak));
-        redrive = match self.plan.said.redrive {
+        // Uses the whole stack, so that limits and caps apply to redrives too; people and fixed texts do not count as
+        // answers.
+        let mut redrive = Redrive::new(&self.desk, ReloadingService::new(shared.clone()))
+            .events(&context.events)
+            .gate(move || any_model_admits(&weak));
+        redrive = match self.plan.settings.redrive {
             None => redrive.only_when_ordered(),
-            Some(said) => {
-                if let Some(tasks) = said.per_second {
+            Some(settings) => {
+                if let Some(tasks) = settings.per_second {
                     redrive = redrive.per_second(tasks);
                 }
-                if let Some(tasks) = said.at_once {
+                if let Some(tasks) = settings.at_once {
                     redrive = redrive.at_once(tasks as usize);
                 }
-                if let Some(time) = said.every {
+                if let Some(time) = settings.every {
                     redrive = redrive.every(time.0);
                 }
-                match said.timeout {
+                match settings.timeout {
                     Some(time) => redrive.timeout(time.0),
                     None => redrive,
                 }
@@ -218,107 +220,107 @@ impl People {
     }
 }
 
-impl fmt::Debug for People {
+impl fmt::Debug for HandoffState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("People").field("desk", &self.desk).finish_non_exhaustive()
+        f.debug_struct("HandoffState").field("desk", &self.desk).finish_non_exhaustive()
     }
 }
 
-/// Whether a tier of this one is as good as a tier of the other.
-impl PartialEq for People {
+/// Equal if a tier of one may serve in place of a tier of the other.
+impl PartialEq for HandoffState {
     fn eq(&self, other: &Self) -> bool {
-        self.place.is(&other.place) && (&self.plan.said, &self.plan.secret) == (&other.plan.said, &other.plan.secret)
+        self.location.is(&other.location)
+            && (&self.plan.settings, &self.plan.secret) == (&other.plan.settings, &other.plan.secret)
     }
 }
 
-/// Whether the circuit of any model lets calls through, be it as the probe for which it waits: where nobody calls, a task is that
-/// call.
-fn may_work(shared: &Weak<Shared>) -> bool {
+/// Returns whether any model's circuit admits calls, even as its due probe: without callers, a task is that call.
+fn any_model_admits(shared: &Weak<Shared>) -> bool {
     let Some(shared) = shared.upgrade() else { return false };
     let current = shared.current.load();
     let models: Vec<&str> =
         current.config.tiers.iter().filter(|tier| tier.provider.is_model()).map(|tier| tier.name.as_str()).collect();
     let admits = |circuit: &CircuitBreakerHandle| {
-        // The clock is read after what a circuit says, which is no earlier than its own reading.
+        // The clock is read after the circuit's state, which is therefore not newer than this reading.
         circuit.state() != CircuitState::Open || circuit.earliest_probe().is_some_and(|at| at <= Instant::now())
     };
     current.circuits().any(|(name, circuit)| models.contains(&&*name) && admits(&circuit))
 }
 
 impl StackHandle {
-    /// The desk where people answer what is handed to them; `None` where no tier's provider is `handoff`. After a
-    /// reload, look it up again.
+    /// Returns the desk at which people answer tasks; `None` if no tier's provider is `handoff`. Look it up again
+    /// after a reload.
     pub fn desk(&self) -> Option<Desk> {
-        self.shared.current.load().people.as_ref().map(|people| people.desk.clone())
+        self.shared.current.load().handoff.as_ref().map(|handoff| handoff.desk.clone())
     }
 
-    /// Tells people of tasks, calls back who asked, gives tasks to models again and removes old ones, from now on and
-    /// as the configuration's `handoff` says, in tasks of its own, until the [`HandingOver`] is dropped. It follows
-    /// reloads, and does nothing where no tier's provider is `handoff`.
+    /// Starts the handoff's background work until the [`HandoffTask`] is dropped: notifying people, calling callers
+    /// back, redriving tasks and removing old ones, according to the configuration's `handoff`. It follows reloads,
+    /// and does nothing if no tier's provider is `handoff`.
     ///
-    /// Call it once for each process: more of them share the work.
+    /// Call this once per process: several processes share the work.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn hand_over(&self) -> HandingOver {
+    pub fn hand_over(&self) -> HandoffTask {
         let (shared, reloaded) = (self.shared.clone(), Arc::new(Wake::new()));
-        let heard = reloaded.clone();
-        let following = self.events().follow_only(Reloads::wanted, Reloads(heard));
+        let wake = reloaded.clone();
+        let following = self.events().follow_only(ReloadListener::wanted, ReloadListener(wake));
         let task = tokio::spawn(async move {
-            let mut at_work: Option<(People, (DeliveriesHandle, RedriveHandle))> = None;
+            let mut at_work: Option<(HandoffState, (DeliveriesHandle, RedriveHandle))> = None;
             loop {
-                let people = shared.current.load().people.clone();
-                if at_work.as_ref().map(|(before, _)| before) != people.as_ref() {
-                    // The one before ends first.
+                let handoff = shared.current.load().handoff.clone();
+                if at_work.as_ref().map(|(before, _)| before) != handoff.as_ref() {
+                    // The previous work ends first.
                     drop(at_work.take());
-                    at_work = people.map(|people| {
-                        let begun = people.begin(&shared);
-                        (people, begun)
+                    at_work = handoff.map(|handoff| {
+                        let begun = handoff.begin(&shared);
+                        (handoff, begun)
                     });
                 }
                 reloaded.notified().await;
             }
         });
-        HandingOver { task: task.abort_handle(), _following: following }
+        HandoffTask { task: task.abort_handle(), _following: following }
     }
 }
 
-/// Hears of reloads.
-struct Reloads(Arc<Wake>);
+/// Wakes the task after a reload.
+struct ReloadListener(Arc<Wake>);
 
-impl Reloads {
+impl ReloadListener {
     fn wanted(event: &Event) -> bool {
         matches!(event, Event::Reloaded { .. })
     }
 }
 
-impl events::Subscriber for Reloads {
+impl events::Subscriber for ReloadListener {
     fn event(&mut self, _: &Event) {
         self.0.notify_one();
     }
 
     fn lost(&mut self, _: u64) {
-        // One may have been among them.
+        // A reload may have been among the lost events.
         self.0.notify_one();
     }
 }
 
-/// What goes on in the background for people, at work: see [`StackHandle::hand_over`].
+/// The handoff's background work: see [`StackHandle::hand_over`].
 #[must_use = "it ends when this is dropped"]
-pub struct HandingOver {
+pub struct HandoffTask {
     task: AbortHandle,
     _following: events::Following,
 }
 
-impl Drop for HandingOver {
+impl Drop for HandoffTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl fmt::Debug for HandingOver {
+impl fmt::Debug for HandoffTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandingOver").finish_non_exhaustive()
+        f.debug_struct("HandoffTask").finish_non_exhaustive()
     }
 }

@@ -1,53 +1,52 @@
-//! Second calls from tier to tier, as the file says.
+//! Hedges between tiers, as configured in the file.
 
 use std::sync::{Arc, OnceLock};
 
 use tower::{Layer, util::Either};
 
-use super::{Makings, part::TierService};
+use super::{StackContext, tier_runtime::TierService};
 use crate::{
     BoxLlmService, FallbackLayer, HedgeHandle, HedgeLayer, InvalidConfig, LlmRequest, RetryBudget,
-    config::{Config, HedgeAfter, classifier, hedge::Hedging},
+    config::{Config, HedgeAfter, classifier, hedge::HedgePlan},
     layers::fallback::Outlook,
 };
 
 /// The hedges of a configuration.
 pub(super) struct Hedges {
-    hedges: Vec<Hedged>,
-    /// Where requests may go, known when the chain of the tiers is.
+    hedges: Vec<TierHedge>,
+    /// The chain's outlook on allowed tiers, set once the chain exists.
     outlook: Arc<OnceLock<Outlook>>,
 }
 
-struct Hedged {
+struct TierHedge {
     tier: Arc<str>,
     to: Arc<str>,
-    /// But for the place.
-    hedging: Hedging,
+    /// The plan; its index may be outdated.
+    plan: HedgePlan,
     layer: HedgeLayer,
 }
 
 impl Hedges {
-    /// The services of all tiers with their hedges around them. One whose settings are those before goes on with what it
-    /// has observed, and with its share.
+    /// Wraps the services of all hedged tiers. A hedge with unchanged settings keeps its observations and its budget.
     ///
     /// # Errors
     ///
-    /// A share or a quantile that is none.
+    /// A share or a quantile is invalid.
     pub(super) fn around(
         config: &Config,
         services: &[TierService],
         retries: &[RetryBudget],
-        makings: &Makings,
+        context: &StackContext,
         before: Option<&Self>,
     ) -> Result<(Vec<TierService>, Self), InvalidConfig> {
         let mut all = Self { hedges: Vec::new(), outlook: Arc::default() };
         let mut hedged = Vec::new();
         for (at, (service, budget)) in services.iter().zip(retries).enumerate() {
             let service = service.clone();
-            hedged.push(match config.hedging(at) {
+            hedged.push(match config.hedge_plan(at) {
                 None => service,
-                Some(hedging) => {
-                    let layer = all.hedge(config, at, hedging, services, budget, makings, before)?;
+                Some(plan) => {
+                    let layer = all.hedge(config, at, plan, services, budget, context, before)?;
                     Either::Left(BoxLlmService::new(layer.layer(service)))
                 }
             });
@@ -60,26 +59,26 @@ impl Hedges {
         &mut self,
         config: &Config,
         at: usize,
-        hedging: Hedging,
+        plan: HedgePlan,
         services: &[TierService],
         budget: &RetryBudget,
-        makings: &Makings,
+        context: &StackContext,
         before: Option<&Self>,
     ) -> Result<HedgeLayer, InvalidConfig> {
         let (tier, to): (Arc<str>, Arc<str>) =
-            (config.tiers[at].name.as_str().into(), config.tiers[hedging.to].name.as_str().into());
+            (config.tiers[at].name.as_str().into(), config.tiers[plan.to].name.as_str().into());
         let known = before.and_then(|before| {
-            let same = |known: &&Hedged| {
-                (&known.tier, &known.to) == (&tier, &to) && Hedging { to: hedging.to, ..known.hedging } == hedging
+            let same = |known: &&TierHedge| {
+                (&known.tier, &known.to) == (&tier, &to) && HedgePlan { to: plan.to, ..known.plan } == plan
             };
             before.hedges.iter().find(same)
         });
         let mut layer = HedgeLayer::new(tier.clone())
-            .extra(hedging.extra.0)?
+            .extra(plan.extra.0)?
             .budget(budget.clone())
             .classifier(classifier(config))
-            .events(makings.events.clone());
-        layer = match hedging.after {
+            .events(context.events.clone());
+        layer = match plan.after {
             HedgeAfter::Quantile(share) => layer.quantile(share)?,
             HedgeAfter::Fixed(time) => layer.after(time.0),
         };
@@ -93,21 +92,21 @@ impl Hedges {
                 own.map_or(!others, |(_, may)| *may)
             });
         }
-        if hedging.to != at {
-            // Which requests may go there is the chain's to say: by their feature, their session, what they need.
+        if plan.to != at {
+            // The chain decides which requests may go there: by their feature, their session and their needs.
             let (name, outlook) = (to.clone(), self.outlook.clone());
             let may = move |request: &LlmRequest| outlook.get().is_some_and(|outlook| outlook.admits(&name, request));
-            layer = layer.tier(to.clone(), services[hedging.to].clone()).sessions(true).at_last(may);
+            layer = layer.tier(to.clone(), services[plan.to].clone()).sessions(true).at_last(may);
         }
         if let Some(known) = known {
             layer = layer.succeeding(&known.layer);
         }
-        self.hedges.push(Hedged { tier, to, hedging, layer: layer.clone() });
+        self.hedges.push(TierHedge { tier, to, plan, layer: layer.clone() });
         Ok(layer)
     }
 
-    /// Lets the chain of the tiers say where requests may go.
-    pub(super) fn go_by(&self, chain: &FallbackLayer) {
+    /// Lets the chain of tiers decide which tiers a request may use.
+    pub(super) fn set_outlook(&self, chain: &FallbackLayer) {
         let _ = self.outlook.set(chain.outlook());
     }
 

@@ -1,4 +1,4 @@
-//! The leaf of a tier: the provider that the file names, or the service that was put in its place.
+//! The leaf of a tier: the provider that the file names, or the service that replaces it.
 
 use std::{
     fmt,
@@ -14,9 +14,9 @@ use pin_project::pin_project;
 use tower::{Layer, Service};
 
 use super::{
-    Makings,
-    cache::{Alike, Kept},
-    handoff::People,
+    StackContext,
+    cache::{CacheState, SimilarityPlan},
+    handoff::HandoffState,
 };
 use crate::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
@@ -31,45 +31,45 @@ use crate::{
     },
 };
 
-/// What a leaf is made of. Where a reload finds it unchanged, the leaf that is there is kept, with its connections.
+/// The settings that a leaf is built from. A reload that leaves them unchanged keeps the leaf and its connections.
 #[derive(Clone, PartialEq)]
 pub(super) struct LeafPlan {
     tier: String,
-    /// Where it stands in the configuration, for what is wrong with it.
+    /// The tier's place in the configuration, for errors.
     pub(super) place: String,
     provider: Provider,
     model: Option<String>,
     pub(super) base_url: Option<String>,
     key: Option<Arc<str>>,
     headers: HeaderMap,
-    /// What is known of models.
+    /// The known facts about models.
     families: FamilyTable,
-    /// The longest answer, for requests that set no limit.
+    /// The longest answer, for requests without a limit.
     longest: Option<u32>,
     text: Option<String>,
     simulated: Option<SimulatedSettings>,
-    alike: Option<Alike>,
-    /// What a cached tier gives.
-    kept: Option<Kept>,
-    /// Those to whom a tier hands requests.
-    people: Option<People>,
+    similarity: Option<SimilarityPlan>,
+    /// The cache of a cached tier.
+    cache: Option<CacheState>,
+    /// The handoff of a tier of people.
+    handoff: Option<HandoffState>,
 }
 
 /// The default time to a simulated tier's first token.
 const LATENCY: Duration = Duration::from_millis(50);
 
 impl LeafPlan {
-    /// Looks up the tier's key, so that the leaf can be made without the environment.
+    /// Resolves the tier's key, so that the leaf can be built without the environment.
     ///
     /// # Errors
     ///
-    /// A key that is not there, a header that cannot be, and a server of the environment that is none; the error names the
-    /// place, the field and the variable.
+    /// A missing key, an invalid header, or an invalid server address in the environment; the error names the place,
+    /// the field and the variable.
     pub(super) fn new(
         tier: &Tier,
         place: String,
         families: &FamilyTable,
-        makings: &Makings,
+        context: &StackContext,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let mut headers = HeaderMap::new();
@@ -80,8 +80,8 @@ impl LeafPlan {
             value.set_sensitive(true);
             headers.insert(field, value);
         }
-        // What stands in the provider's place needs no key of it, and no server.
-        let is_replaced = makings.leaf(&tier.name).is_some();
+        // A service in the provider's place needs neither the provider's key nor a server.
+        let is_replaced = context.leaf(&tier.name).is_some();
         let key = if is_replaced { None } else { key(tier, &place, environment)? };
         let server = tier.server(environment).filter(|_| !is_replaced);
         if let Some(Server { url, variable: Some(variable), .. }) = server {
@@ -93,35 +93,37 @@ impl LeafPlan {
             provider: tier.provider,
             model: tier.model.clone(),
             base_url: server.map(|server| server.url.to_owned()),
-            alike: tier.similar.clone().map(|similar| Alike { similar, key: key.clone() }),
+            similarity: tier.similar.clone().map(|similar| SimilarityPlan { similar, key: key.clone() }),
             key,
             headers,
             families: families.clone(),
             longest: tier.max_output.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
-            kept: None,
-            people: None,
+            cache: None,
+            handoff: None,
         })
     }
 
-    /// The same with the answers that are kept, if it is a tier that gives them.
-    pub(super) fn over(mut self, kept: Option<&Kept>) -> Self {
-        self.kept = kept.filter(|_| self.provider == Provider::Cached).cloned();
+    /// Adds the cache, if this is a cached tier.
+    pub(super) fn over(mut self, cache: Option<&CacheState>) -> Self {
+        self.cache = cache.filter(|_| self.provider == Provider::Cached).cloned();
         self
     }
 
-    /// The same with those to whom requests are handed, if it is a tier that does it.
-    pub(super) fn of(mut self, people: Option<&People>) -> Self {
-        self.people = people.filter(|_| self.provider == Provider::Handoff).cloned();
+    /// Adds the handoff, if this is a tier of people.
+    pub(super) fn of(mut self, handoff: Option<&HandoffState>) -> Self {
+        self.handoff = handoff.filter(|_| self.provider == Provider::Handoff).cloned();
         self
     }
 
+    /// Builds the leaf.
+    ///
     /// # Errors
     ///
-    /// A base URL that is none, or a canned tier without a text.
-    pub(super) fn leaf(&self, makings: &Makings) -> Result<Leaf, InvalidConfig> {
-        if let Some(own) = makings.leaf(&self.tier) {
+    /// A base URL is invalid, or a canned tier has no text.
+    pub(super) fn leaf(&self, context: &StackContext) -> Result<Leaf, InvalidConfig> {
+        if let Some(own) = context.leaf(&self.tier) {
             let committed = CommitOnFirstTokenLayer::new().layer(own.clone());
             return Ok(Leaf::Own(BoxLlmService::new(committed)));
         }
@@ -136,12 +138,12 @@ impl LeafPlan {
                     Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
                     None => leaf,
                 };
-                Leaf::Anthropic(self.over_http(leaf, makings))
+                Leaf::Anthropic(self.over_http(leaf, context))
             }
             Provider::OpenAi => {
                 let leaf =
                     openai(self.base_url.as_deref(), key).map_err(|error| self.wrong("base_url", error.problem()))?;
-                Leaf::OpenAi(self.over_http(leaf, makings))
+                Leaf::OpenAi(self.over_http(leaf, context))
             }
             Provider::Gemini => {
                 let leaf = Gemini::new(key);
@@ -149,22 +151,22 @@ impl LeafPlan {
                     Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
                     None => leaf,
                 };
-                Leaf::Gemini(self.over_http(leaf, makings))
+                Leaf::Gemini(self.over_http(leaf, context))
             }
             Provider::Simulated => Leaf::Simulated(self.simulated()),
             Provider::Cached => {
-                let kept = self.kept.as_ref().ok_or_else(|| {
+                let cache = self.cache.as_ref().ok_or_else(|| {
                     let problem = "a cached tier gives what the cache has kept, and there is no `cache`";
                     self.wrong("provider", problem)
                 })?;
-                Leaf::Cached(kept.tier(&self.place, self.alike.as_ref(), makings)?)
+                Leaf::Cached(cache.tier(&self.place, self.similarity.as_ref(), context)?)
             }
             Provider::Handoff => {
-                let people = self
-                    .people
+                let handoff = self
+                    .handoff
                     .as_ref()
                     .ok_or_else(|| self.wrong("provider", "there is nobody to hand requests to"))?;
-                Leaf::Handoff(people.tier(self.text.as_deref()))
+                Leaf::Handoff(handoff.tier(self.text.as_deref()))
             }
             Provider::Canned => {
                 let text =
@@ -174,7 +176,7 @@ impl LeafPlan {
         })
     }
 
-    fn over_http<P: http::Protocol>(&self, mut leaf: HttpLeaf<P>, makings: &Makings) -> HttpLeaf<P> {
+    fn over_http<P: http::Protocol>(&self, mut leaf: HttpLeaf<P>, context: &StackContext) -> HttpLeaf<P> {
         if let Some(model) = &self.model {
             leaf = leaf.model(model.as_str());
         }
@@ -184,7 +186,7 @@ impl LeafPlan {
         for (name, value) in &self.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf.families(self.families.clone()).events(&makings.events).over(makings.transport())
+        leaf.families(self.families.clone()).events(&context.events).over(context.transport())
     }
 
     fn simulated(&self) -> Simulated {
@@ -209,7 +211,7 @@ impl LeafPlan {
     }
 }
 
-/// The key that a tier sends. It stands in the environment and nowhere else.
+/// Returns the key that a tier sends. Only the environment contains it.
 fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc<str>>, ConfigError> {
     let names = tier.key_variables();
     if names.is_empty() {
@@ -229,7 +231,7 @@ fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc
     Err(ConfigError::new(vec![Problem::not_set(&format!("{place}.{field}"), &names, hint)]))
 }
 
-/// OpenAI, or a server that is compatible with it.
+/// Creates a client for OpenAI or a compatible server.
 pub(super) fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, InvalidConfig> {
     match base_url {
         Some(url) if is_openais_own(url) => OpenAi::new(key).base_url(url),
@@ -238,12 +240,12 @@ pub(super) fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, In
     }
 }
 
-/// Whether a server is OpenAI's own, which knows fields that compatible ones do not.
+/// Returns whether a server is OpenAI's own, which supports fields that compatible servers do not.
 fn is_openais_own(url: &str) -> bool {
     url.parse::<Uri>().is_ok_and(|url| url.host().is_some_and(|host| host.ends_with("api.openai.com")))
 }
 
-/// The provider of a tier. One type for all, so that the primary's calls are not boxed on their way.
+/// A tier's provider. One type covers all providers, so that the primary's calls need no boxing.
 #[derive(Clone, Debug)]
 pub(super) enum Leaf {
     Anthropic(Anthropic),
@@ -253,7 +255,7 @@ pub(super) enum Leaf {
     Cached(CachedAnswers),
     Canned(Canned),
     Handoff(Handoff),
-    /// What was put in the provider's place.
+    /// The service in the provider's place.
     Own(BoxLlmService),
 }
 
@@ -292,7 +294,7 @@ impl Service<LlmRequest> for Leaf {
 /// The future of a [`Leaf`].
 #[pin_project(project = LeafProjection)]
 pub(super) enum LeafFuture {
-    /// Over HTTP, from what was kept, and to people.
+    /// For HTTP providers, the cache and people.
     Boxed(#[pin] http::ResponseFuture),
     Simulated(#[pin] simulated::ResponseFuture),
     Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),

@@ -1,11 +1,11 @@
-//! The candidate beside the tiers.
+//! The mirror's candidate beside the tiers.
 
 use super::{
-    Makings,
+    StackContext,
     generation::Generation,
     leaf::LeafPlan,
-    part::{self, Part},
     settings, spend,
+    tier_runtime::{self, TierRuntime},
 };
 use crate::{
     BudgetHandle, Events, InvalidConfig, LlmRequest, MirrorHandle, MirrorLayer,
@@ -14,20 +14,22 @@ use crate::{
     prices::PriceTable,
 };
 
-/// A candidate with its key looked up.
+/// A candidate with its key resolved.
 pub(super) struct CandidatePlan {
     tier: Tier,
     leaf: LeafPlan,
 }
 
 impl CandidatePlan {
+    /// Resolves the candidate's key.
+    ///
     /// # Errors
     ///
-    /// No tier has its name, it is no model, its key is missing, or its headers cannot be.
+    /// No tier has the candidate's name, it is not a model, its key is missing, or its headers are invalid.
     pub(super) fn new(
         config: &Config,
         families: &FamilyTable,
-        makings: &Makings,
+        context: &StackContext,
         environment: &Environment,
     ) -> Result<Option<Self>, ConfigError> {
         let Some(mirror) = &config.mirror else { return Ok(None) };
@@ -41,48 +43,49 @@ impl CandidatePlan {
             Candidate::Name(name) => format!("tiers.{name}"),
             Candidate::Tier(_) => "mirror.to".to_owned(),
         };
-        let leaf = LeafPlan::new(tier, place, families, makings, environment)?;
+        let leaf = LeafPlan::new(tier, place, families, context, environment)?;
         let mut tier = tier.clone();
         let own = tier.retry.unwrap_or_default();
-        // What fails in the shadow is worth knowing, and not worth a second call.
+        // A shadow failure is informative by itself and not worth a second call.
         tier.retry = Some(Retry { max_attempts: own.max_attempts.or(Some(1)), ..own });
         Ok(Some(Self { tier, leaf }))
     }
 }
 
-/// A mirror at work.
-pub(super) struct Mirroring {
-    candidate: Part,
+/// An active mirror.
+pub(super) struct MirrorState {
+    candidate: TierRuntime,
     pub(super) layer: MirrorLayer,
     pub(super) spend: Option<BudgetHandle>,
 }
 
-impl Mirroring {
+impl MirrorState {
     pub(super) fn new(
         plan: CandidatePlan,
         mirror: &Mirror,
         config: &Config,
         prices: &PriceTable,
-        makings: &Makings,
+        context: &StackContext,
         before: Option<&Generation>,
     ) -> Result<Self, InvalidConfig> {
         let known = before.and_then(|before| before.mirror.as_ref());
         let CandidatePlan { tier, leaf } = plan;
-        let (share, field) = part::retry_share(&tier, &leaf.place, config);
+        let (share, field) = tier_runtime::retry_share(&tier, &leaf.place, config);
         let retries = settings::retry_budget(&field, share)?;
-        // Its circuit tells nobody: under the name of a tier it would be taken for that one's.
-        let part = Part::new(&tier, None, leaf, config, makings, &Events::new(), known.map(|known| &known.candidate))?;
-        let mut caps = spend::candidate_budget(mirror.usd_per_day, &tier, prices, &makings.events)?;
+        // The circuit sends no events: they would be taken for those of the tier with its name.
+        let runtime =
+            TierRuntime::new(&tier, None, leaf, config, context, &Events::new(), known.map(|known| &known.candidate))?;
+        let mut caps = spend::candidate_budget(mirror.usd_per_day, &tier, prices, &context.events)?;
         if let Some(before) = known.and_then(|known| known.spend.as_ref()) {
             caps = caps.map(|caps| caps.succeeding(before));
         }
         let spend = caps.as_ref().map(|caps| caps.handle());
-        let service = part.service(&tier, config, retries, caps, makings);
-        let mut layer = MirrorLayer::new(service).events(makings.events.clone()).prices(prices.clone());
+        let service = runtime.service(&tier, config, retries, caps, context);
+        let mut layer = MirrorLayer::new(service).events(context.events.clone()).prices(prices.clone());
         if let Some(share) = mirror.share {
             layer = layer.share(share.0);
         }
-        if let Some(seed) = makings.seed("mirror") {
+        if let Some(seed) = context.seed("mirror") {
             layer = layer.seed(seed);
         }
         if mirror.by_session {
@@ -101,7 +104,7 @@ impl Mirroring {
         if let Some(known) = known {
             layer = layer.succeeding(&known.handle());
         }
-        Ok(Self { candidate: part, layer, spend })
+        Ok(Self { candidate: runtime, layer, spend })
     }
 
     pub(super) fn handle(&self) -> MirrorHandle {

@@ -1,4 +1,4 @@
-//! The stack of a configuration: [`Stack`], what steers it, and how it is loaded anew.
+//! The stack of a configuration: [`Stack`], its handle, and its reloads.
 //!
 //! # Design
 //!
@@ -22,16 +22,15 @@ mod alert_rules;
 mod alerts;
 mod cache;
 mod chain;
+mod context;
 mod file;
 mod generation;
 mod handle;
 mod handoff;
 mod hedge;
 mod leaf;
-mod makings;
 mod mirror;
 mod operate;
-mod part;
 mod queue;
 mod recovery;
 #[cfg(feature = "redis")]
@@ -42,6 +41,7 @@ mod spend;
 mod stores;
 #[cfg(test)]
 mod tests;
+mod tier_runtime;
 mod validate;
 mod view;
 
@@ -58,16 +58,16 @@ use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
-pub use self::alerts::Alerting;
+pub use self::alerts::AlertTask;
 use self::{
+    context::StackContext,
     generation::{Generation, Plan},
-    makings::Makings,
-    service::Following,
+    service::ReloadingService,
 };
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
-    handoff::HandingOver,
-    recovery::CheckingRecovery,
+    handoff::HandoffTask,
+    recovery::RecoveryCheckTask,
 };
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
@@ -90,34 +90,39 @@ use crate::{
 ///     for each tier: [Hedge] · [Validate] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
-/// made of the public layers and nothing else; what the file does not say is as those layers have it. All tiers share one
-/// [retry budget](crate::RetryBudget) and, where they need one, one HTTP client, so that providers share a pool of
-/// connections. All events go to one channel, [`StackHandle::events`].
+/// built only from public layers, with those layers' defaults for all that the file leaves open. All tiers share one
+/// [retry budget](crate::RetryBudget) and, if they need one, one HTTP client, so that providers share a connection
+/// pool. All events go to one channel, [`StackHandle::events`].
 ///
-/// Keys come from the environment only. A tier without a key that needs one is an error, and not a tier that fails later.
+/// Keys come only from the environment. A tier that lacks its required key is an error when the stack is built, rather
+/// than a tier that fails later.
 ///
-/// Clones are the same stack. It runs until its services, its handles and the requests under way are gone; it spawns
-/// nothing but the tasks of calls under an idempotency key and of mirrored requests. Its alerts are sent from the moment when they are asked for: `StackHandle::alert`, feature `alerts`.
+/// Clones are the same stack. It runs until its services, its handles and the requests in flight are gone. It spawns
+/// only the tasks of calls under idempotency keys and of mirrored requests. Alerts start with a call to
+/// `StackHandle::alert`, feature `alerts`.
 ///
 /// # Reloads
 ///
-/// [`StackHandle::reload`] puts another configuration in place of this one while requests are under way: each ends where
-/// it began, and the next begins in the new stack. What the new configuration has unchanged is kept, not copied:
+/// [`StackHandle::reload`] replaces the configuration while requests are in flight: each request ends in the
+/// generation in which it began, and the next one begins in the new generation. A reload keeps unchanged parts rather
+/// than copying them:
 ///
-/// - a tier's leaf and its connections, where nothing of its provider, model, key, server and commit point changed; its
-///   circuit too, where its circuit breaker's settings are the same as well. Other settings of a tier (retries, limits of
-///   time, what it can do) change without it;
-/// - the retry budget, where its share is the same;
-/// - what each feature has in flight and in its queue, also where its limits change: see
+/// - a tier's leaf and its connections, if its provider, model, key, server and commit point are unchanged, and its
+///   circuit too, if its circuit breaker's settings are unchanged as well. A tier's other settings (retries, time
+///   limits, capabilities) change around them;
+/// - the retry budget, if its share is unchanged;
+/// - each feature's requests in flight and in the queue, even if its limits change: see
 ///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
-/// - the answers under idempotency keys and those of the cache, also where their bounds change: a new `ttl` holds for what is
-///   kept already. Without its block they are forgotten;
-/// - the mirrored requests under way, their number and what their candidate has cost today; its circuit, where it is unchanged;
-/// - the stores, where they are named as before;
-/// - which tier serves, and the tier of each session: see [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
-/// - what was said [by hand](StackHandle#by-hand): drained tiers, pinned levels, and what unchanged circuits are forced to.
+/// - the answers under idempotency keys and those of the cache, even if their bounds change: a new `ttl` applies to
+///   existing answers. Removing the block discards them;
+/// - the mirrored requests in flight, their number and today's cost of the candidate, and its circuit if it is
+///   unchanged;
+/// - the stores, if their names are unchanged;
+/// - the serving tier, and the tier of each session: see
+///   [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
+/// - the [manual](StackHandle#by-hand) orders: drained tiers, pinned levels, and forced states of unchanged circuits.
 ///
-/// A configuration that is wrong is refused as a whole, and the stack goes on as it was.
+/// A wrong configuration is refused as a whole, and the stack continues unchanged.
 ///
 /// # Example
 ///
@@ -139,7 +144,7 @@ use crate::{
 /// let answer = llm.clone().oneshot(LlmRequest::prompt("How is the weather?").feature("chat")).await?;
 /// assert_eq!(answer.served_by().tier, Some("sonnet"));
 ///
-/// // What an outage looks like, and what a changed file does.
+/// // An outage, and a changed file.
 /// handle.circuits()["sonnet"].force_open();
 /// let answer = llm.clone().oneshot(LlmRequest::prompt("And now?").feature("chat")).await?;
 /// assert_eq!(answer.text().await?, "Please try again in a minute.");
@@ -154,47 +159,47 @@ pub struct Stack {
     shared: Arc<Shared>,
 }
 
-/// What all clones, services and handles of a stack share.
+/// The state that all clones, services and handles of a stack share.
 struct Shared {
-    makings: Makings,
+    context: StackContext,
     current: ArcSwap<Generation>,
-    /// Where it was read from.
+    /// The file that it was read from.
     path: Option<PathBuf>,
-    /// How often it was read again at somebody's word.
+    /// The number of reloads that a caller requested.
     readings: AtomicU64,
-    /// Kept by the events from the moment when somebody first asks for it.
+    /// The status board, kept by events from the first request for it.
     status: OnceLock<(StatusBoard, events::Following)>,
-    /// Caps beside those of the configuration; held while the next generation is made out of the present one.
-    turn: Mutex<Vec<Budget>>,
+    /// Caps beside those of the configuration; locked while the next generation is built from the current one.
+    extra_budgets: Mutex<Vec<Budget>>,
     #[cfg(feature = "redis")]
-    in_step: Mutex<Option<replicas::InStep>>,
+    replica_sync: Mutex<Option<replicas::ReplicaSync>>,
 }
 
 impl Stack {
-    /// The stack of a configuration, with keys from the environment of this process.
+    /// Builds the stack of a configuration, with keys from this process's environment.
     ///
     /// # Errors
     ///
-    /// A tier or webhook whose key is not in the environment (the error names field and variable), a name that no tier has,
-    /// two tiers of one name, a value that cannot be.
+    /// A key of a tier or webhook is missing from the environment (the error names field and variable), a name refers
+    /// to no tier, two tiers share a name, or a value is invalid.
     pub fn from_config(config: Config) -> Result<Self, ConfigError> {
         Self::builder().build(config)
     }
 
-    /// A stack with more to it than its configuration says.
+    /// Returns a builder, for what a configuration cannot express.
     pub fn builder() -> StackBuilder {
-        StackBuilder { makings: Makings::default() }
+        StackBuilder { context: StackContext::default() }
     }
 
-    /// The stack as a service. It follows the stack's reloads, and so do its clones.
+    /// Returns the stack as a service. The service and its clones follow the stack's reloads.
     pub fn service(&self) -> BoxLlmService {
-        self.shared.keep_in_step();
-        BoxLlmService::new(Following::new(self.shared.clone()))
+        self.shared.sync_replicas();
+        BoxLlmService::new(ReloadingService::new(self.shared.clone()))
     }
 
-    /// What watches the stack and steers it.
+    /// Returns the handle that watches and controls the stack.
     pub fn handle(&self) -> StackHandle {
-        self.shared.keep_in_step();
+        self.shared.sync_replicas();
         StackHandle::new(self.shared.clone())
     }
 }
@@ -205,31 +210,31 @@ impl fmt::Debug for Stack {
     }
 }
 
-/// Makes a [`Stack`] with what a configuration cannot say: clients of your own, another environment, a channel of events
-/// that is there already. All of it stays over reloads.
+/// Builds a [`Stack`] with what a configuration cannot express: custom clients, another environment, an existing
+/// channel of events. Reloads keep all of it.
 #[must_use = "a builder does nothing until it builds"]
 pub struct StackBuilder {
-    makings: Makings,
+    context: StackContext,
 }
 
 impl StackBuilder {
-    /// Sets where the layers and the reloads tell what happens. Default: a channel of the stack's own.
+    /// Sets the channel of the layers' and reloads' events. Default: a channel of the stack's own.
     pub fn events(mut self, events: Events) -> Self {
-        self.makings.fallback = FallbackHandle::new(events.clone());
-        self.makings.events = events;
+        self.context.fallback = FallbackHandle::new(events.clone());
+        self.context.events = events;
         self
     }
 
-    /// Sets where keys come from and, of a stack that is [loaded](Self::load) from a file, the file's references and
-    /// overrides. Default: the environment of this process, read anew at each load.
+    /// Sets the environment that keys come from and, for a stack [loaded](Self::load) from a file, the file's
+    /// references and overrides. Default: the environment of this process, read again at each load.
     pub fn environment(mut self, environment: Environment) -> Self {
-        self.makings.environment = Some(environment);
+        self.context.environment = Some(environment);
         self
     }
 
     /// Sets the HTTP client of all tiers that need one, and of the webhooks: an
-    /// [`HttpClient`](crate::providers::transport::HttpClient) with settings of your own, one behind tower-http's layers,
-    /// or a function in tests. Default: one `HttpClient`.
+    /// [`HttpClient`](crate::providers::transport::HttpClient) with custom settings, a client behind tower-http's
+    /// layers, or a function in tests. Default: one `HttpClient`.
     pub fn transport<S, R, B>(mut self, transport: S) -> Self
     where
         S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -239,13 +244,13 @@ impl StackBuilder {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.makings.set_transport(boxed(transport));
+        self.context.set_transport(boxed(transport));
         self
     }
 
-    /// Puts a service in the place of the provider that the configuration names for a tier: a client of your own, or a
-    /// simulated one to rehearse an outage with. Retries, circuit and limits of time are around it as the configuration
-    /// says, and no key is looked up for it. A tier that the configuration does not have is nobody's.
+    /// Replaces the provider that the configuration names for a tier: with a client of your own, or with a simulated
+    /// provider to rehearse an outage. The configured retries, circuit and time limits surround it, and no key is
+    /// looked up for it. A tier that the configuration does not have is ignored.
     pub fn leaf<S>(mut self, tier: impl Into<String>, service: S) -> Self
     where
         S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
@@ -253,59 +258,60 @@ impl StackBuilder {
         S::Future: Send + 'static,
     {
         let service = BoxLlmService::new(service.map_err(Into::into));
-        self.makings.leaves.insert(tier.into(), service);
+        self.context.leaves.insert(tier.into(), service);
         self
     }
 
-    /// Sets where the answers are kept that replicas share: of a configuration whose cache says `shared: true`, which is
-    /// refused without it. Default: none.
+    /// Sets the store of the answers that replicas share. A configuration whose cache sets `shared: true` is refused
+    /// without it. Default: none.
     pub fn shared_answers(mut self, store: impl AnswerStore) -> Self {
-        self.makings.answers = Some(CacheHandle::over(store));
+        self.context.answers = Some(CacheHandle::over(store));
         self
     }
 
-    /// Sets where the replicas of this stack meet: what they share there, [`replicas`](crate::stores::replicas) says, and how exact
-    /// it is. A configuration whose cache says `shared: true` keeps its answers there too. Default: nowhere, each is alone.
+    /// Sets the Redis through which the replicas of this stack share state: [`replicas`](crate::stores::replicas) lists
+    /// what they share, and how exactly. A configuration whose cache sets `shared: true` keeps its answers there too.
+    /// Default: none, each replica is alone.
     ///
-    /// What is shared is kept in step by a task, from when the stack is made in a tokio runtime, or a service or handle of it
-    /// is; it ends with the stack.
+    /// A task synchronizes the shared state. It starts once the stack, a service or a handle is created inside a tokio
+    /// runtime, and ends with the stack.
     #[cfg(feature = "redis")]
     pub fn replicas(mut self, redis: crate::stores::redis::Redis) -> Self {
-        self.makings.meeting = Some(replicas::Meeting::at(redis));
+        self.context.hub = Some(replicas::ReplicaHub::at(redis));
         self
     }
 
-    /// Sets where the tasks are that are handed to people, in place of the configuration's `stores: { durable }`: of
-    /// a configuration that is made in the program, for a file must name one. Default: none.
+    /// Sets the store of handed-off tasks, in place of the configuration's `stores: { durable }`. It is for a
+    /// configuration made in the program; a file must name a store. Default: none.
     pub fn tasks(mut self, store: impl TaskStore) -> Self {
-        self.makings.tasks = Some(Arc::new(store));
+        self.context.tasks = Some(Arc::new(store));
         self
     }
 
     /// Makes the jitter of retries and circuits repeatable. Default: random seeds.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.makings.seed = Some(seed);
+        self.context.seed = Some(seed);
         self
     }
 
-    /// Looks up what a stack of this configuration takes from the environment: keys, secrets, servers. It makes no stack, opens
-    /// no store and calls nobody.
+    /// Resolves all that a stack of this configuration takes from the environment: keys, secrets, servers. It builds
+    /// no stack, opens no store and makes no call.
     ///
     /// # Errors
     ///
-    /// All that is missing or wrong there, each as [`build`](Self::build) says it.
+    /// Everything that is missing or wrong there, as [`build`](Self::build) reports it.
     pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        Plan::new(config.clone(), &self.makings).map(drop)
+        Plan::new(config.clone(), &self.context).map(drop)
     }
 
-    /// Ends a stream that breaks with its error where the configuration says `on_break: restart`: for callers who cannot be told to
-    /// discard what they have, as over a provider's protocol. Default: it begins anew.
+    /// Ends a broken stream with its error even if the configuration sets `on_break: restart`. Use it for callers who
+    /// cannot be told to discard content, as over a provider's protocol. Default: the stream restarts.
     pub fn without_restarts(mut self) -> Self {
-        self.makings.without_restarts = true;
+        self.context.without_restarts = true;
         self
     }
 
-    /// The stack of a configuration.
+    /// Builds the stack of a configuration.
     ///
     /// # Errors
     ///
@@ -315,21 +321,21 @@ impl StackBuilder {
     }
 
     fn build_from(self, config: Config, path: Option<PathBuf>) -> Result<Stack, ConfigError> {
-        let Self { makings } = self;
-        let first = Plan::new(config, &makings).and_then(|plan| Ok(Generation::new(plan, &makings, &[], None)?));
+        let Self { context } = self;
+        let first = Plan::new(config, &context).and_then(|plan| Ok(Generation::new(plan, &context, &[], None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let (readings, status) = (AtomicU64::new(0), OnceLock::new());
         let shared = Shared {
-            makings,
+            context,
             current,
             path,
             readings,
             status,
-            turn: Mutex::default(),
+            extra_budgets: Mutex::default(),
             #[cfg(feature = "redis")]
-            in_step: Mutex::default(),
+            replica_sync: Mutex::default(),
         };
-        shared.keep_in_step();
+        shared.sync_replicas();
         Ok(Stack { shared: Arc::new(shared) })
     }
 }
@@ -337,20 +343,20 @@ impl StackBuilder {
 impl fmt::Debug for StackBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StackBuilder")
-            .field("environment", &self.makings.environment)
-            .field("leaves", &self.makings.leaves.keys())
+            .field("environment", &self.context.environment)
+            .field("leaves", &self.context.leaves.keys())
             .finish_non_exhaustive()
     }
 }
 
 impl Shared {
-    /// The board that keeps the status, from the first call on.
+    /// Returns the board that keeps the status, starting it on the first call.
     fn status(&self) -> &StatusBoard {
         let begin = || {
             let (primary, others) = self.current.load().names();
             let board = StatusBoard::new(primary).tiers(others);
-            let following = self.makings.events.follow(board.clone());
-            // What was heard of other replicas before anybody looked.
+            let following = self.context.events.follow(board.clone());
+            // States learned from other replicas before the board existed.
             for (circuit, handle) in self.current.load().circuits() {
                 let (to, at) = (handle.state(), Instant::now());
                 if to != CircuitState::Closed {
@@ -363,11 +369,11 @@ impl Shared {
         &self.status.get_or_init(begin).0
     }
 
-    /// Puts another configuration in place of the present one, or says why not; either is told once.
+    /// Replaces the active configuration, or returns why not; sends one event for either.
     fn reload(&self, config: Result<Config, ConfigError>, file: Option<&Path>) -> Result<Reload, ConfigError> {
         let reloaded = config.and_then(|config| self.swap(config)).map_err(|error| error.of(file));
         let at = Instant::now();
-        self.makings.events.send(match &reloaded {
+        self.context.events.send(match &reloaded {
             Ok(reload) => Event::Reloaded { kept: reload.kept.len(), changed: reload.changed.len(), at },
             Err(error) => Event::ReloadRefused { problem: error.to_string().into(), at },
         });
@@ -375,18 +381,18 @@ impl Shared {
     }
 
     fn swap(&self, config: Config) -> Result<Reload, ConfigError> {
-        let plan = Plan::new(config, &self.makings)?;
-        let turn = self.turn();
+        let plan = Plan::new(config, &self.context)?;
+        let extra_budgets = self.lock_reload();
         let before = self.current.load_full();
-        let next = Generation::new(plan, &self.makings, &turn, Some(&before))?;
+        let next = Generation::new(plan, &self.context, &extra_budgets, Some(&before))?;
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
-        if let Some(kept) = &before.kept {
-            kept.make_way(self.current.load().kept.as_ref());
+        if let Some(cache) = &before.cache {
+            cache.yield_to(self.current.load().cache.as_ref());
         }
-        self.makings.fallback.forget_all_but(|tier| self.current.load().part(tier).is_some());
-        self.keep_in_step();
-        drop(turn);
+        self.context.fallback.forget_all_but(|tier| self.current.load().runtime(tier).is_some());
+        self.sync_replicas();
+        drop(extra_budgets);
         if let Some((board, _)) = self.status.get() {
             let (primary, others) = self.current.load().names();
             board.set_tiers(primary, others);
@@ -395,26 +401,26 @@ impl Shared {
         Ok(reload)
     }
 
-    /// Without a store for it there is nothing to share.
+    /// Does nothing: without a shared store there is nothing to synchronize.
     #[cfg(not(feature = "redis"))]
     #[allow(clippy::unused_self, reason = "as with one")]
-    fn keep_in_step(&self) {}
+    fn sync_replicas(&self) {}
 
-    fn turn(&self) -> MutexGuard<'_, Vec<Budget>> {
-        lock(&self.turn)
+    fn lock_reload(&self) -> MutexGuard<'_, Vec<Budget>> {
+        lock(&self.extra_budgets)
     }
 
     fn set_budgets(&self, budgets: Vec<Budget>) -> Result<(), ConfigError> {
-        let mut turn = self.turn();
-        if *turn == budgets {
+        let mut extra_budgets = self.lock_reload();
+        if *extra_budgets == budgets {
             return Ok(());
         }
         let before = self.current.load_full();
-        let plan = Plan::again(&before, &self.makings)?;
-        let next = Generation::new(plan, &self.makings, &budgets, Some(&before))?;
+        let plan = Plan::of_current(&before, &self.context)?;
+        let next = Generation::new(plan, &self.context, &budgets, Some(&before))?;
         self.current.store(Arc::new(next));
-        self.keep_in_step();
-        *turn = budgets;
+        self.sync_replicas();
+        *extra_budgets = budgets;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator does to a running stack by hand.
+//! Manual control of a running stack.
 //!
 //! An operator's orders are in two places, by their object. A circuit's force is in its state machine, under a
 //! generation of its own like every other change. Drained tiers and pinned levels are in the `Orders` that fallbacks
@@ -23,16 +23,14 @@ use crate::{
 
 /// # By hand
 ///
-/// An operator can force a tier's circuit, drain a tier and pin a level of service. Each order holds from the next request
-/// on and until it is taken back; requests under way end where they are. Each is told once, by
-/// [`Event::Operated`](crate::Event::Operated), with [who](Self::acting_as) gave it, and shows in
-/// [`status`](Self::status).
+/// An operator can force a tier's circuit, drain a tier and pin a level of service. Each order applies from the next
+/// request on until it is withdrawn; requests in flight are not affected. [`Event::Operated`](crate::Event::Operated)
+/// reports each order once, with its [actor](Self::acting_as), and [`status`](Self::status) shows it.
 ///
-/// **Over reloads** drains and pins go on. A drain is of a tier's name, so that a tier can be drained, changed in the file
-/// and then put back; it ends when a reload takes the tier away. A forced circuit goes on as long as the circuit does, which
-/// is where a reload leaves the tier's leaf and its circuit breaker's settings as they are; a changed tier has a new
-/// circuit, which nobody has forced. **A process that starts again** has forgotten all of it: what is to last belongs into
-/// the file.
+/// **Over reloads**, drains and pins remain. A drain refers to a tier's name, so that a tier can be drained, changed
+/// in the file and then put back; it ends when a reload removes the tier. A forced circuit lasts as long as the
+/// circuit: as long as reloads leave the tier's leaf and its circuit breaker's settings unchanged. A changed tier has
+/// a new circuit, which is not forced. **A restarted process** has lost all orders: put permanent ones into the file.
 ///
 /// ```
 /// use steadfast::{LlmRequest, Stack, config::{Config, Format}};
@@ -56,20 +54,21 @@ use crate::{
 /// # Ok(()) }
 /// ```
 impl StackHandle {
-    /// The same handle in the hands of somebody, who is named where it is told what was done by hand; so are the circuits
-    /// and the [`fallback`](Self::fallback) that are looked up through it. Default: nobody is named.
+    /// Returns this handle on behalf of an actor. Events name the actor of each manual change, including those made
+    /// through circuits and the [`fallback`](Self::fallback) of this handle. Default: no actor.
     #[must_use]
     pub fn acting_as(&self, who: impl Into<Arc<str>>) -> Self {
         Self { by: Some(who.into()), ..self.clone() }
     }
 
-    /// Who acts through this handle, where it was said.
+    /// Returns the actor of this handle, if it has one.
     pub fn actor(&self) -> Option<&str> {
         self.by.as_deref()
     }
 
     /// Opens a tier's circuit until it is [released](Self::release): see
-    /// [`CircuitBreakerHandle::force_open`](crate::CircuitBreakerHandle::force_open). Gives whether that is new.
+    /// [`CircuitBreakerHandle::force_open`](crate::CircuitBreakerHandle::force_open). Returns whether that is a
+    /// change.
     ///
     /// # Errors
     ///
@@ -78,8 +77,9 @@ impl StackHandle {
         Ok(self.circuit(tier).ok_or_else(|| self.no_such(tier))?.force_open())
     }
 
-    /// Closes a tier's circuit until it is [released](Self::release), whatever its calls come to: see
-    /// [`CircuitBreakerHandle::force_close`](crate::CircuitBreakerHandle::force_close). Gives whether that is new.
+    /// Closes a tier's circuit until it is [released](Self::release), whatever the results of its calls: see
+    /// [`CircuitBreakerHandle::force_close`](crate::CircuitBreakerHandle::force_close). Returns whether that is a
+    /// change.
     ///
     /// # Errors
     ///
@@ -88,8 +88,8 @@ impl StackHandle {
         Ok(self.circuit(tier).ok_or_else(|| self.no_such(tier))?.force_close())
     }
 
-    /// Lets a tier's circuit judge by itself again: see
-    /// [`CircuitBreakerHandle::release`](crate::CircuitBreakerHandle::release). Gives whether it was forced.
+    /// Returns a tier's circuit to automatic control: see
+    /// [`CircuitBreakerHandle::release`](crate::CircuitBreakerHandle::release). Returns whether it was forced.
     ///
     /// # Errors
     ///
@@ -98,20 +98,20 @@ impl StackHandle {
         Ok(self.circuit(tier).ok_or_else(|| self.no_such(tier))?.release())
     }
 
-    /// Sends no more new requests to a tier, those of a cheaper chain included: see [`FallbackHandle`]. Gives whether that
-    /// is new. How many calls are still under way there,
-    /// [`CircuitBreakerHandle::in_flight`](crate::CircuitBreakerHandle::in_flight) says.
+    /// Stops new requests to a tier, including those of cheaper chains: see [`FallbackHandle`]. Returns whether that
+    /// is a change. [`CircuitBreakerHandle::in_flight`](crate::CircuitBreakerHandle::in_flight) returns how many calls
+    /// are still in flight there.
     ///
     /// # Errors
     ///
     /// No tier has this name.
     pub fn drain(&self, tier: &str) -> Result<bool, InvalidConfig> {
-        // Not between a reload's new tiers and its forgetting of those that are gone.
-        let _turn = self.shared.turn();
+        // Locked, so that no reload is between its new tiers and its cleanup of removed ones.
+        let _reload = self.shared.lock_reload();
         Ok(self.fallback().drain(self.name(tier)?))
     }
 
-    /// Lets a tier take requests again. Gives whether that is new.
+    /// Lets a tier take requests again. Returns whether that is a change.
     ///
     /// # Errors
     ///
@@ -120,39 +120,39 @@ impl StackHandle {
         Ok(self.fallback().undrain(&self.name(tier)?))
     }
 
-    /// The tiers that are drained, by name.
+    /// Returns the names of the drained tiers.
     pub fn drained(&self) -> Vec<Arc<str>> {
         self.fallback().drained()
     }
 
-    /// Steps all requests down to tiers of this level of service, from 1 to 5, or a worse one; `None` ends it. Gives
-    /// whether that is new. From the next request on, and over reloads. Default: `None`.
+    /// Steps all requests down to tiers of this level of service, from 1 to 5, or a worse one; `None` ends it. Returns
+    /// whether that is a change. It applies from the next request on, and over reloads. Default: `None`.
     ///
-    /// As with any [step-down](crate::Context::min_level), a better tier serves where nothing answers further down; so it
-    /// changes nothing where no tier is of that level or a worse one.
+    /// As with any [step-down](crate::Context::min_level), a better tier serves if no lower one answers, so the pin
+    /// has no effect without a tier of that level or a worse one.
     pub fn pin_level(&self, level: Option<u8>) -> bool {
         self.fallback().pin_level(level)
     }
 
-    /// The level that all requests are stepped down to.
+    /// Returns the level that all requests are stepped down to.
     pub fn pinned_level(&self) -> Option<u8> {
         self.fallback().pinned_level()
     }
 
-    /// As [`pin_level`](Self::pin_level), for the requests of one feature, and before what is pinned for all: level 1 keeps
-    /// the feature out of that. The configuration need not name the feature. `None` ends it.
+    /// Works like [`pin_level`](Self::pin_level) for the requests of one feature, and takes precedence over the
+    /// general pin: level 1 exempts the feature from it. The configuration need not name the feature. `None` ends it.
     pub fn pin_feature_level(&self, feature: impl Into<Arc<str>>, level: Option<u8>) -> bool {
         self.fallback().pin_feature_level(feature, level)
     }
 
-    /// The levels that features have pinned for themselves.
+    /// Returns the levels that are pinned for single features.
     pub fn pinned_features(&self) -> BTreeMap<Arc<str>, u8> {
         self.fallback().pinned_features()
     }
 
-    /// Forgets the answers that the [cache](Self::cache) has kept: all, or those of one feature, such as after what they say has
-    /// become wrong. What is under way is kept when it is there. Gives how many it had before and how many it has now; `None`
-    /// where the configuration has no `cache`. A store that replicas share forgets for all of them.
+    /// Discards the answers in the [cache](Self::cache), all or those of one feature, for example after their content
+    /// has become wrong. Answers still in progress are kept once they arrive. Returns the number of answers before and
+    /// after; `None` if the configuration has no `cache`. A store that replicas share discards them for all replicas.
     pub fn forget_answers(&self, feature: Option<&str>) -> Option<(usize, usize)> {
         let cache = self.cache()?;
         let before = cache.len();
@@ -165,14 +165,14 @@ impl StackHandle {
         Some((before, cache.len()))
     }
 
-    /// Forgets the answers that were made for a tenant (a gateway's key, by name) or a session: those of the
-    /// [cache](Self::cache), and those under idempotency keys. What is under way is kept when it is there. Says how many of those
-    /// under keys there were; of the cache's a store may not know, and may need a moment. Tasks for people are the
-    /// [desk's](crate::handoff::Desk::forget).
+    /// Discards the answers made for a tenant (a gateway key, by name) or a session: those in the
+    /// [cache](Self::cache), and those under idempotency keys. Answers still in progress are kept once they arrive.
+    /// Returns the number of discarded answers under keys; a cache store may not know its number, and may need a
+    /// moment. For tasks of people, use the [desk](crate::handoff::Desk::forget).
     ///
     /// # Errors
     ///
-    /// The store of the keys could not do it, or not for all. What the cache has is forgotten all the same.
+    /// The store of the keys failed, at least in part. The cache's answers are discarded anyway.
     pub async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
         if let Some(cache) = self.cache() {
             cache.forget_owner(owner);
@@ -186,13 +186,12 @@ impl StackHandle {
         }
     }
 
-    /// Removes what is over from where answers under idempotency keys are kept: it happens with requests too, and this is for
-    /// when there are none. Call it now and then, such as every 10 minutes. Tasks for people go by
-    /// [`hand_over`](Self::hand_over).
+    /// Removes expired answers under idempotency keys. Requests trigger this too; call it now and then, such as every
+    /// 10 minutes, for times without requests. [`hand_over`](Self::hand_over) covers tasks for people.
     ///
     /// # Errors
     ///
-    /// The store could not do it.
+    /// The store failed.
     pub async fn sweep(&self) -> Result<(), BoxError> {
         match self.idempotency() {
             Some(keys) => keys.sweep().await,
@@ -200,13 +199,13 @@ impl StackHandle {
         }
     }
 
-    /// What drains tiers and pins levels, in every chain of the stack and over its reloads.
+    /// Returns the handle that drains tiers and pins levels, in every chain of the stack and over its reloads.
     pub fn fallback(&self) -> FallbackHandle {
-        let handle = &self.shared.makings.fallback;
+        let handle = &self.shared.context.fallback;
         self.by.as_ref().map_or_else(|| handle.clone(), |who| handle.acting_as(who.clone()))
     }
 
-    /// The name of a tier, as the configuration has it.
+    /// Returns a tier's name from the configuration.
     fn name(&self, tier: &str) -> Result<Arc<str>, InvalidConfig> {
         let known = self.tiers().into_iter().map(|tier| tier.name).find(|name| **name == *tier);
         known.ok_or_else(|| self.no_such(tier))
@@ -218,8 +217,8 @@ impl StackHandle {
         InvalidConfig::new("tier", format!("no tier is named `{tier}`; there are {}", names.join(", ")))
     }
 
-    /// What the tiers' models are, what was done by hand, when circuits look again and what the cache came to, from where it is
-    /// known: events may have been lost, or sent before anybody listened.
+    /// Adds the models, the manual orders, the circuits' next probes and the cache's figures to the status. They come
+    /// from their owners, because events may have been lost, or sent before the first subscriber.
     pub(super) fn add_orders(&self, status: &mut Status) {
         let orders = self.fallback();
         status.pinned_level = orders.pinned_level();

@@ -1,5 +1,5 @@
-//! A queue that goes on where nobody waits any more: what no tier answered in its time becomes a task, which a model is given as soon as
-//! one works.
+//! A durable queue: a request that no tier answered in time becomes a task, which goes to a model as soon as one
+//! works.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 
 use tower::{Service, ServiceExt as _};
 
-use super::handoff::People;
+use super::handoff::HandoffState;
 use crate::{
     BoxLlmService, Classifier, DegradedReason, LlmError, LlmRequest, LlmResponse,
     classify::Failover,
@@ -22,10 +22,10 @@ use crate::{
     ledger::PriorAttempts,
 };
 
-/// What of a caller's time is left to write a task down, and to say so.
-const TO_WRITE: Duration = Duration::from_millis(500);
-/// What is said of one that is queued.
-const QUEUED: &str = "Your request is queued as {task_id}.";
+/// The part of a caller's time that is reserved to store a task and report it.
+const WRITE_TIME: Duration = Duration::from_millis(500);
+/// The text that reports a queued request.
+const QUEUED_TEXT: &str = "Your request is queued as {task_id}.";
 
 /// The queues of a configuration.
 #[derive(Clone)]
@@ -33,19 +33,19 @@ pub(super) struct Queues(Arc<Inner>);
 
 struct Inner {
     leaf: Handoff,
-    /// Of each feature that is named.
+    /// The setting of each named feature.
     features: HashMap<String, bool>,
     others: bool,
     classifier: Classifier,
 }
 
 impl Queues {
-    /// `None` where nothing is queued, or nowhere that outlives the process.
-    pub(super) fn new(config: &Config, people: Option<&People>) -> Option<Self> {
+    /// Creates the queues; `None` if nothing is queued, or no store outlives the process.
+    pub(super) fn new(config: &Config, handoff: Option<&HandoffState>) -> Option<Self> {
         if !config.queues() {
             return None;
         }
-        let leaf = people?.queue(QUEUED);
+        let leaf = handoff?.queue(QUEUED_TEXT);
         let features = config.features.iter().map(|(name, feature)| (name.clone(), is_queue(config.all_open(feature))));
         let others = config.default_feature.as_ref().map_or(config.fallback.all_open, |other| config.all_open(other));
         let (features, others) = (features.collect(), is_queue(others));
@@ -61,7 +61,7 @@ impl Queues {
 }
 
 impl Inner {
-    /// Whether a request is one that is queued. A task's is queued already.
+    /// Returns whether a request is queued. A task's request is already queued.
     fn takes(&self, request: &LlmRequest) -> bool {
         let own = request.feature_name().and_then(|feature| self.features.get(feature));
         own.copied().unwrap_or(self.others)
@@ -69,13 +69,13 @@ impl Inner {
             && request.extensions().get::<RedriveMarker>().is_none()
     }
 
-    /// Whether another tier, or the same one later, may do better.
+    /// Returns whether another tier, or the same one later, may succeed.
     fn is_outage(&self, error: &LlmError) -> bool {
         matches!(self.classifier.classify(error).failover, Failover::Yes | Failover::IfWorked)
     }
 }
 
-/// Makes a task of a request that was queued in vain.
+/// A service that stores a request as a task if it was queued in vain.
 #[derive(Clone)]
 struct Queue<S> {
     inner: S,
@@ -102,7 +102,7 @@ where
         }
         let queued = request.clone();
         let context = request.context_mut();
-        let earlier = context.deadline.and_then(|deadline| deadline.checked_sub(TO_WRITE));
+        let earlier = context.deadline.and_then(|deadline| deadline.checked_sub(WRITE_TIME));
         context.limit_deadline(earlier);
         let answering = Call::first(&mut self.inner, request);
         Box::pin(async move {
@@ -117,7 +117,7 @@ where
                     pending.prepend_attempts(error.attempts().to_vec());
                     Ok(pending)
                 }
-                // What was the matter first is what its caller should hear of.
+                // The caller learns of the original failure.
                 Err(problem) => {
                     tracing::warn!(
                         event = "not_queued",
@@ -136,12 +136,13 @@ fn is_queue(policy: Option<AllOpen>) -> bool {
 }
 
 impl Config {
-    /// What happens to a feature's requests when every circuit is open.
+    /// Returns a feature's behaviour while every circuit is open.
     fn all_open(&self, feature: &crate::config::Feature) -> Option<AllOpen> {
         feature.all_open.or(self.fallback.all_open)
     }
 
-    /// Whether requests are queued in a store: not where there are people too, whose tasks no model is to have unasked.
+    /// Returns whether requests are queued in a store. A file with a tier of people needs a redrive for that, because
+    /// its tasks must not reach a model unasked.
     pub(super) fn queues(&self) -> bool {
         let mut policies = self.features.values().chain(&self.default_feature).map(|feature| self.all_open(feature));
         let queues = is_queue(self.fallback.all_open) || policies.any(is_queue);

@@ -1,4 +1,4 @@
-//! Tiers that failed are asked whether they work again, without anybody's request.
+//! Recovery checks: failed tiers are probed without a caller's request.
 //!
 //! Callers' requests probe a circuit. Where the file says `recovery_check: { active: true }`,
 //! `StackHandle::check_recovery` sends requests of its own, through the tier's circuit and its caps and no other layer.
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 
-use super::{Shared, StackHandle, generation::Generation, part::Part, settings};
+use super::{Shared, StackHandle, generation::Generation, settings, tier_runtime::TierRuntime};
 use crate::{
     BoxLlmService, BudgetLayer, CircuitBreakerHandle, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     config::{Config, Tier},
@@ -34,56 +34,57 @@ use crate::{
     subscribers::ServingState,
 };
 
-/// How a configuration asks its tiers.
-pub(super) struct Checks {
+/// The recovery checks of a configuration.
+pub(super) struct RecoveryChecks {
     every: Duration,
     request: LlmRequest,
-    tiers: Vec<Checked>,
+    tiers: Vec<ProbeTarget>,
 }
 
-/// A tier where a model answers.
-struct Checked {
+/// A tier whose model is probed.
+struct ProbeTarget {
     name: Arc<str>,
     is_primary: bool,
     circuit: CircuitBreakerHandle,
     service: BoxLlmService,
 }
 
-/// How long an answer may be: some models refuse to give a single token.
+/// The length of a probe's answer; some models refuse to generate a single token.
 const TOKENS: u32 = 16;
-/// How soon a tier is asked again that has answered and whose circuit wants more than one answer.
+/// The delay of the next probe, if a tier has answered and its circuit requires more than one answer.
 const SOON: Duration = Duration::from_secs(1);
 
-impl Checks {
-    /// `None` where the file does not ask for it. `caps` are those of each tier, and `whole` those around all.
+impl RecoveryChecks {
+    /// Creates the checks; `None` unless the file activates them. `caps` are those of each tier, and `whole` those
+    /// around all.
     pub(super) fn new<'a>(
         config: &Config,
-        parts: impl Iterator<Item = (&'a Part, &'a Tier, Option<BudgetLayer>)>,
+        runtimes: impl Iterator<Item = (&'a TierRuntime, &'a Tier, Option<BudgetLayer>)>,
         whole: Option<&BudgetLayer>,
     ) -> Option<Self> {
         let settings = config.fallback.recovery_check.as_ref()?.active()?;
         let text = settings.probe_with.as_deref().unwrap_or("ping");
-        let checked = |(place, (part, tier, caps)): (usize, (&Part, &Tier, Option<BudgetLayer>))| {
+        let target = |(place, (runtime, tier, caps)): (usize, (&TierRuntime, &Tier, Option<BudgetLayer>))| {
             let service = ServiceBuilder::new()
-                // It is paid for like any other: where there is no money left, nobody is asked.
+                // A probe is billed like any call: without budget there is none.
                 .option_layer(whole.cloned())
                 .option_layer(caps)
-                // The circuit decides whether it may be asked, and when: as a caller's request would be, it is its probe.
-                .layer(&part.breaker)
+                // The circuit decides whether and when a probe may go out; it counts as the circuit's own probe.
+                .layer(&runtime.breaker)
                 .layer(settings::attempt(tier.timeout))
-                .service(part.leaf());
-            let (name, circuit) = (part.name.clone(), part.breaker.handle());
-            Checked { name, is_primary: place == 0, circuit, service: BoxLlmService::new(service) }
+                .service(runtime.leaf());
+            let (name, circuit) = (runtime.name.clone(), runtime.breaker.handle());
+            ProbeTarget { name, is_primary: place == 0, circuit, service: BoxLlmService::new(service) }
         };
         Some(Self {
             every: settings.interval(config.circuit_breaker.cooldown),
             request: LlmRequest::prompt(text).max_tokens(TOKENS),
-            tiers: parts.enumerate().filter(|(_, (_, tier, _))| tier.provider.is_model()).map(checked).collect(),
+            tiers: runtimes.enumerate().filter(|(_, (_, tier, _))| tier.provider.is_model()).map(target).collect(),
         })
     }
 
-    /// When a tier is to be asked; `None` where nothing is the matter with it, or somebody has taken it out of service.
-    fn due(&self, tier: &Checked, stack: &Stuck) -> Option<Instant> {
+    /// Returns the time of a tier's next probe; `None` if the tier works, or an operator has taken it out of service.
+    fn due(&self, tier: &ProbeTarget, stack: &OutageState) -> Option<Instant> {
         if tier.circuit.forced().is_some() || stack.drained.contains(&tier.name) {
             return None;
         }
@@ -95,38 +96,38 @@ impl Checks {
     }
 }
 
-/// What is the matter with a stack, beside its circuits.
-struct Stuck {
-    /// When requests last found that the primary does not serve.
+/// The current problems of a stack, apart from its circuits.
+struct OutageState {
+    /// The last time that a request found the primary out of service.
     away_since: Option<Instant>,
-    /// Since when requests fail, some or all.
+    /// The start of the current period in which requests fail.
     failed_since: Option<Instant>,
     drained: Vec<Arc<str>>,
 }
 
 impl Shared {
-    fn stuck(&self, generation: &Generation) -> Stuck {
+    fn outage(&self, generation: &Generation) -> OutageState {
         let status = self.status().snapshot();
         let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
-        Stuck {
+        OutageState {
             away_since: generation.outlook().away_since(),
             failed_since: matches!(status.state, ServingState::Failing | ServingState::Unavailable)
                 .then(since)
                 .flatten(),
-            drained: self.makings.fallback.drained(),
+            drained: self.context.fallback.drained(),
         }
     }
 }
 
-/// What came of asking a tier.
-struct Came {
+/// The result of a probe.
+struct CheckOutcome {
     tier: Arc<str>,
     asked: Instant,
-    /// Whether it answered, and its circuit wants to see it once more.
+    /// True if the tier answered and its circuit requires another answer.
     wants_more: bool,
 }
 
-/// Asks a tier, and tells what came of it.
+/// Probes a tier, and sends the result as an event.
 async fn check(
     tier: Arc<str>,
     service: BoxLlmService,
@@ -134,7 +135,7 @@ async fn check(
     circuit: CircuitBreakerHandle,
     outlook: Outlook,
     events: Events,
-) -> Came {
+) -> CheckOutcome {
     let asked = Instant::now();
     let request = request.with_context(Context::default()).timeout(LONGEST_PROBE);
     let silent = || Err(LlmError::new(ErrorKind::Timeout, "no answer in time"));
@@ -144,44 +145,44 @@ async fn check(
     if failure.is_none() && !wants_more {
         outlook.works(&tier, asked);
     }
-    // Another's probe was under way: what came of that is told by it.
+    // Another probe was in flight, and reports its own result.
     if failure != Some(ErrorKind::CircuitOpen) {
         let (tier, at) = (tier.clone(), Instant::now());
         events.send(Event::RecoveryChecked { tier, failure, took: at.saturating_duration_since(asked), at });
     }
-    Came { tier, asked, wants_more }
+    CheckOutcome { tier, asked, wants_more }
 }
 
-/// The tiers that are being asked, and when each may be again.
+/// The probes in flight, and each tier's next permitted probe.
 #[derive(Default)]
-struct Rounds {
-    under_way: JoinSet<Came>,
+struct CheckSchedule {
+    under_way: JoinSet<CheckOutcome>,
     next: HashMap<Arc<str>, Instant>,
 }
 
-impl Rounds {
-    /// Asks whom it is time to ask, each once at a time. Gives when to look again.
-    fn look(&mut self, shared: &Shared) -> Option<Instant> {
+impl CheckSchedule {
+    /// Starts all due probes, at most one per tier. Returns the time of the next check.
+    fn run_due(&mut self, shared: &Shared) -> Option<Instant> {
         let generation = shared.current.load();
         let Some(checks) = &generation.checks else {
-            // What was asked in the name of an earlier configuration is told to it.
+            // Probes of an earlier configuration are aborted.
             self.next.clear();
             self.under_way.abort_all();
             return None;
         };
-        let stuck = shared.stuck(&generation);
+        let outage = shared.outage(&generation);
         let mut earliest: Option<Instant> = None;
         self.next.retain(|name, _| checks.tiers.iter().any(|tier| tier.name == *name));
         for tier in &checks.tiers {
-            let Some(due) = checks.due(tier, &stuck) else { continue };
+            let Some(due) = checks.due(tier, &outage) else { continue };
             let due = self.next.get(&tier.name).map_or(due, |next| due.max(*next));
-            // Read after what a circuit says, which is no earlier than its own reading.
+            // Read after the circuit's state, which is therefore not newer than this reading.
             let now = Instant::now();
             if due > now {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
                 continue;
             }
-            // By then what is asked now is over, whatever comes of it.
+            // By then this probe is over, whatever its result.
             self.next.insert(tier.name.clone(), now + checks.every.max(LONGEST_PROBE));
             self.under_way.spawn(check(
                 tier.name.clone(),
@@ -189,27 +190,27 @@ impl Rounds {
                 checks.request.clone(),
                 tier.circuit.clone(),
                 generation.outlook(),
-                shared.makings.events.clone(),
+                shared.context.events.clone(),
             ));
         }
         earliest
     }
 
-    fn enter(&mut self, came: Came, every: Duration) {
-        let next = if came.wants_more { Instant::now() + SOON.min(every) } else { came.asked + every };
-        if let Some(known) = self.next.get_mut(&came.tier) {
+    fn record(&mut self, outcome: CheckOutcome, every: Duration) {
+        let next = if outcome.wants_more { Instant::now() + SOON.min(every) } else { outcome.asked + every };
+        if let Some(known) = self.next.get_mut(&outcome.tier) {
             *known = next;
         }
     }
 }
 
 async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
-    let mut rounds = Rounds::default();
+    let mut schedule = CheckSchedule::default();
     loop {
         let Some(shared) = stack.upgrade() else { return };
-        let next = rounds.look(&shared);
+        let next = schedule.run_due(&shared);
         let every = shared.current.load().checks.as_ref().map_or(SOON, |checks| checks.every);
-        // A stack is not kept for this.
+        // The checks must not keep the stack alive.
         drop(shared);
         let due = async {
             match next {
@@ -220,23 +221,23 @@ async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
         tokio::select! {
             () = due => {}
             () = changed.notified() => {}
-            Some(came) = rounds.under_way.join_next() => {
-                // Else it was ended, or a leaf of somebody else's has panicked.
-                if let Ok(came) = came {
-                    rounds.enter(came, every);
+            Some(outcome) = schedule.under_way.join_next() => {
+                // Otherwise the probe was aborted, or a custom leaf panicked.
+                if let Ok(outcome) = outcome {
+                    schedule.record(outcome, every);
                 }
             }
         }
     }
 }
 
-/// Hears of what may have to be looked at.
-struct Changes {
+/// Wakes the checks after relevant events.
+struct ChangeListener {
     stack: Weak<Shared>,
     changed: Arc<Notify>,
 }
 
-impl Changes {
+impl ChangeListener {
     fn wanted(event: &Event) -> bool {
         matches!(
             event,
@@ -249,9 +250,9 @@ impl Changes {
     }
 }
 
-impl Subscriber for Changes {
+impl Subscriber for ChangeListener {
     fn event(&mut self, event: &Event) {
-        // Somebody's probe has shown it, of this replica or another: nobody has to be asked again.
+        // A probe of this replica or another succeeded, so no further probe is needed.
         if let Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, at, .. } =
             event
             && let Some(shared) = self.stack.upgrade()
@@ -265,52 +266,53 @@ impl Subscriber for Changes {
     }
 
     fn lost(&mut self, _: u64) {
-        // One may have been among them.
+        // A relevant event may have been among the lost ones.
         self.changed.notify_one();
     }
 }
 
 impl StackHandle {
-    /// Asks tiers that failed whether they work again, from now on and where the configuration's `fallback.recovery_check` is
-    /// `active`, in a task of its own, until the [`CheckingRecovery`] is dropped or the stack is gone: so that the status and the
-    /// time on a fallback end also while nobody calls. It follows reloads.
+    /// Starts a task that probes failed tiers until the [`RecoveryCheckTask`] is dropped or the stack is gone, if the
+    /// configuration's `fallback.recovery_check` is `active`. So the status recovers and the time on a fallback ends
+    /// even without callers. It follows reloads.
     ///
-    /// A small request goes to each model's tier whose circuit is not closed, as the probe for which that circuit waits: when its
-    /// cooldown or the time that the provider asked for is over, one at a time, not while another replica's is under way, and at
-    /// most once in each interval. Where no circuit opened, the primary is asked an interval after requests went elsewhere, and
-    /// each tier an interval after all have failed. It counts against the caps, as other calls do, and tells its outcome by
-    /// [`Event::RecoveryChecked`]. Nobody asks a tier that is well, drained, or forced open or closed by hand.
+    /// A small request goes to each model tier whose circuit is not closed, as that circuit's awaited probe. It goes
+    /// out after the circuit's cooldown or the provider's requested wait, one at a time, never beside another
+    /// replica's probe, and at most once per interval. If no circuit opened, the primary is probed one interval after
+    /// requests went elsewhere, and each tier one interval after all have failed. Probes count against the caps like
+    /// other calls, and report their result by [`Event::RecoveryChecked`]. Tiers that work, are drained, or are forced
+    /// open or closed are not probed.
     ///
-    /// Call it once for each process: more of them ask more.
+    /// Call this once per process: further calls send further probes.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn check_recovery(&self) -> CheckingRecovery {
+    pub fn check_recovery(&self) -> RecoveryCheckTask {
         let (stack, changed) = (Arc::downgrade(&self.shared), Arc::new(Notify::new()));
-        // By the board it is known that no tier answers.
+        // The board tells whether all tiers fail.
         self.shared.status();
-        let changes = Changes { stack: stack.clone(), changed: changed.clone() };
-        let following = self.events().follow_only(Changes::wanted, changes);
-        CheckingRecovery { task: tokio::spawn(run(stack, changed)).abort_handle(), _following: following }
+        let changes = ChangeListener { stack: stack.clone(), changed: changed.clone() };
+        let following = self.events().follow_only(ChangeListener::wanted, changes);
+        RecoveryCheckTask { task: tokio::spawn(run(stack, changed)).abort_handle(), _following: following }
     }
 }
 
-/// What asks tiers whether they work again: see [`StackHandle::check_recovery`].
+/// The task that probes failed tiers: see [`StackHandle::check_recovery`].
 #[must_use = "it ends when this is dropped"]
-pub struct CheckingRecovery {
+pub struct RecoveryCheckTask {
     task: AbortHandle,
     _following: events::Following,
 }
 
-impl Drop for CheckingRecovery {
+impl Drop for RecoveryCheckTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl fmt::Debug for CheckingRecovery {
+impl fmt::Debug for RecoveryCheckTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckingRecovery").finish_non_exhaustive()
+        f.debug_struct("RecoveryCheckTask").finish_non_exhaustive()
     }
 }

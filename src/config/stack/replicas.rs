@@ -1,69 +1,66 @@
-//! Where the replicas of a stack meet, and what they share there.
+//! The hub of a stack's replicas, and the state that they share.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{Shared, generation::Generation, part::Part};
+use super::{Shared, generation::Generation, tier_runtime::TierRuntime};
 use crate::{
     CacheHandle,
     internal::sync::lock,
-    stores::{
-        redis::Redis,
-        replicas::{ReplicaSync, SharedState},
-    },
+    stores::{redis::Redis, replicas::SharedState},
 };
 
-/// A Redis, with what is kept there. Clones are the same.
+/// A Redis with the state kept there. Clones are the same hub.
 #[derive(Clone, Debug)]
-pub(super) struct Meeting {
+pub(super) struct ReplicaHub {
     pub(super) redis: Redis,
-    /// Where the file's cache is `shared`.
+    /// The answers of a `shared` cache.
     pub(super) answers: CacheHandle,
 }
 
-impl Meeting {
+impl ReplicaHub {
     pub(super) fn at(redis: Redis) -> Self {
         Self { answers: CacheHandle::over(redis.clone()), redis }
     }
 }
 
-/// The task that keeps a stack in step with its replicas.
-pub(super) struct InStep {
-    meeting: Meeting,
+/// The task that synchronizes a stack with its replicas.
+pub(super) struct ReplicaSync {
+    hub: ReplicaHub,
     generation: Arc<Generation>,
-    sharing: ReplicaSync,
+    sharing: crate::stores::replicas::ReplicaSync,
 }
 
 impl Shared {
-    /// SharedState what the present configuration has from now on, if it says where. Without a runtime there is nobody to do it:
-    /// then it begins with the next service or handle that is made in one.
-    pub(super) fn keep_in_step(&self) {
+    /// Shares the current configuration's state from now on, if it names a store for that. Outside a runtime no task
+    /// can start; the next service or handle created inside one starts it.
+    pub(super) fn sync_replicas(&self) {
         let generation = self.current.load_full();
-        let mut in_step = lock(&self.in_step);
-        let Some(meeting) = &generation.stores.meeting else {
-            *in_step = None;
+        let mut replica_sync = lock(&self.replica_sync);
+        let Some(hub) = &generation.stores.hub else {
+            *replica_sync = None;
             return;
         };
         if Handle::try_current().is_err() {
             return;
         }
-        match &mut *in_step {
+        match &mut *replica_sync {
             Some(known) if Arc::ptr_eq(&known.generation, &generation) => {}
-            Some(known) if known.meeting.redis.is(&meeting.redis) => {
+            Some(known) if known.hub.redis.is(&hub.redis) => {
                 known.sharing.share(generation.shares());
                 known.generation = generation;
             }
             _ => {
-                let sharing = ReplicaSync::start(meeting.redis.clone(), generation.shares());
-                *in_step = Some(InStep { meeting: meeting.clone(), generation, sharing });
+                let sharing = crate::stores::replicas::ReplicaSync::start(hub.redis.clone(), generation.shares());
+                *replica_sync = Some(ReplicaSync { hub: hub.clone(), generation, sharing });
             }
         }
     }
 }
 
 impl Generation {
-    /// What replicas with the same configuration have, too: what differs has another name.
+    /// Returns the state that replicas with the same configuration share; differing state has another name.
     fn shares(&self) -> SharedState {
         let shares = SharedState::new().rates(&self.bulkhead);
         let shares = self.retry_budgets.iter().fold(shares, |shares, (tier, (_, budget))| {
@@ -72,7 +69,7 @@ impl Generation {
         });
         self.config.tiers.iter().zip(self.circuits()).fold(shares, |shares, (tier, (name, circuit))| {
             let model = tier.model.as_deref().unwrap_or_default();
-            let server = self.part(&tier.name).and_then(Part::server).unwrap_or_default();
+            let server = self.runtime(&tier.name).and_then(TierRuntime::server).unwrap_or_default();
             shares.circuit(format!("{name} {} {model} {server}", tier.provider.name()), circuit)
         })
     }

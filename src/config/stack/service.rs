@@ -1,4 +1,4 @@
-//! The service that a stack gives: it follows the stack's reloads.
+//! A stack's service, which follows its reloads.
 
 use std::{
     sync::Arc,
@@ -9,29 +9,29 @@ use tower::Service;
 
 use super::{
     Shared,
-    generation::{Generation, Whole},
+    generation::{Generation, RequestService},
 };
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
-/// Sends each request through the configuration of its moment. A request that has begun stays where it began.
+/// Sends each request through the configuration of the moment. A request in flight stays in its generation.
 #[derive(Clone)]
-pub(super) struct Following {
+pub(super) struct ReloadingService {
     shared: Arc<Shared>,
     generation: Arc<Generation>,
-    service: Whole,
+    service: RequestService,
 }
 
-impl Following {
+impl ReloadingService {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let generation = shared.current.load_full();
         Self { service: generation.whole.clone(), shared, generation }
     }
 }
 
-impl Service<LlmRequest> for Following {
+impl Service<LlmRequest> for ReloadingService {
     type Response = LlmResponse;
     type Error = LlmError;
-    type Future = Call<Whole, <Whole as Service<LlmRequest>>::Future>;
+    type Future = Call<RequestService, <RequestService as Service<LlmRequest>>::Future>;
 
     /// Always ready, as the layers are.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {

@@ -1,10 +1,10 @@
-//! From the file's words to the layers' settings. What the file does not say stays as the layer has it.
+//! Converts the file's settings into the layers' settings. Unset values keep the layers' defaults.
 
 use std::{sync::Arc, time::Duration};
 
 use tower::Service;
 
-use super::stores::{Keys, Opened};
+use super::stores::{KeyStore, OpenStores};
 use crate::{
     BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, Events, IdempotencyHandle, IdempotencyLayer,
     InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
@@ -26,27 +26,27 @@ use crate::{
 const TOTAL: Duration = Duration::from_secs(90);
 /// The default of a feature's `concurrency`.
 const CONCURRENCY: usize = 100;
-/// The first wait, where only the factor between waits is given.
+/// The default first wait if only the factor is set.
 const BASE: Duration = Duration::from_millis(500);
-/// The layer's own silences of a stream, where only one of a pair is given.
+/// The layer's own limits on a stream's silences, for a pair of which only one is set.
 const SILENCE: Duration = Duration::from_secs(60);
 const CEILING: Duration = Duration::from_secs(300);
 
-/// The limit of a whole request. The silences of a stream are each tier's own matter.
+/// Limits a whole request. Each tier limits a stream's silences itself.
 pub(super) fn total(limit: Option<Span>) -> TimeoutLayer {
     let none = Duration::MAX;
     TimeoutLayer::new(limit.map_or(TOTAL, |limit| limit.0)).idle(none).progress(none, none)
 }
 
-/// What is known of keys goes on over reloads, also where its bounds change; unless it is kept elsewhere from now on.
+/// Builds the idempotency layer. Known keys survive reloads, even if their bounds change, unless the store changes.
 pub(super) fn idempotency(
     config: Option<schema::Idempotency>,
-    known: Option<&(Keys, IdempotencyHandle)>,
-    stores: &Opened,
+    known: Option<&(KeyStore, IdempotencyHandle)>,
+    stores: &OpenStores,
     events: &Events,
-) -> Option<((Keys, IdempotencyHandle), IdempotencyLayer)> {
+) -> Option<((KeyStore, IdempotencyHandle), IdempotencyLayer)> {
     let schema::Idempotency { ttl, grace, max_bytes, derive } = config?;
-    let keys = stores.keys().unwrap_or_else(|| Keys::Memory(MemoryIdempotency::new()));
+    let keys = stores.keys().unwrap_or_else(|| KeyStore::Memory(MemoryIdempotency::new()));
     let known = known.filter(|(before, _)| before.is(&keys));
     let keys = known.map_or(keys, |(before, _)| before.clone());
     keys.set_max_bytes(max_bytes.map(|size| size.0));
@@ -64,8 +64,8 @@ pub(super) fn idempotency(
     Some(((keys, layer.handle()), layer))
 }
 
-/// The limits of one attempt of a tier, and whether they follow what is usual there. Who says when a stream is to have begun
-/// knows already.
+/// Limits one attempt of a tier, adaptively if the settings allow it. An explicit first-token limit replaces the
+/// adaptive one.
 pub(super) fn adaptive_attempt(timeout: Option<TierTimeout>, silence: &Arc<Silence>) -> TimeoutLayer {
     let limits = limits_of(timeout);
     let layer = attempt(timeout);
@@ -80,7 +80,7 @@ fn limits_of(timeout: Option<TierTimeout>) -> schema::Timeout {
     }
 }
 
-/// The limits of one attempt.
+/// Limits one attempt.
 pub(super) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
     let limits = limits_of(timeout);
     let mut layer = TimeoutLayer::new(limits.attempt.map_or(schema::Timeout::ATTEMPT, |span| span.0));
@@ -97,7 +97,7 @@ pub(super) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
     layer
 }
 
-/// A tier's retry settings, with the file's in all that it leaves open.
+/// Merges a tier's retry settings with the file's.
 pub(super) fn merged_retry(own: Option<Retry>, file: Retry) -> Retry {
     let own = own.unwrap_or_default();
     Retry {
@@ -156,7 +156,7 @@ pub(super) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> 
         if let Some(delay) = settings.max_delay {
             backoff = backoff.max_delay(delay.0);
         }
-        // One schedule in the file is one for all kinds.
+        // A single schedule in the file applies to all kinds.
         layer = ErrorKind::ALL.iter().fold(layer, |layer, kind| layer.schedule(*kind, backoff));
     }
     layer
@@ -164,14 +164,13 @@ pub(super) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> 
 
 pub(super) fn retry_budget(field: &str, share: Option<Share>) -> Result<RetryBudget, InvalidConfig> {
     let Some(Share(share)) = share else { return Ok(RetryBudget::new()) };
-    // Without a floor, a service with little traffic would never retry; none at all is meant as it is said.
+    // A floor keeps retries possible in thin traffic; a share of zero means no retries.
     let floor = if share == 0.0 { 0.0 } else { 1.0 };
     RetryBudget::with_limits(share, floor, 100)
         .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))
 }
 
-/// A tier's circuit breaker settings, with the file's in all that it leaves open. How often the primary is looked at
-/// comes between the two.
+/// Merges a tier's circuit breaker settings with the file's. The primary's check interval ranks between the two.
 pub(super) fn merged_breaker(
     own: Option<CircuitBreaker>,
     recovery_check: Option<Span>,
@@ -193,8 +192,8 @@ pub(super) fn merged_breaker(
     }
 }
 
-/// A tier's circuit breaker by the merged settings. What its own ones, at this place, leave open stands in the file's block: so
-/// an error names the field that is wrong.
+/// Configures a tier's circuit breaker from the merged settings. An error names the tier's field if the tier sets it,
+/// and the file's field otherwise.
 pub(super) fn breaker(
     place: &str,
     own: Option<&CircuitBreaker>,
@@ -246,8 +245,8 @@ pub(super) fn breaker(
     Ok(layer)
 }
 
-/// How a tier's circuit tells a used-up quota and a refused key from what one caller can bring about: by asking `service`, if that
-/// is a model.
+/// Configures the confirmation of a used-up quota or a refused key, which one caller could otherwise fake: the circuit
+/// asks `service`, if it is a model.
 pub(super) fn confirmed<S>(
     layer: CircuitBreakerLayer,
     confirm: Option<&Confirm>,
@@ -284,7 +283,7 @@ fn window(
     Ok(min_calls.map_or(window, |calls| window.minimum_calls(calls)))
 }
 
-/// The limits of all features.
+/// Builds the limits of all features.
 pub(super) fn bulkhead(config: &schema::Config) -> Result<BulkheadLayer, InvalidConfig> {
     let default = config.default_feature.clone().unwrap_or_default();
     let mut layer = BulkheadLayer::new().max_wait(Duration::MAX).default_limit(limits("default_feature", &default)?);
@@ -345,7 +344,7 @@ pub(super) fn stream_break(policy: StreamBreak) -> fallback::StreamBreak {
     }
 }
 
-/// A kind of failure by its name in the file.
+/// Returns a kind of failure by its name in the file.
 pub(super) fn kind(field: &str, name: &str) -> Result<ErrorKind, InvalidConfig> {
     ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| {
         let names: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();

@@ -1,6 +1,6 @@
-//! What answers cost, what may be spent, and which requests go to a cheaper chain.
+//! Prices, spending caps, and the routes to cheaper chains.
 
-use super::{Makings, chain, part::TierService};
+use super::{StackContext, chain, tier_runtime::TierService};
 use crate::{
     BudgetLayer, Events, InvalidConfig, RouteLayer,
     chat::Usage,
@@ -12,7 +12,7 @@ use crate::{
     prices::{Price, PriceTable, Usd},
 };
 
-/// The crate's prices with the file's over them.
+/// Returns the crate's prices with the file's over them.
 pub(super) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
     config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, price)| {
         let ModelPrice { input, output, cache_read, cache_write } = *price;
@@ -36,8 +36,8 @@ fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
         .ok_or_else(|| InvalidConfig::new(field.to_owned(), format!("{dollars} is no amount of money")))
 }
 
-/// The caps around the whole, those beside the configuration among them, which also tell its answers their price; `None`
-/// where the crate's own prices are all there is.
+/// Returns the layer of caps around the whole stack, including those beside the configuration. It also puts prices on
+/// answers. `None` if there are only the crate's own prices.
 pub(super) fn budget(
     config: &Config,
     beside: &[config::Budget],
@@ -62,7 +62,7 @@ pub(super) fn budget(
         return Ok(None);
     }
     let mut layer = caps.into_iter().fold(BudgetLayer::new(prices.clone()), BudgetLayer::cap).events(events.clone());
-    // Which tier will serve is not known yet: what the dearest may cost is set aside.
+    // The serving tier is unknown at this point, so the layer reserves the cost at the most expensive one.
     let priced = config.tiers.iter().filter_map(|tier| Some((tier, price_of(prices, tier)?)));
     if let Some((tier, _)) = priced.max_by_key(|(_, price)| price.cost(&Usage::new(1000, 1000))) {
         layer = layer.model(Some(tier.provider.name()), tier.model.as_deref().unwrap_or_default())?;
@@ -70,7 +70,7 @@ pub(super) fn budget(
     Ok(Some(layer))
 }
 
-/// The caps around one tier.
+/// Returns the caps around one tier.
 pub(super) fn tier_budget(
     config: &Config,
     tier: &Tier,
@@ -81,7 +81,7 @@ pub(super) fn tier_budget(
     if caps.is_empty() { Ok(None) } else { capped(caps, tier, prices, events).map(Some) }
 }
 
-/// The cap of a candidate.
+/// Returns the cap of a candidate.
 pub(super) fn candidate_budget(
     usd_per_day: Option<f64>,
     tier: &Tier,
@@ -93,7 +93,7 @@ pub(super) fn candidate_budget(
     capped(vec![cap], tier, prices, events).map(Some)
 }
 
-/// Caps around one tier.
+/// Puts caps around one tier.
 fn capped(caps: Vec<Cap>, tier: &Tier, prices: &PriceTable, events: &Events) -> Result<BudgetLayer, InvalidConfig> {
     let layer = caps.into_iter().fold(BudgetLayer::new(prices.clone()), BudgetLayer::cap).events(events.clone());
     match &tier.model {
@@ -104,7 +104,7 @@ fn capped(caps: Vec<Cap>, tier: &Tier, prices: &PriceTable, events: &Events) -> 
     }
 }
 
-/// Whether calls of a tier cost money.
+/// Returns whether calls to a tier cost money.
 fn is_billed(tier: &Tier) -> bool {
     !tier.provider.is_local()
 }
@@ -113,7 +113,7 @@ fn price_of<'a>(prices: &'a PriceTable, tier: &Tier) -> Option<&'a Price> {
     prices.price(Some(tier.provider.name()), tier.model.as_deref()?)
 }
 
-/// The caps of a tier, or those of no tier.
+/// Returns the caps of a tier, or those of no tier.
 fn caps(config: &Config, tier: Option<&str>) -> Result<Vec<Cap>, InvalidConfig> {
     for budget in &config.budgets {
         if let Some(name) = &budget.tier
@@ -149,18 +149,18 @@ fn cap(budget: &config::Budget) -> Result<Cap, InvalidConfig> {
         cap = cap.each_key();
     }
     if let Some(shares) = &budget.warn_at {
-        // A float outside of what fits is brought to the nearest.
+        // The cast saturates a float that is out of range.
         cap = cap.warn_at(shares.iter().map(|share| (share.0 * 100.0).round() as u8));
     }
     Ok(cap)
 }
 
-/// The rules that send simple requests to cheaper chains; `None` where there is no rule.
+/// Returns the rules that send simple requests to cheaper chains; `None` without rules.
 pub(super) fn routes(
     config: &Config,
     prices: &PriceTable,
     services: &[TierService],
-    makings: &Makings,
+    context: &StackContext,
 ) -> Result<Option<RouteLayer>, InvalidConfig> {
     if config.routes.is_empty() {
         return Ok(None);
@@ -188,9 +188,9 @@ pub(super) fn routes(
         let Some((first, primary)) = chain.next() else {
             return Err(InvalidConfig::new(field, "the chain is empty; name at least one tier"));
         };
-        // It tells nobody who serves: that is about the chain that serves when this one does not.
-        // And where a pinned level leaves it out, that one has the better claim to serve all the same.
-        let mut fallback = chain::primary_of(first, &families, makings).pins_are_final().classifier(classifier(config));
+        // It reports no switches: those concern the chain that serves if this one does not. A pinned level that
+        // excludes this chain leaves the request to that one.
+        let mut fallback = chain::primary_of(first, &families, context).pins_are_final().classifier(classifier(config));
         for (tier, service) in chain {
             fallback = fallback.push(chain::place_of(tier, &families, service));
         }
@@ -218,7 +218,7 @@ fn rule(route: &Route, config: &Config) -> Rule {
     if let Some(tools) = route.when.tools {
         rule = rule.tools(tools);
     }
-    // A feature that names its tiers is served by no other, however simple its request.
+    // Only its own tiers serve a feature that names them, however simple its request.
     let closed: Vec<String> = config
         .features
         .iter()

@@ -1,10 +1,10 @@
-//! The stores of a configuration, opened. What is named as before stays open over reloads.
+//! The open stores of a configuration. A reload keeps stores whose names are unchanged open.
 
 use std::sync::Arc;
 
-use super::Makings;
+use super::StackContext;
 #[cfg(feature = "redis")]
-use super::replicas::Meeting;
+use super::replicas::ReplicaHub;
 #[cfg(feature = "postgres")]
 use crate::stores::postgres::Postgres;
 #[cfg(feature = "sqlite")]
@@ -22,119 +22,119 @@ use crate::{
     stores::redis::Redis,
 };
 
-/// The stores that are open. Clones are the same.
+/// The open stores. Clones are the same stores.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Opened {
-    said: Stores,
+pub(super) struct OpenStores {
+    settings: Stores,
     #[cfg(feature = "redis")]
     prefix: String,
-    pub(super) durable: Option<Durable>,
-    /// Where replicas meet.
+    pub(super) durable: Option<DurableStore>,
+    /// The hub of the replicas.
     #[cfg(feature = "redis")]
-    pub(super) meeting: Option<Meeting>,
+    pub(super) hub: Option<ReplicaHub>,
 }
 
-/// What outlives the process.
+/// A store that outlives the process.
 #[derive(Clone, Debug)]
-pub(super) enum Durable {
+pub(super) enum DurableStore {
     #[cfg(feature = "sqlite")]
     Sqlite(Sqlite),
     #[cfg(feature = "postgres")]
     Postgres(Postgres),
 }
 
-impl Opened {
-    /// Opens what the configuration names. A file is there then; a server is asked when it is needed.
+impl OpenStores {
+    /// Opens the configured stores. A file is opened here; a server is contacted once it is needed.
     #[cfg_attr(
         not(feature = "redis"),
         allow(unused_variables, reason = "only what replicas share may be given beside it")
     )]
-    pub(super) fn new(config: &Config, makings: &Makings, before: Option<&Self>) -> Result<Self, InvalidConfig> {
-        let said = &config.stores;
-        let durable = match (&said.durable, before) {
+    pub(super) fn new(config: &Config, context: &StackContext, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+        let settings = &config.stores;
+        let durable = match (&settings.durable, before) {
             (None, _) => None,
-            (durable, Some(before)) if before.said.durable == *durable => before.durable.clone(),
-            (Some(url), _) => Some(Durable::open(url)?),
+            (durable, Some(before)) if before.settings.durable == *durable => before.durable.clone(),
+            (Some(url), _) => Some(DurableStore::open(url)?),
         };
         #[cfg(feature = "redis")]
         let prefix = prefix(config);
         #[cfg(feature = "redis")]
-        let meeting = match (&makings.meeting, &said.shared, before) {
-            (Some(meeting), ..) => Some(meeting.clone()),
+        let hub = match (&context.hub, &settings.shared, before) {
+            (Some(hub), ..) => Some(hub.clone()),
             (None, None, _) => None,
-            (None, shared, Some(before)) if before.said.shared == *shared && before.prefix == prefix => {
-                before.meeting.clone()
+            (None, shared, Some(before)) if before.settings.shared == *shared && before.prefix == prefix => {
+                before.hub.clone()
             }
             (None, Some(url), _) => {
                 let redis = Redis::open(url).map_err(|error| wrong("shared", &error))?;
                 tracing::info!(%prefix, "where replicas of this deployment meet, its names begin with this");
-                Some(Meeting::at(redis.prefix(&*prefix)))
+                Some(ReplicaHub::at(redis.prefix(&*prefix)))
             }
         };
         #[cfg(feature = "redis")]
-        meeting.iter().for_each(|meeting| meeting.redis.set_events(&makings.events));
+        hub.iter().for_each(|hub| hub.redis.set_events(&context.events));
         #[cfg(not(feature = "redis"))]
-        if said.shared.is_some() {
+        if settings.shared.is_some() {
             return Err(not_here("shared", "redis"));
         }
         Ok(Self {
-            said: said.clone(),
+            settings: settings.clone(),
             #[cfg(feature = "redis")]
             prefix,
             durable,
             #[cfg(feature = "redis")]
-            meeting,
+            hub,
         })
     }
 
-    /// Where idempotency keys are kept, if not in memory: with what replicas share, with what is durable, or with both.
-    pub(super) fn keys(&self) -> Option<Keys> {
+    /// Returns the store of idempotency keys, unless that is memory: the shared store, the durable one, or both.
+    pub(super) fn keys(&self) -> Option<KeyStore> {
         #[cfg(feature = "redis")]
-        if let Some(meeting) = &self.meeting {
-            return Some(Keys::Redis(meeting.redis.clone(), self.durable.clone()));
+        if let Some(hub) = &self.hub {
+            return Some(KeyStore::Redis(hub.redis.clone(), self.durable.clone()));
         }
-        self.durable.clone().map(Keys::Durable)
+        self.durable.clone().map(KeyStore::Durable)
     }
 
-    /// Where answers are kept that replicas share.
+    /// Returns the cache that replicas share.
     pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
         #[cfg(feature = "redis")]
-        return self.meeting.as_ref().map(|meeting| meeting.answers.clone());
+        return self.hub.as_ref().map(|hub| hub.answers.clone());
         #[cfg(not(feature = "redis"))]
         None
     }
 
-    /// What is the matter with them at the moment, as far as they were asked.
+    /// Returns the stores' current problems, as far as they were used.
     pub(super) fn troubles(&self) -> Vec<StoreTrouble> {
         #[allow(unused_mut, reason = "with none of them there is none")]
         let mut troubles = Vec::new();
         #[cfg(feature = "redis")]
-        troubles.extend(self.meeting.iter().flat_map(|meeting| meeting.redis.troubles()));
+        troubles.extend(self.hub.iter().flat_map(|hub| hub.redis.troubles()));
         #[cfg(feature = "sqlite")]
-        if let Some(Durable::Sqlite(file)) = &self.durable {
+        if let Some(DurableStore::Sqlite(file)) = &self.durable {
             troubles.extend(file.trouble());
         }
         troubles
     }
 
-    /// Whether they can be used. Of two problems, the one that does not heal.
+    /// Checks that the stores can be used. Of two problems, it returns the one that does not heal.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         #[allow(unused_mut, reason = "a file is there, or was an error before")]
         let mut asked: Vec<Result<(), StoreError>> = Vec::new();
         #[cfg(feature = "postgres")]
-        if let Some(Durable::Postgres(postgres)) = &self.durable {
+        if let Some(DurableStore::Postgres(postgres)) = &self.durable {
             asked.push(postgres.check().await);
         }
         #[cfg(feature = "redis")]
-        if let Some(meeting) = &self.meeting {
-            asked.push(meeting.redis.ping().await);
+        if let Some(hub) = &self.hub {
+            asked.push(hub.redis.ping().await);
         }
         let problems = asked.into_iter().filter_map(Result::err);
         problems.min_by_key(StoreError::heals).map_or(Ok(()), Err)
     }
 }
 
-impl Durable {
+impl DurableStore {
     fn open(url: &str) -> Result<Self, InvalidConfig> {
         match DurableUrl::parse(url) {
             None => Err(InvalidConfig::new("stores.durable", "it names no store: sqlite:FILE or postgres://...")),
@@ -149,7 +149,7 @@ impl Durable {
         }
     }
 
-    /// Whether both are the same place.
+    /// Returns whether both are the same store.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             #[cfg(feature = "sqlite")]
@@ -161,7 +161,7 @@ impl Durable {
         }
     }
 
-    /// The tasks there.
+    /// Returns the store as a task store.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(super) fn tasks(&self) -> Arc<dyn TaskStore> {
         match self.clone() {
@@ -172,7 +172,7 @@ impl Durable {
         }
     }
 
-    /// The idempotency keys there.
+    /// Returns an idempotency layer over this store.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     fn keys(self) -> IdempotencyLayer {
         match self {
@@ -183,7 +183,7 @@ impl Durable {
         }
     }
 
-    /// Those of a Redis, with these beneath it.
+    /// Returns an idempotency layer over a Redis, with this store beneath it.
     #[cfg(feature = "redis")]
     #[allow(unreachable_code, unused_variables, reason = "with none of them there is no such place")]
     fn keys_beneath(self, redis: Redis) -> IdempotencyLayer {
@@ -217,8 +217,9 @@ fn wrong(which: &str, error: &StoreError) -> InvalidConfig {
     InvalidConfig::new(format!("stores.{which}"), format!("{error}{cause}"))
 }
 
-/// What this deployment's names in a Redis begin with: what is said or, where nothing is, what stays the same over its replicas
-/// and roll-outs and is another deployment's own: the database that it has to itself, else how its first tier is named.
+/// Returns the prefix of this deployment's names in a Redis: the configured one, or else a value that stays the same
+/// over replicas and roll-outs and differs between deployments. That value comes from the deployment's own database,
+/// or else from its first tier's name.
 #[cfg(feature = "redis")]
 fn prefix(config: &Config) -> String {
     if let Some(prefix) = &config.stores.prefix {
@@ -246,18 +247,18 @@ fn not_here(which: &str, feature: &str) -> InvalidConfig {
     InvalidConfig::new(format!("stores.{which}"), problem)
 }
 
-/// Where idempotency keys are kept.
+/// The store of idempotency keys.
 #[derive(Clone, Debug)]
-pub(super) enum Keys {
+pub(super) enum KeyStore {
     Memory(MemoryIdempotency),
-    Durable(Durable),
-    /// With a durable store beneath it, where there is one.
+    Durable(DurableStore),
+    /// With a durable store beneath it, if there is one.
     #[cfg(feature = "redis")]
-    Redis(Redis, Option<Durable>),
+    Redis(Redis, Option<DurableStore>),
 }
 
-impl Keys {
-    /// Whether both are kept in the same place.
+impl KeyStore {
+    /// Returns whether both are the same store.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Memory(_), Self::Memory(_)) => true,
@@ -274,12 +275,12 @@ impl Keys {
         }
     }
 
-    /// Changes the room for answers, in bytes; `None`: each store's own default.
+    /// Changes the room for answers, in bytes; `None` selects each store's own default.
     pub(super) fn set_max_bytes(&self, bytes: Option<u64>) {
         match self {
             Self::Memory(memory) => memory.set_max_bytes(bytes.unwrap_or(MemoryIdempotency::MAX_BYTES)),
             Self::Durable(store) => store.set_max_answer_bytes(bytes),
-            // What has room in a Redis is the server's to say.
+            // A Redis server limits its own room.
             #[cfg(feature = "redis")]
             Self::Redis(_, beneath) => beneath.iter().for_each(|store| store.set_max_answer_bytes(bytes)),
         }

@@ -115,7 +115,7 @@ fn what_is_wrong_with_a_candidate_is_told_with_its_place() {
         (Tier { headers: [("a b".into(), Default::default())].into(), ..simulated("next") }, "mirror.to.headers.a b"),
         (Tier { base_url: Some("nowhere".into()), ..openai() }, "mirror.to.base_url"),
         (Tier { provider: Provider::Canned, ..simulated("next") }, "mirror.to.text"),
-        (Tier { provider: Provider::Cached, ..simulated("next") }, "mirror.to: a candidate is a model"),
+        (Tier { provider: Provider::Cached, ..simulated("next") }, "mirror.to: a candidate must be a model"),
         (Tier { circuit_breaker: Some(breaker), ..simulated("next") }, "mirror.to.circuit_breaker.failure_rate"),
         (
             Tier { retry: Some(Retry { budget: Some(Share(f64::NAN)), ..Default::default() }), ..simulated("next") },
@@ -167,7 +167,7 @@ async fn settings_of_a_tier_stand_before_those_of_the_file() {
     let (first, second) = (a.handle(), b.handle());
     let stack = Stack::builder().leaf("a", a).leaf("b", b).seed(1).build(config).unwrap();
     assert!(stack.service().oneshot(LlmRequest::prompt("?")).await.is_err());
-    // The circuit of the second opens after two failures and ends the retries.
+    // The second tier's circuit opens after two failures and ends the retries.
     assert_eq!((first.stats().calls, second.stats().calls), (1, 2));
     assert_eq!(stack.handle().circuits()["b"].state(), CircuitState::Open);
 }
@@ -204,7 +204,7 @@ async fn a_healthy_call_allocates_the_one_box_that_gives_the_service_a_name() {
     let request = LlmRequest::prompt("?").feature("chat");
     let mut cx = std::task::Context::from_waker(Waker::noop());
     let mut measure = |call: &mut dyn FnMut(&mut std::task::Context<'_>)| {
-        // The first call makes what later ones share.
+        // The first call creates what later ones share.
         call(&mut cx);
         allocation_counter::measure(|| (0..100).for_each(|_| call(&mut cx))).count_total
     };

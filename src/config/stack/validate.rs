@@ -1,6 +1,6 @@
-//! Structured output held to its schema, as the file says.
+//! Validation of structured output, as configured in the file.
 
-use super::part::TierService;
+use super::tier_runtime::TierService;
 #[cfg(feature = "validate")]
 use crate::{BoxLlmService, LlmRequest, ValidateLayer, config::Provider, config::ValidateSettings};
 use crate::{
@@ -8,17 +8,15 @@ use crate::{
     config::{Config, Tier},
 };
 
-/// What holds the answers of each tier to the schemas of their requests: a layer for each kind of settings.
+/// The validation of each tier's answers against their requests' schemas: one layer per kind of settings.
 #[derive(Default)]
-pub(super) struct Validating {
+pub(super) struct Validators {
     #[cfg(feature = "validate")]
     layers: Vec<ValidateLayer>,
 }
 
-impl Validating {
-    /// # Errors
-    ///
-    /// The file asks for it, and the program was built without it.
+impl Validators {
+    /// Returns an error if the file needs validation, because this build lacks it.
     #[cfg(not(feature = "validate"))]
     pub(super) fn new(config: &Config) -> Result<Self, InvalidConfig> {
         match config.validates() {
@@ -63,12 +61,12 @@ impl Validating {
         Ok(Self { layers: all.into_iter().map(layer).collect() })
     }
 
-    /// A tier whose answers are held to their schema, where the file asks for that: boxed, so that who has none pays nothing.
+    /// Wraps a tier whose answers are validated. The wrapper is boxed, so that other tiers pay nothing.
     #[cfg_attr(not(feature = "validate"), allow(clippy::unused_self, reason = "as with it"))]
     pub(super) fn around(&self, tier: &Tier, service: TierService) -> TierService {
         #[cfg(feature = "validate")]
         if tier.provider != Provider::Handoff {
-            // What people say, and that they were asked, is said as it is: a second question would be a second task.
+            // Validating people's answers would mean asking again, and thus a second task.
             return self.layers.iter().fold(service, |service, layer| {
                 let layer = if tier.provider.is_model() { layer.clone() } else { layer.clone().reasks(0) };
                 TierService::Left(BoxLlmService::new(tower::Layer::layer(&layer, service)))

@@ -1,7 +1,7 @@
-//! The file as a tree of values that know where they stand.
+//! The file as a tree of values that know their places.
 //!
-//! Three formats become one tree. References are filled in, overrides are laid over it and imported forms are rewritten
-//! in it, and it is read into the schema last: so whatever is wrong, and whoever finds it, has a place in the text.
+//! All three formats become one tree. References are expanded, overrides applied and imported forms converted in the
+//! tree, and only then is it read into the schema. So every error has a place in the text, whichever step finds it.
 
 mod read;
 mod toml;
@@ -12,7 +12,7 @@ use std::{ops::Range, sync::Arc};
 pub(super) use self::read::{Fault, read};
 use super::Format;
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Value,
@@ -26,8 +26,8 @@ pub(super) enum Value {
     Integer(i64),
     Float(f64),
     Text(String),
-    /// A text from the environment, which has no types: it is what its place in the schema wants it to be.
-    Loose(String),
+    /// A text from the environment, which has no types; its place in the schema determines its type.
+    Untyped(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
 }
@@ -39,23 +39,23 @@ pub(super) struct Entry {
     pub(super) value: Node,
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// These bytes of the text.
+    /// A byte range of the text.
     Text(Range<usize>),
-    /// This variable of the environment.
+    /// An environment variable.
     Variable(Arc<str>),
 }
 
-/// A step from a value to one inside of it.
+/// A step from a value to one inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The value of a key.
     Key(String),
     /// The key itself.
     Name(String),
-    /// A value of a list.
+    /// A value in a list.
     Index(usize),
 }
 
@@ -77,17 +77,17 @@ impl From<usize> for Step {
     }
 }
 
-/// A text that is not of its format.
+/// A syntax error.
 #[derive(Debug)]
-pub(super) struct Unreadable {
+pub(super) struct ParseError {
     pub(super) message: String,
     pub(super) place: Option<Range<usize>>,
 }
 
-/// Reads a text of this format.
-pub(super) fn parse(text: &str, format: Format) -> Result<Node, Unreadable> {
+/// Parses a text of this format.
+pub(super) fn parse(text: &str, format: Format) -> Result<Node, ParseError> {
     match format {
-        // Every JSON text is YAML, and the YAML parser knows where it is.
+        // Every JSON text is YAML, and the YAML parser reports places.
         Format::Yaml | Format::Json => yaml::parse(text),
         Format::Toml => toml::parse(text),
     }
@@ -98,12 +98,12 @@ impl Node {
         Self { value, place }
     }
 
-    /// A text at a place that is another value's.
+    /// Creates a text at another value's place.
     pub(super) fn text(text: impl Into<String>, place: &Place) -> Self {
         Self::new(Value::Text(text.into()), place.clone())
     }
 
-    /// A block of these keys, all of which stand where the block does.
+    /// Creates a block of these keys, all at one place.
     pub(super) fn block<'a>(place: &Place, entries: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
         let entries = entries.into_iter().map(|(key, value)| Entry::new(key, place.clone(), value));
         Self::new(Value::Map(entries.collect()), place.clone())
@@ -123,12 +123,12 @@ impl Node {
         }
     }
 
-    /// The value of a key, if this is a block that has it.
+    /// Returns the value of a key, if this is a block with that key.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    /// Takes the value of a key out of the block.
+    /// Removes a key from the block, and returns it.
     pub(super) fn take(&mut self, key: &str) -> Option<Entry> {
         let Value::Map(entries) = &mut self.value else { return None };
         let at = entries.iter().position(|entry| entry.key == key)?;
@@ -142,14 +142,14 @@ impl Node {
         }
     }
 
-    /// Gives the key that stands at this place the name that was meant, or removes it where that is not known or there
-    /// already. Says whether there was such a key.
-    pub(super) fn mend_key_at(&mut self, place: &Place, meant: Option<&str>) -> bool {
+    /// Renames the key at this place to the likely intended one, or removes it if that is unknown or already present.
+    /// Returns whether there was such a key.
+    pub(super) fn correct_key_at(&mut self, place: &Place, meant: Option<&str>) -> bool {
         match &mut self.value {
-            Value::List(items) => items.iter_mut().any(|item| item.mend_key_at(place, meant)),
+            Value::List(items) => items.iter_mut().any(|item| item.correct_key_at(place, meant)),
             Value::Map(entries) => {
                 let Some(at) = entries.iter().position(|entry| entry.key_place == *place) else {
-                    return entries.iter_mut().any(|entry| entry.value.mend_key_at(place, meant));
+                    return entries.iter_mut().any(|entry| entry.value.correct_key_at(place, meant));
                 };
                 match meant.filter(|meant| !meant.contains('.') && entries.iter().all(|entry| entry.key != *meant)) {
                     Some(meant) => entries[at].key = meant.to_owned(),
@@ -161,8 +161,8 @@ impl Node {
         }
     }
 
-    /// Removes the value that stands at this place, and gives the place of the block that it was in and its key there;
-    /// of a value in a list, an empty one.
+    /// Removes the value at this place. Returns its block's place and its key there, which is empty for a value in a
+    /// list.
     pub(super) fn remove_value_at(&mut self, place: &Place) -> Option<(Place, String)> {
         let own = self.place.clone();
         match &mut self.value {
@@ -181,7 +181,7 @@ impl Node {
         }
     }
 
-    /// Where a path leads, or the last of it that is there.
+    /// Returns the place to which a path leads, or that of its last existing value.
     pub(super) fn place_of(&self, path: &[Step]) -> &Place {
         let mut node = self;
         for step in path {

@@ -1,4 +1,4 @@
-//! From the tree to typed values, with an error that knows its place.
+//! Reads the tree into typed values, with errors that know their place.
 
 use std::{borrow::Cow, fmt};
 
@@ -12,21 +12,21 @@ use serde::{
 };
 
 use super::{Entry, Node, Place, Value, yaml};
-use crate::config::{source::HIDDEN, suggest::meant};
+use crate::config::{source::REDACTED, suggest::suggest_key};
 
-/// What is wrong with a value of the tree.
+/// An error in a value of the tree.
 #[derive(Debug)]
 pub(in crate::config) struct Fault {
-    /// What is said before the value that stands there, the value, and what is said after it.
+    /// The message: the text before the value, the value, and the text after it.
     before: Box<str>,
     value: Option<Box<str>>,
     after: Box<str>,
     pub(in crate::config) suggestion: Option<Box<str>>,
     /// Set by the innermost value that the error passes.
     pub(in crate::config) place: Option<Place>,
-    /// Whether it is a key that the schema does not have: the place is the key's.
+    /// True for a key that the schema does not have; the place is then the key's.
     pub(in crate::config) unknown_key: bool,
-    /// The key that is not there: the place is the block's.
+    /// The missing key; the place is then the block's.
     pub(in crate::config) missing_key: Option<&'static str>,
 }
 
@@ -53,17 +53,17 @@ impl Fault {
         self
     }
 
-    /// The same without the value that stands there.
+    /// Hides the value in the message.
     pub(in crate::config) fn concealed(mut self) -> Self {
-        self.value = self.value.map(|_| HIDDEN.into());
+        self.value = self.value.map(|_| REDACTED.into());
         self
     }
 
-    /// A name that is none of those expected.
+    /// Creates the error for a name that is not among the expected ones.
     fn no_such(what: &str, name: &str, expected: &[&str]) -> Self {
         let mut fault = Self::new(format!("unknown {what} "));
         fault.value = Some(format!("`{}`", short(name)).into());
-        fault.suggestion = meant(name, expected).map(Into::into);
+        fault.suggestion = suggest_key(name, expected).map(Into::into);
         if fault.suggestion.is_none() && !expected.is_empty() {
             let expected: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
             fault.after = format!("; there are {}", expected.join(", ")).into();
@@ -78,8 +78,8 @@ impl Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let value = Some(Found(found).to_string().into());
-        Self { value, ..Self::new(format!("expected {}, found ", Wanted(expected))) }
+        let value = Some(ActualValue(found).to_string().into());
+        Self { value, ..Self::new(format!("expected {}, found ", ExpectedValue(expected))) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -87,7 +87,7 @@ impl Error for Fault {
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::new(format!("expected {}", Wanted(expected)))
+        Self::new(format!("expected {}", ExpectedValue(expected)))
     }
 
     fn unknown_variant(name: &str, expected: &'static [&'static str]) -> Self {
@@ -111,10 +111,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What serde wanted, in the words of the file rather than of Rust.
-struct Wanted<'a>(&'a dyn Expected);
+/// The expected value, in the file's terms rather than Rust's.
+struct ExpectedValue<'a>(&'a dyn Expected);
 
-impl fmt::Display for Wanted<'_> {
+impl fmt::Display for ExpectedValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wanted = self.0.to_string();
         f.write_str(match wanted.as_str() {
@@ -133,20 +133,20 @@ impl fmt::Display for Wanted<'_> {
     }
 }
 
-/// The longest text that is repeated, in characters.
-const REPEATED: usize = 80;
+/// The longest text that a message repeats, in characters.
+const MAX_QUOTED: usize = 80;
 
 fn short(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(REPEATED) {
+    match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => Cow::Owned(format!("{}..", &text[..end])),
         None => Cow::Borrowed(text),
     }
 }
 
-/// What stands there, likewise.
-struct Found<'a>(Unexpected<'a>);
+/// The actual value, in the file's terms.
+struct ActualValue<'a>(Unexpected<'a>);
 
-impl fmt::Display for Found<'_> {
+impl fmt::Display for ActualValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Unexpected::Bool(value) => write!(f, "`{value}`"),
@@ -162,7 +162,7 @@ impl fmt::Display for Found<'_> {
     }
 }
 
-/// Reads one value. It lends nothing out, so that a text of the environment can be read as a tree of its own.
+/// Reads one value. It lends no data, so that a text from the environment can be read as a tree of its own.
 struct Reader<'a>(&'a Node);
 
 impl Reader<'_> {
@@ -176,7 +176,7 @@ impl Reader<'_> {
             },
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Text(text) => visitor.visit_str(text),
-            Value::Loose(text) => Reader(&guess(text, &self.0.place)).visit(visitor),
+            Value::Untyped(text) => Reader(&guess(text, &self.0.place)).visit(visitor),
             Value::List(items) => visitor.visit_seq(List(items.iter())),
             Value::Map(entries) => visitor.visit_map(Block { entries: entries.iter(), value: None }),
         }
@@ -184,14 +184,14 @@ impl Reader<'_> {
 
     fn placed<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         result.map_err(|fault| match self.0.value {
-            // What a variable holds may be anything, keys too: it is not repeated.
-            Value::Loose(_) => fault.concealed().at(&self.0.place),
+            // A variable may hold anything, including keys, so its value is not repeated.
+            Value::Untyped(_) => fault.concealed().at(&self.0.place),
             _ => fault.at(&self.0.place),
         })
     }
 }
 
-/// What a text of the environment would be if it stood in the file.
+/// Returns the value that a text from the environment would have in the file.
 fn guess(text: &str, place: &Place) -> Node {
     let trimmed = text.trim();
     let value = match trimmed {
@@ -214,7 +214,7 @@ fn guess(text: &str, place: &Place) -> Node {
 }
 
 impl Node {
-    /// The same, all of it at one place.
+    /// Moves the whole tree to one place.
     fn moved_to(mut self, place: &Place) -> Self {
         self.place = place.clone();
         self.value = match self.value {
@@ -247,7 +247,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.0.value {
-            Value::Loose(text) => self.placed(visitor.visit_str(text)),
+            Value::Untyped(text) => self.placed(visitor.visit_str(text)),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -256,7 +256,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.deserialize_str(visitor)
     }
 
-    /// A key with nothing after it, as where all that it has is commented out, is an empty block.
+    /// Reads a key without a value as an empty block, such as one whose content is commented out.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.0.value {
             Value::Null => self.placed(visitor.visit_map(Block { entries: [].iter(), value: None })),
@@ -271,7 +271,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         match self.0.value {
-            // serde would take the values of a list for those of the fields, in their order.
+            // serde would otherwise assign a list's values to the fields in order.
             Value::List(_) => Err(Fault::invalid_type(Unexpected::Seq, &"a block of keys").at(&self.0.place)),
             _ => self.deserialize_map(visitor),
         }
@@ -296,7 +296,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let result = match (&self.0.value, self.0.entries()) {
-            (Value::Text(name) | Value::Loose(name), _) => visitor.visit_enum(Variant { name, value: None }),
+            (Value::Text(name) | Value::Untyped(name), _) => visitor.visit_enum(Variant { name, value: None }),
             (_, [entry]) => {
                 let variant = Variant { name: &entry.key, value: Some(&entry.value) };
                 visitor.visit_enum(variant).map_err(|fault| fault.at(&entry.key_place))
@@ -354,7 +354,7 @@ impl<'de> MapAccess<'de> for Block<'_> {
     }
 }
 
-/// A name out of a few, with or without a value.
+/// One of several names, with or without a value.
 struct Variant<'a> {
     name: &'a str,
     value: Option<&'a Node>,

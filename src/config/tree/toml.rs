@@ -7,11 +7,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Entry, Node, Place, Unreadable, Value};
+use super::{Entry, Node, ParseError, Place, Value};
 
-pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
+pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     let table = DeTable::parse(text)
-        .map_err(|error| Unreadable { message: error.message().trim_end().replace('\n', ", "), place: error.span() })?;
+        .map_err(|error| ParseError { message: error.message().trim_end().replace('\n', ", "), place: error.span() })?;
     let place = table.span();
     Ok(block(table.into_inner(), place))
 }
@@ -24,7 +24,7 @@ fn block(table: DeTable<'_>, place: Range<usize>) -> Node {
             Entry::new(key.into_inner(), place, node(value))
         })
         .collect();
-    // As they stand in the file: the parser sorts them by name.
+    // The file's order, because the parser sorts by name.
     entries.sort_by_key(|entry| match &entry.key_place {
         Place::Text(range) => range.start,
         Place::Variable(_) => 0,

@@ -8,14 +8,14 @@ use serde::{
 };
 use serde_saphyr::{Location, NonFiniteFloatPolicy, Spanned};
 
-use super::{Entry, Node, Place, Unreadable, Value};
+use super::{Entry, Node, ParseError, Place, Value};
 
-/// How deep blocks may be inside of each other. The schema needs six.
+/// The deepest nesting of blocks. The schema needs six levels.
 const DEPTH: usize = 32;
-/// How many values a file may have, with its aliases followed: a bomb of aliases has more.
+/// The most values of a file with its aliases expanded, which stops an alias bomb.
 const NODES: usize = 50_000;
 
-pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
+pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: DEPTH,
@@ -26,9 +26,9 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
             max_recorded_anchor_events: NODES,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: NODES },
-        // `off` is a word: only true and false are anything else.
+        // `off` stays a word; only true and false are booleans.
         strict_booleans: true,
-        // A number that is none gets a message that says where it may not stand.
+        // Non-finite numbers get an error later that names their place.
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         emit_comments: false,
         with_snippet: false,
@@ -43,11 +43,11 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
         if brace.is_some_and(|(before, after)| before.ends_with('$') && after.starts_with('{')) {
             message = "between `{` and `}` a reference must be in quotes: \"${NAME}\"".to_owned();
         }
-        Unreadable { message, place }
+        ParseError { message, place }
     })
 }
 
-/// The error in the words of a configuration, without its place: the snippet tells that.
+/// Returns the parser's error in a configuration's terms, without its place, which the snippet shows.
 fn message(error: &serde_saphyr::Error) -> String {
     let message = error.to_string();
     let deep = ["Depth", "nesting", "recursion limit"];
@@ -83,7 +83,7 @@ fn message(error: &serde_saphyr::Error) -> String {
     }
 }
 
-/// The bytes of a place that may be known by line and column only.
+/// Returns the byte range of a place that may have only line and column.
 fn find(text: &str, location: &Location) -> Range<usize> {
     if location.span().byte_offset().is_some() {
         return bytes(location);
@@ -106,17 +106,17 @@ fn bytes(location: &Location) -> Range<usize> {
     start..start.saturating_add(number(span.byte_len()))
 }
 
-/// A value that does not know yet where it stands.
-struct Bare(Value);
+/// A value whose place is not known yet.
+struct UnplacedValue(Value);
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value: Bare(value), referenced, .. } = Spanned::deserialize(deserializer)?;
+        let Spanned { value: UnplacedValue(value), referenced, .. } = Spanned::deserialize(deserializer)?;
         Ok(Self::new(value, Place::Text(bytes(&referenced))))
     }
 }
 
-impl<'de> Deserialize<'de> for Bare {
+impl<'de> Deserialize<'de> for UnplacedValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Values;
 

@@ -1,4 +1,4 @@
-//! A simulated provider that follows the scenario's faults, in the place of a tier's own, and is counted.
+//! A counted, simulated provider that replaces a tier's own and follows the scenario's faults.
 
 use std::{
     future::Future,
@@ -12,21 +12,21 @@ use fastrand::Rng;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::traffic::Ask;
+use super::traffic::DrillRequest;
 use crate::{
     LlmError, LlmRequest, LlmResponse,
     config::{self, Tier},
     drill::scenario::{
-        Hit,
-        said::{Ill, Said, Window},
+        FaultTarget,
+        file::{FaultSpec, ScenarioFile, Window},
     },
     internal::sync::{Mutex, lock},
     providers::simulated::{Fault, FaultMix, Latency, Outage, Simulated, SimulatedHandle, numbered, spread},
 };
 
-/// A tier's provider for the length of a drill. Clones are the same provider.
+/// A tier's provider during a drill. Clones are the same provider.
 #[derive(Clone)]
-pub(super) struct DrillDate {
+pub(super) struct DrillProvider {
     inner: Simulated,
     shared: Arc<Shared>,
 }
@@ -36,69 +36,74 @@ struct Shared {
     model: Arc<str>,
     seed: u64,
     start: Instant,
-    ills: Vec<Sickness>,
+    faults: Vec<TierFault>,
     tally: Mutex<Tally>,
 }
 
 /// A fault of the scenario at this tier.
-struct Sickness {
+struct TierFault {
     outages: Vec<Outage>,
     features: Vec<String>,
     callers: f64,
-    /// How many calls a second there is room for, where that is the fault.
+    /// The admitted calls per second, if the fault is a capacity.
     capacity: Option<f64>,
 }
 
-/// What came to a provider.
+/// A provider's counts.
 #[derive(Default)]
 struct Tally {
-    /// How often it was called for each request, by the request's number.
+    /// The number of calls for each request, by the request's number.
     calls: Vec<u16>,
-    /// When it was called, from the beginning.
+    /// The times of the calls, from the beginning.
     times: Vec<Duration>,
-    /// For each fault that is one of capacity: how many calls there is room for, and as of when.
+    /// For each capacity fault: the remaining calls, and the time of that count.
     room: Vec<(f64, Duration)>,
 }
 
-/// What a provider has seen.
-pub(super) struct Seen {
+/// A provider's statistics.
+pub(super) struct ProviderStats {
     pub(super) attempts: u64,
     pub(super) failures: u64,
-    /// The requests of which it got one attempt or more.
+    /// The requests that reached it at least once.
     pub(super) requests: u64,
-    /// When each attempt came.
+    /// The time of each attempt.
     pub(super) times: Vec<Duration>,
 }
 
-impl DrillDate {
-    /// The provider of the tier at this place.
-    pub(super) fn new(tier: &Tier, place: usize, said: &Said, hits: &[Hit<'_>], seed: u64) -> Self {
+impl DrillProvider {
+    /// Creates the provider of the tier at this index.
+    pub(super) fn new(tier: &Tier, place: usize, file: &ScenarioFile, hits: &[FaultTarget<'_>], seed: u64) -> Self {
         let start = Instant::now();
         let seed = mixed(seed, place as u64);
         let name = tier.model.as_deref().unwrap_or(&tier.name);
         let own = tier.simulated.as_ref().and_then(|own| own.latency).map(|latency| Latency::from(latency.0));
-        let usual = Latency::percentiles(said.providers.p50.0, said.providers.p99.0);
+        let usual = Latency::percentiles(file.providers.p50.0, file.providers.p99.0);
         let inner = Simulated::new(name)
             .seed(seed)
             .starting_at(start)
             .latency(own.unwrap_or(usual))
-            .pace(said.providers.pace.0)
+            .pace(file.providers.pace.0)
             .tokens(6..=14);
-        let ills: Vec<Sickness> =
-            hits.iter().filter(|hit| hit.tiers.contains(&place)).map(|hit| Sickness::new(hit.window)).collect();
-        let room = ills.iter().map(|ill| (ill.capacity.unwrap_or_default().max(1.0), Duration::ZERO)).collect();
+        let faults: Vec<TierFault> =
+            hits.iter().filter(|hit| hit.tiers.contains(&place)).map(|hit| TierFault::new(hit.window)).collect();
+        let room = faults.iter().map(|spec| (spec.capacity.unwrap_or_default().max(1.0), Duration::ZERO)).collect();
         let tally = Mutex::new(Tally { room, ..Tally::default() });
         let (provider, model) = (tier.provider.name().into(), name.into());
-        Self { inner, shared: Arc::new(Shared { provider, model, seed, start, ills, tally }) }
+        Self { inner, shared: Arc::new(Shared { provider, model, seed, start, faults, tally }) }
     }
 
-    /// What it has seen so far.
-    pub(super) fn seen(&self) -> Seen {
+    /// Returns the statistics so far.
+    pub(super) fn stats(&self) -> ProviderStats {
         let tally = lock(&self.shared.tally);
         let stats = self.handle().stats();
         let requests = tally.calls.iter().filter(|calls| **calls > 0).count() as u64;
         let attempts = tally.times.len() as u64;
-        Seen { attempts, failures: attempts.saturating_sub(stats.answered), requests, times: tally.times.clone() }
+        ProviderStats {
+            attempts,
+            failures: attempts.saturating_sub(stats.answered),
+            requests,
+            times: tally.times.clone(),
+        }
     }
 
     fn handle(&self) -> SimulatedHandle {
@@ -106,21 +111,21 @@ impl DrillDate {
     }
 }
 
-impl Sickness {
+impl TierFault {
     fn new(window: &Window) -> Self {
-        let capacity = window.fault.0.iter().find_map(|ill| match ill {
-            Ill::Capacity(rate) => Some(rate.0),
+        let capacity = window.fault.0.iter().find_map(|spec| match spec {
+            FaultSpec::Capacity(rate) => Some(rate.0),
             _ => None,
         });
         let each = window.share.0 / window.fault.0.len().max(1) as f64;
-        let mix = window.fault.0.iter().fold(FaultMix::new(), |mix, ill| mix.with(each, ill.fault()));
+        let mix = window.fault.0.iter().fold(FaultMix::new(), |mix, spec| mix.with(each, spec.fault()));
         let ramp = window.ramp.map_or(Duration::ZERO, |ramp| ramp.0);
         let outages = stretches(window).map(|(from, to)| Outage::new(from, to, mix.clone()).ramp_in(ramp)).collect();
         Self { outages, features: window.features.clone(), callers: window.callers.0, capacity }
     }
 }
 
-/// When a fault is there: all the time, or in waves.
+/// Returns the times during which a fault is present: the whole window, or its waves.
 pub(super) fn stretches(window: &Window) -> impl Iterator<Item = (Duration, Duration)> + use<> {
     let (from, to) = (window.from.0, window.to.0);
     let (every, wave) = match (window.every, window.wave) {
@@ -132,8 +137,8 @@ pub(super) fn stretches(window: &Window) -> impl Iterator<Item = (Duration, Dura
 }
 
 impl Shared {
-    /// Counts a call, and says what goes wrong with it.
-    fn admit(&self, ask: Option<&Ask>) -> Option<Fault> {
+    /// Counts a call, and returns its fault.
+    fn admit(&self, ask: Option<&DrillRequest>) -> Option<Fault> {
         let at = self.start.elapsed();
         let mut guard = lock(&self.tally);
         let tally = &mut *guard;
@@ -149,19 +154,19 @@ impl Shared {
         if ask.is_some_and(|ask| ask.wrong) {
             return Some(Fault::BadRequest);
         }
-        // By whose call it is and not by how many came before: the first attempts of a request fare alike with a stack
-        // and without one.
+        // Seeded by the request rather than by the number of earlier calls, so that a request's first attempts meet
+        // the same faults with a stack and without one.
         let number = ask.map_or(u64::MAX, |ask| ask.number as u64);
         let mut rng = Rng::with_seed(mixed(mixed(self.seed, number), before.into()));
-        for (ill, room) in self.ills.iter().zip(&mut tally.room) {
+        for (spec, room) in self.faults.iter().zip(&mut tally.room) {
             let roll = rng.f64();
             let hits = ask.is_none_or(|ask| {
-                ask.caller < ill.callers
-                    && (ill.features.is_empty() || ill.features.iter().any(|name| **name == *ask.feature))
+                ask.caller < spec.callers
+                    && (spec.features.is_empty() || spec.features.iter().any(|name| **name == *ask.feature))
             });
-            let fault = ill.outages.iter().find_map(|outage| outage.pick(at, roll)).filter(|_| hits);
+            let fault = spec.outages.iter().find_map(|outage| outage.pick(at, roll)).filter(|_| hits);
             let Some(fault) = fault else { continue };
-            let Some(rate) = ill.capacity else { return Some(fault.clone()) };
+            let Some(rate) = spec.capacity else { return Some(fault.clone()) };
             let (left, since) = *room;
             let left = (left + rate * at.saturating_sub(since).as_secs_f64()).min(rate.max(1.0));
             let fits = left >= 1.0;
@@ -174,12 +179,12 @@ impl Shared {
     }
 }
 
-/// A seed of its own for each number.
+/// Derives a separate seed for each number.
 pub(super) fn mixed(seed: u64, number: u64) -> u64 {
     spread(seed ^ numbered(number))
 }
 
-impl Service<LlmRequest> for DrillDate {
+impl Service<LlmRequest> for DrillProvider {
     type Response = LlmResponse;
     type Error = LlmError;
     type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
@@ -189,14 +194,14 @@ impl Service<LlmRequest> for DrillDate {
     }
 
     fn call(&mut self, request: LlmRequest) -> Self::Future {
-        let fault = self.shared.admit(request.extensions().get::<Ask>());
+        let fault = self.shared.admit(request.extensions().get::<DrillRequest>());
         let request = match fault {
             Some(fault) => request.extension(fault),
             None => request,
         };
         let (answer, shared) = (self.inner.call(request), self.shared.clone());
         Box::pin(async move {
-            // In the name of the provider in whose place it stands: prices go by it.
+            // The error names the replaced provider, because prices depend on it.
             let (provider, model) = (shared.provider.clone(), shared.model.clone());
             match answer.await {
                 Ok(response) => Ok(response.with_model(provider, model)),
@@ -215,22 +220,22 @@ mod tests {
 
     const TIER: &str = "tiers: [{ name: a, provider: anthropic, model: m }]";
 
-    /// What became of the requests of a scenario with this fault, all sent at ten minutes, one a second.
-    async fn sent(fault: &str) -> (Vec<Result<(), ErrorKind>>, Vec<Ask>, Seen) {
+    /// Sends requests at ten minutes, one per second, in a scenario with this fault; returns their results.
+    async fn sent(fault: &str) -> (Vec<Result<(), ErrorKind>>, Vec<DrillRequest>, ProviderStats) {
         let text =
             format!("name: x\nlasts: 1h\nrequests: {{ features: {{ chat: 1, other: 1 }} }}\nfaults:\n  - {fault}\n");
         let scenario = Scenario::from_yaml(&text).unwrap();
         let config = config::Config::from_str(TIER, config::Format::Yaml).unwrap();
         let hits = scenario.hits(&config).unwrap();
-        let provider = DrillDate::new(&config.tiers[0], 0, scenario.said(), &hits, 1);
-        let asks = traffic(scenario.said(), 1);
+        let provider = DrillProvider::new(&config.tiers[0], 0, scenario.file(), &hits, 1);
+        let asks = traffic(scenario.file(), 1);
         tokio::time::sleep(Duration::from_secs(600)).await;
         let mut ended = Vec::new();
         for ask in asks.iter().take(400) {
             let answer = provider.clone().oneshot(ask.request().stream(false)).await;
             ended.push(answer.map(drop).map_err(|error| error.kind()));
         }
-        (ended, asks, provider.seen())
+        (ended, asks, provider.stats())
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,7 +264,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_over_the_capacity_is_refused() {
-        // About 1.4 calls a second are made, one after the other.
+        // About 1.4 calls per second, one after the other.
         let (ended, ..) = sent("{ from: 1m, to: 55m, fault: { capacity: 30/min } }").await;
         let passed = ended.iter().filter(|ended| ended.is_ok()).count();
         assert!((100..260).contains(&passed), "{passed}");
@@ -272,7 +277,7 @@ mod tests {
             "name: x\nlasts: 1h\nfaults: [{ from: 10m, to: 31m, fault: hang, every: 10m, wave: 4m }]",
         );
         let minutes = |(from, to): (Duration, Duration)| (from.as_secs() / 60, to.as_secs() / 60);
-        let waves: Vec<_> = stretches(&scenario.unwrap().said().faults[0]).map(minutes).collect();
+        let waves: Vec<_> = stretches(&scenario.unwrap().file().faults[0]).map(minutes).collect();
         assert_eq!(waves, [(10, 14), (20, 24), (30, 31)]);
     }
 }

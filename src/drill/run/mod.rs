@@ -1,10 +1,10 @@
 //! One scenario against one configuration, in virtual time.
 
-mod happenings;
 mod leaf;
 mod outcome;
 mod report;
 mod tasks;
+mod timeline;
 pub(super) mod traffic;
 
 use std::{io, sync::Arc, time::Duration};
@@ -17,16 +17,16 @@ use tokio::{
 use tower::Service as _;
 
 use self::{
-    happenings::Happenings,
-    leaf::{DrillDate, Seen, mixed},
+    leaf::{DrillProvider, ProviderStats, mixed},
     outcome::Outcome,
-    tasks::RehearsedTasks,
-    traffic::{Ask, traffic},
+    tasks::DrillTasks,
+    timeline::Timeline,
+    traffic::{DrillRequest, traffic},
 };
 use super::{
-    baseline::{Tried, Without},
+    baseline::{BaselineKind, BaselineOutcome},
     report::ScenarioReport,
-    scenario::{Hit, Scenario},
+    scenario::{FaultTarget, Scenario},
 };
 use crate::{
     Stack, StackHandle,
@@ -34,33 +34,33 @@ use crate::{
     internal::wall_clock,
 };
 
-/// How many pieces a timeline has.
+/// The number of parts of a timeline.
 const PIECES: u32 = 60;
-/// The day of every drill, the first of January 2026, so that caps for a day or a month begin and end at the same time in each run.
+/// The day of every drill, the first of January 2026, so that daily and monthly caps begin and end at the same time in
+/// each run.
 const DAY: Duration = Duration::from_secs(20_454 * 86_400);
 
-/// What a scenario has come to.
-struct Ran<'a> {
+/// The raw results of a scenario.
+struct RunResult<'a> {
     scenario: &'a Scenario,
     config: &'a Config,
-    hits: Vec<Hit<'a>>,
-    asks: Arc<[Ask]>,
+    hits: Vec<FaultTarget<'a>>,
+    asks: Arc<[DrillRequest]>,
     outcomes: Vec<Outcome>,
-    /// What each tier's provider has seen; of one that speaks to none, nothing.
-    seen: Vec<Option<Seen>>,
-    /// The state of each tier's circuit at the end of each piece of the timeline.
+    /// The statistics of each tier's provider; `None` for a tier without one.
+    seen: Vec<Option<ProviderStats>>,
+    /// The state of each tier's circuit at the end of each part of the timeline.
     circuits: Vec<Vec<String>>,
-    happenings: Happenings,
-    without: Vec<(Without, Vec<Tried>, Seen)>,
+    timeline: Timeline,
+    without: Vec<(BaselineKind, Vec<BaselineOutcome>, ProviderStats)>,
 }
 
-/// A configuration as a drill may have it: it needs no key, opens no store, calls nobody. A mirror's candidate would be called
-/// in earnest.
-pub(super) fn rehearsal(config: &Config) -> Config {
+/// Adapts a configuration to a drill: it needs no key, opens no store and calls no one, not even a mirror's candidate.
+pub(super) fn drill_config(config: &Config) -> Config {
     let mut config = config.clone();
     config.stores = Stores::default();
     config.alerts = Alerts::default();
-    // A candidate is another provider; and copies to a tier that serves would count as its requests.
+    // A candidate is another provider, and copies to a serving tier would count as its requests.
     config.mirror = None;
     if let Some(handoff) = &mut config.handoff {
         (handoff.notify, handoff.callbacks) = (None, None);
@@ -70,7 +70,7 @@ pub(super) fn rehearsal(config: &Config) -> Config {
     }
     for tier in &mut config.tiers {
         tier.headers.clear();
-        // A model of embeddings is not there.
+        // A drill has no embedding model.
         tier.similar = tier.similar.take().filter(|similar| similar.method == Likeness::Words);
     }
     config
@@ -80,59 +80,59 @@ pub(super) fn rehearsal(config: &Config) -> Config {
 pub(super) fn run(scenario: &Scenario, config: &Config, seed: u64) -> Result<ScenarioReport, ConfigError> {
     let hits = scenario.hits(config)?;
     let seed = scenario.name().bytes().fold(seed, |seed, byte| mixed(seed, byte.into()));
-    let asks: Arc<[Ask]> = traffic(scenario.said(), seed).into();
+    let asks: Arc<[DrillRequest]> = traffic(scenario.file(), seed).into();
     let runtime = || virtual_time().map_err(|error| ConfigError::new(vec![Problem::of_file(None, error.to_string())]));
-    let with = runtime()?.block_on(with_the_stack(scenario, config, &hits, &asks, seed))?;
+    let with = runtime()?.block_on(run_stack(scenario, config, &hits, &asks, seed))?;
     let mut without = Vec::new();
     if let Some(primary) = primary(config) {
-        for way in Without::ALL {
-            let (tried, seen) = runtime()?.block_on(without_it(way, scenario, config, primary, &hits, &asks, seed));
+        for way in BaselineKind::ALL {
+            let (tried, seen) = runtime()?.block_on(run_baseline(way, scenario, config, primary, &hits, &asks, seed));
             without.push((way, tried, seen));
         }
     }
-    let With { outcomes, seen, circuits, happenings } = with;
-    Ok(Ran { scenario, config, hits, asks, outcomes, seen, circuits, happenings, without }.report())
+    let StackRun { outcomes, seen, circuits, timeline } = with;
+    Ok(RunResult { scenario, config, hits, asks, outcomes, seen, circuits, timeline, without }.report())
 }
 
-/// The first tier that speaks to a provider.
+/// Returns the first tier that calls a provider.
 fn primary(config: &Config) -> Option<usize> {
     config.tiers.iter().position(|tier| tier.provider.is_model())
 }
 
-/// A runtime whose clock goes forward when nobody has anything to do.
+/// Creates a runtime whose clock advances whenever all tasks wait.
 fn virtual_time() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_time().start_paused(true).build()
 }
 
-/// How long each piece of the timeline is.
+/// Returns the length of a part of the timeline.
 fn piece(scenario: &Scenario) -> Duration {
     (scenario.lasts() / PIECES).max(Duration::from_millis(1))
 }
 
-struct With {
+struct StackRun {
     outcomes: Vec<Outcome>,
-    seen: Vec<Option<Seen>>,
+    seen: Vec<Option<ProviderStats>>,
     circuits: Vec<Vec<String>>,
-    happenings: Happenings,
+    timeline: Timeline,
 }
 
-async fn with_the_stack(
+async fn run_stack(
     scenario: &Scenario,
     config: &Config,
-    hits: &[Hit<'_>],
-    asks: &Arc<[Ask]>,
+    hits: &[FaultTarget<'_>],
+    asks: &Arc<[DrillRequest]>,
     seed: u64,
-) -> Result<With, ConfigError> {
+) -> Result<StackRun, ConfigError> {
     let start = Instant::now();
-    let clock = scenario.said().clock.map_or(Duration::ZERO, |clock| Duration::from_secs(clock.0.into()));
+    let clock = scenario.file().clock.map_or(Duration::ZERO, |clock| Duration::from_secs(clock.0.into()));
     let _date = wall_clock::DrillDate::begin(DAY + clock);
-    let mut providers: Vec<Option<DrillDate>> = Vec::new();
+    let mut providers: Vec<Option<DrillProvider>> = Vec::new();
     let mut builder = Stack::builder().environment(Environment::default()).seed(seed);
     if config.tiers.iter().any(|tier| tier.provider == Provider::Handoff) {
-        builder = builder.tasks(RehearsedTasks::new(hits));
+        builder = builder.tasks(DrillTasks::new(hits));
     }
     for (place, tier) in config.tiers.iter().enumerate() {
-        let provider = tier.provider.is_model().then(|| DrillDate::new(tier, place, scenario.said(), hits, seed));
+        let provider = tier.provider.is_model().then(|| DrillProvider::new(tier, place, scenario.file(), hits, seed));
         if let Some(provider) = &provider {
             builder = builder.leaf(&*tier.name, provider.clone());
         }
@@ -140,7 +140,7 @@ async fn with_the_stack(
     }
     let stack = builder.build(config.clone())?;
     let handle = stack.handle();
-    let happenings = Happenings::begin(&handle, start);
+    let timeline = Timeline::begin(&handle, start);
     let config: Arc<Config> = handle.config();
     let mut service = stack.service();
     let mut under_way = JoinSet::new();
@@ -161,36 +161,36 @@ async fn with_the_stack(
         sleep_until(end).await;
         circuits.push(states(&handle, &config));
     }
-    let outcomes = all_of(under_way, asks.len()).await;
-    // What is told is heard a moment later.
+    let outcomes = join_in_order(under_way, asks.len()).await;
+    // Subscribers receive events a moment later.
     sleep(Duration::from_millis(1)).await;
-    let seen = providers.iter().map(|provider| provider.as_ref().map(DrillDate::seen)).collect();
-    Ok(With { outcomes, seen, circuits, happenings })
+    let seen = providers.iter().map(|provider| provider.as_ref().map(DrillProvider::stats)).collect();
+    Ok(StackRun { outcomes, seen, circuits, timeline })
 }
 
-async fn without_it(
-    way: Without,
+async fn run_baseline(
+    way: BaselineKind,
     scenario: &Scenario,
     config: &Config,
     primary: usize,
-    hits: &[Hit<'_>],
-    asks: &Arc<[Ask]>,
+    hits: &[FaultTarget<'_>],
+    asks: &Arc<[DrillRequest]>,
     seed: u64,
-) -> (Vec<Tried>, Seen) {
+) -> (Vec<BaselineOutcome>, ProviderStats) {
     let start = Instant::now();
-    let provider = DrillDate::new(&config.tiers[primary], primary, scenario.said(), hits, seed);
+    let provider = DrillProvider::new(&config.tiers[primary], primary, scenario.file(), hits, seed);
     let mut under_way = JoinSet::new();
     for number in 0..asks.len() {
         sleep_until(start + asks[number].at).await;
         let (asks, provider) = (asks.clone(), provider.clone());
         under_way.spawn(async move { (number, way.ask(provider, &asks[number]).await) });
     }
-    let tried = all_of(under_way, asks.len()).await;
-    (tried, provider.seen())
+    let tried = join_in_order(under_way, asks.len()).await;
+    (tried, provider.stats())
 }
 
-/// What each came to, in the order of their arrival.
-async fn all_of<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected: usize) -> Vec<T> {
+/// Returns the results in order of arrival.
+async fn join_in_order<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected: usize) -> Vec<T> {
     let mut ended = Vec::with_capacity(expected);
     while let Some(joined) = under_way.join_next().await {
         match joined {
@@ -202,18 +202,18 @@ async fn all_of<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected: usize)
     ended.into_iter().map(|(_, one)| one).collect()
 }
 
-/// The state of each tier's circuit.
+/// Returns the state of each tier's circuit.
 fn states(handle: &StackHandle, config: &Config) -> Vec<String> {
     let circuits = handle.circuits();
     let state = |tier: &Tier| match circuits.get(&*tier.name) {
-        // People and texts have a circuit that nothing opens.
+        // The circuits of people and texts never open.
         Some(circuit) if tier.provider.is_model() => circuit.state().name().to_owned(),
         _ => "-".to_owned(),
     };
     config.tiers.iter().map(state).collect()
 }
 
-/// What a tier's level is called.
+/// Returns the name of a tier's level.
 fn level(tier: &Tier) -> &'static str {
     match (tier.provider, tier.service_level()) {
         (Provider::Handoff, _) => "human",

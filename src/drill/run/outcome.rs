@@ -1,49 +1,49 @@
-//! How a request ended, as its caller saw it.
+//! The end of a request, as its caller saw it.
 
 use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::traffic::Ask;
+use super::traffic::DrillRequest;
 use crate::{
     ErrorKind, LlmError, LlmResponse,
     config::{Config, Session, Tier},
 };
 
-/// A caller's patience with an answer that has begun and does not end.
+/// The longest time that a caller waits for the end of an answer.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
-    /// To the first token, where there was one.
+    /// The time to the first token, if there was one.
     pub(super) first_token: Option<Duration>,
     pub(super) end: End,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum End {
-    /// A whole answer, of the tier at this place.
+    /// A whole answer of the tier at this index.
     Answered { tier: usize, degraded: bool, cost: f64 },
-    /// A task that the tier at this place has written down.
+    /// A task that the tier at this index stored.
     HandedOff { tier: usize },
-    /// An error that it deserves.
+    /// A justified error.
     Refused,
-    /// Any other; `cut` where its answer had begun.
+    /// Any other error; `cut` if its answer had begun.
     Lost { cut: bool },
 }
 
 /// Waits for the whole answer.
 pub(super) async fn of(
     answer: impl Future<Output = Result<LlmResponse, LlmError>>,
-    ask: &Ask,
+    ask: &DrillRequest,
     config: &Config,
 ) -> Outcome {
     let begun = Instant::now();
     let until = begun + PATIENCE;
     let failed = |first_token: Option<Duration>, error: Option<LlmError>| {
         let end = match error {
-            Some(error) if deserves(ask, &error, config) => End::Refused,
+            Some(error) if is_justified(ask, &error, config) => End::Refused,
             _ => End::Lost { cut: first_token.is_some() },
         };
         Outcome { first_token, end }
@@ -55,7 +55,7 @@ pub(super) async fn of(
     };
     let first_token = Some(begun.elapsed());
     let served = response.served_by();
-    // What the cache gives again says who made it, and not in which tier.
+    // A cached answer names its model and not its tier.
     let made_it = |tier: &Tier| {
         let model = tier.model.as_deref().unwrap_or(&tier.name);
         (served.provider, served.model) == (Some(tier.provider.name()), Some(model))
@@ -76,16 +76,16 @@ pub(super) async fn of(
     }
 }
 
-/// Whether an error is the request's own doing, or what the configuration says is to be refused.
-fn deserves(ask: &Ask, error: &LlmError, config: &Config) -> bool {
+/// Returns whether an error is justified by the request itself or by the configuration.
+fn is_justified(ask: &DrillRequest, error: &LlmError, config: &Config) -> bool {
     let pinned = ask.session.is_some() && config.fallback.session == Some(Session::Pin);
     match error.kind() {
         _ if ask.wrong => true,
-        // What may be spent is spent.
+        // The budget is used up.
         ErrorKind::Budget => true,
-        // Its feature's own limits hold back what runs away.
+        // The feature's own limits hold back a runaway feature.
         ErrorKind::BulkheadFull => ask.runaway,
-        // Better a clear failure than another model in the middle of a conversation: so it is configured.
+        // A configured preference for a clear failure over another model in the middle of a conversation.
         _ => pinned,
     }
 }

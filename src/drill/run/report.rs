@@ -1,9 +1,9 @@
-//! From what happened to each request to what is told of all.
+//! The report over all requests' results.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    PIECES, Ran, Seen, Tried, Without, level,
+    BaselineKind, BaselineOutcome, PIECES, ProviderStats, RunResult, level,
     outcome::{End, Outcome},
     piece, primary,
 };
@@ -12,20 +12,20 @@ use crate::{
     drill::report::{Baseline, Bucket, ScenarioReport, TierReport},
 };
 
-/// The share of a feature's requests that the primary serves on a good day, from which on they are its own.
+/// The share of a feature's requests on a good day from which on they are the primary's own.
 const ITS_OWN: f64 = 0.5;
 
-impl Ran<'_> {
+impl RunResult<'_> {
     pub(super) fn report(&self) -> ScenarioReport {
         let count = |is: fn(&End) -> bool| self.outcomes.iter().filter(|outcome| is(&outcome.end)).count() as u64;
         let times = sorted(self.outcomes.iter().filter_map(served_in));
-        let said = self.scenario.said();
+        let file = self.scenario.file();
         ScenarioReport {
             name: self.scenario.name().to_owned(),
             about: self.scenario.about().to_owned(),
             source: self.scenario.source().to_owned(),
             lasts_s: seconds(self.scenario.lasts()),
-            clock_s: said.clock.map(|clock| f64::from(clock.0)),
+            clock_s: file.clock.map(|clock| f64::from(clock.0)),
             requests: self.outcomes.len() as u64,
             answered: count(|end| matches!(end, End::Answered { degraded: false, .. })),
             degraded: count(|end| matches!(end, End::Answered { degraded: true, .. })),
@@ -34,27 +34,27 @@ impl Ran<'_> {
             lost: count(|end| matches!(end, End::Lost { .. })),
             cut: count(|end| *end == End::Lost { cut: true }),
             amplification: self.amplification(),
-            switches: self.happenings.switches(),
+            switches: self.timeline.switches(),
             recovery_s: self.recovery().map(seconds),
             p50_ms: percentile(&times, 50),
             p99_ms: percentile(&times, 99),
             cost: dollars(self.outcomes.iter().map(cost).sum()),
             tiers: self.tiers(),
             timeline: self.timeline(),
-            events: self.happenings.with_the_scenarios(&self.hits),
+            events: self.timeline.with_faults(&self.hits),
             baselines: self.baselines(),
         }
     }
 
-    /// Of the providers at which anything was wrong, the worst.
+    /// Returns the worst amplification among the providers with faults.
     fn amplification(&self) -> f64 {
         let sick = |place: usize| self.hits.iter().any(|hit| hit.tiers.contains(&place));
         let seen = self.seen.iter().enumerate().filter(|(place, _)| sick(*place)).filter_map(|(_, seen)| seen.as_ref());
         seen.map(|seen| ratio(seen.attempts, seen.requests)).fold(1.0, f64::max)
     }
 
-    /// From the end of the last fault at the primary to the first of the requests from which on it serves all that are its own. No
-    /// time at all where none of them went elsewhere.
+    /// Returns the time from the end of the last fault at the primary to the first request from which on it serves all
+    /// of its own traffic. Zero if no request went elsewhere.
     fn recovery(&self) -> Option<Duration> {
         let Some(primary) = primary(self.config) else { return Some(Duration::ZERO) };
         let at_primary = self.hits.iter().filter(|hit| hit.tiers.contains(&primary));
@@ -82,9 +82,9 @@ impl Ran<'_> {
         }
     }
 
-    /// The features whose requests the primary serves while nothing is wrong, and those that others do.
+    /// Returns for each feature whether the primary serves its requests while nothing is wrong.
     fn own(&self, primary: usize, until: Duration) -> BTreeMap<&str, bool> {
-        // A session that was switched stays where it is: that it does not come back says nothing.
+        // A switched session stays where it is, so it says nothing about recovery.
         let stays = matches!(self.config.fallback.session, Some(Session::Sticky | Session::Pin));
         let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for (ask, outcome) in self.asks.iter().zip(&self.outcomes).take_while(|(ask, _)| ask.at < until) {
@@ -152,7 +152,7 @@ impl Ran<'_> {
 
     fn baselines(&self) -> Vec<Baseline> {
         let piece = piece(self.scenario);
-        let baseline = |(way, tried, seen): &(Without, Vec<Tried>, Seen)| {
+        let baseline = |(way, tried, seen): &(BaselineKind, Vec<BaselineOutcome>, ProviderStats)| {
             let mut timeline: Vec<(f64, u64, u64)> =
                 (0..PIECES).map(|number| (seconds(piece * number), 0, 0)).collect();
             for (ask, tried) in self.asks.iter().zip(tried) {
@@ -176,18 +176,18 @@ impl Ran<'_> {
     }
 }
 
-/// The piece of the timeline that a moment is in; of one after the end, the last.
+/// Returns the index of a moment's part of the timeline; the last one for a moment after the end.
 fn place_of(at: Duration, piece: Duration) -> usize {
     let place = usize::try_from(at.as_nanos() / piece.as_nanos().max(1)).unwrap_or(usize::MAX);
     place.min(PIECES as usize - 1)
 }
 
-/// Whether it was the tier at this place that answered.
+/// Returns whether the tier at this index answered.
 fn is_of(outcome: &Outcome, place: usize) -> bool {
     matches!(outcome.end, End::Answered { tier, .. } | End::HandedOff { tier } if tier == place)
 }
 
-/// The time to the first token, of a request that was answered.
+/// Returns the time to the first token of an answered request.
 fn served_in(outcome: &Outcome) -> Option<Duration> {
     outcome.first_token.filter(|_| matches!(outcome.end, End::Answered { .. } | End::HandedOff { .. }))
 }
@@ -205,23 +205,23 @@ fn sorted(times: impl Iterator<Item = Duration>) -> Vec<Duration> {
     times
 }
 
-/// In milliseconds; 0 of none.
+/// Returns a percentile in milliseconds; 0 without any times.
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(place).map_or(0.0, |time| rounded(time.as_secs_f64() * 1000.0, 10.0))
 }
 
-/// In seconds, to the millisecond.
+/// Converts to seconds, to the millisecond.
 pub(super) fn seconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64(), 1000.0)
 }
 
-/// A sum of nothing is 0, and not the -0 that it begins with.
+/// Adds 0.0, because an empty float sum is -0.0.
 fn dollars(sum: f64) -> f64 {
     rounded(sum, 1e6) + 0.0
 }
 
-/// 1 of nothing.
+/// Returns attempts per request; 1 without any requests.
 fn ratio(attempts: u64, requests: u64) -> f64 {
     if requests == 0 { 1.0 } else { rounded(attempts as f64 / requests as f64, 10_000.0) }
 }

@@ -1,4 +1,4 @@
-//! Who asks what, and when: the same for the stack and for the baselines.
+//! The traffic of a drill, the same for the stack and for the baselines.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,24 +6,24 @@ use fastrand::Rng;
 
 use crate::{
     LlmRequest,
-    drill::scenario::said::{Requests, Said},
+    drill::scenario::file::{Requests, ScenarioFile},
 };
 
-/// A request that will arrive. It travels along as an extension, so that providers know whose call it is.
+/// A future request. It travels along as an extension, so that providers can identify the call.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask {
-    /// Its place among all, from 0.
+pub(crate) struct DrillRequest {
+    /// Its index among all requests.
     pub(crate) number: usize,
-    /// When it arrives, from the beginning.
+    /// Its arrival, from the beginning.
     pub(crate) at: Duration,
     pub(crate) feature: Arc<str>,
     pub(crate) session: Option<u32>,
     pub(crate) stream: bool,
-    /// Whether no provider accepts it.
+    /// True if no provider accepts it.
     pub(crate) wrong: bool,
-    /// Who calls, from 0 to 1: some faults hit only some callers.
+    /// The caller, from 0 to 1: some faults affect only some callers.
     pub(crate) caller: f64,
-    /// Whether it is of a feature that runs away.
+    /// True if its feature runs away.
     pub(crate) runaway: bool,
     question: Question,
 }
@@ -34,15 +34,15 @@ enum Question {
     Own,
 }
 
-/// How many questions are common.
+/// The number of common questions.
 const COMMON: u32 = 20;
-/// What is asked besides the question itself: some hundred tokens, as a short conversation has.
+/// The text before the question: some hundred tokens, like a short conversation.
 const BEFORE: &str = "You help the readers of a small shop's pages. Answer in one or two short sentences, in plain words, without \
                       a greeting, and say so where you do not know. Prices are in the list below; what is not in it, the shop \
                       does not have. Bread 4, rolls 1, cake 18, coffee 3, tea 2.5, milk 1.2, butter 2.9, honey 7, jam 5, eggs 4.";
 
-impl Ask {
-    /// The request itself.
+impl DrillRequest {
+    /// Builds the request.
     pub(crate) fn request(&self) -> LlmRequest {
         let question = match self.question {
             Question::Common(which) => format!("{BEFORE}\n\nCommon question {which}: is it fresh?"),
@@ -57,12 +57,12 @@ impl Ask {
     }
 }
 
-/// All requests of a scenario, in the order of their arrival.
-pub(crate) fn traffic(said: &Said, seed: u64) -> Vec<Ask> {
-    let requests = &said.requests;
+/// Returns all requests of a scenario in order of arrival.
+pub(crate) fn traffic(file: &ScenarioFile, seed: u64) -> Vec<DrillRequest> {
+    let requests = &file.requests;
     let mut rng = Rng::with_seed(seed);
     let mut asks = Vec::new();
-    arrivals(&mut rng, Duration::ZERO, said.lasts.0, requests.rate.0, |rng, at| {
+    arrivals(&mut rng, Duration::ZERO, file.lasts.0, requests.rate.0, |rng, at| {
         asks.push(ask(rng, requests, at, None))
     });
     for burst in &requests.bursts {
@@ -71,7 +71,7 @@ pub(crate) fn traffic(said: &Said, seed: u64) -> Vec<Ask> {
             asks.push(ask(rng, requests, at, feature));
         });
     }
-    // Of two at the same moment, the one that was drawn first comes first.
+    // A stable sort: simultaneous requests keep the order of their drawing.
     asks.sort_by_key(|ask| ask.at);
     for (number, ask) in asks.iter_mut().enumerate() {
         ask.number = number;
@@ -79,14 +79,14 @@ pub(crate) fn traffic(said: &Said, seed: u64) -> Vec<Ask> {
     asks
 }
 
-/// Arrivals that do not know of each other: the times between them are exponential.
+/// Generates independent arrivals, with exponential times between them.
 fn arrivals(rng: &mut Rng, from: Duration, to: Duration, rate: f64, mut each: impl FnMut(&mut Rng, Duration)) {
     if rate <= 0.0 {
         return;
     }
     let mut at = from;
     loop {
-        // In (0, 1], for the logarithm of zero is no number.
+        // In (0, 1], because the logarithm of zero is infinite.
         let wait = -(1.0 - rng.f64()).ln() / rate;
         at = at.saturating_add(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX));
         if at >= to {
@@ -96,15 +96,15 @@ fn arrivals(rng: &mut Rng, from: Duration, to: Duration, rate: f64, mut each: im
     }
 }
 
-fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) -> Ask {
-    // Each is drawn, needed or not, so that one setting leaves the others' chances as they were.
+fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) -> DrillRequest {
+    // Draws every number, even unused ones, so that one setting does not change the randomness of the others.
     let (which, session, common) = (rng.f64(), rng.u32(0..requests.sessions.max(1)), rng.u32(0..COMMON));
     let mut is = |share: f64| rng.f64() < share;
     let (stream, wrong, asks_common) = (is(requests.streams.0), is(requests.wrong.0), is(requests.common.0));
-    Ask {
+    DrillRequest {
         number: 0,
         at,
-        feature: feature.unwrap_or_else(|| weighed(requests, which)).into(),
+        feature: feature.unwrap_or_else(|| pick_feature(requests, which)).into(),
         session: (requests.sessions > 0).then_some(session),
         stream,
         wrong,
@@ -114,8 +114,8 @@ fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) 
     }
 }
 
-/// The feature for a number from 0 to 1.
-fn weighed(requests: &Requests, which: f64) -> &str {
+/// Returns the feature for a number from 0 to 1.
+fn pick_feature(requests: &Requests, which: f64) -> &str {
     let all: f64 = requests.features.values().sum();
     let mut left = which * all;
     for (name, weight) in &requests.features {
@@ -132,9 +132,9 @@ mod tests {
     use super::*;
     use crate::drill::Scenario;
 
-    fn asks(requests: &str, seed: u64) -> Vec<Ask> {
+    fn asks(requests: &str, seed: u64) -> Vec<DrillRequest> {
         let text = format!("name: x\nlasts: 1h\nrequests: {requests}\n");
-        traffic(Scenario::from_yaml(&text).unwrap().said(), seed)
+        traffic(Scenario::from_yaml(&text).unwrap().file(), seed)
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         let all = asks("{ rate: 1/s, streams: 25%, wrong: 10%, features: { chat: 3, other: 1 } }", 1);
         assert!((3_400..3_800).contains(&all.len()), "{}", all.len());
         assert!(all.windows(2).all(|two| two[0].at <= two[1].at && two[0].number + 1 == two[1].number));
-        let share = |is: fn(&Ask) -> bool| all.iter().filter(|ask| is(ask)).count() as f64 / all.len() as f64;
+        let share = |is: fn(&DrillRequest) -> bool| all.iter().filter(|ask| is(ask)).count() as f64 / all.len() as f64;
         assert!((0.22..0.28).contains(&share(|ask| ask.stream)));
         assert!((0.08..0.12).contains(&share(|ask| ask.wrong)));
         assert!((0.22..0.28).contains(&share(|ask| &*ask.feature == "other")));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_asks_the_same() {
-        let said = |asks: Vec<Ask>| asks.iter().map(|ask| format!("{ask:?}")).collect::<Vec<_>>();
+        let said = |asks: Vec<DrillRequest>| asks.iter().map(|ask| format!("{ask:?}")).collect::<Vec<_>>();
         let requests = "{ rate: 10/min, sessions: 3, bursts: [{ from: 5m, to: 6m, rate: 1/s, feature: run }] }";
         assert_eq!(said(asks(requests, 7)), said(asks(requests, 7)));
         assert_ne!(said(asks(requests, 7)), said(asks(requests, 8)));
@@ -161,7 +161,7 @@ mod tests {
         let all = asks("{ rate: 1/min, bursts: [{ from: 10m, to: 11m, rate: 10/s, feature: run }] }", 1);
         let (burst, others): (Vec<_>, Vec<_>) = all.iter().partition(|ask| ask.runaway);
         assert!((520..680).contains(&burst.len()) && (35..90).contains(&others.len()));
-        let within = |ask: &&Ask| (600..660).contains(&ask.at.as_secs()) && &*ask.feature == "run";
+        let within = |ask: &&DrillRequest| (600..660).contains(&ask.at.as_secs()) && &*ask.feature == "run";
         assert!(burst.iter().all(within));
         assert!(others.iter().all(|ask| &*ask.feature == "chat"));
     }

@@ -1,46 +1,46 @@
-//! What is wrong with a scenario whose values are all of the right type.
+//! Checks a scenario whose values all have the right type.
 
-use super::said::{Burst, Ill, Said, Window};
+use super::file::{Burst, FaultSpec, ScenarioFile, Window};
 use crate::config::{Findings, Span};
 
-/// The longest scenario.
+/// The longest scenario, in seconds.
 const LONGEST: u64 = 31 * 24 * 3600;
 /// The most requests of one scenario.
 const REQUESTS: f64 = 500_000.0;
 /// The most waves of a fault.
 const WAVES: u128 = 10_000;
 
-/// The places that are named by what is there, not by a tier's name.
+/// The places with a generic name rather than a tier's name.
 pub(crate) const PLACES: [&str; 4] = ["primary", "fallbacks", "all", "store"];
 
-pub(super) fn check(said: &Said, findings: &mut Findings<'_, '_>) {
+pub(super) fn check(file: &ScenarioFile, findings: &mut Findings<'_, '_>) {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if said.name.is_empty() || !said.name.chars().all(plain) {
+    if file.name.is_empty() || !file.name.chars().all(plain) {
         findings.wrong("name", "a scenario's name is of letters, digits and `-`, for the command line");
     }
-    if said.lasts.0.is_zero() || said.lasts.0.as_secs() > LONGEST {
+    if file.lasts.0.is_zero() || file.lasts.0.as_secs() > LONGEST {
         findings.wrong("lasts", "a scenario lasts longer than nothing, and 31 days at most");
         return;
     }
-    requests(said, findings);
+    requests(file, findings);
     findings.within("providers", |findings| {
-        if said.providers.p50.0 > said.providers.p99.0 {
+        if file.providers.p50.0 > file.providers.p99.0 {
             findings.wrong("p99", "`p99` is less than `p50` (default: 600ms); give both");
         }
     });
     findings.within("faults", |findings| {
-        for (at, window) in said.faults.iter().enumerate() {
-            findings.within(at, |findings| fault(window, said.lasts, findings));
+        for (at, window) in file.faults.iter().enumerate() {
+            findings.within(at, |findings| fault(window, file.lasts, findings));
         }
     });
 }
 
-fn requests(said: &Said, findings: &mut Findings<'_, '_>) {
-    let requests = &said.requests;
+fn requests(file: &ScenarioFile, findings: &mut Findings<'_, '_>) {
+    let requests = &file.requests;
     findings.within("requests", |findings| {
         let seconds = |from: Span, to: Span| to.0.saturating_sub(from.0).as_secs_f64();
         let bursts: f64 = requests.bursts.iter().map(|burst| burst.rate.0 * seconds(burst.from, burst.to)).sum();
-        let all = requests.rate.0 * said.lasts.0.as_secs_f64() + bursts;
+        let all = requests.rate.0 * file.lasts.0.as_secs_f64() + bursts;
         if all < 1.0 {
             findings.wrong("rate", "at this rate no request arrives: raise it, or let the scenario last longer");
         } else if all > REQUESTS {
@@ -58,7 +58,7 @@ fn requests(said: &Said, findings: &mut Findings<'_, '_>) {
         findings.within("bursts", |findings| {
             for (at, burst) in requests.bursts.iter().enumerate() {
                 let Burst { from, to, .. } = burst;
-                findings.within(at, |findings| stretch("burst", *from, *to, said.lasts, findings));
+                findings.within(at, |findings| stretch("burst", *from, *to, file.lasts, findings));
             }
         });
     });
@@ -84,7 +84,7 @@ fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
     let at_store = window.at.0.iter().any(|place| place == "store");
     if at_store && window.at.0.len() > 1 {
         findings.wrong("at", "a store fails in ways of its own: give it a window of its own");
-    } else if at_store && window.fault.0.iter().any(|ill| !matches!(ill, Ill::Refused | Ill::Hang)) {
+    } else if at_store && window.fault.0.iter().any(|spec| !matches!(spec, FaultSpec::Refused | FaultSpec::Hang)) {
         findings.wrong("fault", "a store knows `refused` (it fails at once) and `hang` (it says nothing)");
     } else if at_store && window.fault.0.len() > 1 {
         findings.wrong("fault", "a store fails in one way at a time: give each a window of its own");
@@ -100,16 +100,16 @@ fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
             findings.wrong(key, format!("a store fails for all who ask it: `{key}` is of the calls of a tier"));
         }
     }
-    if window.fault.0.len() > 1 && window.fault.0.iter().any(|ill| matches!(ill, Ill::Capacity(_))) {
+    if window.fault.0.len() > 1 && window.fault.0.iter().any(|spec| matches!(spec, FaultSpec::Capacity(_))) {
         findings.wrong("fault", "a capacity counts all calls: give it a window of its own");
     }
-    for (at, ill) in window.fault.0.iter().enumerate() {
-        if let Ill::Status(status) = ill
+    for (at, spec) in window.fault.0.iter().enumerate() {
+        if let FaultSpec::Status(status) = spec
             && !(300..=599).contains(status)
         {
             findings.within("fault", |findings| {
                 let message = format!("{status} is no status of a failure: from 300 to 599");
-                // Where it stands depends on whether it is one or a list.
+                // The place depends on whether the value is a list.
                 match window.fault.0.len() {
                     1 => findings.wrong("status", message),
                     _ => findings.wrong(at, message),
@@ -123,22 +123,22 @@ fn stretch(what: &str, from: Span, to: Span, lasts: Span, findings: &mut Finding
     if to.0 <= from.0 {
         let message = format!(
             "the {what} ends ({}) before it begins ({}): both count from the scenario's beginning",
-            spoken(to),
-            spoken(from)
+            format_span(to),
+            format_span(from)
         );
         findings.wrong("to", message);
     } else if to.0 > lasts.0 {
         let message = format!(
             "the {what} ends ({}) after the scenario ({}): give it time to recover, `lasts` is longer than any `to`",
-            spoken(to),
-            spoken(lasts)
+            format_span(to),
+            format_span(lasts)
         );
         findings.wrong("to", message);
     }
 }
 
-/// A span as it is written in the file.
-pub(crate) fn spoken(span: Span) -> String {
+/// Formats a span in the file's spelling.
+pub(crate) fn format_span(span: Span) -> String {
     let (mut seconds, ms) = (span.0.as_secs(), span.0.subsec_millis());
     let mut text = String::new();
     for (unit, name) in [(3600, "h"), (60, "m")] {

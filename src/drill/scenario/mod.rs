@@ -1,7 +1,7 @@
-//! What goes wrong in a drill, and what is asked meanwhile: a small file.
+//! The scenario of a drill: a small file with faults and traffic.
 
 pub(crate) mod check;
-pub(crate) mod said;
+pub(crate) mod file;
 #[cfg(test)]
 mod tests;
 
@@ -9,16 +9,16 @@ use std::{fmt, path::Path, time::Duration};
 
 use self::{
     check::{PLACES, check},
-    said::{Said, Window},
+    file::{ScenarioFile, Window},
 };
 use super::slo::Slo;
 use crate::config::{Config, ConfigError, Findings, Format, Problem, document, document_of, nearest};
 
-/// An outage, and the traffic that it hits: read from a file, or one of those that come with the crate.
+/// An outage and the traffic that it affects: read from a file, or one of the crate's own.
 ///
 /// ```yaml
 /// name: brown-out                     # letters, digits and -
-/// about: The primary gets slow, then refuses what it has no room for.
+/// about: The primary slows down, then refuses calls beyond its capacity.
 /// source: a bad Monday                # the incident, if it replays one
 /// lasts: 2h
 /// clock: "09:00"                      # the time of day at its beginning, for the timeline
@@ -27,45 +27,46 @@ use crate::config::{Config, ConfigError, Findings, Format, Problem, document, do
 ///   streams: 50%                      # Default: 50%
 ///   features: { chat: 3, background: 1 }   # names with weights. Default: chat
 ///   sessions: 20                      # conversations that requests belong to. Default: 0
-///   common: 30%                       # ask one of twenty common questions, which a cache may know. Default: 30%
-///   wrong: 1%                         # that no provider accepts (400). Default: 0
+///   common: 30%                       # the share of twenty common questions, for caches. Default: 30%
+///   wrong: 1%                         # the share that no provider accepts (400). Default: 0
 ///   bursts:
 ///     - { from: 1h, to: 1h5m, rate: 10/s, feature: background }
 /// providers: { p50: 600ms, p99: 2.5s, pace: 20ms }   # on a good day: first token, time between tokens. These are the defaults
 /// faults:
 ///   - { from: 20m, to: 60m, fault: { slow: 20s }, share: 60%, ramp: 10m }
 ///   - { from: 60m, to: 90m, at: primary, fault: [overloaded, { status: 503 }], every: 10m, wave: 4m }
-/// expect: [lost=0, amplification=1.1]  # targets of its own, if it has some
+/// expect: [lost=0, amplification=1.1]  # its own targets, if any
 /// ```
 ///
-/// `at` is `primary` (the default: the first tier that speaks to a provider), `fallbacks` (the others that do), `all`, `store` (where tasks
-/// for people are written), a tier's name, or a list. `share` is of calls, `callers` of those who call (always the same ones), `features` a
-/// list of those that are hit; a store fails for all. Where windows overlap, the first that fails a call decides.
+/// `at` is `primary` (the default: the first tier that calls a provider), `fallbacks` (the others that do), `all`,
+/// `store` (the store of tasks for people), a tier's name, or a list. `share` is a share of calls, `callers` a share
+/// of callers (always the same ones), and `features` a list of the affected features; a store fails for all. If
+/// windows overlap, the first one that fails a call decides.
 ///
-/// `fault` is one of these, or a list of which chance takes one:
+/// `fault` is one of these, or a list from which one is drawn at random:
 ///
 /// | what | on the wire |
 /// |---|---|
 /// | `server_error`, `bad_gateway`, `unavailable`, `overloaded` | 500, 502, 503, 529 |
-/// | `rate_limited`, `rate_limited_for: 30s`, `come_back_later` | 429: without a time, with Retry-After, without the provider's own body |
-/// | `quota_exhausted`, `unauthorized`, `bad_request`, `content_filter`, `context_length` | 429 that no wait heals, 401, 400 |
-/// | `status: 530`, `html` | any status, or 200, with a page of an edge |
+/// | `rate_limited`, `rate_limited_for: 30s`, `come_back_later` | 429: without Retry-After, with it, without the provider's own body |
+/// | `quota_exhausted`, `unauthorized`, `bad_request`, `content_filter`, `context_length` | 429 that outlasts any wait, 401, 400 |
+/// | `status: 530`, `html` | any status, or 200, with an edge's HTML page |
 /// | `refused`, `no_address` | no connection |
-/// | `hang`, `slow: 30s` | no answer; a healthy one, so much later |
-/// | `empty`, `truncated_after: 5`, `malformed_after: 5`, `no_end_mark` | answers that are none |
-/// | `cut_after: 5`, `error_event_after: 5` | after so many tokens the connection breaks, or an error comes |
-/// | `stall_after: 5`, `keep_alives_only` | silence, for ever; signs of life and nothing else |
-/// | `capacity: 2/s` | 529 for what is more than that |
+/// | `hang`, `slow: 30s` | no answer; a healthy answer after a delay |
+/// | `empty`, `truncated_after: 5`, `malformed_after: 5`, `no_end_mark` | invalid answers |
+/// | `cut_after: 5`, `error_event_after: 5` | a broken connection or an error event after that many tokens |
+/// | `stall_after: 5`, `keep_alives_only` | endless silence; keep-alives without content |
+/// | `capacity: 2/s` | 529 for calls beyond that rate |
 ///
 /// Clones share nothing.
 #[derive(Clone)]
 pub struct Scenario {
-    said: Said,
-    /// For each fault, where each of its places stands in the file.
+    file: ScenarioFile,
+    /// For each fault, the places in the file of its `at` entries.
     places: Vec<Vec<Problem>>,
 }
 
-/// Those that come with the crate: name and text.
+/// The crate's own scenarios: name and text.
 const BUILTIN: &[(&str, &str)] = &[
     ("incident-2026-06-15", include_str!("../scenarios/incident-2026-06-15.yaml")),
     ("d1", include_str!("../scenarios/d1.yaml")),
@@ -105,30 +106,30 @@ const BUILTIN: &[(&str, &str)] = &[
 ];
 
 impl Scenario {
-    /// Reads a file: YAML, or by its suffix TOML or JSON.
+    /// Reads a file: YAML, or TOML or JSON by its suffix.
     ///
     /// # Errors
     ///
-    /// All that is wrong with it, with file, line, column, and what to do.
+    /// Everything that is wrong with it, with file, line, column, and a remedy.
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let mut places = Vec::new();
-        let said = document(path.as_ref(), |said, findings| look(said, findings, &mut places))?;
-        Ok(Self { said, places })
+        let file = document(path.as_ref(), |file, findings| look(file, findings, &mut places))?;
+        Ok(Self { file, places })
     }
 
     /// Reads a text in YAML.
     ///
     /// # Errors
     ///
-    /// As [`from_path`](Self::from_path).
+    /// As in [`from_path`](Self::from_path).
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
         Self::of(None, text)
     }
 
     fn of(file: Option<&Path>, text: &str) -> Result<Self, ConfigError> {
         let mut places = Vec::new();
-        let said = document_of(file, text, Format::Yaml, |said, findings| look(said, findings, &mut places))?;
-        Ok(Self { said, places })
+        let file = document_of(file, text, Format::Yaml, |file, findings| look(file, findings, &mut places))?;
+        Ok(Self { file, places })
     }
 
     /// All that come with the crate.
@@ -142,16 +143,16 @@ impl Scenario {
         BUILTIN.iter().map(|(name, text)| Self::known(name, text)).collect()
     }
 
-    /// The one of this name that comes with the crate.
+    /// Returns the crate's scenario of this name.
     ///
     /// # Panics
     ///
-    /// Never, as [`builtin`](Self::builtin).
+    /// Never, as in [`builtin`](Self::builtin).
     pub fn named(name: &str) -> Option<Self> {
         BUILTIN.iter().find(|(known, _)| *known == name).map(|(name, text)| Self::known(name, text))
     }
 
-    /// The name that was meant, if any of those that come with the crate is near.
+    /// Returns the nearest name of a scenario in the crate, if one is near.
     pub fn nearest(name: &str) -> Option<&'static str> {
         nearest(name, BUILTIN.iter().map(|(known, _)| *known))
     }
@@ -161,47 +162,47 @@ impl Scenario {
         Self::of(Some(Path::new(&file)), text).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Its name.
+    /// Returns the scenario's name.
     pub fn name(&self) -> &str {
-        &self.said.name
+        &self.file.name
     }
 
-    /// What happens in it.
+    /// Returns the description.
     pub fn about(&self) -> &str {
-        self.said.about.trim()
+        self.file.about.trim()
     }
 
-    /// The incident that it replays; empty if none.
+    /// Returns the incident that it replays; empty if none.
     pub fn source(&self) -> &str {
-        self.said.source.trim()
+        self.file.source.trim()
     }
 
-    /// How long it lasts.
+    /// Returns the duration.
     pub fn lasts(&self) -> Duration {
-        self.said.lasts.0
+        self.file.lasts.0
     }
 
-    /// Its own targets.
+    /// Returns its own targets.
     pub fn expect(&self) -> &[Slo] {
-        &self.said.expect
+        &self.file.expect
     }
 
-    pub(crate) fn said(&self) -> &Said {
-        &self.said
+    pub(crate) fn file(&self) -> &ScenarioFile {
+        &self.file
     }
 
-    /// The tiers that each fault is at, by their place in the configuration.
+    /// Returns the tiers that each fault affects, by their index in the configuration.
     ///
     /// # Errors
     ///
-    /// A tier that is not there, or that no fault can be at, with its place in the scenario.
-    pub(crate) fn hits(&self, config: &Config) -> Result<Vec<Hit<'_>>, ConfigError> {
+    /// A named tier does not exist, or cannot have faults; the error has its place in the scenario.
+    pub(crate) fn hits(&self, config: &Config) -> Result<Vec<FaultTarget<'_>>, ConfigError> {
         let speaks = |place: &usize| config.tiers[*place].provider.is_model();
         let all: Vec<usize> = (0..config.tiers.len()).filter(speaks).collect();
         let mut problems = Vec::new();
         let mut hits = Vec::new();
-        for (window, places) in self.said.faults.iter().zip(&self.places) {
-            let mut hit = Hit { window, tiers: Vec::new(), store: false };
+        for (window, places) in self.file.faults.iter().zip(&self.places) {
+            let mut hit = FaultTarget { window, tiers: Vec::new(), store: false };
             let names = if window.at.0.is_empty() { &["primary".to_owned()][..] } else { &window.at.0 };
             for (at, name) in names.iter().enumerate() {
                 match name.as_str() {
@@ -223,8 +224,8 @@ impl Scenario {
     }
 }
 
-/// A fault, and where it is in a configuration.
-pub(crate) struct Hit<'a> {
+/// A fault, and the tiers of a configuration that it affects.
+pub(crate) struct FaultTarget<'a> {
     pub(crate) window: &'a Window,
     pub(crate) tiers: Vec<usize>,
     pub(crate) store: bool,
@@ -245,12 +246,12 @@ fn not_there(name: &str, tiers: &[usize], config: &Config, place: &Problem) -> P
     problem
 }
 
-fn look(said: &Said, findings: &mut Findings<'_, '_>, places: &mut Vec<Vec<Problem>>) {
-    check(said, findings);
+fn look(file: &ScenarioFile, findings: &mut Findings<'_, '_>, places: &mut Vec<Vec<Problem>>) {
+    check(file, findings);
     findings.within("faults", |findings| {
-        for (at, window) in said.faults.iter().enumerate() {
+        for (at, window) in file.faults.iter().enumerate() {
             findings.within(at, |findings| {
-                // A single name that is in no list stands where the key's value does: the path ends there.
+                // A single name outside a list is the key's value itself, so the path ends there.
                 findings.within("at", |findings| {
                     places.push((0..window.at.0.len()).map(|place| findings.place(place)).collect());
                 });
@@ -264,7 +265,7 @@ impl fmt::Debug for Scenario {
         f.debug_struct("Scenario")
             .field("name", &self.name())
             .field("lasts", &self.lasts())
-            .field("faults", &self.said.faults.len())
+            .field("faults", &self.file.faults.len())
             .finish_non_exhaustive()
     }
 }

@@ -61,7 +61,7 @@ fn every_fault_of_the_documentation_can_be_written() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_line_and_what_to_do() {
-    // The faults, what is marked in them, and what is said of it.
+    // The faults, the marked text, and the message.
     for (faults, marked, said) in [
         ("{ from: 20m, to: 10m, fault: hang }", "10m", "before it begins (20m)"),
         ("{ from: 20m, to: 2h, fault: hang }", "2h", "after the scenario (1h)"),

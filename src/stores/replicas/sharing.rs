@@ -52,7 +52,7 @@ const REST: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(1);
 
 impl ReplicaSync {
-    /// SharedState this state over a store.
+    /// Shares this state over a store.
     ///
     /// # Panics
     ///

@@ -18,7 +18,7 @@ use std::{
 use serde_json::json;
 use steadfast::{
     Stack, StackHandle,
-    config::{self, Config, ConfigError, Environment, Watching},
+    config::{self, Config, ConfigError, Environment, FileWatch},
 };
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
@@ -203,7 +203,7 @@ fn warn_of_restarts(config: &Config) {
 }
 
 /// Logs a failure to watch a file. The server runs without the watch.
-fn watch(what: &str, watching: Result<Watching, ConfigError>) -> Option<Watching> {
+fn watch(what: &str, watching: Result<FileWatch, ConfigError>) -> Option<FileWatch> {
     if let Err(error) = &watching {
         tracing::warn!(%error, "changes of the {what} are not watched; send SIGHUP after a change");
     }

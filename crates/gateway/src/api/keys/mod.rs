@@ -56,7 +56,7 @@ use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use steadfast::{
     BoxLlmService, LlmError, LlmRequest, LlmResponse, StackHandle,
-    config::{ConfigError, Watching},
+    config::{ConfigError, FileWatch},
     layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
 };
 use subtle::ConstantTimeEq;
@@ -184,9 +184,9 @@ impl Keys {
     /// # Errors
     ///
     /// The system cannot watch its folder.
-    pub(crate) fn watch(self: &Arc<Self>) -> Result<Watching, ConfigError> {
+    pub(crate) fn watch(self: &Arc<Self>) -> Result<FileWatch, ConfigError> {
         let keys = Arc::downgrade(self);
-        Watching::file(&*self.path, move || {
+        FileWatch::file(&*self.path, move || {
             if let Some(keys) = keys.upgrade() {
                 // A change that SIGHUP has read already is not logged twice.
                 keys.read_again(|seen, now| seen != now);

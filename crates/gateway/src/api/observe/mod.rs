@@ -16,7 +16,7 @@ mod traces;
 use std::{fmt, time::Duration};
 
 use axum::Router;
-use steadfast::{StackHandle, config::Alerting, events::Following};
+use steadfast::{StackHandle, config::AlertTask, events::Following};
 use tokio::{task::AbortHandle, time::sleep};
 
 pub use self::logs::LogFormat;
@@ -41,7 +41,7 @@ pub(crate) struct Observer {
     ledger: Ledger,
     waiting: TaskGauges,
     _following: Following,
-    _alerting: Alerting,
+    _alerting: AlertTask,
     #[cfg(feature = "otlp")]
     _tracing: Option<traces::TraceExporter>,
     sampling: AbortHandle,

@@ -23,7 +23,7 @@ pub(super) fn list(scenarios: &[Scenario]) -> String {
 
 /// Returns the missed targets.
 pub(super) fn missed(report: &Report) -> String {
-    let line = |missed: &steadfast::drill::Missed| {
+    let line = |missed: &steadfast::drill::SloMiss| {
         format!("missed: {} in {}: {}", missed.slo, on_a_line(&missed.scenario), missed.found)
     };
     report.missed.iter().map(line).collect::<Vec<_>>().join("\n")

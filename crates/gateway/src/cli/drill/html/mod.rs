@@ -13,7 +13,7 @@ mod words;
 use std::fmt::Write as _;
 
 use steadfast::drill::{
-    Missed, Report,
+    Report, SloMiss,
     report::{Baseline, ScenarioReport},
 };
 
@@ -70,7 +70,7 @@ fn failed(report: &Report) -> usize {
     report.scenarios.iter().filter(|scenario| missed_of(&report.missed, scenario).next().is_some()).count()
 }
 
-fn missed_of<'a>(missed: &'a [Missed], scenario: &'a ScenarioReport) -> impl Iterator<Item = &'a Missed> {
+fn missed_of<'a>(missed: &'a [SloMiss], scenario: &'a ScenarioReport) -> impl Iterator<Item = &'a SloMiss> {
     missed.iter().filter(|missed| missed.scenario == scenario.name)
 }
 

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use steadfast::drill::{
-    Missed,
-    report::{Bucket, Happening, ScenarioReport},
+    SloMiss,
+    report::{Bucket, ScenarioReport, TimelineEvent},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The section of a scenario. `place` is its number, for links to it.
-pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[Missed]) -> String {
+pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[SloMiss]) -> String {
     let mut out = String::new();
     let name = Text(&report.name);
     let _ = write!(
@@ -57,7 +57,7 @@ pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[Missed]) 
 /// Returns the stretches of time with a fault: from its start among the events to its end, or to the scenario's.
 /// Overlapping ones are merged.
 fn faults(report: &ScenarioReport) -> impl Iterator<Item = (f64, f64)> {
-    let said = |event: &Happening, word: &str| event.what.strip_prefix(word).map(str::to_owned);
+    let said = |event: &TimelineEvent, word: &str| event.what.strip_prefix(word).map(str::to_owned);
     let mut stretches: Vec<(f64, f64)> = Vec::new();
     for (place, event) in report.events.iter().enumerate() {
         let Some(name) = said(event, "fault begins: ") else { continue };

@@ -1,4 +1,4 @@
-//! What came of an action.
+//! The outcome of an action.
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -6,20 +6,20 @@ use tower::BoxError;
 
 use crate::chat::{FinishReason, ToolCall, ToolResult};
 
-/// What came of a tool call.
+/// The outcome of a tool call.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Acted<R> {
-    /// The call, as this answer has it.
+pub struct ToolOutcome<R> {
+    /// The call from this answer.
     pub call: ToolCall,
-    /// What the action gave back, now or when it was first done.
+    /// The action's result, now or from its first run.
     pub result: Result<R, ActionError>,
-    /// Whether it was somebody else who did it, or somebody before.
+    /// True if another caller, or an earlier call, ran the action.
     pub repeated: bool,
 }
 
-impl<R: AsRef<str>> Acted<R> {
-    /// The same for the model: the text, or that the tool failed and with which words.
+impl<R: AsRef<str>> ToolOutcome<R> {
+    /// Converts the outcome for the model: the text, or the tool's error message.
     pub fn tool_result(&self) -> ToolResult {
         let mut result = match &self.result {
             Ok(text) => ToolResult::new(&self.call.id, text.as_ref()),
@@ -31,21 +31,21 @@ impl<R: AsRef<str>> Acted<R> {
     }
 }
 
-/// Why an action has no result.
+/// The reason why an action has no result.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ActionError {
-    /// The provider ended the answer before the model had said all: nothing was begun.
+    /// The provider ended the answer early. The action did not start.
     StoppedShort(FinishReason),
     /// The action failed. It may be tried again.
     Failed(Arc<dyn Error + Send + Sync>),
     /// The action panicked. It may be tried again.
     Panicked,
-    /// The runtime that it ran in ended. It may have been done.
+    /// The runtime of the action ended. The action may have taken effect.
     Interrupted,
-    /// The key stands for another tool or other arguments: nothing was begun.
+    /// The key belongs to another tool or other arguments. The action did not start.
     Conflict,
-    /// The store could not be asked whether it was done before: nothing was begun.
+    /// The store did not answer whether the action ran before. The action did not start.
     Store(Arc<dyn Error + Send + Sync>),
 }
 

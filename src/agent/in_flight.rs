@@ -1,4 +1,4 @@
-//! An action under way: the place of the one who acts, and those who wait for it.
+//! Actions in flight: the guard of the performing task, and the receivers of its outcome.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -32,60 +32,63 @@ pub(super) struct Settings {
 
 pub(super) struct Shared<R> {
     pub(super) store: Box<dyn ActionStore<R>>,
-    /// What is being done here, by its key.
-    pub(super) under_way: Mutex<HashMap<Arc<str>, UnderWay<R>>>,
+    /// The actions in flight in this process, by key.
+    pub(super) in_flight: Mutex<HashMap<Arc<str>, InFlight<R>>>,
 }
 
-pub(super) struct UnderWay<R> {
+pub(super) struct InFlight<R> {
     input: Arc<str>,
-    outcome: Heard<R>,
+    outcome: OutcomeReceiver<R>,
 }
 
-/// Where it is heard what came of it.
-pub(super) type Heard<R> = watch::Receiver<Option<Outcome<R>>>;
+/// A receiver for an action's outcome.
+pub(super) type OutcomeReceiver<R> = watch::Receiver<Option<Outcome<R>>>;
 
-pub(super) type Outcome<R> = Result<Done<R>, ActionError>;
+pub(super) type Outcome<R> = Result<ActionOutput<R>, ActionError>;
 
 #[derive(Clone)]
-pub(super) struct Done<R> {
+pub(super) struct ActionOutput<R> {
     pub(super) result: R,
-    /// Whether it was done before.
+    /// True if the action ran before.
     pub(super) repeated: bool,
 }
 
-/// How often a store is asked whether another has done what it is at.
+/// The interval at which the store is asked for another process's result.
 const POLL: Duration = Duration::from_millis(250);
-/// How often it is tried to write a result down.
+/// The number of attempts to store a result.
 const TRIES: u32 = 4;
 
 impl<R> Shared<R> {
-    /// Where to hear what comes of it, and the place of the one who does it where nobody did yet.
-    pub(super) fn enter(self: &Arc<Self>, key: &ActionKey) -> Result<(Heard<R>, Option<Place<R>>), ActionError> {
-        let mut under_way = lock(&self.under_way);
-        match under_way.entry(key.as_str().into()) {
+    /// Returns a receiver for the outcome and, if no one has started it, the guard that must run it.
+    pub(super) fn join_or_claim(
+        self: &Arc<Self>,
+        key: &ActionKey,
+    ) -> Result<(OutcomeReceiver<R>, Option<ActionGuard<R>>), ActionError> {
+        let mut in_flight = lock(&self.in_flight);
+        match in_flight.entry(key.as_str().into()) {
             Entry::Occupied(other) if *other.get().input != *key.input() => Err(ActionError::Conflict),
             Entry::Occupied(other) => Ok((other.get().outcome.clone(), None)),
             Entry::Vacant(free) => {
                 let (sender, outcome) = watch::channel(None);
-                free.insert(UnderWay { input: key.input().into(), outcome: outcome.clone() });
-                drop(under_way);
-                Ok((outcome, Some(Place { key: key.clone(), sender, shared: self.clone(), left: false })))
+                free.insert(InFlight { input: key.input().into(), outcome: outcome.clone() });
+                drop(in_flight);
+                Ok((outcome, Some(ActionGuard { key: key.clone(), sender, shared: self.clone(), left: false })))
             }
         }
     }
 }
 
-/// The place of the one who acts; dropped, it is free.
-pub(super) struct Place<R> {
+/// The guard of a performing task; dropping it frees the key.
+pub(super) struct ActionGuard<R> {
     key: ActionKey,
     pub(super) sender: watch::Sender<Option<Outcome<R>>>,
     shared: Arc<Shared<R>>,
-    /// Whether it is free already, and may be another's.
+    /// True if the key is already free, and may belong to another task.
     left: bool,
 }
 
-impl<R: Clone + Send + Sync + 'static> Place<R> {
-    /// What came of it; `None` where nothing was begun and nobody waits for it any longer.
+impl<R: Clone + Send + Sync + 'static> ActionGuard<R> {
+    /// Performs the action and returns its outcome; `None` if nothing started and all receivers are gone.
     pub(super) async fn perform<A, F, E>(&mut self, settings: Settings, action: A) -> Option<Outcome<R>>
     where
         A: FnOnce() -> F,
@@ -93,14 +96,14 @@ impl<R: Clone + Send + Sync + 'static> Place<R> {
         E: Into<BoxError>,
     {
         let ticket = loop {
-            match asked(settings, self.shared.store.claim(&self.key, settings.lease)).await {
+            match ask_store(settings, self.shared.store.claim(&self.key, settings.lease)).await {
                 Ok(ActionClaim::Won { ticket }) => break ticket,
-                Ok(ActionClaim::Done(result)) => return Some(Ok(Done { result, repeated: true })),
+                Ok(ActionClaim::Done(result)) => return Some(Ok(ActionOutput { result, repeated: true })),
                 Ok(ActionClaim::Conflict) => return Some(Err(ActionError::Conflict)),
                 Ok(ActionClaim::Busy { lease_left }) => sleep(lease_left.min(POLL)).await,
                 Err(error) => return Some(Err(error)),
             }
-            if self.is_left_alone() {
+            if self.release_if_abandoned() {
                 return None;
             }
         };
@@ -110,39 +113,39 @@ impl<R: Clone + Send + Sync + 'static> Place<R> {
         Some(match result.unwrap_or(Err(ActionError::Panicked)) {
             Ok(result) => {
                 keep(store, key, ticket, settings, &result).await;
-                Ok(Done { result, repeated: false })
+                Ok(ActionOutput { result, repeated: false })
             }
             Err(error) => {
-                // Where the store cannot be asked, the lease ends by itself.
-                let _ = asked(settings, store.release(key, ticket)).await;
+                // Without the store's answer, the lease expires by itself.
+                let _ = ask_store(settings, store.release(key, ticket)).await;
                 Err(error)
             }
         })
     }
 
-    /// Gives the place up if nobody waits here any longer. Another is at it, and whoever asks again begins again.
-    fn is_left_alone(&mut self) -> bool {
-        let mut under_way = lock(&self.shared.under_way);
-        // One is the map's own, and others come in only under this lock.
+    /// Frees the key if no receiver is left. Another process runs the action, and a new caller starts over.
+    fn release_if_abandoned(&mut self) -> bool {
+        let mut in_flight = lock(&self.shared.in_flight);
+        // One receiver is the map's own, and new ones are created only under this lock.
         self.left = self.sender.receiver_count() <= 1;
-        let gone = self.left.then(|| under_way.remove(self.key.as_str()));
-        drop(under_way);
+        let gone = self.left.then(|| in_flight.remove(self.key.as_str()));
+        drop(in_flight);
         drop(gone);
         self.left
     }
 }
 
-impl<R> Drop for Place<R> {
+impl<R> Drop for ActionGuard<R> {
     fn drop(&mut self) {
         if !self.left {
-            let gone = lock(&self.shared.under_way).remove(self.key.as_str());
-            // The last result may go with it: foreign code, not under the lock.
+            let gone = lock(&self.shared.in_flight).remove(self.key.as_str());
+            // The last result may be dropped with it: foreign code must not run under the lock.
             drop(gone);
         }
     }
 }
 
-/// Keeps the key for as long as the action runs.
+/// Renews the key's lease while the action runs.
 async fn under_lease<R: 'static, T>(
     store: &dyn ActionStore<R>,
     key: &ActionKey,
@@ -154,9 +157,9 @@ async fn under_lease<R: 'static, T>(
     loop {
         match select(action.as_mut(), pin!(sleep(settings.lease / 3))).await {
             Either::Left((result, _)) => return result,
-            // An action that has begun is not stopped, whatever the store says of its lease.
+            // A started action is not stopped, whatever the state of its lease.
             Either::Right(_) => {
-                let renewal = pin!(asked(settings, store.renew(key, ticket, settings.lease)));
+                let renewal = pin!(ask_store(settings, store.renew(key, ticket, settings.lease)));
                 if let Either::Left((result, _)) = select(action.as_mut(), renewal).await {
                     return result;
                 }
@@ -165,8 +168,8 @@ async fn under_lease<R: 'static, T>(
     }
 }
 
-/// Writes the result down. It has been done: where the store cannot be asked, it is not known to others, and the lease
-/// keeps them from doing it again for a while.
+/// Stores the result. The action has already run, so a failure of the store only hides the result from others; for a
+/// while the lease keeps them from repeating the action.
 async fn keep<R: Clone + 'static>(
     store: &dyn ActionStore<R>,
     key: &ActionKey,
@@ -175,7 +178,7 @@ async fn keep<R: Clone + 'static>(
     result: &R,
 ) {
     for tried in 1..=TRIES {
-        match asked(settings, store.complete(key, ticket, result.clone(), settings.ttl)).await {
+        match ask_store(settings, store.complete(key, ticket, result.clone(), settings.ttl)).await {
             Ok(_) => return,
             Err(_) if tried < TRIES => sleep(POLL * tried).await,
             Err(error) => tracing::warn!(%error, "an action was done, and could not be written down"),
@@ -183,9 +186,9 @@ async fn keep<R: Clone + 'static>(
     }
 }
 
-/// What the store says, in the time that it has.
-async fn asked<T>(settings: Settings, asks: ActionStoreFuture<'_, T>) -> Result<T, ActionError> {
-    match timeout(settings.store_timeout, asks).await {
+/// Waits for the store's answer, within its time limit.
+async fn ask_store<T>(settings: Settings, request: ActionStoreFuture<'_, T>) -> Result<T, ActionError> {
+    match timeout(settings.store_timeout, request).await {
         Ok(said) => said.map_err(|error| ActionError::Store(error.into())),
         Err(elapsed) => Err(ActionError::Store(Arc::new(elapsed))),
     }

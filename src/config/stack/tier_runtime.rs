@@ -1,11 +1,11 @@
-//! A tier: what it keeps over a reload, and its service.
+//! A tier's state that survives reloads, and its service.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
-    Makings,
+    StackContext,
     generation::Generation,
     leaf::{Leaf, LeafPlan},
     settings,
@@ -20,40 +20,40 @@ use crate::{
     layers::{budget::Budget, timeout::Silence},
 };
 
-/// A tier's service, or that with more around it: one that has no more takes no more room for it.
-pub(super) type TierService = Either<BoxLlmService, Capped>;
-/// With caps of its own or without.
-type Capped = Either<Budget<Attempts>, Attempts>;
-type Attempts = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
+/// A tier's service, boxed if more layers surround it, so that a plain tier takes no more room.
+pub(super) type TierService = Either<BoxLlmService, BudgetService>;
+/// With or without its own caps.
+type BudgetService = Either<Budget<RetryService>, RetryService>;
+type RetryService = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
 
-/// What a tier keeps over a reload that does not change it.
+/// The state of a tier that a reload keeps if it leaves the tier unchanged.
 #[derive(Clone)]
-pub(super) struct Part {
+pub(super) struct TierRuntime {
     pub(super) name: Arc<str>,
     plan: LeafPlan,
     leaf: Leaf,
     settings: BreakerSettings,
-    /// The failures that count, where the file lists them.
+    /// The failures that count, if the file lists them.
     on_error: Option<Vec<OnError>>,
     pub(super) breaker: CircuitBreakerLayer,
-    /// How long its answers take, as a rule.
+    /// The usual duration of its answers.
     silence: Arc<Silence>,
 }
 
-/// The retry budgets: the one that tiers share, and those of tiers with a share of their own (by name).
+/// The retry budgets: the shared one, and those of tiers with a share of their own, by name.
 pub(super) type RetryBudgets = HashMap<Option<String>, (Option<Share>, RetryBudget)>;
 
-impl Part {
+impl TierRuntime {
     pub(super) fn new(
         tier: &Tier,
         place: Option<usize>,
         plan: LeafPlan,
         config: &Config,
-        makings: &Makings,
+        context: &StackContext,
         events: &Events,
         before: Option<&Self>,
     ) -> Result<Self, InvalidConfig> {
-        // How often the primary is looked at is what its circuit's cooldown is.
+        // The primary's check interval acts as its circuit's cooldown.
         let check = config.fallback.recovery_check.as_ref().filter(|_| place == Some(0));
         let check = check.and_then(RecoveryCheck::every);
         let settings = settings::merged_breaker(tier.circuit_breaker.clone(), check, config.circuit_breaker.clone());
@@ -66,15 +66,15 @@ impl Part {
         }
         let leaf = match known {
             Some(known) => known.leaf.clone(),
-            None => plan.leaf(makings)?,
+            None => plan.leaf(context)?,
         };
         let mut breaker =
             CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(events.clone());
-        if let Some(seed) = makings.seed(&tier.name) {
+        if let Some(seed) = context.seed(&tier.name) {
             breaker = breaker.seed(seed);
         }
         let breaker = settings::breaker(&plan.place, tier.circuit_breaker.as_ref(), breaker, &settings)?;
-        // Nobody else is asked what nobody needs to know: people least of all.
+        // Only models confirm an error with a second call, people least of all.
         let is_model = !matches!(tier.provider, Provider::Cached | Provider::Canned | Provider::Handoff);
         let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
         let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
@@ -87,14 +87,14 @@ impl Part {
         self.leaf.clone()
     }
 
-    /// Whether its leaf and its circuit are those of an earlier generation.
-    pub(super) fn is_of(&self, before: &Generation) -> bool {
-        before.part(&self.name).is_some_and(|known| {
+    /// Returns whether its leaf and its circuit are those of an earlier generation.
+    pub(super) fn is_unchanged_since(&self, before: &Generation) -> bool {
+        before.runtime(&self.name).is_some_and(|known| {
             (&known.plan, &known.settings, &known.on_error) == (&self.plan, &self.settings, &self.on_error)
         })
     }
 
-    /// The server that takes the place of the provider's own.
+    /// Returns the server that replaces the provider's own.
     #[cfg(feature = "redis")]
     pub(super) fn server(&self) -> Option<&str> {
         self.plan.base_url.as_deref()
@@ -106,24 +106,25 @@ impl Part {
         config: &Config,
         retries: RetryBudget,
         caps: Option<BudgetLayer>,
-        makings: &Makings,
+        context: &StackContext,
     ) -> TierService {
         let mut retry = settings::merged_retry(tier.retry, config.retry);
         let mut limits = tier.timeout;
         if tier.provider == Provider::Handoff {
-            // A task is written once; and who waits for a person waits until the request's own time is over.
+            // A task is stored once, and a caller may wait for a person for the request's whole time.
             retry.max_attempts = Some(1);
             limits = limits.or(Some(TierTimeout::Attempt(Span(Duration::MAX))));
         }
         let service = ServiceBuilder::new()
-            // What this tier alone may spend: its refusal goes to the next tier at once.
+            // This tier's own caps: their refusal moves on to the next tier at once.
             .option_layer(caps)
-            .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
-            // Around the limits of time: those of the first token and of silences hold for an answer that is held back too.
+            .layer(settings::retry(retry, retries, context.seed(&tier.name)))
+            // Around the time limits: those of the first token and of silences also apply to an answer that is held
+            // back.
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
-            // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.
+            // Inside the retry, so that each attempt is admitted and counted, and an open circuit ends the retries.
             .layer(&self.breaker)
-            // Inside of the breaker, so that silence counts as a failure.
+            // Inside the circuit breaker, so that a timeout counts as a failure.
             .layer(match tier.provider.is_model() {
                 true => settings::adaptive_attempt(limits, &self.silence),
                 false => settings::attempt(limits),
@@ -133,7 +134,7 @@ impl Part {
     }
 }
 
-/// How much of the calls of a tier, which stands at this place, may be retries; and the field that says so.
+/// Returns the share of a tier's calls that may be retries, and the field that sets it.
 pub(super) fn retry_share(tier: &Tier, place: &str, config: &Config) -> (Option<Share>, String) {
     match tier.retry.and_then(|retry| retry.budget) {
         Some(share) => (Some(share), format!("{place}.retry.budget")),
@@ -141,7 +142,7 @@ pub(super) fn retry_share(tier: &Tier, place: &str, config: &Config) -> (Option<
     }
 }
 
-/// The retry budget of a tier: that of the file, which all share, unless it has a share of its own.
+/// Returns a tier's retry budget: the file's shared one, unless the tier has a share of its own.
 pub(super) fn retry_budget(
     budgets: &mut RetryBudgets,
     tier: &Tier,

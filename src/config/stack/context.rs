@@ -1,4 +1,4 @@
-//! What a stack is made with beside its configuration.
+//! The dependencies of a stack beside its configuration.
 
 use std::{
     collections::HashMap,
@@ -16,29 +16,29 @@ use crate::{
     },
 };
 
-/// What a stack is made with beside its configuration: it stays the same over reloads.
-pub(super) struct Makings {
+/// The dependencies of a stack beside its configuration; reloads keep them.
+pub(super) struct StackContext {
     pub(super) events: Events,
-    /// What steers every chain of tiers by hand.
+    /// The manual control of every chain of tiers.
     pub(super) fallback: FallbackHandle,
-    /// Default: the process's, read anew at each load.
+    /// Default: the process's environment, read again at each load.
     pub(super) environment: Option<Environment>,
     pub(super) seed: Option<u64>,
-    /// Whether callers cannot be told that a stream begins anew.
+    /// True if callers cannot be told that a stream restarts.
     pub(super) without_restarts: bool,
     pub(super) leaves: HashMap<String, BoxLlmService>,
-    /// Those that replicas share, for a configuration that says so of its cache.
+    /// The answers that replicas share, for a configuration with a `shared` cache.
     pub(super) answers: Option<CacheHandle>,
-    /// Where replicas meet.
+    /// The hub through which replicas share state.
     #[cfg(feature = "redis")]
-    pub(super) meeting: Option<super::replicas::Meeting>,
-    /// Where tasks are, in place of what the configuration names.
+    pub(super) hub: Option<super::replicas::ReplicaHub>,
+    /// The store of tasks, in place of the configured one.
     pub(super) tasks: Option<Arc<dyn TaskStore>>,
-    /// One for all tiers, and made only where there is one that needs it.
+    /// One HTTP client for all tiers, created only if a tier needs it.
     transport: OnceLock<Transport>,
 }
 
-impl Default for Makings {
+impl Default for StackContext {
     fn default() -> Self {
         let events = Events::new();
         Self {
@@ -50,19 +50,19 @@ impl Default for Makings {
             leaves: HashMap::new(),
             answers: None,
             #[cfg(feature = "redis")]
-            meeting: None,
+            hub: None,
             tasks: None,
             transport: OnceLock::new(),
         }
     }
 }
 
-impl Makings {
+impl StackContext {
     pub(super) fn environment(&self) -> Environment {
         self.environment.clone().unwrap_or_else(Environment::process)
     }
 
-    /// What was put in the place of a tier's provider.
+    /// Returns the service that replaces a tier's provider.
     pub(super) fn leaf(&self, tier: &str) -> Option<&BoxLlmService> {
         self.leaves.get(tier)
     }
@@ -75,7 +75,7 @@ impl Makings {
         self.transport = transport.into();
     }
 
-    /// The seed of a part's chances: another for each name.
+    /// Returns a component's seed, a different one for each name.
     pub(super) fn seed(&self, name: &str) -> Option<u64> {
         self.seed.map(|seed| fnv1a(seed, name))
     }

@@ -1,4 +1,4 @@
-//! What stands in a scenario's file: plain data.
+//! A scenario's file: plain data.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
@@ -13,19 +13,19 @@ use crate::{
     providers::simulated::Fault,
 };
 
-/// A scenario as its file has it.
+/// The content of a scenario's file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Said {
+pub(crate) struct ScenarioFile {
     /// A short name, for the command line and the report.
     pub(crate) name: String,
-    /// What happens, in a sentence or two.
+    /// A description in a sentence or two.
     #[serde(default)]
     pub(crate) about: String,
     /// The incident that it replays.
     #[serde(default)]
     pub(crate) source: String,
-    /// How long it lasts.
+    /// The duration.
     pub(crate) lasts: Span,
     /// The time of day at its beginning.
     pub(crate) clock: Option<Clock>,
@@ -33,31 +33,31 @@ pub(crate) struct Said {
     pub(crate) requests: Requests,
     #[serde(default)]
     pub(crate) providers: Providers,
-    /// What goes wrong, and when.
+    /// The faults and their times.
     #[serde(default)]
     pub(crate) faults: Vec<Window>,
-    /// Targets of the scenario's own.
+    /// The scenario's own targets.
     #[serde(default)]
     pub(crate) expect: Vec<Slo>,
 }
 
-/// What is asked.
+/// The requests of a scenario.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Requests {
-    /// How many arrive, at moments that chance decides. Default: 1/s.
+    /// The random arrivals per time. Default: 1/s.
     pub(crate) rate: Rate,
-    /// The share that asks for a stream. Default: 50%.
+    /// The share of streams. Default: 50%.
     pub(crate) streams: Share,
-    /// The features that ask, each with its weight. Default: all `chat`.
+    /// The features, each with its weight. Default: all `chat`.
     pub(crate) features: BTreeMap<String, f64>,
-    /// How many conversations the requests belong to, in turns that chance decides. Default: none of them to any.
+    /// The number of conversations among which requests are distributed at random. Default: none.
     pub(crate) sessions: u32,
-    /// The share that asks one of twenty common questions, for caches to know. Default: 30%.
+    /// The share of twenty common questions, which a cache may know. Default: 30%.
     pub(crate) common: Share,
     /// The share that no provider accepts (400). Default: none.
     pub(crate) wrong: Share,
-    /// More of them for a while.
+    /// Temporary extra requests.
     pub(crate) bursts: Vec<Burst>,
 }
 
@@ -75,24 +75,25 @@ impl Default for Requests {
     }
 }
 
-/// More requests for a while, beside the others.
+/// Extra requests for a while, beside the others.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Burst {
     pub(crate) from: Span,
     pub(crate) to: Span,
     pub(crate) rate: Rate,
-    /// Whose they are. Default: as of all others. One that is named runs away: what its own limits refuse of it, it deserves.
+    /// The requests' feature. Default: as for all others. A named feature runs away: refusals by its own limits are
+    /// justified.
     pub(crate) feature: Option<String>,
 }
 
-/// How the simulated providers are on a good day.
+/// The behaviour of the simulated providers on a good day.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Providers {
-    /// The time to the first token: the median. Default: 600 ms.
+    /// The median time to the first token. Default: 600 ms.
     pub(crate) p50: Span,
-    /// The same, the 99th percentile. Default: 2.5 s.
+    /// The 99th percentile of the same. Default: 2.5 s.
     pub(crate) p99: Span,
     /// The time between two tokens. Default: 20 ms.
     pub(crate) pace: Span,
@@ -105,30 +106,30 @@ impl Default for Providers {
     }
 }
 
-/// A stretch of time in which something is wrong.
+/// A span of time with a fault.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Window {
     pub(crate) from: Span,
     pub(crate) to: Span,
-    /// In waves: one begins every so long. Default: all the time.
+    /// The interval of waves. Default: the fault is constant.
     pub(crate) every: Option<Span>,
-    /// How long each wave lasts.
+    /// The duration of each wave.
     pub(crate) wave: Option<Span>,
-    /// Where: `primary`, `fallbacks`, `all`, `store`, or tiers by their names. Default: `primary`.
+    /// The affected places: `primary`, `fallbacks`, `all`, `store`, or tiers by name. Default: `primary`.
     #[serde(default)]
-    pub(crate) at: Several<String>,
-    /// What; of several, each with the same chance.
-    pub(crate) fault: Several<Ill>,
-    /// The share of the calls that it hits. Default: all.
+    pub(crate) at: OneOrMany<String>,
+    /// The fault; of several, each is equally likely.
+    pub(crate) fault: OneOrMany<FaultSpec>,
+    /// The share of affected calls. Default: all.
     #[serde(default = "all")]
     pub(crate) share: Share,
-    /// How long that share grows from nothing.
+    /// The time over which that share grows from zero.
     pub(crate) ramp: Option<Span>,
-    /// The features that it hits. Default: all.
+    /// The affected features. Default: all.
     #[serde(default)]
     pub(crate) features: Vec<String>,
-    /// The share of callers that it hits, always the same ones. Default: all.
+    /// The share of affected callers, always the same ones. Default: all.
     #[serde(default = "all")]
     pub(crate) callers: Share,
 }
@@ -137,15 +138,15 @@ fn all() -> Share {
     Share(1.0)
 }
 
-/// What is wrong: a name, or a name with its number.
+/// A kind of fault: a name, or a name with its number.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Ill {
+pub(crate) enum FaultSpec {
     ServerError,
     BadGateway,
     Unavailable,
     Overloaded,
-    /// 429 that names no time.
+    /// 429 without Retry-After.
     RateLimited,
     /// 429 with Retry-After.
     RateLimitedFor(Span),
@@ -155,16 +156,16 @@ pub(crate) enum Ill {
     BadRequest,
     ContextLength,
     ContentFilter,
-    /// Any other status, with a page of an edge.
+    /// Any other status, with an edge's HTML page.
     Status(u16),
-    /// 200 with a page of an edge.
+    /// 200 with an edge's HTML page.
     Html,
     /// No connection.
     Refused,
-    /// A name that has no address: no connection either.
+    /// A name without an address, so no connection either.
     NoAddress,
     Hang,
-    /// So much later, but well.
+    /// A healthy answer after this delay.
     Slow(Span),
     Empty,
     CutAfter(u32),
@@ -174,12 +175,12 @@ pub(crate) enum Ill {
     StallAfter(u32),
     KeepAlivesOnly,
     ErrorEventAfter(u32),
-    /// No more than so many calls: over it, 529.
+    /// At most this many calls; 529 beyond it.
     Capacity(Rate),
 }
 
-impl Ill {
-    /// As the simulated provider has it.
+impl FaultSpec {
+    /// Returns the simulated provider's fault.
     pub(crate) fn fault(&self) -> Fault {
         match *self {
             Self::ServerError => Fault::ServerError,
@@ -211,7 +212,7 @@ impl Ill {
     }
 }
 
-impl fmt::Display for Ill {
+impl fmt::Display for FaultSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = |span: Span| format!("{:?}", span.0);
         f.write_str(&match self {
@@ -230,34 +231,34 @@ impl fmt::Display for Ill {
 
 /// One value, or a list of them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Several<T>(pub(crate) Vec<T>);
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
 
-impl<T> Default for Several<T> {
+impl<T> Default for OneOrMany<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Forms<T>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Forms<T> {
-            type Value = Several<T>;
+            type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name, a name with its value, or a list of them")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Several(vec![T::deserialize(text.into_deserializer())?]))
+                Ok(OneOrMany(vec![T::deserialize(text.into_deserializer())?]))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                // An empty one is none: what stood there was wrong, and has been told.
+                // An empty block remains after a wrong value, which has already been reported.
                 match map.size_hint() {
-                    Some(0) => Ok(Several(Vec::new())),
-                    _ => Ok(Several(vec![T::deserialize(MapAccessDeserializer::new(map))?])),
+                    Some(0) => Ok(OneOrMany(Vec::new())),
+                    _ => Ok(OneOrMany(vec![T::deserialize(MapAccessDeserializer::new(map))?])),
                 }
             }
 
@@ -266,7 +267,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
                 while let Some(one) = list.next_element()? {
                     several.push(one);
                 }
-                Ok(Several(several))
+                Ok(OneOrMany(several))
             }
         }
 
@@ -274,7 +275,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
     }
 }
 
-/// So many in a second; spelled with the unit of time: `2/s`, `30/min`, `100/h`.
+/// A rate per second, written with its unit of time: `2/s`, `30/min`, `100/h`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate(pub(crate) f64);
 
@@ -312,14 +313,14 @@ impl Clock {
     }
 }
 
-/// Reads what is a text with a spelling of its own.
-macro_rules! spelled {
+/// Implements `Deserialize` for a type with its own spelling.
+macro_rules! read_from_text {
     ($type:ident, $expecting:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Spelled;
+                struct TextVisitor;
 
-                impl Visitor<'_> for Spelled {
+                impl Visitor<'_> for TextVisitor {
                     type Value = $type;
 
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -331,11 +332,11 @@ macro_rules! spelled {
                     }
                 }
 
-                deserializer.deserialize_any(Spelled)
+                deserializer.deserialize_any(TextVisitor)
             }
         }
     };
 }
 
-spelled!(Rate, "so many in a time, such as 2/s, 30/min or 100/h");
-spelled!(Clock, "a time of day, such as \"06:20\"");
+read_from_text!(Rate, "so many in a time, such as 2/s, 30/min or 100/h");
+read_from_text!(Clock, "a time of day, such as \"06:20\"");
