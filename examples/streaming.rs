@@ -4,7 +4,7 @@
 
 use steadfast::{
     FallbackLayer, LlmRequest,
-    agent::{AnswerReader, Piece},
+    agent::{AnswerEvent, AnswerReader},
     layers::fallback::StreamBreak,
     providers::{Simulated, simulated::Fault},
 };
@@ -23,13 +23,13 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let (mut reader, mut screen) = (AnswerReader::from(answer), String::new());
     while let Some(piece) = reader.next().await {
         match piece? {
-            Piece::Text(text) => screen.push_str(&text),
-            Piece::Discard { .. } => {
+            AnswerEvent::Text(text) => screen.push_str(&text),
+            AnswerEvent::Discard { .. } => {
                 println!("discarded: {screen}");
                 screen.clear();
             }
             // The provider's own end mark: the answer is whole.
-            Piece::Completed(answer) => assert_eq!(answer.text(), screen),
+            AnswerEvent::Completed(answer) => assert_eq!(answer.text(), screen),
             _ => {}
         }
     }

@@ -259,7 +259,7 @@ fn moment(at_s: f64, clock_s: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drill::report::{Happening, TierReport};
+    use crate::drill::report::{TierReport, TimelineEvent};
 
     /// Two buckets: the first tier answers, then it fails, and the loop loses what the second tier answers.
     fn report(tier: &str) -> ScenarioReport {
@@ -271,7 +271,7 @@ mod tests {
             ..Bucket::default()
         };
         let named = |name: &str| TierReport { name: name.to_owned(), answered: 10, ..TierReport::default() };
-        let event = |at_s: f64, what: &str| Happening { at_s, what: what.to_owned() };
+        let event = |at_s: f64, what: &str| TimelineEvent { at_s, what: what.to_owned() };
         ScenarioReport {
             name: "half".to_owned(),
             lasts_s: 7200.0,
