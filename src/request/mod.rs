@@ -508,7 +508,8 @@ impl Prospects {
 
     /// Notes whether the deadline is left to the next layer.
     pub(crate) fn note_leaves_deadline(&mut self, leaves: bool) {
-        self.0 = self.0 & !Self::LEAVES_DEADLINE | u16::from(leaves) * Self::LEAVES_DEADLINE;
+        let flag = u16::from(leaves) * Self::LEAVES_DEADLINE;
+        self.0 = (self.0 & !Self::LEAVES_DEADLINE) | flag;
     }
 }
 
