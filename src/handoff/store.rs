@@ -147,7 +147,7 @@ pub enum Release {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedriveScope {
-    /// Tasks with an [order](TaskStore::ask_redrive).
+    /// Tasks with an [order](TaskStore::order_redrive).
     Ordered,
     /// All tasks, except those that require a person or were [released for one](Release::ForPeople) and have no order.
     All,

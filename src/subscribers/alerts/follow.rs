@@ -45,7 +45,7 @@ impl Alerts {
         self.follow_anew(events, |_| {})
     }
 
-    /// Like `follow`, and calls `renew` now, after each reload and whenever a reload may have been missed.
+    /// Like `follow`, and calls `anew` now, after each reload and whenever a reload may have been missed.
     pub(crate) fn follow_anew(
         self,
         events: &Events,

@@ -151,7 +151,7 @@ impl Switches {
         self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
     }
 
-    /// Adds a primary that may be away already. See [`primary`](Self::primary).
+    /// Adds a primary that may be away already. See [`add_primary`](Self::add_primary).
     pub(super) fn ensure_primary(&self, name: &Arc<str>) {
         let is_away = self.outages().iter_mut().any(|outage| outage.primary == *name);
         if !is_away {
