@@ -16,10 +16,16 @@ fn drilled(config: &Config, scenario: &str) -> ScenarioReport {
 }
 
 #[test]
-fn the_picture_of_the_readme_is_what_the_drill_draws() {
-    let drawn = drilled(&default_config(), "incident-2026-06-15").svg();
+fn the_picture_and_the_figures_of_the_readme_are_the_drills() {
+    let report = drilled(&default_config(), "incident-2026-06-15");
     let kept = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/outage.svg")).unwrap();
-    assert!(drawn == kept, "draw it again: cargo run -- drill incident-2026-06-15 --svg docs/outage.svg");
+    assert!(report.svg() == kept, "draw it again: cargo run -- drill incident-2026-06-15 --svg docs/outage.svg");
+
+    let baselines = report.baselines.iter().map(|baseline| (&*baseline.name, baseline.answered, baseline.lost));
+    for (name, answered, lost) in baselines.chain([("steadfast", report.answered, report.lost)]) {
+        let row = format!("{name:<13}  {:<8}  {answered:<8}  {lost:<4}  ", report.requests);
+        assert!(include_str!("../../README.md").contains(&row), "the README has another row than {row}");
+    }
 }
 
 /// Each request is counted once, and so is each in the timeline.
