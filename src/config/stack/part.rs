@@ -109,6 +109,9 @@ impl Part {
         makings: &Makings,
     ) -> TierService {
         let mut retry = settings::merged_retry(tier.retry, config.retry);
+        // Who names a number of attempts wants them made; else another model is asked first.
+        let failover_first = retry.max_attempts.is_none();
+        retry.max_attempts = Some(config.attempts(tier));
         let mut limits = tier.timeout;
         if tier.provider == Provider::Handoff {
             // A task is written once; and who waits for a person waits until the request's own time is over.
@@ -118,7 +121,7 @@ impl Part {
         let service = ServiceBuilder::new()
             // What this tier alone may spend: its refusal goes to the next tier at once.
             .option_layer(caps)
-            .layer(settings::retry(retry, retries, makings.seed(&tier.name)))
+            .layer(settings::retry(retry, retries, makings.seed(&tier.name)).failover_first(failover_first))
             // Around the limits of time: those of the first token and of silences hold for an answer that is held back too.
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
             // Inside of the retry, so that each attempt is asked and counted, and an open circuit ends the retrying.

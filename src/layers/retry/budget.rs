@@ -176,8 +176,7 @@ impl RetryBudget {
             return Some(Reservation { bucket: None, in_passing, sent: false });
         };
         let mut account = lock(&bucket.account);
-        // Who allows a retry for each first try has asked for them, wherever else the request could go.
-        let in_passing = in_passing && bucket.ratio < TOKEN;
+        let in_passing = in_passing && !self.covers_each_try();
         if in_passing && bucket.passing(&mut account) < TOKEN || bucket.balance(&mut account, Some(now)) < signed(TOKEN)
         {
             return None;
@@ -187,6 +186,11 @@ impl RetryBudget {
         account.passing.0 -= if in_passing { TOKEN } else { 0 };
         drop(account);
         Some(Reservation { bucket: Some(bucket.clone()), in_passing, sent: false })
+    }
+
+    /// Returns true if it allows a retry for each first try: then retries are wanted wherever else a request could go.
+    pub(super) fn covers_each_try(&self) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| bucket.ratio >= TOKEN)
     }
 
     /// Returns true if no retry is ever allowed.

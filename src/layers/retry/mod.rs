@@ -6,6 +6,8 @@
 //! Not against an outage: there a retry only adds load, which is why the attempts are few, a [`RetryBudget`] bounds
 //! them over all requests, and a circuit breaker further in ends them. With another tier to go to, a silent provider
 //! (a timeout) is not asked twice; see [`retry_timeouts`](RetryWithJitterLayer::retry_timeouts).
+//! With another *model* to go to, only what fails in passing is retried (see [`RetryBudget`]), or nothing for which the provider names
+//! no time ([`failover_first`](RetryWithJitterLayer::failover_first)).
 //! Which failures are retried is the [`Classifier`](crate::Classifier)'s table: never what fails again (400, 401, 403, 404,
 //! 422, a used-up quota), and never a refusal on this side (an open circuit, a full bulkhead, a spent budget), which
 //! goes up at once and costs neither an attempt nor a token nor a wait.
