@@ -5,6 +5,7 @@ use std::{fmt::Write, time::Duration};
 use super::{
     Config, FeatureCache, Provider, Span, Tier,
     classifier::{classifier, samples, stand_for_more},
+    schema::Retry as Retries,
 };
 use crate::{
     CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer, RetryWithJitterLayer,
@@ -130,24 +131,28 @@ impl Config {
 
     /// Returns how many attempts a tier makes for a request.
     ///
-    /// Where the file says nothing, a tier behind another model's makes one less than it would alone: what fails twice there after it
-    /// has failed elsewhere seldom succeeds a moment later, and three failures of one request are most of what opens a circuit.
+    /// Where the file says nothing of retries, a tier behind another model's makes one less than it would alone: what fails twice there
+    /// after it has failed elsewhere seldom succeeds a moment later, and three failures of one request are most of what opens a circuit.
     pub(super) fn attempts(&self, tier: &Tier) -> u16 {
         let own = tier.retry.and_then(|retry| retry.max_attempts);
         let mut before = self.tiers.iter().take_while(|other| other.name != tier.name);
-        let usual = match before.any(|other| other.provider.is_model()) {
+        let usual = match !self.names_retries(tier) && before.any(|other| other.provider.is_model()) {
             true => RetryWithJitterLayer::MAX_ATTEMPTS - 1,
             false => RetryWithJitterLayer::MAX_ATTEMPTS,
         };
         own.or(self.retry.max_attempts).unwrap_or(usual)
     }
 
+    /// Returns whether the file names a number of attempts or a budget for a tier: then retries are wanted there. Else another model is
+    /// asked first.
+    pub(super) fn names_retries(&self, tier: &Tier) -> bool {
+        let named = |retry: Retries| retry.max_attempts.is_some() || retry.budget.is_some();
+        tier.retry.is_some_and(named) || named(self.retry)
+    }
+
     /// Returns whether a failure at this place goes on to another model rather than being retried.
     fn leaves_to_others(&self, at: usize) -> bool {
-        let own = self.tiers[at].retry.unwrap_or_default();
-        let wants_retries = own.max_attempts.or(self.retry.max_attempts).is_some()
-            || own.budget.or(self.retry.budget).is_some_and(|budget| budget.0 >= 1.0);
-        !wants_retries && self.tiers[at + 1..].iter().any(|tier| tier.provider.is_model())
+        !self.names_retries(&self.tiers[at]) && self.tiers[at + 1..].iter().any(|tier| tier.provider.is_model())
     }
 
     /// The fates of all failures at a tier, each with the failures that meet it.

@@ -109,8 +109,7 @@ impl Part {
         makings: &Makings,
     ) -> TierService {
         let mut retry = settings::merged_retry(tier.retry, config.retry);
-        // Who names a number of attempts wants them made; else another model is asked first.
-        let failover_first = retry.max_attempts.is_none();
+        let failover_first = !config.names_retries(tier);
         retry.max_attempts = Some(config.attempts(tier));
         let mut limits = tier.timeout;
         if tier.provider == Provider::Handoff {
