@@ -5,6 +5,7 @@ use std::{fmt::Write, time::Duration};
 use super::{
     Config, FeatureCache, Provider, Span, Tier,
     classifier::{classifier, samples, status_notes},
+    schema::Retry as Retries,
 };
 use crate::{
     CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer, RetryWithJitterLayer,
@@ -20,7 +21,8 @@ impl Config {
     ///
     /// let tiers = "tiers: [{ name: main, provider: simulated }, { name: spare, provider: simulated }]";
     /// let text = Config::from_str(tiers, Format::Yaml).unwrap().explain();
-    /// assert!(text.contains("retried twice, then -> spare\n      rate_limited, overloaded"));
+    /// assert!(text.contains("-> spare, after a retry if it names a moment\n      rate_limited, overloaded"));
+    /// assert!(text.contains("retried once, then fails: this is the last tier\n      rate_limited, overloaded"));
     /// ```
     pub fn explain(&self) -> String {
         let table = classifier(self);
@@ -127,9 +129,30 @@ impl Config {
         text.push_str("; callers see nothing of it\n");
     }
 
-    fn attempts(&self, tier: &Tier) -> u16 {
+    /// Returns how many attempts a tier makes for a request.
+    ///
+    /// Where the file says nothing of retries, a tier behind another model's makes one less than it would alone: what fails twice there
+    /// after it has failed elsewhere seldom succeeds a moment later, and three failures of one request are most of what opens a circuit.
+    pub(super) fn attempts(&self, tier: &Tier) -> u16 {
         let own = tier.retry.and_then(|retry| retry.max_attempts);
-        own.or(self.retry.max_attempts).unwrap_or(RetryWithJitterLayer::MAX_ATTEMPTS)
+        let mut before = self.tiers.iter().take_while(|other| other.name != tier.name);
+        let usual = match !self.names_retries(tier) && before.any(|other| other.provider.is_model()) {
+            true => RetryWithJitterLayer::MAX_ATTEMPTS - 1,
+            false => RetryWithJitterLayer::MAX_ATTEMPTS,
+        };
+        own.or(self.retry.max_attempts).unwrap_or(usual)
+    }
+
+    /// Returns whether the file names a number of attempts or a budget for a tier: then retries are wanted there. Else another model is
+    /// asked first.
+    pub(super) fn names_retries(&self, tier: &Tier) -> bool {
+        let named = |retry: Retries| retry.max_attempts.is_some() || retry.budget.is_some();
+        tier.retry.is_some_and(named) || named(self.retry)
+    }
+
+    /// Returns whether a failure at this place goes on to another model rather than being retried.
+    fn leaves_to_others(&self, at: usize) -> bool {
+        !self.names_retries(&self.tiers[at]) && self.tiers[at + 1..].iter().any(|tier| tier.provider.is_model())
     }
 
     /// Groups the failures at a tier by their handling.
@@ -166,12 +189,15 @@ impl Config {
             Retry::OnceIfLast => Retry::No,
             other => other,
         };
+        let next = self.next(at, class.failover, failure.kind());
+        if retry != Retry::No && self.leaves_to_others(at) {
+            return format!("{next}, after a retry if it names a moment");
+        }
         let retries = match retry {
             Retry::Yes => self.attempts(tier).saturating_sub(1),
             Retry::Once => self.attempts(tier).saturating_sub(1).min(1),
             _ => 0,
         };
-        let next = self.next(at, class.failover, failure.kind());
         match retries {
             0 => next,
             1 => format!("retried once, then {next}"),

@@ -28,13 +28,11 @@ fallback: { routes: { refusal: [large] } }
     let explained = Config::from_str(text, Format::Yaml).unwrap().explain();
     let expected = "\
 sonnet (anthropic claude-sonnet-4-5): at most 3 attempts
-  retried twice, then -> large
-      rate_limited, overloaded, connect, server, stream_broken, other
+  -> large, after a retry if it names a moment
+      rate_limited, overloaded, connect, server, stream_broken, malformed, empty_answer, other
   -> large
       timeout, circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
       invalid_output, not_found, blocked, budget, deadline, out_of_service, store, exhausted
-  retried once, then -> large
-      malformed, empty_answer
   -> large (its window is larger)
       context_length
   fails: no route is set for it
@@ -184,7 +182,8 @@ async fn what_is_explained_is_what_the_layers_do() {
         "{ routes: { content_policy: [spare] } }",
     ] {
         let text = format!(
-            "tiers: [{{ name: main, provider: simulated }}, {{ name: spare, provider: simulated }}]\nfallback: {fallback}"
+            "tiers: [{{ name: main, provider: simulated }}, {{ name: spare, provider: canned, text: spare }}]\n\
+             fallback: {fallback}"
         );
         let config = Config::from_str(&text, Format::Yaml).unwrap();
         let explained = config.explain();

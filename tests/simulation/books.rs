@@ -95,8 +95,8 @@ pub(crate) struct TierBooks {
     pub(crate) drained: Option<Duration>,
     /// True if its probes have closed it before.
     has_closed: bool,
-    /// True if it has tripped again after that: then each success lets twice as many probes through.
-    lapsed: bool,
+    /// How often it has tripped again after that: then each success lets twice as many probes through.
+    lapses: u32,
     /// Of the present half-open time: the probes under way, and when each began.
     probes: Vec<(u64, Duration)>,
     /// The number of probes that have ended in that time.
@@ -104,10 +104,12 @@ pub(crate) struct TierBooks {
     next_probe: u64,
     /// True if the provider's own word closed it off, while it was closed.
     throttled: bool,
+    /// True if it did so while it was half-open.
+    paused: bool,
     /// When the circuit last opened, and why.
     pub(crate) opened: Option<(Duration, CircuitReason)>,
-    /// Whether its circuit has ever opened for a storm of invalid requests.
-    pub(crate) had_storm: bool,
+    /// Whether its circuit has ever opened for a storm of invalid requests, as far as that is known.
+    had_storm: bool,
     /// Its circuit is another than the one whose events are heard.
     pub(crate) is_replaced: bool,
 }
@@ -187,7 +189,9 @@ impl Books {
         let counts = !settings.last_resort && !waits && !books.is_replaced;
         let probe = (books.state == Some(CircuitState::HalfOpen) && counts).then(|| {
             books.next_probe += 1;
+            let before = books.probes.len();
             books.probes.retain(|(_, begun)| now < *begun + lease);
+            books.ended += (before - books.probes.len()) as u32;
             books.probes.push((books.next_probe, now));
             books.next_probe
         });
@@ -195,7 +199,7 @@ impl Books {
         let is_open = books.state == Some(CircuitState::Open) && counts;
         let drained = books.drained;
         // At most all that have ended have succeeded.
-        let doubled = if books.lapsed { 1_usize.checked_shl(books.ended).unwrap_or(usize::MAX) } else { 1 };
+        let doubled = if books.lapses > 0 { 1_usize.checked_shl(books.ended).unwrap_or(usize::MAX) } else { 1 };
         let most = doubled.saturating_mul(settings.breaker.probes as usize);
         let under_way = books.probes.len();
         if is_open {
@@ -301,23 +305,41 @@ impl TierBooks {
     fn circuit_changed(&mut self, from: CircuitState, to: CircuitState, reason: CircuitReason, now: Duration) {
         // A throttle over a closed circuit ends in a closed one. If probes follow, calls under way have tripped it meanwhile,
         // and no event says so: to its callers it was open already.
+        let was_throttled = self.throttled;
         let tripped = matches!(reason, CircuitReason::Failures | CircuitReason::SlowCalls)
-            || (to == CircuitState::HalfOpen && self.throttled);
-        self.lapsed |= self.has_closed && tripped;
+            || (to == CircuitState::HalfOpen && was_throttled);
+        self.lapses += u32::from(self.has_closed && tripped);
         self.has_closed |= reason == CircuitReason::Recovered;
+        // One over a half-open circuit ends in the same half-open time, whatever became of its probes meanwhile.
+        let goes_on = from == CircuitState::HalfOpen && reason == CircuitReason::Throttled;
+        self.ended = match goes_on || (to == CircuitState::HalfOpen && self.paused) {
+            true => self.ended.saturating_add(self.probes.len() as u32),
+            false => 0,
+        };
+        self.paused = goes_on;
         self.throttled = from == CircuitState::Closed && reason == CircuitReason::Throttled;
         if reason == CircuitReason::Forced {
             // The operator's word ends what the circuit remembers of itself.
-            (self.has_closed, self.lapsed) = (false, false);
+            (self.has_closed, self.lapses) = (false, 0);
         }
-        self.had_storm |= reason == CircuitReason::InvalidRequestStorm;
+        self.had_storm |=
+            reason == CircuitReason::InvalidRequestStorm || (to == CircuitState::HalfOpen && was_throttled);
         if to == CircuitState::Open {
             self.opened = Some((now, reason));
         }
         self.state = Some(to);
         self.changed.push(now);
         self.probes.clear();
-        self.ended = 0;
+    }
+
+    /// Returns whether its circuit may have opened for a storm of invalid requests. Under a throttle no event says so.
+    pub(crate) fn may_have_had_storm(&self) -> bool {
+        self.had_storm || self.throttled
+    }
+
+    /// Returns how many times the usual number of probes must succeed: four times after the first relapse, and then sixteen.
+    pub(crate) fn evidence(&self) -> u32 {
+        4_u32.pow(self.lapses.min(2))
     }
 
     /// Takes note that a call has ended which was admitted as this probe.

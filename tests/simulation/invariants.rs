@@ -20,7 +20,7 @@ type Violations = Vec<(Option<usize>, String)>;
 pub(crate) fn check(plan: &Plan, kept: &Kept) -> Violations {
     let mut violations = Vec::new();
     for entry in &kept.asks {
-        let wrong = [in_time(plan, entry), attempts(plan, entry), record(plan, entry), steps::check(plan, entry)];
+        let wrong = [in_time(plan, entry), attempts(plan, entry), record(plan, entry), steps::check(plan, kept, entry)];
         for wrong in wrong.into_iter().chain([opinions::check(plan, kept, entry)]) {
             violations.extend(wrong.map(|wrong| (Some(entry.ask.id), wrong)));
         }

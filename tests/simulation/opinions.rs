@@ -1,6 +1,6 @@
 //! What must be so of requests that a provider calls invalid: whose mistake it is, and who is asked about it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use steadfast::{
     Attempt, ErrorKind,
@@ -52,7 +52,7 @@ pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
     }
     // On record, what a circuit knows to be a storm looks like a mistake still.
     let may_be_storm =
-        |tier: usize| plan.tiers[tier].breaker_outside || kept.tiers[tier].had_storm || kept.was_operated;
+        |tier: usize| plan.tiers[tier].breaker_outside || kept.tiers[tier].may_have_had_storm() || kept.was_operated;
     if may_be_storm(at) {
         return None;
     }
@@ -102,27 +102,45 @@ pub(crate) fn believed(plan: &Plan, kept: &Kept, tier: usize) -> Option<(Option<
     ends.extend(kept.tiers[tier].changed.iter().map(|at| (*at, None)));
     ends.sort_by_key(|(at, mistake)| (*at, mistake.is_some()));
     // How many in this row came one after the other, and when the last one had ended.
-    let (mut row, mut over) = (0, Duration::ZERO);
+    let (mut row, mut over) = (Vec::new(), Duration::ZERO);
     for (at, mistake) in ends {
         let Some((call, entry)) = mistake else {
-            (row, over) = (0, at);
+            (row, over) = (Vec::new(), at);
             continue;
         };
         // Two that are under way together may be taken for one, and one from before a change is not heard.
         if call.begun <= over {
             continue;
         }
-        (row, over) = (row + 1, at);
+        row.push((at, entry.ask.session));
+        over = at;
         let is_believed =
             entry.record.last().is_some_and(|step| is_mistake(step) && step.next == Next::Stopped(Stop::Kind));
         let alone = entry.record.iter().filter(|step| is_mistake(step)).count() == 1;
-        if row > settings.breaker.second_opinion_after && is_believed && alone && could_ask(plan, kept, entry) {
+        let counted = match settings.breaker.second_opinion_after {
+            NEVER_DOUBTED.. => of_a_storm(&row, at),
+            _ => row.len(),
+        };
+        if counted > settings.breaker.second_opinion_after as usize
+            && is_believed
+            && alone
+            && could_ask(plan, kept, entry)
+        {
             let text = format!(
-                "{} has called {row} requests invalid one after the other, and this was believed",
+                "{} has called {counted} requests invalid one after the other, and this was believed",
                 settings.name
             );
             return Some((Some(entry.ask.id), text));
         }
     }
     None
+}
+
+/// Of a row of mistakes, those that may make a storm: of the last minute, and at most ten of each caller.
+fn of_a_storm(row: &[(Duration, Option<u64>)], now: Duration) -> usize {
+    let mut by_caller: BTreeMap<Option<u64>, usize> = BTreeMap::new();
+    for (_, caller) in row.iter().filter(|(at, _)| now - *at <= 60 * SECOND) {
+        *by_caller.entry(*caller).or_default() += 1;
+    }
+    by_caller.values().map(|count| (*count).min(10)).sum()
 }

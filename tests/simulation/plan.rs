@@ -217,11 +217,10 @@ impl Plan {
 
     /// How many attempts a request may make that says nothing of it.
     pub(crate) fn attempts(&self) -> u16 {
-        const USUAL: u16 = 9;
-        let own: u16 = self.tiers.iter().map(|tier| tier.max_attempts).sum();
-        // In a file each tier says its own, the last one too: a canned tier has the usual three, if it ever failed.
+        // In a file each tier says its own, the last one too; for each the usual three are kept back at least.
+        let own: u16 = self.tiers.iter().map(|tier| tier.max_attempts.max(3)).sum();
         let file = own + if self.last == Last::Nothing { 0 } else { 3 };
-        if self.by_hand { USUAL } else { USUAL.max(file) }
+        if self.by_hand { USUAL_ATTEMPTS } else { USUAL_ATTEMPTS.max(file) }
     }
 
     /// What a provider says, word by word.
@@ -230,6 +229,9 @@ impl Plan {
         (0..self.tiers[tier].provider.tokens).map(|word| format!("{name}-{word} ")).collect()
     }
 }
+
+/// How many attempts a request may make by default.
+pub(crate) const USUAL_ATTEMPTS: u16 = 9;
 
 impl Tier {
     /// The longest that its circuit may stay open without a look at the provider.

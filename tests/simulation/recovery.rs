@@ -91,9 +91,10 @@ fn preferred(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) -
     };
     let asked: Vec<&Entry> = kept.asks.iter().filter(asked_first).collect();
     let opens = settled.open_until[tier].unwrap_or(settled.at).max(settled.at);
-    // Each probe is the next request that comes after the one before has ended.
+    // Each probe is the next request that comes after the one before has ended; at the latest, for after a relapse several go at once.
     let mut back = opens;
-    for _ in 0..settings.breaker.successes {
+    let probes = settings.breaker.successes * kept.tiers[tier].evidence();
+    for _ in 0..probes {
         let Some(probe) = asked.iter().find(|entry| entry.ask.at >= back) else { return Vec::new() };
         let ended = probe.ended.filter(|_| probe.served == Some(tier)).map_or(Duration::ZERO, |(ended, _)| ended);
         back = ended.max(probe.ask.at + settings.healthy());
@@ -108,6 +109,9 @@ fn preferred(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) -
         back += 2 * GRACE;
     }
     if back + 5 * SECOND > plan.ends {
+        if kept.tiers[tier].evidence() > 1 {
+            return Vec::new();
+        }
         return vec![(
             None,
             format!("{} is back at {back:?} at the earliest, and nobody is left to ask", settings.name),

@@ -9,19 +9,24 @@ use steadfast::{
 };
 
 use crate::{
-    books::{Entry, Outcome},
+    books::{Entry, Kept, Outcome},
     plan::Plan,
 };
 
 /// Each step of its record is explained, and none is of those that never help.
-pub(crate) fn check(plan: &Plan, entry: &Entry) -> Option<String> {
+pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
+    // A tier that a pinned level leaves out comes into question only when all others have failed.
+    let may_give_way = kept.was_operated;
     let failed = matches!(entry.ended?.1, Outcome::Failed(_));
     if failed && entry.record.is_empty() && entry.responded.is_some() {
         return Some("its error has no record".to_owned());
     }
     for (place, step) in entry.record.iter().enumerate() {
         let after = entry.record.get(place + 1);
-        if let Some(wrong) = waited(plan, step).or_else(|| waited_in_vain(plan, entry, place)) {
+        if let Some(wrong) = waited(plan, step) {
+            return Some(wrong);
+        }
+        if let Some(wrong) = waited_in_vain(plan, entry, place).filter(|_| !may_give_way) {
             return Some(wrong);
         }
         if step.is_local() && matches!(step.next, Next::Retried { .. }) {
@@ -57,7 +62,7 @@ pub(crate) fn check(plan: &Plan, entry: &Entry) -> Option<String> {
             return Some(format!("nobody knows which tier this was: {step}"));
         }
     }
-    left_out(plan, entry).or_else(|| kept_for_others(plan, entry))
+    left_out(plan, entry).or_else(|| kept_for_others(plan, entry).filter(|_| !may_give_way))
 }
 
 /// A request that says that no tier is left has asked all of them.

@@ -6,7 +6,7 @@ use steadfast::LlmRequest;
 
 use crate::{
     draw::Draw,
-    plan::{Plan, SECOND},
+    plan::{Plan, SECOND, USUAL_ATTEMPTS},
 };
 
 /// One request.
@@ -83,7 +83,7 @@ impl Ask {
     /// How many attempts it may take.
     pub(crate) fn most_attempts(&self, plan: &Plan) -> usize {
         // Saying the usual number is saying nothing, where the file allows more.
-        let own = self.attempts.filter(|own| *own != 8 || plan.by_hand).unwrap_or_else(|| plan.attempts());
+        let own = self.attempts.filter(|own| *own != USUAL_ATTEMPTS || plan.by_hand).unwrap_or_else(|| plan.attempts());
         usize::from(own.max(1))
     }
 }

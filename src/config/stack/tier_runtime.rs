@@ -109,6 +109,8 @@ impl TierRuntime {
         context: &StackContext,
     ) -> TierService {
         let mut retry = settings::merged_retry(tier.retry, config.retry);
+        let failover_first = !config.names_retries(tier);
+        retry.max_attempts = Some(config.attempts(tier));
         let mut limits = tier.timeout;
         if tier.provider == Provider::Handoff {
             // A task is stored once, and a caller may wait for a person for the request's whole time.
@@ -118,9 +120,8 @@ impl TierRuntime {
         let service = ServiceBuilder::new()
             // This tier's own caps: their refusal moves on to the next tier at once.
             .option_layer(caps)
-            .layer(settings::retry(retry, retries, context.seed(&tier.name)))
-            // Around the time limits: those of the first token and of silences also apply to an answer that is held
-            // back.
+            .layer(settings::retry(retry, retries, context.seed(&tier.name)).failover_first(failover_first))
+            // Around the limits of time: those of the first token and of silences hold for an answer that is held back too.
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
             // Inside the retry, so that each attempt is admitted and counted, and an open circuit ends the retries.
             .layer(&self.breaker)

@@ -198,8 +198,8 @@ impl Circuit {
         wants.then(|| self.load().generation())
     }
 
-    /// Takes the outcome of the circuit's own probe, which was sent in this generation. A latch opens the circuit,
-    /// and an answer closes it if it is half-open. Any other outcome decides nothing, and admits further probes.
+    /// What the circuit's own probe came to, which was sent in this generation: a latch opens it, and an answer [proves](Self::prove)
+    /// that it is well where it is half-open. Anything else decides nothing, and lets others through.
     pub(super) fn confirm(&self, generation: u32, outcome: Outcome, now: Instant) -> Option<Transition> {
         let at = self.at(now);
         let mut core = self.lock();
@@ -210,10 +210,7 @@ impl Circuit {
         let (reason, until) = match outcome {
             Outcome::Quota { until } => (Reason::Quota, self.latched_until(until, at)),
             Outcome::Auth => (Reason::Auth, self.latched_until(None, at)),
-            Outcome::Success { .. } if word.tag() == Tag::HalfOpen => {
-                core.relapses = 0;
-                return Some(self.publish(&mut core, Tag::Closed, Reason::Recovered));
-            }
+            Outcome::Success { .. } if word.tag() == Tag::HalfOpen => return self.prove(&mut core, at),
             _ => return None,
         };
         // It was suspected for one reason, and fails for another.

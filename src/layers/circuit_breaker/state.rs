@@ -365,11 +365,18 @@ impl Circuit {
         if !matches!(phase(word), Phase::Open | Phase::HalfOpen) || word.generation() != generation {
             return None;
         }
-        if core.lapses == 0 {
-            return Some(self.close(&mut core, at));
+        let looks = (core.lapses > 0 && word.tag() == Tag::Open)
+            .then(|| self.publish(&mut core, Tag::HalfOpen, Reason::Recovered));
+        self.prove(&mut core, at).or(looks)
+    }
+
+    /// Takes a healthy answer to a request that is not a caller's: it closes the circuit, or counts like any other probe where the
+    /// circuit has lapsed.
+    pub(super) fn prove(&self, core: &mut Core, at: u64) -> Option<Transition> {
+        match core.lapses {
+            0 => Some(self.close(core, at)),
+            _ => self.succeed(core, at),
         }
-        let looks = (word.tag() == Tag::Open).then(|| self.publish(&mut core, Tag::HalfOpen, Reason::Recovered));
-        self.succeed(&mut core, at).or(looks)
     }
 
     /// Counts a successful probe. Closes the circuit if that is evidence enough.

@@ -182,8 +182,7 @@ impl RetryBudget {
             return Some(Reservation { bucket: None, in_passing, sent: false });
         };
         let mut account = lock(&bucket.account);
-        // A ratio of a retry for each first try asks for them, wherever else the request could go.
-        let in_passing = in_passing && bucket.ratio < TOKEN;
+        let in_passing = in_passing && !self.covers_each_try();
         if in_passing && bucket.passing(&mut account) < TOKEN || bucket.balance(&mut account, Some(now)) < signed(TOKEN)
         {
             return None;
@@ -195,7 +194,12 @@ impl RetryBudget {
         Some(Reservation { bucket: Some(bucket.clone()), in_passing, sent: false })
     }
 
-    /// Returns whether no retry is ever allowed.
+    /// Returns true if it allows a retry for each first try: then retries are wanted wherever else a request could go.
+    pub(super) fn covers_each_try(&self) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| bucket.ratio >= TOKEN)
+    }
+
+    /// Returns true if no retry is ever allowed.
     #[inline]
     pub(crate) fn allows_none(&self) -> bool {
         self.bucket.as_ref().is_some_and(|bucket| (bucket.ratio == 0 && bucket.floor == 0) || bucket.cap < TOKEN)

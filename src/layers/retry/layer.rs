@@ -58,8 +58,17 @@ impl RetryWithJitterLayer {
         self
     }
 
-    /// Sets the jitter of all schedules except the timeouts' fixed one and those set with
-    /// [`schedule`](Self::schedule). Default: [`Jitter::Full`].
+    /// Sets whether a failure goes on to another model, where a [`Fallback`](crate::Fallback) further out has one to ask, rather than
+    /// being retried here. A failure for which the provider names a short time is still retried, within the [`RetryBudget`]. A budget
+    /// of a retry for each first try asks for all retries, whatever this says. Default: no.
+    #[must_use]
+    pub fn failover_first(mut self, first: bool) -> Self {
+        self.change().failover_first = first;
+        self
+    }
+
+    /// Sets the jitter of all schedules but the timeouts' fixed one and those set with [`schedule`](Self::schedule).
+    /// Default: [`Jitter::Full`].
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Self {
         self.change().jitter = jitter;

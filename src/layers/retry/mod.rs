@@ -6,7 +6,9 @@
 //! that was reset. It does not help against an outage: there a retry only adds load. So the attempts are few, a
 //! [`RetryBudget`] bounds them over all requests, and a circuit breaker further in ends them. With another tier
 //! left, a silent provider (a timeout) is not asked twice; see
-//! [`retry_timeouts`](RetryWithJitterLayer::retry_timeouts). The [`Classifier`](crate::Classifier)'s table decides
+//! [`retry_timeouts`](RetryWithJitterLayer::retry_timeouts). With another *model* left, only a passing failure is
+//! retried (see [`RetryBudget`]), or with [`failover_first`](RetryWithJitterLayer::failover_first) only a failure for
+//! which the provider names a time. The [`Classifier`](crate::Classifier)'s table decides
 //! which failures are retried: never permanent ones (400, 401, 403, 404, 422, a used-up quota). A refusal on this
 //! side (an open circuit, a full bulkhead, a spent budget) is never retried either: it goes up at once and costs
 //! neither an attempt nor a token nor a wait.

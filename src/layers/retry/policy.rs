@@ -19,6 +19,8 @@ pub(super) struct Policy {
     pub(super) max_delay: Duration,
     /// The longest wait if another model is left to ask.
     pub(super) failover_delay: Duration,
+    /// True if a failure that names no time goes on to that model.
+    pub(super) failover_first: bool,
     pub(super) jitter: Jitter,
     pub(super) schedules: Vec<(ErrorKind, Backoff)>,
     pub(super) retry_timeouts: bool,
@@ -69,9 +71,9 @@ impl Policy {
         if ledger.spent() >= most || (once && ledger.failures(kind) > 1) {
             return Err(Stop::Attempts);
         }
+        let can_go_on = context.prospects.can_go_on();
         let asked = error.retry_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let longest =
-            if context.prospects.can_go_on() { self.max_delay.min(self.failover_delay) } else { self.max_delay };
+        let longest = if can_go_on { self.max_delay.min(self.failover_delay) } else { self.max_delay };
         if asked > longest {
             return Err(Stop::LongWait);
         }
@@ -80,16 +82,19 @@ impl Policy {
             let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
             return Ok(Scheduled { after: Duration::ZERO, token });
         }
-        // The spread above the provider's wait is no reason to wait longer if another model is left.
-        let spread = if context.prospects.can_go_on() { longest - asked } else { longest };
+        // Another model answers sooner than this one is asked again, and is not the one that has just failed.
+        if can_go_on && self.failover_first && error.retry_at().is_none() && !self.budget.covers_each_try() {
+            return Err(Stop::OtherTier);
+        }
+        // What is spread above the time that was asked for is no reason to wait longer where nobody need wait.
+        let spread = if can_go_on { longest - asked } else { longest };
         let backoff = self.backoff(kind).capped(spread);
         let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());
         if context.time_left(now).is_some_and(|left| left <= after) {
             return Err(Stop::Deadline);
         }
         // Last, so that only a retry that will be made takes a token.
-        let token =
-            if context.prospects.can_go_on() { self.budget.reserve_in_passing(now) } else { self.budget.reserve(now) };
+        let token = if can_go_on { self.budget.reserve_in_passing(now) } else { self.budget.reserve(now) };
         let token = token.ok_or(Stop::Budget)?;
         Ok(Scheduled { after, token })
     }
@@ -126,6 +131,7 @@ impl Default for Policy {
             max_attempts: RetryWithJitterLayer::MAX_ATTEMPTS,
             max_delay: RetryWithJitterLayer::MAX_DELAY,
             failover_delay: RetryWithJitterLayer::FAILOVER_DELAY,
+            failover_first: false,
             jitter: Jitter::Full,
             schedules: Vec::new(),
             retry_timeouts: false,

@@ -259,6 +259,27 @@ async fn how_long_a_moment_is_can_be_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_failover_comes_first_only_a_failure_that_names_a_time_is_retried() {
+    for kind in [ErrorKind::Server, ErrorKind::Overloaded, ErrorKind::RateLimited, ErrorKind::Connect] {
+        let layer = RetryWithJitterLayer::new().failover_first(true);
+        let leaf = Strict::new().fails(1, error(kind));
+        let (result, took) = run(&layer, &leaf, backed()).await;
+        assert_eq!((stop(&result.unwrap_err()), leaf.calls(), took), (Some(Stop::OtherTier), 1, Duration::ZERO));
+        let leaf = Strict::new().fails(1, error(kind).with_retry_after(SECOND));
+        let (result, took) = run(&layer, &leaf, backed()).await;
+        assert!(result.is_ok() && took >= SECOND, "{kind:?}");
+        let leaf = Strict::new().fails(1, error(kind));
+        assert!(run(&layer, &leaf, request()).await.0.is_ok(), "who has nowhere else to go is not bound by that");
+    }
+    // A budget of a retry for each first try asks for them.
+    for budget in [RetryBudget::with_limits(1.0, 1.0, 100).unwrap(), RetryBudget::unlimited()] {
+        let leaf = Strict::new().fails(2, error(ErrorKind::Server));
+        let layer = RetryWithJitterLayer::new().failover_first(true).budget(budget);
+        assert!(run(&layer, &leaf, backed()).await.0.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_another_model_is_left_only_what_fails_in_passing_is_retried() {
     let layer = RetryWithJitterLayer::new().jitter(Jitter::None);
     // Requests that would each fail twice if retried.

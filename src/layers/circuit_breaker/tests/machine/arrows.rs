@@ -187,6 +187,26 @@ fn an_active_probe_is_as_good_as_another_after_a_lapse() {
 }
 
 #[test]
+fn a_probe_of_the_circuits_own_is_as_good_as_another_after_a_lapse() {
+    let bench = lapsed();
+    let accused = Outcome::Accused { reason: Reason::Quota };
+    assert_eq!(bench.call(accused), None);
+    let generation = bench.circuit.take_accusation().expect("it wants to know");
+    let answered =
+        |bench: &Bench| bench.circuit.confirm(generation, OK, bench.now.get()).map(|transition| transition.to);
+    assert_eq!([answered(&bench), answered(&bench), answered(&bench)], [None; 3]);
+    assert_eq!(bench.phase(), Phase::HalfOpen);
+    assert_eq!(answered(&bench), Some(Phase::Closed));
+    // And it has closed now: to trip again soon is one more lapse.
+    for _ in 0..5 {
+        bench.call(FAILURE);
+    }
+    bench.wait(seconds(60));
+    let closes = (1..100).find(|_| bench.call(OK).is_some());
+    assert_eq!(closes, Some(16));
+}
+
+#[test]
 fn one_failure_among_the_probes_opens_again() {
     let bench = Bench::opened(Settings { probes: number(3), successes: number(3), ..Settings::default() });
     bench.wait(seconds(60));
