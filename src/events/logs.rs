@@ -1,10 +1,9 @@
-use std::{fmt, mem, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 use tracing::Level;
 
-use super::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
+use super::{CircuitState, Event, HandedOver, HandoffStep, LineLimit, RequestEnded, Subscriber};
 #[cfg(feature = "config")]
 use crate::StackHandle;
 use crate::{Attempt, ErrorKind, layers::mirror::Comparison};
@@ -51,30 +50,11 @@ use crate::{Attempt, ErrorKind, layers::mirror::Comparison};
 #[derive(Clone, Debug)]
 pub struct Logs {
     requests: Option<Level>,
-    refused: Refused,
+    refused: LineLimit,
     #[cfg(feature = "config")]
     stack: Option<StackHandle>,
     /// The stack's tiers in their order, each with its model.
     tiers: Vec<(Arc<str>, Option<Arc<str>>)>,
-}
-
-/// Which refusals had a line.
-#[derive(Clone, Copy, Debug, Default)]
-struct Refused {
-    said_at: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Refused {
-    /// One more: the number of those without a line, if this one is to have it.
-    fn next(&mut self, at: Instant) -> Option<u64> {
-        if self.said_at.is_some_and(|said| at.saturating_duration_since(said) < Logs::AT_MOST_EVERY) {
-            self.unsaid = self.unsaid.saturating_add(1);
-            return None;
-        }
-        self.said_at = Some(at);
-        Some(mem::take(&mut self.unsaid))
-    }
 }
 
 /// What every line is from.
@@ -102,7 +82,7 @@ impl Logs {
     pub fn new() -> Self {
         Self {
             requests: Some(Level::INFO),
-            refused: Refused::default(),
+            refused: LineLimit::new(1, Self::AT_MOST_EVERY),
             #[cfg(feature = "config")]
             stack: None,
             tiers: Vec::new(),
@@ -416,19 +396,5 @@ impl fmt::Display for ByTier<'_> {
             between = " ";
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_many_refusals_one_has_a_line_and_the_next_line_says_how_many_had_none() {
-        let mut refused = Refused::default();
-        let start = Instant::now();
-        let said: Vec<_> =
-            (0..=200).filter_map(|tenth| refused.next(start + Duration::from_millis(tenth * 100))).collect();
-        assert_eq!(said, [0, 99, 99]);
     }
 }

@@ -7,6 +7,7 @@ mod conventions;
 mod follow;
 mod handed_over;
 mod inbox;
+mod line_limit;
 mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -37,6 +38,7 @@ use self::inbox::{Inbox, Inboxes, OnlyQueue, Wanted};
 pub use self::{
     follow::{Following, Subscriber},
     handed_over::{HandedOver, HandoffStep},
+    line_limit::LineLimit,
     logs::Logs,
     operation::Operation,
     request::{CachedAnswer, RequestEnded, RequestOutcome},

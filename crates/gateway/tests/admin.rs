@@ -30,7 +30,7 @@ impl Operated {
         steadfast(["admin"].into_iter().chain(arguments.iter().copied()), &environment)
     }
 
-    /// What an order that is obeyed prints, without the spaces between columns.
+    /// Returns the output of a successful order, without the spaces between columns.
     fn done(&self, arguments: &[&str]) -> String {
         let ran = self.admin(arguments);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}: {}", ran.out);

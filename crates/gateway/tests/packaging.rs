@@ -1,4 +1,4 @@
-//! What is in `packaging/` fits the program: its command lines, its configuration, its probes and its times.
+//! The files in `packaging/` fit the program: its command lines, its configuration, its probes and its times.
 //!
 //! Tools that know more of a format (hadolint, systemd-analyze, groff, mandoc) are asked where they are installed.
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::common::{Folder, Ran, STEADFAST, serve::Serve, steadfast};
 
-/// How long connections have to send their last bytes after the grace.
+/// The time for connections to send their last bytes after the grace.
 const LAST_BYTES: u64 = 5;
 
 fn file(path: &str) -> (PathBuf, String) {

@@ -1,4 +1,4 @@
-//! What an operator does, and who may.
+//! The operators' paths and their permissions.
 
 use std::{sync::Arc, time::Duration};
 

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 
 use crate::common::{Folder, Ran, STEADFAST, steadfast};
 
-/// What is asked, with what must not reach a terminal.
+/// A prompt with characters that must not reach a terminal.
 const ASKED: &str = "May I?\u{1b}[2J\u{9b}2J\u{202e}";
 
 struct Store {
@@ -60,7 +60,7 @@ impl Store {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// What a refused order says.
+    /// Returns the error of a refused order.
     fn refused(&self, words: &[&str], code: i32) -> String {
         let ran = self.run(words);
         assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{words:?}: {}", ran.err);
