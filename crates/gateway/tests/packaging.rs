@@ -67,7 +67,7 @@ fn health_of_one_that_stops_is_silent_or_speaks_something_else_is_failure() {
         Some("SSH-2.0-OpenSSH_9.2\r\n"),
         None,
     ];
-    for (answer, told) in answers.into_iter().zip(["status 503", "no HTTP", "no answer in time"]) {
+    for (answer, told) in answers.into_iter().zip(["status 503", "does not speak HTTP", "no answer in time"]) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {

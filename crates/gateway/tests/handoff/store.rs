@@ -165,7 +165,7 @@ fn an_answer_comes_as_an_argument_from_a_file_or_from_standard_input() {
     let task = store.task("chat").to_string();
     let long = store.folder.file("long.txt", &"x".repeat((1 << 20) + 1));
     assert!(store.refused(&["answer", &task, "--file", long.to_str().unwrap()], 2).contains("1048576 bytes at most"));
-    assert!(store.refused(&["answer", &task, "  "], 2).contains("nothing in the answer"));
+    assert!(store.refused(&["answer", &task, "  "], 2).contains("the answer is empty"));
     assert!(store.refused(&["answer", &task, "--file", "/no/such/file"], 2).contains("cannot open"));
     assert_eq!(store.json(&["show", &task])["state"], "waiting");
 }
