@@ -1,10 +1,9 @@
-use std::{fmt, mem, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 use tracing::Level;
 
-use super::StackView;
+use super::{LineLimit, StackView};
 use crate::events::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
 use crate::{Attempt, ErrorKind, events::Comparison};
 
@@ -50,29 +49,10 @@ use crate::{Attempt, ErrorKind, events::Comparison};
 #[derive(Clone, Debug)]
 pub struct Logs {
     requests: Option<Level>,
-    refused: RefusalLimit,
+    refused: LineLimit,
     stack: Option<Arc<dyn StackView>>,
     /// The stack's tiers in order, each with its model.
     tiers: Vec<(Arc<str>, Option<Arc<str>>)>,
-}
-
-/// Rate limit of the line on refusals.
-#[derive(Clone, Copy, Debug, Default)]
-struct RefusalLimit {
-    last_line_at: Option<Instant>,
-    without_line: u64,
-}
-
-impl RefusalLimit {
-    /// Counts a refusal. Returns the number of refusals without a line if this one is to have a line.
-    fn next(&mut self, at: Instant) -> Option<u64> {
-        if self.last_line_at.is_some_and(|said| at.saturating_duration_since(said) < Logs::AT_MOST_EVERY) {
-            self.without_line = self.without_line.saturating_add(1);
-            return None;
-        }
-        self.last_line_at = Some(at);
-        Some(mem::take(&mut self.without_line))
-    }
 }
 
 /// The target of every line.
@@ -98,7 +78,12 @@ impl Logs {
 
     /// Creates logs of all events.
     pub fn new() -> Self {
-        Self { requests: Some(Level::INFO), refused: RefusalLimit::default(), stack: None, tiers: Vec::new() }
+        Self {
+            requests: Some(Level::INFO),
+            refused: LineLimit::new(1, Self::AT_MOST_EVERY),
+            stack: None,
+            tiers: Vec::new(),
+        }
     }
 
     /// Adds a stack, whose tiers' numbers and models then stand beside their names, after reloads too. Default: none.
@@ -403,19 +388,5 @@ impl fmt::Display for ByTier<'_> {
             between = " ";
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_many_refusals_one_has_a_line_and_the_next_line_says_how_many_had_none() {
-        let mut refused = RefusalLimit::default();
-        let start = Instant::now();
-        let said: Vec<_> =
-            (0..=200).filter_map(|tenth| refused.next(start + Duration::from_millis(tenth * 100))).collect();
-        assert_eq!(said, [0, 99, 99]);
     }
 }

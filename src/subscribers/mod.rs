@@ -4,6 +4,7 @@ pub mod alerts;
 mod away;
 #[cfg(any(feature = "metrics", feature = "otel"))]
 mod conventions;
+mod line_limit;
 mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -16,6 +17,7 @@ pub mod traces;
 mod window;
 
 pub use self::{
+    line_limit::LineLimit,
     logs::Logs,
     stack::StackView,
     status::{

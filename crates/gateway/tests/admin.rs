@@ -30,7 +30,7 @@ impl Operated {
         steadfast(["admin"].into_iter().chain(arguments.iter().copied()), &environment)
     }
 
-    /// What an order that is obeyed prints, without the spaces between columns.
+    /// Returns the output of a successful order, without the spaces between columns.
     fn done(&self, arguments: &[&str]) -> String {
         let ran = self.admin(arguments);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}: {}", ran.out);
@@ -65,10 +65,10 @@ fn an_order_that_is_refused_says_why() {
     let served = Operated::start();
     for (arguments, key, code, words) in [
         (&["open", "opus"][..], &*served.key, 1, "unknown tier `opus`; the tiers are a/b, small"),
-        (&["level", "5"], &served.key, 1, "no tier is of level 5"),
+        (&["level", "5"], &served.key, 1, "no tier has level 5"),
         (&["level", "low"], &served.key, 2, "a level is a number from 1 to 5, or none"),
         (&["tiers"], "sk-of-nobody", 1, "does not know this key"),
-        (&["tiers"], "", 2, "the variable STEADFAST_ADMIN_KEY has no key"),
+        (&["tiers"], "", 2, "the variable STEADFAST_ADMIN_KEY is not set"),
         (&["tiers", "--url", "127.0.0.1"], &served.key, 2, "must begin with http://"),
         (&["tiers", "--url", "http://127.0.0.1:1"], &served.key, 1, "http://127.0.0.1:1/: "),
     ] {

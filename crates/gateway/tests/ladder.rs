@@ -29,13 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Ladder {
     gateway: Served,
     key: String,
-    /// Of the levels 1 to 3.
+    /// The tiers of the levels 1 to 3.
     servers: [SimulatedServer; 3],
     _runtime: Runtime,
 }
 
 impl Ladder {
-    /// Whose circuits look again after this long.
+    /// The cooldown of the circuits.
     fn start(cooldown: &str) -> Self {
         Self::with(cooldown, "")
     }
@@ -139,7 +139,7 @@ const STEPS: [(u8, &str, Option<&str>); 5] = [
     (4, "kept", None),
     (5, "sorry", None),
 ];
-/// What a model that is down comes to, before and after its circuit has opened.
+/// The statuses of a model that is down, before and after its circuit opens.
 const DOWN: [&str; 2] = ["server", "circuit_open"];
 
 /// Each step is served, in both protocols, whole and as a stream, and features fall no further than they accept.

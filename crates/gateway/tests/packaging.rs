@@ -1,4 +1,4 @@
-//! What is in `packaging/` fits the program: its command lines, its configuration, its probes and its times.
+//! The files in `packaging/` fit the program: its command lines, its configuration, its probes and its times.
 //!
 //! Tools that know more of a format (hadolint, systemd-analyze, groff, mandoc) are asked where they are installed.
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::common::{Folder, Ran, STEADFAST, serve::Serve, steadfast};
 
-/// How long connections have to send their last bytes after the grace.
+/// The time for connections to send their last bytes after the grace.
 const LAST_BYTES: u64 = 5;
 
 fn file(path: &str) -> (PathBuf, String) {
@@ -67,7 +67,7 @@ fn health_of_one_that_stops_is_silent_or_speaks_something_else_is_failure() {
         Some("SSH-2.0-OpenSSH_9.2\r\n"),
         None,
     ];
-    for (answer, told) in answers.into_iter().zip(["status 503", "no HTTP", "no answer in time"]) {
+    for (answer, told) in answers.into_iter().zip(["status 503", "does not speak HTTP", "no answer in time"]) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {

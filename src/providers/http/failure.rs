@@ -251,8 +251,14 @@ fn scrub(message: &str, secret: &Secret) -> String {
     out
 }
 
-/// Returns true if a word looks like a key: it begins like those of large providers, or has stars over its middle.
-pub(crate) fn looks_like_a_key(word: &str) -> bool {
+/// Returns whether a word looks like a provider's key: it begins as those of large providers do, or has stars over its middle.
+///
+/// ```
+/// use steadfast::providers::http::looks_like_a_key;
+///
+/// assert!(looks_like_a_key("sk-ant-api03") && !looks_like_a_key("task"));
+/// ```
+pub fn looks_like_a_key(word: &str) -> bool {
     const MARKS: [&str; 9] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "pplx-", "hf_", "whsec_"];
     let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     word.contains("***") || MARKS.iter().any(|mark| bare.starts_with(mark))

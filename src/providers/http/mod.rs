@@ -57,8 +57,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "handoff")]
-pub(crate) use self::failure::looks_like_a_key;
+pub use self::failure::looks_like_a_key;
 #[cfg(feature = "config")]
 pub(crate) use self::leaf::{Transport, boxed};
 pub(crate) use self::{

@@ -264,7 +264,7 @@ pub(crate) enum BodyError {
     TooSlow,
     /// The body broke off, or does not match its head.
     Broken,
-    /// The server was options to stop before it was there.
+    /// The server was asked to stop before the body was complete.
     Stopping,
 }
 
@@ -309,7 +309,7 @@ pub(crate) struct BodyReader<'a> {
     memory: &'a Arc<Memory>,
     /// The caller's part of the memory.
     share: Option<&'a Arc<CallerShare>>,
-    /// The server was options to stop.
+    /// Cancelled when the server is asked to stop.
     stop: &'a CancellationToken,
 }
 

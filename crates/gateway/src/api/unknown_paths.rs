@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use steadfast::{providers::http::looks_like_a_key, subscribers::LineLimit};
 use tokio::time::Instant;
 
 use crate::lock::lock;
@@ -16,10 +17,10 @@ use crate::lock::lock;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UnknownPaths(Arc<Counters>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counters {
     count: AtomicU64,
-    lines: Mutex<Lines>,
+    lines: Mutex<LineLimit>,
 }
 
 /// The number of lines in a [`SPAN`].
@@ -27,26 +28,9 @@ const MAX_LINES: u32 = 10;
 /// The span of the limit: a scan for holes asks for thousands of paths, and needs no key.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// The lines of the present span.
-#[derive(Debug, Default)]
-struct Lines {
-    since: Option<Instant>,
-    said: u32,
-    unsaid: u64,
-}
-
-impl Lines {
-    /// Counts a line; returns the number of suppressed lines before it, if it may be logged.
-    fn next(&mut self, now: Instant) -> Option<u64> {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SPAN) {
-            (self.since, self.said) = (Some(now), 0);
-        }
-        if self.said == MAX_LINES {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said += 1;
-        Some(std::mem::take(&mut self.unsaid))
+impl Default for Counters {
+    fn default() -> Self {
+        Self { count: AtomicU64::new(0), lines: Mutex::new(LineLimit::new(MAX_LINES, SPAN)) }
     }
 }
 
@@ -69,7 +53,7 @@ impl UnknownPaths {
 
 /// Hides what may be a key in a path.
 fn without_keys(path: &str) -> String {
-    let hidden = |part: &str| part.len() > MAX_WORD || part.starts_with("sk-") || part.contains(['@', '=']);
+    let hidden = |part: &str| part.len() > MAX_WORD || looks_like_a_key(part) || part.contains(['@', '=']);
     path.split('/').map(|part| if hidden(part) { "***" } else { part }).collect::<Vec<_>>().join("/")
 }
 
@@ -80,14 +64,6 @@ const MAX_WORD: usize = 24;
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn of_a_flood_ten_have_a_line_and_the_next_line_says_how_many_had_none() {
-        let (mut lines, start) = (Lines::default(), Instant::now());
-        let said: Vec<u64> =
-            (0..=100).filter_map(|tenth| lines.next(start + Duration::from_millis(tenth * 100))).collect();
-        assert_eq!(said, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 90]);
-    }
-
     #[test]
     fn what_may_be_a_key_is_not_repeated() {
         for (path, shown) in [
@@ -96,6 +72,7 @@ mod tests {
             ("/sk-ant-1/v1/messages", "/***/v1/messages"),
             ("/AIzaSyA-0123456789abcdefghijklmno/x", "/***/x"),
             ("/key=7/x", "/***/x"),
+            ("/gsk_7/x", "/***/x"),
         ] {
             assert_eq!(without_keys(path), shown);
         }

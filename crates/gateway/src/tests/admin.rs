@@ -1,4 +1,4 @@
-//! What an operator does, and who may.
+//! The operators' paths and their permissions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -363,10 +363,10 @@ async fn each_order_is_in_the_log_once_with_the_keys_name_and_no_key_is() {
     let log = log.said();
     let lines = |words: &[&str]| log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
     assert_eq!(lines(&["event=\"operated\" operation=\"drain\" tier=\"sonnet\" by=\"ana\""]), 1, "{log}");
-    assert_eq!(lines(&["changed nothing", "by=\"ana\"", "action=\"drain\""]), 1, "{log}");
+    assert_eq!(lines(&["order without effect", "by=\"ana\"", "action=\"drain\""]), 1, "{log}");
     assert_eq!(lines(&["operation=\"pin_level\" feature=\"chat\" level=3 by=\"ana\""]), 1, "{log}");
     assert_eq!(lines(&["operation=\"force_close\" tier=\"sonnet\" by=\"ana\""]), 1, "{log}");
     assert_eq!(lines(&["action=\"reload\"", "by=\"ana\""]), 1, "{log}");
-    assert_eq!(lines(&["not an administrator's key", "key=\"caller\"", path]), 1, "{log}");
+    assert_eq!(lines(&["key without `admin: true`", "key=\"caller\"", path]), 1, "{log}");
     assert!(!log.contains("sk-of"), "{log}");
 }

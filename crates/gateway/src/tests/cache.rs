@@ -62,7 +62,7 @@ retry: {{ max_attempts: 1 }}
     }
 }
 
-/// What an answer says of the cache, and whether it says its age.
+/// Returns an answer's cache header, and whether it has an age.
 fn said(answer: &Answer) -> (Option<&str>, bool) {
     (answer.header("x-steadfast-cache"), answer.header("age").is_some())
 }

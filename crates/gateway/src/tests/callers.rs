@@ -1,4 +1,4 @@
-//! What callers see beside the answer: signs of life, headers, records, the list of models, errors of their own making.
+//! Signs of life, headers, records, the list of models, and callers' own errors.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! From a caller whom no model answers to a person who does, and back.
+//! Tasks, from a caller that no model answers to a person who does, and back.
 
 use std::time::Duration;
 

@@ -50,12 +50,12 @@ impl Server {
         Self::of(Gateway::new(service, catalog, keys, settings)).await
     }
 
-    /// One that can be operated.
+    /// Starts a gateway that can be operated.
     pub(super) async fn with_stack(stack: &Stack, keys: Option<Keys>, settings: Settings) -> Self {
         Self::of(Gateway::new(stack.service(), Catalog::Stack(stack.handle()), keys, settings)).await
     }
 
-    /// One that hands requests to people, who find them at this desk.
+    /// Starts a gateway that hands requests to people at this desk.
     pub(super) async fn with_desk(service: BoxLlmService, desk: &Desk, keys: Option<Keys>) -> Self {
         let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
         let mut gateway = Gateway::new(service, catalog, keys, Settings::default());
@@ -78,7 +78,7 @@ impl Server {
         Client { stream: TcpStream::connect(self.address).await.unwrap(), left: Vec::new() }
     }
 
-    /// One request on a connection of its own.
+    /// Sends a request on a connection of its own.
     pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
         let mut client = self.connect().await;
         client.post(path, headers, body).await;
@@ -222,7 +222,7 @@ impl Client {
         }
     }
 
-    /// Whether the connection is served: sends, and reads the beginning of an answer with status 200.
+    /// Sends bytes and reads the start of an answer; `None` unless its status is 200.
     pub(super) async fn until_or_closed(mut self, bytes: &[u8]) -> Option<()> {
         // A server that turns callers away may close before they have said anything.
         self.stream.write_all(bytes).await.ok()?;
@@ -235,7 +235,7 @@ impl Client {
         String::from_utf8_lossy(&self.left).into_owned()
     }
 
-    /// One whole response.
+    /// Reads a whole response.
     pub(super) async fn answer(&mut self) -> Answer {
         let head_end = loop {
             if let Some(at) = self.left.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -330,7 +330,7 @@ impl Answer {
         data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 
-    /// Whether a stream ended with its dialect's own end mark.
+    /// Returns whether a stream ended with its dialect's end mark.
     pub(super) fn is_whole(&self) -> bool {
         self.body.contains("event: message_stop") || self.body.trim_end().ends_with("data: [DONE]")
     }

@@ -1,4 +1,4 @@
-//! What a key may spend, and what it may have at once.
+//! Keys' budgets, rates and concurrency.
 
 use std::{
     path::PathBuf,
@@ -85,7 +85,7 @@ impl Limited {
         self.server.post(path, &[key], &hello(false)).await
     }
 
-    /// How many requests are served until one is refused.
+    /// Returns the number of requests served before the first refusal.
     async fn served(&self, key: (&str, &str)) -> usize {
         for served in 0..1000 {
             if self.ask(key, MESSAGES).await.status != 200 {

@@ -1,4 +1,4 @@
-//! Who may call, and for what.
+//! Keys and their permissions.
 
 use super::harness::*;
 use crate::{api::Keys, limits::Settings};

@@ -1,4 +1,4 @@
-//! How much a request may hold for it to be taken apart, and who waits while it is.
+//! The limits of a request's content, and other callers' waits while the gateway parses it.
 
 use serde_json::{Value, json};
 use steadfast::WireLimits;
@@ -10,7 +10,7 @@ fn limited(limits: WireLimits) -> Settings {
     Settings { limits, ..Settings::default() }
 }
 
-/// So many turns.
+/// Returns a request with this many turns.
 fn turns(count: usize) -> Value {
     let turns: Vec<_> =
         (0..count).map(|n| json!({"role": if n % 2 == 0 { "user" } else { "assistant" }, "content": "x"})).collect();

@@ -1,4 +1,4 @@
-//! What must not be in a log.
+//! Secrets stay out of the log.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use tracing::instrument::WithSubscriber;
 use super::harness::*;
 use crate::limits::Settings;
 
-/// What was logged. Clones are the same log.
+/// A log. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! What a stream that is open keeps in memory.
+//! The memory of an open stream.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! The same request under the same `Idempotency-Key`.
+//! Repeats under the same `Idempotency-Key`.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! How the server stops.
+//! The server's shutdown.
 
 use std::time::Duration;
 

@@ -33,7 +33,7 @@ fn script(name: &str) -> Option<Command> {
     Some(node)
 }
 
-/// What an environment variable names, if it is there.
+/// Returns the path in an environment variable, if it exists.
 fn named(variable: &str, within: &str, what: &str, default: Option<&str>) -> Option<String> {
     let value = env::var(variable);
     let path = value.clone().ok().or_else(|| default.map(str::to_owned)).unwrap_or_default();
@@ -47,7 +47,7 @@ fn named(variable: &str, within: &str, what: &str, default: Option<&str>) -> Opt
     None
 }
 
-/// Where the screenshots go: into the target folder.
+/// Returns the folder for screenshots, in the target folder.
 fn shots() -> String {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("browser").join("shots").display().to_string()
 }

@@ -1,4 +1,4 @@
-//! What the scripts look at: the real binary before two providers that can be made to fail.
+//! The scripts' stage: the real binary before two providers that can fail.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -52,7 +52,7 @@ impl Stage {
         Self { gateway, providers, _runtime: runtime, _folder: folder }
     }
 
-    /// What a script asks for: `address`, `fail NAME`, `heal NAME`, `kill` and `start` the gateway.
+    /// Handles a script's order: `address`, `fail NAME`, `heal NAME`, `kill` and `start` the gateway.
     pub(crate) fn fulfil(&mut self, wish: &str) -> String {
         match wish.split_once(' ').unwrap_or((wish, "")) {
             ("address", _) => return self.gateway.address().to_owned(),

@@ -17,12 +17,12 @@ use crate::{
     provider::Provider,
 };
 
-/// What callers have seen.
+/// The callers' results.
 #[derive(Default)]
 pub(crate) struct Seen {
     stops: AtomicBool,
     pub(crate) answered: AtomicUsize,
-    /// What is no whole answer, and no refusal as it should be.
+    /// The answers that are neither whole nor a proper refusal.
     pub(crate) wrong: Mutex<Vec<String>>,
     /// The longest that anybody waited, and for what.
     pub(crate) slowest: Mutex<(Duration, String)>,
@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     keys: Mutex<HashSet<String>>,
     /// The tasks that were promised.
     pub(crate) tasks: Mutex<HashSet<String>>,
-    /// How often one was not.
+    /// The number of failed requests.
     pub(crate) refused: AtomicUsize,
 }
 
@@ -174,7 +174,7 @@ impl Seen {
         (twice.len(), untold.map(|key| (*key).clone()).collect())
     }
 
-    /// How many keys there were, and of how many it was told that they may have been called twice.
+    /// Returns the number of keys, and of those that may have been called twice.
     pub(crate) fn keys(&self) -> (usize, usize) {
         (self.keys.lock().unwrap().len(), self.told.lock().unwrap().len())
     }

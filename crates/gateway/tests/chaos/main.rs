@@ -64,8 +64,8 @@ fn stops() -> &'static [u64] {
     if is_full() { &[1, 5, 30] } else { &[1, 3] }
 }
 
-/// What nobody waits longer for: a store's second and what a provider takes; and, where other programs have a share of the machine,
-/// what they take.
+/// The longest wait of a caller: a store's second and a provider's time, plus a margin for other programs on the
+/// machine.
 fn longest() -> Duration {
     Duration::from_millis(1000 + 100 + if is_full() { 0 } else { 900 })
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::sleep,
 };
 
-/// How long each answer takes.
+/// The duration of each answer.
 pub(crate) const TAKES: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Provider {
         provider
     }
 
-    /// How often it was asked this.
+    /// Returns the number of calls with this prompt.
     pub(crate) fn calls_of(&self, what: &str) -> usize {
         self.calls.lock().unwrap().get(what).copied().unwrap_or_default()
     }

@@ -9,13 +9,13 @@ use tokio::{
 
 use super::http::Answer;
 
-/// What no log may hold.
+/// A text that no log may contain.
 pub const SECRETS: [&str; 3] = ["of the prompt", "sk-of-the-provider", "sk-of-the-caller"];
 
 /// A connection to the gateway.
 #[derive(Debug)]
 pub struct Client {
-    /// What it is.
+    /// The body of the response.
     pub stream: TcpStream,
     read: Vec<u8>,
 }
@@ -33,7 +33,7 @@ pub fn request(path: &str, stream: bool, words: &str) -> String {
     )
 }
 
-/// One request on a connection of its own.
+/// Sends a request on a connection of its own.
 pub async fn ask(address: &str, path: &str, stream: bool) -> io::Result<Answer> {
     let mut client = Client::connect(address).await?;
     client.send(request(path, stream, "hello")).await?;
@@ -41,7 +41,7 @@ pub async fn ask(address: &str, path: &str, stream: bool) -> io::Result<Answer> 
 }
 
 impl Client {
-    /// Whether it takes one at all is the outcome.
+    /// A refused connection is an outcome too.
     pub async fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -75,7 +75,7 @@ impl Client {
         String::from_utf8_lossy(&self.read).into_owned()
     }
 
-    /// One whole response.
+    /// Reads a whole response.
     pub async fn answer(&mut self) -> io::Result<Answer> {
         let head = self.take_until(b"\r\n\r\n").await?.to_ascii_lowercase();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;

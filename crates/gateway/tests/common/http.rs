@@ -1,4 +1,4 @@
-//! What a gateway answers, and a caller that waits for it.
+//! A gateway's response, and a caller that waits for it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::serve::Served;
 
-/// How long a caller waits for the next bytes.
+/// The time that a caller waits for the next bytes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A response with its whole body.
@@ -20,7 +20,7 @@ pub struct Answer {
     pub status: u16,
     /// In small letters.
     pub head: String,
-    /// Where it comes in chunks, with their sizes between them.
+    /// The chunks of a body, with their sizes between them.
     pub body: String,
 }
 
@@ -52,7 +52,7 @@ pub fn answer(mut connection: TcpStream) -> Answer {
 }
 
 impl Answer {
-    /// What a header says, if it is there.
+    /// Returns a header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
@@ -62,21 +62,21 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// What the model says in an answer that is not streamed, in either dialect.
+    /// Returns the text of a whole answer, in either dialect.
     pub fn text(&self) -> String {
         let json = self.json();
         let text = json["content"][0]["text"].as_str().or_else(|| json["choices"][0]["message"]["content"].as_str());
         text.unwrap_or_default().to_owned()
     }
 
-    /// Whether it is an error as this path's dialect has it.
+    /// Returns whether the response is an error in this path's dialect.
     pub fn is_error_of(&self, path: &str) -> bool {
         let Ok(json) = serde_json::from_str::<Value>(&self.body) else { return false };
         let told = json["error"]["type"].is_string() && json["error"]["message"].is_string();
         told && self.status >= 400 && (json["type"] == "error") == path.starts_with("/v1/messages")
     }
 
-    /// Whether an answer between the words `first` and `and last` came whole, in either dialect, streamed or not.
+    /// Returns whether an answer between the words `first` and `and last` is whole, in either dialect, streamed or not.
     pub fn is_whole(&self) -> bool {
         let ends = match self.head.contains("text/event-stream") {
             true => self.body.contains("event: message_stop") || self.body.trim_end().ends_with("data: [DONE]"),

@@ -36,7 +36,7 @@ impl Folder {
         Self(path)
     }
 
-    /// Where a file in it is, or would be.
+    /// Returns the path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -56,14 +56,14 @@ impl Drop for Folder {
     }
 }
 
-/// What came of a command.
+/// A command's output.
 #[derive(Debug)]
 pub struct Ran {
     /// The exit code.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Standard output.
     pub out: String,
-    /// What it said beside.
+    /// Standard error.
     pub err: String,
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use super::{Folder, Ran, STEADFAST, comes};
 
-/// How long a server that was asked to stop may take: its own patience, and a slow machine's.
+/// The time for a server to stop: its own, and a margin for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A gateway to be started, in an environment with nothing in it but what is said here.
@@ -29,7 +29,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Of simulated models.
+    /// Serves simulated models.
     pub fn simulated() -> Self {
         Self {
             folder: Folder::new("serve"),
@@ -42,14 +42,14 @@ impl Serve {
         }
     }
 
-    /// Of what this configuration says.
+    /// Serves this configuration.
     pub fn with(config: &str) -> Self {
         let serve = Self::simulated();
         let file = serve.folder.file("steadfast.yaml", config);
         serve.args(["--config".into(), file.into_os_string()])
     }
 
-    /// For callers who have one of these keys.
+    /// Requires one of these keys.
     pub fn keys(self, entries: &str) -> Self {
         let file = self.folder.file("keys.yaml", &format!("keys:\n{entries}"));
         self.args(["--keys".into(), file.into_os_string()])
@@ -72,7 +72,7 @@ impl Serve {
         more.iter().fold(self, |serve, (name, value)| serve.env(name, value))
     }
 
-    /// Where it listens, in place of a free port.
+    /// Sets the address, in place of a free port.
     pub fn listen(mut self, address: &str) -> Self {
         address.clone_into(&mut self.listen);
         self
@@ -131,7 +131,7 @@ impl Serve {
         self.begin().unwrap_or_else(|ran| panic!("it ended early, {:?}: {}{}", ran.code, ran.out, ran.err))
     }
 
-    /// What came of it, where it ends before it serves.
+    /// Returns the output of a server that ends before it serves.
     fn begin(&mut self) -> Result<Process, Ran> {
         let mut process = self.spawn();
         // The last line of the greeting.
@@ -146,7 +146,7 @@ impl Serve {
         Ok(process)
     }
 
-    /// What its log holds by now, of all its processes.
+    /// Returns the log so far, of all its processes.
     pub fn log(&self) -> String {
         fs::read_to_string(self.said.path("log")).unwrap_or_default()
     }
@@ -168,12 +168,12 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// How it ended by itself, if it has.
+    /// Returns the exit status if it has ended by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// What came of it, once it has ended.
+    /// Returns the output once it has ended.
     fn ran(&mut self, serve: &Serve) -> Ran {
         let status = comes(PATIENCE, "it does not end", || self.ended());
         let (mut out, mut err) = (std::mem::take(&mut self.greeting), serve.log());
@@ -199,32 +199,32 @@ pub struct Served {
 }
 
 impl Served {
-    /// Where it listens, a host and a port.
+    /// Returns its host and port.
     pub fn address(&self) -> &str {
         &self.serve.listen
     }
 
-    /// The same as a URL.
+    /// Returns its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.serve.listen)
     }
 
-    /// What it said when it began to serve.
+    /// Returns its greeting.
     pub fn greeting(&self) -> &str {
         &self.process.greeting
     }
 
-    /// Where its files are.
+    /// Returns the folder of its files.
     pub fn folder(&self) -> &Folder {
         &self.serve.folder
     }
 
-    /// Of its process.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.process.child.id()
     }
 
-    /// What its log holds by now.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         self.serve.log()
     }
@@ -250,7 +250,7 @@ impl Served {
         self.process.ran(&self.serve)
     }
 
-    /// What it has said, once it has ended in good order.
+    /// Returns its output after an orderly end.
     pub fn stopped(self) -> Ran {
         let ran = self.ran();
         assert_eq!(ran.code, Some(0), "{}", ran.err);

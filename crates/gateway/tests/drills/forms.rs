@@ -12,13 +12,13 @@ const GUIDE: &str = "src/guide/rehearsing_an_outage.md";
 /// A request that arrives so long before an outage of everything may still be waiting when it begins.
 const PATIENCE: f64 = 120.0;
 
-/// What one form lost in one scenario.
+/// The requests that one form lost in one scenario.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Lost {
     requests: u64,
-    /// While a tier was well.
+    /// Lost while a tier was healthy.
     in_vain: u64,
-    /// While none was: each was down, or failed a part of the calls.
+    /// Lost while no tier was healthy: each was down, or failed a part of the calls.
     of_necessity: u64,
 }
 
@@ -26,7 +26,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// When no tier is well, as the report tells of the scenario's faults.
+/// Returns the times at which no tier is healthy, from the scenario's faults in the report.
 fn all_down(scenario: &Value) -> Vec<Range<f64>> {
     let mut faults: Vec<(String, Range<f64>)> = Vec::new();
     for event in scenario["events"].as_array().unwrap() {

@@ -15,7 +15,7 @@ struct Broken {
     gateway: Process,
     file: PathBuf,
     told: Told,
-    /// How often it was queued no more.
+    /// Counts the requests that were not queued.
     outages: usize,
     is_away: bool,
 }
@@ -46,7 +46,7 @@ impl Broken {
         queued[0]
     }
 
-    /// What was queued is there, and the log has said of each outage why, once.
+    /// Asserts that every queued task exists and that the log has the reason of each outage once.
     async fn ends(mut self, why: &str) {
         assert_eq!(self.gateway.ended(), None);
         self.gateway.kill();
@@ -61,7 +61,7 @@ impl Broken {
     }
 }
 
-/// What would be written there ends with the gateway.
+/// A file whose writer ends with the gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_deleted_or_replaced_queues_nothing_until_it_is_back() {
     let folder = Folder::new("durability-deleted");

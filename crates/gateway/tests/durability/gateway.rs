@@ -16,10 +16,10 @@ use crate::{
 pub(crate) const PATHS: [&str; 2] = ["/v1/messages", "/v1/chat/completions"];
 /// Why its tasks are handed over.
 pub(crate) const REASON: &str = "connect";
-/// What no log may have.
+/// A text that no log may contain.
 pub(crate) const SECRET_WORDS: &str = "in confidence";
 
-/// Where it listens, what it is told, where its log is: the same for each process that is started.
+/// The address, the arguments and the log of each process.
 pub(crate) struct Place {
     pub(crate) address: String,
     pub(crate) serve: Serve,

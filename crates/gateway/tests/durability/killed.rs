@@ -67,7 +67,7 @@ async fn what_the_gateway_said_is_queued_outlives_kills() {
     assert!(!log.contains(SECRET_WORDS) && !log.contains("panicked"), "{log}");
 }
 
-/// How many deliveries there are.
+/// Returns the number of deliveries.
 #[derive(Debug, Default)]
 struct Deliveries {
     arrived: usize,

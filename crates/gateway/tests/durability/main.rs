@@ -1,5 +1,5 @@
-//! What the gateway said is queued is there, whatever ends meanwhile: the gateway by `kill -9`, at any moment, or the
-//! database's server; and where it cannot be written down nobody is told that it is.
+//! Queued tasks survive every outage: the gateway by `kill -9` at any moment, or the database server. The gateway never
+//! reports a task as queued that the store has not written.
 //!
 //! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 2,000 handoffs and 50 kills. `STEADFAST_SCALE_BINARY`
 //! names another build of the gateway. PostgreSQL's part needs its programs, in the folder of
@@ -29,16 +29,16 @@ mod told;
 
 use std::time::Duration;
 
-/// How much is done.
+/// The amount of work.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
     /// Handoffs that are acknowledged at the least.
     tasks: usize,
-    /// How often the gateway is killed.
+    /// The number of times the gateway is killed.
     kills: usize,
-    /// How often the server is restarted.
+    /// The number of times the server is restarted.
     restarts: usize,
-    /// Whether all that is told is waited for: what was under way in a kill is sent again half a minute later.
+    /// True to wait for all deliveries: those in flight at a kill are sent again half a minute later.
     waits_for_deliveries: bool,
 }
 

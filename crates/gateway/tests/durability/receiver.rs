@@ -1,4 +1,4 @@
-//! Who is told of tasks: a webhook that takes everything.
+//! A webhook that accepts everything.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What came, and how often: notifications of tasks, and callbacks by their `webhook-id`.
+/// The received notifications of tasks, and callbacks by their `webhook-id`, with their number.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Came {
     pub(crate) notifications: HashMap<String, usize>,

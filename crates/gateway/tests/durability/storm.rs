@@ -25,7 +25,7 @@ pub(crate) struct Storm {
     pub(crate) place: Place,
     store: String,
     numbers: AtomicUsize,
-    /// How often somebody was told that it is not queued.
+    /// The number of requests that were not queued.
     pub(crate) refused: AtomicUsize,
     is_over: AtomicBool,
 }
@@ -97,7 +97,7 @@ impl Storm {
         self.told.lock().unwrap().acknowledgements()
     }
 
-    /// One client, with one request after another.
+    /// Runs a client that sends one request after another.
     async fn asks(self: Arc<Self>, client: usize, tells: mpsc::UnboundedSender<TaskId>) {
         let mut random = fastrand::Rng::with_seed(client as u64);
         while !self.is_over.load(Relaxed) {

@@ -10,7 +10,7 @@ use crate::{
     scenarios::{SCENARIOS, Scenario},
 };
 
-/// What every healthy provider answers: sixty words, one a token.
+/// The answer of every healthy provider: sixty words, one a token.
 pub(crate) fn canonical() -> String {
     (1..=60).map(|n| format!("word-{n}")).collect::<Vec<_>>().join(" ")
 }
@@ -23,7 +23,7 @@ const LONG_PACE: Duration = Duration::from_millis(200);
 pub(crate) const PRIMARY: &str = "model-of-the-primary";
 pub(crate) const FALLBACK: &str = "model-of-the-fallback";
 
-/// Whose protocols the providers behind a caller speak.
+/// The protocols of the providers behind a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mix {
     /// Both the caller's own: what they say passes through.
@@ -33,8 +33,8 @@ pub(crate) enum Mix {
 }
 
 impl Mix {
-    /// Whether the long answer is among its cases, which takes longer than all others: the signs of life are the caller's
-    /// dialect's whoever serves.
+    /// True if the long answer is among its cases, which takes longer than all others: the signs of life are in the
+    /// caller's dialect, whichever provider serves.
     pub(crate) fn has_held(self) -> bool {
         self == Self::Same
     }
@@ -77,7 +77,7 @@ impl Protocol {
     }
 }
 
-/// Where a stream is committed.
+/// The commit point of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Commit {
     Complete,
@@ -85,7 +85,7 @@ pub(crate) enum Commit {
     Default,
 }
 
-/// What a case is about; by its name clients and features know it.
+/// The subject of a case; clients and features use its name.
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) scenario: &'static Scenario,
@@ -112,7 +112,7 @@ impl Key {
     }
 }
 
-/// What a client is told to do.
+/// An instruction to a client.
 #[derive(Serialize)]
 pub(crate) struct Case {
     pub(crate) case: String,
@@ -125,7 +125,7 @@ pub(crate) struct Case {
 #[derive(Serialize)]
 pub(crate) struct Request {
     pub(crate) feature: String,
-    /// Whether the conversation ends with a turn of the model's, for it to go on from.
+    /// True if the conversation ends with a turn of the model's, for it to continue.
     pub(crate) prefill: bool,
 }
 
@@ -158,7 +158,7 @@ impl World {
         Self { mix, gateway, providers }
     }
 
-    /// For each case what a client does: its requests, and after them a healthy one, which must be answered.
+    /// Returns a client's instructions for each case: its requests, and then a healthy one, which must be answered.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let request = |feature: String, prefill| Request { feature, prefill };
         let case = |key: Key| {

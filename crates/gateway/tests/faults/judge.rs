@@ -1,4 +1,4 @@
-//! From what a client and the providers saw to a verdict.
+//! Verdicts, from the observations of a client and the providers.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -7,14 +7,14 @@ use steadfast::providers::simulated::SimulatedHandle;
 
 use crate::cases::{Commit, FALLBACK, Key, PRIMARY, Protocol, World, canonical, held};
 
-/// What a client saw of one request.
+/// A client's observations of one request.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Outcome {
     /// The text of the answer, or what had come of it when it broke.
     pub(crate) text: String,
     /// The class of the error; `None`: the client took the answer for whole.
     pub(crate) error: Option<String>,
-    /// Whether the error is of the client's own kind, not one that slipped through from below.
+    /// True if the error is of the client's own type, not one that slipped through from below.
     pub(crate) own: bool,
     pub(crate) status: Option<u16>,
     pub(crate) message: String,
@@ -30,14 +30,14 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether the client has the whole answer, and was told that it is.
+    /// Returns whether the client has the whole answer, and its end mark.
     fn is_whole(&self) -> bool {
         let ended = matches!(self.finish.as_deref(), Some("end_turn" | "stop"));
         self.error.is_none() && self.text == canonical() && ended
     }
 }
 
-/// What was seen of one case.
+/// The observations of one case.
 pub(crate) struct Seen<'a> {
     /// Without the healthy one at the end.
     outcomes: &'a [Outcome],
@@ -135,7 +135,7 @@ impl Seen<'_> {
         ensure(gap.is_some_and(|gap| gap >= least), || format!("the primary was asked again after {gap:?}"))
     }
 
-    /// While the primary was down, it was asked until its circuit opened, and then by one probe for a request at most.
+    /// Checks that a primary that is down gets calls until its circuit opens, and then one probe for a request at most.
     pub(crate) fn dead_attempts_are_few(&self) -> Verdict {
         let dead = self.primary.stats().failed;
         let most = self.fallback.stats().calls + 5;
@@ -159,9 +159,9 @@ fn is_of(outcome: &Outcome, model: &str) -> Verdict {
     ensure(outcome.model.as_deref() == Some(model), || format!("not an answer of {model}: {outcome:?}"))
 }
 
-/// How a case ended.
+/// The end of a case.
 enum Cell {
-    /// As well as it can.
+    /// The best possible end.
     Pass,
     /// With an error that its client hears of.
     Error,
@@ -171,7 +171,7 @@ enum Cell {
 /// All verdicts of one client.
 pub(crate) struct Table {
     cells: BTreeMap<(&'static str, Commit, Protocol), Cell>,
-    /// What is wrong beside them.
+    /// The further problems.
     beside: Vec<String>,
 }
 

@@ -45,7 +45,7 @@ async fn drive(mut command: Command, cases: Vec<Case>) -> Vec<(String, Vec<Outco
     said.lines().map(read).collect()
 }
 
-/// One client's way through all cases of a mix of dialects.
+/// Runs one client through all cases of a mix of dialects.
 async fn matrix<F>(client: &str, mix: Mix, run: impl FnOnce(String, Vec<Case>) -> F)
 where
     F: Future<Output = Vec<(String, Vec<Outcome>)>>,

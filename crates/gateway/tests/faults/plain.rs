@@ -84,7 +84,7 @@ fn body_of(answer: &str) -> (u16, String) {
     }
 }
 
-/// What a careful reader makes of an answer: whole only with the protocol's end mark, an error only as the last word.
+/// Reads an answer as a careful client does: whole only with the protocol's end mark, an error only as the last event.
 fn read(protocol: Protocol, answer: &str) -> Outcome {
     let (status, body) = body_of(answer);
     let mut outcome = Outcome {
@@ -146,7 +146,7 @@ fn saw_sign(outcome: &mut Outcome) {
     outcome.signs = outcome.signs.map(|signs| signs + 1);
 }
 
-/// Whether it is the end.
+/// Returns whether it is the end mark.
 fn messages_event(data: &Value, outcome: &mut Outcome) -> bool {
     match data["type"].as_str() {
         Some("message_start") => {

@@ -6,7 +6,7 @@ use steadfast::providers::simulated::{Fault, SimulatedHandle};
 
 use crate::judge::Seen;
 
-/// One way in which a primary fails. The fallback is healthy, unless `act` makes it otherwise.
+/// A way in which a primary fails. The fallback is healthy, unless `act` changes it.
 pub(crate) struct Scenario {
     pub(crate) id: &'static str,
     pub(crate) fault: &'static str,
@@ -16,10 +16,10 @@ pub(crate) struct Scenario {
     pub(crate) requests: &'static [bool],
     /// Between two requests, in milliseconds.
     pub(crate) gap_ms: u64,
-    /// Whether the fault comes when the first token has been delivered already.
+    /// True if the fault comes after the first token has been delivered.
     pub(crate) after_commit: bool,
-    /// What is wrong with what was seen, where nothing was delivered before the fault: with `complete`, and of a fault before
-    /// the first token with every commit point.
+    /// Returns the defects of the observations if nothing was delivered before the fault: with `complete`, and of a
+    /// fault before the first token with every commit point.
     pub(crate) pass: fn(&Seen<'_>) -> Result<(), String>,
 }
 

@@ -17,7 +17,7 @@ use crate::common::{
 pub(crate) const MESSAGES: &str = "/v1/messages";
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// What no log may have.
+/// A text that no log may contain.
 pub(crate) const SECRET_WORDS: &str = "my secret question";
 
 pub(crate) struct Served {
@@ -111,12 +111,12 @@ circuit_breaker: {breaker}
         http::answer(self.sends(&format!("GET {path}"), key, "", ""))
     }
 
-    /// What the caller gets that asks for an answer.
+    /// Returns the response to a caller that asks for an answer.
     pub(crate) fn poll(&self, task: &str) -> Answer {
         self.get(&format!("/handoff/answers/{task}"), &self.keys[0])
     }
 
-    /// What a reviewer does over HTTP.
+    /// Sends a reviewer's order over HTTP.
     pub(crate) fn order(&self, task: &str, what: &str, body: Value) -> Answer {
         http::answer(self.sends(&format!("POST /handoff/tasks/{task}/{what}"), &self.keys[2], "", &body.to_string()))
     }
@@ -133,7 +133,7 @@ circuit_breaker: {breaker}
         serde_json::from_str(&ran.out).unwrap()
     }
 
-    /// The one task that waits, as soon as there is one.
+    /// Returns the only waiting task, as soon as there is one.
     pub(crate) fn waiting(&self) -> String {
         comes(PATIENCE, "no task", || {
             let listed = self.json(&["list", "--state", "waiting"]);

@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 
 use crate::common::{Folder, Ran, STEADFAST, steadfast};
 
-/// What is asked, with what must not reach a terminal.
+/// A prompt with characters that must not reach a terminal.
 const ASKED: &str = "May I?\u{1b}[2J\u{9b}2J\u{202e}";
 
 struct Store {
@@ -59,7 +59,7 @@ impl Store {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// What a refused order says.
+    /// Returns the error of a refused order.
     fn refused(&self, words: &[&str], code: i32) -> String {
         let ran = self.run(words);
         assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{words:?}: {}", ran.err);
@@ -164,7 +164,7 @@ fn an_answer_comes_as_an_argument_from_a_file_or_from_standard_input() {
     let task = store.task("chat").to_string();
     let long = store.folder.file("long.txt", &"x".repeat((1 << 20) + 1));
     assert!(store.refused(&["answer", &task, "--file", long.to_str().unwrap()], 2).contains("1048576 bytes at most"));
-    assert!(store.refused(&["answer", &task, "  "], 2).contains("nothing in the answer"));
+    assert!(store.refused(&["answer", &task, "  "], 2).contains("the answer is empty"));
     assert!(store.refused(&["answer", &task, "--file", "/no/such/file"], 2).contains("cannot open"));
     assert_eq!(store.json(&["show", &task])["state"], "waiting");
 }

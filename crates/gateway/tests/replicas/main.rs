@@ -174,7 +174,7 @@ async fn two_deployments_over_one_redis_do_not_answer_each_other() {
     assert_eq!((shop.calls(), desk.calls()), (1, 2));
 }
 
-/// What callers saw.
+/// The callers' results.
 #[derive(Default)]
 struct Load {
     stops: AtomicBool,

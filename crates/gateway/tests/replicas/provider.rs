@@ -22,7 +22,7 @@ pub(crate) struct Provider {
 #[derive(Default)]
 struct Shared {
     down: AtomicBool,
-    /// By what was asked.
+    /// The calls by prompt.
     calls: Mutex<HashMap<String, usize>>,
 }
 

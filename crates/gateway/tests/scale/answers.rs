@@ -1,4 +1,4 @@
-//! What the provider answers to whom: it takes requests as real ones do, and repeats callers' words where they do.
+//! The provider's answers: it accepts requests as real ones do, and repeats callers' words where they do.
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// What it fails with by itself, in Anthropic's words.
+/// The provider's own failure, in Anthropic's words.
 pub(super) static ERROR: LazyLock<[Answer; 2]> = LazyLock::new(|| {
     [(500, "api_error", "Internal server error"), (529, "overloaded_error", "Overloaded")].map(
         |(status, kind, message)| {

@@ -28,7 +28,7 @@ fn post(path: &str, key: &str, more: &str, body: &str) -> String {
 
 const KEY: &str = "authorization: Bearer sk-of-the-caller\r\n";
 
-/// What is wrong, the request, the status that it gets, and a word that the message holds.
+/// A defect, the request, its status, and a word of the message.
 fn wrong(path: &str) -> Vec<(&'static str, String, u16, &'static str)> {
     let with = |body: &str| post(path, KEY, "", body);
     let whole = format!(r#"{{"model":"claude-sonnet-4-5","max_tokens":5,{PROMPT}}}"#);

@@ -9,10 +9,10 @@ use tokio::{
 
 use super::{Client, Gateway, PATHS, Provider, as_many_as, client, gateway::config, size};
 
-/// What an idle connection may take of memory, in bytes.
+/// The memory limit of an idle connection, in bytes.
 const IDLE: usize = 6_000;
 
-/// What an allocator takes beforehand for each of its threads, in bytes.
+/// The memory that an allocator reserves for each of its threads, in bytes.
 const SPARE: usize = 8 * 1024 * 1024;
 
 /// Others are served as if nobody else were there.

@@ -16,7 +16,7 @@ impl Gateway {
         Self(serve.build_of("STEADFAST_SCALE_BINARY").start())
     }
 
-    /// What it keeps in memory now and has kept at most, in kilobytes.
+    /// Returns its memory now and at its highest, in kilobytes.
     pub(crate) fn memory(&self) -> (usize, usize) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let of = |name: &str| {
@@ -26,7 +26,7 @@ impl Gateway {
         (of("VmRSS:"), of("VmHWM:"))
     }
 
-    /// How many files it has open, sockets included.
+    /// Returns the number of its open files, sockets included.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }

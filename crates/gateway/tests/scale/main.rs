@@ -49,7 +49,7 @@ fn take_files() {
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("the limit can be raised");
 }
 
-/// How many connections can be there at once, each with one to the provider.
+/// Returns the number of connections that can be open at once, each with one to the provider.
 fn as_many_as(wanted: usize) -> usize {
     match rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum {
         Some(files) => wanted.min((usize::try_from(files).unwrap_or(usize::MAX) - 100) / 2),

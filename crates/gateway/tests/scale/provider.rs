@@ -62,7 +62,8 @@ impl Provider {
         self.say(&format!("act {latency} {failing}"));
     }
 
-    /// How many calls it has had (`calls`), has failed by itself (`failed`), has now (`now`) and had at once (`most`).
+    /// Returns the number of calls (`calls`), own failures (`failed`), current calls (`now`) and the highest number at
+    /// once (`most`).
     pub(crate) fn stats(&self) -> Value {
         let mut connection = Blocking::connect(&self.address).unwrap();
         connection.write_all(b"GET /stats HTTP/1.1\r\nconnection: close\r\n\r\n").unwrap();
@@ -118,7 +119,7 @@ fn the_process() {
     std::process::exit(0);
 }
 
-/// What it does, and what it has done.
+/// The provider's settings and counters.
 struct Play {
     release: watch::Receiver<bool>,
     latency: AtomicU64,
@@ -223,7 +224,7 @@ async fn connection(mut stream: TcpStream, play: Arc<Play>) {
     }
 }
 
-/// Whose account is charged is nothing that callers are to know.
+/// The headers of the charged account, which callers must not see.
 const ACCOUNT: &str = "openai-organization: org-of-the-provider\r\nopenai-project: project-of-the-provider\r\n\
                        anthropic-organization-id: org-of-the-provider\r\n";
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{Client, Gateway, PATHS, Provider, client, gateway::config};
 
-/// What is refused: the head after its first line, and the beginning of the body.
+/// The refused requests: the head after its first line, and the beginning of the body.
 const REFUSED: &[(&str, &str)] = &[
     ("two lengths", "content-length: 5\r\ncontent-length: 6\r\n\r\nhello"),
     ("two lengths in one", "content-length: 5, 6\r\n\r\nhello"),
@@ -73,7 +73,7 @@ const FIRST_LINES: &[(&str, &[u16])] = &[
 
 const SECOND: &str = "GET /healthz HTTP/1.1\r\nhost: smuggled\r\n\r\n";
 
-/// What comes until the gateway closes.
+/// Reads until the gateway closes.
 async fn until_closed(address: &str, bytes: impl AsRef<[u8]>) -> String {
     let mut client = Client::connect(address).await.expect("connected");
     client.send(bytes).await.expect("sent");
@@ -143,7 +143,7 @@ async fn of_a_length_and_chunks_the_chunks_count_and_the_connection_ends() {
     gateway.end();
 }
 
-/// What is not ambiguous is served, each in its turn.
+/// Requests that are not ambiguous are served, each in its turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_sent_ahead_are_answered_in_order() {
     let provider = Provider::start();

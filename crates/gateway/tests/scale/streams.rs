@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::{Gateway, PATHS, Provider, as_many_as, gateway::config, held, size};
 
-/// What an open stream may take of memory, everything counted, in bytes: 300 MB for 10,000.
+/// The memory limit of an open stream, everything included, in bytes: 300 MB for 10,000.
 const MOST: usize = 30_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

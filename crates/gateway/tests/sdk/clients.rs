@@ -14,7 +14,7 @@ const PYTHON: [&str; 7] =
     ["openai", "anthropic", "langchain_openai", "langchain_anthropic", "litellm", "instructor", "agents"];
 const NODE: [&str; 3] = ["ai", "@ai-sdk/openai-compatible", "@ai-sdk/anthropic"];
 
-/// For what a client asks, a provider that answers it.
+/// A provider for each client's request.
 fn providers() -> Vec<(&'static str, Simulated)> {
     let (ada, model) = (json!({"name": "Ada", "age": 36}), |name| Simulated::new(name).reply("A countess."));
     vec![

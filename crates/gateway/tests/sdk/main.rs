@@ -38,7 +38,7 @@ fn providers() -> Vec<(&'static str, Simulated)> {
     ]
 }
 
-/// For each provider a tier of either protocol, and the features that reach them.
+/// The tiers of each provider in either protocol, and the features that reach them.
 fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
     for (name, server) in servers {

@@ -12,7 +12,7 @@ use super::{
     reload::saying,
 };
 
-/// Of an answer to who has this key.
+/// Returns the status of an answer to this key.
 pub(super) fn status(served: &Served, key: &str) -> u16 {
     served.ask("POST /v1/messages", &format!("x-api-key: {key}\r\n"), HELLO).status
 }

@@ -38,7 +38,7 @@ fn begins(stream: &mut TcpStream) {
     assert_eq!(&first, b"HTTP/1.1 200");
 }
 
-/// What is still to come.
+/// Returns the rest of the stream.
 fn rest(mut stream: TcpStream) -> String {
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();

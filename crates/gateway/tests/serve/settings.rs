@@ -47,7 +47,7 @@ fn settings_of_the_file_hold_and_follow_it_as_far_as_they_can() {
     assert_eq!(said.matches(waits).count(), 1, "{said}");
 }
 
-/// Whether the server has no connection left.
+/// Returns whether the server has no connection left.
 fn turned_away(served: &Served) -> bool {
     let mut stream = TcpStream::connect(served.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -17,7 +17,7 @@ use crate::common::{
     serve::{Serve, Served},
 };
 
-/// What no log may hold.
+/// A text that no log may contain.
 pub(crate) const SECRETS: [&str; 3] = ["of the prompt", "sk-of-the-provider", "sk-of-the-caller"];
 
 /// A gateway with two tiers and a canned one, each provider a real server of its own.
@@ -25,7 +25,7 @@ pub(crate) struct Watched {
     pub(crate) gateway: Served,
     primary: SimulatedServer,
     backup: SimulatedServer,
-    /// What came to the webhook.
+    /// The requests to the webhook.
     alerts: Came,
     /// The providers are in it.
     _runtime: Runtime,
@@ -76,7 +76,7 @@ impl Watched {
         self.get_as(path, "*/*")
     }
 
-    /// As somebody who accepts this.
+    /// Sends a request with this `Accept` header.
     pub(crate) fn get_as(&self, path: &str, accept: &str) -> Answer {
         self.gateway.ask(&format!("GET {path}"), &format!("accept: {accept}\r\n"), "")
     }
@@ -90,13 +90,13 @@ impl Watched {
         self.alerts.lock().unwrap().iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect()
     }
 
-    /// What its log holds, once it has ended in good order.
+    /// Returns its log after an orderly end.
     pub(crate) fn log(self) -> String {
         self.gateway.stop().err
     }
 }
 
-/// What came to a server: the paths and the bodies.
+/// The paths and the bodies that a server received.
 pub(crate) type Came = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 /// Takes what comes until the process ends; gives its address, and what has come.

@@ -1,4 +1,4 @@
-//! What `steadfast serve` tells of itself, as those see it who watch it: the real binary before real servers.
+//! The reports of `steadfast serve` on itself: the real binary before real servers.
 
 #[path = "../common/mod.rs"]
 pub mod common;

@@ -14,7 +14,7 @@ use super::{
     outage,
 };
 
-/// Whether node reads it as a script. Where there is no node, nobody says.
+/// Checks that node parses the script; skipped without node.
 fn parses(script: &str) -> bool {
     let Ok(mut node) = Command::new("node").args(["--check", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn()
     else {

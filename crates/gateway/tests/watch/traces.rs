@@ -53,7 +53,7 @@ struct Span {
     id: Vec<u8>,
     parent: Vec<u8>,
     name: String,
-    /// Those that are texts.
+    /// The attributes that are texts.
     attributes: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! What Claude Code needs of a gateway (its gateway protocol reference, point by point), to the byte.
+//! Claude Code's requirements of a gateway (its gateway protocol reference, point by point), to the byte.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     tests::harness::{entry, keys_of},
 };
 
-/// As it asks: with the query, its betas, its session, its key in both headers.
+/// Claude Code's headers: its betas, its session, its key in both headers.
 const HEADERS: &[(&str, &str)] = &[
     ("content-type", "application/json"),
     ("accept", "application/json"),
@@ -44,7 +44,7 @@ const BODY: &str = r#"{ "model":"claude-sonnet-4-6" ,"max_tokens": 32000,
  "thinking":{"type":"adaptive"},"context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]},"output_config":{"effort":"high"},
  "metadata":{"user_id":"user_1_account__session_1"},"of_tomorrow":12345678901234567890123,"temperature":1.0 }"#;
 
-/// The same without what nobody has heard of, for providers that refuse that.
+/// The same without unknown fields, for providers that refuse them.
 fn usual() -> String {
     BODY.replacen("\"of_tomorrow\":12345678901234567890123,", "", 1)
 }
@@ -163,7 +163,7 @@ async fn pings_come_while_failing_over() {
     assert_eq!(at[..5], [10, 20, 30, 40, 45], "{at:?}");
 }
 
-/// One key, and what else is said of it.
+/// Returns an entry for one key with these options.
 fn keys(key: &str, more: &str) -> Option<Keys> {
     Some(keys_of(&[entry("one", key, more)]))
 }

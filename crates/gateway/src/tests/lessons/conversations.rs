@@ -6,7 +6,7 @@ use steadfast::providers::simulated::{Fault, Simulated};
 
 use super::{house::*, wire::*, *};
 
-/// Where each turn is served: the hosts that are down in it.
+/// The hosts that are down in each turn.
 const EVERY_ORDER: [[&str; 3]; 4] = [
     [ANTHROPIC, OPENAI, ANTHROPIC],
     [OPENAI, ANTHROPIC, OPENAI],
@@ -22,7 +22,7 @@ fn tools(path: &str) -> Value {
     }
 }
 
-/// What the caller adds to its history after an answer: the answer itself, and a result for each of its calls.
+/// Returns the caller's additions to its history: the answer, and a result for each of its calls.
 fn goes_on(path: &str, answer: &Value) -> Vec<Value> {
     if path == MESSAGES {
         let content = &answer["content"];

@@ -1,4 +1,4 @@
-//! What a failure is taken for, and who is asked after it.
+//! The classification of failures, and the tier that is tried next.
 
 use std::time::Duration;
 

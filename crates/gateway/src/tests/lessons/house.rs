@@ -28,7 +28,7 @@ use crate::{
     tests::harness::{Answer, MESSAGES},
 };
 
-/// Where a tier's requests go.
+/// The hosts of the tiers' requests.
 pub(super) const ANTHROPIC: &str = "api.anthropic.com";
 pub(super) const OPENAI: &str = "api.openai.com";
 
@@ -39,7 +39,7 @@ tiers:
   - { name: backup, provider: openai, model: gpt-4o, retry: { max_attempts: 1 } }
 ";
 
-/// The same, the other way round: each protocol has its turn as the primary's.
+/// The reverse order: each protocol takes its turn as the primary's.
 pub(super) const TURNED: &str = "
 tiers:
   - { name: backup, provider: openai, model: gpt-4o, retry: { max_attempts: 1 } }
@@ -65,7 +65,7 @@ struct Script {
     seen: Vec<Seen>,
 }
 
-/// What a provider was sent.
+/// A request that a provider received.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) path: String,
@@ -74,7 +74,7 @@ pub(super) struct Seen {
     pub(super) at: Instant,
 }
 
-/// What a provider answers.
+/// A provider's answer.
 #[derive(Clone)]
 pub(super) struct Reply {
     status: u16,
@@ -102,7 +102,7 @@ impl Reply {
         self
     }
 
-    /// So long before each piece.
+    /// Waits this long before each piece.
     pub(super) fn every(mut self, wait: Duration) -> Self {
         self.pieces.iter_mut().for_each(|(before, _)| *before = wait);
         self
@@ -171,7 +171,7 @@ pub(super) struct House {
     simulated: HashMap<&'static str, SimulatedHandle>,
 }
 
-/// How a house is made.
+/// A builder of houses.
 pub(super) struct Plan {
     config: String,
     hosts: HashMap<&'static str, Host>,
@@ -237,7 +237,7 @@ impl House {
         &self.simulated[host]
     }
 
-    /// How often this provider was called.
+    /// Returns the number of calls to this provider.
     pub(super) fn calls(&self, host: &'static str) -> u64 {
         self.provider(host).stats().calls
     }
@@ -283,7 +283,7 @@ impl House {
         self.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
     }
 
-    /// What the gateway has kept of its last request.
+    /// Returns the gateway's record of its last request.
     pub(super) fn record(&self) -> Value {
         self.gateway.records.newest(1, |_| true)[0].json(true)
     }
@@ -300,7 +300,7 @@ impl House {
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) answer: Answer,
-    /// How long after the request its head was there.
+    /// The time from the request to the response's head.
     pub(super) head: Duration,
     pub(super) took: Duration,
     /// The pieces of its body, each with its time after the request.
@@ -316,7 +316,7 @@ impl std::ops::Deref for Answered {
 }
 
 impl Answered {
-    /// It is the providers' whole answer, and nothing else is in it.
+    /// Asserts that the answer is the provider's, whole and unchanged.
     pub(super) fn assert_clean(&self, case: &str) {
         assert_eq!((self.status, self.text().as_str()), (200, "Hello from afar"), "{case}: {self:?}");
         let stream = self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
@@ -324,7 +324,7 @@ impl Answered {
         assert!(!self.body.contains("\"error\""), "{case}: {}", self.body);
     }
 
-    /// It is an error of this status in the dialect of the path.
+    /// Asserts an error of this status in the dialect of the path.
     pub(super) fn assert_error(&self, path: &str, status: u16, case: &str) {
         assert_eq!(self.status, status, "{case}: {}", self.body);
         assert!(self.json()["error"]["message"].is_string(), "{case}: {}", self.body);

@@ -1,5 +1,5 @@
-//! What users of other gateways complain of does not happen here: each complaint (GATEWAY.md, section B) as a test, through
-//! both protocols where it applies, and what Claude Code needs (section E).
+//! Tests for the complaints of other gateways' users (GATEWAY.md, section B), through both protocols where they apply,
+//! and for Claude Code's requirements (section E).
 //!
 //! The gateway is the real one but for the socket: [`house`] puts a stack as a file describes it behind the real routes.
 #![doc = include_str!("lessons.md")]
@@ -72,7 +72,7 @@ fn the_table_of_lessons_is_whole_and_true() {
     }
 }
 
-/// Whoever says that something holds names a test that is there.
+/// Checks that each claim of the threat model names an existing test.
 #[test]
 fn the_threat_model_names_tests_that_there_are() {
     let there = functions();

@@ -1,4 +1,4 @@
-//! What a caller names answers first, and what can be named is listed.
+//! Models that callers name, and the list of names.
 
 use serde_json::Value;
 use steadfast::providers::simulated::Fault;
@@ -72,7 +72,7 @@ async fn a_key_names_and_sees_what_it_is_for() {
     }
 }
 
-/// Where the file has names, no others are served, and a chain for exactly one name is as it is written.
+/// A file with names serves no others, and a chain for exactly one name stays as written.
 #[tokio::test(start_paused = true)]
 async fn a_files_own_names_stand_before_those_of_its_tiers() {
     let named = |models: &str| Plan::of(&format!("{TWO}models: {{ {models} }}\n")).build();

@@ -1,4 +1,4 @@
-//! What is down is left alone, is known to be down, and comes back.
+//! Outages: detection, rest and recovery.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{house::*, *};
 
-/// How many failures in a row open a circuit.
+/// The number of failures in a row that open a circuit.
 const TRIP: u64 = 5;
 
 /// Each tier in turn as the primary, with the host that it is at.

@@ -10,7 +10,7 @@ use super::{house::*, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEY: [(&str, &str); 1] = [("idempotency-key", "turn-7")];
-/// What the official clients add to a retry.
+/// The official clients' header on a retry.
 const AGAIN: [(&str, &str); 2] = [("idempotency-key", "turn-7"), ("x-stainless-retry-count", "1")];
 
 /// A house that keeps to keys, whose primary at this host needs two seconds for its first word.

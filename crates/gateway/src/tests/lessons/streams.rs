@@ -102,11 +102,11 @@ async fn a_repeat_is_as_if_it_were_the_first() {
     }
 }
 
-/// What becomes of a stream that goes wrong after its second word: who is asked, and what the caller gets.
+/// The outcome of a stream that fails after its second word: the tiers called, and the caller's answer.
 struct Policy {
-    /// For the file.
+    /// The settings for the file.
     setting: &'static str,
-    /// How often each tier is called.
+    /// The number of calls to each tier.
     calls: [u64; 2],
     rescued: bool,
 }

@@ -1,4 +1,4 @@
-//! What providers send, piece by piece.
+//! Providers' streams, piece by piece.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub(super) fn event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap())
 }
 
-/// One whole block of Anthropic's, in its events.
+/// Returns a whole block of Anthropic's, as events.
 pub(super) fn block(index: u32, start: &Value, deltas: &[Value]) -> String {
     let mut text = event(&json!({"type": "content_block_start", "index": index, "content_block": start}));
     for delta in deltas {

@@ -1,4 +1,4 @@
-//! What a caller can send, and how it behaves while it does.
+//! Requests, and callers' behaviour while they send them.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ pub(crate) struct Sent {
     /// Lines of the head.
     headers: String,
     pub(crate) body: Bytes,
-    /// How the caller behaves.
+    /// The behaviour of a caller.
     pub(crate) manner: Manner,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// It reads the whole answer.
+    /// Reads the whole answer.
     Reads,
-    /// It is gone once the request is sent.
+    /// Disconnects after the request.
     Leaves,
-    /// It is gone once it has read so many bytes of the answer.
+    /// Disconnects after this many bytes of the answer.
     LeavesAfter(usize),
-    /// It never sends the end of the body.
+    /// Never sends the end of the body.
     Halts,
 }
 
@@ -47,7 +47,7 @@ impl Sent {
         Self { manner, ..self }
     }
 
-    /// As the key of this name sends it.
+    /// Sends the request with the key of this name.
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         let Self { path, headers, body, .. } = self;
         let (key, length) = (secret(name), body.len());
@@ -100,7 +100,7 @@ fn words(path: &'static str, headers: &str, content: &str, more: &str) -> Sent {
     Sent::new(path, headers, body(content, more))
 }
 
-/// What an honest caller sends.
+/// An honest caller's request.
 pub(crate) fn plain(path: &'static str, headers: &str) -> Sent {
     words(path, headers, "the words of the prompt", "")
 }
@@ -177,7 +177,7 @@ fn of_objects(length: usize) -> String {
     body("hello", &format!(r#""tools":[{{"name":"f","input_schema":{{"type":"object","default":[{objects}]}}}}],"#))
 }
 
-/// What takes many times its size where it is made a tree of values: to be counted, and to be translated.
+/// Requests that take many times their size as a tree of values: to be counted, and to be translated.
 pub(crate) fn to_fill_memory(length: usize) -> [(&'static str, Sent); 3] {
     let body = Bytes::from(of_objects(length));
     let deep = format!("{}{}", "[".repeat(length / 2), "]".repeat(length / 2));
@@ -328,7 +328,7 @@ impl Acts {
     }
 }
 
-/// What became of requests.
+/// The outcomes of requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told {
     pub(crate) requests: usize,

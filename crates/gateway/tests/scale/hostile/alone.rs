@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{Client, common::comes, size};
 
-/// What is used as much as the request is long: four times the request takes four times the work, with room for what every
-/// request takes. What is quadratic takes sixteen times.
+/// Checks that the work is linear in the request's size: four times the request takes four times the work, with room
+/// for each request's constant part. Quadratic work would take sixteen times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_takes_work_in_proportion_to_its_size() {
     let few = size(1_500, 4_000);
@@ -60,11 +60,10 @@ async fn a_body_takes_at_most_eight_times_its_size_in_memory() {
     }
 }
 
-/// What allocators take beforehand, in bytes.
+/// The memory that allocators reserve, in bytes.
 const SPARE: usize = 8 * 1024 * 1024;
 
-/// What providers repeat, what a caller brings about by its own limits, and what stands between: no evidence against a
-/// provider.
+/// Checks that a provider's echo, a caller's own limits and faults in between are no evidence against a provider.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_one_caller_sends_opens_a_circuit() {
     let mut wrong = Vec::new();
@@ -105,7 +104,7 @@ async fn counting_tokens_is_under_the_limits_of_the_key() {
     world.end();
 }
 
-/// What was delivered is counted, although the end never came: 80,000 words, of which three quarters are read.
+/// Counts what was delivered although the end never came: 80,000 words, of which three quarters are read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_leaves_a_stream_pays_for_what_was_delivered() {
     for (path, to, tier) in [(MESSAGES, "", "sonnet"), (CHAT, OPENAI, "gpt")] {
@@ -181,7 +180,7 @@ async fn tasks_for_people_have_a_limit_for_each_key() {
     }
 }
 
-/// Whose account a provider charges is between it and us.
+/// The provider's account is the operator's business only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whose_account_is_charged_is_told_to_no_caller() {
     let world = World::of_two("", "");

@@ -1,4 +1,4 @@
-//! What a soak has seen.
+//! The figures of a soak.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::acts::Told;
 
-/// How long requests took.
+/// The durations of requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Times(Vec<Duration>);
 
@@ -23,7 +23,7 @@ impl Times {
         self.0.len()
     }
 
-    /// How many took longer than this.
+    /// Returns the number of requests that took longer.
     pub(super) fn over(&self, limit: Duration) -> usize {
         self.0.iter().filter(|time| **time > limit).count()
     }
@@ -42,7 +42,7 @@ impl Times {
     }
 }
 
-/// What was seen with the hostile at work, or without them.
+/// The figures with or without the hostile callers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Side {
     pub(super) honest: Times,
@@ -68,16 +68,16 @@ pub(super) struct Figures {
     pub(super) acts: BTreeMap<&'static str, Told>,
     /// Circuits that opened: the labels, and how often.
     pub(super) opened: Vec<(String, f64)>,
-    /// Of the provider.
+    /// The provider's figures.
     pub(super) provider: Value,
-    /// What the gateway kept in memory at most, in kilobytes.
+    /// The gateway's highest memory, in kilobytes.
     pub(super) memory: usize,
-    /// From SIGTERM until nobody was let in.
+    /// The time from SIGTERM until it refuses connections.
     pub(super) heard: Duration,
 }
 
 impl Figures {
-    /// How the slowest hundredth of the honest fares beside what it does without the hostile.
+    /// The 99th percentile of the honest callers, relative to the one without the hostile callers.
     pub(super) fn ratio(&self) -> f64 {
         self.with.honest.within(0.99).as_secs_f64() / self.without.honest.within(0.99).as_secs_f64()
     }

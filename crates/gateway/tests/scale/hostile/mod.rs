@@ -45,7 +45,7 @@ impl World {
         Self { provider, gateway, _folder: folder }
     }
 
-    /// For one key with these limits, of the name `hostile`, and one with none, of the name `honest`.
+    /// Returns the entries of a key with these limits, named `hostile`, and one without, named `honest`.
     pub(super) fn of_two(limits: &str, gateway: &str) -> Self {
         Self::start(&[("hostile".to_owned(), limits), ("honest".to_owned(), "")], gateway)
     }
@@ -83,7 +83,7 @@ impl Deref for World {
     }
 }
 
-/// What the key of this name is.
+/// Returns the key of this name.
 pub(super) fn secret(name: &str) -> String {
     format!("sk-of-the-caller-{name}")
 }

@@ -32,11 +32,11 @@ use crate::{Client, size};
 const HONEST: usize = 50;
 const HOSTILE: usize = 5;
 
-/// What an ordinary key may do.
+/// An ordinary key's limits.
 const LIMITS: &str =
     ", requests_per_minute: 600, tokens_per_minute: 2000000, concurrency: 10, budget: { usd: 100, period: day }";
 
-/// Of the gateway, in mebibytes.
+/// The gateway's memory, in mebibytes.
 const MEMORY: usize = 512;
 
 /// The share of calls in a hundred that fail, and whether the hostile are at work: over and over.
@@ -53,7 +53,7 @@ fn phases(seconds: u64) -> (Vec<(u64, bool)>, Duration) {
     (phases, length.saturating_sub(PAUSE))
 }
 
-/// What all callers look at.
+/// The state that all callers share.
 struct Stage {
     address: String,
     /// The side on which is counted what begins now.

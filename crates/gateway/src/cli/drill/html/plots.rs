@@ -72,15 +72,15 @@ impl Times {
 }
 
 /// A name in the legend, and how it is drawn: the class of its sign.
-pub(super) struct Named<'a> {
+pub(super) struct Label<'a> {
     pub(super) name: &'a str,
     pub(super) class: String,
 }
 
 /// A plot with its title, its legend and its axes.
-fn figure(title: &str, label: &str, legend: &[Named<'_>], ticks: &[String], shapes: &str, times: &Times) -> String {
+fn figure(title: &str, label: &str, legend: &[Label<'_>], ticks: &[String], shapes: &str, times: &Times) -> String {
     let mut names = String::new();
-    for Named { name, class } in legend.iter().filter(|named| !named.name.is_empty()) {
+    for Label { name, class } in legend.iter().filter(|label| !label.name.is_empty()) {
         let sign = if class.starts_with("line") { "<path d=\"M0 5H20\"" } else { "<rect width=\"20\" height=\"10\"" };
         let _ = write!(
             names,
@@ -128,17 +128,17 @@ fn ticks<T: Display>(top: f64, steps: usize, word: impl Fn(f64) -> T) -> Vec<Str
 
 /// A series of a stack.
 pub(super) struct Layer<'a> {
-    pub(super) named: Named<'a>,
+    pub(super) label: Label<'a>,
     pub(super) values: Vec<f64>,
 }
 
-/// Returns stacked values, in steps. `told` is the tooltip of each piece of time.
+/// Returns stacked values, in steps. `tooltips` has the tooltip of each piece of time.
 pub(super) fn stack(
     title: &str,
     label: &str,
     layers: &[Layer<'_>],
     word: impl Fn(f64) -> String,
-    told: &[String],
+    tooltips: &[String],
     times: &Times,
 ) -> String {
     let pieces = times.len();
@@ -153,7 +153,7 @@ pub(super) fn stack(
             continue;
         }
         let above: Vec<f64> = (0..pieces).map(|at| below[at] + value(layer, at)).collect();
-        let _ = write!(shapes, "<path class=\"{}\" d=\"M{:.1} {:.1}", layer.named.class, times.x(0), y(below[0]));
+        let _ = write!(shapes, "<path class=\"{}\" d=\"M{:.1} {:.1}", layer.label.class, times.x(0), y(below[0]));
         steps_along(&mut shapes, (0..pieces).map(|at| (y(above[at]), times.x(at + 1))));
         // And back along the foot.
         let back = (0..pieces).rev().map(|at| (y(below[at]), times.x(at)));
@@ -161,16 +161,16 @@ pub(super) fn stack(
         shapes.push_str("Z\"/>");
         below = above;
     }
-    for (at, told) in told.iter().enumerate().take(pieces) {
+    for (at, tooltip) in tooltips.iter().enumerate().take(pieces) {
         let (x, width) = (times.x(at), times.x(at + 1) - times.x(at));
         let _ = write!(
             shapes,
             "<rect class=\"told\" x=\"{x:.1}\" width=\"{width:.1}\" height=\"{HEIGHT}\"><title>{}</title></rect>",
-            Text(told)
+            Text(tooltip)
         );
     }
     let legend: Vec<_> =
-        layers.iter().map(|layer| Named { name: layer.named.name, class: layer.named.class.clone() }).collect();
+        layers.iter().map(|layer| Label { name: layer.label.name, class: layer.label.class.clone() }).collect();
     figure(title, label, &legend, &ticks(top, steps, word), &shapes, times)
 }
 
@@ -216,14 +216,14 @@ pub(super) fn latencies(title: &str, label: &str, lines: &[Layer<'_>], times: &T
         }
         for (path, kind) in [(path, ""), (alone, " point")] {
             if !path.is_empty() {
-                let _ = write!(shapes, "<path class=\"{}{kind}\" d=\"{path}\"/>", line.named.class);
+                let _ = write!(shapes, "<path class=\"{}{kind}\" d=\"{path}\"/>", line.label.class);
             }
         }
     }
     let steps = (high - low) as usize;
     let ticks: Vec<_> = (0..=steps).rev().map(|at| words::power(10_f64.powf(low + at as f64))).collect();
     let legend: Vec<_> =
-        lines.iter().map(|line| Named { name: line.named.name, class: line.named.class.clone() }).collect();
+        lines.iter().map(|line| Label { name: line.label.name, class: line.label.class.clone() }).collect();
     figure(title, label, &legend, &ticks, &shapes, times)
 }
 
@@ -317,7 +317,7 @@ mod tests {
     fn what_is_not_known_breaks_a_line() {
         let times = Times::new((0..5).map(f64::from), 5.0, None);
         let values = vec![100.0, 200.0, 0.0, 300.0, f64::NAN];
-        let line = Layer { named: Named { name: "p50", class: "line s0".to_owned() }, values };
+        let line = Layer { label: Label { name: "p50", class: "line s0".to_owned() }, values };
         let drawn = latencies("Latency", "x", &[line], &times);
         assert_eq!(drawn.matches("class=\"line s0\" d=\"M60.0").count(), 1, "{drawn}");
         assert_eq!(drawn.matches("class=\"line s0 point\" d=\"M420.0").count(), 1, "{drawn}");

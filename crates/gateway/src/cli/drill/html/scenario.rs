@@ -9,7 +9,7 @@ use steadfast::drill::{
 
 use super::{
     missed_of,
-    plots::{self, Band, COLOURS, Lane, Layer, Named, Times},
+    plots::{self, Band, COLOURS, Label, Lane, Layer, Times},
     words::{self, Text},
 };
 
@@ -130,15 +130,15 @@ fn requests(report: &ScenarioReport, times: &Times) -> String {
     let mut layers: Vec<Layer<'_>> = Vec::new();
     for (at, tier) in report.tiers.iter().enumerate() {
         let values = of(&|bucket| bucket.by_tier.get(at).copied().unwrap_or(0));
-        layers.push(Layer { named: Named { name: &tier.name, class: format!("f{}", at % COLOURS) }, values });
+        layers.push(Layer { label: Label { name: &tier.name, class: format!("f{}", at % COLOURS) }, values });
     }
     if report.refused > 0 {
         layers.push(Layer {
-            named: Named { name: "refused", class: "refusals".to_owned() },
+            label: Label { name: "refused", class: "refusals".to_owned() },
             values: of(&|bucket| bucket.refused),
         });
     }
-    layers.push(Layer { named: Named { name: "lost", class: "failed".to_owned() }, values: of(&|bucket| bucket.lost) });
+    layers.push(Layer { label: Label { name: "lost", class: "failed".to_owned() }, values: of(&|bucket| bucket.lost) });
     let shares: Vec<String> = report
         .tiers
         .iter()
@@ -147,27 +147,27 @@ fn requests(report: &ScenarioReport, times: &Times) -> String {
         .collect();
     let label =
         format!("Requests by the tier that answered: {}; {} lost.", shares.join(", "), words::count(report.lost));
-    let told: Vec<String> = report.timeline.iter().map(|bucket| told(report, bucket)).collect();
-    plots::stack("Requests by tier", &label, &layers, |value| words::count(value.round() as u64), &told, times)
+    let tooltips: Vec<String> = report.timeline.iter().map(|bucket| tooltip(report, bucket)).collect();
+    plots::stack("Requests by tier", &label, &layers, |value| words::count(value.round() as u64), &tooltips, times)
 }
 
 /// Returns a piece of time's requests, in a line.
-fn told(report: &ScenarioReport, bucket: &Bucket) -> String {
-    let mut told =
+fn tooltip(report: &ScenarioReport, bucket: &Bucket) -> String {
+    let mut text =
         format!("{}: {} requests", words::moment(bucket.from_s, report.clock_s), words::count(bucket.requests));
     for (tier, answered) in report.tiers.iter().zip(&bucket.by_tier).filter(|(_, answered)| **answered > 0) {
-        let _ = write!(told, ", {} {}", tier.name, words::count(*answered));
+        let _ = write!(text, ", {} {}", tier.name, words::count(*answered));
     }
     if bucket.lost > 0 {
-        let _ = write!(told, ", lost {}", words::count(bucket.lost));
+        let _ = write!(text, ", lost {}", words::count(bucket.lost));
     }
-    told
+    text
 }
 
 fn latency(report: &ScenarioReport, times: &Times) -> String {
     let line = |name, class: &str, of: fn(&Bucket) -> f64| {
         let values = report.timeline.iter().map(of).collect();
-        Layer { named: Named { name, class: format!("line {class}") }, values }
+        Layer { label: Label { name, class: format!("line {class}") }, values }
     };
     let lines = [line("p50", "s0", |bucket| bucket.p50_ms), line("p99", "s1", |bucket| bucket.p99_ms)];
     let worst = report.timeline.iter().map(|bucket| bucket.p99_ms).fold(0.0, f64::max);
@@ -244,7 +244,7 @@ fn cost(report: &ScenarioReport, times: &Times) -> String {
     }
     let values = report.timeline.iter().map(|bucket| bucket.cost).collect();
     let label = format!("Cost of the answers: {} in all.", words::usd(report.cost));
-    let layer = Layer { named: Named { name: "", class: "f0".to_owned() }, values };
+    let layer = Layer { label: Label { name: "", class: "f0".to_owned() }, values };
     let title = format!("Cost at list prices, {} in all", words::usd(report.cost));
     plots::stack(&title, &label, &[layer], words::usd, &[], times)
 }

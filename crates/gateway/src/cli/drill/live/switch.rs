@@ -45,35 +45,39 @@ pub(super) struct Switch {
     client: HttpClient,
     /// The client for the blocked address, without proxies.
     straight: HttpClient,
-    place: Arc<Place>,
+    blocked_address: Arc<BlockedAddress>,
 }
 
-struct Place {
+struct BlockedAddress {
     closed: AtomicBool,
     address: SocketAddr,
-    /// Held so that no other process can listen there.
-    _held: Held,
+    /// Kept so that no other process can listen there.
+    _listener: Listener,
 }
 
-enum Held {
+enum Listener {
     /// Bound, but not listening: the system refuses connections.
-    Refused(#[allow(dead_code, reason = "it is there to be kept")] TcpSocket),
+    Refused(#[allow(dead_code, reason = "held for its lifetime")] TcpSocket),
     /// The system accepts connections, and no one reads them.
-    Hang(#[allow(dead_code, reason = "it is there to be kept")] TcpListener),
+    Hang(#[allow(dead_code, reason = "held for its lifetime")] TcpListener),
 }
 
 impl Switch {
-    /// An open one.
+    /// Creates an open switch.
     pub(super) fn new(blocked: Blockage) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = socket.local_addr()?;
-        let held = match blocked {
-            Blockage::Refused => Held::Refused(socket),
-            Blockage::Hang => Held::Hang(socket.listen(128)?),
+        let listener = match blocked {
+            Blockage::Refused => Listener::Refused(socket),
+            Blockage::Hang => Listener::Hang(socket.listen(128)?),
         };
-        let place = Place { closed: AtomicBool::new(false), address, _held: held };
-        Ok(Self { client: HttpClient::new(), straight: HttpClient::new().no_proxy(), place: Arc::new(place) })
+        let blocked_address = BlockedAddress { closed: AtomicBool::new(false), address, _listener: listener };
+        Ok(Self {
+            client: HttpClient::new(),
+            straight: HttpClient::new().no_proxy(),
+            blocked_address: Arc::new(blocked_address),
+        })
     }
 
     /// Marks this tier's requests for the switch.
@@ -82,11 +86,11 @@ impl Switch {
     }
 
     pub(super) fn close(&self) {
-        self.place.closed.store(true, Relaxed);
+        self.blocked_address.closed.store(true, Relaxed);
     }
 
     pub(super) fn open(&self) {
-        self.place.closed.store(false, Relaxed);
+        self.blocked_address.closed.store(false, Relaxed);
     }
 }
 
@@ -96,16 +100,16 @@ impl Service<Request<RequestBody>> for Switch {
     type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        // As the clients themselves.
+        // The clients are always ready too.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> ResponseFuture {
         let marked = request.headers_mut().remove(MARK).is_some();
-        if marked && self.place.closed.load(Relaxed) {
+        if marked && self.blocked_address.closed.load(Relaxed) {
             // The blocked address gets neither the key nor the prompt.
             let mut nothing = Request::new(RequestBody::default());
-            if let Ok(uri) = format!("http://{}/", self.place.address).parse() {
+            if let Ok(uri) = format!("http://{}/", self.blocked_address.address).parse() {
                 *nothing.uri_mut() = uri;
             }
             return self.straight.call(nothing);
@@ -116,7 +120,7 @@ impl Service<Request<RequestBody>> for Switch {
 
 impl fmt::Debug for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switch").field("closed", &self.place.closed).finish_non_exhaustive()
+        f.debug_struct("Switch").field("closed", &self.blocked_address.closed).finish_non_exhaustive()
     }
 }
 
