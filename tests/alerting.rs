@@ -251,7 +251,7 @@ async fn what_is_wrong_with_alerts_is_told_when_the_stack_is_built() {
         alerts.webhooks[0].authorization = Some(steadfast::config::KeyRef::env("NOT_SET"));
         alerts.webhooks[0].url = steadfast::config::Secret::new("https://b.example/x");
     });
-    assert!(message.contains("alerts.webhooks.0.authorization: the variable NOT_SET of the environment"), "{message}");
+    assert!(message.contains("alerts.webhooks.0.authorization: the environment variable NOT_SET"), "{message}");
     let message = refused(|alerts| alerts.webhooks[0].url = steadfast::config::Secret::new("ftp://b.example/secret"));
     assert!(message.contains("alerts.webhooks.0.url") && !message.contains("secret"), "{message}");
     let mut wrong = config(FILE);

@@ -95,7 +95,7 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub async fn act<A, F, E>(
         &self,
         scope: &Scope,
@@ -131,7 +131,7 @@ impl<R: Clone + Send + Sync + 'static> Actions<R> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub async fn once<A, F, E>(&self, key: &ActionKey, answer: &CompletedAnswer, action: A) -> Result<R, ActionError>
     where
         A: FnOnce() -> F + Send + 'static,

@@ -181,7 +181,7 @@ async fn keep<R: Clone + 'static>(
         match ask_store(settings, store.complete(key, ticket, result.clone(), settings.ttl)).await {
             Ok(_) => return,
             Err(_) if tried < TRIES => sleep(POLL * tried).await,
-            Err(error) => tracing::warn!(%error, "an action was done, and could not be written down"),
+            Err(error) => tracing::warn!(%error, "action result not stored"),
         }
     }
 }

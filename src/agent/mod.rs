@@ -45,7 +45,7 @@
 //! };
 //! use tower::{BoxError, ServiceExt};
 //!
-//! /// Asks until an answer is complete. What was cut is shown to nobody here, and acted on by nobody anywhere.
+//! /// Asks until an answer is complete. This loop neither shows nor acts on an answer that was cut.
 //! async fn ask(llm: &BoxLlmService, request: &LlmRequest) -> Result<CompletedAnswer, BoxError> {
 //!     let mut tries = 0;
 //!     loop {
@@ -103,7 +103,7 @@
 //! }));
 //! let (actions, seats) = (Actions::new(), Arc::new(AtomicUsize::new(0)));
 //! assert_eq!(run(&llm, &actions, seats.clone()).await?, "You have a seat.");
-//! // Once more from the beginning, as after a restart of whoever ran it.
+//! // Again from the beginning, as after a restart of the process.
 //! assert_eq!(run(&llm, &actions, seats.clone()).await?, "You have a seat.");
 //! assert_eq!(seats.load(Relaxed), 1, "one seat, however often it was asked for");
 //! # Ok(())

@@ -58,12 +58,12 @@ impl ActionError {
 impl fmt::Display for ActionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::StoppedShort(reason) => write!(f, "the answer stopped short ({reason:?}): nothing is done for it"),
+            Self::StoppedShort(reason) => write!(f, "the answer stopped short ({reason:?}); no action ran"),
             Self::Failed(error) => write!(f, "the action failed: {error}"),
             Self::Panicked => f.write_str("the action panicked"),
-            Self::Interrupted => f.write_str("the action was interrupted, and may have been done"),
-            Self::Conflict => f.write_str("the action's key stands for something else"),
-            Self::Store(error) => write!(f, "it is not known whether the action was done before: {error}"),
+            Self::Interrupted => f.write_str("the action was interrupted and may have taken effect"),
+            Self::Conflict => f.write_str("the action's key belongs to other input"),
+            Self::Store(error) => write!(f, "the store did not answer, so the action did not start: {error}"),
         }
     }
 }

@@ -125,7 +125,7 @@ impl AnswerReader {
                 Some(Ok(AnswerEvent::Completed(answer))) => return Ok(*answer),
                 Some(Ok(_)) => {}
                 Some(Err(cut)) => return Err(cut),
-                None => panic!("its end was read before"),
+                None => panic!("the answer's end was already read"),
             }
         }
     }

@@ -91,7 +91,7 @@ impl Problem {
 
     /// Creates a problem for a secret that the environment lacks; any of these variables would provide the field.
     pub(super) fn not_set(field: &str, variables: &[&str], hint: &str) -> Self {
-        let message = format!("{field}: the variable {} of the environment is not set{hint}", variables.join(" or "));
+        let message = format!("{field}: the environment variable {} is not set{hint}", variables.join(" or "));
         let variable = variables.first().map(|name| (*name).to_owned());
         Self { variable, ..Self::of_file(None, message) }
     }
@@ -103,7 +103,7 @@ impl fmt::Display for Problem {
         let hint = self.suggestion.as_ref().map(|name| format!("did you mean `{name}`?"));
         let margin = " ".repeat(self.line.to_string().len());
         if let Some(variable) = &self.variable {
-            write!(f, "\n{margin}--> the variable {variable} of the environment")?;
+            write!(f, "\n{margin}--> environment variable {variable}")?;
         } else if let Some(file) = &self.file {
             write!(f, "\n{margin}--> {}", file.display())?;
             if self.line > 0 {

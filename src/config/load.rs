@@ -129,7 +129,7 @@ impl Loader {
     /// Everything that is wrong with it: see [`ConfigError`].
     pub fn text(&self, text: &str, format: Format) -> Result<Config, ConfigError> {
         if text.len() > MAX_BYTES {
-            let message = "the text is longer than 1 MiB, which no configuration is";
+            let message = "the text is longer than 1 MiB; shorten it";
             return Err(ConfigError::new(vec![Problem::of_file(None, message)]));
         }
         self.load(None, text, format)
@@ -298,11 +298,10 @@ pub(crate) fn document_of<T: for<'de> Deserialize<'de>>(
 fn text_of(path: &Path) -> Result<(String, Format), ConfigError> {
     let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
     let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;
-    let format = Format::of(path).ok_or_else(|| {
-        wrong("the format is not known by the name: it must end in .yaml, .yml, .toml or .json".to_owned())
-    })?;
+    let format = Format::of(path)
+        .ok_or_else(|| wrong("unknown format; the name must end in .yaml, .yml, .toml or .json".to_owned()))?;
     if bytes.len() > MAX_BYTES {
-        return Err(wrong("the file is longer than 1 MiB, which no configuration is".to_owned()));
+        return Err(wrong("the file is longer than 1 MiB; shorten it".to_owned()));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();

@@ -36,7 +36,8 @@ fn set(node: &mut Node, path: &[&str], value: &str, place: &Place) -> Result<(),
     };
     if step.is_empty() {
         return Err(
-            "an empty step in its name: keys are divided by two underscores, `STEADFAST__TIERS__0__MODEL`".into()
+            "empty step in the variable's name; separate keys by two underscores, as in `STEADFAST__TIERS__0__MODEL`"
+                .into(),
         );
     }
     if matches!(node.value, Value::Null) {
@@ -58,16 +59,16 @@ fn set(node: &mut Node, path: &[&str], value: &str, place: &Place) -> Result<(),
         Value::List(items) => {
             let count = items.len();
             let index: usize =
-                step.parse().map_err(|_| format!("`{step}` is no place of a list, which are counted from 0"))?;
+                step.parse().map_err(|_| format!("`{step}` is not an index; count list items from 0"))?;
             if index == count {
                 items.push(Node::new(Value::Null, place.clone()));
             }
             let item = items
                 .get_mut(index)
-                .ok_or_else(|| format!("there is no value number {index}: the list has {count}, counted from 0"))?;
+                .ok_or_else(|| format!("index {index} is out of range: the list has {count} values, counted from 0"))?;
             set(item, rest, value, place)
         }
-        _ => Err(format!("`{step}` fits nothing: what it would be a key of is a single value in the file")),
+        _ => Err(format!("`{step}` matches nothing: its parent in the file is a single value")),
     }
 }
 

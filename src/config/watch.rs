@@ -47,7 +47,7 @@ impl FileWatch {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn file(path: impl Into<PathBuf>, changed: impl FnMut() + Send + 'static) -> Result<Self, ConfigError> {
         Self::with_others(path.into(), || 0, changed)
     }
@@ -61,7 +61,7 @@ impl FileWatch {
     ) -> Result<Self, ConfigError> {
         let notified = Arc::new(Notify::new());
         let wrong = |error: notify::Error| {
-            ConfigError::new(vec![Problem::of_file(Some(path.clone()), format!("it cannot be watched: {error}"))])
+            ConfigError::new(vec![Problem::of_file(Some(path.clone()), format!("the file cannot be watched: {error}"))])
         };
         let sender = notified.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

@@ -120,7 +120,7 @@ impl Drill {
     /// A configuration without tiers.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         if config.tiers.is_empty() {
-            let problem = "there is none: a drill needs at least one tier that can fail";
+            let problem = "no tiers; a drill needs at least one that can fail";
             return Err(InvalidConfig::new("tiers", problem).into());
         }
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);

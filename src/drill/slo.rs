@@ -19,7 +19,7 @@ use crate::{InvalidConfig, config::Span};
 /// | `lost=0`, `lost=0.1%` | at most so many are lost; likewise `cut`, `degraded`, `handed_off`, `refused` |
 /// | `p99=30s`, `p50=2s` | the time to the first token, at most |
 /// | `amplification=1.1` | attempts for each request on the sick provider, at most |
-/// | `switches=6` | how often another tier is told to serve, the primary's returns left out, at most |
+/// | `switches=6` | the switches to another tier, excluding the primary's returns, at most |
 /// | `recovery=60s` | from the end of the last fault at the primary to full traffic on it, at most |
 /// | `cost=2.50` | US dollars, at most |
 ///
@@ -146,9 +146,9 @@ impl FromStr for Slo {
 
     fn from_str(text: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: String| InvalidConfig::new("slo", problem);
-        let (name, value) = text.split_once('=').ok_or_else(|| {
-            wrong(format!("`{text}` is no target: write what is measured and how good it must be, such as lost=0"))
-        })?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| wrong(format!("`{text}` is not a target; write a measure and its bound, such as lost=0")))?;
         let (name, value) = (name.trim(), value.trim());
         let Some((_, measure)) = MEASURES.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = MEASURES.iter().map(|(known, _)| *known).collect();

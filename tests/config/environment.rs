@@ -77,13 +77,13 @@ fn an_override_that_fits_nothing_is_named() {
         ("STEADFAST__TIMEOT", "60s", "unknown key `timeot`", Some("timeout")),
         ("STEADFAST__TIERS__0__MODLE", "x", "unknown key `modle`", Some("model")),
         ("STEADFAST__FEATURES__CHAT__CONCURENCY", "5", "unknown key `concurency`", Some("concurrency")),
-        ("STEADFAST__TIERS__9__MODEL", "x", "there is no value number 9: the list has 2", None),
-        ("STEADFAST__TIERS__MAIN__MODEL", "x", "`MAIN` is no place of a list", None),
-        ("STEADFAST__TIERS__1__TIMEOUT__IDLE", "5s", "is a single value in the file", None),
-        ("STEADFAST__", "x", "an empty step", None),
+        ("STEADFAST__TIERS__9__MODEL", "x", "index 9 is out of range: the list has 2 values", None),
+        ("STEADFAST__TIERS__MAIN__MODEL", "x", "`MAIN` is not an index", None),
+        ("STEADFAST__TIERS__1__TIMEOUT__IDLE", "5s", "its parent in the file is a single value", None),
+        ("STEADFAST__", "x", "empty step", None),
         ("STEADFAST__TIMEOUT", "soon", "expected a span of time", None),
         ("STEADFAST__RETRY__MAX_ATTEMPTS", "0", "must be 1 or more", None),
-        ("STEADFAST__TIERS__0__API_KEY", "hidden-0123456789", "a secret does not stand in the file", None),
+        ("STEADFAST__TIERS__0__API_KEY", "hidden-0123456789", "a secret must not be in the file", None),
         ("STEADFAST__FEATURES__CHAT__TIERS", "[mian]", "no tier is named `mian`", Some("main")),
     ] {
         let error = with(&[(name, value)]).unwrap_err();

@@ -164,7 +164,7 @@ tiers:
 budgets: [{ name: day, usd: 5, period: day }]
 ";
     let error = Loader::new().priced(|_, _| false).text(text, Format::Yaml).unwrap_err();
-    assert!(error.problems()[0].message.contains("no price: `one`, `two`;"), "{error}");
+    assert!(error.problems()[0].message.contains("without a price: `one`, `two`;"), "{error}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn an_outage_of_the_primary_loses_nothing_and_it_is_back_within_one_probe_interv
     assert!((300.0..320.0).contains(&told("circuit primary: open").unwrap()));
     // With the first token, while the circuit waits for the end of a stream.
     let back: Vec<&str> = report.events.iter().rev().take(2).map(|event| event.what.as_str()).collect();
-    assert!(back.contains(&"primary serves again, and no more backup"), "{back:?}");
+    assert!(back.contains(&"primary serves again; backup idle"), "{back:?}");
     assert_eq!(report.timeline[17].circuits[..2], ["open", "closed"]);
 }
 

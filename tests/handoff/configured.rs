@@ -223,7 +223,7 @@ async fn people_need_a_store_and_callbacks_a_secret() {
         .environment(Environment::from_iter([] as [(String, String); 0]))
         .build(config(FILE))
         .unwrap_err();
-    assert!(error.to_string().contains("the variable CALLBACK_SECRET of the environment is not set"), "{error}");
+    assert!(error.to_string().contains("the environment variable CALLBACK_SECRET is not set"), "{error}");
     let environment = || Environment::from_iter([("CALLBACK_SECRET", SECRET)]);
     let error = Stack::builder().environment(environment()).build(config(FILE)).unwrap_err();
     assert!(error.to_string().contains("sqlite:steadfast.db"), "{error}");

@@ -18,7 +18,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             for (name, template) in &alerts.templates {
                 findings.within(name, |findings| match template.body() {
                     Value::Object(_) => body(template.body(), findings),
-                    _ => findings.wrong_here("the body of a message is a block of keys"),
+                    _ => findings.wrong_here("a template must be a block of keys"),
                 });
             }
         });
@@ -29,11 +29,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
 fn webhook(settings: &Webhook, config: &Config, findings: &mut Findings<'_, '_>) {
     findings.http_url("url", &settings.url);
     if settings.severities.as_ref().is_some_and(Vec::is_empty) {
-        findings.wrong("severities", "of no severity no alert is ever sent: name `warn`, `page` or both");
+        findings.wrong("severities", "an empty list sends no alerts; name `warn`, `page` or both");
     }
     let Some(name) = &settings.template else { return };
     if settings.format.is_some() {
-        findings.wrong("format", "`template` says what the message looks like: leave `format` out");
+        findings.wrong("format", "`template` already sets the message's format; remove `format`");
     }
     let names = || config.alerts.templates.keys().map(String::as_str);
     if !names().any(|known| known == name) {
@@ -111,7 +111,7 @@ fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &m
     findings.within(name, |findings| {
         for (key, _) in given.into_iter().filter(|(key, given)| *given && !own.contains(key)) {
             let message = match own {
-                [] => format!("the rule `{name}` has no numbers: it is `on` or `off`, or has a `severity`"),
+                [] => format!("the rule `{name}` has no numbers; set it to `on` or `off`, or give a `severity`"),
                 _ => format!("the rule `{name}` has no `{key}`; it has {}", own.join(", ")),
             };
             findings.wrong_key(key, message);

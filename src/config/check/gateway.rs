@@ -22,10 +22,7 @@ fn check_memory(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
     let body = config.gateway.max_body.map_or(LARGEST_BODY, |size| size.0);
     if memory / 8 < body {
         let least = mib(body.saturating_mul(8));
-        findings.wrong(
-            "memory",
-            format!("`memory` is at least {least} MiB: eight times `max_body`, or the largest body finds no room"),
-        );
+        findings.wrong("memory", format!("`memory` must be at least {least} MiB, eight times `max_body`"));
     }
     let kept = config.kept_bytes();
     if memory / 4 < kept {
@@ -33,8 +30,8 @@ fn check_memory(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
         findings.wrong(
             "memory",
             format!(
-                "kept answers, idempotency keys and records may take {kept} MiB, and a quarter of `memory` is for them: at least \
-                 {least} MiB, or less in `cache.max_bytes`, `idempotency.max_bytes` and `records`"
+                "cached answers, idempotency keys and records may take {kept} MiB, but only a quarter of `memory`: raise it to at least \
+                 {least} MiB, or lower `cache.max_bytes`, `idempotency.max_bytes` or `records`"
             ),
         );
     }
@@ -42,7 +39,7 @@ fn check_memory(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
     if config.gateway.connections.is_some_and(|wanted| u64::from(wanted) > connections) {
         findings.wrong(
             "connections",
-            format!("`memory` has room for {connections} connections, of 32 KiB in a quarter of it"),
+            format!("`memory` allows only {connections} connections: a quarter of it, at 32 KiB each"),
         );
     }
 }
@@ -52,19 +49,19 @@ const LARGEST_BODY: u64 = 32 * KIB * KIB;
 
 fn gateway(gateway: &Gateway, findings: &mut Findings<'_, '_>) {
     if gateway.keys.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-        findings.wrong("keys", "the file of keys needs a name; leave `keys` out where nobody needs one");
+        findings.wrong("keys", "`keys` is empty; name the file of keys, or leave `keys` out if callers need none");
     }
     let mut size = |key: &str, size: Option<Size>, least: u64, most: u64, range: &str| {
         if size.is_some_and(|size| !(least..=most).contains(&size.0)) {
-            findings.wrong(key, format!("`{key}` is from {range}"));
+            findings.wrong(key, format!("`{key}` must be from {range}"));
         }
     };
-    size("max_body", gateway.max_body, KIB, GIB, "1 KiB to 1 GiB: each request's is held in memory as a whole");
+    size("max_body", gateway.max_body, KIB, GIB, "1 KiB to 1 GiB; each body is held in memory");
     size("max_head", gateway.max_head, 8 * KIB, KIB * KIB, "8 KiB to 1 MiB");
-    findings.at_least_one("connections", gateway.connections.map(u64::from), ", or nobody can call");
+    findings.at_least_one("connections", gateway.connections.map(u64::from), ", or no caller can connect");
     findings.at_least_one("records", gateway.records.map(u64::from), "");
     if gateway.records.is_some_and(|records| records > 1_000_000) {
-        findings.wrong("records", "`records` is at most 1000000: they are held in memory");
+        findings.wrong("records", "`records` must be at most 1000000; they are held in memory");
     }
     findings.nonzero_time("head_timeout", gateway.head_timeout);
     findings.nonzero_time("body_timeout", gateway.body_timeout);
@@ -89,6 +86,6 @@ fn limits(limits: &GatewayLimits, findings: &mut Findings<'_, '_>) {
     }
     if limits.depth.is_some_and(|depth| depth > WireLimits::DEEPEST) {
         findings
-            .wrong("depth", format!("`depth` is at most {}: what reads JSON here goes no deeper", WireLimits::DEEPEST));
+            .wrong("depth", format!("`depth` must be at most {}, the JSON parser's own limit", WireLimits::DEEPEST));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 /// Checks for a durable store: a promise to answer later is only worth something if it outlives the process.
 pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
     if tier.provider == Provider::Handoff && config.stores.durable.is_none() {
-        let message = "requests are handed to people only where they outlive the process, and there is no durable store: add \
+        let message = "handing requests to people needs a durable store, and there is no durable store yet: add \
                        `stores: { durable: sqlite:steadfast.db }`";
         findings.wrong("provider", message);
     }
@@ -28,11 +28,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                     ("tasks", limits.tasks, "tasks_per_caller", limits.tasks_per_caller),
                     ("bytes", bytes, "bytes_per_caller", of_one),
                 ] {
-                    let why = "; without a tier of people nothing is handed over";
+                    let why = "; remove the tier of people to hand nothing over";
                     findings.at_least_one(key, number, why);
                     findings.at_least_one(of_one_key, of_one, why);
                     if number.zip(of_one).is_some_and(|(all, of_one)| of_one > all) {
-                        findings.wrong(of_one_key, format!("`{of_one_key}` is more than `{key}`, which is for all"));
+                        findings.wrong(of_one_key, format!("`{of_one_key}` exceeds `{key}`, the total of all callers"));
                     }
                 }
             });

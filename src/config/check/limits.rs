@@ -49,7 +49,7 @@ pub(super) fn retry(retry: &Retry, findings: &mut Findings<'_, '_>) {
     if let (Some(Span(here)), Some(Span(longest))) = (retry.failover_delay, retry.max_delay)
         && here > longest
     {
-        findings.wrong("failover_delay", "it is longer than `max_delay`, which holds everywhere");
+        findings.wrong("failover_delay", "`failover_delay` is longer than `max_delay`, which limits every wait");
     }
     let Some(factor) = retry.factor else { return };
     if !(factor.is_finite() && factor >= 1.0) {
@@ -66,14 +66,12 @@ pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>)
             findings.at_least_one("calls", calls.map(u64::from), "");
             findings.nonzero_time("span", span);
             match (calls, span) {
-                (None, None) => findings.wrong_here(
-                    "a window is missing here: `calls`, the last so many calls, or `span`, those of the last so long",
-                ),
+                (None, None) => findings.wrong_here("a window is missing here; give either `calls` or `span`"),
                 (Some(_), Some(_)) => {
-                    findings.wrong_key("span", "a window is of `calls` or of a `span`, not of both");
+                    findings.wrong_key("span", "give either `calls` or `span`, not both");
                 }
                 (Some(calls), None) if min_calls.is_some_and(|least| least > calls) => {
-                    let message = format!("a window of {calls} calls never has as many as this");
+                    let message = format!("`min_calls` exceeds the window of {calls} calls");
                     findings.wrong("min_calls", message);
                 }
                 _ => {}
@@ -110,7 +108,7 @@ pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>)
         .as_ref()
         .is_some_and(|confirm| matches!(confirm, Confirm::Prompt(text) if text.trim().is_empty()))
     {
-        findings.wrong("confirm", "there is nothing to ask with; `false` takes every call's word");
+        findings.wrong("confirm", "the prompt is empty; give a text to ask with, or `false` to believe every call");
     }
 }
 
@@ -125,7 +123,7 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
             Some(Rate::PerMinute(number)) => findings.not_negative(key, number),
             Some(Rate::Burst { per_minute, burst }) => findings.within(key, |findings| {
                 findings.not_negative("per_minute", per_minute);
-                findings.at_least_one("burst", Some(u64::from(burst)), ", or nothing passes");
+                findings.at_least_one("burst", Some(u64::from(burst)), ", or no request passes");
             }),
             None => {}
         }
@@ -136,13 +134,13 @@ fn feature(feature: &Feature, config: &Config, findings: &mut Findings<'_, '_>) 
     all_open(feature.all_open, findings);
     let Some(worst) = feature.worst_level else { return };
     if !(1..=5).contains(&worst) {
-        findings.wrong("worst_level", "a level is from 1 (full service) to 5 (static)");
+        findings.wrong("worst_level", "a level must be from 1 (full service) to 5 (static)");
         return;
     }
     let mut tiers =
         config.tiers.iter().filter(|tier| feature.tiers.as_ref().is_none_or(|chain| chain.contains(&tier.name)));
     if !config.tiers.is_empty() && !tiers.any(|tier| tier.service_level() <= worst) {
-        findings.wrong("worst_level", format!("none of its tiers is of level {worst} or better"));
+        findings.wrong("worst_level", format!("none of its tiers has level {worst} or better"));
     }
 }
 
@@ -160,7 +158,8 @@ fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_
             match error {
                 OnError::Status(400..=599) | OnError::OwnTimeout => {}
                 OnError::Status(status) => {
-                    findings.wrong(at, format!("{status} is no HTTP status of a failure: these are 400 to 599"));
+                    findings
+                        .wrong(at, format!("{status} is not an HTTP status of a failure; give one from 400 to 599"));
                 }
                 OnError::Kind(kind) => findings.one_of(at, kind, &words),
             }
@@ -170,9 +169,11 @@ fn fallback(fallback: &Fallback, config: &Config, findings: &mut Findings<'_, '_
         let mut before = 0;
         for (at, step) in fallback.gradually.iter().enumerate() {
             if !(1..=100).contains(&step.percent) {
-                findings.within(at, |findings| findings.wrong("percent", "a step is of 1 to 100 percent"));
+                findings.within(at, |findings| findings.wrong("percent", "`percent` must be from 1 to 100"));
             } else if step.percent < before {
-                findings.within(at, |findings| findings.wrong("percent", "a step is smaller than the one before"));
+                findings.within(at, |findings| {
+                    findings.wrong("percent", "a step must not be smaller than the previous one")
+                });
             }
             before = step.percent;
         }

@@ -12,7 +12,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
             findings.wrong("to", Candidate::NO_MODEL);
         }
         if mirror.features.as_ref().is_some_and(Vec::is_empty) {
-            findings.wrong("features", "no request is of one of no features; leave the list out for all");
+            findings.wrong("features", "the list is empty, so no request matches; leave it out for all features");
         }
         findings.at_least_one("max_in_flight", mirror.max_in_flight.map(|most| most as u64), "; `share: 0` is off");
         findings.nonzero_time("timeout", mirror.timeout);
@@ -36,7 +36,7 @@ fn candidate(own: &Tier, config: &Config, findings: &mut Findings<'_, '_>) {
         ("similar", own.similar.is_some()),
     ];
     for (key, _) in of_those_that_serve.into_iter().filter(|(_, given)| *given) {
-        findings.wrong_key(key, format!("a candidate serves nobody: `{key}` means nothing to it"));
+        findings.wrong_key(key, format!("a candidate serves no callers; remove `{key}`"));
     }
     tiers::tier(own, findings);
 }
@@ -45,7 +45,10 @@ fn cap(mirror: &Mirror, config: &Config, priced: &dyn Fn(&str, &str) -> bool, fi
     let Some(usd) = mirror.usd_per_day else { return };
     findings.not_negative("usd_per_day", usd);
     if config.budgets.iter().any(|budget| budget.name == "mirror") {
-        findings.wrong_key("usd_per_day", "its cap is called `mirror`, and so is one of the `budgets`: rename that");
+        findings.wrong_key(
+            "usd_per_day",
+            "the mirror's cap is named `mirror`, and so is one of the `budgets`: rename the budget",
+        );
     }
     let Some(tier) = config.candidate().filter(|tier| !tier.provider.is_local()) else { return };
     let Some(model) = &tier.model else { return };
@@ -53,7 +56,7 @@ fn cap(mirror: &Mirror, config: &Config, priced: &dyn Fn(&str, &str) -> bool, fi
         return;
     }
     let right = nearest(model, config.prices.keys().map(String::as_str));
-    let beside = right.map(|right| format!(" (there is one of `{right}`)")).unwrap_or_default();
-    let message = format!("the cap counts what has no price: `{model}`; give one under `prices`{beside}");
+    let beside = right.map(|right| format!(" (there is one for `{right}`)")).unwrap_or_default();
+    let message = format!("the cap counts a model without a price: `{model}`; add it under `prices`{beside}");
     findings.wrong("usd_per_day", message);
 }

@@ -155,7 +155,7 @@ impl<'a, 'b> Findings<'a, 'b> {
             return;
         }
         let right = nearest(kind, kinds.iter().copied());
-        let mut message = format!("no failure is of the kind `{kind}`");
+        let mut message = format!("unknown kind of failure `{kind}`");
         if right.is_none() {
             message = format!("{message}; the kinds are {}", kinds.join(", "));
         }
@@ -187,7 +187,7 @@ impl<'a, 'b> Findings<'a, 'b> {
     /// Checks that a span of time is longer than zero.
     fn nonzero_time(&mut self, key: &str, span: Option<super::Span>) {
         if span.is_some_and(|span| span.0.is_zero()) {
-            self.wrong(key, format!("`{key}` must be longer than nothing"));
+            self.wrong(key, format!("`{key}` must be longer than zero"));
         }
     }
 

@@ -11,9 +11,9 @@ pub(super) fn check(check: Option<&RecoveryCheck>, findings: &mut Findings<'_, '
         findings.nonzero_time("every", settings.every);
         let Some(text) = &settings.probe_with else { return };
         if !settings.active {
-            findings.wrong_key("probe_with", "nobody is asked without `active: true`");
+            findings.wrong_key("probe_with", "`probe_with` needs `active: true`");
         } else if text.trim().is_empty() {
-            findings.wrong("probe_with", "there is nothing to ask with");
+            findings.wrong("probe_with", "the prompt is empty; give a text, or leave `probe_with` out");
         }
     });
 }

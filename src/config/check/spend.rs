@@ -11,7 +11,10 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
                 findings.chain("tiers", &route.tiers, config);
                 if route.when.features.as_ref().is_some_and(Vec::is_empty) {
                     findings.within("when", |findings| {
-                        findings.wrong("features", "no request is of one of no features; leave the list out for all");
+                        findings.wrong(
+                            "features",
+                            "the list is empty, so no request matches; leave it out for all features",
+                        );
                     });
                 }
             });
@@ -38,22 +41,22 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
 fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.not_negative("usd", budget.usd);
     if budget.each_key && budget.key.is_some() {
-        findings.wrong_key("each_key", "a budget is of one `key` or of each, not of both");
+        findings.wrong_key("each_key", "set either `key` or `each_key`, not both");
     }
     if let AtCap::StepDown(level) = budget.at_cap {
         findings.within("at_cap", |findings| {
             if !(2..=5).contains(&level) {
-                findings.wrong("step_down", "requests step down to a level from 2 to 5");
+                findings.wrong("step_down", "`step_down` must be a level from 2 to 5");
             } else if !config.tiers.iter().any(|tier| tier.service_level() >= level) {
                 findings
-                    .wrong("step_down", format!("no tier is of level {level} or lower service: give one a `level`"));
+                    .wrong("step_down", format!("no tier has level {level} or a lower service; give one a `level`"));
             }
         });
     }
     findings.within("warn_at", |findings| {
         for (at, share) in budget.warn_at.iter().flatten().enumerate() {
             if share.0 <= 0.0 {
-                findings.wrong(at, "a budget is always used up to nothing: give a share above 0");
+                findings.wrong(at, "every budget has used up a share of 0; give a share above 0");
             }
         }
     });
@@ -73,12 +76,15 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
         .collect();
     let [first, ..] = models[..] else { return };
     let names: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
-    let message =
-        format!("the budget `{}` counts what has no price: {}; give one under `prices`", budget.name, names.join(", "));
+    let message = format!(
+        "the budget `{}` counts models without a price: {}; add them under `prices`",
+        budget.name,
+        names.join(", ")
+    );
     let right = nearest(first, config.prices.keys().map(String::as_str));
     // The price may exist under another name.
     match right {
-        Some(right) => findings.wrong_here(format!("{message} (there is one of `{right}`)")),
+        Some(right) => findings.wrong_here(format!("{message} (there is one for `{right}`)")),
         None => findings.wrong_here(message),
     }
 }

@@ -8,7 +8,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             match DurableUrl::parse(durable) {
                 None => findings.wrong(
                     "durable",
-                    "it names no store: write `sqlite:FILE`, such as sqlite:steadfast.db, or \
+                    "unknown kind of store; write `sqlite:FILE`, such as sqlite:steadfast.db, or \
                      `postgres://user:password@host:5432/database`",
                 ),
                 #[cfg(feature = "sqlite")]
@@ -25,11 +25,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
         }
         if let Some(prefix) = &config.stores.prefix {
             if prefix.is_empty() || prefix.len() > 100 || prefix.chars().any(char::is_control) {
-                findings.wrong("prefix", "it is 1 to 100 bytes on one line, such as `shop:`");
+                findings.wrong("prefix", "`prefix` must be 1 to 100 bytes on one line, such as `shop:`");
             } else if config.stores.shared.is_none() {
                 findings.wrong(
                     "prefix",
-                    "there is nothing that it could stand before: name a Redis as `shared`, or leave it out",
+                    "`prefix` applies only to a shared store; name a Redis as `shared`, or leave `prefix` out",
                 );
             }
         }
@@ -38,7 +38,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             if !is_redis {
                 findings.wrong(
                     "shared",
-                    "it names no store: write `redis://user:password@host:6379/0`, or rediss:// for TLS",
+                    "unknown kind of store; write `redis://user:password@host:6379/0`, or rediss:// for TLS",
                 );
             } else if cfg!(not(feature = "redis")) {
                 findings.wrong("shared", not_here("redis"));
@@ -48,5 +48,5 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
 }
 
 fn not_here(feature: &str) -> String {
-    format!("this program was built without it: build it with the feature `{feature}`")
+    format!("this build lacks it; build with the feature `{feature}`")
 }

@@ -23,20 +23,20 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
 pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     match &tier.model {
         None if !tier.provider.is_local() => {
-            findings.wrong_here(format!("`model` is missing here: which model of the provider is `{}`?", tier.name));
+            findings.wrong_here(format!("`model` is missing here; name the model of the tier `{}`", tier.name));
         }
         Some(model) if model.trim().is_empty() => findings.wrong("model", "the model's name is empty"),
         _ => {}
     }
     match (&tier.text, tier.provider) {
-        (None, Provider::Canned) => findings.wrong_here("`text` is missing here: what does this canned tier say?"),
+        (None, Provider::Canned) => findings.wrong_here("`text` is missing here; give the canned tier's text"),
         (Some(_), provider) if !matches!(provider, Provider::Canned | Provider::Handoff) => {
-            findings.wrong_key("text", "only a canned tier has a `text`, or one of people; this one asks its model");
+            findings.wrong_key("text", "only a canned tier or a tier of people has a `text`; remove it");
         }
         _ => {}
     }
     if tier.simulated.is_some() && tier.provider != Provider::Simulated {
-        findings.wrong_key("simulated", "only a tier whose provider is `simulated` has these settings");
+        findings.wrong_key("simulated", "only a tier with the provider `simulated` has these settings");
     }
     if let Some(url) = &tier.base_url {
         findings.http_url("base_url", url);
@@ -44,17 +44,17 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     findings.within("headers", |findings| {
         for (name, value) in &tier.headers {
             if HeaderName::try_from(name.as_str()).is_err() {
-                findings.wrong_key(name, format!("`{name}` is no name of an HTTP header"));
+                findings.wrong_key(name, format!("`{name}` is not a valid HTTP header name"));
             } else if HeaderValue::try_from(value.as_str()).is_err() {
-                findings.wrong(name, "no HTTP header may have this value: it has a line break or a control character");
+                findings.wrong(name, "the header's value has a line break or a control character; remove it");
             }
         }
     });
     if tier.level.is_some_and(|level| !(1..=5).contains(&level)) {
-        findings.wrong("level", "a level is from 1 (full service) to 5 (static)");
+        findings.wrong("level", "a level must be from 1 (full service) to 5 (static)");
     }
-    findings.at_least_one("context_window", tier.context_window, "; leave it out where it is not known");
-    findings.at_least_one("max_output", tier.max_output, "; leave it out where it is not known");
+    findings.at_least_one("context_window", tier.context_window, "; leave it out if it is unknown");
+    findings.at_least_one("max_output", tier.max_output, "; leave it out if it is unknown");
     match tier.timeout {
         Some(TierTimeout::Attempt(span)) => findings.nonzero_time("timeout", Some(span)),
         Some(TierTimeout::Limits(limits)) => findings.within("timeout", |findings| {
@@ -64,7 +64,7 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
             findings.nonzero_time("progress", limits.progress);
             findings.nonzero_time("progress_ceiling", limits.progress_ceiling);
             if limits.adaptive == Some(true) && !tier.provider.is_model() {
-                let message = format!("a {} tier asks no model: nothing there is usual or late", tier.provider.name());
+                let message = format!("a {} tier has no model to adapt to; remove `adaptive`", tier.provider.name());
                 findings.wrong_key("adaptive", message);
             }
         }),

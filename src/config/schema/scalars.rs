@@ -132,7 +132,9 @@ impl<'de> Deserialize<'de> for Share {
         if (0.0..=1.0).contains(&share) {
             Ok(Self(share))
         } else {
-            Err(Error::custom(format_args!("{share} is no share: give a number from 0 to 1, or percent such as 50%")))
+            Err(Error::custom(format_args!(
+                "{share} is not a share; give a number from 0 to 1, or percent such as 50%"
+            )))
         }
     }
 }
@@ -185,7 +187,7 @@ impl<'de> Deserialize<'de> for KeyRef {
         // The error omits the text, which may be a key.
         name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
             .map(Self::env)
-            .ok_or_else(|| Error::custom("a secret does not stand in the file: write ${NAME}, and put it into that variable of the environment"))
+            .ok_or_else(|| Error::custom("a secret must not be in the file; write ${NAME}, and put the secret into that environment variable"))
     }
 }
 

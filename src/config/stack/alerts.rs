@@ -119,7 +119,7 @@ impl StackHandle {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     ///
     /// # Example
     ///

@@ -57,7 +57,7 @@ impl CacheState {
         let known = before.filter(|known| !known.settings.cache.shared).map(|known| known.layer.handle());
         let handle = match known.filter(|known| known.would_have_room(room, largest)) {
             _ if cache.shared => shared.ok_or_else(|| {
-                let problem = "there is no store that replicas share: name it, as `stores: { shared: redis://... }`, or leave `shared` out";
+                let problem = "no shared store; name one as `stores: { shared: redis://... }`, or leave `shared` out";
                 InvalidConfig::new("cache.shared", problem)
             })?,
             Some(known) => known,

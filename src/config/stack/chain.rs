@@ -44,7 +44,7 @@ pub(super) fn chain<S: TierLike>(
     let settings = &config.fallback;
     let mut tiers = config.tiers.iter().zip(services.iter().cloned());
     let Some((first, primary)) = tiers.next() else {
-        return Err(InvalidConfig::new("tiers", "there is none; name at least one tier"));
+        return Err(InvalidConfig::new("tiers", "no tiers; name at least one"));
     };
     let of_file = config.stream.on_break;
     let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
@@ -119,7 +119,7 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
     if config.tiers.iter().filter(may_use).any(|tier| tier.service_level() <= worst) {
         return Ok(());
     }
-    let problem = format!("no tier that it may use is of level {worst} or better");
+    let problem = format!("none of its tiers has level {worst} or better");
     Err(InvalidConfig::new(format!("{field}.worst_level"), problem))
 }
 

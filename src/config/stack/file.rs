@@ -58,7 +58,7 @@ impl StackHandle {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn watch(&self) -> Result<FileWatch, ConfigError> {
         let path = self.shared.path()?.to_owned();
         let (shared, mut first) = (self.shared.clone(), true);
@@ -81,7 +81,7 @@ impl StackHandle {
 impl Shared {
     fn path(&self) -> Result<&Path, ConfigError> {
         self.path.as_deref().ok_or_else(|| {
-            let message = "the stack was not made from a file: there is none to read again";
+            let message = "the stack was not built from a file, so it cannot reload one";
             ConfigError::new(vec![Problem::of_file(None, message)])
         })
     }

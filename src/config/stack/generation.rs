@@ -112,7 +112,7 @@ impl Plan {
         let environment = context.environment();
         let mut problems: Vec<Problem> = Vec::new();
         if config.tiers.is_empty() {
-            problems.push(InvalidConfig::new("tiers", "there is none; name at least one tier").into());
+            problems.push(InvalidConfig::new("tiers", "no tiers; name at least one").into());
         }
         let families = config.family_table().unwrap_or_else(|error| {
             problems.push(error.into());

@@ -150,7 +150,7 @@ impl StackHandle {
     ///
     /// # Panics
     ///
-    /// The first call, outside of a tokio runtime.
+    /// Panics if the first call is outside of a tokio runtime.
     pub fn status(&self) -> Status {
         let mut status = self.shared.status().snapshot();
         self.add_orders(&mut status);

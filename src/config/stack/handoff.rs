@@ -158,7 +158,7 @@ impl HandoffState {
     ) -> Result<Self, InvalidConfig> {
         let given = context.tasks.clone().map(TaskLocation::Given);
         let location = given.or_else(|| stores.durable.clone().map(TaskLocation::Durable)).ok_or_else(|| {
-            let problem = "requests are handed to people only where they outlive the process: name a store with \
+            let problem = "handing requests to people needs a store that outlives the process: name one with \
                            `stores: { durable: sqlite:steadfast.db }`";
             InvalidConfig::new("stores.durable", problem)
         })?;
@@ -262,7 +262,7 @@ impl StackHandle {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn hand_over(&self) -> HandoffTask {
         let (shared, reloaded) = (self.shared.clone(), Arc::new(Wake::new()));
         let wake = reloaded.clone();

@@ -75,8 +75,9 @@ impl LeafPlan {
         let mut headers = HeaderMap::new();
         for (name, value) in &tier.headers {
             let wrong = |what: &'static str| InvalidConfig::new(format!("{place}.headers.{name}"), what);
-            let field: HeaderName = name.parse().map_err(|_| wrong("it is not the name of an HTTP header"))?;
-            let mut value = HeaderValue::from_str(value).map_err(|_| wrong("no HTTP header may have this value"))?;
+            let field: HeaderName = name.parse().map_err(|_| wrong("it is not a valid HTTP header name"))?;
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_| wrong("the header's value has a line break or a control character"))?;
             value.set_sensitive(true);
             headers.insert(field, value);
         }
@@ -156,21 +157,19 @@ impl LeafPlan {
             Provider::Simulated => Leaf::Simulated(self.simulated()),
             Provider::Cached => {
                 let cache = self.cache.as_ref().ok_or_else(|| {
-                    let problem = "a cached tier gives what the cache has kept, and there is no `cache`";
+                    let problem = "a cached tier needs the cache; add a `cache` block";
                     self.wrong("provider", problem)
                 })?;
                 Leaf::Cached(cache.tier(&self.place, self.similarity.as_ref(), context)?)
             }
             Provider::Handoff => {
-                let handoff = self
-                    .handoff
-                    .as_ref()
-                    .ok_or_else(|| self.wrong("provider", "there is nobody to hand requests to"))?;
+                let handoff = self.handoff.as_ref().ok_or_else(|| {
+                    self.wrong("provider", "no handoff is configured; add `stores: { durable: sqlite:steadfast.db }`")
+                })?;
                 Leaf::Handoff(handoff.tier(self.text.as_deref()))
             }
             Provider::Canned => {
-                let text =
-                    self.text.as_deref().ok_or_else(|| self.wrong("text", "a canned tier must say what it answers"))?;
+                let text = self.text.as_deref().ok_or_else(|| self.wrong("text", "a canned tier needs a text"))?;
                 Leaf::Canned(Canned::text(text))
             }
         })

@@ -119,11 +119,7 @@ where
                 }
                 // The caller learns of the original failure.
                 Err(problem) => {
-                    tracing::warn!(
-                        event = "not_queued",
-                        kind = problem.kind().name(),
-                        "a request was not written down"
-                    );
+                    tracing::warn!(event = "not_queued", kind = problem.kind().name(), "queued request not stored");
                     Err(error)
                 }
             }

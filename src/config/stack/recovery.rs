@@ -287,7 +287,7 @@ impl StackHandle {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn check_recovery(&self) -> RecoveryCheckTask {
         let (stack, changed) = (Arc::downgrade(&self.shared), Arc::new(Notify::new()));
         // The board tells whether all tiers fail.

@@ -276,7 +276,7 @@ fn window(
         (Some(calls), None) => Window::last_calls(calls),
         (None, Some(span)) => Window::last(span.0),
         _ => {
-            let problem = "give either `calls`, the last so many calls, or `span`, those of the last so long";
+            let problem = "give either `calls` or `span`";
             return Err(InvalidConfig::new(field.to_owned(), problem));
         }
     };
@@ -348,7 +348,7 @@ pub(super) fn stream_break(policy: StreamBreak) -> fallback::StreamBreak {
 pub(super) fn kind(field: &str, name: &str) -> Result<ErrorKind, InvalidConfig> {
     ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| {
         let names: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
-        let problem = format!("no failure is of the kind `{name}`; the kinds are {}", names.join(", "));
+        let problem = format!("unknown kind of failure `{name}`; the kinds are {}", names.join(", "));
         InvalidConfig::new(field.to_owned(), problem)
     })
 }

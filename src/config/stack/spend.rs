@@ -33,7 +33,7 @@ pub(super) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
 
 fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
     Usd::from_dollars(dollars)
-        .ok_or_else(|| InvalidConfig::new(field.to_owned(), format!("{dollars} is no amount of money")))
+        .ok_or_else(|| InvalidConfig::new(field.to_owned(), format!("{dollars} is not a valid amount of money")))
 }
 
 /// Returns the layer of caps around the whole stack, including those beside the configuration. It also puts prices on
@@ -53,7 +53,7 @@ pub(super) fn budget(
         if let AtCap::StepDown(level) = budget.at_cap
             && !config.tiers.iter().any(|tier| tier.service_level() >= level)
         {
-            let problem = format!("no tier is of level {level} or lower service");
+            let problem = format!("no tier has level {level} or a lower service");
             return Err(InvalidConfig::new(format!("budgets.{}.at_cap.step_down", budget.name), problem));
         }
         caps.push(cap(budget)?);

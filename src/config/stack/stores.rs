@@ -67,7 +67,7 @@ impl OpenStores {
             }
             (None, Some(url), _) => {
                 let redis = Redis::open(url).map_err(|error| wrong("shared", &error))?;
-                tracing::info!(%prefix, "where replicas of this deployment meet, its names begin with this");
+                tracing::info!(%prefix, "shared store opened");
                 Some(ReplicaHub::at(redis.prefix(&*prefix)))
             }
         };
@@ -137,7 +137,9 @@ impl OpenStores {
 impl DurableStore {
     fn open(url: &str) -> Result<Self, InvalidConfig> {
         match DurableUrl::parse(url) {
-            None => Err(InvalidConfig::new("stores.durable", "it names no store: sqlite:FILE or postgres://...")),
+            None => {
+                Err(InvalidConfig::new("stores.durable", "unknown kind of store; write sqlite:FILE or postgres://..."))
+            }
             #[cfg(feature = "sqlite")]
             Some(DurableUrl::Sqlite(file)) => Sqlite::open(file).map(Self::Sqlite).map_err(|e| wrong("durable", &e)),
             #[cfg(feature = "postgres")]
@@ -243,7 +245,7 @@ fn named(identity: &str) -> String {
 }
 
 fn not_here(which: &str, feature: &str) -> InvalidConfig {
-    let problem = format!("this program was built without it: build it with the feature `{feature}`");
+    let problem = format!("this build lacks it; build with the feature `{feature}`");
     InvalidConfig::new(format!("stores.{which}"), problem)
 }
 

@@ -111,7 +111,7 @@ fn what_is_wrong_with_a_candidate_is_told_with_its_place() {
     let no_window = RateOver { share: Share(0.5), calls: None, span: None, min_calls: None };
     let breaker = CircuitBreaker { failure_rate: Some(no_window), ..Default::default() };
     for (candidate, expected) in [
-        (openai(), "mirror.to.api_key: the variable OPENAI_API_KEY"),
+        (openai(), "mirror.to.api_key: the environment variable OPENAI_API_KEY"),
         (Tier { headers: [("a b".into(), Default::default())].into(), ..simulated("next") }, "mirror.to.headers.a b"),
         (Tier { base_url: Some("nowhere".into()), ..openai() }, "mirror.to.base_url"),
         (Tier { provider: Provider::Canned, ..simulated("next") }, "mirror.to.text"),

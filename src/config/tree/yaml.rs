@@ -52,24 +52,24 @@ fn message(error: &serde_saphyr::Error) -> String {
     let message = error.to_string();
     let deep = ["Depth", "nesting", "recursion limit"];
     if deep.iter().any(|limit| message.contains(limit)) {
-        return format!("blocks and lists are more than {DEPTH} deep here, which no configuration is");
+        return format!("blocks and lists are nested more than {DEPTH} deep here; flatten them");
     }
     let limits = ["budget breached", "limit exceeded", "replay", "Alias"];
     if limits.iter().any(|limit| message.contains(limit)) {
-        return format!("more than {NODES} values with the aliases followed, which no configuration has");
+        return format!("more than {NODES} values with aliases expanded; shorten the file");
     }
     match error {
         serde_saphyr::Error::MultipleDocuments { .. } => {
-            return "a second document begins here: a configuration is one".to_owned();
+            return "a second document begins here; a configuration has only one".to_owned();
         }
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            return format!("the key `{key}` is here twice");
+            return format!("the key `{key}` appears twice; remove one");
         }
         _ if message.contains("invalid trailing content after double-quoted scalar") => {
             return "expected a comma, a colon or the end after the text before this".to_owned();
         }
         _ if message.contains("mapping values are not allowed") => {
-            return "a second `: ` on a line: is the value to be in quotes, or a line break missing?".to_owned();
+            return "a second `: ` on a line; put the value in quotes, or add a line break".to_owned();
         }
         _ if message.contains("unexpected character") => {
             return "a value may not begin with this character: put it in quotes".to_owned();

@@ -122,9 +122,7 @@ impl Subscriber for Listener {
             Event::ModelSwitched { from, to, reason, at } => {
                 self.record(*at, format!("{to} serves in place of {from} ({})", reason.name()));
             }
-            Event::ModelRecovered { from, to, at, .. } => {
-                self.record(*at, format!("{to} serves again, and no more {from}"))
-            }
+            Event::ModelRecovered { from, to, at, .. } => self.record(*at, format!("{to} serves again; {from} idle")),
             Event::CircuitChanged { circuit, to, reason, at, .. } => {
                 self.record(*at, format!("circuit {circuit}: {to} ({reason})"));
             }

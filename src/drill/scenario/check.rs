@@ -19,7 +19,7 @@ pub(super) fn check(file: &ScenarioFile, findings: &mut Findings<'_, '_>) {
         findings.wrong("name", "a scenario's name is of letters, digits and `-`, for the command line");
     }
     if file.lasts.0.is_zero() || file.lasts.0.as_secs() > LONGEST {
-        findings.wrong("lasts", "a scenario lasts longer than nothing, and 31 days at most");
+        findings.wrong("lasts", "a scenario must last longer than zero and at most 31 days");
         return;
     }
     requests(file, findings);
@@ -51,7 +51,7 @@ fn requests(file: &ScenarioFile, findings: &mut Findings<'_, '_>) {
         findings.within("features", |findings| {
             for (name, weight) in &requests.features {
                 if !(weight.is_finite() && *weight > 0.0) {
-                    findings.wrong(name, "a feature's weight is a number above 0: leave out one that asks nothing");
+                    findings.wrong(name, "a weight must be above 0; leave out an unused feature");
                 }
             }
         });
@@ -70,24 +70,24 @@ fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
         (None, None) => {}
         (Some(every), Some(wave)) => {
             if wave.0.is_zero() || wave.0 > every.0 {
-                findings.wrong("wave", "a wave lasts longer than nothing, and no longer than until the next (`every`)");
+                findings.wrong("wave", "`wave` must be longer than zero and no longer than `every`");
             } else if window.to.0.saturating_sub(window.from.0).as_nanos() / every.0.as_nanos().max(1) > WAVES {
-                findings.wrong("every", format!("these are more than {WAVES} waves"));
+                findings.wrong("every", format!("more than {WAVES} waves; raise `every`"));
             }
         }
-        (Some(_), None) => findings.wrong_here("`wave` is missing here: how long is the fault there, of each `every`?"),
-        (None, Some(_)) => findings.wrong_here("`every` is missing here: how often does a wave begin?"),
+        (Some(_), None) => findings.wrong_here("`wave` is missing here; give the fault's duration within each `every`"),
+        (None, Some(_)) => findings.wrong_here("`every` is missing here; give the interval of the waves"),
     }
     if window.fault.0.is_empty() {
-        findings.wrong("fault", "no fault is named");
+        findings.wrong("fault", "the list is empty; name a fault");
     }
     let at_store = window.at.0.iter().any(|place| place == "store");
     if at_store && window.at.0.len() > 1 {
-        findings.wrong("at", "a store fails in ways of its own: give it a window of its own");
+        findings.wrong("at", "a store's faults differ from a tier's; give it a window of its own");
     } else if at_store && window.fault.0.iter().any(|spec| !matches!(spec, FaultSpec::Refused | FaultSpec::Hang)) {
-        findings.wrong("fault", "a store knows `refused` (it fails at once) and `hang` (it says nothing)");
+        findings.wrong("fault", "a store has only the faults `refused` (fails at once) and `hang` (no answer)");
     } else if at_store && window.fault.0.len() > 1 {
-        findings.wrong("fault", "a store fails in one way at a time: give each a window of its own");
+        findings.wrong("fault", "a store has one fault at a time; give each a window of its own");
     }
     if at_store {
         let of_calls = [
@@ -97,7 +97,7 @@ fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
             ("callers", window.callers.0 < 1.0),
         ];
         for (key, _) in of_calls.into_iter().filter(|(_, given)| *given) {
-            findings.wrong(key, format!("a store fails for all who ask it: `{key}` is of the calls of a tier"));
+            findings.wrong(key, format!("a store fails for all callers; remove `{key}`"));
         }
     }
     if window.fault.0.len() > 1 && window.fault.0.iter().any(|spec| matches!(spec, FaultSpec::Capacity(_))) {
@@ -108,7 +108,7 @@ fn fault(window: &Window, lasts: Span, findings: &mut Findings<'_, '_>) {
             && !(300..=599).contains(status)
         {
             findings.within("fault", |findings| {
-                let message = format!("{status} is no status of a failure: from 300 to 599");
+                let message = format!("{status} is not a failure status; give one from 300 to 599");
                 // The place depends on whether the value is a list.
                 match window.fault.0.len() {
                     1 => findings.wrong("status", message),

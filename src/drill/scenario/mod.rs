@@ -235,7 +235,7 @@ fn not_there(name: &str, tiers: &[usize], config: &Config, place: &Problem) -> P
     let known = || PLACES.into_iter().chain(tiers.iter().map(|tier| config.tiers[*tier].name.as_str()));
     let suggestion = nearest(name, known()).map(str::to_owned);
     let message = match config.tiers.iter().any(|tier| tier.name == name) {
-        true => format!("the tier `{name}` speaks to no provider, so that nothing can be wrong with it"),
+        true => format!("the tier `{name}` calls no provider, so it cannot have faults"),
         false => {
             let known: Vec<String> = known().map(|name| format!("`{name}`")).collect();
             format!("the configuration has no tier `{name}`; there are {}", known.join(", "))

@@ -73,12 +73,12 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_do() {
         ("{ from: 1m, to: 2m, fault: { status: 200 } }", "200", "from 300 to 599"),
         ("{ from: 1m, fault: hang }", "{ from", "`to` is missing"),
         ("{ from: 1m, to: 2m, fault: hang, every: 10s }", "{ from", "`wave` is missing"),
-        ("{ from: 1m, to: 2m, fault: hang, every: 10s, wave: 20s }", "20s", "no longer than until the next"),
-        ("{ from: 1m, to: 2m, at: store, fault: overloaded }", "overloaded", "a store knows `refused`"),
+        ("{ from: 1m, to: 2m, fault: hang, every: 10s, wave: 20s }", "20s", "no longer than `every`"),
+        ("{ from: 1m, to: 2m, at: store, fault: overloaded }", "overloaded", "only the faults `refused`"),
         ("{ from: 1m, to: 2m, at: [store, all], fault: hang }", "[store", "a window of its own"),
-        ("{ from: 1m, to: 2m, at: store, fault: [refused, hang] }", "[refused", "one way at a time"),
-        ("{ from: 1m, to: 2m, at: store, fault: hang, share: 50% }", "50%", "for all who ask it"),
-        ("{ from: 1m, to: 2m, at: store, fault: hang, features: [chat] }", "[chat]", "for all who ask it"),
+        ("{ from: 1m, to: 2m, at: store, fault: [refused, hang] }", "[refused", "one fault at a time"),
+        ("{ from: 1m, to: 2m, at: store, fault: hang, share: 50% }", "50%", "for all callers"),
+        ("{ from: 1m, to: 2m, at: store, fault: hang, features: [chat] }", "[chat]", "for all callers"),
         ("{ from: 1m, to: 2m, fault: [hang, { capacity: 2/s }] }", "[hang", "a capacity counts all calls"),
     ] {
         let error = of(faults).unwrap_err();
@@ -96,7 +96,7 @@ fn what_surrounds_the_faults_is_checked_too() {
         ("lasts: 1h", 1, "`name` is missing"),
         ("name: x", 1, "`lasts` is missing"),
         ("name: x y\nlasts: 1h", 1, "letters, digits"),
-        ("name: x\nlasts: 0s", 2, "longer than nothing"),
+        ("name: x\nlasts: 0s", 2, "longer than zero"),
         ("name: x\nlasts: 90d", 2, "31 days"),
         ("name: x\nlasts: 1h\nrequests: { rate: 2 }", 3, "such as 2/s"),
         ("name: x\nlasts: 1h\nrequests: { rate: 0/s }", 3, "no request arrives"),
@@ -144,7 +144,7 @@ fn a_fault_is_at_the_tiers_that_it_names() {
         ("bakcup", "bakcup", "did you mean `backup`"),
         ("[primary, bakcup]", "bakcup", "did you mean `backup`"),
         ("nobody", "nobody", "`primary`, `fallbacks`, `all`, `store`"),
-        ("sorry", "sorry", "speaks to no provider"),
+        ("sorry", "sorry", "calls no provider"),
     ] {
         let scenario = of(&format!("{{ from: 1m, to: 2m, fault: hang, at: {at} }}")).unwrap();
         let error = scenario.hits(&config).err().unwrap();

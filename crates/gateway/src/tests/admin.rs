@@ -298,7 +298,7 @@ async fn what_is_wrong_with_an_order_is_named() {
     }
     assert_eq!(ask(&operated.server, ("GET", "/admin/nothing", ""), &[ADMIN]).await.status, 404);
     let message = operated.refused("/admin/reload", json!({}), 422, "invalid_configuration").await;
-    assert!(message.contains("the stack was not made from a file"), "{message}");
+    assert!(message.contains("the stack was not built from a file"), "{message}");
     // Nothing of it was done.
     assert_eq!(operated.serving().await, "sonnet");
     assert!(operated.stack.pinned_features().is_empty());
