@@ -151,7 +151,10 @@ impl<S: LlmService> Call<S, S::Future> {
         let context = request.context_mut();
         context.begun = Some(now);
         if context.deadline.is_some_and(|deadline| deadline <= now) {
-            return Poll::Ready(Err(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin")));
+            return Poll::Ready(Err(LlmError::new(
+                ErrorKind::Deadline,
+                "the deadline passed before the call could begin",
+            )));
         }
         let reading = Reading::begin(now);
         let future = service.call(request);

@@ -33,7 +33,7 @@ impl BulkheadHandle {
     /// others.
     pub fn set_limit(&self, feature: &str, limit: usize) -> Result<(), InvalidConfig> {
         let Some(gate) = self.features.named(feature) else {
-            let problem = format!("{feature:?} has no limit of its own: name it in the layer");
+            let problem = format!("{feature:?} has no limit of its own; name it in the layer");
             return Err(InvalidConfig::new("feature", problem));
         };
         gate.set_limit(limit);

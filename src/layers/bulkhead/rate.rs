@@ -46,7 +46,7 @@ impl Rate {
     /// Fails for negative, infinite and NaN amounts.
     pub fn per_minute(amount: f64) -> Result<Self, InvalidConfig> {
         if amount.is_nan() || amount.is_infinite() || amount < 0.0 {
-            let problem = format!("{amount} is no rate: give a number of 0 or more, or leave it out for no limit");
+            let problem = format!("{amount} is not a rate; use a number of 0 or more, or leave it out for no limit");
             return Err(InvalidConfig::new("per_minute", problem));
         }
         // A float that does not fit becomes the largest that does.

@@ -261,7 +261,7 @@ impl Stream for Reader {
             let Some(at) = place.checked_sub(state.forgotten) else {
                 return Poll::Ready(Some(Err(LlmError::new(
                     ErrorKind::StreamBroken,
-                    "this reader of a shared stream fell behind by more than is kept of it",
+                    "this reader of a shared stream fell too far behind; its next frame is no longer kept",
                 ))));
             };
             if let Some(frame) = state.frames.get(at) {
@@ -336,7 +336,7 @@ impl Drop for Reader {
             self.recording.readers.wake_all();
             return;
         }
-        let left = LlmError::new(ErrorKind::StreamBroken, "all who read the stream have left");
+        let left = LlmError::new(ErrorKind::StreamBroken, "all readers of the stream have left");
         let body = match &state.body {
             Body::Here(_) => Some(mem::replace(&mut state.body, Body::Broken(left))),
             _ => None,

@@ -55,7 +55,7 @@ impl HedgeLayer {
     /// Fails if it is not at least 0.5 and below 1.
     pub fn quantile(mut self, share: f64) -> Result<Self, InvalidConfig> {
         if !(0.5..1.0).contains(&share) {
-            let problem = format!("{share} is no quantile to wait for; use 0.5 or more and less than 1, such as 0.95");
+            let problem = format!("{share} is not a quantile; use 0.5 or more and less than 1, such as 0.95");
             return Err(InvalidConfig::new("hedge quantile", problem));
         }
         self.change().after = After::Quantile(share);

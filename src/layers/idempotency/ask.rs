@@ -43,7 +43,7 @@ where
     let (begun, deadline) = (Instant::now(), request.context().deadline);
     if deadline.is_some_and(|deadline| deadline <= begun) {
         // The call's own deadline is later by the grace, so the call would be made.
-        return Err(LlmError::new(ErrorKind::Deadline, "it passed before the call could begin"));
+        return Err(LlmError::new(ErrorKind::Deadline, "the deadline passed before the call could begin"));
     }
     let result = wait_for_result(same, service, request, settings, handle.shared);
     match deadline {

@@ -115,7 +115,10 @@ where
                     this.request.context_mut().begun = Some(now);
                     // The wait fitted before the deadline when it began, but the machine may have slept since.
                     if deadline.is_some_and(|deadline| deadline <= now) {
-                        break 'attempt LlmError::new(ErrorKind::Deadline, "it passed while a retry was waited for");
+                        break 'attempt LlmError::new(
+                            ErrorKind::Deadline,
+                            "the deadline passed while the request waited for a retry",
+                        );
                     }
                     let context = rest.ledger.context(*this.request.context());
                     this.call.set(Call::further(this.shared.spare.fresh(), this.request.with_context(context)));

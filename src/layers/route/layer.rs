@@ -79,7 +79,7 @@ impl RouteLayer {
     /// Fails if the model has no price.
     pub fn instead_of(mut self, provider: Option<&str>, model: &str) -> Result<Self, InvalidConfig> {
         let price = self.plan.prices.price(provider, model).ok_or_else(|| {
-            let problem = format!("`{model}` has no price, so that no savings can be reckoned; add one to the prices");
+            let problem = format!("`{model}` has no price, so that its savings are unknown; add it to the prices");
             InvalidConfig::new("prices", problem)
         })?;
         self.plan.instead_of = Some(*price);

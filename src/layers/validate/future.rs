@@ -105,9 +105,10 @@ where
                     let after = deadline.saturating_duration_since(check.begun());
                     let error = match (held.is_some(), this.call.phase()) {
                         (true, _) => LlmError::timed_out(TimeoutLimit::Deadline, Phase::Body, after),
-                        (false, Phase::Readiness) => {
-                            LlmError::new(ErrorKind::Deadline, "it passed while a second question waited for readiness")
-                        }
+                        (false, Phase::Readiness) => LlmError::new(
+                            ErrorKind::Deadline,
+                            "the deadline passed while a second question waited for readiness",
+                        ),
                         (false, phase) => LlmError::timed_out(TimeoutLimit::Deadline, phase, after),
                     };
                     break match held.take().map(HeldResponse::into_response) {
