@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use steadfast::{
-    CacheLayer, CachedWhy, LlmRequest,
+    CacheLayer, CacheReason, LlmRequest,
     providers::{Simulated, simulated::Fault},
 };
 use tower::{BoxError, ServiceBuilder, ServiceExt};
@@ -20,18 +20,18 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let llm = ServiceBuilder::new().layer(cache).service(sonnet);
     let ask = || async {
         let answer = llm.clone().oneshot(LlmRequest::prompt("What is a closure?").feature("chat")).await?;
-        let why = answer.cached().map(|cached| cached.why);
+        let why = answer.cached().map(|cached| cached.reason);
         println!("{why:?}: {}", answer.text().await?);
         Ok::<_, BoxError>(why)
     };
 
     assert_eq!(ask().await?, None);
-    assert_eq!(ask().await?, Some(CachedWhy::Fresh));
+    assert_eq!(ask().await?, Some(CacheReason::Fresh));
     assert_eq!((provider.stats().calls, kept.stats().hits), (1, 1));
 
     // An hour later the answer is too old, and the provider is down: an old answer, marked as such, beats none.
     tokio::time::sleep(hour).await;
     provider.fail(Fault::Overloaded);
-    assert_eq!(ask().await?, Some(CachedWhy::Stale));
+    assert_eq!(ask().await?, Some(CacheReason::Stale));
     Ok(())
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 use steadfast::{
     ErrorKind, Events, LlmRequest,
     handoff::{
-        CallbackUrl, Callbacks, Deliveries, DeliveriesHandle, DeliveryState, Desk, MemoryTasks, Notify, TaskId,
-        WebhookSecret,
+        CallbackUrl, Callbacks, Deliveries, DeliveriesHandle, DeliveryState, Desk, Handoff, MemoryTasks, Notify,
+        TaskId, WebhookSecret,
     },
     subscribers::alerts::{Alert, AlertState, Alerts, Rules},
 };

@@ -207,7 +207,7 @@ async fn what_was_under_way_when_a_redrive_ended_is_free_again() {
     let id = hand_over(&desk, LlmRequest::prompt("hello")).await;
     let redriving = Redrive::new(&desk, model.leaf()).start();
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(desk.show(id).await.unwrap().state, TaskState::RedriveHandle);
+    assert_eq!(desk.show(id).await.unwrap().state, TaskState::Redriving);
     drop(redriving);
     sleep(Duration::from_secs(91)).await;
     desk.claim(id, "ana").await.unwrap();

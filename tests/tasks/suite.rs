@@ -161,7 +161,7 @@ pub(crate) async fn a_list_is_of_what_was_asked_for(store: Store) {
     for (state, id) in [
         (TaskState::Waiting, first),
         (TaskState::Claimed, ids[0]),
-        (TaskState::RedriveHandle, ids[1]),
+        (TaskState::Redriving, ids[1]),
         (TaskState::Answered, ids[2]),
         (TaskState::Expired, expired),
     ] {
@@ -311,7 +311,7 @@ pub(crate) async fn the_oldest_is_redriven_first_and_each_by_one(store: Store) {
     let next = |n: usize| store.claim_oldest(Claimant::redrive(n.to_string()), HOUR, RedriveScope::All);
     for (n, id) in ids.iter().enumerate() {
         let task = next(n).await.unwrap().unwrap();
-        assert_eq!((task.id, task.state), (*id, TaskState::RedriveHandle));
+        assert_eq!((task.id, task.state), (*id, TaskState::Redriving));
     }
     assert_eq!(next(9).await.unwrap(), None);
 
