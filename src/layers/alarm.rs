@@ -19,7 +19,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 thread_local! {
     /// The innermost listener of the current poll on this thread.
-    static LISTENER: Listener = const { Listener { waker: Cell::new(NOBODY), asked: Cell::new(None), rang: Cell::new(false) } };
+    static LISTENER: Listener =
+        const { Listener { waker: Cell::new(NO_LISTENER), asked: Cell::new(None), rang: Cell::new(false) } };
 }
 
 struct Listener {
@@ -32,7 +33,7 @@ struct Listener {
 /// The identity of a waker: its address, valid while the current poll borrows it.
 type WakerId = usize;
 
-const NOBODY: WakerId = 0;
+const NO_LISTENER: WakerId = 0;
 
 #[inline]
 fn id(waker: &Waker) -> WakerId {
@@ -61,7 +62,7 @@ impl Listening {
         LISTENER.with(|listener| {
             let before = listener.waker.replace(waker);
             let asked = listener.asked.take();
-            if before == NOBODY {
+            if before == NO_LISTENER {
                 listener.rang.set(rang);
                 return Self { further_out: None };
             }
@@ -83,7 +84,7 @@ impl Drop for Listening {
     #[inline]
     fn drop(&mut self) {
         LISTENER.with(|listener| match &self.further_out {
-            None => listener.waker.set(NOBODY),
+            None => listener.waker.set(NO_LISTENER),
             Some(FurtherOut { waker, asked, rang }) => {
                 listener.waker.set(*waker);
                 listener.asked.set(*asked);
@@ -95,39 +96,39 @@ impl Drop for Listening {
 
 /// The outcome of a request to be polled again at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Alarm {
+pub(crate) enum Wake {
     /// The listener will set a timer.
-    Set,
+    Scheduled,
     /// The time has come.
-    Rang,
+    Due,
     /// There is no listener: set a timer.
-    Unheard,
+    NoTimer,
 }
 
 /// Requests to be polled again at `at`.
 #[inline]
-pub(crate) fn ask(cx: &Context<'_>, at: Instant) -> Alarm {
+pub(crate) fn request_wake(cx: &Context<'_>, at: Instant) -> Wake {
     LISTENER.with(|listener| {
         if listener.waker.get() != id(cx.waker()) {
-            return Alarm::Unheard;
+            return Wake::NoTimer;
         }
         // The clock is read only when there is a reason to.
         if listener.rang.get() && at <= Instant::now() {
-            return Alarm::Rang;
+            return Wake::Due;
         }
         if listener.asked.get().is_none_or(|asked| at < asked) {
             listener.asked.set(Some(at));
         }
-        Alarm::Set
+        Wake::Scheduled
     })
 }
 
 /// Completes at `at`: by the timer of a listener further out, or else by this one.
 pub(crate) fn poll_at(at: Instant, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
-    match ask(cx, at) {
-        Alarm::Set => return Poll::Pending,
-        Alarm::Rang => return Poll::Ready(()),
-        Alarm::Unheard => {}
+    match request_wake(cx, at) {
+        Wake::Scheduled => return Poll::Pending,
+        Wake::Due => return Poll::Ready(()),
+        Wake::NoTimer => {}
     }
     let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
     if timer.deadline() != at {
@@ -138,40 +139,40 @@ pub(crate) fn poll_at(at: Instant, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, task::Wake, time::Duration};
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
 
     struct Other;
 
-    impl Wake for Other {
+    impl std::task::Wake for Other {
         fn wake(self: Arc<Self>) {}
     }
 
     /// Returns the outcomes of these requests, and the time that their listener sees.
-    fn poll<const N: usize>(rang: bool, wishes: [Instant; N]) -> ([Alarm; N], Option<Instant>) {
+    fn poll<const N: usize>(rang: bool, wishes: [Instant; N]) -> ([Wake; N], Option<Instant>) {
         let cx = Context::from_waker(Waker::noop());
         let listening = Listening::begin(&cx, rang);
-        (wishes.map(|at| ask(&cx, at)), listening.asked())
+        (wishes.map(|at| request_wake(&cx, at)), listening.asked())
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_earliest_wish_is_heard_and_rings_when_it_has_come() {
         let (soon, later) = (Instant::now() + Duration::from_secs(1), Instant::now() + Duration::from_secs(2));
         let cx = Context::from_waker(Waker::noop());
-        assert_eq!(ask(&cx, soon), Alarm::Unheard);
-        assert_eq!(poll(false, [later, soon]), ([Alarm::Set; 2], Some(soon)));
+        assert_eq!(request_wake(&cx, soon), Wake::NoTimer);
+        assert_eq!(poll(false, [later, soon]), ([Wake::Scheduled; 2], Some(soon)));
 
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(poll(true, [later, soon]), ([Alarm::Set, Alarm::Rang], Some(later)));
-        assert_eq!(ask(&cx, soon), Alarm::Unheard, "the poll is over");
+        assert_eq!(poll(true, [later, soon]), ([Wake::Scheduled, Wake::Due], Some(later)));
+        assert_eq!(request_wake(&cx, soon), Wake::NoTimer, "the poll is over");
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_waker_is_not_heard() {
         let other = Arc::new(Other).into();
         let listening = Listening::begin(&Context::from_waker(Waker::noop()), false);
-        assert_eq!(ask(&Context::from_waker(&other), Instant::now()), Alarm::Unheard);
+        assert_eq!(request_wake(&Context::from_waker(&other), Instant::now()), Wake::NoTimer);
         assert_eq!(listening.asked(), None);
     }
 
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(outer.asked(), None, "the inner one hears it, and asks further out if it likes");
         drop(outer);
         let outer = Listening::begin(&cx, true);
-        assert_eq!(poll(false, [Instant::now()]).0, [Alarm::Rang], "what rings further out rings further in");
+        assert_eq!(poll(false, [Instant::now()]).0, [Wake::Due], "what rings further out rings further in");
         drop(outer);
 
         let panicked = std::panic::catch_unwind(|| {
@@ -192,6 +193,6 @@ mod tests {
             panic!("a leaf");
         });
         assert!(panicked.is_err());
-        assert_eq!(ask(&cx, at), Alarm::Unheard);
+        assert_eq!(request_wake(&cx, at), Wake::NoTimer);
     }
 }

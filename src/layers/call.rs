@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{
-    alarm::{self, Alarm},
+    alarm::{self, Wake},
     clock::Reading,
 };
 use crate::{
@@ -168,7 +168,7 @@ impl<S: LlmService> Call<S, S::Future> {
 /// deadline only knows that the call waits; this one knows that nothing was sent.
 fn poll_deadline(request: &crate::Context, cx: &Context<'_>) -> Poll<LlmError> {
     match request.deadline {
-        Some(deadline) if alarm::ask(cx, deadline) == Alarm::Rang => {
+        Some(deadline) if alarm::request_wake(cx, deadline) == Wake::Due => {
             let had = request.begun.map_or(Duration::ZERO, |begun| deadline.saturating_duration_since(begun));
             Poll::Ready(LlmError::deadline_passed(Phase::Readiness, had))
         }

@@ -68,7 +68,7 @@
 //!   it goes on, so that the compiler does not move the inner future once more.
 //! - *Thread-locals between layers.* Nested layers share three facts during a synchronous call, poll or drop, through
 //!   guards that restore the earlier value: the earliest requested timer (`alarm`), one reading of the clock (`clock`),
-//!   and whether a hedge drops a call of a silent tier (`overtaken`). A task or a queue in between ends the sharing, and
+//!   and whether a hedge drops a call of a silent tier (`hedge_loss`). A task or a queue in between ends the sharing, and
 //!   each layer then does without.
 
 pub(crate) mod alarm;
@@ -86,22 +86,22 @@ pub mod commit;
 pub(crate) mod deadline;
 pub mod fallback;
 pub mod hedge;
+pub(crate) mod hedge_loss;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
-pub(crate) mod lanes;
-pub(crate) mod latest;
 pub mod mirror;
 pub mod observe;
-pub(crate) mod overtaken;
 mod ready_call;
 pub(crate) mod recent;
+pub(crate) mod recent_times;
 pub mod retry;
 pub mod route;
+pub(crate) mod sharded_arc;
+pub(crate) mod text_similarity;
 pub mod timeout;
 pub(crate) mod totals;
 #[cfg(feature = "validate")]
 pub mod validate;
-pub(crate) mod words;
 
 pub use self::ready_call::ReadyCall;
 

@@ -29,7 +29,7 @@ use crate::{
     layers::{
         budget::{Budget, BudgetHandle},
         bulkhead::{CallerBulkhead, CallerBulkheadLayer},
-        fallback::Outlook,
+        fallback::Eligibility,
         route::Route,
     },
     models::FamilyTable,
@@ -379,8 +379,8 @@ impl Generation {
     }
 
     /// Returns the outlook on the chain of tiers.
-    pub(super) fn outlook(&self) -> Outlook {
-        self.fallback.outlook()
+    pub(super) fn eligibility(&self) -> Eligibility {
+        self.fallback.eligibility()
     }
 
     pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {

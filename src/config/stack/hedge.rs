@@ -8,14 +8,14 @@ use super::{StackContext, tier_runtime::TierService};
 use crate::{
     BoxLlmService, FallbackLayer, HedgeHandle, HedgeLayer, InvalidConfig, LlmRequest, RetryBudget,
     config::{Config, HedgeAfter, classifier, hedge::HedgePlan},
-    layers::fallback::Outlook,
+    layers::fallback::Eligibility,
 };
 
 /// The hedges of a configuration.
 pub(super) struct Hedges {
     hedges: Vec<TierHedge>,
     /// The chain's outlook on allowed tiers, set once the chain exists.
-    outlook: Arc<OnceLock<Outlook>>,
+    outlook: Arc<OnceLock<Eligibility>>,
 }
 
 struct TierHedge {
@@ -107,7 +107,7 @@ impl Hedges {
 
     /// Lets the chain of tiers decide which tiers a request may use.
     pub(super) fn set_outlook(&self, chain: &FallbackLayer) {
-        let _ = self.outlook.set(chain.outlook());
+        let _ = self.outlook.set(chain.eligibility());
     }
 
     pub(super) fn handles(&self) -> impl Iterator<Item = (Arc<str>, HedgeHandle)> {

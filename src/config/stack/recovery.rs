@@ -29,7 +29,7 @@ use crate::{
     events::{self, CircuitReason, CircuitState, Subscriber},
     layers::{
         circuit_breaker::{LONGEST_PROBE, ask},
-        fallback::Outlook,
+        fallback::Eligibility,
     },
     subscribers::ServingState,
 };
@@ -110,7 +110,7 @@ impl Shared {
         let status = self.status().snapshot();
         let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
         OutageState {
-            away_since: generation.outlook().away_since(),
+            away_since: generation.eligibility().away_since(),
             failed_since: matches!(status.state, ServingState::Failing | ServingState::Unavailable)
                 .then(since)
                 .flatten(),
@@ -133,7 +133,7 @@ async fn check(
     service: BoxLlmService,
     request: LlmRequest,
     circuit: CircuitBreakerHandle,
-    outlook: Outlook,
+    outlook: Eligibility,
     events: Events,
 ) -> CheckOutcome {
     let asked = Instant::now();
@@ -189,7 +189,7 @@ impl CheckSchedule {
                 tier.service.clone(),
                 checks.request.clone(),
                 tier.circuit.clone(),
-                generation.outlook(),
+                generation.eligibility(),
                 shared.context.events.clone(),
             ));
         }
@@ -259,7 +259,7 @@ impl Subscriber for ChangeListener {
         {
             let generation = shared.current.load();
             if generation.checks.is_some() {
-                generation.outlook().works(circuit, *at);
+                generation.eligibility().works(circuit, *at);
             }
         }
         self.changed.notify_one();

@@ -5,20 +5,20 @@ use std::sync::{Arc, Weak};
 use super::{
     gate::FeatureGate,
     layer::{Plan, Settings},
-    places::Places,
+    semaphore::ResizableSemaphore,
 };
-use crate::{internal::quick_hash::QuickMap, layers::lanes::Lanes};
+use crate::{internal::quick_hash::QuickMap, layers::sharded_arc::ShardedArc};
 
 /// The gates of the named features, and the one that all others share.
 #[derive(Debug)]
 pub(super) struct Features {
-    named: Vec<(Arc<str>, Lanes<FeatureGate>)>,
+    named: Vec<(Arc<str>, ShardedArc<FeatureGate>)>,
     /// The index of each gate, if there are too many to compare each. Names in requests are only looked up.
-    places: Option<QuickMap<Arc<str>, usize>>,
-    default: Lanes<FeatureGate>,
+    index: Option<QuickMap<Arc<str>, usize>>,
+    default: ShardedArc<FeatureGate>,
     /// The places of names that an earlier layer had and this one has not, as long as their calls are in flight:
     /// the name may come back.
-    gone: Vec<(Arc<str>, Weak<Places>)>,
+    gone: Vec<(Arc<str>, Weak<ResizableSemaphore>)>,
 }
 
 /// A few names are compared faster than one is hashed: nearly all differ in their length.
@@ -27,66 +27,67 @@ const FEW: usize = 8;
 impl Features {
     /// Creates the gates of a plan. Gates that existed before carry over, with their counts.
     pub(super) fn new(plan: &Plan, before: Option<&Self>) -> Self {
-        let mut named: Vec<(Arc<str>, Lanes<FeatureGate>)> = Vec::new();
+        let mut named: Vec<(Arc<str>, ShardedArc<FeatureGate>)> = Vec::new();
         for (name, limits) in &plan.named {
             let settings = plan.settings(*limits);
-            let lanes = match before.and_then(|before| before.find(name)) {
-                Some(lanes) => succeeded(lanes, settings),
+            let sharded = match before.and_then(|before| before.find(name)) {
+                Some(sharded) => succeeded(sharded, settings),
                 None => {
-                    let places = before.and_then(|before| before.find_gone(name));
-                    Lanes::new(Arc::new(FeatureGate::new(Some(name.clone()), settings, places)))
+                    let semaphore = before.and_then(|before| before.find_gone(name));
+                    ShardedArc::new(Arc::new(FeatureGate::new(Some(name.clone()), settings, semaphore)))
                 }
             };
             // Of two with one name, the later stays.
             match named.iter_mut().find(|(known, _)| known == name) {
-                Some((_, known)) => *known = lanes,
-                None => named.push((name.clone(), lanes)),
+                Some((_, known)) => *known = sharded,
+                None => named.push((name.clone(), sharded)),
             }
         }
-        let places = (named.len() > FEW)
+        let index = (named.len() > FEW)
             .then(|| named.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect());
         let settings = plan.settings(plan.default);
         let default = match before {
             Some(before) => succeeded(&before.default, settings),
-            None => Lanes::new(Arc::new(FeatureGate::new(None, settings, None))),
+            None => ShardedArc::new(Arc::new(FeatureGate::new(None, settings, None))),
         };
         let mut gone = before.map(Self::gone).unwrap_or_default();
-        gone.retain(|(name, places)| places.strong_count() > 0 && named.iter().all(|(known, _)| known != name));
-        Self { named, places, default, gone }
+        gone.retain(|(name, semaphore)| semaphore.strong_count() > 0 && named.iter().all(|(known, _)| known != name));
+        Self { named, index, default, gone }
     }
 
-    fn find_gone(&self, feature: &str) -> Option<Arc<Places>> {
+    fn find_gone(&self, feature: &str) -> Option<Arc<ResizableSemaphore>> {
         self.gone.iter().find(|(name, _)| &**name == feature)?.1.upgrade()
     }
 
     /// Returns the places of all names, for the next layer.
-    fn gone(&self) -> Vec<(Arc<str>, Weak<Places>)> {
-        let named = self.named.iter().map(|(name, lanes)| (name.clone(), Arc::downgrade(lanes.gate().shared_places())));
+    fn gone(&self) -> Vec<(Arc<str>, Weak<ResizableSemaphore>)> {
+        let named =
+            self.named.iter().map(|(name, sharded)| (name.clone(), Arc::downgrade(sharded.gate().shared_semaphore())));
         named.chain(self.gone.iter().cloned()).collect()
     }
 
     /// Returns the gate of a feature, or the one that all unnamed features share.
     pub(super) fn gate(&self, feature: Option<&str>) -> &Arc<FeatureGate> {
-        self.lanes(feature).gate()
+        self.sharded(feature).gate()
     }
 
     /// Returns the sharded gate of a feature, for a call.
     #[inline]
-    pub(super) fn lanes(&self, feature: Option<&str>) -> &Lanes<FeatureGate> {
+    pub(super) fn sharded(&self, feature: Option<&str>) -> &ShardedArc<FeatureGate> {
         feature.and_then(|name| self.find(name)).unwrap_or(&self.default)
     }
 
     pub(super) fn named(&self, feature: &str) -> Option<&Arc<FeatureGate>> {
-        self.find(feature).map(Lanes::gate)
+        self.find(feature).map(ShardedArc::gate)
     }
 
     #[inline]
-    fn find(&self, feature: &str) -> Option<&Lanes<FeatureGate>> {
-        match &self.places {
+    fn find(&self, feature: &str) -> Option<&ShardedArc<FeatureGate>> {
+        match &self.index {
             None => {
-                for (name, lanes) in &self.named {
+                for (name, sharded) in &self.named {
                     if **name == *feature {
-                        return Some(lanes);
+                        return Some(sharded);
                     }
                 }
                 None
@@ -96,8 +97,8 @@ impl Features {
     }
 
     #[inline(never)]
-    fn find_among_many(&self, feature: &str) -> Option<&Lanes<FeatureGate>> {
-        let place = *self.places.as_ref()?.get(feature)?;
+    fn find_among_many(&self, feature: &str) -> Option<&ShardedArc<FeatureGate>> {
+        let place = *self.index.as_ref()?.get(feature)?;
         Some(&self.named[place].1)
     }
 
@@ -106,14 +107,14 @@ impl Features {
     }
 
     pub(super) fn all_named(&self) -> impl Iterator<Item = &Arc<FeatureGate>> {
-        self.named.iter().map(|(_, lanes)| lanes.gate())
+        self.named.iter().map(|(_, sharded)| sharded.gate())
     }
 }
 
 /// Returns the gate that takes the place of another; the same one if nothing changes.
-fn succeeded(before: &Lanes<FeatureGate>, settings: Settings) -> Lanes<FeatureGate> {
+fn succeeded(before: &ShardedArc<FeatureGate>, settings: Settings) -> ShardedArc<FeatureGate> {
     let gate = before.gate().succeeded(settings);
-    if Arc::ptr_eq(&gate, before.gate()) { before.clone() } else { Lanes::new(gate) }
+    if Arc::ptr_eq(&gate, before.gate()) { before.clone() } else { ShardedArc::new(gate) }
 }
 
 #[cfg(test)]

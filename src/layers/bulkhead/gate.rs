@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use super::{
     adaptive::Aimd,
     layer::Settings,
-    places::{Joined, Places},
     rate::{Over, Rates},
-    wait::{Turn, Wait},
+    semaphore::{Acquire, ResizableSemaphore},
+    wait::{Wait, Waiter},
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest,
@@ -24,7 +24,7 @@ pub(super) struct FeatureGate {
     /// The settings that it was made with.
     settings: Settings,
     /// Shared with the earlier gates of the same name.
-    places: Arc<Places>,
+    semaphore: Arc<ResizableSemaphore>,
     queue: usize,
     max_wait: Duration,
     rates: Option<Arc<Rates>>,
@@ -33,22 +33,22 @@ pub(super) struct FeatureGate {
 
 impl FeatureGate {
     /// Creates a gate, possibly over places where calls of an earlier one are still in flight.
-    pub(super) fn new(name: Option<Arc<str>>, settings: Settings, places: Option<Arc<Places>>) -> Self {
+    pub(super) fn new(name: Option<Arc<str>>, settings: Settings, semaphore: Option<Arc<ResizableSemaphore>>) -> Self {
         let adaptive = settings.adaptive.map(|bounds| Arc::new(Aimd::new(bounds, settings.concurrency)));
         let limit = adaptive.as_ref().map_or(settings.concurrency, |adaptive| adaptive.limit());
         let queue = settings.queue();
-        let places = match places {
-            Some(places) => {
-                places.set_room(queue);
-                places.set_limit(limit);
-                places
+        let semaphore = match semaphore {
+            Some(semaphore) => {
+                semaphore.set_queue_limit(queue);
+                semaphore.set_limit(limit);
+                semaphore
             }
-            None => Arc::new(Places::new(limit, queue)),
+            None => Arc::new(ResizableSemaphore::new(limit, queue)),
         };
         Self {
             name,
             settings,
-            places,
+            semaphore,
             queue,
             max_wait: settings.max_wait,
             rates: Rates::new(settings.requests, settings.tokens).map(Arc::new),
@@ -81,13 +81,13 @@ impl FeatureGate {
         let gate = Self {
             name: self.name.clone(),
             settings,
-            places: self.places.clone(),
+            semaphore: self.semaphore.clone(),
             queue,
             max_wait: settings.max_wait,
             rates,
             adaptive,
         };
-        gate.places.set_room(queue);
+        gate.semaphore.set_queue_limit(queue);
         if (settings.concurrency, settings.adaptive) != (known.concurrency, known.adaptive) {
             gate.set_limit(settings.concurrency);
         }
@@ -98,12 +98,12 @@ impl FeatureGate {
         self.name.as_ref()
     }
 
-    pub(super) fn shared_places(&self) -> &Arc<Places> {
-        &self.places
+    pub(super) fn shared_semaphore(&self) -> &Arc<ResizableSemaphore> {
+        &self.semaphore
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.places
+    pub(super) fn semaphore(&self) -> &ResizableSemaphore {
+        &self.semaphore
     }
 
     pub(super) fn rates(&self) -> Option<&Rates> {
@@ -121,7 +121,7 @@ impl FeatureGate {
                 adaptive.set(limit);
                 self.follow(adaptive);
             }
-            _ => self.places.set_limit(limit),
+            _ => self.semaphore.set_limit(limit),
         }
     }
 
@@ -131,13 +131,13 @@ impl FeatureGate {
         if self.rates.is_some() {
             return None;
         }
-        self.places.try_take().then(|| self.ticket())
+        self.semaphore.try_take().then(|| self.ticket())
     }
 
     /// Admits a request, queues it, or refuses it.
     #[cold]
     pub(super) fn admit(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
-        if !self.places.try_take() {
+        if !self.semaphore.try_take() {
             return self.line_up(request);
         }
         let permit = self.clone().into_permit();
@@ -168,7 +168,7 @@ impl FeatureGate {
 
     /// Takes a position in the queue, if there is room and the wait can end in time.
     fn line_up(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
-        if self.queue == 0 || self.places.counts().limit() == 0 {
+        if self.queue == 0 || self.semaphore.counts().limit() == 0 {
             return Err(self.full(request, None));
         }
         let now = Instant::now();
@@ -181,10 +181,10 @@ impl FeatureGate {
             (a, b) => a.or(b),
         };
         // The position is taken here, and not when the future is first polled.
-        let wait = match self.places.join() {
-            Joined::Full => return Err(self.full(request, None)),
-            Joined::Line(ticket) => Wait::for_turn(self.clone(), now, until, Turn::new(self.clone(), ticket)),
-            Joined::Place => Wait::for_call(self.clone(), now, until, self.clone().into_permit()),
+        let wait = match self.semaphore.acquire() {
+            Acquire::Full => return Err(self.full(request, None)),
+            Acquire::Queued(ticket) => Wait::for_turn(self.clone(), now, until, Waiter::new(self.clone(), ticket)),
+            Acquire::Acquired => Wait::for_call(self.clone(), now, until, self.clone().into_permit()),
         };
         Ok(Admission::Waits(Box::new(wait)))
     }
@@ -216,8 +216,8 @@ impl FeatureGate {
 
     /// Applies the limit that the adaptive one has found, even if other calls do so at the same time.
     fn follow(&self, adaptive: &Aimd) {
-        while self.places.counts().limit() != adaptive.limit() {
-            self.places.set_limit(adaptive.limit());
+        while self.semaphore.counts().limit() != adaptive.limit() {
+            self.semaphore.set_limit(adaptive.limit());
         }
     }
 
@@ -237,7 +237,7 @@ impl FeatureGate {
         }
         if let Some(adaptive) = self.adaptive.as_ref().filter(|adaptive| !adaptive.is_retired()) {
             match outcome {
-                Outcome::Answered => adaptive.answered(self.places.counts().taken()),
+                Outcome::Answered => adaptive.answered(self.semaphore.counts().taken()),
                 Outcome::Failed(error) => adaptive.failed(error.kind(), ticket.generation),
                 // A caller that leaves shows nothing about the provider.
                 Outcome::Dropped => {}
@@ -256,7 +256,7 @@ impl FeatureGate {
     }
 
     fn numbers(&self) -> String {
-        let now = self.places.counts();
+        let now = self.semaphore.counts();
         let (in_flight, limit, queued) = (now.taken(), now.limit(), now.waiting());
         match self.queue {
             0 => format!("{in_flight} in flight (limit {limit})"),
@@ -267,7 +267,7 @@ impl FeatureGate {
     /// Returns the refusal of a request that found no place, at once or after it has waited since then.
     pub(super) fn full(&self, request: &LlmRequest, since: Option<Instant>) -> LlmError {
         let whose = self.whose(request);
-        let message = match (since, self.places.counts().limit()) {
+        let message = match (since, self.semaphore.counts().limit()) {
             (None, 0) => format!("{whose}: closed (limit 0)"),
             (None, _) => format!("{whose}: {}", self.numbers()),
             (Some(since), _) => format!("{whose}: no place within {:?}, {}", since.elapsed(), self.numbers()),
@@ -301,7 +301,7 @@ impl Gate for FeatureGate {
         if self.rates.is_some() || self.adaptive.is_some() {
             self.learn(ticket, outcome, None);
         }
-        self.places.give_back();
+        self.semaphore.release();
     }
 
     #[inline]
@@ -309,7 +309,7 @@ impl Gate for FeatureGate {
         if self.rates.is_some() || self.adaptive.is_some() {
             self.learn(ticket, outcome, Some(so_far));
         }
-        self.places.give_back();
+        self.semaphore.release();
     }
 }
 
@@ -317,7 +317,7 @@ impl fmt::Debug for FeatureGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FeatureGate")
             .field("name", &self.name)
-            .field("counts", &self.places.counts())
+            .field("counts", &self.semaphore.counts())
             .finish_non_exhaustive()
     }
 }

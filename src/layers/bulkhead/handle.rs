@@ -49,17 +49,17 @@ impl BulkheadHandle {
     /// Returns how many requests of a feature may be in flight. For an unnamed feature, this is the number for all
     /// unnamed ones together; likewise below.
     pub fn limit(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).places().counts().limit()
+        self.features.gate(Some(feature)).semaphore().counts().limit()
     }
 
     /// Returns how many requests are in flight: from their admission to the end of their answer.
     pub fn in_flight(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).places().counts().taken()
+        self.features.gate(Some(feature)).semaphore().counts().taken()
     }
 
     /// Returns how many requests wait for a place.
     pub fn queued(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).places().counts().waiting()
+        self.features.gate(Some(feature)).semaphore().counts().waiting()
     }
 
     /// Returns all counts: the named features by name, then the shared ones.
@@ -68,7 +68,7 @@ impl BulkheadHandle {
         gates.sort_by_key(|gate| gate.name());
         gates.push(self.features.default_gate());
         let load = |gate: &Arc<FeatureGate>| {
-            let now = gate.places().counts();
+            let now = gate.semaphore().counts();
             let feature = gate.name().cloned();
             FeatureLoad { feature, limit: now.limit(), in_flight: now.taken(), queued: now.waiting() }
         };

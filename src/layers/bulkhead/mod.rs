@@ -86,8 +86,8 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
-mod places;
 mod rate;
+mod semaphore;
 mod service;
 mod wait;
 

@@ -74,10 +74,10 @@ where
 
     #[inline(always)]
     fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
-        let lanes = self.features.lanes(request.feature_name());
-        let permit = match lanes.gate().try_enter() {
-            Some(ticket) => lanes.permit(ticket),
-            None => match lanes.gate().admit(&request.clone()) {
+        let sharded = self.features.sharded(request.feature_name());
+        let permit = match sharded.gate().try_enter() {
+            Some(ticket) => sharded.permit(ticket),
+            None => match sharded.gate().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,
                 // A fresh clone was never polled: it reserves nothing until it has its place.
                 Ok(Admission::Waits(wait)) => {

@@ -24,7 +24,7 @@ pub(super) struct Wait {
 }
 
 enum Stage {
-    Queued(Turn),
+    Queued(Waiter),
     /// Has its place, and has yet to ask the rates.
     Placed(Option<Permit>),
     /// Has its place and its rates, and pauses until the rates allow it.
@@ -33,7 +33,7 @@ enum Stage {
 
 impl Wait {
     /// Waits for its turn, and gives up at `until`.
-    pub(super) fn for_turn(gate: Arc<FeatureGate>, since: Instant, until: Option<Instant>, turn: Turn) -> Self {
+    pub(super) fn for_turn(gate: Arc<FeatureGate>, since: Instant, until: Option<Instant>, turn: Waiter) -> Self {
         Self { gate, since, until, stage: Stage::Queued(turn), timer: None }
     }
 
@@ -102,29 +102,29 @@ impl Wait {
 }
 
 /// A position in the queue. Dropping it leaves the queue, and passes on a place that has just been given to it.
-pub(super) struct Turn {
+pub(super) struct Waiter {
     gate: Arc<FeatureGate>,
     /// `None` once the place is there.
     ticket: Option<u64>,
 }
 
-impl Turn {
+impl Waiter {
     pub(super) fn new(gate: Arc<FeatureGate>, ticket: u64) -> Self {
         Self { gate, ticket: Some(ticket) }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Permit> {
         let ticket = self.ticket.expect("a turn is polled no more once it has come");
-        ready!(self.gate.places().poll_turn(ticket, cx));
+        ready!(self.gate.semaphore().poll_acquired(ticket, cx));
         self.ticket = None;
         Poll::Ready(self.gate.clone().into_permit())
     }
 }
 
-impl Drop for Turn {
+impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.gate.places().leave(ticket);
+            self.gate.semaphore().leave(ticket);
         }
     }
 }

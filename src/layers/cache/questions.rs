@@ -21,7 +21,7 @@ use crate::{
     LlmRequest,
     chat::{Part, Role},
     internal::sync::{Mutex, lock},
-    layers::words::Words,
+    layers::text_similarity::Words,
     request::Tenant,
 };
 

@@ -111,7 +111,7 @@ impl NamedCircuit {
         let caller = caller(request);
         self.machine.meet(caller);
         let marked =
-            Marked { circuit: self.clone(), probe: admission.probe, fingerprint: fingerprint(request), caller };
+            MarkedCall { circuit: self.clone(), probe: admission.probe, fingerprint: fingerprint(request), caller };
         Permit::new(Arc::new(marked), ticket)
     }
 
@@ -180,7 +180,7 @@ impl NamedCircuit {
         }
         let mut telling = None;
         while let Some(transition) = self.machine.next_to_tell(telling.is_some()) {
-            telling.get_or_insert_with(|| Telling(&self.machine));
+            telling.get_or_insert_with(|| ReportingThread(&self.machine));
             let (from, to) = (outward(transition.from), outward(transition.to));
             // Closed by hand from closed, say: the same state as seen from outside.
             if from == to {
@@ -203,7 +203,7 @@ impl NamedCircuit {
     #[cold]
     fn send_probe(&self) {
         let Confirm::Asked(service, request) = &self.policy.confirm else { return };
-        if let (Some(generation), Ok(runtime)) = (self.machine.take_accusation(), Handle::try_current()) {
+        if let (Some(generation), Ok(runtime)) = (self.machine.take_suspected_latch(), Handle::try_current()) {
             let request = request.with_context(Context::default());
             runtime.spawn(probe(service.clone(), request, self.me.clone(), generation));
         }
@@ -240,7 +240,7 @@ impl NamedCircuit {
             Outcome::Dropped => state::Outcome::Abandoned,
             Outcome::Failed(error) => {
                 // The classifier is foreign code. If it panics, the call must still give its place back.
-                let unjudged = Unjudged { circuit: self, admission: Some(admission) };
+                let unjudged = VerdictGuard { circuit: self, admission: Some(admission) };
                 let outcome = self.judge(error, fingerprint, begun);
                 unjudged.judged();
                 outcome
@@ -251,7 +251,7 @@ impl NamedCircuit {
         if settled.late {
             self.tell_late(ended);
         }
-        if matches!(outcome, state::Outcome::Accused { .. }) {
+        if matches!(outcome, state::Outcome::SuspectedLatch { .. }) {
             self.send_probe();
         }
     }
@@ -270,15 +270,17 @@ impl NamedCircuit {
         let asked = error.retry_at().filter(|_| provider_says);
         match class.circuit {
             Count::Failure => match callers_time(error) {
-                Some(had) if had < PATIENCE => state::Outcome::Neutral,
-                Some(had) if had < LEISURE => state::Outcome::Hurried { slow: self.is_slow(begun) },
+                Some(had) if had < MIN_JUDGED => state::Outcome::Neutral,
+                Some(had) if had < SHORT_DEADLINE => state::Outcome::CallerImpatient { slow: self.is_slow(begun) },
                 _ => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked },
             },
             Count::Success => state::Outcome::Alive,
             Count::Neutral if error.kind() == ErrorKind::RateLimited => state::Outcome::RateLimited { until: asked },
             Count::Neutral => state::Outcome::Neutral,
-            Count::Latch if self.may_be_the_callers(error) => state::Outcome::Accused { reason: Reason::Quota },
-            Count::LatchIfWorked if self.may_be_the_callers(error) => state::Outcome::Accused { reason: Reason::Auth },
+            Count::Latch if self.may_be_the_callers(error) => state::Outcome::SuspectedLatch { reason: Reason::Quota },
+            Count::LatchIfWorked if self.may_be_the_callers(error) => {
+                state::Outcome::SuspectedLatch { reason: Reason::Auth }
+            }
             Count::Latch => state::Outcome::Quota { until: asked },
             Count::LatchIfWorked => state::Outcome::Auth,
             Count::FailureInStorm => state::Outcome::InvalidRequest { fingerprint },
@@ -322,14 +324,14 @@ impl Gate for NamedCircuit {
 }
 
 /// The gate of a call with more state than a ticket holds: a probe, or a call while a storm is suspected.
-struct Marked {
+struct MarkedCall {
     circuit: Arc<NamedCircuit>,
     probe: Option<u64>,
     fingerprint: u64,
     caller: u64,
 }
 
-impl Gate for Marked {
+impl Gate for MarkedCall {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         let (generation, caller) = (ticket.generation, Some(self.caller));
         let admission = Admission { generation, probe: self.probe, suspect: false, caller };
@@ -373,27 +375,27 @@ impl Evidence for Mistake {
 }
 
 /// A thread that reports changes. Subscribers are foreign code, and may panic.
-struct Telling<'a>(&'a Circuit);
+struct ReportingThread<'a>(&'a Circuit);
 
-impl Drop for Telling<'_> {
+impl Drop for ReportingThread<'_> {
     fn drop(&mut self) {
         self.0.stop_telling();
     }
 }
 
 /// Settles a call as abandoned if judging it panics.
-struct Unjudged<'a> {
+struct VerdictGuard<'a> {
     circuit: &'a NamedCircuit,
     admission: Option<Admission>,
 }
 
-impl Unjudged<'_> {
+impl VerdictGuard<'_> {
     fn judged(mut self) {
         self.admission = None;
     }
 }
 
-impl Drop for Unjudged<'_> {
+impl Drop for VerdictGuard<'_> {
     fn drop(&mut self) {
         if let Some(admission) = self.admission.take() {
             self.circuit.machine.settle(admission, state::Outcome::Abandoned, Instant::now);
@@ -407,10 +409,10 @@ fn callers_time(error: &LlmError) -> Option<Duration> {
 }
 
 /// The usual time of a healthy model to its first token: a shorter wait shows nothing about the provider.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MIN_JUDGED: Duration = Duration::from_secs(1);
 
 /// The time within which a healthy model has nearly always begun to answer.
-const LEISURE: Duration = Duration::from_secs(10);
+const SHORT_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn outward(phase: Phase) -> CircuitState {
     match phase {

@@ -14,7 +14,7 @@ use crate::{
     LlmError, LlmRequest, LlmResponse,
     body::admission::{Outcome, Permit},
     error::{Phase, TimeoutLimit},
-    layers::{call::Call, deadline::Deadline, overtaken},
+    layers::{call::Call, deadline::Deadline, hedge_loss},
 };
 
 /// The future of [`CircuitBreaker`](super::CircuitBreaker).
@@ -115,7 +115,7 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
 #[cold]
 fn leave(permit: &mut Permit, phase: Phase, time: Time) {
     // A hedge that stops waiting is a limit like any other, and not a caller's impatience.
-    let silent = || overtaken::is_silent().then(|| time.begun.map_or(Duration::MAX, |begun| begun.elapsed()));
+    let silent = || hedge_loss::is_silent().then(|| time.begun.map_or(Duration::MAX, |begun| begun.elapsed()));
     let limit = time.ran_out().map(|had| (TimeoutLimit::Deadline, had));
     match limit.or_else(|| silent().map(|had| (TimeoutLimit::Total, had))) {
         Some((limit, had)) => permit.settle(Outcome::Failed(&LlmError::timed_out(limit, phase, had))),

@@ -89,7 +89,7 @@ impl CircuitBreakerHandle {
     /// resort](crate::layers::fallback::Tier::last_resort) sends past an open circuit do not count.
     pub fn in_flight(&self) -> usize {
         match &self.shared.circuits {
-            Circuits::One(lanes) => lanes.out(),
+            Circuits::One(sharded) => sharded.out(),
             // The map's reference, and this one.
             Circuits::Keyed(keyed) => {
                 keyed.known(&self.key).map_or(0, |circuit| Arc::strong_count(&circuit).saturating_sub(2))
@@ -172,7 +172,7 @@ impl CircuitBreakerHandle {
             true
         };
         match &self.shared.circuits {
-            Circuits::One(lanes) => order(lanes.gate()),
+            Circuits::One(sharded) => order(sharded.gate()),
             Circuits::Keyed(keyed) => order(&keyed.get_by_hand(&self.key)),
         }
     }
@@ -181,7 +181,7 @@ impl CircuitBreakerHandle {
     /// like a call under way.
     pub(super) fn with<R>(&self, look: impl FnOnce(&NamedCircuit) -> R) -> R {
         match &self.shared.circuits {
-            Circuits::One(lanes) => look(lanes.gate()),
+            Circuits::One(sharded) => look(sharded.gate()),
             Circuits::Keyed(keyed) => match keyed.known(&self.key) {
                 Some(circuit) => look(&circuit),
                 None => look(&keyed.new_circuit(&self.key)),
@@ -199,7 +199,7 @@ impl fmt::Debug for CircuitBreakerHandle {
 /// Returns the circuit of a key, if it has one: a keyed one may have been forgotten since.
 fn circuit(shared: &Shared, key: &str) -> Option<Arc<NamedCircuit>> {
     match &shared.circuits {
-        Circuits::One(lanes) => Some(lanes.gate().clone()),
+        Circuits::One(sharded) => Some(sharded.gate().clone()),
         Circuits::Keyed(keyed) => keyed.known(key),
     }
 }

@@ -16,7 +16,8 @@ use super::{
     settings::{Rule, Settings},
 };
 use crate::{
-    BoxLlmService, Classifier, Events, LlmError, LlmRequest, LlmResponse, events::CircuitState, layers::lanes::Lanes,
+    BoxLlmService, Classifier, Events, LlmError, LlmRequest, LlmResponse, events::CircuitState,
+    layers::sharded_arc::ShardedArc,
 };
 
 /// Applies [`CircuitBreaker`]. See the [module docs](super).
@@ -266,7 +267,7 @@ impl CircuitBreakerLayer {
             let policy = Arc::new(self.policy.clone());
             let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
             let circuits = match &self.keyed {
-                None => Circuits::One(Lanes::new(NamedCircuit::new(self.name.clone(), policy, seed))),
+                None => Circuits::One(ShardedArc::new(NamedCircuit::new(self.name.clone(), policy, seed))),
                 Some((key_of, capacity)) => {
                     Circuits::Keyed(Keyed::new(self.name.clone(), policy, seed, key_of.clone(), *capacity))
                 }

@@ -107,9 +107,9 @@ mod keyed;
 mod layer;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
-#[cfg(feature = "redis")]
-mod news;
 mod probe;
+#[cfg(feature = "redis")]
+mod replication;
 mod service;
 mod settings;
 mod settle;
@@ -120,10 +120,10 @@ mod tests;
 mod window;
 mod word;
 
-#[cfg(feature = "redis")]
-pub(crate) use self::news::{COURTESY, Mark, News};
 #[cfg(feature = "config")]
 pub(crate) use self::probe::{LONGEST_PROBE, ask};
+#[cfg(feature = "redis")]
+pub(crate) use self::replication::{CircuitUpdate, PROBE_HEAD_START, Version};
 pub use self::{
     future::ResponseFuture, handle::CircuitBreakerHandle, layer::CircuitBreakerLayer, service::CircuitBreaker,
     settings::Window,

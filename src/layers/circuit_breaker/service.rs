@@ -12,7 +12,7 @@ use crate::{
     layers::{
         call::Call,
         deadline::{self, Deadline},
-        lanes::Lanes,
+        sharded_arc::ShardedArc,
     },
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 pub(super) enum Circuits {
-    One(Lanes<NamedCircuit>),
+    One(ShardedArc<NamedCircuit>),
     Keyed(Keyed),
 }
 
@@ -42,14 +42,14 @@ impl Shared {
     #[inline]
     fn free_permit(&self) -> Option<Permit> {
         match &self.circuits {
-            Circuits::One(lanes) => lanes.gate().free_ticket().map(|ticket| lanes.permit(ticket)),
+            Circuits::One(sharded) => sharded.gate().free_ticket().map(|ticket| sharded.permit(ticket)),
             Circuits::Keyed(_) => None,
         }
     }
 
     fn admit(&self, request: &LlmRequest) -> Result<Permit, LlmError> {
         match &self.circuits {
-            Circuits::One(lanes) => admit(lanes.gate(), request),
+            Circuits::One(sharded) => admit(sharded.gate(), request),
             Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
         }
     }

@@ -93,7 +93,9 @@ impl Circuit {
                 let throttled = throttle.and_then(|until| self.throttle(until, at));
                 Ok(tripped.or(throttled))
             }
-            Outcome::Hurried { slow } => self.settle_call(admission, Outcome::Failure { slow, throttle: None }, at),
+            Outcome::CallerImpatient { slow } => {
+                self.settle_call(admission, Outcome::Failure { slow, throttle: None }, at)
+            }
             Outcome::RateLimited { until: None } => self.fail(generation, at),
             Outcome::RateLimited { until: Some(until) } => Ok(self.throttle(until, at)),
             Outcome::InvalidRequest { fingerprint } => self.suspect_storm(generation, fingerprint, caller, at),
@@ -106,12 +108,12 @@ impl Circuit {
                 self.trip(generation, Reason::Auth, until)
             }
             Outcome::Auth => Ok(None),
-            Outcome::Accused { reason } => {
+            Outcome::SuspectedLatch { reason } => {
                 let mut core = self.lock();
                 if self.load().generation() != generation {
                     return Err(Late);
                 }
-                self.accuse(&mut core, reason, at);
+                self.suspect_latch(&mut core, reason, at);
                 Ok(None)
             }
         }
@@ -140,9 +142,9 @@ impl Circuit {
                 self.succeed(&mut core, at)
             }
             // The provider may be well for a more patient caller. But each such probe costs a caller its time.
-            Outcome::Hurried { .. } => {
-                core.hurried += 1;
-                (core.hurried >= MOST_HURRIED).then(|| self.relapse(&mut core, at))
+            Outcome::CallerImpatient { .. } => {
+                core.impatient += 1;
+                (core.impatient >= MAX_IMPATIENT).then(|| self.relapse(&mut core, at))
             }
             // A slow answer, or a 429 without a time: still not well.
             Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => Some(self.relapse(&mut core, at)),
@@ -173,8 +175,8 @@ impl Circuit {
                 Some(self.open(&mut core, Reason::Auth, until))
             }
             Outcome::Auth => None,
-            Outcome::Accused { reason } => {
-                self.accuse(&mut core, reason, at);
+            Outcome::SuspectedLatch { reason } => {
+                self.suspect_latch(&mut core, reason, at);
                 None
             }
         };
@@ -182,17 +184,17 @@ impl Circuit {
     }
 
     /// Requests a probe of the circuit's own to confirm an apparent latch, which may be one caller's own doing.
-    fn accuse(&self, core: &mut Core, reason: Reason, at: u64) {
+    fn suspect_latch(&self, core: &mut Core, reason: Reason, at: u64) {
         let counts = reason != Reason::Auth || self.load().worked();
         if counts && at >= core.next_confirmation {
-            core.accusation = Some(reason);
+            core.suspected_latch = Some(reason);
             core.wants_probe = true;
             core.next_confirmation = at.saturating_add(nanos(CONFIRMATIONS));
         }
     }
 
     /// Returns the generation if the circuit wants a probe to confirm a latch. The request is then cleared.
-    pub(super) fn take_accusation(&self) -> Option<u32> {
+    pub(super) fn take_suspected_latch(&self) -> Option<u32> {
         let mut core = self.lock();
         let wants = std::mem::take(&mut core.wants_probe);
         wants.then(|| self.load().generation())
@@ -214,7 +216,7 @@ impl Circuit {
             _ => return None,
         };
         // It was suspected for one reason, and fails for another.
-        (core.accusation == Some(reason)).then(|| self.open(&mut core, reason, until))
+        (core.suspected_latch == Some(reason)).then(|| self.open(&mut core, reason, until))
     }
 
     /// Takes a late outcome, which changes no state and rejects no admitted call. But a time that the provider
@@ -403,7 +405,7 @@ impl Circuit {
 struct Late;
 
 /// The number of probes with too little time that show an unhealthy provider.
-const MOST_HURRIED: u32 = 3;
+const MAX_IMPATIENT: u32 = 3;
 
 /// The largest count that the word has room for.
 const MOST_FAILURES: u32 = (1 << 27) - 1;

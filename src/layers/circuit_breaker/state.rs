@@ -63,7 +63,7 @@ pub(super) struct Core {
     /// The successful probes since the circuit became half-open.
     pub(super) successes: u32,
     /// The probes since then whose callers had too little time to wait for an answer.
-    pub(super) hurried: u32,
+    pub(super) impatient: u32,
     /// The cooldowns since it was last closed, after the first.
     pub(super) relapses: u32,
     /// The number of times that it has tripped again soon after it had closed, and the time of its last closing.
@@ -74,7 +74,7 @@ pub(super) struct Core {
     pub(super) storm: Storm,
     /// The last suspected reason for a latch, whether a probe is wanted to confirm it, and the earliest time of the
     /// next one.
-    pub(super) accusation: Option<Reason>,
+    pub(super) suspected_latch: Option<Reason>,
     pub(super) wants_probe: bool,
     pub(super) next_confirmation: u64,
     /// The changes that were not yet reported, in their order, and whether a thread is reporting them.
@@ -148,7 +148,7 @@ pub(super) enum Outcome {
         throttle: Option<Instant>,
     },
     /// The caller's own time was over: a failure, but it decides no probe.
-    Hurried {
+    CallerImpatient {
         slow: bool,
     },
     /// The request failed by its own fault, which proves that the provider responds. It decides no probe.
@@ -171,7 +171,7 @@ pub(super) enum Outcome {
     /// Neutral for a key that has never worked.
     Auth,
     /// A quota or a rejected key, reported by a call that may have caused it itself.
-    Accused {
+    SuspectedLatch {
         reason: Reason,
     },
 }
@@ -202,13 +202,13 @@ impl Circuit {
                 probes: Vec::new(),
                 next_probe: 0,
                 successes: 0,
-                hurried: 0,
+                impatient: 0,
                 relapses: 0,
                 lapses: 0,
                 closed_at: None,
                 cause: Reason::Forced,
                 storm,
-                accusation: None,
+                suspected_latch: None,
                 wants_probe: false,
                 next_confirmation: 0,
                 untold: VecDeque::new(),
@@ -478,7 +478,7 @@ impl Circuit {
     pub(super) fn publish(&self, core: &mut Core, tag: Tag, reason: Reason) -> Transition {
         core.probes.clear();
         core.successes = 0;
-        core.hurried = 0;
+        core.impatient = 0;
         let doubts = reason != Reason::Forced && core.storm.keep_doubts();
         if !doubts {
             self.forget_storm(core);

@@ -17,13 +17,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::layers::caller::NOBODY;
+use crate::layers::caller::UNNAMED;
 
 #[derive(Debug)]
 pub(super) struct Storm {
     /// The number of different invalid requests that raise a doubt, at least one.
     doubted: usize,
-    seen: VecDeque<Seen>,
+    seen: VecDeque<InvalidCall>,
     /// The calls that ended well, since the memory was last empty.
     others: u64,
     /// The time of the first of those that are kept, or of those before them.
@@ -36,7 +36,7 @@ pub(super) struct Storm {
 }
 
 #[derive(Debug)]
-struct Seen {
+struct InvalidCall {
     /// `None` for the request that began the suspicion, since until then no fingerprints are taken.
     fingerprint: Option<u64>,
     /// `None` likewise.
@@ -78,9 +78,9 @@ impl Storm {
         if self.seen.len() == DISTINCT {
             self.seen.pop_front();
         }
-        self.seen.push_back(Seen { fingerprint, caller, at, others: self.others });
+        self.seen.push_back(InvalidCall { fingerprint, caller, at, others: self.others });
         let within = |from: u64| u128::from(at.saturating_sub(from)) <= SPAN.as_nanos();
-        let is_alone = !self.several && caller.is_some_and(|caller| caller != NOBODY);
+        let is_alone = !self.several && caller.is_some_and(|caller| caller != UNNAMED);
         self.seen.len() == DISTINCT
             && self.seen.front().is_some_and(|first| within(first.at) && self.others - first.others <= DISTINCT as u64)
             && !(is_alone && within(self.begun))
@@ -233,8 +233,8 @@ mod tests {
         let found = (0..100).position(|n| storm.observe(Some(n), Some(7), n * SECOND, 0));
         assert_eq!(found, Some(61));
         let mut nobodys = Storm::new(2);
-        nobodys.meet(NOBODY);
-        assert_eq!((0..100).position(|n| nobodys.observe(Some(n), Some(NOBODY), n * SECOND, 0)), Some(19));
+        nobodys.meet(UNNAMED);
+        assert_eq!((0..100).position(|n| nobodys.observe(Some(n), Some(UNNAMED), n * SECOND, 0)), Some(19));
     }
 
     #[test]

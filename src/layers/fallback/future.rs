@@ -13,16 +13,16 @@ use tower::Service;
 
 use super::{
     AllOpen, StreamBreak,
+    failover::{Failover, Step},
     restart::Restart,
     shared::Shared,
-    walk::{Step, Walk},
 };
 use crate::{
     CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::{Commit, broken},
     error::Phase,
     layers::{
-        alarm::{self, Alarm},
+        alarm::{self, Wake},
         call::{BoxedCall, Call},
     },
 };
@@ -38,14 +38,14 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// The request as it came.
     request: LlmRequest,
     /// The time limit of the current tier.
-    slice: Option<Instant>,
+    tier_deadline: Option<Instant>,
     /// The rarely needed state. It is empty while the primary, asked first, has neither failed nor makes the
     /// request wait.
     rest: Option<Box<Rest<S>>>,
 }
 
 struct Rest<S> {
-    walk: Walk,
+    failover: Failover,
     /// The primary, if it may have to be called later than first.
     primary: Option<S>,
     waits_since: Option<Instant>,
@@ -57,11 +57,11 @@ struct Rest<S> {
 #[pin_project(project = StateProjection)]
 enum State<S, F> {
     Primary(#[pin] Call<S, F>),
-    After(After),
+    LaterStage(LaterStage),
 }
 
 /// The further stages, after a primary that does not simply answer.
-enum After {
+enum LaterStage {
     Tier(Pin<Box<BoxedCall>>),
     /// The answer is held back until it is whole.
     Buffering(Box<(LlmResponse, Commit)>),
@@ -84,22 +84,28 @@ where
         call: Call<S, S::Future>,
         shared: Arc<Shared>,
         request: LlmRequest,
-        slice: Option<Instant>,
+        tier_deadline: Option<Instant>,
     ) -> Self {
-        Self { state: State::Primary(call), shared, request, slice, rest: None }
+        Self { state: State::Primary(call), shared, request, tier_deadline, rest: None }
     }
 
     /// Creates the future of a request that no tier can carry.
     pub(super) fn refused(error: LlmError, shared: Arc<Shared>, request: LlmRequest) -> Self {
-        Self { state: State::After(After::Refused(Some(error))), shared, request, slice: None, rest: None }
+        Self {
+            state: State::LaterStage(LaterStage::Refused(Some(error))),
+            shared,
+            request,
+            tier_deadline: None,
+            rest: None,
+        }
     }
 
     /// Creates the future of a request whose chain is not that simple.
-    pub(super) fn walking(walk: Walk, primary: S, shared: Arc<Shared>, request: LlmRequest) -> Self {
+    pub(super) fn failing_over(failover: Failover, primary: S, shared: Arc<Shared>, request: LlmRequest) -> Self {
         let mut primary = Some(primary);
-        let (state, slice) = ask(&walk, &mut primary);
-        let rest = Rest { walk, primary, waits_since: None, timer: None };
-        Self { state, shared, request, slice, rest: Some(Box::new(rest)) }
+        let (state, tier_deadline) = ask(&failover, &mut primary);
+        let rest = Rest { failover, primary, waits_since: None, timer: None };
+        Self { state, shared, request, tier_deadline, rest: Some(Box::new(rest)) }
     }
 }
 
@@ -130,7 +136,11 @@ where
             }
             Poll::Ready(_) => false,
             // The tier has a time limit of its own only while others come before or after it.
-            Poll::Pending if this.slice.is_none_or(|slice| alarm::ask(cx, slice) == Alarm::Set) => {
+            Poll::Pending
+                if this
+                    .tier_deadline
+                    .is_none_or(|tier_deadline| alarm::request_wake(cx, tier_deadline) == Wake::Scheduled) =>
+            {
                 return Poll::Pending;
             }
             Poll::Pending => false,
@@ -160,38 +170,38 @@ where
         loop {
             let polled = match this.state.as_mut().project() {
                 StateProjection::Primary(call) => polled.take().unwrap_or_else(|| call.poll(cx)),
-                StateProjection::After(After::Tier(call)) => call.as_mut().poll(cx),
-                StateProjection::After(After::Buffering(held)) => match Pin::new(&mut held.1).poll(cx) {
+                StateProjection::LaterStage(LaterStage::Tier(call)) => call.as_mut().poll(cx),
+                StateProjection::LaterStage(LaterStage::Buffering(held)) => match Pin::new(&mut held.1).poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Ready(Ok(body)) => {
                         let mut response = std::mem::replace(&mut held.0, LlmResponse::from_text(""));
                         *response.body_mut() = body;
                         this.state.set(State::done());
-                        walking(this.shared, this.request, this.rest).walk.answered(&mut response);
+                        failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                 },
-                StateProjection::After(After::Waiting(error)) => {
-                    let rest = walking(this.shared, this.request, this.rest);
+                StateProjection::LaterStage(LaterStage::Waiting(error)) => {
+                    let rest = failing_over(this.shared, this.request, this.rest);
                     if let Some(timer) = &mut rest.timer {
                         ready!(timer.as_mut().poll(cx));
                     }
                     rest.timer = None;
-                    if !rest.walk.start_over(error.attempts()) {
+                    if !rest.failover.start_over(error.attempts()) {
                         let error = error.clone();
-                        rest.walk.gave_up(&error);
+                        rest.failover.report_all_failed(&error);
                         return Poll::Ready(Err(error));
                     }
-                    let (state, slice) = ask(&rest.walk, &mut rest.primary);
-                    *this.slice = slice;
+                    let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary);
+                    *this.tier_deadline = tier_deadline;
                     this.state.set(state);
                     continue;
                 }
-                StateProjection::After(After::Refused(error)) => {
+                StateProjection::LaterStage(LaterStage::Refused(error)) => {
                     return Poll::Ready(Err(error.take().expect("polled after it was ready")));
                 }
-                StateProjection::After(After::Done) => panic!("polled after it was ready"),
+                StateProjection::LaterStage(LaterStage::Done) => panic!("polled after it was ready"),
             };
             let error = match polled {
                 Poll::Ready(Ok(mut response)) => {
@@ -201,54 +211,59 @@ where
                             if !response.attempts().is_empty() {
                                 // As after a tier that failed: a limit further out knows nothing of the tiers that
                                 // were tried.
-                                *this.slice = this.slice.or(this.request.context().deadline);
+                                *this.tier_deadline = this.tier_deadline.or(this.request.context().deadline);
                             }
                             let held = Box::new((
                                 response,
                                 Commit::new(body, CommitPoint::Complete, Some(this.request.clone())),
                             ));
-                            this.state.set(State::After(After::Buffering(held)));
+                            this.state.set(State::LaterStage(LaterStage::Buffering(held)));
                             continue;
                         }
                         this.state.set(State::done());
-                        let mut rest = take_walk(this.shared, this.request, this.rest);
-                        rest.walk.answered(&mut response);
-                        rest.walk.keep_for_body(&response);
+                        let mut rest = take_failover(this.shared, this.request, this.rest);
+                        rest.failover.answered(&mut response);
+                        rest.failover.keep_for_body(&response);
                         let names = response.names();
-                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, names, rest.walk))));
+                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, names, rest.failover))));
                     }
-                    walking(this.shared, this.request, this.rest).walk.answered(&mut response);
+                    failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
                     return Poll::Ready(Ok(response));
                 }
                 Poll::Ready(Err(error)) => error,
                 Poll::Pending => {
-                    let Some(slice) = *this.slice else { return Poll::Pending };
+                    let Some(tier_deadline) = *this.tier_deadline else { return Poll::Pending };
                     let phase = this.state.phase();
-                    ready!(poll_slice(slice, phase, || walking(this.shared, this.request, this.rest), cx))
+                    ready!(poll_tier_deadline(
+                        tier_deadline,
+                        phase,
+                        || failing_over(this.shared, this.request, this.rest),
+                        cx
+                    ))
                 }
             };
             // An answer that broke while it was held back may have cost attempts before it began.
             let error = match this.state.as_mut().project() {
-                StateProjection::After(After::Buffering(held)) => broken(error, &held.0),
+                StateProjection::LaterStage(LaterStage::Buffering(held)) => broken(error, &held.0),
                 _ => error,
             };
             // Release the failed call before the next tier is tried, even if this future is kept.
             this.state.set(State::done());
-            let rest = walking(this.shared, this.request, this.rest);
-            match rest.walk.failed(error) {
+            let rest = failing_over(this.shared, this.request, this.rest);
+            match rest.failover.failed(error) {
                 Step::Ask => {
-                    let (state, slice) = ask(&rest.walk, &mut rest.primary);
-                    *this.slice = slice;
+                    let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary);
+                    *this.tier_deadline = tier_deadline;
                     this.state.set(state);
                 }
-                Step::GiveUp(error) => match try_again_at(&rest.walk, &error, rest.waits_since) {
+                Step::GiveUp(error) => match try_again_at(&rest.failover, &error, rest.waits_since) {
                     Some(at) if rest.primary.is_some() => {
                         rest.waits_since.get_or_insert_with(Instant::now);
                         rest.timer = Some(Box::pin(sleep_until(at)));
-                        this.state.set(State::After(After::Waiting(error)));
+                        this.state.set(State::LaterStage(LaterStage::Waiting(error)));
                     }
                     _ => {
-                        rest.walk.gave_up(&error);
+                        rest.failover.report_all_failed(&error);
                         return Poll::Ready(Err(error));
                     }
                 },
@@ -261,14 +276,14 @@ impl<S, F> State<S, F> {
     // No constant, as with `Call::idle`.
     #[inline(always)]
     fn done() -> Self {
-        Self::After(After::Done)
+        Self::LaterStage(LaterStage::Done)
     }
 
     /// Returns the phase of the current call.
     fn phase(&self) -> Phase {
         match self {
             Self::Primary(call) => call.phase(),
-            Self::After(After::Tier(call)) => call.phase(),
+            Self::LaterStage(LaterStage::Tier(call)) => call.phase(),
             _ => Phase::Body,
         }
     }
@@ -276,63 +291,67 @@ impl<S, F> State<S, F> {
 
 /// Completes with the failure when the tier's time limit is over.
 #[inline]
-fn poll_slice<'a, S: 'a>(
-    slice: Instant,
+fn poll_tier_deadline<'a, S: 'a>(
+    tier_deadline: Instant,
     phase: Phase,
     rest: impl FnOnce() -> &'a mut Rest<S>,
     cx: &mut Context<'_>,
 ) -> Poll<LlmError> {
     let rest = rest();
-    ready!(alarm::poll_at(slice, &mut rest.timer, cx));
-    let had = slice.saturating_duration_since(rest.walk.begun());
+    ready!(alarm::poll_at(tier_deadline, &mut rest.timer, cx));
+    let had = tier_deadline.saturating_duration_since(rest.failover.begun());
     Poll::Ready(LlmError::deadline_passed(phase, had))
 }
 
 /// Returns the chain's state, created now if it was not needed before.
 #[cold]
-fn walking<'a, S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &'a mut Option<Box<Rest<S>>>) -> &'a mut Rest<S> {
+fn failing_over<'a, S>(
+    shared: &Arc<Shared>,
+    request: &LlmRequest,
+    rest: &'a mut Option<Box<Rest<S>>>,
+) -> &'a mut Rest<S> {
     rest.get_or_insert_with(|| {
-        let walk = Walk::from_primary(shared.clone(), request.clone());
-        Box::new(Rest { walk, primary: None, waits_since: None, timer: None })
+        let failover = Failover::from_primary(shared.clone(), request.clone());
+        Box::new(Rest { failover, primary: None, waits_since: None, timer: None })
     })
 }
 
-fn take_walk<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Option<Box<Rest<S>>>) -> Box<Rest<S>> {
-    walking(shared, request, rest);
+fn take_failover<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Option<Box<Rest<S>>>) -> Box<Rest<S>> {
+    failing_over(shared, request, rest);
     rest.take().expect("it was put there a line above")
 }
 
 /// Calls the current tier. Returns the call and its time limit.
-fn ask<S>(walk: &Walk, primary: &mut Option<S>) -> (State<S, S::Future>, Option<Instant>)
+fn ask<S>(failover: &Failover, primary: &mut Option<S>) -> (State<S, S::Future>, Option<Instant>)
 where
     S: Service<LlmRequest, Response = LlmResponse> + Clone,
     S::Error: Into<LlmError>,
 {
-    let (request, slice) = walk.request();
-    let state = match (walk.service(), primary) {
-        (Some(service), _) => State::After(After::Tier(Box::pin(Call::further(service, request)))),
+    let (request, tier_deadline) = failover.request();
+    let state = match (failover.service(), primary) {
+        (Some(service), _) => State::LaterStage(LaterStage::Tier(Box::pin(Call::further(service, request)))),
         (None, Some(primary)) => State::Primary(Call::further(primary.clone(), request)),
-        (None, None) => unreachable!("the primary is kept wherever the walk may come to it later"),
+        (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
     };
-    (state, slice)
+    (state, tier_deadline)
 }
 
 /// The least time for which a request that waits for a probe leaves the circuits alone.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Returns when to try again if no tier works and the request may wait.
-fn try_again_at(walk: &Walk, error: &LlmError, waits_since: Option<Instant>) -> Option<Instant> {
+fn try_again_at(failover: &Failover, error: &LlmError, waits_since: Option<Instant>) -> Option<Instant> {
     let now = Instant::now();
-    let (at, latest) = match walk.all_open() {
+    let (at, latest) = match failover.all_open() {
         AllOpen::Fail => return None,
         AllOpen::Wait(longest) => {
             // Again while another request's probe is under way: waiting requests follow the first that succeeds.
-            let at = walk.earliest_probe(error)?.max(now.checked_add(LEAST_PAUSE)?);
-            (at, walk.deadline().or_else(|| waits_since.unwrap_or(now).checked_add(longest)))
+            let at = failover.earliest_probe(error)?.max(now.checked_add(LEAST_PAUSE)?);
+            (at, failover.deadline().or_else(|| waits_since.unwrap_or(now).checked_add(longest)))
         }
         AllOpen::Queue(longest) => {
             let latest = waits_since.unwrap_or(now).checked_add(longest);
-            (walk.next_try(error, now)?, walk.deadline().into_iter().chain(latest).min())
+            (failover.next_try(error, now)?, failover.deadline().into_iter().chain(latest).min())
         }
     };
     (at < latest?).then_some(at)
@@ -340,7 +359,7 @@ fn try_again_at(walk: &Walk, error: &LlmError, waits_since: Option<Instant>) -> 
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tier = self.rest.as_ref().map_or(0, |rest| rest.walk.at());
+        let tier = self.rest.as_ref().map_or(0, |rest| rest.failover.at());
         f.debug_struct("fallback::ResponseFuture").field("tier", &tier).finish_non_exhaustive()
     }
 }

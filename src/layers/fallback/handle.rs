@@ -83,12 +83,12 @@ pub struct FallbackHandle {
 pub(super) struct Orders {
     /// True if there are any: the only field that a request reads while there are none.
     any: AtomicBool,
-    current: Mutex<Arc<Current>>,
+    current: Mutex<Arc<OrderSnapshot>>,
 }
 
 /// The orders of one moment.
 #[derive(Clone, Default)]
-pub(super) struct Current {
+pub(super) struct OrderSnapshot {
     drained: BTreeSet<Arc<str>>,
     level: Option<u8>,
     features: BTreeMap<Arc<str>, u8>,
@@ -156,7 +156,7 @@ impl FallbackHandle {
     /// exempts the feature. `None` ends it.
     pub fn pin_feature_level(&self, feature: impl Into<Arc<str>>, level: Option<u8>) -> bool {
         let (feature, level) = (feature.into(), level.map(clamped));
-        let change = |orders: &mut Current| match level {
+        let change = |orders: &mut OrderSnapshot| match level {
             Some(level) => orders.features.insert(feature.clone(), level) != Some(level),
             None => orders.features.remove(&feature).is_some(),
         };
@@ -179,7 +179,7 @@ impl FallbackHandle {
         self.orders.change(|orders| orders.drained.retain(|tier| is_there(tier)));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Current) -> bool, operation: impl FnOnce() -> Operation) -> bool {
+    fn change(&self, change: impl FnOnce(&mut OrderSnapshot) -> bool, operation: impl FnOnce() -> Operation) -> bool {
         let changed = self.orders.change(change);
         if changed && let Some(events) = &self.events {
             let by = self.by.clone();
@@ -196,7 +196,7 @@ fn clamped(level: u8) -> u8 {
 impl Orders {
     /// Returns the orders, if there are any.
     #[inline]
-    pub(super) fn given(&self) -> Option<Arc<Current>> {
+    pub(super) fn given(&self) -> Option<Arc<OrderSnapshot>> {
         self.any.load(Relaxed).then(|| self.current())
     }
 
@@ -206,11 +206,11 @@ impl Orders {
         self.any.load(Relaxed)
     }
 
-    fn current(&self) -> Arc<Current> {
+    fn current(&self) -> Arc<OrderSnapshot> {
         self.lock().clone()
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut Current) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut OrderSnapshot) -> R) -> R {
         let mut current = self.lock();
         let orders = Arc::make_mut(&mut current);
         let result = change(orders);
@@ -219,12 +219,12 @@ impl Orders {
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Current>> {
+    fn lock(&self) -> MutexGuard<'_, Arc<OrderSnapshot>> {
         lock(&self.current)
     }
 }
 
-impl Current {
+impl OrderSnapshot {
     pub(super) fn is_drained(&self, tier: &str) -> bool {
         self.drained.contains(tier)
     }
@@ -238,7 +238,7 @@ impl Current {
 
 impl fmt::Debug for FallbackHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Current { drained, level, features } = &*self.orders.current();
+        let OrderSnapshot { drained, level, features } = &*self.orders.current();
         f.debug_struct("FallbackHandle")
             .field("drained", drained)
             .field("level", level)

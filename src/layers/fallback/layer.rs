@@ -401,8 +401,8 @@ impl FallbackLayer {
 
     /// Returns a view of the tiers that requests may go to. Take it when all is set.
     #[cfg(feature = "config")]
-    pub(crate) fn outlook(&self) -> super::Outlook {
-        super::Outlook::new(Arc::downgrade(self.shared()))
+    pub(crate) fn eligibility(&self) -> super::Eligibility {
+        super::Eligibility::new(Arc::downgrade(self.shared()))
     }
 
     /// Returns a handle that drains its tiers and pins levels by hand, and reports that where the layer's

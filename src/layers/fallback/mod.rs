@@ -93,24 +93,24 @@
 mod canned;
 mod capabilities;
 mod chain;
+#[cfg(feature = "config")]
+mod eligibility;
+mod exclusion;
+mod failover;
 mod future;
 mod handle;
 mod layer;
 pub(crate) mod models;
-#[cfg(feature = "config")]
-mod outlook;
 mod policy;
 mod ramp;
 mod restart;
 mod service;
 mod shared;
+mod switch_reports;
 mod tier;
-mod told;
-mod unable;
-mod walk;
 
 #[cfg(feature = "config")]
-pub(crate) use self::outlook::Outlook;
+pub(crate) use self::eligibility::Eligibility;
 pub use self::{
     canned::Canned,
     capabilities::Capabilities,

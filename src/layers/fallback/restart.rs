@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 
-use super::walk::{Step, Walk};
+use super::failover::{Failover, Step};
 use crate::{
     ErrorKind, Frame, LlmBody, LlmError, StreamEvent,
     layers::call::{BoxedCall, Call},
@@ -20,7 +20,7 @@ pub(super) struct Restart {
     body: LlmBody,
     /// The provider and model that answer.
     names: Names,
-    walk: Walk,
+    failover: Failover,
     /// The next tier's call, and the kind of failure that broke the stream before.
     asking: Option<(Pin<Box<BoxedCall>>, ErrorKind)>,
 }
@@ -29,8 +29,8 @@ type Names = (Option<Arc<str>>, Option<Arc<str>>);
 
 impl Restart {
     /// Returns a body that restarts along the rest of the chain.
-    pub(super) fn body(body: LlmBody, names: Names, walk: Walk) -> LlmBody {
-        LlmBody::from_frames(Self { body, names, walk, asking: None })
+    pub(super) fn body(body: LlmBody, names: Names, failover: Failover) -> LlmBody {
+        LlmBody::from_frames(Self { body, names, failover, asking: None })
     }
 
     /// Goes on to the next tier, or returns the error that ends the body.
@@ -42,14 +42,14 @@ impl Restart {
         let kind = self.asking.take().map_or_else(|| error.kind(), |(_, kind)| kind);
         // Release the broken stream before the next tier is tried.
         self.body = LlmBody::from_text("");
-        match self.walk.failed(error) {
+        match self.failover.failed(error) {
             Step::GiveUp(error) => {
-                self.walk.gave_up(&error);
+                self.failover.report_all_failed(&error);
                 Err(error)
             }
             Step::Ask => {
-                let service = self.walk.service().expect("the primary is not at hand in a body");
-                let (request, _) = self.walk.request();
+                let service = self.failover.service().expect("the primary is not at hand in a body");
+                let (request, _) = self.failover.request();
                 self.asking = Some((Box::pin(Call::further(service, request)), kind));
                 Ok(())
             }
@@ -68,9 +68,9 @@ impl Stream for Restart {
                     Ok(mut response) => {
                         let reason = *kind;
                         this.asking = None;
-                        this.walk.answered(&mut response);
+                        this.failover.answered(&mut response);
                         this.names = response.names();
-                        this.walk.keep_for_body(&response);
+                        this.failover.keep_for_body(&response);
                         this.body = response.into_body();
                         return Poll::Ready(Some(Ok(Frame::event(StreamEvent::Restarted { reason }))));
                     }

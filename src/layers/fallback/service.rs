@@ -7,10 +7,9 @@ use std::{
 use tower::Service;
 
 use super::{
-    ResponseFuture,
+    ResponseFuture, exclusion,
+    failover::{self, Failover},
     shared::Shared,
-    unable,
-    walk::{self, Walk},
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
@@ -39,14 +38,14 @@ where
     /// Returns the future of a request that does not simply go to the primary, with all tiers after it; `None` if
     /// it does.
     #[inline(never)]
-    fn walk(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
+    fn failover(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared = &self.shared;
-        let unable = unable::unable(shared, request);
-        if shared.is_simple(request) && unable.is_empty() && request.goes_anywhere() {
+        let excluded = exclusion::exclusions(shared, request);
+        if shared.is_simple(request) && excluded.is_empty() && request.goes_anywhere() {
             return None;
         }
-        Some(match Walk::begin(shared, request, unable) {
-            Ok(walk) => ResponseFuture::walking(walk, self.inner.clone(), shared.clone(), request.clone()),
+        Some(match Failover::begin(shared, request, excluded) {
+            Ok(failover) => ResponseFuture::failing_over(failover, self.inner.clone(), shared.clone(), request.clone()),
             Err(error) => ResponseFuture::refused(error, shared.clone(), request.clone()),
         })
     }
@@ -80,16 +79,16 @@ where
         self.shared.config.budget.count(request.context_mut());
         // A copy: a borrowed value is kept in memory, and copied wherever it moves.
         if !self.shared.is_plain(&request)
-            && let Some(walking) = self.walk(&request.clone())
+            && let Some(failing_over) = self.failover(&request.clone())
         {
-            return walking;
+            return failing_over;
         }
         let shared = self.shared.clone();
         let after = shared.tiers() - 1;
-        let slice = walk::slice(&shared, request.context(), after);
+        let tier_deadline = failover::tier_deadline(&shared, request.context(), after);
         let mut first = request.clone();
-        walk::share_out(&shared, 0, after, shared.has_models_after, first.context_mut(), slice);
-        ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, slice)
+        failover::allot(&shared, 0, after, shared.has_models_after, first.context_mut(), tier_deadline);
+        ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, tier_deadline)
     }
 }
 

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use super::{
     AllOpen, SessionPolicy, StreamBreak,
     chain::Chain,
-    handle::Current,
+    handle::OrderSnapshot,
     layer::{Config, LevelPolicy},
     models::Named,
     ramp::Ramp,
+    switch_reports::{Direction, SwitchReports},
     tier::TierFacts,
-    told::{Told, Way},
 };
 use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     /// True if that is the primary, and the last request agrees. Every request reads it in place of the state
     /// behind the lock.
     settled: AtomicBool,
-    told: Mutex<Told>,
+    reports: Mutex<SwitchReports>,
     sessions: Mutex<Sessions>,
     /// The fallback that has taken its place, and learns from then on of changes here.
     successor: OnceLock<Arc<Self>>,
@@ -81,7 +81,7 @@ impl Shared {
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
             settled: AtomicBool::new(true),
-            told: Mutex::default(),
+            reports: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
             successor: OnceLock::new(),
             config,
@@ -99,18 +99,18 @@ impl Shared {
         let sessions = before.sessions().mapped(self.config.session_capacity, |tier| self.place(&before.name(*tier)));
         *self.sessions() = sessions;
         self.ramp.succeed(&before.ramp);
-        let told = before.told();
+        let reports = before.reports();
         // The number is changed under that lock.
         let from = before.name(before.serving.load(Relaxed));
-        let known = *told;
+        let known = *reports;
         // The other fallback reports its later findings here.
         let _ = before.successor.set(self.clone());
-        drop(told);
+        drop(reports);
         let Some(since) = known.away_since else { return };
         match self.place(&from) {
             Some(serving) if serving != 0 && self.name(0) == before.name(0) => {
                 self.serving.store(serving, Relaxed);
-                *self.told() = known;
+                *self.reports() = known;
                 self.settled.store(false, Relaxed);
             }
             // The serving tier is gone or is the primary now, or the primary is another: that outage is over, for
@@ -294,7 +294,7 @@ impl Shared {
     }
 
     /// Returns the orders by hand, if there are any.
-    pub(super) fn orders(&self) -> Option<Arc<Current>> {
+    pub(super) fn orders(&self) -> Option<Arc<OrderSnapshot>> {
         self.config.orders.given()
     }
 
@@ -384,7 +384,7 @@ impl Shared {
         if self.serving.load(Relaxed) == 0 || self.is_primary_out() {
             return None;
         }
-        self.told().last
+        self.reports().last
     }
 
     /// Records that the primary has answered a check that was sent at this time and was no caller's request.
@@ -422,22 +422,22 @@ impl Shared {
     /// Records that a request agrees with the reported tier.
     fn goes_on(&self) {
         if !self.settled.load(Relaxed) {
-            let mut told = self.told();
-            told.goes_on();
-            self.settled.store(told.is_settled(), Relaxed);
+            let mut reports = self.reports();
+            reports.goes_on();
+            self.settled.store(reports.is_settled(), Relaxed);
         }
     }
 
     fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
         let at = Instant::now();
-        let mut told = self.told();
+        let mut reports = self.reports();
         if let Some((successor, place)) = self.succeeded(to) {
-            drop(told);
+            drop(reports);
             // If it is the primary, its answer is no switch.
             return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
         }
         let from = self.serving.load(Relaxed);
-        if from == to || told.last.is_some_and(|last| begun < last) {
+        if from == to || reports.last.is_some_and(|last| begun < last) {
             return;
         }
         let is_ordered = reason == ErrorKind::OutOfService;
@@ -446,46 +446,46 @@ impl Shared {
             return;
         }
         if is_ordered {
-            told.is_ordered(at);
+            reports.is_ordered(at);
         } else {
-            let shown = told.shows(if to < from { Way::Up } else { Way::Down }, at);
-            self.settled.store(told.is_settled(), Relaxed);
+            let shown = reports.shows(if to < from { Direction::Up } else { Direction::Down }, at);
+            self.settled.store(reports.is_settled(), Relaxed);
             if shown.is_none() {
                 return;
             }
         }
         self.serving.store(to, Relaxed);
-        told.away_since.get_or_insert(at);
+        reports.away_since.get_or_insert(at);
         self.settled.store(false, Relaxed);
-        drop(told);
+        drop(reports);
         self.send(|| Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, at });
     }
 
     fn recover(&self, begun: Instant) {
         let at = Instant::now();
-        let mut told = self.told();
+        let mut reports = self.reports();
         if let Some((successor, place)) = self.succeeded(0) {
-            drop(told);
+            drop(reports);
             return place.filter(|tier| *tier == 0).into_iter().for_each(|_| successor.recover(begun));
         }
-        let Some(away) = told.away_since else { return };
-        if told.last.is_some_and(|last| begun < last) {
+        let Some(away) = reports.away_since else { return };
+        if reports.last.is_some_and(|last| begun < last) {
             return;
         }
-        if !told.is_returning() {
+        if !reports.is_returning() {
             self.ramp.begin(at);
         }
-        let Some(since) = told.shows(Way::Home, at) else { return };
+        let Some(since) = reports.shows(Direction::Home, at) else { return };
         let from = self.serving.swap(0, Relaxed);
-        told.away_since = None;
+        reports.away_since = None;
         self.settled.store(true, Relaxed);
-        drop(told);
+        drop(reports);
         let after = since.saturating_duration_since(away);
         self.send(|| Event::ModelRecovered { from: self.name(from), to: self.name(0), after, at });
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        lock(&self.told)
+    fn reports(&self) -> MutexGuard<'_, SwitchReports> {
+        lock(&self.reports)
     }
 
     fn name(&self, tier: usize) -> Arc<str> {

@@ -15,10 +15,10 @@ use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::Phase,
     layers::{
-        alarm::{self, Alarm},
+        alarm::{self, Wake},
         call::Call,
         deadline::Deadline,
-        overtaken::Silence,
+        hedge_loss::HedgeLoss,
         totals::count,
     },
     ledger::Ledger,
@@ -36,14 +36,14 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     timer: Option<Sleep>,
     shared: Arc<Shared<S>>,
     /// Set for a request that may have a second call.
-    first: Option<First>,
+    first: Option<FirstCall>,
     race: Option<Box<Race<S>>>,
     /// Where no layer further out ends the request at its deadline. A race goes by the deadline itself, for both of its calls.
     deadline: Option<Box<Deadline>>,
 }
 
 /// The facts about a request whose first call is under way.
-pub(super) struct First {
+pub(super) struct FirstCall {
     /// The request as it came.
     pub(super) request: LlmRequest,
     pub(super) begun: Instant,
@@ -58,7 +58,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
     pub(super) fn new(
         call: Call<S, S::Future>,
         shared: Arc<Shared<S>>,
-        first: Option<First>,
+        first: Option<FirstCall>,
         deadline: Option<Box<Deadline>>,
     ) -> Self {
         Self { call, timer: None, shared, first, race: None, deadline }
@@ -90,7 +90,7 @@ where
             Poll::Ready(Err(_)) => false,
             Poll::Pending => match this.first.as_ref().and_then(|first| first.at) {
                 None => true,
-                Some(at) => alarm::ask(cx, at) == Alarm::Set,
+                Some(at) => alarm::request_wake(cx, at) == Wake::Scheduled,
             },
         };
         if usual
@@ -190,9 +190,9 @@ where
                     let was_sent = this.call.phase() != Phase::Readiness && !race.first_failed();
                     if !race.first_failed() {
                         this.shared.first_given_up(first);
-                        let silence = this.shared.is_silent_since(first).then(Silence::begin);
+                        let loss = this.shared.is_silent_since(first).then(HedgeLoss::begin);
                         this.call.as_mut().abandon();
-                        drop(silence);
+                        drop(loss);
                     }
                     if let Some(race) = this.race.take() {
                         race.answers_second(first, was_sent, &mut response);
@@ -222,7 +222,7 @@ where
 {
     /// Takes the first call's answer.
     #[inline]
-    fn first_answered(&self, first: Option<&First>, response: &mut LlmResponse) {
+    fn first_answered(&self, first: Option<&FirstCall>, response: &mut LlmResponse) {
         response.name_tier(&self.settings.tier);
         if let Some(first) = first {
             count(&self.state.counts.answers);
@@ -231,13 +231,13 @@ where
     }
 
     /// Records that the first call did not answer in its time.
-    fn first_given_up(&self, first: &First) {
+    fn first_given_up(&self, first: &FirstCall) {
         self.state.observed(first.request.is_stream()).given_up(first.begun, &self.settings);
     }
 
     /// Returns whether the first service has answered no request since this call began, so that it is not merely
     /// slow.
-    fn is_silent_since(&self, first: &First) -> bool {
+    fn is_silent_since(&self, first: &FirstCall) -> bool {
         // If both went to one service, the second has just shown that it works.
         !self.settings.is_same() && self.state.counts.answers.load(Relaxed) == first.answers
     }
@@ -247,7 +247,7 @@ where
     /// # Errors
     ///
     /// Returns the failure if no second call is made for it.
-    fn follow(&self, first: &First, mut error: LlmError) -> Result<Box<Race<S>>, LlmError> {
+    fn follow(&self, first: &FirstCall, mut error: LlmError) -> Result<Box<Race<S>>, LlmError> {
         let now = Instant::now();
         if !self.settings.begins_after(&error, now) {
             return Err(error);
@@ -269,7 +269,7 @@ where
 }
 
 /// Returns the failure of a call that has reached the request's deadline.
-fn timed_out(phase: Phase, first: &First, begun: Instant) -> LlmError {
+fn timed_out(phase: Phase, first: &FirstCall, begun: Instant) -> LlmError {
     let deadline = first.request.context().deadline;
     let had = deadline.map_or(std::time::Duration::ZERO, |deadline| deadline.saturating_duration_since(begun));
     LlmError::deadline_passed(phase, had)
@@ -277,10 +277,10 @@ fn timed_out(phase: Phase, first: &First, begun: Instant) -> LlmError {
 
 /// Completes at that moment.
 fn poll_at(mut timer: Pin<&mut Option<Sleep>>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-    match alarm::ask(cx, at) {
-        Alarm::Set => return Poll::Pending,
-        Alarm::Rang => return Poll::Ready(()),
-        Alarm::Unheard => {}
+    match alarm::request_wake(cx, at) {
+        Wake::Scheduled => return Poll::Pending,
+        Wake::Due => return Poll::Ready(()),
+        Wake::NoTimer => {}
     }
     match timer.as_mut().as_pin_mut() {
         Some(timer) if timer.deadline() == at => {}

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{observed::Observed, settings::Settings};
+use super::{response_times::ResponseTimes, settings::Settings};
 
 /// The state that all services of one layer share.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// The times of whole answers, and of first tokens of streams.
-    observed: [Observed; 2],
+    observed: [ResponseTimes; 2],
     pub(super) counts: Counts,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Counts {
 }
 
 impl State {
-    pub(super) fn observed(&self, is_stream: bool) -> &Observed {
+    pub(super) fn observed(&self, is_stream: bool) -> &ResponseTimes {
         &self.observed[usize::from(is_stream)]
     }
 }

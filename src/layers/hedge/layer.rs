@@ -5,7 +5,7 @@ use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
 use super::{
     Hedge, HedgeHandle,
     handle::State,
-    settings::{After, Second, Settings, share_of},
+    settings::{Delay, SecondTarget, Settings, share_of},
 };
 use crate::{Classifier, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget};
 
@@ -36,7 +36,7 @@ impl HedgeLayer {
         S::Future: Send,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        self.change().second = Second::Tier { name: name.into(), service };
+        self.change().second = SecondTarget::Tier { name: name.into(), service };
         self
     }
 
@@ -58,14 +58,14 @@ impl HedgeLayer {
             let problem = format!("{share} is not a quantile; use 0.5 or more and less than 1, such as 0.95");
             return Err(InvalidConfig::new("hedge quantile", problem));
         }
-        self.change().after = After::Quantile(share);
+        self.change().after = Delay::Quantile(share);
         Ok(self)
     }
 
     /// Sends the second call after this time, whatever was observed. Default: after a [quantile](Self::quantile).
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
-        self.change().after = After::Fixed(delay);
+        self.change().after = Delay::Fixed(delay);
         self
     }
 

@@ -81,8 +81,8 @@
 mod future;
 mod handle;
 mod layer;
-mod observed;
 mod race;
+mod response_times;
 mod service;
 mod settings;
 

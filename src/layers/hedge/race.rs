@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{
-    future::First,
+    future::FirstCall,
     handle::State,
     service::Shared,
-    settings::{Second, Settings},
+    settings::{SecondTarget, Settings},
 };
 use crate::{
     Event, LlmError, LlmRequest, LlmResponse,
@@ -32,7 +32,7 @@ use crate::{
 pub(super) struct Race<S: Service<LlmRequest>> {
     /// The second call, until it has failed.
     second: Option<BoxedSecond<S>>,
-    started: Started,
+    started: StartedCall,
     ledger: Ledger,
     /// The failure of the first call to fail, while the other goes on.
     failed: Option<LlmError>,
@@ -49,7 +49,7 @@ enum SecondCall<S, F> {
 }
 
 /// A second call in the totals. Dropping it reports it.
-struct Started {
+struct StartedCall {
     settings: Arc<Settings>,
     state: Arc<State>,
     /// The time at which the request came, and at which its second call was begun.
@@ -72,7 +72,7 @@ where
     /// # Errors
     ///
     /// Returns the ledger if no second call is made.
-    pub(super) fn begin(shared: &Shared<S>, first: &First, ledger: Ledger, now: Instant) -> Result<Self, Ledger> {
+    pub(super) fn begin(shared: &Shared<S>, first: &FirstCall, ledger: Ledger, now: Instant) -> Result<Self, Ledger> {
         let settings = &shared.settings;
         let mut context = *first.request.context();
         let first_failed = ledger.len() > 0;
@@ -96,12 +96,12 @@ where
         context.begun = Some(now);
         let request = first.request.with_context(context);
         let second = match (&settings.second, &shared.spare) {
-            (Second::Tier { service, .. }, _) => SecondCall::Tier(Call::further(service.clone(), request)),
-            (Second::Same, Some(spare)) => SecondCall::Same(Call::further(spare.fresh(), request)),
-            (Second::Same, None) => unreachable!("it is kept where second calls go to the same service"),
+            (SecondTarget::Tier { service, .. }, _) => SecondCall::Tier(Call::further(service.clone(), request)),
+            (SecondTarget::Same, Some(spare)) => SecondCall::Same(Call::further(spare.fresh(), request)),
+            (SecondTarget::Same, None) => unreachable!("it is kept where second calls go to the same service"),
         };
         let (settings, state) = (settings.clone(), shared.state.clone());
-        let started = Started { settings, state, came: first.begun, begun: now, tokens, sent: false, won: false };
+        let started = StartedCall { settings, state, came: first.begun, begun: now, tokens, sent: false, won: false };
         Ok(Self { second: Some(Box::pin(second)), started, ledger, failed: None, first_failed })
     }
 
@@ -131,7 +131,7 @@ where
     }
 
     /// Takes the first call's failure. Returns the error if it ends the request.
-    pub(super) fn fails_first(&mut self, first: &First, mut error: LlmError) -> Option<LlmError> {
+    pub(super) fn fails_first(&mut self, first: &FirstCall, mut error: LlmError) -> Option<LlmError> {
         let settings = self.started.settings.clone();
         let before = self.ledger.len();
         self.ledger.failed(&mut error, first.begun);
@@ -151,7 +151,12 @@ where
     }
 
     /// Takes the second call's failure. Returns the error if it ends the request.
-    pub(super) fn fails_second(&mut self, first: &First, is_first_sent: bool, mut error: LlmError) -> Option<LlmError> {
+    pub(super) fn fails_second(
+        &mut self,
+        first: &FirstCall,
+        is_first_sent: bool,
+        mut error: LlmError,
+    ) -> Option<LlmError> {
         self.second = None;
         let settings = self.started.settings.clone();
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
@@ -188,7 +193,7 @@ where
     }
 
     /// Takes the second call's answer. `is_first_sent` is true if the first was under way until now.
-    pub(super) fn answers_second(mut self, first: &First, is_first_sent: bool, response: &mut LlmResponse) {
+    pub(super) fn answers_second(mut self, first: &FirstCall, is_first_sent: bool, response: &mut LlmResponse) {
         self.started.sent();
         self.started.won = true;
         count(&self.started.state.counts.won);
@@ -246,7 +251,7 @@ where
     }
 }
 
-impl Started {
+impl StartedCall {
     /// Spends its tokens: the call was sent, whatever its outcome.
     fn sent(&mut self) {
         if self.sent {
@@ -266,7 +271,7 @@ impl Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for StartedCall {
     fn drop(&mut self) {
         let Some(events) = self.settings.events.as_ref().filter(|_| self.sent) else { return };
         events.send_with(|| Event::Hedged {

@@ -8,9 +8,9 @@ use tower::Service;
 
 use super::{
     ResponseFuture,
-    future::First,
+    future::FirstCall,
     handle::State,
-    settings::{Second, Settings},
+    settings::{SecondTarget, Settings},
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
@@ -40,7 +40,7 @@ pub(super) struct Shared<S> {
 
 impl<S: Clone> Hedge<S> {
     pub(super) fn new(inner: S, settings: Arc<Settings>, state: Arc<State>) -> Self {
-        let spare = matches!(settings.second, Second::Same).then(|| Spare::new(&inner));
+        let spare = matches!(settings.second, SecondTarget::Same).then(|| Spare::new(&inner));
         Self { inner, shared: Arc::new(Shared { settings, state, spare }) }
     }
 }
@@ -84,7 +84,7 @@ where
             let delay = state.observed(kept.is_stream()).delay(settings);
             let at = delay.and_then(|delay| now.checked_add(delay));
             let at = at.filter(|at| context.deadline.is_none_or(|deadline| *at < deadline));
-            Some(First { request: kept, begun: now, at, answers: counts.answers.load(Relaxed) })
+            Some(FirstCall { request: kept, begun: now, at, answers: counts.answers.load(Relaxed) })
         } else {
             None
         };

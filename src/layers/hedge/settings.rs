@@ -16,10 +16,10 @@ type Only = dyn Fn(&LlmRequest) -> bool + Send + Sync;
 pub(super) struct Settings {
     /// The name of the tier that the layer is put around.
     pub(super) tier: Arc<str>,
-    pub(super) second: Second,
+    pub(super) second: SecondTarget,
     /// True if another tier may answer requests of a session.
     pub(super) takes_sessions: bool,
-    pub(super) after: After,
+    pub(super) after: Delay,
     /// The bounds of an observed delay.
     pub(super) floor: Duration,
     pub(super) ceiling: Duration,
@@ -38,7 +38,7 @@ pub(super) struct Settings {
 
 /// The target of a second call.
 #[derive(Clone)]
-pub(super) enum Second {
+pub(super) enum SecondTarget {
     /// The first call's service.
     Same,
     /// Another tier.
@@ -47,7 +47,7 @@ pub(super) enum Second {
 
 /// The delay of a second call.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum After {
+pub(super) enum Delay {
     /// The time within which this share of earlier calls was answered.
     Quantile(f64),
     Fixed(Duration),
@@ -57,9 +57,9 @@ impl Settings {
     pub(super) fn new(tier: Arc<str>) -> Self {
         Self {
             tier,
-            second: Second::Same,
+            second: SecondTarget::Same,
             takes_sessions: false,
-            after: After::Quantile(0.95),
+            after: Delay::Quantile(0.95),
             floor: Duration::from_millis(20),
             ceiling: Duration::from_secs(10),
             least: 20,
@@ -75,22 +75,24 @@ impl Settings {
     /// Returns the name of the tier that second calls go to.
     pub(super) fn to(&self) -> &Arc<str> {
         match &self.second {
-            Second::Same => &self.tier,
-            Second::Tier { name, .. } => name,
+            SecondTarget::Same => &self.tier,
+            SecondTarget::Tier { name, .. } => name,
         }
     }
 
     pub(super) fn is_same(&self) -> bool {
-        matches!(self.second, Second::Same)
+        matches!(self.second, SecondTarget::Same)
     }
 
     /// Returns whether a request may have a second call at all.
     #[inline]
     pub(super) fn may_hedge(&self, request: &LlmRequest) -> bool {
         let elsewhere = match &self.second {
-            Second::Same => !request.is_human_required(),
+            SecondTarget::Same => !request.is_human_required(),
             // A session stays with the tier that answered it before, wherever that is recorded.
-            Second::Tier { .. } => request.goes_anywhere() && (self.takes_sessions || request.session_id().is_none()),
+            SecondTarget::Tier { .. } => {
+                request.goes_anywhere() && (self.takes_sessions || request.session_id().is_none())
+            }
         };
         let may_send = !self.extra.allows_none() && request.context().attempts_left > 1;
         elsewhere && may_send && self.only.as_ref().is_none_or(|only| only(request))

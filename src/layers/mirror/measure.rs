@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     chat::{Message, ToolCall},
-    layers::words::Words,
+    layers::text_similarity::Words,
 };
 
 /// Returns 1 if the texts are the same except for surrounding white space, or the same JSON except for the order of

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 use super::{Observe, reporter::Reporter};
-use crate::{Events, layers::lanes::Lanes, prices::PriceTable};
+use crate::{Events, layers::sharded_arc::ShardedArc, prices::PriceTable};
 
 /// Applies [`Observe`]. See the [module docs](super).
 ///
@@ -32,6 +32,9 @@ impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe::new(inner, Arc::new(Lanes::new(Arc::new(Reporter::new(self.events.clone(), self.prices.clone())))))
+        Observe::new(
+            inner,
+            Arc::new(ShardedArc::new(Arc::new(Reporter::new(self.events.clone(), self.prices.clone())))),
+        )
     }
 }

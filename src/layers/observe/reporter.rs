@@ -11,7 +11,7 @@ use crate::{
     body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
-    layers::lanes::Lane,
+    layers::sharded_arc::Shard,
     ledger,
     prices::{Price, PriceTable, Usd},
 };
@@ -46,7 +46,7 @@ impl Reporter {
 
 /// A request before its response.
 pub(super) struct Watch {
-    reporter: Arc<Lane<Reporter>>,
+    reporter: Arc<Shard<Reporter>>,
     feature: Option<Arc<str>>,
     request_id: Option<Arc<str>>,
     status_of: Option<fn(&LlmError) -> StatusCode>,
@@ -57,7 +57,7 @@ pub(super) struct Watch {
 
 impl Watch {
     #[inline]
-    pub(super) fn new(reporter: Arc<Lane<Reporter>>, request: &LlmRequest, begun: Instant) -> Self {
+    pub(super) fn new(reporter: Arc<Shard<Reporter>>, request: &LlmRequest, begun: Instant) -> Self {
         Self {
             reporter,
             feature: request.shared_feature(),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse,
-    layers::{call::Call, clock::Reading, lanes::Lanes},
+    layers::{call::Call, clock::Reading, sharded_arc::ShardedArc},
 };
 
 /// A service that reports each request's end. See the [module docs](super).
@@ -20,11 +20,11 @@ use crate::{
 /// Clones send to the same channel.
 pub struct Observe<S> {
     inner: S,
-    pub(super) reporter: Arc<Lanes<Reporter>>,
+    pub(super) reporter: Arc<ShardedArc<Reporter>>,
 }
 
 impl<S> Observe<S> {
-    pub(super) fn new(inner: S, reporter: Arc<Lanes<Reporter>>) -> Self {
+    pub(super) fn new(inner: S, reporter: Arc<ShardedArc<Reporter>>) -> Self {
         Self { inner, reporter }
     }
 }
@@ -50,7 +50,7 @@ where
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
         let heard = self.reporter.gate().is_heard();
-        let watch = heard.then(|| Watch::new(self.reporter.lane(), &request, begun));
+        let watch = heard.then(|| Watch::new(self.reporter.shard(), &request, begun));
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
 }

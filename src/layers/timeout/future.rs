@@ -16,7 +16,7 @@ use crate::{
     body::IdleLimits,
     error::{Phase, TimeoutLimit},
     layers::{
-        alarm::{self, Alarm, Listening},
+        alarm::{self, Listening, Wake},
         call::Call,
     },
     ledger,
@@ -101,10 +101,10 @@ where
                     (Some(next), None) | (None, Some(next)) => next,
                     (None, None) => return Poll::Pending,
                 };
-                match alarm::ask(cx, next) {
-                    Alarm::Set => return Poll::Pending,
-                    Alarm::Rang => {}
-                    Alarm::Unheard => {
+                match alarm::request_wake(cx, next) {
+                    Wake::Scheduled => return Poll::Pending,
+                    Wake::Due => {}
+                    Wake::NoTimer => {
                         match this.timer.as_mut().as_pin_mut() {
                             // A timer that was set stays, even if its moment is no longer needed: one poll too many
                             // is cheap.

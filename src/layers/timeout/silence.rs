@@ -25,8 +25,8 @@ use crate::{
         sync::{Mutex, lock},
     },
     layers::{
-        caller::{NOBODY, caller},
-        latest::Latest,
+        caller::{UNNAMED, caller},
+        recent_times::RecentTimes,
     },
 };
 
@@ -69,7 +69,7 @@ pub(crate) struct Silence {
 
 #[derive(Debug, Default)]
 struct Kind {
-    times: Mutex<Latest<COARSE>>,
+    times: Mutex<RecentTimes<COARSE>>,
     /// The time after which a call is late, in microseconds; 0 while too few answers were observed.
     late_after: AtomicU64,
 }
@@ -153,7 +153,7 @@ impl Silence {
         }
         // If other callers are answered, one caller's calls may be late because of its own prompts.
         let counts = |(place, whose): (usize, &u64)| {
-            *whose == NOBODY || among[..place].iter().filter(|other| *other == whose).count() < SHARE
+            *whose == UNNAMED || among[..place].iter().filter(|other| *other == whose).count() < SHARE
         };
         among.iter().enumerate().filter(|call| counts(*call)).count() >= TOO_MANY
     }
@@ -208,7 +208,7 @@ impl Late {
         self.seen = self.seen.wrapping_add(1);
         let own = |(_, whose): &(u64, u64)| *whose == caller;
         let is_full = self.calls.len() == KEPT;
-        let has_its_share = caller != NOBODY && self.calls.iter().filter(|call| own(call)).count() >= TOO_MANY;
+        let has_its_share = caller != UNNAMED && self.calls.iter().filter(|call| own(call)).count() >= TOO_MANY;
         let oldest = if has_its_share { self.calls.iter().position(own) } else { is_full.then_some(0) };
         if let Some(oldest) = oldest {
             self.calls.remove(oldest);

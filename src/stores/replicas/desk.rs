@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Notice, Report, SharedState, Snapshot, Stamp, shares::Counter};
 use crate::{
     CircuitBreakerHandle,
-    layers::circuit_breaker::{COURTESY, Mark, News},
+    layers::circuit_breaker::{CircuitUpdate, PROBE_HEAD_START, Version},
 };
 
 pub(super) struct Exchange {
@@ -24,7 +24,7 @@ struct Circuit {
     name: Arc<str>,
     handle: CircuitBreakerHandle,
     /// The version at the last look.
-    mark: Mark,
+    mark: Version,
     /// The time of its last own change.
     changed_at: Option<Instant>,
     /// True if that change was reported to the others.
@@ -58,7 +58,7 @@ impl Exchange {
             self.circuits.push(match place {
                 Some(place) => known.swap_remove(place),
                 None => {
-                    let (mark, news) = handle.news(now);
+                    let (mark, news) = handle.pending_update(now);
                     // A change that no longer holds is not worth reporting: others may have learnt more since it began.
                     let changed_at = news.filter(|news| !news.left().is_zero()).map(|_| now);
                     let (name, handle) = (name.clone(), handle.clone());
@@ -82,7 +82,7 @@ impl Exchange {
     /// Returns whether there is a change to report at once.
     pub(super) fn has_news(&self, now: Instant) -> bool {
         self.circuits.iter().any(|circuit| {
-            let (mark, news) = circuit.handle.news(now);
+            let (mark, news) = circuit.handle.pending_update(now);
             news.is_some() && mark != circuit.mark
         })
     }
@@ -123,7 +123,7 @@ impl Exchange {
 
 impl Circuit {
     fn report(&mut self, now: Instant) -> Option<Notice> {
-        let (mark, news) = self.handle.news(now);
+        let (mark, news) = self.handle.pending_update(now);
         if mark != self.mark {
             self.mark = mark;
             self.changed_at = Some(now);
@@ -140,23 +140,23 @@ impl Circuit {
         if stamp.replica == replica {
             return;
         }
-        let Some(news) = News::parse(&notice.change, notice.remaining) else { return };
+        let Some(news) = CircuitUpdate::parse(&notice.change, notice.remaining) else { return };
         let news = match news {
             // A probe elsewhere holds other probes back for as long as it runs.
-            News::Probing { .. } if notice.age < self.handle.probe_lease() => news,
-            News::Probing { .. } => return,
+            CircuitUpdate::Probing { .. } if notice.age < self.handle.probe_lease() => news,
+            CircuitUpdate::Probing { .. } => return,
             _ if is_known => return,
-            News::Open { reason, left } if !left.is_zero() => {
-                let courtesy = COURTESY.mul_f64(0.5 + 0.5 * rng.f64());
-                News::Open { reason, left: left.saturating_add(courtesy) }
+            CircuitUpdate::Open { reason, left } if !left.is_zero() => {
+                let courtesy = PROBE_HEAD_START.mul_f64(0.5 + 0.5 * rng.f64());
+                CircuitUpdate::Open { reason, left: left.saturating_add(courtesy) }
             }
             _ => news,
         };
         // Its own change since the request is newer.
-        if self.handle.news(now).0 != self.mark {
+        if self.handle.pending_update(now).0 != self.mark {
             return;
         }
-        self.mark = self.handle.hear(news, now);
+        self.mark = self.handle.apply(news, now);
         if !is_known {
             self.changed_at = None;
             tracing::debug!(circuit = %self.name, what = %notice.change, "change received from another replica");

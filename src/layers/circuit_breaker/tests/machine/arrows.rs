@@ -189,9 +189,9 @@ fn an_active_probe_is_as_good_as_another_after_a_lapse() {
 #[test]
 fn a_probe_of_the_circuits_own_is_as_good_as_another_after_a_lapse() {
     let bench = lapsed();
-    let accused = Outcome::Accused { reason: Reason::Quota };
+    let accused = Outcome::SuspectedLatch { reason: Reason::Quota };
     assert_eq!(bench.call(accused), None);
-    let generation = bench.circuit.take_accusation().expect("it wants to know");
+    let generation = bench.circuit.take_suspected_latch().expect("it wants to know");
     let answered =
         |bench: &Bench| bench.circuit.confirm(generation, OK, bench.now.get()).map(|transition| transition.to);
     assert_eq!([answered(&bench), answered(&bench), answered(&bench)], [None; 3]);

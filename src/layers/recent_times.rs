@@ -7,7 +7,7 @@ use crate::internal::histogram::Histogram;
 /// The window has two halves, by number and not by time, so that quiet services have data too. The younger half is
 /// filled; once full, it takes the place of the older, as in tower's `RotatingHistogram`.
 #[derive(Debug, Default)]
-pub(crate) struct Latest<const BUCKETS: usize> {
+pub(crate) struct RecentTimes<const BUCKETS: usize> {
     young: (u32, Histogram<BUCKETS>),
     old: (u32, Histogram<BUCKETS>),
     /// The number of calls ever, including those that neither half holds any more.
@@ -19,7 +19,7 @@ pub(crate) const HALF: u32 = 512;
 /// The number of calls after which the quantile is computed again.
 pub(crate) const EACH: u32 = 16;
 
-impl<const BUCKETS: usize> Latest<BUCKETS> {
+impl<const BUCKETS: usize> RecentTimes<BUCKETS> {
     /// Records a time. Returns the quantile in microseconds if it was computed again: not before `least` times are
     /// known.
     pub(crate) fn record(&mut self, micros: u64, share: f64, least: u32) -> Option<u64> {

@@ -17,7 +17,7 @@ use crate::internal::sync::atomic::Ordering;
 
 /// A replica's update on a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum CircuitUpdate {
     /// It is open, and probes after this time.
     Open { reason: Reason, left: Duration },
     /// The provider asked for a pause of this length.
@@ -30,7 +30,7 @@ pub(crate) enum News {
 
 /// A version of the circuit's state, which changes whenever the circuit has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct Version {
     generation: u32,
     throttled_until: u64,
     /// True if it is half-open with a probe under way.
@@ -38,98 +38,98 @@ pub(crate) struct Mark {
 }
 
 /// The extra time for which other replicas may wait, so that the one that opened a circuit probes first.
-pub(crate) const COURTESY: Duration = Duration::from_secs(2);
+pub(crate) const PROBE_HEAD_START: Duration = Duration::from_secs(2);
 /// The time for which an open circuit leaves a probe of another replica alone, after each update that the probe is
 /// under way.
 const HOLD: Duration = Duration::from_secs(1);
 
 impl Circuit {
-    fn mark(&self, core: &Core) -> Mark {
+    fn version(&self, core: &Core) -> Version {
         let word = self.load();
         let throttled_until = if word.throttled() { self.throttled_until.load(Ordering::Acquire) } else { 0 };
-        Mark { generation: word.generation(), throttled_until, probes: !core.probes.is_empty() }
+        Version { generation: word.generation(), throttled_until, probes: !core.probes.is_empty() }
     }
 
     /// Returns the update to send, if any: none for a circuit that has never moved, or that is forced.
-    fn news(&self, now: Instant) -> (Mark, Option<News>) {
+    fn pending_update(&self, now: Instant) -> (Version, Option<CircuitUpdate>) {
         let core = self.lock();
-        let (word, mark) = (self.load(), self.mark(&core));
+        let (word, version) = (self.load(), self.version(&core));
         let left = |until: &crate::internal::sync::atomic::AtomicU64| {
             Duration::from_nanos(until.load(Ordering::Acquire).saturating_sub(self.at(now)))
         };
-        let news = match phase(word) {
-            Phase::Closed => (word.generation() > 0).then_some(News::Closed),
-            Phase::Open => Some(News::Open { reason: word.reason(), left: left(&self.until) }),
-            Phase::Throttled => Some(News::Throttled { left: left(&self.throttled_until) }),
-            Phase::HalfOpen if mark.probes => Some(News::Probing { left: self.settings.probe_lease() }),
+        let update = match phase(word) {
+            Phase::Closed => (word.generation() > 0).then_some(CircuitUpdate::Closed),
+            Phase::Open => Some(CircuitUpdate::Open { reason: word.reason(), left: left(&self.until) }),
+            Phase::Throttled => Some(CircuitUpdate::Throttled { left: left(&self.throttled_until) }),
+            Phase::HalfOpen if version.probes => Some(CircuitUpdate::Probing { left: self.settings.probe_lease() }),
             // Any replica may probe.
-            Phase::HalfOpen => Some(News::Open { reason: core.cause, left: Duration::ZERO }),
+            Phase::HalfOpen => Some(CircuitUpdate::Open { reason: core.cause, left: Duration::ZERO }),
             Phase::ForcedOpen | Phase::ForcedClosed => None,
         };
-        (mark, news)
+        (version, update)
     }
 
     /// Returns how long this circuit would be closed off by itself for the same reason: other replicas may have
     /// other settings, and an update may be damaged.
-    fn own(&self, news: News) -> Duration {
+    fn own(&self, update: CircuitUpdate) -> Duration {
         let Settings { cooldown, growth, max_cooldown, latch, max_throttle, .. } = self.settings;
-        let own = match news {
-            News::Throttled { .. } => max_throttle,
-            News::Open { reason: Reason::Quota | Reason::Auth, .. } => latch,
+        let own = match update {
+            CircuitUpdate::Throttled { .. } => max_throttle,
+            CircuitUpdate::Open { reason: Reason::Quota | Reason::Auth, .. } => latch,
             // It may have grown.
-            News::Open { reason: Reason::ProbeFailed, .. } if growth > 1.0 => cooldown.max(max_cooldown),
-            News::Open { .. } | News::Probing { .. } | News::Closed => cooldown,
+            CircuitUpdate::Open { reason: Reason::ProbeFailed, .. } if growth > 1.0 => cooldown.max(max_cooldown),
+            CircuitUpdate::Open { .. } | CircuitUpdate::Probing { .. } | CircuitUpdate::Closed => cooldown,
         };
-        own.saturating_add(COURTESY)
+        own.saturating_add(PROBE_HEAD_START)
     }
 
     /// Applies another replica's update, and returns the resulting version.
-    fn hear(&self, news: News, now: Instant) -> (Option<Transition>, Mark) {
+    fn apply(&self, update: CircuitUpdate, now: Instant) -> (Option<Transition>, Version) {
         let mut core = self.lock();
         let word = self.load();
         let (before, at) = (phase(word), self.at(now));
-        let after = |left: Duration| at.saturating_add(nanos(left.min(self.own(news))));
+        let after = |left: Duration| at.saturating_add(nanos(left.min(self.own(update))));
         if matches!(before, Phase::ForcedOpen | Phase::ForcedClosed) {
-            return (None, self.mark(&core));
+            return (None, self.version(&core));
         }
-        let transition = match (news, word.tag()) {
-            (News::Open { left, .. } | News::Throttled { left }, _) if left.is_zero() => None,
+        let transition = match (update, word.tag()) {
+            (CircuitUpdate::Open { left, .. } | CircuitUpdate::Throttled { left }, _) if left.is_zero() => None,
             // Never sooner than this circuit's own finding.
-            (News::Open { left, .. } | News::Throttled { left }, Tag::Open) => {
+            (CircuitUpdate::Open { left, .. } | CircuitUpdate::Throttled { left }, Tag::Open) => {
                 self.until.fetch_max(after(left), Ordering::AcqRel);
                 None
             }
-            (News::Open { reason, left }, _) => {
+            (CircuitUpdate::Open { reason, left }, _) => {
                 core.relapses = 0;
                 Some(self.open(&mut core, reason, after(left)))
             }
-            (News::Throttled { left }, _) => self.throttle_until(&mut core, after(left)),
-            (News::Probing { left }, Tag::Open) => {
+            (CircuitUpdate::Throttled { left }, _) => self.throttle_until(&mut core, after(left)),
+            (CircuitUpdate::Probing { left }, Tag::Open) => {
                 self.until.fetch_max(after(left.min(HOLD)), Ordering::AcqRel);
                 None
             }
-            (News::Closed, Tag::Open | Tag::HalfOpen) if before != Phase::Throttled => {
+            (CircuitUpdate::Closed, Tag::Open | Tag::HalfOpen) if before != Phase::Throttled => {
                 core.relapses = 0;
                 Some(self.publish(&mut core, Tag::Closed, Reason::Recovered))
             }
-            (News::Probing { .. } | News::Closed, _) => None,
+            (CircuitUpdate::Probing { .. } | CircuitUpdate::Closed, _) => None,
         };
-        (transition, self.mark(&core))
+        (transition, self.version(&core))
     }
 }
 
 impl CircuitBreakerHandle {
     /// Returns the update to send to other replicas, if any.
-    pub(crate) fn news(&self, now: Instant) -> (Mark, Option<News>) {
-        self.with(|circuit| circuit.machine.news(now))
+    pub(crate) fn pending_update(&self, now: Instant) -> (Version, Option<CircuitUpdate>) {
+        self.with(|circuit| circuit.machine.pending_update(now))
     }
 
     /// Applies another replica's update.
-    pub(crate) fn hear(&self, news: News, now: Instant) -> Mark {
+    pub(crate) fn apply(&self, update: CircuitUpdate, now: Instant) -> Version {
         self.with(|circuit| {
-            let (transition, mark) = circuit.machine.hear(news, now);
+            let (transition, version) = circuit.machine.apply(update, now);
             circuit.tell(transition);
-            mark
+            version
         })
     }
 
@@ -144,7 +144,7 @@ impl CircuitBreakerHandle {
     }
 }
 
-impl News {
+impl CircuitUpdate {
     /// Returns its name in a store.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -220,27 +220,31 @@ mod tests {
     #[test]
     fn every_word_is_understood_again() {
         let left = SECOND;
-        let opened = REASONS.map(|(reason, _)| News::Open { reason, left });
-        for news in opened.into_iter().chain([News::Throttled { left }, News::Probing { left }, News::Closed]) {
-            assert_eq!(News::parse(news.name(), left), Some(news));
+        let opened = REASONS.map(|(reason, _)| CircuitUpdate::Open { reason, left });
+        for update in opened.into_iter().chain([
+            CircuitUpdate::Throttled { left },
+            CircuitUpdate::Probing { left },
+            CircuitUpdate::Closed,
+        ]) {
+            assert_eq!(CircuitUpdate::parse(update.name(), left), Some(update));
         }
-        assert_eq!(News::parse("open", left), None, "forced: nobody tells of it");
-        assert_eq!(News::parse("", left), None);
+        assert_eq!(CircuitUpdate::parse("open", left), None, "forced: nobody tells of it");
+        assert_eq!(CircuitUpdate::parse("", left), None);
     }
 
     #[test]
     fn what_opened_here_opens_there_for_as_long() {
         let now = Instant::now();
         let (here, there) = (tripped(now), circuit(now));
-        let (_, news) = here.news(now + SECOND);
-        let news = news.unwrap();
-        assert_eq!(news, News::Open { reason: Reason::ConsecutiveFailures, left: 59 * SECOND });
-        let before = there.news(now);
+        let (_, update) = here.pending_update(now + SECOND);
+        let update = update.unwrap();
+        assert_eq!(update, CircuitUpdate::Open { reason: Reason::ConsecutiveFailures, left: 59 * SECOND });
+        let before = there.pending_update(now);
         assert_eq!(before.1, None, "it has never moved");
-        let (transition, mark) = there.hear(news, now + SECOND);
+        let (transition, version) = there.apply(update, now + SECOND);
         assert_eq!(transition.unwrap().to, Phase::Open);
-        assert_eq!(mark, there.news(now).0, "it knows that it has not moved by itself");
-        assert_ne!(mark, before.0);
+        assert_eq!(version, there.pending_update(now).0, "it knows that it has not moved by itself");
+        assert_ne!(version, before.0);
         assert!(admitted(&there, now + 59 * SECOND).is_none());
         assert!(admitted(&there, now + 60 * SECOND).is_some(), "it looks for itself when the time is over");
     }
@@ -249,10 +253,10 @@ mod tests {
     fn an_open_circuit_is_never_told_to_look_sooner() {
         let now = Instant::now();
         let circuit = tripped(now);
-        let news = |left| News::Open { reason: Reason::ProbeFailed, left };
-        assert_eq!(circuit.hear(news(SECOND), now).0, None);
+        let update = |left| CircuitUpdate::Open { reason: Reason::ProbeFailed, left };
+        assert_eq!(circuit.apply(update(SECOND), now).0, None);
         assert!(admitted(&circuit, now + 59 * SECOND).is_none());
-        circuit.hear(news(61 * SECOND), now);
+        circuit.apply(update(61 * SECOND), now);
         assert!(admitted(&circuit, now + 60 * SECOND).is_none());
         assert!(admitted(&circuit, now + 61 * SECOND).is_some());
     }
@@ -263,17 +267,17 @@ mod tests {
         let (here, there) = (tripped(now), tripped(now));
         let due = now + 60 * SECOND;
         let probe = admitted(&here, due).unwrap();
-        let (_, news) = here.news(due);
-        assert_eq!(news, Some(News::Probing { left: 60 * SECOND }));
-        there.hear(news.unwrap(), due);
+        let (_, update) = here.pending_update(due);
+        assert_eq!(update, Some(CircuitUpdate::Probing { left: 60 * SECOND }));
+        there.apply(update.unwrap(), due);
         assert!(admitted(&there, due + HOLD / 2).is_none());
         here.settle(probe, Outcome::Success { slow: false }, || due);
-        let (_, news) = here.news(due);
-        assert_eq!(news, Some(News::Closed));
-        assert_eq!(there.hear(News::Closed, due).0.unwrap().to, Phase::Closed);
+        let (_, update) = here.pending_update(due);
+        assert_eq!(update, Some(CircuitUpdate::Closed));
+        assert_eq!(there.apply(CircuitUpdate::Closed, due).0.unwrap().to, Phase::Closed);
         assert!(admitted(&there, due).is_some());
-        assert_eq!(there.hear(News::Closed, due).0, None);
-        assert_eq!(there.hear(News::Probing { left: SECOND }, due).0, None, "nothing to a closed one");
+        assert_eq!(there.apply(CircuitUpdate::Closed, due).0, None);
+        assert_eq!(there.apply(CircuitUpdate::Probing { left: SECOND }, due).0, None, "nothing to a closed one");
     }
 
     #[test]
@@ -282,12 +286,12 @@ mod tests {
         let (here, there) = (tripped(now), tripped(now));
         let due = now + 60 * SECOND;
         let probe = admitted(&here, due).unwrap();
-        let (mark, news) = here.news(due);
-        there.hear(news.unwrap(), due);
+        let (version, update) = here.pending_update(due);
+        there.apply(update.unwrap(), due);
         here.settle(probe, Outcome::Abandoned, || due);
-        let (after, news) = here.news(due);
-        assert_ne!(after, mark, "that is news");
-        assert_eq!(there.hear(news.unwrap(), due).0, None);
+        let (after, update) = here.pending_update(due);
+        assert_ne!(after, version, "that is an update");
+        assert_eq!(there.apply(update.unwrap(), due).0, None);
         assert!(admitted(&there, due + HOLD).is_some());
     }
 
@@ -297,16 +301,16 @@ mod tests {
         let (here, there) = (circuit(now), circuit(now));
         let admission = admitted(&here, now).unwrap();
         here.settle(admission, Outcome::RateLimited { until: Some(now + 30 * SECOND) }, || now);
-        let (mark, news) = here.news(now);
-        assert_eq!(news, Some(News::Throttled { left: 30 * SECOND }));
-        assert_eq!(there.hear(news.unwrap(), now).0.unwrap().to, Phase::Throttled);
+        let (version, update) = here.pending_update(now);
+        assert_eq!(update, Some(CircuitUpdate::Throttled { left: 30 * SECOND }));
+        assert_eq!(there.apply(update.unwrap(), now).0.unwrap().to, Phase::Throttled);
         assert!(admitted(&there, now + 29 * SECOND).is_none());
         assert!(admitted(&there, now + 30 * SECOND).is_some());
         // A longer one is an update again.
-        here.hear(News::Throttled { left: 40 * SECOND }, now);
-        assert_ne!(here.news(now).0, mark);
-        assert_eq!(here.hear(News::Closed, now).0, None, "it is the provider's own word");
-        assert_eq!(here.news(now).1, Some(News::Throttled { left: 40 * SECOND }));
+        here.apply(CircuitUpdate::Throttled { left: 40 * SECOND }, now);
+        assert_ne!(here.pending_update(now).0, version);
+        assert_eq!(here.apply(CircuitUpdate::Closed, now).0, None, "it is the provider's own word");
+        assert_eq!(here.pending_update(now).1, Some(CircuitUpdate::Throttled { left: 40 * SECOND }));
     }
 
     #[test]
@@ -314,18 +318,18 @@ mod tests {
         let now = Instant::now();
         let settings = Settings { cooldown: 10 * SECOND, latch: 40 * SECOND, ..Settings::default() };
         let grows = Settings { growth: 2.0, ..settings.clone() };
-        let open = |reason| News::Open { reason, left: 300 * SECOND };
-        for (settings, news, own) in [
+        let open = |reason| CircuitUpdate::Open { reason, left: 300 * SECOND };
+        for (settings, update, own) in [
             (&settings, open(Reason::ConsecutiveFailures), 10),
             (&settings, open(Reason::ProbeFailed), 10),
             (&grows, open(Reason::ProbeFailed), 300),
             (&settings, open(Reason::Auth), 40),
-            (&settings, News::Throttled { left: Duration::MAX }, 300),
+            (&settings, CircuitUpdate::Throttled { left: Duration::MAX }, 300),
         ] {
             let circuit = Circuit::new(settings.clone(), now, 7);
-            circuit.hear(news, now);
-            assert!(admitted(&circuit, now + (own - 1) * SECOND).is_none(), "{news:?}");
-            assert!(admitted(&circuit, now + own * SECOND + COURTESY).is_some(), "{news:?}");
+            circuit.apply(update, now);
+            assert!(admitted(&circuit, now + (own - 1) * SECOND).is_none(), "{update:?}");
+            assert!(admitted(&circuit, now + own * SECOND + PROBE_HEAD_START).is_some(), "{update:?}");
         }
     }
 
@@ -333,13 +337,13 @@ mod tests {
     fn what_is_forced_is_neither_told_nor_changed() {
         let now = Instant::now();
         let circuit = circuit(now);
-        let opened = News::Open { reason: Reason::Quota, left: SECOND };
+        let opened = CircuitUpdate::Open { reason: Reason::Quota, left: SECOND };
         circuit.force_close();
-        assert_eq!(circuit.news(now).1, None);
-        assert_eq!(circuit.hear(opened, now).0, None);
+        assert_eq!(circuit.pending_update(now).1, None);
+        assert_eq!(circuit.apply(opened, now).0, None);
         circuit.force_open();
-        assert_eq!(circuit.news(now).1, None);
-        assert_eq!(circuit.hear(News::Closed, now).0, None);
+        assert_eq!(circuit.pending_update(now).1, None);
+        assert_eq!(circuit.apply(CircuitUpdate::Closed, now).0, None);
         assert!(admitted(&circuit, now).is_none());
     }
 }

@@ -19,19 +19,19 @@ use crate::body::admission::{Gate, Outcome, Permit, SoFar, Ticket};
 
 /// A gate, with the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]
-pub(crate) struct Lanes<G> {
+pub(crate) struct ShardedArc<G> {
     gate: Arc<G>,
-    lanes: [Arc<Lane<G>>; LANES],
+    shards: [Arc<Shard<G>>; SHARDS],
 }
 
 // The counts of the `Arc` around it share their cache line with nothing that other threads write.
 #[repr(align(64))]
 #[derive(Debug)]
-pub(crate) struct Lane<G> {
+pub(crate) struct Shard<G> {
     gate: Arc<G>,
 }
 
-impl<G> Deref for Lane<G> {
+impl<G> Deref for Shard<G> {
     type Target = G;
 
     #[inline]
@@ -40,10 +40,10 @@ impl<G> Deref for Lane<G> {
     }
 }
 
-impl<G: Gate + 'static> Lanes<G> {
+impl<G: Gate + 'static> ShardedArc<G> {
     pub(crate) fn new(gate: Arc<G>) -> Self {
-        let lanes = std::array::from_fn(|_| Arc::new(Lane { gate: gate.clone() }));
-        Self { gate, lanes }
+        let shards = std::array::from_fn(|_| Arc::new(Shard { gate: gate.clone() }));
+        Self { gate, shards }
     }
 
     pub(crate) fn gate(&self) -> &Arc<G> {
@@ -52,32 +52,32 @@ impl<G: Gate + 'static> Lanes<G> {
 
     /// Returns this thread's reference to the gate, to keep as long as a call runs.
     #[inline]
-    pub(crate) fn lane(&self) -> Arc<Lane<G>> {
-        self.lanes[lane()].clone()
+    pub(crate) fn shard(&self) -> Arc<Shard<G>> {
+        self.shards[shard()].clone()
     }
 
     /// Returns how many references to the gate are out: its permits, by this thread's reference or by the gate's
     /// own, and other clones of it.
     pub(crate) fn out(&self) -> usize {
-        let lanes: usize = self.lanes.iter().map(|lane| Arc::strong_count(lane).saturating_sub(1)).sum();
+        let shards: usize = self.shards.iter().map(|shard| Arc::strong_count(shard).saturating_sub(1)).sum();
         // Its own, and one of each shard.
-        lanes.saturating_add(Arc::strong_count(&self.gate).saturating_sub(LANES + 1))
+        shards.saturating_add(Arc::strong_count(&self.gate).saturating_sub(SHARDS + 1))
     }
 
     /// Returns a permit for a call that the gate has admitted with this ticket.
     #[inline]
     pub(crate) fn permit(&self, ticket: Ticket) -> Permit {
-        Permit::new(self.lane(), ticket)
+        Permit::new(self.shard(), ticket)
     }
 }
 
-impl<G> Clone for Lanes<G> {
+impl<G> Clone for ShardedArc<G> {
     fn clone(&self) -> Self {
-        Self { gate: self.gate.clone(), lanes: self.lanes.clone() }
+        Self { gate: self.gate.clone(), shards: self.shards.clone() }
     }
 }
 
-impl<G: Gate> Gate for Lane<G> {
+impl<G: Gate> Gate for Shard<G> {
     #[inline]
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         self.gate.settle(ticket, outcome);
@@ -99,20 +99,21 @@ impl<G: Gate> Gate for Lane<G> {
 
 /// Returns this thread's shard.
 #[inline]
-fn lane() -> usize {
+fn shard() -> usize {
     // A thread that is being torn down has lost its own: any will do.
-    LANE.try_with(|lane| {
-        if lane.get() == LANES {
-            lane.set(NEXT.fetch_add(1, Ordering::Relaxed) % LANES);
-        }
-        lane.get()
-    })
-    .unwrap_or(0)
+    SHARD
+        .try_with(|shard| {
+            if shard.get() == SHARDS {
+                shard.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+            }
+            shard.get()
+        })
+        .unwrap_or(0)
 }
 
 thread_local! {
-    static LANE: Cell<usize> = const { Cell::new(LANES) };
+    static SHARD: Cell<usize> = const { Cell::new(SHARDS) };
 }
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
-const LANES: usize = 16;
+const SHARDS: usize = 16;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// The direction of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// To a tier further from the primary.
     Down,
     /// To a tier nearer to the primary.
@@ -21,7 +21,7 @@ pub(super) enum Way {
 
 /// The changes reported of late, and the change to report.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct SwitchReports {
     /// The time at which the primary stopped serving; `None` while it serves.
     pub(super) away_since: Option<Instant>,
     /// The time of the last change. A request that began before it proves nothing about the time after.
@@ -39,7 +39,7 @@ pub(super) struct Told {
 /// Requests in a row that another tier answered than the reported one.
 #[derive(Clone, Copy, Debug)]
 struct Streak {
-    way: Way,
+    direction: Direction,
     answers: u32,
     since: Instant,
 }
@@ -52,34 +52,34 @@ const UP: [(u32, Duration); 3] =
 /// The time without a change after which relapses are forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(12 * 3600);
 
-impl Told {
+impl SwitchReports {
     /// Records an answer of a tier other than the reported one. Returns when the change began, if it is to be
     /// reported now.
-    pub(super) fn shows(&mut self, way: Way, at: Instant) -> Option<Instant> {
+    pub(super) fn shows(&mut self, direction: Direction, at: Instant) -> Option<Instant> {
         if self.seen.replace(at).is_some_and(|seen| at.saturating_duration_since(seen) > FORGOTTEN) {
             (self.relapses, self.was_up) = (0, false);
         }
-        if std::mem::take(&mut self.is_ordered) && way != Way::Down {
+        if std::mem::take(&mut self.is_ordered) && direction != Direction::Down {
             (self.last, self.streak) = (Some(at), None);
             return Some(at);
         }
-        let known = self.streak.filter(|streak| streak.way == way);
+        let known = self.streak.filter(|streak| streak.direction == direction);
         let streak = Streak {
             answers: known.map_or(1, |known| known.answers + 1),
-            way,
+            direction,
             since: known.map_or(at, |known| known.since),
         };
-        let is_relapse = way == Way::Down && self.was_up;
-        let (answers, lasts) = match way {
-            Way::Down => (DOWN[(self.relapses + usize::from(is_relapse)).min(DOWN.len() - 1)], Duration::ZERO),
-            Way::Up | Way::Home => UP[self.relapses.min(UP.len() - 1)],
+        let is_relapse = direction == Direction::Down && self.was_up;
+        let (answers, lasts) = match direction {
+            Direction::Down => (DOWN[(self.relapses + usize::from(is_relapse)).min(DOWN.len() - 1)], Duration::ZERO),
+            Direction::Up | Direction::Home => UP[self.relapses.min(UP.len() - 1)],
         };
         if streak.answers < answers || at.saturating_duration_since(streak.since) < lasts {
             self.streak = Some(streak);
             return None;
         }
         self.relapses += usize::from(is_relapse);
-        (self.was_up, self.last, self.streak) = (way != Way::Down, Some(at), None);
+        (self.was_up, self.last, self.streak) = (direction != Direction::Down, Some(at), None);
         Some(streak.since)
     }
 
@@ -95,7 +95,7 @@ impl Told {
 
     /// Returns whether the primary has already answered the last request.
     pub(super) fn is_returning(&self) -> bool {
-        self.streak.is_some_and(|streak| streak.way == Way::Home)
+        self.streak.is_some_and(|streak| streak.direction == Direction::Home)
     }
 
     /// Returns whether an answer of the primary changes nothing.
@@ -112,24 +112,24 @@ mod tests {
 
     /// Returns the reports for answers that come `apart` from each other: `.` by the tier that serves at the
     /// beginning, `x` by one further down. `v` and `^` stand where a change is reported.
-    fn told(answers: &str, apart: Duration) -> String {
-        let (mut told, mut at, mut is_down) = (Told::default(), Instant::now(), false);
+    fn reports(answers: &str, apart: Duration) -> String {
+        let (mut reports, mut at, mut is_down) = (SwitchReports::default(), Instant::now(), false);
         let mut signs = String::new();
         for answer in answers.chars() {
             at += apart;
-            let way = match (answer == 'x', is_down) {
-                (true, false) => Way::Down,
-                (false, true) => Way::Home,
+            let direction = match (answer == 'x', is_down) {
+                (true, false) => Direction::Down,
+                (false, true) => Direction::Home,
                 _ => {
-                    told.goes_on();
+                    reports.goes_on();
                     signs.push(answer);
                     continue;
                 }
             };
-            let change = told.shows(way, at).is_some();
+            let change = reports.shows(direction, at).is_some();
             is_down ^= change;
-            signs.push(match (change, way) {
-                (true, Way::Down) => 'v',
+            signs.push(match (change, direction) {
+                (true, Direction::Down) => 'v',
                 (true, _) => '^',
                 (false, _) => answer,
             });
@@ -139,20 +139,20 @@ mod tests {
 
     #[test]
     fn the_first_change_each_way_is_told_at_once() {
-        assert_eq!(told("..xxxx....", SECOND), "..vxxx^...");
+        assert_eq!(reports("..xxxx....", SECOND), "..vxxx^...");
     }
 
     #[test]
     fn after_a_return_only_what_lasts_is_told() {
-        assert_eq!(told("x.x.xx.xxxx.xxxxxxxxx.xxxxxxxxxxx", SECOND), "v^x.xx.xxxx.xxxxxxxxx.xxxxxxxxxvx");
+        assert_eq!(reports("x.x.xx.xxxx.xxxxxxxxx.xxxxxxxxxxx", SECOND), "v^x.xx.xxxx.xxxxxxxxx.xxxxxxxxxvx");
         // And then the recovery, when it has lasted for a minute of five answers or more.
-        assert_eq!(told("x.xxxxxxxxxx....x.......", 15 * SECOND), "v^xxxxxxxxxv....x....^..");
+        assert_eq!(reports("x.xxxxxxxxxx....x.......", 15 * SECOND), "v^xxxxxxxxxv....x....^..");
     }
 
     #[test]
     fn a_provider_that_fails_now_and_then_is_one_switch_and_one_return() {
         let answers = "....x".repeat(500);
-        assert_eq!(told(&answers, SECOND).matches(['v', '^']).count(), 2);
+        assert_eq!(reports(&answers, SECOND).matches(['v', '^']).count(), 2);
     }
 
     #[test]
@@ -160,28 +160,28 @@ mod tests {
         // Five minutes of every twenty, for a day; then it is well.
         let wave = |well: usize| "x".repeat(40) + &".".repeat(well);
         let answers = wave(120).repeat(72) + &wave(400);
-        let told = told(&answers, Duration::from_millis(7500));
-        assert_eq!(told.matches(['v', '^']).collect::<String>(), "v^v^v^");
-        assert!(told.rfind('^') > Some(72 * 160));
+        let reports = reports(&answers, Duration::from_millis(7500));
+        assert_eq!(reports.matches(['v', '^']).collect::<String>(), "v^v^v^");
+        assert!(reports.rfind('^') > Some(72 * 160));
     }
 
     #[test]
     fn what_an_operator_orders_is_told_at_once_and_is_no_relapse() {
-        let (mut told, at) = (Told::default(), Instant::now());
+        let (mut reports, at) = (SwitchReports::default(), Instant::now());
         for _ in 0..10 {
-            told.is_ordered(at);
-            assert_eq!(told.shows(Way::Home, at), Some(at));
+            reports.is_ordered(at);
+            assert_eq!(reports.shows(Direction::Home, at), Some(at));
         }
-        assert!(told.shows(Way::Down, at).is_some() && told.shows(Way::Home, at).is_some());
-        assert!(told.shows(Way::Down, at).is_none());
+        assert!(reports.shows(Direction::Down, at).is_some() && reports.shows(Direction::Home, at).is_some());
+        assert!(reports.shows(Direction::Down, at).is_none());
     }
 
     #[test]
     fn relapses_are_forgotten_in_the_end() {
-        let (mut told, at) = (Told::default(), Instant::now());
-        assert!(told.shows(Way::Down, at).is_some() && told.shows(Way::Home, at).is_some());
-        assert!(told.shows(Way::Down, at + FORGOTTEN).is_none());
-        told.goes_on();
-        assert!(told.shows(Way::Down, at + FORGOTTEN * 2 + SECOND).is_some());
+        let (mut reports, at) = (SwitchReports::default(), Instant::now());
+        assert!(reports.shows(Direction::Down, at).is_some() && reports.shows(Direction::Home, at).is_some());
+        assert!(reports.shows(Direction::Down, at + FORGOTTEN).is_none());
+        reports.goes_on();
+        assert!(reports.shows(Direction::Down, at + FORGOTTEN * 2 + SECOND).is_some());
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Weak;
 
 use tokio::time::Instant;
 
-use super::{SessionPolicy, shared::Shared, unable::unable};
+use super::{SessionPolicy, exclusion::exclusions, shared::Shared};
 use crate::LlmRequest;
 
 /// A view of a fallback. It keeps no part of it alive.
 #[derive(Clone)]
-pub(crate) struct Outlook {
+pub(crate) struct Eligibility {
     shared: Weak<Shared>,
 }
 
-impl Outlook {
+impl Eligibility {
     pub(super) fn new(shared: Weak<Shared>) -> Self {
         Self { shared }
     }
@@ -28,7 +28,7 @@ impl Outlook {
         request.goes_anywhere()
             && (shared.config.session == SessionPolicy::Free || request.session_id().is_none())
             && shared.chain(request).iter(&shared).any(|other| other == tier)
-            && unable(&shared, request).iter().all(|unable| unable.tier != tier)
+            && exclusions(&shared, request).iter().all(|excluded| excluded.tier != tier)
     }
 
     /// Returns when requests last found that the primary does not serve them; `None` while it does, and while it is

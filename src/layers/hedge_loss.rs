@@ -12,15 +12,15 @@ thread_local! {
 }
 
 /// A guard: until it is dropped, calls that are dropped on this thread count as losses of a silent tier.
-pub(crate) struct Silence(bool);
+pub(crate) struct HedgeLoss(bool);
 
-impl Silence {
+impl HedgeLoss {
     pub(crate) fn begin() -> Self {
         Self(SILENT.replace(true))
     }
 }
 
-impl Drop for Silence {
+impl Drop for HedgeLoss {
     fn drop(&mut self) {
         SILENT.set(self.0);
     }
@@ -37,14 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silence_lasts_as_long_as_its_guard_even_if_a_drop_panics() {
+    fn a_hedge_loss_lasts_as_long_as_its_guard_even_if_a_drop_panics() {
         assert!(!is_silent());
-        let outer = Silence::begin();
-        drop(Silence::begin());
+        let outer = HedgeLoss::begin();
+        drop(HedgeLoss::begin());
         assert!(is_silent());
         drop(outer);
         let panicked = std::panic::catch_unwind(|| {
-            let _silence = Silence::begin();
+            let _loss = HedgeLoss::begin();
             panic!("a leaf");
         });
         assert!(panicked.is_err() && !is_silent());

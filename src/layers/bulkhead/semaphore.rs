@@ -5,7 +5,7 @@ use std::{
     fmt, mem,
     sync::atomic::{
         AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed},
+        Ordering::{self, AcqRel, Relaxed},
     },
     task::{Context, Poll, Waker},
 };
@@ -22,27 +22,27 @@ use crate::internal::sync::{Mutex, MutexGuard, lock};
 // On a cache line of its own: every call writes it, and must not slow what every call reads.
 #[repr(align(64))]
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ResizableSemaphore {
     counts: AtomicU64,
     /// The most requests that may wait. Read and written under the queue's lock.
-    room: AtomicU64,
-    line: Mutex<Line>,
+    queue_limit: AtomicU64,
+    waiters: Mutex<Waiters>,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct Waiters {
     next: u64,
     /// By ticket, so in the order of arrival; each with the waker of its last poll.
     waiting: BTreeMap<u64, Option<Waker>>,
 }
 
-/// The result of [`Places::join`].
+/// The result of [`ResizableSemaphore::acquire`].
 #[derive(Debug, PartialEq)]
-pub(super) enum Joined {
+pub(super) enum Acquire {
     /// A place, without waiting.
-    Place,
+    Acquired,
     /// The ticket of a position in the queue.
-    Line(u64),
+    Queued(u64),
     /// The queue is full.
     Full,
 }
@@ -94,21 +94,21 @@ fn small(number: usize, most: u64) -> u64 {
     u64::try_from(number).unwrap_or(most).min(most)
 }
 
-impl Places {
+impl ResizableSemaphore {
     /// Creates so many places, with so much room in the queue. At most 4,194,303 and 1,048,575.
-    pub(super) fn new(limit: usize, room: usize) -> Self {
+    pub(super) fn new(limit: usize, queue_limit: usize) -> Self {
         let counts = AtomicU64::new(Counts(0).with_limit(limit));
-        Self { counts, room: AtomicU64::new(small(room, LONGEST)), line: Mutex::default() }
+        Self { counts, queue_limit: AtomicU64::new(small(queue_limit, LONGEST)), waiters: Mutex::default() }
     }
 
     /// Changes the most requests that may wait. Requests that already wait stay.
-    pub(super) fn set_room(&self, room: usize) {
-        let _line = self.line();
-        self.room.store(small(room, LONGEST), Relaxed);
+    pub(super) fn set_queue_limit(&self, queue_limit: usize) {
+        let _waiters = self.waiters();
+        self.queue_limit.store(small(queue_limit, LONGEST), Relaxed);
     }
 
     pub(super) fn counts(&self) -> Counts {
-        Counts(self.counts.load(Acquire))
+        Counts(self.counts.load(Ordering::Acquire))
     }
 
     /// Takes a place, if one is free and no request waits for it.
@@ -119,11 +119,11 @@ impl Places {
 
     /// Gives a place back, or on to the first in the queue.
     #[inline]
-    pub(super) fn give_back(&self) {
+    pub(super) fn release(&self) {
         // While a request waits, no newcomer takes the place before it is handed out. A request that joins after
         // this sees it free.
         if Counts(self.counts.fetch_sub(1, AcqRel)).waiting() > 0 {
-            self.hand_out(self.line());
+            self.hand_out(self.waiters());
         }
     }
 
@@ -131,33 +131,33 @@ impl Places {
     pub(super) fn set_limit(&self, limit: usize) {
         let before = self.update(|now| Some(now.with_limit(limit)));
         if before.is_ok_and(|before| before.waiting() > 0) {
-            self.hand_out(self.line());
+            self.hand_out(self.waiters());
         }
     }
 
     /// Joins the queue.
-    pub(super) fn join(&self) -> Joined {
-        let mut line = self.line();
-        let room = self.room.load(Relaxed);
-        let joined = self.update(|now| match now.waiting() {
+    pub(super) fn acquire(&self) -> Acquire {
+        let mut waiters = self.waiters();
+        let queue_limit = self.queue_limit.load(Relaxed);
+        let acquired = self.update(|now| match now.waiting() {
             0 if now.has_place() => Some(now.0 + 1),
-            waiting => ((waiting as u64) < room).then(|| now.0 + ONE_WAITING),
+            waiting => ((waiting as u64) < queue_limit).then(|| now.0 + ONE_WAITING),
         });
-        let Ok(before) = joined else { return Joined::Full };
+        let Ok(before) = acquired else { return Acquire::Full };
         if before.waiting() == 0 && before.has_place() {
-            return Joined::Place;
+            return Acquire::Acquired;
         }
-        let ticket = line.next;
-        line.next += 1;
-        line.waiting.insert(ticket, None);
-        Joined::Line(ticket)
+        let ticket = waiters.next;
+        waiters.next += 1;
+        waiters.waiting.insert(ticket, None);
+        Acquire::Queued(ticket)
     }
 
     /// Completes when the place is there. The caller then owns it, and the ticket is spent.
-    pub(super) fn poll_turn(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_acquired(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<()> {
         // Cloned and dropped outside of the lock: a waker runs foreign code.
         let mut waker = Some(cx.waker().clone());
-        match self.line().waiting.get_mut(&ticket) {
+        match self.waiters().waiting.get_mut(&ticket) {
             Some(known) => mem::swap(known, &mut waker),
             None => return Poll::Ready(()),
         }
@@ -167,41 +167,42 @@ impl Places {
     /// Leaves the queue. A place that has just been given to this ticket goes on to the next.
     pub(super) fn leave(&self, ticket: u64) {
         let known = {
-            let mut line = self.line();
-            let known = line.waiting.remove(&ticket);
+            let mut waiters = self.waiters();
+            let known = waiters.waiting.remove(&ticket);
             if known.is_some() {
                 self.counts.fetch_sub(ONE_WAITING, AcqRel);
             }
             known
         };
         if known.is_none() {
-            self.give_back();
+            self.release();
         }
     }
 
     /// Gives the free places to the first in the queue, and wakes them once the lock is released.
-    fn hand_out(&self, mut line: MutexGuard<'_, Line>) {
+    fn hand_out(&self, mut waiters: MutexGuard<'_, Waiters>) {
         let mut first = None;
         let mut others = Vec::new();
-        while !line.waiting.is_empty() && self.update(|now| now.has_place().then(|| now.0 + 1 - ONE_WAITING)).is_ok() {
-            let waker = line.waiting.pop_first().and_then(|(_, waker)| waker);
+        while !waiters.waiting.is_empty() && self.update(|now| now.has_place().then(|| now.0 + 1 - ONE_WAITING)).is_ok()
+        {
+            let waker = waiters.waiting.pop_first().and_then(|(_, waker)| waker);
             // Nearly always there is one, which needs no memory.
             match first {
                 None => first = waker,
                 Some(_) => others.extend(waker),
             }
         }
-        drop(line);
+        drop(waiters);
         first.into_iter().chain(others).for_each(Waker::wake);
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
         // No change to the queue can panic half-way.
-        lock(&self.line)
+        lock(&self.waiters)
     }
 
     fn update(&self, change: impl Fn(Counts) -> Option<u64>) -> Result<Counts, Counts> {
-        self.counts.fetch_update(AcqRel, Acquire, |now| change(Counts(now))).map(Counts).map_err(Counts)
+        self.counts.fetch_update(AcqRel, Ordering::Acquire, |now| change(Counts(now))).map(Counts).map_err(Counts)
     }
 }
 
@@ -211,21 +212,21 @@ mod tests {
 
     use super::*;
 
-    fn is_ready(places: &Places, ticket: u64) -> bool {
-        places.poll_turn(ticket, &mut Context::from_waker(Waker::noop())).is_ready()
+    fn is_ready(semaphore: &ResizableSemaphore, ticket: u64) -> bool {
+        semaphore.poll_acquired(ticket, &mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
     fn what_does_not_fit_is_the_most_that_does() {
-        let places = Places::new(usize::MAX, usize::MAX);
-        assert_eq!((places.counts().limit(), places.room.load(Relaxed)), (4_194_303, 1_048_575));
-        assert!(places.try_take());
-        places.set_limit(0);
-        assert_eq!((places.counts().taken(), places.counts().limit(), places.counts().waiting()), (1, 0, 0));
-        assert_eq!(places.join(), Joined::Line(0));
-        places.set_limit(usize::MAX);
-        assert!(is_ready(&places, 0));
-        assert_eq!((places.counts().taken(), places.counts().waiting()), (2, 0));
+        let semaphore = ResizableSemaphore::new(usize::MAX, usize::MAX);
+        assert_eq!((semaphore.counts().limit(), semaphore.queue_limit.load(Relaxed)), (4_194_303, 1_048_575));
+        assert!(semaphore.try_take());
+        semaphore.set_limit(0);
+        assert_eq!((semaphore.counts().taken(), semaphore.counts().limit(), semaphore.counts().waiting()), (1, 0, 0));
+        assert_eq!(semaphore.acquire(), Acquire::Queued(0));
+        semaphore.set_limit(usize::MAX);
+        assert!(is_ready(&semaphore, 0));
+        assert_eq!((semaphore.counts().taken(), semaphore.counts().waiting()), (2, 0));
     }
 
     #[derive(Clone, Debug)]
@@ -256,10 +257,10 @@ mod tests {
         #[test]
         fn it_is_a_list_of_those_who_run_and_one_of_those_who_wait(
             limit in 0..5usize,
-            room in 0..5usize,
+            queue_limit in 0..5usize,
             steps in prop::collection::vec(step(), 1..300),
         ) {
-            let places = Places::new(limit, room);
+            let semaphore = ResizableSemaphore::new(limit, queue_limit);
             let (mut limit, mut running) = (limit, 0);
             let (mut waiting, mut given): (Vec<u64>, Vec<u64>) = (Vec::new(), Vec::new());
             for step in steps {
@@ -269,46 +270,46 @@ mod tests {
                 match step {
                     Step::Take => {
                         let expected = free(running, &given, &waiting);
-                        prop_assert_eq!(places.try_take(), expected);
+                        prop_assert_eq!(semaphore.try_take(), expected);
                         running += usize::from(expected);
                     }
-                    Step::Join => match places.join() {
-                        Joined::Place => {
+                    Step::Join => match semaphore.acquire() {
+                        Acquire::Acquired => {
                             prop_assert!(free(running, &given, &waiting));
                             running += 1;
                         }
-                        Joined::Line(ticket) => {
-                            prop_assert!(!free(running, &given, &waiting) && waiting.len() < room);
+                        Acquire::Queued(ticket) => {
+                            prop_assert!(!free(running, &given, &waiting) && waiting.len() < queue_limit);
                             waiting.push(ticket);
                         }
-                        Joined::Full => prop_assert!(!free(running, &given, &waiting) && waiting.len() == room),
+                        Acquire::Full => prop_assert!(!free(running, &given, &waiting) && waiting.len() == queue_limit),
                     },
                     Step::End if running > 0 => {
                         running -= 1;
-                        places.give_back();
+                        semaphore.release();
                     }
                     Step::End => {}
                     Step::Poll(n) => {
                         if let Some(ticket) = waiting.get(n) {
-                            prop_assert!(!is_ready(&places, *ticket));
+                            prop_assert!(!is_ready(&semaphore, *ticket));
                         }
                         if n < given.len() {
-                            prop_assert!(is_ready(&places, given.remove(n)));
+                            prop_assert!(is_ready(&semaphore, given.remove(n)));
                             running += 1;
                         }
                     }
-                    Step::Leave(n) if n < waiting.len() => places.leave(waiting.remove(n)),
-                    Step::Leave(n) if n - waiting.len() < given.len() => places.leave(given.remove(n - waiting.len())),
+                    Step::Leave(n) if n < waiting.len() => semaphore.leave(waiting.remove(n)),
+                    Step::Leave(n) if n - waiting.len() < given.len() => semaphore.leave(given.remove(n - waiting.len())),
                     Step::Leave(_) => {}
                     Step::Limit(next) => {
                         limit = next;
-                        places.set_limit(next);
+                        semaphore.set_limit(next);
                     }
                 }
                 while !waiting.is_empty() && running + given.len() < limit {
                     given.push(waiting.remove(0));
                 }
-                let now = places.counts();
+                let now = semaphore.counts();
                 prop_assert_eq!((now.taken(), now.limit(), now.waiting()), (running + given.len(), limit, waiting.len()));
             }
         }

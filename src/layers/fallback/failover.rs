@@ -8,19 +8,19 @@ use tokio::time::Instant;
 use super::{
     AllOpen, SessionPolicy,
     chain::{Chain, Tiers},
+    exclusion::{Excluded, ExclusionReason},
     shared::Shared,
-    unable::{Unable, Why},
 };
 use crate::{
     BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
-    classify::{Class, Failover},
+    classify::{self, Class},
     error::Evidence,
     layers::{deadline, retry::Reservation},
     ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
 };
 
 /// One request's progress along its tiers.
-pub(super) struct Walk {
+pub(super) struct Failover {
     shared: Arc<Shared>,
     request: LlmRequest,
     chain: Chain,
@@ -32,7 +32,7 @@ pub(super) struct Walk {
     /// The tiers asked before.
     tried: Tiers,
     /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down is lifted.
-    unable: Vec<Unable>,
+    excluded: Vec<Excluded>,
     ledger: Ledger,
     /// The retry budget's token for the call to a further tier.
     token: Option<Reservation>,
@@ -69,11 +69,11 @@ pub(super) enum Step {
     GiveUp(LlmError),
 }
 
-impl Walk {
+impl Failover {
     /// # Errors
     ///
     /// Fails if no tier that the request may go to can carry it.
-    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, unable: Vec<Unable>) -> Result<Self, LlmError> {
+    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, excluded: Vec<Excluded>) -> Result<Self, LlmError> {
         let mut chain = match request.is_human_required() {
             true => Chain::Listed(shared.human()),
             false => shared.chain(request),
@@ -89,31 +89,34 @@ impl Walk {
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
-        let mut walk = Self::starting_at(shared.clone(), request.clone(), chain, 0);
-        walk.unable = unable;
-        let Some(mut at) = walk.first() else {
-            let error = walk.nobody_can();
-            if error.kind() == ErrorKind::OutOfService && !matches!(walk.chain, Chain::Pinned(_)) {
+        let mut failover = Self::starting_at(shared.clone(), request.clone(), chain, 0);
+        failover.excluded = excluded;
+        let Some(mut at) = failover.first() else {
+            let error = failover.no_eligible_tier();
+            if error.kind() == ErrorKind::OutOfService && !matches!(failover.chain, Chain::Pinned(_)) {
                 shared.all_failed(request, error.kind());
             }
             return Err(error);
         };
         if request.is_first_tier_only() {
-            walk.chain = Chain::Listed([at].into());
+            failover.chain = Chain::Listed([at].into());
         }
         if at == 0
-            && let Some(next) = walk.chain.iter(shared).filter(|tier| walk.is_able(*tier)).nth(1)
+            && let Some(next) = failover.chain.iter(shared).filter(|tier| failover.is_eligible(*tier)).nth(1)
             && !shared.ramp.admits()
         {
             at = next;
         }
-        (walk.at, walk.from_primary) = (at, at == 0);
-        if at != 0 && walk.chain.iter(shared).next() == Some(0) && walk.unable.iter().any(Unable::is_out_primary) {
+        (failover.at, failover.from_primary) = (at, at == 0);
+        if at != 0
+            && failover.chain.iter(shared).next() == Some(0)
+            && failover.excluded.iter().any(Excluded::is_out_primary)
+        {
             // All requests go elsewhere: a switch like any other.
-            (walk.from_primary, walk.reason) = (true, Some(ErrorKind::OutOfService));
+            (failover.from_primary, failover.reason) = (true, Some(ErrorKind::OutOfService));
         }
-        walk.tell_unable(None, Some(at));
-        Ok(walk)
+        failover.record_skipped(None, Some(at));
+        Ok(failover)
     }
 
     /// Creates the state of a request that went to the primary first, with all tiers after it, each of which can
@@ -132,7 +135,7 @@ impl Walk {
             chain,
             at,
             tried: Tiers::default(),
-            unable: Vec::new(),
+            excluded: Vec::new(),
             ledger: Ledger::default(),
             token: None,
             root: None,
@@ -175,18 +178,18 @@ impl Walk {
     pub(super) fn request(&self) -> (LlmRequest, Option<Instant>) {
         let after = self.tiers_after();
         let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
-        let slice = match after {
+        let tier_deadline = match after {
             // All that is left. If it passes, a limit further out does not know the earlier tiers' failures.
             0 if self.ledger.len() > 0 => context.deadline,
-            after => slice(&self.shared, &context, after),
+            after => tier_deadline(&self.shared, &context, after),
         };
-        share_out(&self.shared, self.at, after, self.can_go_on(), &mut context, slice);
+        allot(&self.shared, self.at, after, self.can_go_on(), &mut context, tier_deadline);
         let request = self.request.with_context(context);
         if !self.shared.facts(self.at).human {
-            return (request, slice);
+            return (request, tier_deadline);
         }
         let reason = self.reason_for(u8::MAX);
-        (request.extension(PriorAttempts { reason, attempts: self.ledger.record().into() }), slice)
+        (request.extension(PriorAttempts { reason, attempts: self.ledger.record().into() }), tier_deadline)
     }
 
     /// Takes the failure of the current tier, and goes on to the next if there is any.
@@ -195,7 +198,7 @@ impl Walk {
         let mut class = self.shared.config.classifier.classify(&error);
         if kind == ErrorKind::InvalidRequest {
             if self.doubted {
-                class.failover = Failover::No;
+                class.failover = classify::Failover::No;
                 // Two tiers agree: it is a mistake, and no evidence against either.
                 self.evidence.iter().chain(error.evidence()).for_each(|evidence| evidence.withdraw());
             } else if error.is_doubted() {
@@ -221,19 +224,19 @@ impl Walk {
         }
         self.tried.insert(self.at);
         self.note_hedges(before);
-        self.hear_drains();
+        self.refresh_drained();
         let now = Instant::now();
         let route = self.shared.config.routes.get(&kind).filter(|_| self.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
         let next = match self.next_tier(route.as_ref(), class, now) {
-            Err(Stop::LastTier | Stop::Policy) if self.give_way() => self.next_tier(route.as_ref(), class, now),
+            Err(Stop::LastTier | Stop::Policy) if self.relax_step_down() => self.next_tier(route.as_ref(), class, now),
             next => next,
         };
         match next {
             Ok((next, token)) => {
                 self.token = token;
                 self.ledger.next(Next::FailedOver);
-                self.tell_unable(route.as_ref(), Some(next));
+                self.record_skipped(route.as_ref(), Some(next));
                 if self.root.is_none() {
                     self.root_sent = self.ledger.spent() > spent;
                     self.root = Some(error);
@@ -249,7 +252,7 @@ impl Walk {
                 let has_attempts = self.ledger.spent() < self.request.context().attempts_left;
                 self.can_wait = none_works && has_attempts && !kind.is_about_the_request();
                 if matches!(stop, Stop::LastTier | Stop::Policy) {
-                    self.tell_unable(route.as_ref(), None);
+                    self.record_skipped(route.as_ref(), None);
                     self.all_failed = !kind.is_about_the_request();
                 }
                 Step::GiveUp(self.give_up(error, class))
@@ -266,7 +269,7 @@ impl Walk {
         let sent = steps.iter().filter(|step| step.is_wasted()).filter_map(|step| step.tier.as_deref());
         let tiers: Vec<usize> = sent.filter_map(|name| self.shared.place(name)).collect();
         for tier in tiers {
-            let is_next = self.chain.iter(&self.shared).any(|other| other == tier) && self.is_able(tier);
+            let is_next = self.chain.iter(&self.shared).any(|other| other == tier) && self.is_eligible(tier);
             if is_next {
                 self.tried.insert(tier);
             }
@@ -303,12 +306,12 @@ impl Walk {
             return DegradedReason::Failure(root.kind());
         }
         let better = self.chain.iter(&self.shared).filter(|tier| self.shared.facts(*tier).level < level);
-        let mut left_out = better.filter_map(|tier| self.unable.iter().find(|unable| unable.tier == tier));
-        left_out.next().map_or(DegradedReason::Order, |unable| unable.why.reason())
+        let mut left_out = better.filter_map(|tier| self.excluded.iter().find(|excluded| excluded.tier == tier));
+        left_out.next().map_or(DegradedReason::Order, |excluded| excluded.reason.degraded_reason())
     }
 
     /// Reports the failure if no tier is left.
-    pub(super) fn gave_up(&self, error: &LlmError) {
+    pub(super) fn report_all_failed(&self, error: &LlmError) {
         if self.all_failed {
             self.shared.all_failed(&self.request, error.kind());
         }
@@ -352,7 +355,7 @@ impl Walk {
     /// Starts over at the first tier, after a wait; earlier attempts stay on record. Returns whether there is a
     /// tier that may still be asked.
     pub(super) fn start_over(&mut self, before: &[Attempt]) -> bool {
-        self.hear_drains();
+        self.refresh_drained();
         let Some(first) = self.first() else { return false };
         // A long wait must not fill the record with refusals: the first round's are kept.
         let is_kept =
@@ -370,13 +373,13 @@ impl Walk {
     }
 
     /// Excludes the tiers that were drained since the request began.
-    fn hear_drains(&mut self) {
+    fn refresh_drained(&mut self) {
         let Some(orders) = self.shared.orders() else { return };
         for tier in (0..self.shared.tiers()).filter(|tier| orders.is_drained(&self.shared.facts(*tier).name)) {
-            match self.unable.iter_mut().find(|unable| unable.tier == tier) {
-                Some(known) if known.why.gives_way() => known.why = Why::Drained,
+            match self.excluded.iter_mut().find(|excluded| excluded.tier == tier) {
+                Some(known) if known.reason.may_be_lifted() => known.reason = ExclusionReason::Drained,
                 Some(_) => {}
-                None => self.unable.push(Unable { tier, why: Why::Drained, told: false }),
+                None => self.excluded.push(Excluded { tier, reason: ExclusionReason::Drained, recorded: false }),
             }
         }
     }
@@ -393,11 +396,11 @@ impl Walk {
         }
         let may = match class.failover {
             _ if route.is_some() => true,
-            Failover::Yes | Failover::LargerWindow => true,
+            classify::Failover::Yes | classify::Failover::LargerWindow => true,
             // A key that has never worked is a mistake of the configuration. If other tiers come first, it must not
             // keep the request from the tiers after it.
-            Failover::IfWorked => self.shared.has_worked(self.at) || !self.is_at_first(),
-            Failover::No | Failover::IfRouted => false,
+            classify::Failover::IfWorked => self.shared.has_worked(self.at) || !self.is_at_first(),
+            classify::Failover::No | classify::Failover::IfRouted => false,
         };
         if !may {
             return Err(Stop::Kind);
@@ -406,12 +409,13 @@ impl Walk {
             Chain::Listed(_) if self.chain.len(&self.shared) < self.shared.tiers() => Stop::Policy,
             _ => Stop::LastTier,
         };
-        let unknown_window = route.is_none() && class.failover == Failover::LargerWindow && self.window.is_none();
+        let unknown_window =
+            route.is_none() && class.failover == classify::Failover::LargerWindow && self.window.is_none();
         if unknown_window {
             return Err(stop);
         }
         for tier in route.unwrap_or(&self.chain).iter(&self.shared) {
-            if self.tried.contains(tier) || !self.is_able(tier) || (tier == 0 && !self.primary_at_hand) {
+            if self.tried.contains(tier) || !self.is_eligible(tier) || (tier == 0 && !self.primary_at_hand) {
                 continue;
             }
             let fits = match (self.window, self.shared.facts(tier).capabilities.context_window) {
@@ -454,7 +458,7 @@ impl Walk {
         let mut lead = match self.root.take() {
             // The first tier never saw the request, and a later one calls it invalid: that is what the caller can
             // fix. A tier that saw it did not call it invalid, even if its circuit opened in between.
-            Some(root) if root.is_unsent() && !self.root_sent && class.failover == Failover::No => last,
+            Some(root) if root.is_unsent() && !self.root_sent && class.failover == classify::Failover::No => last,
             Some(root) => root,
             None => last,
         };
@@ -465,44 +469,44 @@ impl Walk {
 
     /// Returns how many tiers the request could still go to after this one.
     fn tiers_after(&self) -> usize {
-        let primary = !self.primary_at_hand && !self.tried.contains(0) && self.is_able(0);
-        let unable = match self.unable.is_empty() {
+        let primary = !self.primary_at_hand && !self.tried.contains(0) && self.is_eligible(0);
+        let excluded = match self.excluded.is_empty() {
             true => 0,
-            false => self.chain.iter(&self.shared).filter(|tier| !self.is_able(*tier)).count(),
+            false => self.chain.iter(&self.shared).filter(|tier| !self.is_eligible(*tier)).count(),
         };
-        self.chain.len(&self.shared).saturating_sub(self.tried.len() + unable + 1 + usize::from(primary))
+        self.chain.len(&self.shared).saturating_sub(self.tried.len() + excluded + 1 + usize::from(primary))
     }
 
     /// Returns whether one of those is a model's.
     fn can_go_on(&self) -> bool {
         self.chain.iter(&self.shared).any(|tier| {
             let is_left = tier != self.at && !self.tried.contains(tier) && (tier != 0 || self.primary_at_hand);
-            is_left && self.shared.facts(tier).asks_a_model() && self.is_able(tier)
+            is_left && self.shared.facts(tier).asks_a_model() && self.is_eligible(tier)
         })
     }
 
     /// Returns the first tier that can carry the request. If the first of all cannot, the route for the kind that
     /// it would have failed with applies, as if it had been asked.
     fn first(&mut self) -> Option<usize> {
-        self.first_able().or_else(|| if self.give_way() { self.first_able() } else { None })
+        self.first_eligible().or_else(|| if self.relax_step_down() { self.first_eligible() } else { None })
     }
 
-    fn first_able(&self) -> Option<usize> {
-        let able = |tier: &usize| self.is_able(*tier);
+    fn first_eligible(&self) -> Option<usize> {
+        let eligible = |tier: &usize| self.is_eligible(*tier);
         let first = self.chain.iter(&self.shared).next()?;
         if !matches!(self.chain, Chain::Pinned(_))
             && !self.request.is_human_required()
-            && let Some(unable) = self.unable.iter().find(|unable| unable.tier == first)
-            && let Some(route) = self.shared.config.routes.get(&unable.why.kind())
-            && let Some(routed) = route.iter().copied().find(able)
+            && let Some(excluded) = self.excluded.iter().find(|excluded| excluded.tier == first)
+            && let Some(route) = self.shared.config.routes.get(&excluded.reason.kind())
+            && let Some(routed) = route.iter().copied().find(eligible)
         {
             return Some(routed);
         }
-        self.chain.iter(&self.shared).find(able)
+        self.chain.iter(&self.shared).find(eligible)
     }
 
-    fn is_able(&self, tier: usize) -> bool {
-        self.unable.iter().all(|unable| unable.tier != tier)
+    fn is_eligible(&self, tier: usize) -> bool {
+        self.excluded.iter().all(|excluded| excluded.tier != tier)
     }
 
     /// Returns whether the current tier is the first of the request's chain.
@@ -512,36 +516,37 @@ impl Walk {
 
     /// Includes the tiers that a step-down has excluded, unless the feature stays down: an expensive answer is
     /// better than none. Returns whether there were any.
-    fn give_way(&mut self) -> bool {
-        let before = self.unable.len();
+    fn relax_step_down(&mut self) -> bool {
+        let before = self.excluded.len();
         if before > 0 && !self.shared.level_policy(&self.request).stays_down {
-            self.unable.retain(|unable| !unable.why.gives_way());
+            self.excluded.retain(|excluded| !excluded.reason.may_be_lifted());
         }
-        self.unable.len() < before
+        self.excluded.len() < before
     }
 
     /// Records the tiers before `until` that were skipped because they cannot serve the request.
-    fn tell_unable(&mut self, route: Option<&Chain>, until: Option<usize>) {
-        if self.unable.is_empty() {
+    fn record_skipped(&mut self, route: Option<&Chain>, until: Option<usize>) {
+        if self.excluded.is_empty() {
             return;
         }
         for tier in route.unwrap_or(&self.chain).iter(&self.shared) {
             if Some(tier) == until {
                 return;
             }
-            let Some(unable) = self.unable.iter_mut().find(|unable| unable.tier == tier && !unable.told) else {
+            let Some(excluded) = self.excluded.iter_mut().find(|excluded| excluded.tier == tier && !excluded.recorded)
+            else {
                 continue;
             };
-            unable.told = true;
+            excluded.recorded = true;
             self.ledger.push(Attempt {
                 tier: Some(self.shared.facts(tier).name.clone()),
                 provider: None,
                 model: None,
                 begun: self.begun,
                 took: Duration::ZERO,
-                failure: Some(unable.why.kind()),
+                failure: Some(excluded.reason.kind()),
                 status: None,
-                message: unable.why.to_string(),
+                message: excluded.reason.to_string(),
                 retry_after: None,
                 timeout: None,
                 usage: None,
@@ -551,25 +556,27 @@ impl Walk {
     }
 
     /// Returns the error for a request that no tier can serve.
-    fn nobody_can(&mut self) -> LlmError {
+    fn no_eligible_tier(&mut self) -> LlmError {
         if self.request.is_human_required() && self.chain.len(&self.shared) == 0 {
             return LlmError::new(
                 ErrorKind::Exhausted,
                 "the request requires a person, and there is no tier of people",
             );
         }
-        self.tell_unable(None, None);
+        self.record_skipped(None, None);
         let mut message = String::from(match self.chain {
             Chain::Pinned(_) => "the tier that the session is pinned to cannot carry it",
             _ => "no tier can carry it",
         });
         let mut kind = ErrorKind::Exhausted;
-        for (place, Unable { tier, why, .. }) in self.unable.iter().filter(|unable| unable.told).enumerate() {
+        for (place, Excluded { tier, reason, .. }) in
+            self.excluded.iter().filter(|excluded| excluded.recorded).enumerate()
+        {
             let before = if place == 0 { ": " } else { "; " };
-            message.push_str(&format!("{before}{} {why}", self.shared.facts(*tier).name));
+            message.push_str(&format!("{before}{} {reason}", self.shared.facts(*tier).name));
             // A cause that the caller can fix leads. A shorter request could go there, which is not true of the
             // others.
-            kind = match (kind, why.kind()) {
+            kind = match (kind, reason.kind()) {
                 // It could have served the request, and will again.
                 (_, ErrorKind::OutOfService) | (ErrorKind::OutOfService, _) => ErrorKind::OutOfService,
                 (_, ErrorKind::ContextLength) | (ErrorKind::ContextLength, _) => ErrorKind::ContextLength,
@@ -619,7 +626,7 @@ const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Returns the time limit of a tier that is begun now, if `after` others come after it and time is limited.
 #[inline(always)]
-pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
+pub(super) fn tier_deadline(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
     let deadline = context.deadline?;
     if after == 0 {
         // All of the time: this layer ends it only if no layer further out does so.
@@ -628,7 +635,7 @@ pub(super) fn slice(shared: &Shared, context: &Context, after: usize) -> Option<
     let (begun, keep_back) = (context.begun?, shared.config.keep_back);
     // The difference costs more than both sums, and is needed only if less than twice as much is left.
     match (deadline.checked_sub(keep_back), begun.checked_add(keep_back)) {
-        (Some(slice), Some(least)) if least <= slice => Some(slice),
+        (Some(tier_deadline), Some(least)) if least <= tier_deadline => Some(tier_deadline),
         _ => half(deadline, begun),
     }
 }
@@ -640,13 +647,13 @@ fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
 
 /// Sets a tier's share in a request's context, with `after` others after it, and whether one of them is a model's.
 #[inline]
-pub(super) fn share_out(
+pub(super) fn allot(
     shared: &Shared,
     tier: usize,
     after: usize,
     can_go_on: bool,
     context: &mut Context,
-    slice: Option<Instant>,
+    tier_deadline: Option<Instant>,
 ) {
     context.prospects.note_can_go_on(can_go_on);
     // At most as many as fit: no configuration has more.
@@ -660,8 +667,8 @@ pub(super) fn share_out(
         None => left.div_ceil(tiers).max(1),
     };
     context.last_resort |= shared.facts(tier).last_resort;
-    if slice.is_some() {
-        context.deadline = slice;
+    if tier_deadline.is_some() {
+        context.deadline = tier_deadline;
         context.prospects.note_leaves_deadline(false);
     }
 }

@@ -10,27 +10,27 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::settings::{After, Settings};
+use super::settings::{Delay, Settings};
 use crate::{
     internal::histogram::{FINE, micros},
-    layers::latest::Latest,
+    layers::recent_times::RecentTimes,
 };
 
 /// The times of the last calls, and the delay that follows from them.
 #[derive(Debug, Default)]
-pub(super) struct Observed {
-    times: Mutex<Latest<FINE>>,
+pub(super) struct ResponseTimes {
+    times: Mutex<RecentTimes<FINE>>,
     /// In microseconds; 0 while too few answers were observed.
     delay: AtomicU64,
 }
 
-impl Observed {
+impl ResponseTimes {
     /// Returns the delay of a second call.
     #[inline]
     pub(super) fn delay(&self, settings: &Settings) -> Option<Duration> {
         match settings.after {
-            After::Fixed(delay) => Some(delay),
-            After::Quantile(_) => match self.delay.load(Relaxed) {
+            Delay::Fixed(delay) => Some(delay),
+            Delay::Quantile(_) => match self.delay.load(Relaxed) {
                 0 => None,
                 micros => Some(Duration::from_micros(micros).min(settings.ceiling).max(settings.floor)),
             },
@@ -39,7 +39,7 @@ impl Observed {
 
     /// Records an answer to a call that began then.
     pub(super) fn answered(&self, begun: Instant, settings: &Settings) {
-        if let After::Quantile(share) = settings.after {
+        if let Delay::Quantile(share) = settings.after {
             self.took(begun.elapsed(), share, settings.least);
         }
     }
@@ -49,7 +49,7 @@ impl Observed {
     /// time it had, all such calls would lie together at the quantile. So it counts as twice that: above the
     /// quantile, as it was.
     pub(super) fn given_up(&self, begun: Instant, settings: &Settings) {
-        if let After::Quantile(share) = settings.after {
+        if let Delay::Quantile(share) = settings.after {
             self.took(begun.elapsed().saturating_mul(2), share, settings.least);
         }
     }
@@ -66,7 +66,7 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::latest::{EACH, HALF};
+    use crate::layers::recent_times::{EACH, HALF};
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn nothing_is_known_before_enough_was_observed() {
-        let (observed, settings) = (Observed::default(), settings());
+        let (observed, settings) = (ResponseTimes::default(), settings());
         (1..20).for_each(|_| observed.took(ms(100), 0.95, 20));
         assert_eq!(observed.delay(&settings), None);
         observed.took(ms(100), 0.95, 20);
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn enough_may_be_more_than_is_kept() {
-        let (observed, settings) = (Observed::default(), settings());
+        let (observed, settings) = (ResponseTimes::default(), settings());
         (1..5000).for_each(|_| observed.took(ms(100), 0.95, 5000));
         assert_eq!(observed.delay(&settings), None);
         observed.took(ms(100), 0.95, 5000);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_delay_is_near_the_quantile_and_follows_the_last_calls() {
-        let (observed, settings, mut random) = (Observed::default(), settings(), fastrand::Rng::with_seed(3));
+        let (observed, settings, mut random) = (ResponseTimes::default(), settings(), fastrand::Rng::with_seed(3));
         (0..5000).for_each(|_| observed.took(ms(random.u64(1000..2000)), 0.95, 20));
         let delay = observed.delay(&settings).unwrap().as_secs_f64();
         assert!((1.9..2.0).contains(&delay), "{delay}");
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn it_is_kept_within_its_bounds_and_a_fixed_one_needs_no_observation() {
-        let observed = Observed::default();
+        let observed = ResponseTimes::default();
         let mut settings = settings();
         (0..20).for_each(|_| observed.took(Duration::ZERO, 0.95, 20));
         assert_eq!(observed.delay(&settings), Some(settings.floor));
         (0..600).for_each(|_| observed.took(Duration::MAX, 0.95, 20));
         assert_eq!(observed.delay(&settings), Some(settings.ceiling));
-        settings.after = After::Fixed(ms(1));
-        assert_eq!(Observed::default().delay(&settings), Some(ms(1)));
+        settings.after = Delay::Fixed(ms(1));
+        assert_eq!(ResponseTimes::default().delay(&settings), Some(ms(1)));
     }
 }

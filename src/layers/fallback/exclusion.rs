@@ -11,53 +11,59 @@ use super::{
 use crate::{DegradedReason, ErrorKind, LlmRequest};
 
 /// A tier that cannot serve the request.
-pub(super) struct Unable {
+pub(super) struct Excluded {
     pub(super) tier: usize,
-    pub(super) why: Why,
+    pub(super) reason: ExclusionReason,
     /// True if the record has it: it does once the request has passed it.
-    pub(super) told: bool,
+    pub(super) recorded: bool,
 }
 
-impl Unable {
+impl Excluded {
     /// Returns whether it is the primary, out of service for all requests.
     pub(super) fn is_out_primary(&self) -> bool {
-        self.tier == 0 && self.why.is_out()
+        self.tier == 0 && self.reason.is_out()
     }
 }
 
 /// Returns the tiers that cannot serve the request.
 #[cold]
-pub(super) fn unable(shared: &Shared, request: &LlmRequest) -> Vec<Unable> {
+pub(super) fn exclusions(shared: &Shared, request: &LlmRequest) -> Vec<Excluded> {
     let needs = if shared.limited { Needs::of(request) } else { None };
     let (least, worst) = (request.context().min_level, request.context().worst_level);
     let worst = worst.min(shared.level_policy(request).worst);
     let orders = shared.orders();
     let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature_name()));
-    let why = |facts: &TierFacts| {
+    let reason = |facts: &TierFacts| {
         // A person is not of a worse level for a request that requires one.
         if facts.level > worst && !request.is_human_required() {
-            return Some(Why::TooBad { level: facts.level, worst });
+            return Some(ExclusionReason::BelowLevel { level: facts.level, worst });
         }
         let lack = needs.as_ref().and_then(|needs| facts.capabilities.lacks(needs));
-        let drained = || orders.as_ref().is_some_and(|orders| orders.is_drained(&facts.name)).then_some(Why::Drained);
-        let too_good = || (facts.level < least).then_some(Why::TooGood { level: facts.level, least });
+        let drained =
+            || orders.as_ref().is_some_and(|orders| orders.is_drained(&facts.name)).then_some(ExclusionReason::Drained);
+        let too_good = || (facts.level < least).then_some(ExclusionReason::AboveLevel { level: facts.level, least });
         let above = || {
             let (pinned, for_all) = pinned.filter(|(pinned, _)| facts.level < *pinned)?;
-            Some(Why::AbovePinned { level: facts.level, pinned, for_all, is_final: shared.config.pins_are_final })
+            Some(ExclusionReason::AbovePinned {
+                level: facts.level,
+                pinned,
+                for_all,
+                is_final: shared.config.pins_are_final,
+            })
         };
         // Reasons that may be lifted come last, and those that no operator's order changes come first.
-        lack.map(Why::Lacks).or_else(drained).or_else(above).or_else(too_good)
+        lack.map(ExclusionReason::Lacks).or_else(drained).or_else(above).or_else(too_good)
     };
     (0..shared.tiers())
-        .filter_map(|tier| why(shared.facts(tier)).map(|why| Unable { tier, why, told: false }))
+        .filter_map(|tier| reason(shared.facts(tier)).map(|reason| Excluded { tier, reason, recorded: false }))
         .collect()
 }
 
 /// The reason why a tier cannot serve a request.
-pub(super) enum Why {
+pub(super) enum ExclusionReason {
     Lacks(Lack),
     /// It is of a better level than the request was stepped down to.
-    TooGood {
+    AboveLevel {
         level: u8,
         least: u8,
     },
@@ -73,37 +79,37 @@ pub(super) enum Why {
         is_final: bool,
     },
     /// It is of a worse level than is accepted.
-    TooBad {
+    BelowLevel {
         level: u8,
         worst: u8,
     },
 }
 
-impl Why {
+impl ExclusionReason {
     /// Returns the kind of failure that stands for it.
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Lacks(lack) => lack.kind(),
             Self::Drained | Self::AbovePinned { .. } => ErrorKind::OutOfService,
-            Self::TooGood { .. } | Self::TooBad { .. } => ErrorKind::Exhausted,
+            Self::AboveLevel { .. } | Self::BelowLevel { .. } => ErrorKind::Exhausted,
         }
     }
 
     /// Returns the reason why a tier of a worse level answers then.
-    pub(super) fn reason(&self) -> DegradedReason {
+    pub(super) fn degraded_reason(&self) -> DegradedReason {
         match self {
             Self::Lacks(lack) => DegradedReason::Failure(lack.kind()),
             Self::Drained => DegradedReason::Drained,
             Self::AbovePinned { .. } => DegradedReason::Pinned,
-            Self::TooGood { .. } => DegradedReason::SteppedDown,
+            Self::AboveLevel { .. } => DegradedReason::SteppedDown,
             // A worse tier is excluded for the same reason.
-            Self::TooBad { .. } => DegradedReason::Order,
+            Self::BelowLevel { .. } => DegradedReason::Order,
         }
     }
 
     /// Returns whether the tier may still serve if no other tier can.
-    pub(super) fn gives_way(&self) -> bool {
-        matches!(self, Self::TooGood { .. } | Self::AbovePinned { is_final: false, .. })
+    pub(super) fn may_be_lifted(&self) -> bool {
+        matches!(self, Self::AboveLevel { .. } | Self::AbovePinned { is_final: false, .. })
     }
 
     /// Returns whether an operator has taken the tier out of service for all requests.
@@ -112,18 +118,20 @@ impl Why {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ExclusionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lacks(lack) => write!(f, "lacks {lack}"),
-            Self::TooGood { level, least } => {
+            Self::AboveLevel { level, least } => {
                 write!(f, "is of level {level}, and the request was stepped down to {least}")
             }
             Self::Drained => f.write_str("is drained by hand"),
             Self::AbovePinned { level, pinned, .. } => {
                 write!(f, "is of level {level}, and level {pinned} is pinned by hand")
             }
-            Self::TooBad { level, worst } => write!(f, "is of level {level}, and none worse than {worst} is accepted"),
+            Self::BelowLevel { level, worst } => {
+                write!(f, "is of level {level}, and none worse than {worst} is accepted")
+            }
         }
     }
 }
