@@ -24,7 +24,8 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let layer = BudgetLayer::new(PriceTable::builtin()).cap(cap);
     let budget = layer.handle();
     let llm = ServiceBuilder::new().layer(layer).service(gpt);
-    let request = LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o").max_tokens(500)).feature("chat");
+    let request =
+        LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o").max_tokens(500)).with_feature("chat");
 
     let refused = loop {
         match llm.clone().oneshot(request.clone()).await {

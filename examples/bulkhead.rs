@@ -15,7 +15,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
         .feature("background", Limits::new(2).queue(3).max_wait(Duration::from_secs(10)));
     let places = bulkhead.handle();
     let llm = ServiceBuilder::new().layer(bulkhead).service(Simulated::new("sonnet").latency(Duration::from_secs(1)));
-    let ask = |feature| llm.clone().oneshot(LlmRequest::prompt("hello").feature(feature));
+    let ask = |feature| llm.clone().oneshot(LlmRequest::prompt("hello").with_feature(feature));
 
     // Two run, three wait for their turn, and five find the queue full.
     let (flood, chat) = tokio::join!(join_all((0..10).map(|_| ask("background"))), ask("chat"));

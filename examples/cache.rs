@@ -19,7 +19,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let kept = cache.handle();
     let llm = ServiceBuilder::new().layer(cache).service(sonnet);
     let ask = || async {
-        let answer = llm.clone().oneshot(LlmRequest::prompt("What is a closure?").feature("chat")).await?;
+        let answer = llm.clone().oneshot(LlmRequest::prompt("What is a closure?").with_feature("chat")).await?;
         let why = answer.cached().map(|cached| cached.reason);
         println!("{why:?}: {}", answer.text().await?);
         Ok::<_, BoxError>(why)

@@ -108,7 +108,7 @@ async fn live(prompt: &str) -> Result<ExitCode, Box<dyn Error>> {
         return Err("set ANTHROPIC_API_KEY or OPENAI_API_KEY, or leave --live out".into());
     }
     let mut llm = stack(tiers, LIVE, &events);
-    let answer = llm.ready().await?.call(LlmRequest::prompt(prompt).feature("chat")).await?;
+    let answer = llm.ready().await?.call(LlmRequest::prompt(prompt).with_feature("chat")).await?;
     println!("served by {}", answer.served_by());
     for attempt in answer.attempts() {
         println!("  before that, {attempt}");
@@ -241,7 +241,8 @@ async fn ask(mut llm: BoxLlmService, number: usize) -> Result<(String, Duration)
     let asked = Instant::now();
     let stream = number.is_multiple_of(2);
     let feature = if stream { "chat" } else { "summary" };
-    let request = LlmRequest::prompt(format!("Question {number}: what is a closure?")).feature(feature).stream(stream);
+    let request =
+        LlmRequest::prompt(format!("Question {number}: what is a closure?")).with_feature(feature).with_stream(stream);
     let answer = llm.ready().await?.call(request).await?;
     let tier = answer.served_by().tier.unwrap_or("nobody").to_owned();
     match answer.text().await?.is_empty() {

@@ -28,7 +28,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let sonnet = Simulated::new("sonnet").reply("A function with its surroundings.");
     let provider = sonnet.handle();
     let stack = Stack::builder().leaf("sonnet", sonnet).build(Config::from_str(FILE, Format::Yaml)?)?;
-    let ask = || stack.service().oneshot(LlmRequest::prompt("What is a closure?").feature("chat"));
+    let ask = || stack.service().oneshot(LlmRequest::prompt("What is a closure?").with_feature("chat"));
 
     println!("{}", ask().await?.text().await?);
     provider.fail(Fault::Overloaded);

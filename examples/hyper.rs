@@ -45,7 +45,7 @@ async fn handle(llm: BoxLlmService, request: Request<Incoming>) -> Result<Respon
         return Ok(Response::builder().status(StatusCode::NOT_FOUND).body("POST /ask".into())?);
     }
     let prompt = Limited::new(request, 64 * 1024).collect().await?.to_bytes();
-    let request = LlmRequest::prompt(String::from_utf8_lossy(&prompt)).feature("chat");
+    let request = LlmRequest::prompt(String::from_utf8_lossy(&prompt)).with_feature("chat");
     match llm.oneshot(request).await {
         Ok(answer) => {
             let tier = answer.served_by().tier.unwrap_or_default();

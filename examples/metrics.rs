@@ -29,7 +29,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
         .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("In a minute.")).events(events.clone()))
         .layer(CircuitBreakerLayer::new("sonnet").events(events))
         .service(sonnet);
-    llm.oneshot(LlmRequest::prompt("hello").feature("chat")).await?.text().await?;
+    llm.oneshot(LlmRequest::prompt("hello").with_feature("chat")).await?.text().await?;
     tokio::task::yield_now().await;
 
     // At each scrape:

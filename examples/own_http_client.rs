@@ -40,7 +40,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
 
     for stream in [false, true] {
         server.handle().fail_next(1, &Fault::Overloaded);
-        let answer = llm.clone().oneshot(LlmRequest::prompt("Explain closures.").stream(stream)).await?;
+        let answer = llm.clone().oneshot(LlmRequest::prompt("Explain closures.").with_stream(stream)).await?;
         println!("{}", answer.served_by());
         assert_eq!(answer.served_by().to_string(), "house (gpt-4o, 2 attempts)");
         assert_eq!(answer.text().await?, "A function that remembers.");

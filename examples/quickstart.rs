@@ -23,7 +23,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
         .layer(TimeoutLayer::new(Duration::from_secs(30)))
         .service(sonnet);
     let ask = || async {
-        let answer = llm.clone().oneshot(LlmRequest::prompt("What is a closure?").feature("chat")).await?;
+        let answer = llm.clone().oneshot(LlmRequest::prompt("What is a closure?").with_feature("chat")).await?;
         let tier = answer.served_by().tier.unwrap_or_default().to_owned();
         println!("{tier}: {}", answer.text().await?);
         Ok::<_, BoxError>(tier)

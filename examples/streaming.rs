@@ -19,7 +19,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
         .layer(FallbackLayer::new("primary").tier("backup", backup).stream_break(StreamBreak::Restart))
         .service(primary);
 
-    let answer = llm.oneshot(LlmRequest::prompt("Count.").stream(true)).await?;
+    let answer = llm.oneshot(LlmRequest::prompt("Count.").with_stream(true)).await?;
     let (mut reader, mut screen) = (AnswerReader::from(answer), String::new());
     while let Some(piece) = reader.next().await {
         match piece? {

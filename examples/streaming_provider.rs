@@ -44,7 +44,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let llm = ServiceBuilder::new()
         .layer(FallbackLayer::new("house").tier("sorry", Canned::text("In a minute, please.")))
         .service(provider_fn(answer));
-    let ask = |words| llm.clone().oneshot(LlmRequest::prompt(words).stream(true));
+    let ask = |words| llm.clone().oneshot(LlmRequest::prompt(words).with_stream(true));
 
     let whole = ask("Explain closures.").await?;
     assert_eq!(whole.text().await?, "A function that remembers.");

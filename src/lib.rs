@@ -32,7 +32,7 @@
 //!     .layer(FallbackLayer::new("sonnet").tier("gpt-4o", gpt).tier("canned", Canned::text("Please try again in a minute.")))
 //!     .service(sonnet);
 //!
-//! let answer = llm.ready().await?.call(LlmRequest::prompt("Explain closures.").feature("chat")).await?;
+//! let answer = llm.ready().await?.call(LlmRequest::prompt("Explain closures.").with_feature("chat")).await?;
 //! println!("served by {}", answer.served_by());
 //! println!("{}", answer.text().await?);
 //! # Ok(()) }

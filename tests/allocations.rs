@@ -55,7 +55,7 @@ where
 #[tokio::test]
 async fn five_layers_add_no_allocation_to_a_ready_service() {
     let mut llm = five(provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello")))));
-    let request = LlmRequest::prompt("hello").feature("chat");
+    let request = LlmRequest::prompt("hello").with_feature("chat");
     assert_eq!(allocations(&mut llm, &request, drop), 0);
 }
 
@@ -65,13 +65,13 @@ async fn five_layers_add_no_allocation_to_a_service_that_is_pending_once() {
         tokio::task::yield_now().await;
         Ok::<_, LlmError>(LlmResponse::from_text("hello"))
     }));
-    let request = LlmRequest::prompt("hello").feature("chat");
+    let request = LlmRequest::prompt("hello").with_feature("chat");
     assert_eq!(allocations(&mut llm, &request, drop), 0);
 }
 
 #[tokio::test]
 async fn a_hedge_adds_no_allocation_to_a_call_that_is_in_time() {
-    let request = LlmRequest::prompt("hello").feature("chat");
+    let request = LlmRequest::prompt("hello").with_feature("chat");
     let leaf = |pending: bool| {
         provider_fn(move |_| async move {
             if pending {
@@ -116,7 +116,7 @@ fn read(mut response: LlmResponse) {
 
 #[tokio::test]
 async fn five_layers_add_no_allocation_to_a_stream() {
-    let request = LlmRequest::prompt("hello").feature("chat").stream(true);
+    let request = LlmRequest::prompt("hello").with_feature("chat").with_stream(true);
     let bare = allocations(&mut streams(), &request, read);
     assert!(bare > 0, "a stream is boxed by its leaf");
     assert_eq!(allocations(&mut five(streams()), &request, read), bare);
@@ -138,7 +138,7 @@ async fn to_watch_the_five_layers_adds_no_allocation() {
         let response = LlmResponse::from_message(message).with_model("anthropic", "claude-sonnet-4-5");
         std::future::ready(Ok::<_, LlmError>(response))
     });
-    let request = LlmRequest::prompt("hello").feature("chat");
+    let request = LlmRequest::prompt("hello").with_feature("chat");
     let bare = allocations(&mut leaf.clone(), &request, drop);
     assert_eq!(allocations(&mut observe.layer(five(leaf)), &request, drop), bare, "complete answers");
 
@@ -176,6 +176,6 @@ fn is_lagged(error: &tokio::sync::broadcast::error::TryRecvError) -> bool {
 async fn a_layer_of_idempotency_adds_no_allocation_to_a_request_without_a_key() {
     let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
     let mut llm = steadfast::IdempotencyLayer::new().layer(TimeoutLayer::new(Duration::from_secs(30)).layer(leaf));
-    let request = LlmRequest::prompt("hello").feature("chat");
+    let request = LlmRequest::prompt("hello").with_feature("chat");
     assert_eq!(allocations(&mut llm, &request, drop), 0);
 }

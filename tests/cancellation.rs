@@ -152,7 +152,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
             let mut left = 0;
             while left < LEAVES / AT_ONCE {
                 let feature = ["chat", "summary", "unknown"][random.usize(0..3)];
-                let request = LlmRequest::prompt("hello").feature(feature).stream(true);
+                let request = LlmRequest::prompt("hello").with_feature(feature).with_stream(true);
                 let patience = Duration::from_millis(random.u64(0..100));
                 let most_frames = random.usize(0..8);
                 let call = async {
@@ -243,7 +243,7 @@ async fn a_storm_of_callers_who_leave_beside_a_candidate_leaves_nothing_behind()
                 let patience = Duration::from_millis(random.u64(0..100));
                 let most_frames = random.usize(0..8);
                 let call = async {
-                    let mut response = llm.clone().oneshot(LlmRequest::prompt("hello").stream(true)).await.ok()?;
+                    let mut response = llm.clone().oneshot(LlmRequest::prompt("hello").with_stream(true)).await.ok()?;
                     for _ in 0..most_frames {
                         response.body_mut().frame().await?.ok()?;
                     }

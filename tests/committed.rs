@@ -55,7 +55,7 @@ impl Two {
 }
 
 fn stream(feature: &str) -> LlmRequest {
-    LlmRequest::prompt("Count.").feature(feature).stream(true)
+    LlmRequest::prompt("Count.").with_feature(feature).with_stream(true)
 }
 
 async fn ask(llm: &BoxLlmService, request: LlmRequest) -> Result<LlmResponse, LlmError> {
@@ -113,9 +113,9 @@ async fn each_feature_has_its_own_commit_point_and_a_request_its_own() {
         (stream("chat"), broken()),
         (stream("other"), broken()),
         (stream("unnamed"), rescued()),
-        (LlmRequest::prompt("Count.").stream(true), rescued()),
-        (stream("chat").commit(CommitPoint::Complete), rescued()),
-        (stream("report").commit(CommitPoint::FirstToken), broken()),
+        (LlmRequest::prompt("Count.").with_stream(true), rescued()),
+        (stream("chat").with_commit(CommitPoint::Complete), rescued()),
+        (stream("report").with_commit(CommitPoint::FirstToken), broken()),
     ];
     for (request, expected) in cases {
         let shown = format!("{request:?}");

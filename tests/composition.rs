@@ -115,7 +115,7 @@ async fn all_orders_answer_over_a_strict_service_with_64_clones_half_of_them_dro
                 if clone % 2 == 0 {
                     return None;
                 }
-                Some(llm.call(LlmRequest::prompt("hello").feature("chat")).await)
+                Some(llm.call(LlmRequest::prompt("hello").with_feature("chat")).await)
             }
         });
         let answered = tokio::time::timeout(Duration::from_secs(300), join_all(calls)).await;
@@ -131,7 +131,7 @@ async fn all_orders_answer_over_a_strict_service_with_64_clones_half_of_them_dro
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_fits_between_any_two_and_around_all() {
-    let (chat, ms) = (|| LlmRequest::prompt("hello").feature("chat"), Duration::from_millis);
+    let (chat, ms) = (|| LlmRequest::prompt("hello").with_feature("chat"), Duration::from_millis);
     for (place, same) in (0..=5).flat_map(|place| [(place, false), (place, true)]) {
         let first = Strict::new().pending(2).takes(ms(100)).fails_readiness(1);
         let second = Strict::new().pending(3).takes(ms(30));
@@ -172,7 +172,7 @@ async fn a_mirror_at_any_place_changes_no_answer_and_tells_of_each_call_that_pas
             let mirror = MirrorLayer::new(candidate.clone()).share(1.0).max_in_flight(100);
             let mirrored = mirror.handle();
             let Stack { llm, bulkhead, circuit } = stack_with(order, leaf.clone(), Some((place, mirror)));
-            let calls = (0..30).map(|_| llm.clone().oneshot(LlmRequest::prompt("hello").feature("chat")));
+            let calls = (0..30).map(|_| llm.clone().oneshot(LlmRequest::prompt("hello").with_feature("chat")));
             for answer in join_all(calls).await {
                 assert_eq!(answer.unwrap().text().await.unwrap(), "hello", "{order:?} {place}");
             }
@@ -193,7 +193,7 @@ async fn what_an_order_means_for_permits() {
     for (order, most) in [([0, 1, 2, 3, 4], 1), ([0, 2, 3, 1, 4], 1)] {
         let leaf = Strict::new().takes(Duration::from_secs(1)).fails(1, LlmError::new(ErrorKind::Server, "down"));
         let Stack { llm, bulkhead, .. } = stack(order, leaf.clone());
-        let call = tokio::spawn(llm.oneshot(LlmRequest::prompt("hello").feature("chat")));
+        let call = tokio::spawn(llm.oneshot(LlmRequest::prompt("hello").with_feature("chat")));
         let mut seen = Vec::new();
         for _ in 0..30 {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -222,7 +222,7 @@ async fn towers_own_layers_fit_in_between() {
         .layer(RetryWithJitterLayer::new())
         .timeout(Duration::from_secs(30))
         .layer(CircuitBreakerLayer::new("primary"))
-        .map_request(|request: LlmRequest| request.feature("chat"))
+        .map_request(|request: LlmRequest| request.with_feature("chat"))
         .layer(BulkheadLayer::new().feature("chat", 2))
         .service(inner);
     let response = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap();
@@ -283,7 +283,7 @@ async fn a_stack_has_a_name_for_a_struct_field_and_is_called_from_many_tasks() {
     let before = tokio::time::Instant::now();
     let calls = (0..LIMIT).map(|_| {
         let app = app.clone();
-        tokio::spawn(async move { app.llm.clone().oneshot(LlmRequest::prompt("hello").feature("chat")).await })
+        tokio::spawn(async move { app.llm.clone().oneshot(LlmRequest::prompt("hello").with_feature("chat")).await })
     });
     for answer in join_all(calls).await {
         answer.unwrap().unwrap();

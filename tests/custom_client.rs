@@ -89,7 +89,7 @@ async fn a_client_of_ones_own_survives_its_outage() -> Result<(), BoxError> {
         .service(primary.clone());
     let ask = || async {
         let started = Instant::now();
-        let answer = llm.clone().oneshot(LlmRequest::prompt("Explain closures.").feature("chat")).await?;
+        let answer = llm.clone().oneshot(LlmRequest::prompt("Explain closures.").with_feature("chat")).await?;
         let (who, waited) = (answer.served_by().to_string(), started.elapsed());
         println!("{who:<21} after {:>4.1} s: {}", waited.as_secs_f64(), answer.text().await?);
         Ok::<_, LlmError>((who, waited.as_secs()))

@@ -60,7 +60,7 @@ async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::
         Dialect::Gemini => BoxLlmService::new(Gemini::new("k").model("m").commit(point).transport(transport)),
         _ => BoxLlmService::new(OpenAi::new("k").model("m").commit(point).transport(transport)),
     };
-    let request = steadfast::LlmRequest::prompt("hello").stream(true);
+    let request = steadfast::LlmRequest::prompt("hello").with_stream(true);
     leaf.ready().await?.call(request).await?.collect().await
 }
 

@@ -102,7 +102,7 @@ where
         let llm = llm.clone();
         asked.spawn(async move {
             let dropped = Dropped::default();
-            let request = LlmRequest::prompt("hello").stream(true).extension(dropped.clone());
+            let request = LlmRequest::prompt("hello").with_stream(true).with_extension(dropped.clone());
             let begun = Instant::now();
             let response = llm.oneshot(request).await.unwrap();
             let (answered, took) = (Instant::now(), begun.elapsed());

@@ -207,7 +207,7 @@ async fn an_overload_inside_of_a_stream_that_began_with_200_goes_on_too() {
         let world = World::new();
         let llm = world.stack(text, format).service();
         world.handle(SONNET).fail(Fault::ErrorEventAfter(0));
-        let asked = LlmRequest::prompt("Who are you?").stream(true);
+        let asked = LlmRequest::prompt("Who are you?").with_stream(true);
         let response = llm.clone().oneshot(asked).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(response.served_by().model, Some(GPT));
         assert_eq!(response.text().await.unwrap(), i_am(GPT));

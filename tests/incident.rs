@@ -283,7 +283,7 @@ async fn d21_a_stalled_stream_is_an_error_or_another_tiers_answer() {
         let behaviour = move |_, _| Behaviour::Streams(LATENCY, stalled(keep_alives));
         let drill = Drill::with(behaviour, Duration::from_secs(30), StreamBreak::Fail);
         let begun = Instant::now();
-        let request = LlmRequest::prompt("hello").stream(true);
+        let request = LlmRequest::prompt("hello").with_stream(true);
         let response = tower::ServiceExt::oneshot(drill.llm.clone(), request).await.unwrap();
         let error = response.text().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);

@@ -126,7 +126,7 @@ impl Ladder {
     async fn ask(&self, text: &str, feature: &'static str) -> Result<Said, LlmError> {
         // So that nothing that was kept is fresh.
         advance(Duration::from_millis(1)).await;
-        let response = self.llm.clone().oneshot(LlmRequest::prompt(text).feature(feature)).await?;
+        let response = self.llm.clone().oneshot(LlmRequest::prompt(text).with_feature(feature)).await?;
         let said = said(&response);
         response.collect().await.expect("a whole answer");
         Ok(said)
@@ -217,7 +217,7 @@ async fn walk(mut ladder: Ladder) {
     assert_eq!(ladder.switches(), ["kept to sorry"]);
 
     // What must be full is queued where it is not refused.
-    let (waiting, asked) = (ladder.llm.clone().oneshot(LlmRequest::prompt(NEW).feature("review")), Instant::now());
+    let (waiting, asked) = (ladder.llm.clone().oneshot(LlmRequest::prompt(NEW).with_feature("review")), Instant::now());
     let mut waiting = tokio::spawn(waiting);
     assert!(tokio::time::timeout(SECOND * 30, &mut waiting).await.is_err(), "it waits");
 
@@ -355,7 +355,7 @@ async fn spending_steps_down_and_a_new_period_steps_up() {
         .layer(BudgetLayer::new(prices).cap(cap))
         .layer(FallbackLayer::new("large").push(Tier::new("small", model("small")).level(3)))
         .service(model("large"));
-    let ask = async || said(&llm.clone().oneshot(LlmRequest::prompt("hello").max_attempts(2)).await.unwrap());
+    let ask = async || said(&llm.clone().oneshot(LlmRequest::prompt("hello").with_max_attempts(2)).await.unwrap());
     let mut levels = Vec::new();
     for _ in 0..20 {
         levels.push(ask().await);
@@ -391,7 +391,7 @@ budgets: [{ name: chat, usd: 0.2, period: day, feature: chat, at_cap: { step_dow
         asked.set(asked.get() + 1);
         let mut chat = Chat::new([Message::user(format!("question {}", asked.get()))]);
         chat.max_tokens = Some(20);
-        said(&llm.clone().oneshot(LlmRequest::from(chat).feature(feature)).await.unwrap())
+        said(&llm.clone().oneshot(LlmRequest::from(chat).with_feature(feature)).await.unwrap())
     };
     assert_eq!(ask("chat").await, is(1, "full", "large"));
     for _ in 0..20 {
@@ -405,7 +405,7 @@ budgets: [{ name: chat, usd: 0.2, period: day, feature: chat, at_cap: { step_dow
     // What was answered in full before costs nothing, and is given at any spending.
     let mut chat = Chat::new([Message::user("question 1")]);
     chat.max_tokens = Some(20);
-    let again = llm.clone().oneshot(LlmRequest::from(chat).feature("chat")).await.unwrap();
+    let again = llm.clone().oneshot(LlmRequest::from(chat).with_feature("chat")).await.unwrap();
     assert!(again.cached().is_some() && again.degraded().is_none());
     advance(SECOND * 86_400).await;
     assert_eq!(ask("chat").await, is(1, "full", "large"), "a new day");
@@ -416,7 +416,8 @@ async fn a_cheaper_chain_says_that_it_was_a_route() {
     let cheap = FallbackLayer::new("small").level(2).layer(Simulated::new("small"));
     let rule = Rule::new("short").feature("summary");
     let llm = RouteLayer::new().rule(rule, cheap).layer(FallbackLayer::new("large").layer(Simulated::new("large")));
-    let ask = async |feature| said(&llm.clone().oneshot(LlmRequest::prompt("hello").feature(feature)).await.unwrap());
+    let ask =
+        async |feature| said(&llm.clone().oneshot(LlmRequest::prompt("hello").with_feature(feature)).await.unwrap());
     assert_eq!(ask("summary").await, is(2, "route", "small"));
     assert_eq!(ask("chat").await, is(1, "full", "large"));
 }

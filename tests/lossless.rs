@@ -183,14 +183,14 @@ async fn a_gemini_request_keeps_even_its_model_for_the_path_names_it() {
 #[tokio::test]
 async fn what_a_layer_changes_is_changed_in_its_place() {
     let provider = Provider::answers(ANTHROPIC);
-    let request = LlmRequest::from(wire(Dialect::Anthropic, ODD)).max_tokens(9).stream(true);
+    let request = LlmRequest::from(wire(Dialect::Anthropic, ODD)).with_max_tokens(9).with_stream(true);
     provider.ask(request, None).await.unwrap();
     let expected = ODD.replace("\"max_tokens\":5", "\"max_tokens\":9").replace("\t{", "\t{\"stream\":true,");
     assert_eq!(provider.sent(), expected);
 
     let provider = Provider::answers(GEMINI);
     let body = r#"{"contents":[],"generationConfig":{"topK":1.0}}"#;
-    let request = LlmRequest::from(wire(Dialect::Gemini, body).path("m", false)).max_tokens(9);
+    let request = LlmRequest::from(wire(Dialect::Gemini, body).path("m", false)).with_max_tokens(9);
     provider.ask(request, None).await.unwrap();
     assert_eq!(provider.sent(), r#"{"contents":[],"generationConfig":{"maxOutputTokens":9,"topK":1.0}}"#);
 }
@@ -199,7 +199,7 @@ async fn what_a_layer_changes_is_changed_in_its_place() {
 async fn what_a_layer_changes_is_in_the_neutral_form_too() {
     let request = LlmRequest::from(wire(Dialect::OpenAi, ODD));
     assert_eq!(request.chat().unwrap().max_tokens, Some(5));
-    let request = request.max_tokens(9).stream(true);
+    let request = request.with_max_tokens(9).with_stream(true);
     let chat = request.chat().unwrap();
     assert_eq!((chat.max_tokens, chat.stream), (Some(9), true));
     // And encoded from there it is the new one that is written, beside all that the caller wrote of his own.
@@ -273,7 +273,7 @@ const STREAM: &str = ": hello\r\n\r\nevent: message_start\r\ndata: {\"type\":\"m
 #[tokio::test]
 async fn a_stream_comes_back_byte_for_byte_with_what_nobody_knows_in_it() {
     let provider = Provider::streams(STREAM);
-    let request = LlmRequest::from(wire(Dialect::Anthropic, ODD)).stream(true);
+    let request = LlmRequest::from(wire(Dialect::Anthropic, ODD)).with_stream(true);
     let mut response = provider.ask(request, None).await.unwrap();
     let (mut raw, mut parts) = (Vec::new(), Vec::new());
     while let Some(frame) = response.body_mut().frame().await {
@@ -298,7 +298,7 @@ async fn a_line_of_bare_json_within_a_good_stream_is_not_lost() {
         [2]\n\n: ping\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
         {\"note\":3}\n\ndata: [DONE]\n\n";
     let provider = Provider::streams(NOTED);
-    let request = LlmRequest::from(wire(Dialect::OpenAi, ODD)).stream(true);
+    let request = LlmRequest::from(wire(Dialect::OpenAi, ODD)).with_stream(true);
     let mut response = provider.ask(request, None).await.unwrap();
     let mut raw = Vec::new();
     while let Some(frame) = response.body_mut().frame().await {

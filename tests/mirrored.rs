@@ -28,7 +28,7 @@ fn config(mirror: &str) -> Config {
 }
 
 fn ask(feature: &str) -> LlmRequest {
-    LlmRequest::prompt("hello").feature(feature)
+    LlmRequest::prompt("hello").with_feature(feature)
 }
 
 async fn ended(mirror: &MirrorHandle) {
@@ -58,7 +58,7 @@ async fn requests_of_its_features_go_to_the_candidate_too_and_callers_see_nothin
     let mirror = handle.mirror().unwrap();
     for feature in ["chat", "summary", "chat"] {
         let begun = Instant::now();
-        let response = llm.clone().oneshot(ask(feature).stream(true)).await.unwrap();
+        let response = llm.clone().oneshot(ask(feature).with_stream(true)).await.unwrap();
         assert_eq!(response.served_by().tier, Some("main"));
         assert!(response.text().await.unwrap().contains("simulated answer"));
         assert!(begun.elapsed() < SECOND * 5);

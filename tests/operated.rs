@@ -111,7 +111,7 @@ impl Bench {
 }
 
 fn prompt() -> LlmRequest {
-    LlmRequest::prompt("Why?").feature("chat")
+    LlmRequest::prompt("Why?").with_feature("chat")
 }
 
 fn steps(attempts: &[steadfast::Attempt]) -> Vec<String> {
@@ -125,7 +125,7 @@ fn load(llm: &BoxLlmService, requests: u32) -> JoinSet<u32> {
         let llm = llm.clone();
         clients.spawn(async move {
             for number in 0..requests {
-                let answer = llm.clone().oneshot(prompt().stream((client + number) % 2 == 0)).await;
+                let answer = llm.clone().oneshot(prompt().with_stream((client + number) % 2 == 0)).await;
                 let message = answer.expect("no request is lost").collect().await.expect("no answer is cut");
                 assert_eq!(message.text(), "one two three four five");
             }
@@ -174,7 +174,7 @@ async fn orders_under_load_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_circuit_forced_open_sends_nothing_and_cuts_nothing() {
     let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
-    let stream = bench.ask(prompt().stream(true)).await.unwrap();
+    let stream = bench.ask(prompt().with_stream(true)).await.unwrap();
     assert_eq!(bench.operator.circuit("a").unwrap().in_flight(), 1);
     assert!(bench.operator.force_open("a").unwrap());
     assert!(!bench.operator.force_open("a").unwrap(), "it is open already");
@@ -275,7 +275,7 @@ async fn a_drained_tier_ends_what_it_has_begun_and_takes_no_more() {
     let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
     let mut streams = Vec::new();
     for _ in 0..5 {
-        streams.push(bench.ask(prompt().stream(true)).await.unwrap());
+        streams.push(bench.ask(prompt().with_stream(true)).await.unwrap());
     }
     // One more, of which there is not even a first token.
     let begun = tokio::spawn(bench.llm.clone().oneshot(prompt()));
@@ -387,7 +387,7 @@ async fn a_feature_of_one_tier_fails_clearly_when_that_is_drained() {
     let bench = Bench::of(file);
     bench.operator.drain("a").unwrap();
     assert_eq!(bench.tier(prompt()).await, "b");
-    let error = bench.ask(LlmRequest::prompt("?").feature("code")).await.unwrap_err();
+    let error = bench.ask(LlmRequest::prompt("?").with_feature("code")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts().len()), (ErrorKind::OutOfService, 1));
 }
 
@@ -409,7 +409,7 @@ async fn a_pinned_level_is_for_all_but_those_with_a_pin_or_a_policy_of_their_own
     let mut file = config(&[("full", 1), ("small", 2), ("fixed", 5)]);
     file.features.insert("code".into(), Feature { worst_level: Some(1), ..Feature::default() });
     let mut bench = Bench::of(file);
-    let of = |feature: &'static str| LlmRequest::prompt("?").feature(feature);
+    let of = |feature: &'static str| LlmRequest::prompt("?").with_feature(feature);
     assert!(bench.operator.pin_level(Some(2)) && !bench.operator.pin_level(Some(2)));
     assert!(bench.operator.pin_feature_level("chat", Some(1)));
     assert!(bench.operator.pin_feature_level("batch", Some(5)));
@@ -554,7 +554,7 @@ async fn a_stack_made_by_hand_has_the_same_and_a_board_shows_it() {
         let answer = llm.clone().oneshot(request).await;
         answer.map(|answer| answer.served_by().tier.unwrap().to_owned()).map_err(|error| error.to_string())
     };
-    assert_eq!(tier(prompt().session("mine")).await.unwrap(), "a");
+    assert_eq!(tier(prompt().with_session("mine")).await.unwrap(), "a");
 
     circuit.force_open();
     steer.acting_as("ana").pin_level(Some(3));
@@ -565,7 +565,7 @@ async fn a_stack_made_by_hand_has_the_same_and_a_board_shows_it() {
     let a = &status.tiers[0];
     assert_eq!((a.circuit, a.forced, a.drained, status.pinned_level), ("open", Some("open"), true, Some(3)));
     assert_eq!(tier(prompt()).await.unwrap(), "b");
-    let pinned = tier(prompt().session("mine")).await.unwrap_err();
+    let pinned = tier(prompt().with_session("mine")).await.unwrap_err();
     assert!(
         pinned.contains("the tier that the session is pinned to cannot carry it: a is drained by hand"),
         "{pinned}"
@@ -589,7 +589,7 @@ async fn a_stack_made_by_hand_has_the_same_and_a_board_shows_it() {
     circuit.release();
     steer.undrain("a");
     steer.pin_level(None);
-    assert_eq!(tier(prompt().session("mine")).await.unwrap(), "a");
+    assert_eq!(tier(prompt().with_session("mine")).await.unwrap(), "a");
     tokio::task::yield_now().await;
     let status = board.snapshot();
     let a = &status.tiers[0];

@@ -107,7 +107,7 @@ async fn a_guard_in_the_body_is_told_of_each_end_once() {
     ] {
         let gauge = Gauge::default();
         let service = Counted { inner: streamed(frames), gauge: gauge.clone() };
-        let response = service.oneshot(LlmRequest::prompt("hello").stream(true)).await.unwrap();
+        let response = service.oneshot(LlmRequest::prompt("hello").with_stream(true)).await.unwrap();
         assert_eq!((gauge.running(), gauge.ends().len()), (1, 0), "{expected}: it runs until its end");
         let _read: Vec<_> = response.into_body().take(read).collect().await;
         assert_eq!((gauge.running(), gauge.ends()), (0, vec![expected.to_owned()]));
@@ -139,7 +139,7 @@ async fn the_wait_for_readiness_ends_with_the_requests_deadline() {
     let first = tokio::spawn(service.clone().oneshot(LlmRequest::prompt("first")));
     tokio::task::yield_now().await;
     let begun = Instant::now();
-    let error = service.oneshot(LlmRequest::prompt("second").timeout(Duration::from_secs(2))).await.unwrap_err();
+    let error = service.oneshot(LlmRequest::prompt("second").with_timeout(Duration::from_secs(2))).await.unwrap_err();
     assert_eq!(begun.elapsed(), Duration::from_secs(2));
     assert_eq!(error.timeout().map(|timeout| timeout.phase), Some(Phase::Readiness));
     assert_eq!(gauge.running(), 1, "the first goes on");

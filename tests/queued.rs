@@ -89,7 +89,7 @@ fn stack(file: &str) -> (Stack, SimulatedHandle) {
 }
 
 async fn ask(stack: &Stack, feature: &str) -> Result<LlmResponse, LlmError> {
-    stack.service().oneshot(LlmRequest::prompt("How is the weather?").feature(feature)).await
+    stack.service().oneshot(LlmRequest::prompt("How is the weather?").with_feature(feature)).await
 }
 
 fn task_of(pending: &LlmResponse) -> TaskId {
@@ -129,7 +129,7 @@ async fn one_that_is_answered_while_it_waits_is_no_task() {
     let (stack, model) = stack(FILE);
     let handle = stack.handle();
     model.fail(Fault::Unavailable);
-    let asked = tokio::spawn(stack.service().oneshot(LlmRequest::prompt("Well?").feature("background")));
+    let asked = tokio::spawn(stack.service().oneshot(LlmRequest::prompt("Well?").with_feature("background")));
     // Before its circuit opens, which would be for a minute.
     sleep(2 * SECOND).await;
     model.heal();
@@ -148,7 +148,7 @@ async fn a_caller_is_told_within_its_own_time() {
     let (stack, model) = stack(FILE);
     model.fail(Fault::Unavailable);
     let begun = Instant::now();
-    let request = LlmRequest::prompt("Well?").feature("background").timeout(5 * SECOND);
+    let request = LlmRequest::prompt("Well?").with_feature("background").with_timeout(5 * SECOND);
     let pending = stack.service().oneshot(request).await.unwrap();
     assert!(pending.task_id().is_some() && begun.elapsed() <= 5 * SECOND, "{:?}", begun.elapsed());
 }
@@ -206,7 +206,7 @@ async fn a_store_that_hangs_after_the_writing_holds_no_caller_up() {
     let tasks = Durable { reads_hang: true, ..Durable::new() };
     let patience = tasks.patience();
     let people = Handoff::new(&Desk::new(tasks));
-    let asks = || people.clone().oneshot(LlmRequest::prompt("May I?").idempotency_key("k-1"));
+    let asks = || people.clone().oneshot(LlmRequest::prompt("May I?").with_idempotency_key("k-1"));
     let begun = Instant::now();
     let first = asks().await.unwrap();
     assert_eq!(begun.elapsed(), Duration::ZERO, "a new task has no answer to look for");

@@ -122,7 +122,7 @@ async fn each_refused_parameter_takes_an_attempt_and_there_are_no_more_than_allo
     assert_eq!(world.sent.lock().unwrap().len(), 3);
 
     let world = World::refusing(&["temperature", "top_p"]);
-    let failed = ask(&world.stack("").service(), of_claude().max_attempts(3)).await.unwrap_err();
+    let failed = ask(&world.stack("").service(), of_claude().with_max_attempts(3)).await.unwrap_err();
     assert_eq!(world.sent.lock().unwrap().len(), 2);
     assert!(failed.attempts().iter().any(|attempt| attempt.failure == Some(ErrorKind::InvalidRequest)));
 }

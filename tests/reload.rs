@@ -38,7 +38,7 @@ fn with_feature(mut config: Config, name: &str, limit: usize) -> Config {
 }
 
 fn ask(feature: &str) -> LlmRequest {
-    LlmRequest::prompt("hello").feature(feature)
+    LlmRequest::prompt("hello").with_feature(feature)
 }
 
 async fn tier_of(llm: &BoxLlmService, request: LlmRequest) -> String {
@@ -75,7 +75,7 @@ impl Load {
                 let feature = ["chat", "summary", "rare"][client as usize % 3];
                 let mut whole = 0;
                 for number in 0..requests {
-                    let request = ask(feature).stream((client + number) % 2 == 0);
+                    let request = ask(feature).with_stream((client + number) % 2 == 0);
                     let answer = llm.clone().oneshot(request).await.expect("no request is lost");
                     let message = answer.collect().await.expect("no answer is cut");
                     whole += u32::from(message.text().starts_with("All is well"));
@@ -262,7 +262,7 @@ async fn a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on() {
 async fn a_stream_that_has_begun_ends_where_it_began() {
     let stack = Stack::builder().leaf("a", provider("a", SECOND)).build(config(&["a"])).unwrap();
     let llm = stack.service();
-    let (old, begun) = (llm.clone().oneshot(ask("chat").stream(true)).await.unwrap(), stack.handle());
+    let (old, begun) = (llm.clone().oneshot(ask("chat").with_stream(true)).await.unwrap(), stack.handle());
     begun.reload(config(&["b"])).unwrap();
     assert_eq!(tier_of(&llm, ask("chat")).await, "b");
     assert_eq!(begun.bulkhead().in_flight("chat"), 1);
@@ -324,11 +324,11 @@ async fn sessions_stay_with_their_tier() {
     };
     let stack = Stack::from_config(pinned(&["a", "b"])).unwrap();
     let llm = stack.service();
-    let mine = || ask("chat").session("mine");
+    let mine = || ask("chat").with_session("mine");
     assert_eq!(tier_of(&llm, mine()).await, "a");
     stack.handle().reload(pinned(&["b", "a"])).unwrap();
     assert_eq!(tier_of(&llm, mine()).await, "a", "whatever its place is now");
-    assert_eq!(tier_of(&llm, ask("chat").session("other")).await, "b");
+    assert_eq!(tier_of(&llm, ask("chat").with_session("other")).await, "b");
 }
 
 #[tokio::test(start_paused = true)]
@@ -355,7 +355,7 @@ async fn what_is_dropped_is_gone() {
     let handle: StackHandle = stack.handle();
     handle.status();
     let mut heard = handle.events().subscribe();
-    let answer: LlmResponse = stack.service().oneshot(ask("chat").stream(true)).await.unwrap();
+    let answer: LlmResponse = stack.service().oneshot(ask("chat").with_stream(true)).await.unwrap();
     drop((stack, handle));
     assert!(answer.collect().await.is_ok(), "an answer needs none of it");
     let told = heard.try_recv().unwrap();
@@ -574,7 +574,7 @@ async fn threads_that_call_while_others_reload_lose_nothing() {
         let mut llm = llm.clone();
         calls.spawn(async move {
             for number in 0..2000 {
-                let request = ask(["chat", "other"][number % 2]).stream(number % 3 == 0);
+                let request = ask(["chat", "other"][number % 2]).with_stream(number % 3 == 0);
                 let answer = llm.ready().await.unwrap().call(request).await.expect("no request is lost");
                 answer.collect().await.expect("a whole answer");
                 tokio::task::yield_now().await;

@@ -42,7 +42,7 @@ fn provider() -> Simulated {
 }
 
 async fn ask(leaf: &BoxLlmService, stream: bool) -> Result<String, LlmError> {
-    leaf.clone().oneshot(LlmRequest::prompt("Hi").stream(stream)).await?.text().await
+    leaf.clone().oneshot(LlmRequest::prompt("Hi").with_stream(stream)).await?.text().await
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn answers_are_the_same_everywhere() {
     let (_server, leaves) = leaves().await;
     for (name, handle, leaf) in &leaves {
         for stream in [false, true] {
-            let response = leaf.clone().oneshot(LlmRequest::prompt("Hi").stream(stream)).await;
+            let response = leaf.clone().oneshot(LlmRequest::prompt("Hi").with_stream(stream)).await;
             let response = response.unwrap_or_else(|error| panic!("{name}, stream {stream}: {error}"));
             assert_eq!(response.body().arrives_in_frames(), stream, "{name}");
             let message = response.collect().await.unwrap();
@@ -145,7 +145,7 @@ async fn a_stream_that_is_cut_after_its_first_tokens_breaks_in_the_body() {
     for fault in [Fault::CutAfter(3), Fault::TruncatedAfter(3), Fault::ErrorEventAfter(3), Fault::MalformedAfter(3)] {
         for (name, handle, leaf) in &leaves {
             handle.fail_next(1, &fault);
-            let response = leaf.clone().oneshot(LlmRequest::prompt("Hi").stream(true)).await;
+            let response = leaf.clone().oneshot(LlmRequest::prompt("Hi").with_stream(true)).await;
             let response = response.unwrap_or_else(|error| panic!("{name}, {fault:?}: {error}"));
             let error = response.collect().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::StreamBroken, "{name}, {fault:?}");
@@ -200,7 +200,8 @@ async fn a_provider_without_prefill_refuses_nothing_else() {
         for stream in [false, true] {
             assert!(ask(leaf, stream).await.is_ok(), "{name}");
             let begun = Chat::new([Message::user("Hi"), Message::assistant("Hello")]);
-            let error = leaf.clone().oneshot(LlmRequest::from(begun.max_tokens(100)).stream(stream)).await.unwrap_err();
+            let error =
+                leaf.clone().oneshot(LlmRequest::from(begun.max_tokens(100)).with_stream(stream)).await.unwrap_err();
             assert_eq!(
                 (error.kind(), error.status().map(|s| s.as_u16())),
                 (ErrorKind::InvalidRequest, Some(400)),

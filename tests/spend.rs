@@ -155,7 +155,7 @@ async fn user(llm: Llm, seed: u64, until: Instant, refused: Arc<AtomicU64>) {
             latency: Duration::from_millis(random.u64(1..20_000)),
             fails: (random.u8(0..10) == 0).then(|| fails[random.usize(..fails.len())]),
         };
-        let request = ask(bounded.then_some(tokens as u32)).stream(random.bool()).extension(fate);
+        let request = ask(bounded.then_some(tokens as u32)).with_stream(random.bool()).with_extension(fate);
         // Those that may exceed it are waited for: of one that was left, only the reservation is known.
         let leaves = bounded && random.u8(0..4) == 0;
         let patience = if leaves { Duration::from_millis(random.u64(0..30_000)) } else { HOUR };
@@ -227,7 +227,7 @@ async fn threads_share_the_cap_to_the_last_request() {
         tokio::spawn(async move {
             let mut answered = 0;
             for n in 0..400 {
-                let request = ask(Some(7)).extension(BudgetKey::new(format!("{}", (task + n) % 16)));
+                let request = ask(Some(7)).with_extension(BudgetKey::new(format!("{}", (task + n) % 16)));
                 answered += u64::from(llm.clone().oneshot(request).await.is_ok());
             }
             answered
@@ -270,7 +270,7 @@ async fn at_the_cap_a_feature_is_told_of_stepped_down_or_refused() {
     let mut served = Vec::new();
     for feature in ["batch", "chat", "free"] {
         for _ in 0..3 {
-            served.push(match llm.clone().oneshot(ask(Some(50)).feature(feature)).await {
+            served.push(match llm.clone().oneshot(ask(Some(50)).with_feature(feature)).await {
                 Ok(response) => tier(&response).to_owned(),
                 Err(error) => error.kind().to_string(),
             });
@@ -286,7 +286,7 @@ async fn at_the_cap_a_feature_is_told_of_stepped_down_or_refused() {
 
     sleep(HOUR).await;
     for feature in ["batch", "chat", "free"] {
-        let response = llm.clone().oneshot(ask(Some(50)).feature(feature)).await.unwrap();
+        let response = llm.clone().oneshot(ask(Some(50)).with_feature(feature)).await.unwrap();
         assert_eq!((tier(&response), response.degraded()), ("large", None), "{feature}: a new hour");
     }
     assert_eq!(told(&mut heard), ["batch", "chat", "free"].map(|name| format!("{name} per hour anew")));
@@ -344,7 +344,7 @@ async fn a_route_saves_and_the_budget_counts_what_was_really_spent() {
         ServiceBuilder::new().layer(layer).layer(route).layer(FallbackLayer::new("large")).service(model("large", 100));
     let (mut cost, mut saved, mut routes) = (Usd::ZERO, Usd::ZERO, Vec::new());
     for feature in ["summary", "chat", "summary", "summary"] {
-        let response = llm.clone().oneshot(ask(Some(100)).feature(feature)).await.unwrap();
+        let response = llm.clone().oneshot(ask(Some(100)).with_feature(feature)).await.unwrap();
         let paid = response.cost().unwrap();
         cost = cost + paid;
         saved = saved + response.cost_without_route().map_or(Usd::ZERO, |dear| dear.saturating_sub(paid));
@@ -386,7 +386,7 @@ async fn all_orders_answer_over_a_strict_service_with_64_clones_half_of_them_dro
             async move {
                 llm.ready().await.unwrap();
                 let feature = if clone % 3 == 0 { "summary" } else { "chat" };
-                let call = llm.call(ask(Some(1)).feature(feature));
+                let call = llm.call(ask(Some(1)).with_feature(feature));
                 // Half of them are dropped on their way.
                 match clone % 2 {
                     0 => tokio::time::timeout(Duration::from_millis(clone), call).await.ok(),
@@ -414,7 +414,7 @@ async fn a_caller_who_leaves_at_any_point_leaves_no_reservation_behind() {
             let llm = boxed(layer.layer(boxed(provider(Bill::default(), begun))));
             let fate = Fate { tokens: 40, frames: 4, latency: Duration::from_millis(8), fails: None };
             let mut call = Box::pin(async {
-                let mut response = llm.oneshot(ask(Some(50)).stream(stream).extension(fate)).await?;
+                let mut response = llm.oneshot(ask(Some(50)).with_stream(stream).with_extension(fate)).await?;
                 while let Some(frame) = response.body_mut().frame().await {
                     frame?;
                 }
@@ -455,7 +455,7 @@ async fn budget_and_route_add_no_allocation_to_an_answer_or_a_stream() {
     let mut stack = ServiceBuilder::new().layer(layer.clone()).layer(route).service(leaf.clone());
     let chat = Chat::new([Message::user("hello")]).model("gpt-4o");
     for stream in [false, true] {
-        let request = LlmRequest::from(chat.clone()).feature("chat").stream(stream);
+        let request = LlmRequest::from(chat.clone()).with_feature("chat").with_stream(stream);
         let bare = allocations(&mut leaf.clone(), &request);
         assert_eq!((bare > 0, allocations(&mut stack, &request)), (true, bare), "the leaf names its model in a box");
     }

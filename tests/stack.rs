@@ -95,7 +95,7 @@ async fn tier_of(llm: &BoxLlmService, request: LlmRequest) -> String {
 }
 
 fn prompt(feature: &str) -> LlmRequest {
-    LlmRequest::prompt("How is the weather?").feature(feature)
+    LlmRequest::prompt("How is the weather?").with_feature(feature)
 }
 
 const SONNET: &str = "api.anthropic.com";
@@ -107,7 +107,7 @@ async fn the_minimal_file_is_built_and_serves() {
     let stack = hosts.builder().build(config(MINIMAL)).unwrap();
     let (llm, handle) = (stack.service(), stack.handle());
     for stream in [false, true] {
-        let answer = ask(&llm, prompt("chat").stream(stream)).await.unwrap();
+        let answer = ask(&llm, prompt("chat").with_stream(stream)).await.unwrap();
         let served = answer.served_by();
         assert_eq!(
             (served.tier, served.provider, served.model),
@@ -150,7 +150,7 @@ async fn an_incident_is_one_switch_and_one_recovery_and_nobody_notices() {
             _ => {}
         }
         let asked = Instant::now();
-        ask(&llm, prompt("chat").stream(number % 2 == 0)).await.unwrap().collect().await.unwrap();
+        ask(&llm, prompt("chat").with_stream(number % 2 == 0)).await.unwrap().collect().await.unwrap();
         slowest = slowest.max(asked.elapsed());
         if number == 720 {
             assert_eq!(
@@ -185,12 +185,12 @@ async fn a_complete_commit_rescues_a_stream_that_is_cut() {
     let text = MINIMAL.replace("first_token", "complete").replace("max_attempts: 3", "max_attempts: 1");
     let llm = hosts.builder().build(config(&text)).unwrap().service();
     hosts.handle(SONNET).fail(Fault::CutAfter(2));
-    let answer = ask(&llm, prompt("chat").stream(true)).await.unwrap();
+    let answer = ask(&llm, prompt("chat").with_stream(true)).await.unwrap();
     assert_eq!(answer.served_by().tier, Some("backup"));
     assert_eq!(answer.text().await.unwrap(), "It rains at 127.0.0.1:9001.");
     // With the default it is the reader who hears of it.
     let llm = hosts.builder().build(config(MINIMAL)).unwrap().service();
-    let answer = ask(&llm, prompt("chat").stream(true)).await.unwrap();
+    let answer = ask(&llm, prompt("chat").with_stream(true)).await.unwrap();
     assert_eq!(answer.text().await.unwrap_err().kind(), ErrorKind::StreamBroken);
 }
 
@@ -202,7 +202,7 @@ async fn a_stream_does_not_begin_anew_for_callers_who_cannot_be_told() {
         hosts.handle(SONNET).fail(Fault::CutAfter(2));
         let builder = if told { hosts.builder() } else { hosts.builder().without_restarts() };
         let llm = builder.build(config(&text)).unwrap().service();
-        let answer = ask(&llm, prompt("chat").stream(true)).await.unwrap();
+        let answer = ask(&llm, prompt("chat").with_stream(true)).await.unwrap();
         assert_eq!(answer.text().await.ok().as_deref(), answered);
         assert_eq!(hosts.handle(BACKUP).stats().calls, u64::from(told), "nobody is asked in vain");
     }
@@ -229,10 +229,10 @@ stream: { on_break: restart }
     let llm = stack.service();
     assert_eq!(tier_of(&llm, prompt("chat")).await, "sonnet");
     // Longer than the primary's window, in the route's words.
-    let long = |feature: &str| LlmRequest::prompt("word ".repeat(2000)).feature(feature);
-    assert_eq!(tier_of(&llm, long("mine").session("a")).await, "large");
+    let long = |feature: &str| LlmRequest::prompt("word ".repeat(2000)).with_feature(feature);
+    assert_eq!(tier_of(&llm, long("mine").with_session("a")).await, "large");
     // A session stays where it was answered first.
-    assert_eq!(tier_of(&llm, prompt("mine").session("a")).await, "large");
+    assert_eq!(tier_of(&llm, prompt("mine").with_session("a")).await, "large");
     hosts.handle(SONNET).fail(Fault::ServerError);
     assert_eq!(tier_of(&llm, prompt("chat")).await, "backup");
     assert!(ask(&llm, prompt("chat")).await.unwrap().degraded().is_some());
@@ -291,7 +291,7 @@ routes:
     let (llm, handle) = (stack.service(), stack.handle());
     let mut events = handle.events().subscribe();
     let small = |feature: &str| {
-        LlmRequest::from(Chat::new([Message::user("How is the weather?")]).max_tokens(20)).feature(feature)
+        LlmRequest::from(Chat::new([Message::user("How is the weather?")]).max_tokens(20)).with_feature(feature)
     };
 
     let answer = ask(&llm, small("summary")).await.unwrap();
@@ -321,7 +321,7 @@ routes:
     assert!(refused > 0);
     let spent = handle.budget("all").unwrap().spent("all").dollars();
     assert!((0.4..=0.5).contains(&spent), "{spent}");
-    let error = ask(&llm, small("other").extension(BudgetKey::new("mine"))).await.unwrap_err();
+    let error = ask(&llm, small("other").with_extension(BudgetKey::new("mine"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Budget);
 
     // What was spent stays spent over a reload, and a cap that is raised lets requests in.
@@ -358,7 +358,7 @@ async fn caps_beside_the_configuration_count_and_stay_over_its_reloads() {
     let (llm, handle) = (stack.service(), stack.handle());
     let small = |key: &str| {
         LlmRequest::from(Chat::new([Message::user("How is the weather?")]).max_tokens(20))
-            .extension(BudgetKey::new(key))
+            .with_extension(BudgetKey::new(key))
     };
     let cap = |key: &str, usd: f64| Budget {
         name: format!("of {key}"),
@@ -429,12 +429,12 @@ fallback: {{ session: {session} }}
     };
     let (late, hedged) = (("sonnet".to_owned(), 20), ("gpt".to_owned(), 3));
     assert_eq!(served(prompt("chat")).await, hedged);
-    assert_eq!(served(prompt("chat").stream(true)).await, hedged);
+    assert_eq!(served(prompt("chat").with_stream(true)).await, hedged);
     // Where its feature has no other tier, or is not to be asked twice; where a session stays; where the other tier cannot
     // read it, or has been drained.
     assert_eq!(served(prompt("code")).await, late);
     assert_eq!(served(prompt("pay")).await, late);
-    assert_eq!(served(prompt("chat").session("s")).await, late);
+    assert_eq!(served(prompt("chat").with_session("s")).await, late);
     assert_eq!(served(prompt("chat").no_fallback()).await, late);
     let picture = Image { media: Media::Url("https://example.com/a.png".into()) };
     let sees = Message::new(Role::User, vec![Part::Text("What is it?".into()), Part::Image(picture)]);
@@ -448,7 +448,7 @@ fallback: {{ session: {session} }}
     assert_eq!((&**tier, counted.stats().sent, counted.stats().won), ("sonnet", 2, 2));
     handle.reload(config(&text("{ after: 2s, extra: 100% }", "free"))).unwrap();
     assert_eq!(handle.hedges()[0].1.stats(), counted.stats());
-    assert_eq!(served(prompt("chat").session("s")).await, hedged);
+    assert_eq!(served(prompt("chat").with_session("s")).await, hedged);
     handle.reload(config(&text("off", "free"))).unwrap();
     assert!(handle.hedges().is_empty());
     assert_eq!(served(prompt("chat")).await, late);

@@ -74,7 +74,7 @@ const FENCED: &str = "Here:\n```json\n{\"city\": \"Paris\"}\n```";
 #[tokio::test(start_paused = true)]
 async fn a_model_that_stays_careless_is_asked_again_once_and_then_the_next() {
     let world = World::new(&format!("validate: on\n{TIERS}"), [PROSE, FENCED]);
-    let answer = world.ask(capital().feature("report")).await.unwrap();
+    let answer = world.ask(capital().with_feature("report")).await.unwrap();
     assert_eq!(answer.served_by().tier, Some("chatty"));
     assert!(answer.notes().iter().any(|note| note.starts_with("output: ")), "{:?}", answer.notes());
     let failed: Vec<_> = answer.attempts().iter().map(|step| (step.tier.as_deref(), step.failure)).collect();
@@ -91,7 +91,7 @@ async fn each_feature_goes_by_its_own_word_and_the_others_by_the_files() {
     for (file, of_file) in [("validate: { reasks: 0 }", [1, 1]), ("validate: off", [1, 0]), ("", [1, 0])] {
         for (feature, expected) in [("report", of_file), ("other", of_file), ("free", [1, 0]), ("strict", [1, 1])] {
             let world = World::new(&format!("{file}\n{TIERS}"), [PROSE, FENCED]);
-            let answer = world.ask(capital().feature(feature)).await;
+            let answer = world.ask(capital().with_feature(feature)).await;
             assert_eq!(world.asked(), expected, "{file}, {feature}");
             match (feature, expected) {
                 // Nothing is repaired there.
@@ -104,7 +104,7 @@ async fn each_feature_goes_by_its_own_word_and_the_others_by_the_files() {
     let others = format!("validate: {{ reasks: 0 }}\ndefault_feature: {{ validate: off }}\n{TIERS}");
     for (feature, expected) in [("report", [1, 1]), ("other", [1, 0])] {
         let world = World::new(&others, [PROSE, FENCED]);
-        world.ask(capital().feature(feature)).await.unwrap();
+        world.ask(capital().with_feature(feature)).await.unwrap();
         assert_eq!(world.asked(), expected, "{feature}");
     }
 }
@@ -142,7 +142,7 @@ async fn a_fixed_text_of_no_shape_is_no_answer_and_what_people_are_told_is() {
         TIERS.replace("{ name: chatty, provider: simulated }", "{ name: chatty, provider: canned, text: Later. }");
     let world = World::new(&format!("validate: on\n{}", sorry.replace("name: chatty", "name: sorry")), [PROSE, PROSE]);
     assert_eq!(world.ask(capital()).await.unwrap_err().kind(), ErrorKind::InvalidOutput);
-    assert_eq!(world.ask(LlmRequest::prompt("And?").feature("free")).await.unwrap().text().await.unwrap(), PROSE);
+    assert_eq!(world.ask(LlmRequest::prompt("And?").with_feature("free")).await.unwrap().text().await.unwrap(), PROSE);
 
     let mut config = config(&format!("validate: on\n{TIERS}"));
     config.tiers[1].provider = steadfast::config::Provider::Handoff;

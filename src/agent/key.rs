@@ -15,8 +15,8 @@ use crate::{LlmRequest, chat::ToolCall};
 /// ```
 /// use steadfast::{LlmRequest, agent::Scope};
 ///
-/// let turn = LlmRequest::prompt("Book it.").idempotency_key("chat-7/turn-3");
-/// assert_eq!(Scope::of(&turn), Scope::of(&turn.clone().max_tokens(100)));
+/// let turn = LlmRequest::prompt("Book it.").with_idempotency_key("chat-7/turn-3");
+/// assert_eq!(Scope::of(&turn), Scope::of(&turn.clone().with_max_tokens(100)));
 /// let by_hand = Scope::from("chat-7/turn-3");
 /// # drop(by_hand);
 /// ```
@@ -24,11 +24,11 @@ use crate::{LlmRequest, chat::ToolCall};
 pub struct Scope(Arc<str>);
 
 impl Scope {
-    /// Returns the request's own scope: its [idempotency key](LlmRequest::idempotency_key), within its tenant. Without
+    /// Returns the request's own scope: its [idempotency key](LlmRequest::with_idempotency_key), within its tenant. Without
     /// a key, and with the feature `idempotency`, it is the content of the whole request: the conversation so far,
     /// which differs in the next turn. `None` if the request has neither.
     pub fn of(request: &LlmRequest) -> Option<Self> {
-        let Some(key) = request.idempotency().filter(|key| !key.is_empty()) else {
+        let Some(key) = request.idempotency_key().filter(|key| !key.is_empty()) else {
             return Self::meaning(request);
         };
         Some(Self(join_pieces(&["key", request.tenant().map_or("", |tenant| tenant), key])))
@@ -290,7 +290,7 @@ mod tests {
             .flat_map(|scope| calls.iter().map(move |call| ActionKey::of_call(scope, call, KeyBy::Arguments)))
             .collect();
         assert_eq!(keys.len(), 9);
-        assert_ne!(Scope::of(&LlmRequest::prompt("x").idempotency_key("a")), Some(Scope::from("a")));
+        assert_ne!(Scope::of(&LlmRequest::prompt("x").with_idempotency_key("a")), Some(Scope::from("a")));
     }
 
     #[test]

@@ -63,7 +63,7 @@
 //! async fn run(llm: &BoxLlmService, actions: &Actions<String>, seats: Arc<AtomicUsize>) -> Result<String, BoxError> {
 //!     let mut chat = Chat::new([Message::user("Book me a seat by the window.")]);
 //!     for turn in 0.. {
-//!         let request = LlmRequest::from(chat.clone()).stream(true).idempotency_key(format!("chat-7/turn-{turn}"));
+//!         let request = LlmRequest::from(chat.clone()).with_stream(true).with_idempotency_key(format!("chat-7/turn-{turn}"));
 //!         let answer = ask(llm, &request).await?;
 //!         let scope = Scope::of(&request).expect("it has a key");
 //!         let seats = seats.clone();

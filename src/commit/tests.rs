@@ -363,7 +363,7 @@ async fn the_layer_lets_complete_answers_and_errors_through() {
 async fn a_timeout_around_it_covers_the_wait_for_the_first_token() {
     let service = CommitOnFirstTokenLayer::new().layer(leaf(|| [ping(), start(), Ok(Frame::text(""))]));
     let service = crate::TimeoutLayer::new(Duration::from_secs(5)).layer(service);
-    let error = service.oneshot(LlmRequest::prompt("hello").stream(true)).await.unwrap_err();
+    let error = service.oneshot(LlmRequest::prompt("hello").with_stream(true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 

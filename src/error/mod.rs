@@ -232,7 +232,7 @@ impl LlmError {
         self.0.possible_repeat = true;
     }
 
-    /// Returns true if the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may be a
+    /// Returns true if the call under the request's [idempotency key](crate::LlmRequest::with_idempotency_key) may be a
     /// second one: no store can rule out an earlier call.
     pub fn is_possible_repeat(&self) -> bool {
         self.0.possible_repeat

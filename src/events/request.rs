@@ -11,9 +11,9 @@ use crate::{CacheReason, Degradation, ErrorKind, body::Delivery, chat::Usage, le
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RequestEnded {
-    /// The request's [id](crate::LlmRequest::id), if it has one.
+    /// The request's [id](crate::LlmRequest::with_id), if it has one.
     pub request_id: Option<Arc<str>>,
-    /// The HTTP status that the caller got, if [known](crate::LlmRequest::status_of): 200 once an answer has begun. For
+    /// The HTTP status that the caller got, if [known](crate::LlmRequest::with_status_of): 200 once an answer has begun. For
     /// a stream that failed after its head was sent, the status that its error stands for.
     pub status: Option<StatusCode>,
     /// The request's task, if it was handed to people.

@@ -26,7 +26,7 @@ struct Host {
     port: Option<u16>,
 }
 
-/// An address that a request names for the message about its answer: an [extension](LlmRequest::extension) of the
+/// An address that a request names for the message about its answer: an [extension](LlmRequest::with_extension) of the
 /// request.
 ///
 /// It takes effect only if its host is [allowed](Callbacks::host); a request with another host is refused.

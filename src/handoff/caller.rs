@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The caller's own name for a task and its context, in case a person answers the request. Put it on the request as an
-/// [extension](crate::LlmRequest::extension).
+/// [extension](crate::LlmRequest::with_extension).
 ///
 /// The store keeps it with the task unchanged. People see it beside the conversation, and the
 /// [result](super::TaskResult) returns it, in callbacks too. Models do not receive it.
@@ -16,7 +16,7 @@ use serde_json::Value;
 /// use steadfast::{LlmRequest, handoff::CallerTask};
 ///
 /// let caller = CallerTask::new().id("ticket-17").context(json!({ "order": 4711, "step": "refund" }));
-/// let request = LlmRequest::prompt("May this order be refunded?").extension(caller);
+/// let request = LlmRequest::prompt("May this order be refunded?").with_extension(caller);
 /// assert!(request.extensions().get::<CallerTask>().is_some());
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -279,7 +279,7 @@ impl Desk {
         task.notify = self.settings.notify.is_some();
         task.ttl = self.settings.ttl;
         task.limits = self.settings.limits;
-        task.same_as = request.idempotency().filter(|key| !key.is_empty()).map(|key| same_as(task, key));
+        task.same_as = request.idempotency_key().filter(|key| !key.is_empty()).map(|key| same_as(task, key));
         Ok(())
     }
 

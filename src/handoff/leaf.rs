@@ -24,7 +24,7 @@ use crate::{
 /// The answer *pending* is a sentence of level 5 with the [task's id](LlmResponse::task_id). It is a promise, so it
 /// needs a durable task. If the task cannot be written down, the leaf fails, and the request goes on to the next tier
 /// if there is one. The task stays if the caller leaves. A request that is repeated under its [idempotency
-/// key](LlmRequest::idempotency_key) is the same task, and gets its answer once there is one.
+/// key](LlmRequest::with_idempotency_key) is the same task, and gets its answer once there is one.
 ///
 /// Push it as a [tier of people](crate::layers::fallback::Tier::human), without retries or a circuit around it. A
 /// caller that waits for a person occupies the layers around the leaf for as long: a place of a
@@ -44,7 +44,7 @@ use crate::{
 ///     .layer(FallbackLayer::new("model").push(Tier::new("people", people).human()))
 ///     .service(Canned::text("I am a model."));
 ///
-/// let response = llm.oneshot(LlmRequest::prompt("Please cancel my contract.").requires_human(true)).await?;
+/// let response = llm.oneshot(LlmRequest::prompt("Please cancel my contract.").with_human_required(true)).await?;
 /// let task = response.task_id().unwrap().parse()?;
 /// assert_eq!(response.text().await?, format!("A person will answer. Your request is {task}."));
 ///
@@ -187,8 +187,8 @@ impl Handoff {
         let mut task = NewTask::new(id, stored);
         // No database accepts this character.
         let kept = |name: &str| name.replace('\0', "");
-        task.feature = request.feature_name().map(kept);
-        task.session = request.session_id().map(kept);
+        task.feature = request.feature().map(kept);
+        task.session = request.session().map(kept);
         task.tenant = request.tenant().map(|tenant| kept(tenant));
         task.caller = caller.map(CallerTask::storable);
         task.requires_human = request.is_human_required();

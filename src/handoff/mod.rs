@@ -3,7 +3,7 @@
 //! # When to use it, and when not
 //!
 //! Use it as the last tier of a [`Fallback`](crate::Fallback) if a request must not be lost when every model is down,
-//! and for requests that [require a person](crate::LlmRequest::requires_human). The
+//! and for requests that [require a person](crate::LlmRequest::with_human_required). The
 //! [`Handoff`] leaf writes the request down as a task and answers *pending*, or waits for
 //! the answer. People find the tasks at a [`Desk`] and answer them. Do not use it as a queue for work that a model is
 //! to do anyway: a feature can be [queued](crate::layers::fallback::AllOpen::Queue) without a person.

@@ -249,15 +249,16 @@ impl Redrive {
     }
 
     async fn call_model(&self, task: &Task, by: &Claimant) -> Result<NewAnswer, LlmError> {
-        let mut request = task.request.request()?.stream(false).timeout(self.timeout).extension(RedriveMarker);
+        let mut request =
+            task.request.request()?.with_stream(false).with_timeout(self.timeout).with_extension(RedriveMarker);
         if let Some(feature) = &task.feature {
-            request = request.feature(feature.as_str());
+            request = request.with_feature(feature.as_str());
         }
         if let Some(session) = &task.session {
-            request = request.session(session.as_str());
+            request = request.with_session(session.as_str());
         }
         if let Some(tenant) = &task.tenant {
-            request = request.extension(BudgetKey::new(tenant.as_str()));
+            request = request.with_extension(BudgetKey::new(tenant.as_str()));
         }
         let call = async {
             let response = self.model.clone().oneshot(request).await?;

@@ -71,9 +71,9 @@ impl StoredRequest {
                     // The body may name it too, and then names the same.
                     wire = wire.path(model.as_str(), *stream);
                 }
-                let request = LlmRequest::from(wire).stream(*stream);
+                let request = LlmRequest::from(wire).with_stream(*stream);
                 Ok(match max_tokens {
-                    Some(tokens) => request.max_tokens(*tokens),
+                    Some(tokens) => request.with_max_tokens(*tokens),
                     None => request,
                 })
             }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn the_callers_own_bytes_come_back_as_they_were() {
         let body = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hé"}],"odd":1.0e2}"#;
-        let request = LlmRequest::from(Wire::new(Dialect::OpenAi, body).unwrap()).max_tokens(9);
+        let request = LlmRequest::from(Wire::new(Dialect::OpenAi, body).unwrap()).with_max_tokens(9);
         let stored = StoredRequest::of(&request).unwrap();
         let text = serde_json::to_string(&stored).unwrap();
         let again = serde_json::from_str::<StoredRequest>(&text).unwrap().request().unwrap();

@@ -26,7 +26,7 @@ use crate::{
 /// **Position.** A commit point beyond the first token makes the caller wait, and limits of time inside this layer keep
 /// running. Around a [`Timeout`](crate::Timeout), a held answer is bounded by that layer's limits for the first token
 /// and for silences. Inside a `Timeout`, the whole answer must arrive within the limit. The outermost layer of this
-/// type honours a request's own [commit point](LlmRequest::commit); layers and leaves further in commit at the first
+/// type honours a request's own [commit point](LlmRequest::with_commit); layers and leaves further in commit at the first
 /// token.
 ///
 /// ```
@@ -80,7 +80,7 @@ impl CommitOnFirstTokenLayer {
     ///     .layer(CommitOnFirstTokenLayer::new().inner_commits())
     ///     .layer(TimeoutLayer::new(Duration::from_secs(30)).idle(Duration::from_secs(5)))
     ///     .service(Simulated::new("sonnet").fault_mix(Fault::StallAfter(3)));
-    /// let report = LlmRequest::prompt("Sum it up.").stream(true).commit(CommitPoint::Complete);
+    /// let report = LlmRequest::prompt("Sum it up.").with_stream(true).with_commit(CommitPoint::Complete);
     /// // Not half a report: what stalls is an error before anybody has seen a word of it.
     /// assert!(llm.oneshot(report).await.unwrap_err().timeout().is_some());
     /// # }

@@ -1,6 +1,6 @@
 //! The request's own deadline, for the case that no limit further out ends the request at it.
 //!
-//! A caller sets it ([`LlmRequest::timeout`](crate::LlmRequest::timeout)), and the outermost layer that waits keeps it: it marks
+//! A caller sets it ([`LlmRequest::with_timeout`](crate::LlmRequest::with_timeout)), and the outermost layer that waits keeps it: it marks
 //! the request, so that the layers further in set no timer for the same moment. A `Timeout` does so with its own clock, and a
 //! `Fallback` with the shares of time that it gives to its tiers.
 

@@ -39,7 +39,7 @@ use crate::{LlmError, LlmRequest, LlmResponse, LlmService};
 ///     }
 ///
 ///     fn call(&mut self, request: LlmRequest) -> ReadyCall<S> {
-///         ReadyCall::new(&mut self.0, request.max_attempts(1))
+///         ReadyCall::new(&mut self.0, request.with_max_attempts(1))
 ///     }
 /// }
 /// ```

@@ -18,7 +18,7 @@ use crate::{
 /// Makes a leaf of an async function, for a client of your own.
 ///
 /// The leaf answers like those of this crate: a stream is held back until its first token, or until the request's own
-/// [commit point](LlmRequest::commit), and an answer without content is an error such as
+/// [commit point](LlmRequest::with_commit), and an answer without content is an error such as
 /// [`EmptyAnswer`](crate::ErrorKind::EmptyAnswer). So a stream that ends before it has begun fails over like any other
 /// failure.
 ///
@@ -196,7 +196,7 @@ mod tests {
     type Answering = std::future::Ready<Result<LlmResponse, LlmError>>;
 
     fn asked() -> LlmRequest {
-        LlmRequest::prompt("hello").stream(true)
+        LlmRequest::prompt("hello").with_stream(true)
     }
 
     fn end() -> [Result<Frame, LlmError>; 2] {
@@ -231,13 +231,13 @@ mod tests {
         let cut: fn() -> Vec<Result<Frame, LlmError>> = || vec![Ok(Frame::text("Half of ")), Ok(Frame::text("it"))];
         let response = leaf(cut).oneshot(asked()).await.unwrap();
         assert_eq!(response.text().await.unwrap_err().kind(), ErrorKind::StreamBroken);
-        let error = leaf(cut).oneshot(asked().commit(CommitPoint::Complete)).await.unwrap_err();
+        let error = leaf(cut).oneshot(asked().with_commit(CommitPoint::Complete)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StreamBroken);
 
         let whole: fn() -> Vec<Result<Frame, LlmError>> =
             || [Ok(Frame::text("All."))].into_iter().chain(end()).collect();
         for point in CommitPoint::ALL {
-            let response = leaf(whole).oneshot(asked().commit(point)).await.unwrap();
+            let response = leaf(whole).oneshot(asked().with_commit(point)).await.unwrap();
             assert_eq!((response.served_by().model, response.body().arrives_in_frames()), (Some("large"), true));
             assert_eq!(response.text().await.unwrap(), "All.", "{point}");
         }

@@ -24,6 +24,9 @@ pub use crate::{
 /// Cloning is cheap: the caller's part is behind one `Arc`, the layers' part is a small `Copy` [`Context`]. A clone
 /// allocates nothing and is a request of its own: a change to one does not show in the other.
 ///
+/// `with_x` sets `x` and returns the request; `x` (`is_x` for a flag) reads it. [`explain`](Self::explain) and
+/// [`no_fallback`](Self::no_fallback) take no value.
+///
 /// ```
 /// use steadfast::LlmRequest;
 ///
@@ -88,7 +91,7 @@ impl LlmRequest {
     /// Sets the product's feature, such as `chat` or `summary`, by which places, chains, budgets and metrics are kept.
     /// Default: none, which shares the places of all requests without one.
     #[must_use]
-    pub fn feature(mut self, feature: impl Into<Arc<str>>) -> Self {
+    pub fn with_feature(mut self, feature: impl Into<Arc<str>>) -> Self {
         self.caller_mut().feature = Some(feature.into());
         self
     }
@@ -96,7 +99,7 @@ impl LlmRequest {
     /// Sets the session of the request, for fallbacks that do not switch models within one
     /// ([`SessionPolicy`](crate::layers::fallback::SessionPolicy)). Default: none.
     #[must_use]
-    pub fn session(mut self, session: impl Into<Arc<str>>) -> Self {
+    pub fn with_session(mut self, session: impl Into<Arc<str>>) -> Self {
         self.caller_mut().session = Some(session.into());
         self
     }
@@ -104,7 +107,7 @@ impl LlmRequest {
     /// Sets the key that identifies repeats of this request: an `IdempotencyLayer` (feature `idempotency`) makes one
     /// call for it. Default: none.
     #[must_use]
-    pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
+    pub fn with_idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.caller_mut().idempotency_key = Some(key.into());
         self
     }
@@ -112,7 +115,7 @@ impl LlmRequest {
     /// Sets a name for the request, such as its id in the caller's log. The [request's
     /// end](crate::events::RequestEnded) reports it; no decision depends on it. Default: none.
     #[must_use]
-    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
+    pub fn with_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.caller_mut().id = Some(id.into());
         self
     }
@@ -120,7 +123,7 @@ impl LlmRequest {
     /// Sets the function from a failure to the HTTP status that a server sends its caller. The [request's
     /// end](crate::events::RequestEnded) reports the status. Default: none.
     #[must_use]
-    pub fn status_of(mut self, status_of: fn(&LlmError) -> StatusCode) -> Self {
+    pub fn with_status_of(mut self, status_of: fn(&LlmError) -> StatusCode) -> Self {
         self.caller_mut().status_of = Some(status_of);
         self
     }
@@ -143,7 +146,7 @@ impl LlmRequest {
     /// Hands the request to a person, even if models work. A [`Fallback`](crate::Fallback) sends it to its [tiers of
     /// people](crate::layers::fallback::Tier::human) only; without one the request fails.
     #[must_use]
-    pub fn requires_human(mut self, required: bool) -> Self {
+    pub fn with_human_required(mut self, required: bool) -> Self {
         self.caller_mut().requires_human = required;
         self
     }
@@ -151,7 +154,7 @@ impl LlmRequest {
     /// Asks for the answer as a stream. Default: the request's own setting, which for a [`prompt`](Self::prompt) is no.
     /// In a request in wire form only that field changes, in its place.
     #[must_use]
-    pub fn stream(mut self, stream: bool) -> Self {
+    pub fn with_stream(mut self, stream: bool) -> Self {
         match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.stream = stream,
             Content::Wire(wire) => wire.set_stream(stream),
@@ -162,7 +165,7 @@ impl LlmRequest {
     /// Sets the longest answer, in tokens. Default: the provider's; Anthropic requires a number, and gets 4,096. In a
     /// request in wire form only that field changes, in its place.
     #[must_use]
-    pub fn max_tokens(mut self, tokens: u32) -> Self {
+    pub fn with_max_tokens(mut self, tokens: u32) -> Self {
         match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.max_tokens = Some(tokens),
             Content::Wire(wire) => wire.set_max_tokens(tokens),
@@ -173,7 +176,7 @@ impl LlmRequest {
     /// Adds a value for your own layers and leaves, which read it with [`extensions`](Self::extensions). A second value
     /// of a type replaces the first.
     #[must_use]
-    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+    pub fn with_extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.caller_mut().extensions.insert(value);
         self
     }
@@ -184,7 +187,7 @@ impl LlmRequest {
     /// [`Hedge`](crate::Hedge), [`RetryWithJitter`](crate::RetryWithJitter) and
     /// [`CircuitBreaker`](crate::CircuitBreaker) ends the request then. A stack with none of them does not.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.context.limit_deadline(Instant::now().checked_add(timeout));
         self
     }
@@ -192,7 +195,7 @@ impl LlmRequest {
     /// Limits the attempts of the request in all, below the layers' own limits. Default: 9, three for each of three
     /// tiers. Refusals on this side cost none, and the first attempt is always made.
     #[must_use]
-    pub fn max_attempts(mut self, attempts: u16) -> Self {
+    pub fn with_max_attempts(mut self, attempts: u16) -> Self {
         self.context.attempts_left = attempts;
         self
     }
@@ -200,14 +203,14 @@ impl LlmRequest {
     /// Sets the worst level of service for the answer, from 1 (full) to 5 (a fixed sentence). Default: 5, any. See
     /// [`Tier::level`](crate::layers::fallback::Tier::level).
     #[must_use]
-    pub fn worst_level(mut self, level: u8) -> Self {
+    pub fn with_worst_level(mut self, level: u8) -> Self {
         self.context.worst_level = level.clamp(BEST_LEVEL, WORST_LEVEL);
         self
     }
 
     /// Sets the commit point of the request's stream, in place of the leaves' and layers' own. Default: theirs.
     #[must_use]
-    pub fn commit(mut self, point: CommitPoint) -> Self {
+    pub fn with_commit(mut self, point: CommitPoint) -> Self {
         self.context.commit = Some(point);
         self
     }
@@ -276,8 +279,8 @@ impl LlmRequest {
         }
     }
 
-    /// The request's [id](Self::id), if it has one.
-    pub fn request_id(&self) -> Option<&str> {
+    /// The request's [id](Self::with_id), if it has one.
+    pub fn id(&self) -> Option<&str> {
         self.caller.id.as_deref()
     }
 
@@ -287,7 +290,7 @@ impl LlmRequest {
     }
 
     /// The function from a failure to the caller's HTTP status.
-    pub(crate) fn status_known(&self) -> Option<fn(&LlmError) -> StatusCode> {
+    pub(crate) fn status_of(&self) -> Option<fn(&LlmError) -> StatusCode> {
         self.caller.status_of
     }
 
@@ -300,7 +303,7 @@ impl LlmRequest {
     }
 
     /// The product's feature.
-    pub fn feature_name(&self) -> Option<&str> {
+    pub fn feature(&self) -> Option<&str> {
         self.caller.feature.as_deref()
     }
 
@@ -315,12 +318,12 @@ impl LlmRequest {
     }
 
     /// The session of the request.
-    pub fn session_id(&self) -> Option<&str> {
+    pub fn session(&self) -> Option<&str> {
         self.caller.session.as_deref()
     }
 
     /// The key that identifies repeats of this request.
-    pub fn idempotency(&self) -> Option<&str> {
+    pub fn idempotency_key(&self) -> Option<&str> {
         self.caller.idempotency_key.as_deref()
     }
 
@@ -564,7 +567,7 @@ mod tests {
 
     #[test]
     fn cloning_allocates_nothing() {
-        let request = LlmRequest::prompt("hello").feature("chat").session("s").idempotency_key("k");
+        let request = LlmRequest::prompt("hello").with_feature("chat").with_session("s").with_idempotency_key("k");
         let measured = allocation_counter::measure(|| {
             std::hint::black_box(request.clone());
         });
@@ -588,36 +591,37 @@ mod tests {
 
     #[test]
     fn a_clone_is_a_request_of_its_own() {
-        let one = LlmRequest::prompt("hello").feature("chat");
-        let mut two = one.clone().feature("summary");
+        let one = LlmRequest::prompt("hello").with_feature("chat");
+        let mut two = one.clone().with_feature("summary");
         two.context_mut().attempts_left = 1;
-        assert_eq!(one.feature_name(), Some("chat"));
+        assert_eq!(one.feature(), Some("chat"));
         assert_eq!(one.context().attempts_left, DEFAULT_ATTEMPTS);
     }
 
     #[test]
     fn the_nearest_deadline_wins() {
-        let request = LlmRequest::prompt("hello").timeout(Duration::from_secs(5)).timeout(Duration::from_secs(50));
+        let request =
+            LlmRequest::prompt("hello").with_timeout(Duration::from_secs(5)).with_timeout(Duration::from_secs(50));
         assert!(request.context().time_left(Instant::now()).is_some_and(|left| left <= Duration::from_secs(5)));
     }
 
     #[test]
     fn a_deadline_beyond_the_clock_is_none() {
-        let request = LlmRequest::prompt("hello").timeout(Duration::MAX);
+        let request = LlmRequest::prompt("hello").with_timeout(Duration::MAX);
         assert_eq!(request.context().deadline, None);
     }
 
     #[test]
     fn the_typed_request_says_what_was_set() {
         let request = LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o"))
-            .session("s")
-            .idempotency_key("k")
+            .with_session("s")
+            .with_idempotency_key("k")
             .explain()
-            .stream(true)
-            .max_attempts(3)
-            .extension(7_u8);
+            .with_stream(true)
+            .with_max_attempts(3)
+            .with_extension(7_u8);
         assert_eq!(
-            (request.model(), request.session_id(), request.idempotency()),
+            (request.model(), request.session(), request.idempotency_key()),
             (Some("gpt-4o"), Some("s"), Some("k"))
         );
         assert!(request.is_explained() && request.is_stream() && request.chat().unwrap().stream);

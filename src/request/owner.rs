@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::LlmRequest;
 
-/// The tenant that a request belongs to. Put it into the request's [extensions](crate::LlmRequest::extension), and
+/// The tenant that a request belongs to. Put it into the request's [extensions](crate::LlmRequest::with_extension), and
 /// its answers are never given to another tenant. A request without one belongs to its [`BudgetKey`]. Requests with
 /// neither belong to no tenant and share answers.
 ///
@@ -26,7 +26,7 @@ impl Tenant {
 }
 
 /// The name of the caller's key that a request belongs to. Put it into the request's
-/// [extensions](crate::LlmRequest::extension), and [`Cap::key`](crate::layers::budget::Cap::key) and [`Cap::each_key`](crate::layers::budget::Cap::each_key) count by it.
+/// [extensions](crate::LlmRequest::with_extension), and [`Cap::key`](crate::layers::budget::Cap::key) and [`Cap::each_key`](crate::layers::budget::Cap::each_key) count by it.
 ///
 /// It must be a name, never the secret itself: errors, events and logs contain it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

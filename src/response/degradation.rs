@@ -40,7 +40,7 @@ pub enum DegradedReason {
     Pinned,
     /// An operator [drained](crate::FallbackHandle::drain) the better tiers.
     Drained,
-    /// The request [requires a person](crate::LlmRequest::requires_human), who has not answered yet.
+    /// The request [requires a person](crate::LlmRequest::with_human_required), who has not answered yet.
     RequiresHuman,
     /// A rule of a [`Route`](crate::Route) chose a cheaper chain.
     Route,

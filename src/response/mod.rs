@@ -76,7 +76,7 @@ pub enum CacheReason {
     Stale,
     /// The same request was under way already: one call, whose answer all its callers share.
     Shared,
-    /// The caller sent the request again under the same [idempotency key](crate::LlmRequest::idempotency_key).
+    /// The caller sent the request again under the same [idempotency key](crate::LlmRequest::with_idempotency_key).
     Replayed,
     /// A similar request was made before, and there is no better answer.
     Similar {
@@ -150,7 +150,7 @@ impl LlmResponse {
         self.extra.as_ref()?.cached
     }
 
-    /// The id of the task that stands for a request [handed to people](crate::LlmRequest::requires_human). The caller
+    /// The id of the task that stands for a request [handed to people](crate::LlmRequest::with_human_required). The caller
     /// can ask for the answer by it later, if this is not yet the answer.
     pub fn task_id(&self) -> Option<&str> {
         self.extra.as_ref()?.task_id.as_deref()
@@ -167,7 +167,7 @@ impl LlmResponse {
         self.extra.as_ref().is_some_and(|extra| extra.hedged)
     }
 
-    /// Returns true if the call under the request's [idempotency key](crate::LlmRequest::idempotency_key) may be a
+    /// Returns true if the call under the request's [idempotency key](crate::LlmRequest::with_idempotency_key) may be a
     /// second one: no store can rule out an earlier call.
     pub fn is_possible_repeat(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.possible_repeat)
@@ -461,7 +461,7 @@ impl LlmResponse {
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), steadfast::LlmError> {
     /// let running = Arc::new(AtomicUsize::new(1));
-    /// let mut answer = Simulated::new("sonnet").oneshot(LlmRequest::prompt("Hello").stream(true)).await?;
+    /// let mut answer = Simulated::new("sonnet").oneshot(LlmRequest::prompt("Hello").with_stream(true)).await?;
     /// let ends = running.clone();
     /// answer.hold(move |end| {
     ///     assert!(matches!(end, AnswerEnd::Complete));

@@ -47,8 +47,8 @@ use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect};
 /// A request as the caller's own bytes, in a dialect.
 ///
 /// A leaf of the same dialect forwards the bytes and copies none of them. It rewrites only `model`, and the fields that
-/// a layer changed with [`LlmRequest::stream`](crate::LlmRequest::stream) or
-/// [`LlmRequest::max_tokens`](crate::LlmRequest::max_tokens). A leaf of another dialect goes through [`Chat`]: the
+/// a layer changed with [`LlmRequest::with_stream`](crate::LlmRequest::with_stream) or
+/// [`LlmRequest::with_max_tokens`](crate::LlmRequest::with_max_tokens). A leaf of another dialect goes through [`Chat`]: the
 /// bytes are decoded lazily and at most once.
 ///
 /// # Checks

@@ -32,7 +32,7 @@ fn leaf() -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError> 
 #[tokio::test]
 async fn a_request_that_passes_by_costs_no_allocation() {
     let mut llm = CacheLayer::new().layer(leaf());
-    let request = LlmRequest::prompt("hello").extension(CacheControl::NoStore);
+    let request = LlmRequest::prompt("hello").with_extension(CacheControl::NoStore);
     call(&mut llm, request.clone());
     let measured = allocation_counter::measure(|| drop(black_box(call(&mut llm, request.clone()))));
     assert_eq!(measured.count_total, 0);
@@ -41,7 +41,7 @@ async fn a_request_that_passes_by_costs_no_allocation() {
 #[tokio::test]
 async fn a_hit_costs_what_its_answer_does_and_no_call() {
     let mut llm = CacheLayer::new().layer(leaf());
-    let request = LlmRequest::prompt("hello").feature("chat");
+    let request = LlmRequest::prompt("hello").with_feature("chat");
     call(&mut llm, request.clone());
     let measured = allocation_counter::measure(|| drop(black_box(call(&mut llm, request.clone()))));
     // The message (its text, its parts, its box), and what the response says of itself.
@@ -56,8 +56,8 @@ async fn a_hit_takes_less_than_five_microseconds() {
         {"role":"system","content":"You are a careful assistant of a shop. Answer in two sentences, and never guess."},
         {"role":"user","content":"How do I reset my password? I have lost the mail that came with my order."}]}"#;
     let requests = [
-        ("typed", LlmRequest::prompt("How do I reset my password?").feature("chat")),
-        ("wire, 300 bytes", LlmRequest::from(Wire::new(Dialect::OpenAi, wire).unwrap()).feature("chat")),
+        ("typed", LlmRequest::prompt("How do I reset my password?").with_feature("chat")),
+        ("wire, 300 bytes", LlmRequest::from(Wire::new(Dialect::OpenAi, wire).unwrap()).with_feature("chat")),
     ];
     for (name, request) in requests {
         let mut llm = CacheLayer::new().layer(leaf());

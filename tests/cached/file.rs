@@ -73,7 +73,7 @@ async fn answers_are_kept_where_the_file_says_so_and_not_where_it_does_not() {
     assert_eq!((again.cached().unwrap().reason, again.is_cache_miss()), (CacheReason::Fresh, false));
     assert_eq!(again.text().await.unwrap(), "answer 3");
     for control in [CacheControl::NoStore, CacheControl::NoCache] {
-        let anew = call(&llm, ask().extension(control)).await.unwrap();
+        let anew = call(&llm, ask().with_extension(control)).await.unwrap();
         assert!(anew.cached().is_none() && !anew.is_cache_miss(), "nothing was looked for");
     }
     assert_eq!(text(&llm, ask()).await, "answer 5");
@@ -93,7 +93,7 @@ async fn the_thresholds_that_are_shown_find_the_question_that_is_shown() {
         let builder = Stack::builder().environment(Environment::default());
         let builder = models.into_iter().fold(builder, |builder, model| builder.leaf(model, provider.service()));
         let llm = builder.build(config(text)).unwrap_or_else(|error| panic!("{error}")).service();
-        let asked = |words: &str| LlmRequest::prompt(words).feature("chat");
+        let asked = |words: &str| LlmRequest::prompt(words).with_feature("chat");
         self::text(&llm, asked(ASKED)).await;
         provider.is_down(Some(ErrorKind::Server));
         why(&llm, asked(LIKE_IT)).await
@@ -120,7 +120,7 @@ features: { chat: {}, news: { cache: 10s }, code: { cache: off } }
 default_feature: { cache: off }",
     );
     let llm = stack(&provider, &text).service();
-    let of = |feature: &'static str| why(&llm, ask().feature(feature));
+    let of = |feature: &'static str| why(&llm, ask().with_feature(feature));
     assert_eq!((of("chat").await, of("chat").await), (None, Some(CacheReason::Fresh)));
     for never in ["code", "unheard-of", "code"] {
         assert_eq!(of(never).await, None, "{never}");
@@ -140,8 +140,8 @@ async fn callers_and_models_are_told_apart_unless_the_file_allows_it() {
         (chat.model, chat.messages) = (Some(model.into()), vec![Message::user("hello")]);
         LlmRequest::from(chat)
     };
-    let by = |key: &'static str| of("gpt-4o").extension(BudgetKey(key.into()));
-    let other_model = || of("gpt-5").extension(BudgetKey("ana".into()));
+    let by = |key: &'static str| of("gpt-4o").with_extension(BudgetKey(key.into()));
+    let other_model = || of("gpt-5").with_extension(BudgetKey("ana".into()));
     let llm = stack(&provider, &file("cache: {}")).service();
     assert_eq!((why(&llm, by("ana")).await, why(&llm, by("bo")).await), (None, None));
     assert_eq!(why(&llm, by("ana")).await, Some(CacheReason::Fresh));
@@ -197,7 +197,7 @@ async fn what_callers_shared_is_nobodys_once_they_are_told_apart() {
     let provider = Provider::new();
     let stack = stack(&provider, &file("cache: { across: [tenants] }"));
     let (llm, handle) = (stack.service(), stack.handle());
-    let anas = || ask().extension(BudgetKey("ana".into()));
+    let anas = || ask().with_extension(BudgetKey("ana".into()));
     assert_eq!((why(&llm, anas()).await, why(&llm, ask()).await), (None, Some(CacheReason::Fresh)));
     handle.reload(config(&file("cache: {}"))).unwrap();
     assert_eq!((why(&llm, ask()).await, why(&llm, anas()).await), (None, None));
@@ -208,7 +208,7 @@ async fn larger_answers_find_room_after_a_reload_that_allows_them() {
     let provider = Provider::new().frames(40_000);
     let stack = stack(&provider, &file("cache: { max_bytes: 64MiB }"));
     let (llm, handle) = (stack.service(), stack.handle());
-    let large = || ask().stream(true);
+    let large = || ask().with_stream(true);
     text(&llm, large()).await;
     assert_eq!(handle.cache().unwrap().len(), 0, "it is over 1 MiB");
     handle.reload(config(&file("cache: { max_bytes: 64MiB, max_answer: 16MiB }"))).unwrap();
@@ -240,10 +240,10 @@ async fn a_cached_tier_answers_when_no_model_does_and_costs_no_attempt() {
     assert_eq!(stack.handle().tiers().iter().map(|tier| tier.level).collect::<Vec<_>>(), [1, 4, 5]);
     let llm = stack.service();
     for feature in ["chat", "code"] {
-        text(&llm, ask().feature(feature)).await;
+        text(&llm, ask().with_feature(feature)).await;
     }
     provider.is_down(Some(ErrorKind::Server));
-    let kept = call(&llm, ask().feature("chat")).await.unwrap();
+    let kept = call(&llm, ask().with_feature("chat")).await.unwrap();
     assert_eq!(kept.served_by().tier, Some("kept"));
     let degraded = kept.degraded().unwrap();
     assert_eq!((degraded.level, degraded.reason), (4, DegradedReason::Failure(ErrorKind::CircuitOpen)));
@@ -252,15 +252,15 @@ async fn a_cached_tier_answers_when_no_model_does_and_costs_no_attempt() {
 
     // What was never asked goes on to the sentence, and never does so too often.
     for number in 0..20 {
-        let new = LlmRequest::prompt(format!("question {number}")).feature("chat");
+        let new = LlmRequest::prompt(format!("question {number}")).with_feature("chat");
         let sorry = call(&llm, new).await.unwrap();
         assert_eq!((sorry.served_by().tier, sorry.served_by().attempts), (Some("sorry"), 1), "{:?}", sorry.attempts());
     }
-    assert_eq!(call(&llm, ask().feature("chat")).await.unwrap().served_by().tier, Some("kept"));
+    assert_eq!(call(&llm, ask().with_feature("chat")).await.unwrap().served_by().tier, Some("kept"));
     assert_eq!(stack.handle().circuits()["kept"].consecutive_failures(), 0);
     // Who accepts full service only does not get what was kept of it.
-    assert_eq!(call(&llm, ask().feature("code")).await.unwrap_err().kind(), ErrorKind::CircuitOpen);
-    let mail = LlmRequest::prompt("never asked").feature("mail");
+    assert_eq!(call(&llm, ask().with_feature("code")).await.unwrap_err().kind(), ErrorKind::CircuitOpen);
+    let mail = LlmRequest::prompt("never asked").with_feature("mail");
     assert_eq!(call(&llm, mail).await.unwrap_err().kind(), ErrorKind::CircuitOpen);
 }
 
@@ -287,7 +287,7 @@ async fn a_cached_tier_goes_on_over_reloads_with_what_is_kept() {
 async fn a_similar_question_is_answered_where_the_file_allows_it() {
     let provider = Provider::new();
     let llm = stack(&provider, &ladder(", similar: { threshold: 0.6, quote: true }")).service();
-    let asked = |text: &'static str| LlmRequest::prompt(text).feature("chat");
+    let asked = |text: &'static str| LlmRequest::prompt(text).with_feature("chat");
     text(&llm, asked("How do I reset my password?")).await;
     provider.is_down(Some(ErrorKind::Server));
     let similar = call(&llm, asked("How can I reset my password?")).await.unwrap();
@@ -296,7 +296,7 @@ async fn a_similar_question_is_answered_where_the_file_allows_it() {
         "{similar:?}"
     );
     assert!(similar.notes()[0].contains("asked: \"How do I reset my password?\""), "{:?}", similar.notes());
-    let other = asked("How can I reset my password?").feature("mail");
+    let other = asked("How can I reset my password?").with_feature("mail");
     assert!(call(&llm, other).await.is_err(), "another feature's");
 }
 

@@ -24,7 +24,7 @@ async fn a_thousand_who_ask_the_same_cost_one_call() {
         let llm = layer.layer(provider.service());
         let tasks = (0..1000).map(|_| {
             let llm = llm.clone();
-            tokio::spawn(async move { text(&llm, ask().stream(stream)).await })
+            tokio::spawn(async move { text(&llm, ask().with_stream(stream)).await })
         });
         let said: BTreeSet<String> =
             join_all(tasks.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
@@ -41,7 +41,7 @@ async fn a_thousand_on_many_threads_cost_one_call_each_round() {
     for round in 0..20 {
         let tasks = (0..200).map(|number| {
             let llm = llm.clone();
-            let request = LlmRequest::prompt(format!("round {round}")).stream(number % 2 == 0);
+            let request = LlmRequest::prompt(format!("round {round}")).with_stream(number % 2 == 0);
             tokio::spawn(async move { text(&llm, request).await })
         });
         join_all(tasks.collect::<Vec<_>>()).await.into_iter().for_each(|said| drop(said.unwrap()));
@@ -67,7 +67,7 @@ async fn when_the_one_who_calls_leaves_the_next_takes_over_whenever_that_is() {
             let layer = CacheLayer::new();
             let llm = layer.layer(provider.service());
             let leader = llm.clone();
-            let mut leader = task::spawn(async move { text(&leader, ask().stream(stream)).await });
+            let mut leader = task::spawn(async move { text(&leader, ask().with_stream(stream)).await });
             for _ in 0..polls {
                 if leader.poll().is_ready() {
                     break;
@@ -77,7 +77,7 @@ async fn when_the_one_who_calls_leaves_the_next_takes_over_whenever_that_is() {
             let followers: Vec<_> = (0..20)
                 .map(|_| {
                     let llm = llm.clone();
-                    tokio::spawn(async move { text(&llm, ask().stream(stream)).await })
+                    tokio::spawn(async move { text(&llm, ask().with_stream(stream)).await })
                 })
                 .collect();
             tokio::task::yield_now().await;
@@ -152,9 +152,9 @@ async fn the_time_of_one_is_not_the_time_of_the_others() {
         .layer(TimeoutLayer::new(SECOND * 60))
         .layer(CacheLayer::new())
         .service(provider.service());
-    let hurried = call(&stack, ask().timeout(SECOND));
+    let hurried = call(&stack, ask().with_timeout(SECOND));
     let follower = text(&stack, ask());
-    let impatient = call(&stack, ask().timeout(SECOND * 2));
+    let impatient = call(&stack, ask().with_timeout(SECOND * 2));
     let begun = Instant::now();
     let (hurried, said, impatient) = tokio::join!(hurried, follower, impatient);
     assert_eq!(hurried.unwrap_err().kind(), ErrorKind::Timeout);
@@ -166,7 +166,7 @@ async fn the_time_of_one_is_not_the_time_of_the_others() {
     let llm = CacheLayer::new().layer(provider.service());
     let (_, late) = tokio::join!(call(&llm, LlmRequest::prompt("b")), async {
         let begun = Instant::now();
-        let error = call(&llm, LlmRequest::prompt("b").timeout(SECOND * 3)).await.unwrap_err();
+        let error = call(&llm, LlmRequest::prompt("b").with_timeout(SECOND * 3)).await.unwrap_err();
         (error.kind(), begun.elapsed())
     });
     assert_eq!(late, (ErrorKind::Timeout, SECOND * 3));
@@ -176,7 +176,7 @@ async fn the_time_of_one_is_not_the_time_of_the_others() {
 async fn who_sets_other_bounds_makes_its_own_call() {
     let provider = Provider::new().takes(SECOND);
     let llm = CacheLayer::new().layer(provider.service());
-    let requests = [ask(), ask().no_fallback(), ask().worst_level(1), ask().max_attempts(1)];
+    let requests = [ask(), ask().no_fallback(), ask().with_worst_level(1), ask().with_max_attempts(1)];
     join_all(requests.map(|request| text(&llm, request))).await;
     assert_eq!(provider.calls(), 4);
 }
@@ -186,7 +186,7 @@ async fn one_sessions_failure_is_not_anothers() {
     let provider = Provider::new().takes(SECOND);
     provider.fails(ErrorKind::Server);
     let llm = CacheLayer::new().layer(provider.service());
-    let (pinned, free) = tokio::join!(call(&llm, ask().session("s")), text(&llm, ask()));
+    let (pinned, free) = tokio::join!(call(&llm, ask().with_session("s")), text(&llm, ask()));
     assert_eq!((pinned.unwrap_err().kind(), free.as_str()), (ErrorKind::Server, "answer 2"));
 }
 

@@ -83,7 +83,7 @@ async fn an_answer_that_is_too_large_goes_through_and_is_not_kept() {
     let layer = CacheLayer::new().max_answer(4096);
     let llm = layer.layer(provider.service());
     for call in 1..3 {
-        let said = text(&llm, ask().stream(true)).await;
+        let said = text(&llm, ask().with_stream(true)).await;
         assert!(said.ends_with(&format!("1999 of {call}")), "{said}");
     }
     assert_eq!(layer.handle().len(), 0);
@@ -105,8 +105,8 @@ async fn what_is_not_the_whole_answer_is_not_kept() {
         for stream in [false, true] {
             let provider = Provider::new().finish(finish.clone());
             let llm = CacheLayer::new().layer(provider.service());
-            text(&llm, ask().stream(stream)).await;
-            text(&llm, ask().stream(stream)).await;
+            text(&llm, ask().with_stream(stream)).await;
+            text(&llm, ask().with_stream(stream)).await;
             assert_eq!(provider.calls(), 2, "{finish:?} {stream}");
         }
     }
@@ -151,7 +151,7 @@ async fn a_failure_is_not_kept() {
     let broken = Provider::new().breaks();
     let llm = CacheLayer::new().layer(broken.service());
     for _ in 0..2 {
-        let response = call(&llm, ask().stream(true)).await.unwrap();
+        let response = call(&llm, ask().with_stream(true)).await.unwrap();
         assert_eq!(response.text().await.unwrap_err().kind(), ErrorKind::StreamBroken);
     }
     assert_eq!(broken.calls(), 2);
@@ -161,10 +161,10 @@ async fn a_failure_is_not_kept() {
 async fn a_caller_can_ask_for_a_new_answer_or_for_nothing_to_be_kept() {
     let provider = Provider::new();
     let llm = CacheLayer::new().layer(provider.service());
-    assert_eq!(text(&llm, ask().extension(CacheControl::NoStore)).await, "answer 1");
+    assert_eq!(text(&llm, ask().with_extension(CacheControl::NoStore)).await, "answer 1");
     assert_eq!(text(&llm, ask()).await, "answer 2");
-    assert_eq!(text(&llm, ask().extension(CacheControl::NoStore)).await, "answer 3");
-    assert_eq!(text(&llm, ask().extension(CacheControl::NoCache)).await, "answer 4");
+    assert_eq!(text(&llm, ask().with_extension(CacheControl::NoStore)).await, "answer 3");
+    assert_eq!(text(&llm, ask().with_extension(CacheControl::NoCache)).await, "answer 4");
     assert_eq!(text(&llm, ask()).await, "answer 4", "the new one took the old one's place");
 }
 
@@ -174,12 +174,12 @@ async fn one_features_answers_can_be_forgotten() {
     let layer = CacheLayer::new();
     let llm = layer.layer(provider.service());
     for feature in ["chat", "summary"] {
-        text(&llm, ask().feature(feature)).await;
+        text(&llm, ask().with_feature(feature)).await;
     }
     layer.handle().invalidate("chat");
     assert_eq!(layer.handle().len(), 1);
-    assert_eq!(text(&llm, ask().feature("chat")).await, "answer 3");
-    assert_eq!(text(&llm, ask().feature("summary")).await, "answer 2");
+    assert_eq!(text(&llm, ask().with_feature("chat")).await, "answer 3");
+    assert_eq!(text(&llm, ask().with_feature("summary")).await, "answer 2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +198,7 @@ async fn who_watches_is_told_that_it_took_no_tokens_and_cost_nothing() {
         let llm =
             ServiceBuilder::new().layer(ObserveLayer::new(events)).layer(CacheLayer::new()).service(provider.service());
         for (provider, tokens) in [("openai", Some(20)), ("cached", None)] {
-            text(&llm, ask().stream(stream)).await;
+            text(&llm, ask().with_stream(stream)).await;
             let Ok(Event::RequestEnded(told)) = heard.try_recv() else { panic!("nothing was told") };
             assert_eq!(told.provider.as_deref(), Some(provider));
             assert_eq!((told.usage.map(|usage| usage.total()), told.cost.is_some()), (tokens, tokens.is_some()));

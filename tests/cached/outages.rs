@@ -58,9 +58,9 @@ async fn a_request_that_wants_no_such_answer_gets_the_error() {
     advance(SECOND).await;
     provider.is_down(Some(ErrorKind::Server));
     for level in 1..4 {
-        assert_eq!(call(&llm, ask().worst_level(level)).await.unwrap_err().kind(), ErrorKind::Server);
+        assert_eq!(call(&llm, ask().with_worst_level(level)).await.unwrap_err().kind(), ErrorKind::Server);
     }
-    assert_eq!(text(&llm, ask().worst_level(4)).await, "answer 1");
+    assert_eq!(text(&llm, ask().with_worst_level(4)).await, "answer 1");
 }
 
 #[tokio::test(start_paused = true)]

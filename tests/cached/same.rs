@@ -52,7 +52,7 @@ async fn a_request_in_wire_form_is_known_by_its_meaning() {
     }
     let two_ways = r#"{"messages":[{"role":"user","content":"a","content":"b"}]}"#;
     assert!(!same(wire(two_ways), wire(two_ways)).await, "it can be read in two ways, and passes by");
-    assert!(!same(wire(asked), wire(asked).max_tokens(5)).await, "a layer's change counts");
+    assert!(!same(wire(asked), wire(asked).with_max_tokens(5)).await, "a layer's change counts");
     let small = CacheLayer::new().max_request(asked.len() - 1);
     assert!(!same_by(small, wire(asked), wire(asked)).await, "too large to be looked at");
 }
@@ -84,14 +84,14 @@ async fn each_part_of_what_is_asked_counts() {
 
 #[tokio::test]
 async fn what_says_how_to_serve_and_not_what_does_not_count() {
-    let plain = || ask().feature("chat");
+    let plain = || ask().with_feature("chat");
     for other in [
-        plain().session("s"),
-        plain().idempotency_key("k"),
-        plain().timeout(std::time::Duration::from_secs(5)),
+        plain().with_session("s"),
+        plain().with_idempotency_key("k"),
+        plain().with_timeout(std::time::Duration::from_secs(5)),
         plain().explain(),
-        plain().max_attempts(1),
-        plain().stream(true),
+        plain().with_max_attempts(1),
+        plain().with_stream(true),
         plain().no_fallback(),
     ] {
         assert!(same(plain(), other).await);
@@ -100,22 +100,24 @@ async fn what_says_how_to_serve_and_not_what_does_not_count() {
 
 #[tokio::test]
 async fn no_answer_goes_to_another_tenant_or_feature() {
-    let of = |name: &str| ask().extension(Tenant::new(name));
+    let of = |name: &str| ask().with_extension(Tenant::new(name));
     assert!(same(of("ada"), of("ada")).await);
     assert!(!same(of("ada"), of("bob")).await);
     assert!(!same(of("ada"), ask()).await);
-    let keyed = |name: &str| ask().extension(BudgetKey::new(name));
+    let keyed = |name: &str| ask().with_extension(BudgetKey::new(name));
     assert!(!same(keyed("ada"), keyed("bob")).await, "the caller's key says whose it is");
-    assert!(same(keyed("ada").extension(Tenant::new("acme")), keyed("bob").extension(Tenant::new("acme"))).await);
-    assert!(!same(ask().feature("chat"), ask().feature("summary")).await);
-    assert!(!same(ask(), ask().feature("")).await, "no feature is not one without a name");
+    assert!(
+        same(keyed("ada").with_extension(Tenant::new("acme")), keyed("bob").with_extension(Tenant::new("acme"))).await
+    );
+    assert!(!same(ask().with_feature("chat"), ask().with_feature("summary")).await);
+    assert!(!same(ask(), ask().with_feature("")).await, "no feature is not one without a name");
 }
 
 #[tokio::test]
 async fn what_counts_can_be_set() {
-    let of = |name: &str| ask().extension(Tenant::new(name));
+    let of = |name: &str| ask().with_extension(Tenant::new(name));
     assert!(same_by(CacheLayer::new().share_between_tenants(), of("ada"), of("bob")).await);
-    assert!(same_by(CacheLayer::new().ignore_feature(), ask().feature("a"), ask().feature("b")).await);
+    assert!(same_by(CacheLayer::new().ignore_feature(), ask().with_feature("a"), ask().with_feature("b")).await);
     let model = |name: &str| LlmRequest::from(Chat::new([Message::user("hello")]).model(name));
     assert!(same_by(CacheLayer::new().ignore_model(), model("a"), model("b")).await);
 
@@ -129,7 +131,8 @@ async fn what_counts_can_be_set() {
     assert!(same_by(by_last_word(), say("about cats"), say("more on cats")).await);
     assert!(!same_by(by_last_word(), say("about cats"), say("about dogs")).await);
     assert!(!same_by(by_last_word(), say("a secret"), say("a secret")).await, "it passes by");
-    let (ada, bob) = (say("on cats").extension(Tenant::new("ada")), say("on cats").extension(Tenant::new("bob")));
+    let (ada, bob) =
+        (say("on cats").with_extension(Tenant::new("ada")), say("on cats").with_extension(Tenant::new("bob")));
     assert!(!same_by(by_last_word(), ada, bob).await, "never across tenants, whatever the function says");
 
     let hot = |temperature: f64| LlmRequest::from(Chat::new([Message::user("hello")]).temperature(temperature));

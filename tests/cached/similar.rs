@@ -102,11 +102,11 @@ async fn the_threshold_decides_and_nothing_is_quoted_unless_allowed() {
 #[tokio::test(start_paused = true)]
 async fn never_across_tenants_features_or_system_prompts_unless_allowed() {
     let chat = |system: &str, text: &str| LlmRequest::from(Chat::new([Message::user(text)]).system(system));
-    let tenant = |name: &str, text: &str| ask(text).extension(Tenant::new(name));
+    let tenant = |name: &str, text: &str| ask(text).with_extension(Tenant::new(name));
     type Allow = fn(CachedAnswers) -> CachedAnswers;
     let cases: [(LlmRequest, LlmRequest, Allow); 3] = [
         (tenant("ada", ASKED), tenant("bob", LIKE_IT), CachedAnswers::across_tenants),
-        (ask(ASKED).feature("chat"), ask(LIKE_IT).feature("mail"), CachedAnswers::across_features),
+        (ask(ASKED).with_feature("chat"), ask(LIKE_IT).with_feature("mail"), CachedAnswers::across_features),
         (chat("Be brief.", ASKED), chat("Be kind.", LIKE_IT), CachedAnswers::across_system_prompts),
     ];
     for (first, second, allow) in cases {
@@ -134,11 +134,11 @@ async fn what_was_said_before_and_the_tools_must_be_the_same() {
 async fn a_similar_stream_is_replayed_and_an_answer_that_is_gone_is_forgotten() {
     let (provider, cache) = (Provider::new(), CacheLayer::new());
     let llm = stack(&provider, &cache, CachedAnswers::new(&cache).similar(0.7));
-    let first = frames(call(&llm, ask(ASKED).stream(true)).await.unwrap()).await;
+    let first = frames(call(&llm, ask(ASKED).with_stream(true)).await.unwrap()).await;
     provider.is_down(Some(ErrorKind::Server));
-    assert_eq!(frames(call(&llm, ask(LIKE_IT).stream(true)).await.unwrap()).await, first);
+    assert_eq!(frames(call(&llm, ask(LIKE_IT).with_stream(true)).await.unwrap()).await, first);
     cache.handle().invalidate("another");
-    assert_eq!(frames(call(&llm, ask(LIKE_IT).stream(true)).await.unwrap()).await, first);
+    assert_eq!(frames(call(&llm, ask(LIKE_IT).with_stream(true)).await.unwrap()).await, first);
     advance(Duration::from_secs(2 * 60 * 60)).await;
     assert_eq!(text(&llm, ask(LIKE_IT)).await, "later", "too old");
 }

@@ -10,7 +10,7 @@ use tower::Layer;
 use crate::provider::{Provider, call, frames, text};
 
 fn ask() -> LlmRequest {
-    LlmRequest::prompt("hello").stream(true)
+    LlmRequest::prompt("hello").with_stream(true)
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,14 +33,14 @@ async fn a_stream_answers_who_wants_it_whole_and_the_other_way_round() {
     let provider = Provider::new();
     let llm = CacheLayer::new().layer(provider.service());
     let said = text(&llm, ask()).await;
-    let whole = call(&llm, ask().stream(false)).await.unwrap();
+    let whole = call(&llm, ask().with_stream(false)).await.unwrap();
     assert!(!whole.body().arrives_in_frames());
     assert!(whole.usage().is_some());
     assert_eq!(whole.text().await.unwrap(), said);
 
     let other = || LlmRequest::prompt("another");
     let said = text(&llm, other()).await;
-    let streamed = call(&llm, other().stream(true)).await.unwrap();
+    let streamed = call(&llm, other().with_stream(true)).await.unwrap();
     let (bytes, events) = frames(streamed).await;
     assert!(bytes.is_empty(), "a whole answer's bytes are not a stream's");
     assert!(events.contains(&StreamEvent::Text { index: 0, text: said }) && events.contains(&StreamEvent::End));
@@ -92,7 +92,7 @@ async fn who_reads_along_is_not_held_up_by_one_who_is_slow_or_leaves() {
         let second = call(&llm, ask()).await.unwrap();
         if leaves {
             drop(waiting);
-            assert_eq!(text(&llm, ask().stream(false)).await, "0 of 1, 1 of 1, 2 of 1");
+            assert_eq!(text(&llm, ask().with_stream(false)).await, "0 of 1, 1 of 1, 2 of 1");
             assert_eq!(frames(second).await.0.len(), 4);
         } else {
             assert_eq!(frames(second).await.0.len(), 4, "though nobody polls the first any more");
@@ -108,7 +108,7 @@ async fn a_stream_that_breaks_breaks_for_all_who_read_it_and_is_not_kept() {
     let layer = CacheLayer::new();
     let llm = layer.layer(provider.service());
     let first = call(&llm, ask()).await.unwrap();
-    let (second, whole) = (call(&llm, ask()).await.unwrap(), call(&llm, ask().stream(false)));
+    let (second, whole) = (call(&llm, ask()).await.unwrap(), call(&llm, ask().with_stream(false)));
     let (first, second, whole) = tokio::join!(first.text(), second.text(), whole);
     for error in [first.unwrap_err(), second.unwrap_err(), whole.unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::StreamBroken);

@@ -132,7 +132,7 @@ where
         let (llm, report) = (llm.clone(), report.clone());
         under_way.spawn(async move {
             let begun = Instant::now();
-            let request = LlmRequest::prompt(format!("question {number}")).feature("chat").stream(stream);
+            let request = LlmRequest::prompt(format!("question {number}")).with_feature("chat").with_stream(stream);
             let answered = match llm.oneshot(request).await {
                 Ok(response) => {
                     let tier = response.served_by().tier.unwrap_or("none").to_owned();

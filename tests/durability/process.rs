@@ -43,7 +43,7 @@ pub(crate) async fn asks(desk: &Desk, text: &str, key: Option<&str>) -> Result<S
     let llm = ServiceBuilder::new().layer(FallbackLayer::new("model").push(people)).service(down);
     let mut request = LlmRequest::prompt(text);
     if let Some(key) = key {
-        request = request.idempotency_key(key);
+        request = request.with_idempotency_key(key);
     }
     match llm.oneshot(request).await {
         Ok(response) => Ok(response.task_id().expect("people answer last").to_owned()),

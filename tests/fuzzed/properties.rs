@@ -106,7 +106,7 @@ pub(crate) fn answer(dialect: Dialect, bytes: &[u8], stream: bool, status: u16, 
     });
     let leaf = leaf(dialect, transport);
     now(async {
-        let response = match leaf.oneshot(LlmRequest::prompt("hello").stream(stream)).await {
+        let response = match leaf.oneshot(LlmRequest::prompt("hello").with_stream(stream)).await {
             Ok(response) => response,
             Err(error) => return classified(&error),
         };

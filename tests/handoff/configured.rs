@@ -79,7 +79,7 @@ async fn a_caller_waits_for_a_person_who_was_told_and_is_called_back() {
     let mut events = handle.events().subscribe();
     let _at_work = handle.hand_over();
     handle.circuits()["sonnet"].force_open();
-    let asked = tokio::spawn(stack.service().oneshot(LlmRequest::prompt("May I?").feature("chat")));
+    let asked = tokio::spawn(stack.service().oneshot(LlmRequest::prompt("May I?").with_feature("chat")));
     let task = the_task(&handle).await;
     sleep(Duration::from_secs(100)).await;
     let told = posted.lock().unwrap()[0].clone();
@@ -187,9 +187,9 @@ handoff: { wait: 10m }
 ";
     let (stack, _) = stack(file);
     let handle = stack.handle();
-    let ask = || LlmRequest::prompt("May I?").feature("chat");
+    let ask = || LlmRequest::prompt("May I?").with_feature("chat");
     stack.service().oneshot(ask()).await.unwrap();
-    let asked = tokio::spawn(stack.service().oneshot(ask().requires_human(true)));
+    let asked = tokio::spawn(stack.service().oneshot(ask().with_human_required(true)));
     let task = the_task(&handle).await;
     assert!(handle.desk().unwrap().show(task).await.unwrap().requires_human);
     handle.desk().unwrap().answer(task, "ana", "You may.").await.unwrap();

@@ -103,7 +103,7 @@ async fn people_are_told_with_the_beginning_of_what_was_asked_or_without() {
         let desk = Desk::new(MemoryTasks::new()).notify(notify);
         let _sending = sends(&desk, posted.answering(|_| Some(200)));
         let text = format!("Tell <!channel> & @everyone {}", "word ".repeat(100));
-        let id = hand_over(&desk, LlmRequest::prompt(text).feature("chat")).await;
+        let id = hand_over(&desk, LlmRequest::prompt(text).with_feature("chat")).await;
         sleep(Duration::from_millis(10)).await;
         assert_eq!(posted.len(), 1);
         let said = posted.text(0);
@@ -164,7 +164,7 @@ async fn who_asked_is_called_back_signed_and_under_the_same_id_each_time() {
     let callbacks = callbacks().url("https://app.example/answered").unwrap();
     let desk = Desk::new(MemoryTasks::new()).callbacks(callbacks);
     let _sending = sends(&desk, posted.answering(|n| Some(if n < 3 { 500 } else { 204 })));
-    let id = hand_over(&desk, LlmRequest::prompt("May I?").feature("chat").session("s-1")).await;
+    let id = hand_over(&desk, LlmRequest::prompt("May I?").with_feature("chat").with_session("s-1")).await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(posted.len(), 0, "nobody has answered");
     desk.answer(id, "ana", "You may.").await.unwrap();
@@ -191,7 +191,7 @@ async fn a_request_brings_its_own_address_where_that_is_allowed() {
     let posted = Posted::default();
     let desk = Desk::new(MemoryTasks::new()).callbacks(callbacks().host("app.example").unwrap());
     let _sending = sends(&desk, posted.answering(|_| Some(200)));
-    let ask = |url: &str| LlmRequest::prompt("May I?").extension(CallbackUrl::new(url));
+    let ask = |url: &str| LlmRequest::prompt("May I?").with_extension(CallbackUrl::new(url));
     let id = hand_over(&desk, ask("https://app.example/hooks/7")).await;
     desk.answer(id, "ana", "You may.").await.unwrap();
     sleep(Duration::from_secs(5)).await;

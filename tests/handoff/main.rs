@@ -51,7 +51,7 @@ async fn the_task(desk: &Desk) -> TaskId {
 #[tokio::test(start_paused = true)]
 async fn when_every_model_is_down_the_request_is_a_task_that_says_why() {
     let desk = desk();
-    let request = LlmRequest::prompt("Cancel my contract.").feature("chat").session("s-1");
+    let request = LlmRequest::prompt("Cancel my contract.").with_feature("chat").with_session("s-1");
     let response = stack(Handoff::new(&desk).allow_volatile()).oneshot(request).await.unwrap();
     let degraded = response.degraded().unwrap();
     assert_eq!((degraded.level, degraded.reason), (5, DegradedReason::Failure(ErrorKind::Overloaded)));
@@ -128,7 +128,7 @@ async fn who_has_waited_until_the_deadline_is_told_that_it_is_pending_and_polls_
     let desk = desk();
     let begun = Instant::now();
     let people = Handoff::new(&desk).wait().allow_volatile();
-    let request = LlmRequest::prompt("May I?").timeout(Duration::from_secs(30));
+    let request = LlmRequest::prompt("May I?").with_timeout(Duration::from_secs(30));
     let llm = ServiceBuilder::new().layer(steadfast::TimeoutLayer::new(Duration::from_secs(20))).service(people);
     let response = llm.oneshot(request).await.unwrap();
     assert_eq!(response.degraded().unwrap().level, 5);
@@ -165,7 +165,8 @@ async fn a_request_that_requires_a_person_goes_there_whatever_works() {
         .unwrap()
         .feature_worst_level("code", 1);
     let llm = ServiceBuilder::new().layer(layer).service(model);
-    let ask = |required| LlmRequest::prompt("May I?").feature("code").session("s").requires_human(required);
+    let ask =
+        |required| LlmRequest::prompt("May I?").with_feature("code").with_session("s").with_human_required(required);
     let response = llm.clone().oneshot(ask(true)).await.unwrap();
     assert_eq!(response.degraded().unwrap().reason, DegradedReason::RequiresHuman);
     assert_eq!(response.served_by().to_string(), "people (handoff pending, 1 attempt)");
@@ -180,7 +181,7 @@ async fn a_request_that_requires_a_person_fails_where_there_are_none() {
     let llm = ServiceBuilder::new()
         .layer(FallbackLayer::new("model").tier("canned", Canned::text("later")))
         .service(Canned::text("a model"));
-    let error = llm.oneshot(LlmRequest::prompt("May I?").requires_human(true)).await.unwrap_err();
+    let error = llm.oneshot(LlmRequest::prompt("May I?").with_human_required(true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted);
     assert!(error.to_string().contains("requires a person"), "{error}");
 }
@@ -189,7 +190,7 @@ async fn a_request_that_requires_a_person_fails_where_there_are_none() {
 async fn a_repeat_under_the_same_key_is_the_same_task_and_has_its_answer() {
     let desk = desk();
     let people = Handoff::new(&desk).allow_volatile();
-    let ask = |text: &str, key: &str| people.clone().oneshot(LlmRequest::prompt(text).idempotency_key(key));
+    let ask = |text: &str, key: &str| people.clone().oneshot(LlmRequest::prompt(text).with_idempotency_key(key));
     let first = task_of(&ask("May I?", "k").await.unwrap());
     assert_eq!(task_of(&ask("May I?", "k").await.unwrap()), first);
     assert_ne!(task_of(&ask("May I?", "other").await.unwrap()), first);
@@ -287,7 +288,7 @@ async fn who_waits_under_an_idempotency_key_is_told_in_time_too() {
         .layer(steadfast::TimeoutLayer::new(Duration::from_secs(20)))
         .layer(steadfast::IdempotencyLayer::new())
         .service(Handoff::new(&desk).wait().allow_volatile());
-    let ask = || LlmRequest::prompt("May I?").idempotency_key("k");
+    let ask = || LlmRequest::prompt("May I?").with_idempotency_key("k");
     let response = llm.clone().oneshot(ask()).await.unwrap();
     let task = task_of(&response);
     assert!(response.text().await.unwrap().contains("A person will answer"));

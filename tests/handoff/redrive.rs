@@ -155,7 +155,7 @@ async fn a_task_that_fails_while_others_are_answered_holds_them_up_no_longer() {
 async fn what_no_model_may_answer_holds_up_no_other() {
     let (desk, model) = (Desk::new(MemoryTasks::new()), Model::default());
     model.works.store(true, SeqCst);
-    let ask = |feature: &str| LlmRequest::prompt("hello").feature(feature);
+    let ask = |feature: &str| LlmRequest::prompt("hello").with_feature(feature);
     let legal = hand_over(&desk, ask("legal")).await;
     let chat = hand_over(&desk, ask("chat")).await;
     let layer = FallbackLayer::new("model").push(Tier::new("people", Handoff::new(&desk)).human());
@@ -170,7 +170,7 @@ async fn what_no_model_may_answer_holds_up_no_other() {
 async fn what_requires_a_person_is_given_to_a_model_only_by_hand() {
     let (desk, model) = (Desk::new(MemoryTasks::new()), Model::default());
     model.works.store(true, SeqCst);
-    let id = hand_over(&desk, LlmRequest::prompt("May I?").requires_human(true)).await;
+    let id = hand_over(&desk, LlmRequest::prompt("May I?").with_human_required(true)).await;
     let other = hand_over(&desk, LlmRequest::prompt("other")).await;
     let _redriving = Redrive::new(&desk, model.leaf()).only_when_ordered().start();
     sleep(Duration::from_secs(600)).await;

@@ -73,7 +73,7 @@ async fn requests_without_a_key_pass_by() {
     let layer = IdempotencyLayer::new();
     let llm = layer.layer(provider.service());
     for request in
-        [LlmRequest::prompt("hello"), LlmRequest::prompt("hello"), LlmRequest::prompt("a").idempotency_key("")]
+        [LlmRequest::prompt("hello"), LlmRequest::prompt("hello"), LlmRequest::prompt("a").with_idempotency_key("")]
     {
         assert!(call(&llm, request).await.unwrap().cached().is_none());
     }
@@ -88,7 +88,7 @@ async fn a_thousand_at_once_make_one_call() {
     let tasks: Vec<_> = (0..1000)
         .map(|number| {
             let llm = llm.clone();
-            tokio::spawn(async move { text(&llm, ask().stream(number % 2 == 0)).await })
+            tokio::spawn(async move { text(&llm, ask().with_stream(number % 2 == 0)).await })
         })
         .collect();
     let mut answers = Vec::new();
@@ -105,7 +105,7 @@ async fn the_same_key_with_something_else_is_refused_without_the_prompt() {
     let provider = Provider::new().takes(SECOND);
     let layer = IdempotencyLayer::new();
     let llm = layer.layer(provider.service());
-    let other = || LlmRequest::prompt("a secret plan").idempotency_key("k-1");
+    let other = || LlmRequest::prompt("a secret plan").with_idempotency_key("k-1");
     // While the first is under way, and when it has answered.
     let (first, refused) = tokio::join!(call(&llm, ask()), call(&llm, other()));
     assert!(first.is_ok());
@@ -114,7 +114,7 @@ async fn the_same_key_with_something_else_is_refused_without_the_prompt() {
         let words = format!("{error} {error:?}");
         assert!(words.contains("idempotency key") && !words.contains("secret") && !words.contains("hello"), "{words}");
     }
-    let feature = call(&llm, ask().feature("chat")).await.unwrap_err();
+    let feature = call(&llm, ask().with_feature("chat")).await.unwrap_err();
     assert_eq!((feature.kind(), provider.calls()), (ErrorKind::IdempotencyConflict, 1));
     assert_eq!(layer.handle().stats().conflicts, 3);
 }
@@ -123,11 +123,11 @@ async fn the_same_key_with_something_else_is_refused_without_the_prompt() {
 async fn another_tenants_same_key_never_meets() {
     let provider = Provider::new();
     let llm = IdempotencyLayer::new().layer(provider.service());
-    let asks = [ask(), ask().extension(Tenant::new("a")), ask().extension(BudgetKey("b".into()))];
+    let asks = [ask(), ask().with_extension(Tenant::new("a")), ask().with_extension(BudgetKey("b".into()))];
     for (number, request) in asks.iter().enumerate() {
         assert_eq!(text(&llm, request.clone()).await, format!("answer {}", number + 1));
     }
-    let other = LlmRequest::prompt("something else").idempotency_key("k-1").extension(Tenant::new("c"));
+    let other = LlmRequest::prompt("something else").with_idempotency_key("k-1").with_extension(Tenant::new("c"));
     assert_eq!(text(&llm, other).await, "answer 4");
     assert_eq!(text(&llm, asks[1].clone()).await, "answer 2");
 }
@@ -177,7 +177,7 @@ async fn a_failure_is_kept_for_nobody_and_told_to_all_who_wait() {
     assert_eq!(text(&llm, ask()).await, "answer 2");
     // Not even the refused input holds the key.
     provider.fails(ErrorKind::InvalidRequest);
-    let other = |words: &str| LlmRequest::prompt(words).idempotency_key("k-2");
+    let other = |words: &str| LlmRequest::prompt(words).with_idempotency_key("k-2");
     assert!(call(&llm, other("wrong")).await.is_err());
     assert_eq!(text(&llm, other("mended")).await, "answer 4");
 }
@@ -208,7 +208,7 @@ async fn a_degraded_answer_is_not_in_the_way_of_a_retry() {
 async fn a_derived_key_is_what_is_asked() {
     let provider = Provider::new();
     let llm = IdempotencyLayer::new().derive(true).layer(provider.service());
-    let asks = |words: &str, feature: &'static str| LlmRequest::prompt(words).feature(feature);
+    let asks = |words: &str, feature: &'static str| LlmRequest::prompt(words).with_feature(feature);
     assert_eq!(text(&llm, asks("hello", "chat")).await, "answer 1");
     assert_eq!(text(&llm, asks("hello", "chat")).await, "answer 1");
     assert_eq!(text(&llm, asks("hello", "summary")).await, "answer 2");

@@ -32,7 +32,7 @@ async fn a_timed_out_calls_late_answer_is_kept_for_the_retry() {
     assert_eq!(text(&llm, ask()).await, "answer 1");
     assert_eq!((begun.elapsed(), provider.calls(), layer.handle().under_way()), (2 * SECOND, 1, 0));
     // Nobody waits at all: it is kept all the same.
-    let other = || LlmRequest::prompt("hi").idempotency_key("k-2");
+    let other = || LlmRequest::prompt("hi").with_idempotency_key("k-2");
     assert!(call(&llm, other()).await.is_err());
     sleep(20 * SECOND).await;
     assert_eq!(text(&llm, other()).await, "answer 2");
@@ -84,7 +84,7 @@ async fn dropped_at_any_moment_the_caller_leaves_nothing_behind_but_the_answer()
             let provider = Provider::new().takes(SECOND).pace(SECOND);
             let layer = IdempotencyLayer::new();
             let llm = layer.layer(provider.service());
-            let mut future = Box::pin(call(&llm, ask().stream(streams)));
+            let mut future = Box::pin(call(&llm, ask().with_stream(streams)));
             for _ in 0..polls {
                 let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 if polled.is_ready() {
@@ -96,7 +96,7 @@ async fn dropped_at_any_moment_the_caller_leaves_nothing_behind_but_the_answer()
             sleep(30 * SECOND).await;
             assert_eq!((provider.running(), layer.handle().under_way()), (0, 0), "{streams} {polls}");
             assert_eq!(layer.handle().stats().kept, u64::from(polls > 0), "{streams} {polls}");
-            let again = call(&llm, ask().stream(streams)).await.unwrap();
+            let again = call(&llm, ask().with_stream(streams)).await.unwrap();
             let said = again.text().await.unwrap();
             assert_eq!(said, if streams { "0 of 1, 1 of 1, 2 of 1" } else { "answer 1" });
             assert_eq!(provider.calls(), 1);
@@ -108,7 +108,7 @@ async fn dropped_at_any_moment_the_caller_leaves_nothing_behind_but_the_answer()
 async fn a_deadline_that_has_passed_makes_no_call() {
     let provider = Provider::new();
     let llm = IdempotencyLayer::new().layer(provider.service());
-    let late = ask().timeout(SECOND);
+    let late = ask().with_timeout(SECOND);
     advance(SECOND).await;
     assert_eq!(call(&llm, late).await.unwrap_err().kind(), ErrorKind::Deadline);
     assert_eq!(provider.calls(), 0);
@@ -120,7 +120,7 @@ async fn a_followers_own_deadline_is_its_own() {
     let llm = IdempotencyLayer::new().layer(provider.service());
     let begun = Instant::now();
     let (first, hurried) = tokio::join!(text(&llm, ask()), async {
-        let error = call(&llm, ask().timeout(2 * SECOND)).await.unwrap_err();
+        let error = call(&llm, ask().with_timeout(2 * SECOND)).await.unwrap_err();
         (error.kind(), begun.elapsed())
     });
     assert_eq!((&*first, hurried, provider.calls()), ("answer 1", (ErrorKind::Timeout, 2 * SECOND), 1));
@@ -168,7 +168,7 @@ async fn it_is_ready_whatever_the_inner_service_is_and_waits_for_it_in_the_futur
     }
     let mut llm = IdempotencyLayer::new().layer(Never);
     for request in [ask(), LlmRequest::prompt("hello")] {
-        let future = llm.ready().await.unwrap().call(request.timeout(SECOND));
+        let future = llm.ready().await.unwrap().call(request.with_timeout(SECOND));
         let ended = tokio::time::timeout(5 * SECOND, future).await;
         assert!(ended.is_err() || ended.unwrap().is_err());
     }

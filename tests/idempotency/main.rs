@@ -17,9 +17,9 @@ use steadfast::LlmRequest;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn ask() -> LlmRequest {
-    LlmRequest::prompt("hello").idempotency_key("k-1")
+    LlmRequest::prompt("hello").with_idempotency_key("k-1")
 }
 
 fn stream() -> LlmRequest {
-    ask().stream(true)
+    ask().with_stream(true)
 }

@@ -30,7 +30,7 @@ async fn answers_end_with_their_time_and_the_first_makes_room() {
     let provider = Provider::new();
     let store = MemoryIdempotency::new().max_answers(2);
     let llm = IdempotencyLayer::over(store.clone()).ttl(60 * SECOND).layer(provider.service());
-    let keyed = |key: &str| LlmRequest::prompt("hello").idempotency_key(key);
+    let keyed = |key: &str| LlmRequest::prompt("hello").with_idempotency_key(key);
     for key in ["a", "b", "c"] {
         text(&llm, keyed(key)).await;
     }
@@ -66,7 +66,7 @@ async fn another_process_waits_for_the_lease_and_takes_over_after_a_crash() {
     assert_eq!(two.handle().stats().replayed, 1);
 
     // A crash: its runtime is gone with the task, and nobody renews.
-    let other = || LlmRequest::prompt("hi").idempotency_key("k-2");
+    let other = || LlmRequest::prompt("hi").with_idempotency_key("k-2");
     let key = Arc::new(Mutex::new(None));
     let spy = IdempotencyLayer::over(Spy { store: store.clone(), seen: key.clone() }).layer(Provider::new().service());
     text(&spy, other()).await;
@@ -227,7 +227,7 @@ async fn a_store_that_comes_back_is_used_again_and_what_was_answered_meanwhile_s
     let mut heard = events.subscribe();
     let shaky = AwayFor { store: store.clone(), away: away.clone(), asked: asked.clone() };
     let llm = IdempotencyLayer::over(shaky).events(&events).layer(provider.service());
-    let keyed = |key: &str| LlmRequest::prompt("hello").idempotency_key(key);
+    let keyed = |key: &str| LlmRequest::prompt("hello").with_idempotency_key(key);
     assert_eq!(text(&llm, keyed("before")).await, "answer 1");
 
     away.store(true, SeqCst);

@@ -108,7 +108,7 @@ async fn a_shutdown_ends_what_nobody_reads_and_waits_for_who_does() {
     let layer = IdempotencyLayer::new();
     let llm = layer.layer(provider.service());
     drop(call(&llm, stream()).await.unwrap());
-    let read = call(&llm, stream().idempotency_key("k-2")).await.unwrap();
+    let read = call(&llm, stream().with_idempotency_key("k-2")).await.unwrap();
     assert_eq!(provider.running(), 2);
     let (handle, begun) = (layer.handle(), Instant::now());
     tokio::join!(handle.close(), frames(read), async {
@@ -117,6 +117,6 @@ async fn a_shutdown_ends_what_nobody_reads_and_waits_for_who_does() {
     });
     assert_eq!((provider.running(), begun.elapsed()), (0, 21 * SECOND));
     // What was left has given its key back; what was read is kept.
-    assert!(text(&llm, stream().idempotency_key("k-2")).await.ends_with("19 of 2"));
+    assert!(text(&llm, stream().with_idempotency_key("k-2")).await.ends_with("19 of 2"));
     assert!(text(&llm, stream()).await.ends_with("19 of 3"));
 }

@@ -123,7 +123,7 @@ async fn a_store_that_comes_back_empty_is_told_what_it_has_forgotten() {
     let (store, provider) = (Shaky::default(), Provider::new().takes(SECOND));
     let (one, two) = (IdempotencyLayer::over(store.clone()), IdempotencyLayer::over(store.clone()));
     let (here, there) = (one.layer(provider.service()), two.layer(provider.service()));
-    let keyed = |key: &str| LlmRequest::prompt("hello").idempotency_key(key);
+    let keyed = |key: &str| LlmRequest::prompt("hello").with_idempotency_key(key);
     assert_eq!(text(&here, keyed("told")).await, "answer 1");
     let goes = async {
         // Another call is under way.
@@ -152,7 +152,7 @@ async fn with_two_stores_one_that_is_empty_or_away_is_no_second_call() {
     let (quick, durable, provider) = (Shaky::default(), Shaky::default(), Provider::new());
     let layer = || IdempotencyLayer::over_both(quick.clone(), durable.clone()).layer(provider.service());
     let (here, there) = (layer(), layer());
-    let keyed = |key: &str| LlmRequest::prompt("hello").idempotency_key(key);
+    let keyed = |key: &str| LlmRequest::prompt("hello").with_idempotency_key(key);
     assert_eq!(text(&here, keyed("a")).await, "answer 1");
     quick.forgets();
     assert_eq!((&*text(&there, keyed("a")).await, provider.calls()), ("answer 1", 1));
@@ -185,13 +185,13 @@ async fn a_call_that_may_be_the_second_says_so_and_no_other() {
     assert!(twice.is_possible_repeat(), "nobody there knows of the first");
     assert_eq!((twice.text().await.unwrap(), provider.calls()), ("answer 2".to_owned(), 2));
     provider.fails(ErrorKind::Server);
-    let failed = call(&there, LlmRequest::prompt("hi").idempotency_key("k-2")).await.unwrap_err();
+    let failed = call(&there, LlmRequest::prompt("hi").with_idempotency_key("k-2")).await.unwrap_err();
     assert!(failed.is_possible_repeat());
     store.comes();
     sleep(60 * SECOND).await;
-    let new = || LlmRequest::prompt("hi").idempotency_key("k-3");
+    let new = || LlmRequest::prompt("hi").with_idempotency_key("k-3");
     assert!(call(&there, new()).await.is_ok(), "it tries the store");
-    assert!(!call(&there, LlmRequest::prompt("hi").idempotency_key("k-4")).await.unwrap().is_possible_repeat());
+    assert!(!call(&there, LlmRequest::prompt("hi").with_idempotency_key("k-4")).await.unwrap().is_possible_repeat());
     assert!(!call(&here, LlmRequest::prompt("hi")).await.unwrap().is_possible_repeat(), "without a key");
 }
 

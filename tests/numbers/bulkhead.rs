@@ -50,7 +50,7 @@ fn sixteen_threads_never_exceed_the_limit_and_are_refused_at_once() {
                 scope.spawn(move || {
                     let mut refused_in = Vec::new();
                     let mut idle = Context::from_waker(Waker::noop());
-                    let request = LlmRequest::prompt("hello").feature("chat");
+                    let request = LlmRequest::prompt("hello").with_feature("chat");
                     barrier.wait();
                     for _ in 0..each {
                         let request = request.clone();

@@ -96,7 +96,7 @@ impl Row {
     }
 
     fn request(&self) -> LlmRequest {
-        LlmRequest::prompt("hello").stream(self.is_stream())
+        LlmRequest::prompt("hello").with_stream(self.is_stream())
     }
 }
 

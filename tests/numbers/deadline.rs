@@ -119,12 +119,12 @@ fn stack(hang: Hang) -> BoxLlmService {
 
 fn ask(hang: Hang, deadline: Duration) -> LlmRequest {
     let stream = matches!(hang, Hang::FirstToken | Hang::Held);
-    LlmRequest::prompt("hello").feature("chat").stream(stream).timeout(deadline)
+    LlmRequest::prompt("hello").with_feature("chat").with_stream(stream).with_timeout(deadline)
 }
 
 /// Takes the only place, where the queue is what hangs.
 fn hold_the_place(hang: Hang, llm: &BoxLlmService) -> Option<tokio::task::JoinHandle<()>> {
-    let held = llm.clone().oneshot(LlmRequest::prompt("held").feature("chat"));
+    let held = llm.clone().oneshot(LlmRequest::prompt("held").with_feature("chat"));
     (hang == Hang::Queue).then(|| tokio::spawn(async move { drop(held.await) }))
 }
 

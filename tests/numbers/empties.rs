@@ -112,7 +112,7 @@ async fn an_answer_that_its_caller_cut_to_nothing_is_passed_on_and_opens_nothing
             let cut = requests(true).into_iter().map(|request| (request, stop));
             let short = requests(false).into_iter().map(|request| (request, length));
             for (request, reason) in cut.chain(short) {
-                let request = request.stream(stream);
+                let request = request.with_stream(stream);
                 let (met, state) = ask(leaf(dialect, empty(dialect, reason, stream), stream), &request).await;
                 assert!(met.iter().all(|met| met.as_deref().is_ok_and(str::is_empty)), "{dialect} {reason}: {met:?}");
                 assert_eq!(state, CircuitState::Closed);
@@ -126,7 +126,7 @@ async fn an_answer_that_is_empty_for_no_reason_is_the_providers_failure() {
     for (dialect, reason) in [(Dialect::Anthropic, "end_turn"), (Dialect::OpenAi, "stop"), (Dialect::Gemini, "STOP")] {
         for stream in [false, true] {
             for request in requests(false) {
-                let request = request.stream(stream);
+                let request = request.with_stream(stream);
                 let (met, state) = ask(leaf(dialect, empty(dialect, reason, stream), stream), &request).await;
                 let first = met[0].as_ref().expect_err("nothing came");
                 assert_eq!((first.kind(), state), (ErrorKind::EmptyAnswer, CircuitState::Open), "{dialect}");
@@ -138,7 +138,7 @@ async fn an_answer_that_is_empty_for_no_reason_is_the_providers_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_without_a_word_is_passed_on_and_opens_nothing() {
     for stream in [false, true] {
-        let request = LlmRequest::prompt("hello").stream(stream);
+        let request = LlmRequest::prompt("hello").with_stream(stream);
         let refused = empty(Dialect::Anthropic, "refusal", stream);
         let (met, state) = ask(leaf(Dialect::Anthropic, refused, stream), &request).await;
         assert!(met.iter().all(|met| met.as_deref().is_ok_and(str::is_empty)), "{met:?}");
@@ -164,7 +164,7 @@ async fn a_refusal_without_a_word_goes_where_refusals_are_sent() {
         for stream in [false, true] {
             let refused = empty(Dialect::Anthropic, "refusal", stream);
             let llm = layer.clone().layer(leaf(Dialect::Anthropic, refused, stream));
-            let answer = llm.oneshot(LlmRequest::prompt("hello").stream(stream)).await.unwrap();
+            let answer = llm.oneshot(LlmRequest::prompt("hello").with_stream(stream)).await.unwrap();
             assert_eq!(answer.text().await.unwrap(), text);
         }
     }

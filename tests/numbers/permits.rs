@@ -237,9 +237,9 @@ impl<F: Future<Output = ()>> Future for Leaves<F> {
 fn ask(random: &mut fastrand::Rng) -> LlmRequest {
     let question = format!("question {}", random.u32(..200));
     let chat = Chat::new([Message::user(question)]).model("large").max_tokens(100);
-    let request = LlmRequest::from(chat).feature(FEATURES[random.usize(..3)].0).stream(random.u8(0..4) > 0);
+    let request = LlmRequest::from(chat).with_feature(FEATURES[random.usize(..3)].0).with_stream(random.u8(0..4) > 0);
     match random.u8(0..8) {
-        0 => request.idempotency_key(format!("key {}", random.u8(0..4))),
+        0 => request.with_idempotency_key(format!("key {}", random.u8(0..4))),
         _ => request,
     }
 }
@@ -287,7 +287,7 @@ async fn callers_who_leave_at_any_poll_leak_no_place_probe_or_reservation() {
     }
     for (feature, limit) in FEATURES {
         let calls = (0..=limit).map(|number| {
-            let request = LlmRequest::prompt(format!("{feature} {number}")).feature(feature);
+            let request = LlmRequest::prompt(format!("{feature} {number}")).with_feature(feature);
             stack.llm.clone().oneshot(request)
         });
         let answers = join_all(calls).await;

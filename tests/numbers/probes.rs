@@ -91,7 +91,7 @@ fn leaf(
 }
 
 fn ask(end: End) -> LlmRequest {
-    LlmRequest::prompt("hello").extension(end)
+    LlmRequest::prompt("hello").with_extension(end)
 }
 
 /// Opens a circuit whose cooldown is over at once.

@@ -176,7 +176,7 @@ async fn run(seed: u64) -> Run {
     let mut under_way = JoinSet::new();
     for number in 0..REQUESTS {
         sleep(SECOND.mul_f64(-random.f64().max(1e-9).ln() / 15.0)).await;
-        let request = LlmRequest::prompt(format!("question {number}")).feature("chat").stream(random.bool());
+        let request = LlmRequest::prompt(format!("question {number}")).with_feature("chat").with_stream(random.bool());
         let llm = llm.clone();
         under_way.spawn(async move {
             let (error, before) = match llm.oneshot(request).await {

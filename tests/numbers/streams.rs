@@ -138,7 +138,7 @@ async fn no_piece_comes_twice_without_a_restart_that_says_so() {
         // Several readers of one answer, where the cache or a key makes them so.
         let readers = (0..random.usize(1..4)).map(|reader| {
             let key = if random.bool() { "one".to_owned() } else { reader.to_string() };
-            let request = LlmRequest::prompt("hello").feature("chat").stream(true).idempotency_key(key);
+            let request = LlmRequest::prompt("hello").with_feature("chat").with_stream(true).with_idempotency_key(key);
             let (llm, late) = (llm.clone(), Duration::from_millis(random.u64(0..100)));
             async move {
                 let mut counts = Counts::default();

@@ -364,8 +364,8 @@ async fn without_a_key_a_request_is_its_own_scope() {
     assert_eq!(asks("Book a seat."), asks("Book a seat."));
     assert_ne!(asks("Book a seat."), asks("Book another seat."));
     let whose = |name: &str| {
-        let request = LlmRequest::prompt("x").idempotency_key("k");
-        Scope::of(&request.extension(steadfast::layers::cache::Tenant::new(name))).unwrap()
+        let request = LlmRequest::prompt("x").with_idempotency_key("k");
+        Scope::of(&request.with_extension(steadfast::layers::cache::Tenant::new(name))).unwrap()
     };
     assert_ne!(whose("a"), whose("b"));
     assert_eq!(whose("a"), whose("a"));

@@ -62,7 +62,7 @@ async fn told(events: Vec<StreamEvent>, reads: usize) -> RequestEnded {
     })
     .inner_commits();
     let llm = ServiceBuilder::new().layer(ObserveLayer::new(channel)).service(leaf);
-    let mut body = llm.oneshot(LlmRequest::prompt("x").stream(true)).await.unwrap().into_body();
+    let mut body = llm.oneshot(LlmRequest::prompt("x").with_stream(true)).await.unwrap().into_body();
     for _ in 0..reads {
         if body.frame().await.is_none() {
             break;
@@ -176,7 +176,7 @@ async fn a_restart_is_one_signal_and_what_came_before_is_neither_kept_nor_done()
         let llm = ServiceBuilder::new()
             .layer(FallbackLayer::new("primary").tier("backup", backup).stream_break(StreamBreak::Restart))
             .service(primary);
-        let response = llm.oneshot(LlmRequest::prompt("x").stream(true)).await.unwrap();
+        let response = llm.oneshot(LlmRequest::prompt("x").with_stream(true)).await.unwrap();
         let (mut shown, mut discards) = (String::new(), 0);
         let mut reader = AnswerReader::from(response);
         let answer = loop {

@@ -44,7 +44,7 @@ impl Replica {
 
     /// The answer's words, and whether it was kept.
     async fn asks(&self, feature: &str, prompt: &str) -> (String, bool) {
-        let answer = self.llm.clone().oneshot(LlmRequest::prompt(prompt).feature(feature)).await.unwrap();
+        let answer = self.llm.clone().oneshot(LlmRequest::prompt(prompt).with_feature(feature)).await.unwrap();
         let kept = answer.cached().is_some_and(|cached| cached.reason == CacheReason::Fresh);
         (answer.text().await.unwrap(), kept)
     }
@@ -190,7 +190,7 @@ async fn of_replicas_that_are_asked_the_same_at_once_one_calls() {
         assert_eq!(fleet.calls.load(Relaxed), round + 1);
     }
     // A stream is each replica's own: who reads it slowly holds up nobody elsewhere.
-    fleet.asks(&LlmRequest::prompt("a stream").stream(true), 2).await;
+    fleet.asks(&LlmRequest::prompt("a stream").with_stream(true), 2).await;
     assert_eq!(fleet.calls.load(Relaxed), 3 + 3);
 }
 

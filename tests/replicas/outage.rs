@@ -74,7 +74,7 @@ impl Replica {
         let provider = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("fine")) });
         let llm = ServiceBuilder::new().layer(&self.keys).layer(&self.features).layer(&self.circuit).service(provider);
         let begun = Instant::now();
-        let request = LlmRequest::prompt("hello").feature("chat").idempotency_key(key);
+        let request = LlmRequest::prompt("hello").with_feature("chat").with_idempotency_key(key);
         let answer = llm.oneshot(request).await.expect("a store that is away fails nobody");
         assert_eq!(answer.text().await.unwrap(), "fine");
         begun.elapsed()

@@ -57,7 +57,7 @@ fn stack(redis: &Redis, provider: &Provider) -> Stack {
 
 async fn ask(stack: &Stack, feature: Option<&str>, prompt: &str) -> Result<LlmResponse, LlmError> {
     let request = LlmRequest::prompt(prompt);
-    let request = feature.into_iter().fold(request, LlmRequest::feature);
+    let request = feature.into_iter().fold(request, LlmRequest::with_feature);
     stack.service().oneshot(request).await
 }
 

@@ -257,7 +257,7 @@ async fn a_redis_without_memory_wins_no_key_and_completes_those_that_are_won() {
     let spy = std::sync::Arc::new(std::sync::Mutex::new(None));
     let keeps = Keeps(spy.clone());
     let llm = tower::Layer::layer(&steadfast::IdempotencyLayer::over(keeps), leaf);
-    let asked = steadfast::LlmRequest::prompt("hello").idempotency_key("k");
+    let asked = steadfast::LlmRequest::prompt("hello").with_idempotency_key("k");
     tower::ServiceExt::oneshot(llm, asked).await.unwrap();
     let answer = spy.lock().unwrap().take().unwrap();
     let key = IdempotencyKey::from_bytes([1; 32]);

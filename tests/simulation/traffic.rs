@@ -53,18 +53,18 @@ pub(crate) struct Id(pub(crate) usize);
 impl Ask {
     pub(crate) fn request(&self, plan: &Plan) -> LlmRequest {
         let mut request =
-            LlmRequest::prompt(format!("question {}", self.id)).stream(self.stream).extension(Id(self.id));
+            LlmRequest::prompt(format!("question {}", self.id)).with_stream(self.stream).with_extension(Id(self.id));
         if let Some(feature) = self.feature {
-            request = request.feature(plan.features[feature].name);
+            request = request.with_feature(plan.features[feature].name);
         }
         if let Some(session) = self.session {
-            request = request.session(format!("session-{session}"));
+            request = request.with_session(format!("session-{session}"));
         }
         if let Some(deadline) = self.deadline {
-            request = request.timeout(deadline);
+            request = request.with_timeout(deadline);
         }
         if let Some(attempts) = self.attempts {
-            request = request.max_attempts(attempts);
+            request = request.with_max_attempts(attempts);
         }
         if self.explain {
             request = request.explain();

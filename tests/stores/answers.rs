@@ -27,7 +27,7 @@ pub(crate) async fn whole(text: &str) -> Arc<Answer> {
 
 /// An answer that was made for them.
 pub(crate) async fn made_for(tenant: &str, session: &str) -> Arc<Answer> {
-    let request = LlmRequest::prompt("hi").session(session).extension(Tenant::new(tenant));
+    let request = LlmRequest::prompt("hi").with_session(session).with_extension(Tenant::new(tenant));
     kept(|| LlmBody::from_text("yes"), request).await
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn streamed() -> Arc<Answer> {
         Ok(Frame::events_of(events).with_raw(Dialect::OpenAi, Bytes::from_static(raw.as_bytes())))
     });
     let frames: Vec<Result<Frame, LlmError>> = frames.collect();
-    kept(move || LlmBody::from_frames(stream::iter(frames)), LlmRequest::prompt("hi").stream(true)).await
+    kept(move || LlmBody::from_frames(stream::iter(frames)), LlmRequest::prompt("hi").with_stream(true)).await
 }
 
 /// What an answer says.
@@ -69,7 +69,7 @@ pub(crate) async fn wire(answer: &Answer) -> Bytes {
 async fn replayed(answer: &Answer, as_stream: bool) -> LlmBody {
     let answer = Arc::new(Answer::from_bytes(&answer.to_bytes()).unwrap());
     let leaf = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(steadfast::ErrorKind::Other, "a call")) });
-    let request = LlmRequest::prompt("hi").idempotency_key("k").stream(as_stream);
+    let request = LlmRequest::prompt("hi").with_idempotency_key("k").with_stream(as_stream);
     let llm = IdempotencyLayer::over(One(Mutex::new(Some(answer)))).layer(leaf);
     llm.oneshot(request).await.unwrap().into_body()
 }
@@ -83,7 +83,7 @@ async fn kept(body: impl FnOnce() -> LlmBody + Send + 'static, request: LlmReque
     });
     let one = Arc::new(One(Mutex::new(None)));
     let layer = IdempotencyLayer::over(one.clone());
-    let response = layer.layer(leaf).oneshot(request.idempotency_key("k")).await.unwrap();
+    let response = layer.layer(leaf).oneshot(request.with_idempotency_key("k")).await.unwrap();
     response.collect().await.unwrap();
     layer.handle().close().await;
     let answer = one.0.lock().unwrap().take();

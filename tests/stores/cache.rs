@@ -37,7 +37,7 @@ impl Program {
 
     /// The answer, and whether it was kept.
     async fn asks(&self, words: &str, feature: &str) -> (String, bool) {
-        let response = self.llm.clone().oneshot(LlmRequest::prompt(words).feature(feature)).await.unwrap();
+        let response = self.llm.clone().oneshot(LlmRequest::prompt(words).with_feature(feature)).await.unwrap();
         let kept = response.cached().is_some_and(|cached| cached.reason == CacheReason::Fresh);
         (response.text().await.unwrap(), kept)
     }
@@ -77,7 +77,7 @@ async fn what_was_made_for_a_tenant_is_forgotten_and_the_others_answers_stay() {
     let folder = Folder::new("cache-forget-owner");
     let program = Program::over(Sqlite::open(folder.file()).unwrap());
     let asks = async |words: &str, tenant: &str| {
-        let asked = LlmRequest::prompt(words).extension(Tenant::new(tenant));
+        let asked = LlmRequest::prompt(words).with_extension(Tenant::new(tenant));
         let response = program.llm.clone().oneshot(asked).await.unwrap();
         response.cached().is_some()
     };

@@ -86,7 +86,7 @@ async fn a_process() {
     let asking = (0..REQUESTS).map(|_| {
         let llm = llm.clone();
         tokio::spawn(async move {
-            let response = llm.oneshot(LlmRequest::prompt("hello").idempotency_key("one for all")).await.unwrap();
+            let response = llm.oneshot(LlmRequest::prompt("hello").with_idempotency_key("one for all")).await.unwrap();
             let mut hash = DefaultHasher::new();
             response.body().wire().expect("in the provider's own bytes").1.hash(&mut hash);
             Said::Answer(hash.finish()).print();

@@ -42,7 +42,7 @@ impl Program {
     }
 
     async fn asks(&self, key: &str) -> String {
-        let request = LlmRequest::prompt("hello").idempotency_key(key);
+        let request = LlmRequest::prompt("hello").with_idempotency_key(key);
         self.stack.service().oneshot(request).await.unwrap().text().await.unwrap()
     }
 

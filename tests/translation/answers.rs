@@ -87,7 +87,7 @@ pub(crate) async fn answered(
     body: impl Into<Bytes>,
 ) -> Result<Message, LlmError> {
     let (mut leaf, _) = leaf(dialect, false, head, body);
-    leaf.ready().await?.call(LlmRequest::prompt("?").stream(stream)).await?.collect().await
+    leaf.ready().await?.call(LlmRequest::prompt("?").with_stream(stream)).await?.collect().await
 }
 
 fn same(message: &Message, before: &Message, what: &str) {

@@ -258,7 +258,7 @@ async fn every_recorded_answer_reads_the_same_in_every_dialect() {
         let Some((response, stream)) = response else { continue };
         let kind = if *stream { "text/event-stream" } else { "application/json" };
         let (mut own, _) = leaf(*from, false, (200, kind), response.clone());
-        let request = LlmRequest::prompt("?").stream(*stream);
+        let request = LlmRequest::prompt("?").with_stream(*stream);
         // Errors and answers of nothing have tests of their own.
         let Ok(answer) = own.ready().await.expect("a leaf").call(request).await else { continue };
         let frames: Vec<Result<Frame, _>> = StreamExt::collect(answer.into_body()).await;

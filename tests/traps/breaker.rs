@@ -431,7 +431,7 @@ async fn each_stream_that_breaks_is_one_failure_in_each_circuit_decided_at_its_e
             .layer(TimeoutLayer::new(secs(30)).idle(secs(5)))
             .service(Simulated::new("sonnet").fault_mix(fault.clone()));
         for failures in 1..=5 {
-            let mut response = llm.clone().oneshot(ask().stream(true)).await.unwrap();
+            let mut response = llm.clone().oneshot(ask().with_stream(true)).await.unwrap();
             response.body_mut().frame().await.unwrap().unwrap();
             assert_eq!(inside.consecutive_failures(), failures - 1, "{fault}: it is too early to say");
             response.text().await.unwrap_err();

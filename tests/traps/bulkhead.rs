@@ -37,7 +37,7 @@ async fn a_place_is_held_to_the_end_of_the_stream_and_no_longer_than_the_failure
             .layer(FallbackLayer::new("sonnet").tier("gpt", leaf.clone()).stream_break(policy))
             .layer(CircuitBreakerLayer::new("sonnet"))
             .service(leaf.clone());
-        let mut first = llm.clone().oneshot(ask().stream(true)).await.unwrap();
+        let mut first = llm.clone().oneshot(ask().with_stream(true)).await.unwrap();
         first.body_mut().frame().await.unwrap().unwrap();
         assert_eq!(llm.clone().oneshot(ask()).await.unwrap_err().kind(), ErrorKind::BulkheadFull, "{way}");
         match way {
@@ -221,7 +221,7 @@ async fn a_feature_that_floods_keeps_its_queue_to_itself() {
         .layer(layer)
         .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("later")))
         .service(Fake::answers_after(secs(1)));
-    let batch: Vec<_> = (0..500).map(|_| tokio::spawn(llm.clone().oneshot(ask().feature("batch")))).collect();
+    let batch: Vec<_> = (0..500).map(|_| tokio::spawn(llm.clone().oneshot(ask().with_feature("batch")))).collect();
     sleep(millis(10)).await;
     for _ in 0..10 {
         let start = Instant::now();

@@ -62,12 +62,12 @@ async fn the_first_screens_stack_answers_for_a_primary_that_hangs_after_thirty_s
         let llm = first_screen(primary.clone(), Fake::answers_after(secs(2)));
         for _ in 0..5 {
             let start = Instant::now();
-            let answer = llm.clone().oneshot(ask().stream(stream)).await.unwrap();
+            let answer = llm.clone().oneshot(ask().with_stream(stream)).await.unwrap();
             assert_eq!((tier_of(&answer), answer.served_by().attempts), ("gpt-4o", 2));
             assert_eq!(start.elapsed(), secs(32));
         }
         let start = Instant::now();
-        let answer = llm.clone().oneshot(ask().stream(stream)).await.unwrap();
+        let answer = llm.clone().oneshot(ask().with_stream(stream)).await.unwrap();
         assert_eq!((tier_of(&answer), start.elapsed(), primary.calls()), ("gpt-4o", secs(2), 5));
     }
     let llm = first_screen(Fake::hangs(), Fake::hangs());
@@ -171,7 +171,7 @@ async fn when_all_have_failed_the_error_lists_each_step_and_knows_the_earliest_t
         .layer(BulkheadLayer::new())
         .layer(FallbackLayer::new("sonnet").tier("gpt", gpt).tier("local", Fake::fails(ErrorKind::Connect)))
         .service(down);
-    let failure = llm.clone().oneshot(ask().max_attempts(3)).await.unwrap_err();
+    let failure = llm.clone().oneshot(ask().with_max_attempts(3)).await.unwrap_err();
     assert_eq!(failure.kind(), ErrorKind::Server, "the first tier's");
     assert_eq!(failure.retry_after(), Some(secs(39)), "a second has gone by");
     let steps: Vec<_> =
@@ -248,12 +248,12 @@ async fn each_tier_sees_the_request_as_it_came_but_for_what_was_spent() {
     let meddling = provider_fn(|mut request: LlmRequest| async move {
         request.context_mut().limit_deadline(Some(Instant::now()));
         request.context_mut().attempts_left = 0;
-        drop(request.feature("stolen").extension(Own(9)));
+        drop(request.with_feature("stolen").with_extension(Own(9)));
         Err::<LlmResponse, _>(error(ErrorKind::Server))
     });
     let second = provider_fn(|request: LlmRequest| async move {
-        assert_eq!((request.feature_name(), request.session_id()), (Some("chat"), Some("s")));
-        assert_eq!((request.idempotency(), request.extensions().get::<Own>()), (Some("k"), Some(&Own(1))));
+        assert_eq!((request.feature(), request.session()), (Some("chat"), Some("s")));
+        assert_eq!((request.idempotency_key(), request.extensions().get::<Own>()), (Some("k"), Some(&Own(1))));
         assert_eq!((request.context().attempts_made, request.context().attempts_left), (2, 7));
         assert_eq!(request.context().time_left(Instant::now()), Some(secs(60)));
         Ok::<_, steadfast::LlmError>(LlmResponse::from_text("hello"))
@@ -263,7 +263,7 @@ async fn each_tier_sees_the_request_as_it_came_but_for_what_was_spent() {
         .layer(FallbackLayer::new("a").tier("b", second))
         .layer(RetryWithJitterLayer::new().max_attempts(2).max_delay(Duration::ZERO))
         .service(meddling);
-    llm.oneshot(ask().session("s").idempotency_key("k").extension(Own(1))).await.unwrap();
+    llm.oneshot(ask().with_session("s").with_idempotency_key("k").with_extension(Own(1))).await.unwrap();
 }
 
 // A session that is pinned stays with the tier that answered it first, even if two of its requests begin at once.
@@ -275,9 +275,9 @@ async fn a_pinned_session_stays_with_its_first_answer_when_its_first_requests_ov
         _ => Does::Answers,
     });
     let llm = FallbackLayer::new("a").tier("b", Fake::answers()).session(SessionPolicy::Pin).layer(primary);
-    let both = join_all((0..2).map(|_| llm.clone().oneshot(ask().session("s")))).await;
+    let both = join_all((0..2).map(|_| llm.clone().oneshot(ask().with_session("s")))).await;
     assert_eq!(both.iter().map(|answer| tier_of(answer.as_ref().unwrap())).collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(tier_of(&llm.clone().oneshot(ask().session("s")).await.unwrap()), "a");
+    assert_eq!(tier_of(&llm.clone().oneshot(ask().with_session("s")).await.unwrap()), "a");
 }
 
 // Events tell the truth under a load of overlapping requests: switches and recoveries take turns.
@@ -348,7 +348,7 @@ async fn a_feature_with_a_chain_of_one_never_leaves_it_and_the_record_says_why()
         .layer(TimeoutLayer::new(secs(10)))
         .service(Fake::hangs());
     let start = Instant::now();
-    let failure = llm.clone().oneshot(ask().feature("evaluation")).await.unwrap_err();
+    let failure = llm.clone().oneshot(ask().with_feature("evaluation")).await.unwrap_err();
     assert_eq!((failure.kind(), other.calls(), failure.attempts().len()), (ErrorKind::Timeout, 0, 2));
     assert_eq!(failure.attempts()[1].next, Next::Stopped(Stop::Policy));
     assert_eq!(start.elapsed(), secs(21), "twice ten, and a second between: for it there is no other tier");
@@ -366,10 +366,10 @@ async fn a_pinned_sessions_broken_stream_is_not_taken_over_by_another_tier() {
         .session(SessionPolicy::Pin)
         .stream_break(StreamBreak::Restart)
         .layer(primary);
-    let answer = llm.clone().oneshot(ask().stream(true).session("s")).await.unwrap();
+    let answer = llm.clone().oneshot(ask().with_stream(true).with_session("s")).await.unwrap();
     assert_eq!(answer.text().await.unwrap_err().kind(), ErrorKind::Server);
     // Without a session there is nothing to be true to.
-    assert_eq!(llm.oneshot(ask().stream(true)).await.unwrap().text().await.unwrap(), "hello");
+    assert_eq!(llm.oneshot(ask().with_stream(true)).await.unwrap().text().await.unwrap(), "hello");
 }
 
 // 29. What a request waits in a buffer of tower's, inside of the limit, nobody can see: it is taken from the primary's

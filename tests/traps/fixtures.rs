@@ -198,7 +198,7 @@ impl Future for Pinned<'_> {
 }
 
 pub(crate) fn ask() -> LlmRequest {
-    LlmRequest::prompt("Explain closures.").feature("chat")
+    LlmRequest::prompt("Explain closures.").with_feature("chat")
 }
 
 pub(crate) fn error(kind: ErrorKind) -> LlmError {

@@ -41,7 +41,8 @@ fn mixed() -> Fake {
 /// Calls it some times, as patient and impatient callers do, with time passing between.
 async fn exercise(llm: BoxLlmService) {
     for round in 0..12_u64 {
-        let request = if round % 3 == 0 { ask().timeout(secs(2)).session("s") } else { ask().stream(true) };
+        let request =
+            if round % 3 == 0 { ask().with_timeout(secs(2)).with_session("s") } else { ask().with_stream(true) };
         let call = async { llm.clone().oneshot(request).await?.text().await };
         let _ = tokio::time::timeout(secs(20), call).await;
         advance(secs(round * 7)).await;
@@ -55,7 +56,7 @@ async fn a_timeout_takes_any_duration() {
             let layer = TimeoutLayer::new(total).first_token(other).idle(other).progress(other, total);
             exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;
         }
-        let _ = LlmRequest::prompt("a").timeout(total).max_attempts(0);
+        let _ = LlmRequest::prompt("a").with_timeout(total).with_max_attempts(0);
     }
     // Nothing: what is not there at once is refused. For ever: no limit.
     let none = TimeoutLayer::new(Duration::ZERO);
@@ -103,7 +104,12 @@ async fn a_retry_takes_any_count_duration_and_factor() {
     }
     // No attempts at all is one: the first is always made.
     let leaf = Fake::fails(ErrorKind::Server);
-    RetryWithJitterLayer::new().max_attempts(0).layer(leaf.clone()).oneshot(ask().max_attempts(0)).await.unwrap_err();
+    RetryWithJitterLayer::new()
+        .max_attempts(0)
+        .layer(leaf.clone())
+        .oneshot(ask().with_max_attempts(0))
+        .await
+        .unwrap_err();
     assert_eq!(leaf.calls(), 1);
 }
 
@@ -129,7 +135,7 @@ async fn a_breaker_takes_any_count_duration_and_share() {
                 let circuit = layer.handle();
                 exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;
                 let _ = (circuit.state(), circuit.earliest_probe(), circuit.consecutive_failures());
-                let keyed = layer.keyed(|request| request.session_id().unwrap_or("").into(), count as usize);
+                let keyed = layer.keyed(|request| request.session().unwrap_or("").into(), count as usize);
                 exercise(BoxCloneSyncService::new(keyed.layer(mixed()))).await;
                 assert!(!keyed.states().is_empty() && keyed.states().len() <= (count as usize).max(1));
             }
@@ -222,7 +228,7 @@ async fn a_fallback_takes_any_duration_count_and_step() {
     let llm = many.tier("canned", Canned::text("later")).layer(Fake::fails(ErrorKind::Connect));
     let failure = llm.clone().oneshot(ask()).await.unwrap_err();
     assert_eq!(failure.attempts().len(), 9, "the attempts of a request, where nobody says more");
-    assert_eq!(llm.oneshot(ask().max_attempts(u16::MAX)).await.unwrap().served_by().attempts, 1002);
+    assert_eq!(llm.oneshot(ask().with_max_attempts(u16::MAX)).await.unwrap().served_by().attempts, 1002);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -230,9 +236,9 @@ async fn a_fallback_takes_any_duration_count_and_step() {
 async fn a_request_takes_any_name_and_text() {
     let long = "x".repeat(1 << 20);
     for name in ["", " ", "\0", "\u{202e}\n\"", &long] {
-        let request = LlmRequest::prompt(name).feature(name).session(name).idempotency_key(name);
+        let request = LlmRequest::prompt(name).with_feature(name).with_session(name).with_idempotency_key(name);
         let layer = BulkheadLayer::new().feature(name, 1);
-        let breaker = CircuitBreakerLayer::new(name).keyed(|request| request.session_id().unwrap_or("").into(), 3);
+        let breaker = CircuitBreakerLayer::new(name).keyed(|request| request.session().unwrap_or("").into(), 3);
         let llm = layer.layer(FallbackLayer::new(name).tier(name, Fake::answers()).layer(breaker.layer(mixed())));
         llm.clone().oneshot(request.clone()).await.unwrap();
         CommitOnFirstTokenLayer::new().at(CommitPoint::Complete).layer(llm).oneshot(request).await.unwrap();

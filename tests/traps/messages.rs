@@ -35,7 +35,8 @@ async fn each_failure_says_what_happened_where_and_what_to_do() {
     };
     let failure = TimeoutLayer::new(secs(30)).layer(Fake::hangs()).oneshot(ask()).await.unwrap_err();
     heard(failure, &["timed out", "30s", "waiting for the answer", "raise the limit"]);
-    let failure = TimeoutLayer::new(secs(90)).layer(Fake::hangs()).oneshot(ask().timeout(secs(7))).await.unwrap_err();
+    let failure =
+        TimeoutLayer::new(secs(90)).layer(Fake::hangs()).oneshot(ask().with_timeout(secs(7))).await.unwrap_err();
     heard(failure, &["timed out", "deadline", "7s"]);
     let failure = open.layer(Fake::answers()).oneshot(ask()).await.unwrap_err();
     heard(failure, &["circuit", "sonnet", "by hand"]);

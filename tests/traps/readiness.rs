@@ -334,7 +334,7 @@ async fn a_boxed_stack_in_a_struct_serves_handlers_that_must_be_send() {
         future
     }
     async fn handler(app: App, question: String) -> String {
-        match app.llm.oneshot(LlmRequest::prompt(question).feature("chat").stream(true)).await {
+        match app.llm.oneshot(LlmRequest::prompt(question).with_feature("chat").with_stream(true)).await {
             Ok(answer) => answer.text().await.unwrap_or_else(|error| error.to_string()),
             Err(error) => error.to_string(),
         }

@@ -271,7 +271,7 @@ async fn thousands_of_retries_overflow_nothing() {
     let leaf = Fake::fails(ErrorKind::Server);
     let schedule = Backoff::new(Duration::from_nanos(1)).factor(f64::MAX);
     let layer = endless().schedule(ErrorKind::Server, schedule).max_delay(millis(1));
-    let failure = layer.layer(leaf.clone()).oneshot(ask().max_attempts(3000)).await.unwrap_err();
+    let failure = layer.layer(leaf.clone()).oneshot(ask().with_max_attempts(3000)).await.unwrap_err();
     assert_eq!((leaf.calls(), failure.attempts().len()), (3000, 3000));
     let mut rng = fastrand::Rng::with_seed(1);
     assert!(schedule.delay(u32::MAX, Some(Duration::MAX), &mut rng) <= secs(30));
@@ -289,7 +289,7 @@ async fn three_nested_retry_layers_around_a_fallback_send_no_more_than_the_reque
         .service(tier(&leaves[0]));
     for (allowed, sent) in [(9, [3, 3, 3]), (8, [3, 3, 2]), (5, [2, 2, 1]), (1, [1, 0, 0])] {
         let before = leaves.each_ref().map(Fake::calls);
-        let failure = llm.clone().oneshot(ask().max_attempts(allowed)).await.unwrap_err();
+        let failure = llm.clone().oneshot(ask().with_max_attempts(allowed)).await.unwrap_err();
         let now = leaves.each_ref().map(Fake::calls);
         assert_eq!([0, 1, 2].map(|tier| now[tier] - before[tier]), sent, "of {allowed}");
         assert_eq!(failure.attempts().len(), sent.iter().sum::<usize>());
@@ -324,7 +324,7 @@ async fn a_stream_that_is_held_back_until_it_is_whole_is_retried_when_it_breaks(
         .layer(TimeoutLayer::new(secs(30)))
         .layer(CommitOnFirstTokenLayer::new().at(CommitPoint::Complete))
         .service(leaf);
-    let answer = llm.oneshot(ask().stream(true)).await.unwrap();
+    let answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
     assert_eq!(answer.served_by().attempts, 3);
     // GATEWAY 6, 7, 13: nothing of the attempts before is in it.
     assert_eq!(answer.text().await.unwrap(), "hello");

@@ -78,7 +78,7 @@ async fn a_tier_that_is_not_ready_in_time_is_passed_over_and_leaves_its_attempts
     let held = tokio::spawn(holder.ready().await.unwrap().call(ask()));
     tokio::task::yield_now().await;
     let llm = FallbackLayer::new("a").tier("b", Fake::answers()).layer(TimeoutLayer::new(secs(5)).layer(busy));
-    let answer = llm.oneshot(ask().max_attempts(1)).await.unwrap();
+    let answer = llm.oneshot(ask().with_max_attempts(1)).await.unwrap();
     assert_eq!((tier_of(&answer), answer.served_by().attempts), ("b", 1));
     held.abort();
 }
@@ -89,7 +89,7 @@ where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
 {
     let begun = Instant::now();
-    let failure = tokio::time::timeout(secs(3600), llm.oneshot(ask().timeout(secs(5)))).await;
+    let failure = tokio::time::timeout(secs(3600), llm.oneshot(ask().with_timeout(secs(5)))).await;
     (begun.elapsed(), failure.expect("it ends").map(drop).unwrap_err())
 }
 
@@ -158,7 +158,7 @@ async fn who_waits_in_a_queue_or_for_readiness_ends_at_the_requests_deadline() {
 #[tokio::test(start_paused = true)]
 async fn no_attempt_begins_after_the_requests_deadline_whatever_layer_is_outermost() {
     let leaf = Fake::answers();
-    let late = ask().timeout(secs(1));
+    let late = ask().with_timeout(secs(1));
     sleep(secs(2)).await;
     let failures = [
         RetryWithJitterLayer::new().layer(leaf.clone()).oneshot(late.clone()).await,
@@ -206,7 +206,7 @@ async fn a_chain_that_has_failed_says_what_each_tier_did_and_what_is_worth_doing
         .tier("b", Fake::fails(ErrorKind::Server))
         .tier("c", Fake::answers())
         .layer(Fake::fails(ErrorKind::Server));
-    let said = llm.oneshot(ask().max_attempts(2)).await.unwrap_err().to_string();
+    let said = llm.oneshot(ask().with_max_attempts(2)).await.unwrap_err().to_string();
     assert!(said.starts_with("2 tiers failed: ") && said.contains("no attempt is left"), "{said}");
     // A tier alone says it as before.
     let alone = FallbackLayer::new("a").layer(Fake::fails(ErrorKind::Server)).oneshot(ask()).await.unwrap_err();
@@ -223,7 +223,7 @@ async fn a_thousand_who_wait_for_the_first_probe_are_answered_once_it_has_succee
     let llm = FallbackLayer::new("a").all_open(AllOpen::Wait(secs(60))).layer(circuit.layer(leaf.clone()));
     llm.clone().oneshot(ask()).await.unwrap_err();
     let begun = Instant::now();
-    let answers = join_all((0..1000).map(|_| llm.clone().oneshot(ask().timeout(secs(30))))).await;
+    let answers = join_all((0..1000).map(|_| llm.clone().oneshot(ask().with_timeout(secs(30))))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 0);
     assert!(begun.elapsed() <= secs(16), "a probe, and the others after it: {:?}", begun.elapsed());
     assert_eq!(leaf.calls(), 1001, "no more than one of them was the probe");
@@ -250,7 +250,7 @@ async fn a_tier_that_answers_at_once_needs_no_useful_time() {
         .tier("b", Fake::answers_after(secs(1)))
         .tier("canned", Canned::text("later"))
         .layer(slow);
-    let answer = llm.oneshot(ask().timeout(secs(5))).await.unwrap();
+    let answer = llm.oneshot(ask().with_timeout(secs(5))).await.unwrap();
     assert_eq!((tier_of(&answer), answer.attempts().len()), ("canned", 1));
 }
 
@@ -271,7 +271,7 @@ async fn by_default_the_third_tier_of_a_chain_has_as_many_attempts_as_the_first(
         .tier("b", retry(tiers[1].clone()))
         .tier("c", retry(tiers[2].clone()))
         .layer(retry(tiers[0].clone()));
-    llm.oneshot(ask().max_attempts(6)).await.unwrap_err();
+    llm.oneshot(ask().with_max_attempts(6)).await.unwrap_err();
     assert_eq!(tiers.each_ref().map(Fake::calls), [2, 2, 2]);
 }
 
@@ -280,7 +280,7 @@ async fn a_hedge_that_may_send_nothing_takes_no_attempt() {
     let leaf = Fake::fails(ErrorKind::Server);
     let retry = RetryWithJitterLayer::new().budget(RetryBudget::unlimited()).max_attempts(3).seed(1);
     let llm = HedgeLayer::new("a").extra(0.0).unwrap().layer(retry.layer(leaf.clone()));
-    llm.oneshot(ask().max_attempts(3)).await.unwrap_err();
+    llm.oneshot(ask().with_max_attempts(3)).await.unwrap_err();
     assert_eq!(leaf.calls(), 3);
 }
 
@@ -300,7 +300,7 @@ async fn a_cache_outside_gives_no_old_answer_to_a_feature_that_the_fallback_know
             .layer(CacheLayer::new().ttl(secs(60)))
             .layer(FallbackLayer::new("a").feature_worst_level("code", 1))
             .service(leaf);
-        let code = || LlmRequest::prompt("hello").feature("code");
+        let code = || LlmRequest::prompt("hello").with_feature("code");
         llm.clone().oneshot(code()).await.unwrap();
         llm.clone().oneshot(ask()).await.unwrap();
         sleep(secs(120)).await;
@@ -315,10 +315,10 @@ async fn a_cache_outside_gives_no_old_answer_to_a_feature_that_the_fallback_know
 async fn the_request_under_way_is_dropped_where_a_layer_ends_it_at_its_deadline() {
     let leaf = Fake::hangs();
     let llm = BulkheadLayer::new().feature("chat", 1).layer(FallbackLayer::new("a").layer(leaf.clone()));
-    let mut call = Box::pin(llm.clone().oneshot(ask().timeout(secs(5))));
+    let mut call = Box::pin(llm.clone().oneshot(ask().with_timeout(secs(5))));
     assert!((&mut call).await.is_err());
     assert_eq!(leaf.alive(), 0, "while the future is kept");
-    let again = llm.oneshot(ask().timeout(secs(5))).await.unwrap_err();
+    let again = llm.oneshot(ask().with_timeout(secs(5))).await.unwrap_err();
     assert_ne!(again.kind(), ErrorKind::BulkheadFull);
 }
 

@@ -46,7 +46,7 @@ async fn pings_a_start_and_empty_deltas_are_no_first_token_and_reach_nobody() {
     };
     let llm = FallbackLayer::new("sonnet").tier("gpt", tier(&second)).layer(tier(&primary));
     let start = Instant::now();
-    let mut answer = llm.oneshot(ask().stream(true)).await.unwrap();
+    let mut answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
     assert_eq!((answer.served_by().tier, start.elapsed(), primary.alive()), (Some("gpt"), secs(13), 0));
     assert_eq!(answer.attempts()[0].failure, Some(ErrorKind::Timeout));
     let first = answer.body_mut().frame().await.unwrap().unwrap();
@@ -69,7 +69,7 @@ async fn an_error_before_the_first_token_is_retried_counted_and_failed_over() {
         .layer(layer)
         .layer(CommitOnFirstTokenLayer::new())
         .service(leaf.clone());
-    let answer = llm.oneshot(ask().stream(true)).await.unwrap();
+    let answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
     assert_eq!((answer.served_by().tier, answer.served_by().attempts), (Some("gpt"), 4));
     assert_eq!((leaf.calls(), circuit.consecutive_failures()), (3, 3));
 }
@@ -80,7 +80,7 @@ async fn while_the_next_tier_is_asked_nothing_of_the_broken_stream_is_held() {
     let primary = Fake::new(|_| Does::Streams(vec![text(secs(1), "hel"), breaks(secs(1), ErrorKind::Server)]));
     let slow = Fake::answers_after(secs(20));
     let llm = FallbackLayer::new("sonnet").tier("gpt", slow).stream_break(StreamBreak::Restart).layer(primary.clone());
-    let answer = llm.oneshot(ask().stream(true)).await.unwrap();
+    let answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
     let read = tokio::spawn(answer.text());
     sleep(secs(10)).await;
     assert_eq!(primary.alive(), 0, "in the middle of the second tier's call");
@@ -101,7 +101,7 @@ async fn a_restart_is_marked_tells_each_circuit_and_ends_when_no_tier_is_left() 
         .layer(FallbackLayer::new("a").tier("b", second.layer(cut("b"))).stream_break(StreamBreak::Restart))
         .layer(first)
         .service(cut("a"));
-    let mut answer = llm.oneshot(ask().stream(true)).await.unwrap();
+    let mut answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
     let mut seen = Vec::new();
     let failure = loop {
         match answer.body_mut().frame().await.unwrap() {
@@ -140,7 +140,7 @@ async fn a_stream_dropped_after_any_number_of_polls_leaves_no_place_taken() {
                 .layer(CommitOnFirstTokenLayer::new())
                 .service(leaf.clone());
             let read = async {
-                let mut body = llm.oneshot(ask().stream(true)).await?.into_body();
+                let mut body = llm.oneshot(ask().with_stream(true)).await?.into_body();
                 while let Some(frame) = body.frame().await {
                     frame?;
                 }
@@ -171,7 +171,7 @@ async fn a_reader_that_stops_waiting_and_comes_back_misses_nothing() {
         .layer(FallbackLayer::new("a").tier("b", Fake::answers()).stream_break(StreamBreak::Restart))
         .layer(CommitOnFirstTokenLayer::new())
         .service(leaf);
-    let mut body = llm.oneshot(ask().stream(true)).await.unwrap().into_body();
+    let mut body = llm.oneshot(ask().with_stream(true)).await.unwrap().into_body();
     let mut said = String::new();
     loop {
         match tokio::time::timeout(millis(300), body.frame()).await {
@@ -204,7 +204,7 @@ async fn a_body_polled_after_its_end_is_at_its_end_through_all_layers() {
                 .layer(FallbackLayer::new("a").stream_break(policy))
                 .layer(CommitOnFirstTokenLayer::new())
                 .service(leaf.clone());
-            let mut body = llm.oneshot(ask().stream(true)).await.unwrap().into_body();
+            let mut body = llm.oneshot(ask().with_stream(true)).await.unwrap().into_body();
             while body.next().await.is_some() {}
             for _ in 0..100 {
                 let mut again = task::spawn(body.frame());
@@ -230,7 +230,7 @@ async fn a_stream_of_nothing_but_pings_ends_at_the_ceiling_and_fails_over_if_it_
         let tier = TimeoutLayer::new(secs(600)).idle(secs(20)).progress(secs(30), secs(120)).layer(pinging());
         let llm = FallbackLayer::new("a").tier("b", Canned::text("later")).stream_break(policy).layer(tier);
         let start = Instant::now();
-        let read = async { llm.oneshot(ask().stream(true)).await?.text().await };
+        let read = async { llm.oneshot(ask().with_stream(true)).await?.text().await };
         match (read.await, text) {
             (Ok(read), Some(text)) => assert_eq!(read, text, "{policy:?}"),
             (Err(error), None) => assert_eq!(error.timeout().unwrap().limit, TimeoutLimit::ProgressIdle),
@@ -255,7 +255,7 @@ async fn a_stream_that_panics_gives_back_what_its_answer_held() {
         .layer(CircuitBreakerLayer::new("a"))
         .service(leaf);
     for _ in 0..20 {
-        let answer = llm.clone().oneshot(ask().stream(true)).await.unwrap();
+        let answer = llm.clone().oneshot(ask().with_stream(true)).await.unwrap();
         assert!(tokio::spawn(answer.text()).await.unwrap_err().is_panic());
         assert_eq!(places.in_flight("chat"), 0);
     }
@@ -298,10 +298,10 @@ async fn a_stream_whose_drop_looks_at_the_stack_does_not_deadlock() {
         assert_eq!(circuit.state(), CircuitState::Closed);
     }));
     let llm = ServiceBuilder::new().layer(TimeoutLayer::new(secs(5))).layer(bulkhead).layer(breaker).service(leaf);
-    let mut answer = llm.clone().oneshot(ask().stream(true)).await.unwrap();
+    let mut answer = llm.clone().oneshot(ask().with_stream(true)).await.unwrap();
     assert_pending!(task::spawn(answer.body_mut().frame()).poll());
     drop(answer);
-    assert!(llm.oneshot(ask().stream(true)).await.unwrap().text().await.is_err(), "idle");
+    assert!(llm.oneshot(ask().with_stream(true)).await.unwrap().text().await.is_err(), "idle");
 }
 
 // The commit point holds an answer back; who leaves meanwhile is gone at once.
@@ -312,6 +312,6 @@ async fn an_answer_that_is_held_back_is_let_go_of_with_its_caller() {
         .layer(BulkheadLayer::new())
         .layer(CommitOnFirstTokenLayer::new().at(CommitPoint::Complete))
         .service(leaf.clone());
-    assert!(tokio::time::timeout(secs(50), llm.oneshot(ask().stream(true))).await.is_err());
+    assert!(tokio::time::timeout(secs(50), llm.oneshot(ask().with_stream(true))).await.is_err());
     assert_eq!(leaf.alive(), 0);
 }

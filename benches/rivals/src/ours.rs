@@ -24,7 +24,7 @@ impl Subject for Llm {
     type Error = LlmError;
 
     fn request() -> LlmRequest {
-        LlmRequest::prompt("Explain closures.").feature("chat")
+        LlmRequest::prompt("Explain closures.").with_feature("chat")
     }
 
     fn answer() -> LlmResponse {

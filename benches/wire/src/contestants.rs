@@ -50,7 +50,7 @@ pub fn all() -> Vec<Contestant> {
     // Some end as an error, which is no answer to forward.
     recorded.retain(|body| {
         let leaf = leaf(Dialect::Anthropic, vec![body.clone()]);
-        block_on(async { leaf.oneshot(LlmRequest::prompt("hello").stream(true)).await?.collect().await }).is_ok()
+        block_on(async { leaf.oneshot(LlmRequest::prompt("hello").with_stream(true)).await?.collect().await }).is_ok()
     });
     if !recorded.is_empty() {
         let group = format!("decode and forward, {} recorded Anthropic streams", recorded.len());
@@ -151,7 +151,7 @@ fn decoding(list: &mut Vec<Contestant>, group: &str, dialect: Dialect, bodies: &
     let run = Box::new(move || {
         for leaf in &leaves {
             block_on(async {
-                let request = LlmRequest::prompt("hello").stream(true);
+                let request = LlmRequest::prompt("hello").with_stream(true);
                 let mut body = leaf.clone().oneshot(request).await.expect("a good stream").into_body();
                 while let Some(frame) = body.frame().await {
                     let frame = frame.expect("a good stream");

@@ -35,7 +35,7 @@ fn app(llm: BoxLlmService) -> Router {
 
 /// The whole answer. If the caller hangs up, axum drops the handler, and with it go the call and its place.
 async fn ask(State(llm): State<BoxLlmService>, Json(ask): Json<Ask>) -> Result<Json<Answer>, Failure> {
-    let response = llm.oneshot(LlmRequest::prompt(ask.prompt).feature("chat")).await?;
+    let response = llm.oneshot(LlmRequest::prompt(ask.prompt).with_feature("chat")).await?;
     let served_by = response.served_by().to_string();
     let degraded = response.degraded().is_some();
     Ok(Json(Answer { served_by, degraded, text: response.text().await? }))
@@ -46,7 +46,7 @@ async fn stream_answer(
     State(llm): State<BoxLlmService>,
     Json(ask): Json<Ask>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
-    let response = llm.oneshot(LlmRequest::prompt(ask.prompt).feature("chat").stream(true)).await?;
+    let response = llm.oneshot(LlmRequest::prompt(ask.prompt).with_feature("chat").with_stream(true)).await?;
     let served_by = Event::default().event("served_by").data(response.served_by().to_string());
     // The body holds the feature's place, and gives it back at its end, or when the caller leaves and axum drops it.
     let frames = response.into_body().flat_map(|frame| stream::iter(reply::events(frame)));

@@ -40,10 +40,10 @@ impl Llm for Service {
 impl Service {
     async fn call(&self, question: Request<Question>, stream: bool) -> Result<LlmResponse, Status> {
         let deadline = deadline(question.metadata());
-        let mut request = LlmRequest::prompt(question.into_inner().prompt).feature("chat").stream(stream);
+        let mut request = LlmRequest::prompt(question.into_inner().prompt).with_feature("chat").with_stream(stream);
         // So the layers know how long the caller waits: a tier that hangs leaves time for the next one.
         if let Some(deadline) = deadline {
-            request = request.timeout(deadline);
+            request = request.with_timeout(deadline);
         }
         self.0.clone().oneshot(request).await.map_err(status)
     }

@@ -179,7 +179,7 @@ impl CacheSettings {
         let others = lasts(self.others);
         let named: HashMap<String, Option<Duration>> =
             self.features.iter().map(|(name, said)| (name.clone(), lasts(*said))).collect();
-        layer.ttl_by(move |request| request.feature_name().and_then(|name| named.get(name)).copied().unwrap_or(others))
+        layer.ttl_by(move |request| request.feature().and_then(|name| named.get(name)).copied().unwrap_or(others))
     }
 }
 

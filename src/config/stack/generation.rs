@@ -330,12 +330,12 @@ impl Generation {
             request.context_mut().attempts_left = attempts;
         }
         if self.sets_commit && request.context().commit.is_none() {
-            let named = request.feature_name().and_then(|feature| self.config.features.get(feature));
+            let named = request.feature().and_then(|feature| self.config.features.get(feature));
             request.context_mut().commit =
                 named.or(self.config.default_feature.as_ref()).and_then(|own| own.stream.commit);
         }
         if self.sets_level {
-            let named = request.feature_name().and_then(|feature| self.config.features.get(feature));
+            let named = request.feature().and_then(|feature| self.config.features.get(feature));
             // The fallback knows the named features' levels; a cache around it does not.
             let worst = named.or(self.config.default_feature.as_ref()).and_then(|own| own.worst_level);
             let context = request.context_mut();

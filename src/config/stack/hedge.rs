@@ -88,7 +88,7 @@ impl Hedges {
             let features: Vec<(String, bool)> =
                 config.features.iter().map(|(name, feature)| (name.clone(), !not(feature))).collect();
             layer = layer.only(move |request| {
-                let own = features.iter().find(|(name, _)| Some(name.as_str()) == request.feature_name());
+                let own = features.iter().find(|(name, _)| Some(name.as_str()) == request.feature());
                 own.map_or(!others, |(_, may)| *may)
             });
         }

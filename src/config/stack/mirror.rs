@@ -93,7 +93,7 @@ impl MirrorState {
         }
         if let Some(features) = mirror.features.clone() {
             let of = move |name: &str| features.iter().any(|feature| feature == name);
-            layer = layer.only(move |request: &LlmRequest| request.feature_name().is_some_and(&of));
+            layer = layer.only(move |request: &LlmRequest| request.feature().is_some_and(&of));
         }
         if let Some(most) = mirror.max_in_flight {
             layer = layer.max_in_flight(most);

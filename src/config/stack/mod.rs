@@ -141,12 +141,12 @@ use crate::{
 /// let stack = Stack::from_config(Config::from_str(file, Format::Yaml)?)?;
 /// let (llm, handle) = (stack.service(), stack.handle());
 ///
-/// let answer = llm.clone().oneshot(LlmRequest::prompt("How is the weather?").feature("chat")).await?;
+/// let answer = llm.clone().oneshot(LlmRequest::prompt("How is the weather?").with_feature("chat")).await?;
 /// assert_eq!(answer.served_by().tier, Some("sonnet"));
 ///
 /// // An outage, and a changed file.
 /// handle.circuits()["sonnet"].force_open();
-/// let answer = llm.clone().oneshot(LlmRequest::prompt("And now?").feature("chat")).await?;
+/// let answer = llm.clone().oneshot(LlmRequest::prompt("And now?").with_feature("chat")).await?;
 /// assert_eq!(answer.text().await?, "Please try again in a minute.");
 ///
 /// let changed = file.replace("concurrency: 20", "concurrency: 5");

@@ -63,7 +63,7 @@ impl Queues {
 impl Inner {
     /// Returns whether a request is queued. A task's request is already queued.
     fn takes(&self, request: &LlmRequest) -> bool {
-        let own = request.feature_name().and_then(|feature| self.features.get(feature));
+        let own = request.feature().and_then(|feature| self.features.get(feature));
         own.copied().unwrap_or(self.others)
             && !request.is_human_required()
             && request.extensions().get::<RedriveMarker>().is_none()
@@ -112,7 +112,7 @@ where
             };
             let reason = DegradedReason::Failure(error.kind());
             let before = PriorAttempts { reason, attempts: error.attempts().into() };
-            match queues.leaf.clone().oneshot(queued.extension(before)).await {
+            match queues.leaf.clone().oneshot(queued.with_extension(before)).await {
                 Ok(mut pending) => {
                     pending.prepend_attempts(error.attempts().to_vec());
                     Ok(pending)

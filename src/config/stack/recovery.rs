@@ -78,7 +78,7 @@ impl RecoveryChecks {
         };
         Some(Self {
             every: settings.interval(config.circuit_breaker.cooldown),
-            request: LlmRequest::prompt(text).max_tokens(TOKENS),
+            request: LlmRequest::prompt(text).with_max_tokens(TOKENS),
             tiers: runtimes.enumerate().filter(|(_, (_, tier, _))| tier.provider.is_model()).map(target).collect(),
         })
     }
@@ -137,7 +137,7 @@ async fn check(
     events: Events,
 ) -> CheckOutcome {
     let asked = Instant::now();
-    let request = request.with_context(Context::default()).timeout(LONGEST_PROBE);
+    let request = request.with_context(Context::default()).with_timeout(LONGEST_PROBE);
     let silent = || Err(LlmError::new(ErrorKind::Timeout, "no answer in time"));
     let said = ask(service, request, LONGEST_PROBE).await.unwrap_or_else(silent);
     let failure = said.as_ref().err().map(LlmError::kind);

@@ -45,7 +45,7 @@ impl Service<LlmRequest> for ReloadingService {
             self.service = self.generation.whole.clone();
         }
         self.generation.prepare(&mut request);
-        match self.generation.timed(request.feature_name()) {
+        match self.generation.timed(request.feature()) {
             None => Call::first(&mut self.service, request),
             Some(timed) => Call::first(&mut timed.clone(), request),
         }

@@ -261,7 +261,7 @@ where
         None | Some(Confirm::Switch(true)) => "ping",
     };
     match service {
-        Some(service) => layer.confirm_with(service, LlmRequest::prompt(text).max_tokens(1)),
+        Some(service) => layer.confirm_with(service, LlmRequest::prompt(text).with_max_tokens(1)),
         None => layer,
     }
 }

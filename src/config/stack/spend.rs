@@ -231,7 +231,7 @@ fn rule(route: &Route, config: &Config) -> Rule {
     match closed.is_empty() {
         true => rule,
         false => rule.when(move |request| {
-            request.feature_name().is_none_or(|feature| !closed.iter().any(|closed| closed == feature))
+            request.feature().is_none_or(|feature| !closed.iter().any(|closed| closed == feature))
         }),
     }
 }

@@ -186,7 +186,7 @@ async fn a_feature_has_its_own_time() {
     let llm = Stack::builder().leaf("a", hangs).build(config).unwrap().service();
     for (feature, seconds) in [("slow", 20), ("usual", 5), ("other", 2)] {
         let begun = Instant::now();
-        assert!(llm.clone().oneshot(LlmRequest::prompt("?").feature(feature)).await.is_err());
+        assert!(llm.clone().oneshot(LlmRequest::prompt("?").with_feature(feature)).await.is_err());
         assert_eq!(begun.elapsed(), Duration::from_secs(seconds), "{feature}");
     }
 }
@@ -201,7 +201,7 @@ async fn a_healthy_call_allocates_the_one_box_that_gives_the_service_a_name() {
     let stack = Stack::from_config(file).unwrap();
     let mut llm = stack.service();
     let mut leaf = crate::providers::Canned::text("hello");
-    let request = LlmRequest::prompt("?").feature("chat");
+    let request = LlmRequest::prompt("?").with_feature("chat");
     let mut cx = std::task::Context::from_waker(Waker::noop());
     let mut measure = |call: &mut dyn FnMut(&mut std::task::Context<'_>)| {
         // The first call creates what later ones share.

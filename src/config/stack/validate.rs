@@ -54,7 +54,7 @@ impl Validators {
             }
             let named = named.clone();
             layer.only(move |request: &LlmRequest| {
-                let own = named.iter().find(|(name, _)| Some(name.as_str()) == request.feature_name());
+                let own = named.iter().find(|(name, _)| Some(name.as_str()) == request.feature());
                 own.map_or(others, |(_, own)| *own) == Some(settings)
             })
         };

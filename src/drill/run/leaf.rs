@@ -196,7 +196,7 @@ impl Service<LlmRequest> for DrillProvider {
     fn call(&mut self, request: LlmRequest) -> Self::Future {
         let fault = self.shared.admit(request.extensions().get::<DrillRequest>());
         let request = match fault {
-            Some(fault) => request.extension(fault),
+            Some(fault) => request.with_extension(fault),
             None => request,
         };
         let (answer, shared) = (self.inner.call(request), self.shared.clone());
@@ -232,7 +232,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(600)).await;
         let mut ended = Vec::new();
         for ask in asks.iter().take(400) {
-            let answer = provider.clone().oneshot(ask.request().stream(false)).await;
+            let answer = provider.clone().oneshot(ask.request().with_stream(false)).await;
             ended.push(answer.map(drop).map_err(|error| error.kind()));
         }
         (ended, asks, provider.stats())

@@ -48,12 +48,15 @@ impl DrillRequest {
             Question::Common(which) => format!("{BEFORE}\n\nCommon question {which}: is it fresh?"),
             Question::Own => format!("{BEFORE}\n\nMy own question {}: is it fresh?", self.number),
         };
-        let request = LlmRequest::prompt(question).feature(self.feature.clone()).stream(self.stream).max_tokens(64);
+        let request = LlmRequest::prompt(question)
+            .with_feature(self.feature.clone())
+            .with_stream(self.stream)
+            .with_max_tokens(64);
         let request = match self.session {
-            Some(session) => request.session(format!("session-{session}")),
+            Some(session) => request.with_session(format!("session-{session}")),
             None => request,
         };
-        request.extension(self.clone())
+        request.with_extension(self.clone())
     }
 }
 

@@ -58,7 +58,7 @@
 //! let layer = BudgetLayer::new(PriceTable::builtin()).cap(Cap::new("chat per day", cent, Period::Day).feature("chat"));
 //! let (budget, llm) = (layer.handle(), layer.layer(leaf));
 //!
-//! let ask = || LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o").max_tokens(500)).feature("chat");
+//! let ask = || LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o").max_tokens(500)).with_feature("chat");
 //! let answer = llm.clone().oneshot(ask()).await.unwrap();
 //! assert_eq!(answer.cost().unwrap().to_string(), "$0.0075");
 //! assert_eq!(budget.spent("chat per day"), answer.cost().unwrap());

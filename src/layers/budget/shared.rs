@@ -72,7 +72,7 @@ impl Shared {
     #[inline]
     pub(super) fn admit(&self, request: &mut LlmRequest, now: Instant) -> Result<Reservation, LlmError> {
         let key = if self.keyed { request.extensions().get::<BudgetKey>().map(|key| key.0.clone()) } else { None };
-        let feature = request.feature_name();
+        let feature = request.feature();
         let mut reservation = Reservation::default();
         let mut priced = false;
         let mut level = 0;

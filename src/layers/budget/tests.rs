@@ -104,7 +104,7 @@ async fn the_prompt_counts_in_the_reservation() {
 async fn a_request_that_does_not_fit_is_refused_until_the_period_ends() {
     let layer = layer(cap(1.5).feature("chat"));
     let (handle, llm) = (layer.handle(), layer.layer(leaf(900)));
-    let chat = || ask().feature("chat");
+    let chat = || ask().with_feature("chat");
     llm.clone().oneshot(chat()).await.unwrap();
     let error = llm.clone().oneshot(chat()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Budget);
@@ -117,7 +117,7 @@ async fn a_request_that_does_not_fit_is_refused_until_the_period_ends() {
     assert_eq!(error.retry_at(), handle.resets_at("cap"));
     assert!(error.attempts()[0].is_local());
     llm.clone().oneshot(ask()).await.expect("another feature");
-    llm.clone().oneshot(chat().max_tokens(600)).await.expect("a smaller one fits");
+    llm.clone().oneshot(chat().with_max_tokens(600)).await.expect("a smaller one fits");
 
     tokio::time::advance(Duration::from_secs(14 * 3600 - 1)).await;
     llm.clone().oneshot(chat()).await.unwrap_err();
@@ -149,7 +149,7 @@ async fn a_step_down_and_a_warning_let_the_request_go_on() {
         .layer(strict.clone());
     llm.clone().oneshot(ask()).await.unwrap();
     assert_eq!(strict.seen()[0].context().min_level, 3);
-    llm.oneshot(ask().max_tokens(0)).await.unwrap();
+    llm.oneshot(ask().with_max_tokens(0)).await.unwrap();
     assert_eq!(strict.seen()[1].context().min_level, 3, "a leaf that says nothing has cost what was asked for");
 }
 
@@ -184,7 +184,7 @@ async fn shares_are_told_of_once_a_period_and_so_is_its_end() {
     let mut heard = events.subscribe();
     let layer = layer(cap(1.0)).events(events);
     let (handle, llm) = (layer.handle(), layer.layer(leaf(400)));
-    let small = || ask().max_tokens(400);
+    let small = || ask().with_max_tokens(400);
     llm.clone().oneshot(small()).await.unwrap();
     assert_eq!(told(&mut heard), [""; 0]);
     llm.clone().oneshot(small()).await.unwrap();
@@ -209,13 +209,13 @@ async fn shares_are_told_of_once_a_period_and_so_is_its_end() {
 async fn each_key_has_a_limit_of_its_own() {
     let layer = layer(cap(1.0).each_key()).cap(Cap::new("vip", usd(0.5), Period::Day).key("ada"));
     let (handle, llm) = (layer.handle(), layer.layer(leaf(300)));
-    let of = |key: &str| ask().max_tokens(400).extension(BudgetKey::new(key));
+    let of = |key: &str| ask().with_max_tokens(400).with_extension(BudgetKey::new(key));
     for key in ["ada", "bob", "bob"] {
         llm.clone().oneshot(of(key)).await.unwrap();
     }
     let error = llm.clone().oneshot(of("ada")).await.unwrap_err();
     assert!(error.message().contains("\"vip\""), "{error}");
-    let error = llm.clone().oneshot(of("bob").max_tokens(500)).await.unwrap_err();
+    let error = llm.clone().oneshot(of("bob").with_max_tokens(500)).await.unwrap_err();
     assert!(error.message().contains("\"cap (bob)\""), "{error}");
     llm.oneshot(ask()).await.expect("a request without a key is nobody's");
     let lines: Vec<_> = handle.snapshot().into_iter().map(|line| (line.key, line.spent)).collect();
@@ -229,7 +229,7 @@ async fn of_a_cap_for_each_key_it_is_told_whose_it_is() {
     let events = Events::new();
     let mut heard = events.subscribe();
     let llm = layer(cap(1.0).each_key()).events(events).layer(leaf(850));
-    let of = |key: &str| ask().max_tokens(900).extension(BudgetKey::new(key));
+    let of = |key: &str| ask().with_max_tokens(900).with_extension(BudgetKey::new(key));
     llm.clone().oneshot(of("ada")).await.unwrap();
     assert_eq!(told(&mut heard), ["cap of ada 80%"]);
     tokio::time::advance(Duration::from_secs(24 * 3600)).await;
@@ -242,7 +242,7 @@ async fn the_memory_of_keys_is_bounded() {
     let layer = layer(cap(1.0).each_key()).keys(100);
     let (handle, llm) = (layer.handle(), layer.layer(leaf(300)));
     for key in 0..1000 {
-        llm.clone().oneshot(ask().max_tokens(300).extension(BudgetKey::new(key.to_string()))).await.unwrap();
+        llm.clone().oneshot(ask().with_max_tokens(300).with_extension(BudgetKey::new(key.to_string()))).await.unwrap();
     }
     assert!(handle.snapshot().len() <= 100);
     assert!(handle.of_key("cap", "999").is_some());
@@ -474,7 +474,7 @@ async fn a_limit_of_nothing_is_closed_and_a_handle_opens_it() {
 async fn a_layer_that_follows_goes_on_with_what_was_spent() {
     let before = layer(cap(10.0)).cap(Cap::new("keys", usd(10.0), Period::Day).each_key());
     let mut old = before.layer(leaf(100));
-    let of = |key: &str| ask().extension(BudgetKey::new(key));
+    let of = |key: &str| ask().with_extension(BudgetKey::new(key));
     old.call(of("ada")).await.unwrap();
     let mut hung = before.layer(Strict::new().takes(Duration::from_secs(5)));
     let in_flight = hung.call(of("ada"));
@@ -499,7 +499,7 @@ async fn a_layer_that_follows_goes_on_with_what_was_spent() {
 async fn keys_that_were_used_last_before_a_layer_that_follows_are_forgotten_last() {
     let keys = || layer(Cap::new("keys", usd(10.0), Period::Day).each_key()).keys(4);
     let spends = async |layer: &BudgetLayer, key: &str| {
-        layer.layer(leaf(100)).oneshot(ask().extension(BudgetKey::new(key))).await.unwrap();
+        layer.layer(leaf(100)).oneshot(ask().with_extension(BudgetKey::new(key))).await.unwrap();
     };
     let before = keys();
     for key in ["ada", "bob", "cyd"] {
@@ -521,7 +521,7 @@ async fn a_healthy_call_allocates_nothing() {
         .cap(Cap::new("each", usd(1e6), Period::Hour).each_key());
     let mut llm = builtin.layer(leaf);
     let chat = Chat::new([Message::user("hello")]).model("gpt-4o-2024-08-06");
-    let request = LlmRequest::from(chat).feature("chat").extension(BudgetKey::new("ada"));
+    let request = LlmRequest::from(chat).with_feature("chat").with_extension(BudgetKey::new("ada"));
     let mut call = || {
         let mut context = Context::from_waker(Waker::noop());
         assert!(matches!(pin!(llm.call(request.clone())).poll(&mut context), Poll::Ready(Ok(_))));
@@ -534,7 +534,7 @@ async fn a_healthy_call_allocates_nothing() {
 #[tokio::test(start_paused = true)]
 async fn neither_debug_nor_refusals_show_the_prompt() {
     let llm = layer(cap(0.0)).layer(Strict::new());
-    let request = LlmRequest::prompt("secret plans").extension(BudgetKey::new("ada"));
+    let request = LlmRequest::prompt("secret plans").with_extension(BudgetKey::new("ada"));
     let error = llm.clone().oneshot(request).await.unwrap_err();
     assert!(!format!("{error} {error:?} {llm:?} {:?}", llm.handle()).contains("secret"));
 }

@@ -15,7 +15,7 @@ use tower::{Layer, Service, ServiceExt as _, service_fn};
 use super::BulkheadLayer;
 use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
 
-/// A caller's own limits, as an [extension](LlmRequest::extension) of each of its requests: a [`CallerBulkhead`]
+/// A caller's own limits, as an [extension](LlmRequest::with_extension) of each of its requests: a [`CallerBulkhead`]
 /// enforces them. Clones are the same limits.
 #[derive(Clone, Debug)]
 pub struct CallerLimits(BulkheadLayer);

@@ -248,7 +248,7 @@ impl FeatureGate {
 
     /// Returns the requester's name, for an error's message.
     fn whose(&self, request: &LlmRequest) -> String {
-        match (&self.name, request.feature_name()) {
+        match (&self.name, request.feature()) {
             (Some(name), _) => format!("feature {name:?}"),
             (None, Some(name)) => format!("feature {name:?}, under the default limit"),
             (None, None) => "no feature, under the default limit".to_owned(),

@@ -64,7 +64,7 @@
 //!     .feature("background", Limits::new(1).queue(100).max_wait(Duration::from_secs(10)));
 //! let handle = layer.handle();
 //! let mut llm = layer.layer(slow);
-//! let ask = |feature| LlmRequest::prompt("hello").feature(feature);
+//! let ask = |feature| LlmRequest::prompt("hello").with_feature(feature);
 //!
 //! let (batch, next) = (llm.call(ask("background")), llm.call(ask("background")));
 //! assert_eq!((handle.in_flight("background"), handle.queued("background")), (1, 1));

@@ -74,7 +74,7 @@ where
 
     #[inline(always)]
     fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
-        let sharded = self.features.sharded(request.feature_name());
+        let sharded = self.features.sharded(request.feature());
         let permit = match sharded.gate().try_enter() {
             Some(ticket) => sharded.permit(ticket),
             None => match sharded.gate().admit(&request.clone()) {

@@ -23,7 +23,7 @@ mod succession;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn ask(feature: &str) -> LlmRequest {
-    LlmRequest::prompt("hello").feature(feature)
+    LlmRequest::prompt("hello").with_feature(feature)
 }
 
 /// A leaf that never answers.
@@ -68,12 +68,12 @@ fn all_types_are_what_a_layer_needs() {
 async fn request_and_response_pass_untouched() {
     let leaf = Strict::new();
     let mut llm = BulkheadLayer::new().feature("chat", 1).layer(leaf.clone());
-    let request = ask("chat").session("s").idempotency_key("k").timeout(SECOND);
+    let request = ask("chat").with_session("s").with_idempotency_key("k").with_timeout(SECOND);
     let deadline = request.context().deadline;
     let response = llm.ready().await.unwrap().call(request).await.unwrap();
     assert_eq!(response.text().await.unwrap(), "hello");
     let seen = leaf.seen().remove(0);
-    assert_eq!((seen.session_id(), seen.idempotency()), (Some("s"), Some("k")));
+    assert_eq!((seen.session(), seen.idempotency_key()), (Some("s"), Some("k")));
     assert_eq!(seen.context().deadline, deadline);
 }
 
@@ -129,7 +129,7 @@ fn a_call_that_finds_its_place_allocates_nothing() {
 #[test]
 fn debug_shows_counts_and_no_prompt() {
     let mut llm = BulkheadLayer::new().feature("chat", Limits::new(1).queue(1)).layer(Silent);
-    let (one, two) = (llm.call(LlmRequest::prompt("secret").feature("chat")), llm.call(ask("chat")));
+    let (one, two) = (llm.call(LlmRequest::prompt("secret").with_feature("chat")), llm.call(ask("chat")));
     let shown = format!("{one:?} {two:?} {llm:?} {:?}", llm.handle());
     assert!(shown.contains("Queued") && shown.contains("in_flight: 1"), "{shown}");
     assert!(!shown.contains("secret"), "{shown}");

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A caller's wishes for one request, in the terms of HTTP's `Cache-Control` (RFC 9111, 5.2.1). Put it into the
-/// request's [extensions](crate::LlmRequest::extension).
+/// request's [extensions](crate::LlmRequest::with_extension).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheControl {
@@ -70,7 +70,7 @@ impl KeyParts {
         // A request that names no tenant now must not find an answer that was kept when tenants still shared.
         [self.tenant, self.feature, self.model].into_iter().for_each(|counts| meaning.flag(counts));
         meaning.optional_text(self.tenant.then(|| Tenant::of(request)).flatten().map(|name| &**name));
-        meaning.optional_text(request.feature_name().filter(|_| self.feature));
+        meaning.optional_text(request.feature().filter(|_| self.feature));
         meaning.optional_text(request.model().filter(|_| self.model));
         match (&self.by, request.wire()) {
             (Some(by), _) => meaning.text(&by(request)?),

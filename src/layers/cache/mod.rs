@@ -39,7 +39,7 @@
 //! its beginning, each at its own pace. A reader that needs a frame fetches it for all, so that a slow reader, or
 //! one that leaves, holds up no other. If the caller leaves before its response, or its time is over, one of the
 //! waiting requests calls in its place. A failure goes to all who wait, so that a failing provider is not asked a
-//! hundred times at once. A failure in a [session](crate::LlmRequest::session) may be the caller's own, since the
+//! hundred times at once. A failure in a [session](crate::LlmRequest::with_session) may be the caller's own, since the
 //! session may be pinned: there each request calls for itself. Requests with other bounds (commit point, attempts,
 //! levels, [`no_fallback`](crate::LlmRequest::no_fallback)) do not share a call.
 //!
@@ -53,7 +53,7 @@
 //! The call may fail with an error that another tier might have mended, or the deadline may pass. An answer older
 //! than its `ttl`, by at most [`stale_for`](CacheLayer::stale_for), is then given in its place. It is marked as
 //! [degraded](crate::LlmResponse::degraded), with a note that says its age. It is level 4 of the ladder. A request
-//! whose [worst level](crate::LlmRequest::worst_level) is better gets the error. So does a request of a feature for
+//! whose [worst level](crate::LlmRequest::with_worst_level) is better gets the error. So does a request of a feature for
 //! which a [fallback](crate::FallbackLayer::feature_worst_level) further in sets a better level. To give such
 //! answers, and answers to similar questions, in a fallback's own order of tiers, see
 //! [`CachedAnswers`](crate::layers::cached::CachedAnswers).
@@ -100,7 +100,7 @@
 //! let leaf = provider_fn(|_| async { Ok::<_, steadfast::LlmError>(LlmResponse::from_text("A function with its surroundings.")) });
 //! let llm = ServiceBuilder::new().layer(cache).service(leaf);
 //!
-//! let ask = || LlmRequest::prompt("What is a closure?").feature("chat");
+//! let ask = || LlmRequest::prompt("What is a closure?").with_feature("chat");
 //! let first = llm.clone().oneshot(ask()).await.unwrap();
 //! assert!(first.cached().is_none());
 //! let again = llm.oneshot(ask()).await.unwrap();

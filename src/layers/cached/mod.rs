@@ -34,7 +34,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let model = provider_fn(|request: LlmRequest| async move {
-//!     match request.session_id() {
+//!     match request.session() {
 //!         Some("down") => Err(LlmError::new(ErrorKind::Overloaded, "")),
 //!         _ => Ok(LlmResponse::from_text("Under Settings, Security.")),
 //!     }
@@ -47,7 +47,7 @@
 //!     .service(model);
 //!
 //! llm.clone().oneshot(LlmRequest::prompt("How do I reset my password?")).await.unwrap();
-//! let similar = LlmRequest::prompt("How can I reset my password?").session("down");
+//! let similar = LlmRequest::prompt("How can I reset my password?").with_session("down");
 //! let answer = llm.oneshot(similar).await.unwrap();
 //! assert!(matches!(answer.cached().unwrap().reason, CacheReason::Similar { similarity } if similarity > 0.7));
 //! assert_eq!(answer.degraded().unwrap().level, 4);

@@ -161,7 +161,7 @@ impl CircuitBreakerLayer {
     /// would count. It gets `request` after such a call, at most once in 10 s and for at most 30 s, in a task of
     /// its own on tokio's runtime. Meanwhile all calls are admitted. If the request fails in the same way, the
     /// circuit opens; otherwise nothing changes. A small request suffices:
-    /// `LlmRequest::prompt("ping").max_tokens(1)`, with a model if the leaf has none of its own. No layer around
+    /// `LlmRequest::prompt("ping").with_max_tokens(1)`, with a model if the leaf has none of its own. No layer around
     /// this one counts it, budgets included.
     #[must_use]
     pub fn confirm_with<S>(mut self, service: S, request: LlmRequest) -> Self

@@ -45,7 +45,7 @@
 //!   and a [`Fallback`](crate::Fallback) further out asks the next tier for a second opinion. In thin traffic,
 //!   which never reaches twenty a minute, all but the first two are therefore answered.
 //!
-//! A probe whose caller's own [time](crate::LlmRequest::timeout) is over within ten seconds decides nothing, and
+//! A probe whose caller's own [time](crate::LlmRequest::with_timeout) is over within ten seconds decides nothing, and
 //! the next request is one; only the third such probe opens the circuit again.
 //!
 //! The circuit checks all of these conditions again by itself.

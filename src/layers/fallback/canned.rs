@@ -65,7 +65,7 @@ mod tests {
     #[tokio::test]
     async fn it_answers_every_request_the_same_and_says_who_it_is() {
         let canned = Canned::text("later");
-        for request in [LlmRequest::prompt("a"), LlmRequest::prompt("b").stream(true)] {
+        for request in [LlmRequest::prompt("a"), LlmRequest::prompt("b").with_stream(true)] {
             let response = canned.clone().oneshot(request).await.unwrap();
             assert_eq!(response.degraded().unwrap().level, 5);
             assert_eq!(response.served_by().to_string(), "canned (canned, 1 attempt)");

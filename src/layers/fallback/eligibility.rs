@@ -26,7 +26,7 @@ impl Eligibility {
         let Some(shared) = self.shared.upgrade() else { return false };
         let Some(tier) = shared.place(tier) else { return false };
         request.goes_anywhere()
-            && (shared.config.session == SessionPolicy::Free || request.session_id().is_none())
+            && (shared.config.session == SessionPolicy::Free || request.session().is_none())
             && shared.chain(request).iter(&shared).any(|other| other == tier)
             && exclusions(&shared, request).iter().all(|excluded| excluded.tier != tier)
     }

@@ -32,7 +32,7 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest) -> Vec<Excluded>
     let (least, worst) = (request.context().min_level, request.context().worst_level);
     let worst = worst.min(shared.level_policy(request).worst);
     let orders = shared.orders();
-    let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature_name()));
+    let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature()));
     let reason = |facts: &TierFacts| {
         // A person is not of a worse level for a request that requires one.
         if facts.level > worst && !request.is_human_required() {

@@ -189,7 +189,7 @@ impl Failover {
             return (request, tier_deadline);
         }
         let reason = self.reason_for(u8::MAX);
-        (request.extension(PriorAttempts { reason, attempts: self.ledger.record().into() }), tier_deadline)
+        (request.with_extension(PriorAttempts { reason, attempts: self.ledger.record().into() }), tier_deadline)
     }
 
     /// Takes the failure of the current tier, and goes on to the next if there is any.
@@ -321,7 +321,7 @@ impl Failover {
     /// for the first token, nor the primary.
     pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
         self.request.context_mut().deadline = None;
-        if self.shared.config.session == SessionPolicy::Pin && self.request.session_id().is_some() {
+        if self.shared.config.session == SessionPolicy::Pin && self.request.session().is_some() {
             // The session has seen the beginning of this tier's answer.
             self.chain = Chain::Pinned(self.at);
         }

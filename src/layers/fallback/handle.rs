@@ -58,7 +58,7 @@ use crate::{
 /// let steer = fallback.handle();
 /// let llm = ServiceBuilder::new().layer(fallback).service(Canned::text("at length"));
 /// let served = async || {
-///     let answer = llm.clone().oneshot(LlmRequest::prompt("Why?").feature("chat")).await.unwrap();
+///     let answer = llm.clone().oneshot(LlmRequest::prompt("Why?").with_feature("chat")).await.unwrap();
 ///     answer.served_by().tier.unwrap().to_owned()
 /// };
 ///

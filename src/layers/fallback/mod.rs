@@ -36,7 +36,7 @@
 //!   [probes](crate::CircuitBreakerLayer::probe_successes) that must succeed, and return
 //!   [`gradually`](FallbackLayer::gradually).
 //! - A tier of people ([`Tier::human`]) gets a list of the earlier attempts. A request that [requires a
-//!   person](crate::LlmRequest::requires_human) goes there and nowhere else.
+//!   person](crate::LlmRequest::with_human_required) goes there and nowhere else.
 //! - If no tier works that a request may use, it fails at once, or waits: [`AllOpen`], for all or [for a
 //!   feature](FallbackLayer::feature_all_open).
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].

@@ -49,7 +49,7 @@ pub enum AllOpen {
     ///
     /// At the end of that time it fails, at most a second early, with the earliest probe as the error's
     /// `retry_after` if the circuits know one. It also fails if it has no
-    /// [attempts](crate::LlmRequest::max_attempts) left. It does not wait for a drained tier: the end of a drain is
+    /// [attempts](crate::LlmRequest::with_max_attempts) left. It does not wait for a drained tier: the end of a drain is
     /// unknown. A [bulkhead](crate::layers::bulkhead) further out bounds how many requests wait, and how many go on
     /// together when a tier is back.
     Queue(Duration),

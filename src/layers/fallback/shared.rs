@@ -182,7 +182,7 @@ impl Shared {
 
     /// Returns the chain of a request's feature.
     pub(super) fn of_feature(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
-        let own = request.feature_name().and_then(|feature| self.config.features.get(feature));
+        let own = request.feature().and_then(|feature| self.config.features.get(feature));
         own.or(self.config.others.as_ref())
     }
 
@@ -197,7 +197,7 @@ impl Shared {
     /// Returns the key of the request's session: each model with a chain of its own, or a tier to begin at, has a
     /// session of its own.
     fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
-        let session = request.session_id()?;
+        let session = request.session()?;
         let chain = self.listed(request);
         let asked = self.place_asked(&chain, request.model()).map(|place| self.name(chain.tier(place)));
         Some(match (self.named(request.model()), asked) {
@@ -220,7 +220,7 @@ impl Shared {
 
     /// Returns the policy for the case that every circuit is open for the request.
     pub(super) fn all_open(&self, request: &LlmRequest) -> AllOpen {
-        let own = request.feature_name().and_then(|feature| self.config.all_opens.get(feature));
+        let own = request.feature().and_then(|feature| self.config.all_opens.get(feature));
         own.copied().unwrap_or(self.config.all_open)
     }
 
@@ -233,7 +233,7 @@ impl Shared {
 
     /// Returns the policy for a break of the request's stream.
     pub(super) fn stream_break(&self, request: &LlmRequest) -> StreamBreak {
-        let own = request.feature_name().and_then(|feature| self.config.stream_breaks.get(feature));
+        let own = request.feature().and_then(|feature| self.config.stream_breaks.get(feature));
         own.copied().unwrap_or(self.config.stream_break)
     }
 
@@ -308,7 +308,7 @@ impl Shared {
 
     /// Returns the level policy of the request's feature.
     pub(super) fn level_policy(&self, request: &LlmRequest) -> LevelPolicy {
-        let policy = request.feature_name().and_then(|feature| self.config.levels.get(feature));
+        let policy = request.feature().and_then(|feature| self.config.levels.get(feature));
         policy.copied().unwrap_or_default()
     }
 

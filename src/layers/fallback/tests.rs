@@ -189,7 +189,7 @@ async fn a_refused_key_is_a_mistake_until_it_has_worked_and_an_outage_after() {
 async fn a_refusal_on_this_side_costs_no_attempt_and_no_time() {
     let before = Instant::now();
     let llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(failing(ErrorKind::CircuitOpen));
-    let response = llm.oneshot(prompt().max_attempts(1)).await.unwrap();
+    let response = llm.oneshot(prompt().with_max_attempts(1)).await.unwrap();
     assert_eq!(response.served_by().attempts, 1);
     assert_eq!(response.attempts()[0].failure, Some(ErrorKind::CircuitOpen));
     assert_eq!(before.elapsed(), Duration::ZERO);
@@ -223,7 +223,7 @@ async fn no_more_than_half_of_a_short_deadline_is_kept_back() {
     let hanging = Strict::new().takes(Duration::from_secs(100_000));
     let before = Instant::now();
     let llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(hanging);
-    llm.oneshot(prompt().timeout(Duration::from_secs(4))).await.unwrap();
+    llm.oneshot(prompt().with_timeout(Duration::from_secs(4))).await.unwrap();
     assert_eq!(before.elapsed(), Duration::from_secs(2));
 }
 
@@ -236,7 +236,7 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
         .keep_back(Duration::ZERO)
         .tier("b", slow_backup.clone())
         .layer(slow.clone());
-    let failed = llm.oneshot(prompt().timeout(Duration::from_secs(4))).await.unwrap_err();
+    let failed = llm.oneshot(prompt().with_timeout(Duration::from_secs(4))).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Server);
     assert_eq!(failed.attempts()[0].next, Next::Stopped(Stop::Deadline));
     assert_eq!(slow_backup.calls(), 0);
@@ -247,7 +247,7 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
         .tier("b", slow_backup.clone())
         .push(Tier::new("canned", canned).min_useful(Duration::ZERO))
         .layer(slow.fails(1, error(ErrorKind::Server)));
-    let response = llm.oneshot(prompt().timeout(Duration::from_secs(4))).await.unwrap();
+    let response = llm.oneshot(prompt().with_timeout(Duration::from_secs(4))).await.unwrap();
     assert_eq!((tier_of(&response).as_str(), response.degraded().is_some()), ("canned", true));
 }
 
@@ -256,7 +256,7 @@ async fn each_tier_sees_what_it_may_spend() {
     let (a, b, c) = (failing(ErrorKind::Server), failing(ErrorKind::Server), Strict::new());
     let last = Tier::new("c", c.clone()).last_resort();
     let llm = FallbackLayer::new("a").tier("b", b.clone()).push(last).layer(a.clone());
-    llm.oneshot(prompt().max_attempts(5)).await.unwrap();
+    llm.oneshot(prompt().with_max_attempts(5)).await.unwrap();
     let seen = |leaf: &Strict| {
         let context = *leaf.seen()[0].context();
         (context.tiers_left, context.attempts_left, context.attempts_made, context.last_resort)
@@ -273,7 +273,7 @@ async fn the_attempts_of_a_request_bound_the_walk() {
         .tier("b", failing(ErrorKind::Server))
         .tier("c", c.clone())
         .layer(failing(ErrorKind::Server));
-    let error = llm.oneshot(prompt().max_attempts(2)).await.unwrap_err();
+    let error = llm.oneshot(prompt().with_max_attempts(2)).await.unwrap_err();
     assert_eq!(error.attempts()[1].next, Next::Stopped(Stop::Attempts));
     assert_eq!(c.calls(), 0);
 }
@@ -289,11 +289,11 @@ async fn a_feature_goes_only_where_its_policy_says() {
         .feature("code", ["a"])
         .unwrap();
     let llm = layer.layer(a.clone());
-    let response = llm.clone().oneshot(prompt().feature("background")).await.unwrap();
+    let response = llm.clone().oneshot(prompt().with_feature("background")).await.unwrap();
     assert_eq!((tier_of(&response).as_str(), a.calls()), ("b", 0));
 
     let llm = layer.layer(failing(ErrorKind::Server));
-    let error = llm.oneshot(prompt().feature("code")).await.unwrap_err();
+    let error = llm.oneshot(prompt().with_feature("code")).await.unwrap_err();
     assert_eq!(error.attempts()[0].next, Next::Stopped(Stop::Policy));
 }
 
@@ -301,7 +301,7 @@ async fn a_feature_goes_only_where_its_policy_says() {
 async fn a_pinned_session_never_switches_and_fails_clearly() {
     let a = Strict::new().script([Ok(()), Err(error(ErrorKind::Server))]);
     let mut llm = FallbackLayer::new("a").tier("b", Strict::new()).session(SessionPolicy::Pin).layer(a);
-    let ask = |session: &'static str| prompt().session(session);
+    let ask = |session: &'static str| prompt().with_session(session);
     assert_eq!(tier_of(&llm.ready().await.unwrap().call(ask("s")).await.unwrap()), "a");
     let error = llm.ready().await.unwrap().call(ask("s")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Server);
@@ -315,7 +315,7 @@ async fn a_sticky_session_stays_where_it_was_switched_to() {
     let mut llm = FallbackLayer::new("a").tier("b", Strict::new()).session(SessionPolicy::Sticky).layer(a);
     let mut served = Vec::new();
     for session in ["s", "s", "s", "t"] {
-        served.push(tier_of(&llm.ready().await.unwrap().call(prompt().session(session)).await.unwrap()));
+        served.push(tier_of(&llm.ready().await.unwrap().call(prompt().with_session(session)).await.unwrap()));
     }
     assert_eq!(served, ["a", "b", "b", "a"]);
 }
@@ -327,7 +327,7 @@ async fn a_sticky_session_whose_tier_fails_goes_back_to_the_primary() {
     let mut llm = FallbackLayer::new("a").tier("b", b).session(SessionPolicy::Sticky).layer(a);
     let mut served = Vec::new();
     for _ in 0..2 {
-        served.push(tier_of(&llm.ready().await.unwrap().call(prompt().session("s")).await.unwrap()));
+        served.push(tier_of(&llm.ready().await.unwrap().call(prompt().with_session("s")).await.unwrap()));
     }
     assert_eq!(served, ["b", "a"]);
 }

@@ -124,7 +124,7 @@ impl Tier {
     }
 
     /// Marks a tier of people, as behind a `Handoff` leaf. Requests that [require a
-    /// person](LlmRequest::requires_human) come to such tiers and to no other, whatever their feature's chain is.
+    /// person](LlmRequest::with_human_required) come to such tiers and to no other, whatever their feature's chain is.
     /// Each request brings its [earlier attempts](crate::ledger::PriorAttempts). No session stays with such a tier.
     #[must_use]
     pub fn human(mut self) -> Self {

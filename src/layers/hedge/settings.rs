@@ -91,7 +91,7 @@ impl Settings {
             SecondTarget::Same => !request.is_human_required(),
             // A session stays with the tier that answered it before, wherever that is recorded.
             SecondTarget::Tier { .. } => {
-                request.goes_anywhere() && (self.takes_sessions || request.session_id().is_none())
+                request.goes_anywhere() && (self.takes_sessions || request.session().is_none())
             }
         };
         let may_send = !self.extra.allows_none() && request.context().attempts_left > 1;

@@ -219,17 +219,17 @@ async fn each_call_spends_an_attempt_and_one_is_kept_for_the_second() {
     let left = |strict: &Strict| strict.seen()[0].context().attempts_left;
     let (first, second) = (Strict::new().takes(secs(60)), Strict::new());
     let service = to(&second).layer(first.clone());
-    assert!(service.clone().oneshot(asked().max_attempts(5)).await.unwrap().is_hedged());
+    assert!(service.clone().oneshot(asked().with_max_attempts(5)).await.unwrap().is_hedged());
     assert_eq!((left(&first), left(&second), second.seen()[0].context().attempts_made), (4, 1, 1));
     // With a single attempt there is none for a second call.
-    let (_, took) = ends(service, asked().max_attempts(1)).await;
+    let (_, took) = ends(service, asked().with_max_attempts(1)).await;
     assert_eq!((took, first.calls(), second.calls()), (secs(60), 2, 1));
 
     // The attempts that the first call spent on its own retries are gone.
     let first = Strict::new().fails(9, failure(ErrorKind::Server));
     let second = Strict::new().fails(9, failure(ErrorKind::Server));
     let inner = RetryWithJitterLayer::new().layer(first.clone());
-    let error = to(&second).layer(inner).oneshot(asked().max_attempts(3)).await.unwrap_err();
+    let error = to(&second).layer(inner).oneshot(asked().with_max_attempts(3)).await.unwrap_err();
     assert_eq!((first.calls(), second.calls(), error.attempts().len()), (2, 1, 3));
 }
 
@@ -244,7 +244,7 @@ async fn no_second_call_begins_at_the_deadline_and_both_end_there() {
     for limited in [true, false] {
         let (result, took) = match limited {
             true => ends(TimeoutLayer::new(secs(5)).layer(service.clone()), asked()).await,
-            false => ends(service.clone(), asked().timeout(secs(5))).await,
+            false => ends(service.clone(), asked().with_timeout(secs(5))).await,
         };
         let error = result.unwrap_err();
         assert_eq!((took, error.kind()), (secs(5), ErrorKind::Timeout));
@@ -312,10 +312,14 @@ async fn a_second_call_that_was_not_sent_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_must_not_be_doubled_is_not() {
     let (first, second) = (Strict::new().takes(secs(5)), Strict::new());
-    let hedge = to(&second).only(|request| request.feature_name() != Some("payment"));
+    let hedge = to(&second).only(|request| request.feature() != Some("payment"));
     let service = hedge.layer(first.clone());
-    let single =
-        [asked().requires_human(true), asked().no_fallback(), asked().session("s"), asked().feature("payment")];
+    let single = [
+        asked().with_human_required(true),
+        asked().no_fallback(),
+        asked().with_session("s"),
+        asked().with_feature("payment"),
+    ];
     for request in single {
         let (result, took) = ends(service.clone(), request).await;
         assert_eq!((took, result.unwrap().is_hedged(), second.calls()), (secs(5), false, 0));
@@ -326,11 +330,13 @@ async fn what_must_not_be_doubled_is_not() {
         HedgeLayer::new("sonnet").sessions(true).tier("gpt", second.clone()).after(secs(2)).extra(1.0).unwrap();
     for sessions in [to(&second).sessions(true), before] {
         let llm = sessions.layer(first.clone());
-        assert!(llm.oneshot(asked().session("s")).await.unwrap().is_hedged());
+        assert!(llm.oneshot(asked().with_session("s")).await.unwrap().is_hedged());
     }
 
     // With the same service there is no other model to switch to.
-    for (request, calls) in [(asked().session("s"), 2), (asked().no_fallback(), 2), (asked().requires_human(true), 1)] {
+    for (request, calls) in
+        [(asked().with_session("s"), 2), (asked().no_fallback(), 2), (asked().with_human_required(true), 1)]
+    {
         let one = Strict::new().takes(secs(5));
         let (_, took) = ends(again().layer(one.clone()), request).await;
         assert_eq!((took, one.calls()), (secs(5), calls));
@@ -358,7 +364,7 @@ async fn nothing_is_late_before_enough_was_observed_and_then_it_is_what_nineteen
     assert_eq!((took.as_millis(), result.unwrap().is_hedged()), (delay.as_millis() + 1, true));
     // Streams are observed separately, to their first token.
     assert_eq!(hedge.handle().delay(true), None);
-    let (result, took) = ends(hedge.layer(takes(9000)), asked().stream(true)).await;
+    let (result, took) = ends(hedge.layer(takes(9000)), asked().with_stream(true)).await;
     assert_eq!((took, result.unwrap().is_hedged()), (ms(9000), false));
 }
 
@@ -430,13 +436,13 @@ async fn a_tier_that_always_loses_to_its_hedge_without_a_sign_of_life_opens() {
 
     // Nor do slow calls while others are answered.
     let slow = provider_fn(|request: LlmRequest| async move {
-        sleep(if request.feature_name() == Some("slow") { secs(60) } else { secs(1) }).await;
+        sleep(if request.feature() == Some("slow") { secs(60) } else { secs(1) }).await;
         Ok::<_, LlmError>(LlmResponse::from_text("hello"))
     });
     let (circuit, service) = behind(slow);
     for _ in 0..50 {
         let (late, usual) =
-            tokio::join!(service.clone().oneshot(asked().feature("slow")), service.clone().oneshot(asked()));
+            tokio::join!(service.clone().oneshot(asked().with_feature("slow")), service.clone().oneshot(asked()));
         assert!(late.unwrap().is_hedged() && !usual.unwrap().is_hedged());
     }
     assert_eq!(circuit.handle().state(), CircuitState::Closed);

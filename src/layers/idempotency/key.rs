@@ -57,7 +57,7 @@ impl KeyedInput {
 
     /// Returns `None` if the request has no key, and none is to be derived or can be.
     pub(super) fn of(request: &LlmRequest, derive: bool) -> Option<Self> {
-        let said = request.idempotency().filter(|key| !key.is_empty());
+        let said = request.idempotency_key().filter(|key| !key.is_empty());
         if said.is_none() && !derive {
             return None;
         }
@@ -67,7 +67,7 @@ impl KeyedInput {
             (None, Some(wire)) if said.is_some() => {
                 let mut bytes = Meaning::of("steadfast idempotency bytes 1");
                 bytes.optional_text(Tenant::of(request).map(|name| &**name));
-                bytes.optional_text(request.feature_name());
+                bytes.optional_text(request.feature());
                 bytes.bytes(wire.body());
                 bytes.finish()
             }

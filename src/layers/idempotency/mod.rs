@@ -4,7 +4,7 @@
 //!
 //! Use it if a request may be sent twice and is to be answered once: by a job queue that delivers again, a client
 //! that retries after its own timeout, a user who presses twice. The answer is then paid for once, and an agent
-//! acts on it once. The caller gives the key ([`LlmRequest::idempotency_key`](crate::LlmRequest::idempotency_key));
+//! acts on it once. The caller gives the key ([`LlmRequest::with_idempotency_key`](crate::LlmRequest::with_idempotency_key));
 //! a request without one passes by at no cost. It does not replace a [cache](crate::layers::cache), which serves
 //! different callers that ask the same.
 //!
@@ -123,7 +123,7 @@
 //! let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Dear Ms Lovelace")) });
 //! let llm = ServiceBuilder::new().layer(layer).service(leaf);
 //!
-//! let ask = |words: &str| LlmRequest::prompt(words).idempotency_key("mail-17");
+//! let ask = |words: &str| LlmRequest::prompt(words).with_idempotency_key("mail-17");
 //! llm.clone().oneshot(ask("Write to Ada.")).await.unwrap();
 //! let again = llm.clone().oneshot(ask("Write to Ada.")).await.unwrap();
 //! assert!(again.notes()[0].starts_with("replayed"));

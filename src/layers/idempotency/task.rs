@@ -74,7 +74,7 @@ impl Task {
         count(&self.place.shared.counters.calls);
         let requester = Requester::of(&request);
         if let Some(deadline) = request.context().deadline {
-            request = request.extension(CallersDeadline(deadline));
+            request = request.with_extension(CallersDeadline(deadline));
         }
         let context = request.context_mut();
         // An answer after the caller's deadline is for the retry.

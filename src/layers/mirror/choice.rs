@@ -57,7 +57,7 @@ impl Choice {
 
     /// Returns a number from 0 to less than 1.
     fn draw(&self, request: &LlmRequest) -> f64 {
-        match (request.session_id().filter(|_| self.by_session), &self.chance) {
+        match (request.session().filter(|_| self.by_session), &self.chance) {
             (Some(session), _) => of_session(self.seed, session),
             (None, Some(chance)) => lock(chance).f64(),
             // Each thread has its own generator.
@@ -138,7 +138,7 @@ mod tests {
     fn a_session_is_mirrored_as_a_whole_and_a_share_of_them_is() {
         let mut choice = of(0.3);
         choice.by_session();
-        let session = |name: usize| LlmRequest::prompt("hello").session(format!("session {name}"));
+        let session = |name: usize| LlmRequest::prompt("hello").with_session(format!("session {name}"));
         let first = taken(&choice, (0..1000).map(session));
         assert_eq!(first, taken(&choice, (0..1000).map(session)));
         assert!((230..370).contains(&count(&first)), "{}", count(&first));
@@ -152,16 +152,16 @@ mod tests {
     #[test]
     fn people_and_shadows_are_left_alone_and_so_is_what_a_filter_leaves_out_or_panics_at() {
         let mut choice = of(1.0);
-        assert!(!choice.takes(&LlmRequest::prompt("hello").requires_human(true)));
+        assert!(!choice.takes(&LlmRequest::prompt("hello").with_human_required(true)));
         assert!(!choice.takes(&LlmRequest::prompt("hello").shadow(crate::Context::default())));
-        choice.only(Arc::new(|request| match request.feature_name() {
+        choice.only(Arc::new(|request| match request.feature() {
             Some("chat") => true,
             Some(_) => false,
             None => panic!("a filter's own bug"),
         }));
         let features = [Some("chat"), Some("summary"), None];
         let requests = features.map(|feature| match feature {
-            Some(feature) => LlmRequest::prompt("hello").feature(feature),
+            Some(feature) => LlmRequest::prompt("hello").with_feature(feature),
             None => LlmRequest::prompt("hello"),
         });
         assert_eq!(taken(&choice, requests), [true, false, false]);

@@ -83,7 +83,7 @@ impl MirrorLayer {
         self
     }
 
-    /// Chooses by [session](LlmRequest::session): all requests of a session or none, in every process with the same
+    /// Chooses by [session](LlmRequest::with_session): all requests of a session or none, in every process with the same
     /// [`seed`](Self::seed). Requests without a session are still chosen one by one. Default: each request for
     /// itself.
     #[must_use]
@@ -102,7 +102,7 @@ impl MirrorLayer {
 
     /// Mirrors only requests for which this returns true; the share is taken of those. The function runs before the
     /// caller's call returns, so keep it quick. If it panics, the request is not mirrored. Default: all requests
-    /// except those that [require a person](LlmRequest::requires_human), which are never mirrored.
+    /// except those that [require a person](LlmRequest::with_human_required), which are never mirrored.
     #[must_use]
     pub fn only(mut self, only: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
         self.change().choice.only(Arc::new(only));

@@ -33,7 +33,7 @@
 //!
 //! The layer chooses a [share](MirrorLayer::share) of all requests, by chance or [by
 //! session](MirrorLayer::by_session). It never chooses one that [requires a
-//! person](crate::LlmRequest::requires_human), nor one that is itself a [copy](crate::LlmRequest::is_shadow).
+//! person](crate::LlmRequest::with_human_required), nor one that is itself a [copy](crate::LlmRequest::is_shadow).
 //! Requests with an idempotency key are mirrored, and their copies have none. Callers carry out tool calls, and no
 //! caller sees the candidate's, so that nothing is done twice. Tools that the *provider* runs (a web search, a
 //! remote MCP server) do run for the copy too: exclude requests that name such tools with
@@ -74,7 +74,7 @@
 //! let handle = mirror.handle();
 //! let llm = ServiceBuilder::new().layer(mirror).service(Canned::text("Paris"));
 //!
-//! let answer = llm.oneshot(LlmRequest::prompt("The capital of France?").feature("quiz")).await.unwrap();
+//! let answer = llm.oneshot(LlmRequest::prompt("The capital of France?").with_feature("quiz")).await.unwrap();
 //! assert_eq!(answer.text().await.unwrap(), "Paris");
 //!
 //! while handle.under_way() > 0 {

@@ -79,7 +79,7 @@ fn not_compared(heard: &mut Receiver<Event>) -> Vec<NotCompared> {
 }
 
 fn prompt() -> LlmRequest {
-    LlmRequest::prompt("hello").feature("chat").session("s")
+    LlmRequest::prompt("hello").with_feature("chat").with_session("s")
 }
 
 /// A leaf that waits `takes`, then gives these frames, `apart` from each other.

@@ -39,7 +39,7 @@
 //!     .layer(FallbackLayer::new("sonnet").events(events))
 //!     .service(Canned::text("hello"));
 //!
-//! llm.oneshot(LlmRequest::prompt("Say hello.").feature("chat")).await.unwrap();
+//! llm.oneshot(LlmRequest::prompt("Say hello.").with_feature("chat")).await.unwrap();
 //! let Ok(Event::RequestEnded(ended)) = heard.try_recv() else { panic!("it is told at once") };
 //! assert_eq!(ended.outcome, RequestOutcome::Answered);
 //! assert_eq!((ended.feature.as_deref(), ended.tier.as_deref()), (Some("chat"), Some("sonnet")));

@@ -62,7 +62,7 @@ impl Watch {
             reporter,
             feature: request.shared_feature(),
             request_id: request.shared_id(),
-            status_of: request.status_known(),
+            status_of: request.status_of(),
             begun,
             prompt: request.glanced_prompt(),
         }

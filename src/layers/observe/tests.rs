@@ -36,7 +36,7 @@ fn told(heard: &mut Receiver<Event>) -> RequestEnded {
 }
 
 fn prompt() -> LlmRequest {
-    LlmRequest::prompt("hello").feature("chat")
+    LlmRequest::prompt("hello").with_feature("chat")
 }
 
 /// A leaf that begins a stream after a second and gives each of these a second after the one before.
@@ -96,7 +96,7 @@ async fn a_request_is_told_with_its_id_the_status_of_its_caller_and_its_task() {
         StatusCode::from_u16(if error.kind() == ErrorKind::Overloaded { 529 } else { 500 }).unwrap()
     }
     let (layer, mut heard) = observed();
-    let named = || prompt().id("r-7").status_of(status);
+    let named = || prompt().with_id("r-7").with_status_of(status);
     let seen = |heard: &mut Receiver<Event>| {
         let RequestEnded { request_id, status, task, .. } = told(heard);
         (request_id.as_deref().map(str::to_owned), status.map(|status| status.as_u16()), task.as_deref().cloned())
@@ -313,7 +313,7 @@ async fn streams_that_end_in_any_order_are_told_each_with_its_own() {
     let (mut under_way, mut next) = (Vec::new(), 0);
     for _ in 0..400 {
         if under_way.is_empty() || random.bool() {
-            let request = LlmRequest::prompt("hello").feature(format!("f{next}"));
+            let request = LlmRequest::prompt("hello").with_feature(format!("f{next}"));
             under_way.push((next, llm.clone().oneshot(request).await.unwrap()));
             next += 1;
         } else {

@@ -33,7 +33,7 @@ impl RetryWithJitterLayer {
     }
 
     /// Sets how many attempts are made in all, the first included. Default: 3; 0 counts as 1. Attempts of another
-    /// retry layer further in count too, and a request may allow [fewer](crate::LlmRequest::max_attempts).
+    /// retry layer further in count too, and a request may allow [fewer](crate::LlmRequest::with_max_attempts).
     #[must_use]
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.change().max_attempts = attempts;

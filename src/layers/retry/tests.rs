@@ -65,13 +65,13 @@ fn stop(error: &LlmError) -> Option<Stop> {
 #[tokio::test(start_paused = true)]
 async fn an_answer_passes_untouched() {
     let leaf = Strict::new();
-    let (response, took) = run(&RetryWithJitterLayer::new(), &leaf, request().feature("chat")).await;
+    let (response, took) = run(&RetryWithJitterLayer::new(), &leaf, request().with_feature("chat")).await;
     let response = response.unwrap();
     assert!(response.attempts().is_empty());
     assert_eq!(response.served_by().attempts, 1);
     assert_eq!(response.text().await.unwrap(), "hello");
     assert_eq!((leaf.calls(), took), (1, Duration::ZERO));
-    assert_eq!(leaf.seen()[0].feature_name(), Some("chat"));
+    assert_eq!(leaf.seen()[0].feature(), Some("chat"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +299,7 @@ async fn a_wait_beyond_the_deadline_gives_up_at_once() {
     let budget = RetryBudget::new();
     let layer = RetryWithJitterLayer::new().budget(budget.clone());
     let leaf = Strict::new().fails(1, error(ErrorKind::RateLimited).with_retry_after(5 * SECOND));
-    let (result, took) = run(&layer, &leaf, request().timeout(5 * SECOND)).await;
+    let (result, took) = run(&layer, &leaf, request().with_timeout(5 * SECOND)).await;
     assert_eq!((leaf.calls(), took), (1, Duration::ZERO));
     assert_eq!(stop(&result.unwrap_err()), Some(Stop::Deadline));
     assert_eq!(budget.available(), 10);
@@ -321,7 +321,8 @@ async fn no_attempt_begins_after_the_deadline() {
     // slept through
     let leaf = Strict::new().fails(9, error(ErrorKind::Server));
     let budget = RetryBudget::new();
-    let mut call = spawn(exact().budget(budget.clone()).layer(leaf.clone()).oneshot(request().timeout(10 * SECOND)));
+    let mut call =
+        spawn(exact().budget(budget.clone()).layer(leaf.clone()).oneshot(request().with_timeout(10 * SECOND)));
     assert_pending!(call.poll());
     advance(3600 * SECOND).await;
     let failure = assert_ready!(call.poll()).unwrap_err();
@@ -334,7 +335,7 @@ async fn no_attempt_begins_after_the_deadline() {
         let leaf = Strict::new().fails(failures, error(ErrorKind::Server));
         let held = Gated { leaf: leaf.clone(), open: calls };
         let start = Instant::now();
-        let failure = exact().layer(held).oneshot(request().timeout(10 * SECOND)).await.unwrap_err();
+        let failure = exact().layer(held).oneshot(request().with_timeout(10 * SECOND)).await.unwrap_err();
         assert_eq!((failure.kind(), leaf.calls()), (ErrorKind::Deadline, calls));
         assert_eq!(start.elapsed(), 10 * SECOND);
     }
@@ -448,7 +449,7 @@ async fn nested_layers_do_not_multiply_attempts_or_deposits() {
 async fn a_request_may_allow_fewer_attempts() {
     for (allowed, calls) in [(0, 1), (1, 1), (2, 2), (100, 3)] {
         let leaf = Strict::new().fails(99, error(ErrorKind::Server));
-        let (result, _) = run(&exact(), &leaf, request().max_attempts(allowed)).await;
+        let (result, _) = run(&exact(), &leaf, request().with_max_attempts(allowed)).await;
         assert_eq!((leaf.calls(), stop(&result.unwrap_err())), (calls, Some(Stop::Attempts)));
     }
     for (attempts, calls) in [(0, 1), (1, 1), (u16::MAX, 9)] {

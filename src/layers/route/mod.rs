@@ -50,12 +50,12 @@
 //!     .unwrap()
 //!     .layer(model("gpt-4o"));
 //!
-//! let answer = llm.clone().oneshot(LlmRequest::prompt("...").feature("summary")).await.unwrap();
+//! let answer = llm.clone().oneshot(LlmRequest::prompt("...").with_feature("summary")).await.unwrap();
 //! assert_eq!(answer.route(), Some("short"));
 //! assert_eq!(answer.cost().unwrap().to_string(), "$0.00021");
 //! assert_eq!(answer.cost_without_route().unwrap().to_string(), "$0.0035");
 //!
-//! let answer = llm.oneshot(LlmRequest::prompt("...").feature("chat")).await.unwrap();
+//! let answer = llm.oneshot(LlmRequest::prompt("...").with_feature("chat")).await.unwrap();
 //! assert_eq!((answer.route(), answer.served_by().model), (None, Some("gpt-4o")));
 //! # }
 //! ```

@@ -70,7 +70,7 @@ impl Rule {
 
     /// Returns whether the request matches.
     pub(super) fn fits(&self, request: &LlmRequest) -> bool {
-        let feature = request.feature_name();
+        let feature = request.feature();
         if !self.features.is_empty() && !self.features.iter().any(|known| Some(&**known) == feature) {
             return false;
         }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn all_that_is_set_must_fit() {
-        let summary = || LlmRequest::from(chat().max_tokens(50)).feature("summary");
+        let summary = || LlmRequest::from(chat().max_tokens(50)).with_feature("summary");
         let with_tools = LlmRequest::from(chat().tool(Tool::new("t", json!({}))));
         let (plain, rule) = (LlmRequest::from(chat()), || Rule::new("r"));
         for (rule, request, fits) in [

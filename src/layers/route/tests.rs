@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn summary() -> LlmRequest {
-    LlmRequest::prompt("hello").feature("summary")
+    LlmRequest::prompt("hello").with_feature("summary")
 }
 
 fn to(cheap: Strict) -> RouteLayer {
@@ -35,8 +35,8 @@ async fn the_first_rule_that_fits_takes_the_request() {
         to(one.clone()).rule(Rule::new("any").when(|request| !request.is_stream()), two.clone()).layer(dear.clone());
     for (request, route) in [
         (summary(), Some("short")),
-        (summary().feature("chat"), Some("any")),
-        (summary().feature("chat").stream(true), None),
+        (summary().with_feature("chat"), Some("any")),
+        (summary().with_feature("chat").with_stream(true), None),
     ] {
         assert_eq!(llm.clone().oneshot(request).await.unwrap().route(), route);
     }
@@ -69,14 +69,14 @@ async fn what_no_other_can_help_with_stops() {
     }
     let dear = Strict::new();
     let error =
-        to(failing(ErrorKind::Server)).layer(dear.clone()).oneshot(summary().max_attempts(1)).await.unwrap_err();
+        to(failing(ErrorKind::Server)).layer(dear.clone()).oneshot(summary().with_max_attempts(1)).await.unwrap_err();
     assert_eq!((error.attempts()[0].next, dear.calls()), (Next::Stopped(Stop::Attempts), 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_wants_no_fallback_has_all_its_time_and_attempts_in_the_rules_chain_and_fails_with_it() {
     let (cheap, dear) = (failing(ErrorKind::Server), Strict::new());
-    let asked = summary().no_fallback().timeout(Duration::from_secs(10)).max_attempts(3);
+    let asked = summary().no_fallback().with_timeout(Duration::from_secs(10)).with_max_attempts(3);
     let error = to(cheap.clone()).layer(dear.clone()).oneshot(asked).await.unwrap_err();
     assert_eq!((error.kind(), dear.calls()), (ErrorKind::Server, 0));
     assert_eq!(error.attempts()[0].next, Next::Stopped(Stop::Policy));
@@ -99,7 +99,7 @@ async fn a_cheap_chain_that_hangs_leaves_time_for_the_default_one() {
     let hung = Strict::new().takes(Duration::from_secs(3600));
     let llm = to(hung.clone()).keep_back(Duration::from_secs(4)).layer(Strict::new());
     let begun = Instant::now();
-    let answer = llm.oneshot(summary().timeout(Duration::from_secs(10))).await.unwrap();
+    let answer = llm.oneshot(summary().with_timeout(Duration::from_secs(10))).await.unwrap();
     assert_eq!((begun.elapsed(), answer.attempts()[0].failure), (Duration::from_secs(6), Some(ErrorKind::Timeout)));
     assert_eq!(hung.running(), 0);
     assert_eq!(hung.seen()[0].context().tiers_left, 1);
@@ -113,7 +113,7 @@ async fn a_limit_further_out_that_ends_the_default_chain_loses_nothing_of_the_ch
     let begun = Instant::now();
     let ended = [
         TimeoutLayer::new(limit).layer(routed()).oneshot(summary()).await,
-        routed().oneshot(summary().timeout(limit)).await,
+        routed().oneshot(summary().with_timeout(limit)).await,
     ];
     assert_eq!((begun.elapsed(), hung.running()), (2 * limit, 0));
     for ended in ended {
@@ -165,7 +165,7 @@ async fn savings_are_what_the_same_tokens_would_have_cost() {
     let answer = llm.clone().oneshot(summary()).await.unwrap().with_prices(&prices);
     assert_eq!((answer.cost(), answer.cost_without_route()), (Usd::from_dollars(1.0), Usd::from_dollars(5.0)));
 
-    let mut answer = llm.oneshot(summary().stream(true)).await.unwrap();
+    let mut answer = llm.oneshot(summary().with_stream(true)).await.unwrap();
     assert_eq!((answer.cost_without_route(), answer.price_without_route()), (None, Some(&dollars(5.0))));
     while answer.body_mut().frame().await.is_some() {}
     assert_eq!(answer.cost_without_route(), Usd::from_dollars(5.0));
@@ -175,7 +175,7 @@ async fn savings_are_what_the_same_tokens_would_have_cost() {
 async fn a_request_that_fits_no_rule_costs_nothing() {
     let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
     let mut llm = to(Strict::new()).layer(leaf);
-    let request = summary().feature("chat");
+    let request = summary().with_feature("chat");
     let measured = allocation_counter::measure(|| {
         let mut context = Context::from_waker(Waker::noop());
         assert!(std::pin::pin!(llm.call(request.clone())).poll(&mut context).is_ready());

@@ -220,6 +220,6 @@ impl Late {
 /// Returns the kind of a call.
 #[inline]
 fn kind(request: &LlmRequest) -> usize {
-    let feature = request.feature_name().map_or(0, |name| fnv1a(OFFSET_BASIS, name) as usize % FEATURES);
+    let feature = request.feature().map_or(0, |name| fnv1a(OFFSET_BASIS, name) as usize % FEATURES);
     usize::from(request.is_stream()) + 2 * usize::from(request.asks_to_reason()) + 4 * feature
 }

@@ -75,8 +75,8 @@ async fn it_is_pending_until_the_limit_and_fails_at_it() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_in_time_arrives_untouched() {
     let strict = Strict::new().takes(secs(5));
-    let response = limited(10, strict.clone()).oneshot(asked().feature("chat")).await.unwrap();
-    assert_eq!(strict.seen()[0].feature_name(), Some("chat"));
+    let response = limited(10, strict.clone()).oneshot(asked().with_feature("chat")).await.unwrap();
+    assert_eq!(strict.seen()[0].feature(), Some("chat"));
     assert!(response.attempts().is_empty());
     assert_eq!(response.text().await.unwrap(), "hello");
 }
@@ -108,14 +108,14 @@ async fn the_first_token_limit_is_for_streams_only() {
     let layer = TimeoutLayer::new(secs(60)).first_token(secs(5));
     let service = layer.layer(Strict::new().takes(secs(30)));
     assert!(service.clone().oneshot(asked()).await.is_ok());
-    let error = service.oneshot(asked().stream(true)).await.unwrap_err();
+    let error = service.oneshot(asked().with_stream(true)).await.unwrap_err();
     assert_eq!(fired(&error), (TimeoutLimit::FirstToken, Phase::Answer, secs(5)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_first_token_limit_beyond_the_total_changes_nothing() {
     let service = TimeoutLayer::new(secs(5)).first_token(secs(60)).layer(Strict::new().takes(secs(30)));
-    let error = service.oneshot(asked().stream(true)).await.unwrap_err();
+    let error = service.oneshot(asked().with_stream(true)).await.unwrap_err();
     assert_eq!(fired(&error), (TimeoutLimit::Total, Phase::Answer, secs(5)));
 }
 
@@ -123,10 +123,10 @@ async fn a_first_token_limit_beyond_the_total_changes_nothing() {
 async fn the_nearest_of_limit_and_deadline_wins_and_the_error_names_it() {
     let service = limited(30, Strict::new().takes(secs(60)));
     let begun = Instant::now();
-    let error = service.clone().oneshot(asked().timeout(secs(7))).await.unwrap_err();
+    let error = service.clone().oneshot(asked().with_timeout(secs(7))).await.unwrap_err();
     assert_eq!(fired(&error), (TimeoutLimit::Deadline, Phase::Answer, secs(7)));
     assert_eq!(begun.elapsed(), secs(7));
-    let error = service.oneshot(asked().timeout(secs(90))).await.unwrap_err();
+    let error = service.oneshot(asked().with_timeout(secs(90))).await.unwrap_err();
     assert_eq!(fired(&error), (TimeoutLimit::Total, Phase::Answer, secs(30)));
 }
 
@@ -170,7 +170,7 @@ async fn a_readiness_that_comes_at_the_deadline_starts_no_attempt() {
 #[tokio::test(start_paused = true)]
 async fn no_attempt_starts_after_the_deadline() {
     let strict = Strict::new();
-    let request = asked().timeout(secs(5));
+    let request = asked().with_timeout(secs(5));
     advance(secs(6)).await;
     let error = limited(30, strict.clone()).oneshot(request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Deadline);
@@ -183,7 +183,7 @@ async fn the_inner_request_knows_the_deadline() {
     let strict = Strict::new();
     let now = Instant::now();
     limited(30, strict.clone()).oneshot(asked()).await.unwrap();
-    limited(30, strict.clone()).oneshot(asked().timeout(secs(7))).await.unwrap();
+    limited(30, strict.clone()).oneshot(asked().with_timeout(secs(7))).await.unwrap();
     limited(90, limited(30, strict.clone())).oneshot(asked()).await.unwrap();
     TimeoutLayer::new(Duration::MAX).layer(strict.clone()).oneshot(asked()).await.unwrap();
     let deadlines: Vec<_> = strict.seen().iter().map(|request| request.context().deadline).collect();
@@ -207,8 +207,8 @@ async fn no_time_at_all_refuses_what_is_not_there_at_once() {
 async fn the_longest_duration_is_no_limit() {
     let year = secs(365 * 24 * 3600);
     let service = TimeoutLayer::new(Duration::MAX).first_token(Duration::MAX).layer(Strict::new().takes(year));
-    assert!(service.clone().oneshot(asked().stream(true)).await.is_ok());
-    let error = service.oneshot(asked().timeout(secs(3))).await.unwrap_err();
+    assert!(service.clone().oneshot(asked().with_stream(true)).await.is_ok());
+    let error = service.oneshot(asked().with_timeout(secs(3))).await.unwrap_err();
     assert_eq!(fired(&error), (TimeoutLimit::Deadline, Phase::Answer, secs(3)));
 }
 
@@ -266,7 +266,7 @@ async fn a_failed_readiness_is_the_calls_error() {
 fn the_healthy_path_allocates_nothing_and_makes_no_timer() {
     let leaf = provider_fn(|_| ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
     let mut service = limited(90, TimeoutLayer::new(secs(30)).first_token(secs(5)).layer(leaf));
-    let (one, two) = (asked().stream(true), asked());
+    let (one, two) = (asked().with_stream(true), asked());
     // There is no runtime here: a timer would panic.
     let measured = allocation_counter::measure(|| {
         for request in [one, two] {
@@ -291,7 +291,7 @@ async fn the_idle_limits_of_both_apply_and_the_nearest_wins() {
         let inner = TimeoutLayer::new(secs(30)).idle(secs(inner)).layer(stalling());
         let service = TimeoutLayer::new(secs(90)).idle(secs(outer)).layer(inner);
         let begun = Instant::now();
-        let error = service.oneshot(asked().stream(true)).await.unwrap().collect().await.unwrap_err();
+        let error = service.oneshot(asked().with_stream(true)).await.unwrap().collect().await.unwrap_err();
         assert_eq!(fired(&error), (TimeoutLimit::ByteIdle, Phase::Body, secs(10)));
         assert_eq!(begun.elapsed(), secs(10));
     }
@@ -300,7 +300,7 @@ async fn the_idle_limits_of_both_apply_and_the_nearest_wins() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_falls_silent_for_a_minute_at_most_by_default() {
     let begun = Instant::now();
-    let response = limited(5, stalling()).oneshot(asked().stream(true)).await.unwrap();
+    let response = limited(5, stalling()).oneshot(asked().with_stream(true)).await.unwrap();
     let error = response.collect().await.unwrap_err();
     assert_eq!((fired(&error).0, begun.elapsed()), (TimeoutLimit::ByteIdle, secs(60)));
 }
@@ -316,7 +316,7 @@ async fn a_stream_that_flows_may_take_as_long_as_it_likes() {
         ready(Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))))
     });
     let service = TimeoutLayer::new(secs(10)).idle(secs(5)).progress(secs(5), secs(5)).layer(leaf);
-    let text = service.oneshot(asked().stream(true)).await.unwrap().text().await.unwrap();
+    let text = service.oneshot(asked().with_stream(true)).await.unwrap().text().await.unwrap();
     assert_eq!(text.len(), 100);
 }
 

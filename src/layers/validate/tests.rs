@@ -182,7 +182,7 @@ async fn a_repair_keeps_what_is_not_text() {
 #[tokio::test(start_paused = true)]
 async fn a_wrong_answer_is_asked_again_with_what_is_wrong_and_both_are_paid_for_in_the_record() {
     let says = Says::new([BAD, GOOD]);
-    let request = asked().feature("chat").idempotency_key("k").max_attempts(5);
+    let request = asked().with_feature("chat").with_idempotency_key("k").with_max_attempts(5);
     let response = ValidateLayer::new().layer(says.clone()).oneshot(request).await.unwrap();
     assert_eq!((response.served_by().attempts, response.usage()), (2, TWELVE));
     let [first] = response.attempts() else { panic!("{:?}", response.attempts()) };
@@ -194,7 +194,7 @@ async fn a_wrong_answer_is_asked_again_with_what_is_wrong_and_both_are_paid_for_
     let [one, two] = says.strict.seen().try_into().unwrap();
     assert_eq!((one.context().attempts_left, two.context().attempts_left), (5, 4));
     assert_eq!(
-        (two.feature_name(), one.idempotency(), two.idempotency()),
+        (two.feature(), one.idempotency_key(), two.idempotency_key()),
         (Some("chat"), Some("k"), Some("k-again-1"))
     );
     let chat = two.chat().unwrap();
@@ -262,7 +262,7 @@ async fn outside_of_a_fallback_the_record_names_the_tier_of_the_wrong_answer() {
 async fn failures_before_a_wrong_answer_stay_on_record() {
     let flaky = Strict::new().fails(1, LlmError::new(ErrorKind::Connect, "no route"));
     let inner = RetryWithJitterLayer::new().layer(Says::new([BAD, GOOD]).over(flaky));
-    let response = ValidateLayer::new().layer(inner).oneshot(asked().max_attempts(3)).await.unwrap();
+    let response = ValidateLayer::new().layer(inner).oneshot(asked().with_max_attempts(3)).await.unwrap();
     let kinds: Vec<_> = response.attempts().iter().map(|step| step.failure).collect();
     assert_eq!(kinds, [Some(ErrorKind::Connect), Some(ErrorKind::InvalidOutput)]);
     assert_eq!(response.served_by().attempts, 3);
@@ -271,14 +271,14 @@ async fn failures_before_a_wrong_answer_stay_on_record() {
 #[tokio::test(start_paused = true)]
 async fn without_an_attempt_left_it_is_not_asked_again() {
     let says = Says::new([BAD, GOOD]);
-    let error = ValidateLayer::new().layer(says.clone()).oneshot(asked().max_attempts(1)).await.unwrap_err();
+    let error = ValidateLayer::new().layer(says.clone()).oneshot(asked().with_max_attempts(1)).await.unwrap_err();
     assert_eq!((error.attempts()[0].next, says.strict.calls()), (Next::Stopped(Stop::Attempts), 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_time_left_it_is_not_asked_again() {
     let says = Says::new([BAD, GOOD]).over(Strict::new().takes(secs(10)));
-    let error = ValidateLayer::new().layer(says.clone()).oneshot(asked().timeout(secs(10))).await.unwrap_err();
+    let error = ValidateLayer::new().layer(says.clone()).oneshot(asked().with_timeout(secs(10))).await.unwrap_err();
     assert_eq!((error.attempts()[0].next, says.strict.calls()), (Next::Stopped(Stop::Deadline), 1));
 }
 
@@ -286,7 +286,7 @@ async fn without_time_left_it_is_not_asked_again() {
 async fn the_second_question_ends_at_the_deadline() {
     let says = Says::new([BAD, GOOD]).over(Strict::new().takes(secs(10)));
     let begun = Instant::now();
-    let error = ValidateLayer::new().layer(says.clone()).oneshot(asked().timeout(secs(15))).await.unwrap_err();
+    let error = ValidateLayer::new().layer(says.clone()).oneshot(asked().with_timeout(secs(15))).await.unwrap_err();
     assert_eq!((error.kind(), begun.elapsed(), says.strict.running()), (ErrorKind::Timeout, secs(15), 0));
     let fired = error.timeout().unwrap();
     assert_eq!((fired.limit, fired.phase, fired.after), (TimeoutLimit::Deadline, Phase::Answer, secs(5)));
@@ -307,7 +307,7 @@ async fn a_second_question_that_is_never_asked_leaves_the_first_answers_error() 
         *held.lock().unwrap() = Some(other);
         wrong.to_owned()
     });
-    let error = layer.layer(limited).oneshot(asked().timeout(secs(5))).await.unwrap_err();
+    let error = layer.layer(limited).oneshot(asked().with_timeout(secs(5))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOutput, "which fails over, where a deadline would stop");
     let kinds: Vec<_> = error.attempts().iter().map(|step| step.failure).collect();
     assert_eq!(kinds, [Some(ErrorKind::InvalidOutput), Some(ErrorKind::Deadline)]);
@@ -338,7 +338,7 @@ async fn a_future_of_an_unchecked_request_that_failed_and_is_kept_holds_no_place
 async fn a_stream_is_held_back_until_it_is_whole_and_then_given_as_it_came() {
     let says = Says::new([r#"{"age": 36, "name": "Ada"}"#]).streams();
     let begun = Instant::now();
-    let mut response = ValidateLayer::new().layer(says).oneshot(asked().stream(true)).await.unwrap();
+    let mut response = ValidateLayer::new().layer(says).oneshot(asked().with_stream(true)).await.unwrap();
     assert!(begun.elapsed() >= secs(5) && response.body().arrives_in_frames());
     let mut texts = Vec::new();
     while let Some(frame) = response.body_mut().frame().await {
@@ -354,12 +354,12 @@ async fn a_stream_is_held_back_until_it_is_whole_and_then_given_as_it_came() {
 #[tokio::test(start_paused = true)]
 async fn a_wrong_stream_is_repaired_or_asked_again() {
     let says = Says::new(["Well: {\"age\": 36}"]).streams();
-    let response = ValidateLayer::new().layer(says).oneshot(asked().stream(true)).await.unwrap();
+    let response = ValidateLayer::new().layer(says).oneshot(asked().with_stream(true)).await.unwrap();
     assert_eq!(response.notes(), ["output: the JSON was taken out of the text around it"]);
     assert_eq!(response.text().await.unwrap(), GOOD);
 
     let says = Says::new([BAD, GOOD]).streams();
-    let response = ValidateLayer::new().layer(says.clone()).oneshot(asked().stream(true)).await.unwrap();
+    let response = ValidateLayer::new().layer(says.clone()).oneshot(asked().with_stream(true)).await.unwrap();
     assert_eq!(step(&response.attempts()[0]), (Some(ErrorKind::InvalidOutput), TWELVE, Next::AskedAgain));
     assert!(says.strict.seen()[1].is_stream());
     assert_eq!(response.text().await.unwrap(), GOOD);
@@ -373,7 +373,7 @@ async fn a_stream_that_breaks_while_it_is_held_back_fails_over() {
         std::future::ready(Ok::<_, LlmError>(LlmResponse::new(body).with_model("openai", "gpt")))
     });
     let llm = FallbackLayer::new("a").tier("b", Says::new([GOOD])).layer(ValidateLayer::new().layer(breaking));
-    let response = llm.oneshot(asked().stream(true)).await.unwrap();
+    let response = llm.oneshot(asked().with_stream(true)).await.unwrap();
     assert_eq!(response.served_by().tier, Some("b"));
     let [first] = response.attempts() else { panic!("{:?}", response.attempts()) };
     assert_eq!((first.failure, first.provider.as_deref()), (Some(ErrorKind::StreamBroken), Some("openai")));
@@ -383,7 +383,7 @@ async fn a_stream_that_breaks_while_it_is_held_back_fails_over() {
 async fn a_stream_held_back_ends_at_the_deadline() {
     let says = Says::new([r#"{"age": 36, "name": "Ada"}"#]).streams();
     let begun = Instant::now();
-    let request = asked().stream(true).timeout(secs(3));
+    let request = asked().with_stream(true).with_timeout(secs(3));
     let error = ValidateLayer::new().layer(says).oneshot(request).await.unwrap_err();
     assert_eq!((error.timeout().unwrap().phase, begun.elapsed()), (Phase::Body, secs(3)));
     assert_eq!((error.provider(), error.attempts().len()), (Some("openai"), 1));
@@ -481,7 +481,7 @@ async fn a_dropped_call_frees_its_place_wherever_it_is() {
     let says = Says::new([BAD]).over(strict.clone()).streams();
     let mut llm = ValidateLayer::new().layer(bulkhead.layer(says));
     for after in 0..16 {
-        let mut call = task::spawn(llm.call(asked().feature("chat").stream(true)));
+        let mut call = task::spawn(llm.call(asked().with_feature("chat").with_stream(true)));
         for _ in 0..after {
             assert_pending!(call.poll());
             tokio::time::advance(Duration::from_millis(500)).await;
@@ -496,7 +496,7 @@ async fn an_end_frees_everything_even_if_the_future_is_kept() {
     let bulkhead = BulkheadLayer::new().feature("chat", 1);
     let handle = bulkhead.handle();
     let mut llm = ValidateLayer::new().layer(bulkhead.layer(Says::new([BAD]).over(Strict::new().takes(secs(2)))));
-    let mut call = task::spawn(llm.call(asked().feature("chat").timeout(secs(3))));
+    let mut call = task::spawn(llm.call(asked().with_feature("chat").with_timeout(secs(3))));
     assert_pending!(call.poll());
     tokio::time::advance(secs(2)).await;
     assert_pending!(call.poll());

@@ -33,7 +33,7 @@ async fn answered(body: &str) -> Result<LlmResponse, LlmError> {
 async fn streamed(events: &[Value]) -> Result<Message, LlmError> {
     let text: String = events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"])).collect();
     let mut leaf = Anthropic::new("k").model("claude").transport(Scripted::events(text));
-    leaf.ready().await?.call(LlmRequest::prompt("hello").stream(true)).await?.collect().await
+    leaf.ready().await?.call(LlmRequest::prompt("hello").with_stream(true)).await?.collect().await
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn answered(body: &str) -> Result<LlmResponse, LlmError> {
 async fn streamed(chunks: &[&str]) -> Result<Message, LlmError> {
     let text: String = chunks.iter().map(|chunk| format!("data: {chunk}\r\n\r\n")).collect();
     let mut leaf = Gemini::new("k").model("gemini").transport(Scripted::events(text));
-    leaf.ready().await?.call(LlmRequest::prompt("hello").stream(true)).await?.collect().await
+    leaf.ready().await?.call(LlmRequest::prompt("hello").with_stream(true)).await?.collect().await
 }
 
 fn signed(token: &str) -> Option<Opaque> {

@@ -31,7 +31,7 @@ async fn ask_stream<S>(leaf: S) -> Result<LlmResponse, LlmError>
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
 {
-    leaf.oneshot(LlmRequest::prompt("hello").stream(true)).await
+    leaf.oneshot(LlmRequest::prompt("hello").with_stream(true)).await
 }
 
 const STREAM: &str = "\
@@ -265,7 +265,7 @@ async fn page_with_a_200_is_malformed_and_named() {
     for streams in [false, true] {
         for content_type in ["text/html", "text/plain"] {
             let leaf = anthropic(&Scripted::new(200, content_type, page));
-            let error = leaf.oneshot(LlmRequest::prompt("hello").stream(streams)).await.unwrap_err();
+            let error = leaf.oneshot(LlmRequest::prompt("hello").with_stream(streams)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Malformed);
             assert!(error.message().contains("Sign in to the Wi-Fi"), "{error}");
         }

@@ -37,7 +37,7 @@ async fn answered(body: &str) -> Result<LlmResponse, LlmError> {
 async fn streamed(chunks: &[&str]) -> Result<Message, LlmError> {
     let text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
     let mut leaf = own().transport(Scripted::events(text));
-    leaf.ready().await?.call(LlmRequest::prompt("hello").stream(true)).await?.collect().await
+    leaf.ready().await?.call(LlmRequest::prompt("hello").with_stream(true)).await?.collect().await
 }
 
 /// A chunk with this delta of the first choice.
@@ -140,7 +140,7 @@ async fn stream_asks_for_usage_unless_told_not_to() {
     for (asked, expected) in [(true, json!({"include_usage": true})), (false, Value::Null)] {
         let transport = Scripted::events("data: [DONE]\n\n");
         let leaf = own().stream_usage(asked).transport(transport.clone());
-        let _empty = leaf.oneshot(LlmRequest::prompt("?").stream(true)).await;
+        let _empty = leaf.oneshot(LlmRequest::prompt("?").with_stream(true)).await;
         assert_eq!((&transport.sent()["stream"], &transport.sent()["stream_options"]), (&json!(true), &expected));
     }
 }
@@ -405,20 +405,20 @@ async fn an_error_line_of_a_stream_keeps_the_servers_own_words() {
     let words = r#"{"code":500,"message":"the context is full","type":"server_error"}"#;
     let stream = |before: &str| format!("{before}error: {words}\n\n");
     let mut leaf = own().transport(Scripted::events(stream("")));
-    let error = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").stream(true)).await.unwrap_err();
+    let error = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").with_stream(true)).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.message(), error.code()),
         (ErrorKind::Server, "the context is full", Some("server_error"))
     );
     assert_eq!(error.raw().map(|raw| &raw[..]), Some(words.as_bytes()));
     let mut leaf = own().transport(Scripted::events(stream(&format!("data: {}\n\n", delta(r#"{"content":"hi"}"#)))));
-    let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").stream(true)).await.unwrap();
+    let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").with_stream(true)).await.unwrap();
     let error = response.collect().await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::StreamBroken, "the context is full"));
     // A field of that name which says nothing changes nothing.
     let other = format!("data: {}\n\nerror: none\n\ndata: {}\n\n", delta(r#"{"content":"hi"}"#), finish("stop"));
     let mut leaf = own().transport(Scripted::events(other));
-    let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").stream(true)).await.unwrap();
+    let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").with_stream(true)).await.unwrap();
     assert_eq!(response.text().await.unwrap(), "hi");
 }
 

@@ -22,7 +22,7 @@ fn prompt() -> LlmRequest {
 }
 
 async fn ask(provider: &Simulated, stream: bool) -> Result<LlmResponse, LlmError> {
-    provider.clone().oneshot(prompt().stream(stream)).await
+    provider.clone().oneshot(prompt().with_stream(stream)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,10 +200,10 @@ async fn many_calls_run_side_by_side() {
 #[tokio::test(start_paused = true)]
 async fn a_request_may_bring_its_own_fault() {
     let provider = provider().fault_mix(Fault::ServerError);
-    let own = prompt().extension(Fault::Overloaded);
+    let own = prompt().with_extension(Fault::Overloaded);
     assert_eq!(provider.clone().oneshot(own).await.unwrap_err().kind(), ErrorKind::Overloaded);
     let start = Instant::now();
-    let slow = prompt().extension(Fault::Slow(SECOND));
+    let slow = prompt().with_extension(Fault::Slow(SECOND));
     assert!(provider.clone().oneshot(slow).await.is_ok());
     assert_eq!(start.elapsed(), SECOND);
     assert_eq!(provider.oneshot(prompt()).await.unwrap_err().kind(), ErrorKind::Server);

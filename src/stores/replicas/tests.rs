@@ -89,7 +89,7 @@ impl Replica {
         let chat = self.features.layer(provider);
         let mut passed = 0;
         for _ in 0..requests {
-            let answer = chat.clone().oneshot(LlmRequest::prompt("hello").feature("chat")).await;
+            let answer = chat.clone().oneshot(LlmRequest::prompt("hello").with_feature("chat")).await;
             passed += usize::from(answer.is_ok());
         }
         passed

@@ -56,7 +56,7 @@ use crate::store::{StoreError, StoreErrorKind};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let path = std::env::temp_dir().join(format!("steadfast-doc-keys-{}.db", std::process::id()));
 /// # let _ = std::fs::remove_file(&path);
-/// let ask = || LlmRequest::prompt("Write to Ada.").idempotency_key("mail-17");
+/// let ask = || LlmRequest::prompt("Write to Ada.").with_idempotency_key("mail-17");
 /// let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("Dear Ms Lovelace")) });
 /// IdempotencyLayer::over(Sqlite::open(&path)?).layer(leaf).oneshot(ask()).await?;
 ///

@@ -26,7 +26,7 @@
 //! let events = Events::new();
 //! let _following = events.follow(Traces::new(provider.tracer("steadfast")));
 //! let llm = ObserveLayer::new(events).layer(Canned::text("hello"));
-//! llm.oneshot(LlmRequest::prompt("Say hello.").feature("chat")).await.unwrap();
+//! llm.oneshot(LlmRequest::prompt("Say hello.").with_feature("chat")).await.unwrap();
 //! # tokio::task::yield_now().await;
 //!
 //! let spans = spans.get_finished_spans().unwrap();

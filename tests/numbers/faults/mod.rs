@@ -181,7 +181,7 @@ async fn ask(dialect: Dialect, answer: Answer, stream: bool) -> (Result<Message,
     };
     let begun = Instant::now();
     let read = async {
-        let response = llm.oneshot(LlmRequest::prompt("hello").stream(stream)).await?;
+        let response = llm.oneshot(LlmRequest::prompt("hello").with_stream(stream)).await?;
         response.collect().await
     };
     // Nothing may take longer: a hang of the test is one of the crate.

@@ -84,7 +84,7 @@ async fn every_status_with_any_body_and_any_wait_ends_at_once_with_a_name() {
                 for (leaf, llm) in leaves.into_iter().enumerate() {
                     cells += 1;
                     let stream = cells % 2 == 0;
-                    let found = llm.oneshot(LlmRequest::prompt("hello").stream(stream)).await;
+                    let found = llm.oneshot(LlmRequest::prompt("hello").with_stream(stream)).await;
                     let sane = found.as_ref().err().is_some_and(|error| {
                         let wait = error.retry_after().unwrap_or_default();
                         meaning(status).contains(&error.kind()) && wait <= Duration::from_secs(366 * 24 * 3600)

@@ -96,10 +96,10 @@ fn features(size: usize) -> steadfast::Bulkhead<Answers<Llm>> {
 /// Each key has been called once; then the one of the request is called.
 fn keys(size: usize) -> Calls {
     let layer = CircuitBreakerLayer::new("keyed")
-        .keyed(|request| request.feature_name().unwrap_or("none").to_owned().into(), size + 1);
+        .keyed(|request| request.feature().unwrap_or("none").to_owned().into(), size + 1);
     let mut service = layer.layer(Answers::<Llm>::new());
     for n in 1..size {
-        once(&mut service, LlmRequest::prompt("Hello.").feature(format!("key {n}")));
+        once(&mut service, LlmRequest::prompt("Hello.").with_feature(format!("key {n}")));
     }
     calls(service, Llm::request(), Expect::Answer)
 }

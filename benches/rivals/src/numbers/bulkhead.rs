@@ -54,7 +54,7 @@ pub fn refusals(effort: Effort) -> Refusals {
                 let mut took = Vec::new();
                 for _ in 0..calls {
                     let begun = Instant::now();
-                    let answer = service.clone().oneshot(LlmRequest::prompt("Hello.").feature("chat")).await;
+                    let answer = service.clone().oneshot(LlmRequest::prompt("Hello.").with_feature("chat")).await;
                     if answer.is_err() {
                         took.push(begun.elapsed());
                     }

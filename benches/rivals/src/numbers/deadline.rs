@@ -43,7 +43,7 @@ pub fn overruns(effort: Effort) -> Vec<Overrun> {
         });
         let limits = Limits::new(1).queue(AT_ONCE).max_wait(Duration::from_secs(60));
         let queue = BulkheadLayer::new().feature("chat", limits).layer(hangs());
-        let mut first = Box::pin(queue.clone().oneshot(LlmRequest::prompt("Hello.").feature("chat")));
+        let mut first = Box::pin(queue.clone().oneshot(LlmRequest::prompt("Hello.").with_feature("chat")));
         let _ = tokio::time::timeout(Duration::ZERO, &mut first).await;
         let places = AT_ONCE + 1;
         vec![
@@ -71,7 +71,7 @@ async fn at(at: &'static str, service: Boxed, stream: bool, calls: usize) -> Ove
             let mut over = Vec::new();
             for _ in 0..calls / AT_ONCE {
                 let begun = Instant::now();
-                let request = Llm::request().stream(stream).timeout(DEADLINE);
+                let request = Llm::request().with_stream(stream).with_timeout(DEADLINE);
                 let answer = service.ready().await.expect("a stack is ready").call(request).await;
                 assert!(answer.is_err());
                 over.push(begun.elapsed().saturating_sub(DEADLINE));

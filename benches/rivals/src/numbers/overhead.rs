@@ -88,7 +88,7 @@ where
     let mut took = Vec::new();
     for _ in 0..rounds * 20 {
         assert!(service.poll_ready(&mut cx).is_ready());
-        let call = pin!(service.call(Llm::request().stream(true)));
+        let call = pin!(service.call(Llm::request().with_stream(true)));
         let Poll::Ready(Ok(answer)) = call.poll(&mut cx) else { panic!("no answer at once") };
         let mut body = answer.into_body();
         let begun = Instant::now();

@@ -148,7 +148,7 @@ where
         let mut service = make(leaf);
         let mut call = async || {
             let ready = service.ready().await.ok()?;
-            ready.call(LlmRequest::prompt("Hello.").feature("chat").stream(true)).await.ok()
+            ready.call(LlmRequest::prompt("Hello.").with_feature("chat").with_stream(true)).await.ok()
         };
         judge(async move {
             let Some(first) = call().await else { return None };

@@ -73,20 +73,20 @@ impl RequestOptions {
     pub(crate) fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         request = request.explain();
         if let Some(feature) = &self.feature {
-            request = request.feature(&**feature);
+            request = request.with_feature(&**feature);
         }
         if let Some(session) = &self.session {
-            request = request.session(&**session);
+            request = request.with_session(&**session);
         }
         if let Some(key) = &self.idempotency_key {
-            request = request.idempotency_key(&**key);
+            request = request.with_idempotency_key(&**key);
         }
         if self.key_is_too_long {
             let problem = format!("{}: a key may have {MAX_NAME} bytes", IDEMPOTENCY_KEYS[0]);
             return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
         }
         if let Some(timeout) = self.timeout {
-            request = request.timeout(timeout);
+            request = request.with_timeout(timeout);
         }
         if self.no_fallback {
             request = request.no_fallback();
@@ -95,12 +95,13 @@ impl RequestOptions {
             request = human.apply(request)?;
         }
         if let Some(control) = self.cache {
-            request = request.extension(control);
+            request = request.with_extension(control);
         }
         if let Some(word) = &self.commit {
             let point = word.to_str().unwrap_or_default().trim().parse::<CommitPoint>();
             let problem = |error: InvalidConfig| format!("{COMMIT}: {}", error.problem());
-            request = request.commit(point.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, problem(error)))?);
+            request =
+                request.with_commit(point.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, problem(error)))?);
         }
         Ok(request)
     }
@@ -134,12 +135,12 @@ impl HumanOptions {
         if let Some(word) = &self.required {
             let required = yes_or_no(word.to_str().unwrap_or_default().trim());
             let problem = || wrong(format!("{REQUIRES_HUMAN}: 1 where a person is required, else 0"));
-            request = request.requires_human(required.ok_or_else(problem)?);
+            request = request.with_human_required(required.ok_or_else(problem)?);
         }
         if let Some(url) = &self.callback {
             let url = url.to_str().ok().map(str::trim).filter(|url| !url.is_empty() && url.len() <= MAX_URL);
             let problem = || wrong(format!("{CALLBACK_URL}: an https:// address of at most {MAX_URL} bytes"));
-            request = request.extension(CallbackUrl::new(url.ok_or_else(problem)?));
+            request = request.with_extension(CallbackUrl::new(url.ok_or_else(problem)?));
         }
         let mut caller = CallerTask::new();
         if let Some(reference) = &self.reference {
@@ -155,7 +156,7 @@ impl HumanOptions {
             let problem = || wrong(format!("{TASK_CONTEXT}: a JSON object of at most {MAX_CONTEXT} bytes"));
             caller = caller.context(context.ok_or_else(problem)?);
         }
-        Ok(if self.reference.is_some() || self.context.is_some() { request.extension(caller) } else { request })
+        Ok(if self.reference.is_some() || self.context.is_some() { request.with_extension(caller) } else { request })
     }
 }
 
@@ -485,8 +486,8 @@ mod tests {
             ("x-steadfast-no-fallback", "true"),
         ]));
         let request = options.apply(LlmRequest::prompt("hello")).unwrap();
-        assert_eq!((request.feature_name(), request.session_id()), (Some("chat"), Some("s-1")));
-        assert_eq!((request.idempotency(), request.is_first_tier_only()), (Some("k-1"), true));
+        assert_eq!((request.feature(), request.session()), (Some("chat"), Some("s-1")));
+        assert_eq!((request.idempotency_key(), request.is_first_tier_only()), (Some("k-1"), true));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) fn answer<'a>(
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, denied, dialect);
         }
-        let request = request.id(entry.shared_id()).status_of(refusal::status_of(dialect));
+        let request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());

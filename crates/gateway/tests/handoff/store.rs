@@ -39,7 +39,7 @@ impl Store {
     /// A task, as the leaf makes it.
     fn task(&self, feature: &str) -> TaskId {
         let chat = Chat::new([Message::user(ASKED)]).system("be kind");
-        let asked = Handoff::new(&self.desk).oneshot(LlmRequest::from(chat).feature(feature));
+        let asked = Handoff::new(&self.desk).oneshot(LlmRequest::from(chat).with_feature(feature));
         self.runtime.block_on(asked).unwrap().task_id().unwrap().parse().unwrap()
     }
 
@@ -124,7 +124,7 @@ fn a_task_in_a_database_is_answered_there() {
     let feature = format!("handoff-{}", std::process::id());
     let task = runtime.block_on(async {
         let desk = Desk::new(Postgres::connect(&url).await.unwrap());
-        let request = LlmRequest::prompt(ASKED).feature(feature.as_str());
+        let request = LlmRequest::prompt(ASKED).with_feature(feature.as_str());
         Handoff::new(&desk).oneshot(request).await.unwrap().task_id().unwrap().to_owned()
     });
     let run = |words: &[&str]| {

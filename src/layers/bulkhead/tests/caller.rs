@@ -16,15 +16,15 @@ fn reached(error: &LlmError) -> bool {
 async fn each_caller_has_its_own_places_and_who_brings_no_limits_has_none() {
     let mut llm = CallerBulkheadLayer::new().layer(Silent);
     let (ada, bob) = (limits(Limits::new(1)), limits(Limits::new(1)));
-    let mut running = task::spawn(llm.call(ask("chat").extension(ada.clone())));
+    let mut running = task::spawn(llm.call(ask("chat").with_extension(ada.clone())));
     assert_pending!(running.poll());
-    let refused = llm.call(ask("chat").extension(ada.clone())).await.unwrap_err();
+    let refused = llm.call(ask("chat").with_extension(ada.clone())).await.unwrap_err();
     assert_eq!((refused.kind(), reached(&refused)), (ErrorKind::BulkheadFull, true));
-    for others in [ask("chat").extension(bob), ask("chat"), ask("chat")] {
+    for others in [ask("chat").with_extension(bob), ask("chat"), ask("chat")] {
         assert_pending!(task::spawn(llm.call(others)).poll());
     }
     drop(running);
-    assert_pending!(task::spawn(llm.call(ask("chat").extension(ada))).poll());
+    assert_pending!(task::spawn(llm.call(ask("chat").with_extension(ada))).poll());
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,12 +38,12 @@ async fn a_place_is_held_until_the_answer_ends_and_a_rate_knows_the_wait() {
     .inner_commits();
     let mut llm = CallerBulkheadLayer::new().layer(leaf);
     let own = limits(Limits::new(1).requests_per_minute(2));
-    let mut response = llm.call(ask("chat").extension(own.clone())).await.unwrap();
-    assert!(reached(&llm.call(ask("chat").extension(own.clone())).await.unwrap_err()));
+    let mut response = llm.call(ask("chat").with_extension(own.clone())).await.unwrap();
+    assert!(reached(&llm.call(ask("chat").with_extension(own.clone())).await.unwrap_err()));
     feed.send(Ok(Frame::event(StreamEvent::End))).unwrap();
     response.body_mut().frame().await.unwrap().unwrap();
-    let failed = llm.call(ask("chat").extension(own.clone())).await.unwrap_err();
+    let failed = llm.call(ask("chat").with_extension(own.clone())).await.unwrap_err();
     assert_eq!((failed.kind(), reached(&failed)), (ErrorKind::Server, false), "its place was free");
-    let refused = llm.call(ask("chat").extension(own)).await.unwrap_err();
+    let refused = llm.call(ask("chat").with_extension(own)).await.unwrap_err();
     assert_eq!((reached(&refused), refused.retry_after()), (true, Some(30 * SECOND)));
 }

@@ -11,14 +11,14 @@ async fn those_who_wait_are_served_in_the_order_of_their_calls() {
     let leaf = Strict::new().takes(SECOND);
     let mut llm = queued(1, 10).layer(leaf.clone());
     let busy = llm.call(ask("chat"));
-    let calls: Vec<_> = (0..5).map(|n| llm.call(ask("chat").session(format!("{n}")))).collect();
+    let calls: Vec<_> = (0..5).map(|n| llm.call(ask("chat").with_session(format!("{n}")))).collect();
     // Polled the other way round.
     let calls: Vec<_> = calls.into_iter().rev().map(tokio::spawn).collect();
     busy.await.unwrap();
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    let order: Vec<_> = leaf.seen().iter().filter_map(|request| request.session_id().map(str::to_owned)).collect();
+    let order: Vec<_> = leaf.seen().iter().filter_map(|request| request.session().map(str::to_owned)).collect();
     assert_eq!(order, ["0", "1", "2", "3", "4"]);
 }
 
@@ -91,12 +91,12 @@ async fn a_wait_ends_with_the_requests_deadline() {
     let mut llm = queued(1, 5).layer(Silent);
     let _busy = llm.call(ask("chat"));
     let begun = Instant::now();
-    let error = llm.call(ask("chat").timeout(2 * SECOND)).await.unwrap_err();
+    let error = llm.call(ask("chat").with_timeout(2 * SECOND)).await.unwrap_err();
     assert_eq!(begun.elapsed(), 2 * SECOND);
     assert_eq!(error.kind(), ErrorKind::Deadline);
     assert!(error.message().contains("passed after 2s in the queue"), "{error}");
 
-    let late = ask("chat").timeout(SECOND);
+    let late = ask("chat").with_timeout(SECOND);
     tokio::time::advance(SECOND).await;
     let begun = Instant::now();
     assert_eq!(llm.call(late).await.unwrap_err().kind(), ErrorKind::Deadline);

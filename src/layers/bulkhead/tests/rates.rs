@@ -3,7 +3,7 @@
 use super::*;
 
 fn chat(max_tokens: u32) -> LlmRequest {
-    LlmRequest::from(Chat::new([Message::user("")]).max_tokens(max_tokens)).feature("chat")
+    LlmRequest::from(Chat::new([Message::user("")]).max_tokens(max_tokens)).with_feature("chat")
 }
 
 /// A leaf whose answers took so many tokens.
@@ -150,7 +150,7 @@ async fn with_a_queue_requests_are_paced_in_order() {
     let calls: Vec<_> = (0..4).map(|_| llm.call(ask("chat"))).collect();
     let over = llm.call(ask("chat")).await.unwrap_err();
     assert_eq!(over.retry_after(), Some(4 * SECOND), "longer than it may wait: refused at once");
-    let no_time = llm.call(ask("chat").timeout(SECOND)).await.unwrap_err();
+    let no_time = llm.call(ask("chat").with_timeout(SECOND)).await.unwrap_err();
     assert_eq!((no_time.kind(), begun.elapsed()), (ErrorKind::BulkheadFull, Duration::ZERO));
     for (n, call) in (0..).zip(calls) {
         call.await.unwrap();

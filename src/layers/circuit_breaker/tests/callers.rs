@@ -20,7 +20,7 @@ fn strict(is_bad: impl Fn(&LlmRequest) -> bool + Clone + Send + Sync + 'static) 
 }
 
 fn of(key: &str, n: usize) -> LlmRequest {
-    question(n).extension(BudgetKey::new(key))
+    question(n).with_extension(BudgetKey::new(key))
 }
 
 fn is_mallorys(request: &LlmRequest) -> bool {
@@ -44,12 +44,12 @@ async fn bad_requests_of_one_key_open_no_tier_where_both_call_them_bad() {
 #[tokio::test(start_paused = true)]
 async fn one_key_or_session_alone_opens_no_circuit_where_others_call() {
     let by_key = |name: &str, n| of(name, n);
-    let by_session = |name: &str, n| question(n).session(name);
+    let by_session = |name: &str, n| question(n).with_session(name);
     type Ask<'a> = &'a dyn Fn(&str, usize) -> LlmRequest;
     let asks: [Ask<'_>; 2] = [&by_key, &by_session];
     for ask in asks {
         let breaker = layer();
-        let llm = breaker.layer(strict(|request| is_mallorys(request) || request.session_id() == Some("mallory")));
+        let llm = breaker.layer(strict(|request| is_mallorys(request) || request.session() == Some("mallory")));
         for n in 0..200 {
             llm.clone().oneshot(ask("mallory", n)).await.expect_err("a mistake");
             if n % 10 == 5 {

@@ -51,7 +51,7 @@ impl Provider {
     fn layer(&self) -> CircuitBreakerLayer {
         let provider = self.clone();
         let asked = provider_fn(move |request| provider.clone().answer(request));
-        layer().confirm_with(asked, LlmRequest::prompt("ping").max_tokens(1))
+        layer().confirm_with(asked, LlmRequest::prompt("ping").with_max_tokens(1))
     }
 }
 

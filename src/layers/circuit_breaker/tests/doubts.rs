@@ -152,7 +152,7 @@ async fn a_probe_whose_caller_is_in_a_hurry_decides_nothing_and_the_third_is_ans
         }
         advance(COOLDOWN).await;
         for (patience, state) in probes {
-            let answer = llm.clone().oneshot(question(5).timeout(patience * SECOND)).await;
+            let answer = llm.clone().oneshot(question(5).with_timeout(patience * SECOND)).await;
             assert_eq!((answer.is_ok(), breaker.handle().state()), (state == Closed, state));
         }
     }

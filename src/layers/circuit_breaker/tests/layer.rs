@@ -34,10 +34,11 @@ fn everything_is_send_sync_clone_and_debug() {
 #[tokio::test(start_paused = true)]
 async fn request_and_response_pass_untouched() {
     let mut bench = Bench::new(layer(), Strict::new());
-    let response = bench.service.call(LlmRequest::prompt("x").feature("chat").session("s")).await.expect("an answer");
+    let response =
+        bench.service.call(LlmRequest::prompt("x").with_feature("chat").with_session("s")).await.expect("an answer");
     assert_eq!(response.text().await.expect("text"), "hello");
     let seen = bench.leaf.seen();
-    assert_eq!((seen[0].feature_name(), seen[0].session_id()), (Some("chat"), Some("s")));
+    assert_eq!((seen[0].feature(), seen[0].session()), (Some("chat"), Some("s")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +153,7 @@ async fn hang_that_a_fallback_or_a_timeout_further_out_cuts_off_opens() {
     let hanging = layer.layer(Strict::new().takes(10_000 * SECOND));
     let fallback = FallbackLayer::new("a").tier("b", Strict::new()).layer(hanging.clone());
     for _ in 0..5 {
-        let request = LlmRequest::prompt("x").timeout(20 * SECOND);
+        let request = LlmRequest::prompt("x").with_timeout(20 * SECOND);
         let served = fallback.clone().oneshot(request).await.expect("the other tier answers");
         assert_eq!(served.served_by().tier, Some("b"));
     }
@@ -171,7 +172,7 @@ async fn callers_who_leave_before_their_time_is_up_do_not_open() {
     let layer = layer();
     let hanging = layer.layer(Strict::new().takes(10_000 * SECOND));
     for _ in 0..20 {
-        let call = hanging.clone().oneshot(LlmRequest::prompt("x").timeout(20 * SECOND));
+        let call = hanging.clone().oneshot(LlmRequest::prompt("x").with_timeout(20 * SECOND));
         assert!(tokio::time::timeout(19 * SECOND, call).await.is_err());
     }
     assert_eq!(layer.handle().state(), CircuitState::Closed);
@@ -185,7 +186,7 @@ async fn impatient_caller_does_not_open_and_a_patient_one_does() {
         let stack = ServiceBuilder::new().layer(layer.clone()).layer(TimeoutLayer::new(30 * SECOND));
         let service = stack.service(Strict::new().takes(10_000 * SECOND));
         for _ in 0..5 {
-            let request = LlmRequest::prompt("x").timeout(patience);
+            let request = LlmRequest::prompt("x").with_timeout(patience);
             service.clone().oneshot(request).await.expect_err("too late");
         }
         assert_eq!(layer.handle().state(), expected);

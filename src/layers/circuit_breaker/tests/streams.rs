@@ -29,7 +29,7 @@ fn streaming(frames: fn() -> Frames, stalls: bool) -> (impl Fn() -> Calling, Cir
         Ok::<_, LlmError>(LlmResponse::new(body))
     });
     let service = layer.layer(leaf);
-    let call = move || -> Calling { Box::pin(service.clone().oneshot(LlmRequest::prompt("x").stream(true))) };
+    let call = move || -> Calling { Box::pin(service.clone().oneshot(LlmRequest::prompt("x").with_stream(true))) };
     (call, handle)
 }
 
@@ -74,7 +74,7 @@ async fn streaming_probe_holds_its_place_and_decides_at_its_end() {
         }
     };
     let mut service = layer.layer(provider_fn(leaf));
-    let mut ask = || service.call(LlmRequest::prompt("x").stream(true));
+    let mut ask = || service.call(LlmRequest::prompt("x").with_stream(true));
     ask().await.expect_err("opens it");
     tokio::time::advance(COOLDOWN).await;
 
@@ -124,7 +124,7 @@ async fn slow_call_is_slow_to_its_first_token_and_not_to_its_last() {
         });
         let service = layer.layer(leaf);
         for _ in 0..4 {
-            let response = service.clone().oneshot(LlmRequest::prompt("x").stream(true)).await.expect("an answer");
+            let response = service.clone().oneshot(LlmRequest::prompt("x").with_stream(true)).await.expect("an answer");
             response.text().await.expect("whole");
         }
         assert_eq!(handle.state(), expected);

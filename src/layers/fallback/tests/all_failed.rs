@@ -18,13 +18,13 @@ async fn a_request_that_every_tier_has_failed_is_told_once() {
     let mut heard = events.subscribe();
     let layer = FallbackLayer::new("a").tier("b", failing(ErrorKind::Connect)).events(events);
     let llm = layer.feature("alone", ["a"]).unwrap().layer(failing(ErrorKind::Overloaded));
-    assert!(llm.clone().oneshot(prompt().feature("chat")).await.is_err());
+    assert!(llm.clone().oneshot(prompt().with_feature("chat")).await.is_err());
     assert_eq!(all_failed(&mut heard), [(Some("chat".into()), ErrorKind::Overloaded)]);
     // By its policy it has no other tier.
-    assert!(llm.clone().oneshot(prompt().feature("alone")).await.is_err());
+    assert!(llm.clone().oneshot(prompt().with_feature("alone")).await.is_err());
     assert_eq!(all_failed(&mut heard), [(Some("alone".into()), ErrorKind::Overloaded)]);
     // Another tier was left, but no attempt.
-    assert!(llm.oneshot(prompt().max_attempts(1)).await.is_err());
+    assert!(llm.oneshot(prompt().with_max_attempts(1)).await.is_err());
     assert_eq!(all_failed(&mut heard), []);
 }
 
@@ -51,8 +51,8 @@ async fn a_request_that_fails_because_of_itself_is_not_the_tiers_failure() {
     assert!(layer.clone().layer(failing(ErrorKind::Auth)).oneshot(prompt()).await.is_err());
     let leaf = Strict::new().script([Ok(()), Err(error(ErrorKind::Server))]);
     let mut pinned = layer.session(SessionPolicy::Pin).layer(leaf);
-    assert!(pinned.call(prompt().session("s")).await.is_ok());
-    assert!(pinned.call(prompt().session("s")).await.is_err());
+    assert!(pinned.call(prompt().with_session("s")).await.is_ok());
+    assert!(pinned.call(prompt().with_session("s")).await.is_err());
     assert_eq!(all_failed(&mut heard), []);
 }
 

@@ -115,14 +115,14 @@ async fn what_was_tried_before_a_buffered_answer_broke_stays_on_record_and_is_sp
     let retried = || RetryWithJitterLayer::new().seed(1).layer(flaky.clone());
     let layer = FallbackLayer::new("a").stream_break(StreamBreak::Buffer).tier("b", retried());
     let llm = TimeoutLayer::new(Duration::from_secs(40)).layer(layer.layer(retried()));
-    let failed = llm.clone().oneshot(prompt().stream(true)).await.unwrap_err();
+    let failed = llm.clone().oneshot(prompt().with_stream(true)).await.unwrap_err();
     let record: Vec<_> = failed.attempts().iter().map(|step| (step.tier.as_deref(), step.failure)).collect();
     let (server, a, b) = (Some(ErrorKind::Server), Some("a"), Some("b"));
     let (broken, silent) = (Some(ErrorKind::StreamBroken), Some(ErrorKind::Timeout));
     assert_eq!(record, [(a, server), (a, broken), (b, server), (b, silent)]);
 
     calls.store(0, Relaxed);
-    let failed = llm.oneshot(prompt().stream(true).max_attempts(2)).await.unwrap_err();
+    let failed = llm.oneshot(prompt().with_stream(true).with_max_attempts(2)).await.unwrap_err();
     assert_eq!((failed.attempts().len(), calls.load(Relaxed)), (2, 2), "they count against the request's attempts");
 }
 

@@ -33,7 +33,7 @@ async fn a_primary_that_cannot_is_skipped_and_nothing_of_it_is_touched() {
         .tier("b", backup.clone())
         .events(events)
         .layer(circuit.layer(primary.clone()));
-    let response = llm.clone().oneshot(picture().max_attempts(1)).await.unwrap();
+    let response = llm.clone().oneshot(picture().with_max_attempts(1)).await.unwrap();
     assert_eq!((tier_of(&response), response.served_by().attempts), ("b".to_owned(), 1));
     assert_eq!(record(response.attempts()), ["a: lacks images (messages[0]); not asked"]);
     assert_eq!(response.attempts()[0].failure, Some(ErrorKind::UnsupportedFeature));
@@ -68,9 +68,9 @@ async fn no_time_is_kept_back_for_a_tier_that_cannot() {
     let llm = FallbackLayer::new("a")
         .push(Tier::new("b", Strict::new()).capabilities(blind()))
         .layer(Strict::new().takes(Duration::from_secs(9)));
-    let response = llm.clone().oneshot(picture().timeout(Duration::from_secs(10))).await.unwrap();
+    let response = llm.clone().oneshot(picture().with_timeout(Duration::from_secs(10))).await.unwrap();
     assert_eq!(tier_of(&response), "a", "with somewhere else to go it would have had five seconds");
-    assert_eq!(tier_of(&llm.oneshot(prompt().timeout(Duration::from_secs(10))).await.unwrap()), "b");
+    assert_eq!(tier_of(&llm.oneshot(prompt().with_timeout(Duration::from_secs(10))).await.unwrap()), "b");
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,8 +126,8 @@ async fn a_pinned_session_whose_tier_cannot_fails_clearly() {
         .tier("b", Strict::new())
         .session(SessionPolicy::Pin)
         .layer(Strict::new());
-    llm.call(prompt().session("s")).await.unwrap();
-    let error = llm.call(picture().session("s")).await.unwrap_err();
+    llm.call(prompt().with_session("s")).await.unwrap();
+    let error = llm.call(picture().with_session("s")).await.unwrap_err();
     assert!(error.message().starts_with("the tier that the session is pinned to"), "{error}");
     assert_eq!(error.attempts().len(), 1);
 }
@@ -155,11 +155,11 @@ async fn a_route_for_what_a_tier_lacks_is_taken_without_asking_it() {
         .route(ErrorKind::ContextLength, ["large"])
         .unwrap()
         .layer(a.clone());
-    for request in [prompt().feature("chat"), prompt()] {
+    for request in [prompt().with_feature("chat"), prompt()] {
         assert_eq!(tier_of(&llm.clone().oneshot(request).await.unwrap()), "a");
     }
     let long = LlmRequest::prompt("x".repeat(20_000));
-    for request in [long.clone().feature("chat"), long] {
+    for request in [long.clone().with_feature("chat"), long] {
         let response = llm.clone().oneshot(request).await.unwrap();
         assert_eq!(tier_of(&response), "large");
         assert_eq!(response.attempts()[0].failure, Some(ErrorKind::ContextLength));

@@ -16,7 +16,7 @@ fn ladder() -> (FallbackLayer, [Strict; 3]) {
 }
 
 fn stepped(level: u8) -> LlmRequest {
-    let mut request = prompt().feature("chat");
+    let mut request = prompt().with_feature("chat");
     request.context_mut().step_down(level);
     request
 }
@@ -77,14 +77,14 @@ async fn the_callers_mistake_does_not_bring_a_request_up_again() {
 async fn a_feature_falls_no_further_than_it_accepts() {
     let (layer, [_, small, fixed]) = ladder();
     let llm = layer.feature_worst_level("code", 1).feature_worst_level("chat", 2).layer(failing(ErrorKind::Server));
-    let code = llm.clone().oneshot(prompt().feature("code")).await.unwrap_err();
+    let code = llm.clone().oneshot(prompt().with_feature("code")).await.unwrap_err();
     assert_eq!((code.kind(), small.calls()), (ErrorKind::Server, 0));
     let told: Vec<String> = code.attempts().iter().map(ToString::to_string).collect();
     assert!(told[1].starts_with("small: is of level 2, and none worse than 1 is accepted"), "{told:?}");
-    assert_eq!(tier_of(&llm.clone().oneshot(prompt().feature("chat")).await.unwrap()), "small");
-    assert_eq!(tier_of(&llm.clone().oneshot(prompt().feature("other")).await.unwrap()), "small");
+    assert_eq!(tier_of(&llm.clone().oneshot(prompt().with_feature("chat")).await.unwrap()), "small");
+    assert_eq!(tier_of(&llm.clone().oneshot(prompt().with_feature("other")).await.unwrap()), "small");
     // The request's own limit counts too.
-    let error = llm.oneshot(prompt().feature("chat").worst_level(1)).await.unwrap_err();
+    let error = llm.oneshot(prompt().with_feature("chat").with_worst_level(1)).await.unwrap_err();
     assert_eq!((error.kind(), small.calls(), fixed.calls()), (ErrorKind::Server, 2, 0));
 }
 
@@ -100,7 +100,7 @@ async fn a_step_down_below_what_a_feature_accepts_gives_way() {
 async fn a_request_for_which_every_tier_is_too_bad_fails_at_once() {
     let leaf = Strict::new();
     let error =
-        FallbackLayer::new("a").level(3).layer(leaf.clone()).oneshot(prompt().worst_level(2)).await.unwrap_err();
+        FallbackLayer::new("a").level(3).layer(leaf.clone()).oneshot(prompt().with_worst_level(2)).await.unwrap_err();
     assert_eq!((error.kind(), leaf.calls()), (ErrorKind::Exhausted, 0));
     assert_eq!(error.message(), "no tier can carry it: a is of level 3, and none worse than 2 is accepted");
 }

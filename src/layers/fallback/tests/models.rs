@@ -70,7 +70,7 @@ async fn a_feature_bounds_what_a_name_can_reach() {
         ("last", "claude-sonnet-4-5", "small"),
         ("another", "claude-haiku-4-5", "small"),
     ] {
-        let response = llm.clone().oneshot(naming(model).feature(feature)).await.unwrap();
+        let response = llm.clone().oneshot(naming(model).with_feature(feature)).await.unwrap();
         assert_eq!(tier_of(&response), tier, "{feature} {model}");
     }
 }
@@ -80,7 +80,7 @@ async fn a_session_is_pinned_for_each_of_its_models() {
     let llm = layer().session(SessionPolicy::Pin).layer(Strict::new());
     for _ in 0..2 {
         for (model, tier) in [("claude-haiku-4-5", "small"), ("claude-sonnet-4-5", "usual"), ("gpt-4o", "large")] {
-            let response = llm.clone().oneshot(naming(model).session("s")).await.unwrap();
+            let response = llm.clone().oneshot(naming(model).with_session("s")).await.unwrap();
             assert_eq!(tier_of(&response), tier, "{model}");
         }
     }
@@ -92,7 +92,7 @@ async fn a_sticky_session_stays_where_its_model_was_switched_to() {
     let layer = FallbackLayer::new("large").tier("usual", usual).session(SessionPolicy::Sticky);
     let llm = layer.model("sonnet", ["usual", "large"]).unwrap().layer(Strict::new());
     for (session, tier) in [("s", "large"), ("s", "large"), ("another", "usual")] {
-        assert_eq!(tier_of(&llm.clone().oneshot(naming("sonnet").session(session)).await.unwrap()), tier);
+        assert_eq!(tier_of(&llm.clone().oneshot(naming("sonnet").with_session(session)).await.unwrap()), tier);
     }
 }
 
@@ -190,7 +190,7 @@ async fn chains_and_features_say_which_tiers_and_a_name_where_to_begin() {
         ("cheap", "opus", "usual"),
         ("cheap", "haiku", "small"),
     ] {
-        let response = llm.clone().oneshot(naming(model).feature(feature)).await.unwrap();
+        let response = llm.clone().oneshot(naming(model).with_feature(feature)).await.unwrap();
         assert_eq!(tier_of(&response), tier, "{feature} {model}");
     }
 }
@@ -205,7 +205,7 @@ async fn of_two_tiers_with_one_model_the_first_of_the_chain_is_begun_at() {
     let llm = tiers.clone().layer(Strict::new());
     assert_eq!(tier_of(&llm.oneshot(naming("sonnet")).await.unwrap()), "sonnet", "a tier's own name is the closest");
     let llm = tiers.feature("f", ["large", "there", "here"]).unwrap().layer(Strict::new());
-    assert_eq!(tier_of(&llm.oneshot(naming("sonnet").feature("f")).await.unwrap()), "there");
+    assert_eq!(tier_of(&llm.oneshot(naming("sonnet").with_feature("f")).await.unwrap()), "there");
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,7 +219,7 @@ async fn a_named_tier_that_is_drained_or_cannot_carry_it_is_passed() {
     assert_eq!(response.attempts()[0].failure, Some(ErrorKind::OutOfService));
     operator.undrain("usual");
     assert_eq!(order(&llm.clone().oneshot(naming("sonnet")).await.unwrap()), ["usual"]);
-    assert_eq!(order(&llm.oneshot(naming("sorry").feature("code")).await.unwrap()), ["sorry", "usual"]);
+    assert_eq!(order(&llm.oneshot(naming("sorry").with_feature("code")).await.unwrap()), ["sorry", "usual"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,11 +230,11 @@ async fn a_named_tier_is_no_switch_and_a_session_of_its_own() {
         let llm = named([Strict::new(), Strict::new().fails(1, error(ErrorKind::Overloaded))]);
         let llm = llm.session(policy).events(events).layer(Strict::new());
         for (model, tier) in [("sonnet", "usual"), ("opus", "large"), ("sonnet", "usual"), ("unknown", "large")] {
-            let response = llm.clone().oneshot(naming(model).session("s")).await.unwrap();
+            let response = llm.clone().oneshot(naming(model).with_session("s")).await.unwrap();
             assert_eq!(tier_of(&response), tier, "{policy:?} {model}");
         }
         for (session, tier) in [("t", "large"), ("t", "large"), ("u", "small")] {
-            let response = llm.clone().oneshot(naming("haiku").session(session)).await.unwrap();
+            let response = llm.clone().oneshot(naming("haiku").with_session(session)).await.unwrap();
             assert_eq!(tier_of(&response), tier, "{policy:?} {session}");
         }
         assert!(seen.try_recv().is_err());

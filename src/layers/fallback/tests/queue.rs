@@ -22,7 +22,7 @@ fn circuit() -> CircuitBreakerLayer {
 }
 
 fn code() -> LlmRequest {
-    prompt().feature("code")
+    prompt().with_feature("code")
 }
 
 fn by(seconds: u32) -> LlmRequest {
@@ -39,7 +39,7 @@ async fn a_queued_request_is_answered_in_full_once_its_tier_is_back() {
     let start = Instant::now();
     let waiting = tokio::spawn(llm.clone().oneshot(by(60)));
     tokio::time::sleep(SECOND * 5).await;
-    let other = llm.clone().oneshot(prompt().feature("chat")).await.unwrap();
+    let other = llm.clone().oneshot(prompt().with_feature("chat")).await.unwrap();
     assert_eq!((tier_of(&other).as_str(), start.elapsed()), ("fixed", SECOND * 5), "others do not wait");
     assert!(!waiting.is_finished());
     let response = waiting.await.unwrap().unwrap();
@@ -100,6 +100,6 @@ async fn what_is_wrong_with_the_request_itself_is_not_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_queued_request_spends_no_more_attempts_than_it_has() {
     let leaf = failing(ErrorKind::Server);
-    let failed = layer(&Events::new()).layer(leaf.clone()).oneshot(by(600).max_attempts(4)).await.unwrap_err();
+    let failed = layer(&Events::new()).layer(leaf.clone()).oneshot(by(600).with_max_attempts(4)).await.unwrap_err();
     assert_eq!((failed.kind(), leaf.calls()), (ErrorKind::Server, 4), "there is no circuit that could say when");
 }

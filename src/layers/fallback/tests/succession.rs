@@ -104,15 +104,19 @@ async fn sessions_stay_with_their_tier_whatever_its_place() {
     let (events, (a, b)) = (Events::new(), simulated());
     let first = fallback(&events, ["a", "b"], &b).session(SessionPolicy::Pin);
     let old = boxed(&first, &a);
-    let mine = || prompt().session("mine");
+    let mine = || prompt().with_session("mine");
     assert_eq!(tier_of(&old.clone().oneshot(mine()).await.unwrap()), "a");
-    let slow = tokio::spawn(old.clone().oneshot(prompt().session("slow")));
+    let slow = tokio::spawn(old.clone().oneshot(prompt().with_session("slow")));
     tokio::task::yield_now().await;
     let second = fallback(&events, ["b", "a"], &a).session(SessionPolicy::Pin).succeeding(&first, ["a", "b"]);
     let new = boxed(&second, &b);
     assert_eq!(tier_of(&new.clone().oneshot(mine()).await.unwrap()), "a");
     slow.await.unwrap().unwrap();
-    assert_eq!(tier_of(&new.clone().oneshot(prompt().session("slow")).await.unwrap()), "a", "pinned in the old one");
+    assert_eq!(
+        tier_of(&new.clone().oneshot(prompt().with_session("slow")).await.unwrap()),
+        "a",
+        "pinned in the old one"
+    );
 }
 
 #[tokio::test(start_paused = true)]

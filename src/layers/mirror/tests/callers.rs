@@ -9,16 +9,21 @@ use tower::{Layer, ServiceBuilder};
 async fn the_copy_has_a_context_of_its_own_and_no_idempotency_key() {
     let (primary, candidate) = (Strict::new(), Strict::new());
     let (layer, _, handle) = mirror(candidate.clone());
-    let request = prompt().idempotency_key("k").timeout(SECOND).max_attempts(3).worst_level(2).extension(7u8);
+    let request = prompt()
+        .with_idempotency_key("k")
+        .with_timeout(SECOND)
+        .with_max_attempts(3)
+        .with_worst_level(2)
+        .with_extension(7u8);
     let mut llm = layer.layer(primary.clone());
     llm.ready().await.unwrap().call(request).await.unwrap();
     ended(&handle).await;
     let (seen, copy) = (primary.seen().remove(0), candidate.seen().remove(0));
-    assert_eq!((seen.idempotency(), seen.context().attempts_left, seen.is_shadow()), (Some("k"), 3, false));
+    assert_eq!((seen.idempotency_key(), seen.context().attempts_left, seen.is_shadow()), (Some("k"), 3, false));
     assert_eq!(seen.context().time_left(Instant::now()).map(|left| left <= SECOND), Some(true));
-    assert_eq!((copy.idempotency(), copy.context().attempts_left, copy.is_shadow()), (None, 9, true));
+    assert_eq!((copy.idempotency_key(), copy.context().attempts_left, copy.is_shadow()), (None, 9, true));
     assert!(copy.context().time_left(Instant::now()) > Some(SECOND * 50), "at least a minute");
-    assert_eq!((copy.feature_name(), copy.session_id()), (Some("chat"), Some("s")));
+    assert_eq!((copy.feature(), copy.session()), (Some("chat"), Some("s")));
     assert_eq!((copy.extensions().get::<u8>(), copy.chat().unwrap()), (Some(&7), seen.chat().unwrap()));
 }
 

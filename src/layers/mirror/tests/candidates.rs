@@ -106,7 +106,7 @@ async fn a_candidate_that_hangs_or_trickles_ends_with_its_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_request_with_more_time_gives_the_candidate_as_much() {
     let (layer, told, handle) = mirror(Strict::new().takes(SECOND * 1000));
-    layer.layer(Canned::text("hello")).oneshot(prompt().timeout(SECOND * 300)).await.unwrap();
+    layer.layer(Canned::text("hello")).oneshot(prompt().with_timeout(SECOND * 300)).await.unwrap();
     assert_eq!(told.one(&handle).await.candidate.took, SECOND * 300);
 }
 

@@ -86,7 +86,7 @@ async fn texts_are_kept_only_if_asked_for_and_never_shown_or_sent_as_an_event() 
         let mut heard = events.subscribe();
         let (layer, told, handle) = mirror(Canned::text("secret candidate"));
         let llm = layer.keep_texts(keep).events(events).layer(Canned::text("secret primary"));
-        llm.oneshot(LlmRequest::prompt("secret question").session("secret session")).await.unwrap();
+        llm.oneshot(LlmRequest::prompt("secret question").with_session("secret session")).await.unwrap();
         let one = told.one(&handle).await;
         let texts = one.texts.as_ref().map(|kept| {
             let said = [&kept.primary, &kept.candidate].map(|message| message.as_ref().unwrap().text());

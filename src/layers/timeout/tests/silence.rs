@@ -45,7 +45,7 @@ impl Bench {
         let llm = self.layer.layer(model);
         async move {
             let begun = Instant::now();
-            let answer = llm.oneshot(request.extension(Takes(takes))).await;
+            let answer = llm.oneshot(request.with_extension(Takes(takes))).await;
             let is_left = answer.is_err_and(|error| error.timeout().unwrap().limit == TimeoutLimit::Silence);
             Ended { after: begun.elapsed(), is_left }
         }
@@ -143,7 +143,7 @@ async fn what_takes_long_by_its_kind_is_not_late() {
         LlmRequest::from(chat)
     };
     let bench = Bench::new(Duration::MAX);
-    let kinds = [(asked(), 1), (thinks(), 40), (asked().stream(true), 2), (asked().feature("report"), 25)];
+    let kinds = [(asked(), 1), (thinks(), 40), (asked().with_stream(true), 2), (asked().with_feature("report"), 25)];
     let calls = (0..400).flat_map(|_| kinds.iter().map(|(request, takes)| (request.clone(), secs(*takes))));
     assert!(bench.one_a_second(calls).await.iter().all(|ended| !ended.is_left));
 }
@@ -152,7 +152,7 @@ async fn what_takes_long_by_its_kind_is_not_late() {
 #[tokio::test(start_paused = true)]
 async fn one_callers_slow_prompts_leave_the_others_calls_alone() {
     let bench = Bench::new(secs(60));
-    let of = |session: &str| asked().session(session);
+    let of = |session: &str| asked().with_session(session);
     bench.is_used_to(100, &of("one"), secs(1)).await;
     let others = || (0..15).map(|place| (of(["one", "two"][place % 2]), secs(1)));
     let hostile = (0..200).flat_map(|_| std::iter::once((of("slow"), secs(40))).chain(others()));

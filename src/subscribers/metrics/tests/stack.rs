@@ -87,7 +87,7 @@ cache: { ttl: 1m }
     let sampled = metrics.handle();
     let _following = handle.events().follow(metrics);
     let ask = async |text: &str| {
-        let request = crate::LlmRequest::prompt(text).feature("chat");
+        let request = crate::LlmRequest::prompt(text).with_feature("chat");
         stack.service().oneshot(request).await.unwrap().collect().await.unwrap();
     };
     let page = async || {

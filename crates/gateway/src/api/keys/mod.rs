@@ -306,9 +306,9 @@ pub(crate) async fn call(
 ) -> Result<LlmResponse, LlmError> {
     let own = || lock(service);
     if let Some(key) = &key {
-        request = request.extension(BudgetKey(key.name.clone()));
+        request = request.with_extension(BudgetKey(key.name.clone()));
         if let Some(limits) = &key.limits {
-            request = request.extension(limits.own.clone());
+            request = request.with_extension(limits.own.clone());
         }
     }
     poll_fn(|cx| own().poll_ready(cx)).await?;

@@ -30,7 +30,7 @@ impl Fixture {
 
     fn calling(&self, dialect: Dialect, provider: Simulated) -> EventStream {
         let call: PendingCall = Box::pin(async move {
-            let mut response = provider.oneshot(steadfast::LlmRequest::prompt("hello").stream(true)).await?;
+            let mut response = provider.oneshot(steadfast::LlmRequest::prompt("hello").with_stream(true)).await?;
             let first = response.body_mut().frame().await.unwrap()?;
             Ok(ResponseStart { response, first })
         });
@@ -78,7 +78,7 @@ async fn a_silent_stream_shows_signs_of_life_and_no_more_than_needed() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_flows_needs_no_sign_of_life() {
     let slow = Simulated::new("slow").pace(SILENCE - Duration::from_secs(1)).tokens(8..=8);
-    let response = slow.oneshot(steadfast::LlmRequest::prompt("hello").stream(true)).await.unwrap();
+    let response = slow.oneshot(steadfast::LlmRequest::prompt("hello").with_stream(true)).await.unwrap();
     let fixture = Fixture::new();
     let events = fixture.reading(Dialect::Anthropic, response.into_body()).await;
     let whole = Box::pin(events).collect().await.unwrap().to_bytes();

@@ -97,10 +97,10 @@ impl Ask {
         chat.max_tokens = self.max_tokens;
         let mut request = LlmRequest::from(chat);
         if let Some(feature) = &self.feature {
-            request = request.feature(feature.as_str());
+            request = request.with_feature(feature.as_str());
         }
         if let Some(timeout) = self.timeout {
-            request = request.timeout(timeout);
+            request = request.with_timeout(timeout);
         }
         if self.explain {
             request = request.explain();

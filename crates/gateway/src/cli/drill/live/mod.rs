@@ -242,7 +242,7 @@ impl<'a> Drill<'a> {
         let begun = Instant::now();
         let mut request = LlmRequest::from(Chat::new([Message::user(PROMPT)]).max_tokens(MAX_TOKENS));
         if let Some(feature) = &self.live.live_feature {
-            request = request.feature(feature.as_str());
+            request = request.with_feature(feature.as_str());
         }
         let mut step = Step {
             phase,
