@@ -143,7 +143,7 @@ async fn one_who_falls_far_behind_in_an_answer_too_large_to_keep_is_told() {
     assert_eq!(frames(quick).await.0.len(), 501);
     let error = slow.text().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
-    assert!(error.message().contains("fell behind"), "{error}");
+    assert!(error.message().contains("fell too far behind"), "{error}");
 }
 
 /// On real threads: whoever reads finds each frame, in order, whoever else reads, waits or leaves.

@@ -201,7 +201,7 @@ fn targets_are_judged_the_users_and_the_scenarios_own() {
 #[test]
 fn a_configuration_without_tiers_is_refused() {
     let error = Drill::new(&Config::default()).unwrap_err().to_string();
-    assert!(error.contains("tiers") && error.contains("at least one tier"), "{error}");
+    assert!(error.contains("no tiers; a drill needs at least one"), "{error}");
 }
 
 #[test]
