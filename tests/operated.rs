@@ -29,7 +29,10 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn config(tiers: &[(&str, u8)]) -> Config {
     let tier = |(name, level): &(&str, u8)| Tier { name: (*name).into(), level: Some(*level), ..Tier::default() };
-    Config { tiers: tiers.iter().map(tier).collect(), ..Config::default() }
+    let mut config = Config { tiers: tiers.iter().map(tier).collect(), ..Config::default() };
+    // Two requests open a circuit.
+    config.retry.max_attempts = Some(3);
+    config
 }
 
 /// A stack of simulated providers, what it is steered by, and its providers.

@@ -165,7 +165,7 @@ async fn results_are_bounded_in_time_and_in_number() {
     assert_eq!(tool.counts().1, 1003, "it went when others came");
     let last = actions.act(&"999".into(), &call, tool.uses()).await.unwrap();
     assert!(last[0].repeated);
-    assert_eq!(format!("{actions:?}").matches("under_way: 0").count(), 1);
+    assert_eq!(format!("{actions:?}").matches("in_flight: 0").count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +218,7 @@ async fn one_who_leaves_while_another_process_acts_leaves_nothing_that_would_act
     assert!(timeout(SECOND * 5, here.act(&scope, &call, tool.uses())).await.is_err());
     sleep(SECOND * 100).await;
     assert_eq!(tool.counts(), (0, 0));
-    assert!(format!("{here:?}").contains("under_way: 0"));
+    assert!(format!("{here:?}").contains("in_flight: 0"));
     // While one waits, it is done in the end, whoever came first.
     let first = here.act(&scope, &call, tool.uses());
     assert_eq!(first.await.unwrap()[0].result.as_deref().unwrap(), "pay number 1");

@@ -67,7 +67,12 @@ impl Policy {
         if error.should_retry() == Some(false) {
             return Err(Stop::Forbidden);
         }
-        let most = self.max_attempts.min(context.attempts_left);
+        // Without the refused parameter it is another request: a tier of two attempts makes it too.
+        let own = match error.refused() {
+            Some(_) if self.max_attempts > 1 => self.max_attempts.max(RetryWithJitterLayer::MAX_ATTEMPTS),
+            _ => self.max_attempts,
+        };
+        let most = own.min(context.attempts_left);
         if ledger.spent() >= most || (once && ledger.failures(kind) > 1) {
             return Err(Stop::Attempts);
         }
@@ -77,7 +82,7 @@ impl Policy {
         if asked > longest {
             return Err(Stop::LongWait);
         }
-        // Without the refused parameter it is another request: there is nothing to wait for.
+        // There is nothing to wait for.
         if error.refused().is_some() {
             let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
             return Ok(Scheduled { after: Duration::ZERO, token });

@@ -34,6 +34,8 @@ impl Operated {
     async fn of(keys: Option<Keys>) -> Self {
         let tier = |name: &str, level| Tier { name: name.into(), level: Some(level), ..Tier::default() };
         let mut config = Config { tiers: vec![tier("sonnet", 1), tier("a/b", 3)], ..Config::default() };
+        // One request opens a circuit.
+        config.retry.max_attempts = Some(3);
         config.features.insert("code".into(), Feature { worst_level: Some(1), ..Feature::default() });
         let [sonnet, small] = ["sonnet", "small"].map(|name| Simulated::new(name).reply("Hello from afar"));
         let handle = sonnet.handle();

@@ -131,7 +131,7 @@ async fn a_request_that_no_model_answers_is_pending_then_claimed_then_answered()
         assert_eq!(house.poll(&task, CALLER).await.json()["state"], "claimed");
 
         let by_another = house.order(&format!("/handoff/tasks/{task}/claim"), json!({"as": "ben"})).await;
-        assert!(said(&by_another, 409, "claimed_by_another").contains("ana is at"));
+        assert!(said(&by_another, 409, "claimed_by_another").contains("is claimed by ana"));
         let renewed = house.order(&format!("/handoff/tasks/{task}/renew"), json!({})).await;
         assert!(renewed.json()["until"].as_u64() >= json["claim"]["until"].as_u64(), "{renewed:?}");
 

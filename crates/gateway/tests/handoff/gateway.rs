@@ -34,7 +34,7 @@ fn with_all_models_down_a_person_answers_and_the_caller_finds_it_after_a_crash_t
         // A crash between the claim and the answer takes neither the task nor the claim along.
         served.restart();
         let refused = served.command(&["claim", &task, "--as", "ben"]);
-        assert!(refused.code == Some(1) && refused.err.contains("ana is at"), "{}{}", refused.out, refused.err);
+        assert!(refused.code == Some(1) && refused.err.contains("is claimed by ana"), "{}{}", refused.out, refused.err);
         assert_eq!(served.order(&task, "answer", json!({"text": "no", "as": "ben"})).status, 409);
         let done = served.order(&task, "answer", json!({"text": "Hello from Ana", "as": "ana"}));
         assert_eq!((done.status, &done.json()["state"]), (200, &json!("answered")), "{done:?}");

@@ -58,6 +58,7 @@ pub(super) struct Step {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
     Before,
+    #[serde(rename = "blocked")]
     Blockage,
     Restored,
 }
