@@ -71,7 +71,7 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// Returns [`Misconfigured`](super::StoreErrorKind::Misconfigured) if this is no such URL. A wrong password shows
+    /// Returns [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) if this is no such URL. A wrong password shows
     /// only at the first call.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let link = Arc::new(Link::new(Target::parse(url)?));
