@@ -21,10 +21,9 @@ use crate::{
 ///
 /// ```
 /// use steadfast::{
-///     Events, FallbackLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer,
-///     events::{ServingState, StatusBoard},
-///     provider_fn,
+///     Events, FallbackLayer, LlmError, LlmRequest, LlmResponse, ObserveLayer, provider_fn,
 ///     providers::Canned,
+///     subscribers::{ServingState, StatusBoard},
 /// };
 /// use tower::{ServiceBuilder, ServiceExt};
 ///
