@@ -158,6 +158,7 @@ impl Sender {
     }
 
     /// Returns a sender for a concurrent message, with random waits of its own.
+    #[cfg(feature = "handoff")]
     pub(crate) fn fork(&mut self) -> Self {
         Self { random: self.random.fork(), ..self.clone() }
     }

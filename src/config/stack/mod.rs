@@ -17,8 +17,8 @@
 //! (`BulkheadLayer::succeeding`), the fallback its serving tier (`FallbackLayer::succeeding`). The stack refuses a
 //! wrong file as a whole.
 
-#[cfg(feature = "alerts")]
 mod alert_rules;
+#[cfg(feature = "alerts")]
 mod alerts;
 mod cache;
 mod chain;
