@@ -47,7 +47,7 @@ await run(async (context, origin) => {
   await ana.unlock("sk-of-nobody");
   await ana.says("the gateway does not know this key");
   await ana.unlock(CALLER);
-  await ana.says("no reviewer's");
+  await ana.says("not a reviewer's");
   check(await ana.locator("#desk").isHidden() && await ana.locator("#tasks li").count() === 0, "it stays locked");
   ana.errors = ana.errors.filter((error) => !/40[13]/.test(error));
 
