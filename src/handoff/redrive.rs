@@ -7,11 +7,11 @@ use tokio::{
     task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
-use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{Claimant, Desk, DeskError, NewAnswer, RedriveScope, Release, Task, TaskId, id};
 use crate::{
-    BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, Classifier, ErrorKind, Event, Events, LlmError, LlmService,
     classify::Failover,
     events::{CircuitState, Subscriber},
     request::BudgetKey,
@@ -68,8 +68,7 @@ impl Redrive {
     /// each.
     pub fn new<S>(desk: &Desk, model: S) -> Self
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
         Self {

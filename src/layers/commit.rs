@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 use super::call::Call;
 use crate::{
-    CommitPoint, LlmError, LlmRequest, LlmResponse,
+    CommitPoint, LlmError, LlmRequest, LlmResponse, LlmService,
     commit::{HeldAnswer, empty_whole},
 };
 
@@ -118,8 +118,7 @@ impl<S> CommitOnFirstToken<S> {
 
 impl<S> Service<LlmRequest> for CommitOnFirstToken<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;
@@ -155,8 +154,7 @@ pub struct CommitFuture<S: Service<LlmRequest>> {
 
 impl<S> Future for CommitFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

@@ -71,7 +71,7 @@ pub use self::{
 };
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use crate::{
-    BoxLlmService, CacheHandle, Event, Events, FallbackHandle, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, CacheHandle, Event, Events, FallbackHandle, InvalidConfig, LlmService,
     events::{self, CircuitReason, CircuitState, Subscriber as _},
     handoff::TaskStore,
     internal::sync::{Mutex, MutexGuard, lock},
@@ -253,8 +253,7 @@ impl StackBuilder {
     /// looked up for it. A tier that the configuration does not have is ignored.
     pub fn leaf<S>(mut self, tier: impl Into<String>, service: S) -> Self
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
         let service = BoxLlmService::new(service.map_err(Into::into));

@@ -4,6 +4,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    LlmRequest,
     config::{Candidate, CircuitBreaker, KeyRef, Mirror, Provider, RateOver, Retry, Share, Tier},
     events::CircuitState,
 };

@@ -11,7 +11,7 @@ use pin_project::{pin_project, pinned_drop};
 use tower::Service;
 
 use super::{reservation::Reservation, shared::Shared};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// The future of [`Budget`](super::Budget).
 ///
@@ -44,8 +44,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

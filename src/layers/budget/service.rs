@@ -7,7 +7,7 @@ use tower::Service;
 
 use super::{BudgetHandle, ResponseFuture, shared::Shared};
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{call::Call, clock},
 };
 
@@ -33,8 +33,7 @@ impl<S> Budget<S> {
 
 impl<S> Service<LlmRequest> for Budget<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;

@@ -13,7 +13,7 @@ use pin_project::pin_project;
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 
 use super::BulkheadLayer;
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// A caller's own limits, as an [extension](LlmRequest::with_extension) of each of its requests: a [`CallerBulkhead`]
 /// enforces them. Clones are the same limits.
@@ -28,8 +28,7 @@ impl CallerLimits {
 
     async fn call<S>(self, service: S, request: LlmRequest) -> Result<LlmResponse, LlmError>
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone,
     {
         let passed = AtomicBool::new(false);
         let told = &passed;
@@ -87,8 +86,7 @@ pub struct CallerBulkhead<S> {
 
 impl<S> Service<LlmRequest> for CallerBulkhead<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + 'static,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = LlmResponse;
@@ -126,8 +124,7 @@ type Limited = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send
 
 impl<S> Future for CallerFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

@@ -10,7 +10,7 @@ use tower::Service;
 
 use super::wait::Wait;
 use crate::{
-    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     body::admission::{Charge, Outcome, Permit},
     layers::{call::Call, deadline::Deadline},
 };
@@ -64,8 +64,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

@@ -7,7 +7,7 @@ use tower::Service;
 
 use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{
         call::Call,
         deadline::{self, Deadline},
@@ -36,8 +36,7 @@ impl<S> Bulkhead<S> {
 
 impl<S> Service<LlmRequest> for Bulkhead<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;
@@ -60,8 +59,7 @@ where
 
 impl<S> Bulkhead<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// A call that ends at its deadline.
     #[cold]

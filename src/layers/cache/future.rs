@@ -18,7 +18,7 @@ use super::{
     recording::Recording,
 };
 use crate::{
-    LlmBody, LlmError, LlmRequest, LlmResponse,
+    LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
     chat::Message,
     layers::{call::Call, totals::count},
     response::CacheReason,
@@ -155,8 +155,7 @@ impl<S> PendingCall<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

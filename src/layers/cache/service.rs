@@ -12,7 +12,7 @@ use super::{
     lookup::{Lookup, PendingLookup},
 };
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{call::Call, clock, totals::count},
 };
 
@@ -39,8 +39,7 @@ impl<S> Cache<S> {
 
 impl<S> Service<LlmRequest> for Cache<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;

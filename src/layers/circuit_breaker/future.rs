@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     body::admission::{Outcome, Permit},
     error::{Phase, TimeoutLimit},
     layers::{call::Call, deadline::Deadline, hedge_loss},
@@ -67,8 +67,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

@@ -9,7 +9,6 @@ use tokio::{
     sync::broadcast,
     time::{Instant, sleep},
 };
-use tower::Service;
 
 use super::{
     circuit::{NamedCircuit, outward},
@@ -18,7 +17,7 @@ use super::{
     state::{Phase, Transition},
 };
 use crate::{
-    Context, Event, Events, LlmError, LlmRequest, LlmResponse,
+    Context, Event, Events, LlmRequest, LlmService,
     events::{CircuitState, Operation},
 };
 
@@ -151,8 +150,7 @@ impl CircuitBreakerHandle {
         interval: Duration,
     ) -> impl Future<Output = ()> + use<S>
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone,
     {
         probe(Arc::downgrade(&self.shared), self.key.clone(), service, request, interval.max(SHORTEST_INTERVAL))
     }
@@ -206,8 +204,7 @@ fn circuit(shared: &Shared, key: &str) -> Option<Arc<NamedCircuit>> {
 
 async fn probe<S>(shared: Weak<Shared>, key: Arc<str>, service: S, request: LlmRequest, interval: Duration)
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     loop {
         sleep(interval).await;

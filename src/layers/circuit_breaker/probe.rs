@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
-use crate::{LlmError, LlmRequest, LlmResponse};
+use crate::{LlmError, LlmRequest, LlmService};
 
 /// The longest time of such a probe.
 pub(crate) const LONGEST_PROBE: Duration = Duration::from_secs(30);
@@ -14,8 +14,7 @@ pub(crate) const LONGEST_PROBE: Duration = Duration::from_secs(30);
 /// Returns the outcome of a request, its answer read to the end; `None` if that takes longer than the limit.
 pub(crate) async fn ask<S>(service: S, request: LlmRequest, limit: Duration) -> Option<Result<(), LlmError>>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     let asked = async {
         let response = service.oneshot(request).await.map_err(Into::into)?;

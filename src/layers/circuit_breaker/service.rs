@@ -7,7 +7,7 @@ use tower::Service;
 
 use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed, state::Rejection};
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     body::admission::Permit,
     layers::{
         call::Call,
@@ -79,8 +79,7 @@ impl<S> CircuitBreaker<S> {
 
 impl<S> Service<LlmRequest> for CircuitBreaker<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;
@@ -103,8 +102,7 @@ where
 
 impl<S> CircuitBreaker<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// A call that ends at its deadline.
     #[cold]

@@ -18,7 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse,
+    CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
     commit::{Commit, broken},
     error::Phase,
     layers::{
@@ -75,8 +75,7 @@ enum LaterStage {
 
 impl<S> ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// Creates the future of a request that goes to the primary first, with all tiers after it.
     #[inline]
@@ -111,8 +110,7 @@ where
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Output = Result<LlmResponse, LlmError>;
 
@@ -155,8 +153,7 @@ where
 
 impl<S> ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// Handles the rare cases: a primary that failed, a tier after it, an answer that is not returned as it is.
     /// `polled` is the result of polling the primary.
@@ -324,8 +321,7 @@ fn take_failover<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Optio
 /// Calls the current tier. Returns the call and its time limit.
 fn ask<S>(failover: &Failover, primary: &mut Option<S>) -> (State<S, S::Future>, Option<Instant>)
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     let (request, tier_deadline) = failover.request();
     let state = match (failover.service(), primary) {

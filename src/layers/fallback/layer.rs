@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::{
     AllOpen, Capabilities, Fallback, FallbackHandle, RampStep, SessionPolicy, StreamBreak, Tier, handle::Orders,
     models::Models, shared::Shared, tier::TierFacts,
 };
 use crate::{
-    Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget,
+    Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -143,8 +143,7 @@ impl FallbackLayer {
     #[must_use]
     pub fn tier<S>(self, name: impl Into<Arc<str>>, service: S) -> Self
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
         self.push(Tier::new(name, service))

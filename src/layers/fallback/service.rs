@@ -12,7 +12,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{call::Call, clock, deadline},
 };
 
@@ -32,8 +32,7 @@ impl<S> Fallback<S> {
 
 impl<S> Fallback<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// Returns the future of a request that does not simply go to the primary, with all tiers after it; `None` if
     /// it does.
@@ -53,8 +52,7 @@ where
 
 impl<S> Service<LlmRequest> for Fallback<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;

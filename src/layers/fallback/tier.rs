@@ -1,10 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use super::Capabilities;
 use crate::{
-    BoxLlmService, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, LlmService,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -81,8 +81,7 @@ impl Tier {
     /// Creates a tier of this name.
     pub fn new<S>(name: impl Into<Arc<str>>, service: S) -> Self
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
         let mut facts = TierFacts::new(name.into());

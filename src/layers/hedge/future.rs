@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::{race::Race, service::Shared};
 use crate::{
-    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     error::Phase,
     layers::{
         alarm::{self, Wake},
@@ -67,8 +67,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Output = Result<LlmResponse, LlmError>;
 
@@ -110,8 +109,7 @@ where
 
 impl<S> ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// Handles the rare cases: a first call that failed or is late, and all that follows. `polled` is the result of
     /// polling it.
@@ -217,8 +215,7 @@ where
 
 impl<S> Shared<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// Takes the first call's answer.
     #[inline]

@@ -1,13 +1,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{Layer, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
     Hedge, HedgeHandle,
     handle::State,
     settings::{Delay, SecondTarget, Settings, share_of},
 };
-use crate::{Classifier, Events, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget};
+use crate::{Classifier, Events, InvalidConfig, LlmRequest, LlmService, RetryBudget};
 
 /// Applies [`Hedge`]. See the [module docs](super).
 ///
@@ -31,8 +31,7 @@ impl HedgeLayer {
     #[must_use]
     pub fn tier<S>(mut self, name: impl Into<Arc<str>>, service: S) -> Self
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));

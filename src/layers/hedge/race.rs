@@ -18,7 +18,7 @@ use super::{
     settings::{SecondTarget, Settings},
 };
 use crate::{
-    Event, LlmError, LlmRequest, LlmResponse,
+    Event, LlmError, LlmRequest, LlmResponse, LlmService,
     error::Phase,
     layers::{
         call::{BoxedCall, Call},
@@ -63,8 +63,7 @@ struct StartedCall {
 
 impl<S> Race<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// Begins the second call of a request, if its budgets allow. The ledger has the first call's failure, if it
     /// failed.
@@ -240,8 +239,7 @@ impl<S, F> SecondCall<S, F> {
 
 impl<S> SecondCall<S, S::Future>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<LlmResponse, LlmError>> {
         match self.project() {

@@ -13,7 +13,7 @@ use super::{
     settings::{SecondTarget, Settings},
 };
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{
         call::{Call, Spare},
         clock::Reading,
@@ -47,8 +47,7 @@ impl<S: Clone> Hedge<S> {
 
 impl<S> Service<LlmRequest> for Hedge<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;

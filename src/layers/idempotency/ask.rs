@@ -6,7 +6,6 @@ use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
-use tower::Service;
 
 use super::{
     IdempotencyHandle,
@@ -17,7 +16,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
     error::{Phase, TimeoutLimit},
     layers::{
         cache::{Answer, Reader, Recording, ran_out},
@@ -36,8 +35,7 @@ pub(super) async fn answer_under_key<S>(
     handle: IdempotencyHandle,
 ) -> Result<LlmResponse, LlmError>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + 'static,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone + Send + 'static,
     S::Future: Send,
 {
     let (begun, deadline) = (Instant::now(), request.context().deadline);
@@ -64,8 +62,7 @@ async fn wait_for_result<S>(
     shared: Arc<Shared>,
 ) -> Result<LlmResponse, LlmError>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + 'static,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone + Send + 'static,
     S::Future: Send,
 {
     let as_stream = request.is_stream();

@@ -9,7 +9,7 @@ use pin_project::pin_project;
 use tower::Service;
 
 use super::{IdempotencyHandle, ask, key::KeyedInput, layer::Settings};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// A service that answers each key once. See the [module docs](super).
 ///
@@ -34,8 +34,7 @@ impl<S> Idempotency<S> {
 
 impl<S> Service<LlmRequest> for Idempotency<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + 'static,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = LlmResponse;
@@ -75,8 +74,7 @@ type Asking = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

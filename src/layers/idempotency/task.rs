@@ -17,7 +17,6 @@ use tokio::{
     sync::oneshot,
     time::{Instant, Sleep, sleep, sleep_until},
 };
-use tower::Service;
 
 use super::{
     ask::conflict,
@@ -26,7 +25,7 @@ use super::{
     layer::Settings,
 };
 use crate::{
-    LlmBody, LlmError, LlmRequest, LlmResponse,
+    LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{
         cache::{Answer, Facts, Reader, Recording, RecordingStatus, Requester},
         call::Call,
@@ -56,8 +55,7 @@ impl Task {
     /// Claims the key, calls, and keeps the answer.
     pub(super) async fn run<S>(mut self, service: S, mut request: LlmRequest)
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone,
     {
         match self.claim().await {
             ClaimOutcome::Won(held) => {
@@ -118,8 +116,7 @@ impl Task {
     /// Returns the call's result, or `None` if the call had no callers for too long.
     async fn call<S>(&mut self, service: S, request: LlmRequest) -> Option<Result<LlmResponse, LlmError>>
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone,
     {
         let mut call = pin!(Call::further(service, request));
         let place = &self.place;

@@ -9,7 +9,7 @@ use pin_project::{pin_project, pinned_drop};
 use tower::Service;
 
 use super::primary::Watch;
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// The future of [`Mirror`](super::Mirror).
 ///
@@ -32,8 +32,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

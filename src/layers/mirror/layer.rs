@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{Layer, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{Compare, Mirror, MirrorHandle, choice::Choice, measure};
-use crate::{BoxLlmService, Events, LlmError, LlmRequest, LlmResponse, chat::Message, prices::PriceTable};
+use crate::{BoxLlmService, Events, LlmRequest, LlmService, chat::Message, prices::PriceTable};
 
 /// Applies [`Mirror`]. See the [module docs](super).
 ///
@@ -53,8 +53,7 @@ impl MirrorLayer {
     /// spares it while it is down.
     pub fn new<S>(candidate: S) -> Self
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
         let settings = Settings {

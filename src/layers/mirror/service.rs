@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::{ResponseFuture, layer::Settings, shadow};
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{call::Call, clock},
 };
 
@@ -30,8 +30,7 @@ impl<S> Mirror<S> {
 
 impl<S> Mirror<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     #[cold]
     fn mirrored(&mut self, request: LlmRequest) -> ResponseFuture<S> {
@@ -45,8 +44,7 @@ where
 
 impl<S> Service<LlmRequest> for Mirror<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;

@@ -11,7 +11,7 @@ use super::{
     reporter::{Reporter, Watch},
 };
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{call::Call, clock::Reading, sharded_arc::ShardedArc},
 };
 
@@ -31,8 +31,7 @@ impl<S> Observe<S> {
 
 impl<S> Service<LlmRequest> for Observe<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;

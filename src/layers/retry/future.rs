@@ -17,7 +17,7 @@ use super::{
     service::Shared,
 };
 use crate::{
-    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     error::Phase,
     layers::{alarm, call::Call, deadline::Deadline},
     ledger::{self, Ledger, Next},
@@ -66,8 +66,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Output = Result<LlmResponse, LlmError>;
 
@@ -90,8 +89,7 @@ where
 
 impl<S> ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// Handles the rare cases: an attempt that failed or waits for readiness, and all that follows. `polled` is the
     /// result of polling the call.

@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::{ResponseFuture, policy::Policy};
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{
         call::{Call, Spare},
         deadline::{self, Deadline},
@@ -38,8 +38,7 @@ impl<S: Clone> RetryWithJitter<S> {
 
 impl<S> Service<LlmRequest> for RetryWithJitter<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;
@@ -62,8 +61,7 @@ where
 
 impl<S> RetryWithJitter<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// A call whose first attempt ends at its deadline, too.
     #[cold]

@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::{Rule, layer::Plan};
 use crate::{
-    DegradedReason, LlmError, LlmRequest, LlmResponse,
+    DegradedReason, LlmError, LlmRequest, LlmResponse, LlmService,
     classify::Failover,
     error::{Phase, TimeoutLimit},
     layers::{
@@ -58,8 +58,7 @@ struct RouteState<S> {
 
 impl<S> ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     #[inline]
     pub(super) fn default_chain(call: Call<S, S::Future>) -> Self {
@@ -89,8 +88,7 @@ where
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 
@@ -168,8 +166,7 @@ impl<S> RouteState<S> {
 
 impl<S> RouteState<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     /// Takes the cheap chain's failure: calls the default chain, if another chain can help.
     #[cold]

@@ -1,10 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{Layer, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{Route, Rule};
 use crate::{
-    BoxLlmService, Classifier, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, Classifier, InvalidConfig, LlmService,
     prices::{Price, PriceTable},
 };
 
@@ -40,8 +40,7 @@ impl RouteLayer {
     #[must_use]
     pub fn rule<S>(mut self, rule: Rule, service: S) -> Self
     where
-        S: Service<LlmRequest, Response = LlmResponse> + Clone + Send + Sync + 'static,
-        S::Error: Into<LlmError>,
+        S: LlmService + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
         self.plan.routes.push((rule, BoxCloneSyncService::new(service.map_err(Into::into))));

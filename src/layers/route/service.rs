@@ -7,7 +7,7 @@ use std::{
 use tower::Service;
 
 use super::{ResponseFuture, Rule, layer::Plan};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// A service that sends simple requests to a cheaper chain. See the [module docs](super).
 ///
@@ -26,8 +26,7 @@ impl<S> Route<S> {
 
 impl<S> Service<LlmRequest> for Route<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;

@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::silence::Watch;
 use crate::{
-    LlmError, LlmRequest, LlmResponse,
+    LlmError, LlmRequest, LlmResponse, LlmService,
     body::IdleLimits,
     error::{Phase, TimeoutLimit},
     layers::{
@@ -56,8 +56,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse>,
-    S::Error: Into<LlmError>,
+    S: LlmService,
 {
     type Output = Result<LlmResponse, LlmError>;
 

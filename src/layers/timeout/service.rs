@@ -12,7 +12,7 @@ use super::{
     silence::{Silence, Watch},
 };
 use crate::{
-    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     error::TimeoutLimit,
     layers::{
         call::Call,
@@ -42,8 +42,7 @@ impl<S> Timeout<S> {
 
 impl<S> Service<LlmRequest> for Timeout<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;
@@ -66,8 +65,7 @@ where
 
 impl<S> Timeout<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     /// A call whose limit depends on its request.
     #[inline(never)]

@@ -14,7 +14,7 @@ use super::{
     held::HeldResponse,
 };
 use crate::{
-    ErrorKind, LlmError, LlmRequest, LlmResponse,
+    ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     commit::with_origin,
     error::{Phase, TimeoutLimit},
     layers::call::Call,
@@ -53,8 +53,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Output = Result<LlmResponse, LlmError>;
 

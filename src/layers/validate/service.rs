@@ -6,7 +6,7 @@ use std::{
 use tower::Service;
 
 use super::{ResponseFuture, check::Check, layer::Settings};
-use crate::{LlmError, LlmRequest, LlmResponse, layers::call::Call};
+use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// A service that returns only answers of the requested shape. See the [module docs](super).
 ///
@@ -25,8 +25,7 @@ impl<S> Validate<S> {
 
 impl<S> Service<LlmRequest> for Validate<S>
 where
-    S: Service<LlmRequest, Response = LlmResponse> + Clone,
-    S::Error: Into<LlmError>,
+    S: LlmService + Clone,
 {
     type Response = LlmResponse;
     type Error = LlmError;
