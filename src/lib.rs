@@ -79,6 +79,7 @@
 
 #[cfg(test)]
 extern crate self as steadfast;
+use steadfast_internal as internal;
 
 pub mod agent;
 pub mod body;
@@ -107,9 +108,9 @@ pub mod stores;
 pub mod subscribers;
 pub mod translate;
 
+mod dated_file;
 mod estimate;
 mod fields;
-mod internal;
 mod usage;
 #[cfg(any(feature = "alerts", feature = "handoff"))]
 mod webhook;

@@ -1,5 +1,4 @@
 //! The alerts that a file asks for: to its webhooks, by its rules, while its stack runs and is reloaded.
-#![cfg(all(feature = "config", feature = "alerts"))]
 
 use std::{
     sync::{Arc, Mutex},

@@ -171,7 +171,6 @@ fn is_lagged(error: &tokio::sync::broadcast::error::TryRecvError) -> bool {
     matches!(error, tokio::sync::broadcast::error::TryRecvError::Lagged(_))
 }
 
-#[cfg(feature = "idempotency")]
 #[tokio::test]
 async fn a_layer_of_idempotency_adds_no_allocation_to_a_request_without_a_key() {
     let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));

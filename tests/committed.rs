@@ -1,5 +1,4 @@
 //! The commit point of the file, of a feature and of a request: who waits for what, and which limits of time apply.
-#![cfg(feature = "config")]
 
 use std::{collections::HashMap, time::Duration};
 

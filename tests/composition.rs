@@ -20,7 +20,6 @@ impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>> + Clo
 fn is_llm<S: Llm + Service<LlmRequest, Error = LlmError>>() {}
 
 /// What goes on when its caller has left needs a task, and so the two bounds; with them the same holds.
-#[cfg(feature = "idempotency")]
 #[allow(dead_code, reason = "that it compiles is the proof")]
 fn closed_with_a_task<S: Llm + Clone + Send + 'static>()
 where
@@ -43,9 +42,7 @@ fn closed_under_composition<S: Llm>() {
     is_llm::<<steadfast::RouteLayer as Layer<S>>::Service>();
     is_llm::<<MirrorLayer as Layer<S>>::Service>();
     is_llm::<<ObserveLayer as Layer<S>>::Service>();
-    #[cfg(feature = "cache")]
     is_llm::<<steadfast::CacheLayer as Layer<S>>::Service>();
-    #[cfg(feature = "validate")]
     is_llm::<<steadfast::ValidateLayer as Layer<S>>::Service>();
 }
 

@@ -1,5 +1,4 @@
 //! The two forms that users already have behave as their words say, on virtual time, through the real protocols.
-#![cfg(feature = "config")]
 
 use std::{
     collections::HashMap,

@@ -1,6 +1,5 @@
 //! The whole ladder, down and up again: full, reduced, basic, cached only, static. Each answer says of which level it is and
 //! why, each switch is told once, and a feature falls no further than it accepts.
-#![cfg(feature = "cache")]
 
 use std::time::Duration;
 
@@ -35,7 +34,6 @@ const KNOWN: &str = "How do I reset my password?";
 const NEW: &str = "Which of my invoices is still open, and since when?";
 
 /// The same ladder in a file.
-#[cfg(feature = "config")]
 const FILE: &str = "
 tiers:
   - { name: full, provider: simulated }
@@ -105,7 +103,6 @@ impl Ladder {
         Self { llm: BoxLlmService::new(llm), heard, operator, models: handles }
     }
 
-    #[cfg(feature = "config")]
     fn of_a_file() -> Self {
         use steadfast::{
             Stack,
@@ -181,7 +178,6 @@ async fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
     walk(Ladder::new()).await;
 }
 
-#[cfg(feature = "config")]
 #[tokio::test(start_paused = true)]
 async fn the_ladder_of_a_file_is_walked_down_and_up_as_well() {
     walk(Ladder::of_a_file()).await;
@@ -244,7 +240,6 @@ async fn an_operator_walks_the_ladder_while_all_is_well() {
     operate(Ladder::new()).await;
 }
 
-#[cfg(feature = "config")]
 #[tokio::test(start_paused = true)]
 async fn an_operator_walks_the_ladder_of_a_file_as_well() {
     operate(Ladder::of_a_file()).await;
@@ -367,7 +362,6 @@ async fn spending_steps_down_and_a_new_period_steps_up() {
 }
 
 /// Of a file: what one feature has spent steps that feature down a level, and no other.
-#[cfg(feature = "config")]
 #[tokio::test(start_paused = true)]
 async fn a_features_spending_steps_that_feature_down() {
     use steadfast::{

@@ -1,6 +1,5 @@
 //! Within one dialect nothing is lost: a request's bytes go out as the caller wrote them, with only what had to change changed
 //! in its place, and an answer's bytes come back as the provider sent them.
-#![cfg(feature = "http")]
 
 use std::{
     convert::Infallible,

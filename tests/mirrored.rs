@@ -1,5 +1,4 @@
 //! The mirror that a file describes.
-#![cfg(feature = "config")]
 
 use std::{sync::Arc, time::Duration};
 

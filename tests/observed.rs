@@ -231,7 +231,6 @@ async fn when_every_tier_is_down_the_board_says_so_and_the_log_is_an_error() {
 }
 
 /// Over sockets and in every corner: a provider that quotes the prompt and the key in its errors, one that answers.
-#[cfg(feature = "simulator")]
 #[tokio::test]
 async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
     use http::{Request, Response};

@@ -1,6 +1,5 @@
 //! What an operator does to a running stack: circuits forced, tiers drained, levels pinned. No request is lost by it, and
 //! each order is told once.
-#![cfg(feature = "config")]
 
 use std::{sync::Arc, time::Duration};
 

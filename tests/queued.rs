@@ -1,5 +1,4 @@
 //! What was queued in vain is a task, which a model is given as soon as one works.
-#![cfg(feature = "config")]
 
 use std::time::Duration;
 
@@ -177,7 +176,6 @@ async fn without_a_store_or_beside_people_whom_no_model_follows_it_fails_as_ever
     }
 }
 
-#[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn it_outlives_a_restart() {
     let folder = std::env::temp_dir().join(format!("steadfast-queued-{}", std::process::id()));

@@ -1,5 +1,4 @@
 //! A tier that was down and is well again is found out without a request.
-#![cfg(feature = "config")]
 
 use std::{collections::BTreeMap, time::Duration};
 

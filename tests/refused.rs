@@ -1,5 +1,4 @@
 //! A parameter that a model refuses: the request is asked again without it, and nobody is blamed.
-#![cfg(feature = "config")]
 
 use std::{
     convert::Infallible,

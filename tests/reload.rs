@@ -1,5 +1,4 @@
 //! Another configuration takes the place of the one at work: no request is lost, and what has not changed goes on.
-#![cfg(feature = "config")]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! A simulated provider fails the same way in process and over HTTP, in each of the three protocols: over sockets, with the
 //! default client.
-#![cfg(feature = "simulator")]
 
 use std::time::Duration;
 

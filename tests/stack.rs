@@ -1,5 +1,4 @@
 //! The stack of a file does what the file says.
-#![cfg(feature = "config")]
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,5 +1,4 @@
 //! Structured output is held to its schema, whoever answers, as a file says.
-#![cfg(all(feature = "config", feature = "validate"))]
 
 use std::sync::{
     Arc,

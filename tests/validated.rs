@@ -2,7 +2,6 @@
 //! compile, and real answers pass as they are or are repaired.
 //!
 //! The recordings are not part of the repository, see `common/recordings.rs`.
-#![cfg(all(feature = "http", feature = "validate"))]
 
 #[path = "common/recordings.rs"]
 #[allow(dead_code, reason = "each test takes what it needs")]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{Facts, Family};
 use crate::{
     InvalidConfig,
-    internal::{dated_file::dated_file, quick_hash::QuickMap},
+    dated_file::dated_file, internal::quick_hash::QuickMap,
 };
 
 /// The families of models, by the models' names. Clones share the table until one is changed.

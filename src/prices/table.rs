@@ -4,7 +4,7 @@ use super::{Price, Usd, price::FilePrice};
 use crate::{
     InvalidConfig,
     chat::Usage,
-    internal::{dated_file::dated_file, quick_hash::QuickMap},
+    dated_file::dated_file, internal::quick_hash::QuickMap,
 };
 
 /// Prices by model. Clones share the table until one is changed.

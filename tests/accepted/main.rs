@@ -3,7 +3,6 @@
 //!
 //! The recordings are not part of the repository: `STEADFAST_FIXTURES` names a folder of them, else `../shared/fixtures` and
 //! `../shared/fixtures2` are read; where there are none, the test says so and does nothing.
-#![cfg(feature = "simulator")]
 
 mod recorded;
 

@@ -51,7 +51,7 @@ impl Asked {
 
 /// All of them, by name; `None`, and a line that says so, where there are none.
 pub(crate) fn recorded() -> Option<Vec<Asked>> {
-    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join("../shared");
     let mut folders = match std::env::var_os("STEADFAST_FIXTURES") {
         Some(folder) => vec![PathBuf::from(folder)],
         None => vec![shared.join("fixtures"), shared.join("fixtures2")],

@@ -1,9 +1,7 @@
 //! Answers that are given again: what counts as the same, for how long, to whom, and what becomes of those who ask at the
 //! same time.
-#![cfg(feature = "cache")]
 
 mod cost;
-#[cfg(feature = "config")]
 mod file;
 mod flights;
 mod kept;

@@ -232,7 +232,7 @@ pub(crate) fn folders() -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os("STEADFAST_FIXTURES") {
         return vec![folder.into()];
     }
-    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join("../shared");
     ["fixtures", "fixtures2"].map(|name| shared.join(name)).into_iter().filter(|folder| folder.is_dir()).collect()
 }
 

@@ -1,5 +1,4 @@
 //! The configuration file: what is wrong with broken ones, what the imported forms become, and what the environment adds.
-#![cfg(feature = "config")]
 
 mod broken;
 mod environment;
@@ -16,7 +15,7 @@ use steadfast::config::{Config, ConfigError, Environment, Loader};
 use broken::BROKEN;
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join("tests/config").join(name)
 }
 
 fn environment() -> Environment {

@@ -116,7 +116,6 @@ async fn tasks_in_a_file_outlive_kills() {
     assert_eq!(ids.len(), ids.iter().collect::<HashSet<_>>().len());
 }
 
-#[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_in_a_database_outlive_kills() {
     let Some(schema) = crate::testing::Schema::new("durability").await else { return };

@@ -4,15 +4,13 @@
 //! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 2,000 tasks and 50 kills. PostgreSQL's parts need
 //! servers: one that `STEADFAST_TEST_POSTGRES` names, and the programs to start one, in the folder of
 //! `STEADFAST_TEST_POSTGRES_BIN`. Where they are absent their tests say that they are skipped.
-#![cfg(all(unix, feature = "sqlite"))]
+#![cfg(unix)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
-#[cfg(feature = "postgres")]
 mod cluster;
 mod cut;
 mod killed;
 mod process;
-#[cfg(feature = "postgres")]
 mod restarted;
 #[allow(dead_code, reason = "it is the unit tests' too")]
 #[path = "../../src/stores/testing.rs"]
@@ -27,7 +25,6 @@ pub(crate) struct Scale {
     /// How often the process is killed.
     pub(crate) kills: usize,
     /// How often the server is restarted.
-    #[cfg(feature = "postgres")]
     pub(crate) restarts: usize,
 }
 
@@ -36,13 +33,11 @@ pub(crate) fn scale() -> Scale {
         Ok("full") => Scale {
             tasks: 2000,
             kills: 50,
-            #[cfg(feature = "postgres")]
             restarts: 5,
         },
         _ => Scale {
             tasks: 200,
             kills: 5,
-            #[cfg(feature = "postgres")]
             restarts: 2,
         },
     }

@@ -27,7 +27,6 @@ pub(crate) const REASON: &str = "overloaded";
 
 /// A desk over what a name names: a file, or a database.
 pub(crate) async fn desk(store: &str) -> Desk {
-    #[cfg(feature = "postgres")]
     if store.starts_with("postgres:") {
         return Desk::new(steadfast::stores::postgres::Postgres::connect(store).await.unwrap());
     }

@@ -4,7 +4,6 @@
 //! A plain run takes a second or two a property. `STEADFAST_FUZZ_SECONDS=600` runs each for that long, from another seed
 //! each time, and `cargo test --release --test fuzzed -- --nocapture` then prints the executions. The same properties are
 //! cargo-fuzz targets in `fuzz/`.
-#![cfg(feature = "http")]
 
 mod made;
 mod mutate;

@@ -234,7 +234,6 @@ async fn people_need_a_store_and_callbacks_a_secret() {
     assert!(error.to_string().contains("it is too short") && !error.to_string().contains("short`"), "{error}");
 }
 
-#[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn what_a_file_names_is_where_the_tasks_are_over_reloads_and_restarts() {
     let folder = std::env::temp_dir().join(format!("steadfast-handoff-file-{}", std::process::id()));

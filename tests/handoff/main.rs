@@ -1,6 +1,5 @@
 //! A request that no model can answer is handed to people: written down, told of, answered once.
 
-#[cfg(feature = "config")]
 mod configured;
 mod deliveries;
 mod redrive;

@@ -1,5 +1,4 @@
 //! One call for each key: whoever repeats a request gets the answer that was made, also when nobody waited for it any more.
-#![cfg(feature = "idempotency")]
 
 mod answers;
 mod leaving;

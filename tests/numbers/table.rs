@@ -20,7 +20,7 @@ fn has_test(source: &str, name: &str) -> bool {
 
 #[test]
 fn every_row_of_the_table_names_a_test_that_is_there() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let rows = TABLE.lines().filter(|line| line.starts_with('|') && line.contains("::"));
     let rows: Vec<Vec<&str>> = rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect();
     let numbers: Vec<&str> = rows.iter().map(|row| row[0]).collect();

@@ -1,6 +1,5 @@
 //! What an answer asks for is done once, and only where the answer is whole.
 
-#[cfg(feature = "sqlite")]
 #[allow(dead_code, reason = "it is the stores' too")]
 #[path = "../../src/stores/testing.rs"]
 mod testing;
@@ -15,7 +14,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-#[cfg(feature = "idempotency")]
 use steadfast::{
     LlmRequest,
     agent::StoredActions,
@@ -313,7 +311,6 @@ async fn a_result_that_cannot_be_written_down_is_given_and_its_lease_keeps_other
 }
 
 /// A store of idempotency keys keeps actions too: each keeps its promise.
-#[cfg(feature = "idempotency")]
 async fn acts_once_in_a_store_of_keys<S: IdempotencyStore + Clone>(open: impl Fn() -> S) {
     let count = Arc::new(AtomicUsize::new(0));
     let counts = |fails: bool| {
@@ -342,7 +339,6 @@ async fn acts_once_in_a_store_of_keys<S: IdempotencyStore + Clone>(open: impl Fn
     assert_eq!(count.load(SeqCst), 2);
 }
 
-#[cfg(feature = "idempotency")]
 #[tokio::test(start_paused = true)]
 async fn actions_are_done_once_in_a_store_of_idempotency_keys() {
     let store = MemoryIdempotency::new();
@@ -350,14 +346,12 @@ async fn actions_are_done_once_in_a_store_of_idempotency_keys() {
 }
 
 /// In real time: a file's thread is not of tokio's clock.
-#[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn actions_are_done_once_over_restarts_in_a_file() {
     let folder = testing::Folder::new("partial-actions");
     acts_once_in_a_store_of_keys(|| steadfast::stores::sqlite::Sqlite::open(folder.file()).unwrap()).await;
 }
 
-#[cfg(feature = "idempotency")]
 #[tokio::test]
 async fn without_a_key_a_request_is_its_own_scope() {
     let asks = |text: &str| Scope::of(&LlmRequest::prompt(text)).unwrap();

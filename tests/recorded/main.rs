@@ -4,7 +4,6 @@
 //! ([`expected`]).
 //!
 //! The recordings are not part of the repository; see [`recordings`]. `.ci/recorded` runs this on any folder.
-#![cfg(feature = "http")]
 
 mod commit;
 mod events;

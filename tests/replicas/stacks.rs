@@ -1,5 +1,4 @@
 //! Stacks of one configuration, as replicas of each other.
-#![cfg(feature = "config")]
 
 use std::{
     sync::{

@@ -12,7 +12,6 @@
 //! STEADFAST_SEED=1234 cargo test --test simulation -- --nocapture     # one, that failed
 //! STEADFAST_SEED=1234 STEADFAST_LOG=log.txt cargo test ..             # with its whole event log
 //! ```
-#![cfg(feature = "config")]
 
 mod books;
 mod by_hand;

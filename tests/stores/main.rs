@@ -2,18 +2,13 @@
 //!
 //! Those behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made. Where it
 //! is absent their tests say that they are skipped; so does `STEADFAST_TEST_REDIS` a Redis.
-#![cfg(feature = "idempotency")]
 
 mod answers;
-#[cfg(feature = "sqlite")]
 mod cache;
 mod keys;
 mod places;
-#[cfg(all(feature = "simulator", any(feature = "postgres", feature = "redis", feature = "sqlite")))]
 mod processes;
-#[cfg(all(feature = "config", feature = "sqlite"))]
 mod stack;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[allow(dead_code, reason = "it is the unit tests' too")]
 #[path = "../../src/stores/testing.rs"]
 mod testing;
@@ -66,12 +61,9 @@ macro_rules! keys {
 }
 
 keys!(memory);
-#[cfg(feature = "sqlite")]
 keys!(sqlite);
-#[cfg(feature = "postgres")]
 keys!(postgres);
 // What has room there is the server's to say.
-#[cfg(feature = "redis")]
 keys!(redis with);
 
 /// Behind a server a reply may be lost: then a claim is made again under the same ticket.
@@ -88,10 +80,7 @@ macro_rules! tickets {
 }
 
 mod tickets {
-    #[cfg(feature = "sqlite")]
     tickets!(sqlite);
-    #[cfg(feature = "postgres")]
     tickets!(postgres);
-    #[cfg(feature = "redis")]
     tickets!(redis);
 }

@@ -14,9 +14,7 @@ pub(crate) struct Place {
 
 enum Own {
     Nothing,
-    #[cfg(feature = "sqlite")]
     Folder(#[allow(dead_code, reason = "held until the end")] crate::testing::Folder),
-    #[cfg(feature = "postgres")]
     Schema(crate::testing::Schema),
 }
 
@@ -24,7 +22,6 @@ impl Place {
     pub(crate) async fn ends(self) {
         drop(self.stores);
         match self.own {
-            #[cfg(feature = "postgres")]
             Own::Schema(schema) => schema.ends().await,
             _ => {}
         }
@@ -41,7 +38,6 @@ pub(crate) async fn memory(_: &str) -> Option<Place> {
     })
 }
 
-#[cfg(feature = "sqlite")]
 pub(crate) async fn sqlite(test: &str) -> Option<Place> {
     use steadfast::stores::sqlite::Sqlite;
     let folder = crate::testing::Folder::new(test);
@@ -55,7 +51,6 @@ pub(crate) async fn sqlite(test: &str) -> Option<Place> {
     })
 }
 
-#[cfg(feature = "postgres")]
 pub(crate) async fn postgres(test: &str) -> Option<Place> {
     use steadfast::stores::postgres::Postgres;
     let schema = crate::testing::Schema::new(test).await?;
@@ -69,7 +64,6 @@ pub(crate) async fn postgres(test: &str) -> Option<Place> {
     })
 }
 
-#[cfg(feature = "redis")]
 pub(crate) async fn redis(test: &str) -> Option<Place> {
     use steadfast::stores::redis::Redis;
     let Ok(url) = std::env::var("STEADFAST_TEST_REDIS") else {

@@ -100,11 +100,8 @@ async fn a_process() {
 /// The store that a process is told of.
 async fn open(store: &str) -> Arc<dyn IdempotencyStore> {
     match store.split_once(':') {
-        #[cfg(feature = "sqlite")]
         Some(("sqlite", file)) => Arc::new(steadfast::stores::sqlite::Sqlite::open(file).unwrap()),
-        #[cfg(feature = "postgres")]
         Some(("postgres", _)) => Arc::new(steadfast::stores::postgres::Postgres::connect(store).await.unwrap()),
-        #[cfg(feature = "redis")]
         Some(("shared", there)) => {
             let (prefix, url) = there.split_once('|').unwrap();
             Arc::new(steadfast::stores::redis::Redis::open(url).unwrap().prefix(prefix).limit(5 * SECOND))
@@ -228,7 +225,6 @@ async fn after_a_kill_one_more_call_is_made(store: &str) {
     assert!(taken_over <= LEASE + 2 * SECOND, "{taken_over:?}");
 }
 
-#[cfg(feature = "sqlite")]
 mod sqlite {
     use crate::testing::Folder;
 
@@ -249,7 +245,6 @@ mod sqlite {
     }
 }
 
-#[cfg(feature = "postgres")]
 mod postgres {
     use crate::testing::Schema;
 
@@ -268,7 +263,6 @@ mod postgres {
     }
 }
 
-#[cfg(feature = "redis")]
 mod redis {
     /// Where there is a server for tests, with a prefix of a test's own.
     fn store(test: &str) -> Option<String> {

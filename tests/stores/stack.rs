@@ -92,7 +92,6 @@ async fn a_file_that_cannot_be_opened_is_an_error_at_the_start_and_a_refused_rel
     assert_eq!((&*program.asks("k").await, program.calls()), ("answer 1", 1));
 }
 
-#[cfg(feature = "postgres")]
 mod postgres {
     use std::time::Duration;
 

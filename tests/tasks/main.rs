@@ -1,12 +1,9 @@
 //! What every store of tasks keeps to, each sentence of `TaskStore` a test: in memory, in a file (SQLite), and in a database
 //! (PostgreSQL, where `STEADFAST_TEST_POSTGRES` names one).
 
-#[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "sqlite")]
 mod sqlite;
 mod suite;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[allow(dead_code, reason = "it is the unit tests' too")]
 #[path = "../../src/stores/testing.rs"]
 mod testing;
@@ -20,7 +17,6 @@ macro_rules! promises {
                 crate::suite::$promise(std::sync::Arc::new(steadfast::handoff::MemoryTasks::new())).await;
             })*
         }
-        #[cfg(feature = "sqlite")]
         mod of_sqlite {
             $(#[tokio::test]
             async fn $promise() {
@@ -28,7 +24,6 @@ macro_rules! promises {
                 crate::suite::$promise(std::sync::Arc::new(crate::sqlite::open(&place))).await;
             })*
         }
-        #[cfg(feature = "postgres")]
         mod of_postgres {
             $(#[tokio::test]
             async fn $promise() {

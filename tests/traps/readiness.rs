@@ -65,11 +65,8 @@ const LAYERS: &[(&str, Wrap)] = &[
         BoxCloneSyncService::new(BudgetLayer::default().cap(cap).layer(inner))
     }),
     ("observe", |inner| BoxCloneSyncService::new(ObserveLayer::new(Events::new()).layer(inner))),
-    #[cfg(feature = "validate")]
     ("validate", |inner| BoxCloneSyncService::new(steadfast::ValidateLayer::new().layer(inner))),
-    #[cfg(feature = "cache")]
     ("cache", |inner| BoxCloneSyncService::new(steadfast::CacheLayer::new().layer(inner))),
-    #[cfg(feature = "idempotency")]
     ("idempotency", |inner| BoxCloneSyncService::new(steadfast::IdempotencyLayer::new().layer(inner))),
 ];
 

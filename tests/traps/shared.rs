@@ -284,7 +284,6 @@ async fn a_hedge_that_may_send_nothing_takes_no_attempt() {
     assert_eq!(leaf.calls(), 3);
 }
 
-#[cfg(feature = "cache")]
 #[tokio::test(start_paused = true)]
 async fn a_cache_outside_gives_no_old_answer_to_a_feature_that_the_fallback_knows_to_accept_none() {
     use steadfast::CacheLayer;

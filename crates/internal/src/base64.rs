@@ -1,8 +1,7 @@
 //! Base64 (RFC 4648, section 4).
-#![cfg_attr(not(feature = "http"), allow(dead_code, reason = "only leaves read it"))]
 
-#[cfg(any(feature = "handoff", test))]
-pub(crate) fn encode(bytes: &[u8]) -> String {
+/// Encodes bytes, with padding.
+pub fn encode(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in bytes.chunks(3) {
@@ -16,7 +15,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 }
 
 /// Decodes a text with or without padding; `None` if it is not base64.
-pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 3);
     for four in digits.chunks(4) {

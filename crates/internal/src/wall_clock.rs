@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Returns the date.
 #[allow(clippy::disallowed_methods, reason = "a date of the wall clock, not a time to measure")]
-pub(crate) fn now() -> SystemTime {
+pub fn now() -> SystemTime {
     #[cfg(feature = "drill")]
     if let Some((date, since)) = DRILL_DATE.get() {
         return date + since.elapsed();
@@ -25,12 +25,13 @@ thread_local! {
 /// Another date on this thread, until it is dropped.
 #[cfg(feature = "drill")]
 #[must_use]
-pub(crate) struct DrillDate(());
+#[derive(Debug)]
+pub struct DrillDate(());
 
 #[cfg(feature = "drill")]
 impl DrillDate {
     /// Sets the date to this time after 1970.
-    pub(crate) fn begin(since_1970: Duration) -> Self {
+    pub fn begin(since_1970: Duration) -> Self {
         DRILL_DATE.set(Some((UNIX_EPOCH + since_1970, tokio::time::Instant::now())));
         Self(())
     }
@@ -44,14 +45,14 @@ impl Drop for DrillDate {
 }
 
 /// Returns the date as the time since 1970.
-pub(crate) fn since_1970() -> Duration {
+pub fn since_1970() -> Duration {
     now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Returns a time since 1970 as RFC 3339 text in UTC, in whole seconds, rounded up.
 ///
 /// The calendar is Howard Hinnant's `civil_from_days` (2013).
-pub(crate) fn rfc3339(since_1970: Duration) -> String {
+pub fn rfc3339(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs() + u64::from(since_1970.subsec_nanos() > 0);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;

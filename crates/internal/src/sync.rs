@@ -3,14 +3,15 @@
 //! It has a cfg of its own, because tokio itself reacts to `cfg(loom)` and drops its networking.
 
 #[cfg(not(steadfast_loom))]
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
+pub use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
 
 #[cfg(steadfast_loom)]
-pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic};
+pub use loom::sync::{Arc, Mutex, MutexGuard, atomic};
 #[cfg(steadfast_loom)]
-pub(crate) use std::sync::PoisonError;
+pub use std::sync::PoisonError;
 
 /// Locks a mutex, poisoned or not: a callback that panicked must not disable every later call.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+#[inline]
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

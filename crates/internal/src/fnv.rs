@@ -2,12 +2,13 @@
 //! every process; use it only for values that are not secret and that no attacker chooses.
 
 /// The initial value of a hash without a seed.
-pub(crate) const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+pub const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
 const PRIME: u64 = 0x0100_0000_01b3;
 
 /// Hashes a text from an initial value: [`OFFSET_BASIS`], or a seed.
-pub(crate) fn fnv1a(begin: u64, text: &str) -> u64 {
+#[inline]
+pub fn fnv1a(begin: u64, text: &str) -> u64 {
     text.bytes().fold(begin, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 

@@ -9,11 +9,11 @@ use std::{
 };
 
 /// A table with the fast hash.
-pub(crate) type QuickMap<K, V> = HashMap<K, V, BuildHasherDefault<QuickHasher>>;
+pub type QuickMap<K, V> = HashMap<K, V, BuildHasherDefault<QuickHasher>>;
 
 /// Folds in eight bytes, or a number, at a time by a multiplication (as in Fowler, Noll and Vo's hash).
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct QuickHasher(u64);
+pub struct QuickHasher(u64);
 
 impl QuickHasher {
     #[inline]

@@ -5,13 +5,14 @@ use std::time::Duration;
 /// Counts in a fixed number of buckets for each doubling, from a quarter of a millisecond to a quarter of an hour, and
 /// one bucket at either end.
 #[derive(Clone, Debug)]
-pub(crate) struct Histogram<const BUCKETS: usize>([u32; BUCKETS]);
+pub struct Histogram<const BUCKETS: usize>([u32; BUCKETS]);
 
 /// Four for each doubling: a value is exact to an eighth.
-pub(crate) const COARSE: usize = buckets(4);
-pub(crate) type Coarse = Histogram<COARSE>;
+pub const COARSE: usize = buckets(4);
+/// A histogram whose values are exact to an eighth.
+pub type Coarse = Histogram<COARSE>;
 /// Sixteen for each doubling: exact to a 32nd.
-pub(crate) const FINE: usize = buckets(16);
+pub const FINE: usize = buckets(16);
 
 /// The second bucket begins at 2⁸ µs, the last one at 2³⁰ µs.
 const SMALLEST: u32 = 8;
@@ -23,7 +24,7 @@ const fn buckets(per_doubling: usize) -> usize {
 
 /// The position of a quantile, in microseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Quantile {
+pub struct Quantile {
     /// The bounds of its bucket.
     begins: f64,
     ends: f64,
@@ -33,12 +34,12 @@ pub(crate) struct Quantile {
 
 impl Quantile {
     /// Returns the middle of the bucket, whose error is bounded by the bucket's width.
-    pub(crate) fn middle(self) -> f64 {
+    pub fn middle(self) -> f64 {
         (self.begins + self.ends) / 2.0
     }
 
     /// Interpolates within the bucket, as if its values were spread evenly; usually closer.
-    pub(crate) fn within(self) -> f64 {
+    pub fn within(self) -> f64 {
         self.begins + (self.ends - self.begins) * self.before
     }
 }
@@ -47,19 +48,22 @@ impl<const BUCKETS: usize> Histogram<BUCKETS> {
     /// A power of two, and no more than the microseconds at which the second bucket begins.
     const PER_DOUBLING: usize = (BUCKETS - 2) / (LARGEST - SMALLEST) as usize;
 
-    pub(crate) fn add(&mut self, micros: u64) {
+    /// Counts a duration in microseconds.
+    #[inline]
+    pub fn add(&mut self, micros: u64) {
         let count = &mut self.0[Self::bucket(micros)];
         *count = count.saturating_add(1);
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
+    /// Adds the counts of another histogram.
+    pub fn merge(&mut self, other: &Self) {
         for (sum, count) in self.0.iter_mut().zip(other.0) {
             *sum = sum.saturating_add(count);
         }
     }
 
     /// Returns the position of the value that this share of `all` does not exceed.
-    pub(crate) fn quantile(&self, all: u64, share: f64) -> Quantile {
+    pub fn quantile(&self, all: u64, share: f64) -> Quantile {
         let rank = (all as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
         let found = self.0.iter().position(|count| {
@@ -84,6 +88,7 @@ impl<const BUCKETS: usize> Histogram<BUCKETS> {
         }
     }
 
+    #[inline]
     fn bucket(micros: u64) -> usize {
         let octave = micros.checked_ilog2().unwrap_or(0);
         match octave {
@@ -104,7 +109,8 @@ impl<const BUCKETS: usize> Default for Histogram<BUCKETS> {
 }
 
 /// Returns a duration in microseconds.
-pub(crate) fn micros(time: Duration) -> u64 {
+#[inline]
+pub fn micros(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
 }
 

@@ -1,0 +1,10 @@
+//! Mechanisms that steadfast's packages share: locks, hashes, histograms, the wall clock.
+//!
+//! This package has no stable interface: depend on [`steadfast`](https://docs.rs/steadfast) instead.
+
+pub mod base64;
+pub mod fnv;
+pub mod histogram;
+pub mod quick_hash;
+pub mod sync;
+pub mod wall_clock;
