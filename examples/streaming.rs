@@ -4,10 +4,10 @@
 
 use steadfast::{
     FallbackLayer, LlmRequest,
-    agent::{AnswerEvent, AnswerReader},
     layers::fallback::StreamBreak,
     providers::{Simulated, simulated::Fault},
 };
+use steadfast_agent::{AnswerEvent, AnswerReader};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]

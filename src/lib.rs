@@ -51,7 +51,7 @@
 //!   errors, so that timeouts, retries, breakers and fallbacks treat a stream like any other answer. See [`commit`].
 //! - **The layers** are in [`layers`]: the purpose of each, when not to use it, and its position in a stack.
 //!   [`Classifier`] is the one table from a failure to the layers' actions.
-//! - **[`agent`]** reads an answer that may be cut or restarted, and acts on a complete one, once.
+//! - **`steadfast-agent`** reads an answer that may be cut or restarted, and acts on a complete one, once.
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].
 //!
@@ -81,7 +81,6 @@
 extern crate self as steadfast;
 use steadfast_internal as internal;
 
-pub mod agent;
 pub mod body;
 pub mod chat;
 pub mod classify;

@@ -8,10 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{Facts, Family};
-use crate::{
-    InvalidConfig,
-    dated_file::dated_file, internal::quick_hash::QuickMap,
-};
+use crate::{InvalidConfig, dated_file::dated_file, internal::quick_hash::QuickMap};
 
 /// The families of models, by the models' names. Clones share the table until one is changed.
 ///

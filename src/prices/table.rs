@@ -1,11 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Price, Usd, price::FilePrice};
-use crate::{
-    InvalidConfig,
-    chat::Usage,
-    dated_file::dated_file, internal::quick_hash::QuickMap,
-};
+use crate::{InvalidConfig, chat::Usage, dated_file::dated_file, internal::quick_hash::QuickMap};
 
 /// Prices by model. Clones share the table until one is changed.
 ///

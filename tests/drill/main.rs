@@ -18,7 +18,8 @@ fn drilled(config: &Config, scenario: &str) -> ScenarioReport {
 #[test]
 fn the_picture_and_the_figures_of_the_readme_are_the_drills() {
     let report = drilled(&default_config(), "incident-2026-06-15");
-    let kept = fs::read_to_string(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join("docs/outage.svg")).unwrap();
+    let kept =
+        fs::read_to_string(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join("docs/outage.svg")).unwrap();
     assert!(report.svg() == kept, "draw it again: cargo run -- drill incident-2026-06-15 --svg docs/outage.svg");
 
     let baselines = report.baselines.iter().map(|baseline| (&*baseline.name, baseline.answered, baseline.lost));

@@ -30,15 +30,7 @@ pub(crate) struct Scale {
 
 pub(crate) fn scale() -> Scale {
     match std::env::var("STEADFAST_SCALE").as_deref() {
-        Ok("full") => Scale {
-            tasks: 2000,
-            kills: 50,
-            restarts: 5,
-        },
-        _ => Scale {
-            tasks: 200,
-            kills: 5,
-            restarts: 2,
-        },
+        Ok("full") => Scale { tasks: 2000, kills: 50, restarts: 5 },
+        _ => Scale { tasks: 200, kills: 5, restarts: 2 },
     }
 }

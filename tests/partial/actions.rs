@@ -14,17 +14,15 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use steadfast::chat::{FinishReason, Message, Part, Role, ToolCall};
 use steadfast::{
     LlmRequest,
-    agent::StoredActions,
     layers::idempotency::{IdempotencyStore, MemoryIdempotency},
 };
-use steadfast::{
-    agent::{
-        ActionClaim, ActionError, ActionKey, ActionStore, ActionStoreFuture, Actions, CompletedAnswer, KeyBy,
-        MemoryActions, Scope,
-    },
-    chat::{FinishReason, Message, Part, Role, ToolCall},
+use steadfast_agent::StoredActions;
+use steadfast_agent::{
+    ActionClaim, ActionError, ActionKey, ActionStore, ActionStoreFuture, Actions, CompletedAnswer, KeyBy,
+    MemoryActions, Scope,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tower::BoxError;

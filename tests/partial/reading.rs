@@ -4,13 +4,13 @@ use futures_util::{StreamExt as _, stream};
 use steadfast::{
     ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer,
     StreamEvent,
-    agent::{Actions, AnswerEvent, AnswerReader},
     body::{Accumulator, Delivery},
     chat::{FinishReason, Message, Usage},
     events::{RequestEnded, RequestOutcome},
     layers::fallback::StreamBreak,
     provider_fn,
 };
+use steadfast_agent::{Actions, AnswerEvent, AnswerReader};
 use tokio::time::{sleep, timeout};
 use tower::{ServiceBuilder, ServiceExt};
 

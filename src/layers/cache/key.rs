@@ -82,8 +82,7 @@ impl KeyParts {
 }
 
 /// Returns a hash of what a request means and of its owner, or `None` if the request is ambiguous.
-#[cfg(feature = "idempotency")]
-pub(crate) fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
+pub fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
     KeyParts::default().key(request)
 }
 

@@ -128,8 +128,6 @@ mod store;
 mod tests;
 mod wakers;
 
-#[cfg(feature = "idempotency")]
-pub(crate) use self::key::fingerprint;
 pub(crate) use self::{
     answer::CACHED_LEVEL,
     lifetime::Lifetime,
@@ -138,6 +136,7 @@ pub(crate) use self::{
 pub use self::{
     answer::{Answer, AnswerOwner},
     future::ResponseFuture,
+    key::fingerprint,
     handle::{CacheHandle, CacheStats},
     key::{CacheControl, CacheKey},
     layer::CacheLayer,

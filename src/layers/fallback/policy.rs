@@ -24,7 +24,7 @@ pub enum StreamBreak {
     Fail,
     /// The body goes on with the next tier's whole answer. Before it comes a
     /// [`StreamEvent::Restarted`](crate::StreamEvent::Restarted), which tells the reader to discard the earlier
-    /// part. An [`AnswerReader`](crate::agent::AnswerReader) makes one signal of it.
+    /// part. `steadfast_agent::AnswerReader` makes one signal of it.
     Restart,
     /// The answer is held back until it is whole, so that a broken stream can still fail over: the caller sees only
     /// complete answers, and its first token later.

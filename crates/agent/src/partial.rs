@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use serde::de::IgnoredAny;
 
-use crate::{
+use steadfast::{
     ErrorKind, LlmError,
     body::Delivery,
     chat::{Message, Part, ToolCall, Usage},

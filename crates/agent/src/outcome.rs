@@ -4,7 +4,7 @@ use std::{error::Error, fmt, sync::Arc};
 
 use tower::BoxError;
 
-use crate::chat::{FinishReason, ToolCall, ToolResult};
+use steadfast::chat::{FinishReason, ToolCall, ToolResult};
 
 /// The outcome of a tool call.
 #[derive(Clone, Debug)]

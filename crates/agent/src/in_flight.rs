@@ -20,7 +20,7 @@ use tokio::{
 use tower::BoxError;
 
 use super::{ActionClaim, ActionError, ActionKey, ActionStore, KeyBy, store::ActionStoreFuture};
-use crate::internal::sync::{Mutex, lock};
+use steadfast_internal::sync::{Mutex, lock};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {

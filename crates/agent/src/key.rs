@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::{LlmRequest, chat::ToolCall};
+use steadfast::{LlmRequest, chat::ToolCall};
 
 /// The scope within which a repeated action is the same, usually one turn of one conversation. The same call in
 /// another scope is another action.
@@ -13,7 +13,8 @@ use crate::{LlmRequest, chat::ToolCall};
 /// A scope must stay the same when its turn is retried, and differ for the next turn. An idempotency key fulfils both.
 ///
 /// ```
-/// use steadfast::{LlmRequest, agent::Scope};
+/// use steadfast::LlmRequest;
+/// use steadfast_agent::Scope;
 ///
 /// let turn = LlmRequest::prompt("Book it.").with_idempotency_key("chat-7/turn-3");
 /// assert_eq!(Scope::of(&turn), Scope::of(&turn.clone().with_max_tokens(100)));
@@ -36,7 +37,7 @@ impl Scope {
 
     #[cfg(feature = "idempotency")]
     fn meaning(request: &LlmRequest) -> Option<Self> {
-        let meaning = crate::layers::cache::fingerprint(request)?;
+        let meaning = steadfast::layers::cache::fingerprint(request)?;
         let hash: String = meaning.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         Some(Self(join_pieces(&["meaning", &hash])))
     }

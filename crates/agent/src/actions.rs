@@ -8,10 +8,8 @@ use super::{
     ActionError, ActionKey, ActionStore, CompletedAnswer, KeyBy, MemoryActions, Scope, ToolOutcome,
     in_flight::{ActionOutput, Outcome, Settings, Shared},
 };
-use crate::{
-    chat::ToolCall,
-    internal::sync::{Mutex, lock},
-};
+use steadfast::chat::ToolCall;
+use steadfast_internal::sync::{Mutex, lock};
 
 /// Runs the actions that a completed answer requests, each once for its key, however often and by however many callers
 /// it is requested.

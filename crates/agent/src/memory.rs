@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{ActionClaim, ActionKey, ActionStore, store::ActionStoreFuture};
-use crate::internal::sync::{Mutex, MutexGuard, lock};
+use steadfast_internal::sync::{Mutex, MutexGuard, lock};
 
 /// A store in one process's memory, which ends with the process.
 ///

@@ -1,6 +1,6 @@
 //! A completed answer.
 
-use crate::chat::{FinishReason, Message, ToolCall};
+use steadfast::chat::{FinishReason, Message, ToolCall};
 
 /// A complete answer, on which an agent may act.
 ///

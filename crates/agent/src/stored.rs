@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{ActionClaim, ActionKey, ActionStore, ActionStoreFuture};
-use crate::{
+use steadfast::{
     layers::{
         cache::Answer,
         idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, Ticket},
@@ -21,11 +21,8 @@ use crate::{
 /// `IdempotencyLayer`: their keys never collide.
 ///
 /// ```
-/// use steadfast::{
-///     agent::{ActionKey, Actions, CompletedAnswer, StoredActions},
-///     chat::Message,
-///     layers::idempotency::MemoryIdempotency,
-/// };
+/// use steadfast_agent::{ActionKey, Actions, CompletedAnswer, StoredActions};
+/// use steadfast::{chat::Message, layers::idempotency::MemoryIdempotency};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let store = MemoryIdempotency::new(); // in an application: stores::sqlite::Sqlite

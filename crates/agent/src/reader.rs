@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 
 use super::{CompletedAnswer, Cut, PartialAnswer};
-use crate::{
+use steadfast::{
     ErrorKind, LlmBody, LlmResponse, StreamEvent,
     body::{Accumulator, Delivery, Frame},
     chat::Part,
@@ -23,7 +23,8 @@ use crate::{
 ///
 /// ```
 /// use futures_util::stream;
-/// use steadfast::{Frame, LlmBody, agent::{AnswerReader, AnswerEvent}};
+/// use steadfast::{Frame, LlmBody};
+/// use steadfast_agent::{AnswerReader, AnswerEvent};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// // Two pieces of text, and then the connection is gone.

@@ -2,11 +2,11 @@
 //!
 //! A stream can break in the middle of an answer, or of a tool call. This module covers the three consequences:
 //!
-//! - **Delivery content is kept.** An [`AnswerReader`] reads any [`LlmBody`](crate::LlmBody) piece by piece. If the
+//! - **Delivery content is kept.** An [`AnswerReader`] reads any [`LlmBody`](steadfast::LlmBody) piece by piece. If the
 //!   answer is cut, the error is a [`Cut`] with the [`PartialAnswer`]: its text, its complete and incomplete tool
 //!   calls, and the tokens. The request's event reports the amount, but no content:
-//!   [`RequestEnded::delivered`](crate::events::RequestEnded::delivered).
-//! - **A restart is one clear signal.** If a [`Fallback`](crate::layers::fallback::StreamBreak::Restart) continues
+//!   [`RequestEnded::delivered`](steadfast::events::RequestEnded::delivered).
+//! - **A restart is one clear signal.** If a [`Fallback`](steadfast::layers::fallback::StreamBreak::Restart) continues
 //!   with another tier, the reader returns one [`AnswerEvent::Discard`]: everything before it is void, in the caller's
 //!   display and in the reader's own record.
 //! - **Only a complete answer is acted on, and once.** [`Actions`] require a [`CompletedAnswer`], which exists only
@@ -38,11 +38,10 @@
 //! use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
 //! use futures_util::stream;
 //! use steadfast::{
-//!     BoxLlmService, Chat, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
-//!     agent::{Actions, AnswerReader, CompletedAnswer, Scope},
+//!     BoxLlmService, Chat, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, provider_fn,
 //!     chat::{FinishReason, Message, Part, Role, ToolCall},
-//!     provider_fn,
 //! };
+//! use steadfast_agent::{Actions, AnswerReader, CompletedAnswer, Scope};
 //! use tower::{BoxError, ServiceExt};
 //!
 //! /// Asks until an answer is complete. This loop neither shows nor acts on an answer that was cut.
