@@ -15,9 +15,10 @@ use steadfast::{
     layers::fallback::StreamBreak,
     providers::{
         Anthropic, Canned, OpenAi,
-        simulated::{Fault, Latency, RateLimit, Simulated, server::SimulatedServer},
+        simulated::{Fault, Latency, RateLimit, Simulated},
     },
 };
+use steadfast_simulator::SimulatedServer;
 use tokio::{sync::broadcast, task::JoinSet, time::Instant};
 use tower::{Service, ServiceBuilder, ServiceExt};
 

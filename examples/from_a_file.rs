@@ -4,10 +4,10 @@
 //! `stack.handle().watch()` follows it.
 
 use steadfast::{
-    LlmRequest, Stack,
-    config::{Config, Format},
+    LlmRequest,
     providers::{Simulated, simulated::Fault},
 };
+use steadfast_stack::{Config, Format, Stack};
 use tower::{BoxError, ServiceExt};
 
 const FILE: &str = "

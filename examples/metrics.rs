@@ -6,8 +6,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use steadfast::{
     CircuitBreakerLayer, Events, FallbackLayer, LlmRequest, ObserveLayer,
     providers::{Canned, Simulated, simulated::Fault},
-    subscribers::metrics::{METRICS, Metrics},
 };
+use steadfast_subscribers::metrics::{METRICS, Metrics};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 #[tokio::main(flavor = "current_thread")]

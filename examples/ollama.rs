@@ -7,11 +7,9 @@ use std::env;
 
 use steadfast::{
     FallbackLayer, LlmRequest,
-    providers::{
-        OpenAi, Simulated,
-        simulated::{Fault, server::SimulatedServer},
-    },
+    providers::{OpenAi, Simulated, simulated::Fault},
 };
+use steadfast_simulator::SimulatedServer;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 #[tokio::main(flavor = "current_thread")]

@@ -10,9 +10,10 @@ use steadfast::{
     providers::{
         OpenAi,
         http::RequestBody,
-        simulated::{Fault, Simulated, server::SimulatedServer},
+        simulated::{Fault, Simulated},
     },
 };
+use steadfast_simulator::SimulatedServer;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
 /// Makes the leaf. Your client sends and receives the same bytes as the crate's own.

@@ -32,13 +32,16 @@ pub struct PriorAttempts {
     pub attempts: Arc<[Attempt]>,
 }
 
+impl PriorAttempts {
+    /// Creates the record of these steps.
+    pub fn new(reason: DegradedReason, attempts: impl Into<Arc<[Attempt]>>) -> Self {
+        Self { reason, attempts: attempts.into() }
+    }
+}
+
 /// The caller's deadline, where the call itself may run longer: an extension of the request.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(all(feature = "handoff", feature = "idempotency")),
-    allow(dead_code, reason = "idempotency says it, and who waits for people heeds it")
-)]
-pub(crate) struct CallersDeadline(pub(crate) Instant);
+pub struct CallersDeadline(pub Instant);
 
 /// The ledger of one call of a layer that tries more than once: the failures so far.
 ///

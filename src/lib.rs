@@ -55,25 +55,31 @@
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].
 //!
-//! The [`guide`] has the rest: how to begin, streams, tests of your own, operating the gateway, moving from a retry loop,
-//! tower-resilience or LiteLLM, and what failover cannot fix.
+//! [`steadfast-guide`](https://docs.rs/steadfast-guide) has the rest: how to begin, streams, tests of your own, operating the
+//! gateway, moving from a retry loop, tower-resilience or LiteLLM, and what failover cannot fix.
 //!
 //! # Features
 //!
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
-//! - `simulator`: the simulated provider as a real HTTP server on loopback.
-//! - `config`: `Stack`, the whole of it from a file in YAML, TOML or JSON, loaded anew while it runs.
-//! - `metrics`: `subscribers::metrics::Metrics`, what the layers do, through the `metrics` facade.
-//! - `alerts`: `subscribers::alerts::Webhook`, alerts to Slack or any other webhook. The rules need no feature.
-//! - `otel`: `subscribers::traces::Traces`, OpenTelemetry spans of requests and their attempts.
 //! - `cache`: `CacheLayer`, a cache of answers, and `providers::CachedAnswers`, a tier of cached answers for outages.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
-//! - `handoff`: requests handed to people: `handoff::Handoff`, and `handoff::Desk`, where they are answered.
-//! - `sqlite`, `postgres`, `redis`: [`store`]s that outlive a process, or are shared by several.
-//! - `drill`: an outage replayed against a configuration, in virtual time. It brings `config`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
+//! - `schema`: the JSON Schema of the types that a configuration file contains.
 //!
 //! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
+//!
+//! # Packages beside it
+//!
+//! | package | content |
+//! |---|---|
+//! | `steadfast-stack` | `Stack`: the whole of it from a file in YAML, TOML or JSON, reloaded while it runs |
+//! | `steadfast-subscribers` | metrics, alerts, traces, logs and the status board |
+//! | `steadfast-handoff` | requests handed to people, and the desk where they are answered |
+//! | `steadfast-stores` | what outlives a process or is shared by several: SQLite, PostgreSQL, Redis |
+//! | `steadfast-agent` | reads an answer that may be cut or restarted, and acts on a complete one, once |
+//! | `steadfast-simulator` | the simulated provider as a real HTTP server on loopback |
+//! | `steadfast-drill` | an outage replayed against a configuration, in virtual time |
+//! | `steadfast-gateway` | the command `steadfast`: the gateway |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -88,9 +94,6 @@ pub mod commit;
 mod dialect;
 pub mod error;
 pub mod events;
-pub mod guide;
-#[cfg(feature = "handoff")]
-pub mod handoff;
 pub mod layers;
 pub mod ledger;
 pub mod models;
@@ -100,30 +103,18 @@ pub mod request;
 pub mod response;
 pub mod retry_after;
 mod service;
-#[cfg(any(feature = "cache", feature = "handoff"))]
 pub mod store;
-#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-pub mod stores;
-pub mod subscribers;
 pub mod translate;
 
 mod dated_file;
 mod estimate;
 mod fields;
 mod usage;
-#[cfg(any(feature = "alerts", feature = "handoff"))]
-mod webhook;
 mod wire;
 
-#[cfg(feature = "config")]
-pub mod config;
-#[cfg(feature = "drill")]
-pub mod drill;
 #[cfg(feature = "cache")]
 pub mod embed;
 
-#[cfg(feature = "config")]
-pub use self::config::{Stack, StackHandle};
 #[cfg(feature = "cache")]
 pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 #[cfg(feature = "idempotency")]

@@ -10,10 +10,10 @@ use http::{Request, Response, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use steadfast::{
-    BoxLlmService, LlmRequest, Stack,
-    config::{Environment, Format, Loader, StackBuilder},
+    BoxLlmService, LlmRequest,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
+use steadfast_stack::{Environment, Format, Loader, Stack, StackBuilder};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
@@ -85,7 +85,7 @@ fn environment() -> Environment {
     [("PLACE", "T0"), ("TOKEN", "Bearer hook")].into_iter().collect()
 }
 
-fn config(text: &str) -> steadfast::config::Config {
+fn config(text: &str) -> steadfast_stack::Config {
     let loader = Loader::new().environment(environment());
     loader.text(text, Format::Yaml).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -222,7 +222,7 @@ async fn a_reload_that_is_refused_leaves_the_webhooks_as_they_are() {
     let stack = builder.build(config(FILE)).unwrap();
     let alerting = stack.handle().alert();
     let mut wrong = config(&and("b"));
-    wrong.alerts.webhooks[1].authorization = Some(steadfast::config::KeyRef::env("NO_SUCH_TOKEN"));
+    wrong.alerts.webhooks[1].authorization = Some(steadfast_stack::KeyRef::env("NO_SUCH_TOKEN"));
     let error = stack.handle().reload(wrong).unwrap_err();
     assert_eq!(error.problems()[0].variable.as_deref(), Some("NO_SUCH_TOKEN"));
     sonnet.fail(Fault::ServerError);
@@ -232,26 +232,26 @@ async fn a_reload_that_is_refused_leaves_the_webhooks_as_they_are() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_alerts_is_told_when_the_stack_is_built() {
-    let refused = |change: fn(&mut steadfast::config::Alerts)| {
+    let refused = |change: fn(&mut steadfast_stack::Alerts)| {
         let mut config = config(FILE);
         change(&mut config.alerts);
         let (builder, _) = builder(&Webhooks::default());
         builder.build(config).unwrap_err().to_string()
     };
-    let share = steadfast::config::RuleThreshold::Numbers {
+    let share = steadfast_stack::RuleThreshold::Numbers {
         more_than: None,
-        share: Some(steadfast::config::Share(1.0)),
+        share: Some(steadfast_stack::Share(1.0)),
         min_requests: None,
         within: None,
         page_share: None,
         severity: None,
     };
     let message = refused(|alerts| {
-        alerts.webhooks[0].authorization = Some(steadfast::config::KeyRef::env("NOT_SET"));
-        alerts.webhooks[0].url = steadfast::config::Secret::new("https://b.example/x");
+        alerts.webhooks[0].authorization = Some(steadfast_stack::KeyRef::env("NOT_SET"));
+        alerts.webhooks[0].url = steadfast_stack::Secret::new("https://b.example/x");
     });
     assert!(message.contains("alerts.webhooks.0.authorization: the environment variable NOT_SET"), "{message}");
-    let message = refused(|alerts| alerts.webhooks[0].url = steadfast::config::Secret::new("ftp://b.example/secret"));
+    let message = refused(|alerts| alerts.webhooks[0].url = steadfast_stack::Secret::new("ftp://b.example/secret"));
     assert!(message.contains("alerts.webhooks.0.url") && !message.contains("secret"), "{message}");
     let mut wrong = config(FILE);
     wrong.alerts.rules.failure_rate = Some(share);
@@ -293,7 +293,7 @@ async fn nothing_is_sent_and_nothing_runs_when_it_is_dropped() {
 
 /// The `alerts` that the guide shows.
 fn guide() -> String {
-    let page = include_str!("../src/guide/operating_the_gateway.md");
+    let page = include_str!("../crates/guide/src/operating_the_gateway.md");
     let block = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     assert!(block.starts_with("alerts:\n"), "{block}");
     let tiers = "tiers:

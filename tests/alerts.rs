@@ -13,10 +13,9 @@ use common::outage::{BEFORE, LASTS, MINUTE, Stack, backup};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use steadfast::{
-    ErrorKind, Event,
-    providers::simulated::Fault,
-    subscribers::alerts::{Alert, AlertEngine, AlertSink, AlertState, Alerts, Rule, Rules, Severity, Webhook},
+use steadfast::{ErrorKind, Event, providers::simulated::Fault};
+use steadfast_subscribers::alerts::{
+    Alert, AlertEngine, AlertSink, AlertState, Alerts, Rule, Rules, Severity, Webhook,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

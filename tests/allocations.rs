@@ -14,8 +14,8 @@ use steadfast::{
     events::Subscriber,
     provider_fn,
     providers::Canned,
-    subscribers::StatusBoard,
 };
+use steadfast_subscribers::StatusBoard;
 use tower::{Layer, Service, ServiceBuilder};
 
 /// The five layers, in the recommended order.

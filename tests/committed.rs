@@ -5,10 +5,11 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use http_body_util::Full;
 use steadfast::{
-    BoxLlmService, CommitPoint, ErrorKind, LlmError, LlmRequest, LlmResponse, Stack, StreamEvent,
-    config::{Config, Environment, Format},
-    providers::simulated::{Fault, Simulated, SimulatedHandle, server::InProcess},
+    BoxLlmService, CommitPoint, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent,
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
+use steadfast_simulator::InProcess;
+use steadfast_stack::{Config, Environment, Format, Stack};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, service_fn};
 

@@ -9,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use steadfast::{
-    BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, Stack,
-    config::{Config, Environment, Format, StackBuilder},
+    BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse,
     ledger::Next,
-    providers::simulated::{Fault, Simulated, SimulatedHandle, server::InProcess},
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
+use steadfast_simulator::InProcess;
+use steadfast_stack::{Config, Environment, Format, Stack, StackBuilder};
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceExt, service_fn};
 
@@ -292,7 +293,7 @@ async fn when_all_were_down_the_last_model_answers_as_soon_as_it_is_up() {
 
 #[test]
 fn the_forms_are_those_that_the_documentation_prints() {
-    let documented: String = include_str!("../src/config/import/mod.rs")
+    let documented: String = include_str!("../crates/stack/src/import/mod.rs")
         .lines()
         .filter_map(|line| Some(line.strip_prefix("//!")?.strip_prefix(' ').unwrap_or_default()))
         .fold(String::new(), |text, line| text + line + "\n");

@@ -104,10 +104,7 @@ impl Ladder {
     }
 
     fn of_a_file() -> Self {
-        use steadfast::{
-            Stack,
-            config::{Config, Format},
-        };
+        use steadfast_stack::{Config, Format, Stack};
 
         let models =
             ["full", "reduced", "basic"].map(|name| Simulated::new(name).reply(name).latency(SECOND / 10).seed(7));
@@ -364,10 +361,7 @@ async fn spending_steps_down_and_a_new_period_steps_up() {
 /// Of a file: what one feature has spent steps that feature down a level, and no other.
 #[tokio::test(start_paused = true)]
 async fn a_features_spending_steps_that_feature_down() {
-    use steadfast::{
-        Stack,
-        config::{Config, Format},
-    };
+    use steadfast_stack::{Config, Format, Stack};
 
     let file = "
 tiers:

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::outage::{BEFORE, LASTS, MINUTE, PER_SECOND, Stack};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use steadfast::subscribers::metrics::{METRICS, Metrics};
+use steadfast_subscribers::metrics::{METRICS, Metrics};
 use tokio::time::sleep;
 
 /// Metrics, and the page that they are on.
@@ -95,4 +95,139 @@ async fn the_incident_of_2026_06_15_is_measured_right() {
     assert_eq!(is("steadfast_permits", &[r#"feature="chat""#]), 2000.0);
     assert_eq!(is("steadfast_events_lost_total", &[]), 0.0);
     assert_eq!(u64::from(PER_SECOND) * (BEFORE + LASTS + MINUTE * 4).as_secs(), report.requests);
+}
+
+mod reloads {
+    //! A stack that is reloaded.
+
+    use steadfast_stack::{Config, Format, Stack};
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::from_str(text, Format::Yaml).unwrap()
+    }
+
+    const BEFORE: &str = "
+    tiers:
+      - { name: sonnet, provider: simulated }
+      - { name: gpt, provider: simulated }
+    features: { chat: { concurrency: 20 } }
+    ";
+
+    /// Sonnet's circuit differs, gpt is gone, and there is a cap.
+    const AFTER: &str = "
+    tiers:
+      - { name: opus, provider: simulated, model: opus }
+      - { name: sonnet, provider: simulated, circuit_breaker: { consecutive_failures: 9 } }
+    features: { chat: { concurrency: 5 } }
+    prices: { opus: { input: 1, output: 1 } }
+    budgets: [{ name: all, usd: 2, period: day }]
+    ";
+
+    fn state(page: &PrometheusHandle, tier: &str) -> Vec<f64> {
+        let tier = format!("tier=\"{tier}\"");
+        let of = |state: &str| sum(page, "steadfast_circuit_state", &[&tier, &format!("state=\"{state}\"")]);
+        ["closed", "open", "half_open"].map(of).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_reload_brings_is_measured_and_what_it_takes_away_is_not() {
+        let (metrics, text) = recorded();
+        let stack = Stack::from_config(config(BEFORE)).unwrap();
+        let handle = stack.handle();
+        let metrics = metrics.stack(handle.clone());
+        let sampled = metrics.handle();
+        let _following = handle.events().follow(metrics);
+        for circuit in handle.circuits().values() {
+            circuit.force_open();
+        }
+        yield_now().await;
+        sampled.sample();
+        let page = &text;
+        assert_eq!((state(page, "sonnet"), state(page, "gpt")), (vec![0.0, 1.0, 0.0], vec![0.0, 1.0, 0.0]));
+        assert_eq!(sum(page, "steadfast_permits", &["feature=\"chat\""]), 20.0);
+        assert_eq!(sum(page, "steadfast_budget_limit_dollars", &[]), 0.0);
+
+        handle.reload(config(AFTER)).unwrap();
+        yield_now().await;
+        sampled.sample();
+        let page = &text;
+        assert_eq!(state(page, "opus"), [1.0, 0.0, 0.0]);
+        assert_eq!(state(page, "sonnet"), [1.0, 0.0, 0.0], "its circuit is another one");
+        assert_eq!(state(page, "gpt"), [0.0; 3], "it is gone, and its circuit is not open for ever");
+        assert_eq!(sum(page, "steadfast_permits", &["feature=\"chat\""]), 5.0);
+        assert_eq!(sum(page, "steadfast_budget_limit_dollars", &["cap=\"all\""]), 2.0);
+        assert!(handle.prices().price(None, "opus").is_some() && handle.budgets().len() == 1);
+        assert_eq!(sum(page, "steadfast_on_fallback", &["from=\"opus\""]), 0.0);
+        assert!(page.render().contains("\nsteadfast_on_fallback{"));
+        // The metrics watch the current circuit.
+        handle.circuits()["sonnet"].force_open();
+        yield_now().await;
+        assert_eq!(state(&text, "sonnet"), [0.0, 1.0, 0.0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_cache_came_to_is_measured_and_goes_on_over_reloads() {
+        use tower::ServiceExt as _;
+
+        let (metrics, text) = recorded();
+        let file = "
+    tiers: [{ name: sonnet, provider: simulated, model: opus }]
+    prices: { opus: { input: 1000, output: 1000 } }
+    cache: { ttl: 1m }
+    ";
+        let stack = Stack::from_config(config(file)).unwrap();
+        let handle = stack.handle();
+        let metrics = metrics.stack(handle.clone());
+        let sampled = metrics.handle();
+        let _following = handle.events().follow(metrics);
+        let ask = async |text: &str| {
+            let request = steadfast::LlmRequest::prompt(text).with_feature("chat");
+            stack.service().oneshot(request).await.unwrap().collect().await.unwrap();
+        };
+        let page = async || {
+            yield_now().await;
+            sampled.sample();
+            text.clone()
+        };
+        let results = |page: &PrometheusHandle| {
+            ["hit", "miss", "bypass"]
+                .map(|result| sum(page, "steadfast_cache_requests_total", &[&format!("result=\"{result}\"")]))
+        };
+        assert_eq!(results(&page().await), [0.0; 3]);
+        for question in ["a", "a", "b", "a"] {
+            ask(question).await;
+        }
+        let seen = page().await;
+        assert_eq!(results(&seen), [2.0, 2.0, 0.0]);
+        let why = ["feature=\"chat\"", "why=\"fresh\""];
+        assert_eq!(sum(&seen, "steadfast_cached_answers_total", &why), 2.0);
+        assert_eq!(
+            (sum(&seen, "steadfast_cache_answers", &[]), sum(&seen, "steadfast_cache_kept_total", &[])),
+            (2.0, 2.0)
+        );
+        assert!(sum(&seen, "steadfast_cache_bytes", &[]) > 100.0);
+        let (paid, saved) = ("steadfast_cost_nanodollars_total", "steadfast_cache_saved_cost_nanodollars_total");
+        assert!(sum(&seen, paid, &[]) > 0.0);
+        assert!(
+            sum(&seen, saved, &["feature=\"chat\""]) >= sum(&seen, paid, &[]) / 2.0,
+            "two of four were not paid for"
+        );
+        assert_eq!(handle.status().cache.unwrap().hits, 2);
+
+        handle.reload(config(&file.replace("1m", "2m"))).unwrap();
+        ask("a").await;
+        assert_eq!(results(&page().await), [3.0, 2.0, 0.0], "it is the same cache");
+        let forgotten = handle.acting_as("ana").forget_answers(Some("chat"));
+        assert_eq!(forgotten, Some((2, 0)));
+        assert_eq!(handle.forget_answers(None), Some((0, 0)));
+        assert_eq!(sum(&page().await, "steadfast_operations_total", &["operation=\"forget\""]), 2.0);
+        handle.reload(config(BEFORE)).unwrap();
+        assert_eq!((handle.forget_answers(None), handle.status().cache), (None, None));
+        handle.reload(config(file)).unwrap();
+        ask("a").await;
+        assert_eq!(results(&page().await), [3.0, 3.0, 0.0], "a new one is counted on");
+    }
 }

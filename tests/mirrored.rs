@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use steadfast::{
-    Event, LlmError, LlmRequest, LlmResponse, MirrorHandle, Stack,
+    Event, LlmError, LlmRequest, LlmResponse, MirrorHandle,
     chat::{Message, Usage},
-    config::{Config, Format},
     events::{CircuitState, RequestOutcome},
     layers::mirror::Comparison,
     prices::Usd,
     provider_fn,
     providers::simulated::{Fault, FaultMix, Simulated},
 };
+use steadfast_stack::{Config, Format, Stack};
 use tokio::{
     sync::broadcast::Receiver,
     time::{Instant, sleep},
@@ -149,7 +149,7 @@ async fn a_reload_changes_begins_and_ends_it_and_leaves_what_is_under_way_alone(
 #[test]
 fn a_candidate_without_its_key_is_an_error_that_names_it() {
     let file = config("mirror: { to: { name: next, provider: openai, model: next } }");
-    let nothing = steadfast::config::Environment::default();
+    let nothing = steadfast_stack::Environment::default();
     assert_eq!(file.missing_keys(&nothing)[0].tier.as_deref(), Some("next"));
     let error = Stack::builder().environment(nothing).build(file).unwrap_err().to_string();
     assert!(error.contains("mirror.to.api_key") && error.contains("OPENAI_API_KEY"), "{error}");

@@ -12,10 +12,9 @@ use common::scenario::{Behaviour, Calls, leaf, run};
 use serde_json::Value;
 use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest,
-    ObserveLayer, RetryWithJitterLayer, TimeoutLayer,
-    events::RequestOutcome,
-    subscribers::{Logs, ServingState, StatusBoard},
+    ObserveLayer, RetryWithJitterLayer, TimeoutLayer, events::RequestOutcome,
 };
+use steadfast_subscribers::{Logs, ServingState, StatusBoard};
 use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tracing_subscriber::fmt::MakeWriter;
@@ -237,8 +236,9 @@ async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
     use http_body_util::{BodyExt, Full};
     use steadfast::{
         LlmResponse,
-        providers::{Anthropic, OpenAi, Simulated, simulated::server::SimulatedServer, transport::HttpClient},
+        providers::{Anthropic, OpenAi, Simulated, transport::HttpClient},
     };
+    use steadfast_simulator::SimulatedServer;
     use tower::{BoxError, Service, ServiceExt};
 
     const PROMPT: &str = "MARKEDPROMPT";

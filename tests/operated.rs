@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackHandle, FallbackLayer, LlmError, LlmRequest,
-    LlmResponse, Stack, StackHandle,
-    config::{AllOpen, CircuitBreaker, Config, Feature, Route, RouteWhen, Span, Tier},
+    LlmResponse,
     events::{CircuitReason, CircuitState, Operation},
     layers::fallback::{SessionPolicy, Tier as Place},
     provider_fn,
@@ -14,8 +13,9 @@ use steadfast::{
         Canned,
         simulated::{Fault, Simulated, SimulatedHandle},
     },
-    subscribers::{ServingState, Status, StatusBoard},
 };
+use steadfast_stack::{AllOpen, CircuitBreaker, Config, Feature, Route, RouteWhen, Span, Stack, StackHandle, Tier};
+use steadfast_subscribers::{ServingState, Status, StatusBoard};
 use tokio::{
     sync::broadcast::Receiver,
     task::JoinSet,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use steadfast::{
-    ErrorKind, LlmError, LlmRequest, LlmResponse, Stack, StackHandle,
-    config::{Config, Format},
-    handoff::{
-        Claimant, Delivery, DeliveryOutcome, Desk, Handoff, MemoryTasks, NewAnswer, NewTask, RedriveScope, Release,
-        Task, TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
-    },
+    ErrorKind, LlmError, LlmRequest, LlmResponse,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
+use steadfast_handoff::{
+    Claimant, Delivery, DeliveryOutcome, Desk, Handoff, MemoryTasks, NewAnswer, NewTask, RedriveScope, Release, Task,
+    TaskFilter, TaskFuture, TaskId, TaskScope, TaskState, TaskStats, TaskStore, TaskSummary,
+};
+use steadfast_stack::{Config, Format, Stack, StackHandle};
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
 
@@ -162,11 +162,11 @@ async fn without_a_store_or_beside_people_whom_no_model_follows_it_fails_as_ever
 
     for (redrive, queued) in [("", false), ("handoff: { redrive: { per_second: 1 } }", true)] {
         let mut config = config(&FILE.replace("]", ", { name: people, provider: simulated }]"));
-        config.tiers[1].provider = steadfast::config::Provider::Handoff;
+        config.tiers[1].provider = steadfast_stack::Provider::Handoff;
         config.features.get_mut("background").unwrap().tiers = Some(vec!["sonnet".to_owned()]);
-        config.handoff = (!redrive.is_empty()).then(|| steadfast::config::Handoff {
-            redrive: Some(steadfast::config::HandoffRedrive::default()),
-            ..steadfast::config::Handoff::default()
+        config.handoff = (!redrive.is_empty()).then(|| steadfast_stack::Handoff {
+            redrive: Some(steadfast_stack::HandoffRedrive::default()),
+            ..steadfast_stack::Handoff::default()
         });
         let sonnet = Simulated::new("sonnet");
         sonnet.handle().fail(Fault::Unavailable);

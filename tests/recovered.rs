@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use steadfast::{
-    BoxLlmService, Event, LlmRequest, Stack, StackHandle,
-    config::{Config, Format, RecoveryCheckTask},
+    BoxLlmService, Event, LlmRequest,
     events::CircuitState,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
-    subscribers::{ServingState, Status},
 };
+use steadfast_stack::{Config, Format, RecoveryCheckTask, Stack, StackHandle};
+use steadfast_subscribers::{ServingState, Status};
 use tokio::{sync::broadcast::Receiver, time::sleep};
 use tower::ServiceExt;
 

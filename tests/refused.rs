@@ -10,10 +10,9 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, Dialect, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Stack, Wire,
-    config::{Config, Environment, Format},
-    events::CircuitState,
+    BoxLlmService, Dialect, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Wire, events::CircuitState,
 };
+use steadfast_stack::{Config, Environment, Format, Stack};
 use tower::{ServiceExt, service_fn};
 
 /// Anthropic is down; OpenAI's model refuses some parameters, in the words of its API.

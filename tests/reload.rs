@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use steadfast::{
-    BoxLlmService, ErrorKind, Event, LlmRequest, LlmResponse, Stack,
-    config::{Config, Environment, Feature, Span, StackHandle, Tier},
+    BoxLlmService, ErrorKind, Event, LlmRequest, LlmResponse,
     events::{CircuitState, RequestOutcome},
     providers::simulated::{Fault, FaultMix, Simulated},
 };
+use steadfast_stack::{Config, Environment, Feature, Span, Stack, StackHandle, Tier};
 use tokio::{
     runtime::Handle,
     sync::broadcast::{Receiver, error::TryRecvError},
@@ -118,7 +118,7 @@ async fn a_hundred_reloads_under_load_lose_no_request_and_leak_no_task() {
         sleep(170 * MILLISECOND).await;
         // Tiers come and go and change places, circuits change, features come and go, limits move.
         let mut next = config([&["a", "b"][..], &["a", "c", "b"], &["b", "a"]][round % 3]);
-        next.tiers[0].circuit_breaker = (round % 4 == 1).then(|| steadfast::config::CircuitBreaker {
+        next.tiers[0].circuit_breaker = (round % 4 == 1).then(|| steadfast_stack::CircuitBreaker {
             consecutive_failures: Some(4 + round as u32),
             ..Default::default()
         });
@@ -240,7 +240,7 @@ async fn a_configuration_that_is_wrong_is_refused_and_the_old_one_goes_on() {
     let mut heard = handle.events().subscribe();
     let before = handle.config();
     let mut wrong = with_feature(config(&["a", "gpt"]), "chat", 1);
-    wrong.tiers[1].provider = steadfast::config::Provider::OpenAi;
+    wrong.tiers[1].provider = steadfast_stack::Provider::OpenAi;
     let error = handle.reload(wrong).unwrap_err();
     assert!(error.to_string().contains("tiers.gpt.api_key"), "{error}");
     // Wrong only once the tiers are known.
@@ -318,7 +318,7 @@ async fn a_key_that_has_worked_is_known_to_have_worked() {
 async fn sessions_stay_with_their_tier() {
     let pinned = |tiers: &[&str]| {
         let mut config = config(tiers);
-        config.fallback.session = Some(steadfast::config::Session::Pin);
+        config.fallback.session = Some(steadfast_stack::Session::Pin);
         config
     };
     let stack = Stack::from_config(pinned(&["a", "b"])).unwrap();

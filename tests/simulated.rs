@@ -8,10 +8,11 @@ use steadfast::{
     chat::{Chat, Message, Tool},
     providers::{
         Anthropic, Gemini, OpenAi, Simulated,
-        simulated::{Fault, SimulatedHandle, server::SimulatedServer},
+        simulated::{Fault, SimulatedHandle},
         transport::HttpClient,
     },
 };
+use steadfast_simulator::SimulatedServer;
 use tower::ServiceExt;
 
 /// The provider over HTTP, its leaf of each protocol, and the same provider in process.

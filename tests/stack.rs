@@ -5,14 +5,15 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use http_body_util::Full;
 use steadfast::{
-    BoxLlmService, ErrorKind, Event, LlmError, LlmRequest, LlmResponse, Stack,
+    BoxLlmService, ErrorKind, Event, LlmError, LlmRequest, LlmResponse,
     chat::{Chat, Image, Media, Message, Part, Role},
-    config::{AtCap, Budget, Config, Environment, Format, Period, StackBuilder},
     events::{CircuitState, RequestEnded},
     layers::budget::BudgetKey,
-    providers::simulated::{Fault, Simulated, SimulatedHandle, server::InProcess},
-    subscribers::ServingState,
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
+use steadfast_simulator::InProcess;
+use steadfast_stack::{AtCap, Budget, Config, Environment, Format, Period, Stack, StackBuilder};
+use steadfast_subscribers::ServingState;
 use tokio::{
     sync::broadcast::Receiver,
     time::{Instant, sleep_until},

@@ -7,12 +7,12 @@ use std::sync::{
 
 use serde_json::json;
 use steadfast::{
-    Chat, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, Stack, Wire,
+    Chat, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, Wire,
     chat::{Message, OutputSchema},
-    config::{Config, Format},
-    handoff::MemoryTasks,
     provider_fn,
 };
+use steadfast_handoff::MemoryTasks;
+use steadfast_stack::{Config, Format, Stack};
 use tower::ServiceExt;
 
 const TIERS: &str = "
@@ -144,7 +144,7 @@ async fn a_fixed_text_of_no_shape_is_no_answer_and_what_people_are_told_is() {
     assert_eq!(world.ask(LlmRequest::prompt("And?").with_feature("free")).await.unwrap().text().await.unwrap(), PROSE);
 
     let mut config = config(&format!("validate: on\n{TIERS}"));
-    config.tiers[1].provider = steadfast::config::Provider::Handoff;
+    config.tiers[1].provider = steadfast_stack::Provider::Handoff;
     config.tiers[1].name = "people".to_owned();
     let tasks = MemoryTasks::new();
     let careless = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text(PROSE)) });

@@ -5,7 +5,7 @@ use crate::InvalidConfig;
 
 /// The progress that a stream must make before its caller sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 // Exactly as wide as the gap that it would otherwise leave in a request's context: a context with a gap is copied piece
 // by piece wherever it moves.

@@ -5,7 +5,6 @@ use super::{Frame, Progress, StreamEvent};
 ///
 /// After a restart it counts only what came since: the reader was to discard everything before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Delivery {
     /// Frames with content: reasoning, text, a tool call. Pings and the provider's words about the answer do not count.
     pub frames: u64,
@@ -25,7 +24,8 @@ impl Delivery {
         self.frames == 0
     }
 
-    pub(crate) fn add(&mut self, frame: &Frame) {
+    /// Counts a frame that the caller received.
+    pub fn add(&mut self, frame: &Frame) {
         let mut said = false;
         for event in frame.events() {
             match event {

@@ -109,7 +109,7 @@ pub enum Part {
 
 impl Part {
     /// The approximate number of bytes of text.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         let media = |media: &Media| match media {
             Media::Base64 { data, .. } => data.len(),
             Media::Url(text) | Media::File(text) => text.len(),

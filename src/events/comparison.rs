@@ -15,7 +15,6 @@ use crate::{
 ///
 /// It contains no text of the request or of the answers unless [`texts`](Self::texts) is enabled.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Comparison {
     /// The feature that asked.
     pub feature: Option<Arc<str>>,
@@ -55,7 +54,6 @@ impl Comparison {
 
 /// One side of a [`Comparison`].
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct ComparisonSide {
     /// The tier that served, if there are tiers.
     pub tier: Option<Arc<str>>,
@@ -93,7 +91,7 @@ pub struct ComparisonSide {
 
 impl ComparisonSide {
     /// Returns a side of which nothing is known yet.
-    pub(crate) fn nothing_yet() -> Self {
+    pub fn nothing_yet() -> Self {
         Self {
             tier: None,
             provider: None,

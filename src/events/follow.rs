@@ -1,6 +1,9 @@
 use std::fmt;
 
-use tokio::task::{AbortHandle, yield_now};
+use tokio::{
+    task::{AbortHandle, yield_now},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Event, Events,
@@ -26,6 +29,23 @@ pub trait Subscriber: Send + 'static {
     fn lost(&mut self, events: u64) {
         let _ = events;
     }
+
+    /// Returns the time at which it wants to be woken without an event. Default: `None`, never.
+    fn wake_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Runs at the time of [`wake_at`](Self::wake_at), or after the events of that time. Default: does nothing.
+    fn wake(&mut self, now: Instant) {
+        let _ = now;
+    }
+}
+
+/// Wakes a subscriber whose time has come.
+fn wake_due(subscriber: &mut (impl Subscriber + ?Sized), now: Instant) {
+    if subscriber.wake_at().is_some_and(|at| at <= now) {
+        subscriber.wake(now);
+    }
 }
 
 impl<S: Subscriber + ?Sized> Subscriber for Box<S> {
@@ -40,6 +60,14 @@ impl<S: Subscriber + ?Sized> Subscriber for Box<S> {
     fn lost(&mut self, events: u64) {
         (**self).lost(events);
     }
+
+    fn wake_at(&self) -> Option<Instant> {
+        (**self).wake_at()
+    }
+
+    fn wake(&mut self, now: Instant) {
+        (**self).wake(now);
+    }
 }
 
 impl<S: Subscriber> Subscriber for Vec<S> {
@@ -53,6 +81,14 @@ impl<S: Subscriber> Subscriber for Vec<S> {
 
     fn lost(&mut self, events: u64) {
         self.iter_mut().for_each(|subscriber| subscriber.lost(events));
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.iter().filter_map(Subscriber::wake_at).min()
+    }
+
+    fn wake(&mut self, now: Instant) {
+        self.iter_mut().for_each(|subscriber| wake_due(subscriber, now));
     }
 }
 
@@ -70,6 +106,15 @@ impl<A: Subscriber, B: Subscriber> Subscriber for (A, B) {
     fn lost(&mut self, events: u64) {
         self.0.lost(events);
         self.1.lost(events);
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        [self.0.wake_at(), self.1.wake_at()].into_iter().flatten().min()
+    }
+
+    fn wake(&mut self, now: Instant) {
+        wake_due(&mut self.0, now);
+        wake_due(&mut self.1, now);
     }
 }
 
@@ -91,10 +136,20 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
         self.1.lost(events);
         self.2.lost(events);
     }
+
+    fn wake_at(&self) -> Option<Instant> {
+        [self.0.wake_at(), self.1.wake_at(), self.2.wake_at()].into_iter().flatten().min()
+    }
+
+    fn wake(&mut self, now: Instant) {
+        wake_due(&mut self.0, now);
+        wake_due(&mut self.1, now);
+        wake_due(&mut self.2, now);
+    }
 }
 
 /// Yields to other tasks after a full batch.
-pub(crate) async fn yield_after(turn: &[Event]) {
+async fn yield_after(turn: &[Event]) {
     if turn.len() == TURN {
         yield_now().await;
     }
@@ -102,7 +157,7 @@ pub(crate) async fn yield_after(turn: &[Event]) {
 
 /// A subscriber that runs in its own task. Dropping it stops the task.
 #[must_use = "the subscriber stops when this is dropped"]
-pub struct Following(pub(crate) AbortHandle);
+pub struct Following(AbortHandle);
 
 impl Events {
     /// Passes all events from now on to a subscriber, in its own task.
@@ -130,7 +185,15 @@ impl Events {
         let inbox = self.inbox(filter);
         let task = tokio::spawn(async move {
             let mut batch = Batch::new();
-            while inbox.take(&mut batch).await {
+            loop {
+                // The task sleeps until the next event, or until the subscriber's time.
+                let open = match subscriber.wake_at() {
+                    None => Some(inbox.take(&mut batch).await),
+                    Some(at) => timeout_at(at, inbox.take(&mut batch)).await.ok(),
+                };
+                if open == Some(false) {
+                    return;
+                }
                 if batch.lost > 0 {
                     subscriber.lost(batch.lost);
                 }
@@ -139,6 +202,13 @@ impl Events {
                     yield_after(turn).await;
                 }
                 batch.clear();
+                // The clock decides, not a pause between events: there may be none.
+                if let Some(at) = subscriber.wake_at() {
+                    let now = Instant::now();
+                    if at <= now {
+                        subscriber.wake(now);
+                    }
+                }
             }
         });
         Following(task.abort_handle())
@@ -160,8 +230,6 @@ impl fmt::Debug for Following {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-
-    use tokio::time::Instant;
 
     use super::*;
 

@@ -4,7 +4,6 @@ use tokio::time::Instant;
 
 /// A step in the life of a request that was handed to people.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct HandedOver {
     /// The task's id.
     pub task: Arc<str>,
@@ -14,6 +13,13 @@ pub struct HandedOver {
     pub step: HandoffStep,
     /// The time of the step.
     pub at: Instant,
+}
+
+impl HandedOver {
+    /// Creates a step of this moment.
+    pub fn new(task: Arc<str>, feature: Option<Arc<str>>, step: HandoffStep) -> Self {
+        Self { task, feature, step, at: Instant::now() }
+    }
 }
 
 /// A step of a request that was handed to people.

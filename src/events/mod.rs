@@ -13,11 +13,11 @@
 //! reader holds no request up.
 
 mod comparison;
-pub(crate) mod follow;
+mod follow;
 mod handed_over;
-pub(crate) mod inbox;
+mod inbox;
 mod operation;
-pub(crate) mod request;
+mod request;
 
 use std::{
     fmt,
@@ -290,6 +290,24 @@ pub enum CircuitReason {
     Recovered,
     /// An operator ordered it through a handle.
     Forced,
+}
+
+impl CircuitReason {
+    /// Returns a stable name, such as `slow_calls`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::SlowCalls => "slow_calls",
+            Self::InvalidRequestStorm => "invalid_request_storm",
+            Self::Throttled => "throttled",
+            Self::Quota => "quota",
+            Self::Auth => "auth",
+            Self::Cooldown => "cooldown",
+            Self::ProbeFailed => "probe_failed",
+            Self::Recovered => "recovered",
+            Self::Forced => "forced",
+        }
+    }
 }
 
 impl fmt::Display for CircuitReason {

@@ -9,7 +9,6 @@ use crate::{CacheReason, Degradation, ErrorKind, body::Delivery, chat::Usage, le
 ///
 /// It contains no word of the request or the answer.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct RequestEnded {
     /// The request's [id](crate::LlmRequest::with_id), if it has one.
     pub request_id: Option<Arc<str>>,
@@ -76,8 +75,7 @@ impl RequestEnded {
     }
 
     /// Returns the time from the start of the attempt that served to the end of its answer.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn took_there(&self) -> Duration {
+    pub fn took_there(&self) -> Duration {
         self.served_in.saturating_add(self.took.saturating_sub(self.first_token))
     }
 
@@ -94,7 +92,6 @@ impl RequestEnded {
 
 /// An answer that was not made for the request that received it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct CachedAnswer {
     /// The reason for giving it.
     pub why: CacheReason,
@@ -136,18 +133,4 @@ impl RequestOutcome {
             Self::Answered | Self::Abandoned => None,
         }
     }
-}
-
-/// Returns whether a failure is the caller's own doing or intended, so that it says nothing about the service.
-pub(crate) fn is_callers_own(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidRequest
-            | ErrorKind::ContextLength
-            | ErrorKind::TooLarge
-            | ErrorKind::ContentPolicy
-            | ErrorKind::Refusal
-            | ErrorKind::UnsupportedFeature
-            | ErrorKind::Budget
-    )
 }

@@ -6,7 +6,7 @@ use crate::chat::Effort;
 
 /// The known facts of a family of models. An unset field is that of the family named by [`like`](Self::like).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Facts {
     /// The family, or a model of it, that supplies the unset fields. Default: the one that the model's name stands for.
@@ -23,7 +23,7 @@ pub struct Facts {
     pub parallel_tool_calls: Option<bool>,
     /// The efforts or levels of reasoning that it has, from the least: of minimal, low, medium, high, xhigh and max.
     #[serde(deserialize_with = "efforts")]
-    #[cfg_attr(feature = "config", schemars(with = "Option<Vec<EffortName>>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<EffortName>>"))]
     pub efforts: Option<Vec<Effort>>,
     /// The token budgets for reasoning that it takes.
     pub budget: Option<Budget>,
@@ -58,7 +58,7 @@ pub struct Facts {
     /// The media types of the pictures that it takes.
     pub image_types: Option<Vec<String>>,
     /// The longest answer in tokens, thoughts included.
-    #[cfg_attr(feature = "config", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub max_output: Option<u32>,
 }
 
@@ -95,7 +95,7 @@ impl Facts {
 
 /// The token budgets for reasoning that a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// The least.
@@ -106,7 +106,7 @@ pub struct Budget {
 
 /// The sampling settings that a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
     /// Both.
@@ -119,7 +119,7 @@ pub enum Sampling {
 
 /// A provider's form for no reasoning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReasoningOff {
     /// Anthropic's `thinking: {"type": "disabled"}`.
@@ -138,7 +138,7 @@ pub enum ReasoningOff {
 
 /// A model's support for forced tool calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ForcedTools {
     /// Always.
@@ -151,7 +151,7 @@ pub enum ForcedTools {
 
 /// The names of the efforts, as providers spell them.
 #[derive(Clone, Copy, Deserialize)]
-#[cfg_attr(feature = "config", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 enum EffortName {
     Minimal,

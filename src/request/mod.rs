@@ -313,7 +313,7 @@ impl LlmRequest {
     }
 
     /// The owner of the request: its tenant for the cache, or else that of the key that pays for it.
-    pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
+    pub fn tenant(&self) -> Option<&Arc<str>> {
         Tenant::of(self)
     }
 
@@ -369,7 +369,7 @@ impl LlmRequest {
     }
 
     /// Returns the same request in another context.
-    pub(crate) fn with_context(&self, context: Context) -> Self {
+    pub fn with_context(&self, context: Context) -> Self {
         Self { caller: self.caller.clone(), context }
     }
 
@@ -519,7 +519,7 @@ impl Prospects {
 /// The level of full service.
 pub(crate) const BEST_LEVEL: u8 = 1;
 /// The level of a fixed sentence.
-pub(crate) const WORST_LEVEL: u8 = 5;
+pub const WORST_LEVEL: u8 = 5;
 
 /// The default of [`LlmRequest::with_max_attempts`].
 const DEFAULT_ATTEMPTS: u16 = 9;

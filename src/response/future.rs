@@ -14,7 +14,8 @@ use crate::{LlmError, LlmResponse};
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>);
 
 impl ResponseFuture {
-    pub(crate) fn new(future: impl Future<Output = Result<LlmResponse, LlmError>> + Send + 'static) -> Self {
+    /// Boxes a future.
+    pub fn new(future: impl Future<Output = Result<LlmResponse, LlmError>> + Send + 'static) -> Self {
         Self(Box::pin(future))
     }
 }

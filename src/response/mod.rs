@@ -435,7 +435,7 @@ impl LlmResponse {
     }
 
     /// Puts earlier steps in front of the steps of a layer further in.
-    pub(crate) fn prepend_attempts(&mut self, mut before: Vec<Attempt>) {
+    pub fn prepend_attempts(&mut self, mut before: Vec<Attempt>) {
         let attempts = &mut self.extra().attempts;
         before.append(attempts);
         *attempts = before;

@@ -32,7 +32,7 @@ pub enum StoreErrorKind {
 
 impl StoreErrorKind {
     /// Returns the kind as one sentence, in lower case and without a full stop.
-    pub(crate) fn sentence(self) -> &'static str {
+    pub fn sentence(self) -> &'static str {
         match self {
             Self::Unavailable => "the store cannot be reached",
             Self::Full => "the store is full",
@@ -44,11 +44,7 @@ impl StoreErrorKind {
     }
 
     /// Returns whether the store answered but refuses this operation: others may still succeed.
-    #[cfg_attr(
-        not(any(feature = "handoff", feature = "idempotency", feature = "redis")),
-        allow(dead_code, reason = "no layer calls a store")
-    )]
-    pub(crate) fn is_refusal(self) -> bool {
+    pub fn is_refusal(self) -> bool {
         matches!(self, Self::Full | Self::ReadOnly | Self::Corrupt)
     }
 }

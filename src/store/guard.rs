@@ -3,7 +3,7 @@
 //! Each call has a time limit. After a few failures in a row, or one call without an answer, the store is left alone:
 //! callers are refused at once and continue with this process's own knowledge. Then one call at a time tries the store
 //! again, after a wait that grows up to a bound. A store that refuses an operation (a full disk, a read-only file)
-//! still gets calls, for those that it can serve. Both changes are reported once: see [`Watch`].
+//! still gets calls, for those that it can serve. Both changes are reported once: see [`StoreWatch`].
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tower::BoxError;
 
 use super::{
     StoreError, StoreErrorKind,
-    trouble::{StoreTrouble, Watch},
+    trouble::{StoreTrouble, StoreWatch},
 };
 use crate::{
     Events,
@@ -21,14 +21,14 @@ use crate::{
 
 /// A store's health, shared by all callers with the same purpose.
 #[derive(Debug)]
-pub(crate) struct Guard {
-    watch: Watch,
+pub struct StoreGuard {
+    watch: StoreWatch,
     state: Mutex<State>,
 }
 
 /// The reason for which a store gave no useful answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GuardError {
+pub enum GuardError {
     /// It is left alone and was not called.
     Bypassed,
     /// It was called and failed.
@@ -87,30 +87,30 @@ impl State {
     }
 }
 
-impl Guard {
+impl StoreGuard {
     /// Creates a guard of a store with this purpose.
-    pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { watch: Watch::new(name), state: Mutex::default() }
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self { watch: StoreWatch::new(name), state: Mutex::default() }
     }
 
     /// Sets the channel that reports changes beside the log. Only the first call takes effect.
-    pub(crate) fn set_events(&self, events: &Events) {
+    pub fn set_events(&self, events: &Events) {
         self.watch.set_events(events);
     }
 
     /// Returns the current trouble, if there is any.
-    pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
+    pub fn trouble(&self) -> Option<StoreTrouble> {
         self.watch.trouble()
     }
 
     /// Returns whether it is left alone, apart from occasional tries.
-    pub(crate) fn is_bypassed(&self) -> bool {
+    pub fn is_bypassed(&self) -> bool {
         lock(&self.state).outage.is_some()
     }
 
     /// Calls the store within the time limit. `proves` decides whether an answer shows that every operation works
     /// again, and not only those that need no space.
-    pub(crate) async fn call<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
+    pub async fn call<T, E: Into<BoxError>, F: Future<Output = Result<T, E>>>(
         &self,
         limit: Duration,
         call: impl FnOnce() -> F,
@@ -158,7 +158,7 @@ pub(crate) fn kind_of(error: &BoxError) -> StoreErrorKind {
 }
 
 /// A try of the store. If its future is dropped, the next caller tries.
-struct TryPermit<'a>(&'a Guard);
+struct TryPermit<'a>(&'a StoreGuard);
 
 impl Drop for TryPermit<'_> {
     fn drop(&mut self) {
@@ -180,22 +180,22 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(500);
 
-    async fn works(guard: &Guard) -> bool {
+    async fn works(guard: &StoreGuard) -> bool {
         guard.call(LIMIT, || ready(Ok::<_, String>(())), |()| true).await.is_ok()
     }
 
     /// Returns whether the store was called at all.
-    async fn fails(guard: &Guard) -> bool {
+    async fn fails(guard: &StoreGuard) -> bool {
         guard.call(LIMIT, || ready(Err::<(), _>("refused")), |()| true).await != Err(GuardError::Bypassed)
     }
 
-    async fn hangs(guard: &Guard) -> bool {
+    async fn hangs(guard: &StoreGuard) -> bool {
         guard.call(LIMIT, pending::<Result<(), String>>, |()| true).await != Err(GuardError::Bypassed)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_few_failures_in_a_row_and_it_is_left_alone() {
-        let guard = Guard::new("keys");
+        let guard = StoreGuard::new("keys");
         assert!(fails(&guard).await && fails(&guard).await && works(&guard).await);
         assert!(fails(&guard).await && fails(&guard).await && fails(&guard).await);
         assert!(!works(&guard).await && !fails(&guard).await, "nobody asks it");
@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_question_without_an_answer_is_enough_and_costs_its_limit_once() {
-        let guard = Guard::new("keys");
+        let guard = StoreGuard::new("keys");
         let begun = Instant::now();
         assert!(hangs(&guard).await && !hangs(&guard).await && !hangs(&guard).await);
         assert_eq!(begun.elapsed(), LIMIT);
@@ -213,7 +213,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_grows_up_to_a_bound_and_begins_anew_once_it_is_back() {
-        let guard = Guard::new("keys");
+        let guard = StoreGuard::new("keys");
         let mut waits = Vec::new();
         assert!(hangs(&guard).await);
         for _ in 0..8 {
@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_tries_and_one_that_is_dropped_makes_way() {
-        let guard = Guard::new("keys");
+        let guard = StoreGuard::new("keys");
         assert!(hangs(&guard).await);
         advance(FIRST_WAIT).await;
         let mut trial = Box::pin(guard.call(LIMIT, pending::<Result<(), String>>, |()| true));
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_has_no_room_is_told_at_once_and_asked_on_for_what_it_has() {
-        let guard = Guard::new("keys");
+        let guard = StoreGuard::new("keys");
         let full = || ready(Err::<(), _>(StoreError::new(StoreErrorKind::Full, "claiming a key")));
         for _ in 0..10 {
             let said = guard.call(LIMIT, full, |()| true).await;
@@ -261,7 +261,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_turn_is_told_once() {
-        let (guard, events) = (Guard::new("keys"), Events::new());
+        let (guard, events) = (StoreGuard::new("keys"), Events::new());
         let mut heard = events.subscribe();
         guard.set_events(&events);
         for _ in 0..3 {

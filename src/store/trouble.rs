@@ -29,6 +29,13 @@ pub struct StoreTrouble {
     pub since: Instant,
 }
 
+impl StoreTrouble {
+    /// Creates a trouble of this store, or server.
+    pub fn new(store: impl Into<Arc<str>>, kind: StoreErrorKind, since: Instant) -> Self {
+        Self { store: store.into(), kind, since }
+    }
+}
+
 impl fmt::Display for StoreTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.store, self.kind.sentence())
@@ -37,7 +44,7 @@ impl fmt::Display for StoreTrouble {
 
 /// The watch over a store of one purpose.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct StoreWatch {
     name: Arc<str>,
     /// True during trouble, readable without the lock, for the many calls while all is well.
     troubled: AtomicBool,
@@ -56,19 +63,20 @@ struct Trouble {
 /// answers others is not reported with each of them.
 pub(crate) const QUIET: Duration = Duration::from_secs(2);
 
-impl Watch {
-    pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
+impl StoreWatch {
+    /// Creates the watch over a store of this purpose.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
         let (troubled, state, events) = (AtomicBool::new(false), Mutex::new(None), OnceLock::new());
         Self { name: name.into(), troubled, state, events }
     }
 
     /// Sets the channel that reports changes beside the log. Only the first call takes effect.
-    pub(crate) fn set_events(&self, events: &Events) {
+    pub fn set_events(&self, events: &Events) {
         let _ = self.events.set(events.clone());
     }
 
     /// Records a failure.
-    pub(crate) fn record_failure(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
+    pub fn record_failure(&self, kind: StoreErrorKind, problem: &dyn fmt::Display, now: Instant) {
         let is_new = {
             let mut state = lock(&self.state);
             let since = state.as_ref().map_or(now, |trouble| trouble.since);
@@ -84,7 +92,7 @@ impl Watch {
     }
 
     /// Records a success of a formerly failing operation.
-    pub(crate) fn record_success(&self, now: Instant) {
+    pub fn record_success(&self, now: Instant) {
         if !self.troubled.load(Ordering::Acquire) {
             return;
         }
@@ -101,7 +109,7 @@ impl Watch {
     }
 
     /// Returns the current trouble, if there is any.
-    pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
+    pub fn trouble(&self) -> Option<StoreTrouble> {
         let state = lock(&self.state);
         let Trouble { kind, since, .. } = state.as_ref()?;
         Some(StoreTrouble { store: self.name.clone(), kind: *kind, since: *since })
@@ -120,7 +128,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_and_works_by_turns_is_told_of_once() {
-        let (watch, events) = (Watch::new("replicas"), Events::new());
+        let (watch, events) = (StoreWatch::new("replicas"), Events::new());
         let mut heard = events.subscribe();
         watch.set_events(&events);
         watch.record_success(Instant::now());
@@ -143,7 +151,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_said_nothing_is_back_with_its_first_word() {
-        let watch = Watch::new("idempotency");
+        let watch = StoreWatch::new("idempotency");
         watch.record_failure(StoreErrorKind::Unavailable, &"refused", Instant::now());
         watch.record_success(Instant::now());
         assert_eq!(watch.trouble(), None);

@@ -197,7 +197,8 @@ impl Wire {
         &self.object
     }
 
-    pub(crate) fn model(&self) -> Option<&str> {
+    /// Returns the model that the body names.
+    pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 
@@ -205,13 +206,14 @@ impl Wire {
         &self.limits
     }
 
-    pub(crate) fn is_stream(&self) -> bool {
+    /// Returns whether the caller asks for a stream.
+    pub fn is_stream(&self) -> bool {
         self.stream
     }
 
     /// The longest answer that a layer has set.
     #[cfg(any(feature = "http", feature = "cache"))]
-    pub(crate) fn max_tokens(&self) -> Option<u32> {
+    pub fn max_tokens(&self) -> Option<u32> {
         self.max_tokens
     }
 

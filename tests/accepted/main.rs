@@ -17,11 +17,9 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use steadfast::{
     Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
-    providers::{
-        Anthropic, Gemini, OpenAi, Simulated,
-        simulated::server::{InProcess, check},
-    },
+    providers::{Anthropic, Gemini, OpenAi, Simulated},
 };
+use steadfast_simulator::{InProcess, check};
 use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use self::recorded::{Asked, recorded};

@@ -11,15 +11,15 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use steadfast::{
-    BoxLlmService, CacheReason, DegradedReason, ErrorKind, LlmRequest, Stack,
+    BoxLlmService, CacheReason, DegradedReason, ErrorKind, LlmRequest,
     chat::{Chat, Message},
-    config::{Config, Environment, Format, StackBuilder},
     layers::{
         budget::BudgetKey,
         cache::{Answer, AnswerStore, CacheControl, CacheHandle, CacheKey, StoreLookup},
     },
     providers::http::RequestBody,
 };
+use steadfast_stack::{Config, Environment, Format, Stack, StackBuilder};
 use tokio::time::advance;
 
 use crate::{
@@ -100,7 +100,7 @@ async fn the_thresholds_that_are_shown_find_the_question_that_is_shown() {
     };
     assert!(matches!(found(ladder).await, Some(CacheReason::Similar { .. })), "the example's threshold");
 
-    let guide = include_str!("../../src/guide/degradation.md");
+    let guide = include_str!("../../crates/guide/src/degradation.md");
     for shown in [ladder, guide] {
         assert!(shown.contains(ASKED) && shown.contains(LIKE_IT));
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use steadfast::config::{Config, ConfigError, Environment, Format, Loader, Rate, Span, TierTimeout};
+use steadfast_stack::{Config, ConfigError, Environment, Format, Loader, Rate, Span, TierTimeout};
 
 const FILE: &str = "
 tiers:

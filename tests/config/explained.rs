@@ -5,11 +5,9 @@ use std::sync::{
 
 use http::StatusCode;
 use steadfast::{
-    ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
-    config::{self, Config, Format},
-    provider_fn,
-    providers::Canned,
+    ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer, provider_fn, providers::Canned,
 };
+use steadfast_stack::{self as config, Config, Format};
 use tower::{ServiceBuilder, ServiceExt};
 
 #[test]

@@ -1,11 +1,9 @@
 use std::{fs, path::PathBuf, time::Duration};
 
-use steadfast::{
-    CommitPoint,
-    config::{
-        AllOpen, AtCap, CacheAcross, Candidate, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef,
-        Likeness, Loader, OnError, RuleThreshold, Share, Size, Span,
-    },
+use steadfast::CommitPoint;
+use steadfast_stack::{
+    AllOpen, AtCap, CacheAcross, Candidate, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef,
+    Likeness, Loader, OnError, RuleThreshold, Share, Size, Span,
 };
 
 use crate::{folder, load};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use steadfast::config::{
+use steadfast_stack::{
     CircuitBreaker, Config, Cooldown, Environment, Fallback, Format, Growth, Loader, OnError, Provider, RecoveryCheck,
     RecoverySettings, Share, Span, Stream, StreamBreak, Tier, TierTimeout,
 };

@@ -10,7 +10,7 @@ mod unreadable;
 
 use std::path::{Path, PathBuf};
 
-use steadfast::config::{Config, ConfigError, Environment, Loader};
+use steadfast_stack::{Config, ConfigError, Environment, Loader};
 
 use broken::BROKEN;
 

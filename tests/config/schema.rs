@@ -1,6 +1,6 @@
 use std::{env, fs, path::PathBuf};
 
-use steadfast::config::Config;
+use steadfast_stack::Config;
 
 fn published() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join("steadfast.schema.json")
@@ -20,7 +20,7 @@ mod validated {
     use std::{fs, path::Path};
 
     use serde_json::Value;
-    use steadfast::config::Config;
+    use steadfast_stack::Config;
 
     use crate::folder;
 

@@ -1,6 +1,6 @@
 use std::{env, fs, path::PathBuf};
 
-use steadfast::config::{ConfigError, Format, Loader};
+use steadfast_stack::{ConfigError, Format, Loader};
 
 use crate::load;
 

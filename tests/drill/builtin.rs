@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use steadfast::drill::{Drill, Scenario, default_config};
+use steadfast_drill::{Drill, Scenario, default_config};
 
-const LISTED: &str = include_str!("../../src/drill/scenarios/README.md");
+const LISTED: &str = include_str!("../../crates/drill/src/scenarios/README.md");
 
 #[test]
 fn each_incident_and_each_classic_is_there_once_and_says_what_it_proves() {

@@ -5,10 +5,8 @@ mod builtin;
 
 use std::{fs, path::PathBuf};
 
-use steadfast::{
-    config::{Config, Format},
-    drill::{Drill, Report, Scenario, Slo, default_config, report::ScenarioReport},
-};
+use steadfast_drill::{Drill, Report, Scenario, Slo, default_config, report::ScenarioReport};
+use steadfast_stack::{Config, Format};
 
 fn drilled(config: &Config, scenario: &str) -> ScenarioReport {
     let scenario = Scenario::named(scenario).unwrap_or_else(|| Scenario::from_yaml(scenario).unwrap());
@@ -33,7 +31,7 @@ fn the_picture_and_the_figures_of_the_readme_are_the_drills() {
 fn adds_up(report: &ScenarioReport) {
     let ends = report.answered + report.degraded + report.handed_off + report.refused + report.lost;
     assert_eq!(ends, report.requests, "{}", report.name);
-    let sum = |of: fn(&steadfast::drill::report::Bucket) -> u64| report.timeline.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&steadfast_drill::report::Bucket) -> u64| report.timeline.iter().map(of).sum::<u64>();
     assert_eq!(sum(|bucket| bucket.requests), report.requests);
     assert_eq!(sum(|bucket| bucket.lost), report.lost);
     assert_eq!(sum(|bucket| bucket.refused), report.refused);

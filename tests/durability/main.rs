@@ -13,7 +13,7 @@ mod killed;
 mod process;
 mod restarted;
 #[allow(dead_code, reason = "it is the unit tests' too")]
-#[path = "../../src/stores/testing.rs"]
+#[path = "../../crates/stores/src/testing.rs"]
 mod testing;
 mod told;
 

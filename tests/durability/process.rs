@@ -10,12 +10,8 @@ use std::{
     time::Duration,
 };
 
-use steadfast::{
-    ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    handoff::{Desk, Handoff},
-    layers::fallback::Tier,
-    provider_fn,
-};
+use steadfast::{ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, layers::fallback::Tier, provider_fn};
+use steadfast_handoff::{Desk, Handoff};
 use tower::{ServiceBuilder, ServiceExt as _};
 
 use crate::told::Told;
@@ -28,9 +24,9 @@ pub(crate) const REASON: &str = "overloaded";
 /// A desk over what a name names: a file, or a database.
 pub(crate) async fn desk(store: &str) -> Desk {
     if store.starts_with("postgres:") {
-        return Desk::new(steadfast::stores::postgres::Postgres::connect(store).await.unwrap());
+        return Desk::new(steadfast_stores::postgres::Postgres::connect(store).await.unwrap());
     }
-    Desk::new(steadfast::stores::sqlite::Sqlite::open(store).unwrap())
+    Desk::new(steadfast_stores::sqlite::Sqlite::open(store).unwrap())
 }
 
 /// Hands one request over: a model that is down, and people after it. Gives the task's id, or what kept it from being one.

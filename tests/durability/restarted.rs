@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steadfast::handoff::Desk;
+use steadfast_handoff::Desk;
 use tokio::time::timeout;
 
 use crate::{

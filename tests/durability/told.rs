@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use steadfast::handoff::{Desk, Task, TaskFilter, TaskId};
+use steadfast_handoff::{Desk, Task, TaskFilter, TaskId};
 
 /// What clients did, and what they were told of it.
 #[derive(Default)]

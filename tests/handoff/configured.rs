@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use steadfast::{
-    Event, LlmRequest, Stack, StackHandle,
-    config::{Config, Environment, Format, Provider},
+    Event, LlmRequest,
     events::CircuitState,
-    handoff::{MemoryTasks, TaskFilter, TaskId, TaskState, WebhookSecret},
     providers::simulated::{Fault, Simulated},
 };
+use steadfast_handoff::{MemoryTasks, TaskFilter, TaskId, TaskState, WebhookSecret};
+use steadfast_stack::{Config, Environment, Format, Provider, Stack, StackHandle};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},

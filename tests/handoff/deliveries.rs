@@ -9,14 +9,12 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use steadfast::{
-    ErrorKind, Events, LlmRequest,
-    handoff::{
-        CallbackUrl, Callbacks, Deliveries, DeliveriesHandle, DeliveryState, Desk, Handoff, MemoryTasks, Notify,
-        TaskId, WebhookSecret,
-    },
-    subscribers::alerts::{Alert, AlertState, Alerts, Rules},
+use steadfast::{ErrorKind, Events, LlmRequest};
+use steadfast_handoff::{
+    CallbackUrl, Callbacks, Deliveries, DeliveriesHandle, DeliveryState, Desk, Handoff, MemoryTasks, Notify, TaskId,
+    WebhookSecret,
 };
+use steadfast_subscribers::alerts::{Alert, AlertState, Alerts, Rules};
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceExt};
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use steadfast::{
     DegradedReason, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    handoff::{Desk, DeskError, Handoff, MemoryTasks, TaskFilter, TaskId, TaskState},
     layers::fallback::{SessionPolicy, Tier},
     provider_fn,
     providers::Canned,
 };
+use steadfast_handoff::{Desk, DeskError, Handoff, MemoryTasks, TaskFilter, TaskId, TaskState};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Service, ServiceBuilder, ServiceExt};
 

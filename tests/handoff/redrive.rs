@@ -11,11 +11,11 @@ use std::{
 use steadfast::{
     ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest, LlmResponse,
     events::{CircuitReason, CircuitState},
-    handoff::{ClaimantKind, Desk, DeskError, Handoff, MemoryTasks, Redrive, TaskFilter, TaskId, TaskState},
     layers::fallback::Tier,
     provider_fn,
     providers::Canned,
 };
+use steadfast_handoff::{ClaimantKind, Desk, DeskError, Handoff, MemoryTasks, Redrive, TaskFilter, TaskId, TaskState};
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceBuilder, ServiceExt};
 

@@ -16,12 +16,9 @@ use steadfast::{
     LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     layers::{bulkhead::Limits, fallback::StreamBreak},
     provider_fn,
-    providers::{
-        OpenAi, Simulated,
-        simulated::{Fault, server::SimulatedServer},
-        transport::HttpClient,
-    },
+    providers::{OpenAi, Simulated, simulated::Fault, transport::HttpClient},
 };
+use steadfast_simulator::SimulatedServer;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 

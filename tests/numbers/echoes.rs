@@ -15,11 +15,11 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmRequest, RetryWithJitterLayer, Stack,
-    config::{Config, Environment, Format},
+    BoxLlmService, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmRequest, RetryWithJitterLayer,
     events::CircuitState,
     providers::{Anthropic, Canned, Gemini, OpenAi},
 };
+use steadfast_stack::{Config, Environment, Format, Stack};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
 #[derive(Clone, Copy, Debug)]

@@ -19,9 +19,10 @@ use steadfast::{
     ledger::{Attempt, Next},
     providers::{
         Anthropic, OpenAi, Simulated,
-        simulated::{Fault, FaultMix, Latency, Outage, server::InProcess},
+        simulated::{Fault, FaultMix, Latency, Outage},
     },
 };
+use steadfast_simulator::InProcess;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},

@@ -1,7 +1,7 @@
 //! What an answer asks for is done once, and only where the answer is whole.
 
 #[allow(dead_code, reason = "it is the stores' too")]
-#[path = "../../src/stores/testing.rs"]
+#[path = "../../crates/stores/src/testing.rs"]
 mod testing;
 
 use std::{
@@ -347,7 +347,7 @@ async fn actions_are_done_once_in_a_store_of_idempotency_keys() {
 #[tokio::test]
 async fn actions_are_done_once_over_restarts_in_a_file() {
     let folder = testing::Folder::new("partial-actions");
-    acts_once_in_a_store_of_keys(|| steadfast::stores::sqlite::Sqlite::open(folder.file()).unwrap()).await;
+    acts_once_in_a_store_of_keys(|| steadfast_stores::sqlite::Sqlite::open(folder.file()).unwrap()).await;
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use std::{
 
 use steadfast::{
     BoxLlmService, CacheHandle, CacheLayer, CacheReason, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
-    stores::redis::Redis,
 };
+use steadfast_stores::redis::Redis;
 use tokio::time::sleep;
 use tower::{Layer as _, ServiceExt as _};
 

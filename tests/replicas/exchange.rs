@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use steadfast::stores::replicas::{MemoryReplicas, Notice, ReplicaStore, Report, Snapshot};
+use steadfast_stores::replicas::{MemoryReplicas, Notice, ReplicaStore, Report, Snapshot};
 
 use crate::server;
 
@@ -128,7 +128,7 @@ async fn who_waits_is_told_of_a_notice(store: &impl ReplicaStore) {
 #[tokio::test]
 async fn what_is_damaged_in_redis_is_as_if_it_were_not_there() {
     let Some(server) = server::Server::start().await else { return };
-    let redis = steadfast::stores::redis::Redis::open(&server.url()).unwrap().limit(5 * SECOND);
+    let redis = steadfast_stores::redis::Redis::open(&server.url()).unwrap().limit(5 * SECOND);
     says(&redis, 1, notice("open", Duration::ZERO, SECOND)).await;
     counts(&redis, &[("chat", 5)]).await;
     let epoch = redis.exchange(&Report::default()).await.unwrap().epoch;

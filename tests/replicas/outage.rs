@@ -8,14 +8,11 @@ use std::{
 
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, Event, Events, IdempotencyLayer, LlmError, LlmRequest, LlmResponse,
-    RetryBudget,
-    events::CircuitState,
-    layers::bulkhead::Limits,
-    provider_fn,
-    stores::{
-        redis::Redis,
-        replicas::{ReplicaSync, SharedState},
-    },
+    RetryBudget, events::CircuitState, layers::bulkhead::Limits, provider_fn,
+};
+use steadfast_stores::{
+    redis::Redis,
+    replicas::{ReplicaSync, SharedState},
 };
 use tokio::{sync::broadcast, time::sleep};
 use tower::{ServiceBuilder, ServiceExt as _};

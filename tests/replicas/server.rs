@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steadfast::stores::redis::Redis;
+use steadfast_stores::redis::Redis;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

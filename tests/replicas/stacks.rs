@@ -8,13 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steadfast::{
-    ErrorKind, LlmError, LlmRequest, LlmResponse, Stack,
-    config::{Config, Format},
-    events::CircuitState,
-    provider_fn,
-    stores::redis::Redis,
-};
+use steadfast::{ErrorKind, LlmError, LlmRequest, LlmResponse, events::CircuitState, provider_fn};
+use steadfast_stack::{Config, Format, Stack};
+use steadfast_stores::redis::Redis;
 use tokio::time::sleep;
 use tower::ServiceExt as _;
 

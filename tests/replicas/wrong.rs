@@ -8,10 +8,10 @@ use std::{
 use steadfast::{
     layers::idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore as _},
     store::StoreErrorKind,
-    stores::{
-        redis::Redis,
-        replicas::{Notice, ReplicaStore, Report},
-    },
+};
+use steadfast_stores::{
+    redis::Redis,
+    replicas::{Notice, ReplicaStore, Report},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -6,7 +6,6 @@ use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, ErrorKind, Events, FallbackLayer,
     ObserveLayer, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
     classify::{Classifier, Retry},
-    handoff::{Desk, Handoff},
     layers::{
         bulkhead::Limits,
         circuit_breaker::Window,
@@ -14,6 +13,7 @@ use steadfast::{
     },
     providers::Canned,
 };
+use steadfast_handoff::{Desk, Handoff};
 use tower::{Layer, ServiceBuilder, limit::ConcurrencyLimitLayer};
 
 use crate::{

@@ -3,15 +3,15 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use steadfast::{
-    BoxLlmService, BulkheadHandle, CircuitBreakerHandle, CommitPoint, Events, FallbackHandle, Stack, StackHandle,
-    config::{Config, Format, StackBuilder},
-    handoff::{Desk, MemoryTasks},
+    BoxLlmService, BulkheadHandle, CircuitBreakerHandle, CommitPoint, Events, FallbackHandle,
     layers::{
         fallback::{AllOpen, SessionPolicy, StreamBreak},
         retry::Jitter,
     },
     providers::simulated::SimulatedHandle,
 };
+use steadfast_handoff::{Desk, MemoryTasks};
+use steadfast_stack::{Config, Format, Stack, StackBuilder, StackHandle};
 
 use crate::{
     books::{Books, DEFAULT_LIMIT},

@@ -9,8 +9,8 @@ use steadfast::{
     BoxLlmService, CacheHandle, CacheLayer, CacheReason, LlmError, LlmRequest, LlmResponse,
     layers::cache::{AnswerOwner, AnswerStore as _, Tenant},
     provider_fn,
-    stores::sqlite::Sqlite,
 };
+use steadfast_stores::sqlite::Sqlite;
 use tower::{Layer as _, ServiceExt as _};
 
 use crate::{SECOND, testing::Folder};

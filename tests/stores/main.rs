@@ -10,7 +10,7 @@ mod places;
 mod processes;
 mod stack;
 #[allow(dead_code, reason = "it is the unit tests' too")]
-#[path = "../../src/stores/testing.rs"]
+#[path = "../../crates/stores/src/testing.rs"]
 mod testing;
 
 use std::time::Duration;

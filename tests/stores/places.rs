@@ -21,9 +21,8 @@ enum Own {
 impl Place {
     pub(crate) async fn ends(self) {
         drop(self.stores);
-        match self.own {
-            Own::Schema(schema) => schema.ends().await,
-            _ => {}
+        if let Own::Schema(schema) = self.own {
+            schema.ends().await;
         }
     }
 }
@@ -39,7 +38,7 @@ pub(crate) async fn memory(_: &str) -> Option<Place> {
 }
 
 pub(crate) async fn sqlite(test: &str) -> Option<Place> {
-    use steadfast::stores::sqlite::Sqlite;
+    use steadfast_stores::sqlite::Sqlite;
     let folder = crate::testing::Folder::new(test);
     let open = || Sqlite::open(folder.file()).unwrap();
     let (one, other) = (open(), open());
@@ -52,7 +51,7 @@ pub(crate) async fn sqlite(test: &str) -> Option<Place> {
 }
 
 pub(crate) async fn postgres(test: &str) -> Option<Place> {
-    use steadfast::stores::postgres::Postgres;
+    use steadfast_stores::postgres::Postgres;
     let schema = crate::testing::Schema::new(test).await?;
     let connect = async || Postgres::connect(schema.url()).await.unwrap();
     let (one, other) = (connect().await, connect().await);
@@ -65,7 +64,7 @@ pub(crate) async fn postgres(test: &str) -> Option<Place> {
 }
 
 pub(crate) async fn redis(test: &str) -> Option<Place> {
-    use steadfast::stores::redis::Redis;
+    use steadfast_stores::redis::Redis;
     let Ok(url) = std::env::var("STEADFAST_TEST_REDIS") else {
         println!("skipped: STEADFAST_TEST_REDIS names no Redis");
         return None;

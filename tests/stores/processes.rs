@@ -18,11 +18,9 @@ use steadfast::{
     IdempotencyLayer, LlmRequest,
     layers::idempotency::IdempotencyStore,
     provider_fn,
-    providers::{
-        OpenAi,
-        simulated::{Simulated, server::SimulatedServer},
-    },
+    providers::{OpenAi, simulated::Simulated},
 };
+use steadfast_simulator::SimulatedServer;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout},
@@ -100,11 +98,11 @@ async fn a_process() {
 /// The store that a process is told of.
 async fn open(store: &str) -> Arc<dyn IdempotencyStore> {
     match store.split_once(':') {
-        Some(("sqlite", file)) => Arc::new(steadfast::stores::sqlite::Sqlite::open(file).unwrap()),
-        Some(("postgres", _)) => Arc::new(steadfast::stores::postgres::Postgres::connect(store).await.unwrap()),
+        Some(("sqlite", file)) => Arc::new(steadfast_stores::sqlite::Sqlite::open(file).unwrap()),
+        Some(("postgres", _)) => Arc::new(steadfast_stores::postgres::Postgres::connect(store).await.unwrap()),
         Some(("shared", there)) => {
             let (prefix, url) = there.split_once('|').unwrap();
-            Arc::new(steadfast::stores::redis::Redis::open(url).unwrap().prefix(prefix).limit(5 * SECOND))
+            Arc::new(steadfast_stores::redis::Redis::open(url).unwrap().prefix(prefix).limit(5 * SECOND))
         }
         _ => panic!("no store that is compiled in: {store}"),
     }

@@ -5,11 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use steadfast::{
-    LlmError, LlmRequest, LlmResponse, Stack,
-    config::{Config, Format},
-    provider_fn,
-};
+use steadfast::{LlmError, LlmRequest, LlmResponse, provider_fn};
+use steadfast_stack::{Config, Format, Stack};
 use tower::ServiceExt as _;
 
 use crate::testing::Folder;

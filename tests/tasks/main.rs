@@ -5,7 +5,7 @@ mod postgres;
 mod sqlite;
 mod suite;
 #[allow(dead_code, reason = "it is the unit tests' too")]
-#[path = "../../src/stores/testing.rs"]
+#[path = "../../crates/stores/src/testing.rs"]
 mod testing;
 
 /// Runs each promise with every store.
@@ -14,7 +14,7 @@ macro_rules! promises {
         mod of_memory {
             $(#[tokio::test]
             async fn $promise() {
-                crate::suite::$promise(std::sync::Arc::new(steadfast::handoff::MemoryTasks::new())).await;
+                crate::suite::$promise(std::sync::Arc::new(steadfast_handoff::MemoryTasks::new())).await;
             })*
         }
         mod of_sqlite {

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use steadfast::{
-    LlmRequest,
-    handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFilter, TaskStore},
-    store::StoreErrorKind,
-    stores::postgres::Postgres,
-};
+use steadfast::{LlmRequest, store::StoreErrorKind};
+use steadfast_handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFilter, TaskStore};
+use steadfast_stores::postgres::Postgres;
 use tower::ServiceExt;
 
 use crate::{suite::new_task, testing::Schema};

@@ -1,12 +1,9 @@
 //! What is the matter with a file, and what is lost: nothing.
 
 use rusqlite::Connection;
-use steadfast::{
-    LlmRequest,
-    handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFilter, TaskState, TaskStore},
-    store::StoreErrorKind,
-    stores::sqlite::Sqlite,
-};
+use steadfast::{LlmRequest, store::StoreErrorKind};
+use steadfast_handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFilter, TaskState, TaskStore};
+use steadfast_stores::sqlite::Sqlite;
 use tower::ServiceExt;
 
 use crate::{suite::new_task, testing::Folder};

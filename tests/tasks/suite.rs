@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use steadfast::{
     LlmRequest,
     chat::{Chat, Message},
-    handoff::{
-        Callback, CallerTask, Claimant, DeliveryKind, DeliveryOutcome, DeliveryState, DeskError, NewAnswer, NewTask,
-        RedriveScope, Release, StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState,
-        TaskStore,
-    },
+};
+use steadfast_handoff::{
+    Callback, CallerTask, Claimant, DeliveryKind, DeliveryOutcome, DeliveryState, DeskError, NewAnswer, NewTask,
+    RedriveScope, Release, StoredRequest, Task, TaskFilter, TaskId, TaskLimit, TaskLimits, TaskScope, TaskState,
+    TaskStore,
 };
 
 type Store = Arc<dyn TaskStore>;

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, StreamEvent, Wire,
     chat::{FinishReason, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
-    providers::simulated::server::check,
     translate::{StreamEncoder, encode_error, encode_message},
 };
+use steadfast_simulator::check;
 use tower::{Service, ServiceExt};
 
 use super::{DIALECTS, any, leaf, translate};

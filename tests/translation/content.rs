@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, Frame, StreamEvent,
     chat::{FinishReason, Usage},
-    providers::simulated::server::check,
 };
+use steadfast_simulator::check;
 
 use super::{answers::encoded, any, translate};
 

@@ -11,8 +11,9 @@ use steadfast::{
     Dialect::{self, Anthropic as A, Gemini as G, OpenAi as O},
     FallbackLayer, LlmRequest, Wire,
     layers::fallback::Tier,
-    providers::{Anthropic, OpenAi, Simulated, simulated::server::InProcess},
+    providers::{Anthropic, OpenAi, Simulated},
 };
+use steadfast_simulator::InProcess;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use super::translate_for;

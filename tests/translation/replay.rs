@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, Frame, LlmBody, LlmRequest, Wire,
     chat::{Message, Part},
-    providers::simulated::server::check,
     translate::encode_message,
 };
+use steadfast_simulator::check;
 use tower::{Service, ServiceExt};
 
 use super::{

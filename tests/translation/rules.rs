@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use steadfast::{
     Dialect::{self, Anthropic as A, Gemini as G, OpenAi as O},
     ErrorKind,
-    providers::simulated::server::check,
     translate::{Fate, RULES},
 };
+use steadfast_simulator::check;
 
 use super::{DIALECTS, model, translate, translate_for};
 

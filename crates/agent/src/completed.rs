@@ -54,7 +54,8 @@ impl CompletedAnswer {
             | FinishReason::Refusal
             | FinishReason::Paused
             | FinishReason::ModelError(_) => true,
-            FinishReason::Stop | FinishReason::ToolUse | FinishReason::Other(_) => false,
+            // Stop, ToolUse, and reasons that the provider does not explain.
+            _ => false,
         })
     }
 }

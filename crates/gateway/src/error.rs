@@ -1,6 +1,6 @@
 use std::{error, fmt, io};
 
-use steadfast::config::ConfigError;
+use steadfast_stack::ConfigError;
 
 /// An error that keeps the gateway from serving, or that ended it.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
+use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle};
+use steadfast_simulator::SimulatedServer;
 use tokio::runtime::{Builder, Runtime};
 
 use self::common::{

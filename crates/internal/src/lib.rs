@@ -5,6 +5,7 @@
 pub mod base64;
 pub mod fnv;
 pub mod histogram;
+pub mod mix;
 pub mod quick_hash;
 pub mod sync;
 pub mod wall_clock;

@@ -49,6 +49,11 @@ pub fn since_1970() -> Duration {
     now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Returns a duration in whole milliseconds.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Returns a time since 1970 as RFC 3339 text in UTC, in whole seconds, rounded up.
 ///
 /// The calendar is Howard Hinnant's `civil_from_days` (2013).

@@ -110,7 +110,6 @@ impl FeatureGate {
         self.rates.as_deref()
     }
 
-    #[cfg(feature = "redis")]
     pub(super) fn shared_rates(&self) -> Option<&Arc<Rates>> {
         self.rates.as_ref()
     }

@@ -76,8 +76,7 @@ impl BulkheadHandle {
     }
 
     /// Returns the rates of all features, by names under which replicas with the same settings find each other's.
-    #[cfg(feature = "redis")]
-    pub(crate) fn shared_rates(&self) -> Vec<(Arc<str>, super::SharedRate)> {
+    pub fn shared_rates(&self) -> Vec<(Arc<str>, super::SharedRate)> {
         let gates = self.features.all_named().chain([self.features.default_gate()]);
         gates
             .flat_map(|gate| {

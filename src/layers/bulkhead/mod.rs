@@ -91,8 +91,7 @@ mod semaphore;
 mod service;
 mod wait;
 
-#[cfg(feature = "redis")]
-pub(crate) use self::rate::SharedRate;
+pub use self::rate::SharedRate;
 pub use self::{
     adaptive::Adaptive,
     caller::{CallerBulkhead, CallerBulkheadLayer, CallerFuture, CallerLimitReached, CallerLimits},

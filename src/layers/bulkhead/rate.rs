@@ -125,7 +125,6 @@ impl Gcra {
     }
 
     /// Charges the units used elsewhere; a negative number is a refund.
-    #[cfg(feature = "redis")]
     fn charge(&self, now: u64, units: i64) {
         // More than a hundred replicas with full buckets could use at once is no valid count.
         let amount = units.unsigned_abs().min(u64::from(self.burst).saturating_mul(100));
@@ -233,14 +232,12 @@ impl Rates {
 }
 
 /// One of a feature's rates, as other replicas count it too.
-#[cfg(feature = "redis")]
 #[derive(Clone, Debug)]
-pub(crate) struct SharedRate {
+pub struct SharedRate {
     rates: std::sync::Arc<Rates>,
     of_tokens: bool,
 }
 
-#[cfg(feature = "redis")]
 impl SharedRate {
     /// Returns a feature's rates, each with a name that states its limits: a changed rate is another rate.
     pub(super) fn of(rates: &std::sync::Arc<Rates>) -> impl Iterator<Item = (String, Self)> {
@@ -256,17 +253,17 @@ impl SharedRate {
     }
 
     /// Returns whether both have the same state, which survives a reload that leaves the rate unchanged.
-    pub(crate) fn is_of(&self, other: &Self) -> bool {
+    pub fn is_of(&self, other: &Self) -> bool {
         std::sync::Arc::ptr_eq(&self.rates, &other.rates) && self.of_tokens == other.of_tokens
     }
 
     /// Returns the units used here, a running total which may wrap.
-    pub(crate) fn used(&self) -> i64 {
+    pub fn used(&self) -> i64 {
         self.rate().map_or(0, |rate| rate.used.load(Relaxed))
     }
 
     /// Charges the units that other replicas have used, or refunds those that they gave back.
-    pub(crate) fn charge(&self, now: Instant, units: i64) {
+    pub fn charge(&self, now: Instant, units: i64) {
         if let Some(rate) = self.rate() {
             rate.charge(self.rates.nanos(now), units);
         }
@@ -353,7 +350,6 @@ mod tests {
         assert_eq!(rates.take(now, 0, Duration::ZERO), Ok((Duration::ZERO, 0)), "the request was given back");
     }
 
-    #[cfg(feature = "redis")]
     #[test]
     fn what_others_use_is_charged_below_empty_and_given_back_up_to_full() {
         let gcra = Gcra::new(Rate::from(60).burst(10));

@@ -187,7 +187,7 @@ impl Answer {
 
     /// Creates an answer from a program's own text, to be kept among the answers.
     #[cfg(feature = "idempotency")]
-    pub(crate) fn of_text(text: String, kept_for: Duration) -> Self {
+    pub fn of_text(text: String, kept_for: Duration) -> Self {
         let life = Lifetime { fresh_for: kept_for, stale_for: Duration::ZERO };
         Self::whole(Message::assistant(text), None, Facts::of(&LlmResponse::from_text(""), Requester::default(), life))
     }
@@ -252,8 +252,7 @@ impl Answer {
     }
 
     /// Returns how long the answer is of use, from when it was made.
-    #[cfg(any(feature = "redis", feature = "sqlite"))]
-    pub(crate) fn usable_for(&self) -> Duration {
+    pub fn usable_for(&self) -> Duration {
         self.facts.fresh_for.saturating_add(self.facts.stale_for)
     }
 
@@ -268,7 +267,7 @@ impl Answer {
     }
 
     /// Returns the answer as a response to another request.
-    pub(crate) fn response(&self, as_stream: bool, why: CacheReason, now: Instant) -> LlmResponse {
+    pub fn response(&self, as_stream: bool, why: CacheReason, now: Instant) -> LlmResponse {
         let message = || self.message.clone();
         let body = match &self.form {
             Form::Whole(Some((dialect, raw))) if !as_stream => LlmBody::from_wire(*dialect, raw.clone(), message()),

@@ -89,17 +89,12 @@ impl CacheHandle {
     }
 
     /// Returns whether answers of this size would fit into so many bytes. The number of parts never changes.
-    #[cfg_attr(not(feature = "config"), allow(dead_code, reason = "nothing changes while it runs"))]
-    pub(crate) fn would_have_room(&self, max_bytes: u64, largest: u64) -> bool {
+    pub fn would_have_room(&self, max_bytes: u64, largest: u64) -> bool {
         self.shared.parts == 0 || self.shared.parts == 1 || largest <= max_bytes / self.shared.parts
     }
 
     /// Returns whether both handles share the same answers.
-    #[cfg_attr(
-        not(any(feature = "config", feature = "metrics")),
-        allow(dead_code, reason = "nothing changes while it runs")
-    )]
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 

@@ -136,8 +136,8 @@ pub(crate) use self::{
 pub use self::{
     answer::{Answer, AnswerOwner},
     future::ResponseFuture,
-    key::fingerprint,
     handle::{CacheHandle, CacheStats},
+    key::fingerprint,
     key::{CacheControl, CacheKey},
     layer::CacheLayer,
     service::Cache,

@@ -67,8 +67,7 @@ impl CircuitBreakerHandle {
 
     /// Returns whether only a call can show that the provider is well. The circuit is open, half-open or closed
     /// off, even if the time for that is over and no call has come since. False if it is forced.
-    #[cfg(feature = "config")]
-    pub(crate) fn awaits_call(&self) -> bool {
+    pub fn awaits_call(&self) -> bool {
         self.with(|circuit| circuit.machine.awaits_call())
     }
 

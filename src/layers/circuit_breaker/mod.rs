@@ -108,7 +108,6 @@ mod layer;
 #[cfg(all(test, steadfast_loom))]
 mod loom_tests;
 mod probe;
-#[cfg(feature = "redis")]
 mod replication;
 mod service;
 mod settings;
@@ -120,11 +119,13 @@ mod tests;
 mod window;
 mod word;
 
-#[cfg(feature = "config")]
-pub(crate) use self::probe::{LONGEST_PROBE, ask};
-#[cfg(feature = "redis")]
-pub(crate) use self::replication::{CircuitUpdate, PROBE_HEAD_START, Version};
+pub use self::probe::{LONGEST_PROBE, ask};
 pub use self::{
-    future::ResponseFuture, handle::CircuitBreakerHandle, layer::CircuitBreakerLayer, service::CircuitBreaker,
+    future::ResponseFuture,
+    handle::CircuitBreakerHandle,
+    layer::CircuitBreakerLayer,
+    replication::{CircuitUpdate, PROBE_HEAD_START, Version},
+    service::CircuitBreaker,
     settings::Window,
+    word::Reason,
 };

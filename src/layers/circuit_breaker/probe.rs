@@ -9,10 +9,10 @@ use tower::ServiceExt;
 use crate::{LlmError, LlmRequest, LlmService};
 
 /// The longest time of such a probe.
-pub(crate) const LONGEST_PROBE: Duration = Duration::from_secs(30);
+pub const LONGEST_PROBE: Duration = Duration::from_secs(30);
 
 /// Returns the outcome of a request, its answer read to the end; `None` if that takes longer than the limit.
-pub(crate) async fn ask<S>(service: S, request: LlmRequest, limit: Duration) -> Option<Result<(), LlmError>>
+pub async fn ask<S>(service: S, request: LlmRequest, limit: Duration) -> Option<Result<(), LlmError>>
 where
     S: LlmService,
 {

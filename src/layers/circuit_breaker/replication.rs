@@ -17,20 +17,31 @@ use crate::internal::sync::atomic::Ordering;
 
 /// A replica's update on a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CircuitUpdate {
+pub enum CircuitUpdate {
     /// It is open, and probes after this time.
-    Open { reason: Reason, left: Duration },
+    Open {
+        /// The reason.
+        reason: Reason,
+        /// The time until it probes.
+        left: Duration,
+    },
     /// The provider asked for a pause of this length.
-    Throttled { left: Duration },
+    Throttled {
+        /// The time that is left of it.
+        left: Duration,
+    },
     /// It is half-open. Its probes should be over after this time.
-    Probing { left: Duration },
+    Probing {
+        /// The time until its probes should be over.
+        left: Duration,
+    },
     /// A probe has shown that the provider is well, or an operator has reset the circuit.
     Closed,
 }
 
 /// A version of the circuit's state, which changes whenever the circuit has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
+pub struct Version {
     generation: u32,
     throttled_until: u64,
     /// True if it is half-open with a probe under way.
@@ -38,7 +49,7 @@ pub(crate) struct Version {
 }
 
 /// The extra time for which other replicas may wait, so that the one that opened a circuit probes first.
-pub(crate) const PROBE_HEAD_START: Duration = Duration::from_secs(2);
+pub const PROBE_HEAD_START: Duration = Duration::from_secs(2);
 /// The time for which an open circuit leaves a probe of another replica alone, after each update that the probe is
 /// under way.
 const HOLD: Duration = Duration::from_secs(1);
@@ -120,12 +131,12 @@ impl Circuit {
 
 impl CircuitBreakerHandle {
     /// Returns the update to send to other replicas, if any.
-    pub(crate) fn pending_update(&self, now: Instant) -> (Version, Option<CircuitUpdate>) {
+    pub fn pending_update(&self, now: Instant) -> (Version, Option<CircuitUpdate>) {
         self.with(|circuit| circuit.machine.pending_update(now))
     }
 
     /// Applies another replica's update.
-    pub(crate) fn apply(&self, update: CircuitUpdate, now: Instant) -> Version {
+    pub fn apply(&self, update: CircuitUpdate, now: Instant) -> Version {
         self.with(|circuit| {
             let (transition, version) = circuit.machine.apply(update, now);
             circuit.tell(transition);
@@ -134,19 +145,19 @@ impl CircuitBreakerHandle {
     }
 
     /// Returns how long a probe of another replica is waited for at the most.
-    pub(crate) fn probe_lease(&self) -> Duration {
+    pub fn probe_lease(&self) -> Duration {
         self.with(|circuit| circuit.machine.settings.probe_lease())
     }
 
     /// Returns whether both are of one circuit.
-    pub(crate) fn is_of(&self, other: &Self) -> bool {
+    pub fn is_of(&self, other: &Self) -> bool {
         std::sync::Arc::ptr_eq(&self.shared, &other.shared) && self.key == other.key
     }
 }
 
 impl CircuitUpdate {
     /// Returns its name in a store.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Open { reason, .. } => {
                 let known = REASONS.iter().find(|(known, _)| *known == reason);
@@ -158,7 +169,8 @@ impl CircuitUpdate {
         }
     }
 
-    pub(crate) fn left(self) -> Duration {
+    /// Returns the time that is left of it.
+    pub fn left(self) -> Duration {
         match self {
             Self::Open { left, .. } | Self::Throttled { left } | Self::Probing { left } => left,
             Self::Closed => Duration::ZERO,
@@ -166,7 +178,7 @@ impl CircuitUpdate {
     }
 
     /// Parses a name from a store. Returns `None` if the name is not known: a later version may have more of them.
-    pub(crate) fn parse(name: &str, left: Duration) -> Option<Self> {
+    pub fn parse(name: &str, left: Duration) -> Option<Self> {
         match name {
             "closed" => Some(Self::Closed),
             "probing" => Some(Self::Probing { left }),

@@ -351,7 +351,6 @@ impl Circuit {
     }
 
     /// Returns whether it is neither closed nor forced. The next call reports an end by the clock alone.
-    #[cfg(feature = "config")]
     pub(super) fn awaits_call(&self) -> bool {
         matches!(phase(self.load()), Phase::Open | Phase::HalfOpen | Phase::Throttled)
     }

@@ -18,7 +18,7 @@ pub(super) enum Tag {
 
 /// The reason for a change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// Too many calls in a row failed.
     ConsecutiveFailures,
     /// Too large a share of the calls in the window failed.

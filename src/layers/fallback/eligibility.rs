@@ -9,8 +9,8 @@ use super::{SessionPolicy, exclusion::exclusions, shared::Shared};
 use crate::LlmRequest;
 
 /// A view of a fallback. It keeps no part of it alive.
-#[derive(Clone)]
-pub(crate) struct Eligibility {
+#[derive(Clone, Debug)]
+pub struct Eligibility {
     shared: Weak<Shared>,
 }
 
@@ -22,7 +22,7 @@ impl Eligibility {
     /// Returns whether the tier of this name may serve a request. Its feature and the model that it names must
     /// allow it, and the tier must have the needed capabilities, be in service, and not conflict with the request's
     /// session.
-    pub(crate) fn admits(&self, tier: &str, request: &LlmRequest) -> bool {
+    pub fn admits(&self, tier: &str, request: &LlmRequest) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
         let Some(tier) = shared.place(tier) else { return false };
         request.goes_anywhere()
@@ -33,13 +33,13 @@ impl Eligibility {
 
     /// Returns when requests last found that the primary does not serve them; `None` while it does, and while it is
     /// drained by hand.
-    pub(crate) fn away_since(&self) -> Option<Instant> {
+    pub fn away_since(&self) -> Option<Instant> {
         self.shared.upgrade()?.away_since()
     }
 
     /// Records that a tier has answered a check that was sent at this time and was no caller's request. If it is
     /// the primary, it serves again.
-    pub(crate) fn works(&self, tier: &str, asked: Instant) {
+    pub fn works(&self, tier: &str, asked: Instant) {
         if let Some(shared) = self.shared.upgrade()
             && shared.place(tier) == Some(0)
         {

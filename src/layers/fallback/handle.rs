@@ -174,8 +174,7 @@ impl FallbackHandle {
 
     /// Forgets, without a report, the drains of tiers that no longer exist: a later tier of the same name must not
     /// inherit them.
-    #[cfg(feature = "config")]
-    pub(crate) fn forget_all_but(&self, is_there: impl Fn(&str) -> bool) {
+    pub fn forget_all_but(&self, is_there: impl Fn(&str) -> bool) {
         self.orders.change(|orders| orders.drained.retain(|tier| is_there(tier)));
     }
 

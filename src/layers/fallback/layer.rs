@@ -392,15 +392,13 @@ impl FallbackLayer {
 
     /// Makes pinned levels final: tiers above one fail rather than serve, since another chain is asked after this
     /// one.
-    #[cfg(feature = "config")]
-    pub(crate) fn pins_are_final(mut self) -> Self {
+    pub fn pins_are_final(mut self) -> Self {
         self.config.pins_are_final = true;
         self.changed()
     }
 
     /// Returns a view of the tiers that requests may go to. Take it when all is set.
-    #[cfg(feature = "config")]
-    pub(crate) fn eligibility(&self) -> super::Eligibility {
+    pub fn eligibility(&self) -> super::Eligibility {
         super::Eligibility::new(Arc::downgrade(self.shared()))
     }
 

@@ -93,14 +93,13 @@
 mod canned;
 mod capabilities;
 mod chain;
-#[cfg(feature = "config")]
 mod eligibility;
 mod exclusion;
 mod failover;
 mod future;
 mod handle;
 mod layer;
-pub(crate) mod models;
+mod models;
 mod policy;
 mod ramp;
 mod restart;
@@ -109,14 +108,14 @@ mod shared;
 mod switch_reports;
 mod tier;
 
-#[cfg(feature = "config")]
-pub(crate) use self::eligibility::Eligibility;
 pub use self::{
     canned::Canned,
     capabilities::Capabilities,
+    eligibility::Eligibility,
     future::ResponseFuture,
     handle::FallbackHandle,
     layer::FallbackLayer,
+    models::model_fit,
     policy::{AllOpen, SessionPolicy, StreamBreak},
     ramp::RampStep,
     service::Fallback,

@@ -25,14 +25,14 @@ impl Models {
 
     /// Returns the entry that fits a model best.
     pub(super) fn of(&self, model: &str) -> Option<&Named> {
-        let fitting = self.0.iter().filter_map(|named| Some((fit(&named.pattern, model)?, named)));
+        let fitting = self.0.iter().filter_map(|named| Some((model_fit(&named.pattern, model)?, named)));
         fitting.max_by_key(|(fit, _)| *fit).map(|(_, named)| named)
     }
 }
 
 /// Returns how well a pattern fits a model: a name itself best of all, then the longest prefix. Returns `None` if
 /// it does not fit.
-pub(crate) fn fit(pattern: &str, model: &str) -> Option<usize> {
+pub fn model_fit(pattern: &str, model: &str) -> Option<usize> {
     match pattern.strip_suffix('*') {
         _ if pattern == model => Some(usize::MAX),
         Some(beginning) if model.starts_with(beginning) => Some(beginning.len()),
@@ -59,6 +59,6 @@ mod tests {
             assert_eq!(of("claude-opus-4-1"), Some("claude-*"));
             assert_eq!((of("gpt-4o"), of("")), (Some("*"), Some("*")));
         }
-        assert!(Models::default().of("gpt-4o").is_none() && fit("gpt-4", "gpt-4o").is_none());
+        assert!(Models::default().of("gpt-4o").is_none() && model_fit("gpt-4", "gpt-4o").is_none());
     }
 }

@@ -379,7 +379,6 @@ impl Shared {
     }
 
     /// Returns when the last request found that the primary does not serve, if it is not out of service by hand.
-    #[cfg(feature = "config")]
     pub(super) fn away_since(&self) -> Option<Instant> {
         if self.serving.load(Relaxed) == 0 || self.is_primary_out() {
             return None;
@@ -388,7 +387,6 @@ impl Shared {
     }
 
     /// Records that the primary has answered a check that was sent at this time and was no caller's request.
-    #[cfg(feature = "config")]
     pub(super) fn primary_works(&self, asked: Instant) {
         if self.serving.load(Relaxed) != 0 && !self.is_primary_out() {
             self.recover(asked);

@@ -111,8 +111,7 @@ impl HedgeLayer {
     }
 
     /// Sets a second condition, checked when a second call is about to be made: for a check that takes longer.
-    #[cfg(feature = "config")]
-    pub(crate) fn at_last(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
+    pub fn at_last(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
         self.change().at_last = Some(Arc::new(may));
         self
     }

@@ -19,15 +19,12 @@ use super::{Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket, key::K
 use crate::{
     internal::sync::{Mutex, lock},
     layers::cache::AnswerOwner,
-    store::{
-        StoreErrorKind,
-        guard::{Guard, GuardError, kind_of},
-    },
+    store::{GuardError, StoreErrorKind, StoreGuard, kind_of},
 };
 
 pub(super) struct Backing {
     store: Box<dyn IdempotencyStore>,
-    pub(super) guard: Guard,
+    pub(super) guard: StoreGuard,
     /// True if it has failed since it last answered.
     silent: AtomicBool,
     /// The number of times that it has come back, and whether that was looked at.
@@ -48,7 +45,7 @@ impl Backing {
     pub(super) fn new(store: impl IdempotencyStore) -> Self {
         Self {
             store: Box::new(store),
-            guard: Guard::new("idempotency"),
+            guard: StoreGuard::new("idempotency"),
             silent: AtomicBool::new(false),
             returns: watch::Sender::new(0),
             came_back: AtomicBool::new(false),

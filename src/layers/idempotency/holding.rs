@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     layers::{cache::Answer, totals::count},
-    store::guard::GuardError,
+    store::GuardError,
 };
 
 /// The interval at which missed updates are sent again.

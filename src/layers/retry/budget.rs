@@ -60,7 +60,6 @@ struct Account {
     /// The units taken here. The rest of `taken` exceeded the cap, or was taken by other replicas.
     own_taken: u64,
     /// The part of the deposits that other replicas made.
-    #[cfg(feature = "redis")]
     others_put: u64,
     /// The time up to which the floor was computed, and the deposits by then.
     reckoned: Option<(Instant, u64)>,
@@ -120,7 +119,6 @@ impl RetryBudget {
             granted: reserve,
             taken: 0,
             own_taken: 0,
-            #[cfg(feature = "redis")]
             others_put: 0,
             reckoned: None,
             passing: (IN_PASSING_KEPT, 0),
@@ -140,8 +138,7 @@ impl RetryBudget {
     }
 
     /// Returns whether both are the same bucket; all unlimited ones are.
-    #[cfg(feature = "redis")]
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         let id = |budget: &Self| budget.bucket.as_ref().map(|bucket| bucket.id);
         id(self) == id(other)
     }
@@ -161,14 +158,14 @@ impl RetryBudget {
 
     /// Counts a first try. It is one atomic addition; the cap is applied when a token is taken, with the same
     /// effect.
-    pub(crate) fn deposit(&self) {
+    pub fn deposit(&self) {
         if let Some(bucket) = &self.bucket {
             bucket.deposited.fetch_add(bucket.ratio, Ordering::Relaxed);
         }
     }
 
     /// Takes a token for a retry that is about to be scheduled, or returns `None` if there is none.
-    pub(crate) fn reserve(&self, now: Instant) -> Option<Reservation> {
+    pub fn reserve(&self, now: Instant) -> Option<Reservation> {
         self.take(now, false)
     }
 
@@ -216,15 +213,13 @@ impl RetryBudget {
     }
 
     /// Returns a text of its limits, by which replicas match equal budgets; `None` if it is unlimited.
-    #[cfg(feature = "redis")]
-    pub(crate) fn terms(&self) -> Option<String> {
+    pub fn terms(&self) -> Option<String> {
         let Bucket { ratio, floor, cap, .. } = &**self.bucket.as_ref()?;
         Some(format!("{ratio} {floor} {cap}"))
     }
 
     /// Returns the units that were added and taken here: running totals, which may wrap.
-    #[cfg(feature = "redis")]
-    pub(crate) fn totals(&self) -> (i64, i64) {
+    pub fn totals(&self) -> (i64, i64) {
         let Some(bucket) = &self.bucket else { return (0, 0) };
         let account = lock(&bucket.account);
         let put = bucket.deposited.load(Ordering::Relaxed).wrapping_sub(account.others_put);
@@ -233,8 +228,7 @@ impl RetryBudget {
 
     /// Applies the units that other replicas have added and taken: this bucket is a view of a bucket that all
     /// share. It may fall below zero by the units that they took at once.
-    #[cfg(feature = "redis")]
-    pub(crate) fn reckon(&self, put: i64, taken: i64) {
+    pub fn reckon(&self, put: i64, taken: i64) {
         let Some(bucket) = &self.bucket else { return };
         // More than a hundred replicas with full buckets could take at once is no valid count.
         let most = signed(bucket.cap.saturating_mul(100));
@@ -324,7 +318,7 @@ impl Bucket {
 const NANOS: u128 = 1_000_000_000;
 
 /// A token taken for a retry. Dropping it before the retry was [sent](Self::sent) returns it.
-pub(crate) struct Reservation {
+pub struct Reservation {
     bucket: Option<Arc<Bucket>>,
     in_passing: bool,
     sent: bool,
@@ -332,12 +326,12 @@ pub(crate) struct Reservation {
 
 impl Reservation {
     /// Spends the token: the retry went out, whatever its outcome.
-    pub(crate) fn sent(&mut self) {
+    pub fn sent(&mut self) {
         self.sent = true;
     }
 
     /// Returns the token: a layer on this side refused the retry after all.
-    pub(crate) fn refund(mut self) {
+    pub fn refund(mut self) {
         self.sent = false;
     }
 }
@@ -503,7 +497,6 @@ mod tests {
         assert!((3000..=3011).contains(&sent), "{sent}");
     }
 
-    #[cfg(feature = "redis")]
     #[test]
     fn what_others_do_counts_here_and_is_not_told_as_done_here() {
         let now = Instant::now();

@@ -15,9 +15,9 @@ pub struct RetryWithJitterLayer {
 
 impl RetryWithJitterLayer {
     /// The default of [`max_attempts`](Self::max_attempts).
-    pub(crate) const MAX_ATTEMPTS: u16 = 3;
+    pub const MAX_ATTEMPTS: u16 = 3;
     /// The default of [`max_delay`](Self::max_delay).
-    pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
+    pub const MAX_DELAY: Duration = Duration::from_secs(30);
     /// The default of [`failover_delay`](Self::failover_delay).
     pub(crate) const FAILOVER_DELAY: Duration = Duration::from_secs(2);
 

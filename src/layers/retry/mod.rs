@@ -71,10 +71,9 @@ mod layer;
 mod policy;
 mod service;
 
-pub(crate) use self::budget::Reservation;
 pub use self::{
     backoff::{Backoff, Jitter},
-    budget::RetryBudget,
+    budget::{Reservation, RetryBudget},
     future::ResponseFuture,
     layer::RetryWithJitterLayer,
     service::RetryWithJitter,

@@ -59,7 +59,7 @@ impl TimeoutLayer {
     }
 
     /// Uses an earlier layer's observations.
-    pub(crate) fn leaving(mut self, silence: Arc<Silence>) -> Self {
+    pub fn leaving(mut self, silence: Arc<Silence>) -> Self {
         self.silence = Some(silence);
         self
     }

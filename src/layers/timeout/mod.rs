@@ -53,8 +53,7 @@ mod layer;
 mod service;
 mod silence;
 
-#[cfg(feature = "config")]
-pub(crate) use self::silence::Silence;
+pub use self::silence::Silence;
 pub use self::{future::ResponseFuture, layer::TimeoutLayer, service::Timeout};
 
 #[cfg(test)]

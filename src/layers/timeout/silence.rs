@@ -57,7 +57,7 @@ const FEATURES: usize = 4;
 
 /// The observations of a tier. All services of a layer share them.
 #[derive(Debug, Default)]
-pub(crate) struct Silence {
+pub struct Silence {
     kinds: [Kind; KINDS],
     /// The number of answered calls.
     answered: AtomicU64,

@@ -8,7 +8,7 @@ use crate::InvalidConfig;
 /// The address of a provider's API: scheme, host, the start of the path, and a query for every request (Azure's
 /// `api-version`).
 #[derive(Clone, Debug)]
-pub(crate) struct BaseUrl {
+pub struct BaseUrl {
     scheme: Scheme,
     authority: Authority,
     path: String,
@@ -22,7 +22,7 @@ impl BaseUrl {
     ///
     /// The text is not an absolute `http://` or `https://` URL, or it holds a user name: a key in a URL ends up in
     /// logs.
-    pub(crate) fn parse(field: &str, url: &str) -> Result<Self, InvalidConfig> {
+    pub fn parse(field: &str, url: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: &'static str| InvalidConfig::new(field.to_owned(), problem);
         let uri: Uri = url.trim().parse().map_err(|_| wrong("it is not a URL"))?;
         let Some(scheme) = uri.scheme().filter(|scheme| matches!(scheme.as_str(), "http" | "https")) else {

@@ -12,7 +12,8 @@ use super::{BaseUrl, Limits, Protocol, RequestBody, parameter_refusal::RefusalMe
 use crate::{CommitPoint, Events, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
-pub(crate) type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
+/// Any transport of a leaf, as one type.
+pub type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
 
 /// A provider's API as a service: one request to it for each call. See the [module docs](super).
 ///
@@ -152,8 +153,7 @@ impl<P: Protocol> HttpLeaf<P> {
     }
 
     /// Sets a transport that is boxed already.
-    #[cfg(feature = "config")]
-    pub(crate) fn over(mut self, transport: Transport) -> Self {
+    pub fn over(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self
     }
@@ -219,7 +219,7 @@ impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
 }
 
 /// Boxes a transport, so that its type has a name.
-pub(crate) fn boxed<S, R, B>(transport: S) -> Transport
+pub fn boxed<S, R, B>(transport: S) -> Transport
 where
     S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,

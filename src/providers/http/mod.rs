@@ -57,16 +57,18 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use self::failure::looks_like_a_key;
-#[cfg(feature = "config")]
-pub(crate) use self::leaf::{Transport, boxed};
-pub(crate) use self::{
+pub use self::{
     base_url::BaseUrl,
+    body::RequestBody,
+    failure::looks_like_a_key,
+    leaf::{HttpLeaf, Transport, boxed},
+    limits::Limits,
+};
+pub(crate) use self::{
     error_body::ErrorBody,
     failure::LONGEST_RATE_WAIT,
     leaf::{Variable, variable},
     parameter_refusal::Optional,
     protocol::{Fault, ModelChoice, Protocol, StreamDecoder, to_json, to_value},
 };
-pub use self::{body::RequestBody, leaf::HttpLeaf, limits::Limits};
 pub use crate::response::ResponseFuture;

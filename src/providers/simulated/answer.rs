@@ -32,7 +32,7 @@ const WORDS: [&str; 24] = [
 
 /// The content of answers, apart from their speed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Voice {
+pub struct Voice {
     reply: Option<Arc<[Box<str>]>>,
     /// True if the reply was given as JSON.
     is_json: bool,
@@ -76,7 +76,7 @@ impl Voice {
     }
 
     /// Returns the text of token `index`.
-    pub(crate) fn token(&self, index: u32) -> &str {
+    pub fn token(&self, index: u32) -> &str {
         let index = index as usize;
         match &self.reply {
             Some(reply) => reply.get(index).map_or("", |token| token),
@@ -86,13 +86,13 @@ impl Voice {
 }
 
 /// Cuts a text into pieces of some eight characters, as JSON is streamed.
-pub(crate) fn pieces(text: &str) -> Vec<String> {
+pub fn pieces(text: &str) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     letters.chunks(8).map(|piece| piece.iter().collect()).collect()
 }
 
 /// Estimates the tokens of a text from its bytes: four bytes each, as in English.
-pub(crate) fn tokens_of(bytes: usize) -> u64 {
+pub fn tokens_of(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4)
 }
 

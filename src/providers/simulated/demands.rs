@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{answer::pieces, handle::Call, instance::instance};
+use super::{answer::pieces, handle::SimulatedCall, instance::instance};
 use crate::{
     Dialect,
     chat::{Chat, Extra, Part, Role, Tool, ToolChoice},
@@ -10,15 +10,17 @@ use crate::{
 
 /// A tool call that an answer makes.
 #[derive(Debug)]
-pub(super) struct PlannedCall {
-    pub(super) name: String,
-    pub(super) arguments: Value,
+pub struct PlannedCall {
+    /// The tool.
+    pub name: String,
+    /// Its arguments, which satisfy the tool's schema.
+    pub arguments: Value,
 }
 
-impl Call {
+impl SimulatedCall {
     /// Follows the request's demands: returns the tool call that is the answer, or sets the reply to JSON of the
     /// requested shape.
-    pub(super) fn follow_demands(&mut self, chat: &Chat) -> Option<PlannedCall> {
+    pub fn follow_demands(&mut self, chat: &Chat) -> Option<PlannedCall> {
         let called = self.called(chat);
         if called.is_none() && !self.voice.replies_json() {
             self.say(chat);

@@ -187,7 +187,7 @@ impl Shared {
         prompt_tokens: u64,
         max_tokens: Option<u32>,
         own: Option<&Fault>,
-    ) -> Call {
+    ) -> SimulatedCall {
         let mut guard = self.lock();
         let state = &mut *guard;
         let number = state.stats.calls;
@@ -226,10 +226,9 @@ impl Shared {
         drop(guard);
 
         self.changes.send_replace(());
-        Call { shared: Arc::clone(self), cut_short: plan.tokens < wanted, plan, voice, number, settled: false }
+        SimulatedCall { shared: Arc::clone(self), cut_short: plan.tokens < wanted, plan, voice, number, settled: false }
     }
 
-    #[cfg_attr(not(feature = "simulator"), expect(dead_code, reason = "the server's"))]
     pub(crate) fn reject(&self) {
         self.count(|stats| stats.rejected += 1);
     }
@@ -240,21 +239,26 @@ impl Shared {
     }
 }
 
-/// A call under way. Dropped without an outcome it counts as cancelled.
+/// A call of a simulated provider under way, for those who answer in its place, as its HTTP server does.
+///
+/// Dropped before its [end](Self::finish) it counts as cancelled.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub struct SimulatedCall {
     shared: Arc<Shared>,
-    pub(crate) plan: Plan,
-    pub(crate) voice: Voice,
-    pub(crate) number: u64,
+    /// What becomes of the call.
+    pub plan: Plan,
+    /// The words of its answer.
+    pub voice: Voice,
+    /// The number of the call, counted from 0.
+    pub number: u64,
     /// True if the answer is cut at the caller's limit of tokens.
-    pub(crate) cut_short: bool,
+    pub cut_short: bool,
     settled: bool,
 }
 
-impl Call {
+impl SimulatedCall {
     /// Records the end that the call's plan has for it.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         match self.plan.fault.as_ref() {
             None | Some(Fault::Slow(_)) => self.settle(|stats| stats.answered += 1),
             Some(fault) => {
@@ -278,7 +282,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for SimulatedCall {
     fn drop(&mut self) {
         self.settle(|stats| stats.cancelled += 1);
     }

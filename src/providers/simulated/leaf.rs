@@ -18,7 +18,7 @@ use tower::Service;
 use super::{
     Fault, Simulated,
     answer::tokens_of,
-    handle::{Call, Shared},
+    handle::{Shared, SimulatedCall},
 };
 use crate::{
     CommitPoint, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
@@ -111,7 +111,7 @@ impl fmt::Debug for ResponseFuture {
 
 /// One call and its content.
 struct ActiveCall {
-    call: Call,
+    call: SimulatedCall,
     stream: bool,
     commit: CommitPoint,
     prompt_tokens: u64,

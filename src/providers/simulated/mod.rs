@@ -12,8 +12,8 @@
 //! instance of its schema. The values are made up, with the [reply](Simulated::reply) in texts without constraints; a
 //! reply that is JSON itself is the answer, unchanged.
 //!
-//! [`Simulated`] is a leaf by itself. With the feature `simulator` it also answers over HTTP, in the protocols of three
-//! real providers (see `server`). In process its errors have `simulated` as the provider and the name as the model. It
+//! [`Simulated`] is a leaf by itself. The package `steadfast-simulator` lets it answer over HTTP, in the
+//! protocols of three real providers. In process its errors have `simulated` as the provider and the name as the model. It
 //! does not exercise a real decoder: the server does.
 //!
 //! # Example
@@ -58,8 +58,6 @@ mod leaf_tests;
 mod pattern;
 mod rate_limit;
 mod script;
-#[cfg(feature = "simulator")]
-pub mod server;
 #[cfg(test)]
 mod tests;
 
@@ -67,20 +65,19 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-#[cfg(feature = "drill")]
-pub(crate) use self::script::{numbered, spread};
-use self::{
-    answer::Voice,
-    handle::Shared,
-    script::{Script, seed_of},
-};
 pub use self::{
+    answer::{Voice, pieces, tokens_of},
+    demands::PlannedCall,
     fault::{Fault, FaultMix, Outage},
-    handle::{SimulatedHandle, SimulatedStats},
+    handle::{SimulatedCall, SimulatedHandle, SimulatedStats},
     latency::Latency,
     leaf::ResponseFuture,
     rate_limit::{RateLimit, RateReading, RateStatus},
     script::Plan,
+};
+use self::{
+    handle::Shared,
+    script::{Script, seed_of},
 };
 use crate::CommitPoint;
 
@@ -210,6 +207,18 @@ impl Simulated {
     #[must_use]
     pub fn handle(&self) -> SimulatedHandle {
         SimulatedHandle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Begins a call, as the HTTP server does: `prompt_tokens` and at most `max_tokens` more count against the rate
+    /// limit.
+    #[must_use]
+    pub fn begin(&self, prompt_tokens: u64, max_tokens: Option<u32>) -> SimulatedCall {
+        self.shared.begin(Instant::now(), prompt_tokens, max_tokens, None)
+    }
+
+    /// Counts a request that is refused as malformed before it becomes a call.
+    pub fn reject(&self) {
+        self.shared.reject();
     }
 
     /// Returns true if it knows this model.

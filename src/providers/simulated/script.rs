@@ -10,7 +10,10 @@ use super::{
     latency::Latency,
     rate_limit::RateStatus,
 };
-use crate::internal::fnv::{OFFSET_BASIS, fnv1a};
+use crate::internal::{
+    fnv::{OFFSET_BASIS, fnv1a},
+    mix::{numbered, spread},
+};
 
 /// All settings of a simulated provider.
 #[derive(Clone, Debug)]
@@ -102,19 +105,6 @@ impl Script {
 /// Returns a seed of its own for each call.
 fn scramble(seed: u64, number: u64) -> u64 {
     spread(seed.wrapping_add(numbered(number)))
-}
-
-/// Returns numbers far apart for neighbours.
-pub(crate) fn numbered(number: u64) -> u64 {
-    number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// Spreads neighbouring numbers over all 64 bits (the finaliser of SplitMix64: Steele, Lea and Flood, 2014). Seeds that
-/// differ by one would give a small generator similar first draws.
-pub(crate) fn spread(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 /// Returns a seed from a provider's name, so that two providers do not fail in step.

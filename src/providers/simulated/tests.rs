@@ -8,7 +8,7 @@ fn provider() -> Simulated {
     Simulated::new("sonnet")
 }
 
-fn begin(provider: &Simulated) -> handle::Call {
+fn begin(provider: &Simulated) -> SimulatedCall {
     provider.shared.begin(Instant::now(), 10, None, None)
 }
 

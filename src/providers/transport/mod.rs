@@ -32,7 +32,7 @@ mod maybe_tls;
 mod pool;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tls;
+mod tls;
 
 pub use self::{
     client::{HttpClient, ResponseFuture},
@@ -41,7 +41,6 @@ pub use self::{
 };
 
 /// Returns the same trust for another protocol than HTTP.
-#[cfg(feature = "postgres")]
-pub(crate) fn tls_config() -> rustls::ClientConfig {
+pub fn tls_config() -> rustls::ClientConfig {
     rustls::ClientConfig::clone(&tls::from_system().proxy)
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use steadfast::{Event, Events, LlmRequest, ObserveLayer, events::{Following, Subscriber}, subscribers::{StatusBoard, metrics::Metrics}};
+use steadfast::{Event, Events, LlmRequest, ObserveLayer, events::{Following, Subscriber}};
+use steadfast_subscribers::{StatusBoard, metrics::Metrics};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 

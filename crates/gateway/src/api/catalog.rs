@@ -9,9 +9,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use steadfast::{
-    Chat, Dialect, ErrorKind, LlmError, LlmRequest, StackHandle, chat::Part, config::Config, store::StoreTrouble,
-};
+use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
+use steadfast_stack::{Config, StackHandle};
 
 use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
 

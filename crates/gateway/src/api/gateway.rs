@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use steadfast::{BoxLlmService, handoff::Desk};
+use steadfast::BoxLlmService;
+use steadfast_handoff::Desk;
 
 use super::{catalog::Catalog, keys::Keys, records::Records, unknown_paths::UnknownPaths};
 use crate::{

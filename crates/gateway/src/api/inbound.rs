@@ -9,10 +9,9 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use steadfast::{
-    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire,
-    handoff::{CallbackUrl, CallerTask},
-    layers::cache::CacheControl,
+    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, layers::cache::CacheControl,
 };
+use steadfast_handoff::{CallbackUrl, CallerTask};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use steadfast::{providers::http::looks_like_a_key, subscribers::LineLimit};
+use steadfast::providers::http::looks_like_a_key;
+use steadfast_subscribers::LineLimit;
 use tokio::time::Instant;
 
 use crate::lock::lock;

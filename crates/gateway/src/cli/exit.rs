@@ -2,8 +2,9 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use steadfast::{LlmError, config::ConfigError};
+use steadfast::LlmError;
 use steadfast_gateway::ServeError;
+use steadfast_stack::ConfigError;
 
 use super::terminal::printable;
 

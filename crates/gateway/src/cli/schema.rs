@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use steadfast::config::Config;
+use steadfast_stack::Config;
 
 use crate::cli::Failure;
 

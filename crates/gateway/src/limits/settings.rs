@@ -1,9 +1,7 @@
 use std::time::Duration;
 
-use steadfast::{
-    WireLimits,
-    config::{Config, Size, Span},
-};
+use steadfast::WireLimits;
+use steadfast_stack::{Config, Size, Span};
 
 use super::memory;
 
@@ -102,7 +100,7 @@ fn number(said: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use steadfast::config;
+    use steadfast_stack as config;
 
     use super::*;
 

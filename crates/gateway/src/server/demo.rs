@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use steadfast::{
-    Stack,
-    config::{Config, ConfigError, Format},
-    providers::simulated::{Fault, FaultMix, Latency, Simulated},
-};
+use steadfast::providers::simulated::{Fault, FaultMix, Latency, Simulated};
+use steadfast_stack::{Config, ConfigError, Format, Stack};
 
 const CONFIG: &str = "
 tiers:

@@ -16,10 +16,7 @@ use std::{
 };
 
 use serde_json::json;
-use steadfast::{
-    Stack, StackHandle,
-    config::{self, Config, ConfigError, Environment, FileWatch},
-};
+use steadfast_stack::{self as config, Config, ConfigError, Environment, FileWatch, Stack, StackHandle};
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 pub use self::self_call::check_self_calls;

@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use steadfast::{Event, StackHandle, config::Config, events::Subscriber};
+use steadfast::{Event, events::Subscriber};
+use steadfast_stack::{Config, StackHandle};
 
 use crate::{lifecycle::Lifecycle, limits::Settings};
 
@@ -90,7 +91,7 @@ fn pending_restart(started_with: &Config, now: &Config, overrides: Overrides) ->
 
 #[cfg(test)]
 mod tests {
-    use steadfast::config::{Size, Span};
+    use steadfast_stack::{Size, Span};
 
     use super::*;
 

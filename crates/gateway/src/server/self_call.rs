@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::Uri;
-use steadfast::config::{Config, Environment};
+use steadfast_stack::{Config, Environment};
 
 use crate::error::ServeError;
 

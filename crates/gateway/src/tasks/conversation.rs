@@ -1,10 +1,8 @@
 //! A request as a conversation for a person to read.
 
 use serde::Serialize;
-use steadfast::{
-    chat::{Media, Message, Part, Role},
-    handoff::StoredRequest,
-};
+use steadfast::chat::{Media, Message, Part, Role};
+use steadfast_handoff::StoredRequest;
 
 /// A request as a person reads it: text as text, and a description of everything else.
 #[derive(Debug, Serialize)]

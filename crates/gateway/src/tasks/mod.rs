@@ -5,7 +5,7 @@ mod conversation;
 use std::time::Duration;
 
 use serde::Serialize;
-use steadfast::handoff::{Task, TaskSummary};
+use steadfast_handoff::{Task, TaskSummary};
 
 pub use self::conversation::{Conversation, Piece, Turn};
 use crate::wall_clock;

@@ -4,12 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use steadfast::{
-    Stack, StackHandle,
-    config::{Config, Feature, Tier},
     events::Following,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
-    subscribers::Logs,
 };
+use steadfast_stack::{Config, Feature, Stack, StackHandle, Tier};
+use steadfast_subscribers::Logs;
 use tokio::time::timeout;
 
 use super::{harness::*, logs::Log};

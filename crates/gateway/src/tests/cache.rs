@@ -1,11 +1,8 @@
 //! Answers given again: to whom, how it is said, and what callers and operators do about it.
 
 use serde_json::{Value, json};
-use steadfast::{
-    Stack,
-    config::{Config, Environment, Format},
-    providers::simulated::Fault,
-};
+use steadfast::providers::simulated::Fault;
+use steadfast_stack::{Config, Environment, Format, Stack};
 
 use super::harness::*;
 use crate::{api::Keys, limits::Settings};

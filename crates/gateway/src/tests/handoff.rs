@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, FallbackLayer,
-    handoff::{Desk, Handoff, MemoryTasks, TaskFilter, TaskLimits, TaskState},
     layers::fallback::Tier,
     providers::simulated::{Fault, Simulated},
 };
+use steadfast_handoff::{Desk, Handoff, MemoryTasks, TaskFilter, TaskLimits, TaskState};
 use tower::ServiceBuilder;
 
 use super::harness::*;

@@ -13,13 +13,15 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use steadfast::{
-    BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, Stack, TimeoutLayer,
-    handoff::Desk,
+    BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, TimeoutLayer,
     providers::{
         Anthropic, OpenAi,
-        simulated::{Simulated, SimulatedHandle, server::SimulatedServer},
+        simulated::{Simulated, SimulatedHandle},
     },
 };
+use steadfast_handoff::Desk;
+use steadfast_simulator::SimulatedServer;
+use steadfast_stack::Stack;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -5,11 +5,9 @@ use std::{io::ErrorKind, net::TcpListener};
 use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, FallbackLayer,
-    providers::{
-        Gemini,
-        simulated::{Simulated, server::SimulatedServer},
-    },
+    providers::{Gemini, simulated::Simulated},
 };
+use steadfast_simulator::SimulatedServer;
 use tower::Layer;
 
 use super::harness::*;

@@ -12,12 +12,10 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use steadfast::{
-    BoxLlmService, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Stack, StreamEvent,
-    chat::Usage,
-    config::{Config, Format},
-    provider_fn,
+    BoxLlmService, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, chat::Usage, provider_fn,
     providers::simulated::Simulated,
 };
+use steadfast_stack::{Config, Format, Stack};
 use tokio::{sync::Semaphore, time::timeout};
 use tower::Service;
 

@@ -9,11 +9,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
-use steadfast::{
-    Stack,
-    config::{Config, Format},
-    providers::simulated::Fault,
-};
+use steadfast::providers::simulated::Fault;
+use steadfast_stack::{Config, Format, Stack};
 use tower::ServiceExt;
 
 use super::harness::*;

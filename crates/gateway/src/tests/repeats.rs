@@ -5,11 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use steadfast::{
-    LlmError, LlmResponse, Stack,
-    config::{Config, Format},
-    provider_fn,
-};
+use steadfast::{LlmError, LlmResponse, provider_fn};
+use steadfast_stack::{Config, Format, Stack};
 
 use super::harness::*;
 use crate::limits::Settings;

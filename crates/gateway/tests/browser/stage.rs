@@ -3,7 +3,8 @@
 use std::{fmt::Write as _, time::Duration};
 
 use sha2::{Digest, Sha256};
-use steadfast::providers::simulated::{Fault, Latency, Simulated, SimulatedHandle, server::SimulatedServer};
+use steadfast::providers::simulated::{Fault, Latency, Simulated, SimulatedHandle};
+use steadfast_simulator::SimulatedServer;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::common::{

@@ -176,8 +176,8 @@ async fn two_replicas_lose_nothing_through_a_redis_and_a_postgresql_in_every_tro
     let (tasks, refused) = (seen.tasks.lock().unwrap().clone(), seen.refused.load(Relaxed));
     println!("{keys} keys, {twice} called twice, {told} told of; {} tasks, refused {refused} times", tasks.len());
     assert_eq!(untold, Vec::<String>::new(), "somebody is told of every call that was made twice");
-    let desk = steadfast::stores::postgres::Postgres::connect(&postgres.url()).await.unwrap();
-    let desk = steadfast::handoff::Desk::new(desk);
+    let desk = steadfast_stores::postgres::Postgres::connect(&postgres.url()).await.unwrap();
+    let desk = steadfast_handoff::Desk::new(desk);
     for task in tasks {
         desk.show(task.parse().unwrap()).await.expect("a task that was promised is there");
     }

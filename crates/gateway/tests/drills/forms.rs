@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::common::steadfast;
 
 const FORMS: [&str; 2] = ["tests/forms/settings.json", "tests/forms/providers.yaml"];
-const GUIDE: &str = "src/guide/rehearsing_an_outage.md";
+const GUIDE: &str = "crates/guide/src/rehearsing_an_outage.md";
 
 /// A request that arrives so long before an outage of everything may still be waiting when it begins.
 const PATIENCE: f64 = 120.0;

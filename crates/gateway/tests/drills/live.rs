@@ -4,7 +4,8 @@
 use std::{sync::mpsc, thread};
 
 use serde_json::Value;
-use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
+use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle};
+use steadfast_simulator::SimulatedServer;
 use tokio::runtime::Builder;
 
 use crate::common::{Folder, Ran, steadfast};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use steadfast::handoff::{Delivery, DeliveryKind, DeliveryState, Desk, Task, TaskFilter};
+use steadfast_handoff::{Delivery, DeliveryKind, DeliveryState, Desk, Task, TaskFilter};
 
 use crate::{
     common::Folder,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use steadfast::handoff::{Desk, TaskId};
+use steadfast_handoff::{Desk, TaskId};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -34,10 +34,10 @@ pub(crate) struct Storm {
 pub(crate) async fn desk(store: &str) -> Result<Desk, steadfast::store::StoreError> {
     #[cfg(feature = "postgres")]
     if store.starts_with("postgres:") {
-        return steadfast::stores::postgres::Postgres::connect(store).await.map(Desk::new);
+        return steadfast_stores::postgres::Postgres::connect(store).await.map(Desk::new);
     }
     let file = store.trim_start_matches("sqlite:").to_owned();
-    tokio::task::spawn_blocking(|| steadfast::stores::sqlite::Sqlite::open(file).map(Desk::new)).await.unwrap()
+    tokio::task::spawn_blocking(|| steadfast_stores::sqlite::Sqlite::open(file).map(Desk::new)).await.unwrap()
 }
 
 /// Clients and people at work.

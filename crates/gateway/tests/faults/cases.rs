@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
-use steadfast::providers::simulated::{Simulated, SimulatedHandle, server::SimulatedServer};
+use steadfast::providers::simulated::{Simulated, SimulatedHandle};
+use steadfast_simulator::SimulatedServer;
 
 use crate::{
     common::serve::{Serve, Served},

@@ -3,7 +3,8 @@
 use std::{net::TcpStream, time::Duration};
 
 use serde_json::{Value, json};
-use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
+use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle};
+use steadfast_simulator::SimulatedServer;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::common::{

@@ -6,12 +6,9 @@ use std::{
 };
 
 use serde_json::Value;
-use steadfast::{
-    Chat, LlmRequest,
-    chat::Message,
-    handoff::{Desk, Handoff, TaskId},
-    stores::sqlite::Sqlite,
-};
+use steadfast::{Chat, LlmRequest, chat::Message};
+use steadfast_handoff::{Desk, Handoff, TaskId};
+use steadfast_stores::sqlite::Sqlite;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
@@ -113,7 +110,7 @@ fn a_task_is_found_claimed_given_back_and_answered_from_a_terminal() {
 #[cfg(feature = "postgres")]
 #[test]
 fn a_task_in_a_database_is_answered_there() {
-    use steadfast::stores::postgres::Postgres;
+    use steadfast_stores::postgres::Postgres;
 
     let Ok(url) = std::env::var("STEADFAST_TEST_POSTGRES") else {
         println!("skipped: STEADFAST_TEST_POSTGRES names no database");

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use serde_json::json;
-use steadfast::providers::simulated::{Fault, Simulated, server::SimulatedServer};
+use steadfast::providers::simulated::{Fault, Simulated};
+use steadfast_simulator::SimulatedServer;
 
 use super::common::{
     sdk,

@@ -11,7 +11,8 @@ pub mod common;
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use serde_json::json;
-use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle, server::SimulatedServer};
+use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle};
+use steadfast_simulator::SimulatedServer;
 
 use self::common::{sdk, serve::Serve};
 

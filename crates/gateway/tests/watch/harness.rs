@@ -9,7 +9,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use steadfast::providers::simulated::{Simulated, SimulatedHandle, server::SimulatedServer};
+use steadfast::providers::simulated::{Simulated, SimulatedHandle};
+use steadfast_simulator::SimulatedServer;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::common::{

@@ -10,7 +10,9 @@ use axum::{
 use http::{Request, Response, StatusCode};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json};
-use steadfast::{InvalidConfig, StackHandle, config::Reload, handoff::TaskScope, layers::cache::AnswerOwner};
+use steadfast::{InvalidConfig, layers::cache::AnswerOwner};
+use steadfast_handoff::TaskScope;
+use steadfast_stack::{Reload, StackHandle};
 use tokio::time::sleep;
 
 use super::{

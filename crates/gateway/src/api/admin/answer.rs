@@ -6,7 +6,9 @@ use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
-use steadfast::{StackHandle, config::TierInfo, events::CircuitState, subscribers::Status};
+use steadfast::events::CircuitState;
+use steadfast_stack::{StackHandle, TierInfo};
+use steadfast_subscribers::Status;
 
 use crate::{
     api::{inbound::BodyError, refusal},

@@ -12,7 +12,7 @@
 //!
 //! Answers are JSON with the state afterwards; errors are `{"error": {"message", "type"}}` and say how to fix the
 //! request. An order holds until it is taken back. It survives reloads (see
-//! [`StackHandle`](steadfast::StackHandle#by-hand)) but not a restart.
+//! [`StackHandle`](steadfast_stack::StackHandle#by-hand)) but not a restart.
 //!
 //! **Authorization.** A server without keys refuses all of these paths, on loopback too: any web page can make a
 //! browser there send a request, but the browser has no key to add. The log has each order under the name of the key,
@@ -31,7 +31,8 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, Request, Response, StatusCode};
-use steadfast::{Dialect, StackHandle};
+use steadfast::Dialect;
+use steadfast_stack::StackHandle;
 use tokio::time::Instant;
 
 use self::answer::tiers;

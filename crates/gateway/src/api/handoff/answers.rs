@@ -8,11 +8,8 @@ use axum::{
     extract::{Path, State},
 };
 use http::{Response, StatusCode, Uri, header};
-use steadfast::{
-    Dialect,
-    handoff::{DeskError, Task, TaskState},
-    translate::encode_message,
-};
+use steadfast::{Dialect, translate::encode_message};
+use steadfast_handoff::{DeskError, Task, TaskState};
 
 use super::{
     outcome::{RETRY_SECONDS, desk_error, id, no_desk},

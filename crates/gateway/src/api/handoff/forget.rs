@@ -10,7 +10,7 @@ use axum::{
 use http::{Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
-use steadfast::handoff::TaskScope;
+use steadfast_handoff::TaskScope;
 
 use super::{
     Reviewer, ReviewerExtension,

@@ -36,7 +36,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{Request, Response};
-use steadfast::handoff::Desk;
+use steadfast_handoff::Desk;
 
 use self::outcome::no_desk;
 use super::{

@@ -2,10 +2,8 @@
 
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
-use steadfast::{
-    handoff::{DeskError, TaskId},
-    store::StoreErrorKind,
-};
+use steadfast::store::StoreErrorKind;
+use steadfast_handoff::{DeskError, TaskId};
 
 use crate::api::admin::{error, wrong};
 
@@ -44,7 +42,7 @@ pub(super) fn no_desk() -> Response<Body> {
 
 /// Returns the task that a path names.
 pub(super) fn id(text: &str) -> Result<TaskId, Box<Response<Body>>> {
-    text.parse().map_err(|problem: steadfast::handoff::InvalidTaskId| wrong(problem.to_string()).into())
+    text.parse().map_err(|problem: steadfast_handoff::InvalidTaskId| wrong(problem.to_string()).into())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Query strings.
 
 use http::Uri;
-use steadfast::handoff::TaskFilter;
+use steadfast_handoff::TaskFilter;
 
 /// The longest value, in bytes.
 const MAX_VALUE: usize = 256;
@@ -72,7 +72,7 @@ fn decoded(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use steadfast::handoff::TaskState;
+    use steadfast_handoff::TaskState;
 
     use super::*;
 

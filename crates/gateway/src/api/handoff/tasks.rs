@@ -11,7 +11,7 @@ use axum::{
 use http::{Request, Response, StatusCode, Uri};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
-use steadfast::handoff::{DeskError, Task, TaskId};
+use steadfast_handoff::{DeskError, Task, TaskId};
 
 use super::{
     Reviewer, ReviewerExtension,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::{Extension, body::Body, extract::State};
 use http::Response;
 use serde_json::{Value, json};
-use steadfast::{Dialect, StackHandle, layers::budget::CapSpend};
+use steadfast::{Dialect, layers::budget::CapSpend};
+use steadfast_stack::StackHandle;
 use tokio::time::Instant;
 
 use super::{Denial, Key, cap_name};

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc};
 
 use serde::Deserialize;
-use steadfast::config::{self, AtCap, Period, Share};
+use steadfast_stack::{self as config, AtCap, Period, Share};
 
 use super::{Expiry, Key, KeyLimits, cap_name, rate::Rate};
 

@@ -55,10 +55,10 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use steadfast::{
-    BoxLlmService, LlmError, LlmRequest, LlmResponse, StackHandle,
-    config::{ConfigError, FileWatch},
+    BoxLlmService, LlmError, LlmRequest, LlmResponse,
     layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
 };
+use steadfast_stack::{ConfigError, FileWatch, StackHandle};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 use tower::Service;

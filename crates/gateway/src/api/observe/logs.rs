@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use steadfast::{StackHandle, subscribers::Logs};
+use steadfast_stack::StackHandle;
+use steadfast_subscribers::Logs;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 

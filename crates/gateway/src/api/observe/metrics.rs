@@ -3,10 +3,8 @@
 use axum::{Router, extract::State, routing::get};
 use http::{HeaderName, HeaderValue, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use steadfast::{
-    StackHandle,
-    subscribers::metrics::{METRICS, Metrics, MetricsHandle},
-};
+use steadfast_stack::StackHandle;
+use steadfast_subscribers::metrics::{METRICS, Metrics, MetricsHandle};
 
 use super::task_gauges::TaskGauges;
 use crate::{api::unknown_paths::UnknownPaths, error::ServeError};

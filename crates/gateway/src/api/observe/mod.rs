@@ -16,7 +16,8 @@ mod traces;
 use std::{fmt, time::Duration};
 
 use axum::Router;
-use steadfast::{StackHandle, config::AlertTask, events::Following};
+use steadfast::events::Following;
+use steadfast_stack::{AlertTask, StackHandle};
 use tokio::{task::AbortHandle, time::sleep};
 
 pub use self::logs::LogFormat;

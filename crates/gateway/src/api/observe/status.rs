@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Router, body::Body, extract::State, routing::get};
 use http::{HeaderValue, Response, header};
 use serde::Serialize;
-use steadfast::{StackHandle, subscribers::Status};
+use steadfast_stack::StackHandle;
+use steadfast_subscribers::Status;
 
 use super::{
     ledger::{Ledger, TierHistory},

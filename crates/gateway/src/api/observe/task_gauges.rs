@@ -6,7 +6,8 @@ use std::{
 };
 
 use serde::Serialize;
-use steadfast::{StackHandle, handoff::TaskStats};
+use steadfast_handoff::TaskStats;
+use steadfast_stack::StackHandle;
 
 use crate::lock::lock;
 

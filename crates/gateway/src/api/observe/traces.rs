@@ -13,8 +13,8 @@ use steadfast::{
     Events,
     events::Following,
     providers::{http::RequestBody, transport},
-    subscribers::traces::Traces,
 };
+use steadfast_subscribers::traces::Traces;
 use tokio::{runtime::Handle, time::timeout};
 use tower::ServiceExt as _;
 

@@ -10,11 +10,8 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
-use steadfast::{
-    Chat, LlmError, LlmRequest, LlmResponse, Stack, StreamEvent,
-    chat::Message,
-    config::{Config, Format, Span, TierInfo},
-};
+use steadfast::{Chat, LlmError, LlmRequest, LlmResponse, StreamEvent, chat::Message};
+use steadfast_stack::{Config, Format, Span, Stack, TierInfo};
 use tower::ServiceExt as _;
 
 use crate::cli::{

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use steadfast::{
     Attempt, LlmError, LlmResponse,
     chat::{Message, Usage},
-    config::TierInfo,
 };
+use steadfast_stack::TierInfo;
 
 /// Returns the decision record, a line for each step.
 pub(super) fn text(attempts: &[Attempt]) -> String {

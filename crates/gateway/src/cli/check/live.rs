@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use steadfast::{
-    Chat, ErrorKind, LlmError, LlmRequest, Stack,
-    chat::Message,
-    config::{Config, ConfigError, Provider, Retry, Tier},
-};
+use steadfast::{Chat, ErrorKind, LlmError, LlmRequest, chat::Message};
+use steadfast_stack::{Config, ConfigError, Provider, Retry, Stack, Tier};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 

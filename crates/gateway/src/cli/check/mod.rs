@@ -5,11 +5,8 @@ mod live;
 use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
-use steadfast::{
-    Stack,
-    config::{Environment, Loader, MissingKey, Tier},
-};
 use steadfast_gateway::{check_self_calls, listen_address};
+use steadfast_stack::{Environment, Loader, MissingKey, Stack, Tier};
 
 use crate::cli::{Failure, table::Table, terminal::on_a_line};
 

@@ -7,11 +7,9 @@ mod text;
 use std::{fs, io::Write as _, path::PathBuf};
 
 use clap::Args;
-use steadfast::{
-    InvalidConfig,
-    config::{Config, Loader},
-    drill::{self, Scenario, Slo, default_config, report::ScenarioReport},
-};
+use steadfast::InvalidConfig;
+use steadfast_drill::{self as drill, Scenario, Slo, default_config, report::ScenarioReport};
+use steadfast_stack::{Config, Loader};
 use tokio::time::Instant;
 
 use crate::cli::Failure;

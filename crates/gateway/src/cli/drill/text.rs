@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use steadfast::drill::{
+use steadfast_drill::{
     Report, Scenario,
     report::{Baseline, Bucket, ScenarioReport},
 };
@@ -23,7 +23,7 @@ pub(super) fn list(scenarios: &[Scenario]) -> String {
 
 /// Returns the missed targets.
 pub(super) fn missed(report: &Report) -> String {
-    let line = |missed: &steadfast::drill::SloMiss| {
+    let line = |missed: &steadfast_drill::SloMiss| {
         format!("missed: {} in {}: {}", missed.slo, on_a_line(&missed.scenario), missed.found)
     };
     report.missed.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -13,8 +13,8 @@ use std::{
 use clap::{Args, Subcommand};
 use http::Uri;
 use serde_json::json;
-use steadfast::handoff::{TaskFilter, TaskId, TaskScope, TaskState};
 use steadfast_gateway::tasks::{MAX_ANSWER_BYTES, TaskView};
+use steadfast_handoff::{TaskFilter, TaskId, TaskScope, TaskState};
 
 use self::source::TaskSource;
 use crate::cli::{Failure, terminal};
@@ -179,7 +179,7 @@ impl Handoff {
     }
 }
 
-fn of(task: &steadfast::handoff::Task, told: impl FnOnce(&TaskView<'_>) -> String) -> (serde_json::Value, String) {
+fn of(task: &steadfast_handoff::Task, told: impl FnOnce(&TaskView<'_>) -> String) -> (serde_json::Value, String) {
     let shown = TaskView::new(task);
     (json!(shown), told(&shown))
 }

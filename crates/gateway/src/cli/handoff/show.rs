@@ -5,8 +5,8 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use steadfast::handoff::PriorAttempt;
 use steadfast_gateway::tasks::{self, TaskView};
+use steadfast_handoff::PriorAttempt;
 
 use super::source::TaskPage;
 use crate::cli::{

@@ -5,15 +5,13 @@ use std::path::Path;
 use http::Uri;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-#[cfg(feature = "postgres")]
-use steadfast::stores::postgres::Postgres;
-use steadfast::{
-    config::Config,
-    handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskScope, TaskStats, TaskSummary},
-    store::{StoreError, StoreErrorKind},
-    stores::sqlite::Sqlite,
-};
+use steadfast::store::{StoreError, StoreErrorKind};
 use steadfast_gateway::tasks::MAX_NAME_BYTES;
+use steadfast_handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskScope, TaskStats, TaskSummary};
+use steadfast_stack::Config;
+#[cfg(feature = "postgres")]
+use steadfast_stores::postgres::Postgres;
+use steadfast_stores::sqlite::Sqlite;
 
 use crate::cli::{
     Failure,

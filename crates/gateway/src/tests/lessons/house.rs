@@ -14,11 +14,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::Value;
-use steadfast::{
-    Stack, StackHandle,
-    config::{Config, Environment, Format},
-    providers::simulated::{Simulated, SimulatedHandle, server::InProcess},
-};
+use steadfast::providers::simulated::{Simulated, SimulatedHandle};
+use steadfast_simulator::InProcess;
+use steadfast_stack::{Config, Environment, Format, Stack, StackHandle};
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceExt, service_fn};
 

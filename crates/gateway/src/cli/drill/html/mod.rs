@@ -12,7 +12,7 @@ mod words;
 
 use std::fmt::Write as _;
 
-use steadfast::drill::{
+use steadfast_drill::{
     Report, SloMiss,
     report::{Baseline, ScenarioReport},
 };

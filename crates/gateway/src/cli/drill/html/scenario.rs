@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use steadfast::drill::{
+use steadfast_drill::{
     SloMiss,
     report::{Bucket, ScenarioReport, TimelineEvent},
 };

@@ -1,5 +1,5 @@
 use serde_json::json;
-use steadfast::drill::Report;
+use steadfast_drill::Report;
 
 use super::*;
 

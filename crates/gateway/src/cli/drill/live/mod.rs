@@ -12,13 +12,13 @@ use std::{io::Write as _, time::Duration};
 
 use clap::Args;
 use steadfast::{
-    Chat, ErrorKind, LlmError, LlmRequest, LlmResponse, Stack, StackHandle,
+    Chat, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::{Message, Usage},
-    config::{Config, Handoff, Provider, Span, Stores},
     events::CircuitState,
     prices::PriceTable,
     provider_fn,
 };
+use steadfast_stack::{Config, Handoff, Provider, Span, Stack, StackHandle, Stores};
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
 
@@ -291,7 +291,7 @@ impl Live {
 /// answer in it.
 fn alone(config: Config) -> Result<(Config, Vec<String>), Failure> {
     let mut config = Config {
-        alerts: steadfast::config::Alerts::default(),
+        alerts: steadfast_stack::Alerts::default(),
         cache: None,
         handoff: None::<Handoff>,
         idempotency: None,
@@ -344,7 +344,7 @@ fn words(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use steadfast::config::Format;
+    use steadfast_stack::Format;
 
     use super::*;
 

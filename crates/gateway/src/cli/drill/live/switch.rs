@@ -14,13 +14,11 @@ use std::{
 use clap::ValueEnum;
 use http::{Request, Response};
 use serde::Serialize;
-use steadfast::{
-    config::{Secret, Tier},
-    providers::{
-        http::RequestBody,
-        transport::{HttpClient, ResponseBody, ResponseFuture, TransportError},
-    },
+use steadfast::providers::{
+    http::RequestBody,
+    transport::{HttpClient, ResponseBody, ResponseFuture, TransportError},
 };
+use steadfast_stack::{Secret, Tier};
 use tokio::net::{TcpListener, TcpSocket};
 use tower::Service;
 

@@ -1,0 +1,285 @@
+//! A counted, simulated provider that replaces a tier's own and follows the scenario's faults.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::traffic::DrillRequest;
+use crate::scenario::{
+    FaultTarget,
+    file::{FaultSpec, ScenarioFile, Window},
+};
+use steadfast::{
+    LlmError, LlmRequest, LlmResponse,
+    providers::simulated::{Fault, FaultMix, Latency, Outage, Simulated, SimulatedHandle},
+};
+use steadfast_internal::mix::{numbered, spread};
+use steadfast_internal::sync::{Mutex, lock};
+use steadfast_stack::{self as config, Tier};
+
+/// A tier's provider during a drill. Clones are the same provider.
+#[derive(Clone)]
+pub(super) struct DrillProvider {
+    inner: Simulated,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    provider: Arc<str>,
+    model: Arc<str>,
+    seed: u64,
+    start: Instant,
+    faults: Vec<TierFault>,
+    tally: Mutex<Tally>,
+}
+
+/// A fault of the scenario at this tier.
+struct TierFault {
+    outages: Vec<Outage>,
+    features: Vec<String>,
+    callers: f64,
+    /// The admitted calls per second, if the fault is a capacity.
+    capacity: Option<f64>,
+}
+
+/// A provider's counts.
+#[derive(Default)]
+struct Tally {
+    /// The number of calls for each request, by the request's number.
+    calls: Vec<u16>,
+    /// The times of the calls, from the beginning.
+    times: Vec<Duration>,
+    /// For each capacity fault: the remaining calls, and the time of that count.
+    room: Vec<(f64, Duration)>,
+}
+
+/// A provider's statistics.
+pub(super) struct ProviderStats {
+    pub(super) attempts: u64,
+    pub(super) failures: u64,
+    /// The requests that reached it at least once.
+    pub(super) requests: u64,
+    /// The time of each attempt.
+    pub(super) times: Vec<Duration>,
+}
+
+impl DrillProvider {
+    /// Creates the provider of the tier at this index.
+    pub(super) fn new(tier: &Tier, place: usize, file: &ScenarioFile, hits: &[FaultTarget<'_>], seed: u64) -> Self {
+        let start = Instant::now();
+        let seed = mixed(seed, place as u64);
+        let name = tier.model.as_deref().unwrap_or(&tier.name);
+        let own = tier.simulated.as_ref().and_then(|own| own.latency).map(|latency| Latency::from(latency.0));
+        let usual = Latency::percentiles(file.providers.p50.0, file.providers.p99.0);
+        let inner = Simulated::new(name)
+            .seed(seed)
+            .starting_at(start)
+            .latency(own.unwrap_or(usual))
+            .pace(file.providers.pace.0)
+            .tokens(6..=14);
+        let faults: Vec<TierFault> =
+            hits.iter().filter(|hit| hit.tiers.contains(&place)).map(|hit| TierFault::new(hit.window)).collect();
+        let room = faults.iter().map(|spec| (spec.capacity.unwrap_or_default().max(1.0), Duration::ZERO)).collect();
+        let tally = Mutex::new(Tally { room, ..Tally::default() });
+        let (provider, model) = (tier.provider.name().into(), name.into());
+        Self { inner, shared: Arc::new(Shared { provider, model, seed, start, faults, tally }) }
+    }
+
+    /// Returns the statistics so far.
+    pub(super) fn stats(&self) -> ProviderStats {
+        let tally = lock(&self.shared.tally);
+        let stats = self.handle().stats();
+        let requests = tally.calls.iter().filter(|calls| **calls > 0).count() as u64;
+        let attempts = tally.times.len() as u64;
+        ProviderStats {
+            attempts,
+            failures: attempts.saturating_sub(stats.answered),
+            requests,
+            times: tally.times.clone(),
+        }
+    }
+
+    fn handle(&self) -> SimulatedHandle {
+        self.inner.handle()
+    }
+}
+
+impl TierFault {
+    fn new(window: &Window) -> Self {
+        let capacity = window.fault.0.iter().find_map(|spec| match spec {
+            FaultSpec::Capacity(rate) => Some(rate.0),
+            _ => None,
+        });
+        let each = window.share.0 / window.fault.0.len().max(1) as f64;
+        let mix = window.fault.0.iter().fold(FaultMix::new(), |mix, spec| mix.with(each, spec.fault()));
+        let ramp = window.ramp.map_or(Duration::ZERO, |ramp| ramp.0);
+        let outages = stretches(window).map(|(from, to)| Outage::new(from, to, mix.clone()).ramp_in(ramp)).collect();
+        Self { outages, features: window.features.clone(), callers: window.callers.0, capacity }
+    }
+}
+
+/// Returns the times during which a fault is present: the whole window, or its waves.
+pub(super) fn stretches(window: &Window) -> impl Iterator<Item = (Duration, Duration)> + use<> {
+    let (from, to) = (window.from.0, window.to.0);
+    let (every, wave) = match (window.every, window.wave) {
+        (Some(config::Span(every)), Some(config::Span(wave))) if !every.is_zero() => (every, wave),
+        _ => (to.saturating_sub(from).max(Duration::from_nanos(1)), to.saturating_sub(from)),
+    };
+    let begins = std::iter::successors(Some(from), move |begin| begin.checked_add(every));
+    begins.take_while(move |begin| *begin < to).map(move |begin| (begin, (begin + wave).min(to)))
+}
+
+impl Shared {
+    /// Counts a call, and returns its fault.
+    fn admit(&self, ask: Option<&DrillRequest>) -> Option<Fault> {
+        let at = self.start.elapsed();
+        let mut guard = lock(&self.tally);
+        let tally = &mut *guard;
+        tally.times.push(at);
+        let before = ask.map_or(0, |ask| {
+            if tally.calls.len() <= ask.number {
+                tally.calls.resize(ask.number + 1, 0);
+            }
+            let calls = &mut tally.calls[ask.number];
+            *calls = calls.saturating_add(1);
+            *calls - 1
+        });
+        if ask.is_some_and(|ask| ask.wrong) {
+            return Some(Fault::BadRequest);
+        }
+        // Seeded by the request rather than by the number of earlier calls, so that a request's first attempts meet
+        // the same faults with a stack and without one.
+        let number = ask.map_or(u64::MAX, |ask| ask.number as u64);
+        let mut rng = Rng::with_seed(mixed(mixed(self.seed, number), before.into()));
+        for (spec, room) in self.faults.iter().zip(&mut tally.room) {
+            let roll = rng.f64();
+            let hits = ask.is_none_or(|ask| {
+                ask.caller < spec.callers
+                    && (spec.features.is_empty() || spec.features.iter().any(|name| **name == *ask.feature))
+            });
+            let fault = spec.outages.iter().find_map(|outage| outage.pick(at, roll)).filter(|_| hits);
+            let Some(fault) = fault else { continue };
+            let Some(rate) = spec.capacity else { return Some(fault.clone()) };
+            let (left, since) = *room;
+            let left = (left + rate * at.saturating_sub(since).as_secs_f64()).min(rate.max(1.0));
+            let fits = left >= 1.0;
+            *room = (if fits { left - 1.0 } else { left }, at);
+            if !fits {
+                return Some(fault.clone());
+            }
+        }
+        None
+    }
+}
+
+/// Derives a separate seed for each number.
+pub(super) fn mixed(seed: u64, number: u64) -> u64 {
+    spread(seed ^ numbered(number))
+}
+
+impl Service<LlmRequest> for DrillProvider {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: LlmRequest) -> Self::Future {
+        let fault = self.shared.admit(request.extensions().get::<DrillRequest>());
+        let request = match fault {
+            Some(fault) => request.with_extension(fault),
+            None => request,
+        };
+        let (answer, shared) = (self.inner.call(request), self.shared.clone());
+        Box::pin(async move {
+            // The error names the replaced provider, because prices depend on it.
+            let (provider, model) = (shared.provider.clone(), shared.model.clone());
+            match answer.await {
+                Ok(response) => Ok(response.with_model(provider, model)),
+                Err(error) => Err(error.with_model(provider, model)),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt as _;
+
+    use super::{super::traffic::traffic, *};
+    use crate::Scenario;
+    use steadfast::ErrorKind;
+
+    const TIER: &str = "tiers: [{ name: a, provider: anthropic, model: m }]";
+
+    /// Sends requests at ten minutes, one per second, in a scenario with this fault; returns their results.
+    async fn sent(fault: &str) -> (Vec<Result<(), ErrorKind>>, Vec<DrillRequest>, ProviderStats) {
+        let text =
+            format!("name: x\nlasts: 1h\nrequests: {{ features: {{ chat: 1, other: 1 }} }}\nfaults:\n  - {fault}\n");
+        let scenario = Scenario::from_yaml(&text).unwrap();
+        let config = config::Config::from_str(TIER, config::Format::Yaml).unwrap();
+        let hits = scenario.hits(&config).unwrap();
+        let provider = DrillProvider::new(&config.tiers[0], 0, scenario.file(), &hits, 1);
+        let asks = traffic(scenario.file(), 1);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let mut ended = Vec::new();
+        for ask in asks.iter().take(400) {
+            let answer = provider.clone().oneshot(ask.request().with_stream(false)).await;
+            ended.push(answer.map(drop).map_err(|error| error.kind()));
+        }
+        (ended, asks, provider.stats())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_hits_only_those_whom_it_is_for() {
+        let (ended, asks, seen) = sent("{ from: 1m, to: 50m, fault: overloaded, features: [other] }").await;
+        for (ended, ask) in ended.iter().zip(&asks) {
+            assert_eq!(ended.is_err(), &*ask.feature == "other");
+        }
+        assert_eq!((seen.attempts, seen.requests), (400, 400));
+        assert_eq!(seen.failures, ended.iter().filter(|ended| ended.is_err()).count() as u64);
+
+        let (ended, asks, _) = sent("{ from: 1m, to: 50m, fault: refused, callers: 30% }").await;
+        for (ended, ask) in ended.iter().zip(&asks) {
+            assert_eq!(*ended, if ask.caller < 0.3 { Err(ErrorKind::Connect) } else { Ok(()) });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_faults_take_turns_by_chance() {
+        let (ended, ..) = sent("{ from: 1m, to: 50m, fault: [overloaded, server_error], share: 50% }").await;
+        for kind in [ErrorKind::Overloaded, ErrorKind::Server] {
+            let hit = ended.iter().filter(|ended| **ended == Err(kind)).count();
+            assert!((70..130).contains(&hit), "{kind:?}: {hit}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_over_the_capacity_is_refused() {
+        // About 1.4 calls per second, one after the other.
+        let (ended, ..) = sent("{ from: 1m, to: 55m, fault: { capacity: 30/min } }").await;
+        let passed = ended.iter().filter(|ended| ended.is_ok()).count();
+        assert!((100..260).contains(&passed), "{passed}");
+        assert!(ended.iter().flat_map(|ended| ended.err()).all(|kind| kind == ErrorKind::Overloaded));
+    }
+
+    #[test]
+    fn waves_come_and_go() {
+        let scenario = Scenario::from_yaml(
+            "name: x\nlasts: 1h\nfaults: [{ from: 10m, to: 31m, fault: hang, every: 10m, wave: 4m }]",
+        );
+        let minutes = |(from, to): (Duration, Duration)| (from.as_secs() / 60, to.as_secs() / 60);
+        let waves: Vec<_> = stretches(&scenario.unwrap().file().faults[0]).map(minutes).collect();
+        assert_eq!(waves, [(10, 14), (20, 24), (30, 31)]);
+    }
+}

@@ -1,0 +1,225 @@
+//! One scenario against one configuration, in virtual time.
+
+mod leaf;
+mod outcome;
+mod report;
+mod tasks;
+mod timeline;
+pub(super) mod traffic;
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tower::Service as _;
+
+use self::{
+    leaf::{DrillProvider, ProviderStats, mixed},
+    outcome::Outcome,
+    tasks::DrillTasks,
+    timeline::Timeline,
+    traffic::{DrillRequest, traffic},
+};
+use super::{
+    baseline::{BaselineKind, BaselineOutcome},
+    report::ScenarioReport,
+    scenario::{FaultTarget, Scenario},
+};
+use steadfast_internal::wall_clock;
+use steadfast_stack::{
+    Alerts, Config, ConfigError, Environment, Likeness, Problem, Provider, Stack, StackHandle, Stores, Tier,
+};
+
+/// The number of parts of a timeline.
+const PIECES: u32 = 60;
+/// The day of every drill, the first of January 2026, so that daily and monthly caps begin and end at the same time in
+/// each run.
+const DAY: Duration = Duration::from_secs(20_454 * 86_400);
+
+/// The raw results of a scenario.
+struct RunResult<'a> {
+    scenario: &'a Scenario,
+    config: &'a Config,
+    hits: Vec<FaultTarget<'a>>,
+    asks: Arc<[DrillRequest]>,
+    outcomes: Vec<Outcome>,
+    /// The statistics of each tier's provider; `None` for a tier without one.
+    seen: Vec<Option<ProviderStats>>,
+    /// The state of each tier's circuit at the end of each part of the timeline.
+    circuits: Vec<Vec<String>>,
+    timeline: Timeline,
+    without: Vec<(BaselineKind, Vec<BaselineOutcome>, ProviderStats)>,
+}
+
+/// Adapts a configuration to a drill: it needs no key, opens no store and calls no one, not even a mirror's candidate.
+pub(super) fn drill_config(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.stores = Stores::default();
+    config.alerts = Alerts::default();
+    // A candidate is another provider, and copies to a serving tier would count as its requests.
+    config.mirror = None;
+    if let Some(handoff) = &mut config.handoff {
+        (handoff.notify, handoff.callbacks) = (None, None);
+    }
+    if let Some(cache) = &mut config.cache {
+        cache.shared = false;
+    }
+    for tier in &mut config.tiers {
+        tier.headers.clear();
+        // A drill has no embedding model.
+        tier.similar = tier.similar.take().filter(|similar| similar.method == Likeness::Words);
+    }
+    config
+}
+
+/// Runs a scenario.
+pub(super) fn run(scenario: &Scenario, config: &Config, seed: u64) -> Result<ScenarioReport, ConfigError> {
+    let hits = scenario.hits(config)?;
+    let seed = scenario.name().bytes().fold(seed, |seed, byte| mixed(seed, byte.into()));
+    let asks: Arc<[DrillRequest]> = traffic(scenario.file(), seed).into();
+    let runtime = || virtual_time().map_err(|error| ConfigError::new(vec![Problem::of_file(None, error.to_string())]));
+    let with = runtime()?.block_on(run_stack(scenario, config, &hits, &asks, seed))?;
+    let mut without = Vec::new();
+    if let Some(primary) = primary(config) {
+        for way in BaselineKind::ALL {
+            let (tried, seen) = runtime()?.block_on(run_baseline(way, scenario, config, primary, &hits, &asks, seed));
+            without.push((way, tried, seen));
+        }
+    }
+    let StackRun { outcomes, seen, circuits, timeline } = with;
+    Ok(RunResult { scenario, config, hits, asks, outcomes, seen, circuits, timeline, without }.report())
+}
+
+/// Returns the first tier that calls a provider.
+fn primary(config: &Config) -> Option<usize> {
+    config.tiers.iter().position(|tier| tier.provider.is_model())
+}
+
+/// Creates a runtime whose clock advances whenever all tasks wait.
+fn virtual_time() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_time().start_paused(true).build()
+}
+
+/// Returns the length of a part of the timeline.
+fn piece(scenario: &Scenario) -> Duration {
+    (scenario.lasts() / PIECES).max(Duration::from_millis(1))
+}
+
+struct StackRun {
+    outcomes: Vec<Outcome>,
+    seen: Vec<Option<ProviderStats>>,
+    circuits: Vec<Vec<String>>,
+    timeline: Timeline,
+}
+
+async fn run_stack(
+    scenario: &Scenario,
+    config: &Config,
+    hits: &[FaultTarget<'_>],
+    asks: &Arc<[DrillRequest]>,
+    seed: u64,
+) -> Result<StackRun, ConfigError> {
+    let start = Instant::now();
+    let clock = scenario.file().clock.map_or(Duration::ZERO, |clock| Duration::from_secs(clock.0.into()));
+    let _date = wall_clock::DrillDate::begin(DAY + clock);
+    let mut providers: Vec<Option<DrillProvider>> = Vec::new();
+    let mut builder = Stack::builder().environment(Environment::default()).seed(seed);
+    if config.tiers.iter().any(|tier| tier.provider == Provider::Handoff) {
+        builder = builder.tasks(DrillTasks::new(hits));
+    }
+    for (place, tier) in config.tiers.iter().enumerate() {
+        let provider = tier.provider.is_model().then(|| DrillProvider::new(tier, place, scenario.file(), hits, seed));
+        if let Some(provider) = &provider {
+            builder = builder.leaf(&*tier.name, provider.clone());
+        }
+        providers.push(provider);
+    }
+    let stack = builder.build(config.clone())?;
+    let handle = stack.handle();
+    let timeline = Timeline::begin(&handle, start);
+    let config: Arc<Config> = handle.config();
+    let mut service = stack.service();
+    let mut under_way = JoinSet::new();
+    let (mut circuits, piece) = (Vec::new(), piece(scenario));
+    let mut ends = (1..=PIECES).map(|number| start + piece * number).peekable();
+    for number in 0..asks.len() {
+        let at = start + asks[number].at;
+        while let Some(end) = ends.next_if(|end| *end <= at) {
+            sleep_until(end).await;
+            circuits.push(states(&handle, &config));
+        }
+        sleep_until(at).await;
+        let answer = service.call(asks[number].request());
+        let (asks, config) = (asks.clone(), config.clone());
+        under_way.spawn(async move { (number, outcome::of(answer, &asks[number], &config).await) });
+    }
+    for end in ends {
+        sleep_until(end).await;
+        circuits.push(states(&handle, &config));
+    }
+    let outcomes = join_in_order(under_way, asks.len()).await;
+    // Subscribers receive events a moment later.
+    sleep(Duration::from_millis(1)).await;
+    let seen = providers.iter().map(|provider| provider.as_ref().map(DrillProvider::stats)).collect();
+    Ok(StackRun { outcomes, seen, circuits, timeline })
+}
+
+async fn run_baseline(
+    way: BaselineKind,
+    scenario: &Scenario,
+    config: &Config,
+    primary: usize,
+    hits: &[FaultTarget<'_>],
+    asks: &Arc<[DrillRequest]>,
+    seed: u64,
+) -> (Vec<BaselineOutcome>, ProviderStats) {
+    let start = Instant::now();
+    let provider = DrillProvider::new(&config.tiers[primary], primary, scenario.file(), hits, seed);
+    let mut under_way = JoinSet::new();
+    for number in 0..asks.len() {
+        sleep_until(start + asks[number].at).await;
+        let (asks, provider) = (asks.clone(), provider.clone());
+        under_way.spawn(async move { (number, way.ask(provider, &asks[number]).await) });
+    }
+    let tried = join_in_order(under_way, asks.len()).await;
+    (tried, provider.stats())
+}
+
+/// Returns the results in order of arrival.
+async fn join_in_order<T: 'static>(mut under_way: JoinSet<(usize, T)>, expected: usize) -> Vec<T> {
+    let mut ended = Vec::with_capacity(expected);
+    while let Some(joined) = under_way.join_next().await {
+        match joined {
+            Ok(one) => ended.push(one),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    ended.sort_by_key(|(number, _)| *number);
+    ended.into_iter().map(|(_, one)| one).collect()
+}
+
+/// Returns the state of each tier's circuit.
+fn states(handle: &StackHandle, config: &Config) -> Vec<String> {
+    let circuits = handle.circuits();
+    let state = |tier: &Tier| match circuits.get(&*tier.name) {
+        // The circuits of people and texts never open.
+        Some(circuit) if tier.provider.is_model() => circuit.state().name().to_owned(),
+        _ => "-".to_owned(),
+    };
+    config.tiers.iter().map(state).collect()
+}
+
+/// Returns the name of a tier's level.
+fn level(tier: &Tier) -> &'static str {
+    match (tier.provider, tier.service_level()) {
+        (Provider::Handoff, _) => "human",
+        (_, 1) => "full",
+        (_, 2) => "reduced",
+        (_, 3) => "basic",
+        (_, 4) => "cached",
+        _ => "canned",
+    }
+}

@@ -1,0 +1,124 @@
+//! The import of a `settings.json` with a `model` block.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use serde::Deserialize;
+
+use super::{name, number, set_default, span, whole, yes};
+use crate::{
+    OnError, Provider, Timeout,
+    tree::{self, Entry, Fault, Node, Value},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Models {
+    primary_model: String,
+    #[allow(dead_code, reason = "read for its errors")]
+    provider: Provider,
+    #[serde(default)]
+    fallback_models: Vec<Model>,
+    #[serde(default)]
+    failover: Failover,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Model {
+    model: String,
+    #[allow(dead_code, reason = "read for its errors")]
+    provider: Provider,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+struct Failover {
+    timeout_ms: Option<u32>,
+    trigger_on_status_codes: Option<Vec<OnError>>,
+    retries_before_failover: Option<u16>,
+    primary_recovery_check_interval_ms: Option<NonZeroU32>,
+}
+
+pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
+    let Some(Entry { value: mut block, .. }) = tree.take("model") else { return Ok(tree) };
+    let Models { primary_model, fallback_models, failover, .. } = tree::read(&block)?;
+    // The typed values are known from here on; the nodes provide their places.
+    let mut rules = block.take("failover").map(|entry| entry.value);
+    let mut rule = |key: &str| rules.as_mut().and_then(|rules| rules.take(key)).map(|entry| entry.value);
+    let (timeout, codes) = (rule("timeoutMs"), rule("triggerOnStatusCodes"));
+    let (retries, interval) = (rule("retriesBeforeFailover"), rule("primaryRecoveryCheckIntervalMs"));
+
+    let mut models: Vec<(Option<Node>, Option<Node>)> = Vec::new();
+    models.push((value(&mut block, "primaryModel"), value(&mut block, "provider")));
+    if let Some(Node { value: Value::List(items), .. }) = value(&mut block, "fallbackModels") {
+        models.extend(items.into_iter().map(|mut item| (value(&mut item, "model"), value(&mut item, "provider"))));
+    }
+    let names: Vec<&str> =
+        std::iter::once(&*primary_model).chain(fallback_models.iter().map(|model| &*model.model)).collect();
+    let is_said = tree.get("circuit_breaker").is_some_and(|said| said.get("consecutive_failures").is_some());
+    let attempt = failover.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+    // Each tier's circuit opens after its retries, so that the next tier takes over. The last tier has no such limit:
+    // one request's failures must not close it to all others.
+    let alone = retries.as_ref().zip(failover.retries_before_failover);
+    let last = names.len() - 1;
+    let tiers: Vec<Node> = models
+        .into_iter()
+        .zip(&names)
+        .enumerate()
+        .filter_map(|(at, ((model, provider), short))| {
+            let (model, provider) = (model?, provider?);
+            let name = name(short, &names, format!("{}/{short}", word(&provider)));
+            let mut tier = Node::block(&model.place, [("name", Node::text(name, &model.place))]);
+            tier.put(Entry::new("model", model.place.clone(), model));
+            tier.put(Entry::new("provider", provider.place.clone(), provider));
+            if let (Some(node), Some(attempt)) = (&timeout, attempt) {
+                tier.put(Entry::new("timeout", node.place.clone(), span(attempt, &node.place)));
+            }
+            if let Some((node, retries)) = alone.filter(|_| at < last && !is_said) {
+                let failures = number(retries.saturating_add(1), &node.place);
+                set_default(&mut tier, "circuit_breaker", "consecutive_failures", failures);
+            }
+            Some(tier)
+        })
+        .collect();
+
+    let count = tiers.len();
+    tree.put(Entry::new("tiers", block.place.clone(), Node::new(Value::List(tiers), block.place.clone())));
+    if let Some(mut codes) = codes {
+        if let Value::List(items) = &mut codes.value
+            && failover.trigger_on_status_codes.is_some()
+        {
+            items.push(Node::text("own_timeout", &codes.place));
+        }
+        set_default(&mut tree, "fallback", "on_error", codes);
+    }
+    if let (Some(node), Some(retries)) = (retries, failover.retries_before_failover) {
+        let attempts = retries.saturating_add(1);
+        let place = &node.place;
+        set_default(&mut tree, "retry", "max_attempts", number(attempts, place));
+        set_default(&mut tree, "retry", "retry_timeouts", yes(place));
+        set_default(&mut tree, "retry", "budget", number(1, place));
+        if tree.get("timeout").is_none() {
+            let whole = whole(count, attempts, attempt.unwrap_or(Timeout::ATTEMPT));
+            tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
+        }
+    }
+    if let (Some(node), Some(ms)) = (interval, failover.primary_recovery_check_interval_ms) {
+        let interval = Duration::from_millis(ms.get().into());
+        set_default(&mut tree, "circuit_breaker", "cooldown", span(interval, &node.place));
+        let every = Node::block(&node.place, [("every", span(interval, &node.place)), ("active", yes(&node.place))]);
+        set_default(&mut tree, "fallback", "recovery_check", every);
+    }
+    Ok(tree)
+}
+
+fn value(block: &mut Node, key: &str) -> Option<Node> {
+    block.take(key).map(|entry| entry.value)
+}
+
+fn word(node: &Node) -> &str {
+    match &node.value {
+        Value::Text(text) | Value::Untyped(text) => text,
+        _ => "",
+    }
+}

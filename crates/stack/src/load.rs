@@ -1,0 +1,339 @@
+//! Loads a [`Config`] from a text.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Deserialize;
+
+use super::{
+    Config, ConfigError, Environment, check,
+    error::Problem,
+    expand,
+    import::Form,
+    overrides,
+    source::Source,
+    tree::{self, Node, Place},
+};
+use steadfast::prices::PriceTable;
+
+/// The longest accepted text, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+/// The most unknown keys and values of the wrong type that one reading looks for.
+const WRONG_VALUES: usize = 50;
+/// The most problems that an error reports.
+const PROBLEMS: usize = 100;
+
+/// The format of a configuration's text. All formats have the same keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// YAML 1.2.
+    Yaml,
+    /// TOML 1.0.
+    Toml,
+    /// JSON. YAML's extras (comments, a comma after the last value) are allowed.
+    Json,
+}
+
+impl Format {
+    /// Returns the format for a file's suffix: `yaml`, `yml`, `toml` or `json`.
+    pub fn of(path: impl AsRef<Path>) -> Option<Self> {
+        let suffix = path.as_ref().extension()?.to_str()?.to_ascii_lowercase();
+        match suffix.as_str() {
+            "yaml" | "yml" => Some(Self::Yaml),
+            "toml" => Some(Self::Toml),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Reads configurations with a chosen environment and chosen prices.
+///
+/// ```
+/// use steadfast_stack::{Environment, Format, Loader};
+///
+/// let environment: Environment =
+///     [("MODEL", "gpt-4o"), ("STEADFAST__FEATURES__CHAT__CONCURRENCY", "5")].into_iter().collect();
+/// let text = "
+/// tiers: [{ name: main, provider: openai, model: '${MODEL}' }]
+/// features: { chat: { concurrency: 20 } }
+/// ";
+/// let config = Loader::new().environment(environment).text(text, Format::Yaml).unwrap();
+/// assert_eq!(config.tiers[0].model.as_deref(), Some("gpt-4o"));
+/// assert_eq!(config.features["chat"].concurrency, Some(5));
+/// ```
+#[derive(Clone)]
+pub struct Loader {
+    environment: Environment,
+    priced: Arc<Priced>,
+    stand_ins: bool,
+}
+
+/// Returns whether a model has a price, by the provider's name and the model's.
+type Priced = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+impl Loader {
+    /// Creates a loader with this process's environment and the crate's own prices.
+    pub fn new() -> Self {
+        let prices = PriceTable::builtin();
+        let priced = move |provider: &str, model: &str| prices.price(Some(provider), model).is_some();
+        Self { environment: Environment::process(), priced: Arc::new(priced), stand_ins: false }
+    }
+
+    /// Sets the environment for references and overrides.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Puts a harmless placeholder in place of an unset variable in a header, a store or an address. Use it if no call
+    /// is made, as in a drill on a machine without the secrets. Default: an unset variable is an error.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Self {
+        self.stand_ins = true;
+        self
+    }
+
+    /// Sets which models have a price besides those in the file. The function receives the provider's name
+    /// ([`Provider::name`]) and the model's. A budget that counts a model without a price is an error. Default: the
+    /// models of [`PriceTable::builtin`].
+    ///
+    /// [`Provider::name`]: super::Provider::name
+    #[must_use]
+    pub fn priced(mut self, priced: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
+        self.priced = Arc::new(priced);
+        self
+    }
+
+    /// Reads a file; its suffix determines the format.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: see [`ConfigError`].
+    pub fn path(&self, path: impl AsRef<Path>) -> Result<Config, ConfigError> {
+        let path = path.as_ref();
+        let (text, format) = text_of(path)?;
+        self.load(Some(path.to_owned()), &text, format)
+    }
+
+    /// Reads a text of this format.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: see [`ConfigError`].
+    pub fn text(&self, text: &str, format: Format) -> Result<Config, ConfigError> {
+        if text.len() > MAX_BYTES {
+            let message = "the text is longer than 1 MiB; shorten it";
+            return Err(ConfigError::new(vec![Problem::of_file(None, message)]));
+        }
+        self.load(None, text, format)
+    }
+
+    fn load(&self, file: Option<PathBuf>, text: &str, format: Format) -> Result<Config, ConfigError> {
+        let (mut source, mut tree) = parsed(file, text, format)?;
+        if matches!(tree.value, tree::Value::Null) {
+            // An empty file reports missing keys at its start.
+            tree.place = Place::Text(0..0);
+        }
+        source.hide_secrets_of(&tree);
+        let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
+        let form = Form::of(&tree);
+        form.prune(&mut tree);
+        // Editors find the schema in JSON by this key.
+        tree.take("$schema");
+        expand::expand(&mut tree, &self.environment, self.stand_ins, &mut report);
+        let config = match form.rewrite(tree) {
+            Ok(mut tree) => {
+                overrides::apply(&mut tree, &self.environment, &mut report);
+                let config = read(&mut tree, &mut report);
+                if let Some(config) = &config {
+                    check::check(config, &*self.priced, &mut check::Findings::new(&tree, &mut report));
+                }
+                config
+            }
+            Err(fault) => {
+                report.fault(fault);
+                None
+            }
+        };
+        report.into_result(config)
+    }
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader").field("environment", &self.environment).finish_non_exhaustive()
+    }
+}
+
+/// Collects problems.
+pub(super) struct Report<'a> {
+    source: &'a Source,
+    problems: Vec<Problem>,
+    places: Vec<Place>,
+}
+
+impl Report<'_> {
+    /// Adds a problem, unless this place already has one: each value is reported once.
+    pub(super) fn add(&mut self, place: &Place, message: impl Into<String>, suggestion: Option<String>) {
+        if !self.is_full() && !self.places.contains(place) {
+            self.places.push(place.clone());
+            let problem = self.source.problem(Some(place), message);
+            self.problems.push(Problem { suggestion, ..problem });
+        }
+    }
+
+    /// Returns whether the report has reached the maximum number of problems.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS
+    }
+
+    /// Returns an empty problem at a place, for a later message.
+    pub(super) fn problem(&self, place: &Place) -> Problem {
+        self.source.problem(Some(place), "")
+    }
+
+    /// Returns the value read, or all problems in the order of the text.
+    fn into_result<T>(mut self, read: Option<T>) -> Result<T, ConfigError> {
+        match read {
+            Some(read) if self.problems.is_empty() => Ok(read),
+            _ => {
+                self.problems.sort_by_key(|problem| (problem.line, problem.column));
+                Err(ConfigError::new(self.problems))
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: tree::Fault) {
+        let place = fault.place.clone().unwrap_or(Place::Text(0..0));
+        let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
+        self.add(&place, fault.to_string(), fault.suggestion.map(String::from));
+    }
+}
+
+/// Parses a text into a tree, with the source that shows wrong lines.
+fn parsed(file: Option<PathBuf>, text: &str, format: Format) -> Result<(Source, Node), ConfigError> {
+    // Some editors put this byte order mark first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(file, text.to_owned());
+    match tree::parse(source.text(), format) {
+        Ok(tree) => Ok((source, tree)),
+        Err(unreadable) => {
+            let place = unreadable.place.map(Place::Text);
+            Err(ConfigError::new(vec![source.problem(place.as_ref(), unreadable.message)]))
+        }
+    }
+}
+
+/// Reads the tree into the schema and continues after an error, so that all errors are reported at once. An unknown
+/// key is replaced by its likely meaning, and a value of the wrong type is left out.
+fn read<T: for<'de> Deserialize<'de>>(tree: &mut Node, report: &mut Report<'_>) -> Option<T> {
+    // The blocks with a key left out, and that key.
+    let mut lacking: Vec<(Place, String)> = Vec::new();
+    for _ in 0..WRONG_VALUES {
+        let fault = match tree::read::<T>(tree) {
+            Ok(read) => return lacking.is_empty().then_some(read),
+            Err(fault) => fault,
+        };
+        let place = fault.place.clone().unwrap_or_else(|| tree.place.clone());
+        let (unknown_key, meant) = (fault.unknown_key, fault.suggestion.clone());
+        // A key that was left out is not reported as missing.
+        let known = |key: &str| lacking.iter().any(|(block, left_out)| *block == place && left_out == key);
+        if !fault.missing_key.is_some_and(known) {
+            report.fault(fault);
+        }
+        if !unknown_key {
+            match tree.remove_value_at(&place) {
+                Some(left_out) => lacking.push(left_out),
+                None => return None,
+            }
+        } else if !tree.correct_key_at(&place, meant.as_deref()) {
+            return None;
+        }
+    }
+    None
+}
+
+/// Reads a file that is not a configuration but equally small and strict; `check` looks for errors in meaning.
+///
+/// # Errors
+///
+/// Returns every problem, with its line: an unreadable file, wrong syntax, unknown keys, and what `check` finds.
+pub fn document<T: for<'de> Deserialize<'de>>(
+    path: &Path,
+    check: impl FnOnce(&T, &mut check::Findings<'_, '_>),
+) -> Result<T, ConfigError> {
+    let (text, format) = text_of(path)?;
+    document_of(Some(path), &text, format, check)
+}
+
+/// Reads the same kind of document from a text.
+///
+/// # Errors
+///
+/// Returns every problem, as [`document`] does.
+pub fn document_of<T: for<'de> Deserialize<'de>>(
+    file: Option<&Path>,
+    text: &str,
+    format: Format,
+    check: impl FnOnce(&T, &mut check::Findings<'_, '_>),
+) -> Result<T, ConfigError> {
+    let (source, mut tree) = parsed(file.map(Path::to_owned), text, format)?;
+    let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
+    let read = read(&mut tree, &mut report);
+    if let Some(read) = &read {
+        check(read, &mut check::Findings::new(&tree, &mut report));
+    }
+    report.into_result(read)
+}
+
+/// Reads a file, and returns its text with the format of its suffix.
+fn text_of(path: &Path) -> Result<(String, Format), ConfigError> {
+    let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
+    let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;
+    let format = Format::of(path)
+        .ok_or_else(|| wrong("unknown format; the name must end in .yaml, .yml, .toml or .json".to_owned()))?;
+    if bytes.len() > MAX_BYTES {
+        return Err(wrong("the file is longer than 1 MiB; shorten it".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let source = Source::new(Some(path.to_owned()), text);
+        let place = Place::Text(good..good);
+        ConfigError::new(vec![source.problem(Some(&place), "the text is not UTF-8 from here on")])
+    })?;
+    Ok((text, format))
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    // One byte over the limit is enough to detect it.
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::IsADirectory => "this is a directory, not a file".to_owned(),
+        io::ErrorKind::PermissionDenied => "this file may not be read: permission denied".to_owned(),
+        _ => format!("the file cannot be read: {error}"),
+    }
+}

@@ -1,0 +1,126 @@
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Size, Span};
+use steadfast::WireLimits;
+
+/// The gateway's limits for its callers, and its timeouts. A stack in an application does not use them.
+///
+/// The gateway never fetches pictures and documents at web addresses for a caller, and no setting changes that. It
+/// passes addresses on to providers that accept them. If a provider requires the bytes, the gateway refuses the
+/// request or leaves it to another tier.
+///
+/// A reload applies the settings that say so. The others apply from the next start, and the log notes if a reload
+/// would have changed one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// The file with the callers' keys, relative to this file's folder; the gateway follows its changes. `--keys` and
+    /// `STEADFAST_KEYS` take precedence. Default: callers need no key.
+    pub keys: Option<PathBuf>,
+    /// The time for which open streams may continue at shutdown. `--grace` takes precedence. A reload changes it. Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub grace: Option<Span>,
+    /// The most open connections; further ones are refused with 503. Default: 20,000.
+    #[schemars(extend("default" = 20_000), range(min = 1))]
+    pub connections: Option<u32>,
+    /// The largest request body, up to 1 GiB; a body announced as larger is not read. A reload changes it. Default: 32
+    /// MiB, like Anthropic's.
+    #[schemars(extend("default" = "32MiB"))]
+    pub max_body: Option<Size>,
+    /// The largest request head, from 8 KiB to 1 MiB. Default: 64 KiB.
+    #[schemars(extend("default" = "64KiB"))]
+    pub max_head: Option<Size>,
+    /// The time for a caller to send a request's head, and for a connection to idle between two requests. Default: 30
+    /// s.
+    #[schemars(extend("default" = "30s"))]
+    pub head_timeout: Option<Span>,
+    /// The time for a caller to send a request's body, plus one second for each 32 KiB of it. A reload changes it.
+    /// Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub body_timeout: Option<Span>,
+    /// The longest pause within a request's body. A reload changes it. Default: 10 s.
+    #[schemars(extend("default" = "10s"))]
+    pub body_idle_timeout: Option<Span>,
+    /// The longest time that a caller may leave an answer unread before its connection is closed. Default: 60 s.
+    #[schemars(extend("default" = "60s"))]
+    pub unread_timeout: Option<Span>,
+    /// The longest time that the caller of a stream waits without a sign of life. Until then, an error has its own
+    /// status; from then on the stream has begun with status 200, and an error comes inside it. A reload changes it.
+    /// Default: 10 s.
+    #[schemars(extend("default" = "10s"))]
+    pub first_sign: Option<Span>,
+    /// The longest silence of a stream before the gateway inserts a keep-alive. A reload changes it. Default: 10 s.
+    #[schemars(extend("default" = "10s"))]
+    pub keep_alive: Option<Span>,
+    /// Marks degraded and handed-off answers in their body as well, if a provider made them or the cache kept them:
+    /// with a field `steadfast` beside their own, in a stream's first event. Whole answers that the gateway itself
+    /// assembles always carry the mark. A reload changes it. Default: no, so that a provider's bytes stay unchanged
+    /// and only headers say it.
+    #[schemars(extend("default" = false))]
+    pub mark_degraded: Option<bool>,
+    /// The number of decision records kept for `GET /requests`, up to 1,000,000. Default: 1,024.
+    #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
+    pub records: Option<u32>,
+    /// The memory for all callers together: half for request bodies, a quarter for connections and their streams (32
+    /// KiB each), a quarter for cached answers, idempotency keys and decision records. A body counts three times its
+    /// bytes, for its decoded form. The gateway refuses a request that exceeds the memory with 503 and `Retry-After`.
+    /// A key may use as much of it as it leaves free, and bodies over 64 KiB three quarters. The minimum is eight
+    /// times `max_body`. Default: a quarter of the machine's or container's memory, or the other settings' total if
+    /// that is more.
+    pub memory: Option<Size>,
+    /// The limits of a request that is translated or counted; a larger one is refused with 413, and the message names
+    /// the limit. A request forwarded to a provider of its own dialect is not decoded, so these limits do not apply. A
+    /// reload changes them.
+    pub limits: GatewayLimits,
+}
+
+/// The limits of a request that is decoded. The defaults are well above what today's clients send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayLimits {
+    /// Messages. Default: 10,000.
+    #[schemars(extend("default" = 10_000), range(min = 1))]
+    pub messages: Option<u32>,
+    /// Parts of all messages together: texts, pictures, tool calls, their results and the parts of these. Default:
+    /// 50,000.
+    #[schemars(extend("default" = 50_000), range(min = 1))]
+    pub parts: Option<u32>,
+    /// Tools. Default: 5,000.
+    #[schemars(extend("default" = 5_000), range(min = 1))]
+    pub tools: Option<u32>,
+    /// Tool calls in all messages together. Default: 10,000.
+    #[schemars(extend("default" = 10_000), range(min = 1))]
+    pub tool_calls: Option<u32>,
+    /// JSON values; each list, object, text and number counts as one. Default: 1,000,000.
+    #[schemars(extend("default" = 1_000_000), range(min = 1))]
+    pub nodes: Option<u32>,
+    /// The maximum nesting depth of JSON, up to 120. Default: 100.
+    #[schemars(extend("default" = 100), range(min = 1, max = 120))]
+    pub depth: Option<u32>,
+    /// JSON values of one schema that is rewritten for another provider. Default: 20,000.
+    #[schemars(extend("default" = 20_000), range(min = 1))]
+    pub schema_nodes: Option<u32>,
+}
+
+impl GatewayLimits {
+    /// Returns the limits for requests: these settings, with defaults for the rest.
+    pub fn wire(&self) -> WireLimits {
+        let mut limits = WireLimits::default();
+        let said = [
+            (self.messages, WireLimits::messages as fn(WireLimits, u32) -> WireLimits),
+            (self.parts, WireLimits::parts),
+            (self.tools, WireLimits::tools),
+            (self.tool_calls, WireLimits::tool_calls),
+            (self.nodes, WireLimits::nodes),
+            (self.depth, WireLimits::depth),
+            (self.schema_nodes, WireLimits::schema_nodes),
+        ];
+        for (most, set) in said {
+            limits = most.map_or(limits, |most| set(limits, most));
+        }
+        limits
+    }
+}

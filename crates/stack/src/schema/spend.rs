@@ -1,0 +1,117 @@
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Share;
+
+/// A spending cap for a period.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// The cap's name in logs, metrics and alerts.
+    pub name: String,
+    /// US dollars in each period.
+    #[schemars(range(min = 0))]
+    pub usd: f64,
+    /// The period. All begin in UTC.
+    pub period: Period,
+    /// Counts only this feature. A request must match all of `feature`, `key` and `tier` that are set; without any,
+    /// all requests count.
+    pub feature: Option<String>,
+    /// Counts only this caller's key, by its name.
+    pub key: Option<String>,
+    /// Gives each caller's key its own cap of the full amount. Requests without a key do not count. Default: `false`.
+    #[serde(default)]
+    pub each_key: bool,
+    /// Counts only this tier's cost.
+    pub tier: Option<String>,
+    /// The reaction at the cap. Default: `refuse`.
+    #[serde(default)]
+    #[schemars(extend("default" = "refuse"))]
+    pub at_cap: AtCap,
+    /// The shares at which an event is sent. Default: 80 % and 100 %.
+    #[schemars(extend("default" = ["80%", "100%"]))]
+    pub warn_at: Option<Vec<Share>>,
+}
+
+/// The period after which a cap starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    /// A clock hour.
+    Hour,
+    /// A day, from midnight UTC.
+    Day,
+    /// A week, from Monday.
+    Week,
+    /// A calendar month.
+    Month,
+}
+
+/// The reaction at a cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AtCap {
+    /// Only sends an event.
+    Warn,
+    /// Sends requests to tiers of at least this level.
+    StepDown(#[schemars(range(min = 2, max = 5))] u8),
+    /// Refuses requests, and reports the end of the period. At a tier's cap, the next tier serves.
+    #[default]
+    Refuse,
+}
+
+/// A model's prices, in US dollars per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPrice {
+    /// Input tokens.
+    #[schemars(range(min = 0))]
+    pub input: f64,
+    /// Output tokens, reasoning included.
+    #[schemars(range(min = 0))]
+    pub output: f64,
+    /// Input tokens read from the provider's cache. Default: as `input`.
+    #[schemars(range(min = 0))]
+    pub cache_read: Option<f64>,
+    /// Input tokens written to it. Default: as `input`.
+    #[schemars(range(min = 0))]
+    pub cache_write: Option<f64>,
+}
+
+/// Sends simple requests to cheaper tiers.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The rule's name in logs and metrics.
+    pub name: String,
+    /// The conditions for a request. All of them must hold.
+    pub when: RouteWhen,
+    /// The tiers that serve it, in order; if they fail, the others follow.
+    pub tiers: Vec<String>,
+}
+
+/// The conditions under which a request is simple.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteWhen {
+    /// One of these features.
+    pub features: Option<Vec<String>>,
+    /// The maximum number of input tokens, as estimated (one token for four bytes).
+    pub max_input_tokens: Option<u64>,
+    /// The maximum number of requested output tokens.
+    pub max_output_tokens: Option<u64>,
+    /// Requires tools (`true`) or their absence (`false`).
+    pub tools: Option<bool>,
+}
+
+impl RouteWhen {
+    /// Describes the conditions in one line.
+    pub(crate) fn in_words(&self) -> String {
+        let features = self.features.as_ref().map(|features| features.join(" or "));
+        let input = self.max_input_tokens.map(|tokens| format!("at most {tokens} input tokens"));
+        let output = self.max_output_tokens.map(|tokens| format!("at most {tokens} output tokens"));
+        let tools = self.tools.map(|tools| if tools { "with tools" } else { "no tools" }.to_owned());
+        let all: Vec<String> = [features, input, output, tools].into_iter().flatten().collect();
+        if all.is_empty() { "every request".to_owned() } else { all.join(", ") }
+    }
+}

@@ -1,0 +1,157 @@
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{CircuitBreaker, Hedge, KeyRef, Retry, Secret, Similar, Span, TierTimeout};
+
+/// A model behind a provider, with its own settings.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// The tier's name in logs, metrics and features.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// The provider.
+    pub provider: Provider,
+    /// The model's name in the provider's spelling.
+    pub model: Option<String>,
+    /// A reference to the provider's key: `${NAME}`, an environment variable. Default: the provider's usual variable;
+    /// no key if `base_url` is not the provider's own host.
+    pub api_key: Option<KeyRef>,
+    /// Another server with the provider's protocol. Default: the environment's `ANTHROPIC_BASE_URL`,
+    /// `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or `GOOGLE_GEMINI_BASE_URL`, or else the provider's own.
+    #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
+    pub base_url: Option<String>,
+    /// Further headers of each request. `${NAME}` stands for an environment variable.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// The context window in tokens.
+    #[schemars(range(min = 1))]
+    pub context_window: Option<u64>,
+    /// The longest answer, in tokens.
+    #[schemars(range(min = 1))]
+    pub max_output: Option<u64>,
+    /// True if the model sees pictures.
+    pub images: Option<bool>,
+    /// True if the model reads documents.
+    pub documents: Option<bool>,
+    /// True if the model calls tools.
+    pub tools: Option<bool>,
+    /// True if the provider can enforce a JSON Schema.
+    pub output_schema: Option<bool>,
+    /// True if the model continues an answer that the request has begun.
+    pub prefill: Option<bool>,
+    /// The time limits of one attempt. Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub timeout: Option<TierTimeout>,
+    /// Retries. Default: the file's `retry`.
+    pub retry: Option<Retry>,
+    /// The circuit breaker. Default: the file's `circuit_breaker`.
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// Second calls if this tier is late. Default: the file's `hedge`.
+    pub hedge: Option<Hedge>,
+    /// The level of service, from 1 (full) to 5 (static). Default: 1; for a cached tier 4, for a canned one 5.
+    #[schemars(range(min = 1, max = 5))]
+    pub level: Option<u8>,
+    /// Calls this tier even while its circuit is open, if no other tier is left.
+    #[serde(default)]
+    pub last_resort: bool,
+    /// The least time before the deadline for which this tier is started.
+    pub min_useful: Option<Span>,
+    /// The text of a canned tier. For a tier of people, the text until a person has answered; `{task_id}` stands for
+    /// the task's id.
+    pub text: Option<String>,
+    /// The behaviour of a simulated tier.
+    pub simulated: Option<Simulated>,
+    /// Lets a cached tier answer similar questions too. Default: only identical ones.
+    pub similar: Option<Similar>,
+}
+
+impl Tier {
+    /// Returns the level of service, from 1 (full) to 5 (static): the file's, or else 4 for a cached tier, 5 for a
+    /// canned one and 1 for any other.
+    pub fn service_level(&self) -> u8 {
+        self.level.unwrap_or(match self.provider {
+            Provider::Cached => 4,
+            Provider::Canned => 5,
+            _ => 1,
+        })
+    }
+}
+
+/// The protocol of a tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// Anthropic's Messages.
+    Anthropic,
+    /// OpenAI's Chat Completions, or any server that speaks it (`base_url`).
+    #[serde(rename = "openai", alias = "open_ai")]
+    OpenAi,
+    /// Google's Gemini.
+    #[serde(alias = "google")]
+    Gemini,
+    /// A simulated provider inside the process: no key, no network.
+    #[default]
+    Simulated,
+    /// Answers from the `cache`, for outages of all models.
+    Cached,
+    /// A fixed text.
+    Canned,
+    /// People, who receive the request as a task.
+    Handoff,
+}
+
+impl Provider {
+    /// Returns whether answers come without an external model: from a simulated, cached or canned tier, or from
+    /// people.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Simulated | Self::Cached | Self::Canned | Self::Handoff)
+    }
+
+    /// Returns whether a model answers, real or simulated: not the cache, a fixed text or people.
+    pub fn is_model(self) -> bool {
+        !matches!(self, Self::Cached | Self::Canned | Self::Handoff)
+    }
+
+    /// Returns the provider's name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenAi => "openai",
+            Self::Gemini => "gemini",
+            Self::Simulated => "simulated",
+            Self::Cached => "cached",
+            Self::Canned => "canned",
+            Self::Handoff => "handoff",
+        }
+    }
+}
+
+/// The behaviour of a simulated tier.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Simulated {
+    /// The answer's text. Default: a sentence that names the model.
+    pub reply: Option<String>,
+    /// The time to the first token. Default: 50 ms.
+    #[schemars(extend("default" = "50ms"))]
+    pub latency: Option<Span>,
+    /// The seed of its random behaviour.
+    pub seed: Option<u64>,
+    /// Calls the first tool that a request offers: with these arguments, or (`true`) with generated ones that satisfy
+    /// its schema. Default: `false`, which calls a tool only if the request requires it.
+    #[schemars(extend("default" = false))]
+    pub call_tools: Option<CallTools>,
+}
+
+/// The tool calls of a simulated tier.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected the arguments of a tool call, as a block of keys, or `true` or `false`")]
+pub enum CallTools {
+    /// `true`: with arguments that satisfy the tool's schema. `false`: only calls that the request requires.
+    Switch(bool),
+    /// With these arguments.
+    Arguments(serde_json::Map<String, serde_json::Value>),
+}

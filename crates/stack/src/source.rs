@@ -1,0 +1,284 @@
+//! The text of a configuration, for the lines that errors show.
+
+use std::{ops::Range, path::PathBuf};
+
+use super::{
+    error::Problem,
+    tree::{Node, Place, Value},
+};
+
+/// The widest line that is shown in full, in characters.
+const WIDE: usize = 160;
+
+pub(super) struct Source {
+    file: Option<PathBuf>,
+    text: String,
+    /// The byte ranges that may be secrets, in order.
+    secrets: Vec<Range<usize>>,
+}
+
+impl Source {
+    pub(super) fn new(file: Option<PathBuf>, text: String) -> Self {
+        let secrets = secret_spans(&text);
+        Self { file, text, secrets }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Collects from the tree the ranges that must not be shown.
+    pub(super) fn hide_secrets_of(&mut self, tree: &Node) {
+        collect(tree, false, &mut self.secrets);
+        self.secrets.sort_by_key(|range| range.start);
+    }
+
+    /// Returns whether the value at this place may be a secret.
+    pub(super) fn may_be_secret(&self, place: &Place) -> bool {
+        match place {
+            Place::Text(range) => {
+                self.secrets.iter().any(|secret| secret.start < range.end && range.start < secret.end)
+            }
+            Place::Variable(name) => may_be_secret(name),
+        }
+    }
+
+    /// Creates a problem at this place.
+    pub(super) fn problem(&self, place: Option<&Place>, message: impl Into<String>) -> Problem {
+        let mut problem = Problem::of_file(self.file.clone(), message);
+        match place {
+            Some(Place::Text(range)) => self.locate(range, &mut problem),
+            Some(Place::Variable(name)) => {
+                problem.file = None;
+                problem.variable = Some(name.to_string());
+            }
+            None => {}
+        }
+        problem
+    }
+
+    fn locate(&self, range: &Range<usize>, problem: &mut Problem) {
+        let text = self.text.as_str();
+        let boundary = |mut at: usize| {
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
+        // A problem of the whole text, or of its missing end, is shown at the last line with content.
+        let start = boundary(range.start.min(text.trim_end().len()));
+        let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line = text[begin..].split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let end = begin + line.len();
+        let start = start.min(end);
+        problem.line = text[..begin].matches('\n').count() + 1;
+        problem.column = text[begin..start].chars().count() + 1;
+        // A very long line is cut to the neighbourhood of the mark.
+        let from = boundary(begin.max(start.saturating_sub(4 * WIDE)));
+        let to = boundary(end.min(start + 4 * WIDE));
+        let stop = boundary(range.end.clamp(start, to));
+        let stop = start + text[start..stop].trim_end().len();
+        let shown = self.redacted(from, &text[from..to]);
+        let (at, end) = (shown.column(start - from), shown.column(stop - from));
+        // The snippet surrounds the mark if the line is long.
+        let skip = if shown.text.chars().count() > WIDE { at.saturating_sub(WIDE / 2) } else { 0 };
+        problem.snippet = shown.text.chars().skip(skip).take(WIDE).collect();
+        let room = (skip + WIDE).saturating_sub(at).max(1);
+        problem.mark = (at - skip, end.saturating_sub(at).clamp(1, room));
+    }
+
+    /// Returns a line with its secrets replaced.
+    fn redacted(&self, begin: usize, line: &str) -> RedactedLine {
+        let mut shown = RedactedLine { text: String::with_capacity(line.len()), pieces: Vec::new() };
+        let mut done = 0;
+        for secret in &self.secrets {
+            let within = |byte: usize| byte.clamp(begin, begin + line.len()) - begin;
+            let (start, end) = (within(secret.start).max(done), within(secret.end));
+            if start < end && line.is_char_boundary(start) && line.is_char_boundary(end) {
+                shown.push(&line[done..start], done);
+                shown.pieces.push((start, shown.text.chars().count(), REDACTED.len()));
+                shown.text.push_str(REDACTED);
+                done = end;
+            }
+        }
+        shown.push(&line[done..], done);
+        shown
+    }
+}
+
+/// The replacement for a secret.
+pub(super) const REDACTED: &str = "***";
+
+/// A line as displayed, with the column of each of its bytes.
+struct RedactedLine {
+    text: String,
+    /// For each character or replaced secret: its first byte in the line, its column here, and its width here.
+    pieces: Vec<(usize, usize, usize)>,
+}
+
+impl RedactedLine {
+    fn push(&mut self, part: &str, from: usize) {
+        let column = self.text.chars().count();
+        self.pieces.extend(part.char_indices().enumerate().map(|(n, (byte, _))| (from + byte, column + n, 1)));
+        self.text.push_str(part);
+    }
+
+    fn column(&self, byte: usize) -> usize {
+        match self.pieces.iter().find(|(start, ..)| *start >= byte) {
+            Some((_, column, _)) => *column,
+            None => self.pieces.last().map_or(0, |(_, column, width)| column + width),
+        }
+    }
+}
+
+/// Returns whether the value of a key may be a secret.
+fn may_be_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    // `key` alone is the name of a caller's key in a budget; tokens are a model's unit.
+    key != "key"
+        && ["key", "secret", "password", "authorization", "credential", "bearer", "headers", "webhook"]
+            .iter()
+            .any(|word| key.contains(word))
+        || key.ends_with("token")
+        || key == "env"
+}
+
+/// Collects the places of all texts under such keys.
+fn collect(node: &Node, secret: bool, places: &mut Vec<Range<usize>>) {
+    match (&node.value, &node.place) {
+        (Value::Text(text), Place::Text(range)) if secret && !is_reference(text) => places.push(range.clone()),
+        (Value::Integer(_) | Value::Float(_), Place::Text(range)) if secret => places.push(range.clone()),
+        (Value::List(items), _) => items.iter().for_each(|item| collect(item, secret, places)),
+        (Value::Map(entries), _) => {
+            for entry in entries {
+                // A webhook's address is its secret; its other settings are not.
+                let webhooks = entry.key.to_ascii_lowercase().contains("webhook");
+                let harmless = matches!(entry.key.as_str(), "format" | "rules");
+                let secret = !harmless && (secret || may_be_secret(&entry.key) || webhooks);
+                collect(&entry.value, secret, places);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_reference(text: &str) -> bool {
+    text.starts_with("${") && text.ends_with('}') && !text.contains(":-")
+}
+
+/// Finds possible secrets by the text alone, for a text that cannot be parsed: the rest of a line after a telling key,
+/// and words with the prefix of a provider's key.
+fn secret_spans(text: &str) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    let mut begin = 0;
+    // True if the previous line ended with a telling key.
+    let mut pending = false;
+    for line in text.split_inclusive('\n') {
+        if std::mem::take(&mut pending) {
+            places.push(begin + line.len() - line.trim_start().len()..begin + line.trim_end().len());
+        }
+        let mut at = 0;
+        while let Some(sign) = line[at..].find([':', '=']).map(|sign| at + sign) {
+            let key = line[at..sign].trim_end_matches([' ', '"', '\'']);
+            let key =
+                key.rsplit(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).next().unwrap_or(key);
+            at = sign + 1;
+            if !may_be_secret(key) {
+                continue;
+            }
+            let rest = line[at..].trim_start_matches([' ', '"', '\'']);
+            let start = at + line[at..].len() - rest.len();
+            let end = start + rest.find(['"', '\'', ',', '}', ']', '\n', '\r', '#']).unwrap_or(rest.len());
+            pending = rest.trim().is_empty() && !matches!(key, "headers" | "webhooks" | "env");
+            if !rest.starts_with(['$', '{', '[']) && start < end {
+                places.push(begin + start..begin + end);
+            }
+            at = end.max(at);
+        }
+        let mut word = 0;
+        for part in line.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))) {
+            if ["sk-", "AIza", "xox", "ghp_", "gsk_"].iter().any(|start| part.starts_with(start)) && part.len() > 8 {
+                let trimmed = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+                places.push(begin + word..begin + word + trimmed.len());
+            }
+            word += part.len();
+        }
+        begin += line.len();
+    }
+    places.sort_by_key(|range| range.start);
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Format;
+
+    fn shown(text: &str, word: &str) -> Problem {
+        let at = text.find(word).unwrap();
+        Source::new(None, text.to_owned()).problem(Some(&Place::Text(at..at + word.len())), "wrong")
+    }
+
+    #[test]
+    fn the_mark_is_under_the_word() {
+        for (text, word, line, column, mark) in [
+            ("a: b", "b", 1, 4, (3, 1)),
+            ("x\n\ta: bcd\n", "bcd", 2, 5, (4, 3)),
+            ("é: \"ü\", b: 日本", "日本", 1, 12, (11, 2)),
+            ("a: b\r\nc: dd\r\n", "dd", 2, 4, (3, 2)),
+            ("a: b\r\nc: dd\r\n", "\nc", 1, 5, (4, 1)),
+        ] {
+            let problem = shown(text, word);
+            assert_eq!((problem.line, problem.column, problem.mark), (line, column, mark), "{text}");
+        }
+        let long = format!("a: [{}, wrong, {}]", "x, ".repeat(300), "y, ".repeat(300));
+        let problem = shown(&long, "wrong");
+        assert_eq!(problem.column, 907);
+        let (at, length) = problem.mark;
+        assert_eq!(problem.snippet.chars().skip(at).take(length).collect::<String>(), "wrong");
+        assert!(problem.snippet.chars().count() <= WIDE);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_hidden_in_a_text_that_cannot_be_read() {
+        for text in [
+            "api_key: hidden-123 }",
+            "{\"apiKey\": \"hidden-123\", broken",
+            "api_key = hidden-123",
+            "authorization: Bearer hidden-123",
+            "a: { my_token: 'hidden-123', b: [ }",
+            "api_key:\n  hidden-123: [",
+            "OPENAI_API_KEY=hidden-123",
+            "password : \"hidden-123",
+        ] {
+            let problem = shown(text, "hidden");
+            assert!(!problem.to_string().contains("hidden"), "{problem}");
+            assert!(problem.to_string().contains("***"), "{problem}");
+        }
+        for text in ["x: sk-hidden-12345678", "- [AIzahidden12345, b"] {
+            assert!(!shown(text, "hidden").snippet.contains("hidden"), "{text}");
+        }
+        for text in
+            ["max_output_tokens: 4096", "tokens_per_minute: 90000", "key: research", "api_key: ${OPENAI_API_KEY}"]
+        {
+            assert_eq!(shown(text, text).snippet, text);
+        }
+    }
+
+    #[test]
+    fn a_value_that_may_be_a_secret_is_not_repeated() {
+        for text in [
+            "tiers: [{ name: a, provider: simulated, headers: hidden }]",
+            "tiers: [{ name: a, provider: simulated, headers: { x: [hidden] } }]",
+            "alerts: { webhooks: https://example.com/hidden }",
+            "alerts: { webhooks: [https://example.com/hidden] }",
+            "tiers: [{ name: a, provider: '${KEY}' }]",
+            "tiers: [{ name: a, provider: simulated, level: '${KEY}' }]",
+            "timeout: ${KEY}",
+        ] {
+            let environment = [("KEY", "hidden"), ("STEADFAST__ALERTS__WEBHOOKS", "hidden")].into_iter().collect();
+            let error = super::super::Loader::new().environment(environment).text(text, Format::Yaml).unwrap_err();
+            assert!(!error.to_string().contains("hidden"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A configuration's alerts, sent while its stack runs.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use super::{Shared, StackContext, StackHandle};
+use crate::{self as config, ConfigError, Environment, Problem, WebhookFormat, WebhookTemplate};
+use steadfast::{InvalidConfig, events};
+use steadfast_internal::sync::{Mutex, lock};
+use steadfast_subscribers::alerts::{Alert, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle};
+
+/// A configuration's alerts, with their secrets resolved.
+pub(super) struct AlertPlan {
+    rules: Rules,
+    webhooks: Vec<WebhookPlan>,
+}
+
+struct WebhookPlan {
+    /// The settings that it was built from: a reload keeps the active webhook if they are unchanged.
+    settings: config::Webhook,
+    template: Option<Template>,
+    authorization: Option<Arc<str>>,
+    webhook: Webhook,
+}
+
+impl AlertPlan {
+    /// Builds the plan, and adds its errors to the problems.
+    pub(super) fn new(
+        settings: &config::Alerts,
+        context: &StackContext,
+        environment: &Environment,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let rules = Rules::try_from(&settings.rules).unwrap_or_else(|error| {
+            let field = format!("alerts.rules.{}", error.field());
+            problems.push(InvalidConfig::new(field, error.problem().to_owned()).into());
+            Rules::none()
+        });
+        let (mut webhooks, templates) = (Vec::new(), &settings.templates);
+        for (place, settings) in settings.webhooks.iter().enumerate() {
+            match WebhookPlan::new(settings, place, templates, context, environment) {
+                Ok(plan) => webhooks.push(plan),
+                Err(error) => problems.extend_from_slice(error.problems()),
+            }
+        }
+        Self { rules, webhooks }
+    }
+}
+
+impl WebhookPlan {
+    fn new(
+        settings: &config::Webhook,
+        place: usize,
+        templates: &BTreeMap<String, WebhookTemplate>,
+        context: &StackContext,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let name = format!("alerts.webhooks.{place}");
+        let wrong = |field: &str, error: &InvalidConfig| {
+            InvalidConfig::new(format!("{name}.{field}"), error.problem().to_owned())
+        };
+        let template = match &settings.template {
+            None => None,
+            Some(named) => {
+                let missing = || InvalidConfig::new("template", format!("no template is named `{named}`"));
+                let body = templates.get(named).ok_or_else(missing).map(|template| template.body().clone());
+                Some(body.and_then(Template::new).map_err(|error| wrong("template", &error))?)
+            }
+        };
+        let webhook = match (&template, settings.format.unwrap_or_default()) {
+            (Some(template), _) => Webhook::template(&settings.url, template.clone()),
+            (None, WebhookFormat::Slack) => Webhook::slack(&settings.url),
+            (None, WebhookFormat::Json) => Webhook::json(&settings.url),
+        };
+        let mut webhook = webhook.map_err(|error| wrong("url", &error))?.transport(context.transport());
+        if let Some(severities) = &settings.severities {
+            webhook = webhook.severities(severities.iter().copied().map(Severity::from));
+        }
+        webhook = webhook.resolved(settings.resolved.unwrap_or(true));
+        let authorization = match &settings.authorization {
+            None => None,
+            Some(key) => Some(secret(&format!("{name}.authorization"), key.name(), environment)?),
+        };
+        if let Some(value) = &authorization {
+            webhook = webhook.authorization(value).map_err(|error| wrong("authorization", &error))?;
+        }
+        if let Some(seed) = context.seed(&name) {
+            webhook = webhook.seed(seed);
+        }
+        Ok(Self { settings: settings.clone(), template, authorization, webhook })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.settings == other.settings && self.template == other.template && self.authorization == other.authorization
+    }
+}
+
+/// Returns the secret of this field from the environment.
+fn secret(field: &str, variable: &str, environment: &Environment) -> Result<Arc<str>, ConfigError> {
+    let missing = || ConfigError::new(vec![Problem::not_set(field, &[variable], "")]);
+    environment.secret(variable).map(Into::into).ok_or_else(missing)
+}
+
+impl StackHandle {
+    /// Starts a task that sends alerts for events in the stack until the [`AlertTask`] is dropped. The rules and
+    /// webhooks are those of the configuration's `alerts`. Feature `alerts`.
+    ///
+    /// A reload's rules and webhooks apply from that reload on. A webhook that the reload leaves unchanged keeps its
+    /// queue. The end of an alert is reported to the webhooks of that moment. A slow webhook never delays a request.
+    ///
+    /// Call this once: each `AlertTask` sends its own alerts. Sinks of your own, such as a function or a pager, follow
+    /// the [events](Self::events) with an [`Alerts`](steadfast_subscribers::alerts::Alerts) of their own.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use http_body_util::{BodyExt, Full};
+    /// use steadfast::LlmRequest;
+    /// use steadfast_stack::{Stack, Config, Format};
+    /// use tokio::sync::mpsc;
+    /// use tower::{BoxError, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let file = "
+    /// tiers:
+    ///   - { name: sonnet, provider: simulated }
+    ///   - { name: sorry, provider: canned, text: Please try again in a minute. }
+    /// alerts:
+    ///   webhooks: [{ url: 'https://hooks.slack.example/services/T0/B0/secret' }]
+    ///   rules: { failure_rate: { share: 10% }, repeat: 4h }
+    /// ";
+    /// # let (send, mut sent) = mpsc::unbounded_channel();
+    /// # let webhook = service_fn(move |request: Request<Full<bytes::Bytes>>| {
+    /// #     let send = send.clone();
+    /// #     async move {
+    /// #         let body = request.into_body().collect().await?.to_bytes();
+    /// #         send.send(String::from_utf8(body.to_vec())?)?;
+    /// #         Ok::<_, BoxError>(Response::new(Full::<bytes::Bytes>::default()))
+    /// #     }
+    /// # });
+    /// // The transport, here a function, defaults to an HTTP client.
+    /// let stack = Stack::builder().transport(webhook).build(Config::from_str(file, Format::Yaml)?)?;
+    /// let handle = stack.handle();
+    /// let _alerting = handle.alert();
+    ///
+    /// handle.circuits()["sonnet"].force_open();
+    /// stack.service().oneshot(LlmRequest::prompt("How is the weather?")).await?;
+    /// assert!(sent.recv().await.unwrap().contains("sorry serves in place of sonnet"));
+    /// # Ok(()) }
+    /// ```
+    pub fn alert(&self) -> AlertTask {
+        let plan = self.shared.current.load().alerts.clone();
+        let rules = plan.rules.clone();
+        let active = Arc::new(Mutex::new(ActiveWebhooks::new(plan)));
+        let (sink, changed) = (WebhookSink(active.clone()), active.clone());
+        let shared = Arc::downgrade(&self.shared);
+        let following = Alerts::new(rules).to(sink).follow_with(self.events(), move |engine| {
+            if let Some(rules) = changed_rules(&shared, &changed) {
+                engine.set_rules(rules);
+            }
+        });
+        AlertTask { active, _following: following }
+    }
+}
+
+/// A task that sends a stack's alerts until it is dropped; alerts still in a webhook's queue are then discarded.
+#[must_use = "alerts are sent until this is dropped"]
+pub struct AlertTask {
+    active: Arc<Mutex<ActiveWebhooks>>,
+    _following: events::Following,
+}
+
+impl AlertTask {
+    /// Returns the active webhooks in the configuration's order, with their counts of sent, refused and dropped
+    /// alerts. A reload may replace them: look them up again afterwards.
+    pub fn webhooks(&self) -> Vec<WebhookHandle> {
+        lock(&self.active).webhooks.clone()
+    }
+}
+
+impl fmt::Debug for AlertTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlertTask").field("webhooks", &self.webhooks()).finish_non_exhaustive()
+    }
+}
+
+/// The active webhooks, one for each in the plan.
+#[derive(Clone)]
+struct ActiveWebhooks {
+    plan: Arc<AlertPlan>,
+    webhooks: Vec<WebhookHandle>,
+}
+
+impl ActiveWebhooks {
+    fn new(plan: Arc<AlertPlan>) -> Self {
+        let webhooks = plan.webhooks.iter().map(|plan| plan.webhook.clone().start()).collect();
+        Self { plan, webhooks }
+    }
+
+    /// Switches to another plan; unchanged webhooks continue.
+    fn with_plan(self, plan: Arc<AlertPlan>) -> Self {
+        let mut before: Vec<_> = self.plan.webhooks.iter().zip(self.webhooks).collect();
+        let webhook = |plan: &WebhookPlan| match before.iter().position(|(old, _)| plan.is_same(old)) {
+            Some(place) => before.swap_remove(place).1,
+            None => plan.webhook.clone().start(),
+        };
+        let webhooks = plan.webhooks.iter().map(webhook).collect();
+        Self { plan, webhooks }
+    }
+}
+
+/// Activates the current configuration's webhooks if it has changed, and returns its rules.
+fn changed_rules(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Option<Rules> {
+    let plan = shared.upgrade()?.current.load().alerts.clone();
+    let before = lock(active).clone();
+    if Arc::ptr_eq(&plan, &before.plan) {
+        return None;
+    }
+    let rules = plan.rules.clone();
+    let after = before.with_plan(plan);
+    // Removed webhooks are dropped without the lock.
+    let gone = std::mem::replace(&mut *lock(active), after);
+    drop(gone);
+    Some(rules)
+}
+
+/// Queues each alert for the webhooks.
+struct WebhookSink(Arc<Mutex<ActiveWebhooks>>);
+
+impl AlertSink for WebhookSink {
+    fn alert(&mut self, alert: &Alert) {
+        let mut webhooks = lock(&self.0).webhooks.clone();
+        webhooks.iter_mut().for_each(|webhook| webhook.alert(alert));
+    }
+}

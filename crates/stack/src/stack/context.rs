@@ -1,0 +1,82 @@
+//! The dependencies of a stack beside its configuration.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use crate::Environment;
+use steadfast::{
+    BoxLlmService, CacheHandle, Events, FallbackHandle,
+    providers::{
+        http::{Transport, boxed},
+        transport::HttpClient,
+    },
+};
+use steadfast_handoff::TaskStore;
+use steadfast_internal::fnv::fnv1a;
+
+/// The dependencies of a stack beside its configuration; reloads keep them.
+pub(super) struct StackContext {
+    pub(super) events: Events,
+    /// The manual control of every chain of tiers.
+    pub(super) fallback: FallbackHandle,
+    /// Default: the process's environment, read again at each load.
+    pub(super) environment: Option<Environment>,
+    pub(super) seed: Option<u64>,
+    /// True if callers cannot be told that a stream restarts.
+    pub(super) without_restarts: bool,
+    pub(super) leaves: HashMap<String, BoxLlmService>,
+    /// The answers that replicas share, for a configuration with a `shared` cache.
+    pub(super) answers: Option<CacheHandle>,
+    /// The hub through which replicas share state.
+    #[cfg(feature = "redis")]
+    pub(super) hub: Option<super::replicas::ReplicaHub>,
+    /// The store of tasks, in place of the configured one.
+    pub(super) tasks: Option<Arc<dyn TaskStore>>,
+    /// One HTTP client for all tiers, created only if a tier needs it.
+    transport: OnceLock<Transport>,
+}
+
+impl Default for StackContext {
+    fn default() -> Self {
+        let events = Events::new();
+        Self {
+            fallback: FallbackHandle::new(events.clone()),
+            events,
+            environment: None,
+            seed: None,
+            without_restarts: false,
+            leaves: HashMap::new(),
+            answers: None,
+            #[cfg(feature = "redis")]
+            hub: None,
+            tasks: None,
+            transport: OnceLock::new(),
+        }
+    }
+}
+
+impl StackContext {
+    pub(super) fn environment(&self) -> Environment {
+        self.environment.clone().unwrap_or_else(Environment::process)
+    }
+
+    /// Returns the service that replaces a tier's provider.
+    pub(super) fn leaf(&self, tier: &str) -> Option<&BoxLlmService> {
+        self.leaves.get(tier)
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        self.transport.get_or_init(|| boxed(HttpClient::new())).clone()
+    }
+
+    pub(super) fn set_transport(&mut self, transport: Transport) {
+        self.transport = transport.into();
+    }
+
+    /// Returns a component's seed, a different one for each name.
+    pub(super) fn seed(&self, name: &str) -> Option<u64> {
+        self.seed.map(|seed| fnv1a(seed, name))
+    }
+}

@@ -1,0 +1,320 @@
+//! The leaf of a tier: the provider that the file names, or the service that replaces it.
+
+use std::{
+    fmt,
+    future::{Future, Ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use pin_project::pin_project;
+use tower::{Layer, Service};
+
+use super::{
+    StackContext,
+    cache::{CacheState, SimilarityPlan},
+    handoff::HandoffState,
+};
+use crate::{CallTools, ConfigError, Environment, Problem, Provider, Server, Simulated as SimulatedSettings, Tier};
+use steadfast::{
+    BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    layers::cached::CachedAnswers,
+    models::FamilyTable,
+    providers::{Anthropic, Canned, Gemini, OpenAi, Simulated, http::BaseUrl, simulated},
+};
+use steadfast_handoff::Handoff;
+
+/// Gives an HTTP leaf its tier's settings. The leaf's protocol has no name outside of the library.
+macro_rules! over_http {
+    ($tier:ident, $leaf:expr, $context:ident) => {{
+        let mut leaf = $leaf;
+        if let Some(model) = &$tier.model {
+            leaf = leaf.model(model.as_str());
+        }
+        if $tier.key.is_none() {
+            leaf = leaf.without_key();
+        }
+        for (name, value) in &$tier.headers {
+            leaf = leaf.header(name.clone(), value.clone());
+        }
+        leaf.families($tier.families.clone()).events(&$context.events).over($context.transport())
+    }};
+}
+
+/// The settings that a leaf is built from. A reload that leaves them unchanged keeps the leaf and its connections.
+#[derive(Clone, PartialEq)]
+pub(super) struct LeafPlan {
+    tier: String,
+    /// The tier's place in the configuration, for errors.
+    pub(super) place: String,
+    provider: Provider,
+    model: Option<String>,
+    pub(super) base_url: Option<String>,
+    key: Option<Arc<str>>,
+    headers: HeaderMap,
+    /// The known facts about models.
+    families: FamilyTable,
+    /// The longest answer, for requests without a limit.
+    longest: Option<u32>,
+    text: Option<String>,
+    simulated: Option<SimulatedSettings>,
+    similarity: Option<SimilarityPlan>,
+    /// The cache of a cached tier.
+    cache: Option<CacheState>,
+    /// The handoff of a tier of people.
+    handoff: Option<HandoffState>,
+}
+
+/// The default time to a simulated tier's first token.
+const LATENCY: Duration = Duration::from_millis(50);
+
+impl LeafPlan {
+    /// Resolves the tier's key, so that the leaf can be built without the environment.
+    ///
+    /// # Errors
+    ///
+    /// A missing key, an invalid header, or an invalid server address in the environment; the error names the place,
+    /// the field and the variable.
+    pub(super) fn new(
+        tier: &Tier,
+        place: String,
+        families: &FamilyTable,
+        context: &StackContext,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &tier.headers {
+            let wrong = |what: &'static str| InvalidConfig::new(format!("{place}.headers.{name}"), what);
+            let field: HeaderName = name.parse().map_err(|_| wrong("it is not a valid HTTP header name"))?;
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_| wrong("the header's value has a line break or a control character"))?;
+            value.set_sensitive(true);
+            headers.insert(field, value);
+        }
+        // A service in the provider's place needs neither the provider's key nor a server.
+        let is_replaced = context.leaf(&tier.name).is_some();
+        let key = if is_replaced { None } else { key(tier, &place, environment)? };
+        let server = tier.server(environment).filter(|_| !is_replaced);
+        if let Some(Server { url, variable: Some(variable), .. }) = server {
+            BaseUrl::parse(variable, url)?;
+        }
+        Ok(Self {
+            tier: tier.name.clone(),
+            place,
+            provider: tier.provider,
+            model: tier.model.clone(),
+            base_url: server.map(|server| server.url.to_owned()),
+            similarity: tier.similar.clone().map(|similar| SimilarityPlan { similar, key: key.clone() }),
+            key,
+            headers,
+            families: families.clone(),
+            longest: tier.max_output.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
+            text: tier.text.clone(),
+            simulated: tier.simulated.clone(),
+            cache: None,
+            handoff: None,
+        })
+    }
+
+    /// Adds the cache, if this is a cached tier.
+    pub(super) fn over(mut self, cache: Option<&CacheState>) -> Self {
+        self.cache = cache.filter(|_| self.provider == Provider::Cached).cloned();
+        self
+    }
+
+    /// Adds the handoff, if this is a tier of people.
+    pub(super) fn of(mut self, handoff: Option<&HandoffState>) -> Self {
+        self.handoff = handoff.filter(|_| self.provider == Provider::Handoff).cloned();
+        self
+    }
+
+    /// Builds the leaf.
+    ///
+    /// # Errors
+    ///
+    /// A base URL is invalid, or a canned tier has no text.
+    pub(super) fn leaf(&self, context: &StackContext) -> Result<Leaf, InvalidConfig> {
+        if let Some(own) = context.leaf(&self.tier) {
+            let committed = CommitOnFirstTokenLayer::new().layer(own.clone());
+            return Ok(Leaf::Own(BoxLlmService::new(committed)));
+        }
+        let key = self.key.clone().unwrap_or_default();
+        Ok(match self.provider {
+            Provider::Anthropic => {
+                let leaf = match self.longest {
+                    Some(tokens) => Anthropic::new(key).default_max_tokens(tokens),
+                    None => Anthropic::new(key),
+                };
+                let leaf = match &self.base_url {
+                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
+                    None => leaf,
+                };
+                Leaf::Anthropic(over_http!(self, leaf, context))
+            }
+            Provider::OpenAi => {
+                let leaf =
+                    openai(self.base_url.as_deref(), key).map_err(|error| self.wrong("base_url", error.problem()))?;
+                Leaf::OpenAi(over_http!(self, leaf, context))
+            }
+            Provider::Gemini => {
+                let leaf = Gemini::new(key);
+                let leaf = match &self.base_url {
+                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
+                    None => leaf,
+                };
+                Leaf::Gemini(over_http!(self, leaf, context))
+            }
+            Provider::Simulated => Leaf::Simulated(self.simulated()),
+            Provider::Cached => {
+                let cache = self.cache.as_ref().ok_or_else(|| {
+                    let problem = "a cached tier needs the cache; add a `cache` block";
+                    self.wrong("provider", problem)
+                })?;
+                Leaf::Cached(cache.tier(&self.place, self.similarity.as_ref(), context)?)
+            }
+            Provider::Handoff => {
+                let handoff = self.handoff.as_ref().ok_or_else(|| {
+                    self.wrong("provider", "no handoff is configured; add `stores: { durable: sqlite:steadfast.db }`")
+                })?;
+                Leaf::Handoff(handoff.tier(self.text.as_deref()))
+            }
+            Provider::Canned => {
+                let text = self.text.as_deref().ok_or_else(|| self.wrong("text", "a canned tier needs a text"))?;
+                Leaf::Canned(Canned::text(text))
+            }
+        })
+    }
+
+    fn simulated(&self) -> Simulated {
+        let settings = self.simulated.clone().unwrap_or_default();
+        let name = self.model.as_deref().unwrap_or(&self.tier);
+        let reply = settings.reply.unwrap_or_else(|| format!("This is a simulated answer of {name}."));
+        let leaf = Simulated::new(name).reply(reply).latency(settings.latency.map_or(LATENCY, |latency| latency.0));
+        let leaf = match settings.call_tools {
+            Some(CallTools::Arguments(arguments)) => leaf.call_tools(arguments.into()),
+            Some(CallTools::Switch(true)) => leaf.call_tools(true.into()),
+            Some(CallTools::Switch(false)) | None => leaf,
+        };
+        match settings.seed {
+            Some(seed) => leaf.seed(seed),
+            None => leaf,
+        }
+    }
+
+    fn wrong(&self, field: &str, problem: impl Into<String>) -> InvalidConfig {
+        let problem: String = problem.into();
+        InvalidConfig::new(format!("{}.{field}", self.place), problem)
+    }
+}
+
+/// Returns the key that a tier sends. Only the environment contains it.
+fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc<str>>, ConfigError> {
+    let names = tier.key_variables();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    if let Some(key) = names.iter().find_map(|name| environment.secret(name)) {
+        return Ok(Some(key.into()));
+    }
+    if !tier.needs_key(environment) {
+        return Ok(None);
+    }
+    let (field, said) = match &tier.similar {
+        Some(similar) if tier.provider == Provider::Cached => ("similar.api_key", similar.api_key.is_some()),
+        _ => ("api_key", tier.api_key.is_some()),
+    };
+    let hint = if said { "" } else { "; set it, or name another one with `api_key: ${NAME}`" };
+    Err(ConfigError::new(vec![Problem::not_set(&format!("{place}.{field}"), &names, hint)]))
+}
+
+/// Creates a client for OpenAI or a compatible server.
+pub(super) fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, InvalidConfig> {
+    match base_url {
+        Some(url) if is_openais_own(url) => OpenAi::new(key).base_url(url),
+        Some(url) => OpenAi::compatible("openai", url).map(|leaf| leaf.key(key)),
+        None => Ok(OpenAi::new(key)),
+    }
+}
+
+/// Returns whether a server is OpenAI's own, which supports fields that compatible servers do not.
+fn is_openais_own(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|url| url.host().is_some_and(|host| host.ends_with("api.openai.com")))
+}
+
+/// A tier's provider. One type covers all providers, so that the primary's calls need no boxing.
+#[derive(Clone, Debug)]
+pub(super) enum Leaf {
+    Anthropic(Anthropic),
+    OpenAi(OpenAi),
+    Gemini(Gemini),
+    Simulated(Simulated),
+    Cached(CachedAnswers),
+    Canned(Canned),
+    Handoff(Handoff),
+    /// The service in the provider's place.
+    Own(BoxLlmService),
+}
+
+impl Service<LlmRequest> for Leaf {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = LeafFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        match self {
+            Self::Anthropic(leaf) => leaf.poll_ready(cx),
+            Self::OpenAi(leaf) => leaf.poll_ready(cx),
+            Self::Gemini(leaf) => leaf.poll_ready(cx),
+            Self::Simulated(leaf) => leaf.poll_ready(cx),
+            Self::Cached(leaf) => leaf.poll_ready(cx),
+            Self::Canned(leaf) => leaf.poll_ready(cx),
+            Self::Handoff(leaf) => leaf.poll_ready(cx),
+            Self::Own(leaf) => leaf.poll_ready(cx),
+        }
+    }
+
+    fn call(&mut self, request: LlmRequest) -> LeafFuture {
+        match self {
+            Self::Anthropic(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::OpenAi(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::Gemini(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::Simulated(leaf) => LeafFuture::Simulated(leaf.call(request)),
+            Self::Cached(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::Canned(leaf) => LeafFuture::Canned(leaf.call(request)),
+            Self::Handoff(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::Own(leaf) => LeafFuture::Own(leaf.call(request)),
+        }
+    }
+}
+
+/// The future of a [`Leaf`].
+#[pin_project(project = LeafProjection)]
+pub(super) enum LeafFuture {
+    /// For HTTP providers, the cache and people.
+    Boxed(#[pin] steadfast::response::ResponseFuture),
+    Simulated(#[pin] simulated::ResponseFuture),
+    Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),
+    Own(#[pin] <BoxLlmService as Service<LlmRequest>>::Future),
+}
+
+impl Future for LeafFuture {
+    type Output = Result<LlmResponse, LlmError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            LeafProjection::Boxed(future) => future.poll(cx),
+            LeafProjection::Simulated(future) => future.poll(cx),
+            LeafProjection::Canned(future) => future.poll(cx),
+            LeafProjection::Own(future) => future.poll(cx),
+        }
+    }
+}
+
+impl fmt::Debug for LeafFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeafFuture").finish_non_exhaustive()
+    }
+}

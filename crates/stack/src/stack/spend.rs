@@ -1,0 +1,237 @@
+//! Prices, spending caps, and the routes to cheaper chains.
+
+use super::{StackContext, chain, tier_runtime::TierService};
+use crate::{self as config, AtCap, Config, ModelPrice, Route, Tier, classifier};
+use steadfast::{
+    BudgetLayer, Events, InvalidConfig, RouteLayer,
+    chat::Usage,
+    layers::{
+        budget::{self, Cap, Period},
+        route::Rule,
+    },
+    prices::{Price, PriceTable, Usd},
+};
+
+/// Returns the crate's prices with the file's over them.
+pub(super) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
+    config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, price)| {
+        let ModelPrice { input, output, cache_read, cache_write } = *price;
+        let wrong = |error: &InvalidConfig| {
+            InvalidConfig::new(format!("prices.{model}.{}", error.field()), error.problem().to_owned())
+        };
+        let mut price = Price::dollars(input, output).map_err(|error| wrong(&error))?;
+        let amount = |field: &'static str, dollars: f64| dollars_of(&format!("prices.{model}.{field}"), dollars);
+        if let Some(dollars) = cache_read {
+            price = price.cache_read(amount("cache_read", dollars)?);
+        }
+        if let Some(dollars) = cache_write {
+            price = price.cache_write(amount("cache_write", dollars)?);
+        }
+        Ok(table.with(model.as_str(), price))
+    })
+}
+
+fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
+    Usd::from_dollars(dollars)
+        .ok_or_else(|| InvalidConfig::new(field.to_owned(), format!("{dollars} is not a valid amount of money")))
+}
+
+/// Returns the layer of caps around the whole stack, including those beside the configuration. It also puts prices on
+/// answers. `None` if there are only the crate's own prices.
+pub(super) fn budget(
+    config: &Config,
+    beside: &[config::Budget],
+    prices: &PriceTable,
+    events: &Events,
+) -> Result<Option<BudgetLayer>, InvalidConfig> {
+    let mut caps = caps(config, None)?;
+    for (at, budget) in beside.iter().enumerate() {
+        let others = config.budgets.iter().chain(&beside[..at]);
+        if others.into_iter().any(|other| other.name == budget.name) {
+            return Err(InvalidConfig::new("budgets", format!("two budgets are named `{}`", budget.name)));
+        }
+        if let AtCap::StepDown(level) = budget.at_cap
+            && !config.tiers.iter().any(|tier| tier.service_level() >= level)
+        {
+            let problem = format!("no tier has level {level} or a lower service");
+            return Err(InvalidConfig::new(format!("budgets.{}.at_cap.step_down", budget.name), problem));
+        }
+        caps.push(cap(budget)?);
+    }
+    if caps.is_empty() && config.prices.is_empty() {
+        return Ok(None);
+    }
+    let mut layer = caps.into_iter().fold(BudgetLayer::new(prices.clone()), BudgetLayer::cap).events(events.clone());
+    // The serving tier is unknown at this point, so the layer reserves the cost at the most expensive one.
+    let priced = config.tiers.iter().filter_map(|tier| Some((tier, price_of(prices, tier)?)));
+    if let Some((tier, _)) = priced.max_by_key(|(_, price)| price.cost(&Usage::new(1000, 1000))) {
+        layer = layer.model(Some(tier.provider.name()), tier.model.as_deref().unwrap_or_default())?;
+    }
+    Ok(Some(layer))
+}
+
+/// Returns the caps around one tier.
+pub(super) fn tier_budget(
+    config: &Config,
+    tier: &Tier,
+    prices: &PriceTable,
+    events: &Events,
+) -> Result<Option<BudgetLayer>, InvalidConfig> {
+    let caps = caps(config, Some(&tier.name))?;
+    if caps.is_empty() { Ok(None) } else { capped(caps, tier, prices, events).map(Some) }
+}
+
+/// Returns the cap of a candidate.
+pub(super) fn candidate_budget(
+    usd_per_day: Option<f64>,
+    tier: &Tier,
+    prices: &PriceTable,
+    events: &Events,
+) -> Result<Option<BudgetLayer>, InvalidConfig> {
+    let Some(usd) = usd_per_day else { return Ok(None) };
+    let cap = Cap::new("mirror", dollars_of("mirror.usd_per_day", usd)?, Period::Day);
+    capped(vec![cap], tier, prices, events).map(Some)
+}
+
+/// Puts caps around one tier.
+fn capped(caps: Vec<Cap>, tier: &Tier, prices: &PriceTable, events: &Events) -> Result<BudgetLayer, InvalidConfig> {
+    let layer = caps.into_iter().fold(BudgetLayer::new(prices.clone()), BudgetLayer::cap).events(events.clone());
+    match &tier.model {
+        Some(model) if is_billed(tier) || price_of(prices, tier).is_some() => {
+            layer.model(Some(tier.provider.name()), model)
+        }
+        _ => Ok(layer),
+    }
+}
+
+/// Returns whether calls to a tier cost money.
+fn is_billed(tier: &Tier) -> bool {
+    !tier.provider.is_local()
+}
+
+fn price_of<'a>(prices: &'a PriceTable, tier: &Tier) -> Option<&'a Price> {
+    prices.price(Some(tier.provider.name()), tier.model.as_deref()?)
+}
+
+/// Returns the caps of a tier, or those of no tier.
+fn caps(config: &Config, tier: Option<&str>) -> Result<Vec<Cap>, InvalidConfig> {
+    for budget in &config.budgets {
+        if let Some(name) = &budget.tier
+            && config.tiers.iter().all(|tier| tier.name != *name)
+        {
+            let problem = format!("no tier is named `{name}`");
+            return Err(InvalidConfig::new(format!("budgets.{}.tier", budget.name), problem));
+        }
+    }
+    config.budgets.iter().filter(|budget| budget.tier.as_deref() == tier).map(cap).collect()
+}
+
+fn cap(budget: &config::Budget) -> Result<Cap, InvalidConfig> {
+    let period = match budget.period {
+        config::Period::Hour => Period::Hour,
+        config::Period::Day => Period::Day,
+        config::Period::Week => Period::Week,
+        config::Period::Month => Period::Month,
+    };
+    let usd = dollars_of(&format!("budgets.{}.usd", budget.name), budget.usd)?;
+    let mut cap = Cap::new(budget.name.as_str(), usd, period).at_cap(match budget.at_cap {
+        AtCap::Warn => budget::AtCap::Warn,
+        AtCap::StepDown(level) => budget::AtCap::StepDown(level),
+        AtCap::Refuse => budget::AtCap::Refuse,
+    });
+    if let Some(feature) = &budget.feature {
+        cap = cap.feature(feature.as_str());
+    }
+    if let Some(key) = &budget.key {
+        cap = cap.key(key.as_str());
+    }
+    if budget.each_key {
+        cap = cap.each_key();
+    }
+    if let Some(shares) = &budget.warn_at {
+        // The cast saturates a float that is out of range.
+        cap = cap.warn_at(shares.iter().map(|share| (share.0 * 100.0).round() as u8));
+    }
+    Ok(cap)
+}
+
+/// Returns the rules that send simple requests to cheaper chains; `None` without rules.
+pub(super) fn routes(
+    config: &Config,
+    prices: &PriceTable,
+    services: &[TierService],
+    context: &StackContext,
+) -> Result<Option<RouteLayer>, InvalidConfig> {
+    if config.routes.is_empty() {
+        return Ok(None);
+    }
+    let families = config.family_table()?;
+    let mut layer = RouteLayer::new().classifier(classifier(config)).prices(prices.clone());
+    if let Some(time) = config.fallback.keep_back {
+        layer = layer.keep_back(time.0);
+    }
+    if let Some(primary) = config.tiers.first().filter(|tier| price_of(prices, tier).is_some()) {
+        layer = layer.instead_of(Some(primary.provider.name()), primary.model.as_deref().unwrap_or_default())?;
+    }
+    for route in &config.routes {
+        let field = format!("routes.{}.tiers", route.name);
+        let mut chain = Vec::new();
+        for name in &route.tiers {
+            let place = config
+                .tiers
+                .iter()
+                .position(|tier| tier.name == *name)
+                .ok_or_else(|| InvalidConfig::new(field.clone(), format!("no tier is named `{name}`")))?;
+            chain.push((&config.tiers[place], services[place].clone()));
+        }
+        let mut chain = chain.into_iter();
+        let Some((first, primary)) = chain.next() else {
+            return Err(InvalidConfig::new(field, "the chain is empty; name at least one tier"));
+        };
+        // It reports no switches: those concern the chain that serves if this one does not. A pinned level that
+        // excludes this chain leaves the request to that one.
+        let mut fallback = chain::primary_of(first, &families, context).pins_are_final().classifier(classifier(config));
+        for (tier, service) in chain {
+            fallback = fallback.push(chain::place_of(tier, &families, service));
+        }
+        for (name, feature) in &config.features {
+            if let Some(worst) = feature.worst_level {
+                fallback = fallback.feature_worst_level(name.as_str(), worst);
+            }
+        }
+        layer = layer.rule(rule(route, config), tower::Layer::layer(&fallback, primary));
+    }
+    Ok(Some(layer))
+}
+
+fn rule(route: &Route, config: &Config) -> Rule {
+    let mut rule = Rule::new(route.name.as_str());
+    for feature in route.when.features.iter().flatten() {
+        rule = rule.feature(feature.as_str());
+    }
+    if let Some(tokens) = route.when.max_input_tokens {
+        rule = rule.max_input_tokens(tokens);
+    }
+    if let Some(tokens) = route.when.max_output_tokens {
+        rule = rule.max_output_tokens(tokens);
+    }
+    if let Some(tools) = route.when.tools {
+        rule = rule.tools(tools);
+    }
+    // Only its own tiers serve a feature that names them, however simple its request.
+    let closed: Vec<String> = config
+        .features
+        .iter()
+        .filter(|(_, feature)| {
+            let may_use = |tier: &String| feature.tiers.as_ref().is_none_or(|tiers| tiers.contains(tier));
+            !route.tiers.iter().all(may_use)
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    match closed.is_empty() {
+        true => rule,
+        false => rule.when(move |request| {
+            request.feature().is_none_or(|feature| !closed.iter().any(|closed| closed == feature))
+        }),
+    }
+}

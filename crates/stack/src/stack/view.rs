@@ -1,0 +1,39 @@
+use std::sync::Arc;
+
+use super::StackHandle;
+use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle, prices::PriceTable};
+use steadfast_subscribers::StackView;
+
+impl StackView for StackHandle {
+    fn tiers(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
+        self.tiers().into_iter().map(|tier| (tier.name, tier.model)).collect()
+    }
+
+    fn circuits(&self) -> Vec<CircuitBreakerHandle> {
+        self.circuits().into_values().collect()
+    }
+
+    fn bulkhead(&self) -> BulkheadHandle {
+        self.bulkhead()
+    }
+
+    fn budgets(&self) -> Vec<BudgetHandle> {
+        self.budgets()
+    }
+
+    fn cache(&self) -> Option<CacheHandle> {
+        self.cache()
+    }
+
+    fn prices(&self) -> PriceTable {
+        self.prices()
+    }
+
+    fn drained(&self) -> Vec<Arc<str>> {
+        self.drained()
+    }
+
+    fn pinned_level(&self) -> Option<u8> {
+        self.pinned_level()
+    }
+}

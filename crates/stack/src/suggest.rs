@@ -1,0 +1,165 @@
+//! Suggestions: the nearest valid name.
+
+/// Other programs' names for our keys, and keys that stand in a block of their own here. The first entry whose
+/// top-level key is allowed in the current place is suggested.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("model_list", "tiers"),
+    ("targets", "tiers"),
+    ("models", "tiers"),
+    ("model_name", "name"),
+    ("api_base", "base_url"),
+    ("endpoint", "base_url"),
+    ("url", "base_url"),
+    ("max_tokens", "max_output"),
+    ("max_retries", "max_attempts"),
+    ("max_retries", "retry.max_attempts"),
+    ("num_retries", "max_attempts"),
+    ("num_retries", "retry.max_attempts"),
+    ("max_attempts", "retry.max_attempts"),
+    ("backoff", "retry.backoff"),
+    ("allowed_fails", "circuit_breaker.consecutive_failures"),
+    ("failure_threshold", "consecutive_failures"),
+    ("failure_threshold", "circuit_breaker.consecutive_failures"),
+    ("consecutive_failures", "circuit_breaker.consecutive_failures"),
+    ("cooldown_time", "cooldown"),
+    ("cooldown_time", "circuit_breaker.cooldown"),
+    ("cooldown_interval", "cooldown"),
+    ("recovery_timeout", "cooldown"),
+    ("cooldown", "circuit_breaker.cooldown"),
+    ("breaker", "circuit_breaker"),
+    ("request_timeout", "timeout"),
+    ("ttft", "first_token"),
+    ("stream_timeout", "timeout.first_token"),
+    ("first_token", "timeout.first_token"),
+    ("idle", "timeout.idle"),
+    ("max_concurrency", "concurrency"),
+    ("max_parallel_requests", "concurrency"),
+    ("rpm", "requests_per_minute"),
+    ("tpm", "tokens_per_minute"),
+    ("fallbacks", "fallback"),
+    ("context_window_fallbacks", "fallback.routes.context_length"),
+    ("content_policy_fallbacks", "fallback.routes.content_policy"),
+    ("on_error", "fallback.on_error"),
+    ("on_status_codes", "on_error"),
+    ("on_status_codes", "fallback.on_error"),
+    ("commit", "stream.commit"),
+    ("cache_params", "cache"),
+    ("max_age", "ttl"),
+    ("max_size", "max_bytes"),
+    ("similarity_threshold", "threshold"),
+    ("webhooks", "alerts.webhooks"),
+    ("bulkhead", "features"),
+];
+
+/// Suggests a key among these: the one that other programs call by the written name, or else the nearest. A key in a
+/// block of its own comes with its path, such as `retry.max_attempts`.
+pub(super) fn suggest_key<'a>(written: &str, keys: &[&'a str]) -> Option<&'a str> {
+    let normalized = normalized(written);
+    let here = |key: &&str| keys.contains(&key.split('.').next().unwrap_or(key));
+    let familiar = OTHER_NAMES.iter().filter(|(elsewhere, _)| *elsewhere == normalized).map(|(_, key)| *key).find(here);
+    familiar.or_else(|| nearest(written, keys.iter().copied()))
+}
+
+/// Returns the nearest name, if it is close enough to be a plausible correction.
+pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let normalized = normalized(written);
+    let near = |name: &str| match distance(&normalized, &self::normalized(name)) {
+        // One contains the other at its start or end: `retries` for `max_retries`.
+        _ if normalized.len() >= 4 && (name.ends_with(&normalized) || name.starts_with(&normalized)) => 1,
+        distance => distance,
+    };
+    let (distance, name) = names.into_iter().map(|name| (near(name), name)).min_by_key(|(distance, _)| *distance)?;
+    (distance <= (normalized.chars().count() / 3).max(1)).then_some(name)
+}
+
+/// Returns whether a name differs from one of these by style or one letter only.
+pub(super) fn is_typo_of(written: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| distance(&normalized(written), &normalized(name)) <= 1)
+}
+
+/// Normalizes a name's style: `maxAttempts`, `max-attempts` and `max_attempts` become one.
+fn normalized(name: &str) -> String {
+    let mut normalized = String::with_capacity(name.len() + 4);
+    let mut lower = false;
+    for c in name.chars().take(64) {
+        if lower && c.is_ascii_uppercase() {
+            normalized.push('_');
+        }
+        lower = c.is_ascii_lowercase();
+        normalized.push(if matches!(c, '-' | ' ' | '.') { '_' } else { c.to_ascii_lowercase() });
+    }
+    normalized
+}
+
+/// Returns the number of letters to add, remove, change or swap to turn one name into the other: the optimal string
+/// alignment distance (Damerau, 1964).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // The row before last, the last, and the one being filled.
+    let (mut before, mut last) = (Vec::new(), (0..=b.len()).collect::<Vec<usize>>());
+    for (i, letter) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, other) in b.iter().enumerate() {
+            let changed = last[j] + usize::from(letter != other);
+            let mut least = changed.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *letter == b[j - 1] && a[i - 1] == *other {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_one_step() {
+        for (a, b, steps) in [
+            ("model", "model", 0),
+            ("modle", "model", 1),
+            ("mdel", "model", 1),
+            ("models", "model", 1),
+            ("madel", "model", 1),
+            ("", "model", 5),
+        ] {
+            assert_eq!((distance(a, b), distance(b, a)), (steps, steps), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn what_others_call_it_is_known_where_it_may_stand() {
+        let tier = ["name", "model", "base_url", "timeout", "retry", "circuit_breaker"];
+        let retry = ["max_attempts", "base", "backoff"];
+        for (written, keys, right) in [
+            ("num_retries", &tier[..], Some("retry.max_attempts")),
+            ("maxRetries", &retry[..], Some("max_attempts")),
+            ("api_base", &tier[..], Some("base_url")),
+            ("cooldown", &tier[..], Some("circuit_breaker.cooldown")),
+            ("cooldown", &retry[..], None),
+            ("modle", &tier[..], Some("model")),
+        ] {
+            assert_eq!(suggest_key(written, keys), right, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_is_found_and_what_is_far_is_not() {
+        let names = ["name", "model", "max_attempts", "circuit_breaker", "timeout"];
+        for (written, meant) in [
+            ("modle", Some("model")),
+            ("maxAttempts", Some("max_attempts")),
+            ("attempts", Some("max_attempts")),
+            ("circuit-breaker", Some("circuit_breaker")),
+            ("TIMEOUT", Some("timeout")),
+            ("nmae", Some("name")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(written, names), meant, "{written}");
+        }
+    }
+}

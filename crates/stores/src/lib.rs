@@ -1,0 +1,42 @@
+//! The servers and files that hold state which outlives a process, or is shared by several.
+//!
+//! SQLite, PostgreSQL and Redis; and `replicas`, by which the processes of a stack share what they know, with a `ReplicaStore`
+//! of its own.
+//!
+//! # Design
+//!
+//! Each store has a file for each trait, and `tests/stores/` is one suite that runs on all of them.
+//!
+//! SQLite is one connection on one thread (`sqlite/thread.rs`), which takes jobs from a bounded channel. Nothing blocks
+//! the runtime, and a write that has returned is on the disk (WAL, `synchronous=FULL`). Processes of one machine share
+//! the file. A claim is one statement (`REPLACE ... WHERE NOT EXISTS ... RETURNING`), and its ticket an
+//! `AUTOINCREMENT`, which SQLite never gives twice. A file of another program or of a later version stays untouched
+//! (`application_id`, `user_version`).
+//!
+//! PostgreSQL is a pool. Migrations run under an advisory lock, the server's clock measures all spans, and a claim is
+//! one `INSERT ... ON CONFLICT ... WHERE ... RETURNING`. A request that waits for another process's call looks again,
+//! from 10 up to 160 ms: a `NOTIFY` would lock the whole database at each answer.
+//!
+//! Best-effort work goes through one guard (`guarded.rs`). It bounds each question. After three failures or one silence
+//! it leaves the store alone, and one question at a time tries whether the store is back, after 1 s, 2 s and so on up
+//! to 30 s. Meanwhile each process knows its own idempotency keys, in the memory that the layer has anyway. Trouble
+//! with a store is watched by purpose (`trouble.rs`), and reported once when it begins and once when it is over.
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod looks;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod record;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "redis")]
+pub mod replicas;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod room;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
+pub(crate) mod testing;
+#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
+mod testing_keys;

@@ -1,0 +1,436 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Alert, Rule, Rules, Severity,
+    board::{AlertContent, Board, Span},
+};
+use crate::{away::PrimaryOutages, window::Window};
+use steadfast::{
+    ErrorKind,
+    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
+    prices::Usd,
+};
+
+/// A state machine that applies the rules: events and the time go in, alerts come out. It uses no clock, network or
+/// task.
+///
+/// Its memory is bounded: it keeps counts by time, not by request.
+///
+/// ```
+/// use steadfast::{ErrorKind, Event};
+/// use steadfast_subscribers::alerts::{AlertEngine, AlertState, Rules};
+/// use tokio::time::Instant;
+///
+/// let (mut engine, now) = (AlertEngine::new(Rules::new()), Instant::now());
+/// let failed = Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at: now };
+/// let alerts = engine.on(&failed, now);
+/// assert_eq!(alerts[0].state, AlertState::Firing);
+/// assert!(engine.on(&failed, now).is_empty(), "reported once");
+/// ```
+#[derive(Debug)]
+pub struct AlertEngine {
+    rules: Rules,
+    outages: PrimaryOutages<()>,
+    failovers: Option<Window>,
+    requests: Option<Window>,
+    tiers: Vec<(Arc<str>, Window)>,
+    /// Answers in all, and those from a tier other than the first.
+    answers: Option<Window>,
+    /// The reason for which each circuit last opened. A switch because of an open circuit names no cause of its own.
+    open_reasons: Vec<(Arc<str>, CircuitReason)>,
+    board: Board,
+    /// True if events were lost, among them possibly a primary's return.
+    may_have_missed_return: bool,
+}
+
+impl AlertEngine {
+    /// Creates an engine that has seen no event.
+    pub fn new(rules: Rules) -> Self {
+        let mut board = Board::default();
+        board.set_severities(rules.severities.clone());
+        Self {
+            outages: PrimaryOutages::new(),
+            failovers: rules.failovers.map(|often| Window::new(often.within)),
+            requests: rules.failure_rate.map(|rate| Window::new(rate.within)),
+            tiers: Vec::new(),
+            answers: rules.fallback_share.map(|share| Window::new(share.warn.within)),
+            open_reasons: Vec::new(),
+            board,
+            may_have_missed_return: false,
+            rules,
+        }
+    }
+
+    /// Replaces the rules. Alerts that fire continue to their end, even if their rule is now off. Counts continue where
+    /// a rule's window keeps its length.
+    pub fn set_rules(&mut self, rules: Rules) {
+        let before = std::mem::replace(&mut self.rules, rules);
+        let within = |rules: &Rules| rules.failovers.map(|often| often.within);
+        if within(&before) != within(&self.rules) {
+            self.failovers = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.requests = within(&self.rules).map(Window::new);
+        }
+        let within = |rules: &Rules| rules.tier_failure_rate.map(|rate| rate.within);
+        if within(&before) != within(&self.rules) {
+            self.tiers.clear();
+        }
+        let within = |rules: &Rules| rules.fallback_share.map(|share| share.warn.within);
+        if within(&before) != within(&self.rules) {
+            self.answers = within(&self.rules).map(Window::new);
+        }
+        self.board.set_severities(self.rules.severities.clone());
+    }
+
+    /// Applies an event and returns the alerts that it causes.
+    pub fn on(&mut self, event: &Event, now: Instant) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        match event {
+            Event::RequestEnded(request) => self.request_ended(request, now, &mut alerts),
+            Event::ModelSwitched { from, to, reason, .. } => self.model_switched(from, to, *reason, now, &mut alerts),
+            Event::ModelRecovered { from, to, after, .. } => {
+                self.outages.end(to);
+                let summary = || format!("{to} serves again in place of {from}, after {}", Span(*after));
+                alerts.extend(self.board.resolve(Rule::Failover, to, now, summary));
+            }
+            Event::AllTiersFailed { feature, reason, .. } if self.rules.all_tiers_failed => {
+                let content = || AlertContent {
+                    severity: Severity::Critical,
+                    summary: format!("every tier failed a request ({reason})"),
+                    fields: vec![
+                        ("feature", feature.as_deref().unwrap_or("none").to_owned()),
+                        ("reason", reason.to_string()),
+                    ],
+                };
+                alerts.extend(self.board.fire(Rule::AllTiersFailed, &"".into(), 0, now, content));
+            }
+            Event::CircuitChanged { circuit, to: CircuitState::Open, reason, .. } => {
+                self.record_opened(circuit, *reason);
+                if *reason == CircuitReason::Auth {
+                    self.key_refused(circuit, now, &mut alerts);
+                }
+            }
+            Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, .. } => {
+                self.key_works(circuit, now, &mut alerts);
+            }
+            Event::BudgetReached { cap, key, percent, spent, reserved, limit, .. } => {
+                self.budget(&cap_name(cap, key), *percent, [*spent, *reserved, *limit], now, &mut alerts);
+            }
+            Event::BudgetReset { cap, key, .. } => {
+                let cap = cap_name(cap, key);
+                let summary = || format!("a new period of the cap {cap} has begun");
+                alerts.extend(self.board.resolve(Rule::Budget, &cap, now, summary));
+            }
+            Event::HandoffWaiting { waiting: 0, .. } => {
+                let summary = || "no request waits for a person any more".to_owned();
+                alerts.extend(self.board.resolve(Rule::HandoffWaiting, "", now, summary));
+            }
+            Event::HandoffWaiting { waiting, oldest, .. } if self.rules.handoff_waiting => {
+                let content = || AlertContent {
+                    severity: Severity::Warning,
+                    summary: match waiting {
+                        1 => "a request waits for a person".to_owned(),
+                        many => format!("{many} requests wait for a person"),
+                    },
+                    fields: vec![("oldest", Span(oldest.unwrap_or_default()).to_string())],
+                };
+                alerts.extend(self.board.fire(Rule::HandoffWaiting, &"".into(), 0, now, content));
+            }
+            _ => {}
+        }
+        alerts
+    }
+
+    /// Applies the time and returns the alerts that end or repeat. Call it about every ten seconds while
+    /// [`is_firing`](Self::is_firing).
+    pub fn tick(&mut self, now: Instant) -> Vec<Alert> {
+        let (mut alerts, mut over, mut board) = (Vec::new(), Vec::new(), std::mem::take(&mut self.board));
+        for firing in board.iter_mut() {
+            let (rule, key) = (firing.alert.rule, firing.alert.key.clone());
+            if self.is_exceeded(rule, &key, now) {
+                firing.last = now;
+            }
+            let quiet = match rule {
+                Rule::AllTiersFailed => QUIET_TIME,
+                Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate | Rule::FallbackShare => SETTLING_TIME,
+                // Only an event ends these.
+                Rule::Failover | Rule::KeyRefused | Rule::Budget | Rule::HandoffWaiting => Duration::MAX,
+            };
+            if now.saturating_duration_since(firing.last) >= quiet {
+                over.push((rule, key));
+            } else if let Some(every) = self.rules.repeat {
+                alerts.extend(firing.repeat(every, now));
+            }
+        }
+        self.board = board;
+        for (rule, key) in over {
+            let summary = match rule {
+                Rule::AllTiersFailed => "requests are answered again",
+                Rule::Failovers => "the model is no longer switched back and forth",
+                Rule::FallbackShare => "the share of answers by fallbacks is below its limit again",
+                _ => "the failure rate is below its limit again",
+            };
+            alerts.extend(self.board.resolve(rule, &key, now, || summary.to_owned()));
+        }
+        alerts
+    }
+
+    /// Returns whether any alert fires, so that [`tick`](Self::tick) is needed.
+    pub fn is_firing(&self) -> bool {
+        !self.board.is_empty()
+    }
+
+    /// Records that events were lost. Later events resolve the affected alerts where they can.
+    pub fn lost(&mut self) {
+        self.may_have_missed_return = true;
+    }
+
+    fn record_opened(&mut self, circuit: &Arc<str>, reason: CircuitReason) {
+        // A failed probe is not the original cause.
+        if reason == CircuitReason::ProbeFailed {
+            return;
+        }
+        if let Some((_, last)) = self.open_reasons.iter_mut().find(|(name, _)| name == circuit) {
+            *last = reason;
+        } else if self.open_reasons.len() < MOST {
+            self.open_reasons.push((circuit.clone(), reason));
+        }
+    }
+
+    /// Returns in words why a tier does not serve.
+    fn reason_text(&self, tier: &str, reason: ErrorKind) -> String {
+        let opened = self.open_reasons.iter().find(|(circuit, _)| &**circuit == tier);
+        match opened.filter(|_| reason == ErrorKind::CircuitOpen) {
+            Some((_, why)) => format!("{reason}: {why}"),
+            None => reason.to_string(),
+        }
+    }
+
+    fn model_switched(
+        &mut self,
+        from: &Arc<str>,
+        to: &Arc<str>,
+        reason: ErrorKind,
+        now: Instant,
+        alerts: &mut Vec<Alert>,
+    ) {
+        if let Some(outage) = self.outages.find_by_serving(from) {
+            outage.serving = to.clone();
+        } else if self.outages.begin(from, to, now, ()).is_some() && self.rules.failover {
+            let why = self.reason_text(from, reason);
+            let content = || AlertContent {
+                severity: Severity::Warning,
+                summary: format!("{to} serves in place of {from} ({why})"),
+                fields: vec![("from", from.to_string()), ("to", to.to_string()), ("reason", why.clone())],
+            };
+            alerts.extend(self.board.fire(Rule::Failover, from, 0, now, content));
+        }
+        if let (Some(window), Some(often)) = (&mut self.failovers, self.rules.failovers) {
+            window.add(now, [1, 0]);
+            let [count, _] = window.sums(now);
+            if count > often.more_than {
+                let content = || AlertContent {
+                    severity: Severity::Warning,
+                    summary: format!("the model was switched {count} times within {}", Span(often.within)),
+                    fields: vec![("to", to.to_string()), ("reason", reason.to_string())],
+                };
+                alerts.extend(self.board.fire(Rule::Failovers, &"".into(), 0, now, content));
+            }
+        }
+    }
+
+    fn request_ended(&mut self, request: &RequestEnded, now: Instant, alerts: &mut Vec<Alert>) {
+        let failure = request.outcome.kind();
+        let steps = request.failures.as_deref().unwrap_or_default();
+        if let Some(window) = &mut self.requests
+            && request.outcome != RequestOutcome::Abandoned
+            && !failure.is_some_and(ErrorKind::is_callers_own)
+        {
+            window.add(now, [1, u64::from(failure.is_some())]);
+            if self.is_exceeded(Rule::FailureRate, "", now) {
+                self.rate_exceeded(Rule::FailureRate, &"".into(), now, alerts);
+            }
+        }
+        if let Some(rate) = self.rules.tier_failure_rate {
+            for step in steps.iter().filter(|step| !step.is_local()) {
+                if let (Some(tier), Some(kind)) = (&step.tier, step.failure)
+                    && !kind.is_callers_own()
+                {
+                    self.count_call(tier, rate.within, true, now, alerts);
+                }
+            }
+            if let (Some(tier), true) = (&request.tier, request.outcome != RequestOutcome::Abandoned) {
+                self.count_call(tier, rate.within, failure.is_some(), now, alerts);
+            }
+        }
+        if self.answers.is_some() && request.cached.is_none() {
+            self.count_answer(request, now, alerts);
+        }
+        for step in steps.iter().filter(|step| step.failure == Some(ErrorKind::Auth)) {
+            let name = step.tier.as_ref().or(step.provider.as_ref()).cloned();
+            self.key_refused(&name.unwrap_or_default(), now, alerts);
+        }
+        if !self.board.is_empty() && request.outcome == RequestOutcome::Answered {
+            self.resolve_disproved(request, now, alerts);
+        }
+    }
+
+    /// Counts an answer, and fires if too many come from tiers other than the first.
+    fn count_answer(&mut self, request: &RequestEnded, now: Instant, alerts: &mut Vec<Alert>) {
+        let (Some(tier), Some(share)) = (&request.tier, self.rules.fallback_share) else { return };
+        let first = request.failures.as_deref().and_then(|steps| steps.first());
+        let by_fallback = first.is_some_and(|first| first.tier.is_some() && first.tier != request.tier)
+            || self.outages.find_by_serving(tier).is_some();
+        if let Some(window) = &mut self.answers {
+            window.add(now, [1, u64::from(by_fallback)]);
+        }
+        let [all, fallbacks] = self.counts(Rule::FallbackShare, "", now);
+        if !share.warn.is_exceeded(all, fallbacks) {
+            return;
+        }
+        let pages = share.page_share.is_some_and(|page| fallbacks as f64 > page * all as f64);
+        let content = || {
+            let percent = format!("{:.1} %", fallbacks as f64 * 100.0 / all.max(1) as f64);
+            AlertContent {
+                severity: if pages { Severity::Critical } else { Severity::Warning },
+                summary: format!("{percent} of {all} answers came from fallbacks"),
+                fields: vec![("fallbacks", fallbacks.to_string()), ("of", all.to_string()), ("share", percent)],
+            }
+        };
+        alerts.extend(self.board.fire(Rule::FallbackShare, &"".into(), u8::from(pages), now, content));
+    }
+
+    /// Resolves the alerts that an answer disproves.
+    fn resolve_disproved(&mut self, request: &RequestEnded, now: Instant, alerts: &mut Vec<Alert>) {
+        let Some(begun) = request.at.checked_sub(request.took) else { return };
+        // Without a Fallback no layer names tiers; the refusal then names the provider.
+        for name in [&request.tier, &request.provider].into_iter().flatten() {
+            if self.board.find(Rule::KeyRefused, name).is_some_and(|refused| refused.last <= begun) {
+                self.key_works(name, now, alerts);
+            }
+        }
+        if self.may_have_missed_return
+            && let Some(tier) = &request.tier
+            && self.board.find(Rule::Failover, tier).is_some_and(|away| away.alert.since <= begun)
+        {
+            self.outages.end(tier);
+            alerts.extend(self.board.resolve(Rule::Failover, tier, now, || format!("{tier} serves again")));
+        }
+    }
+
+    /// Counts a call to a tier and its outcome.
+    fn count_call(&mut self, tier: &Arc<str>, within: Duration, failed: bool, now: Instant, alerts: &mut Vec<Alert>) {
+        let place = match self.tiers.iter().position(|(name, _)| name == tier) {
+            Some(place) => place,
+            None if self.tiers.len() < MOST => {
+                self.tiers.push((tier.clone(), Window::new(within)));
+                self.tiers.len() - 1
+            }
+            None => return,
+        };
+        self.tiers[place].1.add(now, [1, u64::from(failed)]);
+        if self.is_exceeded(Rule::TierFailureRate, tier, now) {
+            self.rate_exceeded(Rule::TierFailureRate, tier, now, alerts);
+        }
+    }
+
+    /// Returns whether a rule's count is over its limit now.
+    fn is_exceeded(&mut self, rule: Rule, key: &str, now: Instant) -> bool {
+        let [all, failed] = self.counts(rule, key, now);
+        match rule {
+            Rule::Failovers => self.rules.failovers.is_some_and(|often| all > often.more_than),
+            Rule::FailureRate => self.rules.failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
+            Rule::TierFailureRate => self.rules.tier_failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
+            Rule::FallbackShare => self.rules.fallback_share.is_some_and(|share| share.warn.is_exceeded(all, failed)),
+            _ => false,
+        }
+    }
+
+    fn counts(&mut self, rule: Rule, key: &str, now: Instant) -> [u64; 2] {
+        let window = match rule {
+            Rule::Failovers => self.failovers.as_mut(),
+            Rule::FailureRate => self.requests.as_mut(),
+            Rule::FallbackShare => self.answers.as_mut(),
+            _ => self.tiers.iter_mut().find(|(tier, _)| &**tier == key).map(|(_, window)| window),
+        };
+        window.map_or([0; 2], |window| window.sums(now))
+    }
+
+    fn rate_exceeded(&mut self, rule: Rule, key: &Arc<str>, now: Instant, alerts: &mut Vec<Alert>) {
+        let [all, failed] = self.counts(rule, key, now);
+        let percent = format!("{:.1} %", failed as f64 * 100.0 / all.max(1) as f64);
+        let content = || {
+            let (severity, what) = match rule {
+                Rule::TierFailureRate => (Severity::Warning, format!("calls to {key}")),
+                _ => (Severity::Critical, "requests".to_owned()),
+            };
+            let fields = vec![("failed", failed.to_string()), ("of", all.to_string()), ("share", percent.clone())];
+            AlertContent { severity, summary: format!("{percent} of {all} {what} failed"), fields }
+        };
+        alerts.extend(self.board.fire(rule, key, 0, now, content));
+    }
+
+    fn key_refused(&mut self, tier: &Arc<str>, now: Instant, alerts: &mut Vec<Alert>) {
+        if !self.rules.key_refused {
+            return;
+        }
+        let content = || AlertContent {
+            severity: Severity::Critical,
+            summary: match &**tier {
+                "" => "a provider refuses its key".to_owned(),
+                tier => format!("the key of {tier} is refused"),
+            },
+            fields: vec![("tier", tier.to_string())],
+        };
+        alerts.extend(self.board.fire(Rule::KeyRefused, tier, 0, now, content));
+    }
+
+    fn key_works(&mut self, tier: &Arc<str>, now: Instant, alerts: &mut Vec<Alert>) {
+        alerts.extend(self.board.resolve(Rule::KeyRefused, tier, now, || format!("the key of {tier} works again")));
+    }
+
+    fn budget(
+        &mut self,
+        cap: &Arc<str>,
+        percent: u8,
+        [spent, reserved, limit]: [Usd; 3],
+        now: Instant,
+        alerts: &mut Vec<Alert>,
+    ) {
+        if self.rules.budget_from.is_none_or(|from| percent < from) {
+            return;
+        }
+        let content = || AlertContent {
+            severity: if percent >= 100 { Severity::Critical } else { Severity::Warning },
+            summary: match reserved {
+                Usd::ZERO => format!("{percent} % of the cap {cap} is used: {spent} of {limit}"),
+                _ => format!("{percent} % of the cap {cap} is used: {spent} spent and {reserved} reserved of {limit}"),
+            },
+            fields: vec![
+                ("cap", cap.to_string()),
+                ("percent", percent.to_string()),
+                ("spent", spent.to_string()),
+                ("reserved", reserved.to_string()),
+                ("limit", limit.to_string()),
+            ],
+        };
+        // A cap's next share is news, although its alert fires already.
+        alerts.extend(self.board.fire(Rule::Budget, cap, percent, now, content));
+    }
+}
+
+/// Returns the cap's name, with the key where the cap is per key.
+fn cap_name(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
+    key.as_ref().map_or_else(|| cap.clone(), |key| format!("{cap} ({key})").into())
+}
+
+/// The time for which a rate must stay below its limit. A rate that swings around the limit is one alert.
+const SETTLING_TIME: Duration = Duration::from_secs(60);
+/// The time without another total failure after which requests count as answered again.
+const QUIET_TIME: Duration = Duration::from_secs(300);
+/// More tiers than any configuration has.
+const MOST: usize = 128;

@@ -1,0 +1,27 @@
+//! Subscribers of [events](steadfast::events): logs, metrics, spans, alerts, a status page.
+
+pub mod alerts;
+mod away;
+#[cfg(any(feature = "metrics", feature = "otel"))]
+mod conventions;
+mod line_limit;
+mod logs;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod stack;
+mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(feature = "otel")]
+pub mod traces;
+mod window;
+
+pub use self::{
+    line_limit::LineLimit,
+    logs::Logs,
+    stack::StackView,
+    status::{
+        CacheStatus, Latency, RecentRequests, ServingState, Status, StatusBoard, Switch, TierHealth, TierStatus,
+        TimeOnFallback,
+    },
+};

@@ -1,0 +1,296 @@
+//! Metrics of states: circuits, models, budgets.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use metrics::{Counter, Gauge};
+use tokio::time::Instant;
+
+use super::{
+    series::{Name, Names, Registry, SeriesOf},
+    table,
+};
+use crate::away::{Outage, PrimaryOutages};
+use steadfast::{
+    CircuitBreakerHandle, ErrorKind,
+    events::{CircuitReason, CircuitState},
+    prices::Usd,
+};
+use steadfast_internal::sync::{Mutex, MutexGuard, lock};
+
+/// The circuits' states: of the three series of a circuit exactly one is 1.
+#[derive(Debug)]
+pub(super) struct Circuits {
+    registry: Registry,
+    names: Names,
+    states: SeriesOf<Name, [Gauge; 3]>,
+    transitions: SeriesOf<(Name, CircuitState, CircuitReason), Counter>,
+}
+
+impl Circuits {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            names: Names::new(MOST_CIRCUITS),
+            states: SeriesOf::default(),
+            transitions: SeriesOf::default(),
+        }
+    }
+
+    pub(super) fn record_change(&mut self, circuit: &Arc<str>, to: CircuitState, reason: CircuitReason) {
+        let name = self.set(circuit, to);
+        let count = || {
+            let labels = [self.names.text(name), state_name(to).into(), reason.name().into()];
+            self.registry.counter(&table::CIRCUIT_TRANSITIONS, labels)
+        };
+        self.transitions.entry((name, to, reason)).or_insert_with(count).increment(1);
+    }
+
+    /// Reads the state from the circuit itself: at the start, and after events were lost.
+    pub(super) fn read(&mut self, circuit: &CircuitBreakerHandle) {
+        self.set(&circuit.name(), circuit.state());
+    }
+
+    /// Replaces the circuits, after a reload. Removed circuits are in no state.
+    pub(super) fn replace(&mut self, circuits: &[CircuitBreakerHandle]) {
+        let there: std::collections::HashSet<Name> =
+            circuits.iter().map(|circuit| self.set(&circuit.name(), circuit.state())).collect();
+        let gone = self.states.iter().filter(|(name, _)| !there.contains(name));
+        gone.flat_map(|(_, states)| states).for_each(|state| state.set(0.0));
+    }
+
+    pub(super) fn set(&mut self, circuit: &Arc<str>, to: CircuitState) -> Name {
+        let name = self.names.name(Some(circuit));
+        // Several circuits under one name have no common state.
+        if name != Name::OTHER {
+            let gauges = self.states.entry(name).or_insert_with(|| {
+                STATES.map(|state| {
+                    let labels = [self.names.text(name), state_name(state).into()];
+                    self.registry.gauge(&table::CIRCUIT_STATE, labels)
+                })
+            });
+            for (state, gauge) in STATES.iter().zip(gauges) {
+                gauge.set(if *state == to { 1.0 } else { 0.0 });
+            }
+        }
+        name
+    }
+}
+
+const STATES: [CircuitState; 3] = [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen];
+
+fn state_name(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "closed",
+        CircuitState::Open => "open",
+        _ => "half_open",
+    }
+}
+
+/// The tier that serves for each primary. Shared with the sampler, because the time on a fallback grows without events.
+#[derive(Debug)]
+pub(super) struct Switches {
+    registry: Registry,
+    outages: Mutex<PrimaryOutages<Meter>>,
+    /// The fraction of a second left over from each primary's past stays on a fallback. It counts with the next stay,
+    /// so that many short stays add up.
+    remainders: Mutex<HashMap<Arc<str>, Duration>>,
+}
+
+/// The time on a fallback, in the whole seconds of a counter.
+#[derive(Debug)]
+struct Meter {
+    seconds: Counter,
+    /// The time is counted up to here. A fraction of a second is left for later, also from one stay to the next.
+    counted: Instant,
+    on: Gauge,
+}
+
+impl Meter {
+    /// Returns the seconds that are not counted yet.
+    fn take_pending(&mut self, now: Instant) -> PendingSeconds {
+        let seconds = now.saturating_duration_since(self.counted).as_secs();
+        self.counted += Duration::from_secs(seconds);
+        PendingSeconds { counter: self.seconds.clone(), seconds }
+    }
+}
+
+/// Seconds to count once no lock is held.
+struct PendingSeconds {
+    counter: Counter,
+    seconds: u64,
+}
+
+impl PendingSeconds {
+    fn count(self) {
+        self.counter.increment(self.seconds);
+    }
+}
+
+impl Switches {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry, outages: Mutex::new(PrimaryOutages::new()), remainders: Mutex::default() }
+    }
+
+    /// Adds a primary that serves, as far as is known.
+    pub(super) fn add_primary(&self, name: &Arc<str>) {
+        self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
+    }
+
+    /// Adds a primary that may be away already. See [`add_primary`](Self::add_primary).
+    pub(super) fn ensure_primary(&self, name: &Arc<str>) {
+        let is_away = self.outages().iter_mut().any(|outage| outage.primary == *name);
+        if !is_away {
+            self.add_primary(name);
+        }
+    }
+
+    pub(super) fn record_switch(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
+        let labels = [from.clone().into(), to.clone().into(), reason.name().into()];
+        self.registry.counter(&table::FALLBACK_ACTIVATIONS, labels).increment(1);
+        // The recorder is foreign code: its series is requested before the lock is taken.
+        let primary = self.outages().find_by_serving(from).map(|outage| outage.primary.clone());
+        let primary = primary.unwrap_or_else(|| from.clone());
+        let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [primary.clone().into(), to.clone().into()]);
+        let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
+        let mut outages = self.outages();
+        let mut due = None;
+        if let Some(outage) = outages.find_by_serving(from) {
+            due = Some(outage.data.take_pending(at));
+            outage.serving = to.clone();
+            outage.data.seconds = seconds;
+        } else {
+            let counted = at.checked_sub(self.take_remainder(&primary)).unwrap_or(at);
+            outages.begin(&primary, to, at, Meter { seconds, counted, on: on.clone() });
+        }
+        drop(outages);
+        on.set(1.0);
+        if let Some(due) = due {
+            due.count();
+        }
+    }
+
+    /// Records that the primary serves again after this time.
+    pub(super) fn record_recovery(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
+        let left = self.outages().end(primary);
+        self.registry.histogram(&table::RECOVERY, [primary.clone().into()]).record(after);
+        match left {
+            Some(Outage { data: meter, .. }) => self.record_end(primary, meter, at),
+            // The switch's event was lost.
+            None => {
+                let labels = [primary.clone().into(), from.clone().into()];
+                let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
+                let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
+                let stay = after.saturating_add(self.take_remainder(primary));
+                self.record_end(primary, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
+            }
+        }
+    }
+
+    /// Records the end of a stay on a fallback.
+    fn record_end(&self, primary: &Arc<str>, mut meter: Meter, at: Instant) {
+        meter.take_pending(at).count();
+        meter.on.set(0.0);
+        let mut left = lock(&self.remainders);
+        if left.len() < MOST_PRIMARIES {
+            left.insert(primary.clone(), at.saturating_duration_since(meter.counted));
+        }
+    }
+
+    /// Removes and returns the fraction left over from a primary's stays.
+    fn take_remainder(&self, primary: &Arc<str>) -> Duration {
+        lock(&self.remainders).remove(primary).unwrap_or_default()
+    }
+
+    /// Counts the time up to now.
+    pub(super) fn sample(&self, now: Instant) {
+        let due: Vec<PendingSeconds> = self.outages().iter_mut().map(|outage| outage.data.take_pending(now)).collect();
+        due.into_iter().for_each(PendingSeconds::count);
+    }
+
+    /// Records that the primary served a request that began at `begun`. If it was away since before, the event of its
+    /// return was lost. Returns whether all primaries serve now.
+    pub(super) fn record_served(&self, tier: &Arc<str>, begun: Instant) -> bool {
+        let mut outages = self.outages();
+        let missed = outages.iter_mut().any(|outage| outage.primary == *tier && outage.since < begun);
+        let outage = missed.then(|| outages.end(tier)).flatten();
+        let all_serve = outages.is_empty();
+        drop(outages);
+        if let Some(Outage { data: meter, .. }) = outage {
+            self.record_end(tier, meter, begun);
+        }
+        all_serve
+    }
+
+    fn outages(&self) -> MutexGuard<'_, PrimaryOutages<Meter>> {
+        lock(&self.outages)
+    }
+}
+
+/// The last reported spending under each cap. A cap per key shows the key that has spent the most, as in a
+/// [sample](super::MetricsHandle::sample): a series for each key would have no bound.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    registry: Registry,
+    caps: Names,
+    gauges: SeriesOf<Name, BudgetGauges>,
+}
+
+#[derive(Debug)]
+struct BudgetGauges {
+    spent: Gauge,
+    reserved: Gauge,
+    limit: Gauge,
+    /// The largest reported amounts of this period, spent and reserved, and the period's end.
+    largest: [Usd; 2],
+    until: Instant,
+}
+
+impl BudgetGauges {
+    fn set(&mut self, largest: [Usd; 2]) {
+        self.largest = largest;
+        for (gauge, amount) in [&self.spent, &self.reserved].into_iter().zip(largest) {
+            gauge.set(amount.dollars());
+        }
+    }
+}
+
+impl Budgets {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry, caps: Names::new(MOST_CAPS), gauges: SeriesOf::default() }
+    }
+
+    pub(super) fn record_reached(&mut self, cap: &Arc<str>, used: [Usd; 2], limit: Usd, until: Instant) {
+        let name = self.caps.name(Some(cap));
+        if name == Name::OTHER {
+            return;
+        }
+        let gauges = self.gauges.entry(name).or_insert_with(|| BudgetGauges {
+            spent: self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]),
+            reserved: self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]),
+            limit: self.registry.gauge(&table::BUDGET_LIMIT, [cap.clone().into()]),
+            largest: [Usd::ZERO; 2],
+            until,
+        });
+        let sum = |[spent, reserved]: [Usd; 2]| spent + reserved;
+        let largest = if gauges.until < until || sum(used) > sum(gauges.largest) { used } else { gauges.largest };
+        gauges.until = gauges.until.max(until);
+        gauges.set(largest);
+        gauges.limit.set(limit.dollars());
+    }
+
+    /// Records the end of a period. A key's amount of the next period stays.
+    pub(super) fn record_reset(&mut self, cap: &Arc<str>, at: Instant) {
+        let name = self.caps.name(Some(cap));
+        let is_over = |gauges: &&mut BudgetGauges| gauges.until.saturating_duration_since(at) <= CLOCKS_DIFFER;
+        if let Some(gauges) = self.gauges.get_mut(&name).filter(is_over) {
+            gauges.set([Usd::ZERO; 2]);
+        }
+    }
+}
+
+/// After a reload another reading of the clock determines a period's end.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+const MOST_CIRCUITS: u16 = 256;
+/// More primaries than are away at once.
+const MOST_PRIMARIES: usize = 256;
+const MOST_CAPS: u16 = 256;

@@ -1,0 +1,35 @@
+//! A running stack, as subscribers see it.
+
+use std::{fmt, sync::Arc};
+
+use steadfast::CacheHandle;
+use steadfast::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
+
+/// A stack that a subscriber looks at when it starts, and again after each reload.
+///
+/// `StackHandle` (feature `config`) is one. Implement it for a stack of your own that changes while it runs.
+pub trait StackView: fmt::Debug + Send + Sync + 'static {
+    /// Returns each tier's name and, where it has one, its model, in order of preference.
+    fn tiers(&self) -> Vec<(Arc<str>, Option<Arc<str>>)>;
+
+    /// Returns each tier's circuit.
+    fn circuits(&self) -> Vec<CircuitBreakerHandle>;
+
+    /// Returns the bulkhead around all tiers.
+    fn bulkhead(&self) -> BulkheadHandle;
+
+    /// Returns the budgets of the tiers, and of the whole.
+    fn budgets(&self) -> Vec<BudgetHandle>;
+
+    /// Returns the cache; `None` where there is none.
+    fn cache(&self) -> Option<CacheHandle>;
+
+    /// Returns the prices that costs are computed with.
+    fn prices(&self) -> PriceTable;
+
+    /// Returns the names of the tiers that were drained by hand.
+    fn drained(&self) -> Vec<Arc<str>>;
+
+    /// Returns the level that requests are stepped down to by hand; `None` where they are not.
+    fn pinned_level(&self) -> Option<u8>;
+}

@@ -1,0 +1,493 @@
+//! The board's state, and how each event changes it. It reads no clock.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Latency, RecentRequests, ServingState, Status, Switch, TierHealth, TierStatus, TimeOnFallback, rates::Rates,
+    recent::Recent,
+};
+use steadfast::{
+    Attempt, ErrorKind,
+    events::{CircuitReason, CircuitState, Event, Operation, RequestEnded, RequestOutcome},
+};
+use steadfast_internal::wall_clock::rfc3339;
+
+/// The number of switches that the board remembers.
+const SWITCHES: usize = 20;
+/// The number of tiers and circuits. Circuits named after keys that callers choose cannot fill the memory.
+const TIERS: usize = 64;
+/// The primary's index among the tiers.
+const PRIMARY: usize = 0;
+/// An answer within this time shows that at least one tier works.
+const RECENT: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    start: Instant,
+    primary: Arc<str>,
+    active: Arc<str>,
+    /// The time from which the active tier serves.
+    since: Instant,
+    /// The time from which the primary does not serve.
+    away: Option<Instant>,
+    was_away: Duration,
+    last_recovery: Option<Duration>,
+    last_answer: Option<Instant>,
+    /// The first failure of all tiers since the last answer.
+    all_failed: Option<Instant>,
+    requests: Recent,
+    switches: VecDeque<SwitchRecord>,
+    failovers: Hour,
+    pinned_level: Option<u8>,
+    /// The primary first.
+    tiers: Vec<Tier>,
+    lost: u64,
+    /// True if a recovery may be among lost events.
+    may_have_missed_recovery: bool,
+}
+
+#[derive(Debug)]
+struct SwitchRecord {
+    from: Arc<str>,
+    to: Arc<str>,
+    /// `None` means that the primary recovered.
+    reason: Option<ErrorKind>,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Tier {
+    name: Arc<str>,
+    /// The model of its last answer.
+    model: Option<Arc<str>>,
+    circuit: CircuitState,
+    changed: Option<(Instant, CircuitReason)>,
+    /// The state that an operator forced.
+    forced: Option<CircuitState>,
+    drained: bool,
+    /// True if its last answer was degraded.
+    degraded: bool,
+    rates: Rates,
+    recent: Recent,
+}
+
+impl Machine {
+    pub(super) fn new(primary: Arc<str>, now: Instant) -> Self {
+        Self {
+            start: now,
+            tiers: vec![Tier::new(primary.clone(), now)],
+            active: primary.clone(),
+            primary,
+            since: now,
+            away: None,
+            was_away: Duration::ZERO,
+            last_recovery: None,
+            last_answer: None,
+            all_failed: None,
+            requests: Recent::new(),
+            switches: VecDeque::with_capacity(SWITCHES),
+            failovers: Hour::new(now),
+            pinned_level: None,
+            lost: 0,
+            may_have_missed_recovery: false,
+        }
+    }
+
+    pub(super) fn name_tiers(&mut self, names: Vec<Arc<str>>) {
+        for name in names {
+            self.tier(&name);
+        }
+    }
+
+    pub(super) fn change_tiers(&mut self, primary: Arc<str>, others: Vec<Arc<str>>, now: Instant) {
+        let mut before = std::mem::take(&mut self.tiers);
+        for name in std::iter::once(&primary).chain(&others) {
+            match before.iter().position(|tier| tier.name == *name) {
+                Some(place) => self.tiers.push(before.swap_remove(place)),
+                None => drop(self.tier(name)),
+            }
+        }
+        let goes_on = self.primary == primary && self.tiers.iter().any(|tier| tier.name == self.active);
+        self.primary = primary;
+        if !goes_on && self.active != self.primary {
+            self.set_active(self.primary.clone(), now);
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::RequestEnded(ended) => self.request(ended),
+            Event::ModelSwitched { from, to, reason, at } => {
+                self.remember(from, to, Some(*reason), *at);
+                // Switches of another chain do not count.
+                if *from == self.active || self.may_have_missed_recovery {
+                    self.set_active(to.clone(), *at);
+                }
+            }
+            Event::ModelRecovered { from, to, after, at } => {
+                self.remember(from, to, None, *at);
+                if *to == self.primary {
+                    if self.may_have_missed_recovery && self.away.is_none() {
+                        // The switch's event was lost.
+                        self.away = at.checked_sub(*after);
+                    }
+                    self.last_recovery = Some(*after);
+                    self.clear_failures();
+                    self.set_active(to.clone(), *at);
+                }
+            }
+            Event::CircuitChanged { circuit, to, reason, at, .. } => {
+                let serves = *circuit == self.active || *circuit == self.primary;
+                let works = *to == CircuitState::Closed;
+                if let Some(tier) = self.tier(circuit) {
+                    (tier.circuit, tier.changed) = (*to, Some((*at, *reason)));
+                    if works {
+                        tier.recent.clear_failures();
+                    }
+                }
+                if works && serves {
+                    self.clear_failures();
+                }
+            }
+            Event::Operated { operation, .. } => self.operated(operation),
+            // At least one tier works, as the next request would find.
+            Event::RecoveryChecked { tier, failure: None, .. } => {
+                if let Some(tier) = self.tier(tier) {
+                    tier.recent.clear_failures();
+                }
+                self.clear_failures();
+            }
+            Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
+            // Others leave the state as it is. The active tier continues over a reload; if it cannot, a recovery reports that.
+            _ => {}
+        }
+    }
+
+    fn operated(&mut self, operation: &Operation) {
+        match operation {
+            Operation::LevelPinned { level, feature: None } => self.pinned_level = Some(*level),
+            Operation::LevelUnpinned { feature: None } => self.pinned_level = None,
+            Operation::LevelPinned { .. }
+            | Operation::LevelUnpinned { .. }
+            | Operation::AnswersForgotten { .. }
+            | Operation::OwnerForgotten { .. } => {}
+            Operation::CircuitForced { circuit: tier, .. }
+            | Operation::CircuitReleased { circuit: tier }
+            | Operation::TierDrained { tier }
+            | Operation::TierUndrained { tier } => {
+                let Some(known) = self.tier(tier) else { return };
+                match operation {
+                    Operation::CircuitForced { to, .. } => known.forced = Some(*to),
+                    Operation::CircuitReleased { .. } => known.forced = None,
+                    _ => known.drained = matches!(operation, Operation::TierDrained { .. }),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Resets the circuits of these tiers.
+    pub(super) fn reset_circuits(&mut self, tiers: &[Arc<str>]) {
+        for name in tiers {
+            if let Some(tier) = self.tier(name) {
+                (tier.circuit, tier.changed, tier.forced) = (CircuitState::Closed, None, None);
+                tier.recent.clear_failures();
+            }
+        }
+    }
+
+    pub(super) fn lost(&mut self, events: u64) {
+        self.lost = self.lost.saturating_add(events);
+        self.may_have_missed_recovery = true;
+    }
+
+    fn remember(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {
+        if self.switches.len() == SWITCHES {
+            self.switches.pop_back();
+        }
+        self.switches.push_front(SwitchRecord { from: from.clone(), to: to.clone(), reason, at });
+        if reason.is_some() {
+            self.failovers.count(at);
+        }
+        self.tier(to);
+    }
+
+    /// Clears earlier failures, because a probe has shown that requests succeed again.
+    fn clear_failures(&mut self) {
+        self.all_failed = None;
+        self.requests.clear_failures();
+    }
+
+    /// Records that this tier serves from now on.
+    fn set_active(&mut self, tier: Arc<str>, at: Instant) {
+        if tier == self.primary {
+            let away = self.away.take().map(|since| at.saturating_duration_since(since));
+            self.was_away = self.was_away.saturating_add(away.unwrap_or_default());
+        } else {
+            self.away.get_or_insert(at);
+        }
+        (self.active, self.since, self.may_have_missed_recovery) = (tier, at, false);
+    }
+
+    fn request(&mut self, ended: &RequestEnded) {
+        if let Some(failures) = &ended.failures {
+            failures.iter().for_each(|failure| self.count_failure(failure, ended.at));
+        }
+        if ended.outcome.kind().is_some_and(shows_trouble) {
+            self.requests.record_failure(ended.at);
+        }
+        // Before a response it is unknown which tier would have served.
+        if !ended.is_served() {
+            return;
+        }
+        let failed = matches!(ended.outcome, RequestOutcome::Broken(_));
+        if !failed {
+            self.requests.record_answer(ended.at);
+            self.last_answer = Some(ended.at);
+            self.all_failed = None;
+        }
+        // Without a fallback there is one tier, without a name.
+        let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
+        if self.may_have_missed_recovery && place == PRIMARY && self.active != self.primary {
+            // The request began after the last change, and the primary answered it, so the recovery's event was lost.
+            let begun = ended.at.checked_sub(ended.took);
+            if begun.is_some_and(|begun| begun > self.since) {
+                self.set_active(self.primary.clone(), ended.at);
+            }
+        }
+        let tier = &mut self.tiers[place];
+        tier.degraded = ended.degraded.is_some();
+        tier.rates.record(ended.at, failed, Some(ended.served_in));
+        match failed {
+            true => tier.recent.record_failure(ended.at),
+            // A cached answer says nothing about a tier.
+            false if ended.cached.is_none() => tier.recent.record_answer(ended.at),
+            false => {}
+        }
+        if let Some(model) = &ended.model
+            && tier.model.as_ref().is_none_or(|known| !Arc::ptr_eq(known, model))
+        {
+            tier.model = Some(model.clone());
+        }
+    }
+
+    /// Counts a failed call, unless nothing was sent.
+    fn count_failure(&mut self, failure: &Attempt, now: Instant) {
+        if failure.failure.is_none() || failure.is_local() {
+            return;
+        }
+        let name = failure.tier.clone().unwrap_or_else(|| self.active.clone());
+        if let Some(tier) = self.tier(&name) {
+            let failed = failure.is_tiers_failure();
+            tier.rates.record(now, failed, None);
+            if failed {
+                tier.recent.record_failure(now);
+            }
+        }
+    }
+
+    /// Returns the tier of this name, adding it if it is new; `None` if there are too many.
+    fn tier(&mut self, name: &Arc<str>) -> Option<&mut Tier> {
+        let place = self.place(name)?;
+        self.tiers.get_mut(place)
+    }
+
+    #[inline]
+    fn place(&mut self, name: &Arc<str>) -> Option<usize> {
+        if let Some(place) = self.tiers.iter().position(|tier| Arc::ptr_eq(&tier.name, name)) {
+            return Some(place);
+        }
+        self.place_of_text(name)
+    }
+
+    #[cold]
+    fn place_of_text(&mut self, name: &Arc<str>) -> Option<usize> {
+        let Some(place) = place(&self.tiers, name) else { return self.add(name) };
+        // The next lookup then compares the allocation and not the text.
+        self.tiers[place].name = name.clone();
+        Some(place)
+    }
+
+    #[cold]
+    fn add(&mut self, name: &Arc<str>) -> Option<usize> {
+        if self.tiers.len() >= TIERS {
+            return None;
+        }
+        self.tiers.push(Tier::new(name.clone(), self.start));
+        Some(self.tiers.len() - 1)
+    }
+
+    /// Returns the status now, a moment that is `since_1970` by the wall clock.
+    pub(super) fn status(&self, now: Instant, since_1970: Duration) -> Status {
+        let dates = Dates { now, since_1970 };
+        let (state, since) = self.state(now);
+        let away = self.away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        Status {
+            state,
+            active_model: self.model_of(&self.active),
+            active_tier: self.active.as_ref().into(),
+            primary_model: self.model_of(&self.primary),
+            primary_tier: self.primary.as_ref().into(),
+            since: dates.date(since),
+            since_seconds: dates.seconds_ago(since),
+            tiers: self.tiers.iter().map(|tier| tier.status(&dates)).collect(),
+            requests: {
+                let [ended, failed] = self.requests.counts(now);
+                RecentRequests { ended, failed }
+            },
+            recent_switches: self.switches.iter().map(|switch| switch.status(&dates)).collect(),
+            failovers_last_hour: self.failovers.sum(now),
+            pinned_level: self.pinned_level,
+            time_on_fallback: TimeOnFallback {
+                total_seconds: self.was_away.saturating_add(away).as_secs_f64(),
+                current_seconds: away.as_secs_f64(),
+            },
+            last_recovery_seconds: self.last_recovery.map(|took| took.as_secs_f64()),
+            cache: None,
+            lost_events: self.lost,
+        }
+    }
+
+    /// Returns the id of a tier's model if its answers have named one, else the tier's name.
+    fn model_of(&self, tier: &Arc<str>) -> String {
+        let known = place(&self.tiers, tier).and_then(|place| self.tiers[place].model.as_ref());
+        known.unwrap_or(tier).as_ref().into()
+    }
+
+    fn state(&self, now: Instant) -> (ServingState, Instant) {
+        let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < RECENT);
+        let unanswered = self.all_failed.into_iter().chain(self.requests.unanswered()).min();
+        if let Some(since) = unanswered.filter(|_| !answers) {
+            return (ServingState::Unavailable, since);
+        }
+        if let Some(since) = self.requests.failing(now) {
+            return (ServingState::Failing, since);
+        }
+        let degraded = place(&self.tiers, &self.active).is_some_and(|place| self.tiers[place].degraded);
+        let state = match () {
+            () if degraded => ServingState::Degraded,
+            () if self.active != self.primary => ServingState::Fallback,
+            () => ServingState::Primary,
+        };
+        (state, self.since)
+    }
+}
+
+/// Returns whether a failure shows that callers get no answers. Their own mistakes do not, nor does a lack of places or
+/// time, which a caller can cause alone.
+fn shows_trouble(kind: ErrorKind) -> bool {
+    let refused_alone = matches!(
+        kind,
+        ErrorKind::BulkheadFull | ErrorKind::Deadline | ErrorKind::Blocked | ErrorKind::IdempotencyConflict
+    );
+    !refused_alone && !kind.is_callers_own()
+}
+
+fn place(tiers: &[Tier], name: &Arc<str>) -> Option<usize> {
+    tiers.iter().position(|tier| tier.name == *name)
+}
+
+impl Tier {
+    fn new(name: Arc<str>, start: Instant) -> Self {
+        Self {
+            name,
+            model: None,
+            circuit: CircuitState::Closed,
+            changed: None,
+            forced: None,
+            drained: false,
+            degraded: false,
+            rates: Rates::new(start),
+            recent: Recent::new(),
+        }
+    }
+
+    fn status(&self, dates: &Dates) -> TierStatus {
+        let sum = self.rates.sum(dates.now);
+        let latency: Option<Latency> = sum.latency();
+        let health = match () {
+            () if self.circuit != CircuitState::Closed => TierHealth::Down,
+            () if self.recent.failing(dates.now).is_some() => TierHealth::Failing,
+            () => TierHealth::Ok,
+        };
+        TierStatus {
+            name: self.name.as_ref().into(),
+            model: self.model.as_deref().map(Into::into),
+            health,
+            circuit: self.circuit.name(),
+            circuit_since: self.changed.map(|(at, _)| dates.date(at)),
+            circuit_reason: self.changed.map(|(_, reason)| reason.to_string()),
+            circuit_until: None,
+            forced: self.forced.map(CircuitState::name),
+            drained: self.drained,
+            calls: sum.calls,
+            failures: sum.failures,
+            failure_rate: sum.failure_rate(),
+            latency,
+        }
+    }
+}
+
+impl SwitchRecord {
+    fn status(&self, dates: &Dates) -> Switch {
+        Switch {
+            from: self.from.as_ref().into(),
+            to: self.to.as_ref().into(),
+            reason: self.reason.map_or("recovered", ErrorKind::name),
+            at: dates.date(self.at),
+            seconds_ago: dates.seconds_ago(self.at),
+        }
+    }
+}
+
+/// Converts moments of the monotonic clock into dates of the wall clock.
+struct Dates {
+    now: Instant,
+    since_1970: Duration,
+}
+
+impl Dates {
+    fn date(&self, at: Instant) -> String {
+        rfc3339(self.since_1970.saturating_sub(self.now.saturating_duration_since(at)))
+    }
+
+    fn seconds_ago(&self, at: Instant) -> f64 {
+        self.now.saturating_duration_since(at).as_secs_f64()
+    }
+}
+
+/// The number of times that something happened within the last hour, to the minute.
+#[derive(Debug)]
+struct Hour {
+    start: Instant,
+    /// For each slot, the minute since the start and its count.
+    minutes: [(u64, u32); 60],
+}
+
+impl Hour {
+    fn new(start: Instant) -> Self {
+        Self { start, minutes: [(0, 0); 60] }
+    }
+
+    fn count(&mut self, now: Instant) {
+        let number = self.number(now);
+        let minute = &mut self.minutes[number as usize % 60];
+        if minute.0 < number {
+            *minute = (number, 0);
+        }
+        minute.1 = minute.1.saturating_add(1);
+    }
+
+    fn sum(&self, now: Instant) -> u32 {
+        let number = self.number(now);
+        let oldest = (number + 1).saturating_sub(60);
+        let counted = self.minutes.iter().filter(|minute| (oldest..=number).contains(&minute.0));
+        counted.fold(0, |sum, minute| sum.saturating_add(minute.1))
+    }
+
+    fn number(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() / 60
+    }
+}
