@@ -346,8 +346,7 @@ impl Shared {
     }
 
     /// Returns the least time before the deadline that makes it worth beginning a tier.
-    pub(super) fn min_useful(&self, tier: usize) -> Duration {
-        let facts = self.facts(tier);
+    pub(super) fn min_useful(&self, facts: &TierFacts) -> Duration {
         let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
         facts.min_useful.unwrap_or(usual)
     }

@@ -251,7 +251,7 @@ where
             return Err(error);
         }
         let mut ledger = Ledger::default();
-        ledger.failed(&mut error, first.begun);
+        ledger.failed(&mut error, first.begun, now);
         ledger.name_tier(0, &self.settings.tier);
         match Race::begin(self, first, ledger, now) {
             Ok(mut race) => {

@@ -163,7 +163,7 @@ where
             rest.timer = None;
             let now = Instant::now();
             let spent = rest.ledger.spent();
-            rest.ledger.failed(&mut error, this.request.context().begun.unwrap_or(now));
+            rest.ledger.failed(&mut error, this.request.context().begun.unwrap_or(now), now);
             let sent = rest.ledger.spent() > spent;
             match rest.token.take() {
                 Some(mut token) if sent => token.sent(),
