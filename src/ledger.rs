@@ -53,9 +53,11 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Takes the record of a failed step out of its error. A failure that no layer below recorded becomes one attempt
-    /// that began at `begun`. [`Self::next`] sets the decision that follows.
-    pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant) {
-        note(error, begun);
+    /// from `begun` to `now`. [`Self::next`] sets the decision that follows.
+    pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant, now: Instant) {
+        if error.attempts().is_empty() {
+            record(error, begun, now);
+        }
         if self.record.is_empty() {
             self.record = std::mem::take(error.attempts_mut());
         } else {
@@ -132,10 +134,14 @@ impl Ledger {
 
 /// Records a failure as one attempt, unless a layer below has done so.
 pub(crate) fn note(error: &mut LlmError, begun: Instant) {
-    if !error.attempts().is_empty() {
-        return;
+    if error.attempts().is_empty() {
+        record(error, begun, Instant::now());
     }
-    let (now, (provider, model)) = (Instant::now(), error.names());
+}
+
+/// Records a failure as the one attempt.
+fn record(error: &mut LlmError, begun: Instant, now: Instant) {
+    let (provider, model) = error.names();
     let attempt = Attempt {
         tier: None,
         provider,
@@ -153,7 +159,7 @@ pub(crate) fn note(error: &mut LlmError, begun: Instant) {
         usage: None,
         next: Next::GaveUp,
     };
-    error.attempts_mut().push(attempt);
+    *error.attempts_mut() = vec![attempt];
 }
 
 /// Returns the end of the last failure and of the wait after it.
@@ -269,7 +275,7 @@ mod tests {
         let mut ledger = Ledger::default();
         assert_eq!((ledger.len(), ledger.spent(), ledger.context(first).attempts_left), (0, 0, 8));
         for kind in [ErrorKind::Server, ErrorKind::CircuitOpen, ErrorKind::Timeout, ErrorKind::BulkheadFull] {
-            ledger.failed(&mut failure(kind), Instant::now());
+            ledger.failed(&mut failure(kind), Instant::now(), Instant::now());
         }
         let left = ledger.context(first);
         assert_eq!((ledger.len(), ledger.spent()), (4, 2));
@@ -283,9 +289,9 @@ mod tests {
     async fn next_is_said_of_the_newest_step_and_of_nothing_when_there_is_none() {
         let mut ledger = Ledger::default();
         ledger.next(Next::FailedOver);
-        ledger.failed(&mut failure(ErrorKind::Server), Instant::now());
+        ledger.failed(&mut failure(ErrorKind::Server), Instant::now(), Instant::now());
         ledger.next(Next::Retried { after: Duration::from_secs(1) });
-        ledger.failed(&mut failure(ErrorKind::Server), Instant::now());
+        ledger.failed(&mut failure(ErrorKind::Server), Instant::now(), Instant::now());
         ledger.next(Next::Stopped(Stop::Attempts));
         let mut error = failure(ErrorKind::Server);
         ledger.give_up(&mut error);
@@ -301,7 +307,7 @@ mod tests {
             let mut last = failure(steps[0]);
             for kind in steps {
                 last = failure(kind);
-                inner.failed(&mut last, at);
+                inner.failed(&mut last, at, at);
             }
             inner.give_up(&mut last);
             last
@@ -311,7 +317,7 @@ mod tests {
             [("a", [ErrorKind::Server, ErrorKind::Timeout]), ("b", [ErrorKind::Connect, ErrorKind::CircuitOpen])]
         {
             let from = outer.len();
-            outer.failed(&mut tier(steps), at);
+            outer.failed(&mut tier(steps), at, at);
             outer.name_tier(from, &name.into());
         }
         let mut response = LlmResponse::from_text("hello");

@@ -61,12 +61,12 @@ impl Listening {
         let waker = id(cx.waker());
         LISTENER.with(|listener| {
             let before = listener.waker.replace(waker);
-            let asked = listener.asked.take();
             if before == NO_LISTENER {
+                listener.asked.set(None);
                 listener.rang.set(rang);
                 return Self { further_out: None };
             }
-            let further_out = FurtherOut { waker: before, asked, rang: listener.rang.get() };
+            let further_out = FurtherOut { waker: before, asked: listener.asked.take(), rang: listener.rang.get() };
             // The time that was due further out may be one that a layer further in waits for.
             listener.rang.set(rang || (further_out.rang && before == waker));
             Self { further_out: Some(further_out) }

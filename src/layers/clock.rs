@@ -12,37 +12,46 @@ thread_local! {
     static READING: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// A shared reading, valid until this is dropped, even if a call panics.
-///
-/// It contains the reading to restore, if needed.
-pub(crate) struct Reading(Option<Option<Instant>>);
+/// A shared reading, valid until this is dropped, even if a call panics. It contains the reading to restore.
+pub(crate) struct Reading(Option<Instant>);
+
+/// The first shared reading, valid until this is dropped, or a reading that another layer shares.
+pub(crate) struct FirstReading {
+    is_ours: bool,
+}
 
 impl Reading {
     /// Shares this reading with all layers that are called from here on.
     pub(crate) fn begin(now: Instant) -> Self {
-        Self(Some(READING.replace(Some(now))))
+        Self(READING.replace(Some(now)))
     }
 
     /// Returns the shared reading, or else takes a new one and shares it with all layers that are called from here
     /// on.
     #[inline(always)]
-    pub(crate) fn pass_on() -> (Instant, Self) {
+    pub(crate) fn pass_on() -> (Instant, FirstReading) {
         match READING.get() {
-            Some(now) => (now, Self(None)),
+            Some(now) => (now, FirstReading { is_ours: false }),
             None => {
                 let now = Instant::now();
                 READING.set(Some(now));
-                (now, Self(Some(None)))
+                (now, FirstReading { is_ours: true })
             }
         }
     }
 }
 
 impl Drop for Reading {
+    fn drop(&mut self) {
+        READING.set(self.0);
+    }
+}
+
+impl Drop for FirstReading {
     #[inline]
     fn drop(&mut self) {
-        if let Some(before) = self.0 {
-            READING.set(before);
+        if self.is_ours {
+            READING.set(None);
         }
     }
 }

@@ -43,8 +43,8 @@
 //! The healthy path of the five layers allocates nothing, boxes nothing and takes no lock. Three habits keep the
 //! compiler's copies small:
 //!
-//! - A layer goes on to the next one from one place only. With two places, the future of everything inside moves once
-//!   more.
+//! - A layer goes on to the next one from one place only. With two places, or with a cold function that returns the
+//!   whole future, the future of everything inside moves once more.
 //! - A request's context has no gap. The compiler copies one with a gap piece by piece.
 //! - A poll that is pending returns before anything moves.
 //!

@@ -477,7 +477,7 @@ impl LlmResponse {
     }
 
     /// Holds a permit until the answer ends.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hold_permit(&mut self, permit: &mut Permit) {
         self.body.hold_permit(permit);
     }

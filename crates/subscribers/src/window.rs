@@ -9,19 +9,21 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     bucket: Duration,
-    /// The newest bucket is at `newest`, and began at `begun`.
+    /// The newest bucket is at `newest`. It began at `begun`, and ends at `until`.
     buckets: [[u64; 2]; BUCKETS],
     newest: usize,
     begun: Option<Instant>,
+    until: Option<Instant>,
     sums: [u64; 2],
 }
 
 impl Window {
     pub(super) fn new(within: Duration) -> Self {
         let bucket = (within / (BUCKETS as u32 - 1)).max(Duration::from_millis(1));
-        Self { bucket, buckets: [[0; 2]; BUCKETS], newest: 0, begun: None, sums: [0; 2] }
+        Self { bucket, buckets: [[0; 2]; BUCKETS], newest: 0, begun: None, until: None, sums: [0; 2] }
     }
 
+    #[inline]
     pub(super) fn add(&mut self, now: Instant, counts: [u64; 2]) {
         self.move_on(now);
         for ((count, sum), more) in self.buckets[self.newest].iter_mut().zip(&mut self.sums).zip(counts) {
@@ -37,18 +39,23 @@ impl Window {
         self.sums
     }
 
+    #[inline]
     fn move_on(&mut self, now: Instant) {
-        let begun = *self.begun.get_or_insert(now);
-        let since = now.saturating_duration_since(begun);
-        // Nearly always true; the quotient of two times costs more than all else here.
-        if since < self.bucket {
-            return;
+        // Nearly always still the newest bucket; a difference of two times costs more than all else here.
+        if self.until.is_none_or(|until| now >= until) {
+            let begun = self.move_to(now);
+            (self.begun, self.until) = (Some(begun), begun.checked_add(self.bucket));
         }
-        let passed = since.as_nanos() / self.bucket.as_nanos();
+    }
+
+    /// Makes the bucket of this moment the newest, and returns when it began.
+    #[cold]
+    fn move_to(&mut self, now: Instant) -> Instant {
+        let begun = self.begun.unwrap_or(now);
+        let passed = now.saturating_duration_since(begun).as_nanos() / self.bucket.as_nanos();
         if passed >= BUCKETS as u128 {
             *self = Self { bucket: self.bucket, ..Self::new(Duration::ZERO) };
-            self.begun = Some(now);
-            return;
+            return now;
         }
         let passed = passed as u32;
         for _ in 0..passed {
@@ -56,7 +63,7 @@ impl Window {
             let old = std::mem::take(&mut self.buckets[self.newest]);
             self.sums = [self.sums[0] - old[0], self.sums[1] - old[1]];
         }
-        self.begun = Some(begun + self.bucket * passed);
+        begun + self.bucket * passed
     }
 }
 

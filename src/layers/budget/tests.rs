@@ -273,7 +273,7 @@ async fn what_failed_before_the_provider_worked_is_given_back() {
 fn attempt(kind: ErrorKind, usage: Option<Usage>) -> Attempt {
     let mut ledger = Ledger::default();
     let mut error = LlmError::new(kind, "scripted").with_model("p", "m");
-    ledger.failed(&mut error, Instant::now());
+    ledger.failed(&mut error, Instant::now(), Instant::now());
     ledger.give_up(&mut error);
     Attempt { usage, ..error.attempts()[0].clone() }
 }

@@ -43,14 +43,20 @@ struct Waiting<S> {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit, deadline: Option<Box<Deadline>>) -> Self {
-        let rest = deadline.map(|deadline| Box::new(Rest { waiting: None, deadline: Some(deadline) }));
-        Self { call, permit, rest }
+    pub(super) fn goes(call: Call<S, S::Future>, permit: Permit) -> Self {
+        Self { call, permit, rest: None }
     }
 
-    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest, deadline: Option<Box<Deadline>>) -> Self {
-        let rest = Rest { waiting: Some(Waiting { wait, service, request }), deadline };
+    pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
+        let rest = Rest { waiting: Some(Waiting { wait, service, request }), deadline: None };
         Self { call: Call::idle(), permit: Permit::default(), rest: Some(Box::new(rest)) }
+    }
+
+    /// Ends the call at its deadline, which no layer further out does.
+    pub(super) fn until(mut self, deadline: Option<Box<Deadline>>) -> Self {
+        let waiting = self.rest.take().and_then(|rest| rest.waiting);
+        self.rest = Some(Box::new(Rest { waiting, deadline }));
+        self
     }
 
     fn waiting(&self) -> Option<&Waiting<S>> {

@@ -53,7 +53,17 @@ where
         if deadline::is_unkept(request.context()) {
             return self.call_in_time(request.clone());
         }
-        self.enter(request, None)
+        let sharded = self.features.sharded(request.feature());
+        let permit = match sharded.gate().try_enter() {
+            Some(ticket) => sharded.permit(ticket),
+            None => match sharded.gate().admit(&request.clone()) {
+                Ok(Admission::Goes(permit)) => permit,
+                // A fresh clone was never polled: it reserves nothing until it has its place.
+                Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request),
+                Err(refused) => return ResponseFuture::refused(refused),
+            },
+        };
+        ResponseFuture::goes(Call::first(&mut self.inner, request), permit)
     }
 }
 
@@ -65,25 +75,8 @@ where
     #[cold]
     fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         match Deadline::keep(&mut request) {
-            Ok(deadline) => self.enter(request, deadline),
+            Ok(deadline) => self.call(request).until(deadline),
             Err(late) => ResponseFuture::refused(late),
         }
-    }
-
-    #[inline(always)]
-    fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
-        let sharded = self.features.sharded(request.feature());
-        let permit = match sharded.gate().try_enter() {
-            Some(ticket) => sharded.permit(ticket),
-            None => match sharded.gate().admit(&request.clone()) {
-                Ok(Admission::Goes(permit)) => permit,
-                // A fresh clone was never polled: it reserves nothing until it has its place.
-                Ok(Admission::Waits(wait)) => {
-                    return ResponseFuture::waits(wait, self.inner.clone(), request, deadline);
-                }
-                Err(refused) => return ResponseFuture::refused(refused),
-            },
-        };
-        ResponseFuture::goes(Call::first(&mut self.inner, request), permit, deadline)
     }
 }

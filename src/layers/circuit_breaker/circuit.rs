@@ -53,6 +53,8 @@ pub(super) enum Confirm {
 #[derive(Debug)]
 pub(super) struct NamedCircuit {
     pub(super) name: Arc<str>,
+    /// The beginning of a refusal's message.
+    title: Box<str>,
     pub(super) machine: Circuit,
     /// Returns whether the start of a call matters.
     is_timed: bool,
@@ -64,7 +66,8 @@ impl NamedCircuit {
     pub(super) fn new(name: Arc<str>, policy: Arc<Policy>, seed: u64) -> Arc<Self> {
         let machine = Circuit::new(policy.settings.clone(), Instant::now(), seed);
         let is_timed = policy.slow_after.is_some() || policy.abandoned_after.is_some();
-        Arc::new_cyclic(|me| Self { name, machine, is_timed, policy, me: me.clone() })
+        let title = format!("circuit {name} ").into();
+        Arc::new_cyclic(|me| Self { name, title, machine, is_timed, policy, me: me.clone() })
     }
 
     /// Returns a ticket if the call needs only admission. In good health that is one load: it neither reads the
@@ -89,7 +92,7 @@ impl NamedCircuit {
             }
             Decision::Rejected(rejection) => {
                 if rejection.reason == Reason::InvalidRequests {
-                    self.machine.meet(caller(request));
+                    self.meet(request);
                 }
                 return Err(rejection);
             }
@@ -103,6 +106,12 @@ impl NamedCircuit {
             return Ok(Permit::new(self.clone(), ticket));
         }
         Ok(self.marked(admission, ticket, request))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn meet(&self, request: &LlmRequest) {
+        self.machine.meet(caller(request));
     }
 
     /// A permit that tells more of its call when that is settled: it is a probe, or may be part of a storm.
@@ -131,10 +140,8 @@ impl NamedCircuit {
             _ => "is open",
         };
         // Not by `format!`, which takes a third of a refusal's whole time.
-        let mut message = String::with_capacity("circuit  ".len() + self.name.len() + state.len());
-        message.push_str("circuit ");
-        message.push_str(&self.name);
-        message.push(' ');
+        let mut message = String::with_capacity(self.title.len() + state.len());
+        message.push_str(&self.title);
         message.push_str(state);
         LlmError::new(ErrorKind::CircuitOpen, message).with_retry_at(rejection.until)
     }
@@ -174,10 +181,15 @@ impl NamedCircuit {
 
     /// Sends all unreported changes of state to the subscribers, in their order. It runs outside of the lock under
     /// which they were made, so that another thread may be reporting this one already.
+    #[inline]
     pub(super) fn tell(&self, transition: Option<Transition>) {
-        if transition.is_none() {
-            return;
+        if transition.is_some() {
+            self.tell_all();
         }
+    }
+
+    #[cold]
+    fn tell_all(&self) {
         let mut telling = None;
         while let Some(transition) = self.machine.next_to_tell(telling.is_some()) {
             telling.get_or_insert_with(|| ReportingThread(&self.machine));

@@ -56,8 +56,14 @@ impl Time {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time, deadline: Option<Box<Deadline>>) -> Self {
-        Self { call, permit, time, deadline }
+    pub(super) fn new(call: Call<S, S::Future>, permit: Permit, time: Time) -> Self {
+        Self { call, permit, time, deadline: None }
+    }
+
+    /// Ends the call at its deadline, which no layer further out does.
+    pub(super) fn until(mut self, deadline: Option<Box<Deadline>>) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     pub(super) fn rejected(refusal: LlmError) -> Self {

@@ -39,7 +39,7 @@ pub(super) enum Circuits {
 
 impl Shared {
     /// Returns a permit on the healthy path: circuit closed, no throttle, no storm suspected.
-    #[inline]
+    #[inline(always)]
     fn free_permit(&self) -> Option<Permit> {
         match &self.circuits {
             Circuits::One(sharded) => sharded.gate().free_ticket().map(|ticket| sharded.permit(ticket)),
@@ -47,6 +47,7 @@ impl Shared {
         }
     }
 
+    /// Returns a permit in any state, or the refusal.
     fn admit(&self, request: &LlmRequest) -> Result<Permit, LlmError> {
         match &self.circuits {
             Circuits::One(sharded) => admit(sharded.gate(), request),
@@ -96,7 +97,15 @@ where
         if deadline::is_unkept(request.context()) {
             return self.call_in_time(request.clone());
         }
-        self.enter(request, None)
+        let time = Time::of(&request);
+        let permit = match self.shared.free_permit() {
+            Some(permit) => permit,
+            None => match self.shared.admit(&request.clone()) {
+                Ok(permit) => permit,
+                Err(refusal) => return ResponseFuture::rejected(refusal),
+            },
+        };
+        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)
     }
 }
 
@@ -108,21 +117,8 @@ where
     #[cold]
     fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         match Deadline::keep(&mut request) {
-            Ok(deadline) => self.enter(request, deadline),
+            Ok(deadline) => self.call(request).until(deadline),
             Err(late) => ResponseFuture::rejected(late),
         }
-    }
-
-    #[inline(always)]
-    fn enter(&mut self, request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
-        let time = Time::of(&request);
-        let permit = match self.shared.free_permit() {
-            Some(permit) => permit,
-            None => match self.shared.admit(&request.clone()) {
-                Ok(permit) => permit,
-                Err(refusal) => return ResponseFuture::rejected(refusal),
-            },
-        };
-        ResponseFuture::new(Call::first(&mut self.inner, request), permit, time, deadline)
     }
 }

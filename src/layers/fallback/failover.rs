@@ -205,11 +205,14 @@ impl Failover {
                 (self.doubted, self.evidence) = (true, error.evidence().cloned());
             }
         }
-        let (before, spent) = (self.ledger.len(), self.ledger.spent());
-        self.ledger.failed(&mut error, self.begun);
+        let now = Instant::now();
+        let (before, spent_before) = (self.ledger.len(), self.ledger.spent());
+        self.ledger.failed(&mut error, self.begun, now);
         self.ledger.name_tier(before, &self.shared.facts(self.at).name);
+        let spent = self.ledger.spent();
+        let was_sent = spent > spent_before;
         // A call that was refused on this side was never made.
-        if let Some(token) = self.token.take().filter(|_| self.ledger.spent() == spent) {
+        if let Some(token) = self.token.take().filter(|_| !was_sent) {
             token.refund();
         }
         self.earliest = match (self.earliest, error.retry_at()) {
@@ -225,11 +228,12 @@ impl Failover {
         self.tried.insert(self.at);
         self.note_hedges(before);
         self.refresh_drained();
-        let now = Instant::now();
         let route = self.shared.config.routes.get(&kind).filter(|_| self.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
-        let next = match self.next_tier(route.as_ref(), class, now) {
-            Err(Stop::LastTier | Stop::Policy) if self.relax_step_down() => self.next_tier(route.as_ref(), class, now),
+        let next = match self.next_tier(route.as_ref(), class, spent, now) {
+            Err(Stop::LastTier | Stop::Policy) if self.relax_step_down() => {
+                self.next_tier(route.as_ref(), class, spent, now)
+            }
             next => next,
         };
         match next {
@@ -238,7 +242,7 @@ impl Failover {
                 self.ledger.next(Next::FailedOver);
                 self.record_skipped(route.as_ref(), Some(next));
                 if self.root.is_none() {
-                    self.root_sent = self.ledger.spent() > spent;
+                    self.root_sent = was_sent;
                     self.root = Some(error);
                 }
                 self.reason = Some(kind);
@@ -249,7 +253,7 @@ impl Failover {
             Err(stop) => {
                 self.ledger.next(Next::Stopped(stop));
                 let none_works = matches!(stop, Stop::LastTier | Stop::Policy | Stop::Pinned);
-                let has_attempts = self.ledger.spent() < self.request.context().attempts_left;
+                let has_attempts = spent < self.request.context().attempts_left;
                 self.can_wait = none_works && has_attempts && !kind.is_about_the_request();
                 if matches!(stop, Stop::LastTier | Stop::Policy) {
                     self.record_skipped(route.as_ref(), None);
@@ -389,6 +393,7 @@ impl Failover {
         &self,
         route: Option<&Chain>,
         class: Class,
+        spent: u16,
         now: Instant,
     ) -> Result<(usize, Option<Reservation>), Stop> {
         if matches!(self.chain, Chain::Pinned(_)) {
@@ -418,7 +423,8 @@ impl Failover {
             if self.tried.contains(tier) || !self.is_eligible(tier) || (tier == 0 && !self.primary_at_hand) {
                 continue;
             }
-            let fits = match (self.window, self.shared.facts(tier).capabilities.context_window) {
+            let facts = self.shared.facts(tier);
+            let fits = match (self.window, facts.capabilities.context_window) {
                 (None, _) => true,
                 (Some(_), None) => route.is_some(),
                 (Some(too_small), Some(window)) => window > too_small,
@@ -427,20 +433,19 @@ impl Failover {
                 continue;
             }
             // A canned or human tier accepts anything, so it cannot confirm that the request is valid.
-            if self.doubted && route.is_none() && !self.shared.facts(tier).is_model() {
+            if self.doubted && route.is_none() && !facts.is_model() {
                 stop = Stop::Kind;
                 continue;
             }
-            if self.ledger.spent() >= self.request.context().attempts_left {
+            if spent >= self.request.context().attempts_left {
                 return Err(Stop::Attempts);
             }
             let left = self.request.context().time_left(now);
-            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(tier)) {
+            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(facts)) {
                 stop = Stop::Deadline;
                 continue;
             }
-            let facts = self.shared.facts(tier);
-            if self.ledger.spent() == 0 || facts.human || facts.answers_at_once() {
+            if spent == 0 || facts.human || facts.answers_at_once() {
                 return Ok((tier, None));
             }
             let Some(mut token) = self.shared.config.budget.reserve(now) else {
@@ -479,6 +484,10 @@ impl Failover {
 
     /// Returns whether one of those is a model's.
     fn can_go_on(&self) -> bool {
+        // All were tried but this one: the usual case with two tiers.
+        if self.tried.len() + 1 >= self.shared.tiers() {
+            return false;
+        }
         self.chain.iter(&self.shared).any(|tier| {
             let is_left = tier != self.at && !self.tried.contains(tier) && (tier != 0 || self.primary_at_hand);
             is_left && self.shared.facts(tier).asks_a_model() && self.is_eligible(tier)

@@ -42,14 +42,16 @@ pub(super) struct Shared {
     pub(super) has_models_after: bool,
     /// True if none of that, and no feature's level policy, can divert an ordinary request.
     plain: bool,
+    /// True if answers of the primary go on unmarked, and their streams unwatched.
+    as_is: bool,
     /// True if one model's refusal can go to another tier.
     pub(super) acts_on_refusals: bool,
     /// For each tier, true if it has ever answered.
     worked: Box<[AtomicBool]>,
     /// The serving tier, as the events report it. Read by every request; changed under the lock.
     serving: AtomicUsize,
-    /// True if that is the primary, and the last request agrees. Every request reads it in place of the state
-    /// behind the lock.
+    /// True if that is the primary, which has worked, and the last request agrees. Every request reads it in place of
+    /// the state behind the lock.
     settled: AtomicBool,
     reports: Mutex<SwitchReports>,
     sessions: Mutex<Sessions>,
@@ -77,10 +79,14 @@ impl Shared {
                 && config.levels.is_empty()
                 && config.all_open == AllOpen::Fail
                 && config.all_opens.is_empty(),
+            as_is: config.stream_break == StreamBreak::Fail
+                && config.stream_breaks.is_empty()
+                && config.levels.is_empty()
+                && config.primary.level == BEST_LEVEL,
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
-            settled: AtomicBool::new(true),
+            settled: AtomicBool::new(false),
             reports: Mutex::default(),
             sessions: Mutex::new(Sessions::new(config.session_capacity)),
             successor: OnceLock::new(),
@@ -227,8 +233,7 @@ impl Shared {
     /// Returns whether an answer is returned as it is, whatever happens to its stream.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
-        let always = self.config.stream_break == StreamBreak::Fail && self.config.stream_breaks.is_empty();
-        always || !response.body().arrives_in_frames() || self.stream_break(request) == StreamBreak::Fail
+        self.as_is || !response.body().arrives_in_frames() || self.stream_break(request) == StreamBreak::Fail
     }
 
     /// Returns the policy for a break of the request's stream.
@@ -242,16 +247,18 @@ impl Shared {
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
         response.name_tier(&primary.name);
-        if let Some(worst) = self.accepts(request) {
+        if !self.as_is
+            && let Some(worst) = self.accepts(request)
+        {
             response.set_accepts(worst);
         }
         if let Some(tier) = self.hedged(0, response) {
             return self.hedge_answered(tier, response);
         }
-        if primary.level > BEST_LEVEL {
+        if !self.as_is && primary.level > BEST_LEVEL {
             response.degrade(primary.level, DegradedReason::default);
         }
-        if !self.has_worked(0) || !self.settled.load(Relaxed) {
+        if !self.settled.load(Relaxed) {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
     }
@@ -339,8 +346,7 @@ impl Shared {
     }
 
     /// Returns the least time before the deadline that makes it worth beginning a tier.
-    pub(super) fn min_useful(&self, tier: usize) -> Duration {
-        let facts = self.facts(tier);
+    pub(super) fn min_useful(&self, facts: &TierFacts) -> Duration {
         let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
         facts.min_useful.unwrap_or(usual)
     }
@@ -476,7 +482,7 @@ impl Shared {
         let Some(since) = reports.shows(Direction::Home, at) else { return };
         let from = self.serving.swap(0, Relaxed);
         reports.away_since = None;
-        self.settled.store(true, Relaxed);
+        self.settled.store(self.has_worked(0), Relaxed);
         drop(reports);
         let after = since.saturating_duration_since(away);
         self.send(|| Event::ModelRecovered { from: self.name(from), to: self.name(0), after, at });

@@ -55,13 +55,14 @@ pub(super) struct FirstCall {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(
-        call: Call<S, S::Future>,
-        shared: Arc<Shared<S>>,
-        first: Option<FirstCall>,
-        deadline: Option<Box<Deadline>>,
-    ) -> Self {
-        Self { call, timer: None, shared, first, race: None, deadline }
+    pub(super) fn new(call: Call<S, S::Future>, shared: Arc<Shared<S>>, first: Option<FirstCall>) -> Self {
+        Self { call, timer: None, shared, first, race: None, deadline: None }
+    }
+
+    /// Ends the first call at its deadline, which no layer further out does.
+    pub(super) fn until(mut self, deadline: Option<Box<Deadline>>) -> Self {
+        self.deadline = deadline;
+        self
     }
 }
 
@@ -250,7 +251,7 @@ where
             return Err(error);
         }
         let mut ledger = Ledger::default();
-        ledger.failed(&mut error, first.begun);
+        ledger.failed(&mut error, first.begun, now);
         ledger.name_tier(0, &self.settings.tier);
         match Race::begin(self, first, ledger, now) {
             Ok(mut race) => {

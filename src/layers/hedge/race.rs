@@ -133,7 +133,7 @@ where
     pub(super) fn fails_first(&mut self, first: &FirstCall, mut error: LlmError) -> Option<LlmError> {
         let settings = self.started.settings.clone();
         let before = self.ledger.len();
-        self.ledger.failed(&mut error, first.begun);
+        self.ledger.failed(&mut error, first.begun, Instant::now());
         self.ledger.name_tier(before, &settings.tier);
         self.first_failed = true;
         if self.second.is_none() {
@@ -159,7 +159,7 @@ where
         self.second = None;
         let settings = self.started.settings.clone();
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
-        self.ledger.failed(&mut error, self.started.begun);
+        self.ledger.failed(&mut error, self.started.begun, Instant::now());
         self.ledger.name_tier(before, settings.to());
         if self.ledger.spent() > spent {
             self.started.sent();

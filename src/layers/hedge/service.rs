@@ -61,14 +61,10 @@ where
 
     #[inline]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        let shared = self.shared.clone();
-        let mut deadline = None;
         if deadline::is_unkept(request.context()) {
-            match Deadline::keep(&mut request) {
-                Ok(kept) => deadline = kept,
-                Err(late) => return ResponseFuture::new(Call::failed(late), shared, None, None),
-            }
+            return self.call_in_time(request.clone());
         }
+        let shared = self.shared.clone();
         let Shared { settings, state, .. } = &*shared;
         settings.budget.count(request.context_mut());
         let (now, _reading) = Reading::pass_on();
@@ -87,7 +83,21 @@ where
         } else {
             None
         };
-        ResponseFuture::new(Call::first(&mut self.inner, request), shared, first, deadline)
+        ResponseFuture::new(Call::first(&mut self.inner, request), shared, first)
+    }
+}
+
+impl<S> Hedge<S>
+where
+    S: LlmService + Clone,
+{
+    /// A call that ends at its deadline. A race goes by the deadline itself, for both of its calls.
+    #[cold]
+    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        match Deadline::keep(&mut request) {
+            Ok(deadline) => self.call(request).until(deadline),
+            Err(late) => ResponseFuture::new(Call::failed(late), self.shared.clone(), None),
+        }
     }
 }
 

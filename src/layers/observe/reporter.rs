@@ -88,13 +88,16 @@ impl Watch {
         let stream = response.body().arrives_in_frames();
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
         let (route, degraded) = (response.shared_route(), response.degraded());
+        let task = response.task_id().map(|task| Arc::new(task.to_owned()));
+        let (status, possible_repeat) = (self.status_of.map(|_| StatusCode::OK), response.is_possible_repeat());
         let ended = {
-            // Take the queue before the event is made, since it is made inside the queue.
+            // Take the queue before the event is made, since it is made inside the queue. Nothing is computed in between:
+            // the compiler would make the event elsewhere first.
             let queue = if stream { None } else { self.reporter.events.only_queue() };
             let ended = RequestEnded {
                 request_id: self.request_id,
-                status: self.status_of.map(|_| StatusCode::OK),
-                task: response.task_id().map(|task| Arc::new(task.to_owned())),
+                status,
+                task,
                 feature: self.feature,
                 failures,
                 tier,
@@ -103,7 +106,7 @@ impl Watch {
                 route,
                 outcome: RequestOutcome::Answered,
                 stream,
-                possible_repeat: response.is_possible_repeat(),
+                possible_repeat,
                 degraded,
                 first_token: took,
                 served_in,

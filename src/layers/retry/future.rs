@@ -53,14 +53,14 @@ struct Rest {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(
-        call: Call<S, S::Future>,
-        request: LlmRequest,
-        shared: Arc<Shared<S>>,
-        deadline: Option<Box<Deadline>>,
-    ) -> Self {
-        let rest = deadline.map(|deadline| Box::new(Rest { deadline: Some(deadline), ..Rest::default() }));
-        Self { call, request, shared, rest }
+    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
+        Self { call, request, shared, rest: None }
+    }
+
+    /// Ends the first attempt at its deadline, which no layer further out does.
+    pub(super) fn until(mut self, deadline: Option<Box<Deadline>>) -> Self {
+        self.rest = deadline.map(|deadline| Box::new(Rest { deadline: Some(deadline), ..Rest::default() }));
+        self
     }
 }
 
@@ -163,7 +163,7 @@ where
             rest.timer = None;
             let now = Instant::now();
             let spent = rest.ledger.spent();
-            rest.ledger.failed(&mut error, this.request.context().begun.unwrap_or(now));
+            rest.ledger.failed(&mut error, this.request.context().begun.unwrap_or(now), now);
             let sent = rest.ledger.spent() > spent;
             match rest.token.take() {
                 Some(mut token) if sent => token.sent(),

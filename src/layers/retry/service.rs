@@ -51,11 +51,15 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         if deadline::is_unkept(request.context()) {
             return self.call_in_time(request.clone());
         }
-        self.begin(request, None)
+        let shared = self.shared.clone();
+        shared.policy.budget.count(request.context_mut());
+        request.context_mut().prospects.note_acts_on_refusals(shared.policy.acts_on_refusals);
+        let first = request.clone();
+        ResponseFuture::new(Call::first(&mut self.inner, first), request, shared)
     }
 }
 
@@ -67,18 +71,9 @@ where
     #[cold]
     fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         match Deadline::keep(&mut request) {
-            Ok(deadline) => self.begin(request, deadline),
-            Err(late) => ResponseFuture::new(Call::failed(late), request, self.shared.clone(), None),
+            Ok(deadline) => self.call(request).until(deadline),
+            Err(late) => ResponseFuture::new(Call::failed(late), request, self.shared.clone()),
         }
-    }
-
-    #[inline(always)]
-    fn begin(&mut self, mut request: LlmRequest, deadline: Option<Box<Deadline>>) -> ResponseFuture<S> {
-        let shared = self.shared.clone();
-        shared.policy.budget.count(request.context_mut());
-        request.context_mut().prospects.note_acts_on_refusals(shared.policy.acts_on_refusals);
-        let first = request.clone();
-        ResponseFuture::new(Call::first(&mut self.inner, first), request, shared, deadline)
     }
 }
 

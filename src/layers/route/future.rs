@@ -157,7 +157,7 @@ impl<S> RouteState<S> {
         match result {
             Ok(response) => ledger.answered(response),
             Err(error) => {
-                ledger.failed(error, self.begun);
+                ledger.failed(error, self.begun, Instant::now());
                 ledger.give_up(error);
             }
         }
@@ -173,10 +173,10 @@ where
     fn failed(&mut self, mut error: LlmError) -> Result<Call<S, S::Future>, LlmError> {
         let class = self.plan.classifier.classify(&error);
         let name = self.rule().name.clone();
-        self.ledger.failed(&mut error, self.begun);
+        let now = Instant::now();
+        self.ledger.failed(&mut error, self.begun, now);
         self.ledger.name_tier(0, &name);
         let first = *self.request.context();
-        let now = Instant::now();
         let stop = match class.failover {
             Failover::No | Failover::IfRouted => Some(Stop::Kind),
             _ if self.request.is_first_tier_only() => Some(Stop::Policy),

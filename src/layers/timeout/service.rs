@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{
@@ -14,10 +15,7 @@ use super::{
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     error::TimeoutLimit,
-    layers::{
-        call::Call,
-        clock::{self, Reading},
-    },
+    layers::{call::Call, clock::Reading},
 };
 
 /// A service that bounds the time until the response, and the silences of its body. See the [module docs](super).
@@ -29,7 +27,7 @@ pub struct Timeout<S> {
     inner: S,
     limits: Limits,
     silence: Option<Arc<Silence>>,
-    /// Whether all requests have the same limit, and none is watched.
+    /// True if all requests have the same limit, and none is watched.
     is_plain: bool,
 }
 
@@ -55,40 +53,12 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        if self.is_plain {
-            return self.begin(request, TimeoutLimit::Total, self.limits.total, None);
-        }
-        self.call_by_request(request.clone())
-    }
-}
-
-impl<S> Timeout<S>
-where
-    S: LlmService + Clone,
-{
-    /// A call whose limit depends on its request.
-    #[inline(never)]
-    fn call_by_request(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        let (limit, after) = match self.limits.first_token {
-            Some(first) if first < self.limits.total && request.is_stream() => (TimeoutLimit::FirstToken, first),
-            _ => (TimeoutLimit::Total, self.limits.total),
-        };
-        // Only with another model to go to.
-        let silence = self.silence.as_ref().filter(|_| request.context().prospects.can_go_on());
-        let watch = silence.map(|silence| Box::new(silence.watch(&request, clock::now())));
-        self.begin(request, limit, after, watch)
-    }
-
-    #[inline(always)]
-    fn begin(
-        &mut self,
-        mut request: LlmRequest,
-        limit: TimeoutLimit,
-        after: Duration,
-        watch: Option<Box<Watch>>,
-    ) -> ResponseFuture<S> {
+    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let (now, _reading) = Reading::pass_on();
+        let (limit, after, watch) = match self.is_plain {
+            true => (TimeoutLimit::Total, self.limits.total, None),
+            false => self.limit_for(request.clone(), now),
+        };
         let context = request.context_mut();
         let own = now.checked_add(after);
         let (limit, deadline) = match (context.deadline, own) {
@@ -104,5 +74,19 @@ where
             return ResponseFuture::new(Call::failed(passed), deadline, now, limit, self.limits.idle, None);
         }
         ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, limit, self.limits.idle, watch)
+    }
+}
+
+impl<S> Timeout<S> {
+    /// Returns the limit of a request, and its watch if it may be left before.
+    #[cold]
+    fn limit_for(&self, request: LlmRequest, now: Instant) -> (TimeoutLimit, Duration, Option<Box<Watch>>) {
+        let (limit, after) = match self.limits.first_token {
+            Some(first) if first < self.limits.total && request.is_stream() => (TimeoutLimit::FirstToken, first),
+            _ => (TimeoutLimit::Total, self.limits.total),
+        };
+        // Only with another model to go to.
+        let silence = self.silence.as_ref().filter(|_| request.context().prospects.can_go_on());
+        (limit, after, silence.map(|silence| Box::new(silence.watch(&request, now))))
     }
 }

@@ -86,7 +86,7 @@ impl Check {
                 self.ledger.push(attempt);
             }
         }
-        self.ledger.failed(&mut error, self.begun);
+        self.ledger.failed(&mut error, self.begun, Instant::now());
         // The model was never asked again, so the caller must learn of the answer that it gave.
         let mut lead = match self.problem.take() {
             Some(problem) if unsent => problem,
@@ -128,7 +128,7 @@ impl Check {
             next: Next::GaveUp,
         });
         *error.attempts_mut() = attempts;
-        self.ledger.failed(&mut error, self.begun);
+        self.ledger.failed(&mut error, self.begun, Instant::now());
         let context = self.request.context();
         let stop = if !cut.is_empty() {
             Some(Stop::Kind)
