@@ -12,7 +12,7 @@ use steadfast::{
     layers::{
         budget::{AtCap, Cap, Period},
         circuit_breaker::Window,
-        fallback::{AllOpen, Tier},
+        fallback::{AllOpen, Tier, TierSettings},
         route::Rule,
     },
     prices::{Price, PriceTable, Usd},
@@ -413,7 +413,7 @@ budgets: [{ name: chat, usd: 0.2, period: day, feature: chat, at_cap: { step_dow
 
 #[tokio::test(start_paused = true)]
 async fn a_cheaper_chain_says_that_it_was_a_route() {
-    let cheap = FallbackLayer::new("small").level(2).layer(Simulated::new("small"));
+    let cheap = FallbackLayer::new("small").primary(TierSettings::new().level(2)).layer(Simulated::new("small"));
     let rule = Rule::new("short").feature("summary");
     let llm = RouteLayer::new().rule(rule, cheap).layer(FallbackLayer::new("large").layer(Simulated::new("large")));
     let ask =

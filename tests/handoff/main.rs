@@ -10,7 +10,7 @@ use std::time::Duration;
 use steadfast::{
     DegradedReason, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
     handoff::{Desk, DeskError, Handoff, MemoryTasks, TaskFilter, TaskId, TaskState},
-    layers::fallback::{SessionPolicy, Tier},
+    layers::fallback::{SessionPolicy, Tier, TierSettings},
     provider_fn,
     providers::Canned,
 };
@@ -86,7 +86,7 @@ async fn a_full_store_is_an_error_and_the_next_tier_answers() {
     let first = people.clone().oneshot(LlmRequest::prompt("hello")).await.unwrap();
     assert!(first.task_id().is_some());
     let llm = ServiceBuilder::new()
-        .layer(FallbackLayer::new("people").human().tier("canned", Canned::text("later")))
+        .layer(FallbackLayer::new("people").primary(TierSettings::new().human()).tier("canned", Canned::text("later")))
         .service(people);
     let second = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap();
     assert!(second.attempts()[0].message.contains("the store is full"), "{:?}", second.attempts());

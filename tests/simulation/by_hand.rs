@@ -10,7 +10,7 @@ use steadfast::{
     layers::{
         bulkhead::Limits,
         circuit_breaker::Window,
-        fallback::{RampStep, Tier as Place},
+        fallback::{RampStep, Tier as Place, TierSettings},
     },
     providers::Canned,
 };
@@ -44,14 +44,10 @@ pub(crate) fn stack(
         .session(plan.session)
         .stream_break(plan.on_break)
         .all_open(plan.all_open)
-        .level(plan.tiers[0].level)
+        .primary(settings(plan, 0))
         .gradually(plan.ramp.iter().map(|(percent, lasts)| RampStep::new(*percent, *lasts)));
-    if plan.tiers[0].last_resort {
-        fallback = fallback.last_resort();
-    }
     for (place, service) in tiers.enumerate() {
-        let tier = Place::new(plan.name(place + 1), service).level(plan.tiers[place + 1].level);
-        fallback = fallback.push(if plan.tiers[place + 1].last_resort { tier.last_resort() } else { tier });
+        fallback = fallback.push(Place::new(plan.name(place + 1), service).settings(settings(plan, place + 1)));
     }
     match (plan.last, desk) {
         (Last::Canned, _) => fallback = fallback.tier("last", Canned::text(SORRY)),
@@ -79,6 +75,11 @@ pub(crate) fn stack(
         .layer(fallback)
         .service(primary);
     (BoxLlmService::new(llm), handles)
+}
+
+fn settings(plan: &Plan, tier: usize) -> TierSettings {
+    let settings = TierSettings::new().level(plan.tiers[tier].level);
+    if plan.tiers[tier].last_resort { settings.last_resort() } else { settings }
 }
 
 /// Writes requests down for people, and says so at once.

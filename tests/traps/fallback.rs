@@ -7,7 +7,7 @@ use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmRequest, LlmResponse,
     RetryWithJitterLayer, TimeoutLayer,
     events::CircuitState,
-    layers::fallback::{SessionPolicy, StreamBreak, Tier},
+    layers::fallback::{SessionPolicy, StreamBreak, Tier, TierSettings},
     ledger::{Next, Stop},
     provider_fn,
     providers::{Canned, Simulated, simulated::Fault},
@@ -107,7 +107,7 @@ async fn where_a_failure_leads_depends_on_its_kind_and_on_what_the_tiers_can_do(
     let handle = small.handle();
     let others = [Fake::answers(), Fake::answers(), Fake::answers()];
     let layer = FallbackLayer::new("small")
-        .context_window(100_000)
+        .primary(TierSettings::new().context_window(100_000))
         .push(Tier::new("tiny", others[0].clone()).context_window(8_000))
         .push(Tier::new("unknown", others[1].clone()))
         .push(Tier::new("large", others[2].clone()).context_window(1_000_000));

@@ -9,7 +9,7 @@ use steadfast::{
     layers::{
         bulkhead::{Adaptive, Limits, Rate},
         circuit_breaker::Window,
-        fallback::{AllOpen, RampStep, SessionPolicy, StreamBreak, Tier},
+        fallback::{AllOpen, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings},
         retry::{Backoff, Jitter},
     },
     providers::Canned,
@@ -203,7 +203,7 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                 for session in [SessionPolicy::Free, SessionPolicy::Pin, SessionPolicy::Sticky] {
                     let tier = |window| Tier::new("", mixed()).context_window(window).min_useful(time).last_resort();
                     let layer = FallbackLayer::new("")
-                        .context_window(0)
+                        .primary(TierSettings::new().context_window(0))
                         .push(tier(0))
                         .push(tier(u64::MAX).level(2))
                         .min_useful(time)

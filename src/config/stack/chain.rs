@@ -6,7 +6,7 @@ use super::{StackContext, settings};
 use crate::{
     Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
-    layers::fallback::{self, Capabilities, RampStep},
+    layers::fallback::{self, Capabilities, RampStep, TierSettings},
     models::FamilyTable,
 };
 
@@ -59,8 +59,9 @@ pub(super) fn chain<S: TierLike>(
     let families = config.family_table()?;
     // The chains of `routes` leave models out: the file alone determines their order.
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
-    let mut layer = primary_of(first, &families, context)
-        .primary_model(model(first))
+    let mut layer = FallbackLayer::new(first.name.as_str())
+        .primary(tier_settings(first, &families).model(model(first)))
+        .steered_by(&context.fallback)
         .classifier(classifier(config))
         .events(context.events.clone())
         .stream_break(unnamed)
@@ -77,7 +78,8 @@ pub(super) fn chain<S: TierLike>(
         layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
     }
     for (tier, service) in tiers {
-        layer = layer.push(place_of(tier, &families, service).model(model(tier)));
+        let settings = tier_settings(tier, &families).model(model(tier));
+        layer = layer.push(fallback::Tier::new(tier.name.as_str(), service).settings(settings));
     }
     for (name, feature) in &config.features {
         check_level(config, &format!("features.{name}"), feature)?;
@@ -123,40 +125,20 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
     Err(InvalidConfig::new(format!("{field}.worst_level"), problem))
 }
 
-/// Creates a fallback around this tier, without further tiers.
-pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, context: &StackContext) -> FallbackLayer {
-    let mut layer = FallbackLayer::new(tier.name.as_str())
-        .steered_by(&context.fallback)
-        .capabilities(capabilities(tier, families))
-        .level(tier.service_level());
+/// Returns a tier's settings in a fallback, without its model: no name leads to it there.
+pub(super) fn tier_settings(tier: &Tier, families: &FamilyTable) -> TierSettings {
+    let mut settings = TierSettings::new().capabilities(capabilities(tier, families)).level(tier.service_level());
     if tier.last_resort {
-        layer = layer.last_resort();
-    }
-    if tier.provider == Provider::Handoff {
-        layer = layer.human().last_resort();
-    }
-    if let Some(time) = tier.min_useful {
-        layer = layer.primary_min_useful(time.0);
-    }
-    layer
-}
-
-/// Creates a fallback's tier.
-pub(super) fn place_of(tier: &Tier, families: &FamilyTable, service: impl TierLike) -> fallback::Tier {
-    let mut place = fallback::Tier::new(tier.name.as_str(), service)
-        .capabilities(capabilities(tier, families))
-        .level(tier.service_level());
-    if tier.last_resort {
-        place = place.last_resort();
+        settings = settings.last_resort();
     }
     if tier.provider == Provider::Handoff {
         // Called even with an open circuit, so that a store that has recovered is used at once.
-        place = place.human().last_resort();
+        settings = settings.human().last_resort();
     }
     if let Some(time) = tier.min_useful {
-        place = place.min_useful(time.0);
+        settings = settings.min_useful(time.0);
     }
-    place
+    settings
 }
 
 /// Returns the tier's capabilities from the file, and otherwise what its model lacks according to the table.

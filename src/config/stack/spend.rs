@@ -2,11 +2,12 @@
 
 use super::{StackContext, chain, tier_runtime::TierService};
 use crate::{
-    BudgetLayer, Events, InvalidConfig, RouteLayer,
+    BudgetLayer, Events, FallbackLayer, InvalidConfig, RouteLayer,
     chat::Usage,
     config::{self, AtCap, Config, ModelPrice, Route, Tier, classifier},
     layers::{
         budget::{self, Cap, Period},
+        fallback,
         route::Rule,
     },
     prices::{Price, PriceTable, Usd},
@@ -190,9 +191,14 @@ pub(super) fn routes(
         };
         // It reports no switches: those concern the chain that serves if this one does not. A pinned level that
         // excludes this chain leaves the request to that one.
-        let mut fallback = chain::primary_of(first, &families, context).pins_are_final().classifier(classifier(config));
+        let mut fallback = FallbackLayer::new(first.name.as_str())
+            .primary(chain::tier_settings(first, &families))
+            .steered_by(&context.fallback)
+            .pins_are_final()
+            .classifier(classifier(config));
         for (tier, service) in chain {
-            fallback = fallback.push(chain::place_of(tier, &families, service));
+            let settings = chain::tier_settings(tier, &families);
+            fallback = fallback.push(fallback::Tier::new(tier.name.as_str(), service).settings(settings));
         }
         for (name, feature) in &config.features {
             if let Some(worst) = feature.worst_level {

@@ -185,7 +185,7 @@ impl Failover {
         };
         allot(&self.shared, self.at, after, self.can_go_on(), &mut context, tier_deadline);
         let request = self.request.with_context(context);
-        if !self.shared.facts(self.at).human {
+        if !self.shared.settings(self.at).human {
             return (request, tier_deadline);
         }
         let reason = self.reason_for(u8::MAX);
@@ -220,7 +220,7 @@ impl Failover {
             self.shared.primary_failed();
         }
         if kind == ErrorKind::ContextLength {
-            self.window = self.shared.facts(self.at).capabilities.context_window.max(self.window);
+            self.window = self.shared.settings(self.at).capabilities.context_window.max(self.window);
         }
         self.tried.insert(self.at);
         self.note_hedges(before);
@@ -286,7 +286,7 @@ impl Failover {
         if let Some(tier) = self.shared.hedged(self.at, response) {
             self.shared.hedge_answered(tier, response);
         } else {
-            response.degrade(facts.level, || self.reason_for(facts.level));
+            response.degrade(facts.settings.level, || self.reason_for(facts.settings.level));
             let switched = self.reason.filter(|_| self.from_primary);
             self.shared.answered(self.at, &self.request, self.started, switched);
         }
@@ -305,7 +305,7 @@ impl Failover {
         if let Some(root) = &self.root {
             return DegradedReason::Failure(root.kind());
         }
-        let better = self.chain.iter(&self.shared).filter(|tier| self.shared.facts(*tier).level < level);
+        let better = self.chain.iter(&self.shared).filter(|tier| self.shared.settings(*tier).level < level);
         let mut left_out = better.filter_map(|tier| self.excluded.iter().find(|excluded| excluded.tier == tier));
         left_out.next().map_or(DegradedReason::Order, |excluded| excluded.reason.degraded_reason())
     }
@@ -418,7 +418,7 @@ impl Failover {
             if self.tried.contains(tier) || !self.is_eligible(tier) || (tier == 0 && !self.primary_at_hand) {
                 continue;
             }
-            let fits = match (self.window, self.shared.facts(tier).capabilities.context_window) {
+            let fits = match (self.window, self.shared.settings(tier).capabilities.context_window) {
                 (None, _) => true,
                 (Some(_), None) => route.is_some(),
                 (Some(too_small), Some(window)) => window > too_small,
@@ -440,7 +440,7 @@ impl Failover {
                 continue;
             }
             let facts = self.shared.facts(tier);
-            if self.ledger.spent() == 0 || facts.human || facts.answers_at_once() {
+            if self.ledger.spent() == 0 || facts.settings.human || facts.answers_at_once() {
                 return Ok((tier, None));
             }
             let Some(mut token) = self.shared.config.budget.reserve(now) else {
@@ -666,7 +666,7 @@ pub(super) fn allot(
         Some(spare) => spare + RetryWithJitterLayer::MAX_ATTEMPTS,
         None => left.div_ceil(tiers).max(1),
     };
-    context.last_resort |= shared.facts(tier).last_resort;
+    context.last_resort |= shared.facts(tier).settings.last_resort;
     if tier_deadline.is_some() {
         context.deadline = tier_deadline;
         context.prospects.note_leaves_deadline(false);

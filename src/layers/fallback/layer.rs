@@ -8,7 +8,7 @@ use std::{
 use tower::Layer;
 
 use super::{
-    AllOpen, Capabilities, Fallback, FallbackHandle, RampStep, SessionPolicy, StreamBreak, Tier, handle::Orders,
+    AllOpen, Fallback, FallbackHandle, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings, handle::Orders,
     models::Models, shared::Shared, tier::TierFacts,
 };
 use crate::{
@@ -156,19 +156,11 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the primary's capabilities: a request that needs more skips it. Default: unknown, so that every request
-    /// may come.
+    /// Sets the primary's settings; each of a further tier's is set in its [`Tier`]. Default: a model of full service
+    /// with unknown capabilities.
     #[must_use]
-    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
-        self.config.primary.capabilities = capabilities;
-        self.changed()
-    }
-
-    /// Sets how many tokens fit into the primary's context window, as [`Capabilities::context_window`] does.
-    /// Default: unknown.
-    #[must_use]
-    pub fn context_window(mut self, tokens: u64) -> Self {
-        self.config.primary.capabilities = self.config.primary.capabilities.context_window(tokens);
+    pub fn primary(mut self, settings: TierSettings) -> Self {
+        self.config.primary.settings = settings;
         self.changed()
     }
 
@@ -219,43 +211,6 @@ impl FallbackLayer {
         let chain = self.indexes(&format!("models.{name}.tiers"), tiers)?;
         self.config.models.set(name, chain);
         Ok(self.changed())
-    }
-
-    /// Sets the primary's model, as [`Tier::model`] does: a request that names the primary begins there, even if
-    /// another tier has the same model.
-    #[must_use]
-    pub fn primary_model(mut self, model: impl Into<Arc<str>>) -> Self {
-        self.config.primary.model = Some(model.into());
-        self.changed()
-    }
-
-    /// Makes the primary ignore its own circuit, as [`Tier::last_resort`] does.
-    #[must_use]
-    pub fn last_resort(mut self) -> Self {
-        self.config.primary.last_resort = true;
-        self.changed()
-    }
-
-    /// Marks the primary as a tier of people, as [`Tier::human`] does.
-    #[must_use]
-    pub fn human(mut self) -> Self {
-        self.config.primary.human = true;
-        self.changed()
-    }
-
-    /// Sets the least time before the deadline that makes it worth beginning the primary if it is not asked first,
-    /// as [`Tier::min_useful`] does.
-    #[must_use]
-    pub fn primary_min_useful(mut self, time: Duration) -> Self {
-        self.config.primary.min_useful = Some(time);
-        self.changed()
-    }
-
-    /// Sets the primary's level of service, as [`Tier::level`] does. Default: 1.
-    #[must_use]
-    pub fn level(mut self, level: u8) -> Self {
-        self.config.primary.set_level(level);
-        self.changed()
     }
 
     /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather

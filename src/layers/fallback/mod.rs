@@ -108,6 +108,7 @@ mod service;
 mod shared;
 mod switch_reports;
 mod tier;
+mod tier_settings;
 
 #[cfg(feature = "config")]
 pub(crate) use self::eligibility::Eligibility;
@@ -121,6 +122,7 @@ pub use self::{
     ramp::RampStep,
     service::Fallback,
     tier::Tier,
+    tier_settings::TierSettings,
 };
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    AllOpen, SessionPolicy, StreamBreak,
+    AllOpen, SessionPolicy, StreamBreak, TierSettings,
     chain::Chain,
     handle::OrderSnapshot,
     layer::{Config, LevelPolicy},
@@ -64,8 +64,8 @@ impl Shared {
             && config.models.is_empty()
             && config.session == SessionPolicy::Free;
         let facts = || std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
-        let limited = facts().any(|facts| facts.capabilities.is_limited());
-        let has_models = facts().any(|facts| facts.model.is_some());
+        let limited = facts().any(|facts| facts.settings.capabilities.is_limited());
+        let has_models = facts().any(|facts| facts.settings.model.is_some());
         Self {
             simple,
             has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
@@ -138,7 +138,7 @@ impl Shared {
 
     /// Returns the tiers of people.
     pub(super) fn human(&self) -> Arc<[usize]> {
-        (0..self.tiers()).filter(|tier| self.facts(*tier).human).collect()
+        (0..self.tiers()).filter(|tier| self.settings(*tier).human).collect()
     }
 
     /// Returns the tiers that a request may go to, in order.
@@ -173,8 +173,8 @@ impl Shared {
         if self.named(model).is_some_and(|named| *named.pattern == *asked) {
             return None;
         }
-        let named = |facts: &TierFacts| facts.model.is_some() && *facts.name == *asked;
-        let has = |facts: &TierFacts| facts.model.as_deref() == Some(asked);
+        let named = |facts: &TierFacts| facts.settings.model.is_some() && *facts.name == *asked;
+        let has = |facts: &TierFacts| facts.settings.model.as_deref() == Some(asked);
         let place = chain.iter(self).position(|tier| named(self.facts(tier)));
         let place = place.or_else(|| chain.iter(self).position(|tier| has(self.facts(tier))));
         place.filter(|place| *place > 0)
@@ -248,8 +248,8 @@ impl Shared {
         if let Some(tier) = self.hedged(0, response) {
             return self.hedge_answered(tier, response);
         }
-        if primary.level > BEST_LEVEL {
-            response.degrade(primary.level, DegradedReason::default);
+        if primary.settings.level > BEST_LEVEL {
+            response.degrade(primary.settings.level, DegradedReason::default);
         }
         if !self.has_worked(0) || !self.settled.load(Relaxed) {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
@@ -270,8 +270,9 @@ impl Shared {
     #[cold]
     pub(super) fn hedge_answered(&self, tier: usize, response: &mut LlmResponse) {
         let failed = response.attempts().iter().find_map(|step| step.failure);
-        response
-            .degrade(self.facts(tier).level, || failed.map_or_else(DegradedReason::default, DegradedReason::Failure));
+        response.degrade(self.settings(tier).level, || {
+            failed.map_or_else(DegradedReason::default, DegradedReason::Failure)
+        });
         self.worked[tier].store(true, Relaxed);
     }
 
@@ -302,7 +303,8 @@ impl Shared {
     fn is_primary_out(&self) -> bool {
         let primary = &self.config.primary;
         self.orders().is_some_and(|orders| {
-            orders.is_drained(&primary.name) || orders.level(None).is_some_and(|(level, _)| primary.level < level)
+            orders.is_drained(&primary.name)
+                || orders.level(None).is_some_and(|(level, _)| primary.settings.level < level)
         })
     }
 
@@ -334,6 +336,11 @@ impl Shared {
         }
     }
 
+    /// Returns the settings of a tier; 0 is the primary.
+    pub(super) fn settings(&self, tier: usize) -> &TierSettings {
+        &self.facts(tier).settings
+    }
+
     pub(super) fn has_worked(&self, tier: usize) -> bool {
         self.worked[tier].load(Relaxed)
     }
@@ -342,7 +349,7 @@ impl Shared {
     pub(super) fn min_useful(&self, tier: usize) -> Duration {
         let facts = self.facts(tier);
         let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
-        facts.min_useful.unwrap_or(usual)
+        facts.settings.min_useful.unwrap_or(usual)
     }
 
     /// Returns the tier of the request's session.
@@ -362,7 +369,7 @@ impl Shared {
         }
         // A session stays with a model; it goes to people for one answer.
         if self.config.session != SessionPolicy::Free
-            && !self.facts(tier).human
+            && !self.settings(tier).human
             && let Some(session) = self.session_key(request)
         {
             self.remember(&session, tier);

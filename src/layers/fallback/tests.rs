@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
-use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier};
+use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings};
 use crate::{
     Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     StreamEvent, TimeoutLayer,
@@ -139,7 +139,7 @@ async fn the_callers_mistake_stops_at_once() {
 async fn a_request_too_long_goes_only_to_a_larger_window() {
     let (small, large, unknown) = (Strict::new(), Strict::new(), Strict::new());
     let llm = FallbackLayer::new("a")
-        .context_window(100_000)
+        .primary(TierSettings::new().context_window(100_000))
         .push(Tier::new("small", small.clone()).context_window(100_000))
         .tier("unknown", unknown.clone())
         .push(Tier::new("large", large.clone()).context_window(1_000_000))
@@ -152,7 +152,7 @@ async fn a_request_too_long_goes_only_to_a_larger_window() {
 async fn a_failure_on_the_way_does_not_lead_to_a_smaller_window() {
     let small = Strict::new();
     let llm = FallbackLayer::new("a")
-        .context_window(100_000)
+        .primary(TierSettings::new().context_window(100_000))
         .push(Tier::new("large", failing(ErrorKind::Overloaded)).context_window(1_000_000))
         .push(Tier::new("small", small.clone()).context_window(50_000))
         .layer(failing(ErrorKind::ContextLength));

@@ -28,7 +28,12 @@ fn record(response: &LlmResponse) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_level_from_two_on_is_degraded() {
     for (level, is) in [(0, None), (1, None), (2, Some(2)), (9, Some(5))] {
-        let response = FallbackLayer::new("a").level(level).layer(Strict::new()).oneshot(prompt()).await.unwrap();
+        let response = FallbackLayer::new("a")
+            .primary(TierSettings::new().level(level))
+            .layer(Strict::new())
+            .oneshot(prompt())
+            .await
+            .unwrap();
         assert_eq!(response.degraded().map(|degraded| degraded.level), is, "{level}");
     }
 }
@@ -99,8 +104,12 @@ async fn a_step_down_below_what_a_feature_accepts_gives_way() {
 #[tokio::test(start_paused = true)]
 async fn a_request_for_which_every_tier_is_too_bad_fails_at_once() {
     let leaf = Strict::new();
-    let error =
-        FallbackLayer::new("a").level(3).layer(leaf.clone()).oneshot(prompt().with_worst_level(2)).await.unwrap_err();
+    let error = FallbackLayer::new("a")
+        .primary(TierSettings::new().level(3))
+        .layer(leaf.clone())
+        .oneshot(prompt().with_worst_level(2))
+        .await
+        .unwrap_err();
     assert_eq!((error.kind(), leaf.calls()), (ErrorKind::Exhausted, 0));
     assert_eq!(error.message(), "no tier can carry it: a is of level 3, and none worse than 2 is accepted");
 }
@@ -138,7 +147,8 @@ async fn a_degraded_answer_says_its_level_and_what_led_there() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_tier_lacks_is_why_a_worse_one_answers() {
-    let layer = FallbackLayer::new("text").capabilities(Capabilities::new().tools(false));
+    let text = TierSettings::new().capabilities(Capabilities::new().tools(false));
+    let layer = FallbackLayer::new("text").primary(text);
     let llm = layer.push(Tier::new("tools", Strict::new()).level(3)).layer(Strict::new());
     let tool = Tool::new("lookup", serde_json::json!({"type": "object"}));
     let request = LlmRequest::from(Chat::new([Message::user("hello")]).tool(tool));
