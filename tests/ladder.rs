@@ -12,7 +12,7 @@ use steadfast::{
     layers::{
         budget::{AtCap, Cap, Period},
         circuit_breaker::Window,
-        fallback::{AllOpen, Tier, TierSettings},
+        fallback::{AllOpen, FeaturePolicy, Tier, TierSettings},
         route::Rule,
     },
     prices::{Price, PriceTable, Usd},
@@ -85,15 +85,16 @@ impl Ladder {
         let cache = CacheLayer::new().ttl(Duration::from_nanos(1)).stale_for(SECOND * 86_400);
         let events = Events::new();
         let heard = events.subscribe();
+        let review = FeaturePolicy::new().worst_level(1).all_open(AllOpen::Queue(SECOND * 3600));
         let fallback = FallbackLayer::new("full")
             .push(Tier::new("reduced", circuit("reduced").layer(reduced)).level(2))
             .push(Tier::new("basic", circuit("basic").layer(basic)).level(3))
             .push(Tier::new("kept", CachedAnswers::new(&cache)).level(4))
             .push(Tier::new("sorry", Canned::text("Please try again in a minute.")).level(5))
-            .feature_worst_level("code", 1)
-            .feature_worst_level("review", 1)
-            .feature_all_open("review", AllOpen::Queue(SECOND * 3600))
-            .feature_worst_level("summary", 3)
+            .feature("code", FeaturePolicy::new().worst_level(1))
+            .and_then(|layer| layer.feature("review", review))
+            .and_then(|layer| layer.feature("summary", FeaturePolicy::new().worst_level(3)))
+            .unwrap()
             .events(events.clone());
         let operator = fallback.handle();
         let llm = ServiceBuilder::new()

@@ -10,7 +10,7 @@ use std::time::Duration;
 use steadfast::{
     DegradedReason, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
     handoff::{Desk, DeskError, Handoff, MemoryTasks, TaskFilter, TaskId, TaskState},
-    layers::fallback::{SessionPolicy, Tier, TierSettings},
+    layers::fallback::{FeaturePolicy, SessionPolicy, Tier, TierSettings},
     provider_fn,
     providers::Canned,
 };
@@ -161,9 +161,8 @@ async fn a_request_that_requires_a_person_goes_there_whatever_works() {
         .push(Tier::new("other", Canned::text("another")))
         .push(Tier::new("people", Handoff::new(&desk).allow_volatile()).human())
         .session(SessionPolicy::Sticky)
-        .feature("code", ["model"])
-        .unwrap()
-        .feature_worst_level("code", 1);
+        .feature("code", FeaturePolicy::new().tiers(["model"]).worst_level(1))
+        .unwrap();
     let llm = ServiceBuilder::new().layer(layer).service(model);
     let ask =
         |required| LlmRequest::prompt("May I?").with_feature("code").with_session("s").with_human_required(required);

@@ -10,7 +10,7 @@ use steadfast::{
     layers::{
         bulkhead::Limits,
         circuit_breaker::Window,
-        fallback::{RampStep, Tier as Place, TierSettings},
+        fallback::{FeaturePolicy, RampStep, Tier as Place, TierSettings},
     },
     providers::Canned,
 };
@@ -37,13 +37,13 @@ pub(crate) fn stack(
     let circuits: Vec<CircuitBreakerLayer> = (0..plan.tiers.len()).map(|tier| circuit(plan, tier, events)).collect();
     let mut tiers = (0..plan.tiers.len()).map(|tier| service(plan, tier, &circuits[tier], &budget, &providers[tier]));
     let primary = tiers.next().expect("a tier");
+    let policy = FeaturePolicy::new().min_useful(plan.min_useful).stream_break(plan.on_break).all_open(plan.all_open);
     let mut fallback = FallbackLayer::new(plan.name(0))
+        .default_policy(policy)
+        .expect("a policy without tiers")
         .events(events.clone())
         .keep_back(plan.keep_back)
-        .min_useful(plan.min_useful)
         .session(plan.session)
-        .stream_break(plan.on_break)
-        .all_open(plan.all_open)
         .primary(settings(plan, 0))
         .gradually(plan.ramp.iter().map(|(percent, lasts)| RampStep::new(*percent, *lasts)));
     for (place, service) in tiers.enumerate() {
@@ -60,7 +60,7 @@ pub(crate) fn stack(
         bulkhead = bulkhead.feature(feature.name, limits);
         if let Some(chain) = &feature.chain {
             let names = chain.iter().map(|tier| plan.name(*tier));
-            fallback = fallback.feature(feature.name, names).expect("names of tiers");
+            fallback = fallback.feature(feature.name, FeaturePolicy::new().tiers(names)).expect("names of tiers");
         }
     }
     let handles = Handles::Hand {

@@ -7,7 +7,7 @@ use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmRequest, LlmResponse,
     RetryWithJitterLayer, TimeoutLayer,
     events::CircuitState,
-    layers::fallback::{SessionPolicy, StreamBreak, Tier, TierSettings},
+    layers::fallback::{FeaturePolicy, SessionPolicy, StreamBreak, Tier, TierSettings},
     ledger::{Next, Stop},
     provider_fn,
     providers::{Canned, Simulated, simulated::Fault},
@@ -364,7 +364,8 @@ async fn a_pinned_sessions_broken_stream_is_not_taken_over_by_another_tier() {
     let llm = FallbackLayer::new("a")
         .tier("b", Fake::answers())
         .session(SessionPolicy::Pin)
-        .stream_break(StreamBreak::Restart)
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+        .unwrap()
         .layer(primary);
     let answer = llm.clone().oneshot(ask().with_stream(true).with_session("s")).await.unwrap();
     assert_eq!(answer.text().await.unwrap_err().kind(), ErrorKind::Server);

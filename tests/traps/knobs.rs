@@ -9,7 +9,7 @@ use steadfast::{
     layers::{
         bulkhead::{Adaptive, Limits, Rate},
         circuit_breaker::Window,
-        fallback::{AllOpen, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings},
+        fallback::{AllOpen, FeaturePolicy, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings},
         retry::{Backoff, Jitter},
     },
     providers::Canned,
@@ -206,12 +206,13 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                         .primary(TierSettings::new().context_window(0))
                         .push(tier(0))
                         .push(tier(u64::MAX).level(2))
-                        .min_useful(time)
+                        .default_policy(
+                            FeaturePolicy::new().min_useful(time).stream_break(policy).all_open(AllOpen::Wait(time)),
+                        )
+                        .unwrap()
                         .keep_back(time)
                         .session(session)
                         .session_capacity(sessions)
-                        .stream_break(policy)
-                        .all_open(AllOpen::Wait(time))
                         .gradually([RampStep::new(0, time), RampStep::new(255, time)]);
                     exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;
                     let outer =

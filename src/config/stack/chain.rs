@@ -6,7 +6,7 @@ use super::{StackContext, settings};
 use crate::{
     Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
-    layers::fallback::{self, Capabilities, RampStep, TierSettings},
+    layers::fallback::{self, Capabilities, FeaturePolicy, RampStep, TierSettings},
     models::FamilyTable,
 };
 
@@ -47,15 +47,18 @@ pub(super) fn chain<S: TierLike>(
         return Err(InvalidConfig::new("tiers", "no tiers; name at least one"));
     };
     let of_file = config.stream.on_break;
-    let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
-    let on_break =
-        |own: Option<StreamBreak>| own.or(of_file).filter(told).map(settings::stream_break).unwrap_or_default();
-    let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
-    let all_open = |feature: Option<&config::Feature>| {
-        let own = feature.and_then(|feature| feature.all_open);
-        own.or(settings.all_open).map(settings::all_open).unwrap_or_default()
+    let allowed = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
+    let policy = |feature: Option<&config::Feature>| {
+        let on_break = feature.and_then(|feature| feature.stream.on_break).or(of_file).filter(allowed);
+        let all_open = feature.and_then(|feature| feature.all_open).or(settings.all_open);
+        let policy = FeaturePolicy::new()
+            .stream_break(on_break.map(settings::stream_break).unwrap_or_default())
+            .all_open(all_open.map(settings::all_open).unwrap_or_default());
+        match feature.and_then(|feature| feature.tiers.as_ref()) {
+            Some(tiers) => policy.tiers(tiers.iter().map(String::as_str)),
+            None => policy,
+        }
     };
-    let all_open_unnamed = all_open(config.default_feature.as_ref());
     let families = config.family_table()?;
     // The chains of `routes` leave models out: the file alone determines their order.
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
@@ -64,15 +67,10 @@ pub(super) fn chain<S: TierLike>(
         .steered_by(&context.fallback)
         .classifier(classifier(config))
         .events(context.events.clone())
-        .stream_break(unnamed)
         .session(settings.session.map(settings::session).unwrap_or_default())
-        .all_open(all_open_unnamed)
         .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
     if let Some(time) = settings.keep_back {
         layer = layer.keep_back(time.0);
-    }
-    if let Some(time) = settings.min_useful {
-        layer = layer.min_useful(time.0);
     }
     if settings.budget.is_some() {
         layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
@@ -83,27 +81,20 @@ pub(super) fn chain<S: TierLike>(
     }
     for (name, feature) in &config.features {
         check_level(config, &format!("features.{name}"), feature)?;
-        if let Some(tiers) = &feature.tiers {
-            layer = layer.feature(name.as_str(), tiers.iter().map(String::as_str))?;
-        }
-        let named = on_break(feature.stream.on_break);
-        if named != unnamed {
-            layer = layer.feature_stream_break(name.as_str(), named);
-        }
-        let policy = all_open(Some(feature));
-        if policy != all_open_unnamed {
-            layer = layer.feature_all_open(name.as_str(), policy);
-        }
+        let mut policy = policy(Some(feature));
         if let Some(worst) = feature.worst_level {
-            layer = layer.feature_worst_level(name.as_str(), worst);
+            policy = policy.worst_level(worst);
         }
+        layer = layer.feature(name.as_str(), policy)?;
     }
     if let Some(feature) = &config.default_feature {
         check_level(config, "default_feature", feature)?;
-        if let Some(tiers) = &feature.tiers {
-            layer = layer.other_features(tiers.iter().map(String::as_str))?;
-        }
     }
+    let mut others = policy(config.default_feature.as_ref());
+    if let Some(time) = settings.min_useful {
+        others = others.min_useful(time.0);
+    }
+    layer = layer.default_policy(others)?;
     for (name, model) in &config.models {
         layer = layer.model(name.as_str(), model.tiers.iter().map(String::as_str))?;
     }

@@ -7,7 +7,7 @@ use crate::{
     config::{self, AtCap, Config, ModelPrice, Route, Tier, classifier},
     layers::{
         budget::{self, Cap, Period},
-        fallback,
+        fallback::{self, FeaturePolicy},
         route::Rule,
     },
     prices::{Price, PriceTable, Usd},
@@ -194,7 +194,7 @@ pub(super) fn routes(
         let mut fallback = FallbackLayer::new(first.name.as_str())
             .primary(chain::tier_settings(first, &families))
             .steered_by(&context.fallback)
-            .pins_are_final()
+            .default_policy(FeaturePolicy::new().pins_are_final(true))?
             .classifier(classifier(config));
         for (tier, service) in chain {
             let settings = chain::tier_settings(tier, &families);
@@ -202,7 +202,7 @@ pub(super) fn routes(
         }
         for (name, feature) in &config.features {
             if let Some(worst) = feature.worst_level {
-                fallback = fallback.feature_worst_level(name.as_str(), worst);
+                fallback = fallback.feature(name.as_str(), FeaturePolicy::new().worst_level(worst))?;
             }
         }
         layer = layer.rule(rule(route, config), tower::Layer::layer(&fallback, primary));

@@ -9,6 +9,7 @@ use super::{
     AllOpen, SessionPolicy,
     chain::{Chain, Tiers},
     exclusion::{Excluded, ExclusionReason},
+    feature_policy::{Policy, PolicyTerms},
     shared::Shared,
 };
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
 pub(super) struct Failover {
     shared: Arc<Shared>,
     request: LlmRequest,
+    /// The terms of its policy.
+    terms: PolicyTerms,
     chain: Chain,
     /// The current tier; 0 is the primary.
     at: usize,
@@ -73,10 +76,15 @@ impl Failover {
     /// # Errors
     ///
     /// Fails if no tier that the request may go to can carry it.
-    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, excluded: Vec<Excluded>) -> Result<Self, LlmError> {
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        request: &LlmRequest,
+        policy: &Policy,
+        excluded: Vec<Excluded>,
+    ) -> Result<Self, LlmError> {
         let mut chain = match request.is_human_required() {
             true => Chain::Listed(shared.human()),
-            false => shared.chain(request),
+            false => shared.chain(request, policy),
         };
         if !request.is_human_required()
             && let Some(tier) = shared.session_tier(request)
@@ -85,11 +93,11 @@ impl Failover {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
                 // A feature's policy overrides a session's tier. A model's does not, since that tier is of its
                 // chain.
-                SessionPolicy::Sticky if shared.of_feature(request).is_none() => chain = chain.from(tier),
+                SessionPolicy::Sticky if policy.tiers.is_none() => chain = chain.from(tier),
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
-        let mut failover = Self::starting_at(shared.clone(), request.clone(), chain, 0);
+        let mut failover = Self::starting(shared.clone(), request.clone(), policy.terms, chain);
         failover.excluded = excluded;
         let Some(mut at) = failover.first() else {
             let error = failover.no_eligible_tier();
@@ -122,18 +130,20 @@ impl Failover {
     /// Creates the state of a request that went to the primary first, with all tiers after it, each of which can
     /// carry it.
     pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
-        Self::starting_at(shared, request, Chain::All, 0)
+        let terms = shared.policy(&request).terms;
+        Self::starting(shared, request, terms, Chain::All)
     }
 
-    fn starting_at(shared: Arc<Shared>, request: LlmRequest, chain: Chain, at: usize) -> Self {
+    fn starting(shared: Arc<Shared>, request: LlmRequest, terms: PolicyTerms, chain: Chain) -> Self {
         let begun = request.context().begun.unwrap_or_else(Instant::now);
         Self {
             begun,
             started: begun,
             shared,
             request,
+            terms,
             chain,
-            at,
+            at: 0,
             tried: Tiers::default(),
             excluded: Vec::new(),
             ledger: Ledger::default(),
@@ -142,7 +152,7 @@ impl Failover {
             root_sent: false,
             earliest: None,
             window: None,
-            from_primary: at == 0,
+            from_primary: true,
             doubted: false,
             evidence: None,
             reason: None,
@@ -280,7 +290,7 @@ impl Failover {
     pub(super) fn answered(&mut self, response: &mut LlmResponse) {
         let facts = self.shared.facts(self.at);
         response.name_tier(&facts.name);
-        if let Some(worst) = self.shared.accepts(&self.request) {
+        if let Some(worst) = self.terms.accepts() {
             response.set_accepts(worst);
         }
         if let Some(tier) = self.shared.hedged(self.at, response) {
@@ -333,7 +343,7 @@ impl Failover {
 
     /// Returns the policy for the case that every circuit is open for the request.
     pub(super) fn all_open(&self) -> AllOpen {
-        self.shared.all_open(&self.request)
+        self.terms.all_open()
     }
 
     /// Returns when a request tries again that is queued until a tier works; `None` if that would not help it. It
@@ -435,7 +445,7 @@ impl Failover {
                 return Err(Stop::Attempts);
             }
             let left = self.request.context().time_left(now);
-            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(tier)) {
+            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(tier, &self.terms)) {
                 stop = Stop::Deadline;
                 continue;
             }
@@ -518,7 +528,7 @@ impl Failover {
     /// better than none. Returns whether there were any.
     fn relax_step_down(&mut self) -> bool {
         let before = self.excluded.len();
-        if before > 0 && !self.shared.level_policy(&self.request).stays_down {
+        if before > 0 && !self.terms.stays_down() {
             self.excluded.retain(|excluded| !excluded.reason.may_be_lifted());
         }
         self.excluded.len() < before
@@ -593,7 +603,7 @@ impl Failover {
     /// Marks the error with the level that the request's feature accepts: a cache further out must not answer with
     /// a worse one.
     fn mark(&self, error: &mut LlmError) {
-        if let Some(worst) = self.shared.accepts(&self.request) {
+        if let Some(worst) = self.terms.accepts() {
             error.set_accepts(worst);
         }
     }

@@ -8,13 +8,14 @@ use std::{
 use tower::Layer;
 
 use super::{
-    AllOpen, Fallback, FallbackHandle, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings, handle::Orders,
-    models::Models, shared::Shared, tier::TierFacts,
+    Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionPolicy, Tier, TierSettings,
+    feature_policy::{Policies, Policy},
+    handle::Orders,
+    models::Models,
+    shared::Shared,
+    tier::TierFacts,
 };
-use crate::{
-    Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget,
-    request::{BEST_LEVEL, WORST_LEVEL},
-};
+use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget};
 
 /// Applies [`Fallback`]. See the [module docs](super).
 ///
@@ -33,51 +34,21 @@ pub struct FallbackLayer {
 pub(super) struct Config {
     pub(super) primary: TierFacts,
     pub(super) tiers: Vec<Tier>,
-    /// For each feature with a policy, the tiers in order; 0 is the primary.
-    pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
-    /// The tiers for all other requests; `None`: all tiers.
-    pub(super) others: Option<Arc<[usize]>>,
+    pub(super) policies: Policies,
     /// The chains of callers that name a model.
     pub(super) models: Models,
-    /// The level policies of features.
-    pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
     /// The budget of calls to further tiers.
     pub(super) budget: RetryBudget,
     pub(super) events: Option<Events>,
-    pub(super) min_useful: Duration,
     pub(super) keep_back: Duration,
     pub(super) session: SessionPolicy,
     pub(super) session_capacity: usize,
-    pub(super) stream_break: StreamBreak,
-    /// For each feature with a setting of its own.
-    pub(super) stream_breaks: HashMap<Arc<str>, StreamBreak>,
-    pub(super) all_open: AllOpen,
-    /// For each feature with a setting of its own.
-    pub(super) all_opens: HashMap<Arc<str>, AllOpen>,
     pub(super) ramp: Vec<RampStep>,
     pub(super) orders: Arc<Orders>,
-    /// True if tiers above a pinned level never serve, even if no other tier can.
-    pub(super) pins_are_final: bool,
 }
 
-/// A feature's policy on the tiers' levels.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LevelPolicy {
-    pub(super) worst: u8,
-    /// True if a step-down stands even if no tier is left below.
-    pub(super) stays_down: bool,
-}
-
-impl Default for LevelPolicy {
-    fn default() -> Self {
-        Self { worst: WORST_LEVEL, stays_down: false }
-    }
-}
-
-/// The default of [`FallbackLayer::min_useful`].
-const MIN_USEFUL: Duration = Duration::from_millis(100);
 /// The default of [`FallbackLayer::keep_back`]: a working model answers within that.
 const KEEP_BACK: Duration = Duration::from_secs(10);
 /// The default of [`FallbackLayer::session_capacity`].
@@ -89,25 +60,17 @@ impl FallbackLayer {
         let config = Config {
             primary: TierFacts::new(primary.into()),
             tiers: Vec::new(),
-            features: HashMap::new(),
-            others: None,
+            policies: Policies::default(),
             models: Models::default(),
-            levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
             budget: RetryBudget::unlimited(),
             events: None,
-            min_useful: MIN_USEFUL,
             keep_back: KEEP_BACK,
             session: SessionPolicy::default(),
             session_capacity: SESSIONS,
-            stream_break: StreamBreak::default(),
-            stream_breaks: HashMap::new(),
-            all_open: AllOpen::default(),
-            all_opens: HashMap::new(),
             ramp: Vec::new(),
             orders: Arc::default(),
-            pins_are_final: false,
         };
         Self { config, before: None, shared: Arc::default() }
     }
@@ -164,31 +127,31 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets which tiers serve a feature, in order; the primary is one of them, by its name. A chain of one never
-    /// falls back. Default: all, in their order.
+    /// Sets the policy for a feature's requests, in place of an earlier one. It takes each setting that it leaves out
+    /// from the [default policy](Self::default_policy). Default: no feature has a policy of its own.
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
-    pub fn feature<'a>(
+    /// Fails if the policy's chain is empty, has a name that no tier has so far, or has one twice.
+    pub fn feature(
         mut self,
         feature: impl Into<Arc<str>>,
-        tiers: impl IntoIterator<Item = &'a str>,
+        policy: impl Into<FeaturePolicy>,
     ) -> Result<Self, InvalidConfig> {
         let feature = feature.into();
-        let chain = self.indexes(&format!("features.{feature}.tiers"), tiers)?;
-        self.config.features.insert(feature, chain);
+        let policy = self.policy(&format!("features.{feature}.tiers"), policy.into())?;
+        self.config.policies.features.insert(feature, policy);
         Ok(self.changed())
     }
 
-    /// Sets which tiers serve all requests whose feature has no chain of its own, and those without a feature.
-    /// Default: all, in their order.
+    /// Sets the policy for requests without a feature, for those whose feature has no policy of its own, and for what
+    /// a feature's policy leaves out. Default: all tiers serve them, whatever their level.
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
-    pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
-        self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
+    /// Fails if the policy's chain is empty, has a name that no tier has so far, or has one twice.
+    pub fn default_policy(mut self, policy: impl Into<FeaturePolicy>) -> Result<Self, InvalidConfig> {
+        self.config.policies.default = self.policy("default_feature.tiers", policy.into())?;
         Ok(self.changed())
     }
 
@@ -211,22 +174,6 @@ impl FallbackLayer {
         let chain = self.indexes(&format!("models.{name}.tiers"), tiers)?;
         self.config.models.set(name, chain);
         Ok(self.changed())
-    }
-
-    /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather
-    /// than fall to a small model. Default: 5, any.
-    #[must_use]
-    pub fn feature_worst_level(mut self, feature: impl Into<Arc<str>>, level: u8) -> Self {
-        self.config.levels.entry(feature.into()).or_default().worst = level.clamp(BEST_LEVEL, WORST_LEVEL);
-        self.changed()
-    }
-
-    /// Makes a [step-down](crate::Context::min_level) final for a feature: if no tier further down can answer, its
-    /// requests fail. Default: the better tiers then serve, since an expensive answer is better than none.
-    #[must_use]
-    pub fn feature_stays_down(mut self, feature: impl Into<Arc<str>>) -> Self {
-        self.config.levels.entry(feature.into()).or_default().stays_down = true;
-        self.changed()
     }
 
     /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier decides. For
@@ -270,13 +217,6 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the least time before the deadline that makes it worth beginning a further tier. Default: 100 ms.
-    #[must_use]
-    pub fn min_useful(mut self, time: Duration) -> Self {
-        self.config.min_useful = time;
-        self.changed()
-    }
-
     /// Sets how much of the time before the request's deadline is reserved for the tiers after the current one, at
     /// most half of the time left. Default: 10 s.
     #[must_use]
@@ -299,36 +239,6 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the policy for a stream that breaks in the middle. Default: [`StreamBreak::Fail`].
-    #[must_use]
-    pub fn stream_break(mut self, policy: StreamBreak) -> Self {
-        self.config.stream_break = policy;
-        self.changed()
-    }
-
-    /// Sets the policy for a stream of this feature that breaks in the middle. Default: that of
-    /// [`stream_break`](Self::stream_break).
-    #[must_use]
-    pub fn feature_stream_break(mut self, feature: impl Into<Arc<str>>, policy: StreamBreak) -> Self {
-        self.config.stream_breaks.insert(feature.into(), policy);
-        self.changed()
-    }
-
-    /// Sets the policy for the case that every circuit is open. Default: [`AllOpen::Fail`].
-    #[must_use]
-    pub fn all_open(mut self, policy: AllOpen) -> Self {
-        self.config.all_open = policy;
-        self.changed()
-    }
-
-    /// Sets the policy for the case that every circuit is open for a request of this feature. Default: that of
-    /// [`all_open`](Self::all_open).
-    #[must_use]
-    pub fn feature_all_open(mut self, feature: impl Into<Arc<str>>, policy: AllOpen) -> Self {
-        self.config.all_opens.insert(feature.into(), policy);
-        self.changed()
-    }
-
     /// Returns the traffic to a primary that has recovered in these steps, rather than at once. A failure of the
     /// primary in between starts them again. Default: at once.
     #[must_use]
@@ -342,14 +252,6 @@ impl FallbackLayer {
     #[must_use]
     pub fn steered_by(mut self, handle: &FallbackHandle) -> Self {
         self.config.orders = handle.orders().clone();
-        self.changed()
-    }
-
-    /// Makes pinned levels final: tiers above one fail rather than serve, since another chain is asked after this
-    /// one.
-    #[cfg(feature = "config")]
-    pub(crate) fn pins_are_final(mut self) -> Self {
-        self.config.pins_are_final = true;
         self.changed()
     }
 
@@ -398,6 +300,11 @@ impl FallbackLayer {
     fn changed(mut self) -> Self {
         self.shared = Arc::default();
         self
+    }
+
+    fn policy(&self, field: &str, policy: FeaturePolicy) -> Result<Policy, InvalidConfig> {
+        let tiers = policy.tiers.map(|names| self.indexes(field, names.iter().map(|name| &**name))).transpose()?;
+        Ok(Policy { tiers, terms: policy.terms })
     }
 
     fn indexes<'a>(

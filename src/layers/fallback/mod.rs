@@ -3,7 +3,7 @@
 //! # When to use it
 //!
 //! Use it if an answer of another model beats no answer. If it does not (a fine-tuned model, an evaluation), give
-//! the feature a chain of one: [`FallbackLayer::feature`]. It cannot detect an answer that is bad but well-formed:
+//! the feature a chain of one: [`FeaturePolicy::tiers`]. It cannot detect an answer that is bad but well-formed:
 //! without an error there is no fallback.
 //!
 //! # Where in the stack
@@ -29,7 +29,7 @@
 //! - Tiers have [levels](Tier::level) of service, from 1 (full) to 5 (a fixed sentence). A feature can limit how
 //!   far down it may go. A request that was [stepped down](crate::Context::min_level), by a budget or by hand,
 //!   skips the better tiers. If no tier answers further down, the step-down is lifted, unless the feature [stays
-//!   down](FallbackLayer::feature_stays_down). A skipped tier is like one that lacks a capability. An answer from
+//!   down](FeaturePolicy::stays_down). A skipped tier is like one that lacks a capability. An answer from
 //!   level 2 on says so, with its reason: [`LlmResponse::degraded`](crate::LlmResponse::degraded).
 //! - The circuits of a level's tiers step down from it if it fails too often. Give them a [failure
 //!   rate](crate::CircuitBreakerLayer::failure_rate) and several
@@ -37,8 +37,8 @@
 //!   [`gradually`](FallbackLayer::gradually).
 //! - A tier of people ([`Tier::human`]) gets a list of the earlier attempts. A request that [requires a
 //!   person](crate::LlmRequest::with_human_required) goes there and nowhere else.
-//! - If no tier works that a request may use, it fails at once, or waits: [`AllOpen`], for all or [for a
-//!   feature](FallbackLayer::feature_all_open).
+//! - If no tier works that a request may use, it fails at once, or waits: [`AllOpen`], for all or for a
+//!   feature. A [`FeaturePolicy`] sets that, with all else that differs by feature.
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].
 //! - The attempts of a request are allotted to its tiers: each may take an equal part of the rest, and leaves what
 //!   it does not need to those after it. A [retry budget](FallbackLayer::budget) can bound the calls to further
@@ -97,6 +97,7 @@ mod chain;
 mod eligibility;
 mod exclusion;
 mod failover;
+mod feature_policy;
 mod future;
 mod handle;
 mod layer;
@@ -115,6 +116,7 @@ pub(crate) use self::eligibility::Eligibility;
 pub use self::{
     canned::Canned,
     capabilities::Capabilities,
+    feature_policy::FeaturePolicy,
     future::ResponseFuture,
     handle::FallbackHandle,
     layer::FallbackLayer,

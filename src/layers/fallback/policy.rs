@@ -45,7 +45,7 @@ pub enum AllOpen {
     /// The request is queued: it waits as long as no tier that may serve it works, and asks again at each probe,
     /// until its deadline and at most this long. It also waits after failures that opened no circuit, and asks
     /// again a second later; an invalid request fails at once. Use it for work that no lesser tier may do, such as
-    /// code generation with [`worst_level`](super::FallbackLayer::feature_worst_level) 1.
+    /// code generation with [`worst_level`](super::FeaturePolicy::worst_level) 1.
     ///
     /// At the end of that time it fails, at most a second early, with the earliest probe as the error's
     /// `retry_after` if the circuits know one. It also fails if it has no

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::{
     AllOpen, SessionPolicy, StreamBreak, TierSettings,
     chain::Chain,
+    feature_policy::{Policy, PolicyTerms},
     handle::OrderSnapshot,
-    layer::{Config, LevelPolicy},
+    layer::Config,
     models::Named,
     ramp::Ramp,
     switch_reports::{Direction, SwitchReports},
@@ -40,7 +41,11 @@ pub(super) struct Shared {
     has_models: bool,
     /// True if any tier after the primary asks a model.
     pub(super) has_models_after: bool,
-    /// True if none of that, and no feature's level policy, can divert an ordinary request.
+    /// True if any policy limits the levels of service.
+    limits_levels: bool,
+    /// True if any policy does more about a broken stream than end it.
+    mends_streams: bool,
+    /// True if none of that, and no policy, can divert an ordinary request.
     plain: bool,
     /// True if one model's refusal can go to another tier.
     pub(super) acts_on_refusals: bool,
@@ -58,9 +63,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: Config) -> Self {
-        let simple = config.features.is_empty()
-            && config.others.is_none()
+    pub(super) fn new(mut config: Config) -> Self {
+        config.policies.complete();
+        let policies = &config.policies;
+        let limits_levels = policies.any(|policy| policy.terms.accepts().is_some());
+        let simple = !policies.any(|policy| policy.tiers.is_some())
             && config.models.is_empty()
             && config.session == SessionPolicy::Free;
         let facts = || std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
@@ -72,11 +79,12 @@ impl Shared {
             ramp: Ramp::new(config.ramp.clone()),
             limited,
             has_models,
+            limits_levels,
+            mends_streams: policies.any(|policy| policy.terms.stream_break() != StreamBreak::Fail),
             plain: simple
                 && !limited
-                && config.levels.is_empty()
-                && config.all_open == AllOpen::Fail
-                && config.all_opens.is_empty(),
+                && !limits_levels
+                && !policies.any(|policy| policy.terms.all_open() != AllOpen::Fail),
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
             worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
             serving: AtomicUsize::new(0),
@@ -142,23 +150,23 @@ impl Shared {
     }
 
     /// Returns the tiers that a request may go to, in order.
-    pub(super) fn chain(&self, request: &LlmRequest) -> Chain {
-        let chain = self.listed(request);
+    pub(super) fn chain(&self, request: &LlmRequest, policy: &Policy) -> Chain {
+        let chain = self.listed(request, policy);
         match self.place_asked(&chain, request.model()) {
             None => chain,
             Some(place) => chain.beginning_at(place, self),
         }
     }
 
-    /// Returns the chain of a request's feature, of the model that it names, or the tiers of both.
-    fn listed(&self, request: &LlmRequest) -> Chain {
+    /// Returns the chain of a request's policy, of the model that it names, or the tiers of both.
+    fn listed(&self, request: &LlmRequest, policy: &Policy) -> Chain {
         let model = self.named(request.model()).map(|named| &named.tiers);
-        let tiers = match (self.of_feature(request), model) {
+        let tiers = match (&policy.tiers, model) {
             (Some(may), Some(wanted)) => {
                 let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
                 Some(if both.is_empty() { may.clone() } else { both })
             }
-            (one, other) => one.or(other).cloned(),
+            (one, other) => one.as_ref().or(other).cloned(),
         };
         tiers.map_or(Chain::All, Chain::Listed)
     }
@@ -180,10 +188,9 @@ impl Shared {
         place.filter(|place| *place > 0)
     }
 
-    /// Returns the chain of a request's feature.
-    pub(super) fn of_feature(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
-        let own = request.feature().and_then(|feature| self.config.features.get(feature));
-        own.or(self.config.others.as_ref())
+    /// Returns the policy of a request.
+    pub(super) fn policy(&self, request: &LlmRequest) -> &Policy {
+        self.config.policies.of(request)
     }
 
     /// What is said of the model that a request names.
@@ -198,7 +205,7 @@ impl Shared {
     /// session of its own.
     fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
         let session = request.session()?;
-        let chain = self.listed(request);
+        let chain = self.listed(request, self.policy(request));
         let asked = self.place_asked(&chain, request.model()).map(|place| self.name(chain.tier(place)));
         Some(match (self.named(request.model()), asked) {
             (None, None) => session.into(),
@@ -211,30 +218,22 @@ impl Shared {
     /// Returns whether the request goes to the primary first and then to all tiers in their order, and never waits:
     /// then it needs no further state while the primary answers.
     #[inline]
-    pub(super) fn is_simple(&self, request: &LlmRequest) -> bool {
+    pub(super) fn is_simple(&self, request: &LlmRequest, policy: &Policy) -> bool {
         self.simple
             && !self.ramp.is_running()
-            && self.all_open(request) == AllOpen::Fail
+            && policy.terms.all_open() == AllOpen::Fail
             && self.begins_at_primary(request.model())
-    }
-
-    /// Returns the policy for the case that every circuit is open for the request.
-    pub(super) fn all_open(&self, request: &LlmRequest) -> AllOpen {
-        let own = request.feature().and_then(|feature| self.config.all_opens.get(feature));
-        own.copied().unwrap_or(self.config.all_open)
     }
 
     /// Returns whether an answer is returned as it is, whatever happens to its stream.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
-        let always = self.config.stream_break == StreamBreak::Fail && self.config.stream_breaks.is_empty();
-        always || !response.body().arrives_in_frames() || self.stream_break(request) == StreamBreak::Fail
+        !self.mends_streams || !response.body().arrives_in_frames() || self.stream_break(request) == StreamBreak::Fail
     }
 
     /// Returns the policy for a break of the request's stream.
     pub(super) fn stream_break(&self, request: &LlmRequest) -> StreamBreak {
-        let own = request.feature().and_then(|feature| self.config.stream_breaks.get(feature));
-        own.copied().unwrap_or(self.config.stream_break)
+        self.policy(request).terms.stream_break()
     }
 
     /// Records that the primary has answered a request that went to it first.
@@ -308,19 +307,13 @@ impl Shared {
         })
     }
 
-    /// Returns the level policy of the request's feature.
-    pub(super) fn level_policy(&self, request: &LlmRequest) -> LevelPolicy {
-        let policy = request.feature().and_then(|feature| self.config.levels.get(feature));
-        policy.copied().unwrap_or_default()
-    }
-
     /// Returns the worst level that the request's feature accepts, if there is a limit.
     #[inline]
     pub(super) fn accepts(&self, request: &LlmRequest) -> Option<u8> {
-        if self.config.levels.is_empty() {
+        if !self.limits_levels {
             return None;
         }
-        Some(self.level_policy(request).worst).filter(|worst| *worst < WORST_LEVEL)
+        self.policy(request).terms.accepts()
     }
 
     /// Returns the number of tiers, the primary included.
@@ -345,10 +338,10 @@ impl Shared {
         self.worked[tier].load(Relaxed)
     }
 
-    /// Returns the least time before the deadline that makes it worth beginning a tier.
-    pub(super) fn min_useful(&self, tier: usize) -> Duration {
+    /// Returns the least time before the deadline that makes it worth beginning a tier for a policy's requests.
+    pub(super) fn min_useful(&self, tier: usize, terms: &PolicyTerms) -> Duration {
         let facts = self.facts(tier);
-        let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
+        let usual = if facts.answers_at_once() { Duration::ZERO } else { terms.min_useful() };
         facts.settings.min_useful.unwrap_or(usual)
     }
 

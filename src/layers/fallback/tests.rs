@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
-use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings};
+use super::{AllOpen, FallbackLayer, FeaturePolicy, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings};
 use crate::{
     Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     StreamEvent, TimeoutLayer,
@@ -40,6 +40,11 @@ fn error(kind: ErrorKind) -> LlmError {
 /// A leaf whose every request fails like this.
 fn failing(kind: ErrorKind) -> Strict {
     Strict::new().fails(10_000, error(kind))
+}
+
+/// The layer with this worst level of a feature.
+fn accepting(layer: FallbackLayer, feature: &str, worst: u8) -> FallbackLayer {
+    layer.feature(feature, FeaturePolicy::new().worst_level(worst)).unwrap()
 }
 
 fn prompt() -> LlmRequest {
@@ -232,7 +237,8 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
     let slow = Strict::new().takes(Duration::from_secs(3)).fails(1, error(ErrorKind::Server));
     let (slow_backup, canned) = (Strict::new(), Canned::text("later"));
     let llm = FallbackLayer::new("a")
-        .min_useful(Duration::from_secs(2))
+        .default_policy(FeaturePolicy::new().min_useful(Duration::from_secs(2)))
+        .unwrap()
         .keep_back(Duration::ZERO)
         .tier("b", slow_backup.clone())
         .layer(slow.clone());
@@ -242,7 +248,8 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
     assert_eq!(slow_backup.calls(), 0);
 
     let llm = FallbackLayer::new("a")
-        .min_useful(Duration::from_secs(2))
+        .default_policy(FeaturePolicy::new().min_useful(Duration::from_secs(2)))
+        .unwrap()
         .keep_back(Duration::ZERO)
         .tier("b", slow_backup.clone())
         .push(Tier::new("canned", canned).min_useful(Duration::ZERO))
@@ -426,7 +433,12 @@ async fn the_traffic_returns_in_steps() {
 #[tokio::test(start_paused = true)]
 async fn when_every_circuit_is_open_a_request_may_wait_for_the_first_probe() {
     let open = || Err(error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(20)));
-    let layer = |wait| FallbackLayer::new("a").all_open(wait).tier("b", Strict::new().script([open(), open()]));
+    let layer = |wait| {
+        FallbackLayer::new("a")
+            .default_policy(FeaturePolicy::new().all_open(wait))
+            .unwrap()
+            .tier("b", Strict::new().script([open(), open()]))
+    };
     let before = Instant::now();
     let llm = layer(AllOpen::Wait(Duration::from_secs(30))).layer(Strict::new().script([open()]));
     let response = llm.oneshot(prompt()).await.unwrap();

@@ -109,7 +109,7 @@ impl TierSettings {
     /// Sets the tier's level of service: 1 is full, 2 reduced, 3 basic, 4 cached answers only, 5 a fixed sentence.
     /// From 2 on its answers are [degraded](crate::LlmResponse::degraded). Requests that are [stepped
     /// down](crate::Context::min_level), and features that accept no
-    /// [worse](super::FallbackLayer::feature_worst_level), are held to it. Default: 1. A number out of range counts
+    /// [worse](super::FeaturePolicy::worst_level), are held to it. Default: 1. A number out of range counts
     /// as the nearest level.
     #[must_use]
     pub fn level(mut self, level: u8) -> Self {
@@ -120,7 +120,7 @@ impl TierSettings {
     /// Sets the least time before the deadline that makes it worth beginning this tier. It applies to the primary
     /// if that is not asked first. Default: none for a tier that answers at once
     /// ([`Canned`](crate::providers::Canned), `CachedAnswers`, and levels 4 and 5), otherwise the
-    /// [layer's](super::FallbackLayer::min_useful).
+    /// [policy's](super::FeaturePolicy::min_useful).
     #[must_use]
     pub fn min_useful(mut self, time: Duration) -> Self {
         self.min_useful = Some(time);

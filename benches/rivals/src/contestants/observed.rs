@@ -10,7 +10,11 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use steadfast::{Event, Events, LlmRequest, ObserveLayer, events::{Following, Subscriber}, subscribers::{StatusBoard, metrics::Metrics}};
+use steadfast::{
+    Event, Events, LlmRequest, ObserveLayer,
+    events::{Following, Subscriber},
+    subscribers::{StatusBoard, metrics::Metrics},
+};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};
 

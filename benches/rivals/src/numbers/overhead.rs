@@ -9,7 +9,10 @@ use std::{
 
 use futures_util::stream;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use steadfast::{Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer, StreamEvent, subscribers::{StatusBoard, metrics::Metrics}, provider_fn};
+use steadfast::{
+    Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer, StreamEvent, provider_fn,
+    subscribers::{StatusBoard, metrics::Metrics},
+};
 use tower::{Layer, Service};
 
 use super::quantile;

@@ -172,7 +172,8 @@ async fn a_wait_for_the_earliest_probe_is_not_kept_from_by_a_tier_that_cannot() 
     let open = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(3));
     let llm = FallbackLayer::new("a")
         .push(Tier::new("b", Strict::new()).capabilities(blind()))
-        .all_open(AllOpen::Wait(Duration::from_secs(10)))
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(Duration::from_secs(10))))
+        .unwrap()
         .layer(Strict::new().fails(1, open));
     let response = llm.oneshot(picture()).await.unwrap();
     assert_eq!(tier_of(&response), "a");
@@ -221,7 +222,8 @@ async fn a_broken_stream_does_not_restart_with_a_tier_that_cannot() {
     let llm = FallbackLayer::new("a")
         .push(Tier::new("b", b.clone()).capabilities(blind()))
         .tier("c", Canned::text("whole"))
-        .stream_break(StreamBreak::Restart)
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+        .unwrap()
         .layer(breaking);
     let response = llm.oneshot(picture()).await.unwrap();
     assert_eq!(response.text().await.unwrap(), "whole");

@@ -57,6 +57,7 @@ async fn a_request_that_was_stepped_down_begins_further_down_and_the_record_says
 #[tokio::test(start_paused = true)]
 async fn a_step_down_gives_way_where_nothing_answers_below() {
     let down = || FallbackLayer::new("full").push(Tier::new("small", failing(ErrorKind::Server)).level(2));
+    let stays_down = || down().feature("chat", FeaturePolicy::new().stays_down(true)).unwrap();
     let response = down().layer(Strict::new()).oneshot(stepped(2)).await.unwrap();
     assert_eq!(tier_of(&response), "full");
     assert_eq!(record(&response).len(), 2, "{:?}", record(&response));
@@ -64,9 +65,9 @@ async fn a_step_down_gives_way_where_nothing_answers_below() {
     assert_eq!(tier_of(&down().layer(Strict::new()).oneshot(stepped(4)).await.unwrap()), "full");
 
     let full = Strict::new();
-    let error = down().feature_stays_down("chat").layer(full.clone()).oneshot(stepped(2)).await.unwrap_err();
+    let error = stays_down().layer(full.clone()).oneshot(stepped(2)).await.unwrap_err();
     assert_eq!((error.kind(), full.calls()), (ErrorKind::Server, 0));
-    let error = down().feature_stays_down("chat").layer(full.clone()).oneshot(stepped(4)).await.unwrap_err();
+    let error = stays_down().layer(full.clone()).oneshot(stepped(4)).await.unwrap_err();
     assert_eq!((error.kind(), full.calls()), (ErrorKind::Exhausted, 0));
 }
 
@@ -81,7 +82,7 @@ async fn the_callers_mistake_does_not_bring_a_request_up_again() {
 #[tokio::test(start_paused = true)]
 async fn a_feature_falls_no_further_than_it_accepts() {
     let (layer, [_, small, fixed]) = ladder();
-    let llm = layer.feature_worst_level("code", 1).feature_worst_level("chat", 2).layer(failing(ErrorKind::Server));
+    let llm = accepting(accepting(layer, "code", 1), "chat", 2).layer(failing(ErrorKind::Server));
     let code = llm.clone().oneshot(prompt().with_feature("code")).await.unwrap_err();
     assert_eq!((code.kind(), small.calls()), (ErrorKind::Server, 0));
     let told: Vec<String> = code.attempts().iter().map(ToString::to_string).collect();
@@ -96,7 +97,7 @@ async fn a_feature_falls_no_further_than_it_accepts() {
 #[tokio::test(start_paused = true)]
 async fn a_step_down_below_what_a_feature_accepts_gives_way() {
     let (layer, [full, small, fixed]) = ladder();
-    let llm = layer.feature_worst_level("chat", 1).layer(full.clone());
+    let llm = accepting(layer, "chat", 1).layer(full.clone());
     assert_eq!(tier_of(&llm.oneshot(stepped(2)).await.unwrap()), "full");
     assert_eq!((small.calls(), fixed.calls()), (0, 0));
 }

@@ -214,7 +214,7 @@ async fn of_two_tiers_with_one_model_the_first_of_the_chain_is_begun_at() {
 async fn a_named_tier_that_is_drained_or_cannot_carry_it_is_passed() {
     let layer = named([Strict::new(), Strict::new()]);
     let operator = layer.handle();
-    let llm = layer.feature_worst_level("code", 1).layer(Strict::new());
+    let llm = accepting(layer, "code", 1).layer(Strict::new());
     operator.drain("usual");
     let response = llm.clone().oneshot(naming("sonnet")).await.unwrap();
     assert_eq!(order(&response), ["usual", "small"]);
