@@ -9,7 +9,7 @@ use steadfast::{
     layers::{
         bulkhead::{Adaptive, Limits, Rate},
         circuit_breaker::Window,
-        fallback::{AllOpen, FeaturePolicy, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings},
+        fallback::{AllOpen, FeaturePolicy, RampStep, SessionPolicy, SessionSettings, StreamBreak, Tier, TierSettings},
         retry::{Backoff, Jitter},
     },
     providers::Canned,
@@ -211,8 +211,7 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                         )
                         .unwrap()
                         .keep_back(time)
-                        .session(session)
-                        .session_capacity(sessions)
+                        .session(SessionSettings::new(session).capacity(sessions))
                         .gradually([RampStep::new(0, time), RampStep::new(255, time)]);
                     exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;
                     let outer =

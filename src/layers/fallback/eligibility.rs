@@ -27,7 +27,7 @@ impl Eligibility {
         let Some(tier) = shared.place(tier) else { return false };
         let policy = shared.policy(request);
         request.goes_anywhere()
-            && (shared.config.session == SessionPolicy::Free || request.session().is_none())
+            && (shared.config.sessions.policy == SessionPolicy::Free || request.session().is_none())
             && shared.chain(request, policy).iter(&shared).any(|other| other == tier)
             && exclusions(&shared, request, &policy.terms).iter().all(|excluded| excluded.tier != tier)
     }

@@ -89,7 +89,7 @@ impl Failover {
         if !request.is_human_required()
             && let Some(tier) = shared.session_tier(request)
         {
-            match shared.config.session {
+            match shared.config.sessions.policy {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
                 // A feature's policy overrides a session's tier. A model's does not, since that tier is of its
                 // chain.
@@ -331,7 +331,7 @@ impl Failover {
     /// for the first token, nor the primary.
     pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
         self.request.context_mut().deadline = None;
-        if self.shared.config.session == SessionPolicy::Pin && self.request.session().is_some() {
+        if self.shared.config.sessions.policy == SessionPolicy::Pin && self.request.session().is_some() {
             // The session has seen the beginning of this tier's answer.
             self.chain = Chain::Pinned(self.at);
         }

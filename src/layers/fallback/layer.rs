@@ -8,7 +8,7 @@ use std::{
 use tower::Layer;
 
 use super::{
-    Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionPolicy, Tier, TierSettings,
+    Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionSettings, Tier, TierSettings,
     feature_policy::{Policies, Policy},
     handle::Orders,
     models::Models,
@@ -43,16 +43,13 @@ pub(super) struct Config {
     pub(super) budget: RetryBudget,
     pub(super) events: Option<Events>,
     pub(super) keep_back: Duration,
-    pub(super) session: SessionPolicy,
-    pub(super) session_capacity: usize,
+    pub(super) sessions: SessionSettings,
     pub(super) ramp: Vec<RampStep>,
     pub(super) orders: Arc<Orders>,
 }
 
 /// The default of [`FallbackLayer::keep_back`]: a working model answers within that.
 const KEEP_BACK: Duration = Duration::from_secs(10);
-/// The default of [`FallbackLayer::session_capacity`].
-const SESSIONS: usize = 10_000;
 
 impl FallbackLayer {
     /// Creates a fallback around a primary tier of this name, with no further tier yet.
@@ -67,8 +64,7 @@ impl FallbackLayer {
             budget: RetryBudget::unlimited(),
             events: None,
             keep_back: KEEP_BACK,
-            session: SessionPolicy::default(),
-            session_capacity: SESSIONS,
+            sessions: SessionSettings::default(),
             ramp: Vec::new(),
             orders: Arc::default(),
         };
@@ -225,17 +221,11 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the policy for sessions in a switch. Default: [`SessionPolicy::Free`].
+    /// Sets the policy for sessions in a switch, alone or with the number of sessions that are kept. Default:
+    /// [`SessionPolicy::Free`](super::SessionPolicy::Free).
     #[must_use]
-    pub fn session(mut self, policy: SessionPolicy) -> Self {
-        self.config.session = policy;
-        self.changed()
-    }
-
-    /// Sets how many sessions are kept; the least recently used go first. Default: 10,000.
-    #[must_use]
-    pub fn session_capacity(mut self, sessions: usize) -> Self {
-        self.config.session_capacity = sessions;
+    pub fn session(mut self, settings: impl Into<SessionSettings>) -> Self {
+        self.config.sessions = settings.into();
         self.changed()
     }
 

@@ -120,7 +120,7 @@ pub use self::{
     future::ResponseFuture,
     handle::FallbackHandle,
     layer::FallbackLayer,
-    policy::{AllOpen, SessionPolicy, StreamBreak},
+    policy::{AllOpen, SessionPolicy, SessionSettings, StreamBreak},
     ramp::RampStep,
     service::Fallback,
     tier::Tier,

@@ -69,7 +69,7 @@ impl Shared {
         let limits_levels = policies.any(|policy| policy.terms.accepts().is_some());
         let simple = !policies.any(|policy| policy.tiers.is_some())
             && config.models.is_empty()
-            && config.session == SessionPolicy::Free;
+            && config.sessions.policy == SessionPolicy::Free;
         let facts = || std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
         let limited = facts().any(|facts| facts.settings.capabilities.is_limited());
         let has_models = facts().any(|facts| facts.settings.model.is_some());
@@ -90,7 +90,7 @@ impl Shared {
             serving: AtomicUsize::new(0),
             settled: AtomicBool::new(true),
             reports: Mutex::default(),
-            sessions: Mutex::new(Sessions::new(config.session_capacity)),
+            sessions: Mutex::new(Sessions::new(config.sessions.capacity)),
             successor: OnceLock::new(),
             config,
         }
@@ -104,7 +104,7 @@ impl Shared {
                 self.worked[here].store(before.has_worked(tier), Relaxed);
             }
         }
-        let sessions = before.sessions().mapped(self.config.session_capacity, |tier| self.place(&before.name(*tier)));
+        let sessions = before.sessions().mapped(self.config.sessions.capacity, |tier| self.place(&before.name(*tier)));
         *self.sessions() = sessions;
         self.ramp.succeed(&before.ramp);
         let reports = before.reports();
@@ -347,7 +347,7 @@ impl Shared {
 
     /// Returns the tier of the request's session.
     pub(super) fn session_tier(&self, request: &LlmRequest) -> Option<usize> {
-        if self.config.session == SessionPolicy::Free {
+        if self.config.sessions.policy == SessionPolicy::Free {
             return None;
         }
         self.sessions().get(&*self.session_key(request)?)
@@ -361,7 +361,7 @@ impl Shared {
             self.worked[tier].store(true, Relaxed);
         }
         // A session stays with a model; it goes to people for one answer.
-        if self.config.session != SessionPolicy::Free
+        if self.config.sessions.policy != SessionPolicy::Free
             && !self.settings(tier).human
             && let Some(session) = self.session_key(request)
         {
@@ -402,7 +402,7 @@ impl Shared {
         }
         let mut sessions = self.sessions();
         // The first answer pins; a request that was under way beside it does not move the session.
-        if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
+        if self.config.sessions.policy != SessionPolicy::Pin || sessions.get(session).is_none() {
             sessions.insert(session.into(), tier);
         }
     }
