@@ -71,33 +71,6 @@ impl FallbackLayer {
         Self { config, before: None, shared: Arc::default() }
     }
 
-    /// Creates a fallback of tiers whose names come from data.
-    ///
-    /// # Errors
-    ///
-    /// Fails for an empty chain, an empty name, or a name that two tiers have.
-    pub fn from_tiers(
-        primary: impl Into<Arc<str>>,
-        tiers: impl IntoIterator<Item = Tier>,
-    ) -> Result<Self, InvalidConfig> {
-        let mut layer = Self::new(primary);
-        let mut names = HashSet::from([layer.config.primary.name.clone()]);
-        for tier in tiers {
-            if !names.insert(tier.facts.name.clone()) {
-                let problem = format!("two tiers are named `{}`; give each a name of its own", tier.facts.name);
-                return Err(InvalidConfig::new("tiers", problem));
-            }
-            layer = layer.push(tier);
-        }
-        if names.iter().any(|name| name.is_empty()) {
-            return Err(InvalidConfig::new("tiers", "a tier has an empty name; name it after its model"));
-        }
-        if layer.config.tiers.is_empty() {
-            return Err(InvalidConfig::new("tiers", "the chain is empty; name at least one tier after the primary"));
-        }
-        Ok(layer)
-    }
-
     /// Adds a tier after those so far.
     #[must_use]
     pub fn tier<S>(self, name: impl Into<Arc<str>>, service: S) -> Self
@@ -128,7 +101,8 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// Fails if the policy's chain is empty, has a name that no tier has so far, or has one twice.
+    /// Fails if the policy's chain is empty, has a name that no tier or more than one has so far,
+    /// or has one twice.
     pub fn feature(
         mut self,
         feature: impl Into<Arc<str>>,
@@ -145,7 +119,8 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// Fails if the policy's chain is empty, has a name that no tier has so far, or has one twice.
+    /// Fails if the policy's chain is empty, has a name that no tier or more than one has so far,
+    /// or has one twice.
     pub fn default_policy(mut self, policy: impl Into<FeaturePolicy>) -> Result<Self, InvalidConfig> {
         self.config.policies.default = self.policy("default_feature.tiers", policy.into())?;
         Ok(self.changed())
@@ -160,7 +135,7 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
+    /// Fails for an empty chain, a name that no tier or more than one has so far, or one that appears twice.
     pub fn model<'a>(
         mut self,
         name: impl Into<Arc<str>>,
@@ -178,7 +153,7 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
+    /// Fails for an empty chain, a name that no tier or more than one has so far, or one that appears twice.
     pub fn route<'a>(
         mut self,
         kind: ErrorKind,
@@ -315,8 +290,14 @@ impl FallbackLayer {
             })
             .collect();
         let chain = chain?;
+        let known_as = |tier: usize| known().nth(tier);
+        let is_shared = |tier: &usize| known().filter(|name| Some(*name) == known_as(*tier)).count() > 1;
+        if let Some(name) = chain.iter().copied().find(is_shared).and_then(known_as) {
+            let problem = format!("two tiers are named `{name}`; give each a name of its own");
+            return Err(InvalidConfig::new(field.to_owned(), problem));
+        }
         let twice = chain.iter().enumerate().find(|(place, tier)| chain[..*place].contains(tier));
-        if let Some(name) = twice.and_then(|(_, tier)| known().nth(*tier)) {
+        if let Some(name) = twice.and_then(|(_, tier)| known_as(*tier)) {
             let problem = format!("the chain names `{name}` twice; a tier is asked once");
             return Err(InvalidConfig::new(field.to_owned(), problem));
         }

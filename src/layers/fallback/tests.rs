@@ -524,11 +524,10 @@ async fn the_healthy_path_allocates_nothing() {
 fn chains_from_data_are_checked() {
     let tier = |name: &'static str| Tier::new(name, Canned::text("x"));
     let field = |result: Result<FallbackLayer, crate::InvalidConfig>| result.unwrap_err().to_string();
-    assert!(field(FallbackLayer::from_tiers("a", [])).contains("the chain is empty"));
-    assert!(field(FallbackLayer::from_tiers("a", [tier("b"), tier("b")])).contains("two tiers are named `b`"));
-    assert!(field(FallbackLayer::from_tiers("a", [tier("a")])).contains("two tiers are named `a`"));
-    assert!(field(FallbackLayer::from_tiers("a", [tier("")])).contains("empty name"));
-    let layer = FallbackLayer::from_tiers("a", [tier("b")]).unwrap();
+    let layer = FallbackLayer::new("a").push(tier("b"));
+    assert!(field(layer.clone().push(tier("b")).feature("chat", ["b"])).contains("two tiers are named `b`"));
+    assert!(field(layer.clone().push(tier("a")).default_policy(["a"])).contains("two tiers are named `a`"));
+    assert!(layer.clone().push(tier("b")).feature("chat", ["a"]).is_ok(), "no chain names them");
     assert!(field(layer.clone().feature("chat", ["c"])).contains("there are a, b"));
     assert!(field(layer.route(ErrorKind::Refusal, [])).starts_with("routes.refusal: the chain is empty"));
 }
