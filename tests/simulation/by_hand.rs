@@ -42,7 +42,7 @@ pub(crate) fn stack(
         .default_policy(policy)
         .expect("a policy without tiers")
         .events(events.clone())
-        .keep_back(plan.keep_back)
+        .reserve_for_fallbacks(plan.keep_back)
         .session(plan.session)
         .primary(settings(plan, 0))
         .gradually(plan.ramp.iter().map(|(percent, lasts)| RampStep::new(*percent, *lasts)));

@@ -93,7 +93,7 @@ async fn a_second_round_of_a_fallback_gives_the_primary_its_time_again() {
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(10)))
         .layer(RetryWithJitterLayer::new().seed(1))
-        .layer(FallbackLayer::new("sonnet").tier("gpt", Fake::fails(ErrorKind::Server)).keep_back(secs(2)))
+        .layer(FallbackLayer::new("sonnet").tier("gpt", Fake::fails(ErrorKind::Server)).reserve_for_fallbacks(secs(2)))
         .service(leaf);
     assert_eq!(llm.oneshot(ask()).await.unwrap().served_by().tier, Some("sonnet"));
 }

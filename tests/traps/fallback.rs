@@ -382,7 +382,7 @@ async fn who_waited_long_in_towers_buffer_is_answered_in_time() {
         .layer(TimeoutLayer::new(secs(9)))
         .buffer::<LlmRequest>(10)
         .concurrency_limit(1)
-        .layer(FallbackLayer::new("a").tier("canned", Canned::text("later")).keep_back(secs(4)))
+        .layer(FallbackLayer::new("a").tier("canned", Canned::text("later")).reserve_for_fallbacks(secs(4)))
         .service(leaf);
     let start = Instant::now();
     let answers = join_all((0..5).map(|_| llm.clone().oneshot(ask()))).await;

@@ -210,7 +210,7 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                             FeaturePolicy::new().min_useful(time).stream_break(policy).all_open(AllOpen::Wait(time)),
                         )
                         .unwrap()
-                        .keep_back(time)
+                        .reserve_for_fallbacks(time)
                         .session(SessionSettings::new(session).capacity(sessions))
                         .gradually([RampStep::new(0, time), RampStep::new(255, time)]);
                     exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;

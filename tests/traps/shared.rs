@@ -253,7 +253,7 @@ async fn who_waits_for_a_probe_that_never_succeeds_fails_within_the_longest_wait
 async fn a_tier_that_answers_at_once_needs_no_useful_time() {
     let slow = Fake::new(|_| Does::FailsAfter(Duration::from_millis(4_950), error(ErrorKind::Server)));
     let llm = FallbackLayer::new("a")
-        .keep_back(Duration::ZERO)
+        .reserve_for_fallbacks(Duration::ZERO)
         .tier("b", Fake::answers_after(secs(1)))
         .tier("canned", Canned::text("later"))
         .layer(slow);

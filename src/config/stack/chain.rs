@@ -70,7 +70,7 @@ pub(super) fn chain<S: TierLike>(
         .session(settings.session.map(settings::session).unwrap_or_default())
         .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
     if let Some(time) = settings.keep_back {
-        layer = layer.keep_back(time.0);
+        layer = layer.reserve_for_fallbacks(time.0);
     }
     if settings.budget.is_some() {
         layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);

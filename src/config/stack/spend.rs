@@ -169,7 +169,7 @@ pub(super) fn routes(
     let families = config.family_table()?;
     let mut layer = RouteLayer::new().classifier(classifier(config)).prices(prices.clone());
     if let Some(time) = config.fallback.keep_back {
-        layer = layer.keep_back(time.0);
+        layer = layer.reserve_for_default(time.0);
     }
     if let Some(primary) = config.tiers.first().filter(|tier| price_of(prices, tier).is_some()) {
         layer = layer.instead_of(Some(primary.provider.name()), primary.model.as_deref().unwrap_or_default())?;

@@ -642,9 +642,9 @@ pub(super) fn tier_deadline(shared: &Shared, context: &Context, after: usize) ->
         // All of the time: this layer ends it only if no layer further out does so.
         return deadline::is_unkept(context).then_some(deadline);
     }
-    let (begun, keep_back) = (context.begun?, shared.config.keep_back);
+    let (begun, reserve) = (context.begun?, shared.config.reserve_for_fallbacks);
     // The difference costs more than both sums, and is needed only if less than twice as much is left.
-    match (deadline.checked_sub(keep_back), begun.checked_add(keep_back)) {
+    match (deadline.checked_sub(reserve), begun.checked_add(reserve)) {
         (Some(tier_deadline), Some(least)) if least <= tier_deadline => Some(tier_deadline),
         _ => half(deadline, begun),
     }

@@ -42,14 +42,14 @@ pub(super) struct Config {
     /// The budget of calls to further tiers.
     pub(super) budget: RetryBudget,
     pub(super) events: Option<Events>,
-    pub(super) keep_back: Duration,
+    pub(super) reserve_for_fallbacks: Duration,
     pub(super) sessions: SessionSettings,
     pub(super) ramp: Vec<RampStep>,
     pub(super) orders: Arc<Orders>,
 }
 
-/// The default of [`FallbackLayer::keep_back`]: a working model answers within that.
-const KEEP_BACK: Duration = Duration::from_secs(10);
+/// The default of [`FallbackLayer::reserve_for_fallbacks`]: a working model answers within that.
+const RESERVE: Duration = Duration::from_secs(10);
 
 impl FallbackLayer {
     /// Creates a fallback around a primary tier of this name, with no further tier yet.
@@ -63,7 +63,7 @@ impl FallbackLayer {
             classifier: Classifier::default(),
             budget: RetryBudget::unlimited(),
             events: None,
-            keep_back: KEEP_BACK,
+            reserve_for_fallbacks: RESERVE,
             sessions: SessionSettings::default(),
             ramp: Vec::new(),
             orders: Arc::default(),
@@ -191,8 +191,8 @@ impl FallbackLayer {
     /// Sets how much of the time before the request's deadline is reserved for the tiers after the current one, at
     /// most half of the time left. Default: 10 s.
     #[must_use]
-    pub fn keep_back(mut self, time: Duration) -> Self {
-        self.config.keep_back = time;
+    pub fn reserve_for_fallbacks(mut self, time: Duration) -> Self {
+        self.config.reserve_for_fallbacks = time;
         self.changed()
     }
 

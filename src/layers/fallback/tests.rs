@@ -239,7 +239,7 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
     let llm = FallbackLayer::new("a")
         .default_policy(FeaturePolicy::new().min_useful(Duration::from_secs(2)))
         .unwrap()
-        .keep_back(Duration::ZERO)
+        .reserve_for_fallbacks(Duration::ZERO)
         .tier("b", slow_backup.clone())
         .layer(slow.clone());
     let failed = llm.oneshot(prompt().with_timeout(Duration::from_secs(4))).await.unwrap_err();
@@ -250,7 +250,7 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
     let llm = FallbackLayer::new("a")
         .default_policy(FeaturePolicy::new().min_useful(Duration::from_secs(2)))
         .unwrap()
-        .keep_back(Duration::ZERO)
+        .reserve_for_fallbacks(Duration::ZERO)
         .tier("b", slow_backup.clone())
         .push(Tier::new("canned", canned).min_useful(Duration::ZERO))
         .layer(slow.fails(1, error(ErrorKind::Server)));

@@ -75,7 +75,7 @@ fn ours(fault: Fault, length: Duration) -> Drilling {
                 .tier("backup", leaf(Provider::backup()))
                 .default_policy(FeaturePolicy::new().min_useful(scaled(100)))
                 .expect("a policy without tiers")
-                .keep_back(scaled(10_000)),
+                .reserve_for_fallbacks(scaled(10_000)),
         )
         .layer(
             RetryWithJitterLayer::new()
