@@ -53,9 +53,9 @@
 //! # Design
 //!
 //! A level is no mechanism of its own. Each tier carries one (`tier.rs`), and a request's way leaves out the tiers that
-//! it may not have like tiers that lack something (`unable.rs`), with the reason. So the fallback knows why the
+//! it may not have like tiers that lack something (`exclusion.rs`), with the reason. So the fallback knows why the
 //! answering tier is no better one: the first failure, or else the order that excluded the better tiers.
-//! `LlmResponse::degrade` puts the level and that reason on the answer (`response/degraded.rs`). Where tiers are
+//! `LlmResponse::degrade` puts the level and that reason on the answer (`response/degradation.rs`). Where tiers are
 //! nested, the worse level and the inner reason stand; a `Route` replaces the reason only where nothing went wrong.
 //! Steps by error rate need no layer: a circuit with a failure rate is one, with its probes as the hysteresis.
 //!
@@ -63,13 +63,15 @@
 //! sooner, until its deadline. A circuit refuses in less than a microsecond, so that no list of waiters is kept and no
 //! waiter needs a wake. Each circuit still admits only its probes.
 //!
-//! One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of the model that it names,
-//! turned to begin at the tier with that name or model. Its session goes by the same (`session_key`).
+//! A request's failover (`failover.rs`) has a plan, which is settled when it begins, and a progress, which each failure
+//! changes (`progress.rs`). One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of the
+//! model that it names, turned to begin at the tier with that name or model. Its session goes by the same
+//! (`session_key`).
 //!
 //! Fallback and circuit breaker remember whether a tier has ever answered. So a custom leaf needs to say nothing about
 //! its key.
 //!
-//! A reported switch is a change that lasts (`told.rs`). The first one is reported at once. After each relapse, a
+//! A reported switch is a change that lasts (`switch_reports.rs`). The first one is reported at once. After each relapse, a
 //! switch needs more requests in a row, and the way back needs more time.
 //!
 //! # Example
@@ -103,6 +105,7 @@ mod handle;
 mod layer;
 pub(crate) mod models;
 mod policy;
+mod progress;
 mod ramp;
 mod restart;
 mod service;

@@ -171,8 +171,8 @@ impl Shared {
         tiers.map_or(Chain::All, Chain::Listed)
     }
 
-    /// Where in a chain the tier stands that a request names as its model, by the tier's name or its model, if others stand
-    /// before it. A chain for exactly this name is as it was set.
+    /// Returns the position in a chain of the tier that a request names as its model, by the tier's name or its model,
+    /// if other tiers come before it. A chain for exactly this name stays as it was set.
     fn place_asked(&self, chain: &Chain, model: Option<&str>) -> Option<usize> {
         if !self.has_models {
             return None;
@@ -193,7 +193,7 @@ impl Shared {
         self.config.policies.of(request)
     }
 
-    /// What is said of the model that a request names.
+    /// Returns the chain for the model that a request names.
     fn named(&self, model: Option<&str>) -> Option<&Named> {
         if self.config.models.is_empty() {
             return None;
