@@ -88,8 +88,8 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the primary's settings; each of a further tier's is set in its [`Tier`]. Default: a model of full service
-    /// with unknown capabilities.
+    /// Sets the primary's settings; a further tier's are part of its [`Tier`]. Default: a model of full service with
+    /// unknown capabilities.
     #[must_use]
     pub fn primary(mut self, settings: TierSettings) -> Self {
         self.config.primary.settings = settings;
@@ -101,8 +101,8 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// Fails if the policy's chain is empty, has a name that no tier or more than one has so far,
-    /// or has one twice.
+    /// Fails if the policy's chain is empty, or contains a name that no tier or more than one has so far, or a name
+    /// twice.
     pub fn feature(
         mut self,
         feature: impl Into<Arc<str>>,
@@ -115,12 +115,13 @@ impl FallbackLayer {
     }
 
     /// Sets the policy for requests without a feature, for those whose feature has no policy of its own, and for what
-    /// a feature's policy leaves out. Default: all tiers serve them, whatever their level.
+    /// a feature's policy leaves out. It takes the place of an earlier default policy. Default: all tiers serve them,
+    /// whatever their level.
     ///
     /// # Errors
     ///
-    /// Fails if the policy's chain is empty, has a name that no tier or more than one has so far,
-    /// or has one twice.
+    /// Fails if the policy's chain is empty, or contains a name that no tier or more than one has so far, or a name
+    /// twice.
     pub fn default_policy(mut self, policy: impl Into<FeaturePolicy>) -> Result<Self, InvalidConfig> {
         self.config.policies.default = self.policy("default_feature.tiers", policy.into())?;
         Ok(self.changed())
@@ -272,40 +273,30 @@ impl FallbackLayer {
         Ok(Policy { tiers, terms: policy.terms })
     }
 
+    /// Returns the tiers of these names, in order; 0 is the primary.
     fn indexes<'a>(
         &self,
         field: &str,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<Arc<[usize]>, InvalidConfig> {
-        let known =
-            || std::iter::once(&self.config.primary.name).chain(self.config.tiers.iter().map(|tier| &tier.facts.name));
-        let chain: Result<Vec<usize>, _> = names
-            .into_iter()
-            .map(|name| {
-                known().position(|known| &**known == name).ok_or_else(|| {
-                    let names: Vec<&str> = known().map(|name| &**name).collect();
-                    let problem = format!("no tier is named `{name}`; there are {}", names.join(", "));
-                    InvalidConfig::new(field.to_owned(), problem)
-                })
-            })
-            .collect();
-        let chain = chain?;
-        let known_as = |tier: usize| known().nth(tier);
-        let is_shared = |tier: &usize| known().filter(|name| Some(*name) == known_as(*tier)).count() > 1;
-        if let Some(name) = chain.iter().copied().find(is_shared).and_then(known_as) {
-            let problem = format!("two tiers are named `{name}`; give each a name of its own");
-            return Err(InvalidConfig::new(field.to_owned(), problem));
-        }
-        let twice = chain.iter().enumerate().find(|(place, tier)| chain[..*place].contains(tier));
-        if let Some(name) = twice.and_then(|(_, tier)| known_as(*tier)) {
-            let problem = format!("the chain names `{name}` twice; a tier is asked once");
-            return Err(InvalidConfig::new(field.to_owned(), problem));
-        }
-        match chain {
-            chain if chain.is_empty() => {
-                Err(InvalidConfig::new(field.to_owned(), "the chain is empty; name at least one tier"))
+        let invalid = |problem: String| Err(InvalidConfig::new(field.to_owned(), problem));
+        let tiers = self.config.tiers.iter().map(|tier| &*tier.facts.name);
+        let known: Vec<&str> = std::iter::once(&*self.config.primary.name).chain(tiers).collect();
+        let mut chain = Vec::new();
+        for name in names {
+            let mut places = (0..known.len()).filter(|tier| known[*tier] == name);
+            match (places.next(), places.next()) {
+                (None, _) => return invalid(format!("no tier is named `{name}`; there are {}", known.join(", "))),
+                (_, Some(_)) => return invalid(format!("two tiers are named `{name}`; give each a name of its own")),
+                (Some(tier), None) if chain.contains(&tier) => {
+                    return invalid(format!("the chain names `{name}` twice; a tier is asked once"));
+                }
+                (Some(tier), None) => chain.push(tier),
             }
-            chain => Ok(chain.into()),
+        }
+        match chain.is_empty() {
+            true => invalid("the chain is empty; name at least one tier".to_owned()),
+            false => Ok(chain.into()),
         }
     }
 }
