@@ -33,7 +33,7 @@ impl Plan {
     }
 }
 
-/// How far a request has come along its tiers.
+/// The progress of a request along its tiers.
 pub(super) enum Progress {
     /// No tier has failed so far.
     First {
