@@ -31,6 +31,7 @@ mod hedge;
 mod leaf;
 mod mirror;
 mod operate;
+mod plan;
 mod queue;
 mod recovery;
 #[cfg(feature = "redis")]
@@ -59,11 +60,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
 pub use self::alerts::AlertTask;
-use self::{
-    context::StackContext,
-    generation::{Generation, Plan},
-    service::ReloadingService,
-};
+use self::{context::StackContext, generation::Generation, plan::Plan, service::ReloadingService};
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
     handoff::HandoffTask,
@@ -293,14 +290,14 @@ impl StackBuilder {
         self
     }
 
-    /// Resolves all that a stack of this configuration takes from the environment: keys, secrets, servers. It builds
-    /// no stack, opens no store and makes no call.
+    /// Checks a configuration, with all that its stack takes from the environment: keys, secrets, servers. It builds no
+    /// stack, opens no store and makes no call.
     ///
     /// # Errors
     ///
-    /// Everything that is missing or wrong there, as [`build`](Self::build) reports it.
+    /// Everything that is missing or wrong, as [`build`](Self::build) reports it before it opens stores.
     pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        Plan::new(config.clone(), &self.context).map(drop)
+        Plan::new(config.clone(), &self.context, &[]).map(drop)
     }
 
     /// Ends a broken stream with its error even if the configuration sets `on_break: restart`. Use it for callers who
@@ -321,7 +318,7 @@ impl StackBuilder {
 
     fn build_from(self, config: Config, path: Option<PathBuf>) -> Result<Stack, ConfigError> {
         let Self { context } = self;
-        let first = Plan::new(config, &context).and_then(|plan| Ok(Generation::new(plan, &context, &[], None)?));
+        let first = Plan::new(config, &context, &[]).and_then(|plan| Ok(Generation::new(plan, &context, None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let (readings, status) = (AtomicU64::new(0), OnceLock::new());
         let shared = Shared {
@@ -380,10 +377,10 @@ impl Shared {
     }
 
     fn swap(&self, config: Config) -> Result<Reload, ConfigError> {
-        let plan = Plan::new(config, &self.context)?;
         let extra_budgets = self.lock_reload();
+        let plan = Plan::new(config, &self.context, &extra_budgets)?;
         let before = self.current.load_full();
-        let next = Generation::new(plan, &self.context, &extra_budgets, Some(&before))?;
+        let next = Generation::new(plan, &self.context, Some(&before))?;
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
         if let Some(cache) = &before.cache {
@@ -415,8 +412,8 @@ impl Shared {
             return Ok(());
         }
         let before = self.current.load_full();
-        let plan = Plan::of_current(&before, &self.context)?;
-        let next = Generation::new(plan, &self.context, &budgets, Some(&before))?;
+        let plan = Plan::of_current(&before, &self.context, &budgets)?;
+        let next = Generation::new(plan, &self.context, Some(&before))?;
         self.current.store(Arc::new(next));
         self.sync_replicas();
         *extra_budgets = budgets;
