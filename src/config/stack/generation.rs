@@ -131,7 +131,7 @@ impl Generation {
         let handoff = plan.handoff.take().map(|handoff| HandoffState::new(handoff, &stores, context, known));
         if let Some(before) = before {
             plan.caps.continue_from(&config, |tier| before.spend(tier));
-            plan.bulkhead = plan.bulkhead.succeeding(&before.bulkhead);
+            plan.bulkhead = plan.bulkhead.state(&before.bulkhead);
         }
         let known = before.and_then(|before| before.mirror.as_ref());
         let mirror = plan.mirror.take().zip(config.mirror.as_ref());

@@ -83,7 +83,7 @@ impl Hedges {
                 layer = layer.tier(to.clone(), services[plan.to].clone()).sessions(true).at_last(may);
             }
             if let Some(known) = before.and_then(|before| before.find(&tier, &to, plan)) {
-                layer = layer.succeeding(&known.layer);
+                layer = layer.state(&known.layer.handle());
             }
             hedged[at] = Either::Left(BoxLlmService::new(layer.layer(services[at].clone())));
             all.hedges.push(TierHedge { tier, to, plan, layer });

@@ -102,7 +102,7 @@ impl MirrorState {
         let MirrorPlan { tier, plan, retries, caps } = plan;
         let runtime = TierRuntime::new(&tier, plan, context, known.map(|known| &known.candidate));
         let caps = match known.and_then(|known| known.spend.as_ref()) {
-            Some(before) => caps.map(|caps| caps.succeeding(before)),
+            Some(before) => caps.map(|caps| caps.state(before)),
             None => caps,
         };
         let spend = caps.as_ref().map(BudgetLayer::handle);
@@ -128,7 +128,7 @@ impl MirrorState {
             layer = layer.timeout(timeout.0);
         }
         if let Some(known) = known {
-            layer = layer.succeeding(&known.handle());
+            layer = layer.state(&known.handle());
         }
         Self { candidate: runtime, layer, spend }
     }

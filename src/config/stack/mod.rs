@@ -13,9 +13,9 @@
 //!
 //! A reload makes a new generation beside the serving one, and swaps one pointer; requests under way end where they
 //! began. An unchanged part is *kept, not copied*: the same leaf and its connections, the same circuit, the same caps.
-//! The cache's answers go on in its handle (`cache.rs`); the bulkhead hands on the requests in flight
-//! (`BulkheadLayer::succeeding`), the fallback its serving tier (`FallbackLayer::succeeding`). The stack refuses a
-//! wrong file as a whole.
+//! A changed layer has other settings over the same state (`BulkheadLayer::state`, `FallbackLayer::succeeding`): the
+//! requests in flight, the serving tier. First a `Plan` of the file is checked as a whole (`plan.rs`), so that assembling
+//! its generation (`generation.rs`) can fail at a store alone, before any state is shared.
 
 mod alert_rules;
 #[cfg(feature = "alerts")]
@@ -109,7 +109,7 @@ use crate::{
 ///   limits, capabilities) change around them;
 /// - the retry budget, if its share is unchanged;
 /// - each feature's requests in flight and in the queue, even if its limits change: see
-///   [`BulkheadLayer::succeeding`](crate::BulkheadLayer::succeeding);
+///   [`BulkheadLayer::state`](crate::BulkheadLayer::state);
 /// - the answers under idempotency keys and those of the cache, even if their bounds change: a new `ttl` applies to
 ///   existing answers. Removing the block discards them;
 /// - the mirrored requests in flight, their number and today's cost of the candidate, and its circuit if it is

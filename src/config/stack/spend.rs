@@ -69,7 +69,7 @@ impl Caps {
     ) {
         for (tier, caps) in names(config).zip(self.tiers.iter_mut().chain([&mut self.all])) {
             if let Some(known) = spend(tier) {
-                *caps = caps.take().map(|caps| caps.succeeding(known));
+                *caps = caps.take().map(|caps| caps.state(known));
             }
         }
     }
