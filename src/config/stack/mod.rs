@@ -13,7 +13,7 @@
 //!
 //! A reload makes a new generation beside the serving one, and swaps one pointer; requests under way end where they
 //! began. An unchanged part is *kept, not copied*: the same leaf and its connections, the same circuit, the same caps.
-//! A changed layer has other settings over the same state (`BulkheadLayer::state`, `FallbackLayer::succeeding`): the
+//! A changed layer has other settings over the same state (`BulkheadLayer::state`, `FallbackLayer::state`): the
 //! requests in flight, the serving tier. First a `Plan` of the file is checked as a whole (`plan.rs`), so that assembling
 //! its generation (`generation.rs`) can fail at a store alone, before any state is shared.
 
@@ -116,7 +116,7 @@ use crate::{
 ///   unchanged;
 /// - the stores, if their names are unchanged;
 /// - the serving tier, and the tier of each session: see
-///   [`FallbackLayer::succeeding`](crate::FallbackLayer::succeeding);
+///   [`FallbackLayer::state`](crate::FallbackLayer::state);
 /// - the [manual](StackHandle#by-hand) orders: drained tiers, pinned levels, and forced states of unchanged circuits.
 ///
 /// A wrong configuration is refused as a whole, and the stack continues unchanged.

@@ -103,7 +103,7 @@ impl Failover {
         }
         if at == 0
             && let Some(next) = failover.chain.iter(shared).filter(|tier| failover.is_eligible(*tier)).nth(1)
-            && !shared.ramp.admits()
+            && !shared.state.ramp.admits()
         {
             at = next;
         }
