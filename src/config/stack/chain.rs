@@ -8,6 +8,7 @@ use crate::{
     config::{self, Config, Provider, StreamBreak, Tier, classifier},
     layers::fallback::{self, Capabilities, FeaturePolicy, RampStep, TierSettings},
     models::FamilyTable,
+    providers::Canned,
 };
 
 /// Returns the total attempts for all tiers, if the file sets the number for any tier and the total exceeds a
@@ -33,6 +34,13 @@ pub(super) trait TierLike:
 impl<S> TierLike for S where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static
 {
+}
+
+/// Checks the chain of tiers: the names in its lists, its levels, and the kinds of failures.
+pub(super) fn check(config: &Config, context: &StackContext) -> Result<(), InvalidConfig> {
+    // A chain of names: no request reaches its services.
+    let names = vec![Canned::text(""); config.tiers.len()];
+    chain(config, &names, context).map(drop)
 }
 
 /// Returns a fallback layer over all tiers, and the primary service to wrap with it.

@@ -87,7 +87,7 @@ impl Failover {
         }
         if at == 0
             && let Some(next) = failover.plan.tiers().filter(|tier| failover.is_eligible(*tier)).nth(1)
-            && !shared.ramp.admits()
+            && !shared.state.ramp.admits()
         {
             at = next;
         }

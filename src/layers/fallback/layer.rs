@@ -1,7 +1,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use super::{
     handle::Orders,
     models::Models,
     shared::Shared,
+    state::State,
     tier::TierFacts,
 };
 use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget};
@@ -24,8 +25,8 @@ use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudge
 #[derive(Clone)]
 pub struct FallbackLayer {
     config: Config,
-    /// The earlier fallback whose state carries over, and the tiers that are the same in both.
-    before: Option<(Weak<Shared>, HashSet<Arc<str>>)>,
+    /// The state of another layer, and the tiers that are the same in both.
+    state: Option<(Arc<State>, HashSet<Arc<str>>)>,
     /// Created on first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
@@ -68,7 +69,7 @@ impl FallbackLayer {
             ramp: Vec::new(),
             orders: Arc::default(),
         };
-        Self { config, before: None, shared: Arc::default() }
+        Self { config, state: None, shared: Arc::default() }
     }
 
     /// Adds a tier after those so far.
@@ -234,31 +235,28 @@ impl FallbackLayer {
         FallbackHandle::of(self.config.orders.clone(), self.config.events.clone())
     }
 
-    /// Takes the place of another fallback while its requests still run, as a reloaded configuration does. It
-    /// carries over the other's state when this one is first used, and learns what the other's requests detect
-    /// after that. Default: nothing is known.
+    /// Shares the state of another layer: each learns what the other's requests detect. This layer's settings are in
+    /// force from its first use. Default: a state of its own, in which nothing is known.
     ///
     /// The state is the serving tier and the start of the primary's outage, so that one outage is reported as one
     /// switch and one recovery; the tier of each session; the steps of a gradual return, if they are the same; and
     /// for the tiers in `unchanged`, whether they have ever answered. Tiers are matched by their names. Orders by
-    /// hand carry over only if both are [steered by](Self::steered_by) one handle. An outage of a primary that is
-    /// not the primary here is reported as over. It keeps nothing alive: state that is gone before this one is
-    /// first used is lost.
+    /// hand are shared only if both are [steered by](Self::steered_by) one handle. An outage of a primary that is
+    /// not the primary here is reported as over.
     #[must_use]
-    pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
-        self.before = Some((Arc::downgrade(before.shared()), unchanged.into_iter().map(Arc::from).collect()));
+    pub fn state<'a>(mut self, of: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
+        self.state = Some((of.shared().state.clone(), unchanged.into_iter().map(Arc::from).collect()));
         self.changed()
     }
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let shared = Arc::new(Shared::new(self.config.clone()));
-            if let Some((before, unchanged)) = &self.before
-                && let Some(before) = before.upgrade()
-            {
-                shared.succeed(&before, |tier| unchanged.contains(tier));
-            }
-            shared
+            let (state, unchanged) = match &self.state {
+                Some((state, unchanged)) => (state.clone(), Some(unchanged)),
+                None => (Arc::new(State::new()), None),
+            };
+            let is_unchanged = |tier: &str| unchanged.is_some_and(|unchanged| unchanged.contains(tier));
+            Arc::new(Shared::new(self.config.clone(), state, is_unchanged))
         })
     }
 

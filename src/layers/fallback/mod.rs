@@ -110,6 +110,7 @@ mod ramp;
 mod restart;
 mod service;
 mod shared;
+mod state;
 mod switch_reports;
 mod tier;
 mod tier_settings;

@@ -1,8 +1,8 @@
 use std::{
     borrow::Cow,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -16,25 +16,18 @@ use super::{
     handle::OrderSnapshot,
     layer::Config,
     models::Named,
-    ramp::Ramp,
-    switch_reports::{Direction, SwitchReports},
+    state::State,
     tier::TierFacts,
 };
 use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
-    internal::sync::{Mutex, MutexGuard, lock},
-    layers::recent::Recent,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
-/// The tier of each session.
-type Sessions = Recent<Arc<str>, usize>;
-
-/// The state that all services of one fallback share.
+/// The settings and the state that all services of one fallback share.
 pub(super) struct Shared {
     pub(super) config: Config,
     simple: bool,
-    pub(super) ramp: Ramp,
     /// True if any tier has known capabilities.
     pub(super) limited: bool,
     /// True if any tier has a known model.
@@ -49,21 +42,14 @@ pub(super) struct Shared {
     plain: bool,
     /// True if one model's refusal can go to another tier.
     pub(super) acts_on_refusals: bool,
+    pub(super) state: Arc<State>,
     /// For each tier, true if it has ever answered.
-    worked: Box<[AtomicBool]>,
-    /// The serving tier, as the events report it. Read by every request; changed under the lock.
-    serving: AtomicUsize,
-    /// True if that is the primary, and the last request agrees. Every request reads it in place of the state
-    /// behind the lock.
-    settled: AtomicBool,
-    reports: Mutex<SwitchReports>,
-    sessions: Mutex<Sessions>,
-    /// The fallback that has taken its place, and learns from then on of changes here.
-    successor: OnceLock<Arc<Self>>,
+    worked: Box<[Arc<AtomicBool>]>,
 }
 
 impl Shared {
-    pub(super) fn new(mut config: Config) -> Self {
+    /// Creates a fallback of this state, which knows what unchanged tiers have done.
+    pub(super) fn new(mut config: Config, state: Arc<State>, is_unchanged: impl Fn(&str) -> bool) -> Self {
         config.policies.complete();
         let policies = &config.policies;
         let limits_levels = policies.any(|policy| policy.terms.accepts().is_some());
@@ -76,7 +62,6 @@ impl Shared {
         Self {
             simple,
             has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
-            ramp: Ramp::new(config.ramp.clone()),
             limited,
             has_models,
             limits_levels,
@@ -86,62 +71,15 @@ impl Shared {
                 && !limits_levels
                 && !policies.any(|policy| policy.terms.all_open() != AllOpen::Fail),
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
-            worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
-            serving: AtomicUsize::new(0),
-            settled: AtomicBool::new(true),
-            reports: Mutex::default(),
-            sessions: Mutex::new(Sessions::new(config.sessions.capacity)),
-            successor: OnceLock::new(),
+            worked: state.apply(&config, is_unchanged),
+            state,
             config,
-        }
-    }
-
-    /// Carries over another fallback's state. From now on that one passes on its requests' findings.
-    pub(super) fn succeed(self: &Arc<Self>, before: &Self, is_unchanged: impl Fn(&str) -> bool) {
-        for tier in 0..before.tiers() {
-            let name = before.name(tier);
-            if let Some(here) = self.place(&name).filter(|_| is_unchanged(&name)) {
-                self.worked[here].store(before.has_worked(tier), Relaxed);
-            }
-        }
-        let sessions = before.sessions().mapped(self.config.sessions.capacity, |tier| self.place(&before.name(*tier)));
-        *self.sessions() = sessions;
-        self.ramp.succeed(&before.ramp);
-        let reports = before.reports();
-        // The number is changed under that lock.
-        let from = before.name(before.serving.load(Relaxed));
-        let known = *reports;
-        // The other fallback reports its later findings here.
-        let _ = before.successor.set(self.clone());
-        drop(reports);
-        let Some(since) = known.away_since else { return };
-        match self.place(&from) {
-            Some(serving) if serving != 0 && self.name(0) == before.name(0) => {
-                self.serving.store(serving, Relaxed);
-                *self.reports() = known;
-                self.settled.store(false, Relaxed);
-            }
-            // The serving tier is gone or is the primary now, or the primary is another: that outage is over, for
-            // those who know it by its primary.
-            _ => {
-                let at = Instant::now();
-                let after = at.saturating_duration_since(since);
-                self.send(|| Event::ModelRecovered { from, to: before.name(0), after, at });
-            }
         }
     }
 
     /// Returns the index of the tier of this name; 0 is the primary.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
         (0..self.tiers()).find(|tier| *self.facts(*tier).name == *name)
-    }
-
-    /// Returns the fallback that has taken the place of this one, and a tier's index there; `None` if there is
-    /// none.
-    fn succeeded(&self, tier: usize) -> Option<(&Arc<Self>, Option<usize>)> {
-        let successor = self.successor.get()?;
-        let place = successor.place(&self.facts(tier).name);
-        Some((successor, place))
     }
 
     /// Returns the tiers of people.
@@ -220,7 +158,7 @@ impl Shared {
     #[inline]
     pub(super) fn is_simple(&self, request: &LlmRequest, policy: &Policy) -> bool {
         self.simple
-            && !self.ramp.is_running()
+            && !self.state.ramp.is_running()
             && policy.terms.all_open() == AllOpen::Fail
             && self.begins_at_primary(request.model())
     }
@@ -250,7 +188,7 @@ impl Shared {
         if primary.settings.level > BEST_LEVEL {
             response.degrade(primary.settings.level, DegradedReason::default);
         }
-        if !self.has_worked(0) || !self.settled.load(Relaxed) {
+        if !self.state.is_settled() {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
     }
@@ -280,7 +218,7 @@ impl Shared {
     pub(super) fn is_plain(&self, request: &LlmRequest) -> bool {
         let context = request.context();
         self.plain
-            && !self.ramp.is_running()
+            && !self.state.ramp.is_running()
             && !self.config.orders.any()
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && request.goes_anywhere()
@@ -350,7 +288,7 @@ impl Shared {
         if self.config.sessions.policy == SessionPolicy::Free {
             return None;
         }
-        self.sessions().get(&*self.session_key(request)?)
+        self.place(&*self.state.session(&self.session_key(request)?)?)
     }
 
     /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,
@@ -365,127 +303,41 @@ impl Shared {
             && !self.settings(tier).human
             && let Some(session) = self.session_key(request)
         {
-            self.remember(&session, tier);
+            // The first answer pins; a request that was under way beside it does not move the session.
+            let moves = |known: &str| self.config.sessions.policy != SessionPolicy::Pin || self.place(known).is_none();
+            self.state.remember(&session, &self.facts(tier).name, moves);
         }
-        match switched {
-            // If others begin elsewhere, their answers show nothing about the primary.
-            _ if tier == self.serving.load(Relaxed) && (tier == 0 || switched.is_some()) => self.goes_on(),
-            _ if tier == self.serving.load(Relaxed) => {}
-            _ if tier == 0 && self.is_primary_out() => {}
-            _ if tier == 0 => self.recover(begun),
-            Some(reason) => self.switch(tier, reason, begun),
-            None => {}
+        let is_news = if tier == 0 { !self.state.is_settled() } else { switched.is_some() };
+        if is_news {
+            let is_out = tier == 0 && self.is_primary_out();
+            self.state.answered(&self.facts(tier).name, begun, switched, is_out);
         }
     }
 
     /// Returns when the last request found that the primary does not serve, if it is not out of service by hand.
     #[cfg(feature = "config")]
     pub(super) fn away_since(&self) -> Option<Instant> {
-        if self.serving.load(Relaxed) == 0 || self.is_primary_out() {
-            return None;
-        }
-        self.reports().last
+        self.state.away_since().filter(|_| !self.is_primary_out())
     }
 
     /// Records that the primary has answered a check that was sent at this time and was no caller's request.
     #[cfg(feature = "config")]
     pub(super) fn primary_works(&self, asked: Instant) {
-        if self.serving.load(Relaxed) != 0 && !self.is_primary_out() {
-            self.recover(asked);
-        }
-    }
-
-    /// Records that this tier has answered a session's request.
-    fn remember(&self, session: &str, tier: usize) {
-        if let Some((successor, place)) = self.succeeded(tier) {
-            place.into_iter().for_each(|tier| successor.remember(session, tier));
-        }
-        let mut sessions = self.sessions();
-        // The first answer pins; a request that was under way beside it does not move the session.
-        if self.config.sessions.policy != SessionPolicy::Pin || sessions.get(session).is_none() {
-            sessions.insert(session.into(), tier);
+        if !self.is_primary_out() {
+            self.state.primary_works(asked);
         }
     }
 
     /// Records that the primary has failed, not merely refused.
     pub(super) fn primary_failed(&self) {
-        if self.ramp.is_running() {
-            self.ramp.begin(Instant::now());
+        if self.state.ramp.is_running() {
+            self.state.ramp.begin(Instant::now());
         }
     }
 
     /// Reports that every tier that may serve a request has failed or refused it.
     pub(super) fn all_failed(&self, request: &LlmRequest, reason: ErrorKind) {
         self.send(|| Event::AllTiersFailed { feature: request.shared_feature(), reason, at: Instant::now() });
-    }
-
-    /// Records that a request agrees with the reported tier.
-    fn goes_on(&self) {
-        if !self.settled.load(Relaxed) {
-            let mut reports = self.reports();
-            reports.goes_on();
-            self.settled.store(reports.is_settled(), Relaxed);
-        }
-    }
-
-    fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
-        let at = Instant::now();
-        let mut reports = self.reports();
-        if let Some((successor, place)) = self.succeeded(to) {
-            drop(reports);
-            // If it is the primary, its answer is no switch.
-            return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
-        }
-        let from = self.serving.load(Relaxed);
-        if from == to || reports.last.is_some_and(|last| begun < last) {
-            return;
-        }
-        let is_ordered = reason == ErrorKind::OutOfService;
-        if !is_ordered && to < from && !self.facts(to).asks_a_model() && !self.facts(from).asks_a_model() {
-            // Among cached answers and fixed texts, the request decides which of them answers.
-            return;
-        }
-        if is_ordered {
-            reports.is_ordered(at);
-        } else {
-            let shown = reports.shows(if to < from { Direction::Up } else { Direction::Down }, at);
-            self.settled.store(reports.is_settled(), Relaxed);
-            if shown.is_none() {
-                return;
-            }
-        }
-        self.serving.store(to, Relaxed);
-        reports.away_since.get_or_insert(at);
-        self.settled.store(false, Relaxed);
-        drop(reports);
-        self.send(|| Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, at });
-    }
-
-    fn recover(&self, begun: Instant) {
-        let at = Instant::now();
-        let mut reports = self.reports();
-        if let Some((successor, place)) = self.succeeded(0) {
-            drop(reports);
-            return place.filter(|tier| *tier == 0).into_iter().for_each(|_| successor.recover(begun));
-        }
-        let Some(away) = reports.away_since else { return };
-        if reports.last.is_some_and(|last| begun < last) {
-            return;
-        }
-        if !reports.is_returning() {
-            self.ramp.begin(at);
-        }
-        let Some(since) = reports.shows(Direction::Home, at) else { return };
-        let from = self.serving.swap(0, Relaxed);
-        reports.away_since = None;
-        self.settled.store(true, Relaxed);
-        drop(reports);
-        let after = since.saturating_duration_since(away);
-        self.send(|| Event::ModelRecovered { from: self.name(from), to: self.name(0), after, at });
-    }
-
-    fn reports(&self) -> MutexGuard<'_, SwitchReports> {
-        lock(&self.reports)
     }
 
     fn name(&self, tier: usize) -> Arc<str> {
@@ -496,9 +348,5 @@ impl Shared {
         if let Some(events) = &self.config.events {
             events.send_with(event);
         }
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        lock(&self.sessions)
     }
 }

@@ -4,7 +4,7 @@ mod capabilities;
 mod levels;
 mod models;
 mod queue;
-mod succession;
+mod shared_state;
 
 use std::{
     sync::{
