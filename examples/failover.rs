@@ -10,9 +10,9 @@
 use std::{collections::BTreeMap, error::Error, process::ExitCode, time::Duration};
 
 use steadfast::{
-    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, Event, Events, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, TimeoutLayer,
-    layers::fallback::StreamBreak,
+    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, Event, Events, FallbackLayer, InvalidConfig, LlmError,
+    LlmRequest, LlmResponse, RetryWithJitterLayer, TimeoutLayer,
+    layers::fallback::{FeaturePolicy, StreamBreak},
     providers::{
         Anthropic, Canned, OpenAi,
         simulated::{Fault, Latency, RateLimit, Simulated},
@@ -62,11 +62,15 @@ where
 }
 
 /// The application's stack: the tiers in their order, a limit for each feature, one deadline for everything.
-fn stack(mut tiers: Vec<(&'static str, BoxLlmService)>, times: Times, events: &Events) -> BoxLlmService {
+fn stack(
+    mut tiers: Vec<(&'static str, BoxLlmService)>,
+    times: Times,
+    events: &Events,
+) -> Result<BoxLlmService, InvalidConfig> {
     let (name, primary) = tiers.remove(0);
     let mut fallback = FallbackLayer::new(name)
         // Another tier answers where a stream breaks off; the reader sees whole answers only.
-        .stream_break(StreamBreak::Buffer)
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))?
         .events(events.clone());
     for (name, service) in tiers {
         fallback = fallback.tier(name, service);
@@ -76,7 +80,7 @@ fn stack(mut tiers: Vec<(&'static str, BoxLlmService)>, times: Times, events: &E
         .layer(BulkheadLayer::new().feature("chat", 20).feature("summary", 10).feature("background", 5))
         .layer(fallback.tier("canned", Canned::text("Please try again in a minute.")))
         .service(primary);
-    BoxLlmService::new(service)
+    Ok(BoxLlmService::new(service))
 }
 
 #[tokio::main]
@@ -108,7 +112,7 @@ async fn live(prompt: &str) -> Result<ExitCode, Box<dyn Error>> {
     if tiers.is_empty() {
         return Err("set ANTHROPIC_API_KEY or OPENAI_API_KEY, or leave --live out".into());
     }
-    let mut llm = stack(tiers, LIVE, &events);
+    let mut llm = stack(tiers, LIVE, &events)?;
     let answer = llm.ready().await?.call(LlmRequest::prompt(prompt).with_feature("chat")).await?;
     println!("served by {}", answer.served_by());
     for attempt in answer.attempts() {
@@ -137,7 +141,7 @@ async fn drill() -> Result<ExitCode, Box<dyn Error>> {
     let tiers =
         vec![("sonnet", tier("sonnet", sonnet, SCALED, &events)), ("gpt-4o", tier("gpt-4o", gpt, SCALED, &events))];
     let mut run = Run {
-        llm: stack(tiers, SCALED, &events),
+        llm: stack(tiers, SCALED, &events)?,
         events: events.subscribe(),
         asked: 0,
         served: BTreeMap::new(),

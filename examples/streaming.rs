@@ -4,7 +4,7 @@
 
 use steadfast::{
     FallbackLayer, LlmRequest,
-    layers::fallback::StreamBreak,
+    layers::fallback::{FeaturePolicy, StreamBreak},
     providers::{Simulated, simulated::Fault},
 };
 use steadfast_agent::{AnswerEvent, AnswerReader};
@@ -15,8 +15,9 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let primary = Simulated::new("primary").reply("One two three four five.");
     let backup = Simulated::new("backup").reply("Six seven eight.");
     primary.handle().fail(Fault::CutAfter(3));
+    let policy = FeaturePolicy::new().stream_break(StreamBreak::Restart);
     let llm = ServiceBuilder::new()
-        .layer(FallbackLayer::new("primary").tier("backup", backup).stream_break(StreamBreak::Restart))
+        .layer(FallbackLayer::new("primary").tier("backup", backup).default_policy(policy)?)
         .service(primary);
 
     let answer = llm.oneshot(LlmRequest::prompt("Count.").with_stream(true)).await?;

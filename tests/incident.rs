@@ -10,7 +10,8 @@ use common::scenario::{Behaviour, Calls, Report, leaf, run};
 use futures_util::stream;
 use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody,
-    LlmError, LlmRequest, RetryWithJitterLayer, TimeoutLayer, layers::fallback::StreamBreak,
+    LlmError, LlmRequest, RetryWithJitterLayer, TimeoutLayer,
+    layers::fallback::{FeaturePolicy, StreamBreak},
 };
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
@@ -62,7 +63,10 @@ impl Drill {
                 .layer(TimeoutLayer::new(attempt))
         };
         let backup_stack = tier("backup", 1).service(leaf(&backup, |_, _| answers()));
-        let fallback = FallbackLayer::new("primary").events(events.clone()).stream_break(stream_break);
+        let fallback = FallbackLayer::new("primary")
+            .events(events.clone())
+            .default_policy(FeaturePolicy::new().stream_break(stream_break))
+            .unwrap();
         let llm = ServiceBuilder::new()
             .layer(TimeoutLayer::new(Duration::from_secs(90)))
             .layer(BulkheadLayer::new().feature("chat", 2000))

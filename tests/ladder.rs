@@ -11,7 +11,7 @@ use steadfast::{
     layers::{
         budget::{AtCap, Cap, Period},
         circuit_breaker::Window,
-        fallback::{AllOpen, Tier},
+        fallback::{AllOpen, FeaturePolicy, Tier, TierSettings},
         route::Rule,
     },
     prices::{Price, PriceTable, Usd},
@@ -83,15 +83,16 @@ impl Ladder {
         let cache = CacheLayer::new().ttl(Duration::from_nanos(1)).stale_for(SECOND * 86_400);
         let events = Events::new();
         let heard = events.subscribe();
+        let review = FeaturePolicy::new().worst_level(1).all_open(AllOpen::Queue(SECOND * 3600));
         let fallback = FallbackLayer::new("full")
             .push(Tier::new("reduced", circuit("reduced").layer(reduced)).level(2))
             .push(Tier::new("basic", circuit("basic").layer(basic)).level(3))
             .push(Tier::new("kept", CachedAnswers::new(&cache)).level(4))
             .push(Tier::new("sorry", Canned::text("Please try again in a minute.")).level(5))
-            .feature_worst_level("code", 1)
-            .feature_worst_level("review", 1)
-            .feature_all_open("review", AllOpen::Queue(SECOND * 3600))
-            .feature_worst_level("summary", 3)
+            .feature("code", FeaturePolicy::new().worst_level(1))
+            .and_then(|layer| layer.feature("review", review))
+            .and_then(|layer| layer.feature("summary", FeaturePolicy::new().worst_level(3)))
+            .unwrap()
             .events(events.clone());
         let operator = fallback.handle();
         let llm = ServiceBuilder::new()
@@ -401,7 +402,7 @@ budgets: [{ name: chat, usd: 0.2, period: day, feature: chat, at_cap: { step_dow
 
 #[tokio::test(start_paused = true)]
 async fn a_cheaper_chain_says_that_it_was_a_route() {
-    let cheap = FallbackLayer::new("small").level(2).layer(Simulated::new("small"));
+    let cheap = FallbackLayer::new("small").primary(TierSettings::new().level(2)).layer(Simulated::new("small"));
     let rule = Rule::new("short").feature("summary");
     let llm = RouteLayer::new().rule(rule, cheap).layer(FallbackLayer::new("large").layer(Simulated::new("large")));
     let ask =

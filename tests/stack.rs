@@ -12,7 +12,9 @@ use steadfast::{
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use steadfast_simulator::InProcess;
-use steadfast_stack::{AtCap, Budget, Config, Environment, Format, Period, Stack, StackBuilder};
+use steadfast_stack::{
+    AtCap, Budget, Config, Environment, Format, Hedge, HedgeSettings, Period, Share, Stack, StackBuilder,
+};
 use steadfast_subscribers::ServingState;
 use tokio::{
     sync::broadcast::Receiver,
@@ -348,6 +350,34 @@ routes:
     let closed = raised.replace("usd: 100", "usd: 0");
     handle.reload(config(&closed)).unwrap();
     assert_eq!(tier_of(&llm, small("chat")).await, "backup");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_reload_lets_no_cap_report_a_share_again() {
+    let hosts = Hosts::new([SONNET, BACKUP]);
+    let prices = "prices: { claude-sonnet-4-5: { input: 1000, output: 1000 } }";
+    let cap = "budgets: [{ name: own, tier: sonnet, usd: 0.1, period: day, at_cap: warn, warn_at: [50%] }]";
+    let text = format!("{MINIMAL}\n{prices}\n{cap}\n");
+    let stack = hosts.builder().build(config(&text)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let mut events = handle.events().subscribe();
+    let mut reports = || {
+        std::iter::from_fn(|| events.try_recv().ok())
+            .filter(|event| matches!(event, Event::BudgetReached { .. }))
+            .count()
+    };
+    let request = || LlmRequest::from(Chat::new([Message::user("How is the weather?")]).max_tokens(20));
+    let mut reported = 0;
+    while reported == 0 {
+        ask(&llm, request()).await.unwrap();
+        reported += reports();
+    }
+    // Under the raised cap no share would be used up.
+    let mut wrong = config(&text.replace("usd: 0.1", "usd: 100"));
+    wrong.hedge = Some(Hedge::On(HedgeSettings { extra: Some(Share(2.0)), ..HedgeSettings::default() }));
+    assert!(handle.reload(wrong).is_err());
+    ask(&llm, request()).await.unwrap();
+    assert_eq!((reported, reports()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

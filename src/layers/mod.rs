@@ -24,6 +24,11 @@
 //!    can be dear.
 //! 5. **The classifier** ([`classify`](crate::classify)). One table; each layer takes an override.
 //!
+//! 6. **State and settings**. A layer that learns (counts, amounts, observed times) has its state apart from its
+//!    settings. `Layer::state(&handle)` gives a layer with other settings the state of that handle's layer, and both may
+//!    run at once: a reload builds the next stack over the state of the running one. Each request keeps the settings
+//!    with which it began, and what it finds is known to all layers of that state.
+//!
 //! One layer ends a request's deadline: the outermost that waits marks the request (`deadline.rs`), and a `Timeout`
 //! does so with its own clock. Layers further in set no timer for the same moment. Only a call that waits for readiness
 //! asks for it all the same (`call.rs`), since it alone knows that nothing was sent.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use steadfast::{
     DegradedReason, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    layers::fallback::{SessionPolicy, Tier},
+    layers::fallback::{FeaturePolicy, SessionPolicy, Tier, TierSettings},
     provider_fn,
     providers::Canned,
 };
@@ -85,7 +85,7 @@ async fn a_full_store_is_an_error_and_the_next_tier_answers() {
     let first = people.clone().oneshot(LlmRequest::prompt("hello")).await.unwrap();
     assert!(first.task_id().is_some());
     let llm = ServiceBuilder::new()
-        .layer(FallbackLayer::new("people").human().tier("canned", Canned::text("later")))
+        .layer(FallbackLayer::new("people").primary(TierSettings::new().human()).tier("canned", Canned::text("later")))
         .service(people);
     let second = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap();
     assert!(second.attempts()[0].message.contains("the store is full"), "{:?}", second.attempts());
@@ -160,9 +160,8 @@ async fn a_request_that_requires_a_person_goes_there_whatever_works() {
         .push(Tier::new("other", Canned::text("another")))
         .push(Tier::new("people", Handoff::new(&desk).allow_volatile()).human())
         .session(SessionPolicy::Sticky)
-        .feature("code", ["model"])
-        .unwrap()
-        .feature_worst_level("code", 1);
+        .feature("code", FeaturePolicy::new().tiers(["model"]).worst_level(1))
+        .unwrap();
     let llm = ServiceBuilder::new().layer(layer).service(model);
     let ask =
         |required| LlmRequest::prompt("May I?").with_feature("code").with_session("s").with_human_required(required);

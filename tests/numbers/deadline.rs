@@ -14,7 +14,10 @@ use futures_util::{StreamExt, stream};
 use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, ErrorKind, FallbackLayer, Frame,
     LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
-    layers::{bulkhead::Limits, fallback::StreamBreak},
+    layers::{
+        bulkhead::Limits,
+        fallback::{FeaturePolicy, StreamBreak},
+    },
     provider_fn,
     providers::{OpenAi, Simulated, simulated::Fault, transport::HttpClient},
 };
@@ -104,12 +107,15 @@ fn stack(hang: Hang) -> BoxLlmService {
             .layer(TimeoutLayer::new(HOUR))
             .service(leaf)
     };
-    let (fallback, primary) = (FallbackLayer::new("primary").min_useful(Duration::ZERO), tier(leaf(hang)));
+    let policy = FeaturePolicy::new().min_useful(Duration::ZERO);
+    let policy = if hang == Hang::Held { policy.stream_break(StreamBreak::Buffer) } else { policy };
+    let fallback = FallbackLayer::new("primary").default_policy(policy).unwrap();
+    let primary = tier(leaf(hang));
     let llm =
         ServiceBuilder::new().layer(TimeoutLayer::new(HOUR)).layer(BulkheadLayer::new().feature("chat", bulkhead));
     match hang {
         Hang::NextTier => BoxLlmService::new(llm.layer(fallback.tier("next", tier(leaf(Hang::Call)))).service(primary)),
-        Hang::Held => BoxLlmService::new(llm.layer(fallback.stream_break(StreamBreak::Buffer)).service(primary)),
+        Hang::Held => BoxLlmService::new(llm.layer(fallback).service(primary)),
         _ => BoxLlmService::new(llm.service(primary)),
     }
 }

@@ -25,7 +25,7 @@ use steadfast::{
     layers::{
         budget::{AtCap, Cap, Period},
         bulkhead::Limits,
-        fallback::StreamBreak,
+        fallback::{FeaturePolicy, StreamBreak},
         route::Rule,
     },
     prices::{Price, PriceTable, Usd},
@@ -191,8 +191,9 @@ fn stack() -> Stack {
         .layer(
             FallbackLayer::new("primary")
                 .tier("backup", backup)
-                .stream_break(StreamBreak::Restart)
-                .feature_stream_break("unknown", StreamBreak::Buffer),
+                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+                .and_then(|layer| layer.feature("unknown", FeaturePolicy::new().stream_break(StreamBreak::Buffer)))
+                .unwrap(),
         )
         .service(primary);
     Stack { llm: BoxLlmService::new(llm), leaves: shared, places, budget: money, keys, circuits }

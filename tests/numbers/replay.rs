@@ -15,7 +15,7 @@ use steadfast::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest,
     ObserveLayer, RetryWithJitterLayer, TimeoutLayer,
     events::Subscriber,
-    layers::fallback::StreamBreak,
+    layers::fallback::{FeaturePolicy, StreamBreak},
     ledger::{Attempt, Next},
     providers::{
         Anthropic, OpenAi, Simulated,
@@ -164,7 +164,10 @@ async fn run(seed: u64) -> Run {
     };
     let backup = tier("backup", seed + 1).service(OpenAi::new("key").model("gpt").transport(counted(second, &seen)));
     let policy = [StreamBreak::Fail, StreamBreak::Restart, StreamBreak::Buffer][random.usize(..3)];
-    let fallback = FallbackLayer::new("primary").events(events.clone()).stream_break(policy);
+    let fallback = FallbackLayer::new("primary")
+        .events(events.clone())
+        .default_policy(FeaturePolicy::new().stream_break(policy))
+        .unwrap();
     let llm = ServiceBuilder::new()
         .layer(ObserveLayer::new(events.clone()))
         .layer(TimeoutLayer::new(8 * SECOND))

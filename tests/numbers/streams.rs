@@ -12,7 +12,10 @@ use futures_util::{future::join_all, stream};
 use steadfast::{
     BoxLlmService, CacheLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer,
     Frame, IdempotencyLayer, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer, StreamEvent,
-    TimeoutLayer, chat::FinishReason, layers::fallback::StreamBreak, provider_fn,
+    TimeoutLayer,
+    chat::FinishReason,
+    layers::fallback::{FeaturePolicy, StreamBreak},
+    provider_fn,
 };
 use tokio::time::sleep;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -79,7 +82,8 @@ fn stack(seed: u64, policy: StreamBreak, point: CommitPoint) -> BoxLlmService {
         .layer(CacheLayer::new())
         .layer(
             FallbackLayer::new("first")
-                .stream_break(policy)
+                .default_policy(FeaturePolicy::new().stream_break(policy))
+                .unwrap()
                 .tier("second", backup("second"))
                 .tier("third", backup("third")),
         )

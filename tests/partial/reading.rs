@@ -7,7 +7,7 @@ use steadfast::{
     body::{Accumulator, Delivery},
     chat::{FinishReason, Message, Usage},
     events::{RequestEnded, RequestOutcome},
-    layers::fallback::StreamBreak,
+    layers::fallback::{FeaturePolicy, StreamBreak},
     provider_fn,
 };
 use steadfast_agent::{Actions, AnswerEvent, AnswerReader};
@@ -174,7 +174,12 @@ async fn a_restart_is_one_signal_and_what_came_before_is_neither_kept_nor_done()
             Ok::<_, LlmError>(LlmResponse::new(body(events)))
         });
         let llm = ServiceBuilder::new()
-            .layer(FallbackLayer::new("primary").tier("backup", backup).stream_break(StreamBreak::Restart))
+            .layer(
+                FallbackLayer::new("primary")
+                    .tier("backup", backup)
+                    .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+                    .unwrap(),
+            )
             .service(primary);
         let response = llm.oneshot(LlmRequest::prompt("x").with_stream(true)).await.unwrap();
         let (mut shown, mut discards) = (String::new(), 0);

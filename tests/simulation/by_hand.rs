@@ -9,7 +9,7 @@ use steadfast::{
     layers::{
         bulkhead::Limits,
         circuit_breaker::Window,
-        fallback::{RampStep, Tier as Place},
+        fallback::{FeaturePolicy, RampStep, Tier as Place, TierSettings},
     },
     providers::Canned,
 };
@@ -37,21 +37,17 @@ pub(crate) fn stack(
     let circuits: Vec<CircuitBreakerLayer> = (0..plan.tiers.len()).map(|tier| circuit(plan, tier, events)).collect();
     let mut tiers = (0..plan.tiers.len()).map(|tier| service(plan, tier, &circuits[tier], &budget, &providers[tier]));
     let primary = tiers.next().expect("a tier");
+    let policy = FeaturePolicy::new().min_useful(plan.min_useful).stream_break(plan.on_break).all_open(plan.all_open);
     let mut fallback = FallbackLayer::new(plan.name(0))
+        .default_policy(policy)
+        .expect("a policy without tiers")
         .events(events.clone())
-        .keep_back(plan.keep_back)
-        .min_useful(plan.min_useful)
+        .reserve_for_fallbacks(plan.keep_back)
         .session(plan.session)
-        .stream_break(plan.on_break)
-        .all_open(plan.all_open)
-        .level(plan.tiers[0].level)
+        .primary(settings(plan, 0))
         .gradually(plan.ramp.iter().map(|(percent, lasts)| RampStep::new(*percent, *lasts)));
-    if plan.tiers[0].last_resort {
-        fallback = fallback.last_resort();
-    }
     for (place, service) in tiers.enumerate() {
-        let tier = Place::new(plan.name(place + 1), service).level(plan.tiers[place + 1].level);
-        fallback = fallback.push(if plan.tiers[place + 1].last_resort { tier.last_resort() } else { tier });
+        fallback = fallback.push(Place::new(plan.name(place + 1), service).settings(settings(plan, place + 1)));
     }
     match (plan.last, desk) {
         (Last::Canned, _) => fallback = fallback.tier("last", Canned::text(SORRY)),
@@ -64,7 +60,7 @@ pub(crate) fn stack(
         bulkhead = bulkhead.feature(feature.name, limits);
         if let Some(chain) = &feature.chain {
             let names = chain.iter().map(|tier| plan.name(*tier));
-            fallback = fallback.feature(feature.name, names).expect("names of tiers");
+            fallback = fallback.feature(feature.name, FeaturePolicy::new().tiers(names)).expect("names of tiers");
         }
     }
     let handles = Handles::Hand {
@@ -79,6 +75,11 @@ pub(crate) fn stack(
         .layer(fallback)
         .service(primary);
     (BoxLlmService::new(llm), handles)
+}
+
+fn settings(plan: &Plan, tier: usize) -> TierSettings {
+    let settings = TierSettings::new().level(plan.tiers[tier].level);
+    if plan.tiers[tier].last_resort { settings.last_resort() } else { settings }
 }
 
 /// Writes requests down for people, and says so at once.

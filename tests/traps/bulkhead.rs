@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, RetryWithJitterLayer, TimeoutLayer,
-    events::CircuitState, layers::bulkhead::Limits, layers::fallback::StreamBreak, providers::Canned,
+    events::CircuitState,
+    layers::bulkhead::Limits,
+    layers::fallback::{FeaturePolicy, StreamBreak},
+    providers::Canned,
 };
 use tokio::time::{Instant, advance, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
@@ -34,7 +37,12 @@ async fn a_place_is_held_to_the_end_of_the_stream_and_no_longer_than_the_failure
         let llm = ServiceBuilder::new()
             .layer(TimeoutLayer::new(secs(60)))
             .layer(bulkhead)
-            .layer(FallbackLayer::new("sonnet").tier("gpt", leaf.clone()).stream_break(policy))
+            .layer(
+                FallbackLayer::new("sonnet")
+                    .tier("gpt", leaf.clone())
+                    .default_policy(FeaturePolicy::new().stream_break(policy))
+                    .unwrap(),
+            )
             .layer(CircuitBreakerLayer::new("sonnet"))
             .service(leaf.clone());
         let mut first = llm.clone().oneshot(ask().with_stream(true)).await.unwrap();
@@ -85,7 +93,7 @@ async fn a_second_round_of_a_fallback_gives_the_primary_its_time_again() {
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(10)))
         .layer(RetryWithJitterLayer::new().seed(1))
-        .layer(FallbackLayer::new("sonnet").tier("gpt", Fake::fails(ErrorKind::Server)).keep_back(secs(2)))
+        .layer(FallbackLayer::new("sonnet").tier("gpt", Fake::fails(ErrorKind::Server)).reserve_for_fallbacks(secs(2)))
         .service(leaf);
     assert_eq!(llm.oneshot(ask()).await.unwrap().served_by().tier, Some("sonnet"));
 }

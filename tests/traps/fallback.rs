@@ -7,7 +7,7 @@ use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmRequest, LlmResponse,
     RetryWithJitterLayer, TimeoutLayer,
     events::CircuitState,
-    layers::fallback::{SessionPolicy, StreamBreak, Tier},
+    layers::fallback::{FeaturePolicy, SessionPolicy, StreamBreak, Tier, TierSettings},
     ledger::{Next, Stop},
     provider_fn,
     providers::{Canned, Simulated, simulated::Fault},
@@ -107,7 +107,7 @@ async fn where_a_failure_leads_depends_on_its_kind_and_on_what_the_tiers_can_do(
     let handle = small.handle();
     let others = [Fake::answers(), Fake::answers(), Fake::answers()];
     let layer = FallbackLayer::new("small")
-        .context_window(100_000)
+        .primary(TierSettings::new().context_window(100_000))
         .push(Tier::new("tiny", others[0].clone()).context_window(8_000))
         .push(Tier::new("unknown", others[1].clone()))
         .push(Tier::new("large", others[2].clone()).context_window(1_000_000));
@@ -364,7 +364,8 @@ async fn a_pinned_sessions_broken_stream_is_not_taken_over_by_another_tier() {
     let llm = FallbackLayer::new("a")
         .tier("b", Fake::answers())
         .session(SessionPolicy::Pin)
-        .stream_break(StreamBreak::Restart)
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+        .unwrap()
         .layer(primary);
     let answer = llm.clone().oneshot(ask().with_stream(true).with_session("s")).await.unwrap();
     assert_eq!(answer.text().await.unwrap_err().kind(), ErrorKind::Server);
@@ -381,7 +382,7 @@ async fn who_waited_long_in_towers_buffer_is_answered_in_time() {
         .layer(TimeoutLayer::new(secs(9)))
         .buffer::<LlmRequest>(10)
         .concurrency_limit(1)
-        .layer(FallbackLayer::new("a").tier("canned", Canned::text("later")).keep_back(secs(4)))
+        .layer(FallbackLayer::new("a").tier("canned", Canned::text("later")).reserve_for_fallbacks(secs(4)))
         .service(leaf);
     let start = Instant::now();
     let answers = join_all((0..5).map(|_| llm.clone().oneshot(ask()))).await;

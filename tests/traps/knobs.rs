@@ -9,7 +9,7 @@ use steadfast::{
     layers::{
         bulkhead::{Adaptive, Limits, Rate},
         circuit_breaker::Window,
-        fallback::{AllOpen, RampStep, SessionPolicy, StreamBreak, Tier},
+        fallback::{AllOpen, FeaturePolicy, RampStep, SessionPolicy, SessionSettings, StreamBreak, Tier, TierSettings},
         retry::{Backoff, Jitter},
     },
     providers::Canned,
@@ -203,15 +203,15 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                 for session in [SessionPolicy::Free, SessionPolicy::Pin, SessionPolicy::Sticky] {
                     let tier = |window| Tier::new("", mixed()).context_window(window).min_useful(time).last_resort();
                     let layer = FallbackLayer::new("")
-                        .context_window(0)
+                        .primary(TierSettings::new().context_window(0))
                         .push(tier(0))
                         .push(tier(u64::MAX).level(2))
-                        .min_useful(time)
-                        .keep_back(time)
-                        .session(session)
-                        .session_capacity(sessions)
-                        .stream_break(policy)
-                        .all_open(AllOpen::Wait(time))
+                        .default_policy(
+                            FeaturePolicy::new().min_useful(time).stream_break(policy).all_open(AllOpen::Wait(time)),
+                        )
+                        .unwrap()
+                        .reserve_for_fallbacks(time)
+                        .session(SessionSettings::new(session).capacity(sessions))
                         .gradually([RampStep::new(0, time), RampStep::new(255, time)]);
                     exercise(BoxCloneSyncService::new(layer.layer(mixed()))).await;
                     let outer =

@@ -7,7 +7,10 @@ use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, FallbackLayer, RetryWithJitterLayer, TimeoutLayer,
     classify::{Class, Count, Failover, Retry},
     events::CircuitState,
-    layers::{circuit_breaker::Window, fallback::AllOpen},
+    layers::{
+        circuit_breaker::Window,
+        fallback::{AllOpen, FeaturePolicy},
+    },
     providers::{
         Canned, Simulated,
         simulated::{Fault, FaultMix},
@@ -72,7 +75,8 @@ async fn with_every_circuit_open_requests_fail_at_once_or_follow_the_first_probe
         let policy = if wait { AllOpen::Wait(secs(60)) } else { AllOpen::Fail };
         let llm = FallbackLayer::new("sonnet")
             .tier("gpt", fast.layer(trips_then(|_| Does::AnswersAfter(secs(1)))))
-            .all_open(policy)
+            .default_policy(FeaturePolicy::new().all_open(policy))
+            .unwrap()
             .layer(slow.layer(first.clone()));
         for _ in 0..2 {
             llm.clone().oneshot(ask()).await.unwrap_err();

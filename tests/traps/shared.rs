@@ -10,7 +10,7 @@ use steadfast::{
     events::CircuitState,
     layers::{
         bulkhead::Limits,
-        fallback::{AllOpen, Tier},
+        fallback::{AllOpen, FeaturePolicy, Tier},
     },
     ledger::{Next, Stop},
     providers::Canned,
@@ -193,7 +193,8 @@ async fn a_chain_that_has_failed_says_what_each_tier_did_and_what_is_worth_doing
     let llm = FallbackLayer::new("a")
         .tier("b", Fake::fails_with(limited()))
         .push(Tier::new("canned", Canned::text("later")).level(5))
-        .feature_worst_level("chat", 1)
+        .feature("chat", FeaturePolicy::new().worst_level(1))
+        .unwrap()
         .layer(Fake::fails_with(limited()));
     let said = llm.oneshot(ask()).await.unwrap_err().to_string();
     assert!(
@@ -220,7 +221,10 @@ async fn a_thousand_who_wait_for_the_first_probe_are_answered_once_it_has_succee
         0 => Does::Fails(ErrorKind::Server),
         _ => Does::AnswersAfter(secs(2)),
     });
-    let llm = FallbackLayer::new("a").all_open(AllOpen::Wait(secs(60))).layer(circuit.layer(leaf.clone()));
+    let llm = FallbackLayer::new("a")
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(secs(60))))
+        .unwrap()
+        .layer(circuit.layer(leaf.clone()));
     llm.clone().oneshot(ask()).await.unwrap_err();
     let begun = Instant::now();
     let answers = join_all((0..1000).map(|_| llm.clone().oneshot(ask().with_timeout(secs(30))))).await;
@@ -233,7 +237,10 @@ async fn a_thousand_who_wait_for_the_first_probe_are_answered_once_it_has_succee
 async fn who_waits_for_a_probe_that_never_succeeds_fails_within_the_longest_wait() {
     let circuit = CircuitBreakerLayer::new("a").consecutive_failures(1).cooldown(secs(10)).cooldown_jitter(0.0);
     let leaf = Fake::fails(ErrorKind::Server);
-    let llm = FallbackLayer::new("a").all_open(AllOpen::Wait(secs(25))).layer(circuit.layer(leaf.clone()));
+    let llm = FallbackLayer::new("a")
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(secs(25))))
+        .unwrap()
+        .layer(circuit.layer(leaf.clone()));
     llm.clone().oneshot(ask()).await.unwrap_err();
     let begun = Instant::now();
     let answers = join_all((0..100).map(|_| llm.clone().oneshot(ask()))).await;
@@ -246,7 +253,7 @@ async fn who_waits_for_a_probe_that_never_succeeds_fails_within_the_longest_wait
 async fn a_tier_that_answers_at_once_needs_no_useful_time() {
     let slow = Fake::new(|_| Does::FailsAfter(Duration::from_millis(4_950), error(ErrorKind::Server)));
     let llm = FallbackLayer::new("a")
-        .keep_back(Duration::ZERO)
+        .reserve_for_fallbacks(Duration::ZERO)
         .tier("b", Fake::answers_after(secs(1)))
         .tier("canned", Canned::text("later"))
         .layer(slow);
@@ -297,7 +304,7 @@ async fn a_cache_outside_gives_no_old_answer_to_a_feature_that_the_fallback_know
         let llm = ServiceBuilder::new()
             .layer(TimeoutLayer::new(secs(30)))
             .layer(CacheLayer::new().ttl(secs(60)))
-            .layer(FallbackLayer::new("a").feature_worst_level("code", 1))
+            .layer(FallbackLayer::new("a").feature("code", FeaturePolicy::new().worst_level(1)).unwrap())
             .service(leaf);
         let code = || LlmRequest::prompt("hello").with_feature("code");
         llm.clone().oneshot(code()).await.unwrap();

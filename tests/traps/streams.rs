@@ -10,8 +10,12 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, CommitOnFirstTokenLayer, CommitPoint, ErrorKind, FallbackLayer, Frame, LlmBody,
-    LlmError, LlmResponse, RetryWithJitterLayer, StreamEvent, TimeoutLayer, error::TimeoutLimit, events::CircuitState,
-    layers::fallback::StreamBreak, provider_fn, providers::Canned,
+    LlmError, LlmResponse, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    error::TimeoutLimit,
+    events::CircuitState,
+    layers::fallback::{FeaturePolicy, StreamBreak},
+    provider_fn,
+    providers::Canned,
 };
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, task};
@@ -79,7 +83,11 @@ async fn an_error_before_the_first_token_is_retried_counted_and_failed_over() {
 async fn while_the_next_tier_is_asked_nothing_of_the_broken_stream_is_held() {
     let primary = Fake::new(|_| Does::Streams(vec![text(secs(1), "hel"), breaks(secs(1), ErrorKind::Server)]));
     let slow = Fake::answers_after(secs(20));
-    let llm = FallbackLayer::new("sonnet").tier("gpt", slow).stream_break(StreamBreak::Restart).layer(primary.clone());
+    let llm = FallbackLayer::new("sonnet")
+        .tier("gpt", slow)
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+        .unwrap()
+        .layer(primary.clone());
     let answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
     let read = tokio::spawn(answer.text());
     sleep(secs(10)).await;
@@ -98,7 +106,12 @@ async fn a_restart_is_marked_tells_each_circuit_and_ends_when_no_tier_is_left() 
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(30)))
         .layer(RetryWithJitterLayer::new())
-        .layer(FallbackLayer::new("a").tier("b", second.layer(cut("b"))).stream_break(StreamBreak::Restart))
+        .layer(
+            FallbackLayer::new("a")
+                .tier("b", second.layer(cut("b")))
+                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+                .unwrap(),
+        )
         .layer(first)
         .service(cut("a"));
     let mut answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
@@ -135,7 +148,13 @@ async fn a_stream_dropped_after_any_number_of_polls_leaves_no_place_taken() {
             let llm = ServiceBuilder::new()
                 .layer(TimeoutLayer::new(secs(30)))
                 .layer(bulkhead)
-                .layer(FallbackLayer::new("a").tier("b", leaf.clone()).tier("c", leaf.clone()).stream_break(policy))
+                .layer(
+                    FallbackLayer::new("a")
+                        .tier("b", leaf.clone())
+                        .tier("c", leaf.clone())
+                        .default_policy(FeaturePolicy::new().stream_break(policy))
+                        .unwrap(),
+                )
                 .layer(breaker)
                 .layer(CommitOnFirstTokenLayer::new())
                 .service(leaf.clone());
@@ -168,7 +187,12 @@ async fn a_reader_that_stops_waiting_and_comes_back_misses_nothing() {
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(30)))
         .layer(BulkheadLayer::new())
-        .layer(FallbackLayer::new("a").tier("b", Fake::answers()).stream_break(StreamBreak::Restart))
+        .layer(
+            FallbackLayer::new("a")
+                .tier("b", Fake::answers())
+                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+                .unwrap(),
+        )
         .layer(CommitOnFirstTokenLayer::new())
         .service(leaf);
     let mut body = llm.oneshot(ask().with_stream(true)).await.unwrap().into_body();
@@ -201,7 +225,7 @@ async fn a_body_polled_after_its_end_is_at_its_end_through_all_layers() {
             let llm = ServiceBuilder::new()
                 .layer(TimeoutLayer::new(secs(30)))
                 .layer(BulkheadLayer::new())
-                .layer(FallbackLayer::new("a").stream_break(policy))
+                .layer(FallbackLayer::new("a").default_policy(FeaturePolicy::new().stream_break(policy)).unwrap())
                 .layer(CommitOnFirstTokenLayer::new())
                 .service(leaf.clone());
             let mut body = llm.oneshot(ask().with_stream(true)).await.unwrap().into_body();
@@ -228,7 +252,11 @@ async fn a_stream_of_nothing_but_pings_ends_at_the_ceiling_and_fails_over_if_it_
         [(StreamBreak::Fail, None), (StreamBreak::Restart, Some("later")), (StreamBreak::Buffer, Some("later"))]
     {
         let tier = TimeoutLayer::new(secs(600)).idle(secs(20)).progress(secs(30), secs(120)).layer(pinging());
-        let llm = FallbackLayer::new("a").tier("b", Canned::text("later")).stream_break(policy).layer(tier);
+        let llm = FallbackLayer::new("a")
+            .tier("b", Canned::text("later"))
+            .default_policy(FeaturePolicy::new().stream_break(policy))
+            .unwrap()
+            .layer(tier);
         let start = Instant::now();
         let read = async { llm.oneshot(ask().with_stream(true)).await?.text().await };
         match (read.await, text) {
@@ -251,7 +279,7 @@ async fn a_stream_that_panics_gives_back_what_its_answer_held() {
     let places = bulkhead.handle();
     let llm = ServiceBuilder::new()
         .layer(bulkhead)
-        .layer(FallbackLayer::new("a").stream_break(StreamBreak::Restart))
+        .layer(FallbackLayer::new("a").default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)).unwrap())
         .layer(CircuitBreakerLayer::new("a"))
         .service(leaf);
     for _ in 0..20 {

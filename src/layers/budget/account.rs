@@ -101,7 +101,7 @@ pub(super) struct Account {
     pub(super) key: Option<Arc<str>>,
     /// The name in errors.
     name: Arc<str>,
-    /// Shared with the layer that takes this one's place.
+    /// Shared by all layers of one state.
     pub(super) meter: Arc<Meter>,
 }
 

@@ -24,7 +24,8 @@ pub struct BudgetLayer {
     keys: usize,
     events: Option<Events>,
     since_1970: Option<Duration>,
-    before: Option<BudgetHandle>,
+    /// The layer whose amounts this one shares.
+    state: Option<BudgetHandle>,
     /// Created on first use, and shared by clones.
     shared: Arc<OnceLock<Arc<Shared>>>,
 }
@@ -46,7 +47,7 @@ impl BudgetLayer {
             keys: KEYS,
             events: None,
             since_1970: None,
-            before: None,
+            state: None,
             shared: Arc::default(),
         }
     }
@@ -124,12 +125,11 @@ impl BudgetLayer {
         self.changed()
     }
 
-    /// Takes the place of another layer while its services still run, as a reloaded configuration does. A cap with
-    /// the same name, period, feature and key as before keeps its amounts, under this layer's limits and prices.
-    /// Default: all amounts start at zero.
+    /// Shares the state of this handle's layer: the amounts of each cap that has the same name, period, feature and key
+    /// in both, under this layer's limits and prices. Default: all amounts start at zero.
     #[must_use]
-    pub fn succeeding(mut self, before: &BudgetHandle) -> Self {
-        self.before = Some(before.clone());
+    pub fn state(mut self, handle: &BudgetHandle) -> Self {
+        self.state = Some(handle.clone());
         self.changed()
     }
 
@@ -140,15 +140,15 @@ impl BudgetLayer {
 
     fn shared(&self) -> Arc<Shared> {
         let make = || {
-            let before = self.before.as_ref().map(BudgetHandle::shared);
-            let anchor = match (self.since_1970, before) {
+            let state = self.state.as_ref().map(BudgetHandle::shared);
+            let anchor = match (self.since_1970, state) {
                 (Some(since_1970), _) => Anchor::new(Instant::now(), since_1970),
-                // Amounts that carry over keep their calendar.
-                (None, Some(before)) => before.common.anchor,
+                // Shared amounts have one calendar.
+                (None, Some(state)) => state.common.anchor,
                 (None, None) => Anchor::new(Instant::now(), wall_clock::since_1970()),
             };
             let common = Common::new(self.prices.clone(), self.events.clone(), anchor);
-            Arc::new(Shared::new(common, self.caps.clone(), self.model, self.default_output, self.keys, before))
+            Arc::new(Shared::new(common, self.caps.clone(), self.model, self.default_output, self.keys, state))
         };
         self.shared.get_or_init(make).clone()
     }

@@ -52,14 +52,14 @@ impl Shared {
         model: Option<u32>,
         default_output: u64,
         keys: usize,
-        before: Option<&Self>,
+        state: Option<&Self>,
     ) -> Self {
         let common = Arc::new(common);
         let now = Instant::now();
         let keyed = caps.iter().any(|cap| cap.key != Keys::All);
         let accounts = |cap: Cap| {
-            let before = before.and_then(|before| before.caps.iter().find(|known| known.is_of(&cap)));
-            Accounts::new(Rule::new(cap, common.clone()), keys, now, before)
+            let known = state.and_then(|state| state.caps.iter().find(|known| known.is_of(&cap)));
+            Accounts::new(Rule::new(cap, common.clone()), keys, now, known)
         };
         Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, model, default_output }
     }
@@ -190,24 +190,25 @@ fn may_have_cost(kind: ErrorKind) -> bool {
 }
 
 impl Accounts {
-    fn new(rule: Rule, keys: usize, now: Instant, before: Option<&Self>) -> Self {
+    /// Creates the accounts of a rule, over the meters of known accounts.
+    fn new(rule: Rule, keys: usize, now: Instant, known: Option<&Self>) -> Self {
         let rule = Arc::new(rule);
         let account = |key: Option<Arc<str>>, meter| {
             let account = Arc::new(Account::new(rule.clone(), key, meter));
             account.forget_shares();
             account
         };
-        let of = match (&rule.cap.key, before.map(|before| &before.of)) {
-            (Keys::Each, before) => {
+        let of = match (&rule.cap.key, known.map(|known| &known.of)) {
+            (Keys::Each, known) => {
                 let mut each = Recent::new(keys);
-                if let Some(AccountSet::Each(before)) = before {
-                    for (key, known) in lock(before).iter() {
+                if let Some(AccountSet::Each(known)) = known {
+                    for (key, known) in lock(known).iter() {
                         each.insert(key.clone(), account(Some(key.clone()), known.meter.clone()));
                     }
                 }
                 AccountSet::Each(Mutex::new(each))
             }
-            (_, Some(AccountSet::All(before))) => AccountSet::All(account(None, before.meter.clone())),
+            (_, Some(AccountSet::All(known))) => AccountSet::All(account(None, known.meter.clone())),
             (_, _) => AccountSet::All(account(None, Arc::new(rule.meter(now)))),
         };
         Self { rule, of }

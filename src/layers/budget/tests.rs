@@ -483,7 +483,7 @@ async fn a_layer_that_follows_goes_on_with_what_was_spent() {
         .cap(cap(2.0))
         .cap(Cap::new("keys", usd(5.0), Period::Day).each_key())
         .cap(Cap::new("new", usd(5.0), Period::Day))
-        .succeeding(&before.handle());
+        .state(&before.handle());
     let handle = after.handle();
     assert_eq!((books(&handle), handle.limit("cap")), ((100, 1000), Some(usd(2.0))));
     assert_eq!(handle.of_key("keys", "ada").map(|line| (line.spent, line.limit)), Some((usd(0.1), usd(5.0))));
@@ -491,7 +491,7 @@ async fn a_layer_that_follows_goes_on_with_what_was_spent() {
     after.layer(leaf(1)).oneshot(ask()).await.unwrap_err();
     in_flight.await.unwrap();
     assert_eq!(books(&handle), (1100, 0), "what began under the old layer is settled in both");
-    let other = layer(cap(10.0).feature("chat")).succeeding(&handle);
+    let other = layer(cap(10.0).feature("chat")).state(&handle);
     assert_eq!(books(&other.handle()), (0, 0), "it counts something else");
 }
 
@@ -505,7 +505,7 @@ async fn keys_that_were_used_last_before_a_layer_that_follows_are_forgotten_last
     for key in ["ada", "bob", "cyd"] {
         spends(&before, key).await;
     }
-    let after = keys().succeeding(&before.handle());
+    let after = keys().state(&before.handle());
     for key in ["dan", "eve"] {
         spends(&after, key).await;
     }

@@ -25,33 +25,33 @@ pub(super) struct Features {
 const FEW: usize = 8;
 
 impl Features {
-    /// Creates the gates of a plan. Gates that existed before carry over, with their counts.
-    pub(super) fn new(plan: &Plan, before: Option<&Self>) -> Self {
+    /// Creates the gates of a plan. They share the counts of known gates.
+    pub(super) fn new(plan: &Plan, known: Option<&Self>) -> Self {
         let mut named: Vec<(Arc<str>, ShardedArc<FeatureGate>)> = Vec::new();
         for (name, limits) in &plan.named {
             let settings = plan.settings(*limits);
-            let sharded = match before.and_then(|before| before.find(name)) {
-                Some(sharded) => succeeded(sharded, settings),
+            let sharded = match known.and_then(|known| known.find(name)) {
+                Some(sharded) => with_settings(sharded, settings),
                 None => {
-                    let semaphore = before.and_then(|before| before.find_gone(name));
+                    let semaphore = known.and_then(|known| known.find_gone(name));
                     ShardedArc::new(Arc::new(FeatureGate::new(Some(name.clone()), settings, semaphore)))
                 }
             };
             // Of two with one name, the later stays.
-            match named.iter_mut().find(|(known, _)| known == name) {
-                Some((_, known)) => *known = sharded,
+            match named.iter_mut().find(|(other, _)| other == name) {
+                Some((_, other)) => *other = sharded,
                 None => named.push((name.clone(), sharded)),
             }
         }
         let index = (named.len() > FEW)
             .then(|| named.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect());
         let settings = plan.settings(plan.default);
-        let default = match before {
-            Some(before) => succeeded(&before.default, settings),
+        let default = match known {
+            Some(known) => with_settings(&known.default, settings),
             None => ShardedArc::new(Arc::new(FeatureGate::new(None, settings, None))),
         };
-        let mut gone = before.map(Self::gone).unwrap_or_default();
-        gone.retain(|(name, semaphore)| semaphore.strong_count() > 0 && named.iter().all(|(known, _)| known != name));
+        let mut gone = known.map(Self::gone).unwrap_or_default();
+        gone.retain(|(name, semaphore)| semaphore.strong_count() > 0 && named.iter().all(|(other, _)| other != name));
         Self { named, index, default, gone }
     }
 
@@ -111,10 +111,10 @@ impl Features {
     }
 }
 
-/// Returns the gate that takes the place of another; the same one if nothing changes.
-fn succeeded(before: &ShardedArc<FeatureGate>, settings: Settings) -> ShardedArc<FeatureGate> {
-    let gate = before.gate().succeeded(settings);
-    if Arc::ptr_eq(&gate, before.gate()) { before.clone() } else { ShardedArc::new(gate) }
+/// Returns a gate with other settings over the same counts; the same gate if the settings are the same.
+fn with_settings(known: &ShardedArc<FeatureGate>, settings: Settings) -> ShardedArc<FeatureGate> {
+    let gate = known.gate().with_settings(settings);
+    if Arc::ptr_eq(&gate, known.gate()) { known.clone() } else { ShardedArc::new(gate) }
 }
 
 #[cfg(test)]

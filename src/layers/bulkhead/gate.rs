@@ -21,9 +21,9 @@ use crate::{
 pub(super) struct FeatureGate {
     /// `None` for the gate that all unnamed features share.
     name: Option<Arc<str>>,
-    /// The settings that it was made with.
+    /// The settings that it was created with.
     settings: Settings,
-    /// Shared with the earlier gates of the same name.
+    /// Shared by all gates of one name.
     semaphore: Arc<ResizableSemaphore>,
     queue: usize,
     max_wait: Duration,
@@ -56,10 +56,10 @@ impl FeatureGate {
         }
     }
 
-    /// Returns the gate that takes the place of this one with other settings. The places are the same: requests in
-    /// flight and waiters still count, and a limit that was set by hand stays if the settings' own has not changed.
-    /// Rates and an adaptive limit carry over if their settings are the same, and otherwise start new.
-    pub(super) fn succeeded(self: &Arc<Self>, settings: Settings) -> Arc<Self> {
+    /// Returns a gate with other settings over the same places: requests in flight and waiters count in both, and a
+    /// limit that was set by hand stays if the settings' own has not changed. Rates and an adaptive limit are shared if
+    /// their settings are the same, and otherwise start new.
+    pub(super) fn with_settings(self: &Arc<Self>, settings: Settings) -> Arc<Self> {
         if settings == self.settings {
             return self.clone();
         }

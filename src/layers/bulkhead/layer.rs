@@ -14,8 +14,8 @@ use super::{Adaptive, Bulkhead, BulkheadHandle, Rate, features::Features};
 #[derive(Clone, Debug)]
 pub struct BulkheadLayer {
     plan: Plan,
-    /// The earlier layer whose counts carry over.
-    before: Option<BulkheadHandle>,
+    /// The layer whose counts this one shares.
+    state: Option<BulkheadHandle>,
     /// Created on first use, and shared by clones.
     features: Arc<OnceLock<Arc<Features>>>,
 }
@@ -41,7 +41,7 @@ impl BulkheadLayer {
     pub fn new() -> Self {
         let default = Limits::new(DEFAULT_LIMIT);
         let plan = Plan { named: Vec::new(), default, queue: 0, max_wait: MAX_WAIT };
-        Self { plan, before: None, features: Arc::default() }
+        Self { plan, state: None, features: Arc::default() }
     }
 
     /// Gives a feature its own limits: a number of requests in flight, or [`Limits`] for more. Naming it again
@@ -78,18 +78,17 @@ impl BulkheadLayer {
         self.changed()
     }
 
-    /// Takes the place of another layer while its services still run, as a reloaded configuration does: requests in
-    /// flight and in queues there count here too. Default: all counts start at zero.
+    /// Shares the state of this handle's layer: requests in flight and in queues there count here too. Default: all
+    /// counts start at zero.
     ///
-    /// A feature that both name keeps its places, and its waiters their order; so do the unnamed ones. If its limit
-    /// differs, this layer's applies to both from the moment when this layer is first used; otherwise a limit that
-    /// was set by hand stays. Rates and adaptive limits carry over if they are the same. A feature that only this
-    /// layer names begins with none in flight: its earlier calls count where they were admitted, with the unnamed
-    /// ones. A feature that only the other names keeps its count until its last call has ended, in case it comes
-    /// back.
+    /// A feature that both layers name has one count of places and one queue; so do the unnamed features. If its limit
+    /// differs, this layer's applies to both from the first use of this layer; otherwise a limit that was set by hand
+    /// stays. Rates and adaptive limits are shared if they are the same. A feature that only this layer names begins
+    /// with none in flight: its earlier calls count where they were admitted, with the unnamed ones. A feature that
+    /// only the other layer names keeps its count until its last call has ended, in case a later layer names it.
     #[must_use]
-    pub fn succeeding(mut self, before: &BulkheadHandle) -> Self {
-        self.before = Some(before.clone());
+    pub fn state(mut self, handle: &BulkheadHandle) -> Self {
+        self.state = Some(handle.clone());
         self.changed()
     }
 
@@ -99,8 +98,8 @@ impl BulkheadLayer {
     }
 
     fn features(&self) -> Arc<Features> {
-        let before = self.before.as_ref().map(BulkheadHandle::features);
-        self.features.get_or_init(|| Arc::new(Features::new(&self.plan, before))).clone()
+        let state = self.state.as_ref().map(BulkheadHandle::features);
+        self.features.get_or_init(|| Arc::new(Features::new(&self.plan, state))).clone()
     }
 
     fn changed(mut self) -> Self {

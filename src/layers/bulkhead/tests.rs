@@ -18,7 +18,7 @@ mod limits;
 mod places;
 mod queue;
 mod rates;
-mod succession;
+mod shared_state;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -14,10 +14,15 @@ use crate::{
 /// the fallback inspects each request once, and decodes one in wire form for that.
 ///
 /// ```
-/// use steadfast::{FallbackLayer, layers::fallback::{Capabilities, Tier}, providers::Canned};
+/// use steadfast::{
+///     FallbackLayer,
+///     layers::fallback::{Capabilities, Tier, TierSettings},
+///     providers::Canned,
+/// };
 ///
 /// let small = Tier::new("small", Canned::text("later")).capabilities(Capabilities::new().images(false).max_output(4096));
-/// let layer = FallbackLayer::new("large").capabilities(Capabilities::new().context_window(200_000)).push(small);
+/// let large = TierSettings::new().context_window(200_000);
+/// let layer = FallbackLayer::new("large").primary(large).push(small);
 /// # drop(layer);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -25,10 +25,11 @@ impl Eligibility {
     pub fn admits(&self, tier: &str, request: &LlmRequest) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
         let Some(tier) = shared.place(tier) else { return false };
+        let policy = shared.policy(request);
         request.goes_anywhere()
-            && (shared.config.session == SessionPolicy::Free || request.session().is_none())
-            && shared.chain(request).iter(&shared).any(|other| other == tier)
-            && exclusions(&shared, request).iter().all(|excluded| excluded.tier != tier)
+            && (shared.config.sessions.policy == SessionPolicy::Free || request.session().is_none())
+            && shared.chain(request, policy).iter(&shared).any(|other| other == tier)
+            && exclusions(&shared, request, &policy.terms).iter().all(|excluded| excluded.tier != tier)
     }
 
     /// Returns when requests last found that the primary does not serve them; `None` while it does, and while it is

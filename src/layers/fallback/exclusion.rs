@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{
     capabilities::{Lack, Needs},
+    feature_policy::PolicyTerms,
     shared::Shared,
     tier::TierFacts,
 };
@@ -27,29 +28,25 @@ impl Excluded {
 
 /// Returns the tiers that cannot serve the request.
 #[cold]
-pub(super) fn exclusions(shared: &Shared, request: &LlmRequest) -> Vec<Excluded> {
+pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTerms) -> Vec<Excluded> {
     let needs = if shared.limited { Needs::of(request) } else { None };
     let (least, worst) = (request.context().min_level, request.context().worst_level);
-    let worst = worst.min(shared.level_policy(request).worst);
+    let worst = worst.min(terms.worst_level());
     let orders = shared.orders();
     let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature()));
     let reason = |facts: &TierFacts| {
+        let (level, capabilities) = (facts.settings.level, &facts.settings.capabilities);
         // A person is not of a worse level for a request that requires one.
-        if facts.level > worst && !request.is_human_required() {
-            return Some(ExclusionReason::BelowLevel { level: facts.level, worst });
+        if level > worst && !request.is_human_required() {
+            return Some(ExclusionReason::BelowLevel { level, worst });
         }
-        let lack = needs.as_ref().and_then(|needs| facts.capabilities.lacks(needs));
+        let lack = needs.as_ref().and_then(|needs| capabilities.lacks(needs));
         let drained =
             || orders.as_ref().is_some_and(|orders| orders.is_drained(&facts.name)).then_some(ExclusionReason::Drained);
-        let too_good = || (facts.level < least).then_some(ExclusionReason::AboveLevel { level: facts.level, least });
+        let too_good = || (level < least).then_some(ExclusionReason::AboveLevel { level, least });
         let above = || {
-            let (pinned, for_all) = pinned.filter(|(pinned, _)| facts.level < *pinned)?;
-            Some(ExclusionReason::AbovePinned {
-                level: facts.level,
-                pinned,
-                for_all,
-                is_final: shared.config.pins_are_final,
-            })
+            let (pinned, for_all) = pinned.filter(|(pinned, _)| level < *pinned)?;
+            Some(ExclusionReason::AbovePinned { level, pinned, for_all, is_final: terms.pins_are_final() })
         };
         // Reasons that may be lifted come last, and those that no operator's order changes come first.
         lack.map(ExclusionReason::Lacks).or_else(drained).or_else(above).or_else(too_good)

@@ -9,21 +9,21 @@ use super::{
     AllOpen, SessionPolicy,
     chain::{Chain, Tiers},
     exclusion::{Excluded, ExclusionReason},
+    feature_policy::Policy,
+    progress::{Doubt, Failures, Plan, Progress, RootFailure},
     shared::Shared,
 };
 use crate::{
     BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     classify::{self, Class},
-    error::Evidence,
     layers::{deadline, retry::Reservation},
     ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
 };
 
-/// One request's progress along its tiers.
+/// One request's way along its tiers.
 pub(super) struct Failover {
-    shared: Arc<Shared>,
-    request: LlmRequest,
-    chain: Chain,
+    plan: Plan,
+    progress: Progress,
     /// The current tier; 0 is the primary.
     at: usize,
     /// The start of its call, and of the first tier's.
@@ -34,29 +34,8 @@ pub(super) struct Failover {
     /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down is lifted.
     excluded: Vec<Excluded>,
     ledger: Ledger,
-    /// The retry budget's token for the call to a further tier.
-    token: Option<Reservation>,
-    /// The first tier's failure, and whether anything was sent there before it.
-    root: Option<LlmError>,
-    root_sent: bool,
-    /// The earliest moment at which a tier that failed may work again.
-    earliest: Option<Instant>,
     /// The window that was too small, once one was.
     window: Option<u64>,
-    /// True if the primary was asked first: then another tier's answer is a switch.
-    from_primary: bool,
-    /// True if a tier has called the request invalid and may be wrong: other models are asked, until one agrees.
-    doubted: bool,
-    /// The evidence against that tier.
-    evidence: Option<Arc<dyn Evidence>>,
-    /// The reason why the previous tier did not answer.
-    reason: Option<ErrorKind>,
-    /// True if the primary can still be called from the current holder.
-    primary_at_hand: bool,
-    /// True if every tier that may serve the request has failed or refused it.
-    all_failed: bool,
-    /// True if the request itself is valid and has attempts left: it could be answered as soon as a tier works.
-    can_wait: bool,
     /// True if it has started over.
     again: bool,
 }
@@ -73,47 +52,51 @@ impl Failover {
     /// # Errors
     ///
     /// Fails if no tier that the request may go to can carry it.
-    pub(super) fn begin(shared: &Arc<Shared>, request: &LlmRequest, excluded: Vec<Excluded>) -> Result<Self, LlmError> {
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        request: &LlmRequest,
+        policy: &Policy,
+        excluded: Vec<Excluded>,
+    ) -> Result<Self, LlmError> {
         let mut chain = match request.is_human_required() {
             true => Chain::Listed(shared.human()),
-            false => shared.chain(request),
+            false => shared.chain(request, policy),
         };
         if !request.is_human_required()
             && let Some(tier) = shared.session_tier(request)
         {
-            match shared.config.session {
+            match shared.config.sessions.policy {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
                 // A feature's policy overrides a session's tier. A model's does not, since that tier is of its
                 // chain.
-                SessionPolicy::Sticky if shared.of_feature(request).is_none() => chain = chain.from(tier),
+                SessionPolicy::Sticky if policy.tiers.is_none() => chain = chain.from(tier),
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
-        let mut failover = Self::starting_at(shared.clone(), request.clone(), chain, 0);
+        let mut failover = Self::new(Plan::new(shared.clone(), request.clone(), policy.terms, chain));
         failover.excluded = excluded;
         let Some(mut at) = failover.first() else {
             let error = failover.no_eligible_tier();
-            if error.kind() == ErrorKind::OutOfService && !matches!(failover.chain, Chain::Pinned(_)) {
+            if error.kind() == ErrorKind::OutOfService && !matches!(failover.plan.chain, Chain::Pinned(_)) {
                 shared.all_failed(request, error.kind());
             }
             return Err(error);
         };
         if request.is_first_tier_only() {
-            failover.chain = Chain::Listed([at].into());
+            failover.plan.chain = Chain::Listed([at].into());
         }
         if at == 0
-            && let Some(next) = failover.chain.iter(shared).filter(|tier| failover.is_eligible(*tier)).nth(1)
-            && !shared.ramp.admits()
+            && let Some(next) = failover.plan.tiers().filter(|tier| failover.is_eligible(*tier)).nth(1)
+            && !shared.state.ramp.admits()
         {
             at = next;
         }
-        (failover.at, failover.from_primary) = (at, at == 0);
-        if at != 0
-            && failover.chain.iter(shared).next() == Some(0)
-            && failover.excluded.iter().any(Excluded::is_out_primary)
+        (failover.at, failover.plan.from_primary) = (at, at == 0);
+        if at != 0 && failover.plan.tiers().next() == Some(0) && failover.excluded.iter().any(Excluded::is_out_primary)
         {
             // All requests go elsewhere: a switch like any other.
-            (failover.from_primary, failover.reason) = (true, Some(ErrorKind::OutOfService));
+            failover.plan.from_primary = true;
+            failover.progress = Progress::First { passes_primary: true };
         }
         failover.record_skipped(None, Some(at));
         Ok(failover)
@@ -122,33 +105,22 @@ impl Failover {
     /// Creates the state of a request that went to the primary first, with all tiers after it, each of which can
     /// carry it.
     pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
-        Self::starting_at(shared, request, Chain::All, 0)
+        let terms = shared.policy(&request).terms;
+        Self::new(Plan::new(shared, request, terms, Chain::All))
     }
 
-    fn starting_at(shared: Arc<Shared>, request: LlmRequest, chain: Chain, at: usize) -> Self {
-        let begun = request.context().begun.unwrap_or_else(Instant::now);
+    fn new(plan: Plan) -> Self {
+        let begun = plan.request.context().begun.unwrap_or_else(Instant::now);
         Self {
+            plan,
+            progress: Progress::default(),
+            at: 0,
             begun,
             started: begun,
-            shared,
-            request,
-            chain,
-            at,
             tried: Tiers::default(),
             excluded: Vec::new(),
             ledger: Ledger::default(),
-            token: None,
-            root: None,
-            root_sent: false,
-            earliest: None,
             window: None,
-            from_primary: at == 0,
-            doubted: false,
-            evidence: None,
-            reason: None,
-            primary_at_hand: true,
-            all_failed: false,
-            can_wait: false,
             again: false,
         }
     }
@@ -160,7 +132,7 @@ impl Failover {
 
     /// Returns the request's deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.request.context().deadline
+        self.plan.request.context().deadline
     }
 
     /// Returns when the current tier was begun.
@@ -170,22 +142,22 @@ impl Failover {
 
     /// Returns the service of the current tier; `None` for the primary.
     pub(super) fn service(&self) -> Option<BoxLlmService> {
-        Some(self.shared.config.tiers[self.at.checked_sub(1)?].service.clone())
+        Some(self.plan.shared.config.tiers[self.at.checked_sub(1)?].service.clone())
     }
 
     /// Returns the request for the current tier, with its share of attempts and time, and its time limit, if time
     /// is limited and others come before or after it.
     pub(super) fn request(&self) -> (LlmRequest, Option<Instant>) {
         let after = self.tiers_after();
-        let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.request.context() });
+        let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.plan.request.context() });
         let tier_deadline = match after {
             // All that is left. If it passes, a limit further out does not know the earlier tiers' failures.
             0 if self.ledger.len() > 0 => context.deadline,
-            after => tier_deadline(&self.shared, &context, after),
+            after => tier_deadline(&self.plan.shared, &context, after),
         };
-        allot(&self.shared, self.at, after, self.can_go_on(), &mut context, tier_deadline);
-        let request = self.request.with_context(context);
-        if !self.shared.facts(self.at).human {
+        allot(&self.plan.shared, self.at, after, self.can_go_on(), &mut context, tier_deadline);
+        let request = self.plan.request.with_context(context);
+        if !self.plan.shared.settings(self.at).human {
             return (request, tier_deadline);
         }
         let reason = self.reason_for(u8::MAX);
@@ -195,71 +167,67 @@ impl Failover {
     /// Takes the failure of the current tier, and goes on to the next if there is any.
     pub(super) fn failed(&mut self, mut error: LlmError) -> Step {
         let kind = error.kind();
-        let mut class = self.shared.config.classifier.classify(&error);
-        if kind == ErrorKind::InvalidRequest {
-            if self.doubted {
-                class.failover = classify::Failover::No;
-                // Two tiers agree: it is a mistake, and no evidence against either.
-                self.evidence.iter().chain(error.evidence()).for_each(|evidence| evidence.withdraw());
-            } else if error.is_doubted() {
-                (self.doubted, self.evidence) = (true, error.evidence().cloned());
-            }
+        let mut class = self.plan.shared.config.classifier.classify(&error);
+        let (root, earliest, mut doubt, token) = match self.progress.take() {
+            Some(Failures { root, earliest, doubt, token, .. }) => (Some(root), earliest, doubt, token),
+            None => (None, None, None, None),
+        };
+        if kind == ErrorKind::InvalidRequest && Doubt::is_settled_by(&error, &mut doubt) {
+            class.failover = classify::Failover::No;
         }
         let now = Instant::now();
         let (before, spent_before) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(&mut error, self.begun, now);
-        self.ledger.name_tier(before, &self.shared.facts(self.at).name);
+        self.ledger.name_tier(before, &self.plan.shared.facts(self.at).name);
         let spent = self.ledger.spent();
         let was_sent = spent > spent_before;
         // A call that was refused on this side was never made.
-        if let Some(token) = self.token.take().filter(|_| !was_sent) {
+        if let Some(token) = token.filter(|_| !was_sent) {
             token.refund();
         }
-        self.earliest = match (self.earliest, error.retry_at()) {
+        let earliest = match (earliest, error.retry_at()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
         if self.at == 0 && !error.is_unsent() {
-            self.shared.primary_failed();
+            self.plan.shared.primary_failed();
         }
         if kind == ErrorKind::ContextLength {
-            self.window = self.shared.facts(self.at).capabilities.context_window.max(self.window);
+            self.window = self.plan.shared.settings(self.at).capabilities.context_window.max(self.window);
         }
         self.tried.insert(self.at);
         self.note_hedges(before);
         self.refresh_drained();
-        let route = self.shared.config.routes.get(&kind).filter(|_| self.request.goes_anywhere());
+        let route = self.plan.shared.config.routes.get(&kind).filter(|_| self.plan.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
-        let next = match self.next_tier(route.as_ref(), class, spent, now) {
+        let next = match self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now) {
             Err(Stop::LastTier | Stop::Policy) if self.relax_step_down() => {
-                self.next_tier(route.as_ref(), class, spent, now)
+                self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now)
             }
             next => next,
         };
         match next {
             Ok((next, token)) => {
-                self.token = token;
                 self.ledger.next(Next::FailedOver);
                 self.record_skipped(route.as_ref(), Some(next));
-                if self.root.is_none() {
-                    self.root_sent = was_sent;
-                    self.root = Some(error);
-                }
-                self.reason = Some(kind);
+                let root = root.unwrap_or(RootFailure { error, was_sent });
+                self.progress = Progress::Further(Failures { root, reason: kind, earliest, doubt, token });
                 self.at = next;
                 self.begun = now;
                 Step::Ask
             }
             Err(stop) => {
                 self.ledger.next(Next::Stopped(stop));
-                let none_works = matches!(stop, Stop::LastTier | Stop::Policy | Stop::Pinned);
-                let has_attempts = spent < self.request.context().attempts_left;
-                self.can_wait = none_works && has_attempts && !kind.is_about_the_request();
-                if matches!(stop, Stop::LastTier | Stop::Policy) {
+                let is_last = matches!(stop, Stop::LastTier | Stop::Policy);
+                let none_works = is_last || stop == Stop::Pinned;
+                let has_attempts = spent < self.plan.request.context().attempts_left;
+                let is_valid = !kind.is_about_the_request();
+                let (all_failed, can_wait) = (is_last && is_valid, none_works && has_attempts && is_valid);
+                self.progress = Progress::Over { earliest, all_failed, can_wait };
+                if is_last {
                     self.record_skipped(route.as_ref(), None);
-                    self.all_failed = !kind.is_about_the_request();
                 }
-                Step::GiveUp(self.give_up(error, class))
+                Step::GiveUp(self.give_up(root, error, class).with_retry_at(earliest))
             }
         }
     }
@@ -271,9 +239,9 @@ impl Failover {
             return;
         }
         let sent = steps.iter().filter(|step| step.is_wasted()).filter_map(|step| step.tier.as_deref());
-        let tiers: Vec<usize> = sent.filter_map(|name| self.shared.place(name)).collect();
+        let tiers: Vec<usize> = sent.filter_map(|name| self.plan.shared.place(name)).collect();
         for tier in tiers {
-            let is_next = self.chain.iter(&self.shared).any(|other| other == tier) && self.is_eligible(tier);
+            let is_next = self.plan.tiers().any(|other| other == tier) && self.is_eligible(tier);
             if is_next {
                 self.tried.insert(tier);
             }
@@ -282,19 +250,19 @@ impl Failover {
 
     /// Takes the answer of the current tier: names it, and adds the record.
     pub(super) fn answered(&mut self, response: &mut LlmResponse) {
-        let facts = self.shared.facts(self.at);
+        let facts = self.plan.shared.facts(self.at);
         response.name_tier(&facts.name);
-        if let Some(worst) = self.shared.accepts(&self.request) {
+        if let Some(worst) = self.plan.terms.accepts() {
             response.set_accepts(worst);
         }
-        if let Some(tier) = self.shared.hedged(self.at, response) {
-            self.shared.hedge_answered(tier, response);
+        if let Some(tier) = self.plan.shared.hedged(self.at, response) {
+            self.plan.shared.hedge_answered(tier, response);
         } else {
-            response.degrade(facts.level, || self.reason_for(facts.level));
-            let switched = self.reason.filter(|_| self.from_primary);
-            self.shared.answered(self.at, &self.request, self.started, switched);
+            response.degrade(facts.settings.level, || self.reason_for(facts.settings.level));
+            let switched = self.progress.reason().filter(|_| self.plan.from_primary);
+            self.plan.shared.answered(self.at, &self.plan.request, self.started, switched);
         }
-        let served = self.request.is_explained().then(|| self.served(response));
+        let served = self.plan.request.is_explained().then(|| self.served(response));
         std::mem::take(&mut self.ledger).answered(response);
         // After the attempts further in.
         response.append_attempt(served);
@@ -303,33 +271,33 @@ impl Failover {
     /// Returns the reason why an answer is of this level and no better one: the first tier's failure or, if none
     /// was asked before, the reason that excluded the better tiers.
     fn reason_for(&self, level: u8) -> DegradedReason {
-        if self.request.is_human_required() {
+        if self.plan.request.is_human_required() {
             return DegradedReason::RequiresHuman;
         }
-        if let Some(root) = &self.root {
-            return DegradedReason::Failure(root.kind());
+        if let Some(root) = self.progress.root() {
+            return DegradedReason::Failure(root);
         }
-        let better = self.chain.iter(&self.shared).filter(|tier| self.shared.facts(*tier).level < level);
+        let better = self.plan.tiers().filter(|tier| self.plan.shared.settings(*tier).level < level);
         let mut left_out = better.filter_map(|tier| self.excluded.iter().find(|excluded| excluded.tier == tier));
         left_out.next().map_or(DegradedReason::Order, |excluded| excluded.reason.degraded_reason())
     }
 
     /// Reports the failure if no tier is left.
     pub(super) fn report_all_failed(&self, error: &LlmError) {
-        if self.all_failed {
-            self.shared.all_failed(&self.request, error.kind());
+        if let Progress::Over { all_failed: true, .. } = self.progress {
+            self.plan.shared.all_failed(&self.plan.request, error.kind());
         }
     }
 
     /// Prepares to go on if the stream of its answer breaks: a body has neither the request's deadline, which was
     /// for the first token, nor the primary.
     pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
-        self.request.context_mut().deadline = None;
-        if self.shared.config.session == SessionPolicy::Pin && self.request.session().is_some() {
+        self.plan.request.context_mut().deadline = None;
+        if self.plan.shared.config.sessions.policy == SessionPolicy::Pin && self.plan.request.session().is_some() {
             // The session has seen the beginning of this tier's answer.
-            self.chain = Chain::Pinned(self.at);
+            self.plan.chain = Chain::Pinned(self.at);
         }
-        self.primary_at_hand = false;
+        self.plan.primary_at_hand = false;
         self.ledger = Ledger::of(answer.attempts());
         // Repeated calls are on record with times of their own: only the last call may break.
         self.begun = ledger::last_end(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));
@@ -337,14 +305,15 @@ impl Failover {
 
     /// Returns the policy for the case that every circuit is open for the request.
     pub(super) fn all_open(&self) -> AllOpen {
-        self.shared.all_open(&self.request)
+        self.plan.terms.all_open()
     }
 
     /// Returns when a request tries again that is queued until a tier works; `None` if that would not help it. It
     /// does so at the earliest probe, but no later than in a moment: another request's probe may end sooner, and an
     /// operator may mend a tier. Asking a circuit that refuses costs next to nothing.
     pub(super) fn next_try(&self, error: &LlmError, now: Instant) -> Option<Instant> {
-        let pause = now.checked_add(QUEUE_PAUSE).filter(|_| self.can_wait)?;
+        let Progress::Over { can_wait: true, .. } = self.progress else { return None };
+        let pause = now.checked_add(QUEUE_PAUSE)?;
         Some(self.earliest_probe(error).filter(|probe| now < *probe && *probe < pause).unwrap_or(pause))
     }
 
@@ -353,7 +322,10 @@ impl Failover {
     pub(super) fn earliest_probe(&self, error: &LlmError) -> Option<Instant> {
         let mut asked = error.attempts().iter().filter(|attempt| attempt.next != Next::Skipped);
         let all_open = asked.all(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
-        self.earliest.filter(|_| all_open)
+        match self.progress {
+            Progress::Over { earliest, .. } if all_open => earliest,
+            _ => None,
+        }
     }
 
     /// Starts over at the first tier, after a wait; earlier attempts stay on record. Returns whether there is a
@@ -370,16 +342,15 @@ impl Failover {
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried = Tiers::default();
-        (self.root, self.earliest, self.reason) = (None, None, None);
-        (self.doubted, self.evidence) = (false, None);
-        (self.all_failed, self.can_wait) = (false, false);
+        self.progress = Progress::default();
         true
     }
 
     /// Excludes the tiers that were drained since the request began.
     fn refresh_drained(&mut self) {
-        let Some(orders) = self.shared.orders() else { return };
-        for tier in (0..self.shared.tiers()).filter(|tier| orders.is_drained(&self.shared.facts(*tier).name)) {
+        let Some(orders) = self.plan.shared.orders() else { return };
+        for tier in (0..self.plan.shared.tiers()).filter(|tier| orders.is_drained(&self.plan.shared.facts(*tier).name))
+        {
             match self.excluded.iter_mut().find(|excluded| excluded.tier == tier) {
                 Some(known) if known.reason.may_be_lifted() => known.reason = ExclusionReason::Drained,
                 Some(_) => {}
@@ -393,10 +364,11 @@ impl Failover {
         &self,
         route: Option<&Chain>,
         class: Class,
+        doubted: bool,
         spent: u16,
         now: Instant,
     ) -> Result<(usize, Option<Reservation>), Stop> {
-        if matches!(self.chain, Chain::Pinned(_)) {
+        if matches!(self.plan.chain, Chain::Pinned(_)) {
             return Err(Stop::Pinned);
         }
         let may = match class.failover {
@@ -404,14 +376,14 @@ impl Failover {
             classify::Failover::Yes | classify::Failover::LargerWindow => true,
             // A key that has never worked is a mistake of the configuration. If other tiers come first, it must not
             // keep the request from the tiers after it.
-            classify::Failover::IfWorked => self.shared.has_worked(self.at) || !self.is_at_first(),
+            classify::Failover::IfWorked => self.plan.shared.has_worked(self.at) || !self.is_at_first(),
             classify::Failover::No | classify::Failover::IfRouted => false,
         };
         if !may {
             return Err(Stop::Kind);
         }
-        let mut stop = match self.chain {
-            Chain::Listed(_) if self.chain.len(&self.shared) < self.shared.tiers() => Stop::Policy,
+        let mut stop = match self.plan.chain {
+            Chain::Listed(_) if self.plan.chain.len(&self.plan.shared) < self.plan.shared.tiers() => Stop::Policy,
             _ => Stop::LastTier,
         };
         let unknown_window =
@@ -419,12 +391,12 @@ impl Failover {
         if unknown_window {
             return Err(stop);
         }
-        for tier in route.unwrap_or(&self.chain).iter(&self.shared) {
-            if self.tried.contains(tier) || !self.is_eligible(tier) || (tier == 0 && !self.primary_at_hand) {
+        for tier in route.unwrap_or(&self.plan.chain).iter(&self.plan.shared) {
+            if self.tried.contains(tier) || !self.is_eligible(tier) || (tier == 0 && !self.plan.primary_at_hand) {
                 continue;
             }
-            let facts = self.shared.facts(tier);
-            let fits = match (self.window, facts.capabilities.context_window) {
+            let facts = self.plan.shared.facts(tier);
+            let fits = match (self.window, facts.settings.capabilities.context_window) {
                 (None, _) => true,
                 (Some(_), None) => route.is_some(),
                 (Some(too_small), Some(window)) => window > too_small,
@@ -433,22 +405,22 @@ impl Failover {
                 continue;
             }
             // A canned or human tier accepts anything, so it cannot confirm that the request is valid.
-            if self.doubted && route.is_none() && !facts.is_model() {
+            if doubted && route.is_none() && !facts.is_model() {
                 stop = Stop::Kind;
                 continue;
             }
-            if spent >= self.request.context().attempts_left {
+            if spent >= self.plan.request.context().attempts_left {
                 return Err(Stop::Attempts);
             }
-            let left = self.request.context().time_left(now);
-            if left.is_some_and(|left| left.is_zero() || left < self.shared.min_useful(facts)) {
+            let left = self.plan.request.context().time_left(now);
+            if left.is_some_and(|left| left.is_zero() || left < self.plan.shared.min_useful(facts, &self.plan.terms)) {
                 stop = Stop::Deadline;
                 continue;
             }
-            if spent == 0 || facts.human || facts.answers_at_once() {
+            if spent == 0 || facts.settings.human || facts.answers_at_once() {
                 return Ok((tier, None));
             }
-            let Some(mut token) = self.shared.config.budget.reserve(now) else {
+            let Some(mut token) = self.plan.shared.config.budget.reserve(now) else {
                 stop = Stop::Budget;
                 continue;
             };
@@ -459,38 +431,42 @@ impl Failover {
     }
 
     /// Returns one error for all attempts.
-    fn give_up(&mut self, last: LlmError, class: Class) -> LlmError {
-        let mut lead = match self.root.take() {
+    fn give_up(&mut self, root: Option<RootFailure>, last: LlmError, class: Class) -> LlmError {
+        let mut lead = match root {
             // The first tier never saw the request, and a later one calls it invalid: that is what the caller can
             // fix. A tier that saw it did not call it invalid, even if its circuit opened in between.
-            Some(root) if root.is_unsent() && !self.root_sent && class.failover == classify::Failover::No => last,
-            Some(root) => root,
+            Some(RootFailure { error, was_sent: false })
+                if error.is_unsent() && class.failover == classify::Failover::No =>
+            {
+                last
+            }
+            Some(root) => root.error,
             None => last,
         };
         std::mem::take(&mut self.ledger).give_up(&mut lead);
         self.mark(&mut lead);
-        lead.with_retry_at(self.earliest)
+        lead
     }
 
     /// Returns how many tiers the request could still go to after this one.
     fn tiers_after(&self) -> usize {
-        let primary = !self.primary_at_hand && !self.tried.contains(0) && self.is_eligible(0);
+        let primary = !self.plan.primary_at_hand && !self.tried.contains(0) && self.is_eligible(0);
         let excluded = match self.excluded.is_empty() {
             true => 0,
-            false => self.chain.iter(&self.shared).filter(|tier| !self.is_eligible(*tier)).count(),
+            false => self.plan.tiers().filter(|tier| !self.is_eligible(*tier)).count(),
         };
-        self.chain.len(&self.shared).saturating_sub(self.tried.len() + excluded + 1 + usize::from(primary))
+        self.plan.chain.len(&self.plan.shared).saturating_sub(self.tried.len() + excluded + 1 + usize::from(primary))
     }
 
     /// Returns whether one of those is a model's.
     fn can_go_on(&self) -> bool {
         // All were tried but this one: the usual case with two tiers.
-        if self.tried.len() + 1 >= self.shared.tiers() {
+        if self.tried.len() + 1 >= self.plan.shared.tiers() {
             return false;
         }
-        self.chain.iter(&self.shared).any(|tier| {
-            let is_left = tier != self.at && !self.tried.contains(tier) && (tier != 0 || self.primary_at_hand);
-            is_left && self.shared.facts(tier).asks_a_model() && self.is_eligible(tier)
+        self.plan.tiers().any(|tier| {
+            let is_left = tier != self.at && !self.tried.contains(tier) && (tier != 0 || self.plan.primary_at_hand);
+            is_left && self.plan.shared.facts(tier).asks_a_model() && self.is_eligible(tier)
         })
     }
 
@@ -502,16 +478,16 @@ impl Failover {
 
     fn first_eligible(&self) -> Option<usize> {
         let eligible = |tier: &usize| self.is_eligible(*tier);
-        let first = self.chain.iter(&self.shared).next()?;
-        if !matches!(self.chain, Chain::Pinned(_))
-            && !self.request.is_human_required()
+        let first = self.plan.tiers().next()?;
+        if !matches!(self.plan.chain, Chain::Pinned(_))
+            && !self.plan.request.is_human_required()
             && let Some(excluded) = self.excluded.iter().find(|excluded| excluded.tier == first)
-            && let Some(route) = self.shared.config.routes.get(&excluded.reason.kind())
+            && let Some(route) = self.plan.shared.config.routes.get(&excluded.reason.kind())
             && let Some(routed) = route.iter().copied().find(eligible)
         {
             return Some(routed);
         }
-        self.chain.iter(&self.shared).find(eligible)
+        self.plan.tiers().find(eligible)
     }
 
     fn is_eligible(&self, tier: usize) -> bool {
@@ -520,14 +496,14 @@ impl Failover {
 
     /// Returns whether the current tier is the first of the request's chain.
     fn is_at_first(&self) -> bool {
-        self.chain.iter(&self.shared).next() == Some(self.at)
+        self.plan.tiers().next() == Some(self.at)
     }
 
     /// Includes the tiers that a step-down has excluded, unless the feature stays down: an expensive answer is
     /// better than none. Returns whether there were any.
     fn relax_step_down(&mut self) -> bool {
         let before = self.excluded.len();
-        if before > 0 && !self.shared.level_policy(&self.request).stays_down {
+        if before > 0 && !self.plan.terms.stays_down() {
             self.excluded.retain(|excluded| !excluded.reason.may_be_lifted());
         }
         self.excluded.len() < before
@@ -538,7 +514,7 @@ impl Failover {
         if self.excluded.is_empty() {
             return;
         }
-        for tier in route.unwrap_or(&self.chain).iter(&self.shared) {
+        for tier in route.unwrap_or(&self.plan.chain).iter(&self.plan.shared) {
             if Some(tier) == until {
                 return;
             }
@@ -548,7 +524,7 @@ impl Failover {
             };
             excluded.recorded = true;
             self.ledger.push(Attempt {
-                tier: Some(self.shared.facts(tier).name.clone()),
+                tier: Some(self.plan.shared.facts(tier).name.clone()),
                 provider: None,
                 model: None,
                 begun: self.begun,
@@ -566,14 +542,14 @@ impl Failover {
 
     /// Returns the error for a request that no tier can serve.
     fn no_eligible_tier(&mut self) -> LlmError {
-        if self.request.is_human_required() && self.chain.len(&self.shared) == 0 {
+        if self.plan.request.is_human_required() && self.plan.chain.len(&self.plan.shared) == 0 {
             return LlmError::new(
                 ErrorKind::Exhausted,
                 "the request requires a person, and there is no tier of people",
             );
         }
         self.record_skipped(None, None);
-        let mut message = String::from(match self.chain {
+        let mut message = String::from(match self.plan.chain {
             Chain::Pinned(_) => "the tier that the session is pinned to cannot carry it",
             _ => "no tier can carry it",
         });
@@ -582,7 +558,7 @@ impl Failover {
             self.excluded.iter().filter(|excluded| excluded.recorded).enumerate()
         {
             let before = if place == 0 { ": " } else { "; " };
-            message.push_str(&format!("{before}{} {reason}", self.shared.facts(*tier).name));
+            message.push_str(&format!("{before}{} {reason}", self.plan.shared.facts(*tier).name));
             // A cause that the caller can fix leads. A shorter request could go there, which is not true of the
             // others.
             kind = match (kind, reason.kind()) {
@@ -602,14 +578,14 @@ impl Failover {
     /// Marks the error with the level that the request's feature accepts: a cache further out must not answer with
     /// a worse one.
     fn mark(&self, error: &mut LlmError) {
-        if let Some(worst) = self.shared.accepts(&self.request) {
+        if let Some(worst) = self.plan.terms.accepts() {
             error.set_accepts(worst);
         }
     }
 
     fn served(&self, response: &LlmResponse) -> Attempt {
         let (provider, model) = response.names();
-        let tier = &self.shared.facts(self.shared.hedged(self.at, response).unwrap_or(self.at)).name;
+        let tier = &self.plan.shared.facts(self.plan.shared.hedged(self.at, response).unwrap_or(self.at)).name;
         // Repeated calls are on record with times of their own.
         let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
         let begun = ledger::last_end(repeated).map_or(self.begun, |over| self.begun.max(over));
@@ -641,9 +617,9 @@ pub(super) fn tier_deadline(shared: &Shared, context: &Context, after: usize) ->
         // All of the time: this layer ends it only if no layer further out does so.
         return deadline::is_unkept(context).then_some(deadline);
     }
-    let (begun, keep_back) = (context.begun?, shared.config.keep_back);
+    let (begun, reserve) = (context.begun?, shared.config.reserve_for_fallbacks);
     // The difference costs more than both sums, and is needed only if less than twice as much is left.
-    match (deadline.checked_sub(keep_back), begun.checked_add(keep_back)) {
+    match (deadline.checked_sub(reserve), begun.checked_add(reserve)) {
         (Some(tier_deadline), Some(least)) if least <= tier_deadline => Some(tier_deadline),
         _ => half(deadline, begun),
     }
@@ -675,7 +651,7 @@ pub(super) fn allot(
         Some(spare) => spare + RetryWithJitterLayer::MAX_ATTEMPTS,
         None => left.div_ceil(tiers).max(1),
     };
-    context.last_resort |= shared.facts(tier).last_resort;
+    context.last_resort |= shared.facts(tier).settings.last_resort;
     if tier_deadline.is_some() {
         context.deadline = tier_deadline;
         context.prospects.note_leaves_deadline(false);

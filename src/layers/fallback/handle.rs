@@ -39,7 +39,7 @@ use crate::{
 ///
 /// A pinned level steps requests down as a budget can. Tiers of a [better level](super::Tier::level) are skipped,
 /// and serve only if no tier further down answers, unless the feature [stays
-/// down](super::FallbackLayer::feature_stays_down). A feature's own pin overrides the pin for all, so that level 1
+/// down](super::FeaturePolicy::stays_down). A feature's own pin overrides the pin for all, so that level 1
 /// exempts the feature.
 ///
 /// While the primary is drained, or the pin for all excludes it, another tier serves. One [`Event::ModelSwitched`]

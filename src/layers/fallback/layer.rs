@@ -1,20 +1,22 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
 use tower::Layer;
 
 use super::{
-    AllOpen, Capabilities, Fallback, FallbackHandle, RampStep, SessionPolicy, StreamBreak, Tier, handle::Orders,
-    models::Models, shared::Shared, tier::TierFacts,
+    Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionSettings, Tier, TierSettings,
+    feature_policy::{Policies, Policy},
+    handle::Orders,
+    models::Models,
+    shared::Shared,
+    state::State,
+    tier::TierFacts,
 };
-use crate::{
-    Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget,
-    request::{BEST_LEVEL, WORST_LEVEL},
-};
+use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget};
 
 /// Applies [`Fallback`]. See the [module docs](super).
 ///
@@ -23,8 +25,8 @@ use crate::{
 #[derive(Clone)]
 pub struct FallbackLayer {
     config: Config,
-    /// The earlier fallback whose state carries over, and the tiers that are the same in both.
-    before: Option<(Weak<Shared>, HashSet<Arc<str>>)>,
+    /// The state of another layer, and the tiers that are the same in both.
+    state: Option<(Arc<State>, HashSet<Arc<str>>)>,
     /// Created on first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
@@ -33,55 +35,22 @@ pub struct FallbackLayer {
 pub(super) struct Config {
     pub(super) primary: TierFacts,
     pub(super) tiers: Vec<Tier>,
-    /// For each feature with a policy, the tiers in order; 0 is the primary.
-    pub(super) features: HashMap<Arc<str>, Arc<[usize]>>,
-    /// The tiers for all other requests; `None`: all tiers.
-    pub(super) others: Option<Arc<[usize]>>,
+    pub(super) policies: Policies,
     /// The chains of callers that name a model.
     pub(super) models: Models,
-    /// The level policies of features.
-    pub(super) levels: HashMap<Arc<str>, LevelPolicy>,
     pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
     pub(super) classifier: Classifier,
     /// The budget of calls to further tiers.
     pub(super) budget: RetryBudget,
     pub(super) events: Option<Events>,
-    pub(super) min_useful: Duration,
-    pub(super) keep_back: Duration,
-    pub(super) session: SessionPolicy,
-    pub(super) session_capacity: usize,
-    pub(super) stream_break: StreamBreak,
-    /// For each feature with a setting of its own.
-    pub(super) stream_breaks: HashMap<Arc<str>, StreamBreak>,
-    pub(super) all_open: AllOpen,
-    /// For each feature with a setting of its own.
-    pub(super) all_opens: HashMap<Arc<str>, AllOpen>,
+    pub(super) reserve_for_fallbacks: Duration,
+    pub(super) sessions: SessionSettings,
     pub(super) ramp: Vec<RampStep>,
     pub(super) orders: Arc<Orders>,
-    /// True if tiers above a pinned level never serve, even if no other tier can.
-    pub(super) pins_are_final: bool,
 }
 
-/// A feature's policy on the tiers' levels.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LevelPolicy {
-    pub(super) worst: u8,
-    /// True if a step-down stands even if no tier is left below.
-    pub(super) stays_down: bool,
-}
-
-impl Default for LevelPolicy {
-    fn default() -> Self {
-        Self { worst: WORST_LEVEL, stays_down: false }
-    }
-}
-
-/// The default of [`FallbackLayer::min_useful`].
-const MIN_USEFUL: Duration = Duration::from_millis(100);
-/// The default of [`FallbackLayer::keep_back`]: a working model answers within that.
-const KEEP_BACK: Duration = Duration::from_secs(10);
-/// The default of [`FallbackLayer::session_capacity`].
-const SESSIONS: usize = 10_000;
+/// The default of [`FallbackLayer::reserve_for_fallbacks`]: a working model answers within that.
+const RESERVE: Duration = Duration::from_secs(10);
 
 impl FallbackLayer {
     /// Creates a fallback around a primary tier of this name, with no further tier yet.
@@ -89,54 +58,18 @@ impl FallbackLayer {
         let config = Config {
             primary: TierFacts::new(primary.into()),
             tiers: Vec::new(),
-            features: HashMap::new(),
-            others: None,
+            policies: Policies::default(),
             models: Models::default(),
-            levels: HashMap::new(),
             routes: HashMap::new(),
             classifier: Classifier::default(),
             budget: RetryBudget::unlimited(),
             events: None,
-            min_useful: MIN_USEFUL,
-            keep_back: KEEP_BACK,
-            session: SessionPolicy::default(),
-            session_capacity: SESSIONS,
-            stream_break: StreamBreak::default(),
-            stream_breaks: HashMap::new(),
-            all_open: AllOpen::default(),
-            all_opens: HashMap::new(),
+            reserve_for_fallbacks: RESERVE,
+            sessions: SessionSettings::default(),
             ramp: Vec::new(),
             orders: Arc::default(),
-            pins_are_final: false,
         };
-        Self { config, before: None, shared: Arc::default() }
-    }
-
-    /// Creates a fallback of tiers whose names come from data.
-    ///
-    /// # Errors
-    ///
-    /// Fails for an empty chain, an empty name, or a name that two tiers have.
-    pub fn from_tiers(
-        primary: impl Into<Arc<str>>,
-        tiers: impl IntoIterator<Item = Tier>,
-    ) -> Result<Self, InvalidConfig> {
-        let mut layer = Self::new(primary);
-        let mut names = HashSet::from([layer.config.primary.name.clone()]);
-        for tier in tiers {
-            if !names.insert(tier.facts.name.clone()) {
-                let problem = format!("two tiers are named `{}`; give each a name of its own", tier.facts.name);
-                return Err(InvalidConfig::new("tiers", problem));
-            }
-            layer = layer.push(tier);
-        }
-        if names.iter().any(|name| name.is_empty()) {
-            return Err(InvalidConfig::new("tiers", "a tier has an empty name; name it after its model"));
-        }
-        if layer.config.tiers.is_empty() {
-            return Err(InvalidConfig::new("tiers", "the chain is empty; name at least one tier after the primary"));
-        }
-        Ok(layer)
+        Self { config, state: None, shared: Arc::default() }
     }
 
     /// Adds a tier after those so far.
@@ -156,47 +89,42 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the primary's capabilities: a request that needs more skips it. Default: unknown, so that every request
-    /// may come.
+    /// Sets the primary's settings; a further tier's are part of its [`Tier`]. Default: a model of full service with
+    /// unknown capabilities.
     #[must_use]
-    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
-        self.config.primary.capabilities = capabilities;
+    pub fn primary(mut self, settings: TierSettings) -> Self {
+        self.config.primary.settings = settings;
         self.changed()
     }
 
-    /// Sets how many tokens fit into the primary's context window, as [`Capabilities::context_window`] does.
-    /// Default: unknown.
-    #[must_use]
-    pub fn context_window(mut self, tokens: u64) -> Self {
-        self.config.primary.capabilities = self.config.primary.capabilities.context_window(tokens);
-        self.changed()
-    }
-
-    /// Sets which tiers serve a feature, in order; the primary is one of them, by its name. A chain of one never
-    /// falls back. Default: all, in their order.
+    /// Sets the policy for a feature's requests, in place of an earlier one. It takes each setting that it leaves out
+    /// from the [default policy](Self::default_policy). Default: no feature has a policy of its own.
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
-    pub fn feature<'a>(
+    /// Fails if the policy's chain is empty, or contains a name that no tier or more than one has so far, or a name
+    /// twice.
+    pub fn feature(
         mut self,
         feature: impl Into<Arc<str>>,
-        tiers: impl IntoIterator<Item = &'a str>,
+        policy: impl Into<FeaturePolicy>,
     ) -> Result<Self, InvalidConfig> {
         let feature = feature.into();
-        let chain = self.indexes(&format!("features.{feature}.tiers"), tiers)?;
-        self.config.features.insert(feature, chain);
+        let policy = self.policy(&format!("features.{feature}.tiers"), policy.into())?;
+        self.config.policies.features.insert(feature, policy);
         Ok(self.changed())
     }
 
-    /// Sets which tiers serve all requests whose feature has no chain of its own, and those without a feature.
-    /// Default: all, in their order.
+    /// Sets the policy for requests without a feature, for those whose feature has no policy of its own, and for what
+    /// a feature's policy leaves out. It takes the place of an earlier default policy. Default: all tiers serve them,
+    /// whatever their level.
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
-    pub fn other_features<'a>(mut self, tiers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidConfig> {
-        self.config.others = Some(self.indexes("default_feature.tiers", tiers)?);
+    /// Fails if the policy's chain is empty, or contains a name that no tier or more than one has so far, or a name
+    /// twice.
+    pub fn default_policy(mut self, policy: impl Into<FeaturePolicy>) -> Result<Self, InvalidConfig> {
+        self.config.policies.default = self.policy("default_feature.tiers", policy.into())?;
         Ok(self.changed())
     }
 
@@ -209,7 +137,7 @@ impl FallbackLayer {
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
+    /// Fails for an empty chain, a name that no tier or more than one has so far, or one that appears twice.
     pub fn model<'a>(
         mut self,
         name: impl Into<Arc<str>>,
@@ -221,66 +149,13 @@ impl FallbackLayer {
         Ok(self.changed())
     }
 
-    /// Sets the primary's model, as [`Tier::model`] does: a request that names the primary begins there, even if
-    /// another tier has the same model.
-    #[must_use]
-    pub fn primary_model(mut self, model: impl Into<Arc<str>>) -> Self {
-        self.config.primary.model = Some(model.into());
-        self.changed()
-    }
-
-    /// Makes the primary ignore its own circuit, as [`Tier::last_resort`] does.
-    #[must_use]
-    pub fn last_resort(mut self) -> Self {
-        self.config.primary.last_resort = true;
-        self.changed()
-    }
-
-    /// Marks the primary as a tier of people, as [`Tier::human`] does.
-    #[must_use]
-    pub fn human(mut self) -> Self {
-        self.config.primary.human = true;
-        self.changed()
-    }
-
-    /// Sets the least time before the deadline that makes it worth beginning the primary if it is not asked first,
-    /// as [`Tier::min_useful`] does.
-    #[must_use]
-    pub fn primary_min_useful(mut self, time: Duration) -> Self {
-        self.config.primary.min_useful = Some(time);
-        self.changed()
-    }
-
-    /// Sets the primary's level of service, as [`Tier::level`] does. Default: 1.
-    #[must_use]
-    pub fn level(mut self, level: u8) -> Self {
-        self.config.primary.set_level(level);
-        self.changed()
-    }
-
-    /// Sets the worst [level](Tier::level) of service that a feature accepts: with 1, code generation fails rather
-    /// than fall to a small model. Default: 5, any.
-    #[must_use]
-    pub fn feature_worst_level(mut self, feature: impl Into<Arc<str>>, level: u8) -> Self {
-        self.config.levels.entry(feature.into()).or_default().worst = level.clamp(BEST_LEVEL, WORST_LEVEL);
-        self.changed()
-    }
-
-    /// Makes a [step-down](crate::Context::min_level) final for a feature: if no tier further down can answer, its
-    /// requests fail. Default: the better tiers then serve, since an expensive answer is better than none.
-    #[must_use]
-    pub fn feature_stays_down(mut self, feature: impl Into<Arc<str>>) -> Self {
-        self.config.levels.entry(feature.into()).or_default().stays_down = true;
-        self.changed()
-    }
-
     /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier decides. For
     /// instance, route [`ErrorKind::Refusal`] to a model of another vendor, and [`ErrorKind::ContextLength`] to the
     /// large one.
     ///
     /// # Errors
     ///
-    /// Fails for an empty chain, a name that no tier has so far, or one that appears twice.
+    /// Fails for an empty chain, a name that no tier or more than one has so far, or one that appears twice.
     pub fn route<'a>(
         mut self,
         kind: ErrorKind,
@@ -315,62 +190,19 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Sets the least time before the deadline that makes it worth beginning a further tier. Default: 100 ms.
-    #[must_use]
-    pub fn min_useful(mut self, time: Duration) -> Self {
-        self.config.min_useful = time;
-        self.changed()
-    }
-
     /// Sets how much of the time before the request's deadline is reserved for the tiers after the current one, at
     /// most half of the time left. Default: 10 s.
     #[must_use]
-    pub fn keep_back(mut self, time: Duration) -> Self {
-        self.config.keep_back = time;
+    pub fn reserve_for_fallbacks(mut self, time: Duration) -> Self {
+        self.config.reserve_for_fallbacks = time;
         self.changed()
     }
 
-    /// Sets the policy for sessions in a switch. Default: [`SessionPolicy::Free`].
+    /// Sets the policy for sessions in a switch, alone or with the number of sessions that are kept. Default:
+    /// [`SessionPolicy::Free`](super::SessionPolicy::Free).
     #[must_use]
-    pub fn session(mut self, policy: SessionPolicy) -> Self {
-        self.config.session = policy;
-        self.changed()
-    }
-
-    /// Sets how many sessions are kept; the least recently used go first. Default: 10,000.
-    #[must_use]
-    pub fn session_capacity(mut self, sessions: usize) -> Self {
-        self.config.session_capacity = sessions;
-        self.changed()
-    }
-
-    /// Sets the policy for a stream that breaks in the middle. Default: [`StreamBreak::Fail`].
-    #[must_use]
-    pub fn stream_break(mut self, policy: StreamBreak) -> Self {
-        self.config.stream_break = policy;
-        self.changed()
-    }
-
-    /// Sets the policy for a stream of this feature that breaks in the middle. Default: that of
-    /// [`stream_break`](Self::stream_break).
-    #[must_use]
-    pub fn feature_stream_break(mut self, feature: impl Into<Arc<str>>, policy: StreamBreak) -> Self {
-        self.config.stream_breaks.insert(feature.into(), policy);
-        self.changed()
-    }
-
-    /// Sets the policy for the case that every circuit is open. Default: [`AllOpen::Fail`].
-    #[must_use]
-    pub fn all_open(mut self, policy: AllOpen) -> Self {
-        self.config.all_open = policy;
-        self.changed()
-    }
-
-    /// Sets the policy for the case that every circuit is open for a request of this feature. Default: that of
-    /// [`all_open`](Self::all_open).
-    #[must_use]
-    pub fn feature_all_open(mut self, feature: impl Into<Arc<str>>, policy: AllOpen) -> Self {
-        self.config.all_opens.insert(feature.into(), policy);
+    pub fn session(mut self, settings: impl Into<SessionSettings>) -> Self {
+        self.config.sessions = settings.into();
         self.changed()
     }
 
@@ -390,13 +222,6 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Makes pinned levels final: tiers above one fail rather than serve, since another chain is asked after this
-    /// one.
-    pub fn pins_are_final(mut self) -> Self {
-        self.config.pins_are_final = true;
-        self.changed()
-    }
-
     /// Returns a view of the tiers that requests may go to. Take it when all is set.
     pub fn eligibility(&self) -> super::Eligibility {
         super::Eligibility::new(Arc::downgrade(self.shared()))
@@ -409,31 +234,28 @@ impl FallbackLayer {
         FallbackHandle::of(self.config.orders.clone(), self.config.events.clone())
     }
 
-    /// Takes the place of another fallback while its requests still run, as a reloaded configuration does. It
-    /// carries over the other's state when this one is first used, and learns what the other's requests detect
-    /// after that. Default: nothing is known.
+    /// Shares the state of another layer: each learns what the other's requests detect. This layer's settings are in
+    /// force from its first use. Default: a state of its own, in which nothing is known.
     ///
     /// The state is the serving tier and the start of the primary's outage, so that one outage is reported as one
     /// switch and one recovery; the tier of each session; the steps of a gradual return, if they are the same; and
     /// for the tiers in `unchanged`, whether they have ever answered. Tiers are matched by their names. Orders by
-    /// hand carry over only if both are [steered by](Self::steered_by) one handle. An outage of a primary that is
-    /// not the primary here is reported as over. It keeps nothing alive: state that is gone before this one is
-    /// first used is lost.
+    /// hand are shared only if both are [steered by](Self::steered_by) one handle. An outage of a primary that is
+    /// not the primary here is reported as over.
     #[must_use]
-    pub fn succeeding<'a>(mut self, before: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
-        self.before = Some((Arc::downgrade(before.shared()), unchanged.into_iter().map(Arc::from).collect()));
+    pub fn state<'a>(mut self, of: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
+        self.state = Some((of.shared().state.clone(), unchanged.into_iter().map(Arc::from).collect()));
         self.changed()
     }
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let shared = Arc::new(Shared::new(self.config.clone()));
-            if let Some((before, unchanged)) = &self.before
-                && let Some(before) = before.upgrade()
-            {
-                shared.succeed(&before, |tier| unchanged.contains(tier));
-            }
-            shared
+            let (state, unchanged) = match &self.state {
+                Some((state, unchanged)) => (state.clone(), Some(unchanged)),
+                None => (Arc::new(State::new()), None),
+            };
+            let is_unchanged = |tier: &str| unchanged.is_some_and(|unchanged| unchanged.contains(tier));
+            Arc::new(Shared::new(self.config.clone(), state, is_unchanged))
         })
     }
 
@@ -443,34 +265,35 @@ impl FallbackLayer {
         self
     }
 
+    fn policy(&self, field: &str, policy: FeaturePolicy) -> Result<Policy, InvalidConfig> {
+        let tiers = policy.tiers.map(|names| self.indexes(field, names.iter().map(|name| &**name))).transpose()?;
+        Ok(Policy { tiers, terms: policy.terms })
+    }
+
+    /// Returns the tiers of these names, in order; 0 is the primary.
     fn indexes<'a>(
         &self,
         field: &str,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<Arc<[usize]>, InvalidConfig> {
-        let known =
-            || std::iter::once(&self.config.primary.name).chain(self.config.tiers.iter().map(|tier| &tier.facts.name));
-        let chain: Result<Vec<usize>, _> = names
-            .into_iter()
-            .map(|name| {
-                known().position(|known| &**known == name).ok_or_else(|| {
-                    let names: Vec<&str> = known().map(|name| &**name).collect();
-                    let problem = format!("no tier is named `{name}`; there are {}", names.join(", "));
-                    InvalidConfig::new(field.to_owned(), problem)
-                })
-            })
-            .collect();
-        let chain = chain?;
-        let twice = chain.iter().enumerate().find(|(place, tier)| chain[..*place].contains(tier));
-        if let Some(name) = twice.and_then(|(_, tier)| known().nth(*tier)) {
-            let problem = format!("the chain names `{name}` twice; a tier is asked once");
-            return Err(InvalidConfig::new(field.to_owned(), problem));
-        }
-        match chain {
-            chain if chain.is_empty() => {
-                Err(InvalidConfig::new(field.to_owned(), "the chain is empty; name at least one tier"))
+        let invalid = |problem: String| Err(InvalidConfig::new(field.to_owned(), problem));
+        let tiers = self.config.tiers.iter().map(|tier| &*tier.facts.name);
+        let known: Vec<&str> = std::iter::once(&*self.config.primary.name).chain(tiers).collect();
+        let mut chain = Vec::new();
+        for name in names {
+            let mut places = (0..known.len()).filter(|tier| known[*tier] == name);
+            match (places.next(), places.next()) {
+                (None, _) => return invalid(format!("no tier is named `{name}`; there are {}", known.join(", "))),
+                (_, Some(_)) => return invalid(format!("two tiers are named `{name}`; give each a name of its own")),
+                (Some(tier), None) if chain.contains(&tier) => {
+                    return invalid(format!("the chain names `{name}` twice; a tier is asked once"));
+                }
+                (Some(tier), None) => chain.push(tier),
             }
-            chain => Ok(chain.into()),
+        }
+        match chain.is_empty() {
+            true => invalid("the chain is empty; name at least one tier".to_owned()),
+            false => Ok(chain.into()),
         }
     }
 }

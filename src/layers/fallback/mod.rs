@@ -3,7 +3,7 @@
 //! # When to use it
 //!
 //! Use it if an answer of another model beats no answer. If it does not (a fine-tuned model, an evaluation), give
-//! the feature a chain of one: [`FallbackLayer::feature`]. It cannot detect an answer that is bad but well-formed:
+//! the feature a chain of one: [`FeaturePolicy::tiers`]. It cannot detect an answer that is bad but well-formed:
 //! without an error there is no fallback.
 //!
 //! # Where in the stack
@@ -29,7 +29,7 @@
 //! - Tiers have [levels](Tier::level) of service, from 1 (full) to 5 (a fixed sentence). A feature can limit how
 //!   far down it may go. A request that was [stepped down](crate::Context::min_level), by a budget or by hand,
 //!   skips the better tiers. If no tier answers further down, the step-down is lifted, unless the feature [stays
-//!   down](FallbackLayer::feature_stays_down). A skipped tier is like one that lacks a capability. An answer from
+//!   down](FeaturePolicy::stays_down). A skipped tier is like one that lacks a capability. An answer from
 //!   level 2 on says so, with its reason: [`LlmResponse::degraded`](crate::LlmResponse::degraded).
 //! - The circuits of a level's tiers step down from it if it fails too often. Give them a [failure
 //!   rate](crate::CircuitBreakerLayer::failure_rate) and several
@@ -37,8 +37,8 @@
 //!   [`gradually`](FallbackLayer::gradually).
 //! - A tier of people ([`Tier::human`]) gets a list of the earlier attempts. A request that [requires a
 //!   person](crate::LlmRequest::with_human_required) goes there and nowhere else.
-//! - If no tier works that a request may use, it fails at once, or waits: [`AllOpen`], for all or [for a
-//!   feature](FallbackLayer::feature_all_open).
+//! - If no tier works that a request may use, it fails at once, or waits: [`AllOpen`], for all or for a
+//!   feature. A [`FeaturePolicy`] sets that, with all else that differs by feature.
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].
 //! - The attempts of a request are allotted to its tiers: each may take an equal part of the rest, and leaves what
 //!   it does not need to those after it. A [retry budget](FallbackLayer::budget) can bound the calls to further
@@ -53,9 +53,9 @@
 //! # Design
 //!
 //! A level is no mechanism of its own. Each tier carries one (`tier.rs`), and a request's way leaves out the tiers that
-//! it may not have like tiers that lack something (`unable.rs`), with the reason. So the fallback knows why the
+//! it may not have like tiers that lack something (`exclusion.rs`), with the reason. So the fallback knows why the
 //! answering tier is no better one: the first failure, or else the order that excluded the better tiers.
-//! `LlmResponse::degrade` puts the level and that reason on the answer (`response/degraded.rs`). Where tiers are
+//! `LlmResponse::degrade` puts the level and that reason on the answer (`response/degradation.rs`). Where tiers are
 //! nested, the worse level and the inner reason stand; a `Route` replaces the reason only where nothing went wrong.
 //! Steps by error rate need no layer: a circuit with a failure rate is one, with its probes as the hysteresis.
 //!
@@ -63,13 +63,15 @@
 //! sooner, until its deadline. A circuit refuses in less than a microsecond, so that no list of waiters is kept and no
 //! waiter needs a wake. Each circuit still admits only its probes.
 //!
-//! One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of the model that it names,
-//! turned to begin at the tier with that name or model. Its session goes by the same (`session_key`).
+//! A request's failover (`failover.rs`) has a plan, which is settled when it begins, and a progress, which each failure
+//! changes (`progress.rs`). One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of the
+//! model that it names, turned to begin at the tier with that name or model. Its session goes by the same
+//! (`session_key`).
 //!
 //! Fallback and circuit breaker remember whether a tier has ever answered. So a custom leaf needs to say nothing about
 //! its key.
 //!
-//! A reported switch is a change that lasts (`told.rs`). The first one is reported at once. After each relapse, a
+//! A reported switch is a change that lasts (`switch_reports.rs`). The first one is reported at once. After each relapse, a
 //! switch needs more requests in a row, and the way back needs more time.
 //!
 //! # Example
@@ -96,30 +98,36 @@ mod chain;
 mod eligibility;
 mod exclusion;
 mod failover;
+mod feature_policy;
 mod future;
 mod handle;
 mod layer;
 mod models;
 mod policy;
+mod progress;
 mod ramp;
 mod restart;
 mod service;
 mod shared;
+mod state;
 mod switch_reports;
 mod tier;
+mod tier_settings;
 
 pub use self::{
     canned::Canned,
     capabilities::Capabilities,
     eligibility::Eligibility,
+    feature_policy::FeaturePolicy,
     future::ResponseFuture,
     handle::FallbackHandle,
     layer::FallbackLayer,
     models::model_fit,
-    policy::{AllOpen, SessionPolicy, StreamBreak},
+    policy::{AllOpen, SessionPolicy, SessionSettings, StreamBreak},
     ramp::RampStep,
     service::Fallback,
     tier::Tier,
+    tier_settings::TierSettings,
 };
 
 #[cfg(test)]

@@ -15,6 +15,54 @@ pub enum SessionPolicy {
     Sticky,
 }
 
+/// The settings of a fallback's sessions: their [policy](SessionPolicy), and how many of them it keeps. A policy alone
+/// stands for its settings with the default capacity.
+///
+/// ```
+/// use steadfast::{
+///     FallbackLayer,
+///     layers::fallback::{SessionPolicy, SessionSettings},
+/// };
+///
+/// let usual = FallbackLayer::new("sonnet").session(SessionPolicy::Sticky);
+/// let small = FallbackLayer::new("sonnet").session(SessionSettings::new(SessionPolicy::Sticky).capacity(500));
+/// # drop([usual, small]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionSettings {
+    pub(super) policy: SessionPolicy,
+    pub(super) capacity: usize,
+}
+
+/// The default of [`SessionSettings::capacity`].
+const SESSIONS: usize = 10_000;
+
+impl SessionSettings {
+    /// Creates the settings of this policy, with the default capacity.
+    pub fn new(policy: SessionPolicy) -> Self {
+        Self { policy, capacity: SESSIONS }
+    }
+
+    /// Sets how many sessions are kept; the least recently used go first. Default: 10,000.
+    #[must_use]
+    pub fn capacity(mut self, sessions: usize) -> Self {
+        self.capacity = sessions;
+        self
+    }
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self::new(SessionPolicy::default())
+    }
+}
+
+impl From<SessionPolicy> for SessionSettings {
+    fn from(policy: SessionPolicy) -> Self {
+        Self::new(policy)
+    }
+}
+
 /// The policy for a stream that breaks after its first token was delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,7 +93,7 @@ pub enum AllOpen {
     /// The request is queued: it waits as long as no tier that may serve it works, and asks again at each probe,
     /// until its deadline and at most this long. It also waits after failures that opened no circuit, and asks
     /// again a second later; an invalid request fails at once. Use it for work that no lesser tier may do, such as
-    /// code generation with [`worst_level`](super::FallbackLayer::feature_worst_level) 1.
+    /// code generation with [`worst_level`](super::FeaturePolicy::worst_level) 1.
     ///
     /// At the end of that time it fails, at most a second early, with the earliest probe as the error's
     /// `retry_after` if the circuits know one. It also fails if it has no

@@ -26,14 +26,15 @@ impl RampStep {
 /// The share of requests that may go to the primary while it returns.
 #[derive(Debug)]
 pub(super) struct Ramp {
-    steps: Vec<RampStep>,
     /// Read by every request; the lock is taken only while a return is under way.
     running: AtomicBool,
     progress: Mutex<Progress>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Progress {
+    steps: Vec<RampStep>,
+    /// The index of the step under way.
     step: usize,
     since: Instant,
     /// The requests seen in this step.
@@ -41,26 +42,28 @@ struct Progress {
 }
 
 impl Ramp {
-    pub(super) fn new(steps: Vec<RampStep>) -> Self {
-        let progress = Progress { step: 0, since: Instant::now(), seen: 0 };
-        Self { steps, running: AtomicBool::new(false), progress: Mutex::new(progress) }
+    /// Creates a ramp without steps: all requests may go to a primary that has recovered.
+    pub(super) fn new() -> Self {
+        let progress = Progress { steps: Vec::new(), step: 0, since: Instant::now(), seen: 0 };
+        Self { running: AtomicBool::new(false), progress: Mutex::new(progress) }
     }
 
-    /// Carries over an earlier ramp's progress, if the steps are the same.
-    pub(super) fn succeed(&self, before: &Self) {
-        if self.steps == before.steps {
-            let progress = *before.lock();
-            *self.lock() = progress;
-            self.running.store(before.is_running(), Relaxed);
+    /// Sets the steps. A return under way goes on if they are the same, and otherwise ends.
+    pub(super) fn set_steps(&self, steps: &[RampStep]) {
+        let mut progress = self.lock();
+        if progress.steps != steps {
+            progress.steps = steps.to_vec();
+            self.running.store(false, Relaxed);
         }
     }
 
     /// Begins at the first step: the primary has answered again, or has failed while it returned.
     pub(super) fn begin(&self, now: Instant) {
-        if self.steps.is_empty() {
+        let mut progress = self.lock();
+        if progress.steps.is_empty() {
             return;
         }
-        *self.lock() = Progress { step: 0, since: now, seen: 0 };
+        progress.restart(0, now);
         self.running.store(true, Relaxed);
     }
 
@@ -76,14 +79,15 @@ impl Ramp {
         }
         let now = Instant::now();
         let mut progress = self.lock();
-        while let Some(step) = self.steps.get(progress.step) {
+        while let Some(step) = progress.steps.get(progress.step) {
             let Some(ends) = progress.since.checked_add(step.lasts) else { break };
             if now < ends {
                 break;
             }
-            *progress = Progress { step: progress.step + 1, since: ends, seen: 0 };
+            let next = progress.step + 1;
+            progress.restart(next, ends);
         }
-        let Some(step) = self.steps.get(progress.step) else {
+        let Some(step) = progress.steps.get(progress.step) else {
             self.running.store(false, Relaxed);
             return true;
         };
@@ -97,6 +101,12 @@ impl Ramp {
     }
 }
 
+impl Progress {
+    fn restart(&mut self, step: usize, since: Instant) {
+        (self.step, self.since, self.seen) = (step, since, 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +114,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_step_admits_its_share_and_then_all() {
         let minute = Duration::from_secs(60);
-        let ramp = Ramp::new(vec![RampStep::new(10, minute), RampStep::new(50, minute)]);
+        let ramp = Ramp::new();
+        ramp.set_steps(&[RampStep::new(10, minute), RampStep::new(50, minute)]);
         let share = || (0..100).filter(|_| ramp.admits()).count();
         assert_eq!(share(), 100, "no return is under way");
         ramp.begin(Instant::now());

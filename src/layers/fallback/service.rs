@@ -39,11 +39,12 @@ where
     #[inline(never)]
     fn failover(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared = &self.shared;
-        let excluded = exclusion::exclusions(shared, request);
-        if shared.is_simple(request) && excluded.is_empty() && request.goes_anywhere() {
+        let policy = shared.policy(request);
+        let excluded = exclusion::exclusions(shared, request, &policy.terms);
+        if shared.is_simple(request, policy) && excluded.is_empty() && request.goes_anywhere() {
             return None;
         }
-        Some(match Failover::begin(shared, request, excluded) {
+        Some(match Failover::begin(shared, request, policy, excluded) {
             Ok(failover) => ResponseFuture::failing_over(failover, self.inner.clone(), shared.clone(), request.clone()),
             Err(error) => ResponseFuture::refused(error, shared.clone(), request.clone()),
         })

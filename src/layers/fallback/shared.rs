@@ -1,8 +1,8 @@
 use std::{
     borrow::Cow,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -10,122 +10,71 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    AllOpen, SessionPolicy, StreamBreak,
+    AllOpen, SessionPolicy, StreamBreak, TierSettings,
     chain::Chain,
+    feature_policy::{Policy, PolicyTerms},
     handle::OrderSnapshot,
-    layer::{Config, LevelPolicy},
+    layer::Config,
     models::Named,
-    ramp::Ramp,
-    switch_reports::{Direction, SwitchReports},
+    state::State,
     tier::TierFacts,
 };
 use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
-    internal::sync::{Mutex, MutexGuard, lock},
-    layers::recent::Recent,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
-/// The tier of each session.
-type Sessions = Recent<Arc<str>, usize>;
-
-/// The state that all services of one fallback share.
+/// The settings and the state that all services of one fallback share.
 pub(super) struct Shared {
     pub(super) config: Config,
     simple: bool,
-    pub(super) ramp: Ramp,
     /// True if any tier has known capabilities.
     pub(super) limited: bool,
     /// True if any tier has a known model.
     has_models: bool,
     /// True if any tier after the primary asks a model.
     pub(super) has_models_after: bool,
-    /// True if none of that, and no feature's level policy, can divert an ordinary request.
+    /// True if any policy limits the levels of service.
+    limits_levels: bool,
+    /// True if none of that, and no policy, can divert an ordinary request.
     plain: bool,
     /// True if answers of the primary go on unmarked, and their streams unwatched.
     as_is: bool,
     /// True if one model's refusal can go to another tier.
     pub(super) acts_on_refusals: bool,
+    pub(super) state: Arc<State>,
     /// For each tier, true if it has ever answered.
-    worked: Box<[AtomicBool]>,
-    /// The serving tier, as the events report it. Read by every request; changed under the lock.
-    serving: AtomicUsize,
-    /// True if that is the primary, which has worked, and the last request agrees. Every request reads it in place of
-    /// the state behind the lock.
-    settled: AtomicBool,
-    reports: Mutex<SwitchReports>,
-    sessions: Mutex<Sessions>,
-    /// The fallback that has taken its place, and learns from then on of changes here.
-    successor: OnceLock<Arc<Self>>,
+    worked: Box<[Arc<AtomicBool>]>,
 }
 
 impl Shared {
-    pub(super) fn new(config: Config) -> Self {
-        let simple = config.features.is_empty()
-            && config.others.is_none()
+    /// Creates a fallback of this state, which knows what unchanged tiers have done.
+    pub(super) fn new(mut config: Config, state: Arc<State>, is_unchanged: impl Fn(&str) -> bool) -> Self {
+        config.policies.complete();
+        let policies = &config.policies;
+        let limits_levels = policies.any(|policy| policy.terms.accepts().is_some());
+        let mends_streams = policies.any(|policy| policy.terms.stream_break() != StreamBreak::Fail);
+        let simple = !policies.any(|policy| policy.tiers.is_some())
             && config.models.is_empty()
-            && config.session == SessionPolicy::Free;
+            && config.sessions.policy == SessionPolicy::Free;
         let facts = || std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
-        let limited = facts().any(|facts| facts.capabilities.is_limited());
-        let has_models = facts().any(|facts| facts.model.is_some());
+        let limited = facts().any(|facts| facts.settings.capabilities.is_limited());
+        let has_models = facts().any(|facts| facts.settings.model.is_some());
         Self {
             simple,
             has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
-            ramp: Ramp::new(config.ramp.clone()),
             limited,
             has_models,
+            limits_levels,
+            as_is: !mends_streams && !limits_levels && config.primary.settings.level == BEST_LEVEL,
             plain: simple
                 && !limited
-                && config.levels.is_empty()
-                && config.all_open == AllOpen::Fail
-                && config.all_opens.is_empty(),
-            as_is: config.stream_break == StreamBreak::Fail
-                && config.stream_breaks.is_empty()
-                && config.levels.is_empty()
-                && config.primary.level == BEST_LEVEL,
+                && !limits_levels
+                && !policies.any(|policy| policy.terms.all_open() != AllOpen::Fail),
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
-            worked: (0..=config.tiers.len()).map(|_| AtomicBool::new(false)).collect(),
-            serving: AtomicUsize::new(0),
-            settled: AtomicBool::new(false),
-            reports: Mutex::default(),
-            sessions: Mutex::new(Sessions::new(config.session_capacity)),
-            successor: OnceLock::new(),
+            worked: state.apply(&config, is_unchanged),
+            state,
             config,
-        }
-    }
-
-    /// Carries over another fallback's state. From now on that one passes on its requests' findings.
-    pub(super) fn succeed(self: &Arc<Self>, before: &Self, is_unchanged: impl Fn(&str) -> bool) {
-        for tier in 0..before.tiers() {
-            let name = before.name(tier);
-            if let Some(here) = self.place(&name).filter(|_| is_unchanged(&name)) {
-                self.worked[here].store(before.has_worked(tier), Relaxed);
-            }
-        }
-        let sessions = before.sessions().mapped(self.config.session_capacity, |tier| self.place(&before.name(*tier)));
-        *self.sessions() = sessions;
-        self.ramp.succeed(&before.ramp);
-        let reports = before.reports();
-        // The number is changed under that lock.
-        let from = before.name(before.serving.load(Relaxed));
-        let known = *reports;
-        // The other fallback reports its later findings here.
-        let _ = before.successor.set(self.clone());
-        drop(reports);
-        let Some(since) = known.away_since else { return };
-        match self.place(&from) {
-            Some(serving) if serving != 0 && self.name(0) == before.name(0) => {
-                self.serving.store(serving, Relaxed);
-                *self.reports() = known;
-                self.settled.store(false, Relaxed);
-            }
-            // The serving tier is gone or is the primary now, or the primary is another: that outage is over, for
-            // those who know it by its primary.
-            _ => {
-                let at = Instant::now();
-                let after = at.saturating_duration_since(since);
-                self.send(|| Event::ModelRecovered { from, to: before.name(0), after, at });
-            }
         }
     }
 
@@ -134,43 +83,35 @@ impl Shared {
         (0..self.tiers()).find(|tier| *self.facts(*tier).name == *name)
     }
 
-    /// Returns the fallback that has taken the place of this one, and a tier's index there; `None` if there is
-    /// none.
-    fn succeeded(&self, tier: usize) -> Option<(&Arc<Self>, Option<usize>)> {
-        let successor = self.successor.get()?;
-        let place = successor.place(&self.facts(tier).name);
-        Some((successor, place))
-    }
-
     /// Returns the tiers of people.
     pub(super) fn human(&self) -> Arc<[usize]> {
-        (0..self.tiers()).filter(|tier| self.facts(*tier).human).collect()
+        (0..self.tiers()).filter(|tier| self.settings(*tier).human).collect()
     }
 
     /// Returns the tiers that a request may go to, in order.
-    pub(super) fn chain(&self, request: &LlmRequest) -> Chain {
-        let chain = self.listed(request);
+    pub(super) fn chain(&self, request: &LlmRequest, policy: &Policy) -> Chain {
+        let chain = self.listed(request, policy);
         match self.place_asked(&chain, request.model()) {
             None => chain,
             Some(place) => chain.beginning_at(place, self),
         }
     }
 
-    /// Returns the chain of a request's feature, of the model that it names, or the tiers of both.
-    fn listed(&self, request: &LlmRequest) -> Chain {
+    /// Returns the chain of a request's policy, of the model that it names, or the tiers of both.
+    fn listed(&self, request: &LlmRequest, policy: &Policy) -> Chain {
         let model = self.named(request.model()).map(|named| &named.tiers);
-        let tiers = match (self.of_feature(request), model) {
+        let tiers = match (&policy.tiers, model) {
             (Some(may), Some(wanted)) => {
                 let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
                 Some(if both.is_empty() { may.clone() } else { both })
             }
-            (one, other) => one.or(other).cloned(),
+            (one, other) => one.as_ref().or(other).cloned(),
         };
         tiers.map_or(Chain::All, Chain::Listed)
     }
 
-    /// Where in a chain the tier stands that a request names as its model, by the tier's name or its model, if others stand
-    /// before it. A chain for exactly this name is as it was set.
+    /// Returns the position in a chain of the tier that a request names as its model, by the tier's name or its model,
+    /// if other tiers come before it. A chain for exactly this name stays as it was set.
     fn place_asked(&self, chain: &Chain, model: Option<&str>) -> Option<usize> {
         if !self.has_models {
             return None;
@@ -179,20 +120,19 @@ impl Shared {
         if self.named(model).is_some_and(|named| *named.pattern == *asked) {
             return None;
         }
-        let named = |facts: &TierFacts| facts.model.is_some() && *facts.name == *asked;
-        let has = |facts: &TierFacts| facts.model.as_deref() == Some(asked);
+        let named = |facts: &TierFacts| facts.settings.model.is_some() && *facts.name == *asked;
+        let has = |facts: &TierFacts| facts.settings.model.as_deref() == Some(asked);
         let place = chain.iter(self).position(|tier| named(self.facts(tier)));
         let place = place.or_else(|| chain.iter(self).position(|tier| has(self.facts(tier))));
         place.filter(|place| *place > 0)
     }
 
-    /// Returns the chain of a request's feature.
-    pub(super) fn of_feature(&self, request: &LlmRequest) -> Option<&Arc<[usize]>> {
-        let own = request.feature().and_then(|feature| self.config.features.get(feature));
-        own.or(self.config.others.as_ref())
+    /// Returns the policy of a request.
+    pub(super) fn policy(&self, request: &LlmRequest) -> &Policy {
+        self.config.policies.of(request)
     }
 
-    /// What is said of the model that a request names.
+    /// Returns the chain for the model that a request names.
     fn named(&self, model: Option<&str>) -> Option<&Named> {
         if self.config.models.is_empty() {
             return None;
@@ -204,7 +144,7 @@ impl Shared {
     /// session of its own.
     fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
         let session = request.session()?;
-        let chain = self.listed(request);
+        let chain = self.listed(request, self.policy(request));
         let asked = self.place_asked(&chain, request.model()).map(|place| self.name(chain.tier(place)));
         Some(match (self.named(request.model()), asked) {
             (None, None) => session.into(),
@@ -217,17 +157,11 @@ impl Shared {
     /// Returns whether the request goes to the primary first and then to all tiers in their order, and never waits:
     /// then it needs no further state while the primary answers.
     #[inline]
-    pub(super) fn is_simple(&self, request: &LlmRequest) -> bool {
+    pub(super) fn is_simple(&self, request: &LlmRequest, policy: &Policy) -> bool {
         self.simple
-            && !self.ramp.is_running()
-            && self.all_open(request) == AllOpen::Fail
+            && !self.state.ramp.is_running()
+            && policy.terms.all_open() == AllOpen::Fail
             && self.begins_at_primary(request.model())
-    }
-
-    /// Returns the policy for the case that every circuit is open for the request.
-    pub(super) fn all_open(&self, request: &LlmRequest) -> AllOpen {
-        let own = request.feature().and_then(|feature| self.config.all_opens.get(feature));
-        own.copied().unwrap_or(self.config.all_open)
     }
 
     /// Returns whether an answer is returned as it is, whatever happens to its stream.
@@ -238,8 +172,7 @@ impl Shared {
 
     /// Returns the policy for a break of the request's stream.
     pub(super) fn stream_break(&self, request: &LlmRequest) -> StreamBreak {
-        let own = request.feature().and_then(|feature| self.config.stream_breaks.get(feature));
-        own.copied().unwrap_or(self.config.stream_break)
+        self.policy(request).terms.stream_break()
     }
 
     /// Records that the primary has answered a request that went to it first.
@@ -255,10 +188,10 @@ impl Shared {
         if let Some(tier) = self.hedged(0, response) {
             return self.hedge_answered(tier, response);
         }
-        if !self.as_is && primary.level > BEST_LEVEL {
-            response.degrade(primary.level, DegradedReason::default);
+        if !self.as_is && primary.settings.level > BEST_LEVEL {
+            response.degrade(primary.settings.level, DegradedReason::default);
         }
-        if !self.settled.load(Relaxed) {
+        if !self.state.is_settled() {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
     }
@@ -277,8 +210,9 @@ impl Shared {
     #[cold]
     pub(super) fn hedge_answered(&self, tier: usize, response: &mut LlmResponse) {
         let failed = response.attempts().iter().find_map(|step| step.failure);
-        response
-            .degrade(self.facts(tier).level, || failed.map_or_else(DegradedReason::default, DegradedReason::Failure));
+        response.degrade(self.settings(tier).level, || {
+            failed.map_or_else(DegradedReason::default, DegradedReason::Failure)
+        });
         self.worked[tier].store(true, Relaxed);
     }
 
@@ -287,7 +221,7 @@ impl Shared {
     pub(super) fn is_plain(&self, request: &LlmRequest) -> bool {
         let context = request.context();
         self.plain
-            && !self.ramp.is_running()
+            && !self.state.ramp.is_running()
             && !self.config.orders.any()
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && request.goes_anywhere()
@@ -309,23 +243,18 @@ impl Shared {
     fn is_primary_out(&self) -> bool {
         let primary = &self.config.primary;
         self.orders().is_some_and(|orders| {
-            orders.is_drained(&primary.name) || orders.level(None).is_some_and(|(level, _)| primary.level < level)
+            orders.is_drained(&primary.name)
+                || orders.level(None).is_some_and(|(level, _)| primary.settings.level < level)
         })
-    }
-
-    /// Returns the level policy of the request's feature.
-    pub(super) fn level_policy(&self, request: &LlmRequest) -> LevelPolicy {
-        let policy = request.feature().and_then(|feature| self.config.levels.get(feature));
-        policy.copied().unwrap_or_default()
     }
 
     /// Returns the worst level that the request's feature accepts, if there is a limit.
     #[inline]
     pub(super) fn accepts(&self, request: &LlmRequest) -> Option<u8> {
-        if self.config.levels.is_empty() {
+        if !self.limits_levels {
             return None;
         }
-        Some(self.level_policy(request).worst).filter(|worst| *worst < WORST_LEVEL)
+        self.policy(request).terms.accepts()
     }
 
     /// Returns the number of tiers, the primary included.
@@ -341,22 +270,27 @@ impl Shared {
         }
     }
 
+    /// Returns the settings of a tier; 0 is the primary.
+    pub(super) fn settings(&self, tier: usize) -> &TierSettings {
+        &self.facts(tier).settings
+    }
+
     pub(super) fn has_worked(&self, tier: usize) -> bool {
         self.worked[tier].load(Relaxed)
     }
 
-    /// Returns the least time before the deadline that makes it worth beginning a tier.
-    pub(super) fn min_useful(&self, facts: &TierFacts) -> Duration {
-        let usual = if facts.answers_at_once() { Duration::ZERO } else { self.config.min_useful };
-        facts.min_useful.unwrap_or(usual)
+    /// Returns the least time before the deadline that makes it worth beginning a tier for a policy's requests.
+    pub(super) fn min_useful(&self, facts: &TierFacts, terms: &PolicyTerms) -> Duration {
+        let usual = if facts.answers_at_once() { Duration::ZERO } else { terms.min_useful() };
+        facts.settings.min_useful.unwrap_or(usual)
     }
 
     /// Returns the tier of the request's session.
     pub(super) fn session_tier(&self, request: &LlmRequest) -> Option<usize> {
-        if self.config.session == SessionPolicy::Free {
+        if self.config.sessions.policy == SessionPolicy::Free {
             return None;
         }
-        self.sessions().get(&*self.session_key(request)?)
+        self.place(&*self.state.session(&self.session_key(request)?)?)
     }
 
     /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,
@@ -367,129 +301,43 @@ impl Shared {
             self.worked[tier].store(true, Relaxed);
         }
         // A session stays with a model; it goes to people for one answer.
-        if self.config.session != SessionPolicy::Free
-            && !self.facts(tier).human
+        if self.config.sessions.policy != SessionPolicy::Free
+            && !self.settings(tier).human
             && let Some(session) = self.session_key(request)
         {
-            self.remember(&session, tier);
+            // The first answer pins; a request that was under way beside it does not move the session.
+            let moves = |known: &str| self.config.sessions.policy != SessionPolicy::Pin || self.place(known).is_none();
+            self.state.remember(&session, &self.facts(tier).name, moves);
         }
-        match switched {
-            // If others begin elsewhere, their answers show nothing about the primary.
-            _ if tier == self.serving.load(Relaxed) && (tier == 0 || switched.is_some()) => self.goes_on(),
-            _ if tier == self.serving.load(Relaxed) => {}
-            _ if tier == 0 && self.is_primary_out() => {}
-            _ if tier == 0 => self.recover(begun),
-            Some(reason) => self.switch(tier, reason, begun),
-            None => {}
+        let is_news = if tier == 0 { !self.state.is_settled() } else { switched.is_some() };
+        if is_news {
+            let is_out = tier == 0 && self.is_primary_out();
+            self.state.answered(&self.facts(tier).name, begun, switched, is_out);
         }
     }
 
     /// Returns when the last request found that the primary does not serve, if it is not out of service by hand.
     pub(super) fn away_since(&self) -> Option<Instant> {
-        if self.serving.load(Relaxed) == 0 || self.is_primary_out() {
-            return None;
-        }
-        self.reports().last
+        self.state.away_since().filter(|_| !self.is_primary_out())
     }
 
     /// Records that the primary has answered a check that was sent at this time and was no caller's request.
     pub(super) fn primary_works(&self, asked: Instant) {
-        if self.serving.load(Relaxed) != 0 && !self.is_primary_out() {
-            self.recover(asked);
-        }
-    }
-
-    /// Records that this tier has answered a session's request.
-    fn remember(&self, session: &str, tier: usize) {
-        if let Some((successor, place)) = self.succeeded(tier) {
-            place.into_iter().for_each(|tier| successor.remember(session, tier));
-        }
-        let mut sessions = self.sessions();
-        // The first answer pins; a request that was under way beside it does not move the session.
-        if self.config.session != SessionPolicy::Pin || sessions.get(session).is_none() {
-            sessions.insert(session.into(), tier);
+        if !self.is_primary_out() {
+            self.state.primary_works(asked);
         }
     }
 
     /// Records that the primary has failed, not merely refused.
     pub(super) fn primary_failed(&self) {
-        if self.ramp.is_running() {
-            self.ramp.begin(Instant::now());
+        if self.state.ramp.is_running() {
+            self.state.ramp.begin(Instant::now());
         }
     }
 
     /// Reports that every tier that may serve a request has failed or refused it.
     pub(super) fn all_failed(&self, request: &LlmRequest, reason: ErrorKind) {
         self.send(|| Event::AllTiersFailed { feature: request.shared_feature(), reason, at: Instant::now() });
-    }
-
-    /// Records that a request agrees with the reported tier.
-    fn goes_on(&self) {
-        if !self.settled.load(Relaxed) {
-            let mut reports = self.reports();
-            reports.goes_on();
-            self.settled.store(reports.is_settled(), Relaxed);
-        }
-    }
-
-    fn switch(&self, to: usize, reason: ErrorKind, begun: Instant) {
-        let at = Instant::now();
-        let mut reports = self.reports();
-        if let Some((successor, place)) = self.succeeded(to) {
-            drop(reports);
-            // If it is the primary, its answer is no switch.
-            return place.filter(|tier| *tier != 0).into_iter().for_each(|to| successor.switch(to, reason, begun));
-        }
-        let from = self.serving.load(Relaxed);
-        if from == to || reports.last.is_some_and(|last| begun < last) {
-            return;
-        }
-        let is_ordered = reason == ErrorKind::OutOfService;
-        if !is_ordered && to < from && !self.facts(to).asks_a_model() && !self.facts(from).asks_a_model() {
-            // Among cached answers and fixed texts, the request decides which of them answers.
-            return;
-        }
-        if is_ordered {
-            reports.is_ordered(at);
-        } else {
-            let shown = reports.shows(if to < from { Direction::Up } else { Direction::Down }, at);
-            self.settled.store(reports.is_settled(), Relaxed);
-            if shown.is_none() {
-                return;
-            }
-        }
-        self.serving.store(to, Relaxed);
-        reports.away_since.get_or_insert(at);
-        self.settled.store(false, Relaxed);
-        drop(reports);
-        self.send(|| Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, at });
-    }
-
-    fn recover(&self, begun: Instant) {
-        let at = Instant::now();
-        let mut reports = self.reports();
-        if let Some((successor, place)) = self.succeeded(0) {
-            drop(reports);
-            return place.filter(|tier| *tier == 0).into_iter().for_each(|_| successor.recover(begun));
-        }
-        let Some(away) = reports.away_since else { return };
-        if reports.last.is_some_and(|last| begun < last) {
-            return;
-        }
-        if !reports.is_returning() {
-            self.ramp.begin(at);
-        }
-        let Some(since) = reports.shows(Direction::Home, at) else { return };
-        let from = self.serving.swap(0, Relaxed);
-        reports.away_since = None;
-        self.settled.store(self.has_worked(0), Relaxed);
-        drop(reports);
-        let after = since.saturating_duration_since(away);
-        self.send(|| Event::ModelRecovered { from: self.name(from), to: self.name(0), after, at });
-    }
-
-    fn reports(&self) -> MutexGuard<'_, SwitchReports> {
-        lock(&self.reports)
     }
 
     fn name(&self, tier: usize) -> Arc<str> {
@@ -500,9 +348,5 @@ impl Shared {
         if let Some(events) = &self.config.events {
             events.send_with(event);
         }
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        lock(&self.sessions)
     }
 }

@@ -4,7 +4,7 @@ mod capabilities;
 mod levels;
 mod models;
 mod queue;
-mod succession;
+mod shared_state;
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
-use super::{AllOpen, FallbackLayer, RampStep, SessionPolicy, StreamBreak, Tier};
+use super::{AllOpen, FallbackLayer, FeaturePolicy, RampStep, SessionPolicy, StreamBreak, Tier, TierSettings};
 use crate::{
     Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     StreamEvent, TimeoutLayer,
@@ -40,6 +40,11 @@ fn error(kind: ErrorKind) -> LlmError {
 /// A leaf whose every request fails like this.
 fn failing(kind: ErrorKind) -> Strict {
     Strict::new().fails(10_000, error(kind))
+}
+
+/// The layer with this worst level of a feature.
+fn accepting(layer: FallbackLayer, feature: &str, worst: u8) -> FallbackLayer {
+    layer.feature(feature, FeaturePolicy::new().worst_level(worst)).unwrap()
 }
 
 fn prompt() -> LlmRequest {
@@ -139,7 +144,7 @@ async fn the_callers_mistake_stops_at_once() {
 async fn a_request_too_long_goes_only_to_a_larger_window() {
     let (small, large, unknown) = (Strict::new(), Strict::new(), Strict::new());
     let llm = FallbackLayer::new("a")
-        .context_window(100_000)
+        .primary(TierSettings::new().context_window(100_000))
         .push(Tier::new("small", small.clone()).context_window(100_000))
         .tier("unknown", unknown.clone())
         .push(Tier::new("large", large.clone()).context_window(1_000_000))
@@ -152,7 +157,7 @@ async fn a_request_too_long_goes_only_to_a_larger_window() {
 async fn a_failure_on_the_way_does_not_lead_to_a_smaller_window() {
     let small = Strict::new();
     let llm = FallbackLayer::new("a")
-        .context_window(100_000)
+        .primary(TierSettings::new().context_window(100_000))
         .push(Tier::new("large", failing(ErrorKind::Overloaded)).context_window(1_000_000))
         .push(Tier::new("small", small.clone()).context_window(50_000))
         .layer(failing(ErrorKind::ContextLength));
@@ -232,8 +237,9 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
     let slow = Strict::new().takes(Duration::from_secs(3)).fails(1, error(ErrorKind::Server));
     let (slow_backup, canned) = (Strict::new(), Canned::text("later"));
     let llm = FallbackLayer::new("a")
-        .min_useful(Duration::from_secs(2))
-        .keep_back(Duration::ZERO)
+        .default_policy(FeaturePolicy::new().min_useful(Duration::from_secs(2)))
+        .unwrap()
+        .reserve_for_fallbacks(Duration::ZERO)
         .tier("b", slow_backup.clone())
         .layer(slow.clone());
     let failed = llm.oneshot(prompt().with_timeout(Duration::from_secs(4))).await.unwrap_err();
@@ -242,8 +248,9 @@ async fn no_tier_is_begun_that_the_deadline_cannot_finish() {
     assert_eq!(slow_backup.calls(), 0);
 
     let llm = FallbackLayer::new("a")
-        .min_useful(Duration::from_secs(2))
-        .keep_back(Duration::ZERO)
+        .default_policy(FeaturePolicy::new().min_useful(Duration::from_secs(2)))
+        .unwrap()
+        .reserve_for_fallbacks(Duration::ZERO)
         .tier("b", slow_backup.clone())
         .push(Tier::new("canned", canned).min_useful(Duration::ZERO))
         .layer(slow.fails(1, error(ErrorKind::Server)));
@@ -426,7 +433,12 @@ async fn the_traffic_returns_in_steps() {
 #[tokio::test(start_paused = true)]
 async fn when_every_circuit_is_open_a_request_may_wait_for_the_first_probe() {
     let open = || Err(error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(20)));
-    let layer = |wait| FallbackLayer::new("a").all_open(wait).tier("b", Strict::new().script([open(), open()]));
+    let layer = |wait| {
+        FallbackLayer::new("a")
+            .default_policy(FeaturePolicy::new().all_open(wait))
+            .unwrap()
+            .tier("b", Strict::new().script([open(), open()]))
+    };
     let before = Instant::now();
     let llm = layer(AllOpen::Wait(Duration::from_secs(30))).layer(Strict::new().script([open()]));
     let response = llm.oneshot(prompt()).await.unwrap();
@@ -512,11 +524,10 @@ async fn the_healthy_path_allocates_nothing() {
 fn chains_from_data_are_checked() {
     let tier = |name: &'static str| Tier::new(name, Canned::text("x"));
     let field = |result: Result<FallbackLayer, crate::InvalidConfig>| result.unwrap_err().to_string();
-    assert!(field(FallbackLayer::from_tiers("a", [])).contains("the chain is empty"));
-    assert!(field(FallbackLayer::from_tiers("a", [tier("b"), tier("b")])).contains("two tiers are named `b`"));
-    assert!(field(FallbackLayer::from_tiers("a", [tier("a")])).contains("two tiers are named `a`"));
-    assert!(field(FallbackLayer::from_tiers("a", [tier("")])).contains("empty name"));
-    let layer = FallbackLayer::from_tiers("a", [tier("b")]).unwrap();
+    let layer = FallbackLayer::new("a").push(tier("b"));
+    assert!(field(layer.clone().push(tier("b")).feature("chat", ["b"])).contains("two tiers are named `b`"));
+    assert!(field(layer.clone().push(tier("a")).default_policy(["a"])).contains("two tiers are named `a`"));
+    assert!(layer.clone().push(tier("b")).feature("chat", ["a"]).is_ok(), "no chain names them");
     assert!(field(layer.clone().feature("chat", ["c"])).contains("there are a, b"));
     assert!(field(layer.route(ErrorKind::Refusal, [])).starts_with("routes.refusal: the chain is empty"));
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{response_times::ResponseTimes, settings::Settings};
+use crate::RetryBudget;
 
 /// The state that all services of one layer share.
 #[derive(Debug, Default)]
@@ -46,6 +47,14 @@ pub struct HedgeHandle {
 impl HedgeHandle {
     pub(super) fn new(state: Arc<State>, settings: Arc<Settings>) -> Self {
         Self { state, settings }
+    }
+
+    pub(super) fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    pub(super) fn extra(&self) -> &RetryBudget {
+        &self.settings.extra
     }
 
     /// Returns the totals so far.

@@ -116,13 +116,12 @@ impl HedgeLayer {
         self
     }
 
-    /// Takes the place of another hedge while its requests still run, as a reloaded configuration does. It carries
-    /// over the observed times, the totals and the share of extra calls.
+    /// Shares the state of this handle's layer: the observed times, the totals, and the [share](Self::extra) of extra
+    /// calls with what is saved up of it. Default: a state of its own.
     #[must_use]
-    pub fn succeeding(mut self, before: &Self) -> Self {
-        self.state = before.state.clone();
-        let extra = before.settings.extra.clone();
-        self.change().extra = extra;
+    pub fn state(mut self, handle: &HedgeHandle) -> Self {
+        self.state = handle.state().clone();
+        self.change().extra = handle.extra().clone();
         self
     }
 

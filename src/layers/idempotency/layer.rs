@@ -53,9 +53,10 @@ impl IdempotencyLayer {
         Self { settings: Settings::default(), handle: IdempotencyHandle::of(backings) }
     }
 
-    /// Shares the records and the calls under way with the layers of this handle, whatever their settings.
+    /// Shares the state of this handle's layer: the records and the calls under way, in its stores. Default: a state of
+    /// its own.
     #[must_use]
-    pub fn succeeding(mut self, handle: &IdempotencyHandle) -> Self {
+    pub fn state(mut self, handle: &IdempotencyHandle) -> Self {
         self.handle = handle.clone();
         self
     }

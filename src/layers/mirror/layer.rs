@@ -179,9 +179,10 @@ impl MirrorLayer {
         self
     }
 
-    /// Takes the place of another layer while its requests still run: shares its places and its counts.
+    /// Shares the state of this handle's layer: the mirrored requests under way, and the counts. Default: a state of its
+    /// own.
     #[must_use]
-    pub fn succeeding(mut self, handle: &MirrorHandle) -> Self {
+    pub fn state(mut self, handle: &MirrorHandle) -> Self {
         self.change().handle = handle.clone();
         self
     }

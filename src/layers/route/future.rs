@@ -72,8 +72,8 @@ where
         // A default chain that is never called needs no time.
         if !request.is_first_tier_only() {
             let left = context.time_left(begun);
-            let keep_back = plan.keep_back;
-            limit = context.deadline.zip(left).and_then(|(at, left)| at.checked_sub(keep_back.min(left / 2)));
+            let reserve = plan.reserve_for_default;
+            limit = context.deadline.zip(left).and_then(|(at, left)| at.checked_sub(reserve.min(left / 2)));
             context.deadline = limit.or(context.deadline);
             context.tiers_left = context.tiers_left.saturating_add(1);
             // One attempt stays for the default chain.

@@ -20,20 +20,20 @@ pub struct RouteLayer {
 pub(super) struct Plan {
     pub(super) routes: Vec<(Rule, BoxLlmService)>,
     pub(super) classifier: Classifier,
-    pub(super) keep_back: Duration,
+    pub(super) reserve_for_default: Duration,
     prices: PriceTable,
     /// The price of the model that would have served.
     pub(super) instead_of: Option<Price>,
 }
 
-/// The default of [`RouteLayer::keep_back`]: a working model answers within that.
-const KEEP_BACK: Duration = Duration::from_secs(10);
+/// The default of [`RouteLayer::reserve_for_default`]: a working model answers within that.
+const RESERVE: Duration = Duration::from_secs(10);
 
 impl RouteLayer {
     /// Creates a layer without rules: every request goes to the inner service, the default chain.
     pub fn new() -> Self {
         let (routes, classifier, prices) = (Vec::new(), Classifier::default(), PriceTable::builtin());
-        Self { plan: Plan { routes, classifier, keep_back: KEEP_BACK, prices, instead_of: None } }
+        Self { plan: Plan { routes, classifier, reserve_for_default: RESERVE, prices, instead_of: None } }
     }
 
     /// Sends requests that match the rule to this service. The first matching rule wins.
@@ -58,8 +58,8 @@ impl RouteLayer {
     /// Sets how much of the time before the request's deadline is reserved for the default chain, at most half of
     /// the time left. Default: 10 s.
     #[must_use]
-    pub fn keep_back(mut self, time: Duration) -> Self {
-        self.plan.keep_back = time;
+    pub fn reserve_for_default(mut self, time: Duration) -> Self {
+        self.plan.reserve_for_default = time;
         self
     }
 

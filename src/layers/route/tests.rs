@@ -97,7 +97,7 @@ async fn when_both_fail_the_default_chain_leads_and_both_are_on_record() {
 #[tokio::test(start_paused = true)]
 async fn a_cheap_chain_that_hangs_leaves_time_for_the_default_one() {
     let hung = Strict::new().takes(Duration::from_secs(3600));
-    let llm = to(hung.clone()).keep_back(Duration::from_secs(4)).layer(Strict::new());
+    let llm = to(hung.clone()).reserve_for_default(Duration::from_secs(4)).layer(Strict::new());
     let begun = Instant::now();
     let answer = llm.oneshot(summary().with_timeout(Duration::from_secs(10))).await.unwrap();
     assert_eq!((begun.elapsed(), answer.attempts()[0].failure), (Duration::from_secs(6), Some(ErrorKind::Timeout)));

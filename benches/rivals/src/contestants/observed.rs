@@ -10,7 +10,10 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use steadfast::{Event, Events, LlmRequest, ObserveLayer, events::{Following, Subscriber}};
+use steadfast::{
+    Event, Events, LlmRequest, ObserveLayer,
+    events::{Following, Subscriber},
+};
 use steadfast_subscribers::{StatusBoard, metrics::Metrics};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service};

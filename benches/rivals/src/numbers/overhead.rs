@@ -9,9 +9,7 @@ use std::{
 
 use futures_util::stream;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use steadfast::{
-    Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer, StreamEvent, provider_fn,
-};
+use steadfast::{Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, ObserveLayer, StreamEvent, provider_fn};
 use steadfast_subscribers::{StatusBoard, metrics::Metrics};
 use tower::{Layer, Service};
 

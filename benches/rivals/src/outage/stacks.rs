@@ -11,7 +11,9 @@ use seatbelt::{
 };
 use steadfast::{
     CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse, RetryBudget,
-    RetryWithJitterLayer, TimeoutLayer, layers::retry::Backoff, provider_fn,
+    RetryWithJitterLayer, TimeoutLayer,
+    layers::{fallback::FeaturePolicy, retry::Backoff},
+    provider_fn,
 };
 use tick::Clock;
 use tower::{BoxError, Layer, ServiceBuilder, service_fn};
@@ -71,8 +73,9 @@ fn ours(fault: Fault, length: Duration) -> Drilling {
         .layer(
             FallbackLayer::new("primary")
                 .tier("backup", leaf(Provider::backup()))
-                .min_useful(scaled(100))
-                .keep_back(scaled(10_000)),
+                .default_policy(FeaturePolicy::new().min_useful(scaled(100)))
+                .expect("a policy without tiers")
+                .reserve_for_fallbacks(scaled(10_000)),
         )
         .layer(
             RetryWithJitterLayer::new()

@@ -1,26 +1,19 @@
 //! The cache of a stack, and the tier that serves from it if no model answers.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use super::{StackContext, leaf};
-use crate::{
-    self as config, CacheAcross, Config, Feature, FeatureCache, Likeness, Similar, SimilarAcross, Size, classifier,
-};
+use super::StackContext;
+use crate::{self as config, CacheAcross, Config, Feature, FeatureCache, Similar, SimilarAcross, Size, classifier};
 use steadfast::{
-    CacheHandle, CacheLayer, InvalidConfig, layers::cached::CachedAnswers, providers::openai::OpenAiEmbeddings,
+    CacheHandle, CacheLayer, InvalidConfig,
+    layers::cached::CachedAnswers,
+    providers::{OpenAi, openai::OpenAiEmbeddings},
 };
 
 /// The default similarity by words: one or two changed words in a sentence pass.
 const WORD_THRESHOLD: f64 = 0.8;
 /// The default similarity by embeddings: many models rate questions with the same meaning above it.
 const EMBEDDING_THRESHOLD: f64 = 0.85;
-
-/// A tier's settings for similar questions, with the key resolved.
-#[derive(Clone, PartialEq)]
-pub(super) struct SimilarityPlan {
-    pub(super) similar: Similar,
-    pub(super) key: Option<Arc<str>>,
-}
 
 /// The cache of a configuration. Clones share the answers.
 #[derive(Clone, Debug)]
@@ -39,14 +32,22 @@ struct CacheSettings {
 }
 
 impl CacheState {
+    /// Checks that a shared cache has a store.
+    pub(super) fn check(config: &Config, context: &StackContext) -> Result<(), InvalidConfig> {
+        let has_store = config.stores.shared.is_some() || context.shares_answers();
+        match &config.cache {
+            Some(cache) if cache.shared && !has_store => {
+                let problem = "no shared store; name one as `stores: { shared: redis://... }`, or leave `shared` out";
+                Err(InvalidConfig::new("cache.shared", problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Creates the cache of a configuration; `None` if it has none. An earlier cache's answers continue in it,
     /// unchanged until [`CacheState::apply_size`].
-    pub(super) fn new(
-        config: &Config,
-        shared: Option<CacheHandle>,
-        before: Option<&Self>,
-    ) -> Result<Option<Self>, InvalidConfig> {
-        let Some(cache) = &config.cache else { return Ok(None) };
+    pub(super) fn new(config: &Config, shared: Option<CacheHandle>, before: Option<&Self>) -> Option<Self> {
+        let cache = config.cache.as_ref()?;
         let own = |(name, feature): (&String, &Feature)| (name.clone(), feature.cache);
         let settings = CacheSettings {
             cache: cache.clone(),
@@ -56,15 +57,12 @@ impl CacheState {
         let (room, largest) = (settings.room(), bytes(cache.max_answer, CacheLayer::MAX_ANSWER as u64));
         let known = before.filter(|known| !known.settings.cache.shared).map(|known| known.layer.handle());
         let handle = match known.filter(|known| known.would_have_room(room, largest)) {
-            _ if cache.shared => shared.ok_or_else(|| {
-                let problem = "no shared store; name one as `stores: { shared: redis://... }`, or leave `shared` out";
-                InvalidConfig::new("cache.shared", problem)
-            })?,
+            _ if cache.shared => shared.expect("a plan with a shared cache has its store"),
             Some(known) => known,
             None => CacheHandle::with_largest(room, largest),
         };
         let layer = settings.layer(&handle).classifier(classifier(config));
-        Ok(Some(Self { settings, layer }))
+        Some(Self { settings, layer })
     }
 
     pub(super) fn layer(&self) -> CacheLayer {
@@ -90,24 +88,19 @@ impl CacheState {
         }
     }
 
-    /// Creates a tier of these answers, for this place in the configuration.
+    /// Creates a tier of these answers. `embeddings` is the server that similar questions are found by, if any.
     pub(super) fn tier(
         &self,
-        place: &str,
-        similarity: Option<&SimilarityPlan>,
+        similar: Option<&Similar>,
+        embeddings: Option<OpenAi>,
         context: &StackContext,
-    ) -> Result<CachedAnswers, InvalidConfig> {
+    ) -> CachedAnswers {
         let leaf = CachedAnswers::new(&self.layer);
-        let Some(SimilarityPlan { similar, key }) = similarity else { return Ok(leaf) };
+        let Some(similar) = similar else { return leaf };
         let threshold = |default: f64| similar.threshold.unwrap_or(default) as f32;
-        let mut leaf = match similar.method {
-            Likeness::Words => leaf.similar(threshold(WORD_THRESHOLD)),
-            Likeness::Embeddings => {
-                let server = leaf::openai(similar.base_url.as_deref(), key.clone().unwrap_or_default());
-                let server = server.map_err(|error| {
-                    InvalidConfig::new(format!("{place}.similar.base_url"), error.problem().to_owned())
-                })?;
-                let server = if key.is_none() { server.without_key() } else { server };
+        let mut leaf = match embeddings {
+            None => leaf.similar(threshold(WORD_THRESHOLD)),
+            Some(server) => {
                 let model = similar.model.as_deref().unwrap_or_default();
                 let embeddings = OpenAiEmbeddings::new(server.model(model).over(context.transport()));
                 leaf.similar_by(embeddings, threshold(EMBEDDING_THRESHOLD))
@@ -122,7 +115,7 @@ impl CacheState {
                 SimilarAcross::Tenants => leaf.across_tenants(),
             };
         }
-        Ok(if similar.quote { leaf.quote() } else { leaf })
+        if similar.quote { leaf.quote() } else { leaf }
     }
 }
 

@@ -6,8 +6,9 @@ use super::{StackContext, settings};
 use crate::{self as config, Config, Provider, StreamBreak, Tier, classifier};
 use steadfast::{
     Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
-    layers::fallback::{self, Capabilities, RampStep},
+    layers::fallback::{self, Capabilities, FeaturePolicy, RampStep, TierSettings},
     models::FamilyTable,
+    providers::Canned,
 };
 
 /// Returns the total attempts for all tiers, if the file sets the number for any tier and the total exceeds a
@@ -35,6 +36,13 @@ impl<S> TierLike for S where
 {
 }
 
+/// Checks the chain of tiers: the names in its lists, its levels, and the kinds of failures.
+pub(super) fn check(config: &Config, context: &StackContext) -> Result<(), InvalidConfig> {
+    // A chain of names: no request reaches its services.
+    let names = vec![Canned::text(""); config.tiers.len()];
+    chain(config, &names, context).map(drop)
+}
+
 /// Returns a fallback layer over all tiers, and the primary service to wrap with it.
 pub(super) fn chain<S: TierLike>(
     config: &Config,
@@ -47,61 +55,54 @@ pub(super) fn chain<S: TierLike>(
         return Err(InvalidConfig::new("tiers", "no tiers; name at least one"));
     };
     let of_file = config.stream.on_break;
-    let told = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
-    let on_break =
-        |own: Option<StreamBreak>| own.or(of_file).filter(told).map(settings::stream_break).unwrap_or_default();
-    let unnamed = on_break(config.default_feature.as_ref().and_then(|feature| feature.stream.on_break));
-    let all_open = |feature: Option<&config::Feature>| {
-        let own = feature.and_then(|feature| feature.all_open);
-        own.or(settings.all_open).map(settings::all_open).unwrap_or_default()
+    let allowed = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
+    let policy = |feature: Option<&config::Feature>| {
+        let on_break = feature.and_then(|feature| feature.stream.on_break).or(of_file).filter(allowed);
+        let all_open = feature.and_then(|feature| feature.all_open).or(settings.all_open);
+        let policy = FeaturePolicy::new()
+            .stream_break(on_break.map(settings::stream_break).unwrap_or_default())
+            .all_open(all_open.map(settings::all_open).unwrap_or_default());
+        match feature.and_then(|feature| feature.tiers.as_ref()) {
+            Some(tiers) => policy.tiers(tiers.iter().map(String::as_str)),
+            None => policy,
+        }
     };
-    let all_open_unnamed = all_open(config.default_feature.as_ref());
     let families = config.family_table()?;
     // The chains of `routes` leave models out: the file alone determines their order.
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
-    let mut layer = primary_of(first, &families, context)
-        .primary_model(model(first))
+    let mut layer = FallbackLayer::new(first.name.as_str())
+        .primary(tier_settings(first, &families).model(model(first)))
+        .steered_by(&context.fallback)
         .classifier(classifier(config))
         .events(context.events.clone())
-        .stream_break(unnamed)
         .session(settings.session.map(settings::session).unwrap_or_default())
-        .all_open(all_open_unnamed)
         .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
     if let Some(time) = settings.keep_back {
-        layer = layer.keep_back(time.0);
-    }
-    if let Some(time) = settings.min_useful {
-        layer = layer.min_useful(time.0);
+        layer = layer.reserve_for_fallbacks(time.0);
     }
     if settings.budget.is_some() {
         layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
     }
     for (tier, service) in tiers {
-        layer = layer.push(place_of(tier, &families, service).model(model(tier)));
+        let settings = tier_settings(tier, &families).model(model(tier));
+        layer = layer.push(fallback::Tier::new(tier.name.as_str(), service).settings(settings));
     }
     for (name, feature) in &config.features {
         check_level(config, &format!("features.{name}"), feature)?;
-        if let Some(tiers) = &feature.tiers {
-            layer = layer.feature(name.as_str(), tiers.iter().map(String::as_str))?;
-        }
-        let named = on_break(feature.stream.on_break);
-        if named != unnamed {
-            layer = layer.feature_stream_break(name.as_str(), named);
-        }
-        let policy = all_open(Some(feature));
-        if policy != all_open_unnamed {
-            layer = layer.feature_all_open(name.as_str(), policy);
-        }
+        let mut policy = policy(Some(feature));
         if let Some(worst) = feature.worst_level {
-            layer = layer.feature_worst_level(name.as_str(), worst);
+            policy = policy.worst_level(worst);
         }
+        layer = layer.feature(name.as_str(), policy)?;
     }
     if let Some(feature) = &config.default_feature {
         check_level(config, "default_feature", feature)?;
-        if let Some(tiers) = &feature.tiers {
-            layer = layer.other_features(tiers.iter().map(String::as_str))?;
-        }
     }
+    let mut others = policy(config.default_feature.as_ref());
+    if let Some(time) = settings.min_useful {
+        others = others.min_useful(time.0);
+    }
+    layer = layer.default_policy(others)?;
     for (name, model) in &config.models {
         layer = layer.model(name.as_str(), model.tiers.iter().map(String::as_str))?;
     }
@@ -123,40 +124,20 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
     Err(InvalidConfig::new(format!("{field}.worst_level"), problem))
 }
 
-/// Creates a fallback around this tier, without further tiers.
-pub(super) fn primary_of(tier: &Tier, families: &FamilyTable, context: &StackContext) -> FallbackLayer {
-    let mut layer = FallbackLayer::new(tier.name.as_str())
-        .steered_by(&context.fallback)
-        .capabilities(capabilities(tier, families))
-        .level(tier.service_level());
+/// Returns a tier's settings in a fallback, without its model: no name leads to it there.
+pub(super) fn tier_settings(tier: &Tier, families: &FamilyTable) -> TierSettings {
+    let mut settings = TierSettings::new().capabilities(capabilities(tier, families)).level(tier.service_level());
     if tier.last_resort {
-        layer = layer.last_resort();
-    }
-    if tier.provider == Provider::Handoff {
-        layer = layer.human().last_resort();
-    }
-    if let Some(time) = tier.min_useful {
-        layer = layer.primary_min_useful(time.0);
-    }
-    layer
-}
-
-/// Creates a fallback's tier.
-pub(super) fn place_of(tier: &Tier, families: &FamilyTable, service: impl TierLike) -> fallback::Tier {
-    let mut place = fallback::Tier::new(tier.name.as_str(), service)
-        .capabilities(capabilities(tier, families))
-        .level(tier.service_level());
-    if tier.last_resort {
-        place = place.last_resort();
+        settings = settings.last_resort();
     }
     if tier.provider == Provider::Handoff {
         // Called even with an open circuit, so that a store that has recovered is used at once.
-        place = place.human().last_resort();
+        settings = settings.human().last_resort();
     }
     if let Some(time) = tier.min_useful {
-        place = place.min_useful(time.0);
+        settings = settings.min_useful(time.0);
     }
-    place
+    settings
 }
 
 /// Returns the tier's capabilities from the file, and otherwise what its model lacks according to the table.

@@ -67,6 +67,15 @@ impl StackContext {
         self.leaves.get(tier)
     }
 
+    /// Returns whether the builder received a store for answers that replicas share.
+    pub(super) fn shares_answers(&self) -> bool {
+        #[cfg(feature = "redis")]
+        let has_hub = self.hub.is_some();
+        #[cfg(not(feature = "redis"))]
+        let has_hub = false;
+        self.answers.is_some() || has_hub
+    }
+
     pub(super) fn transport(&self) -> Transport {
         self.transport.get_or_init(|| boxed(HttpClient::new())).clone()
     }

@@ -10,29 +10,27 @@ use super::{
     Reload, StackContext, TierInfo,
     cache::CacheState,
     chain,
-    handoff::{HandoffPlan, HandoffState},
+    handoff::HandoffState,
     hedge::Hedges,
-    leaf::LeafPlan,
-    mirror::{CandidatePlan, MirrorState},
+    mirror::MirrorState,
+    plan::Plan,
     queue::Queues,
     recovery::RecoveryChecks,
-    settings, spend,
+    settings,
     stores::{KeyStore, OpenStores},
     tier_runtime::{self, RetryBudgets, TierRuntime, TierService},
-    validate::Validators,
 };
-use crate::{self as config, Config, ConfigError, Problem, Tier};
+use crate::{self as config, Config, Tier};
 use steadfast::{
-    BoxLlmService, BudgetLayer, Bulkhead, BulkheadHandle, Cache, CacheHandle, CircuitBreakerHandle, Context, Fallback,
-    FallbackLayer, HedgeHandle, Idempotency, IdempotencyHandle, InvalidConfig, LlmRequest, Mirror, Observe,
-    ObserveLayer, Timeout,
+    BoxLlmService, BudgetLayer, Bulkhead, BulkheadHandle, BulkheadLayer, Cache, CacheHandle, CacheLayer,
+    CircuitBreakerHandle, Context, Fallback, FallbackLayer, HedgeHandle, Idempotency, IdempotencyHandle,
+    IdempotencyLayer, InvalidConfig, LlmRequest, Mirror, MirrorLayer, Observe, ObserveLayer, Timeout,
     layers::{
         budget::{Budget, BudgetHandle},
         bulkhead::{CallerBulkhead, CallerBulkheadLayer},
         fallback::Eligibility,
         route::Route,
     },
-    models::FamilyTable,
     prices::PriceTable,
     request::WORST_LEVEL,
     store::StoreTrouble,
@@ -89,224 +87,96 @@ pub(super) struct Generation {
     attempts: Option<u16>,
 }
 
-/// The caps of a tier, or those of no tier.
-type Caps<'a> = (Option<&'a str>, Option<BudgetLayer>);
-
-/// A configuration with its keys resolved.
-pub(super) struct Plan {
-    config: Arc<Config>,
-    #[cfg(feature = "alerts")]
-    alerts: Arc<AlertPlan>,
-    leaves: Vec<LeafPlan>,
-    candidate: Option<CandidatePlan>,
-    handoff: Option<HandoffPlan>,
+/// The tiers at work, in the configuration's order.
+struct Tiers {
+    runtimes: Vec<TierRuntime>,
+    retry_budgets: RetryBudgets,
+    services: Vec<TierService>,
 }
 
-impl Plan {
-    /// Resolves keys and secrets.
-    ///
-    /// # Errors
-    ///
-    /// Every missing key of a tier or webhook, every tier with invalid headers, and a file without tiers.
-    pub(super) fn new(config: Config, context: &StackContext) -> Result<Self, ConfigError> {
-        let environment = context.environment();
-        let mut problems: Vec<Problem> = Vec::new();
-        if config.tiers.is_empty() {
-            problems.push(InvalidConfig::new("tiers", "no tiers; name at least one").into());
-        }
-        let families = config.family_table().unwrap_or_else(|error| {
-            problems.push(error.into());
-            FamilyTable::builtin()
-        });
-        let mut leaves = Vec::new();
-        for (place, tier) in config.tiers.iter().enumerate() {
-            if tier.name.is_empty() {
-                problems.push(InvalidConfig::new("tiers", "a tier has no name; name it after its model").into());
-            } else if config.tiers[..place].iter().any(|other| other.name == tier.name) {
-                let problem = format!("two tiers are named `{}`; give each a name of its own", tier.name);
-                problems.push(InvalidConfig::new("tiers", problem).into());
-            }
-            match LeafPlan::new(tier, format!("tiers.{}", tier.name), &families, context, &environment) {
-                Ok(plan) => leaves.push(plan),
-                Err(error) => problems.extend_from_slice(error.problems()),
-            }
-        }
-        let candidate = CandidatePlan::new(&config, &families, context, &environment).unwrap_or_else(|error| {
-            // The errors of a candidate that is also a tier are reported with the tier.
-            let news: Vec<_> = error.problems().iter().filter(|problem| !problems.contains(problem)).cloned().collect();
-            problems.extend(news);
-            None
-        });
-        let handoff = HandoffPlan::new(&config, context, &environment, &mut problems);
-        #[cfg(feature = "alerts")]
-        let alerts = Arc::new(AlertPlan::new(&config.alerts, context, &environment, &mut problems));
-        if !problems.is_empty() {
-            return Err(ConfigError::new(problems));
-        }
-        Ok(Self {
-            config: Arc::new(config),
-            #[cfg(feature = "alerts")]
-            alerts,
-            leaves,
-            candidate,
-            handoff,
-        })
-    }
+/// The layers around the chain of tiers, as far as the configuration has them.
+struct OuterLayers<'a> {
+    keys: Option<IdempotencyLayer>,
+    cache: Option<CacheLayer>,
+    caps: Option<BudgetLayer>,
+    bulkhead: &'a BulkheadLayer,
+    mirror: Option<MirrorLayer>,
+}
 
-    /// Plans the active configuration again.
-    pub(super) fn of_current(before: &Generation, context: &StackContext) -> Result<Self, ConfigError> {
-        let plan = Self::new((*before.config).clone(), context)?;
-        Ok(Self {
-            config: before.config.clone(),
-            // The active webhooks continue.
-            #[cfg(feature = "alerts")]
-            alerts: before.alerts.clone(),
-            ..plan
-        })
-    }
+/// The services for all requests.
+struct RequestServices {
+    whole: RequestService,
+    timed: HashMap<String, RequestService>,
+    others: Option<RequestService>,
 }
 
 impl Generation {
-    /// Builds the stack of a plan. Unchanged parts of an earlier generation continue in it; the earlier one stays
-    /// untouched if an error occurs. `beside` holds caps from outside the configuration.
-    pub(super) fn new(
-        plan: Plan,
-        context: &StackContext,
-        beside: &[config::Budget],
-        before: Option<&Self>,
-    ) -> Result<Self, InvalidConfig> {
-        let Plan { config, leaves, candidate, handoff, .. } = plan;
-        let prices = spend::prices(&config)?;
-        let stores = OpenStores::new(&config, context, before.map(|before| &before.stores))?;
-        let shared = context.answers.clone().or_else(|| stores.shared_answers());
-        let cache = CacheState::new(&config, shared, before.and_then(|before| before.cache.as_ref()))?;
-        let known = before.and_then(|before| before.handoff.as_ref());
-        let handoff = handoff.map(|handoff| HandoffState::new(handoff, &stores, context, known)).transpose()?;
-        let mut retry_budgets = RetryBudgets::new();
-        let mut runtimes: Vec<TierRuntime> = Vec::new();
-        let (mut retries, mut caps) = (Vec::new(), Vec::new());
-        for (place, (tier, plan)) in config.tiers.iter().zip(leaves).enumerate() {
-            let (plan, known) =
-                (plan.over(cache.as_ref()).of(handoff.as_ref()), before.and_then(|before| before.runtime(&tier.name)));
-            runtimes.push(TierRuntime::new(tier, Some(place), plan, &config, context, &context.events, known)?);
-            retries.push(tier_runtime::retry_budget(&mut retry_budgets, tier, &config, before)?);
-            caps.push((Some(&*tier.name), spend::tier_budget(&config, tier, &prices, &context.events)?));
-        }
-        caps.push((None, spend::budget(&config, beside, &prices, &context.events)?));
-        let mut bulkhead = settings::bulkhead(&config)?;
-        let validators = Validators::new(&config)?;
-        let services = |caps: &[Caps<'_>]| -> Vec<TierService> {
-            let own = |place: usize| caps.get(place).and_then(|(_, caps)| caps.clone());
-            let tiers = runtimes.iter().zip(&config.tiers).zip(&retries).enumerate();
-            tiers
-                .map(|(place, ((runtime, tier), retries))| {
-                    let service = runtime.service(tier, &config, retries.clone(), own(place), context);
-                    validators.around(tier, service)
-                })
-                .collect()
-        };
-        // Once without the caps: using them already continues the earlier ones, and the names of tiers may still be
-        // wrong.
-        let unbound = services(&[]);
-        spend::routes(&config, &prices, &unbound, context)?;
-        chain::chain(&config, &unbound, context)?;
-        let mirror = candidate.zip(config.mirror.as_ref());
-        let mirror = mirror
-            .map(|(plan, mirror)| MirrorState::new(plan, mirror, &config, &prices, context, before))
-            .transpose()?;
+    /// Builds the stack of a plan. Unchanged parts of an earlier generation continue in it.
+    ///
+    /// # Errors
+    ///
+    /// A store cannot be opened. The earlier generation is untouched then.
+    pub(super) fn new(plan: Plan, context: &StackContext, before: Option<&Self>) -> Result<Self, InvalidConfig> {
+        let stores = OpenStores::new(&plan.config, context, before.map(|before| &before.stores))?;
+        Ok(Self::assemble(plan, stores, context, before))
+    }
 
+    /// Puts the checked parts together. From here on nothing fails, so that state of the earlier generation may
+    /// continue in this one at any step.
+    fn assemble(mut plan: Plan, stores: OpenStores, context: &StackContext, before: Option<&Self>) -> Self {
+        let config = plan.config.clone();
+        let shared = context.answers.clone().or_else(|| stores.shared_answers());
+        let cache = CacheState::new(&config, shared, before.and_then(|before| before.cache.as_ref()));
+        let known = before.and_then(|before| before.handoff.as_ref());
+        let handoff = plan.handoff.take().map(|handoff| HandoffState::new(handoff, &stores, context, known));
         if let Some(before) = before {
-            for (tier, caps) in &mut caps {
-                if let Some(known) = before.spend(*tier) {
-                    *caps = caps.take().map(|caps| caps.succeeding(known));
-                }
-            }
+            plan.caps.continue_from(&config, |tier| before.spend(tier));
+            plan.bulkhead = plan.bulkhead.state(&before.bulkhead);
         }
-        let services = services(&caps);
-        let routes = spend::routes(&config, &prices, &services, context)?;
-        // The cheaper chains have no hedges: their requests need no speed, and a second call would be expensive.
-        let known = before.map(|before| &before.hedges);
-        let (services, hedges) = Hedges::around(&config, &services, &retries, context, known)?;
-        let (mut fallback, primary) = chain::chain(&config, &services, context)?;
-        if let Some(before) = before {
-            let kept =
-                runtimes.iter().filter(|runtime| runtime.is_unchanged_since(before)).map(|runtime| &*runtime.name);
-            fallback = fallback.succeeding(&before.fallback, kept);
-            bulkhead = bulkhead.succeeding(&before.bulkhead);
-        }
-        hedges.set_outlook(&fallback);
-        let handle = |(tier, caps): &Caps<'_>| Some((tier.map(str::to_owned), caps.as_ref()?.handle()));
-        let spend = caps.iter().filter_map(handle).collect();
-        let caps_of_all = caps.pop().and_then(|(_, caps)| caps);
-        let asked =
-            runtimes.iter().zip(&config.tiers).zip(caps).map(|((runtime, tier), (_, caps))| (runtime, tier, caps));
-        let checks = RecoveryChecks::new(&config, asked, caps_of_all.as_ref());
+        let known = before.and_then(|before| before.mirror.as_ref());
+        let mirror = plan.mirror.take().zip(config.mirror.as_ref());
+        let mirror =
+            mirror.map(|(plan_of, mirror)| MirrorState::new(plan_of, mirror, &config, &plan.prices, context, known));
         let known = before.and_then(|before| before.idempotency.as_ref());
         let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &context.events).unzip();
+        let tiers = Tiers::new(&mut plan, cache.as_ref(), handoff.as_ref(), context, before);
+        let (chain, fallback, hedges) = tiers.chain(&mut plan, handoff.as_ref(), context, before);
         if let Some(cache) = &cache {
             cache.apply_size();
         }
-        let chain = ServiceBuilder::new()
-            // Around the tiers, which serve if a cheaper chain fails.
-            .option_layer(routes)
-            .layer(&fallback)
-            .service(primary);
-        // Around all of them: handles requests that none answered in time.
-        let chain = match (Queues::new(&config, handoff.as_ref()), chain) {
-            (Some(queues), chain) => Either::Left(Either::Left(queues.around(chain))),
-            (None, Either::Left(routed)) => Either::Left(Either::Right(routed)),
-            (None, Either::Right(chain)) => Either::Right(chain),
+        let outer = OuterLayers {
+            keys,
+            cache: cache.as_ref().map(CacheState::layer),
+            caps: plan.caps.all.clone(),
+            bulkhead: &plan.bulkhead,
+            mirror: mirror.as_ref().map(|mirror| mirror.layer.clone()),
         };
-        let inner = ServiceBuilder::new()
-            // Outside everything that costs something: a repeat is answered from the store.
-            .option_layer(keys)
-            // Outside the budget too: a shared call takes one place and is paid once.
-            .option_layer(cache.as_ref().map(CacheState::layer))
-            // Inside the layers whose calls outlive their callers: such a call keeps its caller's place.
-            .layer(CallerBulkheadLayer::new())
-            // Before the bulkhead: a request refused for its cost takes no place.
-            .option_layer(caps_of_all)
-            // One place for a request, however many tiers it tries; its wait counts against the request's time.
-            .layer(&bulkhead)
-            // Inside the bulkhead: compares the answer that the caller receives, whichever tier serves.
-            .option_layer(mirror.as_ref().map(|mirror| mirror.layer.clone()))
-            .service(chain);
-        // Outermost, so that it reports what the caller saw.
-        let observe = ObserveLayer::new(context.events.clone()).prices(prices.clone());
-        let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
-        let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
-        let timed = config.features.iter().filter_map(own).collect();
-        let others = config.default_feature.as_ref().and_then(|feature| feature.timeout);
-        let (others, whole) = (others.map(|limit| whole(Some(limit))), whole(config.timeout));
-        Ok(Self {
-            bulkhead: bulkhead.handle(),
+        let RequestServices { whole, timed, others } = outer.around(chain, &plan, context);
+        Self {
             sets_level: names_level(config.default_feature.as_ref())
                 || cache.is_some() && config.features.values().any(|feature| names_level(Some(feature))),
-            sets_commit: config
-                .features
-                .values()
-                .chain(&config.default_feature)
-                .any(|feature| feature.stream.commit.is_some()),
+            sets_commit: config.features.values().chain(&config.default_feature).any(names_commit),
             attempts: chain::attempts(&config),
+            spend: plan.caps.handles(&config),
+            checks: RecoveryChecks::new(&config, &tiers.runtimes, &plan.caps),
+            bulkhead: plan.bulkhead.handle(),
             config,
             #[cfg(feature = "alerts")]
             alerts: plan.alerts,
-            runtimes,
-            retry_budgets,
-            spend,
-            prices,
+            runtimes: tiers.runtimes,
+            retry_budgets: tiers.retry_budgets,
+            prices: plan.prices,
             fallback,
             hedges,
             idempotency,
             stores,
             cache,
             handoff,
-            checks,
             mirror,
             whole,
             timed,
             others,
-        })
+        }
     }
 
     /// Returns the service for a feature with its own time limit.
@@ -416,6 +286,103 @@ impl Generation {
     }
 }
 
+impl Tiers {
+    /// Starts all tiers; unchanged ones continue.
+    fn new(
+        plan: &mut Plan,
+        cache: Option<&CacheState>,
+        handoff: Option<&HandoffState>,
+        context: &StackContext,
+        before: Option<&Generation>,
+    ) -> Self {
+        let config = &plan.config;
+        let mut retry_budgets = std::mem::take(&mut plan.retry_budgets);
+        if let Some(before) = before {
+            tier_runtime::keep_retry_budgets(&mut retry_budgets, &before.retry_budgets);
+        }
+        let (mut runtimes, mut services) = (Vec::new(), Vec::new());
+        let plans = std::mem::take(&mut plan.tiers).into_iter().zip(&plan.caps.tiers);
+        for (tier, (tier_plan, caps)) in config.tiers.iter().zip(plans) {
+            let known = before.and_then(|before| before.runtime(&tier.name));
+            let runtime = TierRuntime::new(tier, tier_plan.over(cache, handoff), context, known);
+            let retries = tier_runtime::retry_budget(&retry_budgets, tier);
+            let service = runtime.service(tier, config, retries, caps.clone(), context);
+            services.push(plan.validators.around(tier, service));
+            runtimes.push(runtime);
+        }
+        Self { runtimes, retry_budgets, services }
+    }
+
+    /// Returns the chain of the tiers with the cheaper chains and the queues around it, its layer, and its hedges.
+    fn chain(
+        &self,
+        plan: &mut Plan,
+        handoff: Option<&HandoffState>,
+        context: &StackContext,
+        before: Option<&Generation>,
+    ) -> (RouteService, FallbackLayer, Hedges) {
+        let (config, services) = (plan.config.clone(), &self.services);
+        // The cheaper chains have no hedges: their requests need no speed, and a second call would be expensive.
+        let routes = plan.routes.take().map(|routes| routes.layer(&config, &plan.families, services, context));
+        let retries = |tier: &Tier| tier_runtime::retry_budget(&self.retry_budgets, tier);
+        let (plans, known) = (std::mem::take(&mut plan.hedges), before.map(|before| &before.hedges));
+        let (services, hedges) = Hedges::around(plans, &config, services, retries, known);
+        let (mut fallback, primary) =
+            chain::chain(&config, &services, context).expect("the plan has checked the chain");
+        if let Some(before) = before {
+            let kept = self.runtimes.iter().filter(|runtime| runtime.is_unchanged_since(before));
+            fallback = fallback.state(&before.fallback, kept.map(|runtime| &*runtime.name));
+        }
+        hedges.set_outlook(&fallback);
+        let chain = ServiceBuilder::new()
+            // Around the tiers, which serve if a cheaper chain fails.
+            .option_layer(routes)
+            .layer(&fallback)
+            .service(primary);
+        // Around all of them: handles requests that none answered in time.
+        let chain = match (Queues::new(&config, handoff), chain) {
+            (Some(queues), chain) => Either::Left(Either::Left(queues.around(chain))),
+            (None, Either::Left(routed)) => Either::Left(Either::Right(routed)),
+            (None, Either::Right(chain)) => Either::Right(chain),
+        };
+        (chain, fallback, hedges)
+    }
+}
+
+impl OuterLayers<'_> {
+    /// Puts the layers around the chain of tiers, and each time limit around all of them.
+    fn around(self, chain: RouteService, plan: &Plan, context: &StackContext) -> RequestServices {
+        let config = &plan.config;
+        let inner = ServiceBuilder::new()
+            // Outside everything that costs something: a repeat is answered from the store.
+            .option_layer(self.keys)
+            // Outside the budget too: a shared call takes one place and is paid once.
+            .option_layer(self.cache)
+            // Inside the layers whose calls outlive their callers: such a call keeps its caller's place.
+            .layer(CallerBulkheadLayer::new())
+            // Before the bulkhead: a request refused for its cost takes no place.
+            .option_layer(self.caps)
+            // One place for a request, however many tiers it tries; its wait counts against the request's time.
+            .layer(self.bulkhead)
+            // Inside the bulkhead: compares the answer that the caller receives, whichever tier serves.
+            .option_layer(self.mirror)
+            .service(chain);
+        // Outermost, so that it reports what the caller saw.
+        let observe = ObserveLayer::new(context.events.clone()).prices(plan.prices.clone());
+        let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
+        let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
+        RequestServices {
+            timed: config.features.iter().filter_map(own).collect(),
+            others: config.default_feature.as_ref().and_then(|other| Some(whole(Some(other.timeout?)))),
+            whole: whole(config.timeout),
+        }
+    }
+}
+
 fn names_level(feature: Option<&config::Feature>) -> bool {
     feature.is_some_and(|feature| feature.worst_level.is_some())
+}
+
+fn names_commit(feature: &config::Feature) -> bool {
+    feature.stream.commit.is_some()
 }

@@ -12,7 +12,7 @@ use super::{
     service::ReloadingService,
     stores::{DurableStore, OpenStores},
 };
-use crate::{self as config, Config, Environment, Problem, Provider};
+use crate::{self as config, Config, ConfigError, Environment, Problem, Provider};
 use steadfast::{
     CircuitBreakerHandle, Event, InvalidConfig,
     events::{self, CircuitState},
@@ -22,11 +22,13 @@ use steadfast_handoff::{
     WebhookSecret,
 };
 
-/// A configuration's handoff settings, with the secret resolved.
+/// A configuration's handoff settings, with the secret resolved and the addresses checked.
 #[derive(Clone)]
 pub(super) struct HandoffPlan {
     settings: config::Handoff,
     secret: Option<Arc<str>>,
+    notify: Option<Notify>,
+    callbacks: Option<Callbacks>,
 }
 
 impl fmt::Debug for HandoffPlan {
@@ -36,39 +38,49 @@ impl fmt::Debug for HandoffPlan {
 }
 
 impl HandoffPlan {
-    /// Creates the plan; `None` if no tier hands requests over and no durable queue exists. Errors are added to the
-    /// problems.
+    /// Creates the plan; `None` if no tier hands requests over and no durable queue exists.
+    ///
+    /// # Errors
+    ///
+    /// No store outlives the process, a secret is missing, or an address is invalid.
     pub(super) fn new(
         config: &Config,
         context: &StackContext,
         environment: &Environment,
-        problems: &mut Vec<Problem>,
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>, ConfigError> {
         let hands_over = config.tiers.iter().any(|tier| tier.provider == Provider::Handoff);
-        let queues = config.queues() && (config.stores.durable.is_some() || context.tasks.is_some());
+        let has_store = config.stores.durable.is_some() || context.tasks.is_some();
+        let queues = config.queues() && has_store;
         if !hands_over && !queues {
-            return None;
+            return Ok(None);
         }
         let mut settings = config.handoff.clone().unwrap_or_default();
         if queues {
             // Only a redrive answers queued requests.
             settings.redrive.get_or_insert_default();
         }
-        let secret = settings.callbacks.as_ref().and_then(|callbacks| {
-            let name = callbacks.secret.name();
-            let value = environment.secret(name);
-            if value.is_none() {
-                problems.push(Problem::not_set("handoff.callbacks.secret", &[name], ""));
+        let secret = match &settings.callbacks {
+            None => None,
+            Some(callbacks) => {
+                let name = callbacks.secret.name();
+                let missing = || vec![Problem::not_set("handoff.callbacks.secret", &[name], "")];
+                let secret = environment.secret(name).ok_or_else(|| ConfigError::new(missing()))?;
+                Some(Arc::from(secret))
             }
-            value.map(Into::into)
-        });
-        Some(Self { settings, secret })
+        };
+        if !has_store {
+            let problem = "handing requests to people needs a store that outlives the process: name one with \
+                           `stores: { durable: sqlite:steadfast.db }`";
+            return Err(InvalidConfig::new("stores.durable", problem).into());
+        }
+        let notify = settings.notify.as_ref().map(notification).transpose()?;
+        let callbacks = settings.callbacks.as_ref().zip(secret.as_deref());
+        let callbacks = callbacks.map(|(settings, secret)| outgoing(settings, secret)).transpose()?;
+        Ok(Some(Self { settings, secret, notify, callbacks }))
     }
 
-    fn desk(&self, desk: Desk) -> Result<Desk, InvalidConfig> {
+    fn desk(&self, desk: Desk) -> Desk {
         let settings = &self.settings;
-        let wrong =
-            |field: &'static str| move |error: InvalidConfig| InvalidConfig::new(field, error.problem().to_owned());
         let mut desk = desk.without_settings();
         if let Some(time) = settings.visibility {
             desk = desk.visibility(time.0);
@@ -82,27 +94,41 @@ impl HandoffPlan {
         if let Some(limits) = settings.limits {
             desk = desk.limits(task_limits(limits));
         }
-        if let Some(notify) = &settings.notify {
-            let mut outgoing = Notify::slack(&notify.url).map_err(wrong("handoff.notify.url"))?;
-            outgoing = outgoing.preview(notify.preview.unwrap_or(true));
-            if let Some(link) = &notify.link {
-                outgoing = outgoing.link(link.as_str());
-            }
-            desk = desk.notify(outgoing);
+        if let Some(notify) = &self.notify {
+            desk = desk.notify(notify.clone());
         }
-        if let (Some(callbacks), Some(secret)) = (&settings.callbacks, &self.secret) {
-            let secret = WebhookSecret::new(secret).map_err(wrong("handoff.callbacks.secret"))?;
-            let mut outgoing = Callbacks::new(secret);
-            if let Some(url) = &callbacks.url {
-                outgoing = outgoing.url(url).map_err(wrong("handoff.callbacks.url"))?;
-            }
-            for host in &callbacks.hosts {
-                outgoing = outgoing.host(host).map_err(wrong("handoff.callbacks.hosts"))?;
-            }
-            desk = desk.callbacks(outgoing);
+        match &self.callbacks {
+            Some(callbacks) => desk.callbacks(callbacks.clone()),
+            None => desk,
         }
-        Ok(desk)
     }
+}
+
+/// Returns the message that a waiting task sends to people.
+fn notification(settings: &config::HandoffNotify) -> Result<Notify, InvalidConfig> {
+    let notify = Notify::slack(&settings.url).map_err(at("handoff.notify.url"))?;
+    let notify = notify.preview(settings.preview.unwrap_or(true));
+    Ok(match &settings.link {
+        Some(link) => notify.link(link.as_str()),
+        None => notify,
+    })
+}
+
+/// Returns the calls that report answers to the tasks' callers.
+fn outgoing(settings: &config::HandoffCallbacks, secret: &str) -> Result<Callbacks, InvalidConfig> {
+    let mut callbacks = Callbacks::new(WebhookSecret::new(secret).map_err(at("handoff.callbacks.secret"))?);
+    if let Some(url) = &settings.url {
+        callbacks = callbacks.url(url).map_err(at("handoff.callbacks.url"))?;
+    }
+    for host in &settings.hosts {
+        callbacks = callbacks.host(host).map_err(at("handoff.callbacks.hosts"))?;
+    }
+    Ok(callbacks)
+}
+
+/// Returns a function that gives an error the name of its field in the file.
+fn at(field: &'static str) -> impl Fn(InvalidConfig) -> InvalidConfig {
+    move |error| InvalidConfig::new(field, error.problem().to_owned())
 }
 
 fn task_limits(settings: config::HandoffLimits) -> TaskLimits {
@@ -150,22 +176,14 @@ impl TaskLocation {
 
 impl HandoffState {
     /// Opens the desk. Callers that wait at an earlier desk over the same store wait at this one.
-    pub(super) fn new(
-        plan: HandoffPlan,
-        stores: &OpenStores,
-        context: &StackContext,
-        before: Option<&Self>,
-    ) -> Result<Self, InvalidConfig> {
+    pub(super) fn new(plan: HandoffPlan, stores: &OpenStores, context: &StackContext, before: Option<&Self>) -> Self {
         let given = context.tasks.clone().map(TaskLocation::Given);
-        let location = given.or_else(|| stores.durable.clone().map(TaskLocation::Durable)).ok_or_else(|| {
-            let problem = "handing requests to people needs a store that outlives the process: name one with \
-                           `stores: { durable: sqlite:steadfast.db }`";
-            InvalidConfig::new("stores.durable", problem)
-        })?;
+        let location = given.or_else(|| stores.durable.clone().map(TaskLocation::Durable));
+        let location = location.expect("a plan with a handoff has a store");
         let known = before.filter(|before| before.location.is(&location));
         let desk = known.map_or_else(|| Desk::over(location.store()), |known| known.desk.clone());
-        let desk = plan.desk(desk.events(&context.events))?;
-        Ok(Self { plan, desk, location })
+        let desk = plan.desk(desk.events(&context.events));
+        Self { plan, desk, location }
     }
 
     /// Creates a tier of people, with this text until a person has answered.

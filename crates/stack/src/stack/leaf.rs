@@ -13,12 +13,11 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use pin_project::pin_project;
 use tower::{Layer, Service};
 
-use super::{
-    StackContext,
-    cache::{CacheState, SimilarityPlan},
-    handoff::HandoffState,
+use super::{StackContext, cache::CacheState, handoff::HandoffState};
+use crate::{
+    CallTools, ConfigError, Environment, Likeness, Problem, Provider, Server, Similar, Simulated as SimulatedSettings,
+    Tier,
 };
-use crate::{CallTools, ConfigError, Environment, Problem, Provider, Server, Simulated as SimulatedSettings, Tier};
 use steadfast::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     layers::cached::CachedAnswers,
@@ -29,30 +28,41 @@ use steadfast_handoff::Handoff;
 
 /// Gives an HTTP leaf its tier's settings. The leaf's protocol has no name outside of the library.
 macro_rules! over_http {
-    ($tier:ident, $leaf:expr, $context:ident) => {{
+    ($settings:ident, $leaf:ident, $context:ident) => {{
         let mut leaf = $leaf;
-        if let Some(model) = &$tier.model {
+        if let Some(model) = &$settings.model {
             leaf = leaf.model(model.as_str());
         }
-        if $tier.key.is_none() {
+        if $settings.key.is_none() {
             leaf = leaf.without_key();
         }
-        for (name, value) in &$tier.headers {
+        for (name, value) in &$settings.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf.families($tier.families.clone()).events(&$context.events).over($context.transport())
+        leaf.families($settings.families.clone()).events(&$context.events).over($context.transport())
     }};
 }
 
-/// The settings that a leaf is built from. A reload that leaves them unchanged keeps the leaf and its connections.
-#[derive(Clone, PartialEq)]
+/// A leaf whose key, headers and server are checked, with the state that it stands on.
+#[derive(Clone)]
 pub(super) struct LeafPlan {
+    settings: LeafSettings,
+    source: LeafSource,
+    /// The cache of a cached tier.
+    cache: Option<CacheState>,
+    /// The handoff of a tier of people.
+    handoff: Option<HandoffState>,
+}
+
+/// The settings of a leaf. A reload that leaves them unchanged keeps the leaf and its connections.
+#[derive(Clone, PartialEq)]
+struct LeafSettings {
     tier: String,
     /// The tier's place in the configuration, for errors.
-    pub(super) place: String,
+    place: String,
     provider: Provider,
     model: Option<String>,
-    pub(super) base_url: Option<String>,
+    base_url: Option<String>,
     key: Option<Arc<str>>,
     headers: HeaderMap,
     /// The known facts about models.
@@ -61,11 +71,22 @@ pub(super) struct LeafPlan {
     longest: Option<u32>,
     text: Option<String>,
     simulated: Option<SimulatedSettings>,
-    similarity: Option<SimilarityPlan>,
-    /// The cache of a cached tier.
-    cache: Option<CacheState>,
-    /// The handoff of a tier of people.
-    handoff: Option<HandoffState>,
+    similar: Option<Similar>,
+}
+
+/// The source of a leaf's answers, before the connections and stores that it needs.
+#[derive(Clone)]
+enum LeafSource {
+    Anthropic(Anthropic),
+    OpenAi(OpenAi),
+    Gemini(Gemini),
+    Simulated(Simulated),
+    /// With the server of the embeddings that similar questions are found by, if the tier uses them.
+    Cached(Option<OpenAi>),
+    Canned(Canned),
+    Handoff,
+    /// The service in the provider's place.
+    Own(BoxLlmService),
 }
 
 /// The default time to a simulated tier's first token.
@@ -76,8 +97,8 @@ impl LeafPlan {
     ///
     /// # Errors
     ///
-    /// A missing key, an invalid header, or an invalid server address in the environment; the error names the place,
-    /// the field and the variable.
+    /// A missing key, an invalid header, an invalid server address in the file or the environment, or a canned tier
+    /// without a text; the error names the place, the field and the variable.
     pub(super) fn new(
         tier: &Tier,
         place: String,
@@ -101,46 +122,87 @@ impl LeafPlan {
         if let Some(Server { url, variable: Some(variable), .. }) = server {
             BaseUrl::parse(variable, url)?;
         }
-        Ok(Self {
+        let settings = LeafSettings {
             tier: tier.name.clone(),
             place,
             provider: tier.provider,
             model: tier.model.clone(),
             base_url: server.map(|server| server.url.to_owned()),
-            similarity: tier.similar.clone().map(|similar| SimilarityPlan { similar, key: key.clone() }),
             key,
             headers,
             families: families.clone(),
             longest: tier.max_output.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
-            cache: None,
-            handoff: None,
-        })
+            similar: tier.similar.clone(),
+        };
+        let source = match context.leaf(&tier.name) {
+            Some(own) => LeafSource::Own(own.clone()),
+            None => settings.source()?,
+        };
+        Ok(Self { settings, source, cache: None, handoff: None })
     }
 
     /// Adds the cache, if this is a cached tier.
     pub(super) fn over(mut self, cache: Option<&CacheState>) -> Self {
-        self.cache = cache.filter(|_| self.provider == Provider::Cached).cloned();
+        self.cache = cache.filter(|_| self.settings.provider == Provider::Cached).cloned();
         self
     }
 
     /// Adds the handoff, if this is a tier of people.
     pub(super) fn of(mut self, handoff: Option<&HandoffState>) -> Self {
-        self.handoff = handoff.filter(|_| self.provider == Provider::Handoff).cloned();
+        self.handoff = handoff.filter(|_| self.settings.provider == Provider::Handoff).cloned();
         self
     }
 
+    /// Returns the tier's place in the configuration, for errors.
+    pub(super) fn place(&self) -> &str {
+        &self.settings.place
+    }
+
+    /// Returns the server that replaces the provider's own.
+    #[cfg(feature = "redis")]
+    pub(super) fn server(&self) -> Option<&str> {
+        self.settings.base_url.as_deref()
+    }
+
     /// Builds the leaf.
+    pub(super) fn leaf(&self, context: &StackContext) -> Leaf {
+        let settings = &self.settings;
+        match self.source.clone() {
+            LeafSource::Anthropic(leaf) => Leaf::Anthropic(over_http!(settings, leaf, context)),
+            LeafSource::OpenAi(leaf) => Leaf::OpenAi(over_http!(settings, leaf, context)),
+            LeafSource::Gemini(leaf) => Leaf::Gemini(over_http!(settings, leaf, context)),
+            LeafSource::Simulated(leaf) => Leaf::Simulated(leaf),
+            LeafSource::Cached(embeddings) => {
+                let cache = self.cache.as_ref().expect("a plan with a cached tier has a cache");
+                Leaf::Cached(cache.tier(settings.similar.as_ref(), embeddings, context))
+            }
+            LeafSource::Canned(leaf) => Leaf::Canned(leaf),
+            LeafSource::Handoff => {
+                let handoff = self.handoff.as_ref().expect("a plan with a tier of people has a handoff");
+                Leaf::Handoff(handoff.tier(settings.text.as_deref()))
+            }
+            LeafSource::Own(own) => Leaf::Own(BoxLlmService::new(CommitOnFirstTokenLayer::new().layer(own))),
+        }
+    }
+}
+
+/// Equal if a leaf of one may serve in place of a leaf of the other.
+impl PartialEq for LeafPlan {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.settings, &self.cache, &self.handoff) == (&other.settings, &other.cache, &other.handoff)
+    }
+}
+
+impl LeafSettings {
+    /// Returns the source of the answers.
     ///
     /// # Errors
     ///
     /// A base URL is invalid, or a canned tier has no text.
-    pub(super) fn leaf(&self, context: &StackContext) -> Result<Leaf, InvalidConfig> {
-        if let Some(own) = context.leaf(&self.tier) {
-            let committed = CommitOnFirstTokenLayer::new().layer(own.clone());
-            return Ok(Leaf::Own(BoxLlmService::new(committed)));
-        }
+    fn source(&self) -> Result<LeafSource, InvalidConfig> {
+        let wrong_url = |field: &'static str| move |error: InvalidConfig| self.wrong(field, error.problem().to_owned());
         let key = self.key.clone().unwrap_or_default();
         Ok(match self.provider {
             Provider::Anthropic => {
@@ -148,42 +210,30 @@ impl LeafPlan {
                     Some(tokens) => Anthropic::new(key).default_max_tokens(tokens),
                     None => Anthropic::new(key),
                 };
-                let leaf = match &self.base_url {
-                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
+                LeafSource::Anthropic(match &self.base_url {
+                    Some(url) => leaf.base_url(url).map_err(wrong_url("base_url"))?,
                     None => leaf,
-                };
-                Leaf::Anthropic(over_http!(self, leaf, context))
+                })
             }
             Provider::OpenAi => {
-                let leaf =
-                    openai(self.base_url.as_deref(), key).map_err(|error| self.wrong("base_url", error.problem()))?;
-                Leaf::OpenAi(over_http!(self, leaf, context))
+                LeafSource::OpenAi(openai(self.base_url.as_deref(), key).map_err(wrong_url("base_url"))?)
             }
-            Provider::Gemini => {
-                let leaf = Gemini::new(key);
-                let leaf = match &self.base_url {
-                    Some(url) => leaf.base_url(url).map_err(|error| self.wrong("base_url", error.problem()))?,
-                    None => leaf,
-                };
-                Leaf::Gemini(over_http!(self, leaf, context))
-            }
-            Provider::Simulated => Leaf::Simulated(self.simulated()),
-            Provider::Cached => {
-                let cache = self.cache.as_ref().ok_or_else(|| {
-                    let problem = "a cached tier needs the cache; add a `cache` block";
-                    self.wrong("provider", problem)
-                })?;
-                Leaf::Cached(cache.tier(&self.place, self.similarity.as_ref(), context)?)
-            }
-            Provider::Handoff => {
-                let handoff = self.handoff.as_ref().ok_or_else(|| {
-                    self.wrong("provider", "no handoff is configured; add `stores: { durable: sqlite:steadfast.db }`")
-                })?;
-                Leaf::Handoff(handoff.tier(self.text.as_deref()))
-            }
+            Provider::Gemini => LeafSource::Gemini(match &self.base_url {
+                Some(url) => Gemini::new(key).base_url(url).map_err(wrong_url("base_url"))?,
+                None => Gemini::new(key),
+            }),
+            Provider::Simulated => LeafSource::Simulated(self.simulated()),
+            Provider::Cached => LeafSource::Cached(match &self.similar {
+                Some(similar) if similar.method == Likeness::Embeddings => {
+                    let server = openai(similar.base_url.as_deref(), key).map_err(wrong_url("similar.base_url"))?;
+                    Some(if self.key.is_none() { server.without_key() } else { server })
+                }
+                _ => None,
+            }),
+            Provider::Handoff => LeafSource::Handoff,
             Provider::Canned => {
                 let text = self.text.as_deref().ok_or_else(|| self.wrong("text", "a canned tier needs a text"))?;
-                Leaf::Canned(Canned::text(text))
+                LeafSource::Canned(Canned::text(text))
             }
         })
     }
@@ -231,7 +281,7 @@ fn key(tier: &Tier, place: &str, environment: &Environment) -> Result<Option<Arc
 }
 
 /// Creates a client for OpenAI or a compatible server.
-pub(super) fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, InvalidConfig> {
+fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, InvalidConfig> {
     match base_url {
         Some(url) if is_openais_own(url) => OpenAi::new(key).base_url(url),
         Some(url) => OpenAi::compatible("openai", url).map(|leaf| leaf.key(key)),

@@ -2,14 +2,14 @@
 
 use super::{
     StackContext,
-    generation::Generation,
     leaf::LeafPlan,
     settings, spend,
-    tier_runtime::{self, TierRuntime},
+    tier_runtime::{self, TierPlan, TierRuntime},
 };
 use crate::{Candidate, Config, ConfigError, Environment, Mirror, Provider, Retry, Tier};
 use steadfast::{
-    BudgetHandle, Events, InvalidConfig, LlmRequest, MirrorHandle, MirrorLayer, models::FamilyTable, prices::PriceTable,
+    BudgetHandle, BudgetLayer, Events, InvalidConfig, LlmRequest, MirrorHandle, MirrorLayer, RetryBudget,
+    models::FamilyTable, prices::PriceTable,
 };
 
 /// A candidate with its key resolved.
@@ -50,6 +50,37 @@ impl CandidatePlan {
     }
 }
 
+/// A mirror's checked settings.
+pub(super) struct MirrorPlan {
+    tier: Tier,
+    plan: TierPlan,
+    retries: RetryBudget,
+    caps: Option<BudgetLayer>,
+}
+
+impl MirrorPlan {
+    /// Checks the settings of the candidate's circuit, its retries and its cap.
+    ///
+    /// # Errors
+    ///
+    /// A window, a share or an amount is invalid, or the candidate has a cap and no price.
+    pub(super) fn new(
+        candidate: CandidatePlan,
+        mirror: &Mirror,
+        config: &Config,
+        prices: &PriceTable,
+        context: &StackContext,
+    ) -> Result<Self, InvalidConfig> {
+        let CandidatePlan { tier, leaf } = candidate;
+        let (share, field) = tier_runtime::retry_share(&tier, leaf.place(), config);
+        let retries = settings::retry_budget(&field, share)?;
+        // The circuit sends no events: they would be taken for those of the tier with its name.
+        let plan = TierPlan::new(&tier, None, leaf, config, context, &Events::new())?;
+        let caps = spend::candidate_budget(mirror.usd_per_day, &tier, prices, &context.events)?;
+        Ok(Self { tier, plan, retries, caps })
+    }
+}
+
 /// An active mirror.
 pub(super) struct MirrorState {
     candidate: TierRuntime,
@@ -58,26 +89,22 @@ pub(super) struct MirrorState {
 }
 
 impl MirrorState {
+    /// Starts a mirror. It continues with the requests and the amounts of an earlier one.
     pub(super) fn new(
-        plan: CandidatePlan,
+        plan: MirrorPlan,
         mirror: &Mirror,
         config: &Config,
         prices: &PriceTable,
         context: &StackContext,
-        before: Option<&Generation>,
-    ) -> Result<Self, InvalidConfig> {
-        let known = before.and_then(|before| before.mirror.as_ref());
-        let CandidatePlan { tier, leaf } = plan;
-        let (share, field) = tier_runtime::retry_share(&tier, &leaf.place, config);
-        let retries = settings::retry_budget(&field, share)?;
-        // The circuit sends no events: they would be taken for those of the tier with its name.
-        let runtime =
-            TierRuntime::new(&tier, None, leaf, config, context, &Events::new(), known.map(|known| &known.candidate))?;
-        let mut caps = spend::candidate_budget(mirror.usd_per_day, &tier, prices, &context.events)?;
-        if let Some(before) = known.and_then(|known| known.spend.as_ref()) {
-            caps = caps.map(|caps| caps.succeeding(before));
-        }
-        let spend = caps.as_ref().map(|caps| caps.handle());
+        known: Option<&Self>,
+    ) -> Self {
+        let MirrorPlan { tier, plan, retries, caps } = plan;
+        let runtime = TierRuntime::new(&tier, plan, context, known.map(|known| &known.candidate));
+        let caps = match known.and_then(|known| known.spend.as_ref()) {
+            Some(before) => caps.map(|caps| caps.state(before)),
+            None => caps,
+        };
+        let spend = caps.as_ref().map(BudgetLayer::handle);
         let service = runtime.service(&tier, config, retries, caps, context);
         let mut layer = MirrorLayer::new(service).events(context.events.clone()).prices(prices.clone());
         if let Some(share) = mirror.share {
@@ -100,9 +127,9 @@ impl MirrorState {
             layer = layer.timeout(timeout.0);
         }
         if let Some(known) = known {
-            layer = layer.succeeding(&known.handle());
+            layer = layer.state(&known.handle());
         }
-        Ok(Self { candidate: runtime, layer, spend })
+        Self { candidate: runtime, layer, spend }
     }
 
     pub(super) fn handle(&self) -> MirrorHandle {

@@ -13,9 +13,9 @@
 //!
 //! A reload makes a new generation beside the serving one, and swaps one pointer; requests under way end where they
 //! began. An unchanged part is *kept, not copied*: the same leaf and its connections, the same circuit, the same caps.
-//! The cache's answers go on in its handle (`cache.rs`); the bulkhead hands on the requests in flight
-//! (`BulkheadLayer::succeeding`), the fallback its serving tier (`FallbackLayer::succeeding`). The stack refuses a
-//! wrong file as a whole.
+//! A changed layer has other settings over the same state (`BulkheadLayer::state`, `FallbackLayer::state`): the
+//! requests in flight, the serving tier. First a `Plan` of the file is checked as a whole (`plan.rs`), so that assembling
+//! its generation (`generation.rs`) can fail at a store alone, before any state is shared.
 
 mod alert_rules;
 #[cfg(feature = "alerts")]
@@ -31,6 +31,7 @@ mod hedge;
 mod leaf;
 mod mirror;
 mod operate;
+mod plan;
 mod queue;
 mod recovery;
 #[cfg(feature = "redis")]
@@ -59,11 +60,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
 pub use self::alerts::AlertTask;
-use self::{
-    context::StackContext,
-    generation::{Generation, Plan},
-    service::ReloadingService,
-};
+use self::{context::StackContext, generation::Generation, plan::Plan, service::ReloadingService};
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
     handoff::HandoffTask,
@@ -112,14 +109,14 @@ use steadfast_subscribers::StatusBoard;
 ///   limits, capabilities) change around them;
 /// - the retry budget, if its share is unchanged;
 /// - each feature's requests in flight and in the queue, even if its limits change: see
-///   [`BulkheadLayer::succeeding`](steadfast::BulkheadLayer::succeeding);
+///   [`BulkheadLayer::state`](steadfast::BulkheadLayer::state);
 /// - the answers under idempotency keys and those of the cache, even if their bounds change: a new `ttl` applies to
 ///   existing answers. Removing the block discards them;
 /// - the mirrored requests in flight, their number and today's cost of the candidate, and its circuit if it is
 ///   unchanged;
 /// - the stores, if their names are unchanged;
 /// - the serving tier, and the tier of each session: see
-///   [`FallbackLayer::succeeding`](steadfast::FallbackLayer::succeeding);
+///   [`FallbackLayer::state`](steadfast::FallbackLayer::state);
 /// - the [manual](StackHandle#by-hand) orders: drained tiers, pinned levels, and forced states of unchanged circuits.
 ///
 /// A wrong configuration is refused as a whole, and the stack continues unchanged.
@@ -294,14 +291,14 @@ impl StackBuilder {
         self
     }
 
-    /// Resolves all that a stack of this configuration takes from the environment: keys, secrets, servers. It builds
-    /// no stack, opens no store and makes no call.
+    /// Checks a configuration, with all that its stack takes from the environment: keys, secrets, servers. It builds no
+    /// stack, opens no store and makes no call.
     ///
     /// # Errors
     ///
-    /// Everything that is missing or wrong there, as [`build`](Self::build) reports it.
+    /// Everything that is missing or wrong, as [`build`](Self::build) reports it before it opens stores.
     pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        Plan::new(config.clone(), &self.context).map(drop)
+        Plan::new(config.clone(), &self.context, &[]).map(drop)
     }
 
     /// Ends a broken stream with its error even if the configuration sets `on_break: restart`. Use it for callers who
@@ -322,7 +319,7 @@ impl StackBuilder {
 
     fn build_from(self, config: Config, path: Option<PathBuf>) -> Result<Stack, ConfigError> {
         let Self { context } = self;
-        let first = Plan::new(config, &context).and_then(|plan| Ok(Generation::new(plan, &context, &[], None)?));
+        let first = Plan::new(config, &context, &[]).and_then(|plan| Ok(Generation::new(plan, &context, None)?));
         let current = ArcSwap::from_pointee(first.map_err(|error| error.of(path.as_deref()))?);
         let (readings, status) = (AtomicU64::new(0), OnceLock::new());
         let shared = Shared {
@@ -381,10 +378,10 @@ impl Shared {
     }
 
     fn swap(&self, config: Config) -> Result<Reload, ConfigError> {
-        let plan = Plan::new(config, &self.context)?;
         let extra_budgets = self.lock_reload();
+        let plan = Plan::new(config, &self.context, &extra_budgets)?;
         let before = self.current.load_full();
-        let next = Generation::new(plan, &self.context, &extra_budgets, Some(&before))?;
+        let next = Generation::new(plan, &self.context, Some(&before))?;
         let reload = next.since(&before);
         self.current.store(Arc::new(next));
         if let Some(cache) = &before.cache {
@@ -416,8 +413,8 @@ impl Shared {
             return Ok(());
         }
         let before = self.current.load_full();
-        let plan = Plan::of_current(&before, &self.context)?;
-        let next = Generation::new(plan, &self.context, &budgets, Some(&before))?;
+        let plan = Plan::of_current(&before, &self.context, &budgets)?;
+        let next = Generation::new(plan, &self.context, Some(&before))?;
         self.current.store(Arc::new(next));
         self.sync_replicas();
         *extra_budgets = budgets;

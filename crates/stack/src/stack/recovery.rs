@@ -22,10 +22,10 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 
-use super::{Shared, StackHandle, generation::Generation, settings, tier_runtime::TierRuntime};
+use super::{Shared, StackHandle, generation::Generation, settings, spend::Caps, tier_runtime::TierRuntime};
 use crate::{Config, Tier};
 use steadfast::{
-    BoxLlmService, BudgetLayer, CircuitBreakerHandle, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
+    BoxLlmService, CircuitBreakerHandle, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     events::{self, CircuitReason, CircuitState, Subscriber},
     layers::{
         circuit_breaker::{LONGEST_PROBE, ask},
@@ -55,20 +55,16 @@ const TOKENS: u32 = 16;
 const SOON: Duration = Duration::from_secs(1);
 
 impl RecoveryChecks {
-    /// Creates the checks; `None` unless the file activates them. `caps` are those of each tier, and `whole` those
-    /// around all.
-    pub(super) fn new<'a>(
-        config: &Config,
-        runtimes: impl Iterator<Item = (&'a TierRuntime, &'a Tier, Option<BudgetLayer>)>,
-        whole: Option<&BudgetLayer>,
-    ) -> Option<Self> {
+    /// Creates the checks; `None` unless the file activates them.
+    pub(super) fn new(config: &Config, runtimes: &[TierRuntime], caps: &Caps) -> Option<Self> {
         let settings = config.fallback.recovery_check.as_ref()?.active()?;
         let text = settings.probe_with.as_deref().unwrap_or("ping");
-        let target = |(place, (runtime, tier, caps)): (usize, (&TierRuntime, &Tier, Option<BudgetLayer>))| {
+        let target = |(place, tier): (usize, &Tier)| {
+            let runtime = &runtimes[place];
             let service = ServiceBuilder::new()
                 // A probe is billed like any call: without budget there is none.
-                .option_layer(whole.cloned())
-                .option_layer(caps)
+                .option_layer(caps.all.clone())
+                .option_layer(caps.tiers[place].clone())
                 // The circuit decides whether and when a probe may go out; it counts as the circuit's own probe.
                 .layer(&runtime.breaker)
                 .layer(settings::attempt(tier.timeout))
@@ -79,7 +75,7 @@ impl RecoveryChecks {
         Some(Self {
             every: settings.interval(config.circuit_breaker.cooldown),
             request: LlmRequest::prompt(text).with_max_tokens(TOKENS),
-            tiers: runtimes.enumerate().filter(|(_, (_, tier, _))| tier.provider.is_model()).map(target).collect(),
+            tiers: config.tiers.iter().enumerate().filter(|(_, tier)| tier.provider.is_model()).map(target).collect(),
         })
     }
 

@@ -52,7 +52,7 @@ pub(super) fn idempotency(
     keys.set_max_bytes(max_bytes.map(|size| size.0));
     let mut layer = keys.layer().derive(derive);
     if let Some((_, handle)) = known {
-        layer = layer.succeeding(handle);
+        layer = layer.state(handle);
     }
     layer = layer.events(events);
     if let Some(ttl) = ttl {

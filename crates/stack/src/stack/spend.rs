@@ -3,12 +3,14 @@
 use super::{StackContext, chain, tier_runtime::TierService};
 use crate::{self as config, AtCap, Config, ModelPrice, Route, Tier, classifier};
 use steadfast::{
-    BudgetLayer, Events, InvalidConfig, RouteLayer,
+    BudgetHandle, BudgetLayer, Events, FallbackLayer, InvalidConfig, RouteLayer,
     chat::Usage,
     layers::{
         budget::{self, Cap, Period},
+        fallback::{self, FeaturePolicy},
         route::Rule,
     },
+    models::FamilyTable,
     prices::{Price, PriceTable, Usd},
 };
 
@@ -36,9 +38,58 @@ fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
         .ok_or_else(|| InvalidConfig::new(field.to_owned(), format!("{dollars} is not a valid amount of money")))
 }
 
+/// The caps of a configuration.
+pub(super) struct Caps {
+    /// The caps of each tier, in the tiers' order.
+    pub(super) tiers: Vec<Option<BudgetLayer>>,
+    /// The caps around the whole stack.
+    pub(super) all: Option<BudgetLayer>,
+}
+
+impl Caps {
+    /// Checks all caps, including those beside the configuration.
+    ///
+    /// # Errors
+    ///
+    /// An amount is invalid, a name refers to no tier, two caps share a name, or a capped model has no price.
+    pub(super) fn new(
+        config: &Config,
+        beside: &[config::Budget],
+        prices: &PriceTable,
+        events: &Events,
+    ) -> Result<Self, InvalidConfig> {
+        let own = config.tiers.iter().map(|tier| tier_budget(config, tier, prices, events));
+        Ok(Self { tiers: own.collect::<Result<_, _>>()?, all: budget(config, beside, prices, events)? })
+    }
+
+    /// Continues with the amounts of earlier caps, by the tier's name.
+    pub(super) fn continue_from<'a>(
+        &mut self,
+        config: &Config,
+        spend: impl Fn(Option<&str>) -> Option<&'a BudgetHandle>,
+    ) {
+        for (tier, caps) in names(config).zip(self.tiers.iter_mut().chain([&mut self.all])) {
+            if let Some(known) = spend(tier) {
+                *caps = caps.take().map(|caps| caps.state(known));
+            }
+        }
+    }
+
+    /// Returns the handles of all caps by the tier's name; `None` for those around the whole stack.
+    pub(super) fn handles(&self, config: &Config) -> Vec<(Option<String>, BudgetHandle)> {
+        let caps = names(config).zip(self.tiers.iter().chain([&self.all]));
+        caps.filter_map(|(tier, caps)| Some((tier.map(str::to_owned), caps.as_ref()?.handle()))).collect()
+    }
+}
+
+/// Returns the tiers' names, and then `None` for the whole stack.
+fn names(config: &Config) -> impl Iterator<Item = Option<&str>> {
+    config.tiers.iter().map(|tier| Some(tier.name.as_str())).chain([None])
+}
+
 /// Returns the layer of caps around the whole stack, including those beside the configuration. It also puts prices on
 /// answers. `None` if there are only the crate's own prices.
-pub(super) fn budget(
+fn budget(
     config: &Config,
     beside: &[config::Budget],
     prices: &PriceTable,
@@ -71,7 +122,7 @@ pub(super) fn budget(
 }
 
 /// Returns the caps around one tier.
-pub(super) fn tier_budget(
+fn tier_budget(
     config: &Config,
     tier: &Tier,
     prices: &PriceTable,
@@ -155,53 +206,78 @@ fn cap(budget: &config::Budget) -> Result<Cap, InvalidConfig> {
     Ok(cap)
 }
 
-/// Returns the rules that send simple requests to cheaper chains; `None` without rules.
-pub(super) fn routes(
-    config: &Config,
-    prices: &PriceTable,
-    services: &[TierService],
-    context: &StackContext,
-) -> Result<Option<RouteLayer>, InvalidConfig> {
-    if config.routes.is_empty() {
-        return Ok(None);
-    }
-    let families = config.family_table()?;
-    let mut layer = RouteLayer::new().classifier(classifier(config)).prices(prices.clone());
-    if let Some(time) = config.fallback.keep_back {
-        layer = layer.keep_back(time.0);
-    }
-    if let Some(primary) = config.tiers.first().filter(|tier| price_of(prices, tier).is_some()) {
-        layer = layer.instead_of(Some(primary.provider.name()), primary.model.as_deref().unwrap_or_default())?;
-    }
-    for route in &config.routes {
-        let field = format!("routes.{}.tiers", route.name);
-        let mut chain = Vec::new();
-        for name in &route.tiers {
-            let place = config
-                .tiers
-                .iter()
-                .position(|tier| tier.name == *name)
-                .ok_or_else(|| InvalidConfig::new(field.clone(), format!("no tier is named `{name}`")))?;
-            chain.push((&config.tiers[place], services[place].clone()));
+/// The rules that send simple requests to cheaper chains, with the chains' tiers as places in the configuration.
+pub(super) struct Routes {
+    layer: RouteLayer,
+    rules: Vec<(Rule, Vec<usize>)>,
+}
+
+impl Routes {
+    /// Checks the rules; `None` without rules.
+    ///
+    /// # Errors
+    ///
+    /// A chain is empty, or names no tier.
+    pub(super) fn new(config: &Config, prices: &PriceTable) -> Result<Option<Self>, InvalidConfig> {
+        if config.routes.is_empty() {
+            return Ok(None);
         }
-        let mut chain = chain.into_iter();
-        let Some((first, primary)) = chain.next() else {
-            return Err(InvalidConfig::new(field, "the chain is empty; name at least one tier"));
-        };
-        // It reports no switches: those concern the chain that serves if this one does not. A pinned level that
-        // excludes this chain leaves the request to that one.
-        let mut fallback = chain::primary_of(first, &families, context).pins_are_final().classifier(classifier(config));
-        for (tier, service) in chain {
-            fallback = fallback.push(chain::place_of(tier, &families, service));
+        let mut layer = RouteLayer::new().classifier(classifier(config)).prices(prices.clone());
+        if let Some(time) = config.fallback.keep_back {
+            layer = layer.reserve_for_default(time.0);
         }
-        for (name, feature) in &config.features {
-            if let Some(worst) = feature.worst_level {
-                fallback = fallback.feature_worst_level(name.as_str(), worst);
+        if let Some(primary) = config.tiers.first().filter(|tier| price_of(prices, tier).is_some()) {
+            layer = layer.instead_of(Some(primary.provider.name()), primary.model.as_deref().unwrap_or_default())?;
+        }
+        let rules = config.routes.iter().map(|route| Ok((rule(route, config), places(route, config)?)));
+        Ok(Some(Self { layer, rules: rules.collect::<Result<_, InvalidConfig>>()? }))
+    }
+
+    /// Returns the layer that sends requests to chains of these services, those of all tiers in order.
+    pub(super) fn layer(
+        self,
+        config: &Config,
+        families: &FamilyTable,
+        services: &[TierService],
+        context: &StackContext,
+    ) -> RouteLayer {
+        self.rules.into_iter().fold(self.layer, |layer, (rule, places)| {
+            let mut chain = places.into_iter().map(|place| (&config.tiers[place], services[place].clone()));
+            let (first, primary) = chain.next().expect("a checked chain has a tier");
+            // It reports no switches: those concern the chain that serves if this one does not. A pinned level that
+            // excludes this chain leaves the request to that one.
+            let mut fallback = FallbackLayer::new(first.name.as_str())
+                .primary(chain::tier_settings(first, families))
+                .steered_by(&context.fallback)
+                .default_policy(FeaturePolicy::new().pins_are_final(true))
+                .expect("the policy names no tier")
+                .classifier(classifier(config));
+            for (tier, service) in chain {
+                let settings = chain::tier_settings(tier, families);
+                fallback = fallback.push(fallback::Tier::new(tier.name.as_str(), service).settings(settings));
             }
-        }
-        layer = layer.rule(rule(route, config), tower::Layer::layer(&fallback, primary));
+            for (name, feature) in &config.features {
+                if let Some(worst) = feature.worst_level {
+                    let policy = FeaturePolicy::new().worst_level(worst);
+                    fallback = fallback.feature(name.as_str(), policy).expect("the policy names no tier");
+                }
+            }
+            layer.rule(rule, tower::Layer::layer(&fallback, primary))
+        })
     }
-    Ok(Some(layer))
+}
+
+/// Returns the places of a route's tiers in the configuration.
+fn places(route: &Route, config: &Config) -> Result<Vec<usize>, InvalidConfig> {
+    let wrong = |problem: String| InvalidConfig::new(format!("routes.{}.tiers", route.name), problem);
+    if route.tiers.is_empty() {
+        return Err(wrong("the chain is empty; name at least one tier".to_owned()));
+    }
+    let place = |name: &String| {
+        let place = config.tiers.iter().position(|tier| tier.name == *name);
+        place.ok_or_else(|| wrong(format!("no tier is named `{name}`")))
+    };
+    route.tiers.iter().map(place).collect()
 }
 
 fn rule(route: &Route, config: &Config) -> Rule {

@@ -18,8 +18,12 @@ fn nothing() -> Environment {
     Environment::default()
 }
 
+/// Returns the message with which a stack is refused: a check finds the same without building one.
 fn refused(config: Config) -> String {
-    Stack::builder().environment(nothing()).build(config).unwrap_err().to_string()
+    let builder = Stack::builder().environment(nothing());
+    let checked = builder.check(&config).unwrap_err().to_string();
+    assert_eq!(checked, builder.build(config).unwrap_err().to_string());
+    checked
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! A tier's state that survives reloads, and its service.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
     StackContext,
+    cache::CacheState,
     generation::Generation,
+    handoff::HandoffState,
     leaf::{Leaf, LeafPlan},
     settings,
 };
@@ -26,6 +32,49 @@ pub(super) type TierService = Either<BoxLlmService, BudgetService>;
 type BudgetService = Either<Budget<RetryService>, RetryService>;
 type RetryService = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
 
+/// A tier's checked settings.
+pub(super) struct TierPlan {
+    leaf: LeafPlan,
+    settings: BreakerSettings,
+    /// The failures that count, if the file lists them.
+    on_error: Option<Vec<OnError>>,
+    breaker: CircuitBreakerLayer,
+}
+
+impl TierPlan {
+    /// Checks the settings of a tier's circuit. `place` is the tier's index in the configuration, unless it is a
+    /// candidate.
+    ///
+    /// # Errors
+    ///
+    /// A window has both bounds, or neither.
+    pub(super) fn new(
+        tier: &Tier,
+        place: Option<usize>,
+        leaf: LeafPlan,
+        config: &Config,
+        context: &StackContext,
+        events: &Events,
+    ) -> Result<Self, InvalidConfig> {
+        // The primary's check interval acts as its circuit's cooldown.
+        let check = config.fallback.recovery_check.as_ref().filter(|_| place == Some(0));
+        let check = check.and_then(RecoveryCheck::every);
+        let settings = settings::merged_breaker(tier.circuit_breaker.clone(), check, config.circuit_breaker.clone());
+        let mut breaker =
+            CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(events.clone());
+        if let Some(seed) = context.seed(&tier.name) {
+            breaker = breaker.seed(seed);
+        }
+        let breaker = settings::breaker(leaf.place(), tier.circuit_breaker.as_ref(), breaker, &settings)?;
+        Ok(Self { leaf, settings, on_error: config.fallback.on_error.clone(), breaker })
+    }
+
+    /// Adds the cache of a cached tier, and the handoff of a tier of people.
+    pub(super) fn over(self, cache: Option<&CacheState>, handoff: Option<&HandoffState>) -> Self {
+        Self { leaf: self.leaf.over(cache).of(handoff), ..self }
+    }
+}
+
 /// The state of a tier that a reload keeps if it leaves the tier unchanged.
 #[derive(Clone)]
 pub(super) struct TierRuntime {
@@ -44,43 +93,23 @@ pub(super) struct TierRuntime {
 pub(super) type RetryBudgets = HashMap<Option<String>, (Option<Share>, RetryBudget)>;
 
 impl TierRuntime {
-    pub(super) fn new(
-        tier: &Tier,
-        place: Option<usize>,
-        plan: LeafPlan,
-        config: &Config,
-        context: &StackContext,
-        events: &Events,
-        before: Option<&Self>,
-    ) -> Result<Self, InvalidConfig> {
-        // The primary's check interval acts as its circuit's cooldown.
-        let check = config.fallback.recovery_check.as_ref().filter(|_| place == Some(0));
-        let check = check.and_then(RecoveryCheck::every);
-        let settings = settings::merged_breaker(tier.circuit_breaker.clone(), check, config.circuit_breaker.clone());
-        let on_error = &config.fallback.on_error;
+    /// Starts a tier. It is the earlier one if nothing that its circuit depends on has changed; a tier whose circuit
+    /// alone has changed keeps its leaf.
+    pub(super) fn new(tier: &Tier, plan: TierPlan, context: &StackContext, before: Option<&Self>) -> Self {
+        let TierPlan { leaf: plan, settings, on_error, breaker } = plan;
         let known = before.filter(|known| known.plan == plan);
         if let Some(known) = known
-            && (&known.settings, &known.on_error) == (&settings, on_error)
+            && (&known.settings, &known.on_error) == (&settings, &on_error)
         {
-            return Ok(known.clone());
+            return known.clone();
         }
-        let leaf = match known {
-            Some(known) => known.leaf.clone(),
-            None => plan.leaf(context)?,
-        };
-        let mut breaker =
-            CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(events.clone());
-        if let Some(seed) = context.seed(&tier.name) {
-            breaker = breaker.seed(seed);
-        }
-        let breaker = settings::breaker(&plan.place, tier.circuit_breaker.as_ref(), breaker, &settings)?;
+        let leaf = known.map_or_else(|| plan.leaf(context), |known| known.leaf.clone());
         // Only models confirm an error with a second call, people least of all.
         let is_model = !matches!(tier.provider, Provider::Cached | Provider::Canned | Provider::Handoff);
         let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
         let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
-        let (name, on_error) = (tier.name.as_str().into(), on_error.clone());
         let silence = known.map_or_else(Arc::default, |known| known.silence.clone());
-        Ok(Self { name, plan, leaf, settings, on_error, breaker, silence })
+        Self { name: tier.name.as_str().into(), plan, leaf, settings, on_error, breaker, silence }
     }
 
     pub(super) fn leaf(&self) -> Leaf {
@@ -97,7 +126,7 @@ impl TierRuntime {
     /// Returns the server that replaces the provider's own.
     #[cfg(feature = "redis")]
     pub(super) fn server(&self) -> Option<&str> {
-        self.plan.base_url.as_deref()
+        self.plan.server()
     }
 
     pub(super) fn service(
@@ -143,24 +172,38 @@ pub(super) fn retry_share(tier: &Tier, place: &str, config: &Config) -> (Option<
     }
 }
 
-/// Returns a tier's retry budget: the file's shared one, unless the tier has a share of its own.
-pub(super) fn retry_budget(
-    budgets: &mut RetryBudgets,
-    tier: &Tier,
-    config: &Config,
-    before: Option<&Generation>,
-) -> Result<RetryBudget, InvalidConfig> {
-    let is_own = tier.retry.is_some_and(|retry| retry.budget.is_some());
-    let key = is_own.then(|| tier.name.clone());
-    let (share, field) = retry_share(tier, &format!("tiers.{}", tier.name), config);
-    if let Some((_, budget)) = budgets.get(&key) {
-        return Ok(budget.clone());
+/// Returns the name under which a tier's retry budget is known: `None` for the file's shared one, which serves all
+/// tiers without a share of their own.
+fn retry_key(tier: &Tier) -> Option<String> {
+    tier.retry.is_some_and(|retry| retry.budget.is_some()).then(|| tier.name.clone())
+}
+
+/// Creates the retry budgets of all tiers.
+///
+/// # Errors
+///
+/// A share is invalid.
+pub(super) fn retry_budgets(config: &Config) -> Result<RetryBudgets, InvalidConfig> {
+    let mut budgets = RetryBudgets::new();
+    for tier in &config.tiers {
+        if let Entry::Vacant(new) = budgets.entry(retry_key(tier)) {
+            let (share, field) = retry_share(tier, &format!("tiers.{}", tier.name), config);
+            new.insert((share, settings::retry_budget(&field, share)?));
+        }
     }
-    let known = before.and_then(|before| before.retry_budgets.get(&key)).filter(|(known, _)| *known == share);
-    let budget = match known {
-        Some((_, budget)) => budget.clone(),
-        None => settings::retry_budget(&field, share)?,
-    };
-    budgets.insert(key, (share, budget.clone()));
-    Ok(budget)
+    Ok(budgets)
+}
+
+/// Returns a tier's retry budget.
+pub(super) fn retry_budget(budgets: &RetryBudgets, tier: &Tier) -> RetryBudget {
+    budgets[&retry_key(tier)].1.clone()
+}
+
+/// Puts earlier retry budgets in the place of new ones with the same share.
+pub(super) fn keep_retry_budgets(budgets: &mut RetryBudgets, before: &RetryBudgets) {
+    for (key, (share, budget)) in budgets {
+        if let Some((_, known)) = before.get(key).filter(|(known, _)| known == share) {
+            *budget = known.clone();
+        }
+    }
 }

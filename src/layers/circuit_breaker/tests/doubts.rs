@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     FallbackLayer, TimeoutLayer,
     events::CircuitState,
-    layers::fallback::{AllOpen, Tier},
+    layers::fallback::{AllOpen, FeaturePolicy, Tier},
     ledger::{Next, Stop},
 };
 
@@ -133,7 +133,10 @@ async fn what_was_called_invalid_before_an_outage_is_not_believed_anew_after_it(
 async fn who_waits_for_a_second_opinion_does_not_take_the_first_ones_for_it() {
     let sick = Strict::new().fails(100, error(ErrorKind::InvalidRequest));
     let backup = layer().consecutive_failures(1).cooldown(2 * SECOND).layer(Strict::new().fails(1, server()));
-    let fallback = FallbackLayer::new("sonnet").tier("backup", backup).all_open(AllOpen::Queue(60 * SECOND));
+    let fallback = FallbackLayer::new("sonnet")
+        .tier("backup", backup)
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Queue(60 * SECOND)))
+        .unwrap();
     let llm = fallback.layer(layer().second_opinion_after(0).layer(sick.clone()));
     llm.oneshot(question(0)).await.expect("the backup's answer");
     assert!(sick.calls() > 1, "it was asked again meanwhile");

@@ -64,7 +64,10 @@ async fn a_request_that_waits_for_a_probe_is_told_only_when_it_has_failed_for_go
         let refusal = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(after));
         Strict::new().fails(1, refusal)
     };
-    let layer = FallbackLayer::new("a").tier("b", open(9)).all_open(AllOpen::Wait(Duration::from_secs(60)));
+    let layer = FallbackLayer::new("a")
+        .tier("b", open(9))
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(Duration::from_secs(60))))
+        .unwrap();
     assert!(layer.events(events).layer(open(5)).oneshot(prompt()).await.is_ok());
     assert_eq!(all_failed(&mut heard), []);
 }

@@ -29,7 +29,7 @@ async fn a_primary_that_cannot_is_skipped_and_nothing_of_it_is_touched() {
     let events = Events::new();
     let mut receiver = events.subscribe();
     let llm = FallbackLayer::new("a")
-        .capabilities(blind())
+        .primary(TierSettings::new().capabilities(blind()))
         .tier("b", backup.clone())
         .events(events)
         .layer(circuit.layer(primary.clone()));
@@ -90,7 +90,7 @@ async fn the_failure_leads_where_what_is_left_cannot() {
 async fn a_request_that_no_tier_can_carry_says_which_fields_and_which_tiers() {
     let (a, b) = (Strict::new(), Strict::new());
     let llm = FallbackLayer::new("a")
-        .capabilities(blind().max_output(100))
+        .primary(TierSettings::new().capabilities(blind().max_output(100)))
         .push(Tier::new("b", b.clone()).capabilities(blind()))
         .layer(a.clone());
     let mut chat = picture().chat().unwrap().clone();
@@ -108,7 +108,7 @@ async fn a_request_that_no_tier_can_carry_says_which_fields_and_which_tiers() {
 #[tokio::test(start_paused = true)]
 async fn a_request_too_long_for_every_tier_is_too_long() {
     let llm = FallbackLayer::new("a")
-        .context_window(1000)
+        .primary(TierSettings::new().context_window(1000))
         .push(Tier::new("b", Strict::new()).context_window(2000))
         .layer(Strict::new());
     let long = |bytes| LlmRequest::prompt("x".repeat(bytes));
@@ -122,7 +122,7 @@ async fn a_request_too_long_for_every_tier_is_too_long() {
 #[tokio::test(start_paused = true)]
 async fn a_pinned_session_whose_tier_cannot_fails_clearly() {
     let mut llm = FallbackLayer::new("a")
-        .capabilities(blind())
+        .primary(TierSettings::new().capabilities(blind()))
         .tier("b", Strict::new())
         .session(SessionPolicy::Pin)
         .layer(Strict::new());
@@ -147,7 +147,7 @@ async fn a_route_passes_over_a_tier_that_cannot() {
 async fn a_route_for_what_a_tier_lacks_is_taken_without_asking_it() {
     let (a, b) = (Strict::new(), Strict::new());
     let llm = FallbackLayer::new("a")
-        .context_window(1000)
+        .primary(TierSettings::new().context_window(1000))
         .tier("b", b.clone())
         .push(Tier::new("large", Strict::new()).context_window(1_000_000))
         .feature("chat", ["a"])
@@ -172,7 +172,8 @@ async fn a_wait_for_the_earliest_probe_is_not_kept_from_by_a_tier_that_cannot() 
     let open = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(3));
     let llm = FallbackLayer::new("a")
         .push(Tier::new("b", Strict::new()).capabilities(blind()))
-        .all_open(AllOpen::Wait(Duration::from_secs(10)))
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(Duration::from_secs(10))))
+        .unwrap()
         .layer(Strict::new().fails(1, open));
     let response = llm.oneshot(picture()).await.unwrap();
     assert_eq!(tier_of(&response), "a");
@@ -186,7 +187,10 @@ async fn bytes_are_decoded_only_where_a_tier_has_said_what_it_can_do() {
     let llm = FallbackLayer::new("a").tier("b", Strict::new()).layer(Strict::new());
     assert_eq!(tier_of(&llm.oneshot(undecodable()).await.unwrap()), "a");
     // A request that cannot be decoded may still go to a tier that understands it.
-    let llm = FallbackLayer::new("a").capabilities(blind()).tier("b", Strict::new()).layer(Strict::new());
+    let llm = FallbackLayer::new("a")
+        .primary(TierSettings::new().capabilities(blind()))
+        .tier("b", Strict::new())
+        .layer(Strict::new());
     assert_eq!(tier_of(&llm.oneshot(undecodable()).await.unwrap()), "a");
 
     let body =
@@ -218,7 +222,8 @@ async fn a_broken_stream_does_not_restart_with_a_tier_that_cannot() {
     let llm = FallbackLayer::new("a")
         .push(Tier::new("b", b.clone()).capabilities(blind()))
         .tier("c", Canned::text("whole"))
-        .stream_break(StreamBreak::Restart)
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
+        .unwrap()
         .layer(breaking);
     let response = llm.oneshot(picture()).await.unwrap();
     assert_eq!(response.text().await.unwrap(), "whole");

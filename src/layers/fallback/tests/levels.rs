@@ -28,7 +28,12 @@ fn record(response: &LlmResponse) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_level_from_two_on_is_degraded() {
     for (level, is) in [(0, None), (1, None), (2, Some(2)), (9, Some(5))] {
-        let response = FallbackLayer::new("a").level(level).layer(Strict::new()).oneshot(prompt()).await.unwrap();
+        let response = FallbackLayer::new("a")
+            .primary(TierSettings::new().level(level))
+            .layer(Strict::new())
+            .oneshot(prompt())
+            .await
+            .unwrap();
         assert_eq!(response.degraded().map(|degraded| degraded.level), is, "{level}");
     }
 }
@@ -52,6 +57,7 @@ async fn a_request_that_was_stepped_down_begins_further_down_and_the_record_says
 #[tokio::test(start_paused = true)]
 async fn a_step_down_gives_way_where_nothing_answers_below() {
     let down = || FallbackLayer::new("full").push(Tier::new("small", failing(ErrorKind::Server)).level(2));
+    let stays_down = || down().feature("chat", FeaturePolicy::new().stays_down(true)).unwrap();
     let response = down().layer(Strict::new()).oneshot(stepped(2)).await.unwrap();
     assert_eq!(tier_of(&response), "full");
     assert_eq!(record(&response).len(), 2, "{:?}", record(&response));
@@ -59,9 +65,9 @@ async fn a_step_down_gives_way_where_nothing_answers_below() {
     assert_eq!(tier_of(&down().layer(Strict::new()).oneshot(stepped(4)).await.unwrap()), "full");
 
     let full = Strict::new();
-    let error = down().feature_stays_down("chat").layer(full.clone()).oneshot(stepped(2)).await.unwrap_err();
+    let error = stays_down().layer(full.clone()).oneshot(stepped(2)).await.unwrap_err();
     assert_eq!((error.kind(), full.calls()), (ErrorKind::Server, 0));
-    let error = down().feature_stays_down("chat").layer(full.clone()).oneshot(stepped(4)).await.unwrap_err();
+    let error = stays_down().layer(full.clone()).oneshot(stepped(4)).await.unwrap_err();
     assert_eq!((error.kind(), full.calls()), (ErrorKind::Exhausted, 0));
 }
 
@@ -76,7 +82,7 @@ async fn the_callers_mistake_does_not_bring_a_request_up_again() {
 #[tokio::test(start_paused = true)]
 async fn a_feature_falls_no_further_than_it_accepts() {
     let (layer, [_, small, fixed]) = ladder();
-    let llm = layer.feature_worst_level("code", 1).feature_worst_level("chat", 2).layer(failing(ErrorKind::Server));
+    let llm = accepting(accepting(layer, "code", 1), "chat", 2).layer(failing(ErrorKind::Server));
     let code = llm.clone().oneshot(prompt().with_feature("code")).await.unwrap_err();
     assert_eq!((code.kind(), small.calls()), (ErrorKind::Server, 0));
     let told: Vec<String> = code.attempts().iter().map(ToString::to_string).collect();
@@ -91,7 +97,7 @@ async fn a_feature_falls_no_further_than_it_accepts() {
 #[tokio::test(start_paused = true)]
 async fn a_step_down_below_what_a_feature_accepts_gives_way() {
     let (layer, [full, small, fixed]) = ladder();
-    let llm = layer.feature_worst_level("chat", 1).layer(full.clone());
+    let llm = accepting(layer, "chat", 1).layer(full.clone());
     assert_eq!(tier_of(&llm.oneshot(stepped(2)).await.unwrap()), "full");
     assert_eq!((small.calls(), fixed.calls()), (0, 0));
 }
@@ -99,8 +105,12 @@ async fn a_step_down_below_what_a_feature_accepts_gives_way() {
 #[tokio::test(start_paused = true)]
 async fn a_request_for_which_every_tier_is_too_bad_fails_at_once() {
     let leaf = Strict::new();
-    let error =
-        FallbackLayer::new("a").level(3).layer(leaf.clone()).oneshot(prompt().with_worst_level(2)).await.unwrap_err();
+    let error = FallbackLayer::new("a")
+        .primary(TierSettings::new().level(3))
+        .layer(leaf.clone())
+        .oneshot(prompt().with_worst_level(2))
+        .await
+        .unwrap_err();
     assert_eq!((error.kind(), leaf.calls()), (ErrorKind::Exhausted, 0));
     assert_eq!(error.message(), "no tier can carry it: a is of level 3, and none worse than 2 is accepted");
 }
@@ -138,7 +148,8 @@ async fn a_degraded_answer_says_its_level_and_what_led_there() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_tier_lacks_is_why_a_worse_one_answers() {
-    let layer = FallbackLayer::new("text").capabilities(Capabilities::new().tools(false));
+    let text = TierSettings::new().capabilities(Capabilities::new().tools(false));
+    let layer = FallbackLayer::new("text").primary(text);
     let llm = layer.push(Tier::new("tools", Strict::new()).level(3)).layer(Strict::new());
     let tool = Tool::new("lookup", serde_json::json!({"type": "object"}));
     let request = LlmRequest::from(Chat::new([Message::user("hello")]).tool(tool));

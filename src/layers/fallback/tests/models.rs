@@ -107,7 +107,7 @@ fn a_model_of_a_tier_that_is_not_there_is_refused() {
 fn named(leaves: [Strict; 2]) -> FallbackLayer {
     let [usual, small] = leaves;
     FallbackLayer::new("large")
-        .primary_model("opus")
+        .primary(TierSettings::new().model("opus"))
         .push(Tier::new("sorry", Canned::text("In a minute, please.")).model("sorry").level(5))
         .push(Tier::new("usual", usual).model("sonnet"))
         .push(Tier::new("small", small).model("haiku"))
@@ -163,7 +163,9 @@ async fn models_after_the_named_tier_come_first_then_those_before_it_and_a_fixed
 #[tokio::test(start_paused = true)]
 async fn where_every_tier_failed_for_a_named_model_the_last_says_so() {
     let down = || failing(ErrorKind::Overloaded);
-    let tiers = FallbackLayer::new("large").primary_model("opus").push(Tier::new("usual", down()).model("sonnet"));
+    let tiers = FallbackLayer::new("large")
+        .primary(TierSettings::new().model("opus"))
+        .push(Tier::new("usual", down()).model("sonnet"));
     let error = tiers.layer(down()).oneshot(naming("sonnet")).await.unwrap_err();
     let steps: Vec<_> = error.attempts().iter().map(|step| (step.tier.as_deref().unwrap(), step.next)).collect();
     assert_eq!(steps, [("usual", Next::FailedOver), ("large", Next::Stopped(Stop::LastTier))]);
@@ -197,7 +199,7 @@ async fn chains_and_features_say_which_tiers_and_a_name_where_to_begin() {
 
 #[tokio::test(start_paused = true)]
 async fn of_two_tiers_with_one_model_the_first_of_the_chain_is_begun_at() {
-    let tiers = FallbackLayer::new("large").primary_model("opus");
+    let tiers = FallbackLayer::new("large").primary(TierSettings::new().model("opus"));
     let tiers = tiers
         .push(Tier::new("here", Strict::new()).model("sonnet"))
         .push(Tier::new("there", Strict::new()).model("sonnet"))
@@ -212,7 +214,7 @@ async fn of_two_tiers_with_one_model_the_first_of_the_chain_is_begun_at() {
 async fn a_named_tier_that_is_drained_or_cannot_carry_it_is_passed() {
     let layer = named([Strict::new(), Strict::new()]);
     let operator = layer.handle();
-    let llm = layer.feature_worst_level("code", 1).layer(Strict::new());
+    let llm = accepting(layer, "code", 1).layer(Strict::new());
     operator.drain("usual");
     let response = llm.clone().oneshot(naming("sonnet")).await.unwrap();
     assert_eq!(order(&response), ["usual", "small"]);

@@ -12,9 +12,13 @@ const SECOND: Duration = Duration::from_secs(1);
 fn layer(events: &Events) -> FallbackLayer {
     FallbackLayer::new("full")
         .push(Tier::new("fixed", Canned::text("later")).level(5))
-        .feature_worst_level("code", 1)
-        .feature_all_open("code", AllOpen::Queue(SECOND * 600))
+        .feature("code", queued(SECOND * 600))
+        .unwrap()
         .events(events.clone())
+}
+
+fn queued(longest: Duration) -> FeaturePolicy {
+    FeaturePolicy::new().worst_level(1).all_open(AllOpen::Queue(longest))
 }
 
 fn circuit() -> CircuitBreakerLayer {
@@ -69,7 +73,8 @@ async fn a_queued_request_whose_time_is_over_hears_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn without_a_deadline_it_waits_as_long_as_is_set() {
     let llm = layer(&Events::new())
-        .feature_all_open("code", AllOpen::Queue(SECOND * 15))
+        .feature("code", queued(SECOND * 15))
+        .unwrap()
         .layer(circuit().layer(failing(ErrorKind::Server)));
     let start = Instant::now();
     llm.oneshot(code()).await.unwrap_err();

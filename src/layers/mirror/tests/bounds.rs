@@ -72,7 +72,7 @@ async fn one_that_takes_the_place_of_another_shares_its_places_and_counts() {
     let candidate = Strict::new().takes(SECOND * 30);
     let (before, told, handle) = mirror(candidate.clone());
     before.layer(Canned::text("hello")).oneshot(prompt()).await.unwrap();
-    let after = told.hears(MirrorLayer::new(candidate).share(1.0).max_in_flight(1).succeeding(&handle));
+    let after = told.hears(MirrorLayer::new(candidate).share(1.0).max_in_flight(1).state(&handle));
     let llm = after.layer(Canned::text("hello"));
     llm.clone().oneshot(prompt()).await.unwrap();
     assert_eq!((handle.under_way(), handle.stats().full), (1, 1));

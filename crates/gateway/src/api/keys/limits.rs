@@ -55,7 +55,7 @@ impl KeyLimits {
         }
         let mut layer = BulkheadLayer::new().default_limit(limits);
         if let Some(before) = before {
-            layer = layer.succeeding(&before.handle);
+            layer = layer.state(&before.handle);
         }
         let handle = layer.handle();
         let other_work = before.map(|before| before.other_work.clone()).unwrap_or_default();

@@ -1,0 +1,130 @@
+//! The plan of a request's failover, and how far it has come.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{chain::Chain, feature_policy::PolicyTerms, shared::Shared};
+use crate::{ErrorKind, LlmError, LlmRequest, error::Evidence, layers::retry::Reservation};
+
+/// The part of a failover that is settled before the first tier is asked. It changes once at most: for an answer whose
+/// body goes on by itself.
+pub(super) struct Plan {
+    pub(super) shared: Arc<Shared>,
+    pub(super) request: LlmRequest,
+    /// The terms of the request's policy.
+    pub(super) terms: PolicyTerms,
+    pub(super) chain: Chain,
+    /// True if the primary comes first: then another tier's answer is a switch.
+    pub(super) from_primary: bool,
+    /// True if the primary can still be called from the current holder.
+    pub(super) primary_at_hand: bool,
+}
+
+impl Plan {
+    /// Creates the plan of a request to this chain, the primary first.
+    pub(super) fn new(shared: Arc<Shared>, request: LlmRequest, terms: PolicyTerms, chain: Chain) -> Self {
+        Self { shared, request, terms, chain, from_primary: true, primary_at_hand: true }
+    }
+
+    /// Returns the tiers that the request may go to, in order.
+    pub(super) fn tiers(&self) -> impl Iterator<Item = usize> {
+        self.chain.iter(&self.shared)
+    }
+}
+
+/// The progress of a request along its tiers.
+pub(super) enum Progress {
+    /// No tier has failed so far.
+    First {
+        /// True if the request passes a primary that an operator has taken out of service for all requests.
+        passes_primary: bool,
+    },
+    /// A further tier was chosen after failures.
+    Further(Failures),
+    /// No tier is left.
+    Over {
+        /// The earliest moment at which a tier that failed may work again.
+        earliest: Option<Instant>,
+        /// True if every tier that may serve the request has failed or refused it.
+        all_failed: bool,
+        /// True if the request itself is valid and has attempts left: it could be answered as soon as a tier works.
+        can_wait: bool,
+    },
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::First { passes_primary: false }
+    }
+}
+
+impl Progress {
+    /// Returns the reason why the previous tier did not answer, if there was one.
+    pub(super) fn reason(&self) -> Option<ErrorKind> {
+        match self {
+            Self::First { passes_primary } => passes_primary.then_some(ErrorKind::OutOfService),
+            Self::Further(failures) => Some(failures.reason),
+            Self::Over { .. } => None,
+        }
+    }
+
+    /// Returns the kind of the first tier's failure.
+    pub(super) fn root(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Further(failures) => Some(failures.root.error.kind()),
+            Self::First { .. } | Self::Over { .. } => None,
+        }
+    }
+
+    /// Returns the failures so far, and leaves none behind.
+    pub(super) fn take(&mut self) -> Option<Failures> {
+        match std::mem::take(self) {
+            Self::Further(failures) => Some(failures),
+            Self::First { .. } | Self::Over { .. } => None,
+        }
+    }
+}
+
+/// The failures that have led to a further tier.
+pub(super) struct Failures {
+    pub(super) root: RootFailure,
+    /// The reason why the previous tier did not answer.
+    pub(super) reason: ErrorKind,
+    /// The earliest moment at which a tier that failed may work again.
+    pub(super) earliest: Option<Instant>,
+    pub(super) doubt: Option<Doubt>,
+    /// The retry budget's token for the call to the current tier.
+    pub(super) token: Option<Reservation>,
+}
+
+/// The first tier's failure.
+pub(super) struct RootFailure {
+    pub(super) error: LlmError,
+    /// True if a call was sent to the tier.
+    pub(super) was_sent: bool,
+}
+
+/// The doubt about a tier that has called the request invalid and may be wrong: other models are asked, until one
+/// agrees.
+pub(super) struct Doubt {
+    /// The evidence against that tier.
+    evidence: Option<Arc<dyn Evidence>>,
+}
+
+impl Doubt {
+    /// Takes the failure of a tier that calls the request invalid. Returns whether an earlier tier did so too: then it
+    /// is the caller's mistake, and no evidence against either tier.
+    pub(super) fn is_settled_by(error: &LlmError, doubt: &mut Option<Self>) -> bool {
+        match doubt {
+            Some(Self { evidence }) => {
+                evidence.iter().chain(error.evidence()).for_each(|evidence| evidence.withdraw());
+                true
+            }
+            None => {
+                *doubt = error.is_doubted().then(|| Self { evidence: error.evidence().cloned() });
+                false
+            }
+        }
+    }
+}
