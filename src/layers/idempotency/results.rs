@@ -79,6 +79,15 @@ impl CallResult {
         }
     }
 
+    /// Returns its place in the order in which the results were made.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn is_pending(&self, now: Instant) -> bool {
+        !self.is_stored() && !self.is_over(now)
+    }
+
     /// Returns whether the result has expired.
     fn is_over(&self, now: Instant) -> bool {
         let matters = match &self.what {
@@ -108,10 +117,17 @@ impl ResultLog {
         }
     }
 
-    /// Returns the results that some store has missed.
-    pub(super) fn pending(&self) -> Vec<CallResult> {
+    /// Returns up to `count` results with lower numbers that some store has missed, the newest first.
+    pub(super) fn pending(&self, before: u64, count: usize) -> Vec<CallResult> {
         let now = Instant::now();
-        lock(&self.0).results.iter().filter(|result| !result.is_stored() && !result.is_over(now)).cloned().collect()
+        let entries = lock(&self.0);
+        let missed = entries.results.iter().rev().filter(|result| result.number < before && result.is_pending(now));
+        missed.take(count).cloned().collect()
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        let now = Instant::now();
+        lock(&self.0).results.iter().any(|result| result.is_pending(now))
     }
 
     /// Records the progress of sending a result.
