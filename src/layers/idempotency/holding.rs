@@ -453,10 +453,10 @@ impl Shared {
         let mut is_silent = [false; STORES];
         let mut before = u64::MAX;
         loop {
-            let batch = self.results.pending(before, AT_ONCE);
+            let batch = self.results.pending(before, AT_ONCE, is_silent);
             let Some(oldest) = batch.last() else { return };
             before = oldest.number();
-            if *self.closed.borrow() || is_silent.iter().take(self.backings.len()).all(|is_silent| *is_silent) {
+            if *self.closed.borrow() {
                 return;
             }
             let sent = join_all(batch.into_iter().map(|result| self.send_missed(result, is_silent))).await;

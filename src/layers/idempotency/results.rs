@@ -84,10 +84,6 @@ impl CallResult {
         self.number
     }
 
-    fn is_pending(&self, now: Instant) -> bool {
-        !self.is_stored() && !self.is_over(now)
-    }
-
     /// Returns whether the result has expired.
     fn is_over(&self, now: Instant) -> bool {
         let matters = match &self.what {
@@ -117,17 +113,23 @@ impl ResultLog {
         }
     }
 
-    /// Returns up to `count` results with lower numbers that some store has missed, the newest first.
-    pub(super) fn pending(&self, before: u64, count: usize) -> Vec<CallResult> {
+    /// Returns up to `count` results with lower numbers that a store has missed, the newest first. It leaves out the
+    /// stores that are silent.
+    pub(super) fn pending(&self, before: u64, count: usize, is_silent: [bool; STORES]) -> Vec<CallResult> {
         let now = Instant::now();
         let entries = lock(&self.0);
-        let missed = entries.results.iter().rev().filter(|result| result.number < before && result.is_pending(now));
-        missed.take(count).cloned().collect()
+        let is_due = |result: &&CallResult| {
+            let can_send = result.stored.iter().zip(is_silent).any(|(stored, is_silent)| !stored && !is_silent);
+            can_send && !result.is_over(now)
+        };
+        // The results are in the order of their numbers.
+        let end = entries.results.partition_point(|result| result.number < before);
+        entries.results.range(..end).rev().filter(is_due).take(count).cloned().collect()
     }
 
     pub(super) fn has_pending(&self) -> bool {
         let now = Instant::now();
-        lock(&self.0).results.iter().any(|result| result.is_pending(now))
+        lock(&self.0).results.iter().any(|result| !result.is_stored() && !result.is_over(now))
     }
 
     /// Records the progress of sending a result.
