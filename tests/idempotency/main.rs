@@ -5,6 +5,7 @@ mod leaving;
 #[allow(dead_code, reason = "it is the cache's tests' too")]
 #[path = "../cached/provider.rs"]
 mod provider;
+mod slow;
 mod stores;
 mod streams;
 mod told;

@@ -234,6 +234,33 @@ async fn what_was_given_up_is_not_done_when_a_redis_goes_on_that_stood_still() {
     }
 }
 
+#[tokio::test]
+async fn what_was_given_up_is_done_by_a_redis_that_only_answers_late() {
+    let Some(server) = Server::start().await else { return };
+    let redis = Redis::open(&server.url()).unwrap();
+    let patient = Redis::open(&server.url()).unwrap().limit(Duration::from_secs(20));
+    let (first, key) = (IdempotencyKey::from_bytes([1; 32]), IdempotencyKey::from_bytes([2; 32]));
+    let (input, lease) = (Fingerprint::from_bytes([3; 32]), Duration::from_secs(600));
+    for (key, is_late) in [(first, false), (key, true)] {
+        let Claim::Won(ticket) = patient.claim(&key, &input, lease).await.unwrap() else { panic!("a new key") };
+        if is_late {
+            // The script is known there by now.
+            server.asks(&["CLIENT", "PAUSE", "350", "ALL"]).await.unwrap();
+        }
+        // Another command on the connection has no answer either.
+        let (released, ping) = tokio::join!(redis.release(&key, ticket), redis.ping());
+        assert_eq!((released.is_err(), ping.is_err()), (is_late, is_late));
+    }
+    let claim = patient.claim(&key, &input, lease).await.unwrap();
+    assert!(matches!(claim, Claim::Won(_)), "it was given back: {claim:?}");
+    // A reply ends the outage, although no caller asks.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !redis.troubles().is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", redis.troubles());
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// A claim that is won can be completed: where there is no room for that, none is won.
 #[tokio::test]
 async fn a_redis_without_memory_wins_no_key_and_completes_those_that_are_won() {

@@ -34,12 +34,16 @@ pub(super) struct Backing {
     refuses: AtomicBool,
     /// The time at which it was last seen to write.
     wrote_at: Mutex<Option<Instant>>,
+    /// The time of its last failure to answer.
+    failed_at: Mutex<Option<Instant>>,
     /// The end of the time in which it may not know calls that were made while it was unreachable.
     gap_until: Mutex<Option<Instant>>,
 }
 
 /// The time for which a successful write proves that the store writes.
-const SEEN: Duration = Duration::from_millis(500);
+const SEEN: Duration = Duration::from_millis(250);
+/// The time after a failure in which other processes' updates may still be missing. They are sent again by then.
+const MAY_MISS: Duration = Duration::from_secs(1);
 
 impl Backing {
     pub(super) fn new(store: impl IdempotencyStore) -> Self {
@@ -51,6 +55,7 @@ impl Backing {
             came_back: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
             wrote_at: Mutex::default(),
+            failed_at: Mutex::default(),
             gap_until: Mutex::default(),
         }
     }
@@ -80,7 +85,10 @@ impl Backing {
                 self.refuses.store(true, Release)
             }
             Err(GuardError::Failed(kind)) if kind.is_refusal() => {}
-            Err(_) => self.silent.store(true, Release),
+            Err(_) => {
+                self.silent.store(true, Release);
+                *lock(&self.failed_at) = Some(Instant::now());
+            }
             Ok(_) if self.silent.load(Acquire) && self.silent.swap(false, AcqRel) => {
                 self.came_back.store(true, Release);
                 self.returns.send_modify(|returns| *returns += 1);
@@ -114,17 +122,26 @@ impl Backing {
         self.refuses.load(Acquire)
     }
 
-    /// Checks that the store accepts writes, unless it was seen to write recently.
-    pub(super) async fn try_to_write(&self, limit: Duration) {
+    /// Returns whether a call that the store reports as under way may have ended: the store refuses writes, or has
+    /// failed to answer a moment ago.
+    pub(super) fn may_miss_results(&self) -> bool {
+        let failed_at = *lock(&self.failed_at);
+        self.refuses() || failed_at.is_some_and(|at| at.elapsed() < MAY_MISS)
+    }
+
+    /// Checks whether the store accepts writes, unless it was seen to write recently. Returns true if it is now found
+    /// to refuse them.
+    pub(super) async fn starts_to_refuse(&self, limit: Duration) -> bool {
         let wrote_at = *lock(&self.wrote_at);
         if self.refuses() || wrote_at.is_some_and(|at| at.elapsed() < SEEN) {
-            return;
+            return false;
         }
         let nobodys = KeyedInput::unused();
         let ticket = Ticket(fastrand::u64(1 << 32..1 << 62));
         if self.claim(&nobodys, ticket, SEEN, limit).await.is_ok() {
             let _ = self.ask(limit, |store| store.release(&nobodys.key, ticket), |()| false).await;
         }
+        self.refuses()
     }
 
     /// Claims a key with this ticket.

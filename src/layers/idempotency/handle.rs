@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 use tower::BoxError;
 
 use super::{
@@ -40,6 +43,8 @@ pub(super) struct Shared {
     pub(super) results: ResultLog,
     /// True while a task sends them.
     pub(super) sending: AtomicBool,
+    /// Wakes that task before its next interval.
+    pub(super) send_now: Arc<Notify>,
     pub(super) calls: Calls,
     pub(super) counters: Counters,
     /// The number of tasks that make calls.
@@ -48,11 +53,10 @@ pub(super) struct Shared {
     pub(super) closed: watch::Sender<bool>,
 }
 
-/// A key that was claimed.
-#[derive(Clone, Debug)]
+/// A key that is being claimed, or was claimed.
+#[derive(Clone, Debug, Default)]
 pub(super) struct KeyHold {
-    /// The ticket of every claim that was made for the call, or may have been.
-    pub(super) ticket: Ticket,
+    /// The ticket of each store's claim that was made, or may have been.
     pub(super) tickets: Tickets,
     /// The ticket in this process's own records, if no store was reachable.
     pub(super) here: Option<Ticket>,
@@ -62,8 +66,14 @@ pub(super) struct KeyHold {
 
 /// The outcome of a claim.
 pub(super) enum ClaimOutcome {
-    Won(KeyHold),
-    Busy(Duration),
+    Won,
+    /// Another claimant makes the call.
+    Busy {
+        /// The time until its lease expires.
+        lease_left: Duration,
+        /// False if the store that says so may have missed the end of that call.
+        is_certain: bool,
+    },
     Done(Arc<Answer>),
     Conflict,
 }
@@ -82,6 +92,7 @@ impl IdempotencyHandle {
             local: MemoryIdempotency::new(),
             results: ResultLog::default(),
             sending: AtomicBool::new(false),
+            send_now: Arc::default(),
             calls: Calls::default(),
             counters: Counters::default(),
             tasks: watch::Sender::new(0),

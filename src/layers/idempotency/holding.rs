@@ -1,14 +1,14 @@
 //! Claims, renews and releases a key in all reachable stores. Updates that a store missed are sent again.
 
 use std::{
-    future::{Future as _, poll_fn},
+    future::{Future as _, pending, poll_fn},
     sync::{Arc, atomic::Ordering::SeqCst},
     task::Poll,
     time::Duration,
 };
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 use super::{
     Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket,
@@ -24,11 +24,23 @@ use crate::{
 };
 
 /// The interval at which missed updates are sent again.
-const RESEND_EVERY: Duration = Duration::from_millis(250);
+const RESEND_EVERY: Duration = Duration::from_millis(100);
 /// The time limit of a check whether a store is back.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 /// The least time for a store that is asked after another.
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The number of missed updates that are sent at a time.
+const AT_ONCE: usize = 16;
+
+/// One attempt of a claim.
+pub(super) struct ClaimAttempt {
+    /// The time by which the stores have to answer.
+    pub(super) ends: Instant,
+    pub(super) is_first: bool,
+    /// True if the caller has waited long enough for a store that may have missed the end of a call.
+    pub(super) is_overdue: bool,
+}
 
 impl Shared {
     /// Asks a store, with a time limit.
@@ -62,100 +74,154 @@ impl Shared {
         // The store may have been restored to an earlier state.
         if self.backings[place].has_come_back() && self.results.resend(place) {
             self.send_soon();
+            self.send_now.notify_one();
         }
         said
     }
 
-    /// Claims a key in every reachable store, or among this process's own records if none is reachable.
+    /// Claims a key in every reachable store, or among this process's own records if none is reachable. A claim that
+    /// found the key busy is continued with the same `held`: the stores that were won stay won.
     ///
-    /// A store that refuses writes cannot learn that a call is over. If it says that a call is under way, the next
-    /// store is asked too, and only a patient caller waits for it.
+    /// A store that refuses writes cannot learn that a call is over, and one that has just failed may not know it
+    /// yet. If such a store reports a call as under way, the first attempt still waits; a later one, or an overdue one,
+    /// asks the next store, and may then win the key in doubt.
     pub(super) async fn claim(
         self: &Arc<Self>,
         same: &KeyedInput,
+        held: &mut KeyHold,
         settings: &Settings,
-        is_patient: bool,
+        attempt: ClaimAttempt,
     ) -> ClaimOutcome {
         // An answer that was made while no store was reachable may be in none of them.
         if let Some(known) = self.local.known(&same.key, &same.input) {
-            return ClaimOutcome::known(known);
+            return self.known(known, same, held, settings);
         }
-        let ends = Instant::now() + settings.store_timeout;
-        let ticket = new_ticket();
-        let mut held = KeyHold { ticket, tickets: [None; STORES], here: None, is_doubtful: false };
-        let (mut is_held, mut is_certain, mut perhaps) = (false, false, None);
+        let (mut is_held, mut is_certain, mut is_doubtful) = (false, false, false);
+        let (mut busy, mut perhaps) = (None, None);
         for (place, backing) in self.backings.iter().enumerate() {
-            let limit = ends.saturating_duration_since(Instant::now()).max(MIN_TIMEOUT.min(settings.store_timeout));
-            match self.claims(place, same, ticket, settings, limit).await {
-                Ok(Claim::Won(ticket)) => {
-                    (held.tickets[place], is_held) = (Some(ticket), true);
-                    is_certain |= backing.is_certain();
+            let later = MIN_TIMEOUT * (self.backings.len() - place - 1) as u32;
+            let limit = attempt.ends.saturating_duration_since(Instant::now()).saturating_sub(later);
+            // A store that has not answered is asked again, but not waited for as long.
+            let longest = settings.store_timeout / if backing.is_silent() { 2 } else { 1 };
+            let limit = limit.max(MIN_TIMEOUT).min(longest);
+            match self.claim_in(place, same, held, settings, limit).await {
+                Ok(claim @ (Claim::Won(_) | Claim::Inherited(_))) => {
+                    if busy.is_some() {
+                        // The call is another's: it must find this store free.
+                        self.release_from(place, same, held, settings);
+                        continue;
+                    }
+                    is_held = true;
+                    is_certain |= matches!(claim, Claim::Won(_)) && backing.is_certain();
+                    held.is_doubtful |= matches!(claim, Claim::Inherited(_));
                 }
-                Ok(Claim::Inherited(ticket)) => {
-                    (held.tickets[place], is_held) = (Some(ticket), true);
-                    held.is_doubtful = true;
+                Ok(Claim::Busy { lease_left }) => {
+                    let is_certain = !backing.may_miss_results();
+                    if backing.refuses() && (!attempt.is_first || place + 1 < self.backings.len())
+                        || !is_certain && attempt.is_overdue
+                    {
+                        perhaps = Some(lease_left);
+                        is_doubtful = true;
+                        continue;
+                    }
+                    busy = busy.or(Some(ClaimOutcome::Busy { lease_left, is_certain }));
+                    // The next store is worth a question only if the wait was for nothing: it may know the answer.
+                    if attempt.is_first {
+                        break;
+                    }
                 }
-                Ok(Claim::Busy { lease_left })
-                    if backing.refuses() && (!is_patient || place + 1 < self.backings.len()) =>
-                {
-                    perhaps = Some(lease_left);
-                    held.is_doubtful = true;
-                }
-                Ok(known) => {
-                    let what = match &known {
-                        Claim::Done(answer) => Resolution::Keep(answer.clone()),
-                        _ => Resolution::Release,
-                    };
-                    self.inform_earlier(same, what, &held, place, settings);
-                    return ClaimOutcome::known(known);
-                }
-                // The store may have carried it out all the same.
-                Err(GuardError::Failed(_)) => {
-                    count(&self.counters.store_failures);
-                    held.tickets[place] = Some(ticket);
-                }
+                Ok(known) => return self.known(known, same, held, settings),
+                Err(GuardError::Failed(_)) => count(&self.counters.store_failures),
                 Err(GuardError::Bypassed) => {}
             }
         }
-        if let Some(lease_left) = perhaps.filter(|_| is_patient && !is_held) {
-            self.inform_earlier(same, Resolution::Release, &held, self.backings.len(), settings);
-            return ClaimOutcome::Busy(lease_left);
+        if let Some(busy) = busy {
+            return busy;
         }
-        held.is_doubtful |= !is_certain;
+        if let Some(lease_left) = perhaps.filter(|_| attempt.is_first && !is_held) {
+            return ClaimOutcome::Busy { lease_left, is_certain: false };
+        }
         if !is_held {
             match self.local.take_claim(&same.key, &same.input, settings.lease) {
                 Claim::Won(ticket) | Claim::Inherited(ticket) => held.here = Some(ticket),
-                known => {
-                    self.inform_earlier(same, Resolution::Release, &held, self.backings.len(), settings);
-                    return ClaimOutcome::known(known);
-                }
+                known => return self.known(known, same, held, settings),
             }
         }
-        ClaimOutcome::Won(held)
+        held.is_doubtful |= is_doubtful || !is_certain;
+        ClaimOutcome::Won
     }
 
-    /// Checks whether the stores that report a key as taken accept writes again.
-    pub(super) async fn try_to_write(&self, settings: &Settings) {
-        for backing in &self.backings {
-            backing.try_to_write(settings.store_timeout / STORES as u32).await;
-        }
-    }
-
-    /// Sends another store's knowledge of a key to the stores before it in which the key was claimed.
-    fn inform_earlier(
+    /// Claims a key in one store, or renews the claim there.
+    async fn claim_in(
         self: &Arc<Self>,
-        same: &KeyedInput,
-        what: Resolution,
-        held: &KeyHold,
         place: usize,
+        same: &KeyedInput,
+        held: &mut KeyHold,
         settings: &Settings,
-    ) {
-        let told = std::array::from_fn(|before| before >= place || held.tickets[before].is_none());
-        let result = CallResult::new(*same, what, held.tickets, told, *settings);
-        if !result.is_stored() {
-            self.results.put(result);
-            self.send_soon();
+        limit: Duration,
+    ) -> Result<Claim, GuardError> {
+        let ends = Instant::now() + limit;
+        let ticket = &mut held.tickets[place];
+        if let Some(ticket) = *ticket
+            && self
+                .ask_store(place, limit, |store| store.renew(&same.key, ticket, settings.lease), |renewed| *renewed)
+                .await?
+        {
+            return Ok(Claim::Won(ticket));
         }
+        let before = *ticket;
+        // Known before the claim is made: it may be carried out and yet have no answer.
+        let own = *ticket.get_or_insert_with(new_ticket);
+        let limit = ends.saturating_duration_since(Instant::now());
+        let claim = self.claims(place, same, own, settings, limit).await;
+        match &claim {
+            Ok(Claim::Won(won) | Claim::Inherited(won)) => *ticket = Some(*won),
+            Ok(_) => *ticket = None,
+            Err(GuardError::Failed(_)) => {}
+            Err(GuardError::Bypassed) => *ticket = before,
+        }
+        claim
+    }
+
+    /// Returns the outcome of a claim that has not won. The stores in which the key is held learn of it.
+    fn known(self: &Arc<Self>, known: Claim, same: &KeyedInput, held: &KeyHold, settings: &Settings) -> ClaimOutcome {
+        let (what, outcome) = match known {
+            Claim::Done(answer) => (Resolution::Keep(answer.clone()), ClaimOutcome::Done(answer)),
+            Claim::Conflict => (Resolution::Release, ClaimOutcome::Conflict),
+            // The claim goes on later. (A claim that has not won is neither of the other two.)
+            Claim::Busy { lease_left } => return ClaimOutcome::Busy { lease_left, is_certain: true },
+            Claim::Won(_) | Claim::Inherited(_) => {
+                return ClaimOutcome::Busy { lease_left: Duration::ZERO, is_certain: true };
+            }
+        };
+        self.inform(same, what, held, settings);
+        outcome
+    }
+
+    /// Checks whether the stores accept writes. Completes only if one now refuses them: the calls that it reports as under
+    /// way may have ended.
+    pub(super) async fn until_refused(&self, settings: &Settings) {
+        let limit = settings.store_timeout / STORES as u32;
+        let refused = join_all(self.backings.iter().map(|backing| backing.starts_to_refuse(limit))).await;
+        if !refused.contains(&true) {
+            pending().await
+        }
+    }
+
+    /// Sends a key's resolution, in the background, to the stores in which it was claimed.
+    pub(super) fn inform(self: &Arc<Self>, same: &KeyedInput, what: Resolution, held: &KeyHold, settings: &Settings) {
+        let stored = held.tickets.map(|ticket| ticket.is_none());
+        let result = CallResult::new(*same, what, held.tickets, stored, *settings);
+        if !result.is_stored() {
+            self.put(result);
+        }
+    }
+
+    /// Releases a key in one store, in the background.
+    fn release_from(self: &Arc<Self>, place: usize, same: &KeyedInput, held: &mut KeyHold, settings: &Settings) {
+        let mut only = KeyHold::default();
+        only.tickets[place] = held.tickets[place].take();
+        self.inform(same, Resolution::Release, &only, settings);
     }
 
     /// Waits until a new claim may have another result.
@@ -183,34 +249,14 @@ impl Shared {
     /// Renews a key's lease, also in a store that was away when the key was claimed or has lost it since. Returns
     /// `false` if another claimant has taken the key over.
     pub(super) async fn renew(self: &Arc<Self>, same: &KeyedInput, held: &mut KeyHold, settings: &Settings) -> bool {
-        let limit = settings.store_timeout / (2 * STORES as u32);
+        let limit = settings.store_timeout / STORES as u32;
         let mut is_held = held.here.is_some_and(|ticket| self.local.take_renewal(&same.key, ticket, settings.lease));
         for place in 0..self.backings.len() {
-            let renewed = match held.tickets[place] {
-                Some(ticket) => {
-                    self.ask_store(
-                        place,
-                        limit,
-                        |store| store.renew(&same.key, ticket, settings.lease),
-                        |renewed| *renewed,
-                    )
-                    .await
-                }
-                None => Ok(false),
-            };
-            match renewed {
-                Ok(true) => is_held = true,
-                Ok(false) => {
-                    held.tickets[place] = match self.claims(place, same, held.ticket, settings, limit).await {
-                        Ok(Claim::Won(ticket) | Claim::Inherited(ticket)) => Some(ticket),
-                        Ok(_) | Err(GuardError::Bypassed) => None,
-                        Err(GuardError::Failed(_)) => Some(held.ticket),
-                    };
-                    is_held |= held.tickets[place].is_some();
-                }
+            is_held |= match self.claim_in(place, same, held, settings, limit).await {
+                Ok(claim) => matches!(claim, Claim::Won(_) | Claim::Inherited(_)),
                 // The result is unknown.
-                Err(_) => is_held = true,
-            }
+                Err(_) => held.tickets[place].is_some(),
+            };
         }
         is_held
     }
@@ -260,11 +306,12 @@ impl Shared {
         self.results.put(result);
         if !is_stored {
             self.send_soon();
+            self.send_now.notify_one();
         }
     }
 
-    /// Sends an update to all stores at once. Returns for each whether it applied the update; `None` if it was not
-    /// asked.
+    /// Sends an update to all stores at once. Returns for each whether it applied the update; `None` if that is not
+    /// known yet.
     async fn send_all(self: &Arc<Self>, result: &mut CallResult) -> Vec<Option<bool>> {
         let words = (0..self.backings.len()).map(|place| {
             let mut result = result.clone();
@@ -279,24 +326,29 @@ impl Shared {
         });
         let said = join_all(words).await;
         let told = said.into_iter().enumerate().map(|(place, (said, ticket))| {
-            (result.stored[place], result.tickets[place]) = (said.is_ok(), ticket);
-            if let Err(GuardError::Failed(_)) = said {
-                count(&self.counters.store_failures);
+            (result.stored[place], result.tickets[place]) = (said.as_ref().is_ok_and(Delivery::is_final), ticket);
+            match said {
+                Ok(Delivery::Applied) => Some(true),
+                Ok(Delivery::Superseded) => Some(false),
+                Ok(Delivery::Busy) | Err(GuardError::Bypassed) => None,
+                Err(GuardError::Failed(_)) => {
+                    count(&self.counters.store_failures);
+                    None
+                }
             }
-            said.ok()
         });
         told.collect()
     }
 
-    /// Sends an update to one store. Returns whether the store applied it.
-    async fn send(self: &Arc<Self>, result: &mut CallResult, place: usize) -> Result<bool, GuardError> {
+    /// Sends an update to one store.
+    async fn send(self: &Arc<Self>, result: &mut CallResult, place: usize) -> Result<Delivery, GuardError> {
         let CallResult { same, what, tickets, settings, .. } = result;
         let limit = settings.store_timeout;
         let ticket = &mut tickets[place];
         let Resolution::Keep(answer) = what else {
             return match *ticket {
-                Some(ticket) => self.release_in(place, same, ticket, limit).await.map(|()| false),
-                None => Ok(false),
+                Some(ticket) => self.release_in(place, same, ticket, limit).await.map(|()| Delivery::Superseded),
+                None => Ok(Delivery::Superseded),
             };
         };
         // A record that no longer belongs to this call was lost, as a rule, and is made again.
@@ -318,15 +370,16 @@ impl Shared {
                     let _ = self.release_in(place, same, ticket, limit).await;
                 }
                 if kept? {
-                    return Ok(true);
+                    return Ok(Delivery::Applied);
                 }
             }
             if again {
                 let own = ticket.unwrap_or_else(new_ticket);
                 match self.claims(place, same, own, settings, limit).await {
                     Ok(Claim::Won(won) | Claim::Inherited(won)) => *ticket = Some(won),
-                    Ok(Claim::Done(_)) => return Ok(true),
-                    Ok(Claim::Busy { .. } | Claim::Conflict) => return Ok(false),
+                    Ok(Claim::Done(_)) => return Ok(Delivery::Applied),
+                    Ok(Claim::Busy { .. }) => return Ok(Delivery::Busy),
+                    Ok(Claim::Conflict) => return Ok(Delivery::Superseded),
                     Err(silence) => {
                         *ticket = Some(own);
                         return Err(silence);
@@ -334,7 +387,7 @@ impl Shared {
                 }
             }
         }
-        Ok(false)
+        Ok(Delivery::Superseded)
     }
 
     async fn release_in(
@@ -354,21 +407,22 @@ impl Shared {
             return;
         }
         let shared = Arc::downgrade(self);
+        let send_now = self.send_now.clone();
         let mut held = Some(self.clone());
         tokio::spawn(async move {
             loop {
-                sleep(RESEND_EVERY).await;
+                let _ = timeout(RESEND_EVERY, send_now.notified()).await;
                 let Some(shared) = held.take().or_else(|| shared.upgrade()) else { return };
                 shared.send_pending().await;
                 shared.check_silent_stores().await;
                 if *shared.closed.borrow() {
                     return shared.sending.store(false, SeqCst);
                 }
-                let has_pending = !shared.results.pending().is_empty();
+                let has_pending = shared.results.has_pending();
                 if !has_pending && !shared.is_silent() {
                     shared.sending.store(false, SeqCst);
                     // Another update may have come in between.
-                    let is_over = shared.results.pending().is_empty() && !shared.is_silent();
+                    let is_over = !shared.results.has_pending() && !shared.is_silent();
                     if is_over || shared.sending.swap(true, SeqCst) {
                         return;
                     }
@@ -394,41 +448,58 @@ impl Shared {
         }
     }
 
+    /// Sends the missed updates, some at a time. The newest go first, since repeats wait for those.
     async fn send_pending(self: &Arc<Self>) {
         let mut is_silent = [false; STORES];
-        for mut result in self.results.pending() {
+        let mut before = u64::MAX;
+        loop {
+            let batch = self.results.pending(before, AT_ONCE, is_silent);
+            let Some(oldest) = batch.last() else { return };
+            before = oldest.number();
             if *self.closed.borrow() {
                 return;
             }
-            for (place, is_silent) in is_silent.iter_mut().enumerate().take(self.backings.len()) {
-                if result.stored[place] || *is_silent {
-                    continue;
-                }
-                match self.send(&mut result, place).await {
-                    Ok(_) => result.stored[place] = true,
-                    Err(GuardError::Failed(kind)) if kind.is_refusal() => {}
-                    Err(_) => *is_silent = true,
-                }
-                self.results.record_progress(&result);
+            let sent = join_all(batch.into_iter().map(|result| self.send_missed(result, is_silent))).await;
+            for failed in sent {
+                is_silent.iter_mut().zip(failed).for_each(|(is_silent, failed)| *is_silent |= failed);
             }
         }
+    }
+
+    /// Sends one update to the stores that missed it. Returns the stores that did not answer.
+    async fn send_missed(self: &Arc<Self>, mut result: CallResult, mut is_silent: [bool; STORES]) -> [bool; STORES] {
+        for place in 0..self.backings.len() {
+            if result.stored[place] || is_silent[place] {
+                continue;
+            }
+            match self.send(&mut result, place).await {
+                Ok(delivery) => result.stored[place] = delivery.is_final(),
+                Err(GuardError::Failed(kind)) if kind.is_refusal() => {}
+                Err(_) => is_silent[place] = true,
+            }
+            self.results.record_progress(&result);
+        }
+        is_silent
+    }
+}
+
+/// The fate of an update at one store.
+enum Delivery {
+    Applied,
+    /// The record has gone to another claimant for good, or there is nothing to change.
+    Superseded,
+    /// Another claimant holds the key for now. It may give the key back without an answer.
+    Busy,
+}
+
+impl Delivery {
+    /// Returns whether the update is not to be sent again.
+    fn is_final(&self) -> bool {
+        !matches!(self, Self::Busy)
     }
 }
 
 /// Returns a unique ticket, with room above it for tickets that a store counts itself.
 fn new_ticket() -> Ticket {
     Ticket(fastrand::u64(1 << 32..1 << 62))
-}
-
-impl ClaimOutcome {
-    /// Converts a claim that has not won.
-    fn known(claim: Claim) -> Self {
-        match claim {
-            Claim::Busy { lease_left } => Self::Busy(lease_left),
-            Claim::Done(answer) => Self::Done(answer),
-            Claim::Conflict => Self::Conflict,
-            // A claim that has not won is neither.
-            Claim::Won(_) | Claim::Inherited(_) => Self::Busy(Duration::ZERO),
-        }
-    }
 }

@@ -102,7 +102,7 @@ impl IdempotencyLayer {
     }
 
     /// Sets how long a claim, or the keeping of an answer, may take. After that the request goes on without the
-    /// store, and the next ones do not ask it. Default: 500 ms.
+    /// store, and the next ones do not ask it. A caller waits at most twice as long for all stores. Default: 500 ms.
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.settings.store_timeout = limit;

@@ -70,6 +70,11 @@
 //! itself](IdempotencyStore::is_guarded) does all that in its own way. A store that has no room, or may only be
 //! read, is still asked for the records that it has.
 //!
+//! A caller waits for the stores for at most twice the [`store_timeout`](IdempotencyLayer::store_timeout) in all. If a
+//! store takes longer for the outcome of a call, the caller gets its answer first. A repeat waits for another process's
+//! call for as long as a store reports it as under way. A store that failed to answer within the last second may have
+//! missed the end of that call: a repeat believes it for one `store_timeout` more, and then makes the call.
+//!
 //! The layer sends a missed update again: that a call has failed until the lease ends, an answer for 10 minutes. A
 //! store that comes back gets the answers of the last minute once more, and calls under way claim their keys there
 //! again: the store may be empty, or an earlier state of itself.

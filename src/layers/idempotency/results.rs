@@ -79,6 +79,11 @@ impl CallResult {
         }
     }
 
+    /// Returns its place in the order in which the results were made.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Returns whether the result has expired.
     fn is_over(&self, now: Instant) -> bool {
         let matters = match &self.what {
@@ -108,10 +113,23 @@ impl ResultLog {
         }
     }
 
-    /// Returns the results that some store has missed.
-    pub(super) fn pending(&self) -> Vec<CallResult> {
+    /// Returns up to `count` results with lower numbers that a store has missed, the newest first. It leaves out the
+    /// stores that are silent.
+    pub(super) fn pending(&self, before: u64, count: usize, is_silent: [bool; STORES]) -> Vec<CallResult> {
         let now = Instant::now();
-        lock(&self.0).results.iter().filter(|result| !result.is_stored() && !result.is_over(now)).cloned().collect()
+        let entries = lock(&self.0);
+        let is_due = |result: &&CallResult| {
+            let can_send = result.stored.iter().zip(is_silent).any(|(stored, is_silent)| !stored && !is_silent);
+            can_send && !result.is_over(now)
+        };
+        // The results are in the order of their numbers.
+        let end = entries.results.partition_point(|result| result.number < before);
+        entries.results.range(..end).rev().filter(is_due).take(count).cloned().collect()
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        let now = Instant::now();
+        lock(&self.0).results.iter().any(|result| !result.is_stored() && !result.is_over(now))
     }
 
     /// Records the progress of sending a result.

@@ -2,7 +2,7 @@
 //! for the retry.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -13,16 +13,19 @@ use std::{
 };
 
 use futures_core::Stream;
+use futures_util::future::join;
 use tokio::{
     sync::oneshot,
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
     ask::conflict,
     calls::{CallEnd, Place, Stage},
     handle::{ClaimOutcome, KeyHold},
+    holding::ClaimAttempt,
     layer::Settings,
+    results::Resolution,
 };
 use crate::{
     LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
@@ -34,6 +37,8 @@ use crate::{
     ledger::CallersDeadline,
 };
 
+type Reply = oneshot::Sender<Result<LlmResponse, LlmError>>;
+
 pub(super) struct Task {
     place: Place,
     settings: Settings,
@@ -41,15 +46,23 @@ pub(super) struct Task {
     held: Option<KeyHold>,
     /// True if the call may have been made before.
     is_doubtful: bool,
-    reply: Option<oneshot::Sender<Result<LlmResponse, LlmError>>>,
+    /// The time that callers still give the stores once the call has ended.
+    store_time: Duration,
+    /// The end of that time.
+    waits_until: Instant,
+    reply: Option<Reply>,
 }
 
-/// The longest interval between looks at another process's call.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The first and the longest time between two looks at a key whose record changes at once and yet remains busy.
+const FIRST_GAP: Duration = Duration::from_millis(10);
+const LONGEST_GAP: Duration = Duration::from_millis(40);
+/// The least time that callers give the stores for the outcome of a call, and a call's end for a renewal.
+const MIN_LEFT: Duration = Duration::from_millis(100);
 
 impl Task {
-    pub(super) fn new(place: Place, settings: Settings, reply: oneshot::Sender<Result<LlmResponse, LlmError>>) -> Self {
-        Self { place, settings, held: None, is_doubtful: false, reply: Some(reply) }
+    pub(super) fn new(place: Place, settings: Settings, reply: Reply) -> Self {
+        let (store_time, waits_until) = (MIN_LEFT, Instant::now());
+        Self { place, settings, held: None, is_doubtful: false, store_time, waits_until, reply: Some(reply) }
     }
 
     /// Claims the key, calls, and keeps the answer.
@@ -58,16 +71,13 @@ impl Task {
         S: LlmService + Clone,
     {
         match self.claim().await {
-            ClaimOutcome::Won(held) => {
-                self.is_doubtful = held.is_doubtful;
-                self.held = Some(held);
-            }
+            ClaimOutcome::Won => {}
             ClaimOutcome::Done(answer) => return self.end(CallEnd::Kept(answer)),
             ClaimOutcome::Conflict => {
                 count(&self.place.shared.counters.conflicts);
                 return self.end(CallEnd::Refused(conflict()));
             }
-            ClaimOutcome::Busy(_) => return self.end(CallEnd::Nothing),
+            ClaimOutcome::Busy { .. } => return self.end(CallEnd::Nothing),
         }
         count(&self.place.shared.counters.calls);
         let requester = Requester::of(&request);
@@ -84,8 +94,8 @@ impl Task {
                 if self.is_doubtful {
                     error.repeat();
                 }
-                self.release().await;
-                self.replies(Err(error.clone()));
+                let reply = self.reply.take();
+                self.settle(self.release(), || send(reply, Err(error.clone()))).await;
                 self.end(CallEnd::Failed(error));
             }
             None => {
@@ -96,20 +106,58 @@ impl Task {
     }
 
     /// Claims the key, and waits while another process has it.
-    async fn claim(&self) -> ClaimOutcome {
+    ///
+    /// The callers wait for another process's call for as long as it takes, but for a store's knowledge of it only for
+    /// the store timeout: they believe a store that reports the call as under way, unless it may have missed the end.
+    async fn claim(&mut self) -> ClaimOutcome {
         let Place { shared, same, call, .. } = &self.place;
-        let mut is_patient = true;
+        let limit = self.settings.store_timeout;
+        let (mut held, first_at) = (KeyHold::default(), Instant::now());
+        let (mut busy_at, mut gap) = (first_at, Duration::ZERO);
+        let mut watched = None;
         loop {
-            let claimed = shared.claim(same, &self.settings, is_patient).await;
-            let ClaimOutcome::Busy(lease_left) = claimed else { return claimed };
-            tokio::select! {
-                () = async {
-                    shared.changed(same, lease_left.min(LOOK_EVERY)).await;
-                    shared.try_to_write(&self.settings).await;
-                } => {}
-                () = call.stage.closed() => return claimed,
+            let begun = Instant::now();
+            let is_first = watched.is_none();
+            let attempt = ClaimAttempt {
+                ends: begun + if is_first { limit } else { limit / 2 },
+                is_first,
+                is_overdue: begun.duration_since(busy_at) >= limit,
+            };
+            let claimed = shared.claim(same, &mut held, &self.settings, attempt).await;
+            let ClaimOutcome::Busy { lease_left, is_certain } = claimed else {
+                self.is_doubtful = held.is_doubtful;
+                self.held = Some(held);
+                let spent = first_at.elapsed() + MIN_LEFT;
+                self.store_time = (limit * 2).saturating_sub(spent).max(MIN_LEFT);
+                return claimed;
+            };
+            if is_certain {
+                busy_at = begun;
             }
-            is_patient = false;
+            let at_most = lease_left.min(limit.saturating_sub(busy_at.elapsed()));
+            let waits = Instant::now();
+            let mut changed = watched.take().unwrap_or_else(|| Box::pin(shared.changed(same, limit)));
+            tokio::select! {
+                _ = join(changed.as_mut(), sleep(gap.min(at_most))) => {}
+                () = sleep(at_most) => {}
+                () = async {
+                    sleep(at_most.saturating_sub(limit / 4)).await;
+                    shared.until_refused(&self.settings).await;
+                } => {}
+                () = call.stage.closed() => {
+                    shared.inform(same, Resolution::Release, &held, &self.settings);
+                    return claimed;
+                }
+            }
+            // A record that changes and remains busy may do so all the time.
+            gap = match waits.elapsed() < at_most.max(FIRST_GAP) {
+                true => (gap * 2).clamp(FIRST_GAP, LONGEST_GAP),
+                false => Duration::ZERO,
+            };
+            // It listens from here on: the record may change while the stores are asked.
+            let mut changed = Box::pin(shared.changed(same, limit));
+            let is_changed = poll_fn(|cx| Poll::Ready(changed.as_mut().poll(cx).is_ready())).await;
+            watched = Some(if is_changed { Box::pin(shared.changed(same, limit)) } else { changed });
         }
     }
 
@@ -129,6 +177,7 @@ impl Task {
             () = left.as_mut() => None,
             () = renewal.as_mut() => None,
         };
+        self.waits_until = Instant::now() + self.store_time;
         renewed(renewal, &renewing).await;
         called
     }
@@ -150,9 +199,25 @@ impl Task {
         };
         let answer = Arc::new(Answer::whole(message, body.wire(), facts));
         // Keep it before it is given out: a caller that has an answer and asks again finds the same.
-        self.keep(&answer, self.place.call.is_left()).await;
-        self.replies(Ok(response));
-        self.end(CallEnd::Answered(answer));
+        let (reply, ended) = (self.reply.take(), CallEnd::Answered(answer.clone()));
+        let keeping = self.keep(&answer, self.place.call.is_left());
+        let gives = || {
+            send(reply, Ok(response));
+            self.place.call.stage.send_replace(Stage::Ended(ended.clone()));
+        };
+        self.settle(keeping, gives).await;
+        self.end(ended);
+    }
+
+    /// Reports the outcome to the stores, then gives it to the callers. They do not wait for the stores for longer than
+    /// their time.
+    async fn settle(&self, reports: impl Future<Output = ()>, gives: impl FnOnce()) {
+        let mut reports = pin!(reports);
+        let is_over = timeout_at(self.waits_until, reports.as_mut()).await.is_ok();
+        gives();
+        if !is_over {
+            reports.await;
+        }
     }
 
     /// Passes a stream to the waiting requests, and reads it to its end once they have all left.
@@ -206,10 +271,7 @@ impl Task {
     }
 
     fn replies(&mut self, result: Result<LlmResponse, LlmError>) {
-        if let Some(reply) = self.reply.take() {
-            // The send fails if the caller has left.
-            let _ = reply.send(result);
-        }
+        send(self.reply.take(), result);
     }
 
     fn end(mut self, ended: CallEnd) {
@@ -234,6 +296,13 @@ impl Task {
     async fn release(&self) {
         let (Some(held), Place { shared, same, .. }) = (&self.held, &self.place) else { return };
         shared.release(same, held, &self.settings).await;
+    }
+}
+
+fn send(reply: Option<Reply>, result: Result<LlmResponse, LlmError>) {
+    if let Some(reply) = reply {
+        // The send fails if the caller has left.
+        let _ = reply.send(result);
     }
 }
 
@@ -269,18 +338,19 @@ async fn renewal(place: &Place, holds: &mut Option<KeyHold>, settings: Settings,
         }
         renewing.store(false, Relaxed);
     }
-    std::future::pending().await
+    pending().await
 }
 
-/// Waits for a renewal under way: the key that it claims would have no holder.
+/// Waits a moment for a renewal under way: it may claim the key again.
 async fn renewed(mut renewal: Pin<&mut impl Future<Output = ()>>, renewing: &AtomicBool) {
-    poll_fn(|cx| {
+    let over = poll_fn(|cx| {
         if renewing.load(Relaxed) {
             let _ = renewal.as_mut().poll(cx);
         }
         if renewing.load(Relaxed) { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
+    });
+    // After that, the ticket of the claim is known all the same.
+    let _ = timeout(MIN_LEFT, over).await;
 }
 
 /// A holder of a stream's place, for the retry.

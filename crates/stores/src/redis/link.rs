@@ -3,6 +3,9 @@
 //! During an outage one call in every [`PAUSE`] tries to reach Redis; all others fail at once. So an outage costs a
 //! request next to nothing, and ends without anyone's help. Redis may refuse operations of one purpose only, so
 //! refusals are reported by purpose.
+//!
+//! A Redis that answers late still executes the commands that it received, unless their connection is closed. So the
+//! connection outlives the first call without an answer, and its next reply ends the outage.
 
 use std::{
     fmt,
@@ -47,12 +50,24 @@ pub(super) enum Purpose {
 #[derive(Default)]
 struct State {
     connection: Option<Arc<Connection>>,
+    /// The time of the first command without an answer in time since the last reply.
+    silent_since: Option<Instant>,
     outage: Option<Outage>,
 }
 
 struct Connection {
     commands: MultiplexedConnection,
     driver: AbortHandle,
+}
+
+/// A call's finding that Redis does not answer in time.
+enum Silence {
+    /// It is the first to find it, on this connection.
+    New(Option<MultiplexedConnection>),
+    /// Another call that was under way at the same time has found it.
+    Known,
+    /// A call before it has found it too: the connection is no longer usable.
+    Lasting,
 }
 
 /// An outage: from the first failure to the next success.
@@ -103,7 +118,7 @@ impl Link {
     ///
     /// A command that was sent may have been executed.
     pub(super) async fn ask<T>(
-        &self,
+        self: &Arc<Self>,
         what: &'static str,
         purpose: Option<Purpose>,
         limit: Duration,
@@ -122,7 +137,13 @@ impl Link {
             }
             Ok(Err(error)) => Err(self.record_failure(what, purpose, begun, kind_of(&error), error)),
             Err(_) => {
-                Err(self.record_failure(what, purpose, begun, Failure::LOST, format!("no answer within {limit:?}")))
+                let silence = self.record_silence(begun);
+                let failure = Failure { lost: matches!(silence, Silence::Lasting), ..Failure::LOST };
+                let error = self.record_failure(what, purpose, begun, failure, format!("no answer within {limit:?}"));
+                if let Silence::New(Some(commands)) = silence {
+                    self.await_reply(commands, limit);
+                }
+                Err(error)
             }
         }
     }
@@ -142,7 +163,11 @@ impl Link {
         let (commands, driver) = MultiplexedConnection::new_with_config(&self.target.login, stream, config).await?;
         let driver = tokio::spawn(driver).abort_handle();
         let connection = Arc::new(Connection { commands: commands.clone(), driver });
-        let before = lock(&self.state).connection.replace(connection);
+        let before = {
+            let mut state = lock(&self.state);
+            state.silent_since = None;
+            state.connection.replace(connection)
+        };
         drop(before);
         Ok(commands)
     }
@@ -171,9 +196,38 @@ impl Link {
         Ok(())
     }
 
-    /// Records a success of a call that began at `asked`. A call from before the outage proves nothing.
+    /// Records that a call that began at `asked` had no answer in time.
+    fn record_silence(&self, asked: Instant) -> Silence {
+        let mut state = lock(&self.state);
+        match state.silent_since {
+            Some(since) if since <= asked => Silence::Lasting,
+            Some(_) => Silence::Known,
+            None => {
+                state.silent_since = Some(Instant::now());
+                Silence::New(state.connection.as_ref().map(|connection| connection.commands.clone()))
+            }
+        }
+    }
+
+    /// Ends the outage with the next reply on this connection, if there is one within `limit`.
+    fn await_reply(self: &Arc<Self>, mut commands: MultiplexedConnection, limit: Duration) {
+        let link = Arc::downgrade(self);
+        let asked = Instant::now();
+        tokio::spawn(async move {
+            let reply = timeout(limit, redis::cmd("PING").query_async::<redis::Value>(&mut commands)).await;
+            if let (Ok(Ok(_)), Some(link)) = (reply, link.upgrade()) {
+                link.record_success(asked);
+            }
+        });
+    }
+
+    /// Records a success of a call that began at `asked`. A call from before the outage does not end it.
     fn record_success(&self, asked: Instant) {
-        let over = lock(&self.state).outage.take_if(|away| away.since <= asked);
+        let over = {
+            let mut state = lock(&self.state);
+            state.silent_since = None;
+            state.outage.take_if(|away| away.since <= asked)
+        };
         if let Some(Outage { since, .. }) = over {
             tracing::info!(redis = %self.target, after = ?since.elapsed(), "Redis available again");
             self.changed(true);
