@@ -290,7 +290,7 @@ impl Shared {
         if self.config.sessions.policy == SessionPolicy::Free {
             return None;
         }
-        self.place(&*self.state.session(&self.session_key(request)?)?)
+        self.place(&self.state.session(&self.session_key(request)?)?)
     }
 
     /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,

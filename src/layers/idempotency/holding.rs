@@ -468,14 +468,14 @@ impl Shared {
 
     /// Sends one update to the stores that missed it. Returns the stores that did not answer.
     async fn send_missed(self: &Arc<Self>, mut result: CallResult, mut is_silent: [bool; STORES]) -> [bool; STORES] {
-        for place in 0..self.backings.len() {
-            if result.stored[place] || is_silent[place] {
+        for (place, is_silent) in is_silent.iter_mut().enumerate().take(self.backings.len()) {
+            if result.stored[place] || *is_silent {
                 continue;
             }
             match self.send(&mut result, place).await {
                 Ok(delivery) => result.stored[place] = delivery.is_final(),
                 Err(GuardError::Failed(kind)) if kind.is_refusal() => {}
-                Err(_) => is_silent[place] = true,
+                Err(_) => *is_silent = true,
             }
             self.results.record_progress(&result);
         }
