@@ -1,7 +1,7 @@
 //! The whole stack from a configuration file, and a change of it while requests are under way.
 //!
-//! `cargo run --example from_a_file` needs no key and no network. `Stack::from_path("steadfast.yaml")` reads a file, and
-//! `stack.handle().watch()` follows it.
+//! `cargo run --example from_a_file` needs no key and no network. `Stack::from_path("steadfast.yaml")` reads a file,
+//! and `stack.handle().watch()` follows it.
 
 use steadfast::{
     LlmRequest,

@@ -12,7 +12,8 @@ use tower::{BoxError, ServiceBuilder, ServiceExt};
 /// A piece of the client's answer: a text, and at the end the reason why the model has finished.
 type Chunk = (&'static str, Option<&'static str>);
 
-/// The client that you have. Its stream ends in the same way after a whole answer and after a cut, as async-openai's does.
+/// The client that you have. Its stream ends in the same way after a whole answer and after a cut, as async-openai's
+/// does.
 fn chat(prompt: &str) -> impl Stream<Item = Result<Chunk, String>> + Send + use<> {
     stream::iter(match prompt {
         "cut" => vec![Ok(("A function", None)), Ok((" that", None))],

@@ -1,6 +1,7 @@
 //! An outage of two hours in a test of your own, in milliseconds.
 //!
-//! `cargo run --example testing_on_paused_time` runs it here; in your crate it is a `#[tokio::test(start_paused = true)]`.
+//! `cargo run --example testing_on_paused_time` runs it here; in your crate it is a `#[tokio::test(start_paused =
+//! true)]`.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! A client of your own becomes a leaf by one `impl Service<LlmRequest>`: it gives each failure a kind, and the layers
 //! know what to do.
 //!
-//! `cargo run --example your_own_client` needs no key and no network; its clock is paused. `provider_fn` makes a leaf of
-//! an async function, without a type of its own.
+//! `cargo run --example your_own_client` needs no key and no network; its clock is paused. `provider_fn` makes a leaf
+//! of an async function, without a type of its own.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},

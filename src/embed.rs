@@ -1,8 +1,9 @@
 //! Texts as vectors, to compare their meaning.
 //!
 //! A service of embeddings is any `Service<EmbedRequest, Response = EmbedResponse>` whose error converts into
-//! [`LlmError`](crate::LlmError): [`OpenAiEmbeddings`](crate::providers::openai::OpenAiEmbeddings) for every server with OpenAI's `/v1/embeddings`, or one of your
-//! own. [`CachedAnswers`](crate::layers::cached::CachedAnswers) finds similar questions with it.
+//! [`LlmError`](crate::LlmError): [`OpenAiEmbeddings`](crate::providers::openai::OpenAiEmbeddings) for every server
+//! with OpenAI's `/v1/embeddings`, or one of your own. [`CachedAnswers`](crate::layers::cached::CachedAnswers) finds
+//! similar questions with it.
 
 use std::fmt;
 

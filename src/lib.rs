@@ -55,8 +55,8 @@
 //! - **Time is tokio's**, so that your own tests run an outage of hours in milliseconds: `#[tokio::test(start_paused =
 //!   true)]` and [`providers::Simulated`].
 //!
-//! [`steadfast-guide`](https://docs.rs/steadfast-guide) has the rest: how to begin, streams, tests of your own, operating the
-//! gateway, moving from a retry loop, tower-resilience or LiteLLM, and what failover cannot fix.
+//! [`steadfast-guide`](https://docs.rs/steadfast-guide) has the rest: how to begin, streams, tests of your own,
+//! operating the gateway, moving from a retry loop, tower-resilience or LiteLLM, and what failover cannot fix.
 //!
 //! # Features
 //!

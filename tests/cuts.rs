@@ -1,6 +1,7 @@
 //! A recorded stream that is cut anywhere is a failure with a name, or the whole correct answer; never a short success.
 //!
-//! The recordings are not part of the repository, see `common/recordings.rs`. `STEADFAST_CUTS` sets how many cuts are tried.
+//! The recordings are not part of the repository, see `common/recordings.rs`. `STEADFAST_CUTS` sets how many cuts are
+//! tried.
 
 #[path = "common/recordings.rs"]
 #[allow(dead_code, reason = "each test takes what it needs")]

@@ -1,8 +1,8 @@
 //! What hedging is for: the tail of the first tokens, for a twentieth of the calls.
 //!
-//! Number 19 of what a failover layer must survive: extra calls at most 5 %, the 99th percentile of the time to the first
-//! token cut by half or more where answers are log-normal and one in a hundred stalls, and the loser dropped within 10 ms.
-//! `STEADFAST_SCALE=full` asks 450,000 times in place of 10,000.
+//! Number 19 of what a failover layer must survive: extra calls at most 5 %, the 99th percentile of the time to the
+//! first token cut by half or more where answers are log-normal and one in a hundred stalls, and the loser dropped
+//! within 10 ms. `STEADFAST_SCALE=full` asks 450,000 times in place of 10,000.
 
 use std::{
     sync::{Arc, Mutex},
@@ -35,8 +35,8 @@ impl Drop for Call {
     }
 }
 
-/// A provider of streams: log-normal to the first token, with a median of 600 ms and a 99th percentile of 2 s; and one call
-/// of each hundred stalls for 30 s.
+/// A provider of streams: log-normal to the first token, with a median of 600 ms and a 99th percentile of 2 s; and one
+/// call of each hundred stalls for 30 s.
 fn provider(
     seed: u64,
 ) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static {

@@ -262,8 +262,8 @@ async fn d17_a_storm_of_400s_is_the_providers_fault() {
         report.lost,
         report.last_lost.map(|at| at - begins)
     );
-    // The first two are taken at their word. From the third on another tier is asked, and does not see the mistake; twenty within a
-    // minute open the circuit.
+    // The first two are taken at their word. From the third on another tier is asked, and does not see the mistake;
+    // twenty within a minute open the circuit.
     assert!(report.lost <= 2, "{}", report.lost);
     assert!(report.last_lost.unwrap() < begins + Duration::from_secs(1), "{:?}", report.last_lost);
     assert!(report.first_served_by("primary", ends).unwrap() - ends <= MINUTE + LATENCY);

@@ -1,5 +1,5 @@
-//! The whole ladder, down and up again: full, reduced, basic, cached only, static. Each answer says of which level it is and
-//! why, each switch is told once, and a feature falls no further than it accepts.
+//! The whole ladder, down and up again: full, reduced, basic, cached only, static. Each answer says of which level it
+//! is and why, each switch is told once, and a feature falls no further than it accepts.
 
 use std::time::Duration;
 
@@ -286,8 +286,8 @@ async fn operate(mut ladder: Ladder) {
     assert_eq!(ladder.switches(), ["unpinned all requests", "full is back after reduced"]);
 }
 
-/// A tier's circuit that opens when a share of its calls fails is what steps a level down on its error rate: the level's
-/// requests go to the next one, a probe shows when it is well, and only several of them in a row bring it back.
+/// A tier's circuit that opens when a share of its calls fails is what steps a level down on its error rate: the
+/// level's requests go to the next one, a probe shows when it is well, and only several of them in a row bring it back.
 #[tokio::test(start_paused = true)]
 async fn a_failure_rate_steps_down_and_comes_back_no_sooner_than_it_is_well() {
     let events = Events::new();

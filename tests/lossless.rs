@@ -1,5 +1,5 @@
-//! Within one dialect nothing is lost: a request's bytes go out as the caller wrote them, with only what had to change changed
-//! in its place, and an answer's bytes come back as the provider sent them.
+//! Within one dialect nothing is lost: a request's bytes go out as the caller wrote them, with only what had to change
+//! changed in its place, and an answer's bytes come back as the provider sent them.
 
 use std::{
     convert::Infallible,

@@ -1,5 +1,5 @@
-//! What an operator does to a running stack: circuits forced, tiers drained, levels pinned. No request is lost by it, and
-//! each order is told once.
+//! What an operator does to a running stack: circuits forced, tiers drained, levels pinned. No request is lost by it,
+//! and each order is told once.
 
 use std::{sync::Arc, time::Duration};
 

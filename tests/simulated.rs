@@ -1,5 +1,5 @@
-//! A simulated provider fails the same way in process and over HTTP, in each of the three protocols: over sockets, with the
-//! default client.
+//! A simulated provider fails the same way in process and over HTTP, in each of the three protocols: over sockets, with
+//! the default client.
 
 use std::time::Duration;
 

@@ -460,8 +460,8 @@ fallback: {{ session: {session} }}
     let (late, hedged) = (("sonnet".to_owned(), 20), ("gpt".to_owned(), 3));
     assert_eq!(served(prompt("chat")).await, hedged);
     assert_eq!(served(prompt("chat").with_stream(true)).await, hedged);
-    // Where its feature has no other tier, or is not to be asked twice; where a session stays; where the other tier cannot
-    // read it, or has been drained.
+    // Where its feature has no other tier, or is not to be asked twice; where a session stays; where the other tier
+    // cannot read it, or has been drained.
     assert_eq!(served(prompt("code")).await, late);
     assert_eq!(served(prompt("pay")).await, late);
     assert_eq!(served(prompt("chat").with_session("s")).await, late);

@@ -1,5 +1,5 @@
-//! Recorded requests with an output schema, sent as they were through `Validate`, and answered as they were: real schemas
-//! compile, and real answers pass as they are or are repaired.
+//! Recorded requests with an output schema, sent as they were through `Validate`, and answered as they were: real
+//! schemas compile, and real answers pass as they are or are repaired.
 //!
 //! The recordings are not part of the repository, see `common/recordings.rs`.
 

@@ -76,8 +76,8 @@ pub(crate) trait Gate: Send + Sync {
     /// not call foreign code under a lock.
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>);
 
-    /// The same with what is known of the answer, whole or not. For gates that count tokens or money, or tell of them: only
-    /// they ask for it, since to work it out costs more than most gates do.
+    /// The same with what is known of the answer, whole or not. For gates that count tokens or money, or tell of them:
+    /// only they ask for it, since to work it out costs more than most gates do.
     fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, _so_far: &dyn Fn() -> SoFar<'a>) {
         self.settle(ticket, outcome);
     }

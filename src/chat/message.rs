@@ -7,7 +7,8 @@ use crate::Dialect;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The operator, in the middle of a conversation. The leading system prompt is [`Chat::system`](super::Chat::system).
+    /// The operator, in the middle of a conversation. The leading system prompt is
+    /// [`Chat::system`](super::Chat::system).
     System,
     /// The person or program that asks. Tool results are sent in this role too.
     User,

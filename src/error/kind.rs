@@ -51,17 +51,20 @@ pub enum ErrorKind {
     Auth,
     /// No such model or path (404).
     NotFound,
-    /// Something before the provider blocked the request: a 403 with a page of a firewall or proxy in place of the API's error.
+    /// Something before the provider blocked the request: a 403 with a page of a firewall or proxy in place of the
+    /// API's error.
     Blocked,
     /// A spending cap of ours refused. Nothing was sent.
     Budget,
     /// The caller's own deadline left no useful time. Nothing was sent.
     Deadline,
-    /// An operator has taken the tier out of service: it is drained, or a level further down is pinned. Nothing was sent.
+    /// An operator has taken the tier out of service: it is drained, or a level further down is pinned. Nothing was
+    /// sent.
     OutOfService,
     /// The idempotency key was used before, with a different request. Nothing was sent.
     IdempotencyConflict,
-    /// A store of ours could not do what the request needed of it: it is away, full, or named wrongly. Nothing was sent.
+    /// A store of ours could not do what the request needed of it: it is away, full, or named wrongly. Nothing was
+    /// sent.
     Store,
     /// No attempt is left, or no tier may take the request.
     Exhausted,

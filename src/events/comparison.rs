@@ -24,10 +24,11 @@ pub struct Comparison {
     pub primary: ComparisonSide,
     /// The candidate's answer, which no caller has seen.
     pub candidate: ComparisonSide,
-    /// How much alike the two answers are, from 0 to 1, by the layer's [measure](crate::MirrorLayer::measure); `None` unless
-    /// both are here in whole.
+    /// How much alike the two answers are, from 0 to 1, by the layer's [measure](crate::MirrorLayer::measure); `None`
+    /// unless both are here in whole.
     pub similarity: Option<f32>,
-    /// Whether they call the [same tools](crate::layers::mirror::measure::same_tools); `None` unless both are here in whole.
+    /// Whether they call the [same tools](crate::layers::mirror::measure::same_tools); `None` unless both are here in
+    /// whole.
     pub same_tools: Option<bool>,
     /// Whether they agree: the same tools, and a similarity of at least the layer's
     /// [threshold](crate::MirrorLayer::agrees_from). `None` unless both are here in whole.
@@ -61,9 +62,9 @@ pub struct ComparisonSide {
     pub provider: Option<Arc<str>>,
     /// The model that served, or failed.
     pub model: Option<Arc<str>>,
-    /// How it ended. [`Abandoned`](RequestOutcome::Abandoned): the caller left; of a candidate, its answer was larger than
-    /// is [kept](crate::MirrorLayer::max_answer). A candidate that panicked has
-    /// [failed](RequestOutcome::Failed) with [`ErrorKind::Other`](crate::ErrorKind::Other).
+    /// How it ended. [`Abandoned`](RequestOutcome::Abandoned): the caller left; of a candidate, its answer was larger
+    /// than is [kept](crate::MirrorLayer::max_answer). A candidate that panicked has [failed](RequestOutcome::Failed)
+    /// with [`ErrorKind::Other`](crate::ErrorKind::Other).
     pub outcome: RequestOutcome,
     /// True if the answer came as a stream.
     pub stream: bool,
@@ -131,8 +132,8 @@ impl fmt::Debug for ComparedTexts {
     }
 }
 
-/// Why a request that was chosen to be mirrored was not compared. Each is counted in [`MirrorStats`](crate::layers::mirror::MirrorStats), and told by
-/// [`Event::NotCompared`](crate::Event::NotCompared).
+/// Why a request that was chosen to be mirrored was not compared. Each is counted in
+/// [`MirrorStats`](crate::layers::mirror::MirrorStats), and told by [`Event::NotCompared`](crate::Event::NotCompared).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotCompared {
@@ -140,12 +141,13 @@ pub enum NotCompared {
     Full,
     /// Not mirrored: there was no tokio runtime for the task.
     WithoutRuntime,
-    /// The candidate's own layers refused (its circuit is open, its bulkhead full, its budget spent), so that nothing was
-    /// sent.
+    /// The candidate's own layers refused (its circuit is open, its bulkhead full, its budget spent), so that nothing
+    /// was sent.
     Refused,
     /// The primary's answer had not ended in time.
     Unpaired,
-    /// A measure or a sink panicked. Where it was the sink, [`Event::Mirrored`](crate::Event::Mirrored) was sent before.
+    /// A measure or a sink panicked. Where it was the sink, [`Event::Mirrored`](crate::Event::Mirrored) was sent
+    /// before.
     Panicked,
 }
 

@@ -87,7 +87,7 @@ pub enum Event {
         at: Instant,
     },
     /// An active check asked whether a failed tier works again, without a caller's request. The task of
-    /// `StackHandle::check_recovery` (feature `config`) sends this.
+    /// `steadfast_stack::StackHandle::check_recovery` sends this.
     RecoveryChecked {
         /// The tier.
         tier: Arc<str>,
@@ -172,7 +172,7 @@ pub enum Event {
         /// The time of the operation.
         at: Instant,
     },
-    /// A request was handed to people, or its task took a further step. A `Desk` (feature `handoff`) sends this.
+    /// A request was handed to people, or its task took a further step. A `steadfast_handoff::Desk` sends this.
     HandedOver(HandedOver),
     /// A mirrored request ended on both sides. `MirrorLayer` sends this, without any text of either answer.
     Mirrored(Arc<Comparison>),
@@ -187,7 +187,7 @@ pub enum Event {
         at: Instant,
     },
     /// The number of requests that wait for a person changed, across all processes that share the tasks. `Deliveries`
-    /// (feature `handoff`) sends this.
+    /// sends this.
     HandoffWaiting {
         /// The number of waiting tasks that no person has claimed.
         waiting: u64,

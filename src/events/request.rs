@@ -12,8 +12,8 @@ use crate::{CacheReason, Degradation, ErrorKind, body::Delivery, chat::Usage, le
 pub struct RequestEnded {
     /// The request's [id](crate::LlmRequest::with_id), if it has one.
     pub request_id: Option<Arc<str>>,
-    /// The HTTP status that the caller got, if [known](crate::LlmRequest::with_status_of): 200 once an answer has begun. For
-    /// a stream that failed after its head was sent, the status that its error stands for.
+    /// The HTTP status that the caller got, if [known](crate::LlmRequest::with_status_of): 200 once an answer has
+    /// begun. For a stream that failed after its head was sent, the status that its error stands for.
     pub status: Option<StatusCode>,
     /// The request's task, if it was handed to people.
     // One pointer wide: few requests have one, and every event is moved about.

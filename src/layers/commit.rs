@@ -18,16 +18,17 @@ use crate::{
 
 /// Gives any leaf this guarantee: once a response exists, the first token is here.
 ///
-/// The leaves of this crate have it already, those made by [`provider_fn`](crate::provider_fn) too; put this directly around
-/// a `Service` of your own whose future resolves earlier. An answer without content, streamed or complete, becomes an error by its reason to finish:
-/// [`EmptyAnswer`](crate::ErrorKind::EmptyAnswer), [`ContentPolicy`](crate::ErrorKind::ContentPolicy),
-/// [`Refusal`](crate::ErrorKind::Refusal) and the like. See [`commit`](crate::commit).
+/// The leaves of this crate have it already, those made by [`provider_fn`](crate::provider_fn) too; put this directly
+/// around a `Service` of your own whose future resolves earlier. An answer without content, streamed or complete,
+/// becomes an error by its reason to finish: [`EmptyAnswer`](crate::ErrorKind::EmptyAnswer),
+/// [`ContentPolicy`](crate::ErrorKind::ContentPolicy), [`Refusal`](crate::ErrorKind::Refusal) and the like. See
+/// [`commit`](crate::commit).
 ///
 /// **Position.** A commit point beyond the first token makes the caller wait, and limits of time inside this layer keep
 /// running. Around a [`Timeout`](crate::Timeout), a held answer is bounded by that layer's limits for the first token
 /// and for silences. Inside a `Timeout`, the whole answer must arrive within the limit. The outermost layer of this
-/// type honours a request's own [commit point](LlmRequest::with_commit); layers and leaves further in commit at the first
-/// token.
+/// type honours a request's own [commit point](LlmRequest::with_commit); layers and leaves further in commit at the
+/// first token.
 ///
 /// ```
 /// use futures_util::stream;

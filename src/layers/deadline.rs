@@ -1,8 +1,8 @@
 //! The request's own deadline, for the case that no limit further out ends the request at it.
 //!
-//! A caller sets it ([`LlmRequest::with_timeout`](crate::LlmRequest::with_timeout)), and the outermost layer that waits keeps it: it marks
-//! the request, so that the layers further in set no timer for the same moment. A `Timeout` does so with its own clock, and a
-//! `Fallback` with the shares of time that it gives to its tiers.
+//! A caller sets it ([`LlmRequest::with_timeout`](crate::LlmRequest::with_timeout)), and the outermost layer that waits
+//! keeps it: it marks the request, so that the layers further in set no timer for the same moment. A `Timeout` does so
+//! with its own clock, and a `Fallback` with the shares of time that it gives to its tiers.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,8 @@ use tokio::time::{Instant, Sleep};
 use super::alarm;
 use crate::{Context, ErrorKind, LlmError, LlmRequest, error::Phase};
 
-/// Returns true if no layer further out ends the request at its deadline. A look at one byte: the healthy path does no more.
+/// Returns true if no layer further out ends the request at its deadline. A look at one byte: the healthy path does no
+/// more.
 #[inline]
 pub(crate) fn is_unkept(context: &Context) -> bool {
     context.prospects.leaves_deadline()

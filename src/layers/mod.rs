@@ -25,9 +25,9 @@
 //! 5. **The classifier** ([`classify`](crate::classify)). One table; each layer takes an override.
 //!
 //! 6. **State and settings**. A layer that learns (counts, amounts, observed times) has its state apart from its
-//!    settings. `Layer::state(&handle)` gives a layer with other settings the state of that handle's layer, and both may
-//!    run at once: a reload builds the next stack over the state of the running one. Each request keeps the settings
-//!    with which it began, and what it finds is known to all layers of that state.
+//!    settings. `Layer::state(&handle)` gives a layer with other settings the state of that handle's layer, and both
+//!    may run at once: a reload builds the next stack over the state of the running one. Each request keeps the
+//!    settings with which it began, and what it finds is known to all layers of that state.
 //!
 //! One layer ends a request's deadline: the outermost that waits marks the request (`deadline.rs`), and a `Timeout`
 //! does so with its own clock. Layers further in set no timer for the same moment. Only a call that waits for readiness
@@ -73,8 +73,8 @@
 //!   it goes on, so that the compiler does not move the inner future once more.
 //! - *Thread-locals between layers.* Nested layers share three facts during a synchronous call, poll or drop, through
 //!   guards that restore the earlier value: the earliest requested timer (`alarm`), one reading of the clock (`clock`),
-//!   and whether a hedge drops a call of a silent tier (`hedge_loss`). A task or a queue in between ends the sharing, and
-//!   each layer then does without.
+//!   and whether a hedge drops a call of a silent tier (`hedge_loss`). A task or a queue in between ends the sharing,
+//!   and each layer then does without.
 
 pub(crate) mod alarm;
 pub mod budget;

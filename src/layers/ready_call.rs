@@ -15,10 +15,11 @@ use crate::{LlmError, LlmRequest, LlmResponse, LlmService};
 
 /// A call that waits for the readiness of the inner service in the future, not in `poll_ready`.
 ///
-/// With it a layer of your own behaves as the layers here do: its `poll_ready` is `Poll::Ready(Ok(()))`, it decides by the
-/// request, and the call ends at the request's deadline, if no layer further out ends it: with
-/// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline), in [`Phase::Readiness`](crate::error::Phase::Readiness) where it still
-/// waited for the inner service. The service that was polled ready is the one that is called; its clone takes its place.
+/// With it a layer of your own behaves as the layers here do: its `poll_ready` is `Poll::Ready(Ok(()))`, it decides by
+/// the request, and the call ends at the request's deadline, if no layer further out ends it: with
+/// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline), in [`Phase::Readiness`](crate::error::Phase::Readiness) where
+/// it still waited for the inner service. The service that was polled ready is the one that is called; its clone takes
+/// its place.
 ///
 /// Dropped, it gives back what the inner service has reserved.
 ///

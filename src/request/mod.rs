@@ -444,8 +444,8 @@ impl fmt::Debug for LlmRequest {
 #[non_exhaustive]
 #[repr(C)]
 pub struct Context {
-    /// When the request must have its answer (a stream: its first token). No attempt begins after it. Bring it nearer with
-    /// [`limit_deadline`](Self::limit_deadline): then a layer further in ends the request at it.
+    /// When the request must have its answer (a stream: its first token). No attempt begins after it. Bring it nearer
+    /// with [`limit_deadline`](Self::limit_deadline): then a layer further in ends the request at it.
     pub deadline: Option<Instant>,
     /// The moment at which the request entered the outermost layer that reads the clock, or was last sent on after a
     /// wait. It saves the other layers a reading.
@@ -474,8 +474,8 @@ pub struct Context {
     pub commit: Option<CommitPoint>,
 }
 
-/// What layers further out do for a request, and can still do. In one piece: each that layers change by itself is copied by
-/// itself wherever a context moves.
+/// What layers further out do for a request, and can still do. In one piece: each that layers change by itself is
+/// copied by itself wherever a context moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prospects(u16);
 

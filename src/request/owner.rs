@@ -26,7 +26,8 @@ impl Tenant {
 }
 
 /// The name of the caller's key that a request belongs to. Put it into the request's
-/// [extensions](crate::LlmRequest::with_extension), and [`Cap::key`](crate::layers::budget::Cap::key) and [`Cap::each_key`](crate::layers::budget::Cap::each_key) count by it.
+/// [extensions](crate::LlmRequest::with_extension), and [`Cap::key`](crate::layers::budget::Cap::key) and
+/// [`Cap::each_key`](crate::layers::budget::Cap::each_key) count by it.
 ///
 /// It must be a name, never the secret itself: errors, events and logs contain it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -150,8 +150,8 @@ impl LlmResponse {
         self.extra.as_ref()?.cached
     }
 
-    /// The id of the task that stands for a request [handed to people](crate::LlmRequest::with_human_required). The caller
-    /// can ask for the answer by it later, if this is not yet the answer.
+    /// The id of the task that stands for a request [handed to people](crate::LlmRequest::with_human_required). The
+    /// caller can ask for the answer by it later, if this is not yet the answer.
     pub fn task_id(&self) -> Option<&str> {
         self.extra.as_ref()?.task_id.as_deref()
     }
@@ -448,11 +448,12 @@ impl LlmResponse {
         }
     }
 
-    /// Calls `ended` once, when the answer ends: at its provider's end mark, when it breaks, or when the caller drops it. For a
-    /// layer of your own that holds something for as long as the provider works; what `ended` owns is dropped then.
+    /// Calls `ended` once, when the answer ends: at its provider's end mark, when it breaks, or when the caller drops
+    /// it. For a layer of your own that holds something for as long as the provider works; what `ended` owns is dropped
+    /// then.
     ///
-    /// A whole answer has ended already, so that `ended` is called at once. It runs where the body is polled or dropped:
-    /// it must not block.
+    /// A whole answer has ended already, so that `ended` is called at once. It runs where the body is polled or
+    /// dropped: it must not block.
     ///
     /// ```
     /// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};

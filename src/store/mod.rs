@@ -1,8 +1,9 @@
 //! What stores have in common: their errors, and how one in trouble is kept out of the way.
 //!
-//! Each need has a trait of its own beside what needs it: [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore),
-//! [`AnswerStore`](crate::layers::cache::AnswerStore) and `steadfast_handoff::TaskStore`. The package `steadfast-stores` has the servers and files
-//! that stand behind them.
+//! Each need has a trait of its own beside what needs it:
+//! [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore),
+//! [`AnswerStore`](crate::layers::cache::AnswerStore) and `steadfast_handoff::TaskStore`. The package
+//! `steadfast-stores` has the servers and files that stand behind them.
 
 mod error;
 mod guard;

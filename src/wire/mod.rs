@@ -48,8 +48,8 @@ use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect};
 ///
 /// A leaf of the same dialect forwards the bytes and copies none of them. It rewrites only `model`, and the fields that
 /// a layer changed with [`LlmRequest::with_stream`](crate::LlmRequest::with_stream) or
-/// [`LlmRequest::with_max_tokens`](crate::LlmRequest::with_max_tokens). A leaf of another dialect goes through [`Chat`]: the
-/// bytes are decoded lazily and at most once.
+/// [`LlmRequest::with_max_tokens`](crate::LlmRequest::with_max_tokens). A leaf of another dialect goes through
+/// [`Chat`]: the bytes are decoded lazily and at most once.
 ///
 /// # Checks
 ///

@@ -1,8 +1,9 @@
-//! Every recorded request, translated to each other dialect for models of it, and judged as that model's provider would: by the
-//! simulator's checks, which are written from the providers' documentation and know nothing of the translator.
+//! Every recorded request, translated to each other dialect for models of it, and judged as that model's provider
+//! would: by the simulator's checks, which are written from the providers' documentation and know nothing of the
+//! translator.
 //!
-//! The recordings are not part of the repository: `STEADFAST_FIXTURES` names a folder of them, else `../shared/fixtures` and
-//! `../shared/fixtures2` are read; where there are none, the test says so and does nothing.
+//! The recordings are not part of the repository: `STEADFAST_FIXTURES` names a folder of them, else
+//! `../shared/fixtures` and `../shared/fixtures2` are read; where there are none, the test says so and does nothing.
 
 mod recorded;
 
@@ -33,12 +34,12 @@ const MODELS: [(Dialect, &str); 6] = [
     (Dialect::Gemini, "gemini-3.1-pro"),
 ];
 
-/// The least share of requests that a model's provider must accept, of those that could be put to it at all. What is not accepted
-/// is refused by name before the call.
+/// The least share of requests that a model's provider must accept, of those that could be put to it at all. What is
+/// not accepted is refused by name before the call.
 const LEAST: f64 = 0.99;
 
-/// What no translation can put to the model: files and caches that are at another provider, films and sound for models that
-/// neither see nor hear them. Such a request is refused, and stands beside the share.
+/// What no translation can put to the model: files and caches that are at another provider, films and sound for models
+/// that neither see nor hear them. Such a request is refused, and stands beside the share.
 const BEYOND: [&str; 3] = ["cached_content", "media_type", "uploaded_file"];
 
 type Leaf = BoxCloneSyncService<LlmRequest, LlmResponse, LlmError>;

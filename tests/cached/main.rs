@@ -1,5 +1,5 @@
-//! Answers that are given again: what counts as the same, for how long, to whom, and what becomes of those who ask at the
-//! same time.
+//! Answers that are given again: what counts as the same, for how long, to whom, and what becomes of those who ask at
+//! the same time.
 
 mod cost;
 mod file;

@@ -236,8 +236,8 @@ pub(crate) fn folders() -> Vec<PathBuf> {
     ["fixtures", "fixtures2"].map(|name| shared.join(name)).into_iter().filter(|folder| folder.is_dir()).collect()
 }
 
-/// All recordings below the first folder that the crate has a dialect for, by name; `None`, and a line that says so, where there
-/// are none.
+/// All recordings below the first folder that the crate has a dialect for, by name; `None`, and a line that says so,
+/// where there are none.
 #[allow(dead_code, reason = "the suite of recordings reads every folder, and says what it left out")]
 pub(crate) fn recordings() -> Option<Vec<Exchange>> {
     let Some(folder) = folders().into_iter().next() else {

@@ -1,4 +1,5 @@
-//! The configuration file: what is wrong with broken ones, what the imported forms become, and what the environment adds.
+//! The configuration file: what is wrong with broken ones, what the imported forms become, and what the environment
+//! adds.
 
 mod broken;
 mod environment;

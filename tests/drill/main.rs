@@ -1,5 +1,5 @@
-//! Drills keep what they promise: reports that repeat themselves, nothing lost, no stampede, back in time, and mistakes told
-//! with their place.
+//! Drills keep what they promise: reports that repeat themselves, nothing lost, no stampede, back in time, and mistakes
+//! told with their place.
 
 mod builtin;
 

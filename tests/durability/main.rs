@@ -1,5 +1,5 @@
-//! Who was told that a request is queued finds it again, whatever ends meanwhile: the process by `kill -9`, at any moment, or
-//! the database's server.
+//! Who was told that a request is queued finds it again, whatever ends meanwhile: the process by `kill -9`, at any
+//! moment, or the database's server.
 //!
 //! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 2,000 tasks and 50 kills. PostgreSQL's parts need
 //! servers: one that `STEADFAST_TEST_POSTGRES` names, and the programs to start one, in the folder of

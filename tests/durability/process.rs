@@ -29,7 +29,8 @@ pub(crate) async fn desk(store: &str) -> Desk {
     Desk::new(steadfast_stores::sqlite::Sqlite::open(store).unwrap())
 }
 
-/// Hands one request over: a model that is down, and people after it. Gives the task's id, or what kept it from being one.
+/// Hands one request over: a model that is down, and people after it. Gives the task's id, or what kept it from being
+/// one.
 pub(crate) async fn asks(desk: &Desk, text: &str, key: Option<&str>) -> Result<String, String> {
     let down = provider_fn(|_| async {
         Err::<LlmResponse, _>(LlmError::new(ErrorKind::Overloaded, "no capacity").with_model("local", "small"))

@@ -1,9 +1,9 @@
-//! Any bytes, anywhere that bytes of others come in: never a panic, never more memory than the limits allow, and an answer
-//! or an error with a name.
+//! Any bytes, anywhere that bytes of others come in: never a panic, never more memory than the limits allow, and an
+//! answer or an error with a name.
 //!
-//! A plain run takes a second or two a property. `STEADFAST_FUZZ_SECONDS=600` runs each for that long, from another seed
-//! each time, and `cargo test --release --test fuzzed -- --nocapture` then prints the executions. The same properties are
-//! cargo-fuzz targets in `fuzz/`.
+//! A plain run takes a second or two a property. `STEADFAST_FUZZ_SECONDS=600` runs each for that long, from another
+//! seed each time, and `cargo test --release --test fuzzed -- --nocapture` then prints the executions. The same
+//! properties are cargo-fuzz targets in `fuzz/`.
 
 mod made;
 mod mutate;

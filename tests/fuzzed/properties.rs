@@ -247,8 +247,8 @@ struct Outline {
     fields: Vec<(String, Range<usize>)>,
 }
 
-/// An own reading of an object, byte by byte, so that the crate's is not held against itself: strict in what is at the top,
-/// and in what is further in only as to texts that end and brackets that balance.
+/// An own reading of an object, byte by byte, so that the crate's is not held against itself: strict in what is at the
+/// top, and in what is further in only as to texts that end and brackets that balance.
 fn outline(json: &[u8]) -> Option<Outline> {
     let space = |mut at: usize| {
         while json.get(at).is_some_and(|byte| b" \t\r\n".contains(byte)) {

@@ -1,4 +1,5 @@
-//! One call for each key: whoever repeats a request gets the answer that was made, also when nobody waited for it any more.
+//! One call for each key: whoever repeats a request gets the answer that was made, also when nobody waited for it any
+//! more.
 
 mod answers;
 mod leaving;

@@ -1,4 +1,5 @@
-//! Stores that answer late, or not at all and yet do what they were asked: no caller waits for them for more than a second.
+//! Stores that answer late, or not at all and yet do what they were asked: no caller waits for them for more than a
+//! second.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! Stores that go away between a claim and what comes of it, and stores that come back without what they knew: what could not be
-//! told is told again, and a call that may have been made twice says so.
+//! Stores that go away between a claim and what comes of it, and stores that come back without what they knew: what
+//! could not be told is told again, and a call that may have been made twice says so.
 
 use std::{
     sync::{Arc, Mutex},

@@ -1,4 +1,5 @@
-//! Numbers 14 and 15: every shape of failure has its class, and what no repeat can mend is not repeated where it came from.
+//! Numbers 14 and 15: every shape of failure has its class, and what no repeat can mend is not repeated where it came
+//! from.
 //!
 //! The recorded exchanges, where they are there, are read by `tests/recorded` too, against classes of its own.
 

@@ -1,5 +1,5 @@
-//! Number 10: the caller's deadline holds wherever the time goes: exactly in virtual time, and measured in real time on a
-//! runtime that is loaded.
+//! Number 10: the caller's deadline holds wherever the time goes: exactly in virtual time, and measured in real time on
+//! a runtime that is loaded.
 
 use std::{
     collections::BTreeMap,
@@ -95,8 +95,8 @@ fn leaf(hang: Hang) -> BoxLlmService {
     }
 }
 
-/// The stack of the first screen, with one place where the queue is what hangs. No tier but where one is asked for, so that
-/// all of the time is the primary's.
+/// The stack of the first screen, with one place where the queue is what hangs. No tier but where one is asked for, so
+/// that all of the time is the primary's.
 fn stack(hang: Hang) -> BoxLlmService {
     let places = if hang == Hang::Queue { 1 } else { 100_000 };
     let bulkhead = Limits::new(places).queue(100_000).max_wait(HOUR);
@@ -175,8 +175,8 @@ async fn over_http(fault: Fault) -> (SimulatedServer, BoxLlmService) {
     (server, BoxLlmService::new(ServiceBuilder::new().layer(TimeoutLayer::new(HOUR)).service(leaf)))
 }
 
-/// In real time on two threads that have other work too: by how much callers wait longer than they said. Printed, and in
-/// `BENCHMARKS.md`: a test that asserts real times fails on a busy machine.
+/// In real time on two threads that have other work too: by how much callers wait longer than they said. Printed, and
+/// in `BENCHMARKS.md`: a test that asserts real times fails on a busy machine.
 #[test]
 fn the_deadline_is_measured_in_real_time() {
     let (requests, at_once) = (scaled(1_000, 100_000), scaled(100, 1_000));

@@ -1,5 +1,5 @@
-//! What a caller says is never taken for what a provider says: the class of a failure does not depend on the words that the
-//! provider repeats.
+//! What a caller says is never taken for what a provider says: the class of a failure does not depend on the words that
+//! the provider repeats.
 
 use std::{
     convert::Infallible,
@@ -212,7 +212,8 @@ async fn a_firewalls_page_is_one_requests_failure_and_goes_to_the_next_tier() {
     }
 }
 
-/// A stack of the file over Anthropic and OpenAI: its own probe tells one caller's doing from an account that is used up.
+/// A stack of the file over Anthropic and OpenAI: its own probe tells one caller's doing from an account that is used
+/// up.
 #[tokio::test(start_paused = true)]
 async fn a_stack_asks_for_itself_before_it_believes_one_caller() {
     const CREDIT: &str = "Your credit balance is too low to access the Anthropic API.";

@@ -1,7 +1,8 @@
-//! The numbers that the crate is held to, each with its threshold in an assertion: `tests/README.md` says which is held where.
+//! The numbers that the crate is held to, each with its threshold in an assertion: `tests/README.md` says which is held
+//! where.
 //!
-//! A plain run takes a few seconds; `STEADFAST_SCALE=full cargo test --release --test numbers -- --nocapture` runs each at
-//! its full size and prints what it measured.
+//! A plain run takes a few seconds; `STEADFAST_SCALE=full cargo test --release --test numbers -- --nocapture` runs each
+//! at its full size and prints what it measured.
 
 #[path = "../common/mod.rs"]
 mod common;

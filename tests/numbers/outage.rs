@@ -192,7 +192,8 @@ async fn a_primary_that_fails_is_left_after_five_failures() {
     }
 }
 
-/// Number 4, where it says nothing: no more than its places hang, the first-token limit ends them and opens the circuit.
+/// Number 4, where it says nothing: no more than its places hang, the first-token limit ends them and opens the
+/// circuit.
 #[tokio::test(start_paused = true)]
 async fn a_primary_that_hangs_holds_its_places_and_no_request() {
     const BEGINS: Duration = Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! Number 8: probes under way are never more than configured, whatever becomes of them, and no circuit stays open for ever.
+//! Number 8: probes under way are never more than configured, whatever becomes of them, and no circuit stays open for
+//! ever.
 
 use std::{
     future::Future,

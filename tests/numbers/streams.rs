@@ -32,7 +32,8 @@ struct Counts {
     pieces: usize,
 }
 
-/// A provider whose answers are numbered pieces (`answer.piece `), and which breaks off, stalls or says no as its seed says.
+/// A provider whose answers are numbered pieces (`answer.piece `), and which breaks off, stalls or says no as its seed
+/// says.
 fn leaf(
     calls: Arc<AtomicUsize>,
     seed: u64,
@@ -92,8 +93,8 @@ fn stack(seed: u64, policy: StreamBreak, point: CommitPoint) -> BoxLlmService {
     BoxLlmService::new(llm)
 }
 
-/// Reads an answer as a reader does who trusts it: every piece must be the next of the same answer, and the first after a
-/// restart the first of another.
+/// Reads an answer as a reader does who trusts it: every piece must be the next of the same answer, and the first after
+/// a restart the first of another.
 async fn read(llm: BoxLlmService, request: LlmRequest, counts: &mut Counts) {
     counts.answers += 1;
     let Ok(mut response) = llm.oneshot(request).await else { return };

@@ -1,4 +1,5 @@
-//! A cut answer is recorded with what was delivered and never acted on; a restart is one signal; an action is done once.
+//! A cut answer is recorded with what was delivered and never acted on; a restart is one signal; an action is done
+//! once.
 
 mod actions;
 mod reading;

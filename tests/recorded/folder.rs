@@ -11,8 +11,8 @@ use crate::{
     server::Server,
 };
 
-/// How many exchanges are judged at once: of many more connections than the 128 that may wait to be accepted, the system
-/// resets some.
+/// How many exchanges are judged at once: of many more connections than the 128 that may wait to be accepted, the
+/// system resets some.
 const AT_ONCE: usize = 64;
 
 #[derive(Default)]
@@ -32,8 +32,8 @@ pub(crate) struct Judged {
     oracle: Option<Sum>,
 }
 
-/// Judges all exchanges of a folder, and prints what came of it: differences, a table, what was not compared and why, and the two
-/// lines for which this is run.
+/// Judges all exchanges of a folder, and prints what came of it: differences, a table, what was not compared and why,
+/// and the two lines for which this is run.
 pub(crate) async fn judged(recordings: Recordings, readings: Option<Readings>) -> Judged {
     let Recordings { exchanges, foreign } = recordings;
     let (exchanges, readings) = (Arc::new(exchanges), Arc::new(readings));
@@ -135,8 +135,8 @@ async fn verdicts(exchanges: &Arc<Vec<crate::Exchange>>, readings: &Arc<Option<R
 }
 
 impl Judged {
-    /// Holds the folder to what is promised: where its exchanges have been `seen` here, that nothing differs which is not
-    /// excepted.
+    /// Holds the folder to what is promised: where its exchanges have been `seen` here, that nothing differs which is
+    /// not excepted.
     pub(crate) fn assert(&self, seen: bool) {
         let nearly = |count: usize, of: usize| count * 1000 >= of * 995;
         let enough = |count: usize, of: usize| if seen { count == of } else { nearly(count, of) };

@@ -1,6 +1,6 @@
-//! Every recorded exchange with a real provider, both ways through the matching leaf: the recorded request goes out, the
-//! recorded answer comes back from a server on loopback in pieces cut anywhere, and what the crate makes of it is held
-//! against what the vendor's own SDK made of it ([`oracle`]), and against an independent reading of the recording
+//! Every recorded exchange with a real provider, both ways through the matching leaf: the recorded request goes out,
+//! the recorded answer comes back from a server on loopback in pieces cut anywhere, and what the crate makes of it is
+//! held against what the vendor's own SDK made of it ([`oracle`]), and against an independent reading of the recording
 //! ([`expected`]).
 //!
 //! The recordings are not part of the repository; see [`recordings`]. `.ci/recorded` runs this on any folder.

@@ -1,13 +1,14 @@
 //! From a vendor's counts and words to the crate's, by what the vendors' references and SDKs say that these mean.
 //!
-//! - Anthropic ("Prompt caching", "Token usage"): `input_tokens` are those after the last cache breakpoint; what was read from the
-//!   cache and written to it is counted beside them. `output_tokens` has the thinking in it.
-//! - OpenAI ("Chat object", `usage`): cached tokens are a breakdown of `prompt_tokens`, reasoning of `completion_tokens`, and
-//!   `total_tokens` is what prompt and answer come to. xAI ("Reasoning", "Usage") adds reasoning to the total and to nothing else;
-//!   so do Google with the thoughts of its compatible endpoint, and Mistral with sound, which belongs to the prompt. What has
-//!   reasoning above its whole was counted beside it.
-//! - Gemini (`UsageMetadata`): `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of tools that run there, and
-//!   `totalTokenCount` is the sum of the four. Where the sum is right without the thoughts, a server has counted them in.
+//! - Anthropic ("Prompt caching", "Token usage"): `input_tokens` are those after the last cache breakpoint; what was
+//!   read from the cache and written to it is counted beside them. `output_tokens` has the thinking in it.
+//! - OpenAI ("Chat object", `usage`): cached tokens are a breakdown of `prompt_tokens`, reasoning of
+//!   `completion_tokens`, and `total_tokens` is what prompt and answer come to. xAI ("Reasoning", "Usage") adds
+//!   reasoning to the total and to nothing else; so do Google with the thoughts of its compatible endpoint, and Mistral
+//!   with sound, which belongs to the prompt. What has reasoning above its whole was counted beside it.
+//! - Gemini (`UsageMetadata`): `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of tools that
+//!   run there, and `totalTokenCount` is the sum of the four. Where the sum is right without the thoughts, a server has
+//!   counted them in.
 
 use serde_json::Value;
 use steadfast::{Dialect, chat::FinishReason};

@@ -1,10 +1,10 @@
 //! When two requests of a dialect mean the same: what is left of them once everything is written in one way.
 //!
 //! The rules, and nothing else:
-//! - `null`, empty lists and empty texts of a turn are as good as absent, and so are `stream: false`, `is_error: false`,
-//!   `thought: false` and the type `function` of an OpenAI tool;
-//! - a text is the same as a list with one text in it, and the URL of a picture the same as an object with it; the arguments
-//!   of a call are JSON, however spelled, and `{}` where there are none; `1.0` is `1`;
+//! - `null`, empty lists and empty texts of a turn are as good as absent, and so are `stream: false`, `is_error:
+//!   false`, `thought: false` and the type `function` of an OpenAI tool;
+//! - a text is the same as a list with one text in it, and the URL of a picture the same as an object with it; the
+//!   arguments of a call are JSON, however spelled, and `{}` where there are none; `1.0` is `1`;
 //! - neighbours of the same role are one turn (Anthropic and Gemini say so themselves);
 //! - Gemini takes `snake_case` and `camelCase`, one element without its list, and functions in one tool or in many; the
 //!   model is in its path.

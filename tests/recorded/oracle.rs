@@ -1,4 +1,5 @@
-//! What the vendors' own SDKs made of the recorded answers (`oracle.jsonl`), and how the crate's reading compares with it.
+//! What the vendors' own SDKs made of the recorded answers (`oracle.jsonl`), and how the crate's reading compares with
+//! it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -70,8 +71,8 @@ pub(crate) fn file(folder: &Path) -> Option<PathBuf> {
     std::env::var_os("STEADFAST_ORACLE").map(PathBuf::from).or_else(|| beside.is_file().then_some(beside))
 }
 
-/// Reads the readings of these recordings. The error names the file and the line that is wrong: one that is no JSON, and one that
-/// has no exchange.
+/// Reads the readings of these recordings. The error names the file and the line that is wrong: one that is no JSON,
+/// and one that has no exchange.
 pub(crate) fn read(file: &Path, recordings: &Recordings) -> Result<Readings, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let known: std::collections::HashSet<&str> = recordings
@@ -284,8 +285,8 @@ fn kinds(class: &str) -> &'static [ErrorKind] {
     }
 }
 
-/// Whether the error body has a more exact name within that no SDK reads: Azure's `innererror`, Anthropic's `details`, and what a
-/// router hides in `metadata.raw`.
+/// Whether the error body has a more exact name within that no SDK reads: Azure's `innererror`, Anthropic's `details`,
+/// and what a router hides in `metadata.raw`.
 fn is_within(exchange: &Exchange, code: Option<&str>) -> bool {
     let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
     let error = &body["error"];
@@ -330,8 +331,8 @@ fn errors(exchange: &Exchange, reading: &Reading, class: &str, error: &LlmError,
 /// How many characters of a message the readings have.
 const LONGEST: usize = 300;
 
-/// Whether a message has the provider's words: of a long one the first, without keys, and in front of what a router hides behind
-/// its own.
+/// Whether a message has the provider's words: of a long one the first, without keys, and in front of what a router
+/// hides behind its own.
 fn same_words(ours: &str, theirs: &str) -> bool {
     // The file has the first characters of a long one too.
     let cut = theirs.chars().count() >= LONGEST;

@@ -1,5 +1,5 @@
-//! A small HTTP server on loopback: it answers each request with the recording that its path names, in pieces cut anywhere,
-//! and keeps the request.
+//! A small HTTP server on loopback: it answers each request with the recording that its path names, in pieces cut
+//! anywhere, and keeps the request.
 
 use std::{
     net::SocketAddr,

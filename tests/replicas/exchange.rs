@@ -110,7 +110,8 @@ async fn any_name_and_any_number_will_do(store: &impl ReplicaStore) {
 
 async fn who_waits_is_told_of_a_notice(store: &impl ReplicaStore) {
     let deadline = tokio::time::Instant::now() + 20 * SECOND;
-    // A listener's first connection takes a moment, in which a message may be lost: what is asked is that it comes at all.
+    // A listener's first connection takes a moment, in which a message may be lost: what is asked is that it comes at
+    // all.
     loop {
         assert!(tokio::time::Instant::now() < deadline, "nobody is told");
         let begun = tokio::time::Instant::now();

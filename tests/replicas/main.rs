@@ -1,4 +1,5 @@
-//! Replicas that share what they know: over a store in memory, and over a real Redis where `STEADFAST_TEST_REDIS` names one.
+//! Replicas that share what they know: over a store in memory, and over a real Redis where `STEADFAST_TEST_REDIS` names
+//! one.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real server keeps real time")]
 #![allow(unreachable_pub, reason = "one crate, in parts")]
 

@@ -184,7 +184,8 @@ impl Books {
         let (now, settings) = (self.now(), &self.plan.tiers[tier]);
         let lease = settings.breaker.cooldown.max(Duration::from_secs(60));
         let books = &mut kept.tiers[tier];
-        // Where the leaf is waited for, or retried inside of the circuit, that admitted long before; a last resort passes it.
+        // Where the leaf is waited for, or retried inside of the circuit, that admitted long before; a last resort
+        // passes it.
         let waits = settings.leaf_limit.is_some() || settings.breaker_outside;
         let counts = !settings.last_resort && !waits && !books.is_replaced;
         let probe = (books.state == Some(CircuitState::HalfOpen) && counts).then(|| {
@@ -242,7 +243,8 @@ impl Books {
         kept.limits[feature] = kept.limits[feature].max(limit);
     }
 
-    /// How many requests that were asked before that time are still under way: a call of theirs, or a wait for the next one.
+    /// How many requests that were asked before that time are still under way: a call of theirs, or a wait for the next
+    /// one.
     pub(crate) fn left_from(&self, before: Duration) -> usize {
         let kept = self.kept();
         let is_under_way =
@@ -303,8 +305,8 @@ impl Kept {
 
 impl TierBooks {
     fn circuit_changed(&mut self, from: CircuitState, to: CircuitState, reason: CircuitReason, now: Duration) {
-        // A throttle over a closed circuit ends in a closed one. If probes follow, calls under way have tripped it meanwhile,
-        // and no event says so: to its callers it was open already.
+        // A throttle over a closed circuit ends in a closed one. If probes follow, calls under way have tripped it
+        // meanwhile, and no event says so: to its callers it was open already.
         let was_throttled = self.throttled;
         let tripped = matches!(reason, CircuitReason::Failures | CircuitReason::SlowCalls)
             || (to == CircuitState::HalfOpen && was_throttled);
@@ -337,7 +339,8 @@ impl TierBooks {
         self.had_storm || self.throttled
     }
 
-    /// Returns how many times the usual number of probes must succeed: four times after the first relapse, and then sixteen.
+    /// Returns how many times the usual number of probes must succeed: four times after the first relapse, and then
+    /// sixteen.
     pub(crate) fn evidence(&self) -> u32 {
         4_u32.pow(self.lapses.min(2))
     }

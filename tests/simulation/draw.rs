@@ -48,8 +48,8 @@ impl Draw {
         self.0.u64(..)
     }
 
-    /// The time to the next arrival of a Gamma process of that shape and mean: shape 1 is a Poisson process, less comes in
-    /// clumps, more is regular. After Marsaglia and Tsang (2000).
+    /// The time to the next arrival of a Gamma process of that shape and mean: shape 1 is a Poisson process, less comes
+    /// in clumps, more is regular. After Marsaglia and Tsang (2000).
     pub(crate) fn gamma(&mut self, shape: f64, mean: f64) -> f64 {
         let boost = if shape < 1.0 { (1.0 - self.0.f64()).powf(1.0 / shape) } else { 1.0 };
         let d = if shape < 1.0 { shape + 1.0 } else { shape } - 1.0 / 3.0;

@@ -1,8 +1,9 @@
 //! Whole stacks under random faults, in virtual time, from seeds.
 //!
-//! Each seed is a stack (tiers, settings, policies; from a file or made by hand), providers that fail in their ways for some
-//! minutes, callers who ask, wait, read and leave, and an operator who interferes. First everything goes wrong that may
-//! (safety: what must hold for every request), then nothing any longer (liveness: the stack must come back by itself).
+//! Each seed is a stack (tiers, settings, policies; from a file or made by hand), providers that fail in their ways for
+//! some minutes, callers who ask, wait, read and leave, and an operator who interferes. First everything goes wrong
+//! that may (safety: what must hold for every request), then nothing any longer (liveness: the stack must come back by
+//! itself).
 //!
 //! The same seed is the same run, to the byte of its event log. How to use it:
 //!

@@ -14,7 +14,8 @@ use crate::{
     plan::{Last, NEVER_DOUBTED, Plan, SECOND, Tier},
 };
 
-/// Whether a provider has called the request wrong, at once: what it calls so within an accepted answer is another thing.
+/// Whether a provider has called the request wrong, at once: what it calls so within an accepted answer is another
+/// thing.
 fn is_mistake(step: &Attempt) -> bool {
     step.failure == Some(ErrorKind::InvalidRequest) && !step.status.is_some_and(|status| status.is_success())
 }
@@ -82,7 +83,8 @@ fn could_ask(plan: &Plan, kept: &Kept, entry: &Entry) -> bool {
     plan.chain(entry.ask.feature).into_iter().any(|tier| is_model(plan, tier) && !entry.tells_of(plan, tier))
 }
 
-/// In an unbroken row of requests that a provider calls invalid, no more are believed than its circuit was told to believe.
+/// In an unbroken row of requests that a provider calls invalid, no more are believed than its circuit was told to
+/// believe.
 pub(crate) fn believed(plan: &Plan, kept: &Kept, tier: usize) -> Option<(Option<usize>, String)> {
     let settings = &plan.tiers[tier];
     // A call that waits was let through long before; an operator makes a circuit forget.

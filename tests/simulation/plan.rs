@@ -185,8 +185,8 @@ impl Plan {
         plan
     }
 
-    /// How long after the last fault everything is back as it was: the calls that it broke have been noticed, the longest
-    /// interval between probes is over, and traffic has returned.
+    /// How long after the last fault everything is back as it was: the calls that it broke have been noticed, the
+    /// longest interval between probes is over, and traffic has returned.
     pub(crate) fn settles_within(&self) -> Duration {
         let probes = self.tiers.iter().map(Tier::longest_interval).max().unwrap_or_default();
         let ramp: Duration = self.ramp.iter().map(|(_, lasts)| *lasts).sum();

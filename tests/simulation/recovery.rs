@@ -91,7 +91,8 @@ fn preferred(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) -
     };
     let asked: Vec<&Entry> = kept.asks.iter().filter(asked_first).collect();
     let opens = settled.open_until[tier].unwrap_or(settled.at).max(settled.at);
-    // Each probe is the next request that comes after the one before has ended; at the latest, for after a relapse several go at once.
+    // Each probe is the next request that comes after the one before has ended; at the latest, for after a relapse
+    // several go at once.
     let mut back = opens;
     let probes = settings.breaker.successes * kept.tiers[tier].evidence();
     for _ in 0..probes {

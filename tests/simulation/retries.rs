@@ -27,7 +27,8 @@ enum Happened {
     Reserved,
 }
 
-/// No retry is made that the budget has nothing for: what was saved up, its share of the requests at each tier, its floor.
+/// No retry is made that the budget has nothing for: what was saved up, its share of the requests at each tier, its
+/// floor.
 ///
 /// Where a moment is not known, that is taken which leaves more in the budget.
 pub(crate) fn check(plan: &Plan, kept: &Kept) -> Option<String> {

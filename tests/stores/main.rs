@@ -1,7 +1,7 @@
 //! What every store must do, on each of them: in memory, in a file, in a database.
 //!
-//! Those behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made. Where it
-//! is absent their tests say that they are skipped; so does `STEADFAST_TEST_REDIS` a Redis.
+//! Those behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made.
+//! Where it is absent their tests say that they are skipped; so does `STEADFAST_TEST_REDIS` a Redis.
 
 mod answers;
 mod cache;

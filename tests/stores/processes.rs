@@ -1,7 +1,7 @@
 //! Several processes that share a store make one call for each key: also where the one that makes it is killed.
 //!
-//! Each process is this test's own program run again, told by its environment what to do. The provider is a real HTTP server
-//! of the parent's, which counts.
+//! Each process is this test's own program run again, told by its environment what to do. The provider is a real HTTP
+//! server of the parent's, which counts.
 
 use std::{
     collections::HashSet,

@@ -1,5 +1,5 @@
-//! What every store of tasks keeps to, each sentence of `TaskStore` a test: in memory, in a file (SQLite), and in a database
-//! (PostgreSQL, where `STEADFAST_TEST_POSTGRES` names one).
+//! What every store of tasks keeps to, each sentence of `TaskStore` a test: in memory, in a file (SQLite), and in a
+//! database (PostgreSQL, where `STEADFAST_TEST_POSTGRES` names one).
 
 mod postgres;
 mod sqlite;

@@ -1,6 +1,6 @@
-//! A conversation from any dialect to any other and back: what arrives is accepted by the provider, and what the rules call
-//! carried means the same. The recorded conversations are not part of the repository, see `common/recordings.rs`; where there
-//! are none, their tests say so and do nothing.
+//! A conversation from any dialect to any other and back: what arrives is accepted by the provider, and what the rules
+//! call carried means the same. The recorded conversations are not part of the repository, see `common/recordings.rs`;
+//! where there are none, their tests say so and do nothing.
 
 mod answers;
 mod content;

@@ -19,7 +19,8 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
         let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters.value().unwrap()) };
         tools.push(json!({"name": tool.name, "description": tool.description, "schema": schema}));
     }
-    // Leading system messages are the system prompt, wherever a dialect puts them; a turn of which nothing is left leads no more.
+    // Leading system messages are the system prompt, wherever a dialect puts them; a turn of which nothing is left
+    // leads no more.
     let mut turns = turns(&chat.messages, lost);
     let mut system: Vec<&str> = chat.system.as_deref().into_iter().collect();
     let leading = turns.iter().take_while(|turn| turn["role"] == "System").count();

@@ -67,7 +67,8 @@ async fn the_readmes_pair_survives_thinking_effort_sampling_and_tools() {
     }
 }
 
-/// Whatever a Claude is asked for, in all combinations, while it is down: the simulated gpt-4o refuses what the real one does.
+/// Whatever a Claude is asked for, in all combinations, while it is down: the simulated gpt-4o refuses what the real
+/// one does.
 #[tokio::test(start_paused = true)]
 async fn an_outage_loses_no_request_of_the_readmes_pair() {
     let down = service_fn(|_: Request<Full<Bytes>>| async {
@@ -348,7 +349,8 @@ async fn a_tool_is_forced_only_where_the_model_takes_it() {
     assert_eq!(body["toolConfig"]["functionCallingConfig"]["mode"], "ANY");
 }
 
-/// Chat Completions refuses tools beside reasoning from gpt-5.4 on; where a model reasons by default it must be switched off.
+/// Chat Completions refuses tools beside reasoning from gpt-5.4 on; where a model reasons by default it must be
+/// switched off.
 #[tokio::test(start_paused = true)]
 async fn tools_go_without_reasoning_where_they_must() {
     for (model, effort) in [

@@ -93,8 +93,8 @@ struct Outcome {
     there: Value,
 }
 
-/// Two turns of tool use in each dialect, with what goes wrong elsewhere: ids of the dialect's own form, parallel calls, a
-/// failed call, schemas, a system prompt.
+/// Two turns of tool use in each dialect, with what goes wrong elsewhere: ids of the dialect's own form, parallel
+/// calls, a failed call, schemas, a system prompt.
 fn by_hand() -> Vec<Conversation> {
     let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
     let anthropic = json!({

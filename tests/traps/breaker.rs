@@ -58,7 +58,8 @@ pub(crate) fn changes(events: &mut broadcast::Receiver<Event>) -> Vec<(CircuitSt
         .collect()
 }
 
-// 1. liter-llm claims the probe's place when the future is polled and decides who owns it when it is called: stuck for ever.
+// 1. liter-llm claims the probe's place when the future is polled and decides who owns it when it is called: stuck for
+//    ever.
 #[tokio::test(start_paused = true)]
 async fn a_future_made_while_closed_and_dropped_after_the_cooldown_takes_no_probes_place() {
     let leaf = Fake::new(|call| match call {
@@ -418,7 +419,8 @@ async fn callers_errors_never_move_the_circuit_and_a_500_does_whatever_it_says()
     assert_eq!(circuit.state(), CircuitState::Open);
 }
 
-// 12. ai-gateway, anthropic-sdk #1258, clicky: an error inside a 200 counts as a success; GATEWAY 27: a truncation, too.
+// 12. ai-gateway, anthropic-sdk #1258, clicky: an error inside a 200 counts as a success; GATEWAY 27: a truncation,
+//     too.
 #[tokio::test(start_paused = true)]
 async fn each_stream_that_breaks_is_one_failure_in_each_circuit_decided_at_its_end() {
     for fault in [Fault::ErrorEventAfter(3), Fault::TruncatedAfter(3), Fault::CutAfter(3), Fault::StallAfter(3)] {

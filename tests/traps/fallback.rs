@@ -204,7 +204,8 @@ async fn a_deadline_in_the_last_tier_still_tells_what_the_tiers_before_it_met() 
     assert_eq!(failure.attempts()[1].next, Next::Stopped(Stop::LastTier));
 }
 
-// 35. tower-resilience's hedge [R10] waits out its delay after a hard failure. GATEWAY 20: no sleep before another target.
+// 35. tower-resilience's hedge [R10] waits out its delay after a hard failure. GATEWAY 20: no sleep before another
+//     target.
 #[tokio::test(start_paused = true)]
 async fn the_next_tier_is_asked_in_the_moment_of_the_failure_and_after_a_fatal_one_nobody_is() {
     for (kind, tier) in [(ErrorKind::Overloaded, Some("gpt")), (ErrorKind::InvalidRequest, None)] {

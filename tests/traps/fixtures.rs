@@ -161,7 +161,8 @@ impl Service<LlmRequest> for NeverReady {
     }
 }
 
-/// A leaf as awkward as the contract allows: it borrows, it is neither `Send` nor `Sync`, and its future is not `Unpin`.
+/// A leaf as awkward as the contract allows: it borrows, it is neither `Send` nor `Sync`, and its future is not
+/// `Unpin`.
 #[derive(Clone)]
 pub(crate) struct Borrowing<'a> {
     pub(crate) calls: &'a Cell<usize>,

@@ -1,4 +1,5 @@
-//! As much of HTTP/1.1 as both ends need, and no more: what they cost, they take from the contestants' share of the machine.
+//! As much of HTTP/1.1 as both ends need, and no more: what they cost, they take from the contestants' share of the
+//! machine.
 
 use std::io;
 

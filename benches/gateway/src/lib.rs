@@ -1,4 +1,5 @@
-//! The steadfast gateway beside nginx and other gateways, under load. `README.md` says how to run it and how it measures.
+//! The steadfast gateway beside nginx and other gateways, under load. `README.md` says how to run it and how it
+//! measures.
 
 pub mod contestants;
 pub mod dialect;

@@ -1,4 +1,5 @@
-//! The fake provider: both protocols, answers that are ready before they are asked for, and a switch that takes it down.
+//! The fake provider: both protocols, answers that are ready before they are asked for, and a switch that takes it
+//! down.
 
 use std::{
     io,
@@ -99,7 +100,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
             Mode::Stream => {
                 for piece in &answers.stream {
                     connection.send(piece).await?;
-                    // Each event is a write of its own, as a model's tokens are, and others have their turn between two.
+                    // Each event is a write of its own, as a model's tokens are, and others have their turn between
+                    // two.
                     match shared.pace {
                         Duration::ZERO => tokio::task::yield_now().await,
                         pace => sleep(pace).await,

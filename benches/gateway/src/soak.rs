@@ -46,7 +46,8 @@ impl Soak {
         self.samples.last().map_or(0.0, |sample| sample.at)
     }
 
-    /// How the memory grows, in bytes an hour: the line through the samples of the second half that has the least squares.
+    /// How the memory grows, in bytes an hour: the line through the samples of the second half that has the least
+    /// squares.
     pub fn slope(&self) -> f64 {
         let half = self.length() / 2.0;
         let points: Vec<(f64, f64)> =

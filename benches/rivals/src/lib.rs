@@ -29,8 +29,8 @@
 //!   contestant once, so that a slow moment hits all of them; a table shows the median of the rounds and their spread.
 //! - *Instructions* by callgrind, of warm calls alone: they hardly vary at all.
 //! - *Allocations* in a second binary with a counting allocator, so that the counting costs nobody any time here.
-//! - A layer's cost is the stack's minus the bare service's, on the same request and answer. Calls are polled by hand on
-//!   one thread with a real (reference-counted) waker inside a tokio runtime's context: no scheduler in the figures.
+//! - A layer's cost is the stack's minus the bare service's, on the same request and answer. Calls are polled by hand
+//!   on one thread with a real (reference-counted) waker inside a tokio runtime's context: no scheduler in the figures.
 //! - Rivals run on a *small* request and answer (an `Arc` and a number), the friendliest case for them; and, where it
 //!   says `LlmRequest`, on the types that steadfast's layers carry. liter-llm's layers take its own types only.
 

@@ -125,7 +125,8 @@ pub fn fallback<S>(inner: S) -> steadfast::Fallback<S> {
     FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()).layer(inner)
 }
 
-/// A second call to the same service after this time. One for each first one is allowed: what is asked here is when it is begun.
+/// A second call to the same service after this time. One for each first one is allowed: what is asked here is when it
+/// is begun.
 pub fn hedge<S: Clone>(delay: Duration, inner: S) -> steadfast::Hedge<S> {
     HedgeLayer::new("primary").after(delay).extra(1.0).expect("a valid share").layer(inner)
 }

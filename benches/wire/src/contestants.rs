@@ -141,8 +141,8 @@ fn leaf(dialect: Dialect, pieces: Vec<Bytes>) -> BoxLlmService {
     }
 }
 
-/// From the pieces of a socket to the events' meaning and the bytes to send on. Ours is the whole leaf: the request, the
-/// status, the commit point. The usual way is a decoder and a `Value`, of which the bytes are written anew.
+/// From the pieces of a socket to the events' meaning and the bytes to send on. Ours is the whole leaf: the request,
+/// the status, the commit point. The usual way is a decoder and a `Value`, of which the bytes are written anew.
 fn decoding(list: &mut Vec<Contestant>, group: &str, dialect: Dialect, bodies: &[Bytes]) {
     let bytes = bodies.iter().map(Bytes::len).sum();
     let frames = bodies.iter().map(|body| events(body)).sum();

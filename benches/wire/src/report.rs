@@ -39,7 +39,8 @@ pub fn tables(contestants: &[Contestant], times: &[Vec<f64>], allocations: &[f64
     }
 }
 
-/// For each contestant its time and that of ours in the same group, in nanoseconds. A copy is no rival, but a yardstick.
+/// For each contestant its time and that of ours in the same group, in nanoseconds. A copy is no rival, but a
+/// yardstick.
 pub fn json(contestants: &[Contestant], times: &[Vec<f64>]) -> Value {
     let ours = |group: &str| contestants.iter().position(|one| one.group == group && one.name == OURS);
     let rows =

@@ -25,9 +25,9 @@ use steadfast::{LlmRequest, chat::ToolCall};
 pub struct Scope(Arc<str>);
 
 impl Scope {
-    /// Returns the request's own scope: its [idempotency key](LlmRequest::with_idempotency_key), within its tenant. Without
-    /// a key, and with the feature `idempotency`, it is the content of the whole request: the conversation so far,
-    /// which differs in the next turn. `None` if the request has neither.
+    /// Returns the request's own scope: its [idempotency key](LlmRequest::with_idempotency_key), within its tenant.
+    /// Without a key, and with the feature `idempotency`, it is the content of the whole request: the conversation so
+    /// far, which differs in the next turn. `None` if the request has neither.
     pub fn of(request: &LlmRequest) -> Option<Self> {
         let Some(key) = request.idempotency_key().filter(|key| !key.is_empty()) else {
             return Self::meaning(request);

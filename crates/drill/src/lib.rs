@@ -36,8 +36,8 @@
 //!
 //! - The stack is the configuration's own: retries, circuits, time limits, features with their concurrency and rates,
 //!   sessions, caps, routes, cache, and the order of tiers.
-//! - Providers are [simulated](steadfast::providers::Simulated), whatever their protocol, with the scenario's latency; a
-//!   tier that is already simulated keeps its own. Faults affect the answers as our leaves report them; no bytes are
+//! - Providers are [simulated](steadfast::providers::Simulated), whatever their protocol, with the scenario's latency;
+//!   a tier that is already simulated keeps its own. Faults affect the answers as our leaves report them; no bytes are
 //!   decoded. Prices are those of the replaced models, for the short answers of a drill.
 //! - Tiers of cached answers, fixed texts and people are real. Tasks are kept in memory and count as durable, in place
 //!   of the named store. Stores, replicas, webhooks, alerts, mirrors, further headers and embedding models are left

@@ -21,8 +21,8 @@ const COLOURS: usize = 6;
 const STYLE: &str = include_str!("picture.css");
 
 impl ScenarioReport {
-    /// Returns the scenario as an SVG image for a README or a page: requests by the tier that answered, the first tier's
-    /// circuit, and the losses of the plain retry loop over the same traffic.
+    /// Returns the scenario as an SVG image for a README or a page: requests by the tier that answered, the first
+    /// tier's circuit, and the losses of the plain retry loop over the same traffic.
     ///
     /// The image follows the reader's light or dark setting, runs no script and fetches nothing.
     #[must_use]

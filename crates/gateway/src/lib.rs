@@ -1,4 +1,5 @@
-//! The steadfast gateway: a stack of the `steadfast` library, served over HTTP to every client of Anthropic's or OpenAI's API.
+//! The steadfast gateway: a stack of the `steadfast` library, served over HTTP to every client of Anthropic's or
+//! OpenAI's API.
 //!
 //! The command `steadfast serve` is [`ServeOptions::serve`]:
 //!

@@ -4,7 +4,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-/// A request makes some fifty small allocations, which this allocator serves faster; it also keeps the memory of a burst.
+/// A request makes some fifty small allocations, which this allocator serves faster; it also keeps the memory of a
+/// burst.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

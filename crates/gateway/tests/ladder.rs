@@ -26,7 +26,8 @@ const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A gateway with a tier of each level: three servers of both protocols, what was kept of their answers, and a fixed sentence.
+/// A gateway with a tier of each level: three servers of both protocols, what was kept of their answers, and a fixed
+/// sentence.
 struct Ladder {
     gateway: Served,
     key: String,
@@ -108,8 +109,8 @@ circuit_breaker: {{ consecutive_failures: 1, cooldown: {cooldown} }}
     }
 }
 
-/// It is of this level for one of these reasons: its header says so and, where it was put together by the gateway, so does its
-/// JSON. A provider's own bytes are left alone.
+/// It is of this level for one of these reasons: its header says so and, where it was put together by the gateway, so
+/// does its JSON. A provider's own bytes are left alone.
 fn assert_is(answer: &Answer, tier: &str, level: u8, reasons: &[&str], passed: bool) {
     let says = if tier == "kept" { "full" } else { tier };
     assert_eq!((answer.status, answer.text().as_str()), (200, says), "{answer:?}");

@@ -261,7 +261,8 @@ fn the_deployments_probes_are_paths_that_a_gateway_answers() {
     let container = kubernetes("deployment")["spec"]["template"]["spec"]["containers"][0].clone();
     for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
         let asked = container[probe]["httpGet"]["path"].as_str().unwrap();
-        // A gateway that stops is not ready, and lives: a liveness probe of /readyz would kill it in the middle of streams.
+        // A gateway that stops is not ready, and lives: a liveness probe of /readyz would kill it in the middle of
+        // streams.
         assert_eq!(asked, path);
         assert_eq!(health(&(served.url() + asked)).code, Some(0), "{probe}");
     }

@@ -17,8 +17,8 @@
 //! | [`from_tower_resilience`] | the same patterns, layer by layer, and where they differ |
 //! | [`from_litellm`] | its configuration, keys, headers and metrics in these words |
 //!
-//! The tests compile and run all code here. Its providers are simulated and its clock is paused: it needs no key and takes no
-//! time. Your provider stands in the place of [`Simulated`](crate::providers::Simulated).
+//! The tests compile and run all code here. Its providers are simulated and its clock is paused: it needs no key and
+//! takes no time. Your provider stands in the place of [`Simulated`](steadfast::providers::Simulated).
 
 pub mod choosing_an_order {
     #![doc = include_str!("choosing_an_order.md")]

@@ -2,11 +2,11 @@
 //!
 //! # When to use it, and when not
 //!
-//! Use it as the last tier of a [`Fallback`](steadfast::Fallback) if a request must not be lost when every model is down,
-//! and for requests that [require a person](steadfast::LlmRequest::with_human_required). The
-//! [`Handoff`] leaf writes the request down as a task and answers *pending*, or waits for
-//! the answer. People find the tasks at a [`Desk`] and answer them. Do not use it as a queue for work that a model is
-//! to do anyway: a feature can be [queued](steadfast::layers::fallback::AllOpen::Queue) without a person.
+//! Use it as the last tier of a [`Fallback`](steadfast::Fallback) if a request must not be lost when every model is
+//! down, and for requests that [require a person](steadfast::LlmRequest::with_human_required). The [`Handoff`] leaf
+//! writes the request down as a task and answers *pending*, or waits for the answer. People find the tasks at a
+//! [`Desk`] and answer them. Do not use it as a queue for work that a model is to do anyway: a feature can be
+//! [queued](steadfast::layers::fallback::AllOpen::Queue) without a person.
 //!
 //! # A task's life
 //!
@@ -19,9 +19,9 @@
 //!
 //! A tier of people is a tier like any other, with three differences that `Tier::human` stands for. A request that
 //! requires a person has a chain of such tiers only. A request that comes there brings the record of earlier failures
-//! as an extension (`ledger::PriorAttempts`), from which the task has its reason. No session stays with the tier. The leaf
-//! (`leaf.rs`) writes a task and says *pending*, or waits at the [`Desk`], which learns of its own answers at
-//! once and looks for those of other processes once a second.
+//! as an extension (`ledger::PriorAttempts`), from which the task has its reason. No session stays with the tier. The
+//! leaf (`leaf.rs`) writes a task and says *pending*, or waits at the [`Desk`], which learns of its own answers at once
+//! and looks for those of other processes once a second.
 //!
 //! [`TaskStore`] decides everything, one transaction for each method, by the store's own clock. One place decides for
 //! all stores what a task's head alone decides (`head.rs`: who may claim, answer, give back), and one place reads rows

@@ -29,8 +29,8 @@ pub struct Task {
     pub expires_at: u64,
     /// True if the caller asked for a person: models then take it only by order.
     pub requires_human: bool,
-    /// The reason for which it was handed over, in one word: the [kind](steadfast::ErrorKind::name) of the first failure,
-    /// `requires_human`, or another [reason](steadfast::DegradedReason::name).
+    /// The reason for which it was handed over, in one word: the [kind](steadfast::ErrorKind::name) of the first
+    /// failure, `requires_human`, or another [reason](steadfast::DegradedReason::name).
     pub reason: String,
     /// The attempts before.
     pub attempts: Vec<PriorAttempt>,

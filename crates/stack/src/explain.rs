@@ -131,8 +131,9 @@ impl Config {
 
     /// Returns how many attempts a tier makes for a request.
     ///
-    /// Where the file says nothing of retries, a tier behind another model's makes one less than it would alone: what fails twice there
-    /// after it has failed elsewhere seldom succeeds a moment later, and three failures of one request are most of what opens a circuit.
+    /// Where the file says nothing of retries, a tier behind another model's makes one less than it would alone: what
+    /// fails twice there after it has failed elsewhere seldom succeeds a moment later, and three failures of one
+    /// request are most of what opens a circuit.
     pub(super) fn attempts(&self, tier: &Tier) -> u16 {
         let own = tier.retry.and_then(|retry| retry.max_attempts);
         let mut before = self.tiers.iter().take_while(|other| other.name != tier.name);
@@ -143,8 +144,8 @@ impl Config {
         own.or(self.retry.max_attempts).unwrap_or(usual)
     }
 
-    /// Returns whether the file names a number of attempts or a budget for a tier: then retries are wanted there. Else another model is
-    /// asked first.
+    /// Returns whether the file names a number of attempts or a budget for a tier: then retries are wanted there. Else
+    /// another model is asked first.
     pub(super) fn names_retries(&self, tier: &Tier) -> bool {
         let named = |retry: Retries| retry.max_attempts.is_some() || retry.budget.is_some();
         tier.retry.is_some_and(named) || named(self.retry)

@@ -1,7 +1,7 @@
 //! The servers and files that hold state which outlives a process, or is shared by several.
 //!
-//! SQLite, PostgreSQL and Redis; and `replicas`, by which the processes of a stack share what they know, with a `ReplicaStore`
-//! of its own.
+//! SQLite, PostgreSQL and Redis; and `replicas`, by which the processes of a stack share what they know, with a
+//! `ReplicaStore` of its own.
 //!
 //! # Design
 //!

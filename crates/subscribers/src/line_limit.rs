@@ -32,7 +32,8 @@ impl LineLimit {
         Self { lines, period, since: None, written: 0, suppressed: 0 }
     }
 
-    /// Counts a message. Returns the number of messages suppressed since the last line if this one may be written, else `None`.
+    /// Counts a message. Returns the number of messages suppressed since the last line if this one may be written, else
+    /// `None`.
     pub fn next(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= self.period) {
             (self.since, self.written) = (Some(now), 0);

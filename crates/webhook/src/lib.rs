@@ -165,7 +165,7 @@ impl Sender {
 /// The reason for which an attempt failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// What went wrong, in words.
+    /// The problem, in words.
     pub problem: &'static str,
     /// The receiver's status, if it answered.
     pub status: Option<StatusCode>,

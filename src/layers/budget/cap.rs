@@ -76,8 +76,8 @@ impl Cap {
         self
     }
 
-    /// Gives each [key](super::BudgetKey) the whole limit for itself; errors and events call it `name (key)`. Requests without a
-    /// key are not counted. Default: all keys share it.
+    /// Gives each [key](super::BudgetKey) the whole limit for itself; errors and events call it `name (key)`. Requests
+    /// without a key are not counted. Default: all keys share it.
     #[must_use]
     pub fn each_key(mut self) -> Self {
         self.key = Keys::Each;

@@ -50,12 +50,12 @@
 //!
 //! # Old answers
 //!
-//! The call may fail with an error that another tier might have mended, or the deadline may pass. An answer older
-//! than its `ttl`, by at most [`stale_for`](CacheLayer::stale_for), is then given in its place. It is marked as
+//! The call may fail with an error that another tier might have mended, or the deadline may pass. An answer older than
+//! its `ttl`, by at most [`stale_for`](CacheLayer::stale_for), is then given in its place. It is marked as
 //! [degraded](crate::LlmResponse::degraded), with a note that says its age. It is level 4 of the ladder. A request
-//! whose [worst level](crate::LlmRequest::with_worst_level) is better gets the error. So does a request of a feature for
-//! which a [fallback](crate::layers::fallback::FeaturePolicy::worst_level) further in sets a better level. To give such
-//! answers, and answers to similar questions, in a fallback's own order of tiers, see
+//! whose [worst level](crate::LlmRequest::with_worst_level) is better gets the error. So does a request of a feature
+//! for which a [fallback](crate::layers::fallback::FeaturePolicy::worst_level) further in sets a better level. To give
+//! such answers, and answers to similar questions, in a fallback's own order of tiers, see
 //! [`CachedAnswers`](crate::layers::cached::CachedAnswers).
 //!
 //! Each answer from here is marked: [`LlmResponse::cached`](crate::LlmResponse::cached). It costs nothing, and its

@@ -369,8 +369,8 @@ impl Circuit {
         self.prove(&mut core, at).or(looks)
     }
 
-    /// Takes a healthy answer to a request that is not a caller's: it closes the circuit, or counts like any other probe where the
-    /// circuit has lapsed.
+    /// Takes a healthy answer to a request that is not a caller's: it closes the circuit, or counts like any other
+    /// probe where the circuit has lapsed.
     pub(super) fn prove(&self, core: &mut Core, at: u64) -> Option<Transition> {
         match core.lapses {
             0 => Some(self.close(core, at)),

@@ -644,8 +644,8 @@ pub(super) fn allot(
     // At most as many as fit: no configuration has more.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);
-    // What is more than those after it usually take, or an equal share where there is not enough for all. What a tier does
-    // not need goes to them.
+    // What is more than those after it usually take, or an equal share where there is not enough for all. What a tier
+    // does not need goes to them.
     let (left, tiers) = (context.attempts_left, u16::from(after) + 1);
     context.attempts_left = match left.checked_sub(tiers * RetryWithJitterLayer::MAX_ATTEMPTS) {
         Some(spare) => spare + RetryWithJitterLayer::MAX_ATTEMPTS,

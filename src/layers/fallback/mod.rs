@@ -64,15 +64,15 @@
 //! waiter needs a wake. Each circuit still admits only its probes.
 //!
 //! A request's failover (`failover.rs`) has a plan, which is settled when it begins, and a progress, which each failure
-//! changes (`progress.rs`). One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of the
-//! model that it names, turned to begin at the tier with that name or model. Its session goes by the same
+//! changes (`progress.rs`). One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of
+//! the model that it names, turned to begin at the tier with that name or model. Its session goes by the same
 //! (`session_key`).
 //!
 //! Fallback and circuit breaker remember whether a tier has ever answered. So a custom leaf needs to say nothing about
 //! its key.
 //!
-//! A reported switch is a change that lasts (`switch_reports.rs`). The first one is reported at once. After each relapse, a
-//! switch needs more requests in a row, and the way back needs more time.
+//! A reported switch is a change that lasts (`switch_reports.rs`). The first one is reported at once. After each
+//! relapse, a switch needs more requests in a row, and the way back needs more time.
 //!
 //! # Example
 //!

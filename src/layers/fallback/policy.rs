@@ -95,10 +95,9 @@ pub enum AllOpen {
     /// again a second later; an invalid request fails at once. Use it for work that no lesser tier may do, such as
     /// code generation with [`worst_level`](super::FeaturePolicy::worst_level) 1.
     ///
-    /// At the end of that time it fails, at most a second early, with the earliest probe as the error's
-    /// `retry_after` if the circuits know one. It also fails if it has no
-    /// [attempts](crate::LlmRequest::with_max_attempts) left. It does not wait for a drained tier: the end of a drain is
-    /// unknown. A [bulkhead](crate::layers::bulkhead) further out bounds how many requests wait, and how many go on
-    /// together when a tier is back.
+    /// At the end of that time it fails, at most a second early, with the earliest probe as the error's `retry_after`
+    /// if the circuits know one. It also fails if it has no [attempts](crate::LlmRequest::with_max_attempts) left. It
+    /// does not wait for a drained tier: the end of a drain is unknown. A [bulkhead](crate::layers::bulkhead) further
+    /// out bounds how many requests wait, and how many go on together when a tier is back.
     Queue(Duration),
 }

@@ -102,8 +102,8 @@ impl State {
         }
     }
 
-    /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary, which
-    /// was asked first, did not. An answer of a tier that is out of service is no return to it.
+    /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,
+    /// which was asked first, did not. An answer of a tier that is out of service is no return to it.
     pub(super) fn answered(&self, tier: &str, begun: Instant, switched: Option<ErrorKind>, is_out: bool) {
         let mut serving = self.serving();
         // The settings in force may have no such tier.

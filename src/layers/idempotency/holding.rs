@@ -198,8 +198,8 @@ impl Shared {
         outcome
     }
 
-    /// Checks whether the stores accept writes. Completes only if one now refuses them: the calls that it reports as under
-    /// way may have ended.
+    /// Checks whether the stores accept writes. Completes only if one now refuses them: the calls that it reports as
+    /// under way may have ended.
     pub(super) async fn until_refused(&self, settings: &Settings) {
         let limit = settings.store_timeout / STORES as u32;
         let refused = join_all(self.backings.iter().map(|backing| backing.starts_to_refuse(limit))).await;

@@ -2,10 +2,10 @@
 //!
 //! # When to use it, and when not
 //!
-//! Use it if a request may be sent twice and is to be answered once: by a job queue that delivers again, a client
-//! that retries after its own timeout, a user who presses twice. The answer is then paid for once, and an agent
-//! acts on it once. The caller gives the key ([`LlmRequest::with_idempotency_key`](crate::LlmRequest::with_idempotency_key));
-//! a request without one passes by at no cost. It does not replace a [cache](crate::layers::cache), which serves
+//! Use it if a request may be sent twice and is to be answered once: by a job queue that delivers again, a client that
+//! retries after its own timeout, a user who presses twice. The answer is then paid for once, and an agent acts on it
+//! once. The caller gives the key ([`LlmRequest::with_idempotency_key`](crate::LlmRequest::with_idempotency_key)); a
+//! request without one passes by at no cost. It does not replace a [cache](crate::layers::cache), which serves
 //! different callers that ask the same.
 //!
 //! # Where in the stack

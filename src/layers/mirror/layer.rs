@@ -82,8 +82,8 @@ impl MirrorLayer {
         self
     }
 
-    /// Chooses by [session](LlmRequest::with_session): all requests of a session or none, in every process with the same
-    /// [`seed`](Self::seed). Requests without a session are still chosen one by one. Default: each request for
+    /// Chooses by [session](LlmRequest::with_session): all requests of a session or none, in every process with the
+    /// same [`seed`](Self::seed). Requests without a session are still chosen one by one. Default: each request for
     /// itself.
     #[must_use]
     pub fn by_session(mut self) -> Self {
@@ -164,8 +164,8 @@ impl MirrorLayer {
         self
     }
 
-    /// Sets where [`Event::Mirrored`](crate::Event::Mirrored) and [`Event::NotCompared`](crate::Event::NotCompared) are sent.
-    /// Default: nowhere.
+    /// Sets where [`Event::Mirrored`](crate::Event::Mirrored) and [`Event::NotCompared`](crate::Event::NotCompared) are
+    /// sent. Default: nowhere.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.change().events = Some(events);
@@ -179,8 +179,8 @@ impl MirrorLayer {
         self
     }
 
-    /// Shares the state of this handle's layer: the mirrored requests under way, and the counts. Default: a state of its
-    /// own.
+    /// Shares the state of this handle's layer: the mirrored requests under way, and the counts. Default: a state of
+    /// its own.
     #[must_use]
     pub fn state(mut self, handle: &MirrorHandle) -> Self {
         self.change().handle = handle.clone();

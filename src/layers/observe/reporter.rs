@@ -91,8 +91,8 @@ impl Watch {
         let task = response.task_id().map(|task| Arc::new(task.to_owned()));
         let (status, possible_repeat) = (self.status_of.map(|_| StatusCode::OK), response.is_possible_repeat());
         let ended = {
-            // Take the queue before the event is made, since it is made inside the queue. Nothing is computed in between:
-            // the compiler would make the event elsewhere first.
+            // Take the queue before the event is made, since it is made inside the queue. Nothing is computed in
+            // between: the compiler would make the event elsewhere first.
             let queue = if stream { None } else { self.reporter.events.only_queue() };
             let ended = RequestEnded {
                 request_id: self.request_id,

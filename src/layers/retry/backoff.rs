@@ -25,7 +25,8 @@ pub enum Jitter {
     None,
 }
 
-/// A schedule of waits: `base * factor^n` for the n-th retry (counted from 0), at most `max_delay`, spread by [`Jitter`].
+/// A schedule of waits: `base * factor^n` for the n-th retry (counted from 0), at most `max_delay`, spread by
+/// [`Jitter`].
 ///
 /// Every jitter is drawn within the cap, not before it. Waits are therefore spread also at the cap, and none is
 /// longer than `max_delay`. Arithmetic saturates: retry `u32::MAX` waits as the cap says.

@@ -58,9 +58,10 @@ impl RetryWithJitterLayer {
         self
     }
 
-    /// Sets whether a failure goes on to another model, where a [`Fallback`](crate::Fallback) further out has one to ask, rather than
-    /// being retried here. A failure for which the provider names a short time is still retried, within the [`RetryBudget`]. A budget
-    /// of a retry for each first try asks for all retries, whatever this says. Default: no.
+    /// Sets whether a failure goes on to another model, where a [`Fallback`](crate::Fallback) further out has one to
+    /// ask, rather than being retried here. A failure for which the provider names a short time is still retried,
+    /// within the [`RetryBudget`]. A budget of a retry for each first try asks for all retries, whatever this says.
+    /// Default: no.
     #[must_use]
     pub fn failover_first(mut self, first: bool) -> Self {
         self.change().failover_first = first;

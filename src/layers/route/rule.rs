@@ -32,7 +32,8 @@ impl Rule {
         self
     }
 
-    /// Takes requests of at most so many input tokens, estimated at a token for four bytes of text. Default: any number.
+    /// Takes requests of at most so many input tokens, estimated at a token for four bytes of text. Default: any
+    /// number.
     #[must_use]
     pub fn max_input_tokens(mut self, tokens: u64) -> Self {
         self.max_input = Some(tokens);

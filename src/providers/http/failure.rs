@@ -251,7 +251,8 @@ fn scrub(message: &str, secret: &Secret) -> String {
     out
 }
 
-/// Returns whether a word looks like a provider's key: it begins as those of large providers do, or has stars over its middle.
+/// Returns whether a word looks like a provider's key: it begins as those of large providers do, or has stars over its
+/// middle.
 ///
 /// ```
 /// use steadfast::providers::http::looks_like_a_key;

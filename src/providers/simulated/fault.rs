@@ -6,8 +6,8 @@ use std::{fmt, time::Duration};
 ///
 /// The simulated provider acts each out as the real one does: with its status, headers and body, if it answers at all.
 ///
-/// In process, a request may carry one as an [extension](crate::LlmRequest::with_extension): every call for that request
-/// then fails so, in place of the script.
+/// In process, a request may carry one as an [extension](crate::LlmRequest::with_extension): every call for that
+/// request then fails so, in place of the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {

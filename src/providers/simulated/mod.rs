@@ -12,9 +12,9 @@
 //! instance of its schema. The values are made up, with the [reply](Simulated::reply) in texts without constraints; a
 //! reply that is JSON itself is the answer, unchanged.
 //!
-//! [`Simulated`] is a leaf by itself. The package `steadfast-simulator` lets it answer over HTTP, in the
-//! protocols of three real providers. In process its errors have `simulated` as the provider and the name as the model. It
-//! does not exercise a real decoder: the server does.
+//! [`Simulated`] is a leaf by itself. The package `steadfast-simulator` lets it answer over HTTP, in the protocols of
+//! three real providers. In process its errors have `simulated` as the provider and the name as the model. It does not
+//! exercise a real decoder: the server does.
 //!
 //! # Example
 //!

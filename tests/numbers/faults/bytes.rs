@@ -1,7 +1,7 @@
 //! Numbers 12 and 13: an answer is the same in whatever pieces it comes, and one that is cut is never a short answer.
 //!
-//! Cuts of recorded streams are `tests/cuts.rs`; that no bytes at all make a reader panic, or hold more than its limits, is
-//! `tests/fuzzed` and `fuzz/`.
+//! Cuts of recorded streams are `tests/cuts.rs`; that no bytes at all make a reader panic, or hold more than its
+//! limits, is `tests/fuzzed` and `fuzz/`.
 
 use std::collections::BTreeMap;
 

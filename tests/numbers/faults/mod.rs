@@ -1,8 +1,8 @@
-//! Number 11: whatever goes wrong on the wire, at whatever moment, ends in time and as what it is. No hang, and no short
-//! answer that looks whole.
+//! Number 11: whatever goes wrong on the wire, at whatever moment, ends in time and as what it is. No hang, and no
+//! short answer that looks whole.
 //!
-//! What happens below HTTP (names, TCP, TLS) comes to a leaf as one of these: no response, silence, a break, an end, or bytes
-//! that come slowly. How the client itself fares there is in `src/providers/transport/tests`.
+//! What happens below HTTP (names, TCP, TLS) comes to a leaf as one of these: no response, silence, a break, an end, or
+//! bytes that come slowly. How the client itself fares there is in `src/providers/transport/tests`.
 
 mod bytes;
 mod statuses;
@@ -209,7 +209,8 @@ async fn every_fault_at_every_moment_ends_in_time_and_as_what_it_is() {
                     let short = result.as_ref().is_ok_and(|message| !is_whole(message));
                     let kind = result.as_ref().err().map(what);
                     *kinds.entry(kind.map_or("answered", ErrorKind::name)).or_default() += 1;
-                    // Nobody may take what broke in the middle for a failure before the first token, which can be repeated.
+                    // Nobody may take what broke in the middle for a failure before the first token, which can be
+                    // repeated.
                     let begun = stream && phase > Phase::AfterHeaders;
                     let named = result.as_ref().err().is_none_or(|error| {
                         let kinds = [ErrorKind::StreamBroken, ErrorKind::Timeout];

@@ -54,8 +54,8 @@ pub(super) struct Answer {
     steps: Vec<Step>,
 }
 
-/// The pieces of a healthy stream, cut where the moments are: the start, the first delta, the first half of the tool call, its
-/// rest, the reason to finish, the end mark.
+/// The pieces of a healthy stream, cut where the moments are: the start, the first delta, the first half of the tool
+/// call, its rest, the reason to finish, the end mark.
 fn streamed(dialect: Dialect) -> [String; 6] {
     let data = |json: &str| format!("data: {json}\n\n");
     let event = |name: &str, json: &str| format!("event: {name}\ndata: {json}\n\n");

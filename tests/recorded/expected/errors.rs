@@ -1,5 +1,5 @@
-//! What kind of failure an error answer is, and how long it asks to wait: the tables of the providers' references, by the
-//! exact names first, then by status.
+//! What kind of failure an error answer is, and how long it asks to wait: the tables of the providers' references, by
+//! the exact names first, then by status.
 
 use std::time::Duration;
 

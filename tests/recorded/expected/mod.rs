@@ -1,4 +1,5 @@
-//! What an answer says, read from the recording by a small walk over its JSON: the crate's own decoders have no part in it.
+//! What an answer says, read from the recording by a small walk over its JSON: the crate's own decoders have no part in
+//! it.
 
 mod anthropic;
 mod errors;

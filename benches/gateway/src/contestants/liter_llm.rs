@@ -1,5 +1,5 @@
-//! liter-llm's proxy: two deployments of one model with the strategy `fallback`, its policy against private addresses off. No
-//! cooldown, which is for both deployments together: while it lasts, every request fails.
+//! liter-llm's proxy: two deployments of one model with the strategy `fallback`, its policy against private addresses
+//! off. No cooldown, which is for both deployments together: while it lasts, every request fails.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Who is measured. Each gets one process with one thread or worker for its work, two providers in order, and no settings that
-//! a careful operator would not make: connections that are kept, no log for each request.
+//! Who is measured. Each gets one process with one thread or worker for its work, two providers in order, and no
+//! settings that a careful operator would not make: connections that are kept, no log for each request.
 
 mod litellm;
 mod liter_llm;

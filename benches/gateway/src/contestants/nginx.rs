@@ -1,5 +1,5 @@
-//! nginx as a reverse proxy: connections kept on both sides, nothing buffered (as streams need it), the second provider as
-//! `backup`.
+//! nginx as a reverse proxy: connections kept on both sides, nothing buffered (as streams need it), the second provider
+//! as `backup`.
 
 use std::{path::Path, process::Command};
 

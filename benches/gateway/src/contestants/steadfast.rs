@@ -1,5 +1,6 @@
-//! steadfast with its defaults: circuits, retries, records, metrics and the status page are on; but 1000 requests at once, for the
-//! default of 100 would refuse a part of 128 callers. The runtime takes as many threads as the process has cores, which is one.
+//! steadfast with its defaults: circuits, retries, records, metrics and the status page are on; but 1000 requests at
+//! once, for the default of 100 would refuse a part of 128 callers. The runtime takes as many threads as the process
+//! has cores, which is one.
 
 use std::process::Command;
 

@@ -1,8 +1,8 @@
 //! What it costs to watch: the five layers alone, and with events, status and all that listens; while all is well, and
 //! while another tier serves.
 //!
-//! Those who listen run on the same thread, in tasks of a runtime that the calls let run every 64th time: their CPU time is
-//! in the figures.
+//! Those who listen run on the same thread, in tasks of a runtime that the calls let run every 64th time: their CPU
+//! time is in the figures.
 
 use std::{
     pin::pin,

@@ -1,4 +1,5 @@
-//! Heap allocations per call and memory per idle call, counted by the second binary, which has an allocator that counts.
+//! Heap allocations per call and memory per idle call, counted by the second binary, which has an allocator that
+//! counts.
 
 use std::{collections::HashMap, env, path::PathBuf, process::Command};
 

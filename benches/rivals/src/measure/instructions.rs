@@ -1,7 +1,7 @@
 //! Instructions per call, by callgrind.
 //!
-//! What comes before the calls is not counted: not what is filled once, and tables are hashed by chance, so that to fill them
-//! takes now more, now less.
+//! What comes before the calls is not counted: not what is filled once, and tables are hashed by chance, so that to
+//! fill them takes now more, now less.
 
 use std::{
     io,

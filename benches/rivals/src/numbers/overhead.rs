@@ -35,7 +35,8 @@ const ROUNDS: usize = 9;
 const CALLS: usize = 20_000;
 const EVENTS: usize = 1000;
 
-/// Single calls by the clock on the wall: of each figure the best of the rounds, for whatever else the machine does can only add.
+/// Single calls by the clock on the wall: of each figure the best of the rounds, for whatever else the machine does can
+/// only add.
 pub fn overhead(effort: Effort) -> Overhead {
     let rounds = effort.rounds(ROUNDS);
     let (bare50, bare99) = calls(Answers::<Llm>::new(), rounds);

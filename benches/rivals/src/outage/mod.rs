@@ -1,8 +1,8 @@
 //! What callers see while a provider is down.
 //!
-//! Each stack gets the same callers, the same primary with an outage, and a backup that is well. It runs in real time, a hundred
-//! times as fast as it says, for most breakers read the system's clock, which cannot be paused. All stacks run at once, each
-//! with providers of its own: nearly all of it is waiting.
+//! Each stack gets the same callers, the same primary with an outage, and a backup that is well. It runs in real time,
+//! a hundred times as fast as it says, for most breakers read the system's clock, which cannot be paused. All stacks
+//! run at once, each with providers of its own: nearly all of it is waiting.
 
 mod provider;
 mod stacks;
@@ -43,8 +43,8 @@ const EVERY: Duration = scaled(500);
 const BEFORE: Duration = scaled(30_000);
 const AFTER: Duration = scaled(180_000);
 
-/// How many outages there are of each kind, each longer than the one before by a part of the time that a circuit stays open: who
-/// is back when depends on where in that time the outage ends.
+/// How many outages there are of each kind, each longer than the one before by a part of the time that a circuit stays
+/// open: who is back when depends on where in that time the outage ends.
 const OUTAGES: u32 = 5;
 
 /// What a stack came to in all outages of one kind.
@@ -59,8 +59,8 @@ pub struct Came {
     /// What the requests of the outages took longer than one that is well, in the seconds that it stands for.
     pub added_p50: f64,
     pub added_p99: f64,
-    /// From the end of an outage until the last request that the primary did not answer: the mean and the longest; `None` if
-    /// it never came back.
+    /// From the end of an outage until the last request that the primary did not answer: the mean and the longest;
+    /// `None` if it never came back.
     pub recovery: Option<(f64, f64)>,
 }
 

@@ -57,8 +57,8 @@ pub fn rows(contestants: &[&Contestant], figures: &Figures) -> Vec<Row> {
     contestants.iter().enumerate().map(row).collect()
 }
 
-/// The bare service on the same types: the last one before the contestant in its group. A refusal never reaches it, so that
-/// there it is no cost to take off; and what watches is measured against the five.
+/// The bare service on the same types: the last one before the contestant in its group. A refusal never reaches it, so
+/// that there it is no cost to take off; and what watches is measured against the five.
 fn bare_of(contestants: &[&Contestant], at: usize) -> Option<usize> {
     let group = contestants[at].group;
     if [OPEN, FULL, OBSERVED].contains(&group) || contestants[at].name.starts_with(BARE) {

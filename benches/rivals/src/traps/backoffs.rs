@@ -54,8 +54,8 @@ pub(super) fn traps() -> Vec<Trap> {
     ]
 }
 
-/// The first waits of so many requests, with this base and this cap and jitter as wide as it goes: of one maker, or each of its
-/// own.
+/// The first waits of so many requests, with this base and this cap and jitter as wide as it goes: of one maker, or
+/// each of its own.
 type Waits = fn(base: Duration, cap: Duration, own: bool, count: usize) -> Vec<Duration>;
 
 fn cases(judge: fn(Waits) -> Verdict) -> Vec<Case> {

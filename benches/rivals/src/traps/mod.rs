@@ -1,7 +1,7 @@
 //! Mistakes that libraries like this one make, each as a small program that is run against whoever it applies to.
 //!
-//! Each runs in a process of its own: one that panics or hangs is a row of the table, and not the end of it. They run in real
-//! time with waits of milliseconds, for most breakers read the system's clock, which cannot be paused.
+//! Each runs in a process of its own: one that panics or hangs is a row of the table, and not the end of it. They run
+//! in real time with waits of milliseconds, for most breakers read the system's clock, which cannot be paused.
 
 mod backoffs;
 mod breakers;

@@ -1,14 +1,14 @@
 //! The gateway's HTTP API: what each path does.
 //!
-//! A request's way: [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the service, then a whole answer, a
-//! [`stream`], or a [`refusal`]). [`records`] keeps what happened to it, and [`observe`] reports on all requests together. Operators use
-//! [`admin`], reviewers use [`handoff`].
+//! A request's way: [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the service, then a whole
+//! answer, a [`stream`], or a [`refusal`]). [`records`] keeps what happened to it, and [`observe`] reports on all
+//! requests together. Operators use [`admin`], reviewers use [`handoff`].
 //!
 //! Nothing here knows of sockets: [`routes::Routes`] is the [`http::Handler`](crate::http::Handler) of the connections.
 //!
-//! The gateway fetches nothing for a caller but the answer. A picture or document at a web address goes on as it is to providers that take
-//! addresses; where a provider wants the bytes, the gateway refuses it or leaves it to another tier. No setting changes that: a prompt
-//! would reach into the gateway's own network by it.
+//! The gateway fetches nothing for a caller but the answer. A picture or document at a web address goes on as it is to
+//! providers that take addresses; where a provider wants the bytes, the gateway refuses it or leaves it to another
+//! tier. No setting changes that: a prompt would reach into the gateway's own network by it.
 
 mod admin;
 mod cache;

@@ -1,7 +1,7 @@
 //! HTTP/1.1 connections: their number, their time limits, and their shutdown.
 //!
-//! [`listener`] accepts a connection, [`connection`] reads its requests with hyper, and a [`Handler`] answers them. This module knows
-//! nothing of models: the paths and the pipeline implement [`Handler`].
+//! [`listener`] accepts a connection, [`connection`] reads its requests with hyper, and a [`Handler`] answers them.
+//! This module knows nothing of models: the paths and the pipeline implement [`Handler`].
 
 mod connection;
 mod framing;

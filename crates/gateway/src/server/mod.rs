@@ -39,13 +39,15 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ServeOptions {
-    /// The configuration, which is loaded again when it changes and on SIGHUP. Without one the gateway serves simulated models.
+    /// The configuration, which is loaded again when it changes and on SIGHUP. Without one the gateway serves simulated
+    /// models.
     pub config: Option<PathBuf>,
     /// The address to listen on, in place of the configuration's.
     pub listen: Option<SocketAddr>,
     /// The time for open streams once the server is asked to stop, in place of the configuration's.
     pub grace: Option<Duration>,
-    /// The file of the callers' keys, in place of the configuration's. Without either, anyone who can reach the port may call.
+    /// The file of the callers' keys, in place of the configuration's. Without either, anyone who can reach the port
+    /// may call.
     pub keys: Option<PathBuf>,
     /// True to listen beyond loopback although callers need no key.
     pub insecure_no_auth: bool,

@@ -54,7 +54,8 @@ async fn to_count_tokens_is_to_take_apart() {
     }
 }
 
-/// The finding: sixteen thousand calls of one id, to a provider of another dialect, kept a worker busy for twenty seconds.
+/// The finding: sixteen thousand calls of one id, to a provider of another dialect, kept a worker busy for twenty
+/// seconds.
 #[tokio::test]
 async fn calls_of_one_id_are_translated_beside_the_thread_that_serves() {
     let providers = Providers::start().await;

@@ -1,9 +1,10 @@
-//! The status page, the badge and the page of those who answer in a real browser, before the real binary: from the primary over
-//! the fallback to nobody, and back. What the browser does is in the scripts beside this file; this side has what they look at, and does what they ask for.
+//! The status page, the badge and the page of those who answer in a real browser, before the real binary: from the
+//! primary over the fallback to nobody, and back. What the browser does is in the scripts beside this file; this side
+//! has what they look at, and does what they ask for.
 //!
 //! `STEADFAST_BROWSER` names Chromium's binary (default: `/usr/bin/chromium`), `STEADFAST_BROWSER_NODE` a folder whose
-//! `node_modules` have `playwright-core`, and `STEADFAST_BROWSER_REACT` an installed copy of `examples/react-badge`. A variable
-//! that names what is not there fails the test; without the variable it says so and is skipped.
+//! `node_modules` have `playwright-core`, and `STEADFAST_BROWSER_REACT` an installed copy of `examples/react-badge`. A
+//! variable that names what is not there fails the test; without the variable it says so and is skipped.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
@@ -52,7 +53,8 @@ fn shots() -> String {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("browser").join("shots").display().to_string()
 }
 
-/// Runs a script. A line of its that begins with `@` is a wish, and is answered when it is done; all others are for people.
+/// Runs a script. A line of its that begins with `@` is a wish, and is answered when it is done; all others are for
+/// people.
 fn run(script: &mut Command, stage: &mut Stage) {
     let mut node = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node is there");
     let mut answers = node.stdin.take().unwrap();

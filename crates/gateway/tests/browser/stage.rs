@@ -12,8 +12,8 @@ use crate::common::{
     serve::{Serve, Served},
 };
 
-/// Callers show a key, as wherever others can reach the gateway, and so do those who operate it and who answer. The status
-/// page and the badge have none.
+/// Callers show a key, as wherever others can reach the gateway, and so do those who operate it and who answer. The
+/// status page and the badge have none.
 const KEYS: [(&str, &str); 3] =
     [("sk-of-a-caller", ""), ("sk-of-an-administrator", ", admin: true"), ("sk-of-a-reviewer", ", handoff: true")];
 

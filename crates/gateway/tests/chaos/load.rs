@@ -1,5 +1,5 @@
-//! Callers of both replicas: each key is sent to one and, a little later, to the other, whole or as a stream; and some requests
-//! want a person.
+//! Callers of both replicas: each key is sent to one and, a little later, to the other, whole or as a stream; and some
+//! requests want a person.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,9 +1,9 @@
-//! Two gateways, the real binary, over one Redis and one PostgreSQL, which are killed, stopped, full, slow, only for reading and
-//! empty by turns: every request is answered, nobody waits long for a store, no task that was promised is lost, and of every call
-//! that was made twice somebody is told.
+//! Two gateways, the real binary, over one Redis and one PostgreSQL, which are killed, stopped, full, slow, only for
+//! reading and empty by turns: every request is answered, nobody waits long for a store, no task that was promised is
+//! lost, and of every call that was made twice somebody is told.
 //!
-//! It needs `STEADFAST_TEST_REDIS`, `redis-server` in the PATH, and `STEADFAST_TEST_POSTGRES_BIN`: it starts servers of its own.
-//! With `STEADFAST_SCALE=full` it stops them for 1, 5 and 30 s, else for 1 and 3.
+//! It needs `STEADFAST_TEST_REDIS`, `redis-server` in the PATH, and `STEADFAST_TEST_POSTGRES_BIN`: it starts servers of
+//! its own. With `STEADFAST_SCALE=full` it stops them for 1, 5 and 30 s, else for 1 and 3.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(all(target_os = "linux", feature = "redis", feature = "postgres"))]
 

@@ -25,7 +25,8 @@ pub struct Answer {
 }
 
 impl Served {
-    /// Sends a request (`POST /v1/messages`, with these lines of headers) on a connection of its own, and waits for nothing.
+    /// Sends a request (`POST /v1/messages`, with these lines of headers) on a connection of its own, and waits for
+    /// nothing.
     pub fn send(&self, request: &str, headers: &str, body: &str) -> TcpStream {
         let mut connection = TcpStream::connect(self.address()).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();

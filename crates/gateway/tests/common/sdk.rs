@@ -1,9 +1,9 @@
 //! The official SDKs that drive a gateway, and the clients and frameworks that are made of them.
 //!
 //! `STEADFAST_SDK_PYTHON` names a Python that has the packages of `sdk/requirements.txt` (default: `python3`),
-//! `STEADFAST_SDK_CLIENTS` one that has those of `sdk/clients.txt` (default: `python3`), and `STEADFAST_SDK_NODE` a folder whose
-//! `node_modules` have those of `sdk/package.json`. A variable that names what does not have them fails the test; without the
-//! variable it says so and is skipped.
+//! `STEADFAST_SDK_CLIENTS` one that has those of `sdk/clients.txt` (default: `python3`), and `STEADFAST_SDK_NODE` a
+//! folder whose `node_modules` have those of `sdk/package.json`. A variable that names what does not have them fails
+//! the test; without the variable it says so and is skipped.
 
 use std::{path::Path, process::Command};
 

@@ -5,8 +5,8 @@ use crate::common::steadfast;
 /// The circuit's cooldown, which is the time between two probes, and a probe's own latency.
 const PROBE_INTERVAL: f64 = 60.0 + 5.0;
 
-/// Every scenario with the default configuration, by the command that users type. It is the whole of what the drill promises, and takes
-/// a minute or so without optimisation:
+/// Every scenario with the default configuration, by the command that users type. It is the whole of what the drill
+/// promises, and takes a minute or so without optimisation:
 ///
 /// ```sh
 /// cargo test --release -p steadfast-gateway --test drills -- --include-ignored

@@ -1,5 +1,5 @@
-//! `steadfast drill --live` against two providers of this machine: who answers while the primary is blocked, and that it serves
-//! again afterwards.
+//! `steadfast drill --live` against two providers of this machine: who answers while the primary is blocked, and that
+//! it serves again afterwards.
 
 use std::{sync::mpsc, thread};
 

@@ -1,4 +1,5 @@
-//! `steadfast drill`, by the real binary: how it judges, its page, all its scenarios, and the drill against real providers.
+//! `steadfast drill`, by the real binary: how it judges, its page, all its scenarios, and the drill against real
+//! providers.
 
 mod all;
 #[path = "../common/mod.rs"]

@@ -1,8 +1,8 @@
 //! Queued tasks survive every outage: the gateway by `kill -9` at any moment, or the database server. The gateway never
 //! reports a task as queued that the store has not written.
 //!
-//! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 2,000 handoffs and 50 kills. `STEADFAST_SCALE_BINARY`
-//! names another build of the gateway. PostgreSQL's part needs its programs, in the folder of
+//! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 2,000 handoffs and 50 kills.
+//! `STEADFAST_SCALE_BINARY` names another build of the gateway. PostgreSQL's part needs its programs, in the folder of
 //! `STEADFAST_TEST_POSTGRES_BIN`: where they are absent it says that it is skipped.
 #![cfg(unix)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]

@@ -125,7 +125,8 @@ impl Storm {
         }
     }
 
-    /// A person, who opens the store anew each time: of the gateway and people, one or the other finds what a kill has left.
+    /// A person, who opens the store anew each time: of the gateway and people, one or the other finds what a kill has
+    /// left.
     async fn answers(self: Arc<Self>, mut told: mpsc::UnboundedReceiver<TaskId>) {
         while let Some(task) = told.recv().await {
             let said = format!("ana's answer of {task}");

@@ -203,8 +203,8 @@ async fn pair(pace: Duration) -> [SimulatedServer; 2] {
 /// Two tiers and a feature for each case.
 ///
 /// Only what differs from the defaults is said: the limits of time, scaled down; the circuit's cooldown with them; the
-/// windows, without which nobody knows where a prompt that is too long may go. And each tier has a retry budget to itself,
-/// since the cases, which run side by side, must not use up each other's.
+/// windows, without which nobody knows where a prompt that is too long may go. And each tier has a retry budget to
+/// itself, since the cases, which run side by side, must not use up each other's.
 fn config(mix: Mix, providers: &BTreeMap<String, [SimulatedServer; 2]>) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
     for (name, [primary, fallback]) in providers {

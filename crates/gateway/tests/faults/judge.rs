@@ -142,8 +142,8 @@ impl Seen<'_> {
         ensure(dead <= most, || format!("{dead} attempts at a primary that was down, in {most} requests and 5"))
     }
 
-    /// Each request has the whole answer, or an error of the client's own: no short answer passes for a whole one. Gives
-    /// whether any was an error.
+    /// Each request has the whole answer, or an error of the client's own: no short answer passes for a whole one.
+    /// Gives whether any was an error.
     fn honest(&self) -> Result<bool, String> {
         for outcome in self.outcomes {
             let told = outcome.error.is_some() && outcome.own && canonical().starts_with(&outcome.text);

@@ -1,12 +1,13 @@
-//! Sixteen ways in which a provider fails, each through both protocols of the real binary, with the commit point `complete`
-//! and with the default: what a client sees, and what the providers see of it meanwhile.
+//! Sixteen ways in which a provider fails, each through both protocols of the real binary, with the commit point
+//! `complete` and with the default: what a client sees, and what the providers see of it meanwhile.
 //!
 //! The faults and what counts as a pass are those of failoverbench (methodology v0.1), in `scenarios.rs`. Its times are
 //! scaled down: where it has 30 s for a request or a silence, the tiers here have 4 s for the first token and 3 s for a
 //! silence. With `complete` every scenario must pass. With the default a fault after the first token is the caller's to
 //! hear of: an error of its SDK's own class, never a short answer that looks like a whole one.
 //!
-//! The clients are the official SDKs (see `common/sdk.rs`) and, so that the matrix is there without them too, a plain one.
+//! The clients are the official SDKs (see `common/sdk.rs`) and, so that the matrix is there without them too, a plain
+//! one.
 
 mod cases;
 #[path = "../common/mod.rs"]

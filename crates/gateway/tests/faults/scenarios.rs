@@ -123,8 +123,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "S10",
         fault: "the tenth event is no JSON",
-        // What it was is not known, so that what follows it is not taken for the rest of the answer: it is a stream that
-        // broke. Skipping it would do here; where it had been a word, the answer would lack it and look whole.
+        // What it was is not known, so that what follows it is not taken for the rest of the answer: it is a stream
+        // that broke. Skipping it would do here; where it had been a word, the answer would lack it and look whole.
         act: |primary, _| primary.fail(Fault::MalformedAfter(9)),
         pass: |seen| seen.answered_by_fallback(),
         ..AFTER
@@ -132,8 +132,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "S11",
         fault: "whole, but without its end mark",
-        // Of OpenAI's protocol, a reason for stopping and an end in good order are an end: many servers send no more. Of
-        // Anthropic's, `message_stop` is the one mark, and without it nobody knows: another tier answers.
+        // Of OpenAI's protocol, a reason for stopping and an end in good order are an end: many servers send no more.
+        // Of Anthropic's, `message_stop` is the one mark, and without it nobody knows: another tier answers.
         act: |primary, _| primary.fail(Fault::NoEndMark),
         pass: |seen| {
             seen.answered()?;
@@ -187,7 +187,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         act: |primary, fallback| {
             primary.fail(Fault::Unavailable);
             let (primary, fallback) = (primary.clone(), fallback.clone());
-            // Not by the clock, which on a busy machine means nothing: down for as long as eight answers of the fallback.
+            // Not by the clock, which on a busy machine means nothing: down for as long as eight answers of the
+            // fallback.
             tokio::spawn(async move {
                 fallback.until(|stats| stats.calls >= 8).await;
                 primary.heal();

@@ -1,7 +1,7 @@
 //! Two gateways that share a Redis: the real binary, twice.
 //!
-//! They need `STEADFAST_TEST_REDIS`, and `redis-server` in the PATH: each test starts one of its own, to stop and kill it. With
-//! `STEADFAST_SCALE=full` an outage takes 30 s, else 3.
+//! They need `STEADFAST_TEST_REDIS`, and `redis-server` in the PATH: each test starts one of its own, to stop and kill
+//! it. With `STEADFAST_SCALE=full` an outage takes 30 s, else 3.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(all(target_os = "linux", feature = "redis"))]

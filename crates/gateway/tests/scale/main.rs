@@ -1,13 +1,15 @@
-//! The gateway before very many callers, and before callers that mean no good: the real binary, real sockets on loopback.
+//! The gateway before very many callers, and before callers that mean no good: the real binary, real sockets on
+//! loopback.
 //!
-//! Sizes are small by default. `STEADFAST_SCALE=full` makes them what the gateway promises; that is for a release build and for
-//! one test at a time:
+//! Sizes are small by default. `STEADFAST_SCALE=full` makes them what the gateway promises; that is for a release build
+//! and for one test at a time:
 //!
 //! ```text
 //! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- --include-ignored --test-threads 1 --nocapture
 //! ```
 //!
-//! The soak of honest and hostile callers among them takes a minute, or as many seconds as `STEADFAST_SOAK_SECONDS` says.
+//! The soak of honest and hostile callers among them takes a minute, or as many seconds as `STEADFAST_SOAK_SECONDS`
+//! says.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(target_os = "linux")]

@@ -1,8 +1,8 @@
-//! A provider of both dialects, in a process of its own: ten thousand connections take more files than one process may have
-//! open beside as many clients.
+//! A provider of both dialects, in a process of its own: ten thousand connections take more files than one process may
+//! have open beside as many clients.
 //!
-//! A stream whose prompt says `hold` stands still after its first token, until it is let go. What else it answers to whom is in
-//! [`answers`](super::answers).
+//! A stream whose prompt says `hold` stands still after its first token, until it is let go. What else it answers to
+//! whom is in [`answers`](super::answers).
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -56,8 +56,8 @@ impl Provider {
         self.say("release");
     }
 
-    /// From now on first tokens take about so many milliseconds, and so many calls in a hundred fail: those of Anthropic's
-    /// dialect, and never all.
+    /// From now on first tokens take about so many milliseconds, and so many calls in a hundred fail: those of
+    /// Anthropic's dialect, and never all.
     pub(crate) fn act(&mut self, latency: u64, failing: u64) {
         self.say(&format!("act {latency} {failing}"));
     }

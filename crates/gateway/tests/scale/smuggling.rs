@@ -1,7 +1,7 @@
 //! Requests whose end a proxy in front could see elsewhere than the gateway does.
 //!
-//! Each is sent with a second request behind it, where it could be taken for a part of the first. Whatever the gateway makes of
-//! it, there is never an answer to the second.
+//! Each is sent with a second request behind it, where it could be taken for a part of the first. Whatever the gateway
+//! makes of it, there is never an answer to the second.
 
 use std::time::Duration;
 

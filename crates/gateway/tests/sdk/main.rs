@@ -1,8 +1,8 @@
-//! The official SDKs against the real binary. What each provider does is chosen by the feature that a request names: every
-//! feature has a tier of its own, with a simulated provider behind it over real HTTP.
+//! The official SDKs against the real binary. What each provider does is chosen by the feature that a request names:
+//! every feature has a tier of its own, with a simulated provider behind it over real HTTP.
 //!
-//! The [`clients`] that are made of them (LangChain, LiteLLM, the AI SDK and others) come to a gateway without a file, and to
-//! one whose first choice is down.
+//! The [`clients`] that are made of them (LangChain, LiteLLM, the AI SDK and others) come to a gateway without a file,
+//! and to one whose first choice is down.
 
 mod clients;
 #[path = "../common/mod.rs"]

@@ -265,7 +265,8 @@ fn recorded() -> Vec<(String, Dialect, String, Value, Option<String>)> {
     recorded
 }
 
-/// Every recorded request that a real provider accepted is accepted here, for the same model: it is strict, but not stricter.
+/// Every recorded request that a real provider accepted is accepted here, for the same model: it is strict, but not
+/// stricter.
 #[test]
 fn what_the_real_provider_accepted_is_accepted() {
     let recorded = recorded();
@@ -293,6 +294,7 @@ fn what_the_real_provider_refused_for_a_setting_is_refused() {
         }
     }
     println!("{alike} alike; others:\n{}", others.join("\n"));
-    // The others are of the prompt itself, of what is fetched, of how long a grammar takes, and of models that are none of ours.
+    // The others are of the prompt itself, of what is fetched, of how long a grammar takes, and of models that are none
+    // of ours.
     assert!(others.is_empty() || alike >= 8, "{alike}");
 }

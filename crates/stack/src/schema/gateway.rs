@@ -20,7 +20,8 @@ pub struct Gateway {
     /// The file with the callers' keys, relative to this file's folder; the gateway follows its changes. `--keys` and
     /// `STEADFAST_KEYS` take precedence. Default: callers need no key.
     pub keys: Option<PathBuf>,
-    /// The time for which open streams may continue at shutdown. `--grace` takes precedence. A reload changes it. Default: 30 s.
+    /// The time for which open streams may continue at shutdown. `--grace` takes precedence. A reload changes it.
+    /// Default: 30 s.
     #[schemars(extend("default" = "30s"))]
     pub grace: Option<Span>,
     /// The most open connections; further ones are refused with 503. Default: 20,000.

@@ -7,8 +7,8 @@ use super::{KeyRef, Secret, Size, Span};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Handoff {
-    /// The longest wait of a caller for a person, within the request's own time. Default: no wait; the caller learns that
-    /// the request is pending, and its id.
+    /// The longest wait of a caller for a person, within the request's own time. Default: no wait; the caller learns
+    /// that the request is pending, and its id.
     pub wait: Option<Span>,
     /// The time in which a task may be answered. Default: 7 days.
     #[schemars(extend("default" = "7d"))]

@@ -10,7 +10,8 @@ pub struct Idempotency {
     /// The time for which an answer is repeated for its key. Default: 24 h.
     #[schemars(extend("default" = "24h"))]
     pub ttl: Option<Span>,
-    /// The time for which a call continues after its last caller has left, to keep its late answer for a retry. Default: 1 min.
+    /// The time for which a call continues after its last caller has left, to keep its late answer for a retry.
+    /// Default: 1 min.
     #[schemars(extend("default" = "1m"))]
     pub grace: Option<Span>,
     /// The room for answers; over it, the oldest are removed first. Default: 64 MiB of memory, or 1 GiB in a durable

@@ -48,8 +48,9 @@ pub struct Timeout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// The most attempts, the first included; 1 means no retry. Default: 3. Where neither this nor `budget` is set, 2 at a tier behind
-    /// another model's, and where another model is left only a failure for which the provider names a time is retried.
+    /// The most attempts, the first included; 1 means no retry. Default: 3. Where neither this nor `budget` is set, 2
+    /// at a tier behind another model's, and where another model is left only a failure for which the provider names a
+    /// time is retried.
     #[schemars(extend("default" = 3), range(min = 1))]
     pub max_attempts: Option<u16>,
     /// The first wait. Default: a schedule for each kind of failure; 500 ms if another field of the schedule is set.

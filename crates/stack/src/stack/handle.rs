@@ -70,8 +70,8 @@ impl StackHandle {
     ///
     /// # Errors
     ///
-    /// A store cannot be used. If the error [heals](steadfast::store::StoreError::heals), the stack runs without the store
-    /// until then.
+    /// A store cannot be used. If the error [heals](steadfast::store::StoreError::heals), the stack runs without the
+    /// store until then.
     pub async fn check_stores(&self) -> Result<(), steadfast::store::StoreError> {
         let stores = self.shared.current.load().stores.clone();
         stores.check().await
@@ -159,8 +159,8 @@ impl StackHandle {
 
     /// Replaces the active configuration. No request is lost: see [`Stack`](super::Stack).
     ///
-    /// [`Event::Reloaded`](steadfast::Event::Reloaded) or [`Event::ReloadRefused`](steadfast::Event::ReloadRefused) reports
-    /// the result once.
+    /// [`Event::Reloaded`](steadfast::Event::Reloaded) or [`Event::ReloadRefused`](steadfast::Event::ReloadRefused)
+    /// reports the result once.
     ///
     /// # Errors
     ///

@@ -14,8 +14,8 @@
 //! A reload makes a new generation beside the serving one, and swaps one pointer; requests under way end where they
 //! began. An unchanged part is *kept, not copied*: the same leaf and its connections, the same circuit, the same caps.
 //! A changed layer has other settings over the same state (`BulkheadLayer::state`, `FallbackLayer::state`): the
-//! requests in flight, the serving tier. First a `Plan` of the file is checked as a whole (`plan.rs`), so that assembling
-//! its generation (`generation.rs`) can fail at a store alone, before any state is shared.
+//! requests in flight, the serving tier. First a `Plan` of the file is checked as a whole (`plan.rs`), so that
+//! assembling its generation (`generation.rs`) can fail at a store alone, before any state is shared.
 
 mod alert_rules;
 #[cfg(feature = "alerts")]
@@ -266,9 +266,9 @@ impl StackBuilder {
         self
     }
 
-    /// Sets the Redis through which the replicas of this stack share state: [`replicas`](steadfast_stores::replicas) lists
-    /// what they share, and how exactly. A configuration whose cache sets `shared: true` keeps its answers there too.
-    /// Default: none, each replica is alone.
+    /// Sets the Redis through which the replicas of this stack share state: [`replicas`](steadfast_stores::replicas)
+    /// lists what they share, and how exactly. A configuration whose cache sets `shared: true` keeps its answers there
+    /// too. Default: none, each replica is alone.
     ///
     /// A task synchronizes the shared state. It starts once the stack, a service or a handle is created inside a tokio
     /// runtime, and ends with the stack.

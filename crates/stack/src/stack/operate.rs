@@ -24,8 +24,9 @@ use steadfast_subscribers::{CacheStatus, Status};
 /// # By hand
 ///
 /// An operator can force a tier's circuit, drain a tier and pin a level of service. Each order applies from the next
-/// request on until it is withdrawn; requests in flight are not affected. [`Event::Operated`](steadfast::Event::Operated)
-/// reports each order once, with its [actor](Self::acting_as), and [`status`](Self::status) shows it.
+/// request on until it is withdrawn; requests in flight are not affected.
+/// [`Event::Operated`](steadfast::Event::Operated) reports each order once, with its [actor](Self::acting_as), and
+/// [`status`](Self::status) shows it.
 ///
 /// **Over reloads**, drains and pins remain. A drain refers to a tier's name, so that a tier can be drained, changed
 /// in the file and then put back; it ends when a reload removes the tier. A forced circuit lasts as long as the
@@ -99,8 +100,8 @@ impl StackHandle {
         Ok(self.circuit(tier).ok_or_else(|| self.no_such(tier))?.release())
     }
 
-    /// Stops new requests to a tier, including those of cheaper chains: see [`FallbackHandle`]. Returns whether that
-    /// is a change. [`CircuitBreakerHandle::in_flight`](steadfast::CircuitBreakerHandle::in_flight) returns how many calls
+    /// Stops new requests to a tier, including those of cheaper chains: see [`FallbackHandle`]. Returns whether that is
+    /// a change. [`CircuitBreakerHandle::in_flight`](steadfast::CircuitBreakerHandle::in_flight) returns how many calls
     /// are still in flight there.
     ///
     /// # Errors

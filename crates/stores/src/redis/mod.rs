@@ -72,8 +72,8 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// Returns [`Misconfigured`](steadfast::store::StoreErrorKind::Misconfigured) if this is no such URL. A wrong password shows
-    /// only at the first call.
+    /// Returns [`Misconfigured`](steadfast::store::StoreErrorKind::Misconfigured) if this is no such URL. A wrong
+    /// password shows only at the first call.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let link = Arc::new(Link::new(Target::parse(url)?));
         Ok(Self { link, prefix: PREFIX.into(), limit: LIMIT, listener: Arc::default() })
@@ -95,8 +95,9 @@ impl Redis {
         self
     }
 
-    /// Reports the beginning and end of an outage to this channel ([`Event::StoreChanged`](steadfast::Event::StoreChanged)
-    /// of the store `redis`). Default: only the log. For one connection only the first call takes effect.
+    /// Reports the beginning and end of an outage to this channel
+    /// ([`Event::StoreChanged`](steadfast::Event::StoreChanged) of the store `redis`). Default: only the log. For one
+    /// connection only the first call takes effect.
     #[must_use]
     pub fn events(self, events: &Events) -> Self {
         self.set_events(events);

@@ -45,7 +45,8 @@ impl Alerts {
         self.follow_with(events, |_| {})
     }
 
-    /// Like `follow`, and calls `refresh` at the beginning, after each reload and whenever a reload may have been missed.
+    /// Like `follow`, and calls `refresh` at the beginning, after each reload and whenever a reload may have been
+    /// missed.
     pub fn follow_with(self, events: &Events, refresh: impl FnMut(&mut AlertEngine) + Send + 'static) -> Following {
         let engine = AlertEngine::new(self.rules);
         events.follow(Follower { engine, sinks: self.sinks, refresh, begun: false, tick: Instant::now() })

@@ -1,7 +1,7 @@
 //! Metrics of the layers' work, through the [`metrics`] facade. Feature `metrics`.
 //!
-//! [`Metrics`] is a [`Subscriber`]: it follows the [`Events`](steadfast::Events) outside of the requests' way and records
-//! to the application's recorder. [`METRICS`] is the table of all names.
+//! [`Metrics`] is a [`Subscriber`]: it follows the [`Events`](steadfast::Events) outside of the requests' way and
+//! records to the application's recorder. [`METRICS`] is the table of all names.
 //!
 //! - **Names.** The GenAI semantic conventions' where they have one (`gen_ai.client.operation.duration`,
 //!   `gen_ai.client.operation.time_to_first_chunk`, `gen_ai.client.token.usage`), and `steadfast_..` elsewhere. A

@@ -160,7 +160,8 @@ impl Machine {
                 self.clear_failures();
             }
             Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
-            // Others leave the state as it is. The active tier continues over a reload; if it cannot, a recovery reports that.
+            // Others leave the state as it is. The active tier continues over a reload; if it cannot, a recovery
+            // reports that.
             _ => {}
         }
     }

@@ -41,8 +41,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](StoreErrorKind::Corrupt) for any other bytes, and [`NewerSchema`](StoreErrorKind::NewerSchema) for those of
-    /// a later version of this crate. A store treats either as an answer that is not there.
+    /// [`Corrupt`](StoreErrorKind::Corrupt) for any other bytes, and [`NewerSchema`](StoreErrorKind::NewerSchema) for
+    /// those of a later version of this crate. A store treats either as an answer that is not there.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
         Self::from_bytes_at(bytes, Instant::now(), wall_clock::since_1970())
     }

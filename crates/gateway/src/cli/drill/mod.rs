@@ -20,9 +20,9 @@ use crate::cli::Failure;
 ///
 /// Exit code: 0; 1 if a target is missed; 2 if the configuration, a scenario or a target is wrong.
 ///
-/// Simulated providers stand in for the real ones, so that hours take seconds and no key is needed. Retries, circuits, limits,
-/// cache and fallbacks are those of the configuration; tasks for people are kept in memory. The same seed gives the same report,
-/// beside what a single call and a plain retry loop would have come to.
+/// Simulated providers stand in for the real ones, so that hours take seconds and no key is needed. Retries, circuits,
+/// limits, cache and fallbacks are those of the configuration; tasks for people are kept in memory. The same seed gives
+/// the same report, beside what a single call and a plain retry loop would have come to.
 #[derive(Args)]
 pub(crate) struct Drill {
     /// The scenarios: built-in names (see --list) or files [default: incident-2026-06-15]

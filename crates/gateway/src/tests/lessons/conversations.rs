@@ -1,5 +1,5 @@
-//! Conversations that take one turn here and the next there. The simulated providers are as strict about ids, signatures
-//! and the order of turns as the real ones.
+//! Conversations that take one turn here and the next there. The simulated providers are as strict about ids,
+//! signatures and the order of turns as the real ones.
 
 use serde_json::{Value, json};
 use steadfast::providers::simulated::{Fault, Simulated};
@@ -156,8 +156,8 @@ async fn calls_side_by_side_are_blocks_one_after_the_other() {
     assert_ne!(content[0]["id"], content[1]["id"]);
 }
 
-/// The content of Anthropic's events, by the grammar that its clients hold them to: blocks are numbered from nothing, begin
-/// once, end once, and do not overlap.
+/// The content of Anthropic's events, by the grammar that its clients hold them to: blocks are numbered from nothing,
+/// begin once, end once, and do not overlap.
 fn assembled(events: &[Value]) -> Value {
     assert_eq!(events[0]["type"], "message_start");
     let mut content: Vec<Value> = Vec::new();

@@ -100,8 +100,8 @@ async fn an_error_inside_a_200_is_of_the_same_kind_as_one_with_a_status() {
     }
 }
 
-// B52. Alishahryar1/free-claude-code#1543: a stream whose first event called the request bad, after a 200, was taken for the
-// caller's mistake. What the provider had accepted is not the caller's to mend, unless it says exactly what.
+// B52. Alishahryar1/free-claude-code#1543: a stream whose first event called the request bad, after a 200, was taken
+// for the caller's mistake. What the provider had accepted is not the caller's to mend, unless it says exactly what.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_accepted_and_is_then_called_bad_goes_to_the_next_tier() {
     let openai =
@@ -184,7 +184,8 @@ async fn a_long_wait_is_the_next_tiers_answer_at_once() {
     }
 }
 
-// B26. superagent-ai/superagent#1145: a limit of two seconds sent the whole burst to the fallback, which was limited next.
+// B26. superagent-ai/superagent#1145: a limit of two seconds sent the whole burst to the fallback, which was limited
+// next.
 #[tokio::test(start_paused = true)]
 async fn a_short_wait_is_kept_at_the_same_tier() {
     for (config, host, other) in BOTH {
@@ -199,8 +200,8 @@ async fn a_short_wait_is_kept_at_the_same_tier() {
     }
 }
 
-// B42, B46. NousResearch/hermes-agent PR #71427: silence was asked again at two levels, nine times. mnfst/llm-gateway#1656:
-// a timeout was a 500 that no fallback knew.
+// B42, B46. NousResearch/hermes-agent PR #71427: silence was asked again at two levels, nine times.
+// mnfst/llm-gateway#1656: a timeout was a 500 that no fallback knew.
 #[tokio::test(start_paused = true)]
 async fn silence_is_asked_once_and_then_the_next_tier() {
     for (config, host, _) in BOTH {
@@ -220,8 +221,8 @@ async fn silence_is_asked_once_and_then_the_next_tier() {
     }
 }
 
-// B43, B44. kgateway-dev/kgateway#11116: retries of a failover went to the pool that had failed. tensorzero/tensorzero#2907:
-// one list of models, providers and keys was not to be had.
+// B43, B44. kgateway-dev/kgateway#11116: retries of a failover went to the pool that had failed.
+// tensorzero/tensorzero#2907: one list of models, providers and keys was not to be had.
 #[tokio::test(start_paused = true)]
 async fn one_list_mixes_keys_models_and_providers_and_each_step_is_another() {
     let config = "

@@ -1,5 +1,5 @@
-//! The whole gateway without a socket: a stack as a file describes it, providers that follow a script, and time that stands
-//! still until somebody waits. What a test measures is exact.
+//! The whole gateway without a socket: a stack as a file describes it, providers that follow a script, and time that
+//! stands still until somebody waits. What a test measures is exact.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,7 +1,8 @@
 //! Tests for the complaints of other gateways' users (GATEWAY.md, section B), through both protocols where they apply,
 //! and for Claude Code's requirements (section E).
 //!
-//! The gateway is the real one but for the socket: [`house`] puts a stack as a file describes it behind the real routes.
+//! The gateway is the real one but for the socket: [`house`] puts a stack as a file describes it behind the real
+//! routes.
 #![doc = include_str!("lessons.md")]
 
 mod claude_code;

@@ -48,8 +48,8 @@ async fn a_dead_primary_costs_nothing_after_the_trip_and_is_back_after_it_has_re
     }
 }
 
-// B8, B27. BerriAI/litellm#24004: streams that ended in an error were logged as successes, and one of two protocols had no
-// fallback for them. tashfeenahmed/freellmapi#1218: a route that answers 200 and then breaks off was never benched.
+// B8, B27. BerriAI/litellm#24004: streams that ended in an error were logged as successes, and one of two protocols had
+// no fallback for them. tashfeenahmed/freellmapi#1218: a route that answers 200 and then breaks off was never benched.
 #[tokio::test(start_paused = true)]
 async fn streams_that_break_open_the_circuit_whatever_their_status_was() {
     for fault in [Fault::TruncatedAfter(2), Fault::CutAfter(2), Fault::ErrorEventAfter(2)] {

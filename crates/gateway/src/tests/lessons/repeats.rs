@@ -21,8 +21,8 @@ fn house(config: &str, host: &'static str) -> House {
 
 const HOUSES: [(&str, &str); 2] = [(TWO, ANTHROPIC), (TURNED, OPENAI)];
 
-// B58. PostHog#72670, Augustas11/macprovider#762: a client whose response was lost sent its request again, and both were
-// paid for.
+// B58. PostHog#72670, Augustas11/macprovider#762: a client whose response was lost sent its request again, and both
+// were paid for.
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_a_lost_response_joins_the_attempt_that_runs() {
     for (config, host) in HOUSES {

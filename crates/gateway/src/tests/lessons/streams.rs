@@ -41,8 +41,8 @@ fn error_of(host: &str) -> String {
     }
 }
 
-// B4, B5, B47. maximhq/bifrost#5395: an error in the second event found no fallback, for the first had been taken for the
-// answer. BerriAI/litellm#6957: `overloaded_error` inside a 200, still being mended two years later.
+// B4, B5, B47. maximhq/bifrost#5395: an error in the second event found no fallback, for the first had been taken for
+// the answer. BerriAI/litellm#6957: `overloaded_error` inside a 200, still being mended two years later.
 #[tokio::test(start_paused = true)]
 async fn an_error_after_the_preamble_and_before_the_first_word_goes_to_the_next_tier_unseen() {
     for (config, host) in [(TWO, ANTHROPIC), (TURNED, OPENAI)] {
@@ -112,7 +112,8 @@ struct Policy {
 }
 
 // B2, B11, B12, B13. BerriAI/litellm#40404: a stream that was cut, stalled or sent one bad line was lost, whatever was
-// configured. #29808: retries that were configured were not used in the middle of a stream. PR #32835: the text came twice.
+// configured. #29808: retries that were configured were not used in the middle of a stream. PR #32835: the text came
+// twice.
 #[tokio::test(start_paused = true)]
 async fn each_way_in_which_a_stream_goes_wrong_has_its_policy() {
     let policies = [
@@ -234,8 +235,8 @@ async fn a_failure_among_thoughts_is_another_tiers_answer_where_text_alone_count
     }
 }
 
-// B29, bounded. What is held back of thoughts is bounded by the whole time, less what is kept back for the other tiers: a tier's
-// own limit is for its first token, which a thought is.
+// B29, bounded. What is held back of thoughts is bounded by the whole time, less what is kept back for the other tiers:
+// a tier's own limit is for its first token, which a thought is.
 #[tokio::test(start_paused = true)]
 async fn thoughts_that_do_not_end_are_given_up_in_time() {
     let thoughts = (0..600).map(|_| {
@@ -313,8 +314,8 @@ async fn a_providers_pings_are_passed_on() {
     assert_eq!(answer.body.matches(PING).count(), 2, "{}", answer.body);
 }
 
-// B10, B42, B45. BerriAI/litellm PR #26067: the call was made when the stream was first read, so that a 429 came too late
-// for any fallback. mnfst/llm-gateway#1656: a 200 at once, and stalls never failed over.
+// B10, B42, B45. BerriAI/litellm PR #26067: the call was made when the stream was first read, so that a 429 came too
+// late for any fallback. mnfst/llm-gateway#1656: a 200 at once, and stalls never failed over.
 #[tokio::test(start_paused = true)]
 async fn the_head_waits_for_the_first_word_so_that_a_failure_has_its_own_status() {
     for (path, status) in [(MESSAGES, 529), (CHAT, 503)] {
@@ -329,8 +330,8 @@ async fn the_head_waits_for_the_first_word_so_that_a_failure_has_its_own_status(
     }
 }
 
-// B3, B48. Portkey-AI/gateway#1797, anomalyco/opencode#39968: a stream that broke off ended as if it were whole, and half
-// an answer was saved as a finished turn.
+// B3, B48. Portkey-AI/gateway#1797, anomalyco/opencode#39968: a stream that broke off ended as if it were whole, and
+// half an answer was saved as a finished turn.
 #[tokio::test(start_paused = true)]
 async fn an_end_without_the_providers_end_mark_is_never_a_clean_end() {
     for (config, host, whole) in

@@ -121,7 +121,8 @@ fn many(count: usize, piece: &str) -> String {
     list
 }
 
-/// For a tier of another dialect, what is to be translated of that there are so many: a list of each kind in each dialect.
+/// For a tier of another dialect, what is to be translated of that there are so many: a list of each kind in each
+/// dialect.
 pub(crate) fn to_translate(count: usize) -> Vec<(&'static str, Sent)> {
     let turns = |turns: &str| format!(r#"{{"model":"m","max_tokens":50,"messages":[{turns}]}}"#);
     let asked = r#"{"role":"user","content":"hello"}"#;
@@ -218,7 +219,8 @@ pub(crate) fn to_be_blamed_on_others() -> Vec<(&'static str, bool, Vec<Sent>)> {
         let (path, to) = if number.is_multiple_of(2) { (MESSAGES, "") } else { (CHAT, OPENAI) };
         words(path, to, &format!("{number}: {content}"), "")
     };
-    // Each second one goes to OpenAI's dialect, which says that an answer was filtered where Anthropic's says that it was refused.
+    // Each second one goes to OpenAI's dialect, which says that an answer was filtered where Anthropic's says that it
+    // was refused.
     let unspeakable = [both(UNSPEAKABLE, ""), both(UNSPEAKABLE, "")].concat();
     let of_each = |first: usize| unspeakable.iter().skip(first).step_by(2).cloned().collect();
     let (refused, filtered) = (of_each(0), of_each(1));
@@ -312,8 +314,8 @@ impl Acts {
         &self.0
     }
 
-    /// Does one of them, chosen by chance, its requests side by side: how many there were, and how many were answered with
-    /// 200 or refused as too many.
+    /// Does one of them, chosen by chance, its requests side by side: how many there were, and how many were answered
+    /// with 200 or refused as too many.
     pub(crate) async fn one(&self, address: &str, name: &str, random: &mut Rng) -> (&'static str, Told) {
         let choice = random.usize(..self.0.len() + 2);
         let Some((act, sent)) = self.0.get(choice) else {

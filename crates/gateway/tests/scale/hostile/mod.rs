@@ -1,5 +1,5 @@
-//! Callers with ordinary keys, who do what one caller could do to all: each act alone, and all of them for a while beside honest
-//! callers.
+//! Callers with ordinary keys, who do what one caller could do to all: each act alone, and all of them for a while
+//! beside honest callers.
 
 mod acts;
 mod alone;

@@ -1,8 +1,8 @@
-//! Fifty honest callers and five hostile ones before providers of which one is half broken, as OpenAI's was for fifteen hours
-//! in June 2025: 5 % of its calls fail, and 25 % at the peak.
+//! Fifty honest callers and five hostile ones before providers of which one is half broken, as OpenAI's was for fifteen
+//! hours in June 2025: 5 % of its calls fail, and 25 % at the peak.
 //!
-//! It takes a minute, or as many seconds as `STEADFAST_SOAK_SECONDS` says. In turns the hostile are at work and are not, so that
-//! what else goes on in the machine weighs on both alike.
+//! It takes a minute, or as many seconds as `STEADFAST_SOAK_SECONDS` says. In turns the hostile are at work and are
+//! not, so that what else goes on in the machine weighs on both alike.
 
 use std::{
     io::{Read, Write},

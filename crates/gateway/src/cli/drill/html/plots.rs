@@ -1,5 +1,5 @@
-//! Plots as SVG: drawn in a box of 600 by 100 that takes whatever room there is. Their words are HTML beside them, so that they keep
-//! their size on a phone; and no stroke grows with the box.
+//! Plots as SVG: drawn in a box of 600 by 100 that takes whatever room there is. Their words are HTML beside them, so
+//! that they keep their size on a phone; and no stroke grows with the box.
 
 use std::fmt::{Display, Write as _};
 
@@ -191,8 +191,8 @@ fn steps_along(path: &mut String, steps: impl Iterator<Item = (f64, f64)>) {
     }
 }
 
-/// Latencies as lines, on an axis where each step is ten times the one below: an outage's half minute and an ordinary day's half
-/// second can both be read. What is not known breaks the line.
+/// Latencies as lines, on an axis where each step is ten times the one below: an outage's half minute and an ordinary
+/// day's half second can both be read. What is not known breaks the line.
 pub(super) fn latencies(title: &str, label: &str, lines: &[Layer<'_>], times: &Times) -> String {
     let all = || lines.iter().flat_map(|line| line.values.iter().copied()).filter(|value| words::known(*value));
     let low = all().fold(f64::INFINITY, f64::min).log10().floor();
