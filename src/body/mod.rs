@@ -88,7 +88,7 @@ impl LlmBody {
 
     /// Creates a stream of texts, whose end is the end of the answer. It is for clients whose stream distinguishes a
     /// cut from an end. With one that ends alike in both cases, such as async-openai's, half an answer would pass for
-    /// whole; for it [the guide](crate::guide::getting_started) takes the end from the model's `finish_reason`.
+    /// whole; for it [the guide](https://docs.rs/steadfast-guide) takes the end from the model's `finish_reason`.
     pub fn from_text_stream<S>(texts: S) -> Self
     where
         S: Stream<Item = Result<String, LlmError>> + Send + 'static,

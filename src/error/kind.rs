@@ -121,7 +121,7 @@ impl ErrorKind {
 
     /// Returns the meaning of an HTTP status, for a client of your own that knows nothing else about the failure:
     /// `LlmError::new(ErrorKind::from_status(status), words)`. The guide has it as [a
-    /// table](crate::guide::getting_started). A provider's body often says more, and this crate's leaves read it. A
+    /// table](https://docs.rs/steadfast-guide). A provider's body often says more, and this crate's leaves read it. A
     /// status below 400 that is no success is [`Server`](Self::Server).
     ///
     /// ```

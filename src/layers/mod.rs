@@ -2,7 +2,7 @@
 //!
 //! Recommended order, outermost first: Observe · Timeout (total) · Idempotency · Cache · Budget · Bulkhead · Mirror
 //! · Route · Fallback · and for each tier: Hedge · Validate · RetryWithJitter · CircuitBreaker · Timeout (attempt)
-//! · leaf. Every other order compiles, and [the guide](crate::guide::choosing_an_order) explains its effect.
+//! · leaf. Every other order compiles, and [the guide](https://docs.rs/steadfast-guide) explains its effect.
 //!
 //! # Mechanisms
 //!

@@ -23,7 +23,7 @@ use steadfast::{
 /// It begins with one task, whose outcome decides whether more run at once. Two failures in a row end the round: the
 /// tasks are released, and the next round comes after a pause that doubles from [`every`](Self::every) to 10 minutes. A
 /// task waits for a person if the request itself is at fault (too long, refused, against a policy), or if it fails
-/// three times while others are answered. An answer of a [degraded](crate::LlmResponse::degraded) tier counts as a
+/// three times while others are answered. An answer of a [degraded](steadfast::LlmResponse::degraded) tier counts as a
 /// failure: a caller who was promised a person must not get a fixed sentence. The task's [answer](super::TaskAnswer)
 /// says that a model made it, and which.
 ///

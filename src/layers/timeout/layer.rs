@@ -45,7 +45,7 @@ impl TimeoutLayer {
     }
 
     /// Leaves a silent call before its limit if a [`Fallback`](crate::Fallback) further out could still ask another
-    /// model. Default: no; a [`Stack`](crate::Stack)'s tiers do.
+    /// model. Default: no; the tiers of `steadfast_stack::Stack` do.
     ///
     /// Put it around one model. A call is late after five times the time in which nine in ten of the last calls
     /// like it were answered (for a stream, their first token), and not before 5 s. Streams and whole answers, with

@@ -224,7 +224,7 @@ fn judged(dialect: Dialect, model: &str, mut body: Value, more: &Value, words: &
 
 /// The recorded requests to the three providers themselves: the body, the model, and what the provider said against it.
 fn recorded() -> Vec<(String, Dialect, String, Value, Option<String>)> {
-    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folders = match std::env::var_os("STEADFAST_FIXTURES") {
         Some(folder) => vec![PathBuf::from(folder)],
         None => vec![shared.join("fixtures"), shared.join("fixtures2")],

@@ -6,7 +6,7 @@ use super::*;
 
 /// The recorded bodies and stream events of a provider, or `None` where the recordings are not there.
 fn recorded(folder: &str) -> Option<Vec<Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures").join(folder);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures").join(folder);
     let Ok(files) = fs::read_dir(&path) else {
         eprintln!("skipped: no recordings in ../shared/fixtures/{folder}");
         return None;

@@ -50,7 +50,7 @@ pub struct Status {
     /// The duration of the last recovery: from the switch away from the primary until it served again.
     pub last_recovery_seconds: Option<f64>,
     /// The cache's counts; absent without a cache, and for a board that follows no
-    /// [stack](steadfast_stack::StackHandle::status).
+    /// stack (`StackHandle::status`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheStatus>,
     /// The number of events lost because the board was too slow. Their changes are missing here.
@@ -119,7 +119,7 @@ pub struct TierStatus {
     /// The reason for the circuit's last change.
     pub circuit_reason: Option<String>,
     /// The time at which an open circuit lets a probe through, or a throttled one its calls, if known: only for a
-    /// [stack's](steadfast_stack::StackHandle::status) tiers. `None` while the circuit is closed, or if an operator
+    /// stack's tiers (`StackHandle::status`). `None` while the circuit is closed, or if an operator
     /// opened it.
     pub circuit_until: Option<String>,
     /// The state that an operator has forced on its circuit: `open` or `closed`; `None` while it judges on its own.

@@ -150,7 +150,7 @@ fn check(expression: &str, texts: &[&str], page: &BTreeMap<&str, BTreeSet<&str>>
 }
 
 fn file(name: &str) -> String {
-    std::fs::read_to_string(format!("{}/ops/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read_to_string(format!("{}/../../ops/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
