@@ -9,6 +9,7 @@ mod error;
 mod guard;
 mod trouble;
 
+#[cfg(feature = "idempotency")]
 pub(crate) use self::guard::kind_of;
 pub use self::{
     error::{StoreError, StoreErrorKind},
