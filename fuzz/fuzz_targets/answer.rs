@@ -2,7 +2,7 @@
 //! status, the second one the pieces.
 #![no_main]
 
-#[path = "../../tests/fuzzed/properties.rs"]
+#[path = "../../tests/wire/fuzz/properties.rs"]
 #[allow(dead_code, reason = "each target takes one")]
 mod properties;
 

@@ -1,7 +1,7 @@
 //! Requests decoded, and translated to the other dialects. The first byte chooses the dialect.
 #![no_main]
 
-#[path = "../../tests/fuzzed/properties.rs"]
+#[path = "../../tests/wire/fuzz/properties.rs"]
 #[allow(dead_code, reason = "each target takes one")]
 mod properties;
 

@@ -1,7 +1,7 @@
 //! SSE framing. The first byte chooses the limit and how the rest is cut into pieces.
 #![no_main]
 
-#[path = "../../tests/fuzzed/properties.rs"]
+#[path = "../../tests/wire/fuzz/properties.rs"]
 #[allow(dead_code, reason = "each target takes one")]
 mod properties;
 

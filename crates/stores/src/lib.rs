@@ -5,7 +5,7 @@
 //!
 //! # Design
 //!
-//! Each store has a file for each trait, and `tests/stores/` is one suite that runs on all of them.
+//! Each store has a file for each trait, and `tests/stores/contract/` is one suite that runs on all of them.
 //!
 //! SQLite is one connection on one thread (`sqlite/thread.rs`), which takes jobs from a bounded channel. Nothing blocks
 //! the runtime, and a write that has returned is on the disk (WAL, `synchronous=FULL`). Processes of one machine share

@@ -8,14 +8,14 @@
 #![cfg(all(target_os = "linux", feature = "redis", feature = "postgres"))]
 
 #[allow(dead_code, reason = "it is the library's tests' too")]
-#[path = "../../../../tests/durability/cluster.rs"]
+#[path = "../../../../tests/stores/durability/cluster.rs"]
 mod cluster;
 #[path = "../common/mod.rs"]
 pub mod common;
 mod load;
 mod provider;
 #[allow(dead_code, unreachable_pub, reason = "it is the library's tests' too")]
-#[path = "../../../../tests/replicas/server.rs"]
+#[path = "../../../../tests/stores/replicas/server.rs"]
 mod server;
 
 use std::{

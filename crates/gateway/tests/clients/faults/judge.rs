@@ -1,0 +1,265 @@
+//! Verdicts, from the observations of a client and the providers.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::Deserialize;
+use steadfast::providers::simulated::SimulatedHandle;
+
+use crate::faults::cases::{Commit, FALLBACK, Key, PRIMARY, Protocol, World, canonical, held};
+
+/// A client's observations of one request.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Outcome {
+    /// The text of the answer, or what had come of it when it broke.
+    pub(crate) text: String,
+    /// The class of the error; `None`: the client took the answer for whole.
+    pub(crate) error: Option<String>,
+    /// True if the error is of the client's own type, not one that slipped through from below.
+    pub(crate) own: bool,
+    pub(crate) status: Option<u16>,
+    pub(crate) message: String,
+    pub(crate) model: Option<String>,
+    /// The reason for the end.
+    pub(crate) finish: Option<String>,
+    pub(crate) input_tokens: Option<u64>,
+    pub(crate) output_tokens: Option<u64>,
+    pub(crate) took_ms: u64,
+    /// Signs of life before the answer, where the client can see them.
+    #[serde(default)]
+    pub(crate) signs: Option<u64>,
+}
+
+impl Outcome {
+    /// Returns whether the client has the whole answer, and its end mark.
+    fn is_whole(&self) -> bool {
+        let ended = matches!(self.finish.as_deref(), Some("end_turn" | "stop"));
+        self.error.is_none() && self.text == canonical() && ended
+    }
+}
+
+/// The observations of one case.
+pub(crate) struct Seen<'a> {
+    /// Without the healthy one at the end.
+    outcomes: &'a [Outcome],
+    primary: SimulatedHandle,
+    fallback: SimulatedHandle,
+}
+
+type Verdict = Result<(), String>;
+
+fn ensure(is: bool, wrong: impl FnOnce() -> String) -> Verdict {
+    if is { Ok(()) } else { Err(wrong()) }
+}
+
+impl Seen<'_> {
+    /// Every request has the whole answer.
+    pub(crate) fn answered(&self) -> Verdict {
+        self.outcomes
+            .iter()
+            .try_for_each(|outcome| ensure(outcome.is_whole(), || format!("no whole answer: {outcome:?}")))
+    }
+
+    pub(crate) fn answered_by_primary(&self) -> Verdict {
+        self.answered()?;
+        self.outcomes.iter().try_for_each(|outcome| is_of(outcome, PRIMARY))
+    }
+
+    pub(crate) fn answered_by_fallback(&self) -> Verdict {
+        self.answered()?;
+        self.outcomes.iter().try_for_each(|outcome| is_of(outcome, FALLBACK))
+    }
+
+    pub(crate) fn first_answered_by_fallback(&self) -> Verdict {
+        Seen { outcomes: &self.outcomes[..1], primary: self.primary.clone(), fallback: self.fallback.clone() }
+            .answered_by_fallback()
+    }
+
+    pub(crate) fn last_answered_by_primary(&self) -> Verdict {
+        self.outcomes.last().map_or(Ok(()), |outcome| is_of(outcome, PRIMARY))
+    }
+
+    /// Every request ends with an error of the client's own, with this status and a word of the provider's reason.
+    pub(crate) fn refused(&self, status: u16, reasons: &[&str]) -> Verdict {
+        self.outcomes.iter().try_for_each(|outcome| {
+            let told = reasons.iter().any(|reason| outcome.message.contains(reason));
+            let is = outcome.error.is_some() && outcome.own && outcome.status == Some(status) && told;
+            ensure(is, || format!("not refused as it should be: {outcome:?}"))
+        })
+    }
+
+    /// The second request ends with the root error, not with that of the tier that could not take it over.
+    pub(crate) fn second_tells_of_the_broken_stream(&self) -> Verdict {
+        let second = &self.outcomes[1];
+        let masked = second.status == Some(400) || second.message.contains("prefill");
+        // More than once by an SDK that was told how long to wait, and came back then.
+        let asked = self.fallback.stats().failed_by.get("no_prefill") > Some(&0);
+        let is = second.error.is_some() && second.own && !masked && asked;
+        ensure(is, || format!("the root error is masked: {second:?}"))
+    }
+
+    /// The answer came with the tokens that it took.
+    pub(crate) fn usage(&self) -> Verdict {
+        self.outcomes.iter().try_for_each(|outcome| {
+            let is = outcome.output_tokens == Some(60) && outcome.input_tokens.is_some_and(|tokens| tokens > 0);
+            ensure(is, || format!("no usage: {outcome:?}"))
+        })
+    }
+
+    pub(crate) fn took_less_than(&self, limit: Duration) -> Verdict {
+        self.outcomes.iter().try_for_each(|outcome| {
+            ensure(Duration::from_millis(outcome.took_ms) < limit, || format!("too late: {outcome:?}"))
+        })
+    }
+
+    pub(crate) fn primary_calls(&self, least: u64, most: u64) -> Verdict {
+        let calls = self.primary.stats().calls;
+        ensure((least..=most).contains(&calls), || format!("the primary was asked {calls} times"))
+    }
+
+    pub(crate) fn fallback_calls(&self, least: u64, most: u64) -> Verdict {
+        let calls = self.fallback.stats().calls;
+        ensure((least..=most).contains(&calls), || format!("the fallback was asked {calls} times"))
+    }
+
+    /// At most so many attempts at the primary within so long of the first.
+    pub(crate) fn at_most(&self, most: usize, within: Duration) -> Verdict {
+        let times = self.primary.arrivals();
+        let early = times.iter().filter(|time| **time - times[0] < within).count();
+        ensure(early <= most, || format!("the primary was asked {early} times in {within:?}"))
+    }
+
+    /// At least so long between the first two attempts at the primary.
+    pub(crate) fn first_gap(&self, least: Duration) -> Verdict {
+        let times = self.primary.arrivals();
+        let gap = times.get(1).map(|second| *second - times[0]);
+        ensure(gap.is_some_and(|gap| gap >= least), || format!("the primary was asked again after {gap:?}"))
+    }
+
+    /// Checks that a primary that is down gets calls until its circuit opens, and then one probe for a request at most.
+    pub(crate) fn dead_attempts_are_few(&self) -> Verdict {
+        let dead = self.primary.stats().failed;
+        let most = self.fallback.stats().calls + 5;
+        ensure(dead <= most, || format!("{dead} attempts at a primary that was down, in {most} requests and 5"))
+    }
+
+    /// Each request has the whole answer, or an error of the client's own: no short answer passes for a whole one.
+    /// Gives whether any was an error.
+    fn honest(&self) -> Result<bool, String> {
+        for outcome in self.outcomes {
+            let told = outcome.error.is_some() && outcome.own && canonical().starts_with(&outcome.text);
+            ensure(outcome.is_whole() || told, || {
+                format!("a short answer, or no error of the client's own: {outcome:?}")
+            })?;
+        }
+        Ok(self.outcomes.iter().any(|outcome| outcome.error.is_some()))
+    }
+}
+
+fn is_of(outcome: &Outcome, model: &str) -> Verdict {
+    ensure(outcome.model.as_deref() == Some(model), || format!("not an answer of {model}: {outcome:?}"))
+}
+
+/// The end of a case.
+enum Cell {
+    /// The best possible end.
+    Pass,
+    /// With an error that its client hears of.
+    Error,
+    Wrong(String),
+}
+
+/// All verdicts of one client.
+pub(crate) struct Table {
+    cells: BTreeMap<(&'static str, Commit, Protocol), Cell>,
+    /// The further problems.
+    beside: Vec<String>,
+}
+
+impl Table {
+    pub(crate) fn of(world: &World, outcomes: Vec<(String, Vec<Outcome>)>) -> Self {
+        let outcomes: BTreeMap<String, Vec<Outcome>> = outcomes.into_iter().collect();
+        let nothing = Vec::new();
+        let of = |case: &str| outcomes.get(case).unwrap_or(&nothing);
+        let cells = Key::all().map(|key| {
+            let verdict = verdict(world, key, of(&key.name()));
+            ((key.scenario.id, key.commit, key.protocol), verdict.unwrap_or_else(Cell::Wrong))
+        });
+        let cells = cells.collect();
+        let long = Protocol::BOTH.into_iter().filter(|_| world.mix.has_held()).filter_map(|protocol| {
+            match &of(&held(protocol))[..] {
+                [outcome] if outcome.is_whole() && outcome.signs != Some(0) => None,
+                other => Some(format!("a long answer that is held back, {protocol:?}: {other:?}")),
+            }
+        });
+        Self { cells, beside: long.collect() }
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.beside.is_empty() && !self.cells.values().any(|cell| matches!(cell, Cell::Wrong(_)))
+    }
+
+    fn count(&self, of: Commit, is: fn(&Cell) -> bool) -> usize {
+        self.cells.iter().filter(|((_, commit, _), cell)| *commit == of && is(cell)).count()
+    }
+}
+
+fn verdict(world: &World, key: Key, outcomes: &[Outcome]) -> Result<Cell, String> {
+    let asked = key.scenario.requests.len();
+    let [own @ .., alive] = outcomes else { return Err("the client said nothing".to_owned()) };
+    ensure(own.len() == asked, || format!("{} outcomes of {asked}", own.len()))?;
+    ensure(alive.is_whole(), || format!("a healthy request afterwards failed: {alive:?}"))?;
+    let [primary, fallback] = world.providers(&key.name());
+    let seen = Seen { outcomes: own, primary, fallback };
+    if !key.scenario.after_commit || key.commit == Commit::Complete {
+        (key.scenario.pass)(&seen)?;
+        return Ok(Cell::Pass);
+    }
+    // The caller has seen the first token: what breaks then is told, and nobody else is asked behind its back.
+    let told = seen.honest()?;
+    seen.fallback_calls(0, 0)?;
+    let whole = key.scenario.id == "S11" && key.protocol.of_primary(world.mix) == Protocol::Chat;
+    ensure(told != whole, || format!("{:?}", seen.outcomes))?;
+    Ok(if told { Cell::Error } else { Cell::Pass })
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns =
+            [Commit::Complete, Commit::Default].map(|commit| Protocol::BOTH.map(|protocol| (commit, protocol)));
+        writeln!(f, "{:<50} | complete        | first_token", "")?;
+        writeln!(f, "{:<50} | messages | chat | messages | chat", "fault")?;
+        let mut ids: Vec<_> =
+            crate::faults::scenarios::SCENARIOS.iter().map(|scenario| (scenario.id, scenario.fault)).collect();
+        ids.sort_unstable();
+        for (id, fault) in ids {
+            write!(f, "{:<50}", format!("{id} {fault}"))?;
+            for (commit, protocol) in columns.iter().flatten() {
+                let word = match &self.cells[&(id, *commit, *protocol)] {
+                    Cell::Pass => "pass",
+                    Cell::Error => "told",
+                    Cell::Wrong(_) => "FAIL",
+                };
+                let width = if *protocol == Protocol::Messages { 8 } else { 4 };
+                write!(f, " | {word:<width$}")?;
+            }
+            writeln!(f)?;
+        }
+        for ((id, commit, protocol), cell) in &self.cells {
+            if let Cell::Wrong(why) = cell {
+                writeln!(f, "{id} {protocol:?} {commit:?}: {why}")?;
+            }
+        }
+        for wrong in &self.beside {
+            writeln!(f, "{wrong}")?;
+        }
+        let all = self.cells.len() / 2;
+        let passed = |commit| self.count(commit, |cell| matches!(cell, Cell::Pass));
+        let told = self.count(Commit::Default, |cell| matches!(cell, Cell::Error));
+        let honest = passed(Commit::Default) + told;
+        writeln!(
+            f,
+            "faults: {} of {all} with commit complete; {honest} of {all} honest with commit first_token ({told} told as errors)",
+            passed(Commit::Complete)
+        )
+    }
+}

@@ -1,0 +1,9 @@
+//! Promises to clients: the SDKs, popular clients and a browser before the real binary, through every fault.
+
+#[path = "../common/mod.rs"]
+pub mod common;
+
+mod browser;
+mod faults;
+mod ladder;
+mod sdk;

@@ -1,0 +1,214 @@
+//! `steadfast check` says what is wrong and where, and what a right file would do.
+
+use crate::common::{Folder, steadfast};
+
+const RIGHT: &str = "\
+tiers:
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5 }
+  - { name: backup, provider: simulated, model: small }
+";
+
+#[test]
+fn a_right_file_is_explained() {
+    let folder = Folder::new("right");
+    let file = folder.file("steadfast.yaml", RIGHT);
+    let ran = steadfast(["check", file.to_str().unwrap()], &[("ANTHROPIC_API_KEY", "sk-secret-marker")]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    for said in ["2 tiers", "sonnet", "claude-sonnet-4-5", "ANTHROPIC_API_KEY, set", "none needed", "overloaded"] {
+        assert!(ran.out.contains(said), "{said} is missing:\n{}", ran.out);
+    }
+    assert!(!format!("{}{}", ran.out, ran.err).contains("sk-secret-marker"));
+}
+
+#[test]
+fn what_each_tiers_model_takes_is_shown() {
+    let folder = Folder::new("models");
+    let text = "\
+tiers:
+  - { name: sonnet, provider: anthropic, model: claude-sonnet-4-5, max_output: 9000 }
+  - { name: gpt, provider: openai, model: gpt-4o-2024-08-06 }
+  - { name: next, provider: openai, model: gpt-7-nova }
+  - { name: ours, provider: openai, model: our-deployment, base_url: 'http://127.0.0.1:9/v1' }
+families:
+  our-deployment: { like: o3 }
+";
+    let file = folder.file("steadfast.yaml", text);
+    let ran = steadfast(["check", "--offline", file.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let row = |tier: &str| {
+        let (_, rows) = ran.out.split_once("What the models take").expect("a table of models");
+        let from = rows.find(&format!("{tier}: ")).unwrap_or_else(|| panic!("no {tier}:\n{}", ran.out));
+        let end = rows[from..].find("\n  input").map_or(rows.len(), |end| from + end);
+        rows[from..end].to_owned()
+    };
+    for (tier, said) in [
+        ("sonnet", "of the family claude-4-5"),
+        ("sonnet", "temperature or top_p, none while it reasons"),
+        ("sonnet", "by budget (from 1024 tokens); only on request; off: `disabled`"),
+        ("sonnet", "forced only without reasoning"),
+        ("gpt", "reasoning: none on request"),
+        ("gpt", "at most 16384 tokens"),
+        ("next", "which is not known: taken as `gpt`, carefully"),
+        ("ours", "by effort (low, medium, high)"),
+        ("ours", "no stop texts"),
+    ] {
+        assert!(row(tier).contains(said), "{tier} does not say {said}:\n{}", ran.out);
+    }
+    assert!(ran.out.contains("where a caller sets no limit: 9000 tokens, by the file"), "{}", ran.out);
+}
+
+#[test]
+fn the_examples_are_right() {
+    for name in ["steadfast.yaml", "ladder.yaml"] {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+        let ran = steadfast(["check", "--offline", file.to_str().unwrap()], &[]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{name}: {}", ran.out);
+    }
+}
+
+#[test]
+fn a_key_that_serve_needs_is_missed_unless_it_is_said_that_it_is_elsewhere() {
+    let folder = Folder::new("keyless");
+    let file = folder.file("steadfast.yaml", RIGHT);
+    let file = file.to_str().unwrap();
+    for blank in [None, Some(("ANTHROPIC_API_KEY", "  "))] {
+        let ran = steadfast(["check", file], blank.as_slice());
+        assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains("ANTHROPIC_API_KEY, NOT SET") && ran.out.contains("overloaded"), "{}", ran.out);
+        for said in ["tiers.sonnet.api_key", "ANTHROPIC_API_KEY", "--offline"] {
+            assert!(ran.err.contains(said), "{said} is missing:\n{}", ran.err);
+        }
+    }
+    let served = steadfast(["serve", "--listen", "127.0.0.1:0", "--config", file], &[]);
+    assert_eq!(served.code, Some(2));
+    assert!(served.err.contains("tiers.sonnet.api_key"), "check says what serve says: {}", served.err);
+
+    let ran = steadfast(["check", "--offline", file], &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    assert!(ran.out.contains("ANTHROPIC_API_KEY, NOT SET"), "{}", ran.out);
+}
+
+#[test]
+fn secrets_of_headers_and_webhooks_may_be_elsewhere_too() {
+    let folder = Folder::new("secrets");
+    let text = "tiers: [{ name: main, provider: simulated, headers: { x-team: '${TEAM_TOKEN}' } }]\n\
+                alerts: { webhooks: [{ url: 'https://hooks.example.com/x', authorization: '${HOOK_TOKEN}' }] }\n";
+    let file = folder.file("steadfast.yaml", text);
+    let file = file.to_str().unwrap();
+    let both = [("TEAM_TOKEN", "a"), ("HOOK_TOKEN", "b")];
+    for (set, code, missing) in [(&both[..], 0, ""), (&both[..1], 2, "HOOK_TOKEN"), (&both[1..], 2, "TEAM_TOKEN")] {
+        let ran = steadfast(["check", file], set);
+        assert_eq!(ran.code, Some(code), "{}{}", ran.out, ran.err);
+        assert!(ran.err.contains(missing), "{}", ran.err);
+    }
+    let ran = steadfast(["check", "--offline", file], &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+}
+
+#[test]
+fn the_server_of_each_tier_is_told_and_who_names_it() {
+    let folder = Folder::new("servers");
+    let text = "tiers:\n  - { name: sonnet, provider: anthropic, model: a }\n  \
+                - { name: proxied, provider: openai, model: b, base_url: 'http://127.0.0.1:9/v1?key=sk-marker' }\n  \
+                - { name: own, provider: openai, model: c, base_url: 'https://api.openai.com/v1' }\n  \
+                - { name: flash, provider: gemini, model: d }\n";
+    let file = folder.file("steadfast.yaml", text);
+    let environment = [
+        ("ANTHROPIC_BASE_URL", "http://127.0.0.1:7/anthropic"),
+        ("OPENAI_API_KEY", "k"),
+        ("OPENAI_BASE_URL", "http://not-for-those-with-one.example"),
+        ("GEMINI_API_KEY", "k"),
+    ];
+    let ran = steadfast(["check", file.to_str().unwrap()], &environment);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let row =
+        |tier: &str| ran.out.lines().find(|line| line.split_whitespace().next() == Some(tier)).unwrap_or_default();
+    assert!(row("sonnet").contains("http://127.0.0.1:7/anthropic (ANTHROPIC_BASE_URL)"), "{}", ran.out);
+    assert!(row("sonnet").contains("ANTHROPIC_API_KEY, not set: none is sent"), "{}", ran.out);
+    assert!(row("proxied").contains("http://127.0.0.1:9/v1 "), "{}", ran.out);
+    assert!(row("proxied").contains("none sent: the server is not api.openai.com; `api_key` names one"), "{}", ran.out);
+    assert!(row("own").contains("OPENAI_API_KEY, set"), "{}", ran.out);
+    assert!(row("flash").contains("generativelanguage.googleapis.com"), "{}", ran.out);
+    assert!(!ran.out.contains("sk-marker"), "{}", ran.out);
+}
+
+#[test]
+fn a_server_of_the_environment_that_is_none_or_the_gateway_itself_is_refused() {
+    let folder = Folder::new("itself");
+    let file = folder.file(
+        "settings.json",
+        r#"{ "model": { "primaryModel": "gpt-4o", "provider": "openai" }, "listen": "127.0.0.1:8123" }"#,
+    );
+    let file = file.to_str().unwrap();
+    for (url, said) in
+        [("nowhere", "it must start with http"), ("http://localhost:8123/v1", "would call this gateway without end")]
+    {
+        for command in [&["check", file][..], &["serve", "--config", file]] {
+            let ran = steadfast(command.iter().copied(), &[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", url)]);
+            assert_eq!(ran.code, Some(2), "{command:?}: {}{}", ran.out, ran.err);
+            assert!(ran.err.contains("OPENAI_BASE_URL") && ran.err.contains(said), "{command:?}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_key_has_its_line_its_column_and_the_nearest_right_one() {
+    let folder = Folder::new("wrong");
+    let file = folder.file("steadfast.yaml", "tiers:\n  - name: a\n    provider: simulated\n    modle: x\n");
+    let ran = steadfast(["check", file.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
+    for said in ["steadfast.yaml:4:5", "modle", "`model`"] {
+        assert!(ran.err.contains(said), "{said} is missing:\n{}", ran.err);
+    }
+    assert_eq!(ran.out, "");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let ran = steadfast(["check", "no-such-file.yaml"], &[]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("no-such-file.yaml"), "{}", ran.err);
+}
+
+#[test]
+fn live_calls_each_tier_once_and_says_what_came_of_it() {
+    let folder = Folder::new("live");
+    let file = folder.file(
+        "steadfast.yaml",
+        "tiers:\n  - { name: works, provider: simulated, model: small }\n  - { name: keyless, provider: anthropic, model: x }\n  \
+         - { name: unreachable, provider: openai, base_url: 'http://127.0.0.1:9/v1', model: x }\n",
+    );
+    let ran = steadfast(["check", "--live", file.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(2), "a key is missing: {}{}", ran.out, ran.err);
+    let row = |tier: &str| {
+        let mut rows = ran.out.lines().filter(|line| line.split_whitespace().next() == Some(tier));
+        rows.next_back().unwrap_or_else(|| panic!("no row for {tier}:\n{}", ran.out)).to_owned()
+    };
+    assert!(row("works").contains("accepted") && row("works").contains("ms"), "{}", ran.out);
+    assert!(row("keyless").contains("MISSING"), "{}", ran.out);
+    assert!(row("unreachable").contains("NO"), "{}", ran.out);
+    assert!(ran.err.contains("ANTHROPIC_API_KEY"), "{}", ran.err);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let without: Vec<&str> = text.lines().filter(|line| !line.contains("keyless")).collect();
+    let file = folder.file("steadfast.yaml", &without.join("\n"));
+    let ran = steadfast(["check", "--live", file.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("1 of 2 tiers"), "{}", ran.err);
+}
+
+#[test]
+fn the_schema_is_one_json_object() {
+    let ran = steadfast(["config", "schema"], &[]);
+    assert_eq!(ran.code, Some(0));
+    let schema: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(schema["properties"]["tiers"].is_object());
+}
+
+#[test]
+fn a_shell_gets_its_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = steadfast(["completions", shell], &[]);
+        assert_eq!(ran.code, Some(0));
+        assert!(ran.out.contains("explain") && ran.out.contains("max-tokens"), "{shell}");
+    }
+}

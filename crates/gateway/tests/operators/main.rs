@@ -1,0 +1,12 @@
+//! Promises to operators: the commands, the configuration, the reports, and the packaging of the real binary.
+
+#[path = "../common/mod.rs"]
+pub mod common;
+
+mod admin;
+mod ask;
+mod check;
+mod handoff;
+mod packaging;
+mod serve;
+mod watch;

@@ -1,0 +1,57 @@
+//! The log, where nobody reads it and where somebody does.
+
+use super::HELLO;
+use crate::common::serve::{Serve, Served};
+
+/// Asks what cannot be answered. The log says a line of some length of it, at the level that is asked for here.
+fn breaks(served: &Served, times: usize) {
+    for _ in 0..times {
+        assert_eq!(served.ask("POST /v1/chat/completions", "", r#"{"model":"m","messages":"none"}"#).status, 400);
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let served = Serve::simulated().args(["--log", "debug"]).log_unread().start();
+    // Some 200 bytes each: many times what a pipe holds.
+    breaks(&served, 3000);
+    assert!(served.ask("POST /v1/messages", "", HELLO).body.contains("message_stop"));
+    // It ends all the same.
+    let said = served.stop().err;
+    assert!(said.contains("request failed"), "{said}");
+}
+
+#[test]
+fn what_was_logged_before_an_end_in_good_order_is_all_there() {
+    let served = Serve::simulated().start();
+    breaks(&served, 200);
+    let said = served.stop().err;
+    assert_eq!(said.matches("request failed request=").count(), 200);
+    assert!(said.trim_end().ends_with("stopped"), "{said}");
+}
+
+#[test]
+fn a_path_that_is_not_served_has_one_line_and_is_counted() {
+    let served = Serve::simulated().start();
+    for path in ["/v1/completions?key=sk-secret", "/v1/v1/messages"] {
+        let answer = served.ask(&format!("POST {path}"), "", HELLO);
+        assert!(answer.status == 404 && answer.body.contains("POST /v1/messages, "), "{answer:?}");
+    }
+    let metrics = served.ask("GET /metrics", "", "").body;
+    assert!(metrics.contains("\nsteadfast_unknown_paths_total 2\n"), "{metrics}");
+    let said = served.stop().err;
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("unknown_path")).collect();
+    let [first, second] = lines[..] else { panic!("{said}") };
+    assert!(first.contains("method=\"POST\" path=\"/v1/completions\"") && !first.contains("secret"), "{first}");
+    assert!(second.contains("path=\"/v1/v1/messages\""), "{second}");
+}
+
+#[test]
+fn of_simulated_models_nobody_hears_of_the_limit_of_open_files() {
+    let said = Serve::simulated().open_files(512).start().stop().err;
+    assert!(!said.contains("ulimit"), "{said}");
+    let config =
+        "tiers: [{ name: local, provider: openai, model: m, base_url: 'http://127.0.0.1:9/v1', api_key: '${KEY}' }]";
+    let said = Serve::with(config).env("KEY", "k").open_files(512).start().stop().err;
+    assert!(said.contains("ulimit"), "each call of a provider takes a file: {said}");
+}

@@ -1,0 +1,85 @@
+//! The gateway's settings in the configuration, and what a reload changes of them.
+
+use std::{io::Read, net::TcpStream, time::Duration};
+
+use super::{
+    HELLO, SOON, begun,
+    keys::status,
+    reload::{refuses, saying},
+    rest,
+};
+use crate::common::{
+    key,
+    serve::{Serve, Served},
+    within,
+};
+
+#[test]
+fn settings_of_the_file_hold_and_follow_it_as_far_as_they_can() {
+    let text = |gateway: &str| format!("{}gateway: {{ {gateway} }}\n", saying("word"));
+    let served = Serve::with(&text("max_body: 1KiB, connections: 4")).start();
+    let long = HELLO.replace("a secret", &"long ".repeat(400));
+    let asks = || served.ask("POST /v1/messages", "", &long);
+    let answer = asks();
+    assert!(answer.status == 413 && answer.body.contains("1024 bytes"), "{answer:?}");
+    // So many connections, and no more. The one before may not have left yet: then one of these was turned away too.
+    let mut idle: Vec<TcpStream> = Vec::new();
+    within(SOON, "any number of connections is served", || {
+        idle.push(TcpStream::connect(served.address()).unwrap());
+        idle.len() >= 4 && turned_away(&served)
+    });
+    assert!(idle.len() < 10, "{}", idle.len());
+    drop(idle);
+    // Until it has seen that they left, it would turn away the next ones too.
+    within(SOON, "the places were not free again", || !turned_away(&served));
+
+    served.configure(&text("max_body: 1MiB, connections: 9, first_sign: 1s"));
+    within(SOON, "the change was not seen", || asks().status == 200);
+    served.configure(&text("max_body: 1KiB, connections: 9"));
+    within(SOON, "the change was not seen", || asks().status == 413);
+    // A wrong file changes nothing.
+    served.configure(&text("max_body: 1MiB, connections: 0"));
+    served.signal("-HUP");
+    refuses(&served, 1);
+    assert_eq!(asks().status, 413);
+    let said = served.stop().err;
+    let waits = "changed settings need a restart settings=\"gateway.connections\"";
+    assert_eq!(said.matches(waits).count(), 1, "{said}");
+}
+
+/// Returns whether the server has no connection left.
+fn turned_away(served: &Served) -> bool {
+    let mut stream = TcpStream::connect(served.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).is_ok() && &answer == b"HTTP/1.1 503"
+}
+
+#[test]
+fn the_file_of_keys_is_named_from_the_configurations_folder_and_the_option_is_stronger() {
+    let ((one, first), (two, second)) = (key("one"), key("two"));
+    let named = || {
+        let serve = Serve::with(&format!("{}gateway: {{ keys: callers.yaml }}\n", saying("word")));
+        serve.folder.file("callers.yaml", &format!("keys:\n{first}"));
+        serve
+    };
+    // With keys, it may listen anywhere.
+    let served = named().listen("0.0.0.0:0").start();
+    assert_eq!((status(&served, &one), status(&served, &two)), (200, 401));
+    let served = named().keys(&second).start();
+    assert_eq!((status(&served, &one), status(&served, &two)), (401, 200));
+}
+
+#[test]
+fn the_time_to_finish_is_the_files_and_the_option_is_stronger() {
+    let slow = saying("word").replace("latency: 1ms", "latency: 2s");
+    // The head goes out long before the answer.
+    let config = format!("{slow}gateway: {{ grace: 0s, first_sign: 50ms }}\n");
+    for (arguments, whole) in [(&[][..], false), (&["--grace", "20"][..], true)] {
+        let served = Serve::with(&config).args(arguments).start();
+        let stream = begun(&served);
+        served.signal("-TERM");
+        let rest = rest(stream);
+        assert_eq!(rest.contains("event: message_stop"), whole, "{rest}");
+    }
+}

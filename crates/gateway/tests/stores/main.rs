@@ -1,0 +1,8 @@
+//! Promises of the stores: gateways that share one, and are killed with it or without.
+
+#[path = "../common/mod.rs"]
+pub mod common;
+
+mod durability;
+mod provider;
+mod replicas;

@@ -1,0 +1,19 @@
+//! Promises of a stack that a file describes: what the file says, reload, alerts, metrics, and drills.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod alerts;
+mod config;
+mod drill;
+mod examples;
+mod file;
+mod import;
+mod ladder;
+mod metrics;
+mod mirror;
+mod operations;
+mod recovery;
+mod reload;
+mod structured_output;
+mod webhooks;

@@ -1,0 +1,83 @@
+//! What every store must do, on each of them: in memory, in a file, in a database.
+//!
+//! Those behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made.
+//! Where it is absent their tests say that they are skipped; so does `STEADFAST_TEST_REDIS` a Redis.
+
+mod answers;
+mod cache;
+mod keys;
+mod places;
+mod processes;
+mod stack;
+
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The tests of idempotency keys, for a store: a place of [`places`].
+macro_rules! keys {
+    ($place:ident) => {
+        keys! { $place with an_answer_that_never_has_room_is_not_kept_and_its_key_is_free }
+    };
+    ($place:ident with $($more:ident)*) => {
+        keys! {
+            $place:
+            of_all_who_claim_at_once_one_wins
+            another_input_is_a_conflict_and_changes_nothing
+            a_repeat_is_busy_until_the_answer_is_there
+            an_answer_comes_back_as_it_was
+            a_stream_comes_back_frame_by_frame_in_its_own_bytes
+            a_lease_that_is_over_may_be_taken_by_another_input_too
+            an_answer_whose_time_is_over_is_not_there
+            a_renewed_lease_holds
+            a_lease_that_is_over_and_that_nobody_has_taken_is_given_again
+            who_comes_back_after_its_lease_was_taken_changes_nothing
+            an_answer_that_came_after_its_lease_is_kept_where_nobody_has_taken_the_key
+            what_is_done_is_not_renewed_not_released_and_not_answered_again
+            a_key_that_is_given_back_is_won_next
+            no_ticket_is_given_twice
+            what_was_made_for_a_tenant_or_a_session_is_forgotten_and_nothing_else
+            waiting_ends_with_the_change_and_never_later_than_it_may
+            a_call_that_was_dropped_half_way_may_be_made_again
+            a_key_whose_lease_is_over_is_inherited_and_one_that_was_answered_is_not
+            $($more)*
+        }
+    };
+    ($place:ident: $($test:ident)*) => {
+        mod $place {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let Some(place) = crate::contract::places::$place(stringify!($test)).await else { return };
+                    crate::contract::keys::$test(&place).await;
+                    place.ends().await;
+                }
+            )*
+        }
+    };
+}
+
+keys!(memory);
+keys!(sqlite);
+keys!(postgres);
+// What has room there is the server's to say.
+keys!(redis with);
+
+/// Behind a server a reply may be lost: then a claim is made again under the same ticket.
+macro_rules! tickets {
+    ($place:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $place() {
+            let test = concat!(stringify!($place), "_tickets");
+            let Some(place) = crate::contract::places::$place(test).await else { return };
+            crate::contract::keys::a_claim_whose_reply_was_lost_is_the_claimants(&place).await;
+            place.ends().await;
+        }
+    };
+}
+
+mod tickets {
+    tickets!(sqlite);
+    tickets!(postgres);
+    tickets!(redis);
+}

@@ -1,0 +1,113 @@
+//! A recorded stream that is cut anywhere is a failure with a name, or the whole correct answer; never a short success.
+//!
+//! The recordings are not part of the repository, see `common/recordings.rs`. `STEADFAST_CUTS` sets how many cuts are
+//! tried.
+
+use std::{collections::BTreeMap, convert::Infallible, io};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Full, StreamBody};
+use steadfast::{
+    BoxLlmService, CommitPoint, Dialect, LlmError,
+    chat::Message,
+    providers::{Anthropic, Gemini, OpenAi},
+};
+use tower::{Service, ServiceExt};
+
+use crate::recordings::{Exchange, recordings};
+
+/// How many cuts a plain run tries: what takes a few seconds without optimisation.
+const CUTS: usize = 6_000;
+
+/// How the bytes end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// As a whole body does. HTTP/1.0 and broken proxies end a cut one like this too.
+    Clean,
+    /// With the connection.
+    Broken,
+}
+
+/// What the leaf makes of the first `length` bytes.
+async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::Rng) -> Result<Message, LlmError> {
+    let mut frames = Vec::new();
+    let mut rest = exchange.body.slice(..length);
+    while !rest.is_empty() {
+        let longest = if rng.u8(..) < 32 { 7 } else { 4096 };
+        let piece = rest.split_to(rng.usize(1..=rest.len().min(longest)));
+        frames.push(Ok(http_body::Frame::data(piece)));
+    }
+    if end == End::Broken {
+        frames.push(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
+    }
+    let body = std::sync::Mutex::new(Some(StreamBody::new(futures_util::stream::iter(frames))));
+    let headers = exchange.headers.clone();
+    let body = std::sync::Arc::new(body);
+    let transport = tower::service_fn(move |_: Request<Full<Bytes>>| {
+        let body = body.lock().unwrap().take().expect("one request");
+        let mut response = Response::new(body);
+        *response.headers_mut() = headers.clone();
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let point = if rng.bool() { CommitPoint::FirstToken } else { CommitPoint::Complete };
+    let mut leaf = match exchange.dialect {
+        Dialect::Anthropic => BoxLlmService::new(Anthropic::new("k").model("m").commit(point).transport(transport)),
+        Dialect::Gemini => BoxLlmService::new(Gemini::new("k").model("m").commit(point).transport(transport)),
+        _ => BoxLlmService::new(OpenAi::new("k").model("m").commit(point).transport(transport)),
+    };
+    let request = steadfast::LlmRequest::prompt("hello").with_stream(true);
+    leaf.ready().await?.call(request).await?.collect().await
+}
+
+/// How often an end mark stands in it: where it comes with every chunk, a clean end after any of them looks whole.
+fn end_marks(exchange: &Exchange) -> usize {
+    let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
+    match exchange.dialect {
+        Dialect::Gemini => text.matches("\"finishReason\"").count(),
+        _ => 1,
+    }
+}
+
+#[tokio::test]
+async fn a_cut_stream_is_never_a_short_success() {
+    let Some(exchanges) = recordings() else { return };
+    let cuts = std::env::var("STEADFAST_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
+    let mut rng = fastrand::Rng::with_seed(20_261_120);
+    let mut streams: BTreeMap<String, Vec<(Exchange, Option<Message>)>> = BTreeMap::new();
+    for exchange in exchanges.into_iter().filter(|exchange| exchange.is_sse && exchange.status.is_success()) {
+        // One that is a failure when it is whole must be one when it is cut.
+        let whole = read(&exchange, exchange.body.len(), End::Clean, &mut rng).await.ok();
+        streams.entry(exchange.dialect.to_string()).or_default().push((exchange, whole));
+    }
+    let (mut whole, mut broken) = (0_usize, BTreeMap::<_, usize>::new());
+    for n in 0..cuts {
+        let of_dialect = streams.values().nth(n % streams.len()).expect("within their number");
+        let (exchange, complete) = &of_dialect[rng.usize(..of_dialect.len())];
+        let length = match rng.u8(..) {
+            // The ends are where the traps are.
+            0..64 => exchange.body.len() - rng.usize(0..=exchange.body.len().min(400)),
+            _ => rng.usize(0..=exchange.body.len()),
+        };
+        // Where an error follows an answer that has ended, only a broken connection tells that something is missing.
+        let clean = rng.bool() && end_marks(exchange) <= 1 && complete.is_some();
+        let end = if clean { End::Clean } else { End::Broken };
+        match (read(exchange, length, end, &mut rng).await, complete) {
+            (Err(error), _) => *broken.entry(error.kind()).or_default() += 1,
+            (Ok(message), Some(complete)) => {
+                let short = |what: &str| format!("{}: {what} after {length} bytes, {end:?}", exchange.id);
+                // The tokens used may come behind the end of what is said, and so may where it is from.
+                let said = |message: &Message| {
+                    let parts = message.content.iter();
+                    let said = parts.filter(|part| !matches!(part, steadfast::chat::Part::Extra { .. }));
+                    said.cloned().collect::<Vec<_>>()
+                };
+                assert_eq!(said(&message), said(complete), "{}", short("a short answer"));
+                assert_eq!(message.finish, complete.finish, "{}", short("another end"));
+                whole += 1;
+            }
+            (Ok(_), None) => panic!("{}: an answer of {length} bytes of a failure, {end:?}", exchange.id),
+        }
+    }
+    println!("{cuts} cuts: {whole} were the whole answer, the others failures: {broken:?}");
+}

@@ -1,0 +1,16 @@
+//! Promises of the wire: recorded traffic, translation, bytes of strangers, and the cost of each.
+
+#[path = "../common/recordings.rs"]
+#[allow(dead_code, reason = "each test takes what it needs")]
+mod recordings;
+
+mod acceptance;
+mod fidelity;
+mod fuzz;
+mod linear;
+mod recorded;
+mod refused_parameters;
+mod simulator;
+mod statuses;
+mod translation;
+mod validation;

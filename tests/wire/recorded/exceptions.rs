@@ -1,0 +1,71 @@
+//! Where the crate's reading stays as it is, against an SDK's: the rules of `exceptions.txt`, and what each applies to.
+
+use serde_json::Value;
+use steadfast::Dialect;
+
+use crate::recorded::{
+    events,
+    oracle::{Difference, Reading},
+};
+use crate::recordings::Exchange;
+
+/// The file that has the reason for each.
+const REASONS: &str = include_str!("exceptions.txt");
+
+type Applies = fn(&Exchange, &Reading, &Difference) -> bool;
+
+const RULES: &[(&str, Applies)] = &[
+    ("answers in a row", answers_in_a_row),
+    ("no end mark", no_end_mark),
+    ("arguments in pieces", arguments_in_pieces),
+    ("error under a 200", error_under_a_200),
+    ("provider's own fallback", providers_own_fallback),
+];
+
+/// The rule that excepts a difference.
+pub(crate) fn rule(exchange: &Exchange, reading: &Reading, difference: &Difference) -> Option<&'static str> {
+    RULES.iter().find(|(_, applies)| applies(exchange, reading, difference)).map(|(name, _)| *name)
+}
+
+fn answers_in_a_row(exchange: &Exchange, _: &Reading, _: &Difference) -> bool {
+    let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
+    let starts = events::blocks(text).iter().filter(|block| block.name == "message_start").count();
+    exchange.dialect == Dialect::Anthropic && exchange.is_sse && starts > 1
+}
+
+fn no_end_mark(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    exchange.is_sse && difference.what == "outcome" && difference.ours.starts_with("StreamBroken")
+}
+
+fn arguments_in_pieces(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let has = |name: &str| memchr::memmem::find(&exchange.body, name.as_bytes()).is_some();
+    exchange.dialect == Dialect::Gemini && difference.what == "tool_calls" && has("\"partialArgs\"")
+}
+
+fn error_under_a_200(exchange: &Exchange, reading: &Reading, difference: &Difference) -> bool {
+    let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+    let reported = body["error"].is_object() || body["choices"][0]["error"].is_object();
+    let reason = reading.finish_reason.as_deref();
+    let failed = matches!(reason, Some("error" | "insufficient_system_resource"));
+    exchange.status.is_success() && (reported || failed) && matches!(difference.what, "outcome" | "silence")
+}
+
+fn providers_own_fallback(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let has = |name: &str| memchr::memmem::find(&exchange.body, name.as_bytes()).is_some();
+    exchange.dialect == Dialect::Anthropic && difference.what == "model" && has("\"fallback\"")
+}
+
+#[test]
+fn every_rule_has_its_reason_and_every_reason_its_rule() {
+    let lines = REASONS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let reasons: Vec<(&str, &str)> = lines
+        .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("exceptions.txt: {line:?} has no reason")))
+        .collect();
+    for (name, _) in RULES {
+        let found = reasons.iter().find(|(rule, _)| rule == name);
+        assert!(found.is_some_and(|(_, reason)| reason.len() > 30), "exceptions.txt has no reason for {name:?}");
+    }
+    for (name, _) in &reasons {
+        assert!(RULES.iter().any(|(rule, _)| rule == name), "exceptions.txt: there is no rule {name:?}");
+    }
+}
