@@ -20,7 +20,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     let page = recorder.handle();
     let (events, metrics) = (Events::new(), Metrics::with_recorder(recorder).tier("sonnet").tier("canned"));
     let handle = metrics.handle();
-    let _following = events.follow(metrics);
+    let _subscription = events.follow(metrics);
 
     let sonnet = Simulated::new("sonnet");
     sonnet.handle().fail(Fault::Overloaded);

@@ -136,7 +136,7 @@ impl fmt::Debug for ComparedTexts {
 /// [`MirrorStats`](crate::layers::mirror::MirrorStats), and told by [`Event::NotCompared`](crate::Event::NotCompared).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum NotCompared {
+pub enum ComparisonSkipReason {
     /// Requests that were not mirrored: too many were under way, or the layer was closed.
     Full,
     /// Not mirrored: there was no tokio runtime for the task.
@@ -151,7 +151,7 @@ pub enum NotCompared {
     Panicked,
 }
 
-impl NotCompared {
+impl ComparisonSkipReason {
     /// Returns a stable name in `snake_case`, for logs and metric labels.
     pub fn name(self) -> &'static str {
         match self {

@@ -157,7 +157,7 @@ async fn yield_after(turn: &[Event]) {
 
 /// A subscriber that runs in its own task. Dropping it stops the task.
 #[must_use = "the subscriber stops when this is dropped"]
-pub struct Following(AbortHandle);
+pub struct Subscription(AbortHandle);
 
 impl Events {
     /// Passes all events from now on to a subscriber, in its own task.
@@ -165,7 +165,7 @@ impl Events {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn follow(&self, subscriber: impl Subscriber) -> Following {
+    pub fn follow(&self, subscriber: impl Subscriber) -> Subscription {
         self.follow_wanted(None, subscriber)
     }
 
@@ -177,11 +177,11 @@ impl Events {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn follow_only(&self, filter: fn(&Event) -> bool, subscriber: impl Subscriber) -> Following {
+    pub fn follow_only(&self, filter: fn(&Event) -> bool, subscriber: impl Subscriber) -> Subscription {
         self.follow_wanted(Some(filter), subscriber)
     }
 
-    fn follow_wanted(&self, filter: Filter, mut subscriber: impl Subscriber) -> Following {
+    fn follow_wanted(&self, filter: Filter, mut subscriber: impl Subscriber) -> Subscription {
         let inbox = self.inbox(filter);
         let task = tokio::spawn(async move {
             let mut batch = Batch::new();
@@ -211,19 +211,19 @@ impl Events {
                 }
             }
         });
-        Following(task.abort_handle())
+        Subscription(task.abort_handle())
     }
 }
 
-impl Drop for Following {
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl fmt::Debug for Following {
+impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Following").finish_non_exhaustive()
+        f.debug_struct("Subscription").finish_non_exhaustive()
     }
 }
 
@@ -281,7 +281,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_before_the_channel_was_dropped_is_heard() {
         let (events, heard) = (Events::new(), Recorder::default());
-        let _following = events.follow(heard.clone());
+        let _subscription = events.follow(heard.clone());
         yield_now().await;
         for _ in 0..super::super::CAPACITY + 2 {
             events.send(event());
@@ -300,7 +300,7 @@ mod tests {
         let events = Events::new();
         let all: [Recorder; 6] = std::array::from_fn(|_| Recorder::default());
         let [a, b, c, d, e, f] = all.clone();
-        let following = [events.follow(a), events.follow((b, c)), events.follow(vec![d, e])];
+        let subscription = [events.follow(a), events.follow((b, c)), events.follow(vec![d, e])];
         let mut raw = events.subscribe();
         // One sleeps, one is awake, and one has left.
         for sent in 1..=3 {
@@ -311,7 +311,7 @@ mod tests {
             assert!(raw.try_recv().is_ok());
             assert_eq!(all.each_ref().map(|heard| heard.0.lock().unwrap().0.len())[..5], [sent; 5]);
         }
-        drop(following);
+        drop(subscription);
         yield_now().await;
         let _last = events.follow(f);
         events.send(event());
@@ -329,7 +329,7 @@ mod tests {
             }
         }
         let (events, heard) = (Events::new(), Recorder::default());
-        let _following = [events.follow(Panics), events.follow(heard.clone())];
+        let _subscription = [events.follow(Panics), events.follow(heard.clone())];
         for _ in 0..3 {
             events.send(event());
             yield_now().await;
@@ -342,7 +342,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_subscriber_hears_all_and_is_told_what_it_lost() {
         let (events, heard) = (Events::new(), Recorder::default());
-        let following = events.follow(heard.clone());
+        let subscription = events.follow(heard.clone());
         for _ in 0..super::super::CAPACITY + 3 {
             events.send(event());
         }
@@ -351,7 +351,7 @@ mod tests {
             yield_now().await;
         }
         assert_eq!(heard.0.lock().unwrap().1, 3);
-        drop(following);
+        drop(subscription);
         yield_now().await;
         events.send(event());
         yield_now().await;

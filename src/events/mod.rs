@@ -35,8 +35,8 @@ use tokio::{sync::broadcast, time::Instant};
 
 use self::inbox::{Filter, Inbox, Inboxes, OnlyQueue};
 pub use self::{
-    comparison::{ComparedTexts, Comparison, ComparisonSide, NotCompared},
-    follow::{Following, Subscriber},
+    comparison::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason},
+    follow::{Subscriber, Subscription},
     handed_over::{HandedOver, HandoffStep},
     operation::Operation,
     request::{CachedAnswer, RequestEnded, RequestOutcome},
@@ -182,7 +182,7 @@ pub enum Event {
         /// The feature that made the request.
         feature: Option<Arc<str>>,
         /// The reason.
-        why: NotCompared,
+        why: ComparisonSkipReason,
         /// The time of the event.
         at: Instant,
     },
@@ -371,7 +371,7 @@ impl Events {
 
     /// Returns whether there is a subscriber. Without one, a layer can skip the work of making an event.
     #[inline]
-    pub fn is_heard(&self) -> bool {
+    pub fn has_subscribers(&self) -> bool {
         self.channel.is_followed.load(Relaxed)
     }
 
@@ -379,7 +379,7 @@ impl Events {
     // One copy for all senders: inlining would move the event from one to the next.
     #[inline(never)]
     pub fn send(&self, event: Event) {
-        if !self.is_heard() {
+        if !self.has_subscribers() {
             return;
         }
         let heard = match self.channel.raw.get() {
@@ -401,7 +401,7 @@ impl Events {
     /// Sends an event to all subscribers. Makes it only if there is one.
     #[inline]
     pub fn send_with(&self, event: impl FnOnce() -> Event) {
-        if self.is_heard() {
+        if self.has_subscribers() {
             self.send(event());
         }
     }
@@ -493,10 +493,10 @@ mod tests {
         let events = Events::new();
         events.send_with(|| unreachable!("nobody listens"));
         let heard = events.subscribe();
-        assert!(events.is_heard());
+        assert!(events.has_subscribers());
         drop(heard);
         events.send(switched("gpt"));
-        assert!(!events.is_heard(), "it was noticed by the event that nobody heard");
+        assert!(!events.has_subscribers(), "it was noticed by the event that nobody heard");
         let mut again = events.subscribe();
         events.send_with(|| switched("gpt"));
         assert!(again.try_recv().is_ok());

@@ -43,7 +43,7 @@ fn id(waker: &Waker) -> WakerId {
 /// A layer that sets a timer, during its poll of the inner future.
 ///
 /// Create it before that poll and read it after. Dropping it, even by a panic, restores the listener further out.
-pub(crate) struct Listening {
+pub(crate) struct AlarmListener {
     further_out: Option<FurtherOut>,
 }
 
@@ -54,7 +54,7 @@ struct FurtherOut {
     rang: bool,
 }
 
-impl Listening {
+impl AlarmListener {
     /// Starts to listen. `rang` is true if this poll may be due to a time that was requested.
     #[inline]
     pub(crate) fn begin(cx: &Context<'_>, rang: bool) -> Self {
@@ -80,7 +80,7 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for AlarmListener {
     #[inline]
     fn drop(&mut self) {
         LISTENER.with(|listener| match &self.further_out {
@@ -152,7 +152,7 @@ mod tests {
     /// Returns the outcomes of these requests, and the time that their listener sees.
     fn poll<const N: usize>(rang: bool, wishes: [Instant; N]) -> ([Wake; N], Option<Instant>) {
         let cx = Context::from_waker(Waker::noop());
-        let listening = Listening::begin(&cx, rang);
+        let listening = AlarmListener::begin(&cx, rang);
         (wishes.map(|at| request_wake(&cx, at)), listening.asked())
     }
 
@@ -171,7 +171,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_waker_is_not_heard() {
         let other = Arc::new(Other).into();
-        let listening = Listening::begin(&Context::from_waker(Waker::noop()), false);
+        let listening = AlarmListener::begin(&Context::from_waker(Waker::noop()), false);
         assert_eq!(request_wake(&Context::from_waker(&other), Instant::now()), Wake::NoTimer);
         assert_eq!(listening.asked(), None);
     }
@@ -180,16 +180,16 @@ mod tests {
     async fn listeners_nest_and_a_panic_leaves_none_behind() {
         let at = Instant::now() + Duration::from_secs(1);
         let cx = Context::from_waker(Waker::noop());
-        let outer = Listening::begin(&cx, false);
+        let outer = AlarmListener::begin(&cx, false);
         assert_eq!(poll(false, [at]).1, Some(at));
         assert_eq!(outer.asked(), None, "the inner one hears it, and asks further out if it likes");
         drop(outer);
-        let outer = Listening::begin(&cx, true);
+        let outer = AlarmListener::begin(&cx, true);
         assert_eq!(poll(false, [Instant::now()]).0, [Wake::Due], "what rings further out rings further in");
         drop(outer);
 
         let panicked = std::panic::catch_unwind(|| {
-            let _listening = Listening::begin(&Context::from_waker(Waker::noop()), false);
+            let _listening = AlarmListener::begin(&Context::from_waker(Waker::noop()), false);
             panic!("a leaf");
         });
         assert!(panicked.is_err());

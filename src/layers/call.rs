@@ -54,13 +54,13 @@ pub(crate) enum Call<S, F> {
     /// The service was called.
     Calling(#[pin] F),
     /// The service was not called yet, or the call is over.
-    Uncalled(Uncalled<S>),
+    Uncalled(PendingCall<S>),
 }
 
 /// A call to a service whose type is erased: another tier, another chain.
 pub(crate) type BoxedCall = Call<BoxLlmService, <BoxLlmService as Service<LlmRequest>>::Future>;
 
-pub(crate) enum Uncalled<S> {
+pub(crate) enum PendingCall<S> {
     /// Waits until the service is ready.
     Readying { service: S, request: LlmRequest },
     /// The service failed before it could be called.
@@ -74,19 +74,19 @@ impl<S, F> Call<S, F> {
     // No constant: writing one over a call copies all of it, as large as the largest call, and this writes a word.
     #[inline(always)]
     pub(crate) fn idle() -> Self {
-        Self::Uncalled(Uncalled::Idle)
+        Self::Uncalled(PendingCall::Idle)
     }
 
     /// Returns a call that failed before it could be made.
     pub(crate) fn failed(error: LlmError) -> Self {
-        Self::Uncalled(Uncalled::Failed(error))
+        Self::Uncalled(PendingCall::Failed(error))
     }
 
     /// Returns the phase that it waits in.
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
         match self {
-            Self::Uncalled(Uncalled::Readying { .. }) => Phase::Readiness,
+            Self::Uncalled(PendingCall::Readying { .. }) => Phase::Readiness,
             _ => Phase::Answer,
         }
     }
@@ -124,14 +124,14 @@ impl<S: LlmService> Call<S, S::Future> {
 
     /// Makes a further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
-        Self::Uncalled(Uncalled::Readying { service: fresh, request })
+        Self::Uncalled(PendingCall::Readying { service: fresh, request })
     }
 
     /// Makes the call as soon as its service is ready.
     #[cold]
     fn poll_uncalled(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         let readiness = match self.as_mut().project() {
-            CallProjection::Uncalled(Uncalled::Readying { service, request }) => match service.poll_ready(cx) {
+            CallProjection::Uncalled(PendingCall::Readying { service, request }) => match service.poll_ready(cx) {
                 Poll::Ready(readiness) => readiness.map_err(Into::into),
                 Poll::Pending => Err(ready!(poll_deadline(request.context(), cx))),
             },
@@ -141,9 +141,9 @@ impl<S: LlmService> Call<S, S::Future> {
             unreachable!("it was not called a line above")
         };
         let (mut service, mut request) = match uncalled {
-            Uncalled::Readying { service, request } => (service, request),
-            Uncalled::Failed(error) => return Poll::Ready(Err(error)),
-            Uncalled::Idle => panic!("polled after it was ready"),
+            PendingCall::Readying { service, request } => (service, request),
+            PendingCall::Failed(error) => return Poll::Ready(Err(error)),
+            PendingCall::Idle => panic!("polled after it was ready"),
         };
         readiness?;
         // It begins now, however long it has waited: the layers inside divide the time that is left.
@@ -198,9 +198,9 @@ impl<S, F> fmt::Debug for Call<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Calling(_) => "Calling",
-            Self::Uncalled(Uncalled::Readying { .. }) => "Readying",
-            Self::Uncalled(Uncalled::Failed(_)) => "Failed",
-            Self::Uncalled(Uncalled::Idle) => "Idle",
+            Self::Uncalled(PendingCall::Readying { .. }) => "Readying",
+            Self::Uncalled(PendingCall::Failed(_)) => "Failed",
+            Self::Uncalled(PendingCall::Idle) => "Idle",
         })
     }
 }

@@ -35,8 +35,8 @@
 //!
 //! Three smaller mechanisms make the healthy path cheap. **The alarm** (`alarm.rs`): of all limits of time that are
 //! nested in one task, only the outermost Timeout sets a timer; those inside ask it for an earlier one. **The clock**
-//! (`clock.rs`): one reading for all layers that a call passes on its way down. **The lanes** (`lanes.rs`): references
-//! to a gate that threads do not share, since many threads would wait for a shared count.
+//! (`clock.rs`): one reading for all layers that a call passes on its way down. **Sharded references**
+//! (`sharded_arc.rs`): a count of references for each thread, since many threads would wait for a shared one.
 //!
 //! The request's context says whether a tier that asks a model is left (`can_go_on`). Three things go by that bit. A
 //! retry waits for a moment at most (`failover_delay`) and takes its token from a thousandth of the traffic: it repeats

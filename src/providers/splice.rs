@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 
-use crate::wire::{Broken, Object};
+use crate::wire::{JsonError, Object};
 
 /// The changes of a leaf to a request. A field that is `None` stays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct MaxTokens {
 ///
 /// Every other byte is kept: the order of fields, spaces, the spelling of numbers and escapes. A duplicate of a field
 /// that is to be changed is refused: the provider might read the other one.
-pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Result<Vec<Bytes>, Broken> {
+pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Result<Vec<Bytes>, JsonError> {
     let mut edits = Edits { body, edits: Vec::new() };
     if let Some(model) = changes.model {
         let is = |place: &Range<usize>| {
@@ -56,10 +56,10 @@ pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Resul
 }
 
 /// Returns the place of a field's value, if it is present.
-fn once(object: &Object, name: &str) -> Result<Option<Range<usize>>, Broken> {
+fn once(object: &Object, name: &str) -> Result<Option<Range<usize>>, JsonError> {
     match object.field(name) {
         Some(field) if field.is_twice => {
-            Err(Broken { what: "a field to be changed occurs twice", at: field.value.start })
+            Err(JsonError { what: "a field to be changed occurs twice", at: field.value.start })
         }
         field => Ok(field.map(|field| field.value.clone())),
     }
@@ -90,7 +90,7 @@ impl Edits<'_> {
         }
     }
 
-    fn limit(&mut self, names: &'static [MaxTokens], object: &Object, tokens: u32) -> Result<(), Broken> {
+    fn limit(&mut self, names: &'static [MaxTokens], object: &Object, tokens: u32) -> Result<(), JsonError> {
         let value = tokens.to_string();
         // The objects around the field that are present, and the first one of them.
         let mut changed = false;
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::wire::FIELDS;
 
-    fn spliced(body: &'static str, changes: &Changes<'_>) -> Result<Vec<Bytes>, Broken> {
+    fn spliced(body: &'static str, changes: &Changes<'_>) -> Result<Vec<Bytes>, JsonError> {
         set(&body.into(), &Object::read(body.as_bytes(), &[&FIELDS[..], &["config", "old_config"]].concat())?, changes)
     }
 

@@ -36,10 +36,10 @@ use http::HeaderMap;
 use serde_json::value::RawValue;
 
 pub use self::limits::WireLimits;
-use self::object::Spelled;
+use self::object::JsonText;
 pub(crate) use self::{
     limits::{Meter, Stop},
-    object::{Broken, Object},
+    object::{JsonError, Object},
     offload::{LARGE, offload},
 };
 use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect};
@@ -138,7 +138,7 @@ impl Wire {
         let (Ok(model), Ok(stream)) = (model(), stream()) else {
             return Err(invalid(&"`model` must be a text and `stream` true or false"));
         };
-        let model = model.map(|Spelled(model)| model.into());
+        let model = model.map(|JsonText(model)| model.into());
         Ok(Self {
             dialect,
             body,

@@ -33,14 +33,14 @@ pub(crate) struct Field {
 
 /// The reason that bytes are no JSON object, and the position of the mistake. It quotes none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Broken {
+pub(crate) struct JsonError {
     pub(crate) what: &'static str,
     pub(crate) at: usize,
 }
 
 impl Object {
     /// Reads an object, and looks for the fields of these names, in any spelling.
-    pub(crate) fn read(json: &[u8], names: &[&'static str]) -> Result<Self, Broken> {
+    pub(crate) fn read(json: &[u8], names: &[&'static str]) -> Result<Self, JsonError> {
         Reader { json, at: 0, is_marked: false }.object(names)
     }
 
@@ -64,7 +64,7 @@ impl Object {
     }
 }
 
-impl Broken {
+impl JsonError {
     /// Shifts the position into a body in which the broken object begins at `start`.
     pub(crate) fn behind(self, start: usize) -> Self {
         Self { at: self.at + start, ..self }
@@ -78,7 +78,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn object(mut self, names: &[&'static str]) -> Result<Object, Broken> {
+    fn object(mut self, names: &[&'static str]) -> Result<Object, JsonError> {
         if self.after_space() != Some(b'{') {
             return Err(self.broken("no JSON object"));
         }
@@ -94,7 +94,7 @@ impl Reader<'_> {
     }
 
     /// Reads fields up to the closing brace.
-    fn fields(&mut self, names: &[&'static str]) -> Result<Vec<Field>, Broken> {
+    fn fields(&mut self, names: &[&'static str]) -> Result<Vec<Field>, JsonError> {
         let mut fields: Vec<Field> = Vec::new();
         loop {
             let name = self.name(names)?;
@@ -126,7 +126,7 @@ impl Reader<'_> {
     }
 
     /// Reads a field's name, and returns it if it is one that was looked for.
-    fn name(&mut self, names: &[&'static str]) -> Result<Option<&'static str>, Broken> {
+    fn name(&mut self, names: &[&'static str]) -> Result<Option<&'static str>, JsonError> {
         if self.after_space() != Some(b'"') {
             return Err(self.broken("no field's name"));
         }
@@ -141,14 +141,14 @@ impl Reader<'_> {
         if is_plain {
             return Ok(None);
         }
-        match serde_json::from_slice::<Spelled<'_>>(quoted) {
-            Ok(Spelled(name)) => Ok(named(name.as_bytes())),
-            Err(_) => Err(Broken { what: "a field's name is not a text", at: start }),
+        match serde_json::from_slice::<JsonText<'_>>(quoted) {
+            Ok(JsonText(name)) => Ok(named(name.as_bytes())),
+            Err(_) => Err(JsonError { what: "a field's name is not a text", at: start }),
         }
     }
 
     /// Passes over a value.
-    fn value(&mut self) -> Result<Range<usize>, Broken> {
+    fn value(&mut self) -> Result<Range<usize>, JsonError> {
         let first = self.after_space();
         let start = self.at;
         match first {
@@ -176,7 +176,7 @@ impl Reader<'_> {
     }
 
     /// Passes over a text, from its opening quote on.
-    fn text(&mut self) -> Result<(), Broken> {
+    fn text(&mut self) -> Result<(), JsonError> {
         let mut at = self.at + 1;
         while let Some(next) = self.json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
             at += next;
@@ -189,19 +189,19 @@ impl Reader<'_> {
         Err(self.broken("an unterminated text"))
     }
 
-    fn broken(&self, what: &'static str) -> Broken {
-        Broken { what, at: self.at }
+    fn broken(&self, what: &'static str) -> JsonError {
+        JsonError { what, at: self.at }
     }
 }
 
 /// A text; borrowed if it has no escapes.
 #[derive(serde::Deserialize)]
-pub(super) struct Spelled<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+pub(super) struct JsonText<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-impl fmt::Display for Broken {
+impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, at byte {}", self.what, self.at)
     }
 }
 
-impl error::Error for Broken {}
+impl error::Error for JsonError {}

@@ -38,7 +38,7 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
     meter.messages(length)?;
     chat.messages.reserve_exact(length);
     let mut conversation =
-        Conversation { chat: &mut chat, meter, leading: Leading::default(), begun: false, results: false };
+        Conversation { chat: &mut chat, meter, leading: SystemPrefix::default(), begun: false, results: false };
     each(messages, |message| conversation.turn(message))?;
     let leading = conversation.leading;
     // Results are turns of their own here, and parts of one in the neutral form.
@@ -72,7 +72,7 @@ fn with_leading(rest: Option<Json>, stood: &str) -> Result<Json, LlmError> {
 
 /// The messages of the system before all others.
 #[derive(Default)]
-pub(crate) struct Leading {
+pub(crate) struct SystemPrefix {
     /// Their texts, as paragraphs.
     pub(crate) system: Option<String>,
     /// The messages unchanged, separated by commas.
@@ -82,7 +82,7 @@ pub(crate) struct Leading {
     plain: bool,
 }
 
-impl Leading {
+impl SystemPrefix {
     fn add(&mut self, message: &RawValue, fields: &Object<'_>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
         // The texts of one message are as separate as those of several.
         let parts = content(fields, meter)?;
@@ -247,7 +247,7 @@ fn content(message: &Object<'_>, meter: &mut Meter<'_>) -> Result<Vec<Part>, Llm
 struct Conversation<'a, 'm> {
     chat: &'a mut Chat,
     meter: &'a mut Meter<'m>,
-    leading: Leading,
+    leading: SystemPrefix,
     /// True once a message came that is not the system's.
     begun: bool,
     /// True if the last turn has only tool results.

@@ -10,7 +10,7 @@ use memchr::memchr2;
 use crate::wire::foreign::ENVELOPE;
 
 /// A value that was passed over.
-pub(super) struct Skipped {
+pub(super) struct SkippedValue {
     /// The position behind the value.
     pub(super) end: usize,
     /// True if a text in it begins like the crate's own marks.
@@ -21,7 +21,7 @@ pub(super) struct Skipped {
 ///
 /// Brackets are counted, and the last one is of the first one's kind; the pairs in between are not matched. A backslash
 /// outside of a text is refused: it would leave the start of the next text undecided.
-pub(super) fn nested(json: &[u8], start: usize) -> Option<Skipped> {
+pub(super) fn nested(json: &[u8], start: usize) -> Option<SkippedValue> {
     let skipped = dispatch!(Level::new(), simd => blocks(simd, json, start))?;
     let closing = if json[start] == b'{' { b'}' } else { b']' };
     (json[skipped.end - 1] == closing).then_some(skipped)
@@ -32,7 +32,7 @@ const MARK: &[u8] = ENVELOPE.as_bytes();
 const _: () = assert!(!MARK.is_empty() && MARK.len() < BLOCK);
 
 #[inline(always)]
-fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<Skipped> {
+fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<SkippedValue> {
     // One block's state for the next: all ones inside of a text; the first byte is escaped; the texts that began too
     // late in it to be compared with the marks; the number of blocks in a row that were nothing but text.
     let (mut inside, mut escaped, mut begun, mut quiet) = (0, false, 0, 0);
@@ -90,7 +90,7 @@ fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<Skipped> {
                 } else if depth > 1 {
                     depth -= 1;
                 } else {
-                    return Some(Skipped { end: at + bit as usize + 1, marked });
+                    return Some(SkippedValue { end: at + bit as usize + 1, marked });
                 }
             }
         }
@@ -163,7 +163,7 @@ mod tests {
             let mut json = String::from("[");
             (0..rng.usize(..60)).for_each(|_| json += rng.choice(tokens).expect("there are some"));
             json += "\"]]]]]";
-            let read = |skipped: Option<Skipped>| skipped.map(|skipped| (skipped.end, skipped.marked));
+            let read = |skipped: Option<SkippedValue>| skipped.map(|skipped| (skipped.end, skipped.marked));
             let json = json.as_bytes();
             let all = [
                 level.as_sse2().map(|simd| read(blocks(simd, json, 0))),

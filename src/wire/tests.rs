@@ -52,12 +52,12 @@ fn the_path_says_model_and_stream_where_the_bytes_do_not() {
     assert_eq!((request.model(), request.is_stream()), (Some("gemini-2.5-pro"), true));
 }
 
-fn broken(json: &str) -> Broken {
+fn broken(json: &str) -> JsonError {
     Object::read(json.as_bytes(), &FIELDS).expect_err(json)
 }
 
-fn at(what: &'static str, at: usize) -> Broken {
-    Broken { what, at }
+fn at(what: &'static str, at: usize) -> JsonError {
+    JsonError { what, at }
 }
 
 #[test]

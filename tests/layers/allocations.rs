@@ -129,7 +129,7 @@ const LAPS: usize = 10_000;
 async fn to_watch_the_five_layers_adds_no_allocation() {
     let (events, board) = (Events::new(), StatusBoard::new("sonnet"));
     let (_never_reads, mut heard) = (events.subscribe(), events.subscribe());
-    let _following = events.follow(board.clone());
+    let _subscription = events.follow(board.clone());
     let observe = ObserveLayer::new(events.clone());
 
     let leaf = provider_fn(|_| {

@@ -128,7 +128,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
     let hedge = hedge.extra(0.3).unwrap().budget(budget.clone());
     let hedges = hedge.handle();
     let (events, told) = (Events::new(), Told::default());
-    let following = events.follow(told.clone());
+    let subscription = events.follow(told.clone());
     let llm = ServiceBuilder::new()
         .layer(ObserveLayer::new(events))
         .layer(TimeoutLayer::new(Duration::from_millis(400)))
@@ -199,7 +199,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
     sleep(Duration::from_millis(1)).await;
     assert_eq!(told.0.load(SeqCst), asked.load(SeqCst), "each request is told once");
     assert!((LEAVES / 2..=left_calls + left_bodies).contains(&told.1.load(SeqCst)), "and whose caller had left");
-    drop((following, llm));
+    drop((subscription, llm));
     tokio::task::yield_now().await;
     let alive_tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     assert_eq!(alive_tasks, 0, "the layers leave no task behind");

@@ -103,7 +103,7 @@ async fn incident_2026_06_15_is_one_switch_and_one_all_clear_with_the_right_time
     let board = StatusBoard::new("primary").tiers(["backup"]);
     let mut heard = events.subscribe();
     let counted = Arc::new(Mutex::new(Vec::new()));
-    let _following = [events.follow((board.clone(), Logs::new())), events.follow(Switches(counted.clone()))];
+    let _subscription = [events.follow((board.clone(), Logs::new())), events.follow(Switches(counted.clone()))];
     let llm = stack(start, &events, move |at, _| match (begins..ends).contains(&at) {
         true => Behaviour::Fails(Duration::from_millis(50), LlmError::new(ErrorKind::Server, "scripted")),
         false => Behaviour::Answers(LATENCY),
@@ -199,7 +199,7 @@ async fn when_every_tier_is_down_the_board_says_so_and_the_log_is_an_error() {
     let (written, _guard) = Written::begin();
     let (start, events) = (Instant::now(), Events::new());
     let board = StatusBoard::new("primary");
-    let _following = events.follow((board.clone(), Logs::new().requests(tracing::Level::DEBUG)));
+    let _subscription = events.follow((board.clone(), Logs::new().requests(tracing::Level::DEBUG)));
     let mut heard = events.subscribe();
     let down = |_, _| Behaviour::Fails(LATENCY, LlmError::new(ErrorKind::Overloaded, "scripted"));
     let alone = ServiceBuilder::new()
@@ -245,7 +245,7 @@ async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
     let (written, _guard) = Written::begin();
     tracing::trace!("the log is heard at every level");
     let events = Events::new();
-    let _following = events.follow((Logs::new(), StatusBoard::new("quoting")));
+    let _subscription = events.follow((Logs::new(), StatusBoard::new("quoting")));
 
     let quoting = tower::service_fn(|request: Request<Full<bytes::Bytes>>| async move {
         let key = request.headers()["x-api-key"].to_str().unwrap().to_owned();

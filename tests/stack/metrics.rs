@@ -32,7 +32,7 @@ async fn the_incident_of_2026_06_15_is_measured_right() {
     let stack = Stack::incident();
     let metrics = metrics.tier("sonnet").tier("gpt").bulkhead(stack.bulkhead.clone()).circuit(stack.circuit.clone());
     let handle = metrics.handle();
-    let _following = stack.events.follow(metrics);
+    let _subscription = stack.events.follow(metrics);
 
     // A scrape every 15 s: the counter grows while the outage lasts, and one state of the circuit is 1.
     let (scrapes, start) = (page.clone(), stack.start);
@@ -137,7 +137,7 @@ mod reloads {
         let handle = stack.handle();
         let metrics = metrics.stack(handle.clone());
         let sampled = metrics.handle();
-        let _following = handle.events().follow(metrics);
+        let _subscription = handle.events().follow(metrics);
         for circuit in handle.circuits().values() {
             circuit.force_open();
         }
@@ -180,7 +180,7 @@ mod reloads {
         let handle = stack.handle();
         let metrics = metrics.stack(handle.clone());
         let sampled = metrics.handle();
-        let _following = handle.events().follow(metrics);
+        let _subscription = handle.events().follow(metrics);
         let ask = async |text: &str| {
             let request = steadfast::LlmRequest::prompt(text).with_feature("chat");
             stack.service().oneshot(request).await.unwrap().collect().await.unwrap();

@@ -540,7 +540,7 @@ async fn a_name_that_no_tier_has_is_an_error_that_lists_them() {
 async fn a_stack_made_by_hand_has_the_same_and_a_board_shows_it() {
     let events = Events::new();
     let board = StatusBoard::new("a").tiers(["b"]);
-    let _following = events.follow(board.clone());
+    let _subscription = events.follow(board.clone());
     let breaker = CircuitBreakerLayer::new("a").events(events.clone());
     let circuit = breaker.handle().acting_as("ana");
     let steer = FallbackHandle::new(events.clone());

@@ -64,7 +64,7 @@ async fn the_incident_of_2026_06_15_is_one_switch_one_all_clear_one_alert_and_it
     let stack = Stack::incident();
     let (heard, messages) = (Heard::default(), Messages::default());
     let webhook = Webhook::slack("https://hooks.example/T0").unwrap().transport(keeping(&messages)).start();
-    let _following = Alerts::new(Rules::new()).to(heard.sink()).to(webhook.clone()).follow(&stack.events);
+    let _subscription = Alerts::new(Rules::new()).to(heard.sink()).to(webhook.clone()).follow(&stack.events);
     let switches = Arc::new(Mutex::new(Vec::new()));
     let mut events = stack.events.subscribe();
     let kept = switches.clone();
@@ -111,7 +111,7 @@ async fn when_every_tier_fails_it_is_said_at_once_and_when_it_is_over() {
     let lasts = MINUTE * 10;
     let stack = Stack::with_outage(lasts, backup().outage(BEFORE, BEFORE + lasts, Fault::Overloaded));
     let heard = Heard::default();
-    let _following = Alerts::new(Rules::new()).to(heard.sink()).follow(&stack.events);
+    let _subscription = Alerts::new(Rules::new()).to(heard.sink()).follow(&stack.events);
     let report = stack.run(BEFORE + lasts + MINUTE * 90, false).await;
     assert!(report.lost > 0);
     let alerts = heard.0.lock().unwrap().clone();
@@ -145,7 +145,7 @@ async fn webhooks_that_hang_or_fail_slow_no_answer() {
     // As loud as can be: the same alert again every second.
     let rules = Rules::new().repeat(Duration::from_secs(1)).unwrap();
     let alerts = Alerts::new(rules).to(hangs.clone()).to(fails.clone()).to(works.clone());
-    let _following = alerts.follow(&stack.events);
+    let _subscription = alerts.follow(&stack.events);
     let loud = stack.run(BEFORE + MINUTE * 10, false).await;
 
     assert_eq!((loud.lost, loud.requests, &loud.served), (0, quiet.requests, &quiet.served));

@@ -44,7 +44,7 @@ macro_rules! as_in_memory {
                 true
             }
 
-            fn patience(&self) -> Duration {
+            fn call_timeout(&self) -> Duration {
                 Duration::from_millis(400)
             }
 
@@ -202,7 +202,7 @@ async fn it_outlives_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_after_the_writing_holds_no_caller_up() {
     let tasks = Durable { reads_hang: true, ..Durable::new() };
-    let patience = tasks.patience();
+    let call_timeout = tasks.call_timeout();
     let people = Handoff::new(&Desk::new(tasks));
     let asks = || people.clone().oneshot(LlmRequest::prompt("May I?").with_idempotency_key("k-1"));
     let begun = Instant::now();
@@ -210,6 +210,6 @@ async fn a_store_that_hangs_after_the_writing_holds_no_caller_up() {
     assert_eq!(begun.elapsed(), Duration::ZERO, "a new task has no answer to look for");
     let begun = Instant::now();
     let again = asks().await.unwrap();
-    assert!(begun.elapsed() <= patience, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() <= call_timeout, "{:?}", begun.elapsed());
     assert_eq!(task_of(&first), task_of(&again));
 }

@@ -143,7 +143,7 @@ impl Desk {
     }
 
     /// Sets the time limit of each call to the store. Default: 5 s, and for writing a task down, while the caller
-    /// waits, the [store's own limit](TaskStore::patience).
+    /// waits, the [store's own limit](TaskStore::call_timeout).
     #[must_use]
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         Arc::make_mut(&mut self.settings).store_timeout = Some(limit);
@@ -195,7 +195,7 @@ impl Desk {
 
     /// Reports the number of waiting tasks if it has changed.
     pub(super) async fn report_waiting(&self, reported: &mut u64) {
-        let Some(events) = self.settings.events.as_ref().filter(|events| events.is_heard()) else { return };
+        let Some(events) = self.settings.events.as_ref().filter(|events| events.has_subscribers()) else { return };
         let Ok(TaskStats { waiting, oldest_waiting_ms, .. }) = self.stats().await else { return };
         if std::mem::replace(reported, waiting) != waiting {
             let oldest = oldest_waiting_ms.map(Duration::from_millis);
@@ -233,7 +233,7 @@ impl Desk {
             }
         };
         // Both in the time of one: a caller waits for it.
-        let done = within(self.patience(), what, Box::pin(tries)).await;
+        let done = within(self.insert_timeout(), what, Box::pin(tries)).await;
         self.new_messages.notify_one();
         if let Some(events) = &self.settings.events {
             self.watch.set_events(events);
@@ -264,8 +264,8 @@ impl Desk {
     }
 
     /// Returns how long a caller waits for the store.
-    pub(crate) fn patience(&self) -> Duration {
-        self.settings.store_timeout.unwrap_or_else(|| self.store.patience())
+    pub(crate) fn insert_timeout(&self) -> Duration {
+        self.settings.store_timeout.unwrap_or_else(|| self.store.call_timeout())
     }
 
     /// Returns the trouble of the store of tasks, if there is any.

@@ -219,7 +219,7 @@ impl Handoff {
     /// Returns the answer of a task that stood for the request already.
     async fn answered_before(&self, id: TaskId) -> Option<Task> {
         // The caller can ask later for what a slow store does not say now.
-        let task = timeout(self.desk.patience(), self.desk.show(id)).await.ok()?.ok()?;
+        let task = timeout(self.desk.insert_timeout(), self.desk.show(id)).await.ok()?.ok()?;
         task.answer.is_some().then_some(task)
     }
 

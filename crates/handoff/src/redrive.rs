@@ -141,7 +141,7 @@ impl Redrive {
         let redrive_orders = self.desk.redrive_orders();
         let recovered = Arc::new(Notify::new());
         let follow = |events: &Events| events.follow_only(RecoverySignal::wanted, RecoverySignal(recovered.clone()));
-        let _following = self.events.as_ref().map(follow);
+        let _subscription = self.events.as_ref().map(follow);
         let (mut pause, mut strikes) = (self.every, HashMap::new());
         loop {
             let worked = self.round(&mut strikes).await;

@@ -21,7 +21,7 @@ pub trait TaskStore: Send + Sync + 'static {
 
     /// Returns the longest time that a caller waits for a task to be written down, unless the desk [sets
     /// another](super::Desk::store_timeout). Default: 5 seconds; a server that may hang returns less.
-    fn patience(&self) -> Duration {
+    fn call_timeout(&self) -> Duration {
         Duration::from_secs(5)
     }
 

@@ -16,15 +16,15 @@ use steadfast::providers::simulated::{Fault, SimulatedCall};
 
 /// The error of a connection that is to break off.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(super) struct ConnectionBroken;
 
-impl fmt::Display for Broken {
+impl fmt::Display for ConnectionBroken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("connection broken off as the script says")
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for ConnectionBroken {}
 
 /// The end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,9 +213,12 @@ impl Play {
 
 impl Body for Play {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = ConnectionBroken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ConnectionBroken>>> {
         loop {
             if let Some(timer) = &mut self.timer {
                 ready!(timer.as_mut().poll(cx));
@@ -258,7 +261,7 @@ impl Body for Play {
                 Content::Break { flushed: true } => {
                     self.content = Content::Done;
                     self.finish();
-                    return Poll::Ready(Some(Err(Broken)));
+                    return Poll::Ready(Some(Err(ConnectionBroken)));
                 }
                 Content::Done => return Poll::Ready(None),
             }

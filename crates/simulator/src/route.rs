@@ -14,7 +14,7 @@ use super::{
     anthropic::Anthropic,
     gemini::{self, Gemini},
     openai::OpenAi,
-    play::{Broken, Play},
+    play::{ConnectionBroken, Play},
     protocol::{Answer, ParsedRequest, Protocol, Refusal, set, status_code},
 };
 use steadfast::{
@@ -38,12 +38,12 @@ const BAD_GATEWAY: &str = r#"{"error":{"code":502,"message":"Bad gateway.","para
 ///
 /// # Errors
 ///
-/// [`Broken`] if the connection is to end without an answer.
+/// [`ConnectionBroken`] if the connection is to end without an answer.
 pub(super) async fn answer<B>(
     request: Request<B>,
     provider: &Simulated,
     reset: impl FnOnce(),
-) -> Result<Response<Play>, Broken>
+) -> Result<Response<Play>, ConnectionBroken>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
@@ -61,7 +61,7 @@ where
             return refused(&Refusal::TooLarge);
         }
         // The caller left in the middle of its request.
-        Err(_) => return Err(Broken),
+        Err(_) => return Err(ConnectionBroken),
     };
     let Ok(json) = serde_json::from_slice::<Value>(&body) else {
         let message = "We could not parse the JSON body of your request.";
@@ -96,7 +96,7 @@ async fn act(
     prompt_tokens: u64,
     framed: bool,
     reset: impl FnOnce(),
-) -> Result<Response<Play>, Broken> {
+) -> Result<Response<Play>, ConnectionBroken> {
     let started = Instant::now();
     if call.plan.fault == Some(Fault::NoPrefill) && !ask.prefilled {
         call.plan.fault = None;
@@ -111,7 +111,7 @@ async fn act(
             Fault::Refused => {
                 reset();
                 call.finish();
-                return Err(Broken);
+                return Err(ConnectionBroken);
             }
             Fault::Hang => std::future::pending().await,
             Fault::BadGateway => Some((502, JSON, BAD_GATEWAY)),

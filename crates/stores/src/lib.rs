@@ -23,17 +23,17 @@
 //! with a store is watched by purpose (`trouble.rs`), and reported once when it begins and once when it is over.
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod looks;
+mod poll;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod quota;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod record;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "redis")]
 pub mod replicas;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod room;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]

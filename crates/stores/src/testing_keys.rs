@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::room::AnswerQuota;
+use super::quota::AnswerQuota;
 use steadfast::layers::{
     cache::Answer,
     idempotency::{Claim, Fingerprint, IdempotencyKey, IdempotencyStore, Ticket},

@@ -1,13 +1,13 @@
 //! Subscribers of [events](steadfast::events): logs, metrics, spans, alerts, a status page.
 
 pub mod alerts;
-mod away;
 #[cfg(any(feature = "metrics", feature = "otel"))]
 mod conventions;
 mod line_limit;
 mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod primary_outages;
 mod stack;
 mod status;
 #[cfg(test)]

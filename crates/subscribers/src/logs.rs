@@ -44,7 +44,7 @@ use steadfast::{Attempt, ErrorKind, events::Comparison};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let events = Events::new();
-/// let _following = events.follow(Logs::new());
+/// let _subscription = events.follow(Logs::new());
 /// # }
 /// ```
 #[derive(Clone, Debug)]

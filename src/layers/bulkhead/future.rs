@@ -30,12 +30,12 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 
 struct Rest<S> {
     /// Set before the call, if there was no place at once.
-    waiting: Option<Waiting<S>>,
+    waiting: Option<WaitingCall<S>>,
     /// Where no layer further out ends the request at its deadline.
     deadline: Option<Box<Deadline>>,
 }
 
-struct Waiting<S> {
+struct WaitingCall<S> {
     wait: Box<Wait>,
     service: S,
     request: LlmRequest,
@@ -48,7 +48,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
     }
 
     pub(super) fn waits(wait: Box<Wait>, service: S, request: LlmRequest) -> Self {
-        let rest = Rest { waiting: Some(Waiting { wait, service, request }), deadline: None };
+        let rest = Rest { waiting: Some(WaitingCall { wait, service, request }), deadline: None };
         Self { call: Call::idle(), permit: Permit::default(), rest: Some(Box::new(rest)) }
     }
 
@@ -59,7 +59,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         self
     }
 
-    fn waiting(&self) -> Option<&Waiting<S>> {
+    fn waiting(&self) -> Option<&WaitingCall<S>> {
         self.rest.as_ref()?.waiting.as_ref()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    state::{Admission, Circuit, Core, Outcome, Phase, Settled, Transition, nanos, phase},
+    state::{Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
     storm::CALM,
     window::Sample,
     word::{Reason, Tag, Word},
@@ -21,15 +21,15 @@ impl Circuit {
 
     /// Takes the outcome of an admitted call, once for each. In good health this is one load and no write.
     #[inline]
-    pub(super) fn settle(&self, admission: Admission, outcome: Outcome, now: impl FnOnce() -> Instant) -> Settled {
+    pub(super) fn settle(&self, admission: Admission, outcome: Outcome, now: impl FnOnce() -> Instant) -> Settlement {
         if outcome == (Outcome::Success { slow: false }) && self.is_idle(admission.generation) {
-            return Settled::default();
+            return Settlement::default();
         }
         self.settle_with_windows(admission, outcome, now)
     }
 
     #[inline]
-    fn settle_with_windows(&self, admission: Admission, outcome: Outcome, now: impl FnOnce() -> Instant) -> Settled {
+    fn settle_with_windows(&self, admission: Admission, outcome: Outcome, now: impl FnOnce() -> Instant) -> Settlement {
         if outcome == (Outcome::Success { slow: false })
             && self.word.load(Ordering::Acquire) == Word::healthy(admission.generation)
         {
@@ -41,23 +41,23 @@ impl Circuit {
                     *at.get_or_insert_with(|| now.take().map_or(0, |now| self.at(now())))
                 });
             }
-            return Settled::default();
+            return Settlement::default();
         }
         self.settle_slowly(admission, outcome, now())
     }
 
     #[cold]
-    fn settle_slowly(&self, admission: Admission, outcome: Outcome, now: Instant) -> Settled {
+    fn settle_slowly(&self, admission: Admission, outcome: Outcome, now: Instant) -> Settlement {
         let at = self.at(now);
         let transition = match admission.probe {
             Some(id) => self.settle_probe(admission, id, outcome, at),
             None => self.settle_call(admission, outcome, at),
         };
         match transition {
-            Ok(transition) => Settled { transition, late: false },
+            Ok(transition) => Settlement { transition, late: false },
             Err(Late) => {
                 self.hear_late(outcome, at);
-                Settled { transition: None, late: true }
+                Settlement { transition: None, late: true }
             }
         }
     }

@@ -177,7 +177,7 @@ pub(super) enum Outcome {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Settled {
+pub(super) struct Settlement {
     pub(super) transition: Option<Transition>,
     /// True if it was admitted in another generation, or was a probe that was replaced: it changed nothing.
     pub(super) late: bool,

@@ -12,14 +12,14 @@ use super::{
 use crate::{DegradedReason, ErrorKind, LlmRequest};
 
 /// A tier that cannot serve the request.
-pub(super) struct Excluded {
+pub(super) struct ExcludedTier {
     pub(super) tier: usize,
     pub(super) reason: ExclusionReason,
     /// True if the record has it: it does once the request has passed it.
     pub(super) recorded: bool,
 }
 
-impl Excluded {
+impl ExcludedTier {
     /// Returns whether it is the primary, out of service for all requests.
     pub(super) fn is_out_primary(&self) -> bool {
         self.tier == 0 && self.reason.is_out()
@@ -28,7 +28,7 @@ impl Excluded {
 
 /// Returns the tiers that cannot serve the request.
 #[cold]
-pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTerms) -> Vec<Excluded> {
+pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTerms) -> Vec<ExcludedTier> {
     let needs = if shared.limited { Needs::of(request) } else { None };
     let (least, worst) = (request.context().min_level, request.context().worst_level);
     let worst = worst.min(terms.worst_level());
@@ -52,7 +52,7 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
         lack.map(ExclusionReason::Lacks).or_else(drained).or_else(above).or_else(too_good)
     };
     (0..shared.tiers())
-        .filter_map(|tier| reason(shared.facts(tier)).map(|reason| Excluded { tier, reason, recorded: false }))
+        .filter_map(|tier| reason(shared.facts(tier)).map(|reason| ExcludedTier { tier, reason, recorded: false }))
         .collect()
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     AllOpen, SessionPolicy,
     chain::{Chain, Tiers},
-    exclusion::{Excluded, ExclusionReason},
+    exclusion::{ExcludedTier, ExclusionReason},
     feature_policy::Policy,
     progress::{Doubt, Failures, Plan, Progress, RootFailure},
     shared::Shared,
@@ -32,7 +32,7 @@ pub(super) struct Failover {
     /// The tiers asked before.
     tried: Tiers,
     /// The tiers that cannot serve the request; none of them is ever asked, unless a step-down is lifted.
-    excluded: Vec<Excluded>,
+    excluded: Vec<ExcludedTier>,
     ledger: Ledger,
     /// The window that was too small, once one was.
     window: Option<u64>,
@@ -56,7 +56,7 @@ impl Failover {
         shared: &Arc<Shared>,
         request: &LlmRequest,
         policy: &Policy,
-        excluded: Vec<Excluded>,
+        excluded: Vec<ExcludedTier>,
     ) -> Result<Self, LlmError> {
         let mut chain = match request.is_human_required() {
             true => Chain::Listed(shared.human()),
@@ -92,7 +92,9 @@ impl Failover {
             at = next;
         }
         (failover.at, failover.plan.from_primary) = (at, at == 0);
-        if at != 0 && failover.plan.tiers().next() == Some(0) && failover.excluded.iter().any(Excluded::is_out_primary)
+        if at != 0
+            && failover.plan.tiers().next() == Some(0)
+            && failover.excluded.iter().any(ExcludedTier::is_out_primary)
         {
             // All requests go elsewhere: a switch like any other.
             failover.plan.from_primary = true;
@@ -354,7 +356,7 @@ impl Failover {
             match self.excluded.iter_mut().find(|excluded| excluded.tier == tier) {
                 Some(known) if known.reason.may_be_lifted() => known.reason = ExclusionReason::Drained,
                 Some(_) => {}
-                None => self.excluded.push(Excluded { tier, reason: ExclusionReason::Drained, recorded: false }),
+                None => self.excluded.push(ExcludedTier { tier, reason: ExclusionReason::Drained, recorded: false }),
             }
         }
     }
@@ -554,7 +556,7 @@ impl Failover {
             _ => "no tier can carry it",
         });
         let mut kind = ErrorKind::Exhausted;
-        for (place, Excluded { tier, reason, .. }) in
+        for (place, ExcludedTier { tier, reason, .. }) in
             self.excluded.iter().filter(|excluded| excluded.recorded).enumerate()
         {
             let before = if place == 0 { ": " } else { "; " };

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 /// The tiers in order for each name or pattern; 0 is the primary.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Models(Vec<Named>);
+pub(super) struct Models(Vec<NamedModel>);
 
 #[derive(Clone, Debug)]
-pub(super) struct Named {
+pub(super) struct NamedModel {
     pub(super) pattern: Arc<str>,
     pub(super) tiers: Arc<[usize]>,
 }
@@ -16,7 +16,7 @@ impl Models {
     /// Replaces this pattern's tiers.
     pub(super) fn set(&mut self, pattern: Arc<str>, tiers: Arc<[usize]>) {
         self.0.retain(|named| named.pattern != pattern);
-        self.0.push(Named { pattern, tiers });
+        self.0.push(NamedModel { pattern, tiers });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -24,7 +24,7 @@ impl Models {
     }
 
     /// Returns the entry that fits a model best.
-    pub(super) fn of(&self, model: &str) -> Option<&Named> {
+    pub(super) fn of(&self, model: &str) -> Option<&NamedModel> {
         let fitting = self.0.iter().filter_map(|named| Some((model_fit(&named.pattern, model)?, named)));
         fitting.max_by_key(|(fit, _)| *fit).map(|(_, named)| named)
     }

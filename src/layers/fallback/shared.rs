@@ -15,7 +15,7 @@ use super::{
     feature_policy::{Policy, PolicyTerms},
     handle::OrderSnapshot,
     layer::Config,
-    models::Named,
+    models::NamedModel,
     state::State,
     tier::TierFacts,
 };
@@ -133,7 +133,7 @@ impl Shared {
     }
 
     /// Returns the chain for the model that a request names.
-    fn named(&self, model: Option<&str>) -> Option<&Named> {
+    fn named(&self, model: Option<&str>) -> Option<&NamedModel> {
         if self.config.models.is_empty() {
             return None;
         }

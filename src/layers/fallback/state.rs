@@ -25,14 +25,14 @@ pub(super) struct State {
     /// True if the primary has ever answered, serves, and answered the last request. Every request reads it in place of
     /// the state behind the lock.
     settled: AtomicBool,
-    serving: Mutex<Serving>,
+    serving: Mutex<ServingTier>,
     /// The tier of each session.
     sessions: Mutex<Recent<Arc<str>, Arc<str>>>,
 }
 
 /// The serving tier, as the events report it.
 #[derive(Default)]
-struct Serving {
+struct ServingTier {
     /// The tiers in force, in order; the first is the primary.
     tiers: Vec<KnownTier>,
     events: Option<Events>,
@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Records an answer of the primary while it does not serve. Returns the event if it serves again.
-    fn recover(&self, serving: &mut Serving, begun: Instant, at: Instant) -> Option<Event> {
+    fn recover(&self, serving: &mut ServingTier, begun: Instant, at: Instant) -> Option<Event> {
         let away = serving.reports.away_since?;
         if serving.reports.last.is_some_and(|last| begun < last) {
             return None;
@@ -156,17 +156,17 @@ impl State {
         Some(Event::ModelRecovered { from: serving.name(from), to: serving.name(0), after, at })
     }
 
-    fn settle(&self, serving: &Serving) {
+    fn settle(&self, serving: &ServingTier) {
         let worked = serving.tiers.first().is_some_and(|primary| primary.worked.load(Relaxed));
         self.settled.store(worked && serving.reports.is_settled(), Relaxed);
     }
 
-    fn serving(&self) -> MutexGuard<'_, Serving> {
+    fn serving(&self) -> MutexGuard<'_, ServingTier> {
         lock(&self.serving)
     }
 }
 
-impl Serving {
+impl ServingTier {
     /// Returns the index of the tier of this name.
     fn place(&self, name: &str) -> Option<usize> {
         self.tiers.iter().position(|tier| *tier.name == *name)
@@ -216,7 +216,7 @@ impl Serving {
 }
 
 /// Sends an event without the lock, since its receivers run here.
-fn drop_then_send(serving: MutexGuard<'_, Serving>, event: Option<Event>) {
+fn drop_then_send(serving: MutexGuard<'_, ServingTier>, event: Option<Event>) {
     let Some(event) = event else { return };
     let events = serving.events.clone();
     drop(serving);

@@ -1,4 +1,4 @@
-use crate::events::NotCompared;
+use crate::events::ComparisonSkipReason;
 use std::{
     fmt,
     sync::{
@@ -40,13 +40,13 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Returns the counter of this reason.
-    pub(super) fn not_compared(&self, why: NotCompared) -> &AtomicU64 {
+    pub(super) fn not_compared(&self, why: ComparisonSkipReason) -> &AtomicU64 {
         match why {
-            NotCompared::Refused => &self.refused,
-            NotCompared::Unpaired => &self.unpaired,
-            NotCompared::Panicked => &self.panicked,
-            NotCompared::Full => &self.full,
-            NotCompared::WithoutRuntime => &self.without_runtime,
+            ComparisonSkipReason::Refused => &self.refused,
+            ComparisonSkipReason::Unpaired => &self.unpaired,
+            ComparisonSkipReason::Panicked => &self.panicked,
+            ComparisonSkipReason::Full => &self.full,
+            ComparisonSkipReason::WithoutRuntime => &self.without_runtime,
         }
     }
 }

@@ -27,7 +27,7 @@
 //! - Outside of a tokio runtime no request is mirrored.
 //!
 //! A request that is chosen and not compared is [counted](MirrorStats) and reported, with [the
-//! reason](NotCompared).
+//! reason](ComparisonSkipReason).
 //!
 //! # Which requests
 //!
@@ -106,7 +106,7 @@ pub use self::{
     service::Mirror,
 };
 
-pub use crate::events::{ComparedTexts, Comparison, ComparisonSide, NotCompared};
+pub use crate::events::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason};
 
 #[cfg(test)]
 mod tests;

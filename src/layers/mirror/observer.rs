@@ -33,7 +33,7 @@ enum Answer {
 }
 
 /// A side that has ended, and its message.
-pub(super) struct Observed {
+pub(super) struct SideOutcome {
     pub(super) side: ComparisonSide,
     pub(super) message: Option<Message>,
 }
@@ -125,7 +125,7 @@ impl Observer {
         (self.side.provider, self.side.model) = (provider, model);
     }
 
-    pub(super) fn ends(self, outcome: RequestOutcome) -> Observed {
+    pub(super) fn ends(self, outcome: RequestOutcome) -> SideOutcome {
         let Self { settings, begun, mut side, answer, delivered, broken, .. } = self;
         side.outcome = outcome;
         side.took = begun.elapsed();
@@ -144,11 +144,11 @@ impl Observer {
             Answer::Coming(answer) => Some(answer.finish()),
             Answer::Whole(message) => Some(message),
         };
-        Observed { side, message }
+        SideOutcome { side, message }
     }
 }
 
-impl Observed {
+impl SideOutcome {
     /// Returns the message, if the answer is whole.
     pub(super) fn whole(&self) -> Option<&Message> {
         self.message.as_ref().filter(|_| self.side.outcome == RequestOutcome::Answered)

@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
-use super::observer::{Observed, Observer};
+use super::observer::{Observer, SideOutcome};
 use crate::{
     Frame, LlmBody, LlmError, LlmResponse,
     body::admission::{Gate, Outcome, Permit, Ticket},
@@ -25,11 +25,11 @@ pub(super) struct Watch(Box<PrimaryObserver>);
 struct PrimaryObserver {
     observer: Observer,
     /// The mirrored request's task, as long as it waits.
-    done: oneshot::Sender<Observed>,
+    done: oneshot::Sender<SideOutcome>,
 }
 
 impl Watch {
-    pub(super) fn new(observer: Observer, done: oneshot::Sender<Observed>) -> Self {
+    pub(super) fn new(observer: Observer, done: oneshot::Sender<SideOutcome>) -> Self {
         Self(Box::new(PrimaryObserver { observer, done }))
     }
 

@@ -14,11 +14,11 @@ use tokio::{
 };
 
 use super::{
-    ComparedTexts, Comparison, NotCompared,
+    ComparedTexts, Comparison, ComparisonSkipReason,
     handle::Place,
     layer::{Settings, TIMEOUT},
     measure::same_tools,
-    observer::{Observed, Observer},
+    observer::{Observer, SideOutcome},
     primary::Watch,
 };
 use crate::{
@@ -31,11 +31,11 @@ use crate::{
 pub(super) fn begin(settings: &Arc<Settings>, request: LlmRequest, begun: Instant) -> Option<Watch> {
     let shared = &settings.handle.shared;
     let Ok(runtime) = Handle::try_current() else {
-        gives_up(settings, &request, NotCompared::WithoutRuntime);
+        gives_up(settings, &request, ComparisonSkipReason::WithoutRuntime);
         return None;
     };
     let Some(place) = shared.enter(settings.max_in_flight) else {
-        gives_up(settings, &request, NotCompared::Full);
+        gives_up(settings, &request, ComparisonSkipReason::Full);
         return None;
     };
     let (done, primary) = oneshot::channel();
@@ -48,7 +48,7 @@ struct Shadow {
     place: Place,
     settings: Arc<Settings>,
     request: LlmRequest,
-    primary: oneshot::Receiver<Observed>,
+    primary: oneshot::Receiver<SideOutcome>,
 }
 
 /// The number of frames that are read in a row before other tasks get their turn.
@@ -65,14 +65,14 @@ impl Shadow {
         let not_compared = match select(closes, compares).await {
             Either::Right((Ok(Ok(())), _)) | Either::Left(_) => return,
             Either::Right((Ok(Err(why)), _)) => why,
-            Either::Right((Err(_), _)) => NotCompared::Panicked,
+            Either::Right((Err(_), _)) => ComparisonSkipReason::Panicked,
         };
         gives_up(&settings, &request, not_compared);
     }
 }
 
 /// Counts and reports a request that was chosen and is not compared.
-fn gives_up(settings: &Settings, request: &LlmRequest, why: NotCompared) {
+fn gives_up(settings: &Settings, request: &LlmRequest, why: ComparisonSkipReason) {
     count(settings.handle.shared.counters.not_compared(why));
     if let Some(events) = &settings.events {
         events.send_with(|| Event::NotCompared { feature: request.shared_feature(), why, at: Instant::now() });
@@ -83,21 +83,21 @@ async fn compares(
     place: &Place,
     settings: &Arc<Settings>,
     request: &LlmRequest,
-    primary: oneshot::Receiver<Observed>,
-) -> Result<(), NotCompared> {
+    primary: oneshot::Receiver<SideOutcome>,
+) -> Result<(), ComparisonSkipReason> {
     let limit = settings.timeout.unwrap_or_else(|| {
         let left = request.context().time_left(Instant::now());
         left.map_or(TIMEOUT, |left| left.max(TIMEOUT))
     });
-    let candidate = asks(settings, request, limit).await.ok_or(NotCompared::Refused)?;
-    let Ok(Ok(primary)) = timeout(limit, primary).await else { return Err(NotCompared::Unpaired) };
+    let candidate = asks(settings, request, limit).await.ok_or(ComparisonSkipReason::Refused)?;
+    let Ok(Ok(primary)) = timeout(limit, primary).await else { return Err(ComparisonSkipReason::Unpaired) };
     tells(settings, request, primary, candidate);
     count(&place.shared.counters.compared);
     Ok(())
 }
 
 /// Returns the candidate's side, or `None` if its own layers refused, so that nothing was sent.
-async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -> Option<Observed> {
+async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -> Option<SideOutcome> {
     let begun = Instant::now();
     let context =
         Context { deadline: begun.checked_add(limit), commit: request.context().commit, ..Context::default() };
@@ -152,7 +152,7 @@ fn is_refused(error: &LlmError) -> bool {
     spares(error.kind()) && error.attempts().iter().all(|attempt| attempt.is_local())
 }
 
-fn tells(settings: &Settings, request: &LlmRequest, primary: Observed, candidate: Observed) {
+fn tells(settings: &Settings, request: &LlmRequest, primary: SideOutcome, candidate: SideOutcome) {
     let (mut similarity, mut same) = (None, None);
     if let (Some(one), Some(other)) = (primary.whole(), candidate.whole()) {
         similarity = Some((settings.measure)(one, other));

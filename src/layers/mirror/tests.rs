@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-use super::{Comparison, MirrorHandle, MirrorLayer, NotCompared};
+use super::{Comparison, ComparisonSkipReason, MirrorHandle, MirrorLayer};
 use crate::{
     ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{FinishReason, Usage},
@@ -73,7 +73,7 @@ async fn ended(handle: &MirrorHandle) {
 }
 
 /// Returns the reasons of all `NotCompared` events.
-fn not_compared(heard: &mut Receiver<Event>) -> Vec<NotCompared> {
+fn not_compared(heard: &mut Receiver<Event>) -> Vec<ComparisonSkipReason> {
     let all = std::iter::from_fn(|| heard.try_recv().ok());
     all.filter_map(|event| if let Event::NotCompared { why, .. } = event { Some(why) } else { None }).collect()
 }

@@ -30,8 +30,8 @@ impl Reporter {
     }
 
     #[inline]
-    pub(super) fn is_heard(&self) -> bool {
-        self.events.is_heard()
+    pub(super) fn has_subscribers(&self) -> bool {
+        self.events.has_subscribers()
     }
 
     fn send(&self, ended: RequestEnded) {

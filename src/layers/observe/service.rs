@@ -48,7 +48,7 @@ where
         // Taken with or without a subscriber: an inner layer that would read the clock takes this reading.
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
-        let heard = self.reporter.gate().is_heard();
+        let heard = self.reporter.gate().has_subscribers();
         let watch = heard.then(|| Watch::new(self.reporter.shard(), &request, begun));
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }

@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::{
     budget::Reservation,
-    policy::{Progress, Scheduled},
+    policy::{Progress, ScheduledRetry},
     service::Shared,
 };
 use crate::{
@@ -175,7 +175,7 @@ where
             let decision = (sent && !error.kind().is_local())
                 .then(|| this.shared.policy.decide(&error, &rest.ledger, this.request.context(), rest.progress, now));
             match decision {
-                Some(Ok(Scheduled { after, token })) => {
+                Some(Ok(ScheduledRetry { after, token })) => {
                     rest.ledger.next(Next::Retried { after });
                     rest.token = Some(token);
                     rest.progress.retries = rest.progress.retries.saturating_add(1);

@@ -33,7 +33,7 @@ pub(super) struct Policy {
 }
 
 /// A retry that is to be made.
-pub(super) struct Scheduled {
+pub(super) struct ScheduledRetry {
     pub(super) after: Duration,
     pub(super) token: Reservation,
 }
@@ -54,7 +54,7 @@ impl Policy {
         context: &Context,
         progress: Progress,
         now: Instant,
-    ) -> Result<Scheduled, Stop> {
+    ) -> Result<ScheduledRetry, Stop> {
         let kind = error.kind();
         let once = match self.classifier.classify(error).retry {
             Retry::No => return Err(Stop::Kind),
@@ -85,7 +85,7 @@ impl Policy {
         // There is nothing to wait for.
         if error.refused().is_some() {
             let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
-            return Ok(Scheduled { after: Duration::ZERO, token });
+            return Ok(ScheduledRetry { after: Duration::ZERO, token });
         }
         // Another model answers sooner than this one is asked again, and is not the one that has just failed.
         if can_go_on && self.failover_first && error.retry_at().is_none() && !self.budget.covers_each_try() {
@@ -101,7 +101,7 @@ impl Policy {
         // Last, so that only a retry that will be made takes a token.
         let token = if can_go_on { self.budget.reserve_in_passing(now) } else { self.budget.reserve(now) };
         let token = token.ok_or(Stop::Budget)?;
-        Ok(Scheduled { after, token })
+        Ok(ScheduledRetry { after, token })
     }
 
     fn backoff(&self, kind: ErrorKind) -> Backoff {

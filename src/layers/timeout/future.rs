@@ -16,7 +16,7 @@ use crate::{
     body::IdleLimits,
     error::{Phase, TimeoutLimit},
     layers::{
-        alarm::{self, Listening, Wake},
+        alarm::{self, AlarmListener, Wake},
         call::Call,
     },
     ledger,
@@ -71,7 +71,7 @@ where
             // after the deadline.
             let late = this.call.phase() == Phase::Readiness && this.deadline.is_some_and(|at| at <= Instant::now());
             if !late {
-                let listening = Listening::begin(cx, rang);
+                let listening = AlarmListener::begin(cx, rang);
                 // In place: a response is large to move.
                 let mut polled = this.call.as_mut().poll(cx);
                 match &mut polled {

@@ -31,10 +31,10 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     timer: Option<Sleep>,
     /// Set only if the request has a schema.
-    checking: Option<Box<Checking<S>>>,
+    checking: Option<Box<SchemaCheck<S>>>,
 }
 
-struct Checking<S> {
+struct SchemaCheck<S> {
     check: Check,
     /// A clone that was never polled, for asking again.
     again: S,
@@ -47,7 +47,7 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
     }
 
     pub(super) fn checked(call: Call<S, S::Future>, again: S, check: Check) -> Self {
-        Self { call, timer: None, checking: Some(Box::new(Checking { check, again, held: None })) }
+        Self { call, timer: None, checking: Some(Box::new(SchemaCheck { check, again, held: None })) }
     }
 }
 
@@ -59,7 +59,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(Checking { check, again, held }) = this.checking.as_deref_mut() else {
+        let Some(SchemaCheck { check, again, held }) = this.checking.as_deref_mut() else {
             let polled = this.call.as_mut().poll(cx);
             if let Poll::Ready(Err(_)) = polled {
                 this.call.abandon();

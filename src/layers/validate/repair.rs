@@ -22,7 +22,7 @@ const DEPTH: usize = 128;
 pub(super) fn find(answer: &str) -> impl Iterator<Item = JsonPiece<'_>> {
     let fenced = unfenced(answer).and_then(|inside| parse(inside, "a code fence was stripped"));
     let scanned = if fenced.is_some() { "" } else { answer };
-    let taken = Balanced(scanned).filter_map(|value| parse(value, "the JSON was taken out of the text around it"));
+    let taken = BracketSpans(scanned).filter_map(|value| parse(value, "the JSON was taken out of the text around it"));
     fenced.into_iter().chain(taken)
 }
 
@@ -43,9 +43,9 @@ fn unfenced(answer: &str) -> Option<&str> {
 }
 
 /// The outermost brackets of a text, each from its opening to its end.
-struct Balanced<'a>(&'a str);
+struct BracketSpans<'a>(&'a str);
 
-impl<'a> Iterator for Balanced<'a> {
+impl<'a> Iterator for BracketSpans<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {

@@ -15,7 +15,7 @@ use crate::{
         media::media_type_of,
     },
     translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
-    wire::{self, openai::Leading, provider_data},
+    wire::{self, openai::SystemPrefix, provider_data},
 };
 
 /// The body of a request.
@@ -315,7 +315,7 @@ pub(super) fn body(
     if let Some(leading @ Value::Array(_)) = fields.remove("messages")
         && let Some(messages) = body["messages"].as_array_mut()
         && settled.in_words.is_none()
-        && Leading::read(Json::from(leading.clone()).raw())? == chat.system
+        && SystemPrefix::read(Json::from(leading.clone()).raw())? == chat.system
         && let Value::Array(leading) = leading
     {
         let written = usize::from(chat.system.as_deref().is_some_and(|system| !system.is_empty()));

@@ -186,18 +186,18 @@ impl Service<Request<RequestBody>> for HttpClient {
 
     fn call(&mut self, request: Request<RequestBody>) -> ResponseFuture {
         ResponseFuture(match self.shared.straight(&request) {
-            Some(server) => Sending::Straight(exchange::ask(self.shared.pool.clone(), server, request)),
-            None => Sending::Pooled(self.shared.send(request)),
+            Some(server) => SendState::Straight(exchange::ask(self.shared.pool.clone(), server, request)),
+            None => SendState::Pooled(self.shared.send(request)),
         })
     }
 }
 
 /// The future of [`HttpClient`]: resolves with the head of the response.
 #[pin_project]
-pub struct ResponseFuture(#[pin] Sending);
+pub struct ResponseFuture(#[pin] SendState);
 
-#[pin_project(project = SendingProjection)]
-enum Sending {
+#[pin_project(project = SendStateProjection)]
+enum SendState {
     Straight(ExchangeFuture),
     Pooled(#[pin] legacy::ResponseFuture),
 }
@@ -207,8 +207,8 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            SendingProjection::Straight(asking) => asking.as_mut().poll(cx),
-            SendingProjection::Pooled(sending) => {
+            SendStateProjection::Straight(asking) => asking.as_mut().poll(cx),
+            SendStateProjection::Pooled(sending) => {
                 let response = ready!(sending.poll(cx)).map_err(TransportError::pooled)?;
                 Poll::Ready(Ok(response.map(ResponseBody::from)))
             }

@@ -151,7 +151,7 @@ fn counted(
 async fn run(seed: u64) -> Run {
     let mut random = fastrand::Rng::with_seed(seed);
     let (start, events, log) = (Instant::now(), Events::new(), Arc::new(Mutex::new(String::new())));
-    let following = events.follow(Recorder { start, log: log.clone() });
+    let subscription = events.follow(Recorder { start, log: log.clone() });
     let (first, second) = (provider("first", &mut random), provider("second", &mut random));
     let seen = Seen::new(Mutex::new(vec![0; REQUESTS]));
     let tier = |name: &'static str, seed| {
@@ -211,7 +211,7 @@ async fn run(seed: u64) -> Run {
         failed.extend(ended.map(|(error, (known, record))| Failed { error, record, seen, known }));
     }
     sleep(SECOND).await;
-    drop(following);
+    drop(subscription);
     let log = std::mem::take(&mut *log.lock().unwrap());
     Run { log, failed }
 }

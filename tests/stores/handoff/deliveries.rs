@@ -275,7 +275,7 @@ async fn how_many_wait_is_told_when_it_changes_and_an_alert_fires_until_none_doe
     let said = Arc::new(Mutex::new(Vec::new()));
     let sink = said.clone();
     let tell = move |alert: &Alert| sink.lock().unwrap().push((alert.state, alert.summary.clone()));
-    let _following = Alerts::new(Rules::none().handoff_waiting(true)).to(tell).follow(&events);
+    let _subscription = Alerts::new(Rules::none().handoff_waiting(true)).to(tell).follow(&events);
     let _sending = sends(&desk, Posted::default().answering(|_| Some(200)));
     sleep(Duration::from_secs(60)).await;
     assert!(said.lock().unwrap().is_empty());

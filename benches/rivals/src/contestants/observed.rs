@@ -12,7 +12,7 @@ use std::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use steadfast::{
     Event, Events, LlmRequest, ObserveLayer,
-    events::{Following, Subscriber},
+    events::{Subscription, Subscriber},
 };
 use steadfast_subscribers::{StatusBoard, metrics::Metrics};
 use tokio::runtime::{Builder, Runtime};
@@ -42,7 +42,7 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
         list.push(Contestant { group: OBSERVED, name: name.to_owned(), make });
     };
     add(OUR_FIVE, Box::new(|| calls(ours::five(Answers::<Llm>::new()), |_| Vec::new(), &Events::new())));
-    let observed = |follow: fn(&Events) -> Vec<Following>| -> Box<dyn Fn() -> Calls> {
+    let observed = |follow: fn(&Events) -> Vec<Subscription>| -> Box<dyn Fn() -> Calls> {
         Box::new(move || {
             let events = Events::new();
             calls(ObserveLayer::new(events.clone()).layer(ours::five(Answers::<Llm>::new())), follow, &events)
@@ -76,20 +76,20 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
 }
 
 /// All that watches.
-fn all(events: &Events) -> Vec<Following> {
+fn all(events: &Events) -> Vec<Subscription> {
     let recorder = PrometheusBuilder::new().build_recorder();
     vec![events.follow((StatusBoard::new("primary"), Metrics::with_recorder(recorder).tier("primary")))]
 }
 
-fn calls<S>(mut llm: S, follow: fn(&Events) -> Vec<Following>, events: &Events) -> Calls
+fn calls<S>(mut llm: S, follow: fn(&Events) -> Vec<Subscription>, events: &Events) -> Calls
 where
     S: Service<LlmRequest> + 'static,
 {
     let runtime: Runtime = Builder::new_current_thread().enable_time().build().expect("a runtime of one thread");
-    let following = runtime.block_on(async { follow(events) });
+    let subscription = runtime.block_on(async { follow(events) });
     let request = Llm::request();
     Box::new(move |n| {
-        let _listens = &following;
+        let _listens = &subscription;
         runtime.block_on(async {
             let mut cx = Context::from_waker(Waker::noop());
             for number in 1..=n {

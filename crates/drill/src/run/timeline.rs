@@ -10,7 +10,7 @@ use crate::{
 };
 use steadfast::{
     Event,
-    events::{Following, HandoffStep, Subscriber},
+    events::{HandoffStep, Subscriber, Subscription},
 };
 use steadfast_internal::sync::{Mutex, lock};
 use steadfast_stack::StackHandle;
@@ -23,7 +23,7 @@ const MAX_REPEATS: usize = 12;
 /// The stack's events, in words.
 pub(super) struct Timeline {
     log: Arc<Mutex<Log>>,
-    _following: Following,
+    _subscription: Subscription,
 }
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl Timeline {
     pub(super) fn begin(handle: &StackHandle, start: Instant) -> Self {
         let log = Arc::new(Mutex::default());
         let listener = Listener { start, log: Arc::clone(&log) };
-        Self { log, _following: handle.events().follow(listener) }
+        Self { log, _subscription: handle.events().follow(listener) }
     }
 
     /// Returns the number of switches to another tier, excluding the primary's returns.

@@ -114,7 +114,7 @@ impl ServeOptions {
         // Signals count from here on, before the greeting tells anyone the process to signal.
         let signals = control.make(Signals::new)?;
         let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides);
-        let _following = handle.events().follow_only(Reloads::wanted, reloads);
+        let _subscription = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
         let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));

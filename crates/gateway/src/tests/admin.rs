@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use steadfast::{
-    events::Following,
+    events::Subscription,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use steadfast_stack::{Config, Feature, Stack, StackHandle, Tier};
@@ -22,7 +22,7 @@ struct Operated {
     server: Server,
     stack: StackHandle,
     sonnet: SimulatedHandle,
-    _following: Following,
+    _subscription: Subscription,
 }
 
 impl Operated {
@@ -39,10 +39,10 @@ impl Operated {
         let [sonnet, small] = ["sonnet", "small"].map(|name| Simulated::new(name).reply("Hello from afar"));
         let handle = sonnet.handle();
         let stack = Stack::builder().leaf("sonnet", sonnet).leaf("a/b", small).build(config).unwrap();
-        let following = stack.handle().events().follow(Logs::new());
+        let subscription = stack.handle().events().follow(Logs::new());
         stack.handle().status();
         let server = Server::with_stack(&stack, keys, Settings::default()).await;
-        Self { server, stack: stack.handle(), sonnet: handle, _following: following }
+        Self { server, stack: stack.handle(), sonnet: handle, _subscription: subscription }
     }
 
     async fn order(&self, path: &str, body: Value) -> Answer {

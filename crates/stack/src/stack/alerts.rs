@@ -163,12 +163,12 @@ impl StackHandle {
         let active = Arc::new(Mutex::new(ActiveWebhooks::new(plan)));
         let (sink, changed) = (WebhookSink(active.clone()), active.clone());
         let shared = Arc::downgrade(&self.shared);
-        let following = Alerts::new(rules).to(sink).follow_with(self.events(), move |engine| {
+        let subscription = Alerts::new(rules).to(sink).follow_with(self.events(), move |engine| {
             if let Some(rules) = changed_rules(&shared, &changed) {
                 engine.set_rules(rules);
             }
         });
-        AlertTask { active, _following: following }
+        AlertTask { active, _subscription: subscription }
     }
 }
 
@@ -176,7 +176,7 @@ impl StackHandle {
 #[must_use = "alerts are sent until this is dropped"]
 pub struct AlertTask {
     active: Arc<Mutex<ActiveWebhooks>>,
-    _following: events::Following,
+    _subscription: events::Subscription,
 }
 
 impl AlertTask {

@@ -284,7 +284,7 @@ impl StackHandle {
     pub fn hand_over(&self) -> HandoffTask {
         let (shared, reloaded) = (self.shared.clone(), Arc::new(Wake::new()));
         let wake = reloaded.clone();
-        let following = self.events().follow_only(ReloadListener::wanted, ReloadListener(wake));
+        let subscription = self.events().follow_only(ReloadListener::wanted, ReloadListener(wake));
         let task = tokio::spawn(async move {
             let mut at_work: Option<(HandoffState, (DeliveriesHandle, RedriveHandle))> = None;
             loop {
@@ -300,7 +300,7 @@ impl StackHandle {
                 reloaded.notified().await;
             }
         });
-        HandoffTask { task: task.abort_handle(), _following: following }
+        HandoffTask { task: task.abort_handle(), _subscription: subscription }
     }
 }
 
@@ -328,7 +328,7 @@ impl events::Subscriber for ReloadListener {
 #[must_use = "it ends when this is dropped"]
 pub struct HandoffTask {
     task: AbortHandle,
-    _following: events::Following,
+    _subscription: events::Subscription,
 }
 
 impl Drop for HandoffTask {

@@ -166,7 +166,7 @@ struct Shared {
     /// The number of reloads that a caller requested.
     readings: AtomicU64,
     /// The status board, kept by events from the first request for it.
-    status: OnceLock<(StatusBoard, events::Following)>,
+    status: OnceLock<(StatusBoard, events::Subscription)>,
     /// Caps beside those of the configuration; locked while the next generation is built from the current one.
     extra_budgets: Mutex<Vec<Budget>>,
     #[cfg(feature = "redis")]
@@ -352,7 +352,7 @@ impl Shared {
         let begin = || {
             let (primary, others) = self.current.load().names();
             let board = StatusBoard::new(primary).tiers(others);
-            let following = self.context.events.follow(board.clone());
+            let subscription = self.context.events.follow(board.clone());
             // States learned from other replicas before the board existed.
             for (circuit, handle) in self.current.load().circuits() {
                 let (to, at) = (handle.state(), Instant::now());
@@ -361,7 +361,7 @@ impl Shared {
                     board.clone().event(&Event::CircuitChanged { circuit, from, to, reason, at });
                 }
             }
-            (board, following)
+            (board, subscription)
         };
         &self.status.get_or_init(begin).0
     }

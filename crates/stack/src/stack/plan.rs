@@ -41,7 +41,7 @@ pub(super) struct Plan {
 }
 
 /// The parts of a configuration that depend on the environment: its keys, secrets and servers.
-struct Resolved {
+struct ResolvedParts {
     families: FamilyTable,
     leaves: Vec<LeafPlan>,
     candidate: Option<CandidatePlan>,
@@ -58,7 +58,7 @@ impl Plan {
     ///
     /// Every problem with the tiers, keys and secrets; without any, the first of the other settings.
     pub(super) fn new(config: Config, context: &StackContext, beside: &[config::Budget]) -> Result<Self, ConfigError> {
-        let resolved = Resolved::new(&config, context)?;
+        let resolved = ResolvedParts::new(&config, context)?;
         let prices = spend::prices(&config)?;
         CacheState::check(&config, context)?;
         let mut tiers = Vec::new();
@@ -103,7 +103,7 @@ impl Plan {
     }
 }
 
-impl Resolved {
+impl ResolvedParts {
     /// Resolves keys and secrets.
     ///
     /// # Errors

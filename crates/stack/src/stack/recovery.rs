@@ -289,8 +289,8 @@ impl StackHandle {
         // The board tells whether all tiers fail.
         self.shared.status();
         let changes = ChangeListener { stack: stack.clone(), changed: changed.clone() };
-        let following = self.events().follow_only(ChangeListener::wanted, changes);
-        RecoveryCheckTask { task: tokio::spawn(run(stack, changed)).abort_handle(), _following: following }
+        let subscription = self.events().follow_only(ChangeListener::wanted, changes);
+        RecoveryCheckTask { task: tokio::spawn(run(stack, changed)).abort_handle(), _subscription: subscription }
     }
 }
 
@@ -298,7 +298,7 @@ impl StackHandle {
 #[must_use = "it ends when this is dropped"]
 pub struct RecoveryCheckTask {
     task: AbortHandle,
-    _following: events::Following,
+    _subscription: events::Subscription,
 }
 
 impl Drop for RecoveryCheckTask {

@@ -6,8 +6,8 @@ use tokio_postgres::{Error, Row, types::ToSql};
 
 use super::Postgres;
 use crate::{
-    looks::wait_for_change,
-    room::{MAX_BYTES, RETENTION, STEP, millis},
+    poll::wait_for_change,
+    quota::{MAX_BYTES, RETENTION, STEP, millis},
 };
 use steadfast::{
     layers::{

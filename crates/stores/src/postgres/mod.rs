@@ -40,7 +40,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::schema::MigrationRefusal;
-use super::room::AnswerQuota;
+use super::quota::AnswerQuota;
 use steadfast::providers::transport;
 use steadfast::store::{StoreError, StoreErrorKind};
 

@@ -146,7 +146,7 @@ impl TaskStore for Postgres {
         true
     }
 
-    fn patience(&self) -> Duration {
+    fn call_timeout(&self) -> Duration {
         PATIENCE
     }
 

@@ -51,10 +51,10 @@
 //! it first. The client's own connection manager is not used: it waits for a reconnection longer than a request may,
 //! does not notice a network that is gone, and takes TLS from the process's crypto provider.
 
-mod desk;
+mod exchange;
 mod memory;
-mod shares;
-mod sharing;
+mod shared_state;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -64,7 +64,7 @@ use tokio::time::sleep;
 
 use steadfast::store::StoreError;
 
-pub use self::{memory::MemoryReplicas, shares::SharedState, sharing::ReplicaSync};
+pub use self::{memory::MemoryReplicas, shared_state::SharedState, sync::ReplicaSync};
 
 /// A store through which replicas report their changes to each other.
 ///

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
 use tokio::runtime::Handle;
 
 use super::{Sqlite, forget::Table, keys::now};
-use crate::room::{AnswerQuota, STEP, millis};
+use crate::quota::{AnswerQuota, STEP, millis};
 use steadfast::{
     layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, StoreLookup},
     store::StoreGuard,

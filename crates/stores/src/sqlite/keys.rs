@@ -6,8 +6,8 @@ use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
 
 use super::{Sqlite, forget::Table};
 use crate::{
-    looks::wait_for_change,
-    room::{MAX_BYTES, RETENTION, STEP, millis},
+    poll::wait_for_change,
+    quota::{MAX_BYTES, RETENTION, STEP, millis},
 };
 use steadfast::{
     layers::{

@@ -23,9 +23,9 @@
 
 mod answers;
 mod error;
+mod file_identity;
 mod forget;
 mod keys;
-mod place;
 mod schema;
 mod tasks;
 #[cfg(test)]
@@ -39,10 +39,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     answers::CachedAnswers,
-    place::{FileIdentity, FileState},
+    file_identity::{FileIdentity, FileState},
     thread::Job,
 };
-use super::room::AnswerQuota;
+use super::quota::AnswerQuota;
 use steadfast::store::{StoreError, StoreErrorKind};
 
 /// A state file. See the [module docs](self).

@@ -6,7 +6,7 @@ use super::{
     Alert, Rule, Rules, Severity,
     board::{AlertContent, Board, Span},
 };
-use crate::{away::PrimaryOutages, window::Window};
+use crate::{primary_outages::PrimaryOutages, window::Window};
 use steadfast::{
     ErrorKind,
     events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},

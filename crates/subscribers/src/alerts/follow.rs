@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use super::{Alert, AlertEngine, Rules};
-use steadfast::events::{Event, Events, Following, Subscriber};
+use steadfast::events::{Event, Events, Subscriber, Subscription};
 
 /// A receiver of alerts. It must not block: a sender has its own queue.
 pub trait AlertSink: Send + 'static {
@@ -41,13 +41,13 @@ impl Alerts {
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
-    pub fn follow(self, events: &Events) -> Following {
+    pub fn follow(self, events: &Events) -> Subscription {
         self.follow_with(events, |_| {})
     }
 
     /// Like `follow`, and calls `refresh` at the beginning, after each reload and whenever a reload may have been
     /// missed.
-    pub fn follow_with(self, events: &Events, refresh: impl FnMut(&mut AlertEngine) + Send + 'static) -> Following {
+    pub fn follow_with(self, events: &Events, refresh: impl FnMut(&mut AlertEngine) + Send + 'static) -> Subscription {
         let engine = AlertEngine::new(self.rules);
         events.follow(Follower { engine, sinks: self.sinks, refresh, begun: false, tick: Instant::now() })
     }

@@ -16,7 +16,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let events = Events::new(); // give clones of it to the layers
 //! let (send, mut received) = mpsc::unbounded_channel();
-//! let _following = Alerts::new(Rules::new())
+//! let _subscription = Alerts::new(Rules::new())
 //!     .to(move |alert: &Alert| drop(send.send(alert.summary.clone())))
 //!     .follow(&events);
 //!
@@ -42,6 +42,6 @@ pub use self::{
     alert::{Alert, AlertState, Rule, Severity},
     engine::AlertEngine,
     follow::{AlertSink, Alerts},
-    rules::{FAILOVERS, FALLBACK_SHARE, FallbackShare, Often, RATE, Rate, Rules},
+    rules::{FAILOVERS, FALLBACK_SHARE, FallbackShare, Frequency, RATE, Rate, Rules},
     template::{Flaw, PLACEHOLDERS, Template},
 };

@@ -23,7 +23,7 @@ use steadfast::InvalidConfig;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     pub(super) failover: bool,
-    pub(super) failovers: Option<Often>,
+    pub(super) failovers: Option<Frequency>,
     pub(super) failure_rate: Option<Rate>,
     pub(super) tier_failure_rate: Option<Rate>,
     pub(super) fallback_share: Option<FallbackShare>,
@@ -47,7 +47,7 @@ pub struct FallbackShare {
 
 /// A number of events within a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Often {
+pub struct Frequency {
     /// The number that is still in order.
     pub more_than: u64,
     /// The time over which they count.
@@ -120,7 +120,7 @@ impl Rules {
     ///
     /// Returns an error if the window is zero.
     pub fn failovers(mut self, more_than: u64, within: Duration) -> Result<Self, InvalidConfig> {
-        self.failovers = Some(Often { more_than, within: not_zero("failovers", within)? });
+        self.failovers = Some(Frequency { more_than, within: not_zero("failovers", within)? });
         Ok(self)
     }
 
@@ -250,7 +250,7 @@ fn not_zero(field: &'static str, time: Duration) -> Result<Duration, InvalidConf
 }
 
 /// The default rule on failovers: more than 3 within ten minutes.
-pub const FAILOVERS: Often = Often { more_than: 3, within: Duration::from_secs(600) };
+pub const FAILOVERS: Frequency = Frequency { more_than: 3, within: Duration::from_secs(600) };
 /// The default rule on the share of failures: 5 % of at least 100 requests within an hour.
 pub const RATE: Rate = Rate { share: 0.05, min_requests: 100, within: Duration::from_secs(3600) };
 /// The numbers for a file that gives none. The rule is off by default.

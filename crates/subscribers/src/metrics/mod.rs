@@ -38,7 +38,7 @@
 //! let events = Events::new(); // give clones of it to the layers
 //! let metrics = Metrics::with_recorder(recorder).tier("sonnet").tier("gpt-4o");
 //! let handle = metrics.handle();
-//! let _following = events.follow(metrics);
+//! let _subscription = events.follow(metrics);
 //! # events.send(Event::Reloaded { kept: 2, changed: 0, at: tokio::time::Instant::now() });
 //! # tokio::task::yield_now().await;
 //!
@@ -51,25 +51,25 @@
 //! ```
 
 mod leaves;
-mod mirrored;
-mod operated;
+mod mirroring;
+mod operations;
 mod requests;
 mod sample;
 mod series;
 mod stack;
 mod states;
+mod success;
 mod table;
 #[cfg(test)]
 mod tests;
-mod well;
 
 use std::{fmt, sync::Arc};
 
 use metrics::{Counter, Recorder};
 
 use self::{
-    mirrored::Mirroring,
-    operated::Operations,
+    mirroring::Mirroring,
+    operations::Operations,
     requests::Requests,
     series::Registry,
     states::{Budgets, Circuits, Switches},

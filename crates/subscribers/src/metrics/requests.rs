@@ -11,8 +11,8 @@ use metrics::{Counter, Histogram};
 use super::{
     leaves::{Leaves, Tally},
     series::{Name, Names, Registry, SeriesOf},
+    success::{self, RefusalSeries, Success, SuccessSeries, TierSwitch},
     table,
-    well::{self, RefusalSeries, Success, SuccessSeries, TierSwitch},
 };
 use steadfast::{
     CacheReason, ErrorKind,
@@ -82,7 +82,7 @@ impl Requests {
         if request.possible_repeat {
             self.record_possible_repeat(request);
         }
-        let Some(refusal) = well::prior_refusal(request) else { return self.count(request) };
+        let Some(refusal) = success::prior_refusal(request) else { return self.count(request) };
         if let Some(success) = self.successes.iter_mut().find(|success| success.matches(request, refusal)) {
             let switched = success.record(request);
             if let (Some(switched), Some(refusal)) = (switched, refusal) {

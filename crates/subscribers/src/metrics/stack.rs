@@ -10,7 +10,7 @@ impl Metrics {
     ///
     /// A tier that a reload removes keeps its counters; its circuit is in none of the three states.
     ///
-    /// The metrics own the stack: drop the [`Following`](steadfast::events::Following) to release both.
+    /// The metrics own the stack: drop the [`Subscription`](steadfast::events::Subscription) to release both.
     ///
     /// ```
     /// use steadfast_stack::{Stack, Config, Format};
@@ -21,7 +21,7 @@ impl Metrics {
     /// let stack = Stack::from_config(Config::from_str(file, Format::Yaml)?)?;
     /// let metrics = Metrics::new().stack(stack.handle());
     /// let sampled = metrics.handle();
-    /// let _following = stack.handle().events().follow(metrics);
+    /// let _subscription = stack.handle().events().follow(metrics);
     /// # drop(sampled);
     /// # Ok(()) }
     /// ```

@@ -9,7 +9,7 @@ use super::{
     series::{Name, Names, Registry, SeriesOf},
     table,
 };
-use crate::away::{Outage, PrimaryOutages};
+use crate::primary_outages::{Outage, PrimaryOutages};
 use steadfast::{
     CircuitBreakerHandle, ErrorKind,
     events::{CircuitReason, CircuitState},

@@ -11,7 +11,7 @@ use super::*;
 use crate::testing::{answered, failed, mirrored};
 use steadfast::{
     BulkheadLayer, ErrorKind,
-    events::{CircuitReason, NotCompared, RequestOutcome},
+    events::{CircuitReason, ComparisonSkipReason, RequestOutcome},
     ledger::{Next, Stop},
     prices::{Price, Usd},
 };
@@ -99,7 +99,7 @@ async fn the_bound_on_features_holds_for_mirrored_requests_too() {
     let mut metrics = metrics.feature_limit(1);
     for feature in ["chat", "code", "search"] {
         let feature = Some(feature.into());
-        metrics.event(&Event::NotCompared { feature, why: NotCompared::Full, at: Instant::now() });
+        metrics.event(&Event::NotCompared { feature, why: ComparisonSkipReason::Full, at: Instant::now() });
     }
     let page = Page::of(&page);
     for (feature, times) in [(r#"feature="chat""#, 1.0), (r#"feature="other""#, 2.0)] {
@@ -113,7 +113,9 @@ async fn a_mirrored_request_is_counted_by_both_its_sides() {
     metrics.event(&Event::Mirrored(mirrored(RequestOutcome::Answered)));
     metrics.event(&Event::Mirrored(mirrored(RequestOutcome::Failed(ErrorKind::Timeout))));
     let (feature, at) = (Some("chat".into()), Instant::now());
-    for (why, times) in [(NotCompared::Full, 3), (NotCompared::Refused, 2), (NotCompared::Unpaired, 1)] {
+    for (why, times) in
+        [(ComparisonSkipReason::Full, 3), (ComparisonSkipReason::Refused, 2), (ComparisonSkipReason::Unpaired, 1)]
+    {
         (0..times).for_each(|_| metrics.event(&Event::NotCompared { feature: feature.clone(), why, at }));
     }
     let page = Page::of(&page);

@@ -26,7 +26,7 @@ use steadfast_internal::{
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let (events, board) = (Events::new(), StatusBoard::new("sonnet").tiers(["canned"]));
-/// let _following = events.follow(board.clone());
+/// let _subscription = events.follow(board.clone());
 /// let llm = ServiceBuilder::new()
 ///     .layer(ObserveLayer::new(events.clone()))
 ///     .layer(FallbackLayer::new("sonnet").tier("canned", Canned::text("later")).events(events))

@@ -25,7 +25,7 @@
 //! let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
 //!
 //! let events = Events::new();
-//! let _following = events.follow(Traces::new(provider.tracer("steadfast")));
+//! let _subscription = events.follow(Traces::new(provider.tracer("steadfast")));
 //! let llm = ObserveLayer::new(events).layer(Canned::text("hello"));
 //! llm.oneshot(LlmRequest::prompt("Say hello.").with_feature("chat")).await.unwrap();
 //! # tokio::task::yield_now().await;

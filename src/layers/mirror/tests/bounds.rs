@@ -20,7 +20,7 @@ async fn beyond_the_bound_requests_are_answered_and_counted_but_not_mirrored() {
         llm.clone().oneshot(prompt()).await.unwrap();
     }
     sleep(SECOND).await;
-    assert_eq!(not_compared(&mut heard), [NotCompared::Full; 15]);
+    assert_eq!(not_compared(&mut heard), [ComparisonSkipReason::Full; 15]);
     assert_eq!((handle.under_way(), candidate.running(), handle.stats().full), (10, 10, 15));
     ended(&handle).await;
     llm.oneshot(prompt()).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_caller_who_keeps_its_body_unread_keeps_no_place_for_ever() {
     assert_eq!(handle.under_way(), 1);
     sleep(SECOND * 3).await;
     assert_eq!((handle.under_way(), handle.stats().unpaired, told.all().len()), (0, 1, 0));
-    assert_eq!(not_compared(&mut heard), [NotCompared::Unpaired]);
+    assert_eq!(not_compared(&mut heard), [ComparisonSkipReason::Unpaired]);
     let mut text = 0;
     while let Some(frame) = response.body_mut().frame().await {
         text += usize::from(frame.unwrap().progress() >= crate::Progress::Content);

@@ -171,7 +171,7 @@ async fn what_the_candidates_own_layers_refuse_is_counted_and_not_compared() {
     }
     assert_eq!((leaf.calls(), told.all().len()), (3, 3));
     assert_eq!((handle.stats().mirrored, handle.stats().compared, handle.stats().refused), (10, 3, 7));
-    assert_eq!(not_compared(&mut heard), [NotCompared::Refused; 7]);
+    assert_eq!(not_compared(&mut heard), [ComparisonSkipReason::Refused; 7]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ mod traces;
 use std::{fmt, time::Duration};
 
 use axum::Router;
-use steadfast::events::Following;
+use steadfast::events::Subscription;
 use steadfast_stack::{AlertTask, StackHandle};
 use tokio::{task::AbortHandle, time::sleep};
 
@@ -41,7 +41,7 @@ pub(crate) struct Observer {
     page: MetricsPage,
     ledger: Ledger,
     waiting: TaskGauges,
-    _following: Following,
+    _subscription: Subscription,
     _alerting: AlertTask,
     #[cfg(feature = "otlp")]
     _tracing: Option<traces::TraceExporter>,
@@ -58,7 +58,7 @@ impl Observer {
         // The first look starts the status board.
         let _ = stack.status();
         let ledger = Ledger::new();
-        let following = stack.events().follow((options.log.subscriber(stack), metrics, ledger.clone()));
+        let subscription = stack.events().follow((options.log.subscriber(stack), metrics, ledger.clone()));
         let waiting = TaskGauges::of(stack);
         let sampled = (page.clone(), waiting.clone());
         let sampling = tokio::spawn(async move {
@@ -75,7 +75,7 @@ impl Observer {
             page,
             ledger,
             waiting,
-            _following: following,
+            _subscription: subscription,
             _alerting: alerting,
             #[cfg(feature = "otlp")]
             _tracing: traces::TraceExporter::begin(options.otlp_endpoint, stack.events())?,

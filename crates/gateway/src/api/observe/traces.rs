@@ -11,7 +11,7 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as 
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use steadfast::{
     Events,
-    events::Following,
+    events::Subscription,
     providers::{http::RequestBody, transport},
 };
 use steadfast_subscribers::traces::Traces;
@@ -23,7 +23,7 @@ use crate::error::ServeError;
 /// An exporter of traces. Dropping it sends the last ones.
 pub(super) struct TraceExporter {
     provider: SdkTracerProvider,
-    _following: Following,
+    _subscription: Subscription,
 }
 
 /// The time for a collector to take a batch.
@@ -47,8 +47,8 @@ impl TraceExporter {
             .build()
             .map_err(|error| ServeError::invalid(format_args!("--otlp-endpoint: {error}")))?;
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
-        let following = events.follow(Traces::new(provider.tracer("steadfast")));
-        Ok(Some(Self { provider, _following: following }))
+        let subscription = events.follow(Traces::new(provider.tracer("steadfast")));
+        Ok(Some(Self { provider, _subscription: subscription }))
     }
 }
 

@@ -150,7 +150,7 @@ timeout: 60s
 }
 
 /// Waits until the gateway lets nobody in any more; gives how long that took.
-pub(super) async fn is_heard(address: &str) -> Duration {
+pub(super) async fn has_subscribers(address: &str) -> Duration {
     let begun = Instant::now();
     // Who asks in the moment in which the listener goes has no answer, and its system asks again after a second.
     let refused = async || matches!(timeout(Duration::from_millis(100), Client::connect(address)).await, Ok(Err(_)));

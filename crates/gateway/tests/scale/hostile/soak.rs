@@ -25,7 +25,7 @@ use super::{
     OPENAI, World,
     acts::{self, Acts, CHAT, MESSAGES},
     figures::{Figures, Side, Times},
-    is_heard,
+    has_subscribers,
 };
 use crate::{Client, size};
 
@@ -201,7 +201,7 @@ async fn the_honest_do_not_feel_the_hostile() {
     }
     sleep(Duration::from_secs(1)).await;
     world.signal("-TERM");
-    figures.heard = is_heard(&stage.address).await;
+    figures.heard = has_subscribers(&stage.address).await;
     last.shutdown().await;
     figures.memory = world.memory().1;
     println!("{figures}\n{}", figures.json());
@@ -246,7 +246,7 @@ async fn it_hears_the_signal_whatever_is_under_way() {
         }
         sleep(Duration::from_millis(300)).await;
         world.signal("-TERM");
-        let heard = is_heard(&address).await;
+        let heard = has_subscribers(&address).await;
         println!("{name}: heard after {heard:?}");
         if size(0, 1) == 1 && heard > Duration::from_secs(1) {
             wrong.push(format!("{name}: {heard:?}"));

@@ -27,7 +27,7 @@
 //! # let env = |_: &str| "https://hooks.slack.example/services/T0/B0/secret".to_owned();
 //! let webhook = Webhook::slack(&env("SLACK_WEBHOOK"))?;
 //! assert!(!format!("{webhook:?}").contains("secret"));
-//! let _following = Alerts::new(Rules::new()).to(webhook.start()).follow(&events);
+//! let _subscription = Alerts::new(Rules::new()).to(webhook.start()).follow(&events);
 //! # Ok(()) }
 //! ```
 

@@ -62,7 +62,7 @@ fn full_page() -> Page {
         }),
         Event::Mirrored(mirrored(RequestOutcome::Failed(ErrorKind::Server))),
         Event::Mirrored(mirrored(RequestOutcome::Answered)),
-        Event::NotCompared { feature: None, why: NotCompared::Full, at },
+        Event::NotCompared { feature: None, why: ComparisonSkipReason::Full, at },
         Event::Hedged { tier: "sonnet".into(), to: "gpt".into(), won: true, after: SECOND, at },
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::StoreChanged { store: "idempotency".into(), available: false, at },

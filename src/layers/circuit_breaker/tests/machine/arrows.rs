@@ -18,7 +18,7 @@ fn healthy_call_reads_no_clock() {
     let Decision::Admitted(admission) = bench.circuit.admit(never) else {
         panic!("closed");
     };
-    assert_eq!(bench.circuit.settle(admission, OK, never), Settled::default());
+    assert_eq!(bench.circuit.settle(admission, OK, never), Settlement::default());
 }
 
 #[test]

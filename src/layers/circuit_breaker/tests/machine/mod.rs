@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::layers::circuit_breaker::{
     settings::Settings,
-    state::{Admission, Circuit, Decision, Outcome, Phase, Rejection, Settled, Transition},
+    state::{Admission, Circuit, Decision, Outcome, Phase, Rejection, Settlement, Transition},
 };
 
 pub(super) const OK: Outcome = Outcome::Success { slow: false };
@@ -81,7 +81,7 @@ impl Bench {
         }
     }
 
-    pub(super) fn settle(&self, admission: Admission, outcome: Outcome) -> Settled {
+    pub(super) fn settle(&self, admission: Admission, outcome: Outcome) -> Settlement {
         self.circuit.settle(admission, outcome, || self.now.get())
     }
 

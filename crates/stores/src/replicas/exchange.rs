@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Notice, Report, SharedState, Snapshot, Stamp, shares::Counter};
+use super::{Notice, Report, SharedState, Snapshot, Stamp, shared_state::Counter};
 use steadfast::{
     CircuitBreakerHandle,
     layers::circuit_breaker::{CircuitUpdate, PROBE_HEAD_START, Version},

@@ -6,7 +6,7 @@ use super::{
     series::{Names, Registry},
     table,
 };
-use steadfast::events::{Comparison, ComparisonSide, NotCompared};
+use steadfast::events::{Comparison, ComparisonSide, ComparisonSkipReason};
 
 #[derive(Debug)]
 pub(super) struct Mirroring {
@@ -40,7 +40,7 @@ impl Mirroring {
     }
 
     /// Records a chosen request that could not be compared, with the reason.
-    pub(super) fn record_not_compared(&mut self, feature: Option<&Arc<str>>, why: NotCompared) {
+    pub(super) fn record_not_compared(&mut self, feature: Option<&Arc<str>>, why: ComparisonSkipReason) {
         let feature = self.features.name(feature);
         let labels = [self.features.text(feature), why.name().into()];
         self.registry.counter(&table::MIRROR_NOT_COMPARED, labels).increment(1);

@@ -6,7 +6,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{ReplicaStore, SharedState, desk::Exchange};
+use super::{ReplicaStore, SharedState, exchange::Exchange};
 
 /// A background task that synchronizes a replica's shared state with the others. Dropping it stops the task, and each
 /// replica continues alone.
