@@ -26,7 +26,7 @@ mod tests;
 mod wall_clock;
 
 pub use self::{
-    api::{LogFormat, VirtualKey},
+    api::{Gateway, GatewayBuilder, LogFormat, ResponseBody, ResponseFuture, VirtualKey},
     error::ServeError,
     server::{ServeOptions, check_self_calls, listen_address},
 };

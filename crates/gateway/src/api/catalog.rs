@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
 use steadfast_stack::{Config, StackHandle};
 
-use super::{Gateway, inbound, keys::Key, refusal, routes::dialect_of};
+use super::{GatewayState, inbound, keys::Key, refusal, routes::dialect_of};
 
 /// The names that callers may ask for: those of the configuration's models, or any if it names none.
 pub(crate) enum Catalog {
     /// The names of the stack's models and tiers, as of the last reload.
     Stack(StackHandle),
-    #[cfg(test)]
-    Fixed(&'static [&'static str]),
+    /// These names, and any other.
+    Listed(Arc<[Arc<str>]>),
 }
 
 impl Catalog {
@@ -27,8 +27,7 @@ impl Catalog {
     pub(crate) fn store_troubles(&self) -> Vec<StoreTrouble> {
         match self {
             Self::Stack(stack) => stack.store_troubles(),
-            #[cfg(test)]
-            Self::Fixed(_) => Vec::new(),
+            Self::Listed(_) => Vec::new(),
         }
     }
 
@@ -44,8 +43,7 @@ impl Catalog {
                 let of_tiers = models.chain(tiers.iter().map(|tier| &tier.name)).filter(|name| serves(&config, name));
                 spelled.chain(of_tiers.cloned()).collect()
             }
-            #[cfg(test)]
-            Self::Fixed(names) => names.iter().map(|name| Arc::from(*name)).collect(),
+            Self::Listed(names) => names.to_vec(),
         };
         let mut seen = HashSet::new();
         names.into_iter().filter(|name| seen.insert(name.clone())).collect()
@@ -55,8 +53,7 @@ impl Catalog {
     pub(crate) fn calls_out(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.tiers().iter().any(|tier| !tier.provider.is_local()),
-            #[cfg(test)]
-            Self::Fixed(_) => true,
+            Self::Listed(_) => true,
         }
     }
 
@@ -64,8 +61,7 @@ impl Catalog {
     pub(crate) fn keeps_answers(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.keeps_answers(),
-            #[cfg(test)]
-            Self::Fixed(_) => false,
+            Self::Listed(_) => false,
         }
     }
 
@@ -73,8 +69,7 @@ impl Catalog {
     pub(crate) fn reads_requests(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.config().reads_requests(),
-            #[cfg(test)]
-            Self::Fixed(_) => false,
+            Self::Listed(_) => false,
         }
     }
 
@@ -98,7 +93,7 @@ impl Catalog {
     }
 }
 
-impl Gateway {
+impl GatewayState {
     /// Returns the names that a caller with this key may ask for.
     fn names_for(&self, key: Option<Extension<Arc<Key>>>) -> impl Iterator<Item = Arc<str>> {
         let may = move |model: &Arc<str>| key.as_ref().is_none_or(|key| key.model(Some(&**model)).is_ok());
@@ -117,7 +112,7 @@ fn unknown() -> LlmError {
 /// Lists the models that callers may name, in the caller's dialect: Anthropic's for a request with `anthropic-version`.
 /// The list leaves out models that the caller's key is not for.
 pub(crate) async fn models(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -135,7 +130,7 @@ pub(crate) async fn models(
 
 /// Describes one model.
 pub(crate) async fn model(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
     Path(name): Path<String>,
     headers: HeaderMap,
@@ -176,7 +171,7 @@ fn entry(model: &str, dialect: Dialect) -> Value {
 ///
 /// The count is work like a call: it takes a permit of the key's concurrency, and the key must be for the model.
 pub(crate) async fn count_tokens(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
     request: Request<Body>,
 ) -> Response<Body> {

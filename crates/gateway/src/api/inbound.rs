@@ -15,7 +15,7 @@ use steadfast_handoff::{CallbackUrl, CallerTask};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Gateway, cache, keys::Key, stream::stopping};
+use super::{GatewayState, cache, keys::Key, stream::stopping};
 use crate::{
     http::STOP_BODY_TIMEOUT,
     limits::{
@@ -313,7 +313,7 @@ pub(crate) struct BodyReader<'a> {
     stop: &'a CancellationToken,
 }
 
-impl Gateway {
+impl GatewayState {
     /// Returns a reader for the body of a request with this key.
     pub(crate) fn reader<'a>(&'a self, settings: &'a Settings, key: Option<&'a Arc<Key>>) -> BodyReader<'a> {
         BodyReader { settings, memory: &self.memory, share: key.map(|key| &key.memory), stop: &self.lifecycle.stop }

@@ -13,7 +13,6 @@
 mod admin;
 mod cache;
 mod catalog;
-mod gateway;
 mod handoff;
 mod html;
 mod inbound;
@@ -24,13 +23,19 @@ mod pipeline;
 mod records;
 mod refusal;
 mod routes;
+mod service;
+mod state;
 mod stream;
 mod unknown_paths;
 
 pub(crate) use self::{
     catalog::Catalog,
-    gateway::Gateway,
     keys::Keys,
     routes::{Routes, router},
+    state::GatewayState,
 };
-pub use self::{keys::VirtualKey, observe::LogFormat};
+pub use self::{
+    keys::VirtualKey,
+    observe::LogFormat,
+    service::{Gateway, GatewayBuilder, ResponseBody, ResponseFuture},
+};

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Gateway,
+    GatewayState,
     inbound::{self, BodyError, RequestOptions},
     keys::{self, Denial, Key},
     mark::{mark, marked},
@@ -50,7 +50,7 @@ pub(crate) struct ConnectionContext {
 }
 
 impl ConnectionContext {
-    pub(crate) fn of(gateway: &Gateway) -> Self {
+    pub(crate) fn of(gateway: &GatewayState) -> Self {
         Self { service: Mutex::new(gateway.service.clone()), cut: gateway.lifecycle.cut.child_token() }
     }
 }
@@ -60,7 +60,7 @@ impl ConnectionContext {
 /// Decides at once what the head decides. The future stays small: with many callers it has left the processor's cache
 /// by the time the answer comes.
 pub(crate) fn answer<'a>(
-    gateway: &Arc<Gateway>,
+    gateway: &Arc<GatewayState>,
     connection: &'a ConnectionContext,
     dialect: Dialect,
     request: Request<Body>,

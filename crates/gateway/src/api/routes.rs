@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    Gateway, catalog, handoff,
+    GatewayState, catalog, handoff,
     keys::{self, Denial, Key},
     observe::page,
     pipeline::{self, ConnectionContext, immediate},
@@ -29,12 +29,12 @@ use crate::http::{Answering, Handler};
 /// The handler of all requests.
 #[derive(Clone)]
 pub(crate) struct Routes {
-    gateway: Arc<Gateway>,
+    gateway: Arc<GatewayState>,
     router: Router,
 }
 
 impl Routes {
-    pub(crate) fn new(gateway: Arc<Gateway>, router: Router) -> Self {
+    pub(crate) fn new(gateway: Arc<GatewayState>, router: Router) -> Self {
         Self { gateway, router }
     }
 
@@ -139,7 +139,7 @@ pub(crate) const SERVED: [&str; 14] = [
 const MESSAGES: &str = "/v1/messages";
 const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 
-pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let for_callers = Router::new()
         .route("/v1/messages/count_tokens", post(catalog::count_tokens))
         .route("/v1/models", get(catalog::models))
@@ -176,7 +176,7 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
 }
 
 /// Lets through the callers that [`authorize`] admits.
-async fn with_key(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
+async fn with_key(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>, next: Next) -> Response<Body> {
     match authorize(&gateway, &mut request) {
         Ok(()) => next.run(request).await,
         Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
@@ -194,11 +194,11 @@ async fn with_rate_limit(request: Request<Body>, next: Next) -> Response<Body> {
 
 /// Admits a caller with a key, if the gateway has keys. Without keys it refuses foreign web pages: a browser on this
 /// machine would send their requests without asking its user.
-fn authorize(gateway: &Gateway, request: &mut Request<Body>) -> Result<(), Denial> {
+fn authorize(gateway: &GatewayState, request: &mut Request<Body>) -> Result<(), Denial> {
     if let Some(keys) = &gateway.keys {
         let key = keys.authenticate(request.headers())?;
         request.extensions_mut().insert(key);
-    } else if request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
+    } else if !gateway.any_origin && request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
         return Err(Denial::Origin);
     }
     Ok(())
@@ -212,19 +212,19 @@ fn is_foreign(origin: &HeaderValue) -> bool {
     host != "localhost" && !host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-async fn messages(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+async fn messages(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
     let connection = ConnectionContext::of(&gateway);
     call(&gateway, &connection, Dialect::Anthropic, request).await
 }
 
-async fn chat_completions(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> Response<Body> {
+async fn chat_completions(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
     let connection = ConnectionContext::of(&gateway);
     call(&gateway, &connection, Dialect::OpenAi, request).await
 }
 
 /// Calls a model. Checks the key itself: as a layer that would cost each call three boxes.
 fn call<'a>(
-    gateway: &Arc<Gateway>,
+    gateway: &Arc<GatewayState>,
     connection: &'a ConnectionContext,
     dialect: Dialect,
     mut request: Request<Body>,
@@ -237,7 +237,7 @@ fn call<'a>(
 
 /// Answers whether to send requests here: not once the server is asked to stop. A gateway that serves is ready, even
 /// without a store; the body reports that, since taking it out of service would not help.
-async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Cow<'static, str>) {
+async fn ready(State(gateway): State<Arc<GatewayState>>) -> (StatusCode, Cow<'static, str>) {
     if gateway.lifecycle.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
     }
@@ -251,14 +251,14 @@ async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Cow<'static,
 /// The number of requests in the list.
 const MAX_LISTED: usize = 100;
 
-async fn requests(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
+async fn requests(State(gateway): State<Arc<GatewayState>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
     let records = gateway.records.newest(MAX_LISTED, |record| may_see(record, key.as_deref()));
     let records: Vec<Value> = records.iter().map(|record| record.json(true)).collect();
     refusal::json(StatusCode::OK, json!({ "requests": records }).to_string())
 }
 
 async fn request(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
     Path(id): Path<String>,
 ) -> Response<Body> {
@@ -281,7 +281,7 @@ fn may_see(record: &Record, key: Option<&Arc<Key>>) -> bool {
 }
 
 async fn unknown_path(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,

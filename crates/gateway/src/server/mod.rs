@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     api::{
-        Catalog, Gateway, Keys, LogFormat, Routes,
+        Catalog, GatewayState, Keys, LogFormat, Routes,
         observe::{self, LogOptions, Observer},
         router,
     },
@@ -105,7 +105,7 @@ impl ServeOptions {
         }
         let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
         let settings = Settings::of(&begun, overrides.grace);
-        let gateway = Arc::new(Gateway::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
+        let gateway = Arc::new(GatewayState::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
         let control = Control::new()?;
         let listener = control
             .make(|| http::listen(address))

@@ -350,7 +350,7 @@ async fn each_order_is_in_the_log_once_with_the_keys_name_and_no_key_is() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+    let _here = log_to(subscriber);
     let operated = Operated::start().await;
     let path = "/admin/tiers/sonnet/drain";
     for _ in 0..2 {

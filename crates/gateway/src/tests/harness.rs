@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use steadfast::{
@@ -28,17 +30,21 @@ use tokio::{
     runtime::Handle,
     task::JoinHandle,
 };
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
+use tracing::{
+    Dispatch, Subscriber,
+    subscriber::{DefaultGuard, set_default},
+};
 
 use crate::{
-    api::{Catalog, Gateway, Keys, Routes, router},
+    api::{Catalog, GatewayState, Keys, Routes, router},
     limits::Settings,
 };
 
 /// A gateway that listens.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    pub(super) gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<GatewayState>,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -48,24 +54,24 @@ impl Server {
     }
 
     pub(super) async fn with_keys(service: BoxLlmService, keys: Option<Keys>, settings: Settings) -> Self {
-        let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
-        Self::of(Gateway::new(service, catalog, keys, settings)).await
+        let catalog = Catalog::Listed(Arc::new(["claude-sonnet-4-5".into(), "gpt-4o".into()]));
+        Self::of(GatewayState::new(service, catalog, keys, settings)).await
     }
 
     /// Starts a gateway that can be operated.
     pub(super) async fn with_stack(stack: &Stack, keys: Option<Keys>, settings: Settings) -> Self {
-        Self::of(Gateway::new(stack.service(), Catalog::Stack(stack.handle()), keys, settings)).await
+        Self::of(GatewayState::new(stack.service(), Catalog::Stack(stack.handle()), keys, settings)).await
     }
 
     /// Starts a gateway that hands requests to people at this desk.
     pub(super) async fn with_desk(service: BoxLlmService, desk: &Desk, keys: Option<Keys>) -> Self {
-        let catalog = Catalog::Fixed(&["claude-sonnet-4-5", "gpt-4o"]);
-        let mut gateway = Gateway::new(service, catalog, keys, Settings::default());
+        let catalog = Catalog::Listed(Arc::new(["claude-sonnet-4-5".into(), "gpt-4o".into()]));
+        let mut gateway = GatewayState::new(service, catalog, keys, Settings::default());
         gateway.desk = Some(desk.clone());
         Self::of(gateway).await
     }
 
-    async fn of(gateway: Gateway) -> Self {
+    async fn of(gateway: GatewayState) -> Self {
         let gateway = Arc::new(gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -80,18 +86,69 @@ impl Server {
         Client { stream: TcpStream::connect(self.address).await.unwrap(), left: Vec::new() }
     }
 
-    /// Sends a request on a connection of its own.
+    /// Sends a request: on a connection of its own, or through the service.
     pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        if let Some(service) = self.service() {
+            return through(service, "POST", path, &typed(path, headers), body.to_string()).await;
+        }
         let mut client = self.connect().await;
         client.post(path, headers, body).await;
         client.answer().await
     }
 
     pub(super) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        if let Some(service) = self.service() {
+            return through(service, "GET", path, headers, String::new()).await;
+        }
         let mut client = self.connect().await;
         client.send(&request("GET", path, headers, b"")).await;
         client.answer().await
     }
+
+    /// Returns the gateway without its socket, if these tests are to go through it: with
+    /// `STEADFAST_TEST_GATEWAY=service`.
+    fn service(&self) -> Option<crate::Gateway> {
+        let by_service = std::env::var_os("STEADFAST_TEST_GATEWAY").is_some_and(|way| way == "service");
+        by_service.then(|| crate::Gateway::over(self.gateway.clone()))
+    }
+}
+
+/// Makes a subscriber this thread's, until both are dropped.
+///
+/// With one subscriber alone tracing asks the thread that meets a line first, which may be another test's, and drops
+/// the line for all. A second one makes it ask both.
+pub(super) fn log_to(subscriber: impl Subscriber + Send + Sync) -> (Dispatch, DefaultGuard) {
+    let second = Dispatch::new(tracing_subscriber::registry());
+    (second, set_default(subscriber))
+}
+
+/// Sends a request through the service.
+async fn through(service: crate::Gateway, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
+    let mut request = http::Request::builder().method(method).uri(path).header("host", "gateway");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    // A socket gives other tasks their turn, and tests wait for them.
+    tokio::task::yield_now().await;
+    let response = service.oneshot(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    // As over a socket, a body that breaks is what came until then.
+    let mut bytes = Vec::new();
+    let mut body = std::pin::pin!(body);
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+    }
+    Answer { status: head.status.as_u16(), headers: head.headers, body: String::from_utf8(bytes).unwrap() }
+}
+
+/// The headers of a request with JSON, as a client of the path's API sends them.
+fn typed<'a>(path: &str, headers: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut all = vec![("content-type", "application/json")];
+    if path.starts_with(MESSAGES) {
+        all.push(("anthropic-version", "2023-06-01"));
+    }
+    all.extend(headers);
+    all
 }
 
 /// The entry of a key in a file of keys, with what else may stand in one.
@@ -205,12 +262,7 @@ impl Client {
     }
 
     pub(super) async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) {
-        let mut all = vec![("content-type", "application/json")];
-        if path.starts_with(MESSAGES) {
-            all.push(("anthropic-version", "2023-06-01"));
-        }
-        all.extend(headers);
-        self.send(&request("POST", path, &all, body.to_string().as_bytes())).await;
+        self.send(&request("POST", path, &typed(path, headers), body.to_string().as_bytes())).await;
     }
 
     /// Reads until what was read holds this text.

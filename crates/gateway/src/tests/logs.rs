@@ -59,7 +59,7 @@ async fn neither_prompt_nor_key_is_in_the_log() {
         }
     };
     // The server's own tasks are spawned within, so the subscriber must be the thread's.
-    let _here = tracing::subscriber::set_default(subscriber);
+    let _here = log_to(subscriber);
     run.with_current_subscriber().await;
     let log = log.said();
     assert!(log.contains("request failed") && log.contains("kind=\"server\""), "{log}");

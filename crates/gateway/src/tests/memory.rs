@@ -15,7 +15,7 @@ use tower::ServiceExt;
 
 use super::harness::*;
 use crate::{
-    api::{Catalog, Gateway, router},
+    api::{Catalog, GatewayState, router},
     limits::Settings,
 };
 
@@ -52,7 +52,7 @@ async fn a_prompt_is_let_go_once_its_answer_has_begun() {
              \x20 - {{ name: b, provider: openai, model: m, base_url: '{other}' }}\n"
         );
         let stack = Stack::from_config(Config::from_str(&config, Format::Yaml).unwrap()).unwrap();
-        let gateway = Gateway::new(stack.service(), Catalog::Stack(stack.handle()), None, Settings::default());
+        let gateway = GatewayState::new(stack.service(), Catalog::Stack(stack.handle()), None, Settings::default());
         let router = router(Arc::new(gateway));
         let gone = Arc::new(AtomicBool::new(false));
         let prompt = Prompt { text: hello(true).to_string(), gone: gone.clone() };

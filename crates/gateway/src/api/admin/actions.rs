@@ -19,7 +19,7 @@ use super::{
     Operator,
     answer::{error, not_read, ok, pins, tier, wrong},
 };
-use crate::{api::Gateway, limits::Settings};
+use crate::{api::GatewayState, limits::Settings};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +28,7 @@ struct Circuit {
 }
 
 pub(super) async fn circuit(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(stack): Operator,
     Path(name): Path<String>,
     request: Request<Body>,
@@ -56,7 +56,7 @@ struct Drain {
 }
 
 pub(super) async fn drain(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(stack): Operator,
     Path(name): Path<String>,
     request: Request<Body>,
@@ -120,7 +120,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error
 }
 
 pub(super) async fn level(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(stack): Operator,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -163,7 +163,7 @@ struct Forget {
 }
 
 pub(super) async fn forget(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(stack): Operator,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -193,7 +193,7 @@ struct Owner {
 
 /// Forgets everything kept of a caller's or a session's requests. A failing store does not stop the others.
 pub(super) async fn forget_owner(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(stack): Operator,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -246,7 +246,7 @@ pub(super) async fn reload(Extension(stack): Operator) -> Response<Body> {
 
 /// The body of an order, or what is wrong with it.
 async fn read<T: DeserializeOwned>(
-    gateway: &Gateway,
+    gateway: &GatewayState,
     request: Request<Body>,
     expected: &str,
 ) -> Result<T, Response<Body>> {

@@ -38,18 +38,17 @@ use tokio::time::Instant;
 use self::answer::tiers;
 pub(crate) use self::answer::{error, not_read, ok, wrong};
 use super::{
-    Gateway,
+    GatewayState,
     catalog::Catalog,
     keys::{Denial, Key},
     refusal,
 };
 
 /// Returns the operators' paths, if there is a stack to operate.
-pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let stack = match &gateway.catalog {
         Catalog::Stack(stack) => stack.clone(),
-        #[cfg(test)]
-        Catalog::Fixed(_) => return Router::new(),
+        Catalog::Listed(_) => return Router::new(),
     };
     Router::new()
         .route("/admin/tiers", get(list))
@@ -69,7 +68,7 @@ type Operator = Extension<StackHandle>;
 
 /// Lets an administrator through before it reads any of the request's body.
 async fn only_administrators(
-    State((gateway, stack)): State<(Arc<Gateway>, StackHandle)>,
+    State((gateway, stack)): State<(Arc<GatewayState>, StackHandle)>,
     mut request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
@@ -91,7 +90,11 @@ async fn only_administrators(
 }
 
 /// Returns the request's key; `needed` names the permission for error texts.
-pub(crate) fn key_of(gateway: &Gateway, headers: &HeaderMap, needed: &str) -> Result<Arc<Key>, Box<Response<Body>>> {
+pub(crate) fn key_of(
+    gateway: &GatewayState,
+    headers: &HeaderMap,
+    needed: &str,
+) -> Result<Arc<Key>, Box<Response<Body>>> {
     let Some(keys) = &gateway.keys else {
         let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
         return Err(error(StatusCode::FORBIDDEN, "permission_error", &message).into());

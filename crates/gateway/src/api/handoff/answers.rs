@@ -16,14 +16,14 @@ use super::{
     query,
 };
 use crate::api::{
-    Gateway,
+    GatewayState,
     admin::{ok, wrong},
     keys::Key,
     refusal,
 };
 
 pub(crate) async fn answer(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
     Path(task): Path<String>,
     uri: Uri,

@@ -18,7 +18,7 @@ use super::{
     tasks::{EMPTY_ORDER, EmptyOrder, read},
 };
 use crate::api::{
-    Gateway,
+    GatewayState,
     admin::{error, ok, wrong},
 };
 
@@ -33,7 +33,7 @@ struct Scope {
 }
 
 pub(super) async fn task(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(reviewer): ReviewerExtension,
     Path(task): Path<String>,
     request: Request<Body>,
@@ -49,7 +49,7 @@ pub(super) async fn task(
 }
 
 pub(super) async fn scope(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(reviewer): ReviewerExtension,
     request: Request<Body>,
 ) -> Response<Body> {

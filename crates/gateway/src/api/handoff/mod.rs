@@ -40,14 +40,14 @@ use steadfast_handoff::Desk;
 
 use self::outcome::no_desk;
 use super::{
-    Gateway,
+    GatewayState,
     admin::{error, key_of},
     keys::Key,
 };
 pub(crate) use answers::answer;
 
 /// Returns the reviewers' paths.
-pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     Router::new()
         .route("/handoff/tasks", get(tasks::list))
         .route("/handoff/tasks/{id}", get(tasks::show).delete(forget::task))
@@ -74,7 +74,11 @@ struct Reviewer {
 type ReviewerExtension = Extension<Reviewer>;
 
 /// Lets reviewers through before it reads any of the request's body.
-async fn only_reviewers(State(gateway): State<Arc<Gateway>>, mut request: Request<Body>, next: Next) -> Response<Body> {
+async fn only_reviewers(
+    State(gateway): State<Arc<GatewayState>>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
     let key = match key_of(&gateway, request.headers(), "`handoff: true` or `admin: true`") {
         Ok(key) => key,
         Err(refused) => return *refused,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{
-        Gateway,
+        GatewayState,
         admin::{error, not_read, ok, wrong},
         inbound::BodyError,
     },
@@ -91,10 +91,10 @@ pub(super) struct TaskOrder {
     who: String,
 }
 
-impl FromRequest<Arc<Gateway>> for TaskOrder {
+impl FromRequest<Arc<GatewayState>> for TaskOrder {
     type Rejection = Response<Body>;
 
-    async fn from_request(mut request: Request<Body>, gateway: &Arc<Gateway>) -> Result<Self, Response<Body>> {
+    async fn from_request(mut request: Request<Body>, gateway: &Arc<GatewayState>) -> Result<Self, Response<Body>> {
         let Extension(reviewer) =
             request.extract_parts::<ReviewerExtension>().await.map_err(IntoResponse::into_response)?;
         let Path(task) = request.extract_parts::<Path<String>>().await.map_err(IntoResponse::into_response)?;
@@ -128,7 +128,7 @@ pub(super) async fn release(TaskOrder { reviewer, task, who }: TaskOrder) -> Res
 }
 
 pub(super) async fn answer(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(reviewer): ReviewerExtension,
     Path(task): Path<String>,
     request: Request<Body>,
@@ -162,7 +162,7 @@ pub(super) async fn answer(
 }
 
 pub(super) async fn redrive(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(reviewer): ReviewerExtension,
     Path(task): Path<String>,
     request: Request<Body>,
@@ -183,7 +183,7 @@ pub(super) async fn redrive(
 }
 
 pub(super) async fn redrive_all(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     Extension(reviewer): ReviewerExtension,
     request: Request<Body>,
 ) -> Response<Body> {
@@ -222,7 +222,7 @@ fn too_long() -> Response<Body> {
 
 /// Reads the body of an order; `None` if it is empty.
 pub(super) async fn read<T: DeserializeOwned>(
-    gateway: &Gateway,
+    gateway: &GatewayState,
     request: Request<Body>,
     expected: &str,
 ) -> Result<Option<T>, Response<Body>> {

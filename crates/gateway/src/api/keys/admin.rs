@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::{Denial, Key, cap_name};
 use crate::{
-    api::{Gateway, admin::ok, refusal},
+    api::{GatewayState, admin::ok, refusal},
     wall_clock,
 };
 
-pub(crate) async fn list(State(gateway): State<Arc<Gateway>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
+pub(crate) async fn list(State(gateway): State<Arc<GatewayState>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
     let Some(keys) = gateway.keys.as_ref().filter(|_| key.is_some_and(|key| key.admin)) else {
         return refusal::deny(Denial::NotAdmin, Dialect::OpenAi);
     };

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
 use crate::{
-    api::{Catalog, Gateway, Keys, router},
+    api::{Catalog, GatewayState, Keys, router},
     limits::Settings,
     tests::harness::{Answer, MESSAGES},
 };
@@ -164,7 +164,7 @@ impl Scripted {
 /// The gateway and the providers behind it.
 pub(super) struct House {
     router: Router,
-    pub(super) gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<GatewayState>,
     pub(super) stack: StackHandle,
     simulated: HashMap<&'static str, SimulatedHandle>,
 }
@@ -225,7 +225,7 @@ impl Plan {
         let stack = Stack::builder().environment(environment).transport(transport).seed(5).build(config).unwrap();
         let handle = stack.handle();
         let catalog = Catalog::Stack(handle.clone());
-        let gateway = Arc::new(Gateway::new(stack.service(), catalog, self.keys, self.settings));
+        let gateway = Arc::new(GatewayState::new(stack.service(), catalog, self.keys, self.settings));
         House { router: router(gateway.clone()), gateway, stack: handle, simulated: self.simulated }
     }
 }

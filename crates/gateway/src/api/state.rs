@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The state that all requests share.
-pub(crate) struct Gateway {
+pub(crate) struct GatewayState {
     pub(crate) service: BoxLlmService,
     pub(crate) catalog: Catalog,
     /// The callers' keys; `None` if anyone may call.
@@ -20,12 +20,14 @@ pub(crate) struct Gateway {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) records: Records,
     pub(crate) unknown_paths: UnknownPaths,
+    /// True if pages of other origins may call without a key.
+    pub(crate) any_origin: bool,
     /// The desk for tasks, in place of the stack's.
     #[cfg(test)]
     pub(crate) desk: Option<Desk>,
 }
 
-impl Gateway {
+impl GatewayState {
     /// Creates the state of a gateway to this service.
     pub(crate) fn new(service: BoxLlmService, catalog: Catalog, keys: Option<Keys>, settings: Settings) -> Self {
         Self {
@@ -34,6 +36,7 @@ impl Gateway {
             keys: keys.map(Arc::new),
             records: Records::new(settings.records),
             unknown_paths: UnknownPaths::default(),
+            any_origin: false,
             memory: Arc::new(Memory::new(settings.memory)),
             lifecycle: Arc::new(Lifecycle::new(settings)),
             #[cfg(test)]
@@ -47,7 +50,9 @@ impl Gateway {
             // A reload may have changed the desk.
             Catalog::Stack(stack) => stack.desk(),
             #[cfg(test)]
-            Catalog::Fixed(_) => self.desk.clone(),
+            Catalog::Listed(_) => self.desk.clone(),
+            #[cfg(not(test))]
+            Catalog::Listed(_) => None,
         }
     }
 }

@@ -1,0 +1,293 @@
+//! The gateway as a tower service: what a program nests in its own server.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use http::{Request, Response, Version, header};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use steadfast::{BoxLlmService, LlmService};
+use steadfast_stack::Stack;
+use tower::{BoxError, Service, ServiceExt};
+
+use super::{Catalog, GatewayState, Keys, Routes, router};
+use crate::{
+    error::ServeError,
+    http::{DirectStream, Handler},
+    limits::Settings,
+};
+
+/// The gateway's HTTP API as a [`Service`], without a socket: any stack behind the protocols of Anthropic and OpenAI.
+///
+/// Use it to serve clients of those protocols from a program of your own: under a path of an axum `Router`, on a hyper
+/// connection, in a test. [`ServeOptions::serve`](crate::ServeOptions::serve) is the whole gateway, with a listener,
+/// signals, reports and reloads around the same API.
+///
+/// It serves
+///
+/// - calls of models, whole and streamed: `POST /v1/messages` (Anthropic's), `POST /v1/chat/completions` (OpenAI's);
+/// - `POST /v1/messages/count_tokens`, an estimate, and `GET /v1/models`, with the names of [`GatewayBuilder::models`];
+/// - `GET /requests/{id}`, the decision record of each answer's `x-steadfast-request-id`;
+/// - `GET /healthz` and `GET /readyz`;
+/// - with [keys](GatewayBuilder::keys), the paths of administrators and of people who answer tasks.
+///
+/// Paths work without `/v1` too. A path that it does not serve is a 404 with the list. Every error is one of the
+/// caller's protocol, and says whether a repeat can help, so that a client's own retries do not multiply the stack's.
+///
+/// # Readiness and cancellation
+///
+/// It is always ready: the stack's bulkheads refuse what is too much, with a status. Dropping the future, or the
+/// response's body, drops the call to the provider.
+///
+/// # Examples
+///
+/// A unit test of a program that calls a model needs neither a socket nor a key, and runs on paused time:
+///
+/// ```
+/// use http::Request;
+/// use http_body_util::{BodyExt, Full};
+/// use steadfast::providers::simulated::Simulated;
+/// use steadfast_gateway::Gateway;
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let gateway = Gateway::new(Simulated::new("sonnet").reply("It rains.").service());
+///
+/// let body = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
+/// let request = Request::post("/v1/chat/completions").body(Full::from(body))?;
+/// let response = gateway.oneshot(request).await?;
+///
+/// assert_eq!(response.status(), 200);
+/// let answer = response.into_body().collect().await?.to_bytes();
+/// let answer: serde_json::Value = serde_json::from_slice(&answer)?;
+/// assert_eq!(answer["choices"][0]["message"]["content"], "It rains.");
+/// # Ok(()) }
+/// ```
+///
+/// Under a path of an axum server, over the stack of a file:
+///
+/// ```no_run
+/// # fn example() -> Result<axum::Router, steadfast_stack::ConfigError> {
+/// use steadfast_gateway::Gateway;
+/// use steadfast_stack::Stack;
+///
+/// let stack = Stack::from_path("steadfast.yaml")?;
+/// let app = axum::Router::new().nest_service("/llm", Gateway::from(&stack));
+/// # Ok(app) }
+/// ```
+#[derive(Clone)]
+pub struct Gateway {
+    routes: Routes,
+}
+
+impl Gateway {
+    /// Creates a gateway to a service, with the defaults of [`GatewayBuilder`].
+    ///
+    /// The service is any stack: of a file ([`Stack::service`]), of layers, or a leaf alone.
+    pub fn new<S>(service: S) -> Self
+    where
+        S: LlmService + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        Self::builder(service).build()
+    }
+
+    /// Returns a builder of a gateway to a service.
+    pub fn builder<S>(service: S) -> GatewayBuilder
+    where
+        S: LlmService + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        GatewayBuilder {
+            service: BoxLlmService::new(service.map_err(Into::into)),
+            catalog: Catalog::Listed(Arc::default()),
+            keys: None,
+            settings: Settings::default(),
+            any_origin: false,
+        }
+    }
+
+    /// Returns a builder of a gateway to the stack of a file. The models, the limits for callers (`gateway:`) and the
+    /// desk for tasks are the file's.
+    ///
+    /// The models and the desk follow reloads; the limits are those of this moment. The stack's background work
+    /// (`StackHandle::hand_over`, `check_recovery`, `alert`) stays the program's to start.
+    pub fn builder_of(stack: &Stack) -> GatewayBuilder {
+        let handle = stack.handle();
+        GatewayBuilder {
+            service: stack.service(),
+            settings: Settings::of(&handle.config(), None),
+            catalog: Catalog::Stack(handle),
+            keys: None,
+            any_origin: false,
+        }
+    }
+}
+
+/// A gateway to the stack of a file, as [`Gateway::builder_of`] builds it.
+impl From<&Stack> for Gateway {
+    fn from(stack: &Stack) -> Self {
+        Self::builder_of(stack).build()
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`Gateway`].
+#[must_use = "a builder does nothing until it builds"]
+pub struct GatewayBuilder {
+    service: BoxLlmService,
+    catalog: Catalog,
+    keys: Option<Keys>,
+    settings: Settings,
+    any_origin: bool,
+}
+
+impl GatewayBuilder {
+    /// Sets the names that `GET /v1/models` lists. A request may name any other model too: a leaf's own model decides.
+    /// Default: none; over the stack of a file, the file's.
+    pub fn models<N: Into<Arc<str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.catalog = Catalog::Listed(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Requires one of the keys in a file, with each key's limits. `steadfast keys` makes such a file. Default: anyone
+    /// who reaches the service may call; the program around it decides who does.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is no file of keys: the error says where.
+    pub fn keys(mut self, path: impl AsRef<Path>) -> Result<Self, ServeError> {
+        let keys = Keys::load(path.as_ref())?;
+        self.keys = Some(match &self.catalog {
+            Catalog::Stack(stack) => keys.with_budgets_in(stack.clone())?,
+            Catalog::Listed(_) => keys,
+        });
+        Ok(self)
+    }
+
+    /// Sets the largest body of a request, in bytes; a larger one is refused with 413. Default: 32 MB, the limit of
+    /// Anthropic's own API, or the file's `gateway.max_body`.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.settings.body = bytes;
+        self
+    }
+
+    /// Answers pages of other origins too. Without keys the default refuses them: a browser on this machine would send
+    /// a foreign page's requests without asking its user. Set it if a layer outside checks `Origin`, as tower-http's
+    /// `CorsLayer` does.
+    pub fn any_origin(mut self) -> Self {
+        self.any_origin = true;
+        self
+    }
+
+    /// Builds the gateway.
+    pub fn build(self) -> Gateway {
+        let Self { service, catalog, keys, settings, any_origin } = self;
+        let mut state = GatewayState::new(service, catalog, keys, settings);
+        state.any_origin = any_origin;
+        Gateway::over(Arc::new(state))
+    }
+}
+
+impl Gateway {
+    /// Creates the service of this state.
+    pub(crate) fn over(state: Arc<GatewayState>) -> Self {
+        let router = router(state.clone());
+        Self { routes: Routes::new(state, router) }
+    }
+}
+
+impl fmt::Debug for GatewayBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayBuilder").finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<Request<B>> for Gateway
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let (routes, version) = (self.routes.clone(), request.version());
+        let request = request.map(|body| {
+            let bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+            Body::new(body.map_frame(move |frame| frame.map_data(bytes)))
+        });
+        ResponseFuture(Box::pin(async move {
+            // Readiness is a call's own: a service that reserves its place must not give it to another call.
+            let connection = routes.connection();
+            let mut response = routes.answer(&connection, request).await;
+            response.extensions_mut().remove::<DirectStream>();
+            if version > Version::HTTP_11 {
+                response.headers_mut().remove(header::CONNECTION);
+            }
+            response.map(ResponseBody)
+        }))
+    }
+}
+
+/// The future of a [`Gateway`]'s response.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture(Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>);
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// The body of a [`Gateway`]'s response: a whole answer, or a stream that ends with the protocol's own end mark.
+pub struct ResponseBody(Body);
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
+    }
+}
