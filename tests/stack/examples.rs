@@ -20,6 +20,8 @@ mod hedge;
 mod hyper_server;
 #[path = "../../examples/metrics.rs"]
 mod metrics;
+#[path = "../../examples/nested_gateway.rs"]
+mod nested_gateway;
 #[path = "../../examples/ollama.rs"]
 mod ollama;
 #[path = "../../examples/own_http_client.rs"]
@@ -36,6 +38,11 @@ mod testing_on_paused_time;
 mod your_own_client;
 #[path = "../../examples/your_own_layer.rs"]
 mod your_own_layer;
+
+#[test]
+fn nested_gateway_answers_from_the_second_tier() -> Result<(), BoxError> {
+    nested_gateway::main()
+}
 
 #[test]
 fn budget_refuses_at_its_cap() -> Result<(), BoxError> {

@@ -7,3 +7,4 @@ mod browser;
 mod faults;
 mod ladder;
 mod sdk;
+mod service;

@@ -1,0 +1,230 @@
+//! The gateway as a service in a program of a user's own: nested in axum, called in a test, left in the middle. No
+//! socket, and paused time.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::Router;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use steadfast::{
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
+    RetryWithJitterLayer, TimeoutLayer,
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
+};
+use steadfast_gateway::{Gateway, ResponseBody};
+use steadfast_stack::{Config, Format, Stack};
+use tokio::time::sleep;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
+
+const CHAT: &str = "/v1/chat/completions";
+const MESSAGES: &str = "/v1/messages";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A request that both protocols take.
+fn hello(path: &str, stream: bool) -> Request<Full<Bytes>> {
+    let body = json!({
+        "model": "claude-sonnet-4-5",
+        "max_tokens": 100,
+        "stream": stream,
+        "messages": [{"role": "user", "content": "hello"}],
+    });
+    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(Full::from(body.to_string())).unwrap()
+}
+
+/// Sends a request through any service of HTTP, and returns the status and the body.
+async fn ask<S, B>(service: &S, request: Request<Full<Bytes>>) -> (StatusCode, String)
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let (head, body) = service.clone().oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.map_err(Into::into).expect("the body comes to its end");
+    (head.status, String::from_utf8(body.to_bytes().into()).unwrap())
+}
+
+/// Returns whether a body is a whole answer, or a stream with its protocol's own end.
+fn is_whole(body: &str) -> bool {
+    body.starts_with('{') && !body.contains("\"error\"")
+        || body.contains("event: message_stop")
+        || body.trim_end().ends_with("data: [DONE]")
+}
+
+/// Two simulated tiers behind the usual layers, and the handle of the first.
+fn two_tiers() -> (Gateway, SimulatedHandle) {
+    let (sonnet, backup) = (Simulated::new("sonnet").reply("from sonnet"), Simulated::new("gpt-4o").reply("from gpt"));
+    let handle = sonnet.handle();
+    let stack = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(60 * SECOND))
+        .layer(FallbackLayer::new("sonnet").tier("gpt", backup))
+        .layer(RetryWithJitterLayer::new())
+        .layer(CircuitBreakerLayer::new("sonnet"))
+        .layer(TimeoutLayer::new(30 * SECOND))
+        .service(sonnet);
+    (Gateway::new(stack), handle)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_with_the_gateway_under_a_path_loses_none_of_2000_requests_in_an_outage() {
+    let (gateway, sonnet) = two_tiers();
+    let app = Router::new().nest_service("/llm", gateway);
+    let (mut by_sonnet, mut by_backup) = (0, 0);
+    for number in 0..2_000 {
+        match number {
+            500 => sonnet.fail(Fault::ServerError),
+            1_500 => sonnet.heal(),
+            _ => {}
+        }
+        let path = if number % 2 == 0 { CHAT } else { MESSAGES };
+        let request = hello(&format!("/llm{path}"), number % 4 < 2).map(axum::body::Body::new);
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "request {number}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.into()).unwrap();
+        assert!(is_whole(&body), "request {number}: {body}");
+        by_sonnet += usize::from(body.contains("sonnet"));
+        by_backup += usize::from(!body.contains("from sonnet") && body.contains("gpt"));
+        sleep(SECOND / 10).await;
+    }
+    assert!(by_backup >= 900, "served by the second tier: {by_backup}, by the first: {by_sonnet}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_path_a_wrong_method_and_a_body_that_is_no_json_are_errors_of_the_callers_protocol() {
+    let (gateway, sonnet) = two_tiers();
+    let get = |path: &str| Request::get(path).body(Full::default()).unwrap();
+    let (status, body) = ask(&gateway, get("/v1/nothing")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(body.contains("unknown_path") && body.contains("/v1/messages"), "{body}");
+    assert_eq!(ask(&gateway, get(CHAT)).await.0, StatusCode::METHOD_NOT_ALLOWED);
+    let broken = Request::post(MESSAGES).body(Full::from("{\"model\":")).unwrap();
+    let (status, body) = ask(&gateway, broken).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["error"]["type"]), (StatusCode::BAD_REQUEST, &"invalid_request_error".into()));
+    assert_eq!(sonnet.stats().calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_over_the_limit_is_413_and_reaches_no_provider() {
+    let sonnet = Simulated::new("sonnet");
+    let handle = sonnet.handle();
+    let gateway = Gateway::builder(sonnet).max_body(1_000).build();
+    assert_eq!(ask(&gateway, hello(CHAT, false)).await.0, StatusCode::OK);
+    let large = Request::post(CHAT).body(Full::from(vec![b' '; 2_000])).unwrap();
+    let (status, body) = ask(&gateway, large).await;
+    assert_eq!((status, handle.stats().calls), (StatusCode::PAYLOAD_TOO_LARGE, 1), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_future_or_the_body_drops_the_providers_call_and_frees_its_place() {
+    let sonnet = Simulated::new("sonnet").latency(10 * SECOND).reply("a long answer of many words").pace(SECOND);
+    let handle = sonnet.handle();
+    let bulkhead = BulkheadLayer::new().default_limit(1);
+    let places = bulkhead.handle();
+    let gateway = Gateway::new(ServiceBuilder::new().layer(bulkhead).service(sonnet));
+    for stream in [false, true] {
+        let mut calling = Box::pin(gateway.clone().oneshot(hello(CHAT, stream)));
+        assert!(calling.as_mut().now_or_never().is_none());
+        assert_eq!(handle.stats().in_flight, 1);
+        drop(calling);
+        assert_eq!(handle.stats().in_flight, 0);
+    }
+    let response: Response<ResponseBody> = gateway.clone().oneshot(hello(CHAT, true)).await.unwrap();
+    let mut body = response.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    assert_eq!((handle.stats().in_flight, places.in_flight("default")), (1, 1));
+    drop(body);
+    assert_eq!((handle.stats().in_flight, places.in_flight("default")), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_side_by_side_each_wait_for_their_own_readiness() {
+    let sonnet = Simulated::new("sonnet").latency(SECOND);
+    let one_at_a_time = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(1)).service(sonnet);
+    let gateway = Gateway::new(one_at_a_time);
+    let calls = (0..20).map(|_| {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { ask(&gateway, hello(CHAT, false)).await.0 })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap(), StatusCode::OK);
+    }
+}
+
+/// A service that cannot be called.
+#[derive(Clone)]
+struct NotReady;
+
+impl Service<LlmRequest> for NotReady {
+    type Response = LlmResponse;
+    type Error = LlmError;
+    type Future = Ready<Result<LlmResponse, LlmError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        Poll::Ready(Err(LlmError::new(ErrorKind::Overloaded, "the pool is closed")))
+    }
+
+    fn call(&mut self, _: LlmRequest) -> Self::Future {
+        ready(Err(LlmError::new(ErrorKind::Other, "called without being ready")))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_its_readiness_is_an_error_with_a_status() {
+    for path in [CHAT, MESSAGES] {
+        for stream in [false, true] {
+            let (status, body) = ask(&Gateway::new(NotReady), hello(path, stream)).await;
+            assert!(status.is_server_error(), "{path}: {status} {body}");
+            assert!(serde_json::from_str::<Value>(&body).unwrap()["error"].is_object(), "{body}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stack_of_a_file_brings_its_models_and_its_bulkheads_for_features() {
+    let file = "
+tiers:
+  - { name: sonnet, provider: simulated, simulated: { reply: It rains., latency: 5s } }
+features:
+  chat: { concurrency: 1, queue: 0 }
+models:
+  house: { tiers: [sonnet] }
+";
+    let stack = Stack::from_config(Config::from_str(file, Format::Yaml).unwrap()).unwrap();
+    let gateway = Gateway::from(&stack);
+    let (status, models) = ask(&gateway, Request::get("/v1/models").body(Full::default()).unwrap()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(models.contains("\"house\""), "{models}");
+    // Only a name of the file may be asked for.
+    assert_eq!(ask(&gateway, hello(CHAT, false)).await.0, StatusCode::NOT_FOUND);
+    let chat = || {
+        let body = json!({"model": "house", "messages": [{"role": "user", "content": "hello"}]}).to_string();
+        Request::post(CHAT).header("x-steadfast-feature", "chat").body(Full::from(body)).unwrap()
+    };
+    let first = gateway.clone();
+    let first = tokio::spawn(async move { ask(&first, chat()).await.0 });
+    sleep(SECOND).await;
+    let (status, body) = ask(&gateway, chat()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body.contains("\"chat\"") && body.contains("bulkhead"), "{body}");
+    assert_eq!(first.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_of_another_origin_is_refused_unless_the_program_checks_it() {
+    let foreign = || {
+        let mut request = hello(CHAT, false);
+        request.headers_mut().insert(header::ORIGIN, "https://example.com".parse().unwrap());
+        request
+    };
+    let sonnet = Simulated::new("sonnet");
+    assert_eq!(ask(&Gateway::new(sonnet.clone()), foreign()).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(ask(&Gateway::builder(sonnet).any_origin().build(), foreign()).await.0, StatusCode::OK);
+}

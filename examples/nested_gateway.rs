@@ -1,0 +1,36 @@
+//! A gateway inside an axum service: clients of OpenAI's and Anthropic's APIs find the stack under `/llm`.
+//!
+//! `cargo run --example nested_gateway` needs no socket: a test of the service calls the router itself.
+
+use axum::{Router, body::Body, routing::get};
+use http::Request;
+use http_body_util::BodyExt;
+use steadfast_gateway::Gateway;
+use steadfast_stack::{Config, Format, Stack};
+use tower::{BoxError, ServiceExt};
+
+/// The service as it was, and one line more.
+fn app(stack: &Stack) -> Router {
+    Router::new().route("/hello", get(async || "hello")).nest_service("/llm", Gateway::from(stack))
+}
+
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+pub(crate) async fn main() -> Result<(), BoxError> {
+    // In earnest: `Stack::from_path("steadfast.yaml")?`.
+    let file = "
+tiers:
+  - { name: sonnet, provider: simulated, simulated: { fail: server_error } }
+  - { name: gpt, provider: simulated, simulated: { reply: It rains. } }
+";
+    let stack = Stack::from_config(Config::from_str(file, Format::Yaml)?)?;
+
+    let body = r#"{"model": "sonnet", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
+    let request = Request::post("/llm/v1/chat/completions").body(Body::from(body))?;
+    let response = app(&stack).oneshot(request).await?;
+
+    assert_eq!(response.headers()["x-steadfast-tier"], "gpt");
+    let answer = response.into_body().collect().await?.to_bytes();
+    println!("{}", String::from_utf8_lossy(&answer));
+    assert!(answer.windows(9).any(|window| window == b"It rains."));
+    Ok(())
+}
