@@ -1,7 +1,5 @@
 //! Guards of your own that an answer holds until it ends.
 
-use std::fmt;
-
 use super::admission::{Gate, Outcome, Ticket};
 use crate::{
     LlmError,
@@ -40,11 +38,5 @@ impl<F: FnOnce(AnswerEnd<'_>) + Send> Gate for Hold<F> {
                 Outcome::Dropped => AnswerEnd::Dropped,
             });
         }
-    }
-}
-
-impl<F> fmt::Debug for Hold<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hold").finish_non_exhaustive()
     }
 }

@@ -105,6 +105,29 @@ impl<S> PendingCall<S> {
         }
     }
 
+    /// Takes the answer that the store has for the request, if it has one.
+    fn looked_up(mut self: Box<Self>, found: Option<Arc<Answer>>) -> Next<S> {
+        match found {
+            Some(answer) if self.lookup.is_fresh(&answer) => Next::Ready(Ok(self.lookup.hit_response(&answer))),
+            found => {
+                self.lookup.set_stale(found);
+                self.begin()
+            }
+        }
+    }
+
+    /// Takes the outcome of the claim among all processes, or the failure of a claim that reached the deadline.
+    fn claimed(mut self: Box<Self>, lead: Leader, claimed: Result<CallClaim, LlmError>) -> Next<S> {
+        match claimed {
+            Ok(CallClaim::Granted(call)) => {
+                self.lookup.set_call(call);
+                self.calls(lead)
+            }
+            Ok(CallClaim::Answered(answer)) => self.given(lead, answer),
+            Err(late) => Next::Ready(self.lookup.failed(lead, late)),
+        }
+    }
+
     fn calls(self: Box<Self>, lead: Leader) -> Next<S> {
         Next::Calls(self, lead)
     }
@@ -128,7 +151,11 @@ impl<S> PendingCall<S> {
         }
     }
 
-    fn collected(self: Box<Self>, recording: &Recording, message: Message) -> Next<S> {
+    fn collected(self: Box<Self>, recording: &Recording, collected: Result<Message, LlmError>) -> Next<S> {
+        let message = match collected {
+            Ok(message) => message,
+            Err(error) => return Next::Ready(self.lookup.instead_of(error)),
+        };
         match self.lookup.read_along(recording, LlmBody::from_message(message)) {
             Some(response) => Next::Ready(Ok(response)),
             None => self.calls_alone(),
@@ -192,70 +219,7 @@ where
                         Err(error) => lookup.failed(lead, error),
                     });
                 }
-                Stage::Looking(looking, _) => {
-                    let found = ready!(looking.as_mut().poll(cx));
-                    let Stage::Looking(_, mut pending) = mem::replace(this.stage, Stage::Done) else {
-                        unreachable!("it looks")
-                    };
-                    match found {
-                        Some(answer) if pending.lookup.is_fresh(&answer) => {
-                            Next::Ready(Ok(pending.lookup.hit_response(&answer)))
-                        }
-                        found => {
-                            pending.lookup.set_stale(found);
-                            pending.begin()
-                        }
-                    }
-                }
-                Stage::Claiming(claiming, _, pending) => {
-                    let claimed = match claiming.as_mut().poll(cx) {
-                        Poll::Ready(claimed) => Ok(claimed),
-                        Poll::Pending => Err(ready!(pending.lookup.poll_deadline(cx))),
-                    };
-                    let Stage::Claiming(_, lead, mut pending) = mem::replace(this.stage, Stage::Done) else {
-                        unreachable!("it claims")
-                    };
-                    match claimed {
-                        Ok(CallClaim::Granted(call)) => {
-                            pending.lookup.set_call(call);
-                            pending.calls(lead)
-                        }
-                        Ok(CallClaim::Answered(answer)) => pending.given(lead, answer),
-                        Err(late) => Next::Ready(pending.lookup.failed(lead, late)),
-                    }
-                }
-                Stage::Follower(follow, pending) => {
-                    let step = match follow.step(cx) {
-                        Step::Wait => {
-                            let late = ready!(pending.lookup.poll_deadline(cx));
-                            Step::End(FlightResult::Failed(late))
-                        }
-                        step => step,
-                    };
-                    let Stage::Follower(_, pending) = mem::replace(this.stage, Stage::Done) else {
-                        unreachable!("it follows")
-                    };
-                    match step {
-                        Step::Leader(lead) => pending.calls(lead),
-                        Step::Read(recording) => pending.read_along(recording),
-                        Step::End(ended) => pending.ended(ended),
-                        Step::Wait => unreachable!("it was an end above"),
-                    }
-                }
-                Stage::Collecting(collecting, _, pending) => {
-                    let collected = match collecting.as_mut().poll(cx) {
-                        Poll::Ready(collected) => collected,
-                        Poll::Pending => Err(ready!(pending.lookup.poll_deadline(cx))),
-                    };
-                    let Stage::Collecting(_, recording, pending) = mem::replace(this.stage, Stage::Done) else {
-                        unreachable!("it collects")
-                    };
-                    match collected {
-                        Ok(message) => pending.collected(&recording, message),
-                        Err(error) => Next::Ready(pending.lookup.instead_of(error)),
-                    }
-                }
-                Stage::Done => panic!("polled after it was ready"),
+                _ => ready!(this.stage.poll_uncalled(cx)),
             };
             match next {
                 Next::Ready(result) => return Poll::Ready(result),
@@ -268,6 +232,62 @@ where
                 }
             }
         }
+    }
+}
+
+impl<S> Stage<S> {
+    /// Polls a stage in which the request has made no call.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the request is answered.
+    #[inline]
+    fn poll_uncalled(&mut self, cx: &mut Context<'_>) -> Poll<Next<S>> {
+        Poll::Ready(match self {
+            Self::Looking(looking, _) => {
+                let found = ready!(looking.as_mut().poll(cx));
+                let Self::Looking(_, pending) = mem::replace(self, Self::Done) else { unreachable!("it looks") };
+                pending.looked_up(found)
+            }
+            Self::Claiming(claiming, _, pending) => {
+                let claimed = match claiming.as_mut().poll(cx) {
+                    Poll::Ready(claimed) => Ok(claimed),
+                    Poll::Pending => Err(ready!(pending.lookup.poll_deadline(cx))),
+                };
+                let Self::Claiming(_, lead, pending) = mem::replace(self, Self::Done) else {
+                    unreachable!("it claims")
+                };
+                pending.claimed(lead, claimed)
+            }
+            Self::Follower(follow, pending) => {
+                let step = match follow.step(cx) {
+                    Step::Wait => {
+                        let late = ready!(pending.lookup.poll_deadline(cx));
+                        Step::End(FlightResult::Failed(late))
+                    }
+                    step => step,
+                };
+                let Self::Follower(_, pending) = mem::replace(self, Self::Done) else { unreachable!("it follows") };
+                match step {
+                    Step::Leader(lead) => pending.calls(lead),
+                    Step::Read(recording) => pending.read_along(recording),
+                    Step::End(ended) => pending.ended(ended),
+                    Step::Wait => unreachable!("it was an end above"),
+                }
+            }
+            Self::Collecting(collecting, _, pending) => {
+                let collected = match collecting.as_mut().poll(cx) {
+                    Poll::Ready(collected) => collected,
+                    Poll::Pending => Err(ready!(pending.lookup.poll_deadline(cx))),
+                };
+                let Self::Collecting(_, recording, pending) = mem::replace(self, Self::Done) else {
+                    unreachable!("it collects")
+                };
+                pending.collected(&recording, collected)
+            }
+            Self::Bypass | Self::Hit(_) | Self::Leader(..) => unreachable!("the future polls these itself"),
+            Self::Done => panic!("polled after it was ready"),
+        })
     }
 }
 

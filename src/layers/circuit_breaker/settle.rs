@@ -10,7 +10,7 @@ use super::{
     window::Sample,
     word::{Reason, Tag, Word},
 };
-use crate::internal::sync::atomic::Ordering;
+use crate::internal::sync::{MutexGuard, atomic::Ordering};
 
 impl Circuit {
     /// Returns whether a success of this generation changes nothing at all.
@@ -134,8 +134,19 @@ impl Circuit {
         }
         let place = core.probes.iter().position(|probe| probe.id == id);
         core.probes.swap_remove(place.ok_or(Late)?);
+        Ok(self.judge_probe(core, word, admission.caller, outcome, at))
+    }
 
-        let transition = match outcome {
+    /// Takes the outcome of a probe that has given its place back. `word` is the circuit's state before.
+    fn judge_probe(
+        &self,
+        mut core: MutexGuard<'_, Core>,
+        word: Word,
+        caller: Option<u64>,
+        outcome: Outcome,
+        at: u64,
+    ) -> Option<Transition> {
+        match outcome {
             Outcome::Alive | Outcome::Neutral | Outcome::Abandoned => None,
             Outcome::Success { slow: false } => {
                 self.update(Word::with_worked);
@@ -160,9 +171,7 @@ impl Circuit {
             }
             // One caller's mistake shows nothing; but if invalid requests opened the circuit, the provider is still
             // broken.
-            Outcome::InvalidRequest { .. }
-                if core.cause == Reason::InvalidRequests && core.storm.goes_on(admission.caller) =>
-            {
+            Outcome::InvalidRequest { .. } if core.cause == Reason::InvalidRequests && core.storm.goes_on(caller) => {
                 Some(self.relapse(&mut core, at))
             }
             Outcome::InvalidRequest { .. } => None,
@@ -179,8 +188,7 @@ impl Circuit {
                 self.suspect_latch(&mut core, reason, at);
                 None
             }
-        };
-        Ok(transition)
+        }
     }
 
     /// Requests a probe of the circuit's own to confirm an apparent latch, which may be one caller's own doing.

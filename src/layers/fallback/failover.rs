@@ -178,27 +178,11 @@ impl Failover {
             class.failover = classify::Failover::No;
         }
         let now = Instant::now();
-        let (before, spent_before) = (self.ledger.len(), self.ledger.spent());
-        self.ledger.failed(&mut error, self.begun, now);
-        self.ledger.name_tier(before, &self.plan.shared.facts(self.at).name);
-        let spent = self.ledger.spent();
-        let was_sent = spent > spent_before;
-        // A call that was refused on this side was never made.
-        if let Some(token) = token.filter(|_| !was_sent) {
-            token.refund();
-        }
+        let (spent, was_sent) = self.record_failure(&mut error, token, now);
         let earliest = match (earliest, error.retry_at()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if self.at == 0 && !error.is_unsent() {
-            self.plan.shared.primary_failed();
-        }
-        if kind == ErrorKind::ContextLength {
-            self.window = self.plan.shared.settings(self.at).capabilities.context_window.max(self.window);
-        }
-        self.tried.insert(self.at);
-        self.note_hedges(before);
         self.refresh_drained();
         let route = self.plan.shared.config.routes.get(&kind).filter(|_| self.plan.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
@@ -232,6 +216,29 @@ impl Failover {
                 Step::GiveUp(self.give_up(root, error, class).with_retry_at(earliest))
             }
         }
+    }
+
+    /// Records the current tier's failure. Returns the attempts that the request has spent, and whether this call was
+    /// sent. `token` is the retry budget's token for the call.
+    fn record_failure(&mut self, error: &mut LlmError, token: Option<Reservation>, now: Instant) -> (u16, bool) {
+        let (before, spent_before) = (self.ledger.len(), self.ledger.spent());
+        self.ledger.failed(error, self.begun, now);
+        self.ledger.name_tier(before, &self.plan.shared.facts(self.at).name);
+        let spent = self.ledger.spent();
+        let was_sent = spent > spent_before;
+        // A call that was refused on this side was never made.
+        if let Some(token) = token.filter(|_| !was_sent) {
+            token.refund();
+        }
+        if self.at == 0 && !error.is_unsent() {
+            self.plan.shared.primary_failed();
+        }
+        if error.kind() == ErrorKind::ContextLength {
+            self.window = self.plan.shared.settings(self.at).capabilities.context_window.max(self.window);
+        }
+        self.tried.insert(self.at);
+        self.note_hedges(before);
+        (spent, was_sent)
     }
 
     /// Marks a tier as asked that has failed as the hedge of this one.
@@ -373,15 +380,7 @@ impl Failover {
         if matches!(self.plan.chain, Chain::Pinned(_)) {
             return Err(Stop::Pinned);
         }
-        let may = match class.failover {
-            _ if route.is_some() => true,
-            classify::Failover::Yes | classify::Failover::LargerWindow => true,
-            // A key that has never worked is a mistake of the configuration. If other tiers come first, it must not
-            // keep the request from the tiers after it.
-            classify::Failover::IfWorked => self.plan.shared.has_worked(self.at) || !self.is_at_first(),
-            classify::Failover::No | classify::Failover::IfRouted => false,
-        };
-        if !may {
+        if route.is_none() && !self.may_fail_over(class) {
             return Err(Stop::Kind);
         }
         let mut stop = match self.plan.chain {
@@ -398,12 +397,7 @@ impl Failover {
                 continue;
             }
             let facts = self.plan.shared.facts(tier);
-            let fits = match (self.window, facts.settings.capabilities.context_window) {
-                (None, _) => true,
-                (Some(_), None) => route.is_some(),
-                (Some(too_small), Some(window)) => window > too_small,
-            };
-            if !fits {
+            if !self.fits_window(facts.settings.capabilities.context_window, route.is_some()) {
                 continue;
             }
             // A canned or human tier accepts anything, so it cannot confirm that the request is valid.
@@ -430,6 +424,27 @@ impl Failover {
             return Ok((tier, Some(token)));
         }
         Err(stop)
+    }
+
+    /// Returns whether a failure of this class goes to another tier without a route for its kind.
+    fn may_fail_over(&self, class: Class) -> bool {
+        match class.failover {
+            classify::Failover::Yes | classify::Failover::LargerWindow => true,
+            // A key that has never worked is a mistake of the configuration. If other tiers come first, it must not
+            // keep the request from the tiers after it.
+            classify::Failover::IfWorked => self.plan.shared.has_worked(self.at) || !self.is_at_first(),
+            classify::Failover::No | classify::Failover::IfRouted => false,
+        }
+    }
+
+    /// Returns whether a tier with this window may be asked after the windows that were too small. A tier of unknown
+    /// window may only if a route names it.
+    fn fits_window(&self, window: Option<u64>, is_routed: bool) -> bool {
+        match (self.window, window) {
+            (None, _) => true,
+            (Some(_), None) => is_routed,
+            (Some(too_small), Some(window)) => window > too_small,
+        }
     }
 
     /// Returns one error for all attempts.

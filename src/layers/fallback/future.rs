@@ -159,12 +159,12 @@ where
     /// `polled` is the result of polling the primary.
     #[cold]
     fn poll_on(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         mut polled: Option<Poll<Result<LlmResponse, LlmError>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<LlmResponse, LlmError>> {
-        let mut this = self.project();
         loop {
+            let mut this = self.as_mut().project();
             let polled = match this.state.as_mut().project() {
                 StateProjection::Primary(call) => polled.take().unwrap_or_else(|| call.poll(cx)),
                 StateProjection::LaterStage(LaterStage::Tier(call)) => call.as_mut().poll(cx),
@@ -181,16 +181,7 @@ where
                 },
                 StateProjection::LaterStage(LaterStage::Waiting(error)) => {
                     let rest = failing_over(this.shared, this.request, this.rest);
-                    if let Some(timer) = &mut rest.timer {
-                        ready!(timer.as_mut().poll(cx));
-                    }
-                    rest.timer = None;
-                    if !rest.failover.start_over(error.attempts()) {
-                        let error = error.clone();
-                        rest.failover.report_all_failed(&error);
-                        return Poll::Ready(Err(error));
-                    }
-                    let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary);
+                    let (state, tier_deadline) = ready!(rest.poll_start_over(error, cx))?;
                     *this.tier_deadline = tier_deadline;
                     this.state.set(state);
                     continue;
@@ -201,73 +192,119 @@ where
                 StateProjection::LaterStage(LaterStage::Done) => panic!("polled after it was ready"),
             };
             let error = match polled {
-                Poll::Ready(Ok(mut response)) => {
-                    if !this.shared.takes(this.request, &response) {
-                        if this.shared.stream_break(this.request) == StreamBreak::Buffer {
-                            let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
-                            if !response.attempts().is_empty() {
-                                // As after a tier that failed: a limit further out knows nothing of the tiers that
-                                // were tried.
-                                *this.tier_deadline = this.tier_deadline.or(this.request.context().deadline);
-                            }
-                            let held = Box::new((
-                                response,
-                                Commit::new(body, CommitPoint::Complete, Some(this.request.clone())),
-                            ));
-                            this.state.set(State::LaterStage(LaterStage::Buffering(held)));
-                            continue;
-                        }
-                        this.state.set(State::done());
-                        let mut rest = take_failover(this.shared, this.request, this.rest);
-                        rest.failover.answered(&mut response);
-                        rest.failover.keep_for_body(&response);
-                        let names = response.names();
-                        return Poll::Ready(Ok(response.map_body(|body| Restart::body(body, names, rest.failover))));
-                    }
-                    failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
-                    return Poll::Ready(Ok(response));
-                }
-                Poll::Ready(Err(error)) => error,
-                Poll::Pending => {
-                    let Some(tier_deadline) = *this.tier_deadline else { return Poll::Pending };
-                    let phase = this.state.phase();
-                    ready!(poll_tier_deadline(
-                        tier_deadline,
-                        phase,
-                        || failing_over(this.shared, this.request, this.rest),
-                        cx
-                    ))
-                }
-            };
-            // An answer that broke while it was held back may have cost attempts before it began.
-            let error = match this.state.as_mut().project() {
-                StateProjection::LaterStage(LaterStage::Buffering(held)) => broken(error, &held.0),
-                _ => error,
-            };
-            // Release the failed call before the next tier is tried, even if this future is kept.
-            this.state.set(State::done());
-            let rest = failing_over(this.shared, this.request, this.rest);
-            match rest.failover.failed(error) {
-                Step::Ask => {
-                    let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary);
-                    *this.tier_deadline = tier_deadline;
-                    this.state.set(state);
-                }
-                Step::GiveUp(error) => match try_again_at(&rest.failover, &error, rest.waits_since) {
-                    Some(at) if rest.primary.is_some() => {
-                        rest.waits_since.get_or_insert_with(Instant::now);
-                        rest.timer = Some(Box::pin(sleep_until(at)));
-                        this.state.set(State::LaterStage(LaterStage::Waiting(error)));
-                    }
-                    _ => {
-                        rest.failover.report_all_failed(&error);
-                        return Poll::Ready(Err(error));
-                    }
+                Poll::Ready(Ok(response)) => match self.as_mut().take_answer(response) {
+                    Some(response) => return Poll::Ready(Ok(response)),
+                    None => continue,
                 },
-            }
+                Poll::Ready(Err(error)) => error,
+                Poll::Pending => ready!(self.as_mut().poll_tier_deadline(cx)),
+            };
+            self.as_mut().fail_over(error)?;
         }
     }
+
+    /// Takes the current tier's answer. Returns the response, or `None` if the answer is held back until it is whole.
+    #[inline]
+    fn take_answer(self: Pin<&mut Self>, mut response: LlmResponse) -> Option<LlmResponse> {
+        let mut this = self.project();
+        if this.shared.takes(this.request, &response) {
+            failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
+            return Some(response);
+        }
+        if this.shared.stream_break(this.request) == StreamBreak::Buffer {
+            let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
+            if !response.attempts().is_empty() {
+                // As after a tier that failed: a limit further out knows nothing of the tiers that were tried.
+                *this.tier_deadline = this.tier_deadline.or(this.request.context().deadline);
+            }
+            let commit = Commit::new(body, CommitPoint::Complete, Some(this.request.clone()));
+            this.state.set(State::LaterStage(LaterStage::Buffering(Box::new((response, commit)))));
+            return None;
+        }
+        this.state.set(State::done());
+        let mut rest = take_failover(this.shared, this.request, this.rest);
+        rest.failover.answered(&mut response);
+        rest.failover.keep_for_body(&response);
+        let names = response.names();
+        Some(response.map_body(|body| Restart::body(body, names, rest.failover)))
+    }
+
+    /// Completes with the failure when the current tier's time limit is over.
+    #[inline]
+    fn poll_tier_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LlmError> {
+        let this = self.project();
+        let Some(tier_deadline) = *this.tier_deadline else { return Poll::Pending };
+        let phase = this.state.phase();
+        let rest = failing_over(this.shared, this.request, this.rest);
+        ready!(alarm::poll_at(tier_deadline, &mut rest.timer, cx));
+        let had = tier_deadline.saturating_duration_since(rest.failover.begun());
+        Poll::Ready(LlmError::deadline_passed(phase, had))
+    }
+
+    /// Takes the current tier's failure. Asks the next tier, or waits until one may work again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the request's failure if no tier is left.
+    #[inline]
+    fn fail_over(self: Pin<&mut Self>, error: LlmError) -> Result<(), LlmError> {
+        let mut this = self.project();
+        // An answer that broke while it was held back may have cost attempts before it began.
+        let error = match this.state.as_mut().project() {
+            StateProjection::LaterStage(LaterStage::Buffering(held)) => broken(error, &held.0),
+            _ => error,
+        };
+        // Release the failed call before the next tier is tried, even if this future is kept.
+        this.state.set(State::done());
+        let rest = failing_over(this.shared, this.request, this.rest);
+        match rest.failover.failed(error) {
+            Step::Ask => {
+                let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary);
+                *this.tier_deadline = tier_deadline;
+                this.state.set(state);
+            }
+            Step::GiveUp(error) => match try_again_at(&rest.failover, &error, rest.waits_since) {
+                Some(at) if rest.primary.is_some() => {
+                    rest.waits_since.get_or_insert_with(Instant::now);
+                    rest.timer = Some(Box::pin(sleep_until(at)));
+                    this.state.set(State::LaterStage(LaterStage::Waiting(error)));
+                }
+                _ => {
+                    rest.failover.report_all_failed(&error);
+                    return Err(error);
+                }
+            },
+        }
+        Ok(())
+    }
 }
+
+impl<S> Rest<S>
+where
+    S: LlmService + Clone,
+{
+    /// Waits until a tier may work again, and starts over. Completes with the call to the first tier and its time
+    /// limit. `error` is the failure of the round before.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no tier is left that may be asked.
+    fn poll_start_over(&mut self, error: &LlmError, cx: &mut Context<'_>) -> Poll<Result<TierCall<S>, LlmError>> {
+        if let Some(timer) = &mut self.timer {
+            ready!(timer.as_mut().poll(cx));
+        }
+        self.timer = None;
+        if !self.failover.start_over(error.attempts()) {
+            let error = error.clone();
+            self.failover.report_all_failed(&error);
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(ask(&self.failover, &mut self.primary)))
+    }
+}
+
+/// A call to a tier, and its time limit.
+type TierCall<S> = (State<S, <S as Service<LlmRequest>>::Future>, Option<Instant>);
 
 impl<S, F> State<S, F> {
     // No constant, as with `Call::idle`.
@@ -284,20 +321,6 @@ impl<S, F> State<S, F> {
             _ => Phase::Body,
         }
     }
-}
-
-/// Completes with the failure when the tier's time limit is over.
-#[inline]
-fn poll_tier_deadline<'a, S: 'a>(
-    tier_deadline: Instant,
-    phase: Phase,
-    rest: impl FnOnce() -> &'a mut Rest<S>,
-    cx: &mut Context<'_>,
-) -> Poll<LlmError> {
-    let rest = rest();
-    ready!(alarm::poll_at(tier_deadline, &mut rest.timer, cx));
-    let had = tier_deadline.saturating_duration_since(rest.failover.begun());
-    Poll::Ready(LlmError::deadline_passed(phase, had))
 }
 
 /// Returns the chain's state, created now if it was not needed before.
@@ -318,8 +341,8 @@ fn take_failover<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Optio
     rest.take().expect("it was put there a line above")
 }
 
-/// Calls the current tier. Returns the call and its time limit.
-fn ask<S>(failover: &Failover, primary: &mut Option<S>) -> (State<S, S::Future>, Option<Instant>)
+/// Calls the current tier.
+fn ask<S>(failover: &Failover, primary: &mut Option<S>) -> TierCall<S>
 where
     S: LlmService + Clone,
 {

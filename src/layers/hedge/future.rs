@@ -121,96 +121,152 @@ where
         mut polled: Option<Poll<Result<LlmResponse, LlmError>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<LlmResponse, LlmError>> {
-        let mut this = self.project();
+        let this = self.project();
         let Some(first) = this.first else {
             if let Some(Poll::Ready(Err(_))) = polled {
                 this.call.abandon();
             }
             return polled.unwrap_or(Poll::Pending);
         };
+        let mut calls = HedgedCalls {
+            call: this.call,
+            timer: this.timer,
+            shared: this.shared,
+            first,
+            race: this.race,
+            deadline: this.deadline,
+        };
         // True if the deadline has passed. This layer ends both calls then, since the layer that set the deadline
         // knows of neither.
         let mut late = false;
         loop {
             // The first before the second: of two answers at once, the first one wins.
-            if this.race.as_ref().is_none_or(|race| !race.first_failed()) {
-                let polled = match late {
-                    true => Poll::Ready(Err(timed_out(this.call.phase(), first, first.begun))),
-                    false => polled.take().unwrap_or_else(|| this.call.as_mut().poll(cx)),
-                };
-                match polled {
-                    Poll::Ready(Ok(mut response)) => {
-                        this.shared.first_answered(Some(first), &mut response);
-                        if let Some(race) = this.race.take() {
-                            race.answers_first(&mut response);
-                        }
-                        return Poll::Ready(Ok(response));
-                    }
-                    Poll::Ready(Err(error)) => {
-                        // Release the call's resources while the other one is waited for.
-                        this.call.as_mut().abandon();
-                        if error.kind() == ErrorKind::Timeout {
-                            this.shared.first_given_up(first);
-                        }
-                        match this.race {
-                            None => *this.race = Some(this.shared.follow(first, error)?),
-                            Some(race) => {
-                                if let Some(error) = race.fails_first(first, error) {
-                                    return Poll::Ready(Err(error));
-                                }
-                            }
-                        }
-                    }
-                    Poll::Pending => {}
+            if calls.race.as_ref().is_none_or(|race| !race.first_failed()) {
+                let result = calls.poll_first(polled.take(), late, cx);
+                if result.is_ready() {
+                    return result;
                 }
             }
-            let race = match this.race {
-                Some(race) => race,
-                None => {
-                    let Some(at) = first.at else { return Poll::Pending };
-                    ready!(poll_at(this.timer.as_mut(), at, cx));
-                    first.at = None;
-                    match Race::begin(this.shared, first, Ledger::default(), Instant::now()) {
-                        Ok(race) => this.race.insert(Box::new(race)),
-                        Err(_) => {
-                            // The first call goes on alone.
-                            let Some(deadline) = this.deadline else { return Poll::Pending };
-                            polled = Some(Poll::Ready(Err(ready!(deadline.poll(this.call.phase(), cx)))));
-                            continue;
-                        }
-                    }
-                }
-            };
-            let polled = match race.second() {
-                Some((phase, begun)) if late => Poll::Ready(Err(timed_out(phase, first, begun))),
-                _ => race.poll_second(cx),
-            };
-            match polled {
-                Poll::Ready(Ok(mut response)) => {
-                    let was_sent = this.call.phase() != Phase::Readiness && !race.first_failed();
-                    if !race.first_failed() {
-                        this.shared.first_given_up(first);
-                        let loss = this.shared.is_silent_since(first).then(HedgeLoss::begin);
-                        this.call.as_mut().abandon();
-                        drop(loss);
-                    }
-                    if let Some(race) = this.race.take() {
-                        race.answers_second(first, was_sent, &mut response);
-                    }
-                    return Poll::Ready(Ok(response));
-                }
-                Poll::Ready(Err(error)) => {
-                    let is_first_sent = this.call.phase() != Phase::Readiness;
-                    if let Some(error) = race.fails_second(first, is_first_sent, error) {
-                        this.call.as_mut().abandon();
-                        return Poll::Ready(Err(error));
-                    }
-                }
-                Poll::Pending => {}
+            if calls.race.is_none()
+                && let Err(error) = ready!(calls.poll_begin(cx))
+            {
+                polled = Some(Poll::Ready(Err(error)));
+                continue;
             }
-            let Some(deadline) = first.request.context().deadline else { return Poll::Pending };
-            ready!(poll_at(this.timer.as_mut(), deadline, cx));
+            let result = calls.poll_second(late, cx);
+            if result.is_ready() {
+                return result;
+            }
+            let Some(deadline) = calls.first.request.context().deadline else { return Poll::Pending };
+            ready!(poll_at(calls.timer.as_mut(), deadline, cx));
             late = true;
+        }
+    }
+}
+
+/// The parts of a future whose request may have a second call.
+struct HedgedCalls<'a, S: Service<LlmRequest>> {
+    call: Pin<&'a mut Call<S, S::Future>>,
+    timer: Pin<&'a mut Option<Sleep>>,
+    shared: &'a Shared<S>,
+    first: &'a mut FirstCall,
+    race: &'a mut Option<Box<Race<S>>>,
+    deadline: &'a mut Option<Box<Deadline>>,
+}
+
+impl<S> HedgedCalls<'_, S>
+where
+    S: LlmService + Clone,
+{
+    /// Polls the first call. Completes with the request's result; pending if it depends on a second call.
+    #[inline]
+    fn poll_first(
+        &mut self,
+        polled: Option<Poll<Result<LlmResponse, LlmError>>>,
+        late: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<LlmResponse, LlmError>> {
+        let polled = match late {
+            true => Poll::Ready(Err(timed_out(self.call.phase(), self.first, self.first.begun))),
+            false => polled.unwrap_or_else(|| self.call.as_mut().poll(cx)),
+        };
+        match polled {
+            Poll::Ready(Ok(mut response)) => {
+                self.shared.first_answered(Some(self.first), &mut response);
+                if let Some(race) = self.race.take() {
+                    race.answers_first(&mut response);
+                }
+                return Poll::Ready(Ok(response));
+            }
+            Poll::Ready(Err(error)) => {
+                // Release the call's resources while the other one is waited for.
+                self.call.as_mut().abandon();
+                if error.kind() == ErrorKind::Timeout {
+                    self.shared.first_given_up(self.first);
+                }
+                match self.race {
+                    None => *self.race = Some(self.shared.follow(self.first, error)?),
+                    Some(race) => {
+                        if let Some(error) = race.fails_first(self.first, error) {
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                }
+            }
+            Poll::Pending => {}
+        }
+        Poll::Pending
+    }
+
+    /// Begins the second call when it is due. If no budget allows one, the first call goes on alone: then this
+    /// completes with the failure at the deadline.
+    #[inline]
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+        let Some(at) = self.first.at else { return Poll::Pending };
+        ready!(poll_at(self.timer.as_mut(), at, cx));
+        self.first.at = None;
+        match Race::begin(self.shared, self.first, Ledger::default(), Instant::now()) {
+            Ok(race) => {
+                *self.race = Some(Box::new(race));
+                Poll::Ready(Ok(()))
+            }
+            Err(_) => {
+                let Some(deadline) = self.deadline else { return Poll::Pending };
+                deadline.poll(self.call.phase(), cx).map(Err)
+            }
+        }
+    }
+
+    /// Polls the second call, once it was begun. Completes with the request's result; pending if it depends on the
+    /// first call.
+    #[inline]
+    fn poll_second(&mut self, late: bool, cx: &mut Context<'_>) -> Poll<Result<LlmResponse, LlmError>> {
+        let Some(race) = self.race else { return Poll::Pending };
+        let polled = match race.second() {
+            Some((phase, begun)) if late => Poll::Ready(Err(timed_out(phase, self.first, begun))),
+            _ => race.poll_second(cx),
+        };
+        match polled {
+            Poll::Ready(Ok(mut response)) => {
+                let was_sent = self.call.phase() != Phase::Readiness && !race.first_failed();
+                if !race.first_failed() {
+                    self.shared.first_given_up(self.first);
+                    let loss = self.shared.is_silent_since(self.first).then(HedgeLoss::begin);
+                    self.call.as_mut().abandon();
+                    drop(loss);
+                }
+                if let Some(race) = self.race.take() {
+                    race.answers_second(self.first, was_sent, &mut response);
+                }
+                Poll::Ready(Ok(response))
+            }
+            Poll::Ready(Err(error)) => {
+                let is_first_sent = self.call.phase() != Phase::Readiness;
+                let Some(error) = race.fails_second(self.first, is_first_sent, error) else { return Poll::Pending };
+                self.call.as_mut().abandon();
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }

@@ -42,6 +42,14 @@ pub(super) struct ClaimAttempt {
     pub(super) is_overdue: bool,
 }
 
+impl ClaimAttempt {
+    /// Returns whether to ask the next store after one that reports a call as under way. `is_certain` is true if this
+    /// store cannot have missed the end of the call.
+    fn skips(&self, store: &Backing, is_certain: bool, is_last: bool) -> bool {
+        store.refuses() && !(self.is_first && is_last) || !is_certain && self.is_overdue
+    }
+}
+
 impl Shared {
     /// Asks a store, with a time limit.
     async fn ask_store<'a, T>(
@@ -99,11 +107,7 @@ impl Shared {
         let (mut is_held, mut is_certain, mut is_doubtful) = (false, false, false);
         let (mut busy, mut perhaps) = (None, None);
         for (place, backing) in self.backings.iter().enumerate() {
-            let later = MIN_TIMEOUT * (self.backings.len() - place - 1) as u32;
-            let limit = attempt.ends.saturating_duration_since(Instant::now()).saturating_sub(later);
-            // A store that has not answered is asked again, but not waited for as long.
-            let longest = settings.store_timeout / if backing.is_silent() { 2 } else { 1 };
-            let limit = limit.max(MIN_TIMEOUT).min(longest);
+            let limit = self.claim_limit(place, attempt.ends, settings);
             match self.claim_in(place, same, held, settings, limit).await {
                 Ok(claim @ (Claim::Won(_) | Claim::Inherited(_))) => {
                     if busy.is_some() {
@@ -117,9 +121,7 @@ impl Shared {
                 }
                 Ok(Claim::Busy { lease_left }) => {
                     let is_certain = !backing.may_miss_results();
-                    if backing.refuses() && (!attempt.is_first || place + 1 < self.backings.len())
-                        || !is_certain && attempt.is_overdue
-                    {
+                    if attempt.skips(backing, is_certain, place + 1 == self.backings.len()) {
                         perhaps = Some(lease_left);
                         is_doubtful = true;
                         continue;
@@ -149,6 +151,15 @@ impl Shared {
         }
         held.is_doubtful |= is_doubtful || !is_certain;
         ClaimOutcome::Won
+    }
+
+    /// Returns how long a claim waits for a store, so that the stores after it are asked in time too.
+    fn claim_limit(&self, place: usize, ends: Instant, settings: &Settings) -> Duration {
+        let later = MIN_TIMEOUT * (self.backings.len() - place - 1) as u32;
+        let limit = ends.saturating_duration_since(Instant::now()).saturating_sub(later);
+        // A store that has not answered is asked again, but not waited for as long.
+        let longest = settings.store_timeout / if self.backings[place].is_silent() { 2 } else { 1 };
+        limit.max(MIN_TIMEOUT).min(longest)
     }
 
     /// Claims a key in one store, or renews the claim there.

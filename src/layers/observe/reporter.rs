@@ -42,6 +42,13 @@ impl Reporter {
     fn cost(&self, provider: Option<&Arc<str>>, model: Option<&Arc<str>>, usage: Option<&Usage>) -> Option<Usd> {
         self.prices.cost(provider.map(|name| &**name), model?, usage?)
     }
+
+    /// Returns the origin of a cached answer, and what it saved.
+    #[inline]
+    fn cached_answer(&self, origin: CacheOrigin, model: Option<&Arc<str>>, used: Option<&Usage>) -> Box<CachedAnswer> {
+        let CacheOrigin { reason: why, age, .. } = origin;
+        Box::new(CachedAnswer { why, age, saved: self.cost(None, model, used) })
+    }
 }
 
 /// A request before its response.
@@ -81,9 +88,7 @@ impl Watch {
         let (used, free) = (response.usage(), cached.is_some());
         let usage = used.filter(|_| !free);
         let cost = self.reporter.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
-        let cached = cached.map(|CacheOrigin { reason: why, age, .. }| {
-            Box::new(CachedAnswer { why, age, saved: self.reporter.cost(None, model.as_ref(), used.as_ref()) })
-        });
+        let cached = cached.map(|origin| self.reporter.cached_answer(origin, model.as_ref(), used.as_ref()));
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let stream = response.body().arrives_in_frames();
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));

@@ -95,109 +95,144 @@ where
     /// result of polling the call.
     #[cold]
     fn poll_on(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         mut polled: Option<Poll<Result<LlmResponse, LlmError>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<LlmResponse, LlmError>> {
-        let mut this = self.project();
         loop {
-            let deadline = this.request.context().deadline;
-            let mut error = 'attempt: {
-                if let Some(rest) = this.rest.as_mut().filter(|rest| rest.waiting) {
-                    if let Some(timer) = &mut rest.timer {
-                        ready!(timer.as_mut().poll(cx));
-                    }
-                    rest.waiting = false;
-                    rest.timer = None;
-                    let now = Instant::now();
-                    this.request.context_mut().begun = Some(now);
-                    // The wait fitted before the deadline when it began, but the machine may have slept since.
-                    if deadline.is_some_and(|deadline| deadline <= now) {
-                        break 'attempt LlmError::new(
-                            ErrorKind::Deadline,
-                            "the deadline passed while the request waited for a retry",
-                        );
-                    }
-                    let context = rest.ledger.context(*this.request.context());
-                    this.call.set(Call::further(this.shared.spare.fresh(), this.request.with_context(context)));
-                }
-                match polled.take().unwrap_or_else(|| this.call.as_mut().poll(cx)) {
-                    Poll::Ready(Ok(mut response)) => {
-                        if let Some(mut rest) = this.rest.take() {
-                            rest.token.iter_mut().for_each(Reservation::sent);
-                            rest.ledger.answered(&mut response);
-                        }
-                        return Poll::Ready(Ok(response));
-                    }
-                    Poll::Ready(Err(error)) => break 'attempt error,
-                    Poll::Pending => {}
-                }
-                let begun = *this.request.context_mut().begun.get_or_insert_with(Instant::now);
-                let phase = this.call.phase();
-                if phase != Phase::Readiness {
-                    let Some(rest) = this.rest else { return Poll::Pending };
-                    rest.token.iter_mut().for_each(Reservation::sent);
-                    // A layer further out may end a first attempt without loss.
-                    if rest.ledger.len() == 0 {
-                        rest.timer = None;
-                        let Some(deadline) = &mut rest.deadline else { return Poll::Pending };
-                        break 'attempt ready!(deadline.poll(phase, cx));
-                    }
-                }
-                // Not sent yet: no attempt begins after the deadline. This layer ends a later attempt, since a
-                // limit further out knows nothing of the earlier ones.
-                let Some(deadline) = deadline else { return Poll::Pending };
-                ready!(alarm::poll_at(deadline, &mut this.rest.get_or_insert_default().timer, cx));
-                LlmError::deadline_passed(phase, deadline.saturating_duration_since(begun))
-            };
-
-            // Release the attempt's resources while the next one is waited for, even if this future is kept.
-            this.call.as_mut().abandon();
-            if this.rest.is_none() && error.kind().is_local() {
-                // A layer on this side refused the first attempt: there is nothing to repeat, and no account to
-                // keep.
-                ledger::note(&mut error, this.request.context().begun.unwrap_or_else(Instant::now));
-                return Poll::Ready(Err(error));
+            match self.as_mut().poll_attempt(polled.take(), cx) {
+                Poll::Ready(Err(error)) => self.as_mut().schedule_retry(error)?,
+                polled => return polled,
             }
-            let rest = this.rest.get_or_insert_default();
-            rest.timer = None;
-            let now = Instant::now();
-            let spent = rest.ledger.spent();
-            rest.ledger.failed(&mut error, this.request.context().begun.unwrap_or(now), now);
-            let sent = rest.ledger.spent() > spent;
-            match rest.token.take() {
-                Some(mut token) if sent => token.sent(),
-                // Refused on this side: the retry was never made.
-                Some(token) => token.refund(),
-                None => {}
-            }
-            // If nothing was sent, there is nothing to repeat.
-            let decision = (sent && !error.kind().is_local())
-                .then(|| this.shared.policy.decide(&error, &rest.ledger, this.request.context(), rest.progress, now));
-            match decision {
-                Some(Ok(ScheduledRetry { after, token })) => {
-                    rest.ledger.next(Next::Retried { after });
-                    rest.token = Some(token);
-                    rest.progress.retries = rest.progress.retries.saturating_add(1);
-                    rest.progress.waited = Some(after);
-                    if let Some(parameter) = error.refused() {
-                        *this.request = this.request.without_parameter(parameter);
-                    }
-                    // The failure is dropped here, and with it the answer's bytes and its cause.
-                    drop(error);
-                    rest.waiting = true;
-                    if !after.is_zero() {
-                        rest.timer = Some(Box::pin(sleep(after)));
-                    }
-                    continue;
-                }
-                Some(Err(stop)) => rest.ledger.next(Next::Stopped(stop)),
-                None => {}
-            }
-            mem::take(&mut rest.ledger).give_up(&mut error);
-            return Poll::Ready(Err(error));
         }
     }
+
+    /// Polls the attempt under way, or begins the next one after its wait. `polled` is the result of polling it, if
+    /// it was polled before.
+    #[inline]
+    fn poll_attempt(
+        self: Pin<&mut Self>,
+        polled: Option<Poll<Result<LlmResponse, LlmError>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<LlmResponse, LlmError>> {
+        let mut this = self.project();
+        let deadline = this.request.context().deadline;
+        if let Some(rest) = this.rest.as_mut().filter(|rest| rest.waiting) {
+            if let Some(timer) = &mut rest.timer {
+                ready!(timer.as_mut().poll(cx));
+            }
+            rest.waiting = false;
+            rest.timer = None;
+            let now = Instant::now();
+            this.request.context_mut().begun = Some(now);
+            // The wait fitted before the deadline when it began, but the machine may have slept since.
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(Err(LlmError::new(
+                    ErrorKind::Deadline,
+                    "the deadline passed while the request waited for a retry",
+                )));
+            }
+            let context = rest.ledger.context(*this.request.context());
+            this.call.set(Call::further(this.shared.spare.fresh(), this.request.with_context(context)));
+        }
+        let mut polled = polled.unwrap_or_else(|| this.call.as_mut().poll(cx));
+        match &mut polled {
+            Poll::Ready(Ok(response)) => {
+                if let Some(mut rest) = this.rest.take() {
+                    rest.token.iter_mut().for_each(Reservation::sent);
+                    rest.ledger.answered(response);
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let begun = *this.request.context_mut().begun.get_or_insert_with(Instant::now);
+                let phase = this.call.phase();
+                return poll_deadline(this.rest, deadline, phase, begun, cx).map(Err);
+            }
+        }
+        polled
+    }
+
+    /// Takes an attempt's failure, and schedules the next attempt.
+    ///
+    /// # Errors
+    ///
+    /// Returns the failure if no attempt follows.
+    #[inline]
+    fn schedule_retry(self: Pin<&mut Self>, mut error: LlmError) -> Result<(), LlmError> {
+        let mut this = self.project();
+        // Release the attempt's resources while the next one is waited for, even if this future is kept.
+        this.call.as_mut().abandon();
+        if this.rest.is_none() && error.kind().is_local() {
+            // A layer on this side refused the first attempt: there is nothing to repeat, and no account to keep.
+            ledger::note(&mut error, this.request.context().begun.unwrap_or_else(Instant::now));
+            return Err(error);
+        }
+        let rest = this.rest.get_or_insert_default();
+        rest.timer = None;
+        let now = Instant::now();
+        let spent = rest.ledger.spent();
+        rest.ledger.failed(&mut error, this.request.context().begun.unwrap_or(now), now);
+        let sent = rest.ledger.spent() > spent;
+        match rest.token.take() {
+            Some(mut token) if sent => token.sent(),
+            // Refused on this side: the retry was never made.
+            Some(token) => token.refund(),
+            None => {}
+        }
+        // If nothing was sent, there is nothing to repeat.
+        let decision = (sent && !error.kind().is_local())
+            .then(|| this.shared.policy.decide(&error, &rest.ledger, this.request.context(), rest.progress, now));
+        match decision {
+            Some(Ok(ScheduledRetry { after, token })) => {
+                rest.ledger.next(Next::Retried { after });
+                rest.token = Some(token);
+                rest.progress.retries = rest.progress.retries.saturating_add(1);
+                rest.progress.waited = Some(after);
+                if let Some(parameter) = error.refused() {
+                    *this.request = this.request.without_parameter(parameter);
+                }
+                // The failure is dropped here, and with it the answer's bytes and its cause.
+                drop(error);
+                rest.waiting = true;
+                if !after.is_zero() {
+                    rest.timer = Some(Box::pin(sleep(after)));
+                }
+                return Ok(());
+            }
+            Some(Err(stop)) => rest.ledger.next(Next::Stopped(stop)),
+            None => {}
+        }
+        mem::take(&mut rest.ledger).give_up(&mut error);
+        Err(error)
+    }
+}
+
+/// Completes with the failure of a pending attempt once the request's deadline has come, if this layer ends the
+/// attempt.
+#[inline]
+fn poll_deadline(
+    rest: &mut Option<Box<Rest>>,
+    deadline: Option<Instant>,
+    phase: Phase,
+    begun: Instant,
+    cx: &mut Context<'_>,
+) -> Poll<LlmError> {
+    if phase != Phase::Readiness {
+        let Some(rest) = rest else { return Poll::Pending };
+        rest.token.iter_mut().for_each(Reservation::sent);
+        // A layer further out may end a first attempt without loss.
+        if rest.ledger.len() == 0 {
+            rest.timer = None;
+            let Some(deadline) = &mut rest.deadline else { return Poll::Pending };
+            return deadline.poll(phase, cx);
+        }
+    }
+    // Not sent yet: no attempt begins after the deadline. This layer ends a later attempt, since a limit further out
+    // knows nothing of the earlier ones.
+    let Some(deadline) = deadline else { return Poll::Pending };
+    ready!(alarm::poll_at(deadline, &mut rest.get_or_insert_default().timer, cx));
+    Poll::Ready(LlmError::deadline_passed(phase, deadline.saturating_duration_since(begun)))
 }
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {

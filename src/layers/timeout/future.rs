@@ -61,12 +61,12 @@ where
     type Output = Result<LlmResponse, LlmError>;
 
     #[inline(always)]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // True if this poll may be due to the timer: for our own limit, or for one further in. With a timer it is
         // always true, since the layer that asked for it need not be polled in the very poll in which it fires.
-        let mut rang = this.timer.is_some();
+        let mut rang = self.timer.is_some();
         loop {
+            let mut this = self.as_mut().project();
             // The answer before the timer: an answer that is there wins. A readiness does not: no attempt starts
             // after the deadline.
             let late = this.call.phase() == Phase::Readiness && this.deadline.is_some_and(|at| at <= Instant::now());
@@ -91,54 +91,77 @@ where
                 }
                 let asked = listening.asked();
                 drop(listening);
-                let deadline = match this.watch {
-                    None => *this.deadline,
-                    Some(watch) => watch.look().into_iter().chain(*this.deadline).min(),
-                };
-                let next = match (asked, deadline) {
-                    (Some(asked), Some(deadline)) => asked.min(deadline),
-                    (Some(next), None) | (None, Some(next)) => next,
-                    (None, None) => return Poll::Pending,
-                };
-                match alarm::request_wake(cx, next) {
-                    Wake::Scheduled => return Poll::Pending,
-                    Wake::Due => {}
-                    Wake::NoTimer => {
-                        match this.timer.as_mut().as_pin_mut() {
-                            // A timer that was set stays, even if its moment is no longer needed: one poll too many
-                            // is cheap.
-                            Some(timer) if timer.deadline() <= next && !timer.is_elapsed() => {}
-                            Some(timer) => timer.reset(next),
-                            None => this.timer.set(Some(sleep_until(next))),
-                        }
-                        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                            ready!(timer.poll(cx));
-                        }
-                    }
-                }
-                // The layers further in report first: they know more of what was waiting.
-                if asked.is_some() && !rang || deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                if !ready!(self.as_mut().poll_limit(asked, rang, cx)) {
                     rang = true;
                     continue;
                 }
-                if let Some(watch) = this.watch
-                    && this.deadline.is_none_or(|deadline| Instant::now() < deadline)
-                {
-                    if !watch.leaves(this.call.phase(), Instant::now()) {
-                        rang = true;
-                        continue;
-                    }
-                    (*this.deadline, *this.limit) = (Some(Instant::now()), TimeoutLimit::Silence);
-                }
             }
-            let after =
-                this.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(*this.begun));
-            let mut error = LlmError::timed_out(*this.limit, this.call.phase(), after);
-            this.call.abandon();
-            ledger::note(&mut error, *this.begun);
-            return Poll::Ready(Err(error));
+            return Poll::Ready(Err(self.expire()));
         }
     }
+}
+
+impl<S> ResponseFuture<S>
+where
+    S: LlmService,
+{
+    /// Completes at the earlier of the call's limit and `asked`, the time that a layer further in requested.
+    /// Returns true if the limit ends the call, and false if the call is to be polled again.
+    // Always inlined, as `poll` itself: each call that waits comes here.
+    #[inline(always)]
+    fn poll_limit(self: Pin<&mut Self>, asked: Option<Instant>, rang: bool, cx: &mut Context<'_>) -> Poll<bool> {
+        let this = self.project();
+        let deadline = match this.watch {
+            None => *this.deadline,
+            Some(watch) => watch.look().into_iter().chain(*this.deadline).min(),
+        };
+        let next = match (asked, deadline) {
+            (Some(asked), Some(deadline)) => asked.min(deadline),
+            (Some(next), None) | (None, Some(next)) => next,
+            (None, None) => return Poll::Pending,
+        };
+        match alarm::request_wake(cx, next) {
+            Wake::Scheduled => return Poll::Pending,
+            Wake::Due => {}
+            Wake::NoTimer => ready!(poll_timer(this.timer, next, cx)),
+        }
+        // The layers further in report first: they know more of what was waiting.
+        if asked.is_some() && !rang || deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return Poll::Ready(false);
+        }
+        if let Some(watch) = this.watch
+            && this.deadline.is_none_or(|deadline| Instant::now() < deadline)
+        {
+            if !watch.leaves(this.call.phase(), Instant::now()) {
+                return Poll::Ready(false);
+            }
+            (*this.deadline, *this.limit) = (Some(Instant::now()), TimeoutLimit::Silence);
+        }
+        Poll::Ready(true)
+    }
+
+    /// Ends the call at its limit. Returns the failure.
+    #[cold]
+    fn expire(self: Pin<&mut Self>) -> LlmError {
+        let this = self.project();
+        let after = this.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(*this.begun));
+        let mut error = LlmError::timed_out(*this.limit, this.call.phase(), after);
+        this.call.abandon();
+        ledger::note(&mut error, *this.begun);
+        error
+    }
+}
+
+/// Completes at that moment, or earlier if the timer was set for an earlier one.
+#[inline(always)]
+fn poll_timer(mut timer: Pin<&mut Option<Sleep>>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    match timer.as_mut().as_pin_mut() {
+        // A timer that was set stays, even if its moment is no longer needed: one poll too many is cheap.
+        Some(timer) if timer.deadline() <= at && !timer.is_elapsed() => {}
+        Some(timer) => timer.reset(at),
+        None => timer.set(Some(sleep_until(at))),
+    }
+    timer.as_pin_mut().map_or(Poll::Ready(()), |timer| timer.poll(cx))
 }
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {

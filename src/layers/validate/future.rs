@@ -59,7 +59,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(SchemaCheck { check, again, held }) = this.checking.as_deref_mut() else {
+        let Some(checking) = this.checking.as_deref_mut() else {
             let polled = this.call.as_mut().poll(cx);
             if let Poll::Ready(Err(_)) = polled {
                 this.call.abandon();
@@ -68,61 +68,71 @@ where
         };
         let failed = loop {
             // The answer before the timer: an answer that is there wins.
-            let polled = match held {
+            let polled = match &mut checking.held {
                 Some(held) => held.poll(cx).map_err(|(error, response)| (error, Some(response))),
                 None => match this.call.as_mut().poll(cx) {
                     Poll::Ready(Ok(response)) => {
                         // Release the call now: a permit that ends with it must not wait for the stream.
                         this.call.as_mut().abandon();
-                        *held = Some(HeldResponse::new(response, check.request()));
+                        checking.held = Some(HeldResponse::new(response, checking.check.request()));
                         continue;
                     }
                     Poll::Ready(Err(error)) => Poll::Ready(Err((error, None))),
                     // For the first answer, the layer that set the deadline keeps the time.
-                    Poll::Pending if !check.is_reasked() => return Poll::Pending,
+                    Poll::Pending if !checking.check.is_reasked() => return Poll::Pending,
                     Poll::Pending => Poll::Pending,
                 },
             };
             match polled {
                 Poll::Ready(Ok((response, message))) => {
-                    *held = None;
-                    match check.judge(response, message) {
+                    checking.held = None;
+                    match checking.check.judge(response, message) {
                         Decision::Good(response) => return Poll::Ready(Ok(response)),
                         Decision::Bad(error) => return Poll::Ready(Err(error)),
-                        Decision::AskAgain(request) => this.call.set(Call::further(again.clone(), request)),
+                        Decision::AskAgain(request) => this.call.set(Call::further(checking.again.clone(), request)),
                     }
                 }
                 Poll::Ready(Err(failed)) => break failed,
-                Poll::Pending => {
-                    let Some(deadline) = check.deadline() else { return Poll::Pending };
-                    if this.timer.is_none() {
-                        this.timer.set(Some(sleep_until(deadline)));
-                    }
-                    if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                        ready!(timer.poll(cx));
-                    }
-                    let after = deadline.saturating_duration_since(check.begun());
-                    let error = match (held.is_some(), this.call.phase()) {
-                        (true, _) => LlmError::timed_out(TimeoutLimit::Deadline, Phase::Body, after),
-                        (false, Phase::Readiness) => LlmError::new(
-                            ErrorKind::Deadline,
-                            "the deadline passed while a second question waited for readiness",
-                        ),
-                        (false, phase) => LlmError::timed_out(TimeoutLimit::Deadline, phase, after),
-                    };
-                    break match held.take().map(HeldResponse::into_response) {
-                        Some(response) => (with_origin(error, &response), Some(response)),
-                        None => (error, None),
-                    };
-                }
+                Poll::Pending => break ready!(checking.poll_deadline(this.call.phase(), this.timer.as_mut(), cx)),
             }
         };
         // Release the resources of the call and its answer at once, even if this future is kept.
-        *held = None;
+        checking.held = None;
         this.call.as_mut().abandon();
         this.timer.set(None);
         let (error, response) = failed;
-        Poll::Ready(Err(check.failed(error, response)))
+        Poll::Ready(Err(checking.check.failed(error, response)))
+    }
+}
+
+impl<S> SchemaCheck<S> {
+    /// Completes at the deadline: with the failure, and with the answer that was held back, if there was one.
+    #[inline]
+    fn poll_deadline(
+        &mut self,
+        phase: Phase,
+        mut timer: Pin<&mut Option<Sleep>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(LlmError, Option<LlmResponse>)> {
+        let Some(deadline) = self.check.deadline() else { return Poll::Pending };
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline)));
+        }
+        if let Some(timer) = timer.as_pin_mut() {
+            ready!(timer.poll(cx));
+        }
+        let after = deadline.saturating_duration_since(self.check.begun());
+        let error = match (self.held.is_some(), phase) {
+            (true, _) => LlmError::timed_out(TimeoutLimit::Deadline, Phase::Body, after),
+            (false, Phase::Readiness) => {
+                LlmError::new(ErrorKind::Deadline, "the deadline passed while a second question waited for readiness")
+            }
+            (false, phase) => LlmError::timed_out(TimeoutLimit::Deadline, phase, after),
+        };
+        Poll::Ready(match self.held.take().map(HeldResponse::into_response) {
+            Some(response) => (with_origin(error, &response), Some(response)),
+            None => (error, None),
+        })
     }
 }
 
