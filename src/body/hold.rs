@@ -8,7 +8,7 @@ use crate::{
     internal::sync::{Mutex, lock},
 };
 
-/// How an answer ended.
+/// The end of an answer.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum AnswerEnd<'a> {

@@ -24,14 +24,14 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// The place, from admission until the response takes it along.
     permit: Permit,
-    /// What few calls need.
+    /// The state that few calls need.
     rest: Option<Box<Rest<S>>>,
 }
 
 struct Rest<S> {
     /// Set before the call, if there was no place at once.
     waiting: Option<WaitingCall<S>>,
-    /// Where no layer further out ends the request at its deadline.
+    /// Set if no layer further out ends the request at its deadline.
     deadline: Option<Box<Deadline>>,
 }
 

@@ -200,8 +200,8 @@ impl Circuit {
         wants.then(|| self.load().generation())
     }
 
-    /// What the circuit's own probe came to, which was sent in this generation: a latch opens it, and an answer
-    /// [proves](Self::prove) that it is well where it is half-open. Anything else decides nothing, and lets others
+    /// Applies the outcome of the circuit's own probe, which was sent in this generation. A latch opens the circuit,
+    /// and an answer [proves](Self::prove) a half-open one well. Anything else decides nothing, and lets others
     /// through.
     pub(super) fn confirm(&self, generation: u32, outcome: Outcome, now: Instant) -> Option<Transition> {
         let at = self.at(now);

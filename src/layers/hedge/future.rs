@@ -38,7 +38,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Set for a request that may have a second call.
     first: Option<FirstCall>,
     race: Option<Box<Race<S>>>,
-    /// Where no layer further out ends the request at its deadline. A race goes by the deadline itself, for both of its
+    /// Set if no layer further out ends the request at its deadline. A race keeps the deadline itself, for both of its
     /// calls.
     deadline: Option<Box<Deadline>>,
 }

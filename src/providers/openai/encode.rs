@@ -155,7 +155,7 @@ struct Function<'a> {
 #[serde(untagged)]
 enum AnyTool<'a> {
     Neutral(Definition<'a>),
-    /// As on the wire.
+    /// The caller's own definition, as on the wire.
     Own(&'a Json),
 }
 

@@ -245,7 +245,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct SimulatedCall {
     shared: Arc<Shared>,
-    /// What becomes of the call.
+    /// The plan of the call: its delay, and its answer or fault.
     pub plan: Plan,
     /// The words of its answer.
     pub voice: Voice,
