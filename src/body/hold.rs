@@ -31,7 +31,7 @@ impl<F> Hold<F> {
 
 impl<F: FnOnce(AnswerEnd<'_>) + Send> Gate for Hold<F> {
     fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
-        // Taken out before it is called: it runs under no lock.
+        // Take the function out before calling it, so that it runs under no lock.
         let ended = lock(&self.0).take();
         if let Some(ended) = ended {
             ended(match outcome {

@@ -439,7 +439,7 @@ impl fmt::Debug for LlmRequest {
 }
 
 /// The layers' part of a request. Small and `Copy`.
-// In this order: whatever layers leave alone together is copied in one.
+// In this order, the fields that layers leave unchanged lie together, and the compiler copies them in one piece.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 #[repr(C)]

@@ -99,7 +99,7 @@ where
                 this.permit.ticket_mut().charge = Charge::Stays;
                 response.hold_permit(this.permit);
             }
-            // Now, and not when the caller drops this future.
+            // Settle the place now, and not when the caller drops this future.
             Err(error) => {
                 this.call.abandon();
                 // The provider has counted a request that was sent, whatever its outcome.

@@ -186,7 +186,7 @@ impl ResizableSemaphore {
         while !waiters.waiting.is_empty() && self.update(|now| now.has_place().then(|| now.0 + 1 - ONE_WAITING)).is_ok()
         {
             let waker = waiters.waiting.pop_first().and_then(|(_, waker)| waker);
-            // Nearly always there is one, which needs no memory.
+            // Nearly always there is one waker, which needs no memory.
             match first {
                 None => first = waker,
                 Some(_) => others.extend(waker),

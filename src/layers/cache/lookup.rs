@@ -122,7 +122,7 @@ impl PendingLookup {
         }
         match flights.join(self.flight) {
             Role::Follower(follow) => Lookup::Follower(follow),
-            // A flight may have ended since the kept answers were looked at.
+            // A flight may have ended since this request looked at the kept answers.
             Role::Leader(mut lead) => match self.handle.get(&self.flight.key) {
                 StoreLookup::Ready(Some(answer)) if self.is_fresh(&answer) => {
                     lead.end(FlightResult::Answered(answer.clone()));

@@ -146,7 +146,7 @@ impl Circuit {
                 core.impatient += 1;
                 (core.impatient >= MAX_IMPATIENT).then(|| self.relapse(&mut core, at))
             }
-            // A slow answer, or a 429 without a time: still not well.
+            // After a slow answer, or a 429 without a time, the provider is still not well.
             Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => Some(self.relapse(&mut core, at)),
             Outcome::Failure { throttle, .. } => {
                 let relapse = self.relapse(&mut core, at);
@@ -216,7 +216,7 @@ impl Circuit {
             Outcome::Success { .. } if word.tag() == Tag::HalfOpen => return self.prove(&mut core, at),
             _ => return None,
         };
-        // It was suspected for one reason, and fails for another.
+        // The circuit suspects a latch for one reason, and the probe may fail for another.
         (core.suspected_latch == Some(reason)).then(|| self.open(&mut core, reason, until))
     }
 

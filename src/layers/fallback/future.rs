@@ -206,8 +206,8 @@ where
                         if this.shared.stream_break(this.request) == StreamBreak::Buffer {
                             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
                             if !response.attempts().is_empty() {
-                                // As after a tier that failed: a limit further out knows nothing of the tiers that
-                                // were tried.
+                                // As after a failed tier, a limit further out does not know the tiers that the request
+                                // has tried.
                                 *this.tier_deadline = this.tier_deadline.or(this.request.context().deadline);
                             }
                             let held = Box::new((
@@ -270,7 +270,7 @@ where
 }
 
 impl<S, F> State<S, F> {
-    // No constant, as with `Call::idle`.
+    // Not a constant, for the reason in `Call::idle`.
     #[inline(always)]
     fn done() -> Self {
         Self::LaterStage(LaterStage::Done)

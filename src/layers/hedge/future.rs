@@ -237,7 +237,7 @@ where
     /// Returns whether the first service has answered no request since this call began, so that it is not merely
     /// slow.
     fn is_silent_since(&self, first: &FirstCall) -> bool {
-        // If both went to one service, the second has just shown that it works.
+        // If both calls went to one service, the second has just shown that the service works.
         !self.settings.is_same() && self.state.counts.answers.load(Relaxed) == first.answers
     }
 

@@ -78,7 +78,7 @@ where
         if first_failed {
             context = ledger.context(context);
         } else {
-            // The first call has all other attempts that are left.
+            // The first call keeps all other attempts that are left.
             context.attempts_made = context.attempts_made.saturating_add(1);
             context.attempts_left = 1;
         }

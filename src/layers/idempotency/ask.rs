@@ -40,13 +40,13 @@ where
 {
     let (begun, deadline) = (Instant::now(), request.context().deadline);
     if deadline.is_some_and(|deadline| deadline <= begun) {
-        // The call's own deadline is later by the grace, so the call would be made.
+        // The call's own deadline is later by the grace, so without this check the call would begin.
         return Err(LlmError::new(ErrorKind::Deadline, "the deadline passed before the call could begin"));
     }
     let result = wait_for_result(same, service, request, settings, handle.shared);
     match deadline {
         None => result.await,
-        // An answer that is there wins over a deadline that has passed.
+        // An answer that has come wins over a deadline that has passed.
         Some(deadline) => timeout_at(deadline, result).await.unwrap_or_else(|_| {
             let after = deadline.saturating_duration_since(begun);
             Err(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
