@@ -10,8 +10,10 @@ use steadfast::{ErrorKind, IdempotencyLayer, LlmError, LlmRequest, LlmResponse, 
 use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
-use crate::cache::provider::{Provider, call, text};
-use crate::idempotency::{SECOND, ask};
+use crate::{
+    cache::provider::{Provider, call, text},
+    idempotency::{SECOND, ask},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_timed_out_calls_late_answer_is_kept_for_the_retry() {

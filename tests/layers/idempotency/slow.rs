@@ -20,8 +20,10 @@ use tokio::{
 };
 use tower::{BoxError, Layer};
 
-use crate::cache::provider::{Provider, call};
-use crate::idempotency::SECOND;
+use crate::{
+    cache::provider::{Provider, call},
+    idempotency::SECOND,
+};
 
 const MILLI: Duration = Duration::from_millis(1);
 /// The pattern of a slow server: it answers nothing in the first part of each period.

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{comes, http::answer, within};
-use crate::handoff::served::{CHAT, MESSAGES, PATIENCE, SECRET_WORDS, Served};
+use crate::{
+    common::{comes, http::answer, within},
+    handoff::served::{CHAT, MESSAGES, PATIENCE, SECRET_WORDS, Served},
+};
 
 #[test]
 fn with_all_models_down_a_person_answers_and_the_caller_finds_it_after_a_crash_too() {
