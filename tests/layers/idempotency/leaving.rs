@@ -150,7 +150,7 @@ async fn a_call_that_panics_is_an_error_for_all_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_ready_whatever_the_inner_service_is_and_waits_for_it_in_the_future() {
+async fn the_layer_is_always_ready_and_its_future_waits_for_the_inner_service() {
     #[derive(Clone)]
     struct Never;
     impl Service<LlmRequest> for Never {
