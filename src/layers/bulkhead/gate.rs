@@ -206,7 +206,7 @@ impl FeatureGate {
                 Ok((permit, pause))
             }
             Err(over) => {
-                // Drop it before the numbers in the message are read.
+                // Drop the permit before the message reads the numbers.
                 drop(permit);
                 Err(self.over_rate(request, now, &over))
             }

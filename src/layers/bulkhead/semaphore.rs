@@ -120,8 +120,8 @@ impl ResizableSemaphore {
     /// Gives a place back, or on to the first in the queue.
     #[inline]
     pub(super) fn release(&self) {
-        // While a request waits, no newcomer takes the place before it is handed out. A request that joins after
-        // this sees it free.
+        // While a request waits, no newcomer takes the place before the semaphore hands it out. A request that joins
+        // after this sees the place free.
         if Counts(self.counts.fetch_sub(1, AcqRel)).waiting() > 0 {
             self.hand_out(self.waiters());
         }

@@ -216,7 +216,7 @@ impl PendingLookup {
             self.handle.shared.accepted.note(self.requester.feature.as_ref(), Some(worst));
         }
         match (ran_out(&error), self.in_session) {
-            // The bound was the leader's own, and the next request has another.
+            // The leader's own limit ended the call, and the next request has another limit.
             (true, _) => drop(lead),
             // The failure may be that of a provider to which the session is pinned.
             (false, true) => lead.end(FlightResult::Unshared),

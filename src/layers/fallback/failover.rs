@@ -184,7 +184,7 @@ impl Failover {
         self.ledger.name_tier(before, &self.plan.shared.facts(self.at).name);
         let spent = self.ledger.spent();
         let was_sent = spent > spent_before;
-        // A call that was refused on this side was never made.
+        // A local refusal made no call, so it costs no token.
         if let Some(token) = token.filter(|_| !was_sent) {
             token.refund();
         }

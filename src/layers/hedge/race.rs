@@ -167,7 +167,7 @@ where
             self.started.refund();
         }
         if self.first_failed {
-            // Of one service the newest failure is the most current; of two tiers the first leads.
+            // With one service the newest failure is the most current; with two tiers the first tier's failure leads.
             return Some(match self.failed.take() {
                 Some(firsts) if !settings.is_same() => self.both_failed(firsts, Some(error)),
                 other => self.both_failed(error, other),

@@ -92,7 +92,7 @@ where
 async fn follow(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
     let mut reads = true;
     loop {
-        // Cloned, so that no lock is held while the stage is used.
+        // Clone the stage, so that its use holds no lock.
         let now = match &*waiting.borrow_and_update() {
             Stage::Ended(ended) => StageSnapshot::Ended(ended.clone()),
             Stage::Streaming(recording) if reads => StageSnapshot::Streams(recording.clone()),

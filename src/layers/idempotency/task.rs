@@ -198,7 +198,7 @@ impl Task {
             return self.end(CallEnd::Nothing);
         };
         let answer = Arc::new(Answer::whole(message, body.wire(), facts));
-        // Keep it before it is given out: a caller that has an answer and asks again finds the same.
+        // Keep the answer before giving it out: a caller that has it and asks again finds the same one.
         let (reply, ended) = (self.reply.take(), CallEnd::Answered(answer.clone()));
         let keeping = self.keep(&answer, self.place.call.is_left());
         let gives = || {

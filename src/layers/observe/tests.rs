@@ -258,7 +258,7 @@ async fn while_nobody_listens_nothing_is_told_nor_kept() {
     let mut heard = events.subscribe();
     drop(response);
     assert!(heard.try_recv().is_err(), "it began before");
-    // If the last subscriber leaves while a stream is under way, its slot is free again.
+    // If the last subscriber leaves while a stream is under way, the stream's slot is free again.
     let response = llm.call(prompt()).await.unwrap();
     assert!(format!("{:?}", llm.reporter.gate()).contains("1 streams"));
     drop(heard);

@@ -183,7 +183,7 @@ where
                     if let Some(parameter) = error.refused() {
                         *this.request = this.request.without_parameter(parameter);
                     }
-                    // The failure is dropped here, and with it the answer's bytes and its cause.
+                    // Drop the failure here, and with it the answer's bytes and the cause.
                     drop(error);
                     rest.waiting = true;
                     if !after.is_zero() {

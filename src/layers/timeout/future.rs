@@ -105,8 +105,8 @@ where
                     Wake::Due => {}
                     Wake::NoTimer => {
                         match this.timer.as_mut().as_pin_mut() {
-                            // A timer that was set stays, even if its moment is no longer needed: one poll too many
-                            // is cheap.
+                            // Keep a timer that is set, even if no one needs its moment any more: one poll too many is
+                            // cheap.
                             Some(timer) if timer.deadline() <= next && !timer.is_elapsed() => {}
                             Some(timer) => timer.reset(next),
                             None => this.timer.set(Some(sleep_until(next))),
