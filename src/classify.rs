@@ -175,11 +175,11 @@ const fn row(kind: ErrorKind) -> Class {
         | ErrorKind::OutOfService
         | ErrorKind::Store
         | ErrorKind::Exhausted => Class::new(Retry::No, Failover::Yes, Neutral),
-        // The same request under the same key is refused everywhere.
+        // Every tier would refuse the same request under the same key.
         ErrorKind::IdempotencyConflict => Class::new(Retry::No, Failover::No, Neutral),
         ErrorKind::UnsupportedFeature => Class::new(Retry::No, Failover::Yes, Neutral),
         // A tier's share of the time may be over while other tiers have time reserved. Once the request's deadline has
-        // passed, no tier is started.
+        // passed, the fallback starts no tier.
         ErrorKind::Deadline => Class::new(Retry::No, Failover::Yes, Neutral),
         ErrorKind::QuotaExhausted => Class::new(Retry::No, Failover::Yes, Latch),
         ErrorKind::ContextLength => Class::new(Retry::No, Failover::LargerWindow, Success),

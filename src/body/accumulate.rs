@@ -61,7 +61,7 @@ impl Accumulator {
             StreamEvent::Part { index, part } => self.add(*index, part.clone()),
             StreamEvent::Usage(usage) => self.message.usage = Some(*usage),
             StreamEvent::Finish(reason) => self.message.finish = Some(reason.clone()),
-            // The answer begins again with another model: nothing collected so far is part of it.
+            // The answer begins again with another model, and contains nothing collected so far.
             StreamEvent::Restarted { .. } => *self = Self::default(),
             StreamEvent::KeepAlive | StreamEvent::Other | StreamEvent::End => {}
         }

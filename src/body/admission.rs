@@ -60,7 +60,8 @@ pub(crate) struct Ticket {
 }
 
 /// The treatment of a gate's charge when the call is over.
-// It leaves no gap beside the other fields: a ticket with one is copied piece by piece wherever it moves.
+// Wide enough to leave no gap beside the other fields: the compiler copies a ticket with a gap piece by piece wherever
+// it moves.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Charge {
@@ -159,7 +160,7 @@ impl Drop for Permit {
     }
 }
 
-// By value: a borrowed permit is kept in memory, and copied wherever it moves.
+// By value: the compiler keeps a borrowed permit in memory, and copies it wherever it moves.
 #[cold]
 #[inline(never)]
 fn leave(mut permit: Permit) {

@@ -7,8 +7,8 @@ use crate::InvalidConfig;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "schema", derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-// Exactly as wide as the gap that it would otherwise leave in a request's context: a context with a gap is copied piece
-// by piece wherever it moves.
+// As wide as the gap that it would otherwise leave in a request's context: the compiler copies a context with a gap
+// piece by piece wherever it moves.
 #[repr(u16)]
 pub enum CommitPoint {
     /// The first event of any kind but a keep-alive.

@@ -6,7 +6,7 @@ use crate::{
     internal::sync::{Mutex, lock},
 };
 
-/// How an answer ended.
+/// The end of an answer.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum AnswerEnd<'a> {
@@ -29,7 +29,7 @@ impl<F> Hold<F> {
 
 impl<F: FnOnce(AnswerEnd<'_>) + Send> Gate for Hold<F> {
     fn settle(&self, _: &Ticket, outcome: Outcome<'_>) {
-        // Taken out before it is called: it runs under no lock.
+        // Take the function out before calling it, so that it runs under no lock.
         let ended = lock(&self.0).take();
         if let Some(ended) = ended {
             ended(match outcome {

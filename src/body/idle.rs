@@ -92,8 +92,8 @@ impl IdleClock {
             *this.kept_alive = true;
             if let Some(since) = waited {
                 let now = Instant::now();
-                // The timer wakes a waiting reader. A frame found long after the deadline was found by a reader that
-                // had left in the middle of its wait: its absence was not the provider's.
+                // The timer wakes a waiting reader. If a frame is found only after the deadline, the reader had left in
+                // the middle of its wait: the provider did not cause that time.
                 let left = this.timer.as_ref().as_pin_ref().is_some_and(|timer| timer.deadline() < now);
                 if !left {
                     *this.without_content = this.without_content.saturating_add(now.saturating_duration_since(since));
@@ -110,7 +110,7 @@ impl IdleClock {
         }
         let waiting = *this.waiting.get_or_insert_with(Instant::now);
         let progress = if *this.kept_alive { this.limits.ceiling } else { this.limits.progress };
-        // If both limits end at once, nothing at all came: of equals, `min_by_key` takes the first.
+        // If both limits end at once, no byte came: of equals, `min_by_key` takes the first.
         let nearest = [
             this.limits.bytes.map(|limit| (limit, limit, TimeoutLimit::ByteIdle)),
             progress.map(|limit| (limit.saturating_sub(*this.without_content), limit, TimeoutLimit::ProgressIdle)),

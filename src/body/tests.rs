@@ -153,7 +153,7 @@ async fn a_finished_stream_is_polled_no_more() {
     assert!(is_end(&poll(&mut body)));
 }
 
-// ---- the whole of it ----
+// ---- whole answers ----
 
 #[tokio::test]
 async fn complete_and_streamed_answers_collect_to_the_same() {
@@ -414,7 +414,7 @@ async fn a_reader_that_left_in_the_middle_of_a_wait_is_not_a_silent_provider() {
     body.limit_idle(&limits(0, 60, 150));
     body.frame().await.unwrap().unwrap();
     assert!(poll(&mut body).is_pending());
-    // Something else takes the reader's time; the keep-alive is there long before it is back.
+    // Other work takes the reader's time; the keep-alive has long arrived when the reader returns.
     sleep(Duration::from_secs(190)).await;
     while let Some(frame) = body.frame().await {
         frame.unwrap();

@@ -112,7 +112,7 @@ pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRe
         Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
         // The model began with a stop text.
         Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
-        // A refusal without text is an answer, unless another tier or another attempt is to be asked because of it.
+        // A refusal without text is an answer, unless it sends the request to another tier or attempt.
         Some(FinishReason::Refusal)
             if !request.is_some_and(|request| request.context().prospects.acts_on_refusals()) =>
         {
@@ -142,7 +142,7 @@ impl Future for Commit {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                // A cut stream reports that itself: this one was read before.
+                // A cut stream reports its end itself: this stream was read to its end before.
                 Poll::Ready(None) => {
                     let message = "the stream was read before its commit point";
                     return Poll::Ready(Err(LlmError::new(ErrorKind::StreamBroken, message)));

@@ -25,7 +25,7 @@ pub struct Attempt {
     pub failure: Option<ErrorKind>,
     /// The HTTP status, where there was one.
     pub status: Option<StatusCode>,
-    /// What the failure said, in the words of [`LlmError::message`](super::LlmError::message).
+    /// The failure's message, in the words of [`LlmError::message`](super::LlmError::message).
     pub message: String,
     /// The wait that the provider asked for.
     pub retry_after: Option<Duration>,

@@ -22,7 +22,7 @@ pub use self::{
 /// A parameter that the request omits from here on, since its model refused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OmittedParameter {
-    /// Where it stands in a body of the provider's dialect.
+    /// The parameter's place in a body of the provider's dialect.
     pub(crate) path: &'static str,
     /// True if the model takes the parameter from no caller.
     pub(crate) lasting: bool,

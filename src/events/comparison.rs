@@ -1,4 +1,4 @@
-//! What a mirrored request came to on both sides.
+//! The comparison of a mirrored request's two answers.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -24,16 +24,17 @@ pub struct Comparison {
     pub primary: ComparisonSide,
     /// The candidate's answer, which no caller has seen.
     pub candidate: ComparisonSide,
-    /// How much alike the two answers are, from 0 to 1, by the layer's [measure](crate::MirrorLayer::measure); `None`
+    /// The likeness of the two answers, from 0 to 1, by the layer's [measure](crate::MirrorLayer::measure). `None`
     /// unless both are here in whole.
     pub similarity: Option<f32>,
-    /// Whether they call the [same tools](crate::layers::mirror::measure::same_tools); `None` unless both are here in
-    /// whole.
+    /// True if the answers call the [same tools](crate::layers::mirror::measure::same_tools). `None` unless both are
+    /// here in whole.
     pub same_tools: Option<bool>,
-    /// Whether they agree: the same tools, and a similarity of at least the layer's
+    /// True if the answers agree: the same tools, and a similarity of at least the layer's
     /// [threshold](crate::MirrorLayer::agrees_from). `None` unless both are here in whole.
     pub agrees: Option<bool>,
-    /// What was asked and said, where that is [wanted](crate::MirrorLayer::keep_texts). The event never has it.
+    /// The texts of the request and of both answers, if the layer [keeps](crate::MirrorLayer::keep_texts) them. The
+    /// event never has them.
     pub texts: Option<Box<ComparedTexts>>,
     /// The time of the comparison.
     pub at: Instant,
@@ -62,9 +63,9 @@ pub struct ComparisonSide {
     pub provider: Option<Arc<str>>,
     /// The model that served, or failed.
     pub model: Option<Arc<str>>,
-    /// How it ended. [`Abandoned`](RequestOutcome::Abandoned): the caller left; of a candidate, its answer was larger
-    /// than is [kept](crate::MirrorLayer::max_answer). A candidate that panicked has [failed](RequestOutcome::Failed)
-    /// with [`ErrorKind::Other`](crate::ErrorKind::Other).
+    /// The side's outcome. [`Abandoned`](RequestOutcome::Abandoned): the caller left, or the candidate's answer was
+    /// larger than the layer [keeps](crate::MirrorLayer::max_answer). A candidate that panicked has
+    /// [failed](RequestOutcome::Failed) with [`ErrorKind::Other`](crate::ErrorKind::Other).
     pub outcome: RequestOutcome,
     /// True if the answer came as a stream.
     pub stream: bool,
@@ -119,7 +120,8 @@ impl ComparisonSide {
 pub struct ComparedTexts {
     /// The input; `None` if the bytes are no request of their dialect.
     pub chat: Option<Chat>,
-    /// What the caller had, as far as it came; `None` of more than is [kept](crate::MirrorLayer::max_answer).
+    /// The answer that the caller received, as far as it came. `None` if it was larger than the layer
+    /// [keeps](crate::MirrorLayer::max_answer).
     pub primary: Option<Message>,
     /// The candidate's answer, likewise.
     pub candidate: Option<Message>,
@@ -132,8 +134,9 @@ impl fmt::Debug for ComparedTexts {
     }
 }
 
-/// Why a request that was chosen to be mirrored was not compared. Each is counted in
-/// [`MirrorStats`](crate::layers::mirror::MirrorStats), and told by [`Event::NotCompared`](crate::Event::NotCompared).
+/// The reason why the layer did not compare a request that it had chosen to mirror.
+/// [`MirrorStats`](crate::layers::mirror::MirrorStats) counts each, and
+/// [`Event::NotCompared`](crate::Event::NotCompared) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ComparisonSkipReason {

@@ -53,8 +53,8 @@ pub struct RequestEnded {
     pub usage: Option<Usage>,
     /// The cost of the answer, if the model's price is known.
     pub cost: Option<Usd>,
-    /// If a `Route` rule chose a cheaper chain: the cost of the same tokens at the model that it replaced. Subtract
-    /// [`cost`](Self::cost) for the saving. `None` if the `Route` does not know that model.
+    /// The cost of the same tokens at the model that a `Route` rule replaced by a cheaper chain. Subtract
+    /// [`cost`](Self::cost) for the saving. `None` if no rule did, or if the `Route` does not know that model.
     pub cost_without_route: Option<Usd>,
     /// The part of a broken stream that the caller received. `None` for any other request, also if its caller left.
     pub delivered: Option<Arc<Delivery>>,

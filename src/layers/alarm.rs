@@ -67,7 +67,7 @@ impl AlarmListener {
                 return Self { further_out: None };
             }
             let further_out = FurtherOut { waker: before, asked: listener.asked.take(), rang: listener.rang.get() };
-            // The time that was due further out may be one that a layer further in waits for.
+            // A layer further in may wait for the very time that has become due further out.
             listener.rang.set(rang || (further_out.rang && before == waker));
             Self { further_out: Some(further_out) }
         })
@@ -112,7 +112,7 @@ pub(crate) fn request_wake(cx: &Context<'_>, at: Instant) -> Wake {
         if listener.waker.get() != id(cx.waker()) {
             return Wake::NoTimer;
         }
-        // The clock is read only when there is a reason to.
+        // Read the clock only if a timer has fired.
         if listener.rang.get() && at <= Instant::now() {
             return Wake::Due;
         }

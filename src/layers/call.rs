@@ -71,7 +71,7 @@ pub(crate) enum PendingCall<S> {
 
 impl<S, F> Call<S, F> {
     /// Returns a value without a call.
-    // No constant: writing one over a call copies all of it, as large as the largest call, and this writes a word.
+    // Not a constant: writing a constant over a call copies as many bytes as the largest call has. This writes a word.
     #[inline(always)]
     pub(crate) fn idle() -> Self {
         Self::Uncalled(PendingCall::Idle)
@@ -146,7 +146,7 @@ impl<S: LlmService> Call<S, S::Future> {
             PendingCall::Idle => panic!("polled after it was ready"),
         };
         readiness?;
-        // It begins now, however long it has waited: the layers inside divide the time that is left.
+        // The attempt begins now, after any wait: the layers inside divide the time that is left.
         let now = Instant::now();
         let context = request.context_mut();
         context.begun = Some(now);

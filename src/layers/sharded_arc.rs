@@ -60,7 +60,7 @@ impl<G: Gate + 'static> ShardedArc<G> {
     /// own, and other clones of it.
     pub(crate) fn out(&self) -> usize {
         let shards: usize = self.shards.iter().map(|shard| Arc::strong_count(shard).saturating_sub(1)).sum();
-        // Its own, and one of each shard.
+        // Subtract this value's own reference, and one of each shard.
         shards.saturating_add(Arc::strong_count(&self.gate).saturating_sub(SHARDS + 1))
     }
 
@@ -100,7 +100,7 @@ impl<G: Gate> Gate for Shard<G> {
 /// Returns this thread's shard.
 #[inline]
 fn shard() -> usize {
-    // A thread that is being torn down has lost its own: any will do.
+    // A thread that is being torn down has lost its own shard: any other will do.
     SHARD
         .try_with(|shard| {
             if shard.get() == SHARDS {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 /// Parses a body, or the data of an event.
 pub(super) fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
-    // As a text, whose UTF-8 is checked in one pass. As bytes, each string and each raw value would be checked.
+    // Parse a text, whose UTF-8 one pass checks. For bytes, serde would check each string and each raw value.
     match str::from_utf8(json) {
         Ok(text) => serde_json::from_str(text),
         Err(_) => serde_json::from_slice(json),

@@ -439,12 +439,12 @@ impl fmt::Debug for LlmRequest {
 }
 
 /// The layers' part of a request. Small and `Copy`.
-// In this order: whatever layers leave alone together is copied in one.
+// In this order, the fields that layers leave unchanged lie together, and the compiler copies them in one piece.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 #[repr(C)]
 pub struct Context {
-    /// When the request must have its answer (a stream: its first token). No attempt begins after it. Bring it nearer
+    /// The deadline for the request's answer (a stream: its first token). No attempt begins after it. Bring it nearer
     /// with [`limit_deadline`](Self::limit_deadline): then a layer further in ends the request at it.
     pub deadline: Option<Instant>,
     /// The moment at which the request entered the outermost layer that reads the clock, or was last sent on after a
@@ -467,15 +467,15 @@ pub struct Context {
     /// The worst level of service that the caller accepts: tiers of a worse one are left out. 5 (the default) leaves
     /// out none.
     pub worst_level: u8,
-    /// What layers further out do for it, and can still do.
+    /// The actions that layers further out take for the request, or can still take.
     pub(crate) prospects: Prospects,
     /// The commit point of the stream; `None`: the leaves' and layers' own. A
     /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf at the first token.
     pub commit: Option<CommitPoint>,
 }
 
-/// What layers further out do for a request, and can still do. In one piece: each that layers change by itself is
-/// copied by itself wherever a context moves.
+/// The actions that layers further out take for a request, or can still take. They are one field: a field that layers
+/// change by itself is copied by itself wherever a context moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prospects(u16);
 

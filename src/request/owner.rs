@@ -1,4 +1,4 @@
-//! Whose request it is, for what keeps callers apart.
+//! The owner of a request, for the layers that keep callers apart.
 
 use std::sync::Arc;
 

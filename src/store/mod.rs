@@ -1,4 +1,4 @@
-//! What stores have in common: their errors, and how one in trouble is kept out of the way.
+//! The parts that all stores share: their errors, and the guard that keeps a store in trouble out of the way.
 //!
 //! Each need has a trait of its own beside what needs it:
 //! [`IdempotencyStore`](crate::layers::idempotency::IdempotencyStore),

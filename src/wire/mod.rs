@@ -242,7 +242,7 @@ impl Wire {
             Dialect::Anthropic => is_some(value("thinking"), &[b"\"disabled\""]),
             Dialect::OpenAi => is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""]),
             Dialect::Gemini => ["generationConfig", "generation_config"].iter().any(|name| {
-                // A schema may follow in it: nothing behind the field is searched.
+                // Search only the beginning: the configuration may contain a large schema.
                 let config = value(name);
                 let config = &config[..config.len().min(4096)];
                 has(config, b"thinkingConfig") || has(config, b"thinking_config")

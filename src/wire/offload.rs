@@ -88,7 +88,7 @@ mod tests {
         let mut working = Box::pin(offload(None, endless(told)));
         assert!(futures_util::poll!(&mut working).is_pending());
         drop(working);
-        // The work may not have begun; then it never does.
+        // The work has stopped, or has not begun and never will.
         let _stopped_or_never_begun = tokio::task::spawn_blocking(move || heard.recv()).await.unwrap();
     }
 

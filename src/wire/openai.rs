@@ -366,7 +366,7 @@ fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
     let function = Object::read(function, &["name", "arguments"])?;
     let name = function.text("name")?.ok_or_else(|| bad("tool_calls.function.name", "a text"))?;
     let mut made = ToolCall::new(call.text("id")?.unwrap_or_default(), name, arguments(&function)?);
-    // Google's own endpoint of this dialect has it here.
+    // Google's own endpoint of this dialect has the signature here.
     if let Some(extra) = call.object("extra_content")
         && let Some(google) = Object::read(extra, &["google"])?.object("google")
     {

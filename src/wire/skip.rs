@@ -33,8 +33,9 @@ const _: () = assert!(!MARK.is_empty() && MARK.len() < BLOCK);
 
 #[inline(always)]
 fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<SkippedValue> {
-    // One block's state for the next: all ones inside of a text; the first byte is escaped; the texts that began too
-    // late in it to be compared with the marks; the number of blocks in a row that were nothing but text.
+    // The state that one block leaves to the next: `inside` is all ones inside of a text. `escaped` says that the next
+    // block's first byte is escaped. `begun` has the texts that began too late in the block for a comparison with the
+    // marks. `quiet` counts the blocks in a row that were nothing but text.
     let (mut inside, mut escaped, mut begun, mut quiet) = (0, false, 0, 0);
     let (mut at, mut depth, mut marked) = (start, 0_usize, false);
     loop {

@@ -183,7 +183,7 @@ async fn a_mirror_at_any_place_changes_no_answer_and_tells_of_each_call_that_pas
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_order_means_for_permits() {
+async fn a_bulkhead_outside_the_retry_holds_one_place_for_all_attempts() {
     // A bulkhead outside of the retry holds one place for all attempts; inside of it, one for each.
     for (order, most) in [([0, 1, 2, 3, 4], 1), ([0, 2, 3, 1, 4], 1)] {
         let leaf = Strict::new().takes(Duration::from_secs(1)).fails(1, LlmError::new(ErrorKind::Server, "down"));

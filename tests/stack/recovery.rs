@@ -183,7 +183,7 @@ async fn what_somebody_has_taken_out_of_service_is_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_with_a_reload_that_does_not_want_it_and_with_its_handle() {
+async fn recovery_checks_end_with_a_reload_without_them_and_with_their_handle() {
     let mut world = World::new(FILE);
     world.breaks("sonnet");
     world.ask(6).await;

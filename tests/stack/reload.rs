@@ -348,7 +348,7 @@ async fn a_pinned_level_stays_over_reloads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_dropped_is_gone() {
+async fn a_dropped_stack_leaves_no_task_and_closes_its_events() {
     let tasks = Handle::current().metrics().num_alive_tasks();
     let stack = Stack::from_config(config(&["a"])).unwrap();
     let handle: StackHandle = stack.handle();

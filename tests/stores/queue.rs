@@ -100,7 +100,7 @@ async fn state(handle: &StackHandle, task: TaskId) -> TaskState {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_queued_in_vain_is_answered_when_a_model_works_again() {
+async fn a_request_queued_in_vain_is_answered_when_a_model_works_again() {
     let (stack, model) = stack(FILE);
     let handle = stack.handle();
     let _redriving = handle.hand_over();
@@ -124,7 +124,7 @@ async fn one_that_was_queued_in_vain_is_answered_when_a_model_works_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_answered_while_it_waits_is_no_task() {
+async fn a_request_answered_in_the_queue_becomes_no_task() {
     let (stack, model) = stack(FILE);
     let handle = stack.handle();
     model.fail(Fault::Unavailable);
@@ -153,7 +153,7 @@ async fn a_caller_is_told_within_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_store_or_beside_people_whom_no_model_follows_it_fails_as_ever() {
+async fn without_a_store_or_with_people_but_no_redrive_no_request_is_queued() {
     let sonnet = Simulated::new("sonnet");
     sonnet.handle().fail(Fault::Unavailable);
     let alone = Stack::builder().leaf("sonnet", sonnet).seed(5).build(config(FILE)).unwrap();
@@ -177,7 +177,7 @@ async fn without_a_store_or_beside_people_whom_no_model_follows_it_fails_as_ever
 }
 
 #[tokio::test]
-async fn it_outlives_a_restart() {
+async fn a_queued_request_outlives_a_restart() {
     let folder = std::env::temp_dir().join(format!("steadfast-queued-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = format!("stores: {{ durable: 'sqlite:{}' }}{FILE}", folder.join("tasks.db").display());

@@ -210,7 +210,7 @@ async fn what_a_layer_changes_is_in_the_neutral_form_too() {
 }
 
 #[test]
-fn what_is_there_twice_is_refused() {
+fn a_body_with_a_field_twice_is_refused() {
     for body in [
         r#"{"model":"a","messages":[],"model":"b"}"#,
         r#"{"model":"a","mod\u0065l":"b","messages":[]}"#,

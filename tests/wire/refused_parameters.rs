@@ -126,7 +126,7 @@ async fn each_refused_parameter_takes_an_attempt_and_there_are_no_more_than_allo
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_circuit_and_no_storm_comes_of_it() {
+async fn refused_parameters_open_no_circuit_and_count_to_no_storm() {
     let world = World::refusing(&["temperature"]);
     let stack = world.stack("");
     let service = stack.service();

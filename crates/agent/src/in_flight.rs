@@ -157,7 +157,7 @@ async fn under_lease<R: 'static, T>(
     loop {
         match select(action.as_mut(), pin!(sleep(settings.lease / 3))).await {
             Either::Left((result, _)) => return result,
-            // A started action is not stopped, whatever the state of its lease.
+            // A started action goes on in any state of its lease.
             Either::Right(_) => {
                 let renewal = pin!(ask_store(settings, store.renew(key, ticket, settings.lease)));
                 if let Either::Left((result, _)) = select(action.as_mut(), renewal).await {

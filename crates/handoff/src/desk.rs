@@ -223,7 +223,7 @@ impl Desk {
     ///
     /// Returns [`LimitReached`](DeskError::LimitReached), or the store's error.
     pub async fn submit(&self, task: NewTask) -> Result<TaskId, DeskError> {
-        // A call that failed may have written it: one id never makes two tasks.
+        // A failed call may have written the task: one id never makes two tasks.
         let what = "writing a task down";
         let (id, feature, reason) = (task.id, task.feature.clone(), task.reason.clone());
         let tries = async {
@@ -232,7 +232,7 @@ impl Desk {
                 done => done,
             }
         };
-        // Both in the time of one: a caller waits for it.
+        // Both attempts share the time of one, because a caller waits for them.
         let done = within(self.insert_timeout(), what, Box::pin(tries)).await;
         self.new_messages.notify_one();
         if let Some(events) = &self.settings.events {

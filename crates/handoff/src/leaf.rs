@@ -218,7 +218,7 @@ impl Handoff {
 
     /// Returns the answer of a task that stood for the request already.
     async fn answered_before(&self, id: TaskId) -> Option<Task> {
-        // The caller can ask later for what a slow store does not say now.
+        // If a slow store does not answer now, the caller can ask later.
         let task = timeout(self.desk.insert_timeout(), self.desk.show(id)).await.ok()?.ok()?;
         task.answer.is_some().then_some(task)
     }
@@ -265,7 +265,7 @@ impl Handoff {
 
     fn submit_error(&self, error: DeskError) -> LlmError {
         if let DeskError::LimitReached { .. } = error {
-            // Like a bulkhead's refusal: nothing was done, and only the caller or the operator can help.
+            // Like a bulkhead's refusal: nothing has happened, and only the caller or the operator can help.
             return LlmError::new(ErrorKind::BulkheadFull, error.to_string())
                 .with_model(self.settings.provider.clone(), PENDING)
                 .with_retry_after(LIMIT_RETRY)

@@ -68,7 +68,7 @@ impl StoredRequest {
             Self::Wire { dialect, body, model, stream, max_tokens } => {
                 let mut wire = Wire::new(*dialect, body.clone())?;
                 if let Some(model) = model {
-                    // The body may name it too, and then names the same.
+                    // The body may name the model too, and then names the same one.
                     wire = wire.path(model.as_str(), *stream);
                 }
                 let request = LlmRequest::from(wire).with_stream(*stream);

@@ -87,7 +87,7 @@ mod tests {
     #[track_caller]
     fn spread(hashes: &[u64]) {
         assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
-        // The bits that a table of this many entries uses: random ones would fill 63 % of it.
+        // The bits that a table of this many entries uses: random bits would fill 63 % of the table.
         let low: HashSet<u64> = hashes.iter().map(|hash| hash % hashes.len() as u64).collect();
         assert!(low.len() > hashes.len() * 6 / 10, "{} of {}", low.len(), hashes.len());
     }

@@ -4,8 +4,10 @@ use serde_json::{Map, Value};
 use tracing::Level;
 
 use super::{LineLimit, StackView};
-use steadfast::events::{CircuitState, Event, HandedOver, HandoffStep, RequestEnded, Subscriber};
-use steadfast::{Attempt, ErrorKind, events::Comparison};
+use steadfast::{
+    Attempt, ErrorKind,
+    events::{CircuitState, Comparison, Event, HandedOver, HandoffStep, RequestEnded, Subscriber},
+};
 
 /// A [`Subscriber`] that writes the events to the log, through [`tracing`].
 ///

@@ -2,8 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use steadfast::CacheHandle;
-use steadfast::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
+use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle, prices::PriceTable};
 
 /// A stack that a subscriber looks at when it starts, and again after each reload.
 ///

@@ -4,11 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use steadfast::events::{RequestEnded, RequestOutcome};
 use steadfast::{
     ErrorKind,
     chat::Usage,
-    events::{Comparison, ComparisonSide},
+    events::{Comparison, ComparisonSide, RequestEnded, RequestOutcome},
     ledger::{Attempt, Next},
     prices::Usd,
 };

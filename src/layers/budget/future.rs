@@ -60,7 +60,7 @@ where
                 return Poll::Ready(Err(error.take().expect("polled after it was ready")));
             }
         };
-        // Changed in place: a response is moved often enough on its way up.
+        // Change the response in place: it moves often enough on its way up.
         let mut result = ready!(call.as_mut().poll(cx));
         let reservation = mem::take(this.reservation);
         match &mut result {

@@ -376,7 +376,7 @@ async fn who_leaves_a_stream_early_has_paid_for_what_came() {
     let begun = |input, output| Ok(StreamEvent::Usage(Usage::new(input, output)));
     let restarted = || Ok(StreamEvent::Restarted { reason: ErrorKind::StreamBroken });
     let cut = || Err(ErrorKind::StreamBroken);
-    // A request that reserves a dollar, a hundred tokens of prompt included.
+    // The request reserves a dollar, which includes a hundred tokens of prompt.
     let cases = [
         ("told at the start, and left", vec![begun(80, 1), said(4000), said(1)], 2, 4080),
         ("told more than came", vec![begun(80, 1), said(5), begun(80, 4000), said(1)], 3, 4080),

@@ -24,14 +24,14 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// The place, from admission until the response takes it along.
     permit: Permit,
-    /// What few calls need.
+    /// The state that few calls need.
     rest: Option<Box<Rest<S>>>,
 }
 
 struct Rest<S> {
     /// Set before the call, if there was no place at once.
     waiting: Option<WaitingCall<S>>,
-    /// Where no layer further out ends the request at its deadline.
+    /// Set if no layer further out ends the request at its deadline.
     deadline: Option<Box<Deadline>>,
 }
 
@@ -81,12 +81,12 @@ where
             && let Some(waiting) = &mut rest.waiting
         {
             let entered = ready!(waiting.wait.poll(&waiting.request, cx));
-            // Whatever the outcome, release the wait's resources.
+            // Release the wait's resources after any outcome.
             let Some(waiting) = rest.waiting.take() else { unreachable!("it was there three lines above") };
             *this.permit = entered?;
             this.call.set(Call::further(waiting.service, waiting.request));
         }
-        // Changed in place: a response is moved often enough on its way up.
+        // Change the response in place: it moves often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
         if polled.is_pending()
             && let Some(deadline) = this.rest.as_mut().and_then(|rest| rest.deadline.as_mut())
@@ -99,10 +99,10 @@ where
                 this.permit.ticket_mut().charge = Charge::Stays;
                 response.hold_permit(this.permit);
             }
-            // Now, and not when the caller drops this future.
+            // Settle the place now, and not when the caller drops this future.
             Err(error) => {
                 this.call.abandon();
-                // The provider has counted a request that was sent, whatever its outcome.
+                // The provider has counted every request that was sent, with any outcome.
                 if !is_unsent(error) {
                     this.permit.ticket_mut().charge = Charge::Stays;
                 }

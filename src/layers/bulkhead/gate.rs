@@ -179,7 +179,7 @@ impl FeatureGate {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        // The position is taken here, and not when the future is first polled.
+        // The request takes its position here, and not when its future is first polled.
         let wait = match self.semaphore.acquire() {
             Acquire::Full => return Err(self.full(request, None)),
             Acquire::Queued(ticket) => Wait::for_turn(self.clone(), now, until, Waiter::new(self.clone(), ticket)),
@@ -206,7 +206,7 @@ impl FeatureGate {
                 Ok((permit, pause))
             }
             Err(over) => {
-                // Drop it before the numbers in the message are read.
+                // Drop the permit before the message reads the numbers.
                 drop(permit);
                 Err(self.over_rate(request, now, &over))
             }

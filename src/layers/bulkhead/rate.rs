@@ -126,7 +126,7 @@ impl Gcra {
 
     /// Charges the units used elsewhere; a negative number is a refund.
     fn charge(&self, now: u64, units: i64) {
-        // More than a hundred replicas with full buckets could use at once is no valid count.
+        // A count above the amount that a hundred replicas with full buckets could use at once is not valid.
         let amount = units.unsigned_abs().min(u64::from(self.burst).saturating_mul(100));
         if units > 0 { self.correct(now, 0, amount) } else { self.correct(now, amount, 0) }
     }

@@ -120,8 +120,8 @@ impl ResizableSemaphore {
     /// Gives a place back, or on to the first in the queue.
     #[inline]
     pub(super) fn release(&self) {
-        // While a request waits, no newcomer takes the place before it is handed out. A request that joins after
-        // this sees it free.
+        // While a request waits, no newcomer takes the place before the semaphore hands it out. A request that joins
+        // after this sees the place free.
         if Counts(self.counts.fetch_sub(1, AcqRel)).waiting() > 0 {
             self.hand_out(self.waiters());
         }
@@ -186,7 +186,7 @@ impl ResizableSemaphore {
         while !waiters.waiting.is_empty() && self.update(|now| now.has_place().then(|| now.0 + 1 - ONE_WAITING)).is_ok()
         {
             let waker = waiters.waiting.pop_first().and_then(|(_, waker)| waker);
-            // Nearly always there is one, which needs no memory.
+            // Nearly always there is one waker, which needs no memory.
             match first {
                 None => first = waker,
                 Some(_) => others.extend(waker),

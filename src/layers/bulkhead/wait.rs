@@ -54,7 +54,7 @@ impl Wait {
             match &mut self.stage {
                 Stage::Queued(turn) => match turn.poll(cx) {
                     Poll::Ready(permit) => self.stage = Stage::Placed(Some(permit)),
-                    // A place that is there wins over a wait that is over.
+                    // A free place wins over an elapsed wait.
                     Poll::Pending => {
                         let Some(until) = self.until else { return Poll::Pending };
                         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));

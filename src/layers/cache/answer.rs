@@ -179,7 +179,7 @@ pub(crate) const CACHED_LEVEL: u8 = 4;
 impl Answer {
     /// Creates an answer from a complete message.
     pub(in crate::layers) fn whole(message: Message, wire: Option<(Dialect, &Bytes)>, facts: Facts) -> Self {
-        // The bytes may be a slice of something larger, which would be kept with them, so copy.
+        // Copy: the bytes may be a slice of something larger, which they would keep in memory.
         let wire = wire.map(|(dialect, raw)| (dialect, Bytes::copy_from_slice(raw)));
         let bytes = wire.as_ref().map_or(0, |(_, raw)| raw.len());
         Self::new(message, Form::Whole(wire), bytes, facts)

@@ -139,7 +139,7 @@ impl<S> PendingCall<S> {
 
     /// Reads along with another request's stream.
     fn read_along(self: Box<Self>, recording: Arc<Recording>) -> Next<S> {
-        // The stream's beginning may be gone, and all its readers: then there is soon another flight, or none.
+        // The stream may have lost its beginning and all its readers: then another flight begins soon, or none is left.
         let Some(reader) = recording.read() else { return self.begin() };
         let body = LlmBody::from_frames(reader);
         if !self.lookup.wants_stream() {
@@ -189,7 +189,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            // Each stage's future is polled in place, and taken out when the stage ends.
+            // Poll each stage's future in place, and take it out when the stage ends.
             let next = match this.stage {
                 Stage::Bypass => {
                     let polled = this.call.as_mut().poll(cx);

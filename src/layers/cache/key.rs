@@ -67,7 +67,7 @@ impl KeyParts {
     /// Returns the key of a request, or `None` if the request is ambiguous.
     pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
         let mut meaning = Meaning::of("steadfast answer 1");
-        // A request that names no tenant now must not find an answer that was kept when tenants still shared.
+        // A request without a tenant must not find an answer that the cache kept while tenants still shared.
         [self.tenant, self.feature, self.model].into_iter().for_each(|counts| meaning.flag(counts));
         meaning.optional_text(self.tenant.then(|| Tenant::of(request)).flatten().map(|name| &**name));
         meaning.optional_text(request.feature().filter(|_| self.feature));

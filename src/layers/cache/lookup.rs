@@ -122,7 +122,7 @@ impl PendingLookup {
         }
         match flights.join(self.flight) {
             Role::Follower(follow) => Lookup::Follower(follow),
-            // A flight may have ended since the kept answers were looked at.
+            // A flight may have ended since this request looked at the kept answers.
             Role::Leader(mut lead) => match self.handle.get(&self.flight.key) {
                 StoreLookup::Ready(Some(answer)) if self.is_fresh(&answer) => {
                     lead.end(FlightResult::Answered(answer.clone()));
@@ -216,7 +216,7 @@ impl PendingLookup {
             self.handle.shared.accepted.note(self.requester.feature.as_ref(), Some(worst));
         }
         match (ran_out(&error), self.in_session) {
-            // The bound was the leader's own, and the next request has another.
+            // The leader's own limit ended the call, and the next request has another limit.
             (true, _) => drop(lead),
             // The failure may be that of a provider to which the session is pinned.
             (false, true) => lead.end(FlightResult::Unshared),

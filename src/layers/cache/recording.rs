@@ -273,7 +273,8 @@ impl Stream for Reader {
                 Body::Broken(error) => return Poll::Ready(Some(Err(error.clone()))),
                 Body::Polled(_) => {
                     drop(state);
-                    // The reader that polls will poll again if it found nothing, and then this reader is woken too.
+                    // The reader that polls the body polls it again if it found nothing, and then wakes this reader
+                    // too.
                     recording.readers.add(*number, cx.waker());
                     let mut state = recording.state();
                     match &mut state.body {

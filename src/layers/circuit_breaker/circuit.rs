@@ -139,7 +139,7 @@ impl NamedCircuit {
             (_, Reason::ProbeFailed) => "is open again after a failed probe",
             _ => "is open",
         };
-        // Not by `format!`, which takes a third of a refusal's whole time.
+        // Without `format!`, which would take a third of a refusal's whole time.
         let mut message = String::with_capacity(self.title.len() + state.len());
         message.push_str(&self.title);
         message.push_str(state);
@@ -156,7 +156,7 @@ impl NamedCircuit {
             return;
         }
         let message = format!("the provider suddenly calls most requests invalid (circuit {})", self.name);
-        // Not again here: the circuit has just opened.
+        // A repeat here is useless: the circuit has just opened.
         let mut unmasked = LlmError::new(ErrorKind::Server, message).with_should_retry(false);
         if let Some(status) = error.status() {
             unmasked = unmasked.with_status(status);
@@ -164,7 +164,7 @@ impl NamedCircuit {
         if let (Some(provider), Some(model)) = error.names() {
             unmasked = unmasked.with_model(provider, model);
         }
-        // Attempts further in were made, whatever the failure is called.
+        // The new kind changes nothing about the attempts further in: keep their record.
         *unmasked.attempts_mut() = error.attempts().to_vec();
         let masked = error.clone();
         *error = unmasked.with_source(masked);
@@ -194,7 +194,7 @@ impl NamedCircuit {
         while let Some(transition) = self.machine.next_to_tell(telling.is_some()) {
             telling.get_or_insert_with(|| ReportingThread(&self.machine));
             let (from, to) = (outward(transition.from), outward(transition.to));
-            // Closed by hand from closed, say: the same state as seen from outside.
+            // The state is the same from outside, for example if an operator closes a closed circuit.
             if from == to {
                 continue;
             }
@@ -206,7 +206,7 @@ impl NamedCircuit {
                 at: Instant::now(),
             });
         }
-        // There is none left, and another thread may be reporting the next.
+        // No change is left, and another thread may be reporting the next one.
         std::mem::forget(telling);
     }
 

@@ -29,7 +29,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Empty for a call that was rejected, and for a last resort that ignores the circuit.
     permit: Permit,
     time: Time,
-    /// Where no layer further out ends the request at its deadline.
+    /// Set if no layer further out ends the request at its deadline.
     deadline: Option<Box<Deadline>>,
 }
 

@@ -50,7 +50,7 @@ impl Keyed {
 
     /// Returns the circuit of this request.
     pub(super) fn of(&self, request: &LlmRequest) -> Arc<NamedCircuit> {
-        // Foreign code, and so before any lock.
+        // The key function is foreign code, so it runs before any lock.
         self.get(&(self.key_of)(request))
     }
 

@@ -87,7 +87,7 @@ impl Circuit {
         let own = match update {
             CircuitUpdate::Throttled { .. } => max_throttle,
             CircuitUpdate::Open { reason: Reason::Quota | Reason::Auth, .. } => latch,
-            // It may have grown.
+            // The cooldown may have grown.
             CircuitUpdate::Open { reason: Reason::ProbeFailed, .. } if growth > 1.0 => cooldown.max(max_cooldown),
             CircuitUpdate::Open { .. } | CircuitUpdate::Probing { .. } | CircuitUpdate::Closed => cooldown,
         };
@@ -105,7 +105,7 @@ impl Circuit {
         }
         let transition = match (update, word.tag()) {
             (CircuitUpdate::Open { left, .. } | CircuitUpdate::Throttled { left }, _) if left.is_zero() => None,
-            // Never sooner than this circuit's own finding.
+            // Never open sooner than this circuit itself has found.
             (CircuitUpdate::Open { left, .. } | CircuitUpdate::Throttled { left }, Tag::Open) => {
                 self.until.fetch_max(after(left), Ordering::AcqRel);
                 None

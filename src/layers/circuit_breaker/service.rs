@@ -66,7 +66,7 @@ fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Permit, Ll
 #[cold]
 fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Permit, LlmError> {
     if request.context().last_resort {
-        // No other tier is left: the call is sent whatever the state, and does not count.
+        // No other tier is left: the circuit admits the call in any state, and does not count it.
         return Ok(Permit::default());
     }
     Err(circuit.refusal(rejection))

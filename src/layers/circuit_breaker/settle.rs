@@ -157,7 +157,7 @@ impl Circuit {
                 core.impatient += 1;
                 (core.impatient >= MAX_IMPATIENT).then(|| self.relapse(&mut core, at))
             }
-            // A slow answer, or a 429 without a time: still not well.
+            // After a slow answer, or a 429 without a time, the provider is still not well.
             Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => Some(self.relapse(&mut core, at)),
             Outcome::Failure { throttle, .. } => {
                 let relapse = self.relapse(&mut core, at);
@@ -208,8 +208,8 @@ impl Circuit {
         wants.then(|| self.load().generation())
     }
 
-    /// What the circuit's own probe came to, which was sent in this generation: a latch opens it, and an answer
-    /// [proves](Self::prove) that it is well where it is half-open. Anything else decides nothing, and lets others
+    /// Applies the outcome of the circuit's own probe, which was sent in this generation. A latch opens the circuit,
+    /// and an answer [proves](Self::prove) a half-open one well. Anything else decides nothing, and lets others
     /// through.
     pub(super) fn confirm(&self, generation: u32, outcome: Outcome, now: Instant) -> Option<Transition> {
         let at = self.at(now);
@@ -224,7 +224,7 @@ impl Circuit {
             Outcome::Success { .. } if word.tag() == Tag::HalfOpen => return self.prove(&mut core, at),
             _ => return None,
         };
-        // It was suspected for one reason, and fails for another.
+        // The circuit suspects a latch for one reason, and the probe may fail for another.
         (core.suspected_latch == Some(reason)).then(|| self.open(&mut core, reason, until))
     }
 

@@ -35,7 +35,7 @@ use crate::internal::sync::{
     lock,
 };
 
-// A cache line of its own: each call writes the counts of the `Arc` around it, and hardly any the word.
+// On a cache line of its own: each call writes the counts of the `Arc` around it, but hardly any call writes the word.
 #[repr(align(64))]
 #[derive(Debug)]
 pub(super) struct Circuit {

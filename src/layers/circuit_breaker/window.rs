@@ -374,7 +374,7 @@ mod tests {
         let second = 1_000_000_000;
         window.record(0, OK, 5 * second);
         window.record(0, FAILURE, 4 * second);
-        // From before the window: its step has been taken over.
+        // A time before the window: a newer step has taken its place.
         window.record(0, OK, 14 * second);
         window.record(0, FAILURE, 4 * second);
         let now = window.totals(0, 14 * second);

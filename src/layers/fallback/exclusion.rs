@@ -48,7 +48,7 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
             let (pinned, for_all) = pinned.filter(|(pinned, _)| level < *pinned)?;
             Some(ExclusionReason::AbovePinned { level, pinned, for_all, is_final: terms.pins_are_final() })
         };
-        // Reasons that may be lifted come last, and those that no operator's order changes come first.
+        // Reasons that no operator's order can change come first, and reasons that the fallback may lift come last.
         lack.map(ExclusionReason::Lacks).or_else(drained).or_else(above).or_else(too_good)
     };
     (0..shared.tiers())

@@ -153,7 +153,8 @@ impl Failover {
         let after = self.tiers_after();
         let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.plan.request.context() });
         let tier_deadline = match after {
-            // All that is left. If it passes, a limit further out does not know the earlier tiers' failures.
+            // The last tier has all the time that is left. This layer ends it, because a limit further out does not
+            // know the earlier tiers' failures.
             0 if self.ledger.len() > 0 => context.deadline,
             after => tier_deadline(&self.plan.shared, &context, after),
         };
@@ -450,8 +451,8 @@ impl Failover {
     /// Returns one error for all attempts.
     fn give_up(&mut self, root: Option<RootFailure>, last: LlmError, class: Class) -> LlmError {
         let mut lead = match root {
-            // The first tier never saw the request, and a later one calls it invalid: that is what the caller can
-            // fix. A tier that saw it did not call it invalid, even if its circuit opened in between.
+            // The first tier never saw the request, and a later one calls it invalid: the caller can fix that. A tier
+            // that saw it did not call it invalid, even if its circuit opened in between.
             Some(RootFailure { error, was_sent: false })
                 if error.is_unsent() && class.failover == classify::Failover::No =>
             {
@@ -477,7 +478,7 @@ impl Failover {
 
     /// Returns whether one of those is a model's.
     fn can_go_on(&self) -> bool {
-        // All were tried but this one: the usual case with two tiers.
+        // This tier is the last untried one: the usual case with two tiers.
         if self.tried.len() + 1 >= self.plan.shared.tiers() {
             return false;
         }
@@ -576,10 +577,9 @@ impl Failover {
         {
             let before = if place == 0 { ": " } else { "; " };
             message.push_str(&format!("{before}{} {reason}", self.plan.shared.facts(*tier).name));
-            // A cause that the caller can fix leads. A shorter request could go there, which is not true of the
-            // others.
+            // A cause that the caller can fix leads: a tier with too small a context could carry a shorter request.
             kind = match (kind, reason.kind()) {
-                // It could have served the request, and will again.
+                // The tier could have served the request, and will serve such requests again.
                 (_, ErrorKind::OutOfService) | (ErrorKind::OutOfService, _) => ErrorKind::OutOfService,
                 (_, ErrorKind::ContextLength) | (ErrorKind::ContextLength, _) => ErrorKind::ContextLength,
                 (_, ErrorKind::UnsupportedFeature) => ErrorKind::UnsupportedFeature,
@@ -631,7 +631,7 @@ const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) fn tier_deadline(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
     let deadline = context.deadline?;
     if after == 0 {
-        // All of the time: this layer ends it only if no layer further out does so.
+        // The tier has all of the time. This layer ends it only if no layer further out does.
         return deadline::is_unkept(context).then_some(deadline);
     }
     let (begun, reserve) = (context.begun?, shared.config.reserve_for_fallbacks);
@@ -658,11 +658,11 @@ pub(super) fn allot(
     tier_deadline: Option<Instant>,
 ) {
     context.prospects.note_can_go_on(can_go_on);
-    // At most as many as fit: no configuration has more.
+    // No configuration has more tiers than fit into the type.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);
-    // What is more than those after it usually take, or an equal share where there is not enough for all. What a tier
-    // does not need goes to them.
+    // The tier gets all attempts but those that the tiers after it usually take, or an equal share if there are too few
+    // for all. Attempts that it does not use go to the tiers after it.
     let (left, tiers) = (context.attempts_left, u16::from(after) + 1);
     context.attempts_left = match left.checked_sub(tiers * RetryWithJitterLayer::MAX_ATTEMPTS) {
         Some(spare) => spare + RetryWithJitterLayer::MAX_ATTEMPTS,

@@ -307,7 +307,7 @@ where
 type TierCall<S> = (State<S, <S as Service<LlmRequest>>::Future>, Option<Instant>);
 
 impl<S, F> State<S, F> {
-    // No constant, as with `Call::idle`.
+    // Not a constant, for the reason in `Call::idle`.
     #[inline(always)]
     fn done() -> Self {
         Self::LaterStage(LaterStage::Done)

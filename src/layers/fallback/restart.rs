@@ -35,7 +35,7 @@ impl Restart {
 
     /// Goes on to the next tier, or returns the error that ends the body.
     fn broke(&mut self, mut error: LlmError) -> Result<(), LlmError> {
-        // A silence that a limit has ended does not know its provider.
+        // The error of a limit on silence does not name the provider.
         if let (Some(provider), model) = std::mem::take(&mut self.names) {
             error = error.or_model(&provider, model.as_ref());
         }

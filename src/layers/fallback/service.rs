@@ -67,7 +67,7 @@ where
 
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        // Not when it came in further out: it may have waited since.
+        // The request's time begins here: it may have waited since it entered a layer further out.
         request.context_mut().begun = Some(clock::now());
         request.context_mut().prospects.note_acts_on_refusals(self.shared.acts_on_refusals);
         if deadline::is_unkept(request.context())
@@ -76,7 +76,7 @@ where
             return ResponseFuture::refused(late, self.shared.clone(), request);
         }
         self.shared.config.budget.count(request.context_mut());
-        // A copy: a borrowed value is kept in memory, and copied wherever it moves.
+        // A clone: the compiler keeps a borrowed value in memory, and copies it wherever it moves.
         if !self.shared.is_plain(&request)
             && let Some(failing_over) = self.failover(&request.clone())
         {

@@ -296,7 +296,7 @@ impl Shared {
     /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,
     /// which was asked first, did not.
     pub(super) fn answered(&self, tier: usize, request: &LlmRequest, begun: Instant, switched: Option<ErrorKind>) {
-        // Written once: a cache line that is only read costs nothing.
+        // Write the flag once: a cache line that threads only read costs nothing.
         if !self.has_worked(tier) {
             self.worked[tier].store(true, Relaxed);
         }

@@ -38,7 +38,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// Set for a request that may have a second call.
     first: Option<FirstCall>,
     race: Option<Box<Race<S>>>,
-    /// Where no layer further out ends the request at its deadline. A race goes by the deadline itself, for both of its
+    /// Set if no layer further out ends the request at its deadline. A race keeps the deadline itself, for both of its
     /// calls.
     deadline: Option<Box<Deadline>>,
 }
@@ -293,7 +293,7 @@ where
     /// Returns whether the first service has answered no request since this call began, so that it is not merely
     /// slow.
     fn is_silent_since(&self, first: &FirstCall) -> bool {
-        // If both went to one service, the second has just shown that it works.
+        // If both calls went to one service, the second has just shown that the service works.
         !self.settings.is_same() && self.state.counts.answers.load(Relaxed) == first.answers
     }
 

@@ -78,7 +78,7 @@ where
         if first_failed {
             context = ledger.context(context);
         } else {
-            // The first call has all other attempts that are left.
+            // The first call keeps all other attempts that are left.
             context.attempts_made = context.attempts_made.saturating_add(1);
             context.attempts_left = 1;
         }
@@ -167,7 +167,7 @@ where
             self.started.refund();
         }
         if self.first_failed {
-            // Of one service the newest failure is the most current; of two tiers the first leads.
+            // With one service the newest failure is the most current; with two tiers the first tier's failure leads.
             return Some(match self.failed.take() {
                 Some(firsts) if !settings.is_same() => self.both_failed(firsts, Some(error)),
                 other => self.both_failed(error, other),

@@ -40,13 +40,13 @@ where
 {
     let (begun, deadline) = (Instant::now(), request.context().deadline);
     if deadline.is_some_and(|deadline| deadline <= begun) {
-        // The call's own deadline is later by the grace, so the call would be made.
+        // The call's own deadline is later by the grace, so without this check the call would begin.
         return Err(LlmError::new(ErrorKind::Deadline, "the deadline passed before the call could begin"));
     }
     let result = wait_for_result(same, service, request, settings, handle.shared);
     match deadline {
         None => result.await,
-        // An answer that is there wins over a deadline that has passed.
+        // An answer that has come wins over a deadline that has passed.
         Some(deadline) => timeout_at(deadline, result).await.unwrap_or_else(|_| {
             let after = deadline.saturating_duration_since(begun);
             Err(LlmError::timed_out(TimeoutLimit::Deadline, Phase::Answer, after))
@@ -92,7 +92,7 @@ where
 async fn follow(waiting: &mut Waiting, shared: &Shared, as_stream: bool) -> Option<Result<LlmResponse, LlmError>> {
     let mut reads = true;
     loop {
-        // Cloned, so that no lock is held while the stage is used.
+        // Clone the stage, so that its use holds no lock.
         let now = match &*waiting.borrow_and_update() {
             Stage::Ended(ended) => StageSnapshot::Ended(ended.clone()),
             Stage::Streaming(recording) if reads => StageSnapshot::Streams(recording.clone()),

@@ -80,7 +80,7 @@ impl Backing {
             },
         };
         match &said {
-            // The store is there, and says that it refuses.
+            // The store is reachable: it has answered with a refusal.
             Err(GuardError::Failed(StoreErrorKind::Full | StoreErrorKind::ReadOnly)) => {
                 self.refuses.store(true, Release)
             }

@@ -111,7 +111,7 @@ impl Shared {
             match self.claim_in(place, same, held, settings, limit).await {
                 Ok(claim @ (Claim::Won(_) | Claim::Inherited(_))) => {
                     if busy.is_some() {
-                        // The call is another's: it must find this store free.
+                        // The call belongs to another claimant, which must find the key free in this store.
                         self.release_from(place, same, held, settings);
                         continue;
                     }
@@ -127,7 +127,7 @@ impl Shared {
                         continue;
                     }
                     busy = busy.or(Some(ClaimOutcome::Busy { lease_left, is_certain }));
-                    // The next store is worth a question only if the wait was for nothing: it may know the answer.
+                    // The next store may know the answer, but is worth a question only after a wait that brought none.
                     if attempt.is_first {
                         break;
                     }
@@ -181,7 +181,7 @@ impl Shared {
             return Ok(Claim::Won(ticket));
         }
         let before = *ticket;
-        // Known before the claim is made: it may be carried out and yet have no answer.
+        // The ticket is known before the claim: the store may carry out a claim and still not answer.
         let own = *ticket.get_or_insert_with(new_ticket);
         let limit = ends.saturating_duration_since(Instant::now());
         let claim = self.claims(place, same, own, settings, limit).await;
@@ -199,7 +199,7 @@ impl Shared {
         let (what, outcome) = match known {
             Claim::Done(answer) => (Resolution::Keep(answer.clone()), ClaimOutcome::Done(answer)),
             Claim::Conflict => (Resolution::Release, ClaimOutcome::Conflict),
-            // The claim goes on later. (A claim that has not won is neither of the other two.)
+            // The claim goes on later. (A claim that has not won is never `Won` or `Inherited`.)
             Claim::Busy { lease_left } => return ClaimOutcome::Busy { lease_left, is_certain: true },
             Claim::Won(_) | Claim::Inherited(_) => {
                 return ClaimOutcome::Busy { lease_left: Duration::ZERO, is_certain: true };
@@ -362,7 +362,7 @@ impl Shared {
                 None => Ok(Delivery::Superseded),
             };
         };
-        // A record that no longer belongs to this call was lost, as a rule, and is made again.
+        // If a record no longer belongs to this call, the store has usually lost it: make it again.
         for again in [true, false] {
             if let Some(ticket) = *ticket {
                 let answer = answer.clone();

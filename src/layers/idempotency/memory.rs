@@ -150,7 +150,7 @@ impl MemoryIdempotency {
         let mut gone = Vec::new();
         let max_bytes = self.shared.max_bytes.load(Relaxed);
         if size > max_bytes || self.shared.max_answers == 0 {
-            // Every other answer would be dropped for it, and then it too.
+            // The answer is too large: the store would drop every other answer for it, and then the answer itself.
             self.take_release(key, ticket);
             return false;
         }

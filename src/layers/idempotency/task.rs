@@ -149,12 +149,12 @@ impl Task {
                     return claimed;
                 }
             }
-            // A record that changes and remains busy may do so all the time.
+            // A busy record may change again and again, so each early change lengthens the next pause.
             gap = match waits.elapsed() < at_most.max(FIRST_GAP) {
                 true => (gap * 2).clamp(FIRST_GAP, LONGEST_GAP),
                 false => Duration::ZERO,
             };
-            // It listens from here on: the record may change while the stores are asked.
+            // Listen from here on: the record may change while the stores answer.
             let mut changed = Box::pin(shared.changed(same, limit));
             let is_changed = poll_fn(|cx| Poll::Ready(changed.as_mut().poll(cx).is_ready())).await;
             watched = Some(if is_changed { Box::pin(shared.changed(same, limit)) } else { changed });
@@ -198,7 +198,7 @@ impl Task {
             return self.end(CallEnd::Nothing);
         };
         let answer = Arc::new(Answer::whole(message, body.wire(), facts));
-        // Keep it before it is given out: a caller that has an answer and asks again finds the same.
+        // Keep the answer before giving it out: a caller that has it and asks again finds the same one.
         let (reply, ended) = (self.reply.take(), CallEnd::Answered(answer.clone()));
         let keeping = self.keep(&answer, self.place.call.is_left());
         let gives = || {
@@ -349,7 +349,7 @@ async fn renewed(mut renewal: Pin<&mut impl Future<Output = ()>>, renewing: &Ato
         }
         if renewing.load(Relaxed) { Poll::Pending } else { Poll::Ready(()) }
     });
-    // After that, the ticket of the claim is known all the same.
+    // If the wait runs out, the ticket of the claim is known all the same.
     let _ = timeout(MIN_LEFT, over).await;
 }
 

@@ -42,7 +42,7 @@ impl Watch {
         let stream = Arc::new(StreamObserver(Mutex::new(Some(self.0))));
         let body = mem::replace(response.body_mut(), LlmBody::from_text(""));
         *response.body_mut() = LlmBody::from_frames(Frames { body, stream: stream.clone() });
-        // A limit on the caller's body further out ends it too.
+        // A limit further out on the caller's body ends the observation too.
         response.hold_permit(&mut Permit::new(stream, Ticket::default()));
     }
 

@@ -36,7 +36,7 @@ where
     fn mirrored(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         let begun = clock::now();
         let copy = request.clone();
-        // The caller's own call comes first.
+        // Start the caller's own call first.
         let call = Call::first(&mut self.inner, request);
         ResponseFuture::new(call, shadow::begin(&self.settings, copy, begun))
     }

@@ -57,7 +57,7 @@ const TURN: u32 = 64;
 impl Shadow {
     async fn run(self) {
         let Self { place, settings, request, primary } = self;
-        // The place is given back last.
+        // Give the place back last.
         let shared = &place.shared;
         let mut closed = shared.closed.subscribe();
         let closes = pin!(closed.wait_for(|closed| *closed));

@@ -38,7 +38,7 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // Changed in place: a response is moved often enough on its way up.
+        // Change the response in place: it moves often enough on its way up.
         let mut polled = this.call.as_mut().poll(cx);
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         if result.is_err() {

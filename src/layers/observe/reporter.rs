@@ -96,8 +96,8 @@ impl Watch {
         let task = response.task_id().map(|task| Arc::new(task.to_owned()));
         let (status, possible_repeat) = (self.status_of.map(|_| StatusCode::OK), response.is_possible_repeat());
         let ended = {
-            // Take the queue before the event is made, since it is made inside the queue. Nothing is computed in
-            // between: the compiler would make the event elsewhere first.
+            // Take the queue before making the event, which is made inside the queue. Compute nothing in between: the
+            // compiler would make the event elsewhere first.
             let queue = if stream { None } else { self.reporter.events.only_queue() };
             let ended = RequestEnded {
                 request_id: self.request_id,
@@ -218,7 +218,8 @@ impl Gate for Reporter {
             Outcome::Failed(error) => RequestOutcome::Broken(error.kind()),
             Outcome::Dropped => RequestOutcome::Abandoned,
         };
-        // A stream that its caller dropped, as happens on healthy days, gets no list: it would be an allocation.
+        // A stream that its caller dropped gets no list, which would be an allocation: callers drop streams on healthy
+        // days too.
         if let RequestOutcome::Broken(_) = ended.outcome {
             ended.delivered = Some(Arc::new(so_far.delivered));
         }
@@ -248,7 +249,7 @@ fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attemp
     let described =
         |attempt: &Attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() };
     let failed: Arc<[Attempt]> = match attempts.iter().all(|attempt| came_to_nothing(&attempt)) {
-        // Nearly always: with a known length, they are written in place.
+        // Nearly always. With a known length, `collect` writes the attempts in place.
         true => attempts.iter().map(described).collect(),
         false => attempts.iter().filter(came_to_nothing).map(described).collect(),
     };

@@ -45,7 +45,7 @@ where
 
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        // Taken with or without a subscriber: an inner layer that would read the clock takes this reading.
+        // Take the reading with or without a subscriber: an inner layer that would read the clock uses it.
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
         let heard = self.reporter.gate().has_subscribers();

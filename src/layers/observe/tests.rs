@@ -113,7 +113,7 @@ async fn a_request_is_told_with_its_id_the_status_of_its_caller_and_its_task() {
         layer.clone().layer(fails).oneshot(named()).await.unwrap_err();
         assert_eq!(seen(&mut heard), (id.clone(), Some(wanted), None));
     }
-    // A head that was sent says 200, whatever follows.
+    // A head that has gone out says 200, and no later failure changes it.
     let broken = streams(vec![Ok(Frame::text("a")), Err(LlmError::new(ErrorKind::StreamBroken, "cut"))]);
     let mut response = layer.layer(broken).oneshot(named()).await.unwrap();
     while response.body_mut().frame().await.is_some() {}
@@ -145,7 +145,7 @@ async fn a_stream_that_breaks_is_told_as_broken() {
     assert!(response.body_mut().frame().await.unwrap().is_ok());
     assert!(response.body_mut().frame().await.unwrap().is_err());
     let ended = told(&mut heard);
-    // The one letter is a token that the provider did not report any more.
+    // The provider did not report the token of the one letter.
     let cost = Usd::from_dollars(3.000_015);
     assert_eq!((ended.outcome, ended.cost), (RequestOutcome::Broken(ErrorKind::Overloaded), cost));
     assert_eq!((ended.is_served(), ended.attempts(), ended.took), (true, 1, SECOND * 3));
@@ -258,7 +258,7 @@ async fn while_nobody_listens_nothing_is_told_nor_kept() {
     let mut heard = events.subscribe();
     drop(response);
     assert!(heard.try_recv().is_err(), "it began before");
-    // If the last subscriber leaves while a stream is under way, its slot is free again.
+    // If the last subscriber leaves while a stream is under way, the stream's slot is free again.
     let response = llm.call(prompt()).await.unwrap();
     assert!(format!("{:?}", llm.reporter.gate()).contains("1 streams"));
     drop(heard);

@@ -230,7 +230,7 @@ impl RetryBudget {
     /// share. It may fall below zero by the units that they took at once.
     pub fn reckon(&self, put: i64, taken: i64) {
         let Some(bucket) = &self.bucket else { return };
-        // More than a hundred replicas with full buckets could take at once is no valid count.
+        // A count above the amount that a hundred replicas with full buckets could take at once is not valid.
         let most = signed(bucket.cap.saturating_mul(100));
         let (put, taken) = (put.clamp(-most, most), taken.clamp(-most, most));
         let mut account = lock(&bucket.account);

@@ -32,8 +32,11 @@ impl RetryWithJitterLayer {
         Self::default()
     }
 
-    /// Sets how many attempts are made in all, the first included. Default: 3; 0 counts as 1. Attempts of another
-    /// retry layer further in count too, and a request may allow [fewer](crate::LlmRequest::with_max_attempts).
+    /// Limits the attempts in all, the first included. Default: 3; 0 counts as 1. Attempts of another retry layer
+    /// further in count too, and a request may allow [fewer](crate::LlmRequest::with_max_attempts).
+    ///
+    /// If a model refuses a parameter that the request can do without, the layer repeats the request without it, at
+    /// once. Such a repeat counts as an attempt, but a limit of 2 is then one of 3. A limit of 1 allows no repeat.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.change().max_attempts = attempts;

@@ -67,7 +67,7 @@ impl Policy {
         if error.should_retry() == Some(false) {
             return Err(Stop::Forbidden);
         }
-        // Without the refused parameter it is another request: a tier of two attempts makes it too.
+        // Without the refused parameter it is another request, which a layer limited to two attempts makes too.
         let own = match error.refused() {
             Some(_) if self.max_attempts > 1 => self.max_attempts.max(RetryWithJitterLayer::MAX_ATTEMPTS),
             _ => self.max_attempts,
@@ -82,16 +82,17 @@ impl Policy {
         if asked > longest {
             return Err(Stop::LongWait);
         }
-        // There is nothing to wait for.
+        // No wait would make the model accept the parameter.
         if error.refused().is_some() {
             let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
             return Ok(ScheduledRetry { after: Duration::ZERO, token });
         }
-        // Another model answers sooner than this one is asked again, and is not the one that has just failed.
+        // Another model answers sooner than a repeat here, and it has not just failed.
         if can_go_on && self.failover_first && error.retry_at().is_none() && !self.budget.covers_each_try() {
             return Err(Stop::OtherTier);
         }
-        // What is spread above the time that was asked for is no reason to wait longer where nobody need wait.
+        // If another model is left, the random part above the requested time must not lengthen the wait beyond the
+        // limit.
         let spread = if can_go_on { longest - asked } else { longest };
         let backoff = self.backoff(kind).capped(spread);
         let after = backoff.delay_from(asked, progress.retries, progress.waited, &mut self.draw());

@@ -85,7 +85,7 @@ impl<S> Timeout<S> {
             Some(first) if first < self.limits.total && request.is_stream() => (TimeoutLimit::FirstToken, first),
             _ => (TimeoutLimit::Total, self.limits.total),
         };
-        // Only with another model to go to.
+        // A model's silence matters only if the request can go to another model.
         let silence = self.silence.as_ref().filter(|_| request.context().prospects.can_go_on());
         (limit, after, silence.map(|silence| Box::new(silence.watch(&request, now))))
     }

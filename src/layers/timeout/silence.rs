@@ -171,7 +171,7 @@ impl Watch {
     pub(super) fn leaves(&mut self, waits_for: Phase, now: Instant) -> bool {
         self.look = now.checked_add(LOOK_AGAIN);
         if waits_for == Phase::Readiness {
-            // The delay is not the provider's.
+            // The provider did not cause the delay.
             return false;
         }
         let mut late = lock(&self.silence.late);

@@ -87,7 +87,7 @@ impl Check {
             }
         }
         self.ledger.failed(&mut error, self.begun, Instant::now());
-        // The model was never asked again, so the caller must learn of the answer that it gave.
+        // The second question never reached the model, so the caller must learn of the first answer's problem.
         let mut lead = match self.problem.take() {
             Some(problem) if unsent => problem,
             _ => error,

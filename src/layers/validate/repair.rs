@@ -50,7 +50,7 @@ impl<'a> Iterator for BracketSpans<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let begun = &self.0[self.0.find(['{', '['])?..];
-        // A value that never ends was cut. A whole value inside of it is a fragment, and no answer.
+        // A value that never ends was cut. A whole value inside a cut one is a fragment, and no answer.
         let (value, rest) = begun.split_at_checked(balanced(begun).unwrap_or(0))?;
         self.0 = rest;
         (!value.is_empty()).then_some(value)

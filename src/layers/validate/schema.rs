@@ -62,7 +62,7 @@ impl Schema {
 
     /// Returns whether the answer has the shape, or has it once repaired.
     pub(super) fn check(&self, answer: &str, repair: bool) -> Verdict {
-        // Valid JSON is never repaired, whatever its strings contain.
+        // Never repair valid JSON: its strings may contain anything.
         let error = match serde_json::from_str(answer) {
             Ok(value) => return self.wrong(&value).map_or(Verdict::Fits, Verdict::Mismatch),
             Err(error) => error,

@@ -106,7 +106,7 @@ enum Source<'a> {
 #[serde(untagged)]
 enum Definition<'a> {
     Neutral(ToolDefinition<'a>),
-    /// As on the wire.
+    /// The caller's own definition, as on the wire.
     Own(&'a Json),
 }
 

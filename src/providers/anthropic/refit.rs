@@ -23,7 +23,7 @@ pub(super) fn refit(
     let mut fields = Fields::of(raw)?;
     let mut was = Chat::default();
     wire::anthropic::settings(raw, &mut was)?;
-    // A name of no model does not tell which model's thoughts there are.
+    // A name that no table knows does not show which model made the thoughts.
     let binds = before.is_some_and(|before| before.binds_thoughts() && !before.is_careful());
     let thoughts_go = binds || !to.family.reasons();
     let (ends, begun) = ends(fields.stood("messages"), thoughts_go)?;

@@ -169,7 +169,7 @@ impl Decoder {
             Some("tool_use") => {
                 let (id, name) = (block.id.unwrap_or_default(), block.name.unwrap_or_default());
                 out.push(StreamEvent::ToolCall { index, id, name, opaque: None });
-                // If pieces follow, they are all of the arguments, without those of the block's start.
+                // If pieces follow, the arguments are these pieces alone, without those of the block's start.
                 let whole = block.input.map_or("{}", RawValue::get);
                 let whole = if is_empty_object(whole) { "{}" } else { whole };
                 self.calls.push(Call { index, whole: Some(whole.to_owned()) });

@@ -132,7 +132,7 @@ enum Tools<'a> {
 #[serde(untagged)]
 enum AnyDeclaration<'a> {
     Neutral(Declaration<'a>),
-    /// As on the wire.
+    /// The caller's own declaration, as on the wire.
     Own(&'a Json),
 }
 

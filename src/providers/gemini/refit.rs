@@ -47,7 +47,7 @@ pub(super) fn refit(body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -
         };
         fields.set(name, format!("{{\"parts\":{parts}}}"));
     }
-    // If the model of the conversation is not known, it may have been this one.
+    // An unknown model of the conversation may be this one.
     let is_led = asked.before.is_some_and(|before| before.name() != UNKNOWN);
     if let Some(contents) = fields.stood("contents").filter(|contents| is_led && is_list(contents))
         && let Some(signed) = with_own_signatures(contents, generation(asked.model) >= 3)?

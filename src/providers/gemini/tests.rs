@@ -258,7 +258,7 @@ async fn arguments_in_pieces_are_one_call() {
     let expected =
         [("weather", r#"{"city":"New "}"#), ("weather", "{}"), ("g", r#"{"a":1}"#), ("h", r#"{"x":[true]}"#)];
     assert_eq!(called, expected);
-    // The reason for stopping ends the call where nothing else does; one that was cut off is not whole.
+    // Without another end, the reason for stopping ends the call. A call that was cut off is not whole.
     let message = pieced(&[begin, city, more], "STOP").await.unwrap();
     assert_eq!(message.tool_calls().next().unwrap().arguments, r#"{"city":"New Delhi"}"#);
     let message = pieced(&[begin, city], "MAX_TOKENS").await.unwrap();

@@ -107,7 +107,7 @@ fn words(begin: &str) -> impl Iterator<Item = &str> {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
     };
     let quoted = begin.split(['\'', '`', '"']).skip(1).step_by(2).filter(is_name);
-    // `temperature` and `top_p` cannot both be specified: the first of them stays.
+    // "`temperature` and `top_p` cannot both be specified": the first of them stays.
     let second = quoted.clone().nth(1).filter(|_| begin.contains("cannot both"));
     let before_colon = begin.split_once(':').map(|(before, _)| before);
     let after = |phrase: &str| begin.split_once(phrase).and_then(|(_, after)| after.split([' ', '.', ',']).next());

@@ -251,7 +251,7 @@ fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) 
     let families = &settings.families;
     let family = families.family(model);
     let before = named.filter(|named| *named != model).map(|named| families.family(named));
-    // A name of no model does not tell its caller's expectations, nor does a careful row tell the model's refusals.
+    // An unknown name does not show what its caller expects, and a careful row does not show what the model refuses.
     let is_guessed = |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
     let before = before.filter(|before| !before.is(family) && !is_guessed(before));
     ModelChoice { model, family, before }

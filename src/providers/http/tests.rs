@@ -327,7 +327,7 @@ proptest::proptest! {
         byte in proptest::prelude::any::<u8>(),
     ) {
         let whole = tokio_test::block_on(async { ask_stream(anthropic(&Scripted::events(STREAM))).await?.collect().await });
-        // Cut inside the last event, what is left of it may still be that event: a missing blank line is forgiven.
+        // A cut inside the last event may leave that event whole: the decoder accepts a missing blank line.
         let short = tokio_test::block_on(async { ask_stream(anthropic(&Scripted::events(&STREAM[..cut]))).await?.collect().await });
         let last = STREAM.len() - 2;
         match short {
@@ -404,7 +404,7 @@ async fn error_bodies_of_every_shape_are_read() {
             "Provider returned error: at capacity",
         ),
         (400, r#"[{"error":{"code":400,"message":"bad"}}]"#, ErrorKind::InvalidRequest, "bad"),
-        // Not every language has spaces: what is too long is cut, and not lost.
+        // Not every language has spaces: too long a message is cut, and not lost.
         (400, endless, ErrorKind::InvalidRequest, &cut),
     ] {
         let error = ask(openai(&Scripted::new(status, "application/json", body))).await.unwrap_err();
@@ -421,11 +421,11 @@ async fn key_is_in_no_error_and_no_debug() {
     let error = ask(leaf).await.unwrap_err();
     assert_eq!(error.message(), "Incorrect API key provided: [key] You can");
 
-    // The key of the leaf itself, whatever it looks like.
+    // The leaf's own key, in any form.
     let leaf = openai(&Scripted::new(401, "text/plain", "no user has secret-key today"));
     assert_eq!(ask(leaf).await.unwrap_err().message(), "the body is not JSON: no user has [key] today");
 
-    // Nor is it in what goes to a caller of the same dialect as it came.
+    // The bytes that go unchanged to a caller of the same dialect do not contain it either.
     let leaf = openai(&Scripted::new(500, "application/json", r#"{"error":{"message":"secret-key, secret-key!"}}"#));
     let error = ask(leaf).await.unwrap_err();
     assert_eq!(error.raw().unwrap(), &r#"{"error":{"message":"[key], [key]!"}}"#);

@@ -155,7 +155,7 @@ struct Function<'a> {
 #[serde(untagged)]
 enum AnyTool<'a> {
     Neutral(Definition<'a>),
-    /// As on the wire.
+    /// The caller's own definition, as on the wire.
     Own(&'a Json),
 }
 
@@ -516,7 +516,7 @@ fn tool_result<'a>(
                 blocks.extend(block_with_extra(&result.content, place, family, report)?);
             }
             other => {
-                // A part that no user's turn can have either is reported by its own rule.
+                // If a user's turn cannot have the part either, the part's own rule reports it.
                 if let Some(block) = block(other, family, report)? {
                     report.record(Feature::ToolMedia);
                     rest.push(block);

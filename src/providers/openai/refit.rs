@@ -56,7 +56,7 @@ pub(super) fn refit(
         let choice = settled.tool_choice.as_ref().map(|choice| spelled_choice(choice, flavour));
         fields.put("tool_choice", choice.as_ref());
     }
-    // Models that reason know the newer name alone.
+    // Models that reason know only the newer name.
     if flavour == Flavour::Own && family.reasons() {
         match fields.stood("max_completion_tokens") {
             Some(_) => _ = fields.remove("max_tokens"),

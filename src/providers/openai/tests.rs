@@ -341,7 +341,7 @@ async fn empty_calls_and_empty_sound_are_nothing() {
     ];
     let message = streamed(&[&chunks[0], &chunks[1], &chunks[2]]).await.unwrap();
     assert_eq!(message.content, [Part::Text("hi".into())]);
-    // One that has something in it is there.
+    // A sound with content is part of the answer.
     let body = r#"{"choices":[{"message":{"content":null,"audio":{"id":"audio_1","data":"QUJD","transcript":""}}}]}"#;
     assert!(matches!(&answered(body).await.unwrap().collect().await.unwrap().content[..], [Part::Other { .. }]));
 }
@@ -415,7 +415,7 @@ async fn an_error_line_of_a_stream_keeps_the_servers_own_words() {
     let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").with_stream(true)).await.unwrap();
     let error = response.collect().await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::StreamBroken, "the context is full"));
-    // A field of that name which says nothing changes nothing.
+    // A field of that name without content changes nothing.
     let other = format!("data: {}\n\nerror: none\n\ndata: {}\n\n", delta(r#"{"content":"hi"}"#), finish("stop"));
     let mut leaf = own().transport(Scripted::events(other));
     let response = leaf.ready().await.unwrap().call(LlmRequest::prompt("hello").with_stream(true)).await.unwrap();
@@ -638,7 +638,7 @@ async fn what_is_translated_to_itself_stays_what_and_where_it_is() {
             {"role": "tool", "tool_call_id": "call_1", "content": [picture]}]),
         json!([{"role": "user", "content": "?"}, call,
             {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "here"}, picture]}]),
-        // A result that does not say whose it is, and one that has only a name.
+        // A result that names no call, and one that has only a tool's name.
         json!([{"role": "user", "content": "?"}, call, {"role": "tool", "content": "rain"}]),
         json!([{"role": "user", "content": "?"}, call, {"role": "tool", "name": "f", "content": "rain"}]),
         // A file without a name, and with one.

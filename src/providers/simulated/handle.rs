@@ -214,7 +214,7 @@ impl Shared {
         {
             let cost = prompt_tokens.saturating_add(u64::from(plan.tokens));
             if let Err(wait) = limiter.admit(cost, now) {
-                // The limit is checked before the model: its refusal comes at once.
+                // The provider checks the limit before it runs the model, so the refusal comes at once.
                 plan.delay = Duration::ZERO;
                 plan.fault = Some(Fault::RateLimited { retry_after: Some(wait) });
             }
@@ -245,7 +245,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct SimulatedCall {
     shared: Arc<Shared>,
-    /// What becomes of the call.
+    /// The plan of the call: its delay, and its answer or fault.
     pub plan: Plan,
     /// The words of its answer.
     pub voice: Voice,

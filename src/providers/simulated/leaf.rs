@@ -262,7 +262,7 @@ impl Frames {
             Some(Fault::CutAfter(_)) => Some(broken(ErrorKind::StreamBroken, "the connection broke")),
             Some(Fault::ErrorEventAfter(0)) => Some(broken(ErrorKind::Overloaded, "an error inside the stream")),
             Some(Fault::MalformedAfter(0)) => Some(broken(ErrorKind::Malformed, "an event that is no JSON")),
-            // As in a real leaf: after content the stream itself broke.
+            // After content the stream itself broke, as in a real leaf.
             Some(Fault::ErrorEventAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an error inside the stream")),
             Some(Fault::MalformedAfter(_)) => Some(broken(ErrorKind::StreamBroken, "an event that is no JSON")),
             Some(Fault::TruncatedAfter(_)) => None,

@@ -183,7 +183,7 @@ fn limit_counts_each_event_for_itself() {
 
 #[test]
 fn large_event_in_small_pieces_is_read_once() {
-    // 16 MiB in 1460-byte pieces: a decoder that starts anew with each piece looks at 96 GB.
+    // 16 MiB in 1460-byte pieces: a decoder that starts again with each piece looks at 96 GB.
     let size = 16 << 20;
     let mut input = b"data: ".to_vec();
     input.resize(size, b'x');

@@ -61,7 +61,7 @@ impl PooledConnection {
 }
 
 /// A request on a connection.
-// By hand: as an `async fn` it would hold the request three times over.
+// Written by hand: an `async fn` would hold the request three times over.
 #[pin_project]
 struct Exchange<F> {
     /// The connection, until the head of the answer is here.

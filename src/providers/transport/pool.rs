@@ -131,7 +131,7 @@ impl Pool {
     /// is left.
     fn sweep(&self) -> bool {
         let servers = mem::take(&mut lock(&self.state).servers);
-        // Outside of the lock: connections are polled, and closed.
+        // Outside of the lock, because this polls and closes connections.
         for mut server in servers {
             server.idle.retain_mut(|(sweeps, link)| {
                 *sweeps += 1;

@@ -96,7 +96,7 @@ async fn redirect_is_handed_back_and_not_followed() {
 
 #[tokio::test]
 async fn refused_connection_is_a_connect_error() {
-    // Bound and dropped, so that nobody listens there.
+    // Bind and drop: nothing listens at this address then.
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let client = HttpClient::new().no_proxy();
     let error = client.oneshot(get(&format!("http://{address}/"))).await.unwrap_err();

@@ -53,7 +53,7 @@ fn call(call: &ToolCall, first: bool, report: &mut Report) -> Value {
     let mut part = json!({"functionCall": {"id": call.id, "name": call.name, "args": arguments(call, report)}});
     match &call.opaque {
         Some(opaque) if opaque.dialect == Dialect::Gemini => part["thoughtSignature"] = opaque.token.as_str().into(),
-        // The model requires one at the first of parallel calls when they come back.
+        // The model requires a signature at the first of parallel calls when they come back.
         _ if first => part["thoughtSignature"] = FOREIGN_CALL.into(),
         _ => {}
     }

@@ -82,7 +82,7 @@ fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
     let id = fit_id(id, Target::new(Dialect::OpenAi));
     let mut call = json!({"id": id, "type": "function", "function": function});
     if let Some(opaque) = opaque.filter(|opaque| opaque.dialect == Dialect::Gemini) {
-        // Google's own endpoint of this dialect puts it here.
+        // Google's own endpoint of this dialect puts the signature here.
         call["extra_content"] = json!({"google": {"thought_signature": opaque.token}});
     }
     call

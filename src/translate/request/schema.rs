@@ -398,7 +398,7 @@ mod tests {
         assert!(error.kind() == ErrorKind::TooLarge && error.message().contains("schema_nodes"), "{error}");
     }
 
-    /// As recorded: Anthropic refused it with a 400.
+    /// Anthropic refused such a schema with a 400, as recorded.
     #[test]
     fn a_reference_in_a_circle_at_the_top_is_taken_out() {
         let round = json!({"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/A"});

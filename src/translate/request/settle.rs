@@ -51,7 +51,7 @@ pub(crate) enum Reasoning {
     Off(ReasoningOff),
     /// The model's own amount, with its thoughts in the answer.
     Own,
-    /// As much as the model decides, at an effort.
+    /// The amount that the model decides, at an effort.
     Adaptive(Option<Effort>),
     Effort(Effort),
     Budget(u32),

@@ -16,8 +16,10 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder};
 
-use crate::common::scenario::{Report, run};
-use crate::numbers::{full, scaled};
+use crate::{
+    common::scenario::{Report, run},
+    numbers::{full, scaled},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -92,7 +92,7 @@ async fn when_the_one_who_calls_leaves_the_next_takes_over_whenever_that_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_waits_may_leave_and_nobody_notices() {
+async fn a_follower_that_leaves_disturbs_neither_the_leader_nor_other_followers() {
     let provider = Provider::new().takes(SECOND);
     let layer = CacheLayer::new();
     let llm = layer.layer(provider.service());
@@ -111,7 +111,7 @@ async fn one_who_waits_may_leave_and_nobody_notices() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_leave_the_next_one_begins_anew() {
+async fn after_all_callers_leave_the_next_request_makes_a_new_call() {
     let provider = Provider::new().takes(SECOND);
     let llm = CacheLayer::new().layer(provider.service());
     let mut leader = task::spawn(text(&llm, ask()));
@@ -125,7 +125,7 @@ async fn when_all_leave_the_next_one_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_everybodys() {
+async fn a_failure_of_the_shared_call_reaches_every_caller() {
     let provider = Provider::new().takes(SECOND);
     provider.fails(ErrorKind::Overloaded);
     let llm = CacheLayer::new().layer(provider.service());
@@ -136,7 +136,7 @@ async fn a_failure_is_everybodys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_retries_around_the_cache_shares_the_next_call_too() {
+async fn retries_around_the_cache_share_the_next_call() {
     let provider = Provider::new().takes(SECOND);
     provider.fails(ErrorKind::Server);
     let cache = CacheLayer::new();
@@ -146,7 +146,7 @@ async fn who_retries_around_the_cache_shares_the_next_call_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_one_is_not_the_time_of_the_others() {
+async fn each_caller_of_a_shared_call_keeps_its_own_deadline() {
     let provider = Provider::new().takes(SECOND * 10);
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(SECOND * 60))
@@ -173,7 +173,7 @@ async fn the_time_of_one_is_not_the_time_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sets_other_bounds_makes_its_own_call() {
+async fn requests_with_different_limits_do_not_share_a_call() {
     let provider = Provider::new().takes(SECOND);
     let llm = CacheLayer::new().layer(provider.service());
     let requests = [ask(), ask().no_fallback(), ask().with_worst_level(1), ask().with_max_attempts(1)];

@@ -50,7 +50,7 @@ async fn the_same_question_is_answered_from_memory_until_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_person_has_answered_is_for_whoever_asked() {
+async fn the_cache_does_not_keep_a_persons_answer() {
     let person = provider_fn(|_| async {
         Ok::<_, steadfast::LlmError>(LlmResponse::from_text("I have looked into your account.").with_task_id("task_1"))
     });
@@ -191,7 +191,7 @@ async fn layers_over_one_handle_answer_from_each_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_watches_is_told_that_it_took_no_tokens_and_cost_nothing() {
+async fn the_event_of_a_kept_answer_has_no_tokens_and_no_cost() {
     for stream in [false, true] {
         let (provider, events) = (Provider::new(), Events::new());
         let mut heard = events.subscribe();

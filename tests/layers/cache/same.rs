@@ -58,7 +58,7 @@ async fn a_request_in_wire_form_is_known_by_its_meaning() {
 }
 
 #[tokio::test]
-async fn each_part_of_what_is_asked_counts() {
+async fn every_part_of_the_conversation_changes_the_cache_key() {
     let chat = || Chat::new([Message::user("hello")]);
     let changes: [fn(&mut Chat); 12] = [
         |chat| chat.system = Some("Be brief.".into()),
@@ -83,7 +83,7 @@ async fn each_part_of_what_is_asked_counts() {
 }
 
 #[tokio::test]
-async fn what_says_how_to_serve_and_not_what_does_not_count() {
+async fn parameters_of_serving_do_not_change_the_cache_key() {
     let plain = || ask().with_feature("chat");
     for other in [
         plain().with_session("s"),
@@ -114,7 +114,7 @@ async fn no_answer_goes_to_another_tenant_or_feature() {
 }
 
 #[tokio::test]
-async fn what_counts_can_be_set() {
+async fn the_parts_of_the_cache_key_can_be_configured() {
     let of = |name: &str| ask().with_extension(Tenant::new(name));
     assert!(same_by(CacheLayer::new().share_between_tenants(), of("ada"), of("bob")).await);
     assert!(same_by(CacheLayer::new().ignore_feature(), ask().with_feature("a"), ask().with_feature("b")).await);

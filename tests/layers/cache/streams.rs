@@ -134,7 +134,7 @@ async fn an_answer_that_began_anew_is_handed_on_and_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_falls_far_behind_in_an_answer_too_large_to_keep_is_told() {
+async fn a_reader_that_falls_far_behind_in_a_large_answer_gets_an_error() {
     let provider = Provider::new().frames(500);
     let llm = CacheLayer::new().max_answer(10_000).layer(provider.service());
     let mut slow = call(&llm, ask()).await.unwrap();

@@ -19,8 +19,10 @@ use steadfast::{
 use tokio::time::advance;
 use tower::{Layer, ServiceBuilder};
 
-use crate::cache::provider::{Provider, call, frames, text};
-use crate::idempotency::{SECOND, ask, stream};
+use crate::{
+    cache::provider::{Provider, call, frames, text},
+    idempotency::{SECOND, ask, stream},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_repeat_gets_the_answer_that_was_made_and_says_so() {

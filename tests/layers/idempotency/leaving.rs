@@ -10,8 +10,10 @@ use steadfast::{ErrorKind, IdempotencyLayer, LlmError, LlmRequest, LlmResponse, 
 use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
-use crate::cache::provider::{Provider, call, text};
-use crate::idempotency::{SECOND, ask};
+use crate::{
+    cache::provider::{Provider, call, text},
+    idempotency::{SECOND, ask},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_timed_out_calls_late_answer_is_kept_for_the_retry() {
@@ -148,7 +150,7 @@ async fn a_call_that_panics_is_an_error_for_all_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_ready_whatever_the_inner_service_is_and_waits_for_it_in_the_future() {
+async fn the_layer_is_always_ready_and_its_future_waits_for_the_inner_service() {
     #[derive(Clone)]
     struct Never;
     impl Service<LlmRequest> for Never {

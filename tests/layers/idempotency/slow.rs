@@ -20,8 +20,10 @@ use tokio::{
 };
 use tower::{BoxError, Layer};
 
-use crate::cache::provider::{Provider, call};
-use crate::idempotency::SECOND;
+use crate::{
+    cache::provider::{Provider, call},
+    idempotency::SECOND,
+};
 
 const MILLI: Duration = Duration::from_millis(1);
 /// The pattern of a slow server: it answers nothing in the first part of each period.
@@ -263,7 +265,7 @@ async fn no_caller_waits_more_than_a_second_for_a_slow_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nor_for_a_slow_store_above_a_quick_one_which_leaves_no_call_to_be_made_twice() {
+async fn a_slow_store_above_a_quick_one_delays_no_caller_and_hides_no_second_call() {
     for seed in 0..100 {
         let (slow, quick) = (Server::slow(seed), Server::quick());
         let (longest, untold) = pairs(|| IdempotencyLayer::over_both(slow.client(), quick.client()), seed).await;

@@ -19,8 +19,10 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{BoxError, Layer};
 
-use crate::cache::provider::{Provider, call, frames, text};
-use crate::idempotency::{SECOND, ask, stream};
+use crate::{
+    cache::provider::{Provider, call, frames, text},
+    idempotency::{SECOND, ask, stream},
+};
 
 #[tokio::test(start_paused = true)]
 async fn answers_end_with_their_time_and_the_first_makes_room() {

@@ -6,8 +6,10 @@ use steadfast::{CacheReason, ErrorKind, IdempotencyLayer};
 use tokio::time::{Instant, sleep};
 use tower::Layer;
 
-use crate::cache::provider::{Provider, call, frames, text};
-use crate::idempotency::{SECOND, ask, stream};
+use crate::{
+    cache::provider::{Provider, call, frames, text},
+    idempotency::{SECOND, ask, stream},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_reads_a_stream_from_its_beginning_and_then_live() {

@@ -16,8 +16,10 @@ use steadfast::{
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Layer};
 
-use crate::cache::provider::{Provider, call, text};
-use crate::idempotency::{SECOND, ask};
+use crate::{
+    cache::provider::{Provider, call, text},
+    idempotency::{SECOND, ask},
+};
 
 /// A store of several processes, which goes away and may come back empty.
 #[derive(Clone, Default)]

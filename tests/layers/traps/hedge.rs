@@ -16,10 +16,12 @@ use steadfast::{
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 
-use crate::common::testing::Strict;
-use crate::traps::{
-    breaker::breaker,
-    fixtures::{Does, Fake, NeverReady, ask, error, millis, secs},
+use crate::{
+    common::testing::Strict,
+    traps::{
+        breaker::breaker,
+        fixtures::{Does, Fake, NeverReady, ask, error, millis, secs},
+    },
 };
 
 /// After two seconds to another tier, as often as there are calls.

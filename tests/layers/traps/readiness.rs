@@ -34,8 +34,10 @@ use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, util::BoxCloneSyncService};
 
-use crate::common::testing::Strict;
-use crate::traps::fixtures::{Borrowing, Does, Fake, NeverReady, ask, error, millis, secs};
+use crate::{
+    common::testing::Strict,
+    traps::fixtures::{Borrowing, Does, Fake, NeverReady, ask, error, millis, secs},
+};
 
 type Wrap = fn(BoxLlmService) -> BoxLlmService;
 

@@ -13,8 +13,7 @@ use steadfast::{
 use steadfast_stores::sqlite::Sqlite;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::contract::SECOND;
-use crate::testing::Folder;
+use crate::{contract::SECOND, testing::Folder};
 
 /// A program whose provider answers each call differently.
 struct Program {

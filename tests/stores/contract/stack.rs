@@ -101,8 +101,7 @@ mod postgres {
     };
 
     use super::Program;
-    use crate::contract::SECOND;
-    use crate::testing::Schema;
+    use crate::{contract::SECOND, testing::Schema};
 
     /// Where a server is that can be stopped and started: what is between here and there.
     struct Server {

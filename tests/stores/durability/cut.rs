@@ -2,11 +2,13 @@
 
 use std::{fs, time::Duration};
 
-use crate::durability::{
-    process::{REASON, Request, asks, desk},
-    told::Told,
+use crate::{
+    durability::{
+        process::{REASON, Request, asks, desk},
+        told::Told,
+    },
+    testing::Folder,
 };
-use crate::testing::Folder;
 
 /// SQLite's log, cut or spoilt anywhere, holds the tasks that were written before that place, and each of them whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::durability::{
-    process::{Heard, Process, REASON, Request, desk},
-    scale,
-    told::{Found, Told},
+use crate::{
+    durability::{
+        process::{Heard, Process, REASON, Request, desk},
+        scale,
+        told::{Found, Told},
+    },
+    testing::Folder,
 };
-use crate::testing::Folder;
 
 /// Requests under way at a time.
 const CLIENTS: usize = 16;

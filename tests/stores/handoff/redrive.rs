@@ -103,7 +103,7 @@ async fn when_a_model_works_again_the_oldest_are_answered_first_and_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_stops_when_the_model_fails_again_and_loses_nothing() {
+async fn a_redrive_pauses_when_the_model_fails_again_and_loses_no_task() {
     let (desk, model) = (Desk::new(MemoryTasks::new()), Model::default());
     model.works.store(true, SeqCst);
     hand_over_all(&desk, 100).await;

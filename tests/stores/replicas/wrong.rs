@@ -121,7 +121,7 @@ async fn an_error_says_what_is_the_matter() {
 }
 
 #[tokio::test]
-async fn while_it_is_away_only_one_in_half_a_second_asks() {
+async fn an_unreachable_redis_gets_one_attempt_in_half_a_second() {
     // Nobody listens on a port that was just given back.
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let redis = Redis::open(&format!("redis://{address}")).unwrap();
@@ -207,7 +207,7 @@ async fn a_connection_that_was_closed_is_made_again() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_not_done_when_a_redis_goes_on_that_stood_still() {
+async fn a_resumed_redis_does_not_execute_abandoned_commands() {
     let Some(server) = Server::start().await else { return };
     let redis = Redis::open(&server.url()).unwrap();
     let patient = Redis::open(&server.url()).unwrap().limit(Duration::from_secs(20));
@@ -235,7 +235,7 @@ async fn what_was_given_up_is_not_done_when_a_redis_goes_on_that_stood_still() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_done_by_a_redis_that_only_answers_late() {
+async fn a_late_redis_still_executes_abandoned_commands() {
     let Some(server) = Server::start().await else { return };
     let redis = Redis::open(&server.url()).unwrap();
     let patient = Redis::open(&server.url()).unwrap().limit(Duration::from_secs(20));

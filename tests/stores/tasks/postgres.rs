@@ -7,8 +7,7 @@ use steadfast_handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFi
 use steadfast_stores::postgres::Postgres;
 use tower::ServiceExt;
 
-use crate::tasks::suite::new_task;
-use crate::testing::Schema;
+use crate::{tasks::suite::new_task, testing::Schema};
 
 fn kind(error: DeskError) -> StoreErrorKind {
     match error {

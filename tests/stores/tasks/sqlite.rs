@@ -6,8 +6,7 @@ use steadfast_handoff::{Claimant, Desk, DeskError, Handoff, RedriveScope, TaskFi
 use steadfast_stores::sqlite::Sqlite;
 use tower::ServiceExt;
 
-use crate::tasks::suite::new_task;
-use crate::testing::Folder;
+use crate::{tasks::suite::new_task, testing::Folder};
 
 fn kind(error: DeskError) -> StoreErrorKind {
     match error {

@@ -10,9 +10,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use steadfast::chat::{FinishReason, Message, Part, Role, ToolCall};
 use steadfast::{
     LlmRequest,
+    chat::{FinishReason, Message, Part, Role, ToolCall},
     layers::idempotency::{IdempotencyStore, MemoryIdempotency},
 };
 use steadfast_agent::StoredActions;

@@ -17,8 +17,10 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-use crate::recorded::{events, expected};
-use crate::recordings::Exchange;
+use crate::{
+    recorded::{events, expected},
+    recordings::Exchange,
+};
 
 /// What is wrong with the commit points of an answer that is a whole stream.
 pub(crate) async fn misplaced(exchange: &Exchange) -> Vec<String> {

@@ -3,11 +3,13 @@
 use serde_json::Value;
 use steadfast::Dialect;
 
-use crate::recorded::{
-    events,
-    oracle::{Difference, Reading},
+use crate::{
+    recorded::{
+        events,
+        oracle::{Difference, Reading},
+    },
+    recordings::Exchange,
 };
-use crate::recordings::Exchange;
 
 /// The file that has the reason for each.
 const REASONS: &str = include_str!("exceptions.txt");

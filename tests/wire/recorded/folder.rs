@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use steadfast::providers::transport::HttpClient;
 
-use crate::recorded::{
-    Sent, Verdict, expected, judge,
-    oracle::{Readings, Sum},
-    server::Server,
+use crate::{
+    recorded::{
+        Sent, Verdict, expected, judge,
+        oracle::{Readings, Sum},
+        server::Server,
+    },
+    recordings::Recordings,
 };
-use crate::recordings::Recordings;
 
 /// How many exchanges are judged at once: of many more connections than the 128 that may wait to be accepted, the
 /// system resets some.

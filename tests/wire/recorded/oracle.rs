@@ -10,12 +10,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use steadfast::{Dialect, ErrorKind, LlmError, chat::Message};
 
-use crate::recorded::{
-    exceptions,
-    expected::{self, Said},
-    mapping::{Counted, count, finish},
+use crate::{
+    recorded::{
+        exceptions,
+        expected::{self, Said},
+        mapping::{Counted, count, finish},
+    },
+    recordings::{Exchange, Recordings},
 };
-use crate::recordings::{Exchange, Recordings};
 
 /// What an SDK made of one answer.
 #[derive(Deserialize)]

@@ -72,7 +72,7 @@ impl CacheOutcome {
     /// Writes the outcome into headers.
     pub(crate) fn write_headers(self, headers: &mut HeaderMap) {
         if self.name() == CacheReason::Replayed.name() {
-            // The idempotency key's work, not the cache's.
+            // The idempotency layer gave this answer, not the cache.
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
             return;
         }

@@ -149,7 +149,7 @@ impl HumanOptions {
             caller = caller.id(reference.ok_or_else(problem)?);
         }
         if let Some(context) = &self.context {
-            // Never with what stands there.
+            // The error does not repeat the value.
             let context = Some(context.as_bytes()).filter(|context| context.len() <= MAX_CONTEXT);
             let context = context.and_then(|context| serde_json::from_slice::<Map<String, Value>>(context).ok());
             let problem = || wrong(format!("{TASK_CONTEXT}: a JSON object of at most {MAX_CONTEXT} bytes"));
@@ -435,7 +435,7 @@ const LARGE_BODY: usize = 256 * 1024;
 /// invalid one is not refused here: a provider of its dialect may accept it.
 pub(crate) async fn decode_ahead(request: &LlmRequest, is_read: impl FnOnce() -> bool) {
     if request.wire().is_some_and(|wire| wire.body().len() >= LARGE_BODY) && is_read() {
-        // In a box: its room would be in every request.
+        // Boxed: inline it would enlarge every request's future.
         let _told_by_who_reads_it = Box::pin(request.decode_ahead()).await;
     }
 }

@@ -354,7 +354,7 @@ fn is_passed(name: &HeaderName) -> bool {
     const NAMES: [&str; 7] =
         ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
     const FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-"];
-    // These name the operator's account, which is none of the caller's business.
+    // These name the operator's account, which the caller must not see.
     const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "anthropic-organization-id"];
     let name = name.as_str();
     NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !ACCOUNT.contains(&name)

@@ -152,7 +152,7 @@ impl EventBatch {
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waits < MAX_WAITS {
             self.waits += 1;
-            // One poll of it asks the runtime for another turn, after all other tasks.
+            // One poll of this future asks the runtime for another turn, after all other tasks.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }

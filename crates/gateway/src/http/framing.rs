@@ -125,7 +125,7 @@ impl Framing {
             Position::Size => {
                 self.at = match number(line, 16) {
                     0 => Position::Trailers,
-                    // With the end of its line.
+                    // The chunk's data ends with a line end of two bytes.
                     size => Position::Chunk(size.saturating_add(2)),
                 };
             }
@@ -172,7 +172,7 @@ mod tests {
     fn a_line_of_a_head_that_ends_in_a_bare_lf_is_no_line_any_more() {
         let heads = GOOD.match_indices("\r\n").filter(|(at, _)| {
             let before = &GOOD[..*at];
-            // Of the lines between and behind chunks hyper sees to it that they end well.
+            // hyper itself checks the ends of the lines between and behind chunks.
             !before.contains("chunked\r\n\r\n") || before.ends_with("x: y") || before.contains("GET")
         });
         for (at, _) in heads {

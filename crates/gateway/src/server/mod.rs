@@ -111,7 +111,7 @@ impl ServeOptions {
             .make(|| http::listen(address))
             .map_err(|error| ServeError::Invalid(format!("cannot listen on {address}: {error}")))?;
         let address = listener.local_addr()?;
-        // Signals count from here on, before the greeting tells anyone the process to signal.
+        // Receive signals from here on: the greeting names the process, and signals may follow it.
         let signals = control.make(Signals::new)?;
         let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides);
         let _subscription = handle.events().follow_only(Reloads::wanted, reloads);

@@ -217,7 +217,7 @@ async fn a_drained_tier_finishes_its_streams_and_gets_no_more() {
     assert!(stream.is_whole() && stream.text() == "Hello from afar", "{stream:?}");
     assert_eq!(operated.tiers().await["tiers"][0]["inFlight"], 0);
 
-    // Every tier drained: each dialect has its own error, and nobody is told to come back.
+    // With every tier drained, each dialect has its own error, and no error asks the caller to come back.
     let path = "/admin/tiers/a%2Fb/drain";
     operated.done(path, json!({"drained": true})).await;
     for (dialect, status, kind) in [(MESSAGES, 529, "overloaded_error"), (CHAT, 503, "server_error")] {
@@ -300,7 +300,7 @@ async fn what_is_wrong_with_an_order_is_named() {
     assert_eq!(ask(&operated.server, ("GET", "/admin/nothing", ""), &[ADMIN]).await.status, 404);
     let message = operated.refused("/admin/reload", json!({}), 422, "invalid_configuration").await;
     assert!(message.contains("the stack was not built from a file"), "{message}");
-    // Nothing of it was done.
+    // The gateway has carried out none of these orders.
     assert_eq!(operated.serving().await, "sonnet");
     assert!(operated.stack.pinned_features().is_empty());
 }
@@ -340,7 +340,7 @@ async fn an_order_is_waited_for_as_long_as_the_configuration_says_now() {
     let whole = request("POST", "/admin/level", &[ADMIN], br#"{"level": 3}"#);
     let mut client = operated.server.connect().await;
     client.send(&whole[..whole.len() - 1]).await;
-    // At the start it was half a minute.
+    // At the start the limit was half a minute.
     let answer = timeout(Duration::from_secs(5), client.answer()).await.expect("it is given up");
     assert!(said(&answer, 400, "invalid_request_error").contains("did not arrive in time"));
 }

@@ -79,7 +79,7 @@ async fn the_same_is_answered_from_memory_whole_and_streamed_in_both_protocols()
             if path == MESSAGES {
                 assert_eq!(again.body, made.body, "the provider's own bytes");
             }
-            // What was said of the first answer's way is not true of this one's.
+            // Headers about the first answer's call do not hold for this answer.
             let own =
                 ["request-id", "x-request-id"].map(|name| again.header(name).is_some_and(|id| id.starts_with("sf-")));
             assert!(own.contains(&true), "{again:?}");
@@ -125,7 +125,7 @@ async fn callers_ask_for_a_new_answer_in_their_own_words() {
         assert_eq!((said(&anew), kept.calls()), ((Some("bypass"), false), calls), "{header:?}");
         assert_eq!(said(&kept.ask(MESSAGES, &[], true, PRIVATE).await).0, Some("hit"), "{header:?}");
     }
-    // What must not be kept is not.
+    // The cache does not keep an answer under `no-store`.
     kept.ask(MESSAGES, &[("cache-control", "no-store")], false, "a secret").await;
     assert_eq!(said(&kept.ask(MESSAGES, &[], false, "a secret").await).0, Some("miss"));
 }
@@ -145,7 +145,7 @@ async fn one_keys_answers_are_never_anothers_unless_the_file_says_so() {
         for (key, result) in [(ANA, "miss"), (BO, "miss"), (ANA, "hit"), (BO, "hit")] {
             assert_eq!(said(&kept.ask(path, &[key], false, PRIVATE).await).0, Some(result), "{path} {key:?}");
         }
-        // Nor in an outage, nor by a similar question.
+        // The same holds in an outage, and for a similar question.
         kept.ask(path, &[ANA], false, "What is on my card?").await;
         kept.stack.handle().force_open("sonnet").unwrap();
         for question in ["What is on my card?", "What is on my card now?"] {
@@ -210,7 +210,7 @@ async fn a_degraded_answer_says_so_in_its_body_too_where_the_file_asks_for_it() 
             assert_eq!(mark(&full), Value::Null, "it is what was asked for");
             kept.providers.anthropic.handle().fail(Fault::ServerError);
             let stale = kept.ask(path, &[], stream, "hello").await;
-            // What is put together here, and is whole, has room for it in any case.
+            // A whole answer that the gateway puts together has room for the mark in any case.
             let is_marked = marks || path != MESSAGES && !stream;
             let expected = json!({"degraded": {"level": 4, "reason": "server"}});
             assert_eq!(mark(&stale), if is_marked { expected } else { Value::Null }, "{path}, {stream}, {marks}");

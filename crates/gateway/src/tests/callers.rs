@@ -24,7 +24,7 @@ async fn a_caller_of_a_slow_stream_gets_the_head_and_signs_of_life_before_the_an
         let before = answer.body.split("data: {").next().unwrap();
         assert!(answer.body.matches(sign).count() >= 2, "{before}");
         assert_eq!((answer.status, answer.text().as_str(), answer.is_whole()), (200, "Hello from afar", true));
-        // A whole answer cannot have them.
+        // A whole answer cannot have keep-alives.
         let answer = server.post(path, &[], &hello(false)).await;
         assert!(answer.body.starts_with('{'), "{}", answer.body);
     }
@@ -67,7 +67,7 @@ async fn a_failure_after_the_head_went_out_is_an_event_in_the_stream() {
 async fn a_caller_that_hangs_up_cancels_the_providers_call() {
     for path in PATHS {
         for stream in [false, true] {
-            // Before the answer, and in the middle of it.
+            // The caller hangs up before the answer, and in its middle.
             for fault in [Fault::Hang, Fault::StallAfter(2)] {
                 let providers = Providers::start().await;
                 let (service, provider) = providers.of(path);
@@ -185,7 +185,7 @@ async fn paths_without_their_version_are_the_same_paths() {
     }
     let count = server.post("/messages/count_tokens", &key, &hello(false)).await;
     assert_eq!((count.status, count.json()["estimated"].as_bool()), (200, Some(true)));
-    // Each of them was counted by the key's rate.
+    // The key's rate has counted each of them.
     assert_eq!(server.post("/messages", &key, &hello(false)).await.status, 429);
 
     let (short, long) = (
@@ -251,7 +251,7 @@ async fn a_callers_mistake_is_told_in_its_own_dialect() {
             );
             assert_eq!(answer.json()["type"] == "error", path == MESSAGES);
         }
-        // What is missing is the provider's to say, in its own words.
+        // The provider itself reports a missing field, in its own words.
         let answer = server.post(path, &[], &json!({"model": "claude-sonnet-4-5", "max_tokens": 5})).await;
         assert_eq!(answer.status, 400, "{answer:?}");
     }
@@ -290,7 +290,7 @@ async fn every_path_that_is_named_to_who_asked_for_another_is_served() {
     let told = server.get("/nothing", &[]).await.json();
     let paths: Vec<&str> =
         told["error"]["paths"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
-    // These are the stack's, which is not there.
+    // These paths show the stack, and this server has none.
     let observed = ["/status", "/overview", "/metrics"];
     for path in paths.iter().filter(|path| !observed.iter().any(|observed| path.ends_with(observed))) {
         let (method, path) = path.split_once(' ').unwrap();

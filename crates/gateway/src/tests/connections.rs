@@ -42,7 +42,7 @@ async fn a_body_that_comes_in_pieces_is_read_to_its_end() {
         let head = format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\ncontent-type: application/json\r\n{length}\r\n\r\n");
         client.send(head.as_bytes()).await;
         for piece in text.as_bytes().chunks(100_000) {
-            // Each is there by itself, as if it came from far away.
+            // Each piece arrives by itself, as if it came from far away.
             sleep(Duration::from_millis(5)).await;
             if chunked {
                 client.send(format!("{:x}\r\n", piece.len()).as_bytes()).await;
@@ -227,7 +227,7 @@ async fn many_idle_connections_disturb_nobody() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_reads_is_given_up() {
-    // As many words as the model may say, each too long for buffers to hold them all.
+    // The model uses its whole limit of words, and each word is so long that no buffer holds them all.
     let providers = Providers::saying(&format!("{} ", "without-end".repeat(30)).repeat(64_000)).await;
     let server = Server::start(providers.claude(), Settings { unread: SOON, ..Settings::default() }).await;
     let mut client = server.connect().await;
@@ -267,7 +267,7 @@ async fn requests_sent_ahead_of_a_stream_are_answered_behind_it() {
         let answer = client.answer().await;
         assert_eq!((answer.text().as_str(), answer.body.contains("[DONE]")), ("Hello from afar", stream));
     }
-    // While a stream is under way too.
+    // The same holds while a stream is under way.
     client.post(CHAT, &[], &hello(true)).await;
     client.until("Hello").await;
     client.post(CHAT, &[("connection", "close")], &hello(true)).await;

@@ -179,7 +179,7 @@ async fn an_answer_is_for_who_asked_and_a_task_for_who_may_answer() {
     }
     assert_eq!(house.server.post("/handoff/redrive", &[CALLER], &json!({})).await.status, 403);
     assert_eq!(house.desk.show(task.parse().unwrap()).await.unwrap().state, TaskState::Waiting);
-    // What a reviewer may is no more than that.
+    // A reviewer has no other right.
     assert_eq!(house.server.get("/admin/keys", &[REVIEWER]).await.status, 403);
     let page = house.server.get("/handoff", &[]).await;
     assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
@@ -323,7 +323,7 @@ async fn tasks_are_listed_in_pages() {
     for _ in 0..5 {
         made.push(house.pending(CHAT).await);
     }
-    // Those of one millisecond have no order but their ids'.
+    // Tasks of one millisecond have only the order of their ids.
     made.sort();
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {

@@ -278,7 +278,7 @@ impl Client {
 
     /// Sends bytes and reads the start of an answer; `None` unless its status is 200.
     pub(super) async fn until_or_closed(mut self, bytes: &[u8]) -> Option<()> {
-        // A server that turns callers away may close before they have said anything.
+        // A server that turns callers away may close before they have sent anything.
         self.stream.write_all(bytes).await.ok()?;
         (self.more().await && self.left.starts_with(b"HTTP/1.1 200")).then_some(())
     }

@@ -26,7 +26,7 @@ fn with_picture(path: &str, url: &str) -> Value {
 
 #[tokio::test]
 async fn a_picture_at_an_address_is_never_fetched_but_refused_or_left_to_who_can() {
-    // What must not be asked for: a service that only the gateway can reach.
+    // A service that only the gateway can reach, and must not call.
     let inside = TcpListener::bind("127.0.0.1:0").unwrap();
     inside.set_nonblocking(true).unwrap();
     let url = format!("http://{}/picture.png", inside.local_addr().unwrap());
@@ -42,19 +42,19 @@ async fn a_picture_at_an_address_is_never_fetched_but_refused_or_left_to_who_can
     let gpt = Server::start(providers.gpt(), Settings::default()).await;
     for path in PATHS {
         let request = with_picture(path, &url);
-        // It wants the bytes, and nobody gets them for it.
+        // This model needs the bytes, and the gateway does not fetch them.
         let refused = alone.post(path, &[], &request).await;
         let error = &refused.json()["error"];
         assert_eq!((refused.status, error["type"].as_str()), (400, Some("invalid_request_error")), "{path}");
         assert!(error["message"].as_str().unwrap().contains("nothing is fetched on the caller's behalf"), "{error}");
-        // Who takes addresses gets it as it is, and is asked where another cannot.
+        // A model that takes addresses gets the address unchanged, and is the fallback for one that cannot.
         for server in [&rescued, &claude, &gpt] {
             let answer = server.post(path, &[], &request).await;
             assert_eq!((answer.status, answer.text()), (200, "A picture from afar".to_owned()), "{path}");
         }
     }
     assert_eq!(google.handle().stats().calls, 0);
-    // With its bytes it is a picture like any other.
+    // A picture that comes with its bytes is like any other.
     let bytes = with_picture(CHAT, "data:image/png;base64,aGVsbG8=");
     assert_eq!(alone.post(CHAT, &[], &bytes).await.text(), "A picture");
     assert_eq!(inside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody went there");

@@ -206,7 +206,7 @@ async fn a_key_has_so_many_requests_in_flight_and_no_more() {
     let mut other = limited.server.connect().await;
     other.post(MESSAGES, &[TWO], &hello(true)).await;
     other.until("content_block_delta").await;
-    // Over a reload that changes the limit, too.
+    // The same holds over a reload that changes the limit.
     limited.file.write(", concurrency: 1");
     limited.server.gateway.keys.as_ref().unwrap().reload();
     assert_eq!(limited.seen("one").await["inFlight"], 2);
@@ -273,7 +273,7 @@ async fn every_path_that_asks_for_a_key_counts_by_its_rate() {
     let more = ["/admin/tiers", "/handoff/tasks"];
     let post = [MESSAGES, CHAT, COUNT, "/admin/level", "/handoff/redrive"];
     for (number, path) in get.iter().chain(&more).chain(&post).enumerate() {
-        // The limit that changes begins anew.
+        // A changed limit starts with a full count.
         let rate = 3 + number;
         limited.file.write(&format!(", admin: true, requests_per_minute: {rate}"));
         server.gateway.keys.as_ref().unwrap().reload();
@@ -386,7 +386,7 @@ async fn a_call_that_outlives_its_caller_keeps_its_place() {
         client.post(MESSAGES, &[ONE, ("idempotency-key", "first")], &hello(stream)).await;
         held.has_had(1).await;
         drop(client);
-        // Each leaves as soon as it may have been sent on.
+        // Each caller leaves as soon as the gateway may have sent its request on.
         for left in 0..30 {
             let key = format!("left-{left}");
             let mut client = limited.server.connect().await;
@@ -397,7 +397,7 @@ async fn a_call_that_outlives_its_caller_keeps_its_place() {
         let refused = limited.server.post(MESSAGES, &[ONE, ("idempotency-key", "one more")], &hello(stream)).await;
         assert_eq!((refused.status, error(&refused).2.contains("in flight")), (429, true), "{}", refused.body);
         assert_eq!(limited.seen("one").await["inFlight"], 1);
-        // A repeat of the call under way is no call: it takes no place, and has the answer.
+        // A repeat joins the call under way: it takes no place, and gets the answer.
         let mut again = limited.server.connect().await;
         again.post(MESSAGES, &[ONE, ("idempotency-key", "first")], &hello(stream)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -30,7 +30,7 @@ async fn what_is_over_a_limit_is_told_with_its_setting_in_the_callers_dialect() 
         let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.contains("more than 3 messages") && message.contains("gateway.limits.messages"), "{message}");
         assert_eq!(translating.post(path, &[], &turns(3)).await.status, 200);
-        // What is forwarded is not taken apart.
+        // The gateway does not decode a request that it forwards unchanged.
         let forwarding = Server::start(providers.of(path).0, limited(limits)).await;
         assert_eq!(forwarding.post(path, &[], &body).await.status, 200);
     }

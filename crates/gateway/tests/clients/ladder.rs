@@ -221,7 +221,7 @@ fn an_operator_walks_the_ladder_with_pins() {
 }
 
 #[test]
-fn a_queued_request_whose_time_is_over_hears_when_to_come_back() {
+fn a_queued_request_that_runs_out_of_time_gets_a_retry_after() {
     let ladder = Ladder::start("10s");
     ladder.model(1).fail(Fault::ServerError);
     ladder.until(MESSAGES, "reduced");

@@ -58,7 +58,7 @@ fn a_configuration_is_drilled_without_its_keys_and_judged() {
 }
 
 #[test]
-fn what_comes_with_the_program_is_listed() {
+fn drill_list_names_the_built_in_scenarios() {
     let ran = steadfast(["drill", "--list"], &[]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     for name in ["incident-2026-06-15", "d5a", "d8", "all-down-hour"] {
@@ -67,7 +67,7 @@ fn what_comes_with_the_program_is_listed() {
 }
 
 #[test]
-fn what_is_wrong_is_told_apart_from_what_is_missed() {
+fn a_wrong_drill_command_exits_with_2_and_names_the_mistake() {
     let folder = Folder::new("drill-wrong");
     let right = folder.file("right.yaml", SCENARIO);
     let right = right.to_str().unwrap();

@@ -80,7 +80,7 @@ fn the_fallback_answers_while_the_primary_is_blocked_and_the_primary_serves_agai
 }
 
 #[test]
-fn a_provider_that_says_nothing_is_drilled_too_and_told_as_json() {
+fn a_silent_provider_can_be_drilled_with_a_report_in_json() {
     let providers = Providers::start();
     let ran = drill(&providers.config(), &["--live-fault", "hang", "--json", "--live-requests", "3"]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
@@ -130,7 +130,7 @@ fn a_primary_that_is_down_already_is_not_drilled() {
 }
 
 #[test]
-fn what_cannot_be_drilled_is_an_error_of_its_own() {
+fn a_drill_that_cannot_run_exits_with_code_2() {
     let simulated = "tiers:\n  - { name: a, provider: simulated }\n  - { name: b, provider: simulated }\n";
     assert_eq!(drill(simulated, &[]).code, Some(2));
     let alone = drill("tiers:\n  - { name: a, provider: anthropic, model: m, base_url: 'http://127.0.0.1:9' }\n", &[]);

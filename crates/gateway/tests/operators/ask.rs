@@ -34,7 +34,7 @@ fn the_record_says_who_answered_and_what_failed_before() {
 }
 
 #[test]
-fn what_is_handed_to_people_has_its_task() {
+fn an_answer_handed_to_people_names_its_task() {
     let folder = Folder::new("people");
     let tasks = folder.path("tasks.db");
     let config = format!(

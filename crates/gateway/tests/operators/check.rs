@@ -21,7 +21,7 @@ fn a_right_file_is_explained() {
 }
 
 #[test]
-fn what_each_tiers_model_takes_is_shown() {
+fn check_shows_the_parameters_of_each_tiers_model() {
     let folder = Folder::new("models");
     let text = "\
 tiers:
@@ -67,7 +67,7 @@ fn the_examples_are_right() {
 }
 
 #[test]
-fn a_key_that_serve_needs_is_missed_unless_it_is_said_that_it_is_elsewhere() {
+fn check_misses_a_key_that_serve_needs_unless_it_is_offline() {
     let folder = Folder::new("keyless");
     let file = folder.file("steadfast.yaml", RIGHT);
     let file = file.to_str().unwrap();
@@ -106,7 +106,7 @@ fn secrets_of_headers_and_webhooks_may_be_elsewhere_too() {
 }
 
 #[test]
-fn the_server_of_each_tier_is_told_and_who_names_it() {
+fn check_shows_each_tiers_server_and_its_source() {
     let folder = Folder::new("servers");
     let text = "tiers:\n  - { name: sonnet, provider: anthropic, model: a }\n  \
                 - { name: proxied, provider: openai, model: b, base_url: 'http://127.0.0.1:9/v1?key=sk-marker' }\n  \
@@ -171,7 +171,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn live_calls_each_tier_once_and_says_what_came_of_it() {
+fn check_live_calls_each_tier_once_and_shows_the_outcome() {
     let folder = Folder::new("live");
     let file = folder.file(
         "steadfast.yaml",

@@ -59,7 +59,7 @@ fn health_is_the_exit_code_of_a_gateway_that_is_ready() {
 }
 
 #[test]
-fn health_of_one_that_stops_is_silent_or_speaks_something_else_is_failure() {
+fn health_fails_for_a_stopping_a_silent_or_a_foreign_server() {
     let answers = [
         Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\nstopping\n"),
         Some("SSH-2.0-OpenSSH_9.2\r\n"),

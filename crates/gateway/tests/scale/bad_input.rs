@@ -121,7 +121,7 @@ async fn bad_input_is_told_in_its_own_dialect_and_quickly_and_others_are_served(
 
 /// A client that goes on sending must not be broken off before it has read the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_sends_too_much_is_told_although_it_is_still_sending() {
+async fn a_caller_that_sends_too_much_gets_a_413_while_it_is_still_sending() {
     let provider = Provider::start();
     let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     for path in PATHS {

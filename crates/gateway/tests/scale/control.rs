@@ -78,7 +78,7 @@ async fn a_probe_is_answered_although_callers_have_taken_every_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_it_although_streams_are_open() {
+async fn a_second_signal_ends_the_gateway_while_streams_are_open() {
     let provider = Provider::start();
     let gateway = Gateway::start(&config(&provider.address, ""), &["--grace", "60"]);
     let mut stream = super::held(gateway.address(), PATHS[0]).await;
@@ -95,7 +95,7 @@ async fn a_second_signal_ends_it_although_streams_are_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_half_sent_does_not_delay_the_exit() {
+async fn half_sent_requests_do_not_delay_the_exit() {
     let provider = Provider::start();
     let gateway = Gateway::start(&config(&provider.address, ""), &["--grace", "30"]);
     let mut half_heads = Vec::new();

@@ -71,7 +71,7 @@ async fn drip(address: String, text: String) -> (Duration, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes as long as the gateway's patience, which is half a minute"]
-async fn who_sends_a_byte_a_second_is_ended_in_time_and_with_a_word() {
+async fn a_caller_that_sends_a_byte_a_second_is_cut_off_in_time_with_an_error() {
     let provider = Provider::start();
     let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     let mut slow = JoinSet::new();

@@ -85,7 +85,7 @@ fn status(answer: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_two_ends_gets_one_answer_and_nothing_behind_it() {
+async fn a_request_with_two_ends_gets_one_answer_and_closes_the_connection() {
     let provider = Provider::start();
     let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     let mut wrong = Vec::new();
@@ -106,7 +106,7 @@ async fn what_has_two_ends_gets_one_answer_and_nothing_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_request_is_refused_and_the_connection_closed() {
+async fn malformed_request_heads_are_refused_and_the_connection_closed() {
     let provider = Provider::start();
     let gateway = Gateway::start(&config(&provider.address, ""), &[]);
     for (line, statuses) in FIRST_LINES {

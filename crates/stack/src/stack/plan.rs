@@ -121,7 +121,7 @@ impl ResolvedParts {
         });
         let leaves = leaves(config, &families, context, &environment, &mut problems);
         let candidate = CandidatePlan::new(config, &families, context, &environment).unwrap_or_else(|error| {
-            // The errors of a candidate that is also a tier are reported with the tier.
+            // If the candidate is also a tier, the tier has reported its errors already.
             let news: Vec<_> = error.problems().iter().filter(|problem| !problems.contains(problem)).cloned().collect();
             problems.extend(news);
             None

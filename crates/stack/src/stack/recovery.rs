@@ -161,7 +161,7 @@ impl CheckSchedule {
     fn run_due(&mut self, shared: &Shared) -> Option<Instant> {
         let generation = shared.current.load();
         let Some(checks) = &generation.checks else {
-            // Probes of an earlier configuration are aborted.
+            // Abort the probes of an earlier configuration.
             self.next.clear();
             self.under_way.abort_all();
             return None;
@@ -178,7 +178,7 @@ impl CheckSchedule {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
                 continue;
             }
-            // By then this probe is over, whatever its result.
+            // This probe is over by then, with any result.
             self.next.insert(tier.name.clone(), now + checks.every.max(LONGEST_PROBE));
             self.under_way.spawn(check(
                 tier.name.clone(),
@@ -286,7 +286,7 @@ impl StackHandle {
     /// Panics outside of a tokio runtime.
     pub fn check_recovery(&self) -> RecoveryCheckTask {
         let (stack, changed) = (Arc::downgrade(&self.shared), Arc::new(Notify::new()));
-        // The board tells whether all tiers fail.
+        // The board shows whether all tiers fail.
         self.shared.status();
         let changes = ChangeListener { stack: stack.clone(), changed: changed.clone() };
         let subscription = self.events().follow_only(ChangeListener::wanted, changes);

@@ -244,8 +244,8 @@ impl Routes {
         self.rules.into_iter().fold(self.layer, |layer, (rule, places)| {
             let mut chain = places.into_iter().map(|place| (&config.tiers[place], services[place].clone()));
             let (first, primary) = chain.next().expect("a checked chain has a tier");
-            // It reports no switches: those concern the chain that serves if this one does not. A pinned level that
-            // excludes this chain leaves the request to that one.
+            // This chain reports no switches: those concern the default chain, which serves if this one does not. A
+            // pinned level that excludes this chain leaves the request to the default one.
             let mut fallback = FallbackLayer::new(first.name.as_str())
                 .primary(chain::tier_settings(first, families))
                 .steered_by(&context.fallback)

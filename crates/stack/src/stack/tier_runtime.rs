@@ -150,8 +150,8 @@ impl TierRuntime {
             // This tier's own caps: their refusal moves on to the next tier at once.
             .option_layer(caps)
             .layer(settings::retry(retry, retries, context.seed(&tier.name)).failover_first(failover_first))
-            // Around the limits of time: those of the first token and of silences hold for an answer that is held back
-            // too.
+            // Around the limits of time, so that the limits of the first token and of silences hold for a held-back
+            // answer too.
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
             // Inside the retry, so that each attempt is admitted and counted, and an open circuit ends the retries.
             .layer(&self.breaker)

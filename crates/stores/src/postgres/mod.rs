@@ -41,8 +41,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::schema::MigrationRefusal;
 use super::quota::AnswerQuota;
-use steadfast::providers::transport;
-use steadfast::store::{StoreError, StoreErrorKind};
+use steadfast::{
+    providers::transport,
+    store::{StoreError, StoreErrorKind},
+};
 
 /// A state database. See the [module docs](self).
 ///

@@ -46,7 +46,7 @@ impl Redis {
                 {
                     return CallClaim::Answered(answer);
                 }
-                // The call ended without an answer for others: they do not wait for one another's failures.
+                // The call ended without an answer for others, which do not wait for one another's failures.
                 if begun.elapsed() < LOOK {
                     return CallClaim::Granted(None);
                 }

@@ -24,8 +24,10 @@ use self::{
     listener::Listener,
     target::Target,
 };
-use steadfast::Events;
-use steadfast::store::{StoreError, StoreErrorKind, StoreTrouble};
+use steadfast::{
+    Events,
+    store::{StoreError, StoreErrorKind, StoreTrouble},
+};
 
 /// A Redis, version 5 or later, or a Valkey: the meeting point of a stack's replicas. Clones share one connection.
 ///

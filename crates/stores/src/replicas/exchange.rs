@@ -59,7 +59,7 @@ impl Exchange {
                 Some(place) => known.swap_remove(place),
                 None => {
                     let (mark, news) = handle.pending_update(now);
-                    // A change that no longer holds is not worth reporting: others may have learnt more since it began.
+                    // Do not report a change that no longer holds: other replicas may have learned more since it began.
                     let changed_at = news.filter(|news| !news.left().is_zero()).map(|_| now);
                     let (name, handle) = (name.clone(), handle.clone());
                     Circuit { name, handle, mark, changed_at, reported: changed_at.is_none(), received: None }

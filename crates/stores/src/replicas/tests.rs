@@ -228,7 +228,8 @@ async fn a_rate_is_one_for_all_replicas() {
         }
         seconds(0.25).await;
     }
-    // The bucket and the steady rate, plus at the end what they could not know of each other within half a second.
+    // The bucket and the steady rate. At the end, the replicas add the requests of the last half second, which they do
+    // not yet know of each other.
     let exact = 60 + 300;
     assert!((exact..=exact + 6).contains(&passed), "{passed}");
 }

@@ -66,9 +66,9 @@ impl FileIdentity {
 
 /// Returns whether a file that is shorter than before is incomplete: `VACUUM` shortens one too.
 fn is_incomplete(connection: &Connection, path: &Path) -> bool {
-    // Pages that are only in the log belong to it too.
+    // Pages that are only in the log belong to the file too.
     let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
-    // A new connection has read nothing of it yet.
+    // Use a new connection, which has read no page yet.
     let fresh = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
     fresh.map_or(true, |fresh| schema::intact(&fresh).is_err())
 }

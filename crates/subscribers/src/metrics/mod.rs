@@ -78,9 +78,11 @@ pub use self::{
     sample::MetricsHandle,
     table::{METRICS, Metric, MetricKind},
 };
-use steadfast::CacheHandle;
-use steadfast::events::{CircuitState, Event, RequestEnded, Subscriber};
-use steadfast::{BudgetHandle, BulkheadHandle, CircuitBreakerHandle, prices::PriceTable};
+use steadfast::{
+    BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle,
+    events::{CircuitState, Event, RequestEnded, Subscriber},
+    prices::PriceTable,
+};
 
 /// A subscriber that records events as metrics. See the [module's docs](self).
 ///

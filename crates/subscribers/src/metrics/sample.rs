@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{series::Registry, states::Switches, table};
-use steadfast::{BudgetHandle, BulkheadHandle, layers::budget::CapSpend};
-use steadfast::{CacheHandle, layers::cache::CacheStats};
+use steadfast::{
+    BudgetHandle, BulkheadHandle, CacheHandle,
+    layers::{budget::CapSpend, cache::CacheStats},
+};
 use steadfast_internal::sync::{Mutex, MutexGuard, lock};
 
 /// A handle that samples values which change without an event: bulkheads, budgets, the cache, and the time on a

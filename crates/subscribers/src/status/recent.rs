@@ -103,7 +103,7 @@ mod tests {
         recent.record_failure(fourth);
         recent.record_answer(fourth);
         assert_eq!(recent.failing(fourth), Some(fourth));
-        // Two failures are too few, whatever their share.
+        // Two failures are too few at any share.
         let mut few = Recent::new();
         for _ in 0..2 {
             few.record_failure(start);

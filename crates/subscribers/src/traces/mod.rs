@@ -52,8 +52,11 @@ use opentelemetry::{
 use tokio::time::Instant;
 
 use super::conventions;
-use steadfast::events::{Event, RequestEnded, RequestOutcome, Subscriber};
-use steadfast::{Attempt, ErrorKind, chat::Usage};
+use steadfast::{
+    Attempt, ErrorKind,
+    chat::Usage,
+    events::{Event, RequestEnded, RequestOutcome, Subscriber},
+};
 use steadfast_internal::wall_clock;
 
 /// A subscriber that gives each ended request to a tracer. See the [module docs](self).

@@ -160,7 +160,7 @@ async fn a_request_goes_out_on_a_new_connection_where_the_kept_one_was_closed() 
             .await;
         assert_eq!(text(response).await, "hi");
         drop(stream);
-        // The system has told of it once a turn with it is over.
+        // After one exchange with the server, the system has reported the closed connection.
         let mut probe = TcpStream::connect(server.address).await.unwrap();
         drop(server.accept().await);
         assert_eq!(probe.read(&mut [0]).await.unwrap(), 0);
@@ -248,7 +248,7 @@ async fn an_idle_connection_is_let_go_in_its_time() {
     closed(stream).await;
     let kept = unused.elapsed();
     assert!(kept >= Duration::from_secs(50) && kept <= Duration::from_secs(60), "{kept:?}");
-    // Nothing of it is left that would wake up.
+    // No timer of the pool is left that would wake up.
     let before = Instant::now();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(before.elapsed(), Duration::from_secs(1));

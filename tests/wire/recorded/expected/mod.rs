@@ -13,8 +13,10 @@ use steadfast::{
 };
 
 pub(crate) use self::errors::wait;
-use crate::recorded::{events, mapping::Counted};
-use crate::recordings::Exchange;
+use crate::{
+    recorded::{events, mapping::Counted},
+    recordings::Exchange,
+};
 
 /// What an answer says.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -232,7 +232,7 @@ pub(super) async fn forget_owner(
 
 pub(super) async fn reload(Extension(stack): Operator) -> Response<Body> {
     tracing::info!(by = stack.actor(), action = "reload", "an operator has the configuration loaded again");
-    // The file is read on a thread for that. What comes of it is an event too.
+    // Read the file on a blocking thread. An event reports the outcome too.
     match tokio::task::spawn_blocking(move || stack.reload_from_path()).await {
         Ok(Ok(Reload { kept, changed, removed, .. })) => {
             let [kept, changed, removed] =

@@ -92,7 +92,7 @@ async fn events_that_are_there_together_go_out_together_and_others_do_not_wait()
     let paced = |pause: Option<Duration>| {
         let words = ["one ", "two ", "three "].map(Frame::text).into_iter().chain([Frame::event(StreamEvent::End)]);
         body(futures_util::stream::unfold(words, move |mut words| async move {
-            // As a connection does that hands over one event at a time.
+            // A connection that hands over one event at a time yields like this.
             match pause {
                 None => tokio::task::yield_now().await,
                 Some(pause) => sleep(pause).await,

@@ -100,7 +100,7 @@ async fn only_the_models_name_changes_where_a_tier_has_another() {
     assert_eq!(provider.seen()[0].body, streaming().replacen("claude-sonnet-4-6", "claude-opus-4-6", 1));
 }
 
-// B36. QuantumNous/new-api#3041: betas that went to somebody who does not know them.
+// B36. QuantumNous/new-api#3041: betas went to a provider that does not know them.
 #[tokio::test(start_paused = true)]
 async fn betas_and_what_belongs_to_them_go_to_nobody_else() {
     let provider = Scripted::new([Reply::stream(openai_stream())]);
@@ -117,7 +117,7 @@ async fn betas_and_what_belongs_to_them_go_to_nobody_else() {
     assert!(
         body["tools"][0].get("defer_loading").is_none() && body["tools"][0]["function"].get("defer_loading").is_none()
     );
-    // What was said is there: the rules, the turn, the call with its result.
+    // The whole conversation is there: the rules, the turn, the call with its result.
     assert_eq!(body["messages"][0]["role"], "system");
     let roles: Vec<&str> =
         body["messages"].as_array().unwrap().iter().map(|turn| turn["role"].as_str().unwrap()).collect();
@@ -136,7 +136,7 @@ async fn events_are_passed_on_as_they_arrive() {
     let house = Plan::of(TWO).scripted(ANTHROPIC, &provider).build();
     let answer = house.send("POST", ASK, HEADERS, streaming()).await;
     assert_eq!(answer.body, pieces.concat());
-    // The head and all before it with the first word, then each at its time.
+    // The head and all events before the first word come with it, then each event at its time.
     assert_eq!(answer.head, PACE * 3);
     let late = answer.pieces.iter().map(|(at, _)| at.as_millis() / 700).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(late.into_iter().collect::<Vec<_>>(), [3, 4, 5]);
@@ -248,13 +248,14 @@ async fn its_own_words_are_told_after_failing_over_and_in_a_stream() {
         let (first, second) = (Scripted::new([reply]), Scripted::new([Reply::json(400, words)]));
         Plan::of(&config).scripted(ANTHROPIC, &first).scripted("second", &second).build()
     };
-    // Of two failures the first is told, in its own words; a page has none, so that they are ours.
+    // Of two failures, the caller gets the first one, in its own words. A page has no error, so the words are the
+    // gateway's.
     let answer = first(Reply::json(529, WORDS[5].1)).send("POST", ASK, HEADERS, BODY.to_owned()).await;
     assert_eq!((answer.status, answer.body.as_str()), (529, WORDS[5].1));
     let answer = first(Reply::json(502, "<html>")).send("POST", ASK, HEADERS, BODY.to_owned()).await;
     answer.assert_error(MESSAGES, 500, "a page");
     assert_eq!(answer.json()["error"]["type"], "api_error");
-    // A first tier that was not asked at all has nothing to say.
+    // A first tier that got no call has no error to show.
     let second = Scripted::new([Reply::json(400, words)]);
     let house = Plan::of(&config).scripted("second", &second).build();
     house.stack.circuit("sonnet").unwrap().force_open();
@@ -348,7 +349,7 @@ async fn a_key_sees_the_models_that_it_is_for() {
     let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["claude-local", "claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-5-5"]);
     assert_eq!(house.get("/v1/models/qwen3-coder", HEADERS).await.status, 404);
-    // Nor is there a way around by the name that a list would give it.
+    // The name that a list would show does not get around this either.
     let mut body = hello(false);
     body["model"] = "anthropic-compatible/qwen3-coder".into();
     assert_eq!(house.post(ASK, HEADERS, &body).await.status, 403);

@@ -97,7 +97,7 @@ async fn a_signed_thought_comes_back_as_it_was_after_a_turn_elsewhere() {
         assert_eq!(house.calls(OPENAI), 1, "the second turn");
         let last: Value = serde_json::from_str(&anthropic.seen()[2].body).unwrap();
         let thought = &last["messages"][1]["content"][0];
-        // Where the caller does not ask for thinking, thoughts need not go back; if they do, then as they were.
+        // If the caller does not ask for thinking, thoughts need not go back. Thoughts that go back are unchanged.
         if path == MESSAGES || thought["type"] == "thinking" {
             assert_eq!(*thought, content[0], "{path}: {last}");
         }
@@ -134,7 +134,7 @@ async fn calls_side_by_side_are_blocks_one_after_the_other() {
         }
         chunk(&json!({"tool_calls": [call]}), None)
     };
-    // Pieces of two calls in turns, as some servers send them.
+    // The pieces of two calls alternate, as some servers send them.
     let pieces = [
         role(),
         call(0, Some("call_a"), ""),

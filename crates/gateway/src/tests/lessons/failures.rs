@@ -45,7 +45,7 @@ async fn every_status_that_another_model_can_mend_goes_to_the_next_tier_and_no_o
     for status in [400, 401, 405, 415, 422] {
         meets(Reply::json(status, "{}"), false, &status.to_string()).await;
     }
-    // A firewall's page is about this request, and what stands before another provider may let it pass.
+    // A firewall's page is about this request, and another provider's firewall may let the request pass.
     meets(Reply::json(403, "<html>no</html>"), true, "a page").await;
     let refused = json!({"type": "error", "error": {"type": "permission_error", "message": "no"}}).to_string();
     meets(Reply::json(403, refused), false, "a key").await;
@@ -115,7 +115,7 @@ async fn a_request_that_was_accepted_and_is_then_called_bad_goes_to_the_next_tie
             house.post(path, &[], &hello(true)).await.assert_clean(&format!("{host} {path}"));
         }
     }
-    // What is surely about the request stays with it.
+    // An error that is certainly about the request goes to its caller.
     let long = Scripted::new([Reply::stream([error_event(
         "invalid_request_error",
         "prompt is too long: 200001 tokens > 200000",
@@ -151,7 +151,7 @@ async fn a_tier_without_tools_is_passed_over_or_left_behind_and_stays_good_for_o
     let plain = house.post(MESSAGES, &[], &hello(false)).await;
     assert_eq!(plain.header("x-steadfast-tier"), Some("backup"));
     assert_eq!(house.stack.circuit("backup").unwrap().state(), CircuitState::Closed);
-    // Where the file says so, it is not even asked.
+    // If the file says that the model takes no tools, it gets no call at all.
     let config = TURNED.replace("model: gpt-4o,", "model: gpt-4o, tools: false,");
     let house = Plan::of(&config).build();
     house.post(MESSAGES, &[], &with_tools).await.assert_clean("tools: false");
@@ -266,7 +266,7 @@ async fn the_first_failure_is_told_and_not_the_fallbacks_complaint() {
     }
 }
 
-// GATEWAY.md F8. What was tried here is not to be tried again by the client.
+// GATEWAY.md F8. The client must not repeat the attempts that the gateway has made.
 #[tokio::test(start_paused = true)]
 async fn a_client_is_told_not_to_repeat_what_was_tried_here() {
     for path in PATHS {

@@ -27,7 +27,7 @@ async fn every_name_of_the_list_is_answered_by_what_it_names() {
     ];
     let house = Plan::of(TWO).build();
     assert_eq!(listed(&house.get("/v1/models", &[]).await.json()), names.map(|(name, ..)| name));
-    // What nobody knows is the primary's, as ever.
+    // A name that no tier knows goes to the primary, as ever.
     for (name, tier, model) in names.into_iter().chain([("gpt-4o-mini", "sonnet", "claude-sonnet-4-6")]) {
         for (path, stream) in PATHS.into_iter().flat_map(|path| [(path, false), (path, true)]) {
             let answer = house.post(path, &[], &naming(name, stream)).await;

@@ -112,7 +112,7 @@ async fn when_all_circuits_are_open_callers_hear_when_to_come_back_or_wait_for_t
                 let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
                 assert!((38..=41).contains(&seconds), "{seconds}");
                 assert_eq!(answer.took, Duration::ZERO);
-                // True: whoever waits so long is answered.
+                // The header is right: a caller that waits so long gets an answer.
                 sleep(Duration::from_secs(seconds)).await;
                 house.post(path, &[], &hello(false)).await.assert_clean(path);
             }
@@ -120,7 +120,7 @@ async fn when_all_circuits_are_open_callers_hear_when_to_come_back_or_wait_for_t
     }
 }
 
-// B22. Continuum-AI-Corp/OrcaRouter-Lite#121: a last model that is asked whatever its state.
+// B22. Continuum-AI-Corp/OrcaRouter-Lite#121: a last model that gets calls in any state.
 #[tokio::test(start_paused = true)]
 async fn the_last_resort_is_asked_although_its_circuit_is_open() {
     let config = TWO.replace("model: gpt-4o,", "model: gpt-4o, last_resort: true,");
@@ -157,7 +157,7 @@ async fn who_looks_sees_which_circuit_is_open_since_when_and_why() {
     assert_eq!((until - Instant::now()).as_secs(), 50);
 }
 
-// B16. BerriAI/litellm#40130: cooling anew kept the first, shorter time.
+// B16. BerriAI/litellm#40130: a second cooldown kept the first, shorter time.
 #[tokio::test(start_paused = true)]
 async fn of_two_waits_that_a_provider_asks_for_the_later_one_counts() {
     let house = Plan::of(TWO).build();

@@ -40,7 +40,7 @@ async fn a_retry_after_a_lost_response_joins_the_attempt_that_runs() {
                     answer.assert_clean(&case);
                 }
                 assert_eq!(begun.elapsed(), alone, "{case}: it is the first attempt that answers");
-                // The answer is kept a moment after it is out.
+                // The store keeps the answer a moment after the caller has it.
                 sleep(Duration::from_millis(1)).await;
                 let late = house.post(path, &AGAIN, &hello(stream)).await;
                 late.assert_clean(&case);
@@ -51,7 +51,7 @@ async fn a_retry_after_a_lost_response_joins_the_attempt_that_runs() {
     }
 }
 
-// B58, in the middle of a stream: what was read is lost with the rest.
+// B58, in the middle of a stream: the client loses the part that it has read with the rest.
 #[tokio::test(start_paused = true)]
 async fn a_retry_of_a_stream_that_was_cut_off_on_its_way_has_it_from_its_beginning() {
     for (config, host) in HOUSES {

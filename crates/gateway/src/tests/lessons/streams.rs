@@ -82,7 +82,7 @@ async fn a_repeat_is_as_if_it_were_the_first() {
         };
         let dead = [
             Reply::stream(preamble(host)).cut(),
-            // A whole stream in which nothing is said, with ids, usage and a reason to stop.
+            // A whole stream without any text, with ids, usage and a reason to stop.
             Reply::stream([preamble(host).remove(0), finish]),
         ];
         for dead in dead {
@@ -120,7 +120,7 @@ async fn each_way_in_which_a_stream_goes_wrong_has_its_policy() {
         Policy { setting: "stream: { commit: first_token }", calls: [1, 0], rescued: false },
         Policy { setting: "stream: { commit: complete }", calls: [1, 1], rescued: true },
         Policy { setting: "stream: { on_break: buffer }", calls: [1, 1], rescued: true },
-        // The gateway's protocols have no word for beginning anew: an error, and the text once.
+        // The gateway's protocols cannot express a restart: the caller gets an error, and the text once.
         Policy { setting: "stream: { on_break: restart }", calls: [1, 1], rescued: false },
     ];
     for policy in policies {
@@ -139,7 +139,7 @@ async fn each_way_in_which_a_stream_goes_wrong_has_its_policy() {
                     }
                     assert_eq!((answer.status, answer.is_whole()), (200, false), "{case}: {}", answer.body);
                     assert!(answer.events().pop().unwrap()["error"]["message"].is_string(), "{case}: {}", answer.body);
-                    // Who wants no other model gets none, here too.
+                    // A caller that wants no other model gets none, here too.
                     let house = Plan::of(&format!("{config}{}\n", policy.setting)).build();
                     house.provider(hosts[0]).fail(fault.clone());
                     house.post(path, &[("x-steadfast-no-fallback", "1")], &hello(true)).await;
@@ -150,7 +150,7 @@ async fn each_way_in_which_a_stream_goes_wrong_has_its_policy() {
     }
 }
 
-// B11. BerriAI/litellm#19077: `disable_fallbacks` was not heard in the middle of a stream.
+// B11. BerriAI/litellm#19077: `disable_fallbacks` had no effect in the middle of a stream.
 #[tokio::test(start_paused = true)]
 async fn who_wants_no_fallback_gets_none_before_and_in_the_middle_of_a_stream() {
     for path in PATHS {
@@ -190,7 +190,7 @@ async fn a_line_that_is_no_json_is_told_of_and_never_passed_off_as_an_answer() {
             let answer = house.post(path, &[], &hello(true)).await;
             let honest = !answer.is_whole() && answer.events().last().unwrap()["error"].is_object();
             assert!(honest, "{host} {path}: {}", answer.body);
-            // Held back until it is whole, it is another tier's.
+            // If the gateway holds the answer back until it is whole, another tier answers.
             let house =
                 Plan::of(&format!("{config}stream: {{ commit: complete }}\n")).scripted(host, &provider).build();
             house.post(path, &[], &hello(true)).await.assert_clean(path);
@@ -235,8 +235,8 @@ async fn a_failure_among_thoughts_is_another_tiers_answer_where_text_alone_count
     }
 }
 
-// B29, bounded. What is held back of thoughts is bounded by the whole time, less what is kept back for the other tiers:
-// a tier's own limit is for its first token, which a thought is.
+// B29, bounded. The whole time, less the share of the other tiers, bounds how long thoughts are held back: a tier's own
+// limit is for its first token, and a thought is one.
 #[tokio::test(start_paused = true)]
 async fn thoughts_that_do_not_end_are_given_up_in_time() {
     let thoughts = (0..600).map(|_| {
@@ -278,7 +278,7 @@ async fn after_a_tool_call_was_sent_the_answer_never_begins_anew() {
     }
 }
 
-// B57. PostHog/code#3092: pings were dropped, and whatever stands between closed the silent connection.
+// B57. PostHog/code#3092: pings were dropped, and a proxy in between closed the silent connection.
 #[tokio::test(start_paused = true)]
 async fn a_silent_minute_survives_a_client_that_waits_fifteen_seconds() {
     const IDLE: Duration = Duration::from_secs(15);

@@ -6,8 +6,10 @@ use serde::Serialize;
 use steadfast::providers::simulated::{Simulated, SimulatedHandle};
 use steadfast_simulator::SimulatedServer;
 
-use crate::common::serve::{Serve, Served};
-use crate::faults::scenarios::{SCENARIOS, Scenario};
+use crate::{
+    common::serve::{Serve, Served},
+    faults::scenarios::{SCENARIOS, Scenario},
+};
 
 /// The answer of every healthy provider: sixty words, one a token.
 pub(crate) fn canonical() -> String {

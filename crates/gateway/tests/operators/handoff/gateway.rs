@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{comes, http::answer, within};
-use crate::handoff::served::{CHAT, MESSAGES, PATIENCE, SECRET_WORDS, Served};
+use crate::{
+    common::{comes, http::answer, within},
+    handoff::served::{CHAT, MESSAGES, PATIENCE, SECRET_WORDS, Served},
+};
 
 #[test]
 fn with_all_models_down_a_person_answers_and_the_caller_finds_it_after_a_crash_too() {
@@ -139,7 +141,7 @@ fn a_task_goes_back_to_a_model_that_works_again_when_somebody_asks_for_it() {
 }
 
 #[test]
-fn what_waits_stands_in_the_status_and_in_the_metrics() {
+fn the_status_and_the_metrics_show_waiting_tasks() {
     let served = Served::start("{ visibility: 1m }");
     assert_eq!(served.get("/handoff/tasks", &served.keys[0]).status, 403);
     served.pending(MESSAGES);

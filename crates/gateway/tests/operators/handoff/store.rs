@@ -167,7 +167,7 @@ fn an_answer_comes_as_an_argument_from_a_file_or_from_standard_input() {
 }
 
 #[test]
-fn what_was_asked_cannot_command_the_terminal() {
+fn a_tasks_prompt_cannot_send_commands_to_the_terminal() {
     let store = Store::new("handoff-terminal");
     let task = store.task("chat").to_string();
     for words in [&["list"][..], &["show", &task], &["show", &task, "--json"], &["list", "--json"]] {
@@ -179,7 +179,7 @@ fn what_was_asked_cannot_command_the_terminal() {
 }
 
 #[test]
-fn what_is_named_wrongly_is_told_and_makes_no_store() {
+fn a_wrong_task_or_store_name_is_an_error_and_creates_no_file() {
     let store = Store::new("handoff-wrong");
     let none = "task_00000000000000000000000007";
     for words in [&["show", none][..], &["claim", none], &["release", none], &["answer", none, "x"], &["redrive", none]]

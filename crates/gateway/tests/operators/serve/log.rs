@@ -22,7 +22,7 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
 }
 
 #[test]
-fn what_was_logged_before_an_end_in_good_order_is_all_there() {
+fn a_graceful_stop_writes_every_log_line_before_it() {
     let served = Serve::simulated().start();
     breaks(&served, 200);
     let said = served.stop().err;
@@ -47,7 +47,7 @@ fn a_path_that_is_not_served_has_one_line_and_is_counted() {
 }
 
 #[test]
-fn of_simulated_models_nobody_hears_of_the_limit_of_open_files() {
+fn a_low_limit_of_open_files_is_logged_only_with_real_providers() {
     let said = Serve::simulated().open_files(512).start().stop().err;
     assert!(!said.contains("ulimit"), "{said}");
     let config =

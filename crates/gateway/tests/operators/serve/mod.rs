@@ -44,7 +44,7 @@ fn rest(mut stream: TcpStream) -> String {
 }
 
 #[test]
-fn without_arguments_it_serves_simulated_models_and_says_so() {
+fn without_arguments_the_gateway_serves_simulated_models_and_says_so() {
     let served = Serve::simulated().start();
     let greeting = served.greeting();
     assert!(greeting.contains("simulated: nothing leaves this machine"), "{greeting}");
@@ -56,7 +56,7 @@ fn without_arguments_it_serves_simulated_models_and_says_so() {
 }
 
 #[test]
-fn asked_to_terminate_it_lets_streams_finish_and_ends_in_good_order() {
+fn a_terminated_gateway_lets_streams_finish_and_ends_in_good_order() {
     let served = Serve::simulated().start();
     let asked = |_| served.send("POST /v1/messages", "anthropic-version: 2023-06-01\r\n", HELLO);
     let mut streams: Vec<TcpStream> = (0..50).map(asked).collect();
@@ -81,13 +81,13 @@ fn streams_that_outlast_the_grace_end_with_an_error_event() {
 }
 
 #[test]
-fn it_does_not_listen_beyond_loopback_without_keys() {
+fn without_keys_the_gateway_listens_on_loopback_only() {
     let refused = Serve::simulated().listen("0.0.0.0:0").refused();
     assert!(refused.err.contains("--insecure-no-auth"), "{}", refused.err);
 }
 
 #[test]
-fn with_keys_it_listens_anywhere_and_serves_who_has_one() {
+fn with_keys_the_gateway_listens_anywhere_and_serves_callers_with_a_key() {
     let (key, entry) = key("team-search");
     let served = Serve::simulated().listen("0.0.0.0:0").keys(&entry).start();
     let ask = |key: &str| served.ask("POST /v1/messages", &format!("authorization: Bearer {key}\r\n"), HELLO);
@@ -110,7 +110,7 @@ fn a_port_that_is_taken_is_said_plainly() {
 }
 
 #[test]
-fn neither_prompt_nor_key_is_in_what_it_prints() {
+fn the_gateways_output_contains_neither_prompts_nor_keys() {
     let served = Serve::simulated().start();
     let headers = "authorization: Bearer sk-secret\r\nx-api-key: sk-secret\r\n";
     for path in ["/v1/messages", "/v1/chat/completions", "/v1/sk-secret"] {

@@ -26,7 +26,7 @@ pub(super) fn refuses(served: &Served, times: usize) {
 }
 
 #[test]
-fn what_the_file_says_is_served_and_so_is_what_it_says_next() {
+fn the_gateway_serves_the_file_and_follows_its_changes() {
     let served = Serve::with(&saying("first")).start();
     assert!(served.greeting().contains("tiers, in order: only"), "{}", served.greeting());
     let says = |word: &str| served.ask("POST /v1/chat/completions", "", WHOLE).body.contains(word);

@@ -86,7 +86,7 @@ fn the_line_of_a_request_has_the_id_and_the_status_that_its_caller_got() {
 }
 
 #[test]
-fn as_text_it_holds_what_was_asked_for_and_no_more() {
+fn the_text_log_contains_the_requested_events_and_no_more() {
     let log = |arguments: &[&str], environment: &[(&str, &str)]| {
         let watched = Watched::start(arguments, environment);
         outage(&watched);

@@ -118,7 +118,7 @@ fn a_collector_gets_a_span_of_each_request_with_its_attempts_below_it() {
 }
 
 #[test]
-fn what_was_not_sent_yet_is_sent_at_the_end() {
+fn unsent_spans_are_sent_before_the_gateway_ends() {
     let (spans, _) = traced("600000");
     assert!(spans.iter().filter(|span| span.parent.is_empty()).count() >= 6);
 }

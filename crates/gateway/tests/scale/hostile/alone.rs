@@ -106,7 +106,7 @@ async fn counting_tokens_is_under_the_limits_of_the_key() {
 
 /// Counts what was delivered although the end never came: 80,000 words, of which three quarters are read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_a_stream_pays_for_what_was_delivered() {
+async fn a_caller_that_leaves_a_stream_pays_for_the_delivered_part() {
     for (path, to, tier) in [(MESSAGES, "", "sonnet"), (CHAT, OPENAI, "gpt")] {
         let world = World::of_two(", tokens_per_minute: 20000, budget: { usd: 1000, period: day }", "");
         acts::left_early(path, to, 300_000).act(world.address(), "hostile", Duration::from_secs(30)).await;
@@ -182,7 +182,7 @@ async fn tasks_for_people_have_a_limit_for_each_key() {
 
 /// The provider's account is the operator's business only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whose_account_is_charged_is_told_to_no_caller() {
+async fn no_caller_learns_the_providers_account() {
     let world = World::of_two("", "");
     for sent in [
         acts::plain(MESSAGES, ""),

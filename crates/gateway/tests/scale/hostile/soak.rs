@@ -233,7 +233,7 @@ fn gateway() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it keeps a machine busy"]
-async fn it_hears_the_signal_whatever_is_under_way() {
+async fn the_gateway_receives_a_signal_during_each_hostile_act() {
     let acts = Arc::new(Acts::new());
     let mut wrong = Vec::new();
     for (name, sent) in acts.all() {

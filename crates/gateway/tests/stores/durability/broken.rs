@@ -2,11 +2,13 @@
 
 use std::{fs, io::Write as _, path::PathBuf, process::Command};
 
-use crate::common::{Folder, serve::Process};
-use crate::durability::{
-    gateway::{PATHS, Place, REASON, SECRET_WORDS, task_of},
-    storm::desk,
-    told::Told,
+use crate::{
+    common::{Folder, serve::Process},
+    durability::{
+        gateway::{PATHS, Place, REASON, SECRET_WORDS, task_of},
+        storm::desk,
+        told::Told,
+    },
 };
 
 /// A gateway with a file of its own, and one client.

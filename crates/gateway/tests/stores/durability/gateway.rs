@@ -4,12 +4,14 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::common::{
-    client::Client,
-    http::Answer,
-    serve::{Process, Serve},
+use crate::{
+    common::{
+        client::Client,
+        http::Answer,
+        serve::{Process, Serve},
+    },
+    durability::until,
 };
-use crate::durability::until;
 
 pub(crate) const PATHS: [&str; 2] = ["/v1/messages", "/v1/chat/completions"];
 /// Why its tasks are handed over.

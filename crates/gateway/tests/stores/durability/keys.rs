@@ -4,9 +4,11 @@ use std::{fs, time::Duration};
 
 use tokio::time::sleep;
 
-use crate::common::{Folder, client::Client, http::Answer, serve::Serve};
-use crate::durability::{broken::Disk, until};
-use crate::provider::Provider;
+use crate::{
+    common::{Folder, client::Client, http::Answer, serve::Serve},
+    durability::{broken::Disk, until},
+    provider::Provider,
+};
 
 async fn asks(gateway: &str, key: &str) -> Answer {
     let body = r#"{"model":"claude-sonnet-4-5","max_tokens":50,"messages":[{"role":"user","content":"hello"}]}"#;

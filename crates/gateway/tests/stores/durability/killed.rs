@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use steadfast_handoff::{Delivery, DeliveryKind, DeliveryState, Desk, Task, TaskFilter};
 
-use crate::common::Folder;
-use crate::durability::{
-    gateway::{Place, REASON, SECRET_WORDS},
-    receiver::{Came, Receiver},
-    scale,
-    storm::{Under, desk},
-    until,
+use crate::{
+    common::Folder,
+    durability::{
+        gateway::{Place, REASON, SECRET_WORDS},
+        receiver::{Came, Receiver},
+        scale,
+        storm::{Under, desk},
+        until,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,12 +22,14 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use self::server::Server;
-use crate::common::{
-    client::Client,
-    http::Answer,
-    serve::{Serve, Served},
+use crate::{
+    common::{
+        client::Client,
+        http::Answer,
+        serve::{Serve, Served},
+    },
+    provider::Provider,
 };
-use crate::provider::Provider;
 
 fn config(provider: &Provider, redis: &str) -> String {
     format!(
