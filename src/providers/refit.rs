@@ -6,7 +6,9 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     ErrorKind, LlmError,
+    chat::Chat,
     fields::{self, is_object},
+    translate::Settings,
 };
 
 /// The raw fields of an object, in order.
@@ -77,6 +79,16 @@ impl<'a> Fields<'a> {
         match value {
             Some(value) => self.set(name, value.to_string()),
             None => _ = self.remove(name),
+        }
+    }
+
+    /// Writes the temperature and `top_p` that the model gets. The caller's value stays if it is `default`.
+    pub(super) fn fit_sampling(&mut self, was: &Chat, settled: &Settings, default: Option<f64>) {
+        if settled.temperature != was.temperature && was.temperature != default {
+            self.put("temperature", settled.temperature.map(Value::from).as_ref());
+        }
+        if settled.top_p != was.top_p && was.top_p != default {
+            self.remove("top_p");
         }
     }
 

@@ -78,25 +78,34 @@ fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<SkippedValue> {
         let brackets = bytes | 0x20;
         let opened = brackets.simd_eq(b'{').to_bitmask() & !text;
         let closed = brackets.simd_eq(b'}').to_bitmask() & !text;
-        if (closed.count_ones() as usize) < depth {
-            depth = depth + opened.count_ones() as usize - closed.count_ones() as usize;
-        } else {
-            // The value may end in this block.
-            let mut both = opened | closed;
-            while both != 0 {
-                let bit = both.trailing_zeros();
-                both &= both - 1;
-                if opened >> bit & 1 == 1 {
-                    depth += 1;
-                } else if depth > 1 {
-                    depth -= 1;
-                } else {
-                    return Some(SkippedValue { end: at + bit as usize + 1, marked });
-                }
-            }
+        if let Some(bit) = end_of_value(opened, closed, &mut depth) {
+            return Some(SkippedValue { end: at + bit as usize + 1, marked });
         }
         at += BLOCK;
     }
+}
+
+/// Counts the brackets of a block; returns the position of the one that ends the value, if the block has it.
+#[inline(always)]
+fn end_of_value(opened: u64, closed: u64, depth: &mut usize) -> Option<u32> {
+    if (closed.count_ones() as usize) < *depth {
+        *depth = *depth + opened.count_ones() as usize - closed.count_ones() as usize;
+        return None;
+    }
+    // The value may end in this block.
+    let mut both = opened | closed;
+    while both != 0 {
+        let bit = both.trailing_zeros();
+        both &= both - 1;
+        if opened >> bit & 1 == 1 {
+            *depth += 1;
+        } else if *depth > 1 {
+            *depth -= 1;
+        } else {
+            return Some(bit);
+        }
+    }
+    None
 }
 
 /// The last bytes of a body, padded.

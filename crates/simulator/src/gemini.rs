@@ -52,79 +52,45 @@ impl Protocol for Gemini {
     }
 
     fn refuse(&self, refusal: &Refusal, _request_id: &str) -> (StatusCode, Value) {
-        let quota = |id: &str| {
-            json!({
-                "@type": "type.googleapis.com/google.rpc.QuotaFailure",
-                "violations": [{
-                    "quotaMetric": "generativelanguage.googleapis.com/generate_content_requests",
-                    "quotaId": id,
-                }],
-            })
-        };
         if *refusal == Refusal::ContentFilter {
             return (StatusCode::OK, json!({ "promptFeedback": { "blockReason": "SAFETY" } }));
         }
-        let (code, status, details, message) = match refusal {
-            Refusal::Server => (500, "INTERNAL", None, "Internal error encountered.".into()),
-            Refusal::Unavailable => (503, "UNAVAILABLE", None, "The service is currently unavailable.".into()),
-            Refusal::Overloaded => {
-                (503, "UNAVAILABLE", None, "The model is overloaded. Please try again later.".into())
-            }
-            Refusal::RateLimited(wait) => {
-                let details = wait.map(|wait| {
-                    json!([
-                        quota("GenerateRequestsPerMinutePerProjectPerModel"),
-                        {
-                            "@type": "type.googleapis.com/google.rpc.RetryInfo",
-                            "retryDelay": format!("{}s", wait.as_secs_f64()),
-                        },
-                    ])
-                });
-                (429, "RESOURCE_EXHAUSTED", details, "Resource exhausted. Please try again later.".into())
+        let (code, status, message) = match refusal {
+            Refusal::Server => (500, "INTERNAL", "Internal error encountered.".into()),
+            Refusal::Unavailable => (503, "UNAVAILABLE", "The service is currently unavailable.".into()),
+            Refusal::Overloaded => (503, "UNAVAILABLE", "The model is overloaded. Please try again later.".into()),
+            Refusal::RateLimited(_) => {
+                (429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later.".into())
             }
             Refusal::Quota => (
                 429,
                 "RESOURCE_EXHAUSTED",
-                Some(json!([quota("GenerateRequestsPerDayPerProjectPerModel")])),
                 "You exceeded your current quota, please check your plan and billing details.".into(),
             ),
-            Refusal::Unauthorized => {
-                (401, "UNAUTHENTICATED", None, "Request had invalid authentication credentials.".into())
-            }
+            Refusal::Unauthorized => (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.".into()),
             // The real API answers a bad key with a 400.
-            Refusal::BadKey => (
-                400,
-                "INVALID_ARGUMENT",
-                Some(json!([{
-                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                    "reason": "API_KEY_INVALID",
-                    "domain": "googleapis.com",
-                    "metadata": { "service": "generativelanguage.googleapis.com" },
-                }])),
-                "API key not valid. Please pass a valid API key.".into(),
-            ),
-            Refusal::Invalid { message, .. } => (400, "INVALID_ARGUMENT", None, message.clone()),
+            Refusal::BadKey => (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.".into()),
+            Refusal::Invalid { message, .. } => (400, "INVALID_ARGUMENT", message.clone()),
             Refusal::ContextLength => (
                 400,
                 "INVALID_ARGUMENT",
-                None,
                 "The input token count (1250074) exceeds the maximum number of tokens allowed \
                  (1048576)."
                     .into(),
             ),
             Refusal::ContentFilter | Refusal::Prefill => {
-                (400, "INVALID_ARGUMENT", None, "Please ensure that the request ends with a user turn.".into())
+                (400, "INVALID_ARGUMENT", "Please ensure that the request ends with a user turn.".into())
             }
             Refusal::UnknownModel(model) => {
-                (404, "NOT_FOUND", None, format!("models/{model} is not found for API version v1beta"))
+                (404, "NOT_FOUND", format!("models/{model} is not found for API version v1beta"))
             }
-            Refusal::UnknownPath(path) => (404, "NOT_FOUND", None, format!("{path} was not found")),
+            Refusal::UnknownPath(path) => (404, "NOT_FOUND", format!("{path} was not found")),
             Refusal::TooLarge => {
-                (400, "INVALID_ARGUMENT", None, "Request payload size exceeds the limit: 20971520 bytes.".into())
+                (400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes.".into())
             }
         };
         let mut error = json!({ "code": code, "message": message, "status": status });
-        if let Some(details) = details {
+        if let Some(details) = details(refusal) {
             error["details"] = details;
         }
         (status_code(code), json!({ "error": error }))
@@ -180,6 +146,36 @@ impl Protocol for Gemini {
     fn keep_alive(&self) -> &'static str {
         ": keep-alive\n\n"
     }
+}
+
+/// Returns the details beside a refusal's message: its limit and the wait, or the reason for a key.
+fn details(refusal: &Refusal) -> Option<Value> {
+    let quota = |id: &str| {
+        json!({
+            "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+            "violations": [{
+                "quotaMetric": "generativelanguage.googleapis.com/generate_content_requests",
+                "quotaId": id,
+            }],
+        })
+    };
+    Some(match refusal {
+        Refusal::RateLimited(wait) => json!([
+            quota("GenerateRequestsPerMinutePerProjectPerModel"),
+            {
+                "@type": "type.googleapis.com/google.rpc.RetryInfo",
+                "retryDelay": format!("{}s", (*wait)?.as_secs_f64()),
+            },
+        ]),
+        Refusal::Quota => json!([quota("GenerateRequestsPerDayPerProjectPerModel")]),
+        Refusal::BadKey => json!([{
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "API_KEY_INVALID",
+            "domain": "googleapis.com",
+            "metadata": { "service": "generativelanguage.googleapis.com" },
+        }]),
+        _ => return None,
+    })
 }
 
 fn finish_reason(answer: &Answer) -> &'static str {

@@ -259,14 +259,7 @@ async fn serve(
                 drop(port);
                 (hold(addr).map(Port::Held), done)
             }
-            Order::Up(done) => {
-                let listener = match port {
-                    Port::Up(listener) => Ok(listener),
-                    Port::Held(socket) => socket.listen(BACKLOG),
-                    Port::Lost => hold(addr).and_then(|socket| socket.listen(BACKLOG)),
-                };
-                (listener.map(Port::Up), done)
-            }
+            Order::Up(done) => (listen_again(port, addr).map(Port::Up), done),
         };
         let result = match result {
             Ok(next) => {
@@ -280,6 +273,15 @@ async fn serve(
         };
         // The caller of the order may have stopped waiting.
         let _ = done.send(result);
+    }
+}
+
+/// Returns a listener on the port, whatever its state.
+fn listen_again(port: Port, addr: SocketAddr) -> io::Result<TcpListener> {
+    match port {
+        Port::Up(listener) => Ok(listener),
+        Port::Held(socket) => socket.listen(BACKLOG),
+        Port::Lost => hold(addr)?.listen(BACKLOG),
     }
 }
 

@@ -40,69 +40,48 @@ impl Protocol for OpenAi {
 
     fn refuse(&self, refusal: &Refusal, _request_id: &str) -> (StatusCode, Value) {
         let invalid = "invalid_request_error";
-        let (status, kind, param, code, message) = match refusal {
-            Refusal::Server => (
-                500,
-                "server_error",
-                None,
-                None,
-                "The server had an error while processing your request. Sorry about that!".into(),
-            ),
+        let (status, kind, message) = match refusal {
+            Refusal::Server => {
+                (500, "server_error", "The server had an error while processing your request. Sorry about that!".into())
+            }
             Refusal::Unavailable => {
-                (503, "server_error", None, None, "The server is temporarily unable to handle your request.".into())
+                (503, "server_error", "The server is temporarily unable to handle your request.".into())
             }
             Refusal::Overloaded => {
-                (503, "server_error", None, None, "That model is currently overloaded with other requests.".into())
+                (503, "server_error", "That model is currently overloaded with other requests.".into())
             }
             Refusal::RateLimited(wait) => {
                 let mut message = String::from("Rate limit reached for requests.");
                 if let Some(wait) = wait {
                     let _ = write!(message, " Please try again in {}.", go_duration(*wait));
                 }
-                (429, "requests", None, Some("rate_limit_exceeded"), message)
+                (429, "requests", message)
             }
             Refusal::Quota => (
                 429,
                 "insufficient_quota",
-                None,
-                Some("insufficient_quota"),
                 "You exceeded your current quota, please check your plan and billing details.".into(),
             ),
-            Refusal::Unauthorized | Refusal::BadKey => {
-                (401, invalid, None, Some("invalid_api_key"), "Incorrect API key provided.".into())
-            }
-            Refusal::Invalid { field, message } => {
-                (400, invalid, Some(*field).filter(|field| *field != "body"), code(message), message.clone())
-            }
+            Refusal::Unauthorized | Refusal::BadKey => (401, invalid, "Incorrect API key provided.".into()),
+            Refusal::Invalid { message, .. } => (400, invalid, message.clone()),
             Refusal::ContextLength => (
                 400,
                 invalid,
-                Some("messages"),
-                Some("context_length_exceeded"),
                 "This model's maximum context length is 128000 tokens. However, your messages \
                  resulted in 130000 tokens."
                     .into(),
             ),
-            Refusal::ContentFilter => (
-                400,
-                invalid,
-                None,
-                Some("content_policy_violation"),
-                "Your request was rejected as a result of our safety system.".into(),
-            ),
-            Refusal::Prefill => {
-                (400, invalid, Some("messages"), None, "The last message must be from the user.".into())
+            Refusal::ContentFilter => {
+                (400, invalid, "Your request was rejected as a result of our safety system.".into())
             }
-            Refusal::UnknownModel(model) => (
-                404,
-                invalid,
-                None,
-                Some("model_not_found"),
-                format!("The model `{model}` does not exist or you do not have access to it."),
-            ),
-            Refusal::UnknownPath(path) => (404, invalid, None, None, format!("Invalid URL ({path})")),
-            Refusal::TooLarge => (413, invalid, None, None, "Request body is too large".into()),
+            Refusal::Prefill => (400, invalid, "The last message must be from the user.".into()),
+            Refusal::UnknownModel(model) => {
+                (404, invalid, format!("The model `{model}` does not exist or you do not have access to it."))
+            }
+            Refusal::UnknownPath(path) => (404, invalid, format!("Invalid URL ({path})")),
+            Refusal::TooLarge => (413, invalid, "Request body is too large".into()),
         };
+        let (param, code) = (param(refusal), code(refusal));
         let body = json!({
             "error": { "message": message, "type": kind, "param": param, "code": code },
         });
@@ -218,8 +197,31 @@ impl Protocol for OpenAi {
     }
 }
 
+/// Returns the parameter that a refusal names.
+fn param(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Invalid { field, .. } => Some(*field).filter(|field| *field != "body"),
+        Refusal::ContextLength | Refusal::Prefill => Some("messages"),
+        _ => None,
+    }
+}
+
+/// Returns a refusal's code.
+fn code(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::RateLimited(_) => Some("rate_limit_exceeded"),
+        Refusal::Quota => Some("insufficient_quota"),
+        Refusal::Unauthorized | Refusal::BadKey => Some("invalid_api_key"),
+        Refusal::Invalid { message, .. } => code_beside(message),
+        Refusal::ContextLength => Some("context_length_exceeded"),
+        Refusal::ContentFilter => Some("content_policy_violation"),
+        Refusal::UnknownModel(_) => Some("model_not_found"),
+        _ => None,
+    }
+}
+
 /// Returns the code beside a refusal's words, as recorded.
-fn code(message: &str) -> Option<&'static str> {
+fn code_beside(message: &str) -> Option<&'static str> {
     const CODES: &[(&str, &str)] = &[
         ("Unsupported parameter", "unsupported_parameter"),
         ("Unsupported value", "unsupported_value"),

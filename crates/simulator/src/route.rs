@@ -1,7 +1,5 @@
 //! Routes an HTTP request to the answer in the script.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
 use http_body::Body;
@@ -114,12 +112,7 @@ async fn act(
                 return Err(ConnectionBroken);
             }
             Fault::Hang => std::future::pending().await,
-            Fault::BadGateway => Some((502, JSON, BAD_GATEWAY)),
-            Fault::ComeBackLater => Some((429, JSON, r#"{"status":"come back later"}"#)),
-            Fault::Status(status) => Some((status, HTML, PAGE)),
-            Fault::HtmlPage => Some((200, HTML, PAGE)),
-            // Carried out in the body.
-            _ => None,
+            fault => page(&fault),
         };
         if let Some((status, content_type, body)) = page {
             return Ok(respond(status_code(status), content_type, Play::whole(Some(call), body)));
@@ -135,12 +128,8 @@ async fn act(
         respond(StatusCode::OK, SSE, Play::stream(call, protocol, answer))
     } else {
         sleep(call.plan.pace.saturating_mul(answer.tokens)).await;
-        let error = matches!(call.plan.fault, Some(Fault::ErrorEventAfter(_)));
-        let value =
-            if error { protocol.refuse(&Refusal::Server, &answer.request_id).1 } else { protocol.whole(&answer) };
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = if array { write!(text, "[{value}]") } else { write!(text, "{value}") };
+        let text = whole_text(protocol, call.plan.fault.as_ref(), &answer);
+        let text = if array { format!("[{text}]") } else { text };
         respond(StatusCode::OK, JSON, Play::whole(Some(call), text))
     };
     set(&mut headers, "openai-processing-ms", started.elapsed().as_millis());
@@ -149,6 +138,25 @@ async fn act(
     }
     response.headers_mut().extend(headers);
     Ok(response)
+}
+
+/// Returns the status, the content type and the body of a fault that is an answer from elsewhere than the API.
+fn page(fault: &Fault) -> Option<(u16, &'static str, &'static str)> {
+    match *fault {
+        Fault::BadGateway => Some((502, JSON, BAD_GATEWAY)),
+        Fault::ComeBackLater => Some((429, JSON, r#"{"status":"come back later"}"#)),
+        Fault::Status(status) => Some((status, HTML, PAGE)),
+        Fault::HtmlPage => Some((200, HTML, PAGE)),
+        // Carried out in the body.
+        _ => None,
+    }
+}
+
+/// Returns the JSON of an answer that is not streamed: an error, if the fault is one in the middle of the answer.
+fn whole_text(protocol: &dyn Protocol, fault: Option<&Fault>, answer: &Answer) -> String {
+    let fails = matches!(fault, Some(Fault::ErrorEventAfter(_)));
+    let value = if fails { protocol.refuse(&Refusal::Server, &answer.request_id).1 } else { protocol.whole(answer) };
+    value.to_string()
 }
 
 fn protocol_of(request: &Parts) -> Option<&'static dyn Protocol> {

@@ -28,47 +28,60 @@ impl Config {
         let table = classifier(self);
         let mut text = String::new();
         for (at, tier) in self.tiers.iter().enumerate() {
-            let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
-            let _ = write!(text, "{} ({}{model})", tier.name, tier.provider.name());
-            match tier.provider {
-                Provider::Canned => {
-                    text.push_str(": always answers\n");
-                    continue;
-                }
-                Provider::Handoff => {
-                    text.push_str(": hands the request to people\n");
-                    continue;
-                }
-                Provider::Cached => {
-                    let similar = if tier.similar.is_some() { " or something like it" } else { "" };
-                    let next = self
-                        .tiers
-                        .get(at + 1)
-                        .map_or_else(|| "fails: this is the last tier".to_owned(), |next| format!("-> {}", next.name));
-                    let _ = writeln!(text, ": answers what was answered to the same{similar}, else {next}");
-                    continue;
-                }
-                _ => {}
-            }
-            match self.attempts(tier) {
-                1 => text.push_str(": 1 attempt\n"),
-                attempts => _ = writeln!(text, ": at most {attempts} attempts"),
-            }
-            if let Some(hedge) = self.hedge_plan(at) {
-                let to = match hedge.to {
-                    to if to == at => "once more".to_owned(),
-                    to => format!("-> {}", self.tiers[to].name),
-                };
-                let (after, percent) = (hedge.after, percent(hedge.extra.0));
-                let _ = writeln!(text, "  late after {after}: also {to}, for at most {percent} % of the calls");
-            }
-            for (fate, failures) in self.fates(at, &table) {
-                let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
-            }
+            self.explain_tier(at, tier, &table, &mut text);
         }
         for sentence in status_notes(self) {
             let _ = writeln!(text, "statuses: {sentence}");
         }
+        self.explain_chains(&mut text);
+        self.explain_cache(&mut text);
+        self.explain_mirror(&mut text);
+        text
+    }
+
+    /// Explains which kinds of failure are retried on a tier, and where each goes next.
+    fn explain_tier(&self, at: usize, tier: &Tier, table: &Classifier, text: &mut String) {
+        let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
+        let _ = write!(text, "{} ({}{model})", tier.name, tier.provider.name());
+        match tier.provider {
+            Provider::Canned => {
+                text.push_str(": always answers\n");
+                return;
+            }
+            Provider::Handoff => {
+                text.push_str(": hands the request to people\n");
+                return;
+            }
+            Provider::Cached => {
+                let similar = if tier.similar.is_some() { " or something like it" } else { "" };
+                let next = self
+                    .tiers
+                    .get(at + 1)
+                    .map_or_else(|| "fails: this is the last tier".to_owned(), |next| format!("-> {}", next.name));
+                let _ = writeln!(text, ": answers what was answered to the same{similar}, else {next}");
+                return;
+            }
+            _ => {}
+        }
+        match self.attempts(tier) {
+            1 => text.push_str(": 1 attempt\n"),
+            attempts => _ = writeln!(text, ": at most {attempts} attempts"),
+        }
+        if let Some(hedge) = self.hedge_plan(at) {
+            let to = match hedge.to {
+                to if to == at => "once more".to_owned(),
+                to => format!("-> {}", self.tiers[to].name),
+            };
+            let (after, percent) = (hedge.after, percent(hedge.extra.0));
+            let _ = writeln!(text, "  late after {after}: also {to}, for at most {percent} % of the calls");
+        }
+        for (fate, failures) in self.fates(at, table) {
+            let _ = writeln!(text, "  {fate}\n      {}", wrapped(&failures));
+        }
+    }
+
+    /// Explains the chains of features, models and routes.
+    fn explain_chains(&self, text: &mut String) {
         for (name, feature) in &self.features {
             if feature.tiers.is_none() && feature.worst_level.is_none() {
                 continue;
@@ -90,9 +103,6 @@ impl Config {
             let chain = route.tiers.join(" -> ");
             let _ = writeln!(text, "route {} ({}): {chain}, then as without it", route.name, route.when.in_words());
         }
-        self.explain_cache(&mut text);
-        self.explain_mirror(&mut text);
-        text
     }
 
     /// Explains how long answers are kept, and for which features.

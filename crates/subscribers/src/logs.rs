@@ -182,6 +182,34 @@ impl Logs {
         Value::Array(failed.enumerate().map(of).collect()).to_string()
     }
 
+    /// Writes the line of a switch to another tier.
+    fn switch(&self, event: &Event) {
+        match event {
+            Event::ModelSwitched { from, to, reason, .. } => {
+                line!(
+                    Level::WARN,
+                    event = "model_switched",
+                    from = &**from,
+                    to = &**to,
+                    from_model = self.model(from),
+                    to_model = self.model(to),
+                    reason = reason.name(),
+                );
+            }
+            Event::ModelRecovered { from, to, after, .. } => line!(
+                Level::INFO,
+                event = "model_recovered",
+                from = &**from,
+                to = &**to,
+                from_model = self.model(from),
+                to_model = self.model(to),
+                reason = "recovered",
+                after_seconds = after.as_secs_f64(),
+            ),
+            _ => {}
+        }
+    }
+
     fn mirrored(&self, comparison: &Comparison) {
         let Some(level) = self.requests else { return };
         let Comparison { feature, primary, candidate, .. } = comparison;
@@ -217,59 +245,11 @@ impl Subscriber for Logs {
     fn event(&mut self, event: &Event) {
         match event {
             Event::RequestEnded(ended) => self.request(ended),
-            Event::ModelSwitched { from, to, reason, .. } => {
-                line!(
-                    Level::WARN,
-                    event = "model_switched",
-                    from = &**from,
-                    to = &**to,
-                    from_model = self.model(from),
-                    to_model = self.model(to),
-                    reason = reason.name(),
-                );
-            }
-            Event::ModelRecovered { from, to, after, .. } => line!(
-                Level::INFO,
-                event = "model_recovered",
-                from = &**from,
-                to = &**to,
-                from_model = self.model(from),
-                to_model = self.model(to),
-                reason = "recovered",
-                after_seconds = after.as_secs_f64(),
-            ),
-            Event::CircuitChanged { circuit, from, to, reason, .. } => line!(
-                if *to == CircuitState::Open { Level::WARN } else { Level::INFO },
-                event = "circuit_changed",
-                circuit = &**circuit,
-                from = from.name(),
-                to = to.name(),
-                reason = reason.to_string(),
-            ),
-            Event::RecoveryChecked { tier, failure, took, .. } => line!(
-                Level::INFO,
-                event = "recovery_checked",
-                tier = &**tier,
-                works = failure.is_none(),
-                reason = failure.map(|kind| kind.name()),
-                took_ms = milliseconds(*took),
-            ),
-            Event::LateResult { circuit, failure, .. } => {
-                line!(
-                    Level::DEBUG,
-                    event = "late_result",
-                    circuit = &**circuit,
-                    failure = failure.map(|kind| kind.name())
-                );
-            }
-            Event::Hedged { tier, to, won, after, .. } => line!(
-                Level::DEBUG,
-                event = "hedged",
-                tier = &**tier,
-                to = &**to,
-                won = *won,
-                after_ms = after.as_secs_f64() * 1e3,
-            ),
+            Event::ModelSwitched { .. } | Event::ModelRecovered { .. } => self.switch(event),
+            Event::CircuitChanged { .. }
+            | Event::RecoveryChecked { .. }
+            | Event::LateResult { .. }
+            | Event::Hedged { .. } => tier(event),
             Event::AllTiersFailed { feature, reason, at } => {
                 let Some(without_line) = self.refused.next(*at) else { return };
                 line!(
@@ -280,20 +260,7 @@ impl Subscriber for Logs {
                     unsaid = (without_line > 0).then_some(without_line),
                 );
             }
-            Event::BudgetReached { cap, key, percent, spent, reserved, limit, resets_at, at } => line!(
-                Level::WARN,
-                event = "budget_reached",
-                cap = &**cap,
-                key = key.as_deref(),
-                percent = *percent,
-                spent_usd = spent.dollars(),
-                reserved_usd = reserved.dollars(),
-                limit_usd = limit.dollars(),
-                resets_in_seconds = resets_at.saturating_duration_since(*at).as_secs_f64(),
-            ),
-            Event::BudgetReset { cap, key, .. } => {
-                line!(Level::INFO, event = "budget_reset", cap = &**cap, key = key.as_deref());
-            }
+            Event::BudgetReached { .. } | Event::BudgetReset { .. } => budget(event),
             Event::Operated { operation, by, .. } => line!(
                 Level::WARN,
                 event = "operated",
@@ -304,20 +271,7 @@ impl Subscriber for Logs {
                 of = operation.owner(),
                 by = by.as_deref(),
             ),
-            Event::HandedOver(HandedOver { task, feature, step, .. }) => line!(
-                if matches!(step, HandoffStep::NotDelivered { .. } | HandoffStep::Refused { .. }) {
-                    Level::WARN
-                } else {
-                    Level::INFO
-                },
-                event = "handed_over",
-                step = step.name(),
-                task = &**task,
-                feature = feature.as_deref(),
-                reason = step.reason(),
-                by = step.by(),
-                after_seconds = step.after().map(|after| after.as_secs_f64()),
-            ),
+            Event::HandedOver(handed_over) => handoff(handed_over),
             Event::Mirrored(comparison) => self.mirrored(comparison),
             Event::NotCompared { feature, why, .. } => {
                 line!(Level::DEBUG, event = "not_compared", feature = feature.as_deref(), reason = why.name());
@@ -350,6 +304,79 @@ impl Subscriber for Logs {
         // The lost events may include a reload.
         self.read_stack();
     }
+}
+
+/// Writes the line of an event of one tier: of its circuit, a check of its recovery, or a hedge.
+fn tier(event: &Event) {
+    match event {
+        Event::CircuitChanged { circuit, from, to, reason, .. } => line!(
+            if *to == CircuitState::Open { Level::WARN } else { Level::INFO },
+            event = "circuit_changed",
+            circuit = &**circuit,
+            from = from.name(),
+            to = to.name(),
+            reason = reason.to_string(),
+        ),
+        Event::RecoveryChecked { tier, failure, took, .. } => line!(
+            Level::INFO,
+            event = "recovery_checked",
+            tier = &**tier,
+            works = failure.is_none(),
+            reason = failure.map(|kind| kind.name()),
+            took_ms = milliseconds(*took),
+        ),
+        Event::LateResult { circuit, failure, .. } => {
+            line!(Level::DEBUG, event = "late_result", circuit = &**circuit, failure = failure.map(|kind| kind.name()));
+        }
+        Event::Hedged { tier, to, won, after, .. } => line!(
+            Level::DEBUG,
+            event = "hedged",
+            tier = &**tier,
+            to = &**to,
+            won = *won,
+            after_ms = after.as_secs_f64() * 1e3,
+        ),
+        _ => {}
+    }
+}
+
+/// Writes the line of a budget.
+fn budget(event: &Event) {
+    match event {
+        Event::BudgetReached { cap, key, percent, spent, reserved, limit, resets_at, at } => line!(
+            Level::WARN,
+            event = "budget_reached",
+            cap = &**cap,
+            key = key.as_deref(),
+            percent = *percent,
+            spent_usd = spent.dollars(),
+            reserved_usd = reserved.dollars(),
+            limit_usd = limit.dollars(),
+            resets_in_seconds = resets_at.saturating_duration_since(*at).as_secs_f64(),
+        ),
+        Event::BudgetReset { cap, key, .. } => {
+            line!(Level::INFO, event = "budget_reset", cap = &**cap, key = key.as_deref());
+        }
+        _ => {}
+    }
+}
+
+/// Writes the line of a step of a task for people.
+fn handoff(HandedOver { task, feature, step, .. }: &HandedOver) {
+    line!(
+        if matches!(step, HandoffStep::NotDelivered { .. } | HandoffStep::Refused { .. }) {
+            Level::WARN
+        } else {
+            Level::INFO
+        },
+        event = "handed_over",
+        step = step.name(),
+        task = &**task,
+        feature = feature.as_deref(),
+        reason = step.reason(),
+        by = step.by(),
+        after_seconds = step.after().map(|after| after.as_secs_f64()),
+    );
 }
 
 /// Rounds to a tenth.

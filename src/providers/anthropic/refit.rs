@@ -37,12 +37,7 @@ pub(super) fn refit(
     let settled = settle(&was, situation, to.family, report);
     // The default is accepted even by models that refuse all other values, unless this version of the API refuses it.
     let default = (to.family.sampling() == Sampling::None && !to.refuses_sampling).then_some(1.0);
-    if settled.temperature != was.temperature && was.temperature != default {
-        fields.put("temperature", settled.temperature.map(Value::from).as_ref());
-    }
-    if settled.top_p != was.top_p && was.top_p != default {
-        fields.remove("top_p");
-    }
+    fields.fit_sampling(&was, &settled, default);
     if !settled.samples && fields.remove("top_k") {
         report.record_field(Feature::ModelSetting, "top_k");
     }

@@ -364,16 +364,9 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                 Part::Reasoning(Thought { text, opaque: None }) if extra.is_some() => plain(text),
                 Part::ToolResult(result) => {
                     let has_own = extra.is_some_and(|extra| extra.fields.get("functionResponse").is_some());
-                    let before = beside.len();
-                    for part in result.content.iter().filter(|part| part.as_text().is_none() && !has_own) {
-                        report.record_extra(part);
-                        let piece = piece(part, message.role, family, report)?;
-                        if piece.is_some() {
-                            report.record(Feature::ToolMedia);
-                        }
-                        beside.extend(piece);
-                    }
-                    let moved = beside.len() > before;
+                    let media = if has_own { Vec::new() } else { result_media(result, message.role, family, report)? };
+                    let moved = !media.is_empty();
+                    beside.extend(media);
                     tool_result(result, moved, names.get_or_insert_with(|| names_of(chat)))?
                 }
                 part => {
@@ -398,6 +391,30 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
             _ => turns.push(Turn { role, parts, extra }),
         }
     }
+    complete(&mut turns, chat, report)?;
+    Ok(turns)
+}
+
+/// Returns the parts of a tool's result that are no text: they go beside it.
+fn result_media<'a>(
+    result: &'a ToolResult,
+    role: Role,
+    family: &Family,
+    report: &mut Report,
+) -> Result<Vec<Piece<'a>>, LlmError> {
+    let mut media = Vec::new();
+    for part in result.content.iter().filter(|part| part.as_text().is_none()) {
+        report.record_extra(part);
+        if let Some(piece) = piece(part, role, family, report)? {
+            report.record(Feature::ToolMedia);
+            media.push(piece);
+        }
+    }
+    Ok(media)
+}
+
+/// Adds the turns without which Gemini refuses a conversation.
+fn complete(turns: &mut Vec<Turn<'_>>, chat: &Chat, report: &mut Report) -> Result<(), LlmError> {
     if report.is_foreign() && turns.first().is_some_and(|first| first.role == Some("model")) {
         report.record(Feature::FirstTurn);
         turns.insert(0, Turn { role: Some("user"), parts: vec![plain("(continued)")], extra: Map::new() });
@@ -414,7 +431,7 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
     if turns.is_empty() {
         return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }
-    Ok(turns)
+    Ok(())
 }
 
 fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -> Result<Option<Piece<'a>>, LlmError> {

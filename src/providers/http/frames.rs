@@ -192,6 +192,18 @@ impl<P: Protocol> Frames<P> {
         broken.with_retry_at(error.retry_at()).with_source(error)
     }
 
+    /// Ends the stream with the meaning of its body's end.
+    #[inline]
+    fn finish(&mut self, cause: Option<LlmError>) -> Poll<Option<Result<Frame, LlmError>>> {
+        match self.end(cause) {
+            Ok(frame) => {
+                self.state = State::Done;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
     fn fail(&mut self, error: LlmError) -> Poll<Option<Result<Frame, LlmError>>> {
         self.state = State::Done;
         Poll::Ready(Some(Err(self.origin.stamp(error))))
@@ -241,15 +253,7 @@ impl<P: Protocol> Stream for Frames<P> {
                     Ok(None) => continue,
                     Err(error) => return this.fail(error),
                 },
-                Ok(None) if drained => {
-                    return match this.end(None) {
-                        Ok(frame) => {
-                            this.state = State::Done;
-                            Poll::Ready(Some(Ok(frame)))
-                        }
-                        Err(error) => this.fail(error),
-                    };
-                }
+                Ok(None) if drained => return this.finish(None),
                 Ok(None) => {}
                 Err(too_long) => return this.fail(LlmError::new(ErrorKind::Malformed, too_long.to_string())),
             }
@@ -266,14 +270,7 @@ impl<P: Protocol> Stream for Frames<P> {
                 }
                 Some(Err(error)) => {
                     // An answer that was whole before its connection broke is whole.
-                    let broken = failure::of_body(error);
-                    return match this.end(Some(broken)) {
-                        Ok(frame) => {
-                            this.state = State::Done;
-                            Poll::Ready(Some(Ok(frame)))
-                        }
-                        Err(error) => this.fail(error),
-                    };
+                    return this.finish(Some(failure::of_body(error)));
                 }
                 None => this.state = State::Drained,
             }

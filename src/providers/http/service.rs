@@ -396,15 +396,21 @@ fn answer<P: Protocol>(
             }
         };
         let body = body.map_err(|error| origin.stamp(error))?;
-        let mut response = LlmResponse::new(body).with_headers(head.headers);
-        if let Some(model) = origin.model {
-            response = response.with_model(origin.provider, model);
-        }
-        if let Some(id) = origin.request_id {
-            response = response.with_request_id(id);
-        }
+        let response = with_origin(LlmResponse::new(body).with_headers(head.headers), origin);
         Ok(told.notes.into_iter().fold(response, LlmResponse::with_note))
     }
+}
+
+/// Adds the model that answered, and the provider's id of the request.
+#[inline]
+fn with_origin(mut response: LlmResponse, origin: Origin) -> LlmResponse {
+    if let Some(model) = origin.model {
+        response = response.with_model(origin.provider, model);
+    }
+    if let Some(id) = origin.request_id {
+        response = response.with_request_id(id);
+    }
+    response
 }
 
 /// The form of a 200.

@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::leaf::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
+    chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolCall, ToolChoice, ToolResult},
     fields::{Object, word},
     models::{Family, ReasoningOff},
     providers::{
@@ -551,9 +551,7 @@ fn assistant<'a>(
     let mut tool_calls = Vec::with_capacity(message.tool_calls().count());
     let (mut function_call, mut audio) = (None, None);
     let extra = provider_data::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
-    let keeps_reasoning = extra.is_some_and(|extra| {
-        ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.get(name).is_some())
-    });
+    let keeps_reasoning = extra.is_some_and(has_reasoning);
     for (place, part) in message.content.iter().enumerate() {
         let beside = provider_data::beside(&message.content, place, Dialect::OpenAi);
         match part {
@@ -567,31 +565,16 @@ fn assistant<'a>(
                 if call.opaque.is_some() {
                     report.record(Feature::CallSignature);
                 }
-                let written = Call {
-                    id: call.id.as_str().into(),
-                    kind: "function",
-                    function: Function {
-                        name: &call.name,
-                        arguments: if call.arguments.trim().is_empty() { "{}" } else { &call.arguments },
-                    },
-                };
-                match beside {
-                    Some(extra) if extra.fields.get("function_call").is_some() => {
-                        function_call = extra.fields.get("function_call");
-                    }
-                    Some(extra) => tool_calls.push(AnyCall::Made(provider_data::made(&written, extra)?)),
-                    None => tool_calls.push(AnyCall::Neutral(written)),
+                match beside.and_then(|extra| extra.fields.get("function_call")) {
+                    Some(older) => function_call = Some(older),
+                    None => tool_calls.push(tool_call(call, beside)?),
                 }
             }
             Part::Reasoning(_) if keeps_reasoning => {}
             Part::Reasoning(_) => report.record(Feature::Reasoning),
             // A spoken answer is referred to by its id.
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
-                audio = value
-                    .get("audio")
-                    .map(|audio| Object::read(audio, &["id"]))
-                    .transpose()?
-                    .and_then(|id| id.get("id"));
+                audio = audio_id(value)?;
             }
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("id").is_some() => {
                 tool_calls.push(AnyCall::Own(value));
@@ -616,6 +599,28 @@ fn assistant<'a>(
         Some(extra) => Turn::Made(provider_data::made(&turn, extra)?),
         None => turn,
     }))
+}
+
+/// Returns true if a turn's own fields have its reasoning.
+fn has_reasoning(extra: &Extra) -> bool {
+    ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.get(name).is_some())
+}
+
+/// Writes a tool call, with the fields that only this dialect knows.
+fn tool_call<'a>(call: &'a ToolCall, extra: Option<&Extra>) -> Result<AnyCall<'a>, LlmError> {
+    let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+    let function = Function { name: &call.name, arguments };
+    let written = Call { id: call.id.as_str().into(), kind: "function", function };
+    Ok(match extra {
+        Some(extra) => AnyCall::Made(provider_data::made(&written, extra)?),
+        None => AnyCall::Neutral(written),
+    })
+}
+
+/// Returns the id of a spoken answer.
+fn audio_id(value: &Json) -> Result<Option<&RawValue>, LlmError> {
+    let Some(audio) = value.get("audio") else { return Ok(None) };
+    Ok(Object::read(audio, &["id"])?.get("id"))
 }
 
 fn shortest(blocks: Vec<Block<'_>>) -> Option<Content<'_>> {

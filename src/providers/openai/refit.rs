@@ -31,23 +31,8 @@ pub(super) fn refit(
     let settled = settle(&was, situation, family, report);
     // The default is accepted even by models that refuse all other values.
     let default = (family.sampling() == Sampling::None).then_some(1.0);
-    if settled.temperature != was.temperature && was.temperature != default {
-        fields.put("temperature", settled.temperature.map(Value::from).as_ref());
-    }
-    if settled.top_p != was.top_p && was.top_p != default {
-        fields.remove("top_p");
-    }
-    let refuses_more = family.sampling() == Sampling::None || !settled.samples;
-    let others: [(bool, &[&str]); 3] = [
-        (!family.penalties(), &["presence_penalty", "frequency_penalty"]),
-        (refuses_more, &["logprobs", "top_logprobs", "logit_bias", "top_k"]),
-        (!family.parallel_tool_calls(), &["parallel_tool_calls"]),
-    ];
-    for name in others.iter().filter(|(refused, _)| *refused).flat_map(|(_, names)| *names) {
-        if fields.remove(name) && *name != "parallel_tool_calls" {
-            report.record_field(Feature::ModelSetting, *name);
-        }
-    }
+    fields.fit_sampling(&was, &settled, default);
+    remove_refused(&mut fields, family, settled.samples, report);
     if was.stop.len() > settled.stops {
         let kept: Vec<Value> = was.stop.iter().take(settled.stops).map(|stop| json!(stop)).collect();
         fields.put("stop", (!kept.is_empty()).then_some(&Value::Array(kept)));
@@ -84,4 +69,19 @@ pub(super) fn refit(
         fields.set("messages", with_item(messages.get(), &turn, false));
     }
     Ok(fields.finish().map(Bytes::from))
+}
+
+/// Removes the settings that the model refuses whatever their value.
+fn remove_refused(fields: &mut Fields<'_>, family: &Family, samples: bool, report: &mut Report) {
+    let refuses_more = family.sampling() == Sampling::None || !samples;
+    let others: [(bool, &[&str]); 3] = [
+        (!family.penalties(), &["presence_penalty", "frequency_penalty"]),
+        (refuses_more, &["logprobs", "top_logprobs", "logit_bias", "top_k"]),
+        (!family.parallel_tool_calls(), &["parallel_tool_calls"]),
+    ];
+    for name in others.iter().filter(|(refused, _)| *refused).flat_map(|(_, names)| *names) {
+        if fields.remove(name) && *name != "parallel_tool_calls" {
+            report.record_field(Feature::ModelSetting, *name);
+        }
+    }
 }

@@ -88,33 +88,7 @@ impl StreamDecoder for Decoder {
         let mut in_choice = None;
         for mut choice in chunk.choices.into_iter().flatten() {
             in_choice = choice.usage.take().map(|tokens| *tokens).or(in_choice);
-            let index = choice.index.unwrap_or(0);
-            if !self.begun.contains(&index) {
-                if self.begun.len() >= MOST_CHOICES {
-                    return Err(Fault::Malformed(serde::de::Error::custom("too many choices")));
-                }
-                self.begun.push(index);
-            }
-            choice.fault()?;
-            // The first choice is the answer; the others are in the bytes.
-            if index == 0 {
-                if let Some(turn) = choice.delta {
-                    self.turn(*turn, out)?;
-                }
-                if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
-                    self.send_nameless_calls(out);
-                    // A call of a tool without parameters may come without any arguments.
-                    for call in self.calls.iter_mut().filter(|call| !call.any && call.nameless.is_none()) {
-                        call.any = true;
-                        out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
-                    }
-                    self.send_details(out);
-                    out.push(StreamEvent::Finish(finish(reason, self.declined)));
-                }
-            }
-            if choice.finish_reason.is_some_and(|reason| !reason.is_empty()) && !self.finished.contains(&index) {
-                self.finished.push(index);
-            }
+            self.choice(choice, out)?;
         }
         let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage)).or(in_choice);
         self.counted |= usage.is_some();
@@ -138,6 +112,39 @@ const MOST_CHOICES: usize = 128;
 const MOST_CALLS: usize = 1024;
 
 impl Decoder {
+    /// Reads a choice of a chunk. The first choice is the answer; the others are in the bytes.
+    #[inline]
+    fn choice(&mut self, choice: decode::Choice<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let index = choice.index.unwrap_or(0);
+        if !self.begun.contains(&index) {
+            if self.begun.len() >= MOST_CHOICES {
+                return Err(Fault::Malformed(serde::de::Error::custom("too many choices")));
+            }
+            self.begun.push(index);
+        }
+        choice.fault()?;
+        let reason = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty());
+        if index == 0 {
+            if let Some(turn) = choice.delta {
+                self.turn(*turn, out)?;
+            }
+            if let Some(reason) = reason {
+                self.send_nameless_calls(out);
+                // A call of a tool without parameters may come without any arguments.
+                for call in self.calls.iter_mut().filter(|call| !call.any && call.nameless.is_none()) {
+                    call.any = true;
+                    out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
+                }
+                self.send_details(out);
+                out.push(StreamEvent::Finish(finish(reason, self.declined)));
+            }
+        }
+        if reason.is_some() && !self.finished.contains(&index) {
+            self.finished.push(index);
+        }
+        Ok(())
+    }
+
     fn turn(&mut self, turn: Turn<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let before = out.len();
         if let Some(text) = decode::thought(turn.reasoning_content, turn.reasoning) {

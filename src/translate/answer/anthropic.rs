@@ -268,23 +268,7 @@ impl Stream {
                     || json!({"type": "tool_use", "id": mark_call(id), "name": name, "input": {}}),
                 );
             }
-            StreamEvent::Arguments { index, json } => {
-                if self.closed_calls.contains(index) {
-                    if !json.trim().is_empty() {
-                        report.record(Feature::Arguments);
-                    }
-                    return;
-                }
-                self.turn_to(
-                    place(event),
-                    to,
-                    || json!({"type": "tool_use", "id": mark_call(&new_id()), "name": "", "input": {}}),
-                );
-                if let Some(open) = &mut self.open {
-                    open.arguments.read(json);
-                }
-                self.delta(to, json!({"type": "input_json_delta", "partial_json": json}));
-            }
+            StreamEvent::Arguments { index, json } => self.arguments(*index, json, report, to),
             StreamEvent::Part { part: Part::Other { dialect: Dialect::Anthropic, value }, .. } => {
                 self.close(to);
                 self.alone(value.value().ok(), to);
@@ -292,6 +276,22 @@ impl Stream {
             StreamEvent::Part { part, .. } => left_out(part, report),
             _ => {}
         }
+    }
+
+    /// Writes more of a tool call's arguments. Those that follow the end of their block are dropped.
+    fn arguments(&mut self, index: u32, json: &str, report: &mut Report, to: &mut String) {
+        if self.closed_calls.contains(&index) {
+            if !json.trim().is_empty() {
+                report.record(Feature::Arguments);
+            }
+            return;
+        }
+        let nameless = || json!({"type": "tool_use", "id": mark_call(&new_id()), "name": "", "input": {}});
+        self.turn_to(Some((Kind::Call, index)), to, nameless);
+        if let Some(open) = &mut self.open {
+            open.arguments.read(json);
+        }
+        self.delta(to, json!({"type": "input_json_delta", "partial_json": json}));
     }
 
     /// Makes the block of this part the open one.

@@ -53,26 +53,7 @@ pub(crate) fn fit<'a>(
     if let Some(wire) = wire.filter(|_| report.is_foreign()) {
         older_functions(wire, &mut fitted)?;
     }
-    for at in 0..fitted.tools.len() {
-        if let Some(function) = content::as_function(&fitted.tools[at]).filter(|_| target.dialect != Dialect::Anthropic)
-        {
-            report.record(Feature::ClientTool);
-            fitted.to_mut().tools[at] = function;
-        }
-    }
-    let foreign = |tool: &Tool| {
-        tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != target.dialect)
-    };
-    if fitted.tools.iter().any(foreign) {
-        report.record_field(Feature::ServerTool, "tools");
-        let chat = fitted.to_mut();
-        chat.tools.retain(|tool| !foreign(tool));
-        // A choice among them is dropped with them.
-        let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
-        if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
-            chat.tool_choice = None;
-        }
-    }
+    tools(&mut fitted, target.dialect, report);
     let mut given = Names::default();
     if !own {
         schemas(&mut fitted, target.dialect, &limits, report)?;
@@ -86,6 +67,29 @@ pub(crate) fn fit<'a>(
         calls::fit(&mut fitted.to_mut().messages, target, report);
     }
     Ok((fitted, given))
+}
+
+/// Writes client tools as functions, which every dialect but Anthropic's needs, and drops the tools that run at another
+/// provider.
+fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
+    for at in 0..chat.tools.len() {
+        if let Some(function) = content::as_function(&chat.tools[at]).filter(|_| dialect != Dialect::Anthropic) {
+            report.record(Feature::ClientTool);
+            chat.to_mut().tools[at] = function;
+        }
+    }
+    let foreign =
+        |tool: &Tool| tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != dialect);
+    if chat.tools.iter().any(foreign) {
+        report.record_field(Feature::ServerTool, "tools");
+        let chat = chat.to_mut();
+        chat.tools.retain(|tool| !foreign(tool));
+        // A choice among them is dropped with them.
+        let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
+        if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
+            chat.tool_choice = None;
+        }
+    }
 }
 
 /// OpenAI's tools from the time when there were only functions.

@@ -5,7 +5,7 @@ use super::report::Report;
 use crate::{
     Dialect,
     chat::{Chat, Effort, OutputSchema, Thinking, ToolChoice},
-    models::{self, Family, ForcedTools, ReasoningOff, Sampling},
+    models::{self, Budget, Family, ForcedTools, ReasoningOff, Sampling},
     translate::{ASK_FOR_JSON, rules::Feature},
 };
 
@@ -173,29 +173,19 @@ fn reasoning(
     max_tokens: Option<u32>,
     report: &mut Report,
 ) -> Reasoning {
-    let dialect = report.target();
     // A budget of zero means no thinking.
     let wish = asked.thinking.map(|wish| if wish == Thinking::Budget(0) { Thinking::Off } else { wish });
     let wanted = !matches!(wish, None | Some(Thinking::Off));
-    // Each dialect can express only what it has a field for.
-    let efforts = !family.efforts().is_empty() && (dialect != Dialect::Anthropic || family.is_adaptive());
-    let adaptive = family.is_adaptive() && dialect != Dialect::OpenAi;
-    let budget = family.budget().filter(|_| dialect != Dialect::OpenAi);
-    let by_budget = !efforts || matches!(wish, Some(Thinking::Budget(_)));
-    // From a model with budgets, the API requires its thought before a call, and room for both.
-    let room = budget.is_none_or(|budget| max_tokens.is_none_or(|tokens| tokens > budget.least)) || !by_budget;
-    let may_not = (is_forced && family.forced_tools() == ForcedTools::WithoutReasoning)
-        || (at.has_tools && !family.tools_with_reasoning())
-        || (dialect == Dialect::Anthropic && at.is_begun && family.prefill())
-        || (dialect == Dialect::Anthropic && at.is_thoughtless && !adaptive)
-        || (dialect == Dialect::Anthropic && at.is_thoughtless && by_budget && budget.is_some())
-        || (dialect == Dialect::Anthropic && !room);
     if !family.reasons() {
         if wanted {
             report.record(Feature::ModelReasoning);
         }
         return Reasoning::Unsaid;
     }
+    let amounts = Amounts::of(family, report.target(), max_tokens);
+    let may_not = (is_forced && family.forced_tools() == ForcedTools::WithoutReasoning)
+        || (at.has_tools && !family.tools_with_reasoning())
+        || (report.target() == Dialect::Anthropic && amounts.anthropic_refuses(at, wish));
     if may_not && (wanted || family.reasons_by_default()) {
         if wish != Some(Thinking::Off) {
             report.record(Feature::Thinking);
@@ -207,82 +197,128 @@ fn reasoning(
             _ => Reasoning::Unsaid,
         };
     }
-    // An effort reserves half of the answer for the text.
-    let of_effort = |effort: Effort| {
-        let own = models::budget_of(effort);
-        max_tokens.map_or(own, |tokens| own.min(tokens / 2))
-    };
-    let within = |tokens: u32| {
-        budget.map(|budget| {
-            let most =
-                budget.most.unwrap_or(u32::MAX).min(max_tokens.map_or(u32::MAX, |tokens| tokens.saturating_sub(1)));
-            tokens.clamp(budget.least, most.max(budget.least))
-        })
-    };
-    let at_effort = |effort: Effort| {
-        let effort = family.nearest(effort).unwrap_or(effort);
-        if adaptive && dialect == Dialect::Anthropic {
-            Reasoning::Adaptive(Some(effort))
-        } else {
-            Reasoning::Effort(effort)
-        }
-    };
     match wish {
         None => Reasoning::Unsaid,
-        Some(Thinking::Off) => match family.off() {
+        Some(Thinking::Off) => amounts.off(report),
+        Some(Thinking::Auto) => amounts.auto(report),
+        Some(Thinking::Effort(effort)) => amounts.effort(effort, report),
+        Some(Thinking::Budget(tokens)) => amounts.budget(tokens, report),
+    }
+}
+
+/// The amounts of reasoning that the dialect can express and the model takes.
+struct Amounts<'a> {
+    family: &'a Family,
+    dialect: Dialect,
+    efforts: bool,
+    adaptive: bool,
+    budget: Option<Budget>,
+    /// The longest answer, thoughts included.
+    max_tokens: Option<u32>,
+}
+
+impl<'a> Amounts<'a> {
+    fn of(family: &'a Family, dialect: Dialect, max_tokens: Option<u32>) -> Self {
+        // Each dialect can express only what it has a field for.
+        let efforts = !family.efforts().is_empty() && (dialect != Dialect::Anthropic || family.is_adaptive());
+        let adaptive = family.is_adaptive() && dialect != Dialect::OpenAi;
+        let budget = family.budget().filter(|_| dialect != Dialect::OpenAi);
+        Self { family, dialect, efforts, adaptive, budget, max_tokens }
+    }
+
+    /// Returns true if Anthropic refuses reasoning in this conversation.
+    fn anthropic_refuses(&self, at: Situation, wish: Option<Thinking>) -> bool {
+        let by_budget = !self.efforts || matches!(wish, Some(Thinking::Budget(_)));
+        // From a model with budgets, the API requires its thought before a call, and room for both.
+        let needs_thought = !self.adaptive || (by_budget && self.budget.is_some());
+        let lacks_room = |budget: Budget| self.max_tokens.is_some_and(|tokens| tokens <= budget.least);
+        (at.is_begun && self.family.prefill())
+            || (at.is_thoughtless && needs_thought)
+            || (by_budget && self.budget.is_some_and(lacks_room))
+    }
+
+    /// Turns reasoning off, or down to the least of a model that always reasons.
+    fn off(&self, report: &mut Report) -> Reasoning {
+        match self.family.off() {
             ReasoningOff::Unsaid => Reasoning::Unsaid,
             ReasoningOff::Least => {
                 report.record(Feature::ThinkingOff);
-                match (efforts, within(0)) {
-                    (true, _) => at_effort(Effort::Minimal),
+                match (self.efforts, self.within(0)) {
+                    (true, _) => self.at_effort(Effort::Minimal),
                     (false, Some(least)) => Reasoning::Budget(least),
                     (false, None) => Reasoning::Unsaid,
                 }
             }
             off => Reasoning::Off(off),
-        },
-        Some(Thinking::Auto) if adaptive => Reasoning::Adaptive(None),
-        Some(Thinking::Auto) => {
-            if dialect != Dialect::Gemini {
-                report.record(Feature::ThinkingAuto);
-            }
-            match within(of_effort(SOME)) {
-                _ if family.reasons_by_default() => Reasoning::Own,
-                _ if efforts => at_effort(SOME),
-                Some(tokens) => Reasoning::Budget(tokens),
-                None => Reasoning::Own,
-            }
         }
-        Some(Thinking::Effort(effort)) if efforts => {
-            if family.nearest(effort) != Some(effort) {
+    }
+
+    /// Leaves the amount to the model.
+    fn auto(&self, report: &mut Report) -> Reasoning {
+        if self.adaptive {
+            return Reasoning::Adaptive(None);
+        }
+        if self.dialect != Dialect::Gemini {
+            report.record(Feature::ThinkingAuto);
+        }
+        match self.within(self.tokens_of(SOME)) {
+            _ if self.family.reasons_by_default() => Reasoning::Own,
+            _ if self.efforts => self.at_effort(SOME),
+            Some(tokens) => Reasoning::Budget(tokens),
+            None => Reasoning::Own,
+        }
+    }
+
+    fn effort(&self, effort: Effort, report: &mut Report) -> Reasoning {
+        if self.efforts {
+            if self.family.nearest(effort) != Some(effort) {
                 report.record(Feature::ThinkingEffort);
             }
-            at_effort(effort)
+            return self.at_effort(effort);
         }
-        Some(Thinking::Effort(effort)) => {
-            report.record(Feature::ThinkingEffort);
-            match within(of_effort(effort)) {
-                Some(tokens) => Reasoning::Budget(tokens),
-                None if adaptive => Reasoning::Adaptive(None),
-                None => Reasoning::Own,
-            }
+        report.record(Feature::ThinkingEffort);
+        match self.within(self.tokens_of(effort)) {
+            Some(tokens) => Reasoning::Budget(tokens),
+            None if self.adaptive => Reasoning::Adaptive(None),
+            None => Reasoning::Own,
         }
-        Some(Thinking::Budget(tokens)) => match within(tokens) {
-            Some(fitting) => {
-                if fitting != tokens {
-                    report.record(Feature::ThinkingBudget);
-                }
-                Reasoning::Budget(fitting)
-            }
-            None => {
-                report.record(Feature::ThinkingBudget);
-                match () {
-                    () if efforts => at_effort(models::effort_of(tokens)),
-                    () if adaptive => Reasoning::Adaptive(None),
-                    () => Reasoning::Own,
-                }
-            }
-        },
+    }
+
+    fn budget(&self, tokens: u32, report: &mut Report) -> Reasoning {
+        let fitting = self.within(tokens);
+        if fitting != Some(tokens) {
+            report.record(Feature::ThinkingBudget);
+        }
+        match fitting {
+            Some(fitting) => Reasoning::Budget(fitting),
+            None if self.efforts => self.at_effort(models::effort_of(tokens)),
+            None if self.adaptive => Reasoning::Adaptive(None),
+            None => Reasoning::Own,
+        }
+    }
+
+    /// Returns the nearest effort that the model takes, as the dialect writes it.
+    fn at_effort(&self, effort: Effort) -> Reasoning {
+        let effort = self.family.nearest(effort).unwrap_or(effort);
+        if self.adaptive && self.dialect == Dialect::Anthropic {
+            Reasoning::Adaptive(Some(effort))
+        } else {
+            Reasoning::Effort(effort)
+        }
+    }
+
+    /// Returns the tokens of an effort, which reserves half of the answer for the text.
+    fn tokens_of(&self, effort: Effort) -> u32 {
+        let own = models::budget_of(effort);
+        self.max_tokens.map_or(own, |tokens| own.min(tokens / 2))
+    }
+
+    /// Returns the nearest budget that the model takes and the answer has room for.
+    fn within(&self, tokens: u32) -> Option<u32> {
+        let Budget { least, most } = self.budget?;
+        let room = self.max_tokens.map_or(u32::MAX, |tokens| tokens.saturating_sub(1));
+        let most = most.unwrap_or(u32::MAX).min(room);
+        Some(tokens.clamp(least, most.max(least)))
     }
 }
 

@@ -71,9 +71,8 @@ pub(crate) fn answer<'a>(
     let mut entry = gateway.records.begin(dialect);
     if let Some(key) = &key {
         entry.set_key(&key.name);
-        match key.admit(Instant::now()).and_then(|()| key.feature(options.feature.take())) {
-            Ok(feature) => options.feature = feature,
-            Err(denied) => return immediate(deny(&entry, denied, dialect)),
+        if let Err(denied) = admit(key, &mut options) {
+            return immediate(deny(&entry, denied, dialect));
         }
     }
     let gateway = gateway.clone();
@@ -98,10 +97,8 @@ pub(crate) fn answer<'a>(
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());
         let context = ResponseContext { dialect, explain: options.explain, model, body };
-        inbound::decode_ahead(&request, || {
-            gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests())
-        })
-        .await;
+        let is_read = || gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests());
+        inbound::decode_ahead(&request, is_read).await;
         if request.is_stream() {
             // A stream may outlive its request's turn on the connection.
             let call = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
@@ -120,6 +117,13 @@ pub(crate) fn answer<'a>(
             Err(error) => fail(&entry, context.explain, &error, dialect),
         }
     })
+}
+
+/// Counts a request against its key's rate, and gives it the key's feature.
+fn admit(key: &Key, options: &mut RequestOptions) -> Result<(), Denial> {
+    key.admit(Instant::now())?;
+    options.feature = key.feature(options.feature.take())?;
+    Ok(())
 }
 
 /// Calls the service for a stream, and waits for its first frame.

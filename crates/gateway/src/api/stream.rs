@@ -2,7 +2,7 @@
 
 use std::{
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -33,7 +33,7 @@ pub(crate) type PendingCall = Pin<Box<dyn Future<Output = Result<ResponseStart, 
 /// A stream of an answer's events in the caller's dialect, with signs of life during silence.
 ///
 /// It ends with the dialect's own end mark, or with its error event. Dropping it drops the call to the provider.
-#[pin_project]
+#[pin_project(project = Projected)]
 pub(crate) struct EventStream {
     dialect: Dialect,
     state: State,
@@ -189,79 +189,33 @@ impl Body for EventStream {
             if this.batch.is_full() {
                 return data(this.batch.take());
             }
-            let polled = match this.state {
-                State::Done if this.batch.is_empty() => return Poll::Ready(None),
-                State::Done => return data(this.batch.take()),
-                State::Calling(calling) => match calling.as_mut().poll(cx) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Err(error)) => Poll::Ready(Err((Outcome::Failed, error))),
-                    Poll::Ready(Ok(start)) => {
-                        this.entry.served(&start.response);
-                        *this.mark = mark(&start.response).filter(|_| *this.marks).map(Box::new);
-                        *this.state = State::Reading { first: Some(start.first), body: start.response.into_body() };
-                        continue;
-                    }
-                },
-                State::Reading { first: first @ Some(_), .. } => Poll::Ready(Ok(first.take())),
-                State::Reading { body, .. } => match body.poll_frame(cx) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(None) => Poll::Ready(Ok(None)),
-                    Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
-                    Poll::Ready(Some(Err(error))) => Poll::Ready(Err((Outcome::Broken, error))),
-                },
-            };
-            let (outcome, error) = match polled {
+            if matches!(this.state, State::Done) {
+                return if this.batch.is_empty() { Poll::Ready(None) } else { data(this.batch.take()) };
+            }
+            let (outcome, error) = match this.poll_answer(cx) {
                 Poll::Ready(Ok(None)) => {
                     *this.state = State::Done;
                     continue;
                 }
                 Poll::Ready(Ok(Some(frame))) => {
-                    let mut bytes = this.encoder.frame(&frame);
-                    if let Some(mark) = this.mark.as_deref()
-                        && let Some(marked) = marked_events(&bytes, mark)
-                    {
-                        (bytes, *this.mark) = (marked, None);
-                    }
-                    if *this.content_sent && restarts(&frame) {
-                        // The encoder has ended the stream with an error.
-                        let again = LlmError::new(ErrorKind::StreamBroken, "the answer restarted");
-                        this.entry.failed(Outcome::Broken, &again);
-                        *this.state = State::Done;
-                    }
-                    *this.content_sent |= matches!(frame.progress(), Progress::Reasoning | Progress::Content);
-                    if frame.progress() == Progress::End
-                        && let State::Reading { body, .. } = this.state
-                    {
-                        this.entry.note(this.encoder.notes());
-                        this.entry.answered(body.usage());
-                    }
-                    if !bytes.is_empty() {
-                        this.batch.add(bytes);
-                    }
+                    this.add(&frame);
                     continue;
                 }
                 Poll::Ready(Err(failed)) => failed,
                 Poll::Pending if !this.batch.is_empty() => {
                     let now = Instant::now();
                     if now.saturating_duration_since(*this.last_sent) < BATCH_INTERVAL {
-                        std::task::ready!(this.batch.poll_wait(cx));
+                        ready!(this.batch.poll_wait(cx));
                     }
                     *this.last_sent = now;
                     return data(this.batch.take());
                 }
                 Poll::Pending if this.cut.as_mut().poll(cx).is_ready() => (Outcome::Broken, stopping()),
                 Poll::Pending => {
-                    std::task::ready!(this.silence.as_mut().poll(cx));
-                    let now = Instant::now();
-                    // Frames come far more often than the timer fires, so they do not reset it.
-                    let due = *this.last_sent + *this.keep_alive;
-                    if due > now {
-                        this.silence.as_mut().reset(due);
-                        continue;
+                    if ready!(this.poll_silence(cx)) {
+                        return data(sign_of_life(*this.dialect));
                     }
-                    *this.last_sent = now;
-                    this.silence.as_mut().reset(now + *this.keep_alive);
-                    return data(sign_of_life(*this.dialect));
+                    continue;
                 }
             };
             this.entry.failed(outcome, &error);
@@ -277,6 +231,74 @@ impl Body for EventStream {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::new()
+    }
+}
+
+impl Projected<'_> {
+    /// Polls for the answer's next frame; `None` at its end.
+    #[inline]
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, (Outcome, LlmError)>> {
+        Poll::Ready(match self.state {
+            State::Calling(call) => match ready!(call.as_mut().poll(cx)) {
+                Err(error) => Err((Outcome::Failed, error)),
+                Ok(start) => {
+                    self.entry.served(&start.response);
+                    *self.mark = mark(&start.response).filter(|_| *self.marks).map(Box::new);
+                    *self.state = State::Reading { first: None, body: start.response.into_body() };
+                    Ok(Some(start.first))
+                }
+            },
+            State::Reading { first: first @ Some(_), .. } => Ok(first.take()),
+            State::Reading { body, .. } => match ready!(body.poll_frame(cx)) {
+                None => Ok(None),
+                Some(Ok(frame)) => Ok(Some(frame)),
+                Some(Err(error)) => Err((Outcome::Broken, error)),
+            },
+            State::Done => Ok(None),
+        })
+    }
+
+    /// Adds a frame's events to the batch. The answer's end goes into the record.
+    #[inline]
+    fn add(&mut self, frame: &Frame) {
+        let mut bytes = self.encoder.frame(frame);
+        if let Some(mark) = self.mark.as_deref()
+            && let Some(marked) = marked_events(&bytes, mark)
+        {
+            (bytes, *self.mark) = (marked, None);
+        }
+        if *self.content_sent && restarts(frame) {
+            // The encoder has ended the stream with an error.
+            let again = LlmError::new(ErrorKind::StreamBroken, "the answer restarted");
+            self.entry.failed(Outcome::Broken, &again);
+            *self.state = State::Done;
+        }
+        *self.content_sent |= matches!(frame.progress(), Progress::Reasoning | Progress::Content);
+        if frame.progress() == Progress::End
+            && let State::Reading { body, .. } = self.state
+        {
+            self.entry.note(self.encoder.notes());
+            self.entry.answered(body.usage());
+        }
+        if !bytes.is_empty() {
+            self.batch.add(bytes);
+        }
+    }
+
+    /// Completes when the timer fires, with true if a sign of life is due.
+    #[inline]
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        ready!(self.silence.as_mut().poll(cx));
+        let now = Instant::now();
+        // Frames come far more often than the timer fires, so they do not reset it.
+        let due = *self.last_sent + *self.keep_alive;
+        if due > now {
+            self.silence.as_mut().reset(due);
+            return Poll::Ready(false);
+        }
+        *self.last_sent = now;
+        self.silence.as_mut().reset(now + *self.keep_alive);
+        Poll::Ready(true)
     }
 }
 

@@ -197,14 +197,23 @@ where
             Exit::Stream(pending, socket)
         }
         Err(served) => {
-            // A caller that has sent half a head gets a response; a silent caller gets none.
-            if socket.is_out_of_memory() {
-                let _ = socket.write_all(&PlainRefusal::FULL.response()).await;
-            } else if served.as_ref().is_err_and(hyper::Error::is_timeout) && !read_buf.is_empty() {
-                let _ = socket.write_all(&PlainRefusal::TOO_SLOW.response()).await;
-            }
+            let is_late = served.as_ref().is_err_and(hyper::Error::is_timeout);
+            refuse_rest(&mut socket, is_late && !read_buf.is_empty()).await;
             Exit::Done(served, socket)
         }
+    }
+}
+
+/// Refuses the rest of a request: memory is full, or it came too slowly. A caller that has sent half a head gets a
+/// response; a silent caller gets none.
+async fn refuse_rest<S>(socket: &mut Socket<S>, is_late: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if socket.is_out_of_memory() {
+        let _ = socket.write_all(&PlainRefusal::FULL.response()).await;
+    } else if is_late {
+        let _ = socket.write_all(&PlainRefusal::TOO_SLOW.response()).await;
     }
 }
 

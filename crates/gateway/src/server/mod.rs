@@ -17,7 +17,7 @@ use std::{
 
 use serde_json::json;
 use steadfast_stack::{self as config, Config, ConfigError, Environment, FileWatch, Stack, StackHandle};
-use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+use tokio::{net::TcpListener, runtime::Handle, task::JoinSet, time::timeout};
 
 pub use self::self_call::check_self_calls;
 use self::{
@@ -75,13 +75,7 @@ impl ServeOptions {
             None => demo::stack()?,
         };
         let handle = stack.handle();
-        match handle.check_stores().await {
-            Ok(()) => {}
-            Err(error) if error.heals() => {
-                tracing::warn!(error = %with_cause(&error), "store unreachable; serving without it");
-            }
-            Err(error) => return Err(ServeError::Invalid(with_cause(&error))),
-        }
+        check_stores(&handle).await?;
         let observer = Observer::begin(&handle, observe)?;
         // Notifications, callbacks and redrives go on until the server has stopped.
         let _handing_over = handle.hand_over();
@@ -92,24 +86,15 @@ impl ServeOptions {
         sweeping.spawn(sweep(handle.clone()));
         let begun = handle.config();
         warn_of_restarts(&begun);
-        let configured = self.config.is_some().then(|| listen_address(&begun));
-        let address = self.listen.or(configured).unwrap_or(DEFAULT_ADDRESS);
+        let address = self.address(&begun);
         check_self_calls(&begun, &Environment::process(), address)?;
-        let keys = self.keys_file(&begun.gateway);
-        let keys = keys.map(|path| Keys::load(&path)?.with_budgets_in(handle.clone())).transpose()?;
-        if !address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth {
-            return Err(ServeError::invalid(format_args!(
-                "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
-                 127.0.0.1, or say --insecure-no-auth"
-            )));
-        }
+        let keys = self.load_keys(&begun.gateway, &handle)?;
+        self.check_open_access(address, keys.is_none())?;
         let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
         let settings = Settings::of(&begun, overrides.grace);
         let gateway = Arc::new(GatewayState::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
         let control = Control::new()?;
-        let listener = control
-            .make(|| http::listen(address))
-            .map_err(|error| ServeError::Invalid(format!("cannot listen on {address}: {error}")))?;
+        let listener = control.make(|| listen(address))?;
         let address = listener.local_addr()?;
         // Receive signals from here on: the greeting names the process, and signals may follow it.
         let signals = control.make(Signals::new)?;
@@ -150,10 +135,45 @@ impl ServeOptions {
         }
     }
 
+    /// Returns the address to listen on: the option's, or the configuration's.
+    fn address(&self, config: &Config) -> SocketAddr {
+        let configured = self.config.is_some().then(|| listen_address(config));
+        self.listen.or(configured).unwrap_or(DEFAULT_ADDRESS)
+    }
+
+    /// Loads the callers' keys, if there is a file of them.
+    fn load_keys(&self, configured: &config::Gateway, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
+        let load = |path: PathBuf| Keys::load(&path)?.with_budgets_in(stack.clone());
+        self.keys_file(configured).map(load).transpose()
+    }
+
+    /// Refuses an address beyond loopback if callers need no key, unless the options allow it.
+    fn check_open_access(&self, address: SocketAddr, no_keys: bool) -> Result<(), ServeError> {
+        if !address.ip().is_loopback() && no_keys && !self.insecure_no_auth {
+            return Err(ServeError::invalid(format_args!(
+                "{address} can be reached from elsewhere, and callers need no key: name a file with --keys, listen on \
+                 127.0.0.1, or say --insecure-no-auth"
+            )));
+        }
+        Ok(())
+    }
+
     /// Returns the file of keys: the option's, or the configuration's, relative to that file's folder.
     fn keys_file(&self, said: &config::Gateway) -> Option<PathBuf> {
         let configured = || Some(self.config.as_ref()?.parent()?.join(said.keys.as_ref()?));
         self.keys.clone().or_else(configured)
+    }
+}
+
+/// Checks that the stores answer. The gateway starts without a store that is only unreachable.
+async fn check_stores(stack: &StackHandle) -> Result<(), ServeError> {
+    match stack.check_stores().await {
+        Ok(()) => Ok(()),
+        Err(error) if error.heals() => {
+            tracing::warn!(error = %with_cause(&error), "store unreachable; serving without it");
+            Ok(())
+        }
+        Err(error) => Err(ServeError::Invalid(with_cause(&error))),
     }
 }
 
@@ -173,6 +193,10 @@ pub(crate) async fn end_calls(stack: &StackHandle) {
 
 /// The time for calls without a caller to end: a store may have to record them.
 const LAST_CALLS: Duration = Duration::from_secs(5);
+
+fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    http::listen(address).map_err(|error| ServeError::Invalid(format!("cannot listen on {address}: {error}")))
+}
 
 /// Returns the address on which a gateway of this configuration listens.
 pub fn listen_address(config: &Config) -> SocketAddr {

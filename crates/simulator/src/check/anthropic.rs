@@ -274,74 +274,81 @@ fn blocks(turns: &[Turn<'_>]) -> CheckResult {
     let mut ids = BTreeSet::new();
     for (place, turn) in turns.iter().enumerate() {
         for block in &turn.blocks {
-            let at = |message: String| Err(wrong("messages", format!("messages.{place}.content: {message}")));
-            match block {
-                Block::Text(text) if text.trim().is_empty() => {
-                    return at("text content blocks must contain non-whitespace text".to_owned());
-                }
-                Block::Text(_) => {}
-                Block::Typed(kind @ ("tool_use" | "thinking" | "redacted_thinking"), _) if turn.role == "user" => {
-                    return at(format!("`{kind}` blocks can only be in `assistant` messages"));
-                }
-                Block::Typed(kind @ ("tool_result" | "image" | "document"), _) if turn.role == "assistant" => {
-                    return at(format!("`{kind}` blocks can only be in `user` messages"));
-                }
-                Block::Typed("tool_use", block) => {
-                    let id = text(block, "id");
-                    if !is_plain(id, 256) {
-                        return at("tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'".to_owned());
-                    }
-                    if !ids.insert(id) {
-                        return at("`tool_use` ids must be unique".to_owned());
-                    }
-                    if !is_plain(text(block, "name"), 200) {
-                        return at("tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{1,200}$'".to_owned());
-                    }
-                    if !block["input"].is_object() {
-                        return at("tool_use.input: Input should be a valid dictionary".to_owned());
-                    }
-                }
-                Block::Typed("thinking", block) if !is_base64(text(block, "signature")) => {
-                    return at("Invalid `signature` in `thinking` block".to_owned());
-                }
-                Block::Typed("redacted_thinking", block) if !is_base64(text(block, "data")) => {
-                    return at("Invalid `data` in `redacted_thinking` block".to_owned());
-                }
-                Block::Typed(kind @ ("image" | "document"), block) if block["source"]["type"] == "url" => {
-                    let url = text(&block["source"], "url");
-                    if !url.starts_with("https://") && !url.starts_with("http://") {
-                        return at(format!("{kind}.source.url.url: Only HTTPS URLs are supported."));
-                    }
-                }
-                Block::Typed("tool_result", block) => {
-                    let kinds = ["text", "image", "document", "search_result", "tool_reference"];
-                    let wrong = list(block, "content").iter().find(|part| !kinds.contains(&text(part, "type")));
-                    if let Some(part) = wrong {
-                        let kind = text(part, "type");
-                        return at(format!(
-                            "tool_result.content: Input tag '{kind}' does not match any of the expected tags"
-                        ));
-                    }
-                }
-                Block::Typed("image", block) if block["source"]["type"] == "base64" => {
-                    let known = ["image/jpeg", "image/png", "image/gif", "image/webp"];
-                    if !known.contains(&text(&block["source"], "media_type")) {
-                        return at("image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', \
-                                   'image/gif' or 'image/webp'"
-                            .to_owned());
-                    }
-                }
-                Block::Typed("document", block) if block["source"]["type"] == "base64" => {
-                    if text(&block["source"], "media_type") != "application/pdf" {
-                        return at("document.source.base64.media_type: Input should be 'application/pdf'".to_owned());
-                    }
-                }
-                Block::Typed("", _) => return at("type: Field required".to_owned()),
-                Block::Typed(..) => {}
+            if let Some(fault) = block_fault(block, turn.role, &mut ids) {
+                return Err(wrong("messages", format!("messages.{place}.content: {fault}")));
             }
         }
     }
     Ok(())
+}
+
+/// Returns the mistake in a block. `ids` are those of the tool calls before it.
+fn block_fault<'a>(block: &Block<'a>, role: &str, ids: &mut BTreeSet<&'a str>) -> Option<String> {
+    match block {
+        Block::Text(text) if text.trim().is_empty() => {
+            Some("text content blocks must contain non-whitespace text".to_owned())
+        }
+        Block::Text(_) => None,
+        Block::Typed(kind @ ("tool_use" | "thinking" | "redacted_thinking"), _) if role == "user" => {
+            Some(format!("`{kind}` blocks can only be in `assistant` messages"))
+        }
+        Block::Typed(kind @ ("tool_result" | "image" | "document"), _) if role == "assistant" => {
+            Some(format!("`{kind}` blocks can only be in `user` messages"))
+        }
+        Block::Typed("tool_use", block) => call_fault(block, ids).map(str::to_owned),
+        Block::Typed("thinking", block) if !is_base64(text(block, "signature")) => {
+            Some("Invalid `signature` in `thinking` block".to_owned())
+        }
+        Block::Typed("redacted_thinking", block) if !is_base64(text(block, "data")) => {
+            Some("Invalid `data` in `redacted_thinking` block".to_owned())
+        }
+        Block::Typed("tool_result", block) => {
+            let kinds = ["text", "image", "document", "search_result", "tool_reference"];
+            let part = list(block, "content").iter().find(|part| !kinds.contains(&text(part, "type")))?;
+            let kind = text(part, "type");
+            Some(format!("tool_result.content: Input tag '{kind}' does not match any of the expected tags"))
+        }
+        Block::Typed(kind @ ("image" | "document"), block) => source_fault(kind, &block["source"]),
+        Block::Typed("", _) => Some("type: Field required".to_owned()),
+        Block::Typed(..) => None,
+    }
+}
+
+/// Returns the mistake in a tool call.
+fn call_fault<'a>(block: &'a Value, ids: &mut BTreeSet<&'a str>) -> Option<&'static str> {
+    let id = text(block, "id");
+    if !is_plain(id, 256) {
+        return Some("tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'");
+    }
+    if !ids.insert(id) {
+        return Some("`tool_use` ids must be unique");
+    }
+    if !is_plain(text(block, "name"), 200) {
+        return Some("tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{1,200}$'");
+    }
+    (!block["input"].is_object()).then_some("tool_use.input: Input should be a valid dictionary")
+}
+
+/// Returns the mistake in the source of a picture or a document.
+fn source_fault(kind: &str, source: &Value) -> Option<String> {
+    let media_type = text(source, "media_type");
+    match (kind, text(source, "type")) {
+        (kind, "url") => {
+            let url = text(source, "url");
+            let is_web = url.starts_with("https://") || url.starts_with("http://");
+            (!is_web).then(|| format!("{kind}.source.url.url: Only HTTPS URLs are supported."))
+        }
+        ("image", "base64") => {
+            let is_known = ["image/jpeg", "image/png", "image/gif", "image/webp"].contains(&media_type);
+            (!is_known).then(|| {
+                "image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', 'image/gif' or 'image/webp'"
+                    .to_owned()
+            })
+        }
+        ("document", "base64") => (media_type != "application/pdf")
+            .then(|| "document.source.base64.media_type: Input should be 'application/pdf'".to_owned()),
+        _ => None,
+    }
 }
 
 /// Requires each tool call to have its result first in the turn after it, and each result its call.

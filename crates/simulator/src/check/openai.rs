@@ -100,20 +100,7 @@ fn settings(body: &Value) -> CheckResult {
         let words = "Expected an array with maximum length 4, but got an array with length";
         return Err(wrong("stop", format!("Invalid 'stop': array too long. {words} {stops} instead.")));
     }
-    if body["temperature"].as_f64().is_some_and(|value| !(0.0..=2.0).contains(&value)) {
-        return Err(wrong("temperature", "Invalid 'temperature': expected a value between 0 and 2."));
-    }
-    for (name, least, most) in [("top_p", 0.0, 1.0), ("presence_penalty", -2.0, 2.0), ("frequency_penalty", -2.0, 2.0)]
-    {
-        if let Some(value) = body[name].as_f64().filter(|value| !(least..=most).contains(value)) {
-            let (word, bound) = if value < least { ("below minimum", least) } else { ("above maximum", most) };
-            let sign = if value < least { ">=" } else { "<=" };
-            let message = format!(
-                "Invalid '{name}': decimal {word} value. Expected a value {sign} {bound}, but got {value} instead."
-            );
-            return Err(wrong(name, message));
-        }
-    }
+    sampling(body)?;
     if body["metadata"].as_object().is_some_and(|metadata| !metadata.is_empty()) && body["store"] != true {
         return Err(wrong("metadata", "The 'metadata' parameter is only allowed when 'store' is enabled."));
     }
@@ -129,6 +116,28 @@ fn settings(body: &Value) -> CheckResult {
         let message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
         return Err(wrong("max_tokens", message));
     }
+    response_format(body)
+}
+
+fn sampling(body: &Value) -> CheckResult {
+    if body["temperature"].as_f64().is_some_and(|value| !(0.0..=2.0).contains(&value)) {
+        return Err(wrong("temperature", "Invalid 'temperature': expected a value between 0 and 2."));
+    }
+    for (name, least, most) in [("top_p", 0.0, 1.0), ("presence_penalty", -2.0, 2.0), ("frequency_penalty", -2.0, 2.0)]
+    {
+        if let Some(value) = body[name].as_f64().filter(|value| !(least..=most).contains(value)) {
+            let (word, bound) = if value < least { ("below minimum", least) } else { ("above maximum", most) };
+            let sign = if value < least { ">=" } else { "<=" };
+            let message = format!(
+                "Invalid '{name}': decimal {word} value. Expected a value {sign} {bound}, but got {value} instead."
+            );
+            return Err(wrong(name, message));
+        }
+    }
+    Ok(())
+}
+
+fn response_format(body: &Value) -> CheckResult {
     let format = &body["response_format"];
     match text(format, "type") {
         "json_object" => {

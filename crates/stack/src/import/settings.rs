@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{name, number, set_default, span, whole, yes};
 use crate::{
     OnError, Provider, Timeout,
-    tree::{self, Entry, Fault, Node, Value},
+    tree::{self, Entry, Fault, Node, Place, Value},
 };
 
 #[derive(Deserialize)]
@@ -48,11 +48,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
     let (timeout, codes) = (rule("timeoutMs"), rule("triggerOnStatusCodes"));
     let (retries, interval) = (rule("retriesBeforeFailover"), rule("primaryRecoveryCheckIntervalMs"));
 
-    let mut models: Vec<(Option<Node>, Option<Node>)> = Vec::new();
-    models.push((value(&mut block, "primaryModel"), value(&mut block, "provider")));
-    if let Some(Node { value: Value::List(items), .. }) = value(&mut block, "fallbackModels") {
-        models.extend(items.into_iter().map(|mut item| (value(&mut item, "model"), value(&mut item, "provider"))));
-    }
+    let models = models(&mut block);
     let names: Vec<&str> =
         std::iter::once(&*primary_model).chain(fallback_models.iter().map(|model| &*model.model)).collect();
     let is_said = tree.get("circuit_breaker").is_some_and(|said| said.get("consecutive_failures").is_some());
@@ -68,9 +64,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
         .filter_map(|(at, ((model, provider), short))| {
             let (model, provider) = (model?, provider?);
             let name = name(short, &names, format!("{}/{short}", word(&provider)));
-            let mut tier = Node::block(&model.place, [("name", Node::text(name, &model.place))]);
-            tier.put(Entry::new("model", model.place.clone(), model));
-            tier.put(Entry::new("provider", provider.place.clone(), provider));
+            let mut tier = tier(name, model, provider);
             if let (Some(node), Some(attempt)) = (&timeout, attempt) {
                 tier.put(Entry::new("timeout", node.place.clone(), span(attempt, &node.place)));
             }
@@ -94,22 +88,47 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
     }
     if let (Some(node), Some(retries)) = (retries, failover.retries_before_failover) {
         let attempts = retries.saturating_add(1);
-        let place = &node.place;
-        set_default(&mut tree, "retry", "max_attempts", number(attempts, place));
-        set_default(&mut tree, "retry", "retry_timeouts", yes(place));
-        set_default(&mut tree, "retry", "budget", number(1, place));
+        set_retries(&mut tree, attempts, &node.place);
         if tree.get("timeout").is_none() {
             let whole = whole(count, attempts, attempt.unwrap_or(Timeout::ATTEMPT));
-            tree.put(Entry::new("timeout", place.clone(), span(whole, place)));
+            tree.put(Entry::new("timeout", node.place.clone(), span(whole, &node.place)));
         }
     }
     if let (Some(node), Some(ms)) = (interval, failover.primary_recovery_check_interval_ms) {
-        let interval = Duration::from_millis(ms.get().into());
-        set_default(&mut tree, "circuit_breaker", "cooldown", span(interval, &node.place));
-        let every = Node::block(&node.place, [("every", span(interval, &node.place)), ("active", yes(&node.place))]);
-        set_default(&mut tree, "fallback", "recovery_check", every);
+        set_recovery_check(&mut tree, Duration::from_millis(ms.get().into()), &node.place);
     }
     Ok(tree)
+}
+
+/// Takes the model and the provider of each tier, the primary's first.
+fn models(block: &mut Node) -> Vec<(Option<Node>, Option<Node>)> {
+    let mut models = vec![(value(block, "primaryModel"), value(block, "provider"))];
+    if let Some(Node { value: Value::List(items), .. }) = value(block, "fallbackModels") {
+        models.extend(items.into_iter().map(|mut item| (value(&mut item, "model"), value(&mut item, "provider"))));
+    }
+    models
+}
+
+/// Creates a tier's block.
+fn tier(name: String, model: Node, provider: Node) -> Node {
+    let mut tier = Node::block(&model.place, [("name", Node::text(name, &model.place))]);
+    tier.put(Entry::new("model", model.place.clone(), model));
+    tier.put(Entry::new("provider", provider.place.clone(), provider));
+    tier
+}
+
+/// Sets the attempts on a tier. A timeout counts as a failed attempt, and no retry budget limits the attempts.
+fn set_retries(tree: &mut Node, attempts: u16, place: &Place) {
+    set_default(tree, "retry", "max_attempts", number(attempts, place));
+    set_default(tree, "retry", "retry_timeouts", yes(place));
+    set_default(tree, "retry", "budget", number(1, place));
+}
+
+/// Sets the interval between checks of a failed tier.
+fn set_recovery_check(tree: &mut Node, interval: Duration, place: &Place) {
+    set_default(tree, "circuit_breaker", "cooldown", span(interval, place));
+    let check = Node::block(place, [("every", span(interval, place)), ("active", yes(place))]);
+    set_default(tree, "fallback", "recovery_check", check);
 }
 
 fn value(block: &mut Node, key: &str) -> Option<Node> {

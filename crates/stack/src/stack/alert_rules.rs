@@ -42,21 +42,7 @@ impl TryFrom<&config::Rules> for Rules {
         if let Some(threshold) = file.fallback_share.filter(|threshold| *threshold != RuleThreshold::On(false)) {
             rules = fallback_share(rules, threshold)?;
         }
-        for (rule, threshold) in [
-            (Rule::Failover, file.failover),
-            (Rule::Failovers, file.failovers),
-            (Rule::FailureRate, file.failure_rate),
-            (Rule::TierFailureRate, file.tier_failure_rate),
-            (Rule::FallbackShare, file.fallback_share),
-            (Rule::AllTiersFailed, file.all_tiers_failed),
-            (Rule::KeyRefused, file.key_refused),
-            (Rule::Budget, file.budget),
-            (Rule::HandoffWaiting, file.handoff_waiting),
-        ] {
-            if let Some(RuleThreshold::Numbers { severity: Some(severity), .. }) = threshold {
-                rules = rules.severity(rule, severity.into());
-            }
-        }
+        rules = severities(rules, file);
         if let Some(every) = file.repeat {
             rules = rules.repeat(every.0)?;
         }
@@ -84,6 +70,26 @@ impl TryFrom<&config::Rules> for Rules {
             RuleThreshold::Numbers { .. } => Err(wrong_numbers("budget", "`share`")),
         }
     }
+}
+
+/// Sets the severities that the file names.
+fn severities(mut rules: Rules, file: &config::Rules) -> Rules {
+    for (rule, threshold) in [
+        (Rule::Failover, file.failover),
+        (Rule::Failovers, file.failovers),
+        (Rule::FailureRate, file.failure_rate),
+        (Rule::TierFailureRate, file.tier_failure_rate),
+        (Rule::FallbackShare, file.fallback_share),
+        (Rule::AllTiersFailed, file.all_tiers_failed),
+        (Rule::KeyRefused, file.key_refused),
+        (Rule::Budget, file.budget),
+        (Rule::HandoffWaiting, file.handoff_waiting),
+    ] {
+        if let Some(RuleThreshold::Numbers { severity: Some(severity), .. }) = threshold {
+            rules = rules.severity(rule, severity.into());
+        }
+    }
+    rules
 }
 
 /// Returns the threshold of a block. A block without a number means the rule's defaults.

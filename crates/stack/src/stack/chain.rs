@@ -54,19 +54,6 @@ pub(super) fn chain<S: TierLike>(
     let Some((first, primary)) = tiers.next() else {
         return Err(InvalidConfig::new("tiers", "no tiers; name at least one"));
     };
-    let of_file = config.stream.on_break;
-    let allowed = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
-    let policy = |feature: Option<&config::Feature>| {
-        let on_break = feature.and_then(|feature| feature.stream.on_break).or(of_file).filter(allowed);
-        let all_open = feature.and_then(|feature| feature.all_open).or(settings.all_open);
-        let policy = FeaturePolicy::new()
-            .stream_break(on_break.map(settings::stream_break).unwrap_or_default())
-            .all_open(all_open.map(settings::all_open).unwrap_or_default());
-        match feature.and_then(|feature| feature.tiers.as_ref()) {
-            Some(tiers) => policy.tiers(tiers.iter().map(String::as_str)),
-            None => policy,
-        }
-    };
     let families = config.family_table()?;
     // The chains of `routes` leave models out: the file alone determines their order.
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
@@ -89,7 +76,7 @@ pub(super) fn chain<S: TierLike>(
     }
     for (name, feature) in &config.features {
         check_level(config, &format!("features.{name}"), feature)?;
-        let mut policy = policy(Some(feature));
+        let mut policy = policy(config, context, Some(feature));
         if let Some(worst) = feature.worst_level {
             policy = policy.worst_level(worst);
         }
@@ -98,7 +85,7 @@ pub(super) fn chain<S: TierLike>(
     if let Some(feature) = &config.default_feature {
         check_level(config, "default_feature", feature)?;
     }
-    let mut others = policy(config.default_feature.as_ref());
+    let mut others = policy(config, context, config.default_feature.as_ref());
     if let Some(time) = settings.min_useful {
         others = others.min_useful(time.0);
     }
@@ -111,6 +98,21 @@ pub(super) fn chain<S: TierLike>(
         layer = layer.route(kind, tiers.iter().map(String::as_str))?;
     }
     Ok((layer, primary))
+}
+
+/// Returns the policy of a feature, with the file's own settings for those that the feature omits.
+fn policy(config: &Config, context: &StackContext, feature: Option<&config::Feature>) -> FeaturePolicy {
+    let allowed = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
+    let of_feature = feature.and_then(|feature| feature.stream.on_break);
+    let on_break = of_feature.or(config.stream.on_break).filter(allowed);
+    let all_open = feature.and_then(|feature| feature.all_open).or(config.fallback.all_open);
+    let policy = FeaturePolicy::new()
+        .stream_break(on_break.map(settings::stream_break).unwrap_or_default())
+        .all_open(all_open.map(settings::all_open).unwrap_or_default());
+    match feature.and_then(|feature| feature.tiers.as_ref()) {
+        Some(tiers) => policy.tiers(tiers.iter().map(String::as_str)),
+        None => policy,
+    }
 }
 
 /// Checks that a feature accepts at least one of its tiers; otherwise it would never get an answer.
