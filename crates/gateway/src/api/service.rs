@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::body::Body;
@@ -182,6 +183,14 @@ impl GatewayBuilder {
     /// Anthropic's own API, or the file's `gateway.max_body`.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.settings.body = bytes;
+        self
+    }
+
+    /// Sets how long the caller of a stream waits without a sign of life. Until then an error has a status of its own;
+    /// afterwards the head goes out, and an error comes inside the stream. Default: 10 s, or the file's
+    /// `gateway.first_sign`. A program that calls the gateway itself, without a proxy between, may wait for ever.
+    pub fn first_sign(mut self, wait: Duration) -> Self {
+        self.settings.first_sign = wait;
         self
     }
 
