@@ -19,10 +19,11 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     // In earnest: `Stack::from_path("steadfast.yaml")?`.
     let file = "
 tiers:
-  - { name: sonnet, provider: simulated, simulated: { fail: server_error } }
+  - { name: sonnet, provider: simulated, simulated: { reply: The sun shines. } }
   - { name: gpt, provider: simulated, simulated: { reply: It rains. } }
 ";
     let stack = Stack::from_config(Config::from_str(file, Format::Yaml)?)?;
+    stack.handle().circuits()["sonnet"].force_open();
 
     let body = r#"{"model": "sonnet", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
     let request = Request::post("/llm/v1/chat/completions").body(Body::from(body))?;
