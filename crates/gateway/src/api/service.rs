@@ -54,16 +54,16 @@ use crate::{
 ///
 /// ```
 /// use http::Request;
-/// use http_body_util::{BodyExt, Full};
+/// use http_body_util::BodyExt;
 /// use steadfast::providers::simulated::Simulated;
 /// use steadfast_gateway::Gateway;
 /// use tower::ServiceExt;
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let gateway = Gateway::new(Simulated::new("sonnet").reply("It rains.").service());
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+/// let gateway = Gateway::new(Simulated::new("sonnet").reply("It rains."));
 ///
 /// let body = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
-/// let request = Request::post("/v1/chat/completions").body(Full::from(body))?;
+/// let request = Request::post("/v1/chat/completions").body(body.to_owned())?;
 /// let response = gateway.oneshot(request).await?;
 ///
 /// assert_eq!(response.status(), 200);
