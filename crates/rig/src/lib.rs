@@ -3,6 +3,7 @@
 //!
 //! - [`http_client`] turns any stack into the HTTP client of rig's OpenAI or Anthropic client. The program's own
 //!   requests, streams and errors stay rig's.
+//! - [`model`] turns any stack into a model of rig, for a program that names no provider.
 //! - [`llm_error`] turns rig's errors into steadfast's, for a leaf around a model of rig.
 //!
 //! ```
@@ -47,10 +48,14 @@
 //! A stream that breaks after its first token ends with an error item. Set `commit` to complete in the stack where the
 //! program cannot use half an answer.
 
+mod decoder;
 mod error;
+mod model;
+mod request;
 mod transport;
 
 pub use self::{
     error::{llm_error, provider_error},
+    model::model,
     transport::{GatewayClient, http_client},
 };
