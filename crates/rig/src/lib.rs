@@ -4,7 +4,8 @@
 //! - [`http_client`] turns any stack into the HTTP client of rig's OpenAI or Anthropic client. The program's own
 //!   requests, streams and errors stay rig's.
 //! - [`model`] turns any stack into a model of rig, for a program that names no provider.
-//! - [`llm_error`] turns rig's errors into steadfast's, for a leaf around a model of rig.
+//! - [`leaf`] turns any model of rig into a tier of a stack, for a provider that only rig has; [`llm_error`] turns rig's
+//!   errors into steadfast's.
 //!
 //! ```
 //! use std::time::Duration;
@@ -50,12 +51,15 @@
 
 mod decoder;
 mod error;
+mod leaf;
 mod model;
 mod request;
+mod rig_request;
 mod transport;
 
 pub use self::{
     error::{llm_error, provider_error},
+    leaf::leaf,
     model::model,
     transport::{GatewayClient, http_client},
 };
