@@ -20,8 +20,8 @@ use crate::{error::llm_error, rig_request::completion_request};
 
 /// Returns a leaf that answers by a model of rig: a tier for a provider that only rig has.
 ///
-/// It answers like steadfast's own leaves: a stream is held back until its first token, an empty answer is an error, and
-/// a failure has the kind of [`llm_error`]. The model is the leaf's own, whatever a request names.
+/// It answers like steadfast's own leaves: a stream is held back until its first token, an empty answer is an error,
+/// and a failure has the kind of [`llm_error`]. The model is the leaf's own, whatever a request names.
 ///
 /// ```
 /// use rig_core::providers::openai::OpenAIConfig;

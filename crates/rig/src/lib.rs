@@ -4,8 +4,8 @@
 //! - [`http_client`] turns any stack into the HTTP client of rig's OpenAI or Anthropic client. The program's own
 //!   requests, streams and errors stay rig's.
 //! - [`model`] turns any stack into a model of rig, for a program that names no provider.
-//! - [`leaf`] turns any model of rig into a tier of a stack, for a provider that only rig has; [`llm_error`] turns rig's
-//!   errors into steadfast's.
+//! - [`leaf`] turns any model of rig into a tier of a stack, for a provider that only rig has; [`llm_error`] turns
+//!   rig's errors into steadfast's.
 //!
 //! ```
 //! use std::time::Duration;
@@ -37,10 +37,10 @@
 //!
 //! # What changes under a client
 //!
-//! - **Calls of chat completions and of Anthropic's messages**, whole and streamed, go to the stack; so does the list of
-//!   models. Nothing is sent to the client's base URL, and its API key reaches no provider: each leaf has its own.
-//! - **Other paths** (embeddings, OpenAI's Responses, transcriptions) are refused with a 404 that names the served ones,
-//!   or go out as they did before: [`GatewayClient::others_by`]. `OpenAI::completion` is the Responses API; `chat`, or
+//! - **Calls of chat completions and of Anthropic's messages**, whole and streamed, go to the stack; so does the list
+//!   of models. Nothing is sent to the client's base URL, and its API key reaches no provider: each leaf has its own.
+//! - **Other paths** (embeddings, OpenAI's Responses, transcriptions) are refused with a 404 that names the served
+//!   ones, or go out as they did before: [`GatewayClient::others_by`]. `OpenAI::completion` is the Responses API; `chat`, or
 //!   `OpenAIConfig::with_route(Route::Chat)`, is the one that a stack serves.
 //! - **Retries**: rig's clients and agents repeat no call by themselves. The stack's retries are the only ones.
 //! - **Errors** are [`ProviderError::ProviderResponse`](rig_core::ProviderError), with the status and body that the

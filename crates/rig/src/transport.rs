@@ -49,10 +49,22 @@ impl GatewayClient {
         self
     }
 
+    /// Returns the client of other paths, for a request to one of them, or else the gateway's path.
+    fn target(&self, uri: &Uri) -> Result<Target> {
+        match (served(uri.path()), &self.others) {
+            (Some(path), _) => Ok(Target::Gateway(path)),
+            (None, Some(others)) => Ok(Target::Others(others.clone())),
+            // The gateway refuses it by name.
+            (None, None) => {
+                PathAndQuery::try_from(uri.path()).map(Target::Gateway).map_err(|e| Error::Protocol(e.into()))
+            }
+        }
+    }
+
     /// Returns the gateway's response, or the error that stands for a status other than success in rig.
-    async fn call(self, path: PathAndQuery, mut request: Request<Full<Bytes>>) -> Result<Response<ResponseBody>> {
+    async fn call(self, path: PathAndQuery, mut request: Request<Bytes>) -> Result<Response<ResponseBody>> {
         *request.uri_mut() = Uri::from(path);
-        let response = self.gateway.oneshot(request).await.unwrap_or_else(|never| match never {});
+        let response = self.gateway.oneshot(request.map(Full::new)).await.unwrap_or_else(|never| match never {});
         if response.status().is_success() {
             return Ok(response);
         }
@@ -60,6 +72,12 @@ impl GatewayClient {
         let body = read(body).await?;
         Err(Error::non_success_with_details(head.status, head.headers, String::from_utf8_lossy(&body).into_owned()))
     }
+}
+
+/// The receiver of a request.
+enum Target {
+    Gateway(PathAndQuery),
+    Others(DynHttpClient),
 }
 
 /// Longer than any call.
@@ -71,14 +89,12 @@ impl HttpClientExt for GatewayClient {
         T: Into<Bytes> + Send,
         U: From<Bytes> + Send + 'static,
     {
-        let (client, request) = (self.clone(), request.map(Into::into));
+        let (client, request) = (self.clone(), request.map(Into::<Bytes>::into));
         async move {
-            let path = match (served(request.uri().path()), &client.others) {
-                (Some(path), _) => path,
-                (None, Some(others)) => return others.send::<Bytes, U>(request).await,
-                (None, None) => own_path(request.uri())?,
+            let response = match client.target(request.uri())? {
+                Target::Others(others) => return others.send(request).await,
+                Target::Gateway(path) => client.call(path, request).await?,
             };
-            let response = client.call(path, request.map(Full::new)).await?;
             Ok(response.map(|body| -> LazyBody<U> { Box::pin(async { Ok(U::from(read(body).await?)) }) }))
         }
     }
@@ -94,12 +110,8 @@ impl HttpClientExt for GatewayClient {
         async move {
             match client.others.clone() {
                 Some(others) => others.send_multipart(request).await,
-                // The gateway serves no path that takes a form.
-                None => {
-                    let path = own_path(request.uri())?;
-                    client.call(path, request.map(|_| Full::default())).await?;
-                    Err(Error::StreamEnded)
-                }
+                // None of the gateway's paths takes a form, so that it refuses this one.
+                None => client.send(request.map(|_| Bytes::new())).await,
             }
         }
     }
@@ -110,12 +122,10 @@ impl HttpClientExt for GatewayClient {
     {
         let (client, request) = (self.clone(), request.map(Into::<Bytes>::into));
         async move {
-            let path = match (served(request.uri().path()), &client.others) {
-                (Some(path), _) => path,
-                (None, Some(others)) => return others.send_streaming(request).await,
-                (None, None) => own_path(request.uri())?,
+            let response = match client.target(request.uri())? {
+                Target::Others(others) => return others.send_streaming(request).await,
+                Target::Gateway(path) => client.call(path, request).await?,
             };
-            let response = client.call(path, request.map(Full::new)).await?;
             Ok(response.map(|body| -> BoxedStream { Box::pin(BodyDataStream::new(body).map_err(Error::Instance)) }))
         }
     }
@@ -127,19 +137,19 @@ async fn read(body: ResponseBody) -> Result<Bytes> {
 
 /// Returns the gateway's path of a request to any base URL.
 fn served(path: &str) -> Option<PathAndQuery> {
-    const CALLS: [&str; 3] = ["/chat/completions", "/messages", "/messages/count_tokens"];
-    if let Some(call) = CALLS.into_iter().find(|call| path.ends_with(call)) {
-        return PathAndQuery::try_from(format!("/v1{call}")).ok();
+    const CALLS: [(&str, &str); 3] = [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/messages", "/v1/messages"),
+        ("/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+    ];
+    if let Some((_, served)) = CALLS.into_iter().find(|(call, _)| path.ends_with(call)) {
+        return Some(PathAndQuery::from_static(served));
     }
     let at = path.rfind("/models")?;
     let model = &path[at + "/models".len()..];
+    // Gemini's calls are `/models/NAME:generateContent`.
     let is_list = model.is_empty() || model.starts_with('/') && !model.contains(':');
     is_list.then(|| PathAndQuery::try_from(format!("/v1{}", &path[at..])).ok())?
-}
-
-/// Returns the request's own path, for the gateway to refuse it by name.
-fn own_path(uri: &Uri) -> Result<PathAndQuery> {
-    PathAndQuery::try_from(uri.path()).map_err(|error| Error::Protocol(error.into()))
 }
 
 impl fmt::Debug for GatewayClient {

@@ -18,6 +18,7 @@ use rig_core::{
     },
     streaming::{Item, StreamEvent},
     tool::ToolExecutionError,
+    transcription::TranscriptionRequestBuilder,
 };
 use serde_json::json;
 use steadfast::{
@@ -90,8 +91,8 @@ async fn the_list_of_models_comes_from_the_stack() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_keeps_its_status_and_is_asked_once() {
-    let provider = Simulated::new("sonnet");
+async fn a_failure_keeps_its_status_however_late_and_is_asked_once() {
+    let provider = Simulated::new("sonnet").latency(60 * SECOND);
     let handle = provider.handle();
     handle.fail(Fault::RateLimited { retry_after: Some(SECOND) });
     for (number, model) in models(&http_client(provider)).iter().enumerate() {
@@ -199,7 +200,9 @@ async fn other_paths_are_refused_by_name_or_go_out_as_before() {
     let responses = refusing.completion("gpt-4o").call("hello").await.unwrap_err();
     let (streamed_text, streamed_error) = streamed(&refusing.completion("gpt-4o").erase()).await;
     assert_eq!(streamed_text, "");
-    for error in [embedding, responses, streamed_error.unwrap_err()] {
+    let recording = TranscriptionRequestBuilder::new(b"RIFF".to_vec()).build();
+    let transcription = refusing.transcription("whisper-1").call(recording).await.unwrap_err();
+    for error in [embedding, responses, streamed_error.unwrap_err(), transcription] {
         assert_eq!(error.provider_response_status().map(|status| status.as_u16()), Some(404), "{error}");
         assert!(error.to_string().contains("unknown_path"), "{error}");
     }
@@ -210,7 +213,13 @@ async fn other_paths_are_refused_by_name_or_go_out_as_before() {
     let reqwest = rig_agent::core::http_client::DynHttpClient::new(rig_reqwest::ReqwestClient::default());
     let client = config.connect(http_client(Simulated::new("gpt-4o").reply(REPLY)).others_by(reqwest));
     let sent = client.embedding("text-embedding-3-small", None).call(vec!["hello".to_owned()]).await.unwrap_err();
-    assert!(!sent.to_string().contains("unknown_path"), "the other server's own answer: {sent}");
+    let recording = TranscriptionRequestBuilder::new(b"RIFF".to_vec()).build();
+    let sent_form = client.transcription("whisper-1").call(recording).await.unwrap_err();
+    let (_, sent_stream) = streamed(&client.completion("gpt-4o").erase()).await;
+    for sent in [sent, sent_form, sent_stream.unwrap_err()] {
+        assert!(!sent.to_string().contains("unknown_path"), "the other server's own answer: {sent}");
+        assert!(sent.provider_response_status().is_some(), "{sent}");
+    }
     assert_eq!(client.chat("gpt-4o").call("hello").await.unwrap().text(), REPLY);
 }
 
