@@ -1,6 +1,7 @@
 //! The leaves: one folder for each provider, and the parts that they share.
 
 pub mod anthropic;
+pub mod codec;
 pub mod function;
 pub mod gemini;
 #[cfg(feature = "http")]

@@ -4,7 +4,10 @@ use tower::BoxError;
 
 use crate::{
     ErrorKind, LlmError,
-    providers::{protocol::innermost, transport::TransportError},
+    providers::{
+        protocol::{innermost, no_answer},
+        transport::TransportError,
+    },
 };
 
 /// Creates the error of a request that got no response.
@@ -21,13 +24,5 @@ pub(super) fn of_transport(error: BoxError) -> LlmError {
         }
         next = this.source();
     }
-    match LlmError::from(error) {
-        // No response came, in the words of any transport.
-        other if other.kind() == ErrorKind::Other => {
-            let what = innermost(&other);
-            let error = LlmError::new(ErrorKind::Connect, what);
-            error.with_source(BoxError::from(other))
-        }
-        known => known,
-    }
+    no_answer(error)
 }

@@ -189,21 +189,9 @@ fn answer<P: Protocol>(
             }
         };
         let body = body.map_err(|error| origin.stamp(error))?;
-        let response = with_origin(LlmResponse::new(body).with_headers(head.headers), origin);
+        let response = origin.add_to(LlmResponse::new(body).with_headers(head.headers));
         Ok(told.notes.into_iter().fold(response, LlmResponse::with_note))
     }
-}
-
-/// Adds the model that answered, and the provider's id of the request.
-#[inline]
-fn with_origin(mut response: LlmResponse, origin: Origin) -> LlmResponse {
-    if let Some(model) = origin.model {
-        response = response.with_model(origin.provider, model);
-    }
-    if let Some(id) = origin.request_id {
-        response = response.with_request_id(id);
-    }
-    response
 }
 
 /// The form of a 200.

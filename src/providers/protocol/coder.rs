@@ -3,6 +3,7 @@ use std::{borrow::Cow, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -37,6 +38,7 @@ pub(crate) struct Coder<P> {
 }
 
 /// A request as its provider is to get it.
+#[derive(Clone)]
 pub(crate) struct Encoded {
     /// The caller's own headers that go along.
     pub(crate) headers: HeaderMap,
@@ -268,6 +270,19 @@ impl<P: Protocol> Coder<P> {
         wall: SystemTime,
     ) -> LlmError {
         failure::of_status(&self.protocol, secret, status, headers, body, wall)
+    }
+
+    /// Creates the error of a client that keeps the fields of an error body, and maybe the status.
+    pub(crate) fn error_of_fields(&self, secret: &Secret, status: Option<StatusCode>, fields: &Value) -> LlmError {
+        let raw = Bytes::from(fields.to_string());
+        if let Some(status) = status.filter(|status| !status.is_success()) {
+            return failure::of_status(&self.protocol, secret, status, &HeaderMap::new(), raw, SystemTime::UNIX_EPOCH);
+        }
+        let facts = ErrorBody::of_error(fields).unwrap_or_default();
+        // Every dialect has names for its other failures.
+        let is_invalid = facts.kind.as_deref().is_some_and(|kind| kind.contains("invalid_request"));
+        let assumed = if is_invalid { StatusCode::BAD_REQUEST } else { status.unwrap_or_default() };
+        failure::of_fields(&self.protocol, secret, assumed, fields).with_raw(secret.redact(&raw))
     }
 
     /// Returns the parameter that an error is about, if the request may be sent again without it. The caller looks

@@ -2,9 +2,10 @@ use std::{error, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use serde_json::Value;
 
 use super::{ErrorBody, Fault, Protocol};
-use crate::{Dialect, ErrorKind, LlmError, providers::status::of_page, retry_after};
+use crate::{Dialect, ErrorKind, LlmError, LlmResponse, providers::status::of_page, retry_after};
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -49,6 +50,18 @@ impl Secret {
 }
 
 impl Origin {
+    /// Adds the model that answered, and the provider's id of the request.
+    #[inline]
+    pub(crate) fn add_to(self, mut response: LlmResponse) -> LlmResponse {
+        if let Some(model) = self.model {
+            response = response.with_model(self.provider, model);
+        }
+        match self.request_id {
+            Some(id) => response.with_request_id(id),
+            None => response,
+        }
+    }
+
     /// Adds the names to an error that has none yet.
     pub(crate) fn stamp(&self, error: LlmError) -> LlmError {
         let mut error = error.or_model(&self.provider, self.model.as_ref()).with_dialect(self.dialect);
@@ -127,12 +140,18 @@ pub(crate) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
         },
     };
     let status = origin.status.unwrap_or_default();
-    let facts = ErrorBody::of_error(&body).unwrap_or_default();
+    of_fields(protocol, &origin.secret, status, &body).with_status(status).with_raw(raw.clone())
+}
+
+/// Creates the error of an error body without a status of its own. The body's code stands for the status, or else
+/// `status` does.
+pub(crate) fn of_fields<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, body: &Value) -> LlmError {
+    let facts = ErrorBody::of_error(body).unwrap_or_default();
     let meant = facts.number.filter(|number| (400..=599).contains(number));
     let meant = meant.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status);
     let wait = protocol.wait(&facts);
-    let error = of_facts(protocol, &origin.secret, meant, &facts, wait.is_some());
-    with_wait(error, wait, wait).with_status(status).with_raw(raw.clone())
+    let error = of_facts(protocol, secret, meant, &facts, wait.is_some());
+    with_wait(error, wait, wait)
 }
 
 fn of_facts<P: Protocol>(
@@ -172,6 +191,17 @@ fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) ->
 /// Creates the error of a request without a model to a leaf without one.
 pub(crate) fn no_model() -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model")
+}
+
+/// Creates the error of a request that got no answer, in the words of any transport.
+pub(crate) fn no_answer(error: BoxError) -> LlmError {
+    match LlmError::from(error) {
+        other if other.kind() == ErrorKind::Other => {
+            let what = innermost(&other);
+            LlmError::new(ErrorKind::Connect, what).with_source(BoxError::from(other))
+        }
+        known => known,
+    }
 }
 
 /// Creates the error of a body that broke off.
@@ -230,6 +260,7 @@ fn scrub(message: &str, secret: &Secret) -> String {
 ///
 /// assert!(looks_like_a_key("sk-ant-api03") && !looks_like_a_key("task"));
 /// ```
+#[cfg_attr(not(feature = "http"), expect(unreachable_pub, reason = "it is exported with the leaves over HTTP"))]
 pub fn looks_like_a_key(word: &str) -> bool {
     const MARKS: [&str; 9] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "pplx-", "hf_", "whsec_"];
     let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());

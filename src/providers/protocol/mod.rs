@@ -16,15 +16,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
-#[cfg(feature = "http")]
-pub(crate) use self::failure::innermost;
 #[cfg(all(feature = "cache", feature = "http"))]
 pub(crate) use self::failure::no_model;
-pub use self::{body::RequestBody, failure::looks_like_a_key, limits::Limits};
+pub use self::{body::RequestBody, limits::Limits};
+#[cfg(feature = "http")]
 pub(crate) use self::{
-    coder::{Coder, Encoded, TranslationNotes},
+    coder::TranslationNotes,
+    failure::{excerpt, innermost, of_body},
+};
+pub(crate) use self::{
+    coder::{Coder, Encoded},
     error_body::ErrorBody,
-    failure::{LONGEST_RATE_WAIT, Origin, excerpt, of_body, request_id},
+    failure::{LONGEST_RATE_WAIT, Origin, no_answer, request_id},
     frames::Frames,
     parameter_refusal::Optional,
     source::{DataSource, EventSource, Interruption, SseSource},
@@ -36,6 +39,8 @@ use crate::{
     providers::{splice::MaxTokens, sse::SseEvent},
     translate::{Report, Target},
 };
+#[cfg(feature = "http")]
+pub use failure::looks_like_a_key;
 
 /// The protocol of one provider: encodes its requests and decodes its answers.
 pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
