@@ -42,6 +42,7 @@
 
 mod base_url;
 mod body;
+mod caller_transport;
 mod error_body;
 mod failure;
 mod frames;
@@ -60,6 +61,7 @@ mod tests;
 pub use self::{
     base_url::BaseUrl,
     body::RequestBody,
+    caller_transport::CallerTransport,
     failure::looks_like_a_key,
     leaf::{HttpLeaf, Transport, boxed},
     limits::Limits,

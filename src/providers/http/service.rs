@@ -8,10 +8,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    ErrorBody, HttpLeaf, ModelChoice, Protocol, RequestBody,
+    CallerTransport, ErrorBody, HttpLeaf, ModelChoice, Protocol, RequestBody,
     failure::{self, Origin, Secret},
     frames::Frames,
     leaf::{Body, RequestTemplate, Settings, Transport},
@@ -48,10 +48,17 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
             (None, Some(asked)) => Some(asked.into()),
             (None, None) => None,
         };
-        let origin = Origin::of(&settings, model);
+        let mut origin = Origin::of(&settings, model);
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
+        let caller = CallerTransport::of(&request, P::DIALECT);
+        if let Some(caller) = caller {
+            origin.secret = Secret(caller.key());
+        }
         if is_long_work(&settings, &request, origin.model.as_deref()) {
+            if let Some(client) = caller.map(CallerTransport::client) {
+                return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, client));
+            }
             // The instance that is ready is called, and a clone that is not stays behind.
             let mut transport = self.transport.clone();
             std::mem::swap(&mut self.transport, &mut transport);
@@ -59,10 +66,15 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         }
         match prepare(&settings, &request, origin.model.as_deref(), stream, Stop::default()) {
             Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
-            Ok((sent, told)) => {
-                let sending = self.transport.call(sent);
-                ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
-            }
+            Ok((sent, told)) => match caller.map(CallerTransport::client) {
+                Some(client) => {
+                    ResponseFuture::new(answer(settings, origin, request, commit, told, client.oneshot(sent)))
+                }
+                None => {
+                    let sending = self.transport.call(sent);
+                    ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
+                }
+            },
         }
     }
 }
@@ -103,14 +115,14 @@ async fn prepared_beside<P: Protocol>(
     stream: bool,
     commit: CommitPoint,
     request: LlmRequest,
-    mut transport: Transport,
+    transport: Transport,
 ) -> Result<LlmResponse, LlmError> {
     let (its, model) = (settings.clone(), origin.model.clone());
     let deadline = request.context().deadline;
     let asked = request.clone();
     let prepared = offload(deadline, move |stop| prepare(&its, &asked, model.as_deref(), stream, stop)).await;
     match prepared {
-        Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.call(prepared)).await,
+        Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.oneshot(prepared)).await,
         Err(error) => Err(origin.stamp(error)),
     }
 }
@@ -123,8 +135,11 @@ fn prepare<P: Protocol>(
     stream: bool,
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
-    let model = model.ok_or_else(failure::no_model)?;
     let own = own::<P>(request);
+    let caller = CallerTransport::of(request, P::DIALECT);
+    // The caller's address may name the model, as Azure's does.
+    let in_address = caller.is_some() && own.is_some_and(|wire| wire.model().is_none());
+    let model = model.or(in_address.then_some("")).ok_or_else(failure::no_model)?;
     let mut headers = HeaderMap::new();
     let target = settings.protocol.target();
     let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect)).until(stop);
@@ -137,11 +152,11 @@ fn prepare<P: Protocol>(
                     settings.protocol.refit(mended.as_ref().unwrap_or_else(|| wire.body()), asked, &mut report)?;
                 mended = refitted.or(mended);
             }
-            let in_body = settings.protocol.model_in_body();
+            let in_body = settings.protocol.model_in_body() && !in_address;
             let limits = settings.protocol.max_tokens_fields();
             let changes = splice::Changes {
                 model: in_body.then_some(model),
-                stream: in_body.then_some(stream),
+                stream: settings.protocol.model_in_body().then_some(stream),
                 max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
             };
             let pieces = match mended {
@@ -166,6 +181,11 @@ fn prepare<P: Protocol>(
     let mut notes = report.finish(settings.strict && own.is_none())?;
     let body = leave_out(settings, request, model, body, &mut notes);
     let path = settings.protocol.path(model, stream);
+    if let Some(caller) = caller {
+        let names_model = !settings.protocol.model_in_body() && request.model() != Some(model);
+        let sent = caller.request(names_model.then_some(&*path), body).map_err(no_address)?;
+        return Ok((sent, TranslationNotes { notes, names }));
+    }
     Ok((addressed(settings, headers, &path, body)?, TranslationNotes { notes, names }))
 }
 
@@ -289,9 +309,11 @@ pub(super) fn addressed<P: Protocol>(
 }
 
 fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmError> {
-    settings.base.join(path).map_err(|error| {
-        LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
-    })
+    settings.base.join(path).map_err(no_address)
+}
+
+fn no_address(error: http::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
 
 /// Adds the leaf's headers and its key to a request's headers.
@@ -370,6 +392,9 @@ fn answer<P: Protocol>(
             let refused = Box::pin(refused_parameter(&settings, &request, origin.model.as_ref(), &error)).await;
             if let Some(parameter) = refused {
                 error.refuse(parameter);
+            }
+            if CallerTransport::of(&request, P::DIALECT).is_some() {
+                error.blame_callers_key();
             }
             return Err(origin.stamp(error));
         }

@@ -421,11 +421,15 @@ impl BodyTimes {
 pub(crate) fn request(
     dialect: Dialect,
     headers: &HeaderMap,
+    path: Option<(Box<str>, bool)>,
     body: Bytes,
     settings: &Settings,
 ) -> Result<LlmRequest, LlmError> {
     let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers)).limits(settings.limits);
-    Ok(LlmRequest::from(wire))
+    Ok(LlmRequest::from(match path {
+        Some((model, stream)) => wire.path(model, stream),
+        None => wire,
+    }))
 }
 
 /// The size from which a request is decoded ahead, if anything reads it.

@@ -15,6 +15,7 @@ mod cache;
 mod catalog;
 mod handoff;
 mod html;
+mod http_llm;
 mod inbound;
 mod keys;
 mod mark;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     state::GatewayState,
 };
 pub use self::{
+    http_llm::{HttpLlm, HttpLlmFuture, HttpLlmLayer},
     keys::VirtualKey,
     observe::LogFormat,
     service::{Gateway, GatewayBuilder, ResponseBody, ResponseFuture},

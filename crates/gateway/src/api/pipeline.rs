@@ -18,6 +18,7 @@ use serde::Deserialize;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
+    providers::http::CallerTransport,
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
@@ -55,6 +56,15 @@ impl ConnectionContext {
     }
 }
 
+/// A call that comes from a program's own HTTP client.
+#[derive(Clone)]
+pub(crate) struct AdaptedCall {
+    /// The client, for the primary.
+    pub(crate) transport: CallerTransport,
+    /// The model, and whether to stream, where the request's path names them.
+    pub(crate) path: Option<(Box<str>, bool)>,
+}
+
 /// Answers a request of this dialect.
 ///
 /// Decides at once what the head decides. The future stays small: with many callers it has left the processor's cache
@@ -82,7 +92,9 @@ pub(crate) fn answer<'a>(
             Ok(body) => body,
             Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
         };
-        let request = inbound::request(dialect, &headers, body.clone(), &settings);
+        let adapted = extensions.get::<AdaptedCall>();
+        let path = adapted.and_then(|adapted| adapted.path.clone());
+        let request = inbound::request(dialect, &headers, path, body.clone(), &settings);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
             {
@@ -92,7 +104,10 @@ pub(crate) fn answer<'a>(
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, denied, dialect);
         }
-        let request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
+        let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
+        if let Some(adapted) = adapted {
+            request = request.with_extension(adapted.transport.clone());
+        }
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());

@@ -15,11 +15,15 @@ use bytes::{Buf, Bytes};
 use http::{Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use steadfast::{BoxLlmService, LlmService};
+use steadfast::{BoxLlmService, Dialect, LlmService};
 use steadfast_stack::Stack;
 use tower::{BoxError, Service, ServiceExt};
 
-use super::{Catalog, GatewayState, Keys, Routes, router};
+use super::{
+    Catalog, GatewayState, Keys, Routes,
+    pipeline::{self, ConnectionContext},
+    router,
+};
 use crate::{
     error::ServeError,
     http::{DirectStream, Handler},
@@ -202,13 +206,66 @@ impl GatewayBuilder {
         self
     }
 
+    /// Sets how long a stream may be silent, before its first token and after it, without a sign of life.
+    pub(crate) fn silent_for(mut self, wait: Duration) -> Self {
+        (self.settings.first_sign, self.settings.keep_alive) = (wait, wait);
+        self
+    }
+
     /// Builds the gateway.
     pub fn build(self) -> Gateway {
+        Gateway::over(self.state())
+    }
+
+    /// Builds the part of the gateway that calls models.
+    pub(crate) fn calls(self) -> Calls {
+        Calls(self.state())
+    }
+
+    fn state(self) -> Arc<GatewayState> {
         let Self { service, catalog, keys, settings, any_origin } = self;
         let mut state = GatewayState::new(service, catalog, keys, settings);
         state.any_origin = any_origin;
-        Gateway::over(Arc::new(state))
+        Arc::new(state)
     }
+}
+
+/// The part of a gateway that calls models, without its paths.
+#[derive(Clone)]
+pub(crate) struct Calls(Arc<GatewayState>);
+
+impl Calls {
+    /// Answers a call of a model in this dialect.
+    pub(crate) fn call<B>(&self, dialect: Dialect, request: Request<B>) -> ResponseFuture
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (gateway, request) = (self.0.clone(), with_any_body(request));
+        ResponseFuture(Box::pin(async move {
+            let connection = ConnectionContext::of(&gateway);
+            let response = pipeline::answer(&gateway, &connection, dialect, request).await;
+            in_process(response)
+        }))
+    }
+}
+
+/// Returns a request whose body is of the pipeline's type.
+fn with_any_body<B>(request: Request<B>) -> Request<Body>
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    request.map(|body| {
+        let bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+        Body::new(body.map_frame(move |frame| frame.map_data(bytes)))
+    })
+}
+
+/// Returns a response without the parts that are for the gateway's own connections.
+fn in_process(mut response: Response<Body>) -> Response<ResponseBody> {
+    response.extensions_mut().remove::<DirectStream>();
+    response.map(ResponseBody::new)
 }
 
 impl Gateway {
@@ -240,19 +297,15 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let (routes, version) = (self.routes.clone(), request.version());
-        let request = request.map(|body| {
-            let bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
-            Body::new(body.map_frame(move |frame| frame.map_data(bytes)))
-        });
+        let request = with_any_body(request);
         ResponseFuture(Box::pin(async move {
             // Readiness is a call's own: a service that reserves its place must not give it to another call.
             let connection = routes.connection();
             let mut response = routes.answer(&connection, request).await;
-            response.extensions_mut().remove::<DirectStream>();
             if version > Version::HTTP_11 {
                 response.headers_mut().remove(header::CONNECTION);
             }
-            response.map(ResponseBody)
+            in_process(response)
         }))
     }
 }
@@ -277,6 +330,12 @@ impl fmt::Debug for ResponseFuture {
 
 /// The body of a [`Gateway`]'s response: a whole answer, or a stream that ends with the protocol's own end mark.
 pub struct ResponseBody(Body);
+
+impl ResponseBody {
+    pub(crate) fn new(body: Body) -> Self {
+        Self(body)
+    }
+}
 
 impl http_body::Body for ResponseBody {
     type Data = Bytes;

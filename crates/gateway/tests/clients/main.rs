@@ -5,6 +5,8 @@ pub mod common;
 
 mod browser;
 mod faults;
+mod http_llm;
 mod ladder;
+mod recorded_calls;
 mod sdk;
 mod service;
