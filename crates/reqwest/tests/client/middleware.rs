@@ -200,8 +200,11 @@ async fn two_exchanges_of_one_call_run_beside_each_other() {
         _ => chat("from gpt"),
     })
     .await;
-    let stack =
-        ServiceBuilder::new().layer(HedgeLayer::new("gpt").after(SHORT)).service(OpenAi::new("").model("gpt-4o"));
+    let hedge = HedgeLayer::new("gpt").after(SHORT).extra(1.0).unwrap();
+    let stack = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(50 * SHORT))
+        .layer(hedge)
+        .service(OpenAi::new("").model("gpt-4o"));
     let client = client(middleware(stack));
     assert_eq!(text(hello(&client, &server.url, false).send().await.unwrap()).await, "from gpt");
     assert_eq!(server.received().len(), 2);
