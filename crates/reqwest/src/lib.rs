@@ -1,4 +1,4 @@
-//! steadfast under an existing [reqwest](::reqwest) client: failover, circuit breakers, retries, bulkheads and
+//! steadfast under an existing [reqwest] client: failover, circuit breakers, retries, bulkheads and
 //! deadlines for a program that calls models with HTTP requests of its own.
 //!
 //! `middleware` puts a stack into the client of reqwest-middleware. The program's own requests, streams and errors
@@ -61,8 +61,8 @@
 //!   [kind](steadfast::ErrorKind).
 //!
 //! The feature `middleware`, on by default, brings `middleware` and the gateway behind it.
-#![cfg_attr(feature = "middleware", doc = "\n[`HttpLlmLayer`]: steadfast_gateway::HttpLlmLayer")]
-#![cfg_attr(not(feature = "middleware"), doc = "\n[`HttpLlmLayer`]: https://docs.rs/steadfast-gateway")]
+//!
+//! [`HttpLlmLayer`]: https://docs.rs/steadfast-gateway/latest/steadfast_gateway/struct.HttpLlmLayer.html
 
 mod error;
 #[cfg(feature = "middleware")]

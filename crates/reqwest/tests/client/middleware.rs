@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::Extensions;
+use http_body_util::BodyExt;
 use reqwest::{Client, Request, Response, header::HeaderValue, retry};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, RequestBuilder};
 use reqwest_retry::{RetryTransientMiddleware, Retryable, RetryableStrategy, policies::ExponentialBackoff};
@@ -16,9 +17,9 @@ use steadfast::{
     },
 };
 use steadfast_gateway::HttpLlmLayer;
-use steadfast_reqwest::{LlmMiddleware, middleware};
+use steadfast_reqwest::{LlmMiddleware, middleware, service};
 use steadfast_simulator::SimulatedServer;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
 
 use crate::server::{Reply, Server, chat, response};
 
@@ -411,4 +412,26 @@ async fn retries_around_a_stack_leave_its_answers_alone_by_their_header() {
     // Other requests are repeated as before.
     careful.get(&server.url).send().await.unwrap();
     assert_eq!(server.received().len(), 3);
+}
+
+#[tokio::test]
+async fn a_service_under_the_layer_needs_no_middlewares() {
+    let mut server = Server::start(|_| Reply::Close(response("503 Service Unavailable", "text/plain", "busy"))).await;
+    let layer = HttpLlmLayer::new(stack(Simulated::new("claude").reply("from the backup")));
+    let client = ServiceBuilder::new().layer(layer).service(service(Client::new()));
+    let url = server.url.clone();
+    let send = async |path: &str| {
+        let body = reqwest::Body::from(r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}"#);
+        let request = http::Request::post(format!("{url}{path}")).header("authorization", "Bearer sk-mine");
+        let response = client.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let (status, body) = (response.status(), response.into_body().collect().await.unwrap().to_bytes());
+        (status.as_u16(), String::from_utf8(body.into()).unwrap())
+    };
+    assert_eq!(send("/v1/embeddings").await, (503, "busy".to_owned()));
+    assert_eq!(server.received().len(), 1);
+    let (status, answer) = send(CHAT).await;
+    assert!(status == 200 && answer.contains("from the backup"), "{status} {answer}");
+    let received = server.received();
+    assert_eq!(received.len(), 3, "the stack's own");
+    assert!(received.iter().all(|request| request.header("authorization") == Some("Bearer sk-mine")));
 }

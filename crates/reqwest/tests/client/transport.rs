@@ -176,10 +176,8 @@ async fn no_error_has_a_secret_of_the_url() {
         Reply::Close("HTTP/1.1 302 Found\r\nlocation: /?key=secret\r\ncontent-length: 0\r\n\r\n".to_owned())
     });
     let round = round.await.url;
-    let client = Client::builder().timeout(4 * SHORT).build().unwrap();
     for (url, kind) in [
         ("http://127.0.0.1:1", ErrorKind::Connect),
-        ("http://no-such-host.invalid", ErrorKind::Connect),
         ("ftp://127.0.0.1", ErrorKind::InvalidRequest),
         (&silent, ErrorKind::Timeout),
         (&closing, ErrorKind::Connect),
@@ -189,7 +187,9 @@ async fn no_error_has_a_secret_of_the_url() {
         (&round, ErrorKind::Malformed),
     ] {
         let url = url.replacen("://", "://user:secret@", 1) + "/?key=secret";
-        let answer = async { client.get(url).send().await?.error_for_status()?.json::<u8>().await };
+        let limit = if kind == ErrorKind::Timeout { SHORT } else { 1_000 * SHORT };
+        let request = Client::new().get(url).timeout(limit);
+        let answer = async { request.send().await?.error_for_status()?.json::<u8>().await };
         let error = answer.await.unwrap_err();
         assert!(written(&error).contains("secret"), "reqwest's own words have it: {}", written(&error));
         let error = llm_error(error);
