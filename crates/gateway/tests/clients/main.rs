@@ -7,6 +7,7 @@ mod browser;
 mod faults;
 mod http_llm;
 mod ladder;
+mod nested;
 mod recorded_calls;
 mod sdk;
 mod service;
