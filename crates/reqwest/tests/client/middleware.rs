@@ -10,7 +10,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, 
 use reqwest_retry::{RetryTransientMiddleware, Retryable, RetryableStrategy, policies::ExponentialBackoff};
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, FallbackLayer, HedgeLayer, LlmService, RetryWithJitterLayer, TimeoutLayer,
+    BoxLlmService, FallbackLayer, HedgeLayer, LlmRequest, LlmService, RetryWithJitterLayer, TimeoutLayer,
     providers::{
         OpenAi,
         simulated::{Fault, Simulated, SimulatedHandle},
@@ -19,7 +19,7 @@ use steadfast::{
 use steadfast_gateway::HttpLlmLayer;
 use steadfast_reqwest::{LlmMiddleware, middleware, service};
 use steadfast_simulator::SimulatedServer;
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 use crate::server::{Reply, Server, chat, response};
 
@@ -257,6 +257,26 @@ async fn a_call_or_a_stream_that_is_dropped_drops_the_providers() {
     drop(answer);
     until(|| handle.stats().in_flight == 0).await;
     assert_eq!(backup.stats().calls, 0);
+}
+
+#[tokio::test]
+async fn a_call_that_outlives_its_caller_goes_on_at_the_other_tiers() {
+    let server = SimulatedServer::start(Simulated::new("gpt-4o")).await.unwrap();
+    let handle = server.handle();
+    handle.fail(Fault::Hang);
+    let backup = Simulated::new("claude");
+    let other = backup.handle();
+    let stack = stack(backup);
+    let in_a_task = service_fn(move |request: LlmRequest| {
+        let call = stack.clone().oneshot(request);
+        async { tokio::spawn(call).await.unwrap() }
+    });
+    let calling = tokio::spawn(hello(&client(middleware(in_a_task)), &server.base_url(), false).send());
+    until(|| handle.stats().in_flight == 1).await;
+    calling.abort();
+    until(|| handle.stats().in_flight == 0).await;
+    until(|| other.stats().calls == 1).await;
+    assert_eq!(handle.stats().calls, 1);
 }
 
 #[tokio::test]
