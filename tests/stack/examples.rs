@@ -24,8 +24,6 @@ mod metrics;
 mod nested_gateway;
 #[path = "../../examples/ollama.rs"]
 mod ollama;
-#[path = "../../examples/own_http_client.rs"]
-mod own_http_client;
 #[path = "../../examples/quickstart.rs"]
 mod quickstart;
 #[path = "../../examples/streaming.rs"]
@@ -87,11 +85,6 @@ fn metrics_are_on_the_page_of_a_scrape() -> Result<(), BoxError> {
 #[test]
 fn openai_compatible_server_is_the_last_resort() -> Result<(), BoxError> {
     ollama::main()
-}
-
-#[test]
-fn own_http_client_carries_the_crates_leaf() -> Result<(), BoxError> {
-    own_http_client::main()
 }
 
 #[test]

@@ -123,6 +123,12 @@ impl HttpLlmLayer {
         self.hosts = Some(hosts.into_iter().map(Into::into).collect());
         self
     }
+
+    /// Returns true if a request is a call of a model, which a service of this layer would not pass on as it is. It is
+    /// for an adapter that takes other requests past the layer.
+    pub fn is_call<B>(&self, request: &Request<B>) -> bool {
+        self.call_in(request).is_some()
+    }
 }
 
 /// Longer than any call.
