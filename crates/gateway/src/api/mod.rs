@@ -19,6 +19,7 @@ mod inbound;
 mod keys;
 mod mark;
 pub(crate) mod observe;
+mod panic;
 mod pipeline;
 mod records;
 mod refusal;

@@ -20,6 +20,7 @@ use super::{
     GatewayState, catalog, handoff,
     keys::{self, Denial, Key},
     observe::page,
+    panic::{self, Panic},
     pipeline::{self, ConnectionContext, immediate},
     records::Record,
     refusal,
@@ -229,10 +230,14 @@ fn call<'a>(
     dialect: Dialect,
     mut request: Request<Body>,
 ) -> Answering<'a> {
-    match authorize(gateway, &mut request) {
+    let begun = panic::catch(|| match authorize(gateway, &mut request) {
         Ok(()) => pipeline::answer(gateway, connection, dialect, request),
         Err(denied) => immediate(refusal::deny(denied, dialect)),
-    }
+    });
+    begun.unwrap_or_else(|panic| {
+        panic.log(None);
+        immediate(refusal::refuse(&Panic::error(), dialect))
+    })
 }
 
 /// Answers whether to send requests here: not once the server is asked to stop. A gateway that serves is ready, even

@@ -13,6 +13,7 @@ mod lessons;
 mod limits;
 mod logs;
 mod memory;
+mod panics;
 mod protocols;
 mod repeats;
 mod stopping;
