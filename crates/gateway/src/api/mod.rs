@@ -13,10 +13,12 @@
 mod admin;
 mod cache;
 mod catalog;
+mod cors;
 mod handoff;
 mod html;
 mod inbound;
 mod keys;
+mod layers;
 mod mark;
 pub(crate) mod observe;
 mod panic;

@@ -18,18 +18,26 @@ use http::Response;
 use steadfast::{ErrorKind, LlmError};
 
 /// A caught panic.
-pub(crate) struct Panic(Box<dyn Any + Send>);
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panic {
+    /// Its message, if the program contains it word by word.
+    literal: Option<&'static str>,
+}
 
 impl Panic {
+    /// Creates one from what unwound.
+    pub(crate) fn new(payload: &(dyn Any + Send)) -> Self {
+        Self { literal: payload.downcast_ref().copied() }
+    }
+
     /// Returns the error that the caller gets.
     pub(crate) fn error() -> LlmError {
         LlmError::new(ErrorKind::Other, "the gateway panicked; its log has a line about this request")
     }
 
-    /// Logs the panic, with its message if the program contains it word by word.
-    pub(crate) fn log(&self, request: Option<&str>) {
-        let literal = self.0.downcast_ref::<&'static str>();
-        tracing::error!(request, panic = literal, "request panicked");
+    /// Logs the panic.
+    pub(crate) fn log(self, request: Option<&str>) {
+        tracing::error!(request, panic = self.literal, "request panicked");
     }
 }
 
@@ -37,7 +45,7 @@ impl Panic {
 ///
 /// The caller must not use again what the code may have left half-changed, or replace it first.
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(Panic)
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panic::new(&*payload))
 }
 
 /// Returns a future that responds to a panic of another one.
@@ -50,5 +58,5 @@ where
 {
     AssertUnwindSafe(answering)
         .catch_unwind()
-        .map(|answered| answered.unwrap_or_else(|payload| to_panic(Panic(payload))))
+        .map(|answered| answered.unwrap_or_else(|payload| to_panic(Panic::new(&*payload))))
 }

@@ -126,11 +126,11 @@ pub(crate) fn answer<'a>(
             Err(error) => fail(&entry, context.explain, &error, dialect),
         }
     };
-    Box::pin(panic::respond(answering, move |caught| panicked(&caught, &record, connection, dialect)))
+    Box::pin(panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect)))
 }
 
 /// Returns the response to a panic. The unwinding has dropped the record's [`Entry`], which closed the record.
-fn panicked(caught: &Panic, record: &Record, connection: &ConnectionContext, dialect: Dialect) -> Response<Body> {
+fn panicked(caught: Panic, record: &Record, connection: &ConnectionContext, dialect: Dialect) -> Response<Body> {
     caught.log(Some(record.id()));
     // Its clone is foreign code too.
     let _ = panic::catch(|| connection.renew());

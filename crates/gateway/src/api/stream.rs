@@ -187,7 +187,7 @@ impl Body for EventStream {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
         match panic::catch(|| self.as_mut().poll_events(cx)) {
             Ok(polled) => polled,
-            Err(panic) => data(self.project().end_after(&panic)),
+            Err(panic) => data(self.project().end_after(panic)),
         }
     }
 
@@ -249,8 +249,8 @@ impl EventStream {
 
 impl Projected<'_> {
     /// Ends the stream after a panic. Returns the events that were ready, and the dialect's error event.
-    fn end_after(self, panic: &Panic) -> Bytes {
-        panic.log(Some(self.entry.id()));
+    fn end_after(self, caught: Panic) -> Bytes {
+        caught.log(Some(self.entry.id()));
         let outcome = if matches!(self.state, State::Calling(_)) { Outcome::Failed } else { Outcome::Broken };
         let error = Panic::error();
         self.entry.failed(outcome, &error);
