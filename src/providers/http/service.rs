@@ -298,7 +298,6 @@ fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmEr
 fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
     headers.extend(settings.headers.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
     settings.protocol.headers(&mut headers);
     if let Some(key) = &settings.key {
@@ -378,7 +377,8 @@ fn answer<P: Protocol>(
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {
-                let message = "the answer is compressed, although the request did not allow it";
+                let message = "the answer is compressed, and the transport did not decompress it: put a layer around it \
+                               that does, such as tower-http's `DecompressionLayer`";
                 Err(LlmError::new(ErrorKind::Malformed, message))
             }
             Form::Events => {
