@@ -1,7 +1,8 @@
 //! tower-http's layers around the routed paths: pages, status, metrics, records, models, orders and tasks.
 //!
-//! A call of a model does not pass the router, nor these layers: they cost as much as reading the call. The pipeline has
-//! its own of what a call needs: the id of its record, a line for a failure, the body's limits, [`panic`].
+//! A call of a model passes neither the router nor these layers: they cost as much as reading the call. The pipeline
+//! has its own of what a call needs: the id of its record, a line for a failure, the body's limits, [`panic`].
+//! Nothing compresses its answer: a model takes seconds to write a few kilobytes, and a provider's bytes pass as they are.
 //!
 //! From outside to inside:
 //!

@@ -4,8 +4,8 @@
 //! caller's dialect or, behind the head of a stream, with the dialect's error event. The connection and all other
 //! requests go on. The unwinding drops the call, and with it the permits and the provider's connection.
 //!
-//! A panic's message may repeat a prompt: slicing a text within a character does. So the caller gets none of it, and the
-//! log gets it only if it is a literal of the program.
+//! A panic's message may repeat a prompt: slicing a text within a character does. So the caller gets none of it, and
+//! the log gets it only if it is a literal of the program.
 
 use std::{
     any::Any,
