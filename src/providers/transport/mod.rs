@@ -17,18 +17,18 @@
 //! # Compressed answers
 //!
 //! A leaf sends no `Accept-Encoding`, and reads plain answers only: the transport decides. [`HttpClient`] decompresses
-//! nothing and asks for `identity`. tower-http's `DecompressionLayer` around it asks for what it knows, and decompresses
-//! the answers. [`Limits`](crate::providers::http::Limits) count the decompressed bytes.
+//! nothing and asks for `identity`. tower-http's `DecompressionLayer` around it asks for what it knows, and
+//! decompresses the answers. [`Limits`](crate::providers::http::Limits) count the decompressed bytes.
 //!
-//! It pays for large, whole answers over a slow or metered line, such as many embeddings. It does not pay for streams: a
-//! token is smaller than what a flush adds to it. The layer delays no event that the provider has flushed. The leaves of
-//! a configuration file ask for plain answers. Most of their calls are streams, and a model takes seconds to write the
-//! few kilobytes of a whole answer, so no caller waits for their transfer.
+//! It pays for large, whole answers over a slow or metered line, such as many embeddings. It does not pay for streams:
+//! a token is smaller than what a flush adds to it. The layer delays no event that the provider has flushed. The leaves
+//! of a configuration file ask for plain answers. Most of their calls are streams, and a model takes seconds to write
+//! the few kilobytes of a whole answer, so no caller waits for their transfer.
 //!
 //! # tower-http's layers
 //!
-//! Each fits around the client, in an order that keeps secrets out of a trace: marks on the request's headers outside of
-//! it, marks on the response's inside. The leaf marks its key itself. These layers are for HTTP; around a leaf, and
+//! Each fits around the client, in an order that keeps secrets out of a trace: marks on the request's headers outside
+//! of it, marks on the response's inside. The leaf marks its key itself. These layers are for HTTP; around a leaf, and
 //! between this crate's layers, the request is an [`LlmRequest`](crate::LlmRequest), which takes tower's own.
 //!
 //! ```

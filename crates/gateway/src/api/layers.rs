@@ -1,8 +1,9 @@
 //! tower-http's layers around the routed paths: pages, status, metrics, records, models, orders and tasks.
 //!
 //! A call of a model passes neither the router nor these layers: they cost as much as reading the call. The pipeline
-//! has its own of what a call needs: the id of its record, a line for a failure, the body's limits, [`panic`].
-//! Nothing compresses its answer: a model takes seconds to write a few kilobytes, and a provider's bytes pass as they are.
+//! has its own of what a call needs: the id of its record, a line for a failure, the body's limits, [`super::panic`].
+//! Nothing compresses its answer: a model takes seconds to write a few kilobytes, and a provider's bytes pass
+//! unchanged.
 //!
 //! From outside to inside:
 //!
