@@ -232,7 +232,7 @@ impl GatewayBuilder {
 
     /// Answers pages of other origins too. Without keys the default refuses them: a browser on this machine would send
     /// a foreign page's requests without asking its user. Set it if a layer outside checks `Origin`, as tower-http's
-    /// `CorsLayer` does.
+    /// `CorsLayer` does. Over the stack of a file, `gateway.cors` lists the origins whose pages may call and read.
     pub fn any_origin(mut self) -> Self {
         self.any_origin = true;
         self

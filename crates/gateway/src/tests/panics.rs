@@ -292,3 +292,21 @@ async fn a_request_body_that_panics_is_a_500_of_the_nested_gateway() {
         assert_eq!(gateway.clone().oneshot(request).await.unwrap().status(), 500, "{path}");
     }
 }
+
+#[tokio::test]
+async fn the_memory_of_a_body_and_the_place_of_a_key_are_free_again() {
+    for place in PLACES {
+        for stream in [false, true] {
+            let keys = keys_of(&[entry("one", "sk-one", ", concurrency: 1")]);
+            let server = Server::with_keys(stack(PanicOnce::at(place)).0, Some(keys), Settings::default()).await;
+            let mut large = hello(stream);
+            large["messages"][0]["content"] = "words ".repeat(4_000).into();
+            let key = [("x-api-key", "sk-one")];
+            let failed = server.post(MESSAGES, &key, &large).await;
+            assert!(failed.status == 500 || !failed.is_whole(), "{failed:?}");
+            assert_eq!(server.gateway.memory.used(), 0, "{place:?}");
+            let answer = server.post(MESSAGES, &key, &large).await;
+            assert_eq!((answer.status, answer.text().as_str()), (200, "It rains."), "{place:?}");
+        }
+    }
+}
