@@ -252,7 +252,6 @@ impl LlmError {
     }
 
     /// Sets the parameter that the model refused, if the request can be sent again without it.
-    #[cfg(feature = "http")]
     pub(crate) fn refuse(&mut self, parameter: OmittedParameter) {
         self.0.refused = Some(parameter);
     }

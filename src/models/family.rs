@@ -15,7 +15,6 @@ pub struct Family {
 
 impl Family {
     /// Returns true if both are the same row.
-    #[cfg(any(feature = "http", test))]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.facts, &other.facts)
     }

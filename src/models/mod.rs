@@ -26,7 +26,6 @@ mod ladder;
 mod table;
 
 pub(crate) use self::ladder::{budget_of, effort_of};
-#[cfg(feature = "http")]
 pub(crate) use self::table::UNKNOWN;
 pub use self::{
     facts::{Budget, Facts, ForcedTools, ReasoningOff, Sampling},

@@ -1,25 +1,21 @@
 //! The leaves: one folder for each provider, and the parts that they share.
 
 pub mod anthropic;
+pub mod codec;
 pub mod function;
 pub mod gemini;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(feature = "http")]
 mod json;
-#[cfg(feature = "http")]
 mod media;
 pub mod openai;
-#[cfg(feature = "http")]
+mod protocol;
 mod refit;
-#[cfg(feature = "http")]
 mod sentences;
 pub mod simulated;
-#[cfg(feature = "http")]
 mod splice;
 pub mod sse;
 mod status;
-#[cfg(feature = "http")]
 mod tool_calls;
 #[cfg(feature = "http")]
 pub mod transport;

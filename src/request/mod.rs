@@ -389,7 +389,6 @@ impl LlmRequest {
     }
 
     /// The parameters that its model has refused so far.
-    #[cfg(feature = "http")]
     pub(crate) fn omitted_parameters(&self) -> &[OmittedParameter] {
         &self.caller.left_out
     }

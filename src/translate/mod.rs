@@ -1,8 +1,4 @@
 #![doc = include_str!("translate.md")]
-#![cfg_attr(
-    not(feature = "http"),
-    allow(dead_code, unused_imports, reason = "it is the leaves that translate requests")
-)]
 
 use std::borrow::Cow;
 

@@ -62,7 +62,6 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
 }
 
 /// Decodes all but the conversation and the tools.
-#[cfg(feature = "http")]
 pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
 }

@@ -173,7 +173,6 @@ pub(crate) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
 }
 
 /// Decodes all but the conversation and the tools.
-#[cfg(feature = "http")]
 pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
 }

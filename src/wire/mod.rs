@@ -11,7 +11,6 @@
 //! schema that must be rewritten becomes a tree, and has a limit of its own. Lookups of a call, an id, a name or a note
 //! go to a map. A large request is decoded for one leaf's call alone and not kept beside its bytes while the provider
 //! answers, unless a layer has read it before.
-#![cfg_attr(not(feature = "http"), allow(dead_code, unused_imports, reason = "the leaves over HTTP forward it"))]
 
 pub(crate) mod anthropic;
 pub(crate) mod foreign;
@@ -212,7 +211,6 @@ impl Wire {
     }
 
     /// The longest answer that a layer has set.
-    #[cfg(any(feature = "http", feature = "cache"))]
     pub fn max_tokens(&self) -> Option<u32> {
         self.max_tokens
     }

@@ -105,7 +105,6 @@ impl SystemPrefix {
     }
 
     /// Returns the system prompt of such messages.
-    #[cfg(feature = "http")]
     pub(crate) fn read(messages: &RawValue) -> Result<Option<String>, LlmError> {
         let stop = crate::wire::Stop::default();
         let mut meter = Meter::of(b"", crate::wire::WireLimits::unlimited(), &stop)?;
@@ -116,7 +115,6 @@ impl SystemPrefix {
 }
 
 /// Decodes all but the conversation and the tools.
-#[cfg(feature = "http")]
 pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
 }

@@ -2,7 +2,6 @@
 //! decoded, and written again for the same dialect. A `null` among them marks an absent field for which the neutral
 //! form has a value.
 
-#[cfg(feature = "http")]
 use serde_json::{Map, Value};
 use serde_json::{value::RawValue, value::to_raw_value};
 
@@ -92,19 +91,16 @@ pub(crate) fn push_fields(parts: &mut Vec<Part>, of: ExtraOf, dialect: Dialect, 
 }
 
 /// Returns the fields beside the part at `place`, if this dialect knows them.
-#[cfg(feature = "http")]
 pub(crate) fn beside(parts: &[Part], place: usize, dialect: Dialect) -> Option<&Extra> {
     parts.get(place + 1)?.as_extra(ExtraOf::Part, dialect)
 }
 
 /// Returns the fields of a turn, if this dialect knows them.
-#[cfg(feature = "http")]
 pub(crate) fn of_turn(parts: &[Part], dialect: Dialect) -> Option<&Extra> {
     parts.iter().find_map(|part| part.as_extra(ExtraOf::Turn, dialect))
 }
 
 /// Encodes a value, and restores the fields that only this dialect knows.
-#[cfg(feature = "http")]
 pub(crate) fn made<T: serde::Serialize>(value: &T, extra: &Extra) -> Result<Value, LlmError> {
     let mut value = serde_json::to_value(value).map_err(cannot_be_kept)?;
     merge(&mut value, &extra.fields.fields());
@@ -112,7 +108,6 @@ pub(crate) fn made<T: serde::Serialize>(value: &T, extra: &Extra) -> Result<Valu
 }
 
 /// Restores fields: present ones stay, objects are merged, and those marked as absent are removed.
-#[cfg(feature = "http")]
 pub(crate) fn merge(into: &mut Value, fields: &Map<String, Value>) {
     let Some(object) = into.as_object_mut() else { return };
     for (name, value) in fields {
@@ -131,7 +126,6 @@ pub(crate) fn merge(into: &mut Value, fields: &Map<String, Value>) {
 
 /// Restores the settings of a request: each group of fields if its flag says that the neutral form still means the
 /// same. Then no other field of the group remains.
-#[cfg(feature = "http")]
 pub(crate) fn restore(body: &mut Value, was: &Map<String, Value>, groups: &[(bool, &[&str])]) {
     let Some(body) = body.as_object_mut() else { return };
     for (unchanged, names) in groups {
@@ -166,7 +160,6 @@ mod tests {
         assert!(super::rest(part.raw(), &["image_url.url"]).unwrap().is_none());
     }
 
-    #[cfg(feature = "http")]
     #[test]
     fn what_was_absent_is_marked_and_taken_out_again() {
         for (rest, field, marked) in [
@@ -183,7 +176,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "http")]
     #[test]
     fn what_is_put_back_replaces_nothing() {
         let mut value = json!({"a": 1, "b": {"c": 1}});
@@ -191,7 +183,6 @@ mod tests {
         assert_eq!(value, json!({"a": 1, "b": {"c": 1, "d": 3}, "e": 4}));
     }
 
-    #[cfg(feature = "http")]
     #[test]
     fn settings_come_back_as_they_stood_unless_they_were_changed() {
         let was = json!({"stop": "x", "max_tokens": 5, "seed": 7});

@@ -7,8 +7,8 @@ use crate::{
     Dialect,
     chat::{Extra, ExtraOf, FinishReason, Json, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
     providers::{
-        http::Fault,
         json::{Count, object, parse, raw, read, text, word},
+        protocol::Fault,
     },
 };
 

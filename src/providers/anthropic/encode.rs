@@ -9,8 +9,8 @@ use crate::{
     chat::{Chat, Effort, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolChoice, ToolResult},
     models::{Family, ReasoningOff},
     providers::{
-        http::{to_json, to_value},
         media::media_type_of,
+        protocol::{to_json, to_value},
         tool_calls::arguments,
     },
     translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settings, Situation, settle},

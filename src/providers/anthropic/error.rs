@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::{http::ErrorBody, sentences::KnownMessage},
+    providers::{protocol::ErrorBody, sentences::KnownMessage},
 };
 
 /// Classifies an error: by its exact code, then its type, then (if the types are too coarse) a message that is known as

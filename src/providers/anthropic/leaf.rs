@@ -1,40 +1,19 @@
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-
-use super::{
-    decode,
-    encode::{self, Destination},
-    error, refit,
-    stream::Decoder,
-};
+use super::Messages;
 use crate::{
-    Dialect, ErrorKind, InvalidConfig, LlmError,
-    chat::{Chat, Message},
-    providers::{
-        http::{BaseUrl, ErrorBody, Fault, HttpLeaf, ModelChoice, Optional, Protocol, Variable, variable},
-        splice::MaxTokens,
-    },
-    translate::Report,
+    InvalidConfig,
+    providers::http::{BaseUrl, HttpLeaf, Variable, variable},
 };
 
 /// A leaf for Anthropic's Messages API. See the [module docs](super).
 pub type Anthropic = HttpLeaf<Messages>;
 
-/// The protocol of [`Anthropic`].
-#[derive(Clone, Debug)]
-pub struct Messages {
-    version: HeaderValue,
-    max_tokens: Option<u32>,
-}
-
 impl Anthropic {
     /// Creates a leaf with this API key, at `https://api.anthropic.com`.
     pub fn new(key: impl Into<Arc<str>>) -> Self {
         let base = BaseUrl::parse("base_url", "https://api.anthropic.com/v1").expect("it is a URL");
-        let protocol = Messages { version: HeaderValue::from_static("2023-06-01"), max_tokens: None };
-        Self::with(protocol, "anthropic", base, Some(key.into()))
+        Self::with(Messages::new(), "anthropic", base, Some(key.into()))
     }
 
     /// Creates a leaf from the environment: `ANTHROPIC_API_KEY` and, if set, `ANTHROPIC_BASE_URL`.
@@ -84,90 +63,5 @@ impl Anthropic {
     pub fn default_max_tokens(mut self, tokens: u32) -> Self {
         self.protocol_mut().max_tokens = Some(tokens);
         self
-    }
-}
-
-impl Messages {
-    fn to<'a>(&self, asked: ModelChoice<'a>) -> Destination<'a> {
-        Destination {
-            model: asked.model,
-            family: asked.family,
-            default_max_tokens: self.max_tokens,
-            refuses_sampling: self.refuses_sampling(),
-        }
-    }
-
-    /// Returns true if the API version refuses sampling parameters, even at their defaults.
-    fn refuses_sampling(&self) -> bool {
-        // Versions are dates, whose texts sort like the dates.
-        self.version.as_bytes() >= b"2026-10-21".as_slice()
-    }
-}
-
-impl Protocol for Messages {
-    const DIALECT: Dialect = Dialect::Anthropic;
-    type Decoder = Decoder;
-
-    fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
-        "/messages".into()
-    }
-
-    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
-        &[MaxTokens { within: None, name: "max_tokens" }]
-    }
-
-    fn optional(&self) -> &'static [Optional] {
-        const OPTIONAL: &[Optional] = &[
-            Optional::new("temperature"),
-            Optional::new("top_p"),
-            Optional::new("top_k"),
-            Optional::new("stop_sequences"),
-            Optional::called("thinking", &["adaptive", "budget_tokens"]),
-            Optional::new("output_config.effort"),
-            Optional::new("service_tier"),
-            Optional::new("metadata"),
-            Optional::new("context_management"),
-            Optional::new("cache_control"),
-        ];
-        OPTIONAL
-    }
-
-    fn key(&self, key: &str) -> (HeaderName, String) {
-        (HeaderName::from_static("x-api-key"), key.to_owned())
-    }
-
-    fn headers(&self, headers: &mut HeaderMap) {
-        headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
-    }
-
-    fn encode(
-        &self,
-        chat: &Chat,
-        asked: ModelChoice<'_>,
-        stream: bool,
-        report: &mut Report,
-    ) -> Result<Bytes, LlmError> {
-        encode::body(chat, self.to(asked), stream, asked.before.is_some(), report)
-    }
-
-    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
-        refit::refit(body, self.to(asked), asked.before, report)
-    }
-
-    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
-        decode::message(body)
-    }
-
-    fn decoder(&self) -> Decoder {
-        Decoder::default()
-    }
-
-    fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
-        error::classify(status, facts, waits)
-    }
-
-    /// Only the header has the wait here.
-    fn wait(&self, _: &ErrorBody) -> Option<Duration> {
-        None
     }
 }

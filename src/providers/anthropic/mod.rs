@@ -14,20 +14,17 @@
 //! # }
 //! ```
 
-#[cfg(feature = "http")]
 mod decode;
-#[cfg(feature = "http")]
 mod encode;
-#[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
 mod leaf;
-#[cfg(feature = "http")]
+mod protocol;
 mod refit;
-#[cfg(feature = "http")]
 mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;
 
 #[cfg(feature = "http")]
-pub use self::leaf::{Anthropic, Messages};
+pub use self::leaf::Anthropic;
+pub use self::protocol::Messages;

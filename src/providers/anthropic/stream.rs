@@ -8,8 +8,8 @@ use crate::{
     Dialect, StreamEvent,
     chat::Part,
     providers::{
-        http::{Fault, StreamDecoder},
         json::{index, object, parse, read, text, word},
+        protocol::{Fault, StreamDecoder},
         sse::SseEvent,
     },
 };

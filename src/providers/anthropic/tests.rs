@@ -279,7 +279,7 @@ async fn streamed_answer_is_the_same_message() {
 
 #[test]
 fn errors_are_named_by_code_type_and_text_in_this_order() {
-    use crate::providers::http::ErrorBody;
+    use crate::providers::protocol::ErrorBody;
     let named = |status: u16, error: Value, waits| {
         let facts = ErrorBody::of_error(&json!({"type": "error", "error": error})).expect("a known shape");
         super::error::classify(StatusCode::from_u16(status).expect("a status"), &facts, waits)

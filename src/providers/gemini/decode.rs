@@ -7,8 +7,8 @@ use crate::{
     body::Accumulator,
     chat::{Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Usage},
     providers::{
-        http::{Fault, StreamDecoder},
         json::{Count, lenient, object, parse, raw, read, text},
+        protocol::{Fault, StreamDecoder},
         sse::SseEvent,
         tool_calls::call_id,
     },

@@ -13,8 +13,8 @@ use crate::{
     },
     models::{Family, ReasoningOff, UNKNOWN},
     providers::{
-        http::{to_json, to_value},
         media::media_type_of,
+        protocol::{to_json, to_value},
         tool_calls::arguments,
     },
     translate::{Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     ErrorKind,
     providers::{
-        http::{ErrorBody, LONGEST_RATE_WAIT},
+        protocol::{ErrorBody, LONGEST_RATE_WAIT},
         sentences::KnownMessage,
     },
     retry_after,

@@ -15,20 +15,17 @@
 //! # }
 //! ```
 
-#[cfg(feature = "http")]
 mod decode;
-#[cfg(feature = "http")]
 mod encode;
-#[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
 mod leaf;
-#[cfg(feature = "http")]
 mod partial_args;
-#[cfg(feature = "http")]
+mod protocol;
 mod refit;
 #[cfg(all(test, feature = "http"))]
 mod tests;
 
 #[cfg(feature = "http")]
-pub use self::leaf::{Gemini, GenerateContent};
+pub use self::leaf::Gemini;
+pub use self::protocol::GenerateContent;

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::providers::{
-    http::Fault,
     json::{raw, read, text, word},
+    protocol::Fault,
 };
 
 /// A piece of a call's arguments: one value, or more of a text, and its path (`streamFunctionCallArguments`).

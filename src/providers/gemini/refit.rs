@@ -8,7 +8,7 @@ use crate::{
     fields::{Object, each, is_list},
     models::{Family, UNKNOWN},
     providers::{
-        http::ModelChoice,
+        protocol::ModelChoice,
         refit::{Fields, top, with_item},
     },
     translate::{Feature, Report, Settings, Situation, settle},

@@ -9,7 +9,7 @@ use crate::{
         Effort, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::http::{ErrorBody, testing::Scripted},
+    providers::{http::testing::Scripted, protocol::ErrorBody},
 };
 
 /// Returns the request sent for this chat, and the notes on the response.

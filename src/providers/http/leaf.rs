@@ -8,8 +8,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::{BaseUrl, Limits, Protocol, RequestBody, parameter_refusal::RefusalMemory};
-use crate::{CommitPoint, Events, InvalidConfig, models::FamilyTable, providers::transport::HttpClient};
+use super::{BaseUrl, Limits, RequestBody};
+use crate::{
+    CommitPoint, Events, InvalidConfig,
+    models::FamilyTable,
+    providers::{
+        protocol::{Coder, Protocol},
+        transport::HttpClient,
+    },
+};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// Any transport of a leaf, as one type.
@@ -29,18 +36,9 @@ pub struct HttpLeaf<P> {
 
 #[derive(Clone)]
 pub(super) struct Settings<P> {
-    pub(super) protocol: P,
-    pub(super) provider: Arc<str>,
+    pub(super) coder: Coder<P>,
     pub(super) base: BaseUrl,
-    pub(super) key: Option<Arc<str>>,
-    pub(super) model: Option<Arc<str>>,
     pub(super) commit: CommitPoint,
-    pub(super) limits: Limits,
-    pub(super) headers: HeaderMap,
-    pub(super) strict: bool,
-    pub(super) events: Option<Events>,
-    pub(super) refused: Arc<RefusalMemory>,
-    pub(super) families: FamilyTable,
     /// The parts of the first request that all others have in common.
     pub(super) template: OnceLock<RequestTemplate>,
 }
@@ -58,18 +56,9 @@ pub(super) struct RequestTemplate {
 impl<P: Protocol> HttpLeaf<P> {
     pub(crate) fn with(protocol: P, provider: impl Into<Arc<str>>, base: BaseUrl, key: Option<Arc<str>>) -> Self {
         let settings = Settings {
-            protocol,
-            provider: provider.into(),
+            coder: Coder::new(protocol, provider, key),
             base,
-            key: key.map(trimmed),
-            model: None,
             commit: CommitPoint::default(),
-            limits: Limits::default(),
-            headers: HeaderMap::new(),
-            strict: false,
-            events: None,
-            refused: Arc::default(),
-            families: FamilyTable::builtin(),
             template: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
@@ -79,14 +68,14 @@ impl<P: Protocol> HttpLeaf<P> {
     /// the leaf was made with, if any.
     #[must_use]
     pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.settings_mut().key = Some(trimmed(key.into()));
+        self.settings_mut().coder.set_key(key.into());
         self
     }
 
     /// Removes the key, for a server of your own that requires none. Default: the key that the leaf was made with.
     #[must_use]
     pub fn without_key(mut self) -> Self {
-        self.settings_mut().key = None;
+        self.settings_mut().coder.key = None;
         self
     }
 
@@ -94,7 +83,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// with [`InvalidRequest`](crate::ErrorKind::InvalidRequest).
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
-        self.settings_mut().model = Some(model.into());
+        self.settings_mut().coder.model = Some(model.into());
         self
     }
 
@@ -104,7 +93,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// omitted parts. The rules are in [`translate`](crate::translate).
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
-        self.settings_mut().strict = strict;
+        self.settings_mut().coder.strict = strict;
         self
     }
 
@@ -117,7 +106,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// [strict](Self::strict) leaf omits nothing.
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
-        self.settings_mut().events = Some(events.clone());
+        self.settings_mut().coder.events = Some(events.clone());
         self
     }
 
@@ -125,7 +114,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// [`FamilyTable::builtin`].
     #[must_use]
     pub fn families(mut self, families: FamilyTable) -> Self {
-        self.settings_mut().families = families;
+        self.settings_mut().coder.families = families;
         self
     }
 
@@ -168,7 +157,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// Limits the bytes that are read of an answer. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.settings_mut().limits = limits;
+        self.settings_mut().coder.limits = limits;
         self
     }
 
@@ -176,7 +165,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// Default: the headers that the protocol requires.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.settings_mut().headers.insert(name, value);
+        self.settings_mut().coder.headers.insert(name, value);
         self
     }
 
@@ -184,7 +173,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// of a compatible server.
     #[must_use]
     pub fn named(mut self, provider: impl Into<Arc<str>>) -> Self {
-        self.settings_mut().provider = provider.into();
+        self.settings_mut().coder.provider = provider.into();
         self
     }
 
@@ -194,7 +183,7 @@ impl<P: Protocol> HttpLeaf<P> {
     }
 
     pub(crate) fn protocol_mut(&mut self) -> &mut P {
-        &mut self.settings_mut().protocol
+        &mut self.settings_mut().coder.protocol
     }
 
     fn settings_mut(&mut self) -> &mut Settings<P> {
@@ -208,12 +197,12 @@ impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the key nor the headers, which may hold one.
         f.debug_struct("HttpLeaf")
-            .field("provider", &self.settings.provider)
-            .field("model", &self.settings.model)
+            .field("provider", &self.settings.coder.provider)
+            .field("model", &self.settings.coder.model)
             .field("base_url", &self.settings.base)
-            .field("protocol", &self.settings.protocol)
+            .field("protocol", &self.settings.coder.protocol)
             .field("commit", &self.settings.commit)
-            .field("limits", &self.settings.limits)
+            .field("limits", &self.settings.coder.limits)
             .finish_non_exhaustive()
     }
 }
@@ -233,11 +222,6 @@ where
         .map_response(|response: Response<B>| response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into))))
         .map_err(Into::into);
     BoxCloneSyncService::new(transport)
-}
-
-/// Removes white space: a key from a file often ends in a line feed, which no header may contain.
-fn trimmed(key: Arc<str>) -> Arc<str> {
-    if key.trim().len() == key.len() { key } else { key.trim().into() }
 }
 
 /// The value of an environment variable.

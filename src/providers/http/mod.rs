@@ -41,36 +41,22 @@
 //! ```
 
 mod base_url;
-mod body;
 mod caller_transport;
-mod error_body;
 mod failure;
-mod frames;
 mod leaf;
-mod limits;
-mod parameter_refusal;
 #[cfg(feature = "cache")]
 mod post;
-mod protocol;
 mod service;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::leaf::{Variable, variable};
 pub use self::{
     base_url::BaseUrl,
-    body::RequestBody,
     caller_transport::CallerTransport,
-    failure::looks_like_a_key,
     leaf::{HttpLeaf, Transport, boxed},
-    limits::Limits,
 };
-pub(crate) use self::{
-    error_body::ErrorBody,
-    failure::LONGEST_RATE_WAIT,
-    leaf::{Variable, variable},
-    parameter_refusal::Optional,
-    protocol::{Fault, ModelChoice, Protocol, StreamDecoder, to_json, to_value},
-};
+pub use super::protocol::{Limits, RequestBody, looks_like_a_key};
 pub use crate::response::ResponseFuture;

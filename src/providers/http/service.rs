@@ -1,5 +1,4 @@
 use std::{
-    borrow::Cow,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -7,26 +6,24 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
-use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    CallerTransport, ErrorBody, HttpLeaf, ModelChoice, Protocol, RequestBody,
-    failure::{self, Origin, Secret},
-    frames::Frames,
+    CallerTransport, HttpLeaf, RequestBody,
+    failure::of_transport,
     leaf::{Body, RequestTemplate, Settings, Transport},
-    parameter_refusal,
 };
 use crate::{
-    CommitPoint, ErrorKind, Event, LlmBody, LlmError, LlmRequest, LlmResponse, Wire,
-    commit::{Commit, empty_answer},
+    CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    commit::Commit,
     error::OmittedParameter,
     internal::wall_clock,
-    models::{Family, UNKNOWN},
-    providers::splice,
+    providers::protocol::{
+        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Secret, SseSource, TranslationNotes, excerpt, of_body,
+        request_id,
+    },
     response::ResponseFuture,
-    translate::{Names, Report, fit, may_need_mending, mend},
-    wire::{FIELDS, Object, Stop, offload},
+    wire::{Stop, offload},
 };
 
 impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
@@ -36,26 +33,21 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         self.transport.poll_ready(cx).map_err(|error| {
-            let origin = Origin::of(&self.settings, self.settings.model.clone());
-            origin.stamp(failure::of_transport(error))
+            let origin = self.settings.coder.origin(self.settings.coder.model.clone());
+            origin.stamp(of_transport(error))
         })
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture {
         let settings = self.settings.clone();
-        let model = match (&settings.model, request.model()) {
-            (Some(own), _) => Some(own.clone()),
-            (None, Some(asked)) => Some(asked.into()),
-            (None, None) => None,
-        };
-        let mut origin = Origin::of(&settings, model);
+        let mut origin = settings.coder.origin(settings.coder.model_of(&request));
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
-        let caller = CallerTransport::of(&request, P::DIALECT);
+        let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
         if let Some(caller) = caller {
             origin.secret = Secret(caller.key());
         }
-        if is_long_work(&settings, &request, origin.model.as_deref()) {
+        if settings.coder.is_long_work(&request, origin.model.as_deref()) {
             if let Some(client) = caller.map(CallerTransport::client) {
                 return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, client));
             }
@@ -77,35 +69,6 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
             },
         }
     }
-}
-
-impl Origin {
-    pub(super) fn of<P: Protocol>(settings: &Settings<P>, model: Option<Arc<str>>) -> Self {
-        let secret = Secret(settings.key.clone());
-        let provider = settings.provider.clone();
-        Self { provider, model, dialect: P::DIALECT, status: None, request_id: None, secret }
-    }
-}
-
-/// The translation's notes and names, for the answer.
-#[derive(Default)]
-struct TranslationNotes {
-    /// The parts that were changed or left out.
-    notes: Vec<Cow<'static, str>>,
-    /// The tools' own names.
-    names: Names,
-}
-
-/// Returns true if the translation takes so long that it must not hold up other requests of the thread.
-fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&str>) -> bool {
-    let is_read = |wire: &Wire| {
-        wire.dialect() != P::DIALECT
-            || may_need_mending(wire, settings.protocol.target())
-            || model.is_some_and(|model| another(settings, wire, model).is_some())
-            || !request.omitted_parameters().is_empty()
-            || settings.refused.is_any()
-    };
-    request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
 }
 
 /// Makes a call whose request is prepared off the threads that serve requests.
@@ -135,92 +98,16 @@ fn prepare<P: Protocol>(
     stream: bool,
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
-    let own = own::<P>(request);
-    let caller = CallerTransport::of(request, P::DIALECT);
-    // The caller's address may name the model, as Azure's does.
-    let in_address = caller.is_some() && own.is_some_and(|wire| wire.model().is_none());
-    let model = model.or(in_address.then_some("")).ok_or_else(failure::no_model)?;
-    let mut headers = HeaderMap::new();
-    let target = settings.protocol.target();
-    let mut report = Report::new(P::DIALECT, request.wire().map(Wire::dialect)).until(stop);
-    let (body, names) = match own {
-        Some(wire) => {
-            forward(&mut headers, wire.header_map());
-            let mut mended = mend(wire, target, &mut report)?;
-            if let Some(asked) = another(settings, wire, model) {
-                let refitted =
-                    settings.protocol.refit(mended.as_ref().unwrap_or_else(|| wire.body()), asked, &mut report)?;
-                mended = refitted.or(mended);
-            }
-            let in_body = settings.protocol.model_in_body() && !in_address;
-            let limits = settings.protocol.max_tokens_fields();
-            let changes = splice::Changes {
-                model: in_body.then_some(model),
-                stream: settings.protocol.model_in_body().then_some(stream),
-                max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
-            };
-            let pieces = match mended {
-                // A repaired body has its fields in other places.
-                Some(mended) => {
-                    Object::read(&mended, &FIELDS).and_then(|object| splice::set(&mended, &object, &changes))
-                }
-                None => splice::set(wire.body(), wire.object(), &changes),
-            };
-            let pieces = pieces.map_err(|error| {
-                let what = "the body is not a JSON object with one model, one stream and one limit of tokens";
-                LlmError::new(ErrorKind::InvalidRequest, what).with_source(error)
-            })?;
-            (RequestBody::pieces(pieces), Names::default())
-        }
-        None => {
-            let (chat, names) = fit(request, target, &mut report)?;
-            let to = asked(settings, model, chat.model.as_deref());
-            (settings.protocol.encode(&chat, to, stream, &mut report)?.into(), names)
-        }
+    let Some(caller) = CallerTransport::of(request, settings.coder.protocol.dialect()) else {
+        let Encoded { headers, body, path, translation } = settings.coder.encode(request, model, stream, stop)?;
+        return Ok((addressed(settings, headers, &path, body)?, translation));
     };
-    let mut notes = report.finish(settings.strict && own.is_none())?;
-    let body = leave_out(settings, request, model, body, &mut notes);
-    let path = settings.protocol.path(model, stream);
-    if let Some(caller) = caller {
-        let names_model = !settings.protocol.model_in_body() && request.model() != Some(model);
-        let sent = caller.request(names_model.then_some(&*path), body).map_err(no_address)?;
-        return Ok((sent, TranslationNotes { notes, names }));
-    }
-    Ok((addressed(settings, headers, &path, body)?, TranslationNotes { notes, names }))
-}
-
-/// Returns the body without the parameters that the model is known to refuse.
-fn leave_out<P: Protocol>(
-    settings: &Settings<P>,
-    request: &LlmRequest,
-    model: &str,
-    body: RequestBody,
-    notes: &mut Vec<Cow<'static, str>>,
-) -> RequestBody {
-    let refused = settings.refused.of(model);
-    if refused.is_empty() && request.omitted_parameters().is_empty() || settings.strict {
-        return body;
-    }
-    // A caller's parameter for the very model that it named is not touched.
-    let refused = refused.into_iter().filter(|_| !is_callers_choice::<P>(request, model));
-    let mut body = body.into_bytes();
-    for path in refused.chain(request.omitted_parameters().iter().map(|parameter| parameter.path)) {
-        if let Some(shorter) = parameter_refusal::without(&body, path) {
-            body = shorter.into();
-            notes.push(format!("refused_parameter: `{path}` was left out: the model refuses it").into());
-        }
-    }
-    body.into()
-}
-
-/// Returns true if the caller wrote the request's parameters for this model.
-fn is_callers_choice<P: Protocol>(request: &LlmRequest, model: &str) -> bool {
-    own::<P>(request).is_some_and(|wire| wire.model() == Some(model))
-}
-
-/// Returns the caller's bytes, if they are of the leaf's own dialect.
-fn own<P: Protocol>(request: &LlmRequest) -> Option<&Wire> {
-    request.wire().filter(|wire| wire.dialect() == P::DIALECT)
+    // The caller's address may name the model, as Azure's does.
+    let is_in_address = request.wire().is_some() && request.model().is_none();
+    let named = if is_in_address { Some(IN_ADDRESS) } else { model };
+    let Encoded { body, path, translation, .. } = settings.coder.encode(request, named, stream, stop)?;
+    let names_model = !settings.coder.protocol.model_in_body() && request.model() != model;
+    Ok((caller.request(names_model.then_some(&*path), body).map_err(no_address)?, translation))
 }
 
 /// Returns the parameter that an error is about, if the request has it, can do without it, and is to be asked again.
@@ -230,59 +117,15 @@ async fn refused_parameter<P: Protocol>(
     model: Option<&Arc<str>>,
     error: &LlmError,
 ) -> Option<OmittedParameter> {
-    let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !settings.strict)?;
-    let body = serde_json::from_slice(error.raw()?).ok()?;
-    let refusal = parameter_refusal::named(&ErrorBody::of_error(&body)?, settings.protocol.optional())?;
-    if own::<P>(request).is_some() && (is_callers_choice::<P>(request, model) || !refusal.is_unsupported) {
-        return None;
-    }
-    let is_long = is_long_work(settings, request, Some(model));
-    let (its, asked, model, path) = (settings.clone(), request.clone(), model.clone(), refusal.parameter.path);
-    let look = move |stop| {
-        let (sent, _) = prepare(&its, &asked, Some(&model), asked.is_stream(), stop)?;
-        Ok(parameter_refusal::without(&sent.into_body().into_bytes(), path).is_some())
-    };
+    let parameter = settings.coder.refused_parameter(request, model, error)?;
+    let is_long = settings.coder.is_long_work(request, model.map(|model| &**model));
+    let (its, asked, model) = (settings.clone(), request.clone(), model.cloned());
+    let look = move |stop| Ok(its.coder.encode(&asked, model.as_deref(), asked.is_stream(), stop)?.has(parameter));
     let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),
     };
-    is_there.is_ok_and(|is_there| is_there).then_some(refusal.parameter)
-}
-
-/// Remembers the parameter that the model refused, after an answer without it.
-fn remember<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, model: Option<&Arc<str>>) {
-    let Some(model) = model else { return };
-    for parameter in request.omitted_parameters().iter().filter(|parameter| parameter.lasting) {
-        if settings.refused.add(model, parameter.path)
-            && let Some(events) = &settings.events
-        {
-            events.send_with(|| Event::ParameterRefused {
-                provider: settings.provider.clone(),
-                model: model.clone(),
-                parameter: parameter.path,
-                at: Instant::now(),
-            });
-        }
-    }
-}
-
-/// Returns the model of a call, and the family of the caller's model if it is another one.
-fn asked<'a, P>(settings: &'a Settings<P>, model: &'a str, named: Option<&str>) -> ModelChoice<'a> {
-    let families = &settings.families;
-    let family = families.family(model);
-    let before = named.filter(|named| *named != model).map(|named| families.family(named));
-    // An unknown name does not show what its caller expects, and a careful row does not show what the model refuses.
-    let is_guessed = |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
-    let before = before.filter(|before| !before.is(family) && !is_guessed(before));
-    ModelChoice { model, family, before }
-}
-
-/// Returns the same for a request of the leaf's own dialect, if the caller named another model or none.
-fn another<'a, P>(settings: &'a Settings<P>, wire: &Wire, model: &'a str) -> Option<ModelChoice<'a>> {
-    if wire.model() == Some(model) {
-        return None;
-    }
-    Some(asked(settings, model, wire.model())).filter(|asked| asked.before.is_some())
+    is_there.is_ok_and(|is_there| is_there).then_some(parameter)
 }
 
 /// Creates a request to the provider's API, with the leaf's headers and its key.
@@ -296,7 +139,7 @@ pub(super) fn addressed<P: Protocol>(
         Some(template) => template,
         None => {
             // With room for the transport's own.
-            let headers = with_own(settings, HeaderMap::with_capacity(12))?;
+            let headers = settings.coder.with_own_headers(HeaderMap::with_capacity(12))?;
             let template = RequestTemplate { path: path.into(), uri: address(settings, path)?, headers };
             settings.template.get_or_init(|| template)
         }
@@ -304,7 +147,8 @@ pub(super) fn addressed<P: Protocol>(
     let mut http = Request::new(body);
     *http.method_mut() = Method::POST;
     *http.uri_mut() = if *template.path == *path { template.uri.clone() } else { address(settings, path)? };
-    *http.headers_mut() = if headers.is_empty() { template.headers.clone() } else { with_own(settings, headers)? };
+    *http.headers_mut() =
+        if headers.is_empty() { template.headers.clone() } else { settings.coder.with_own_headers(headers)? };
     Ok(http)
 }
 
@@ -315,55 +159,6 @@ fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmEr
 fn no_address(error: http::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
-
-/// Adds the leaf's headers and its key to a request's headers.
-fn with_own<P: Protocol>(settings: &Settings<P>, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
-    headers.extend(settings.headers.clone());
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
-    settings.protocol.headers(&mut headers);
-    if let Some(key) = &settings.key {
-        let (name, value) = settings.protocol.key(key);
-        let mut value = HeaderValue::from_str(&value).map_err(|_| {
-            LlmError::new(ErrorKind::Auth, "the key contains a character that HTTP headers do not allow")
-        })?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    Ok(headers)
-}
-
-/// Copies the caller's headers, except for its credentials, which are for the gateway, and those of a connection.
-fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
-    const KEPT_BACK: [&str; 18] = [
-        "authorization",
-        "proxy-authorization",
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
-        "cookie",
-        "host",
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "content-encoding",
-        "accept-encoding",
-        "expect",
-    ];
-    for (name, value) in from {
-        if !KEPT_BACK.contains(&name.as_str()) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-}
-
-const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 
 /// Reads the answer up to its commit point.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
@@ -378,28 +173,27 @@ fn answer<P: Protocol>(
     async move {
         let response = match sending.await {
             Ok(response) => response,
-            Err(error) => return Err(origin.stamp(failure::of_transport(error))),
+            Err(error) => return Err(origin.stamp(of_transport(error))),
         };
         let (head, body) = response.into_parts();
         origin.status = Some(head.status);
-        origin.request_id = failure::request_id(&head.headers);
-        let protocol = &settings.protocol;
+        origin.request_id = request_id(&head.headers);
+        let (coder, limits) = (&settings.coder, settings.coder.limits);
         if !head.status.is_success() {
-            let body = read_error(body, settings.limits.error).await;
-            let mut error =
-                failure::of_status(protocol, &origin.secret, head.status, &head.headers, body, wall_clock::now());
+            let body = read_error(body, limits.error).await;
+            let mut error = coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now());
             // Boxed: it is rare, and every call would reserve room for it.
             let refused = Box::pin(refused_parameter(&settings, &request, origin.model.as_ref(), &error)).await;
             if let Some(parameter) = refused {
                 error.refuse(parameter);
             }
-            if CallerTransport::of(&request, P::DIALECT).is_some() {
+            if CallerTransport::of(&request, settings.coder.protocol.dialect()).is_some() {
                 error.blame_callers_key();
             }
             return Err(origin.stamp(error));
         }
         if !request.omitted_parameters().is_empty() {
-            remember(&settings, &request, origin.model.as_ref());
+            coder.remember(&request, origin.model.as_ref());
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {
@@ -407,35 +201,23 @@ fn answer<P: Protocol>(
                 Err(LlmError::new(ErrorKind::Malformed, message))
             }
             Form::Events => {
-                let frames = Frames::new(protocol.clone(), origin.clone(), settings.limits, body, told.names);
+                let source = SseSource::new(body.into_data_stream(), limits);
+                let frames = Frames::new(coder.protocol.clone(), origin.clone(), source, told.names);
                 Commit::new(LlmBody::from_frames(frames), commit, Some(request)).await
             }
-            Form::Whole => match read_whole(body, settings.limits.answer).await {
-                Ok(raw) => whole(protocol, &origin, &request, raw, &mut told),
+            Form::Whole => match read_whole(body, limits.answer).await {
+                Ok(raw) => coder.decode(&origin, &request, raw, &mut told),
                 Err(error) => Err(error),
             },
             Form::Page => {
-                let body = read_error(body, settings.limits.error).await;
-                Err(LlmError::new(ErrorKind::Malformed, failure::excerpt(&body, None))
-                    .with_raw(origin.secret.redact(&body)))
+                let body = read_error(body, limits.error).await;
+                Err(LlmError::new(ErrorKind::Malformed, excerpt(&body, None)).with_raw(origin.secret.redact(&body)))
             }
         };
         let body = body.map_err(|error| origin.stamp(error))?;
-        let response = with_origin(LlmResponse::new(body).with_headers(head.headers), origin);
+        let response = origin.add_to(LlmResponse::new(body).with_headers(head.headers));
         Ok(told.notes.into_iter().fold(response, LlmResponse::with_note))
     }
-}
-
-/// Adds the model that answered, and the provider's id of the request.
-#[inline]
-fn with_origin(mut response: LlmResponse, origin: Origin) -> LlmResponse {
-    if let Some(model) = origin.model {
-        response = response.with_model(origin.provider, model);
-    }
-    if let Some(id) = origin.request_id {
-        response = response.with_request_id(id);
-    }
-    response
 }
 
 /// The form of a 200.
@@ -474,36 +256,12 @@ impl Form {
 /// The suffix of media types that are JSON with a meaning of their own.
 const JSON: &[u8] = b"+json";
 
-fn whole<P: Protocol>(
-    protocol: &P,
-    origin: &Origin,
-    request: &LlmRequest,
-    raw: Bytes,
-    told: &mut TranslationNotes,
-) -> Result<LlmBody, LlmError> {
-    if raw.iter().all(u8::is_ascii_whitespace) {
-        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
-    }
-    let mut message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
-    if message.is_empty()
-        && let Some(error) = empty_answer(message.finish.as_ref(), Some(request))
-    {
-        return Err(error.with_raw(origin.secret.redact(&raw)));
-    }
-    told.names.restore(&mut message);
-    let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-    if message.tool_calls().any(|call| !is_json(&call.arguments)) {
-        told.notes.push("invalid_arguments: a tool call's arguments are not JSON; they are passed on unchanged".into());
-    }
-    Ok(LlmBody::from_wire(P::DIALECT, raw, message))
-}
-
 /// Reads a whole answer. One that breaks off is none.
 pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(failure::of_body)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(of_body)?.into_data() else { continue };
         if first.len() + more.len() + data.len() > limit {
             let message = format!("the answer is larger than the limit of {limit} bytes");
             return Err(LlmError::new(ErrorKind::Malformed, message));

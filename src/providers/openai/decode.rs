@@ -8,8 +8,8 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall},
     providers::{
-        http::Fault,
         json::{index, object, parse, raw, read, read_text, text, word},
+        protocol::Fault,
         tool_calls::call_id,
     },
 };

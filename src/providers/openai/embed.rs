@@ -10,7 +10,7 @@ use tower::Service;
 use crate::{
     ErrorKind, LlmError,
     embed::{EmbedRequest, EmbedResponse},
-    providers::{OpenAi, http::to_json},
+    providers::{OpenAi, protocol::to_json},
 };
 
 /// Embeddings from OpenAI (`POST /v1/embeddings`), or from a server that is compatible with it.

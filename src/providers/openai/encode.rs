@@ -4,15 +4,15 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::leaf::{ChatCompletions, Flavour};
+use super::protocol::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolCall, ToolChoice, ToolResult},
     fields::{Object, word},
     models::{Family, ReasoningOff},
     providers::{
-        http::{to_json, to_value},
         media::media_type_of,
+        protocol::{to_json, to_value},
     },
     translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
     wire::{self, openai::SystemPrefix, provider_data},

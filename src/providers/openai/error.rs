@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-use crate::{ErrorKind, providers::http::ErrorBody};
+use crate::{ErrorKind, providers::protocol::ErrorBody};
 
 use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, QUOTA, RATE, ROUTER, TIER_CAPACITY};
 

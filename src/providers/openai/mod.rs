@@ -11,28 +11,23 @@
 //! # Ok::<(), steadfast::InvalidConfig>(())
 //! ```
 
-#[cfg(feature = "http")]
 mod decode;
 #[cfg(all(feature = "cache", feature = "http"))]
 mod embed;
-#[cfg(feature = "http")]
 mod encode;
-#[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
 mod leaf;
-#[cfg(feature = "http")]
+mod protocol;
 mod refit;
-#[cfg(feature = "http")]
 mod sentences;
-#[cfg(feature = "http")]
 mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;
-#[cfg(feature = "http")]
 mod tokens;
 
 #[cfg(all(feature = "cache", feature = "http"))]
 pub use self::embed::{EmbedFuture, OpenAiEmbeddings};
 #[cfg(feature = "http")]
-pub use self::leaf::{ChatCompletions, OpenAi};
+pub use self::leaf::OpenAi;
+pub use self::protocol::ChatCompletions;

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::{
     encode::{effort, spelled_choice},
-    leaf::Flavour,
+    protocol::Flavour,
 };
 use crate::{
     LlmError,

@@ -7,8 +7,8 @@ use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Extra, ExtraOf, Part},
     providers::{
-        http::{Fault, StreamDecoder},
         json::read,
+        protocol::{Fault, StreamDecoder},
         sse::SseEvent,
         tool_calls::call_id,
     },

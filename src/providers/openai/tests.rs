@@ -10,7 +10,7 @@ use crate::{
         Document, Effort, FinishReason, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::http::{ErrorBody, testing::Scripted},
+    providers::{http::testing::Scripted, protocol::ErrorBody},
 };
 
 fn own() -> OpenAi {

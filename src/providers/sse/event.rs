@@ -42,8 +42,32 @@ impl SseEvent {
         }
     }
 
+    /// Creates the event that a server would write with this data, and with a name if it has one.
+    pub(crate) fn of_data(name: Option<&str>, data: &[u8]) -> Self {
+        let is_line_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let mut raw = Vec::with_capacity(data.len() + name.map_or(0, str::len) + 32);
+        let mut event = 0..0;
+        if let Some(name) = name {
+            raw.extend_from_slice(b"event: ");
+            event = raw.len()..raw.len() + name.len();
+            raw.extend_from_slice(name.as_bytes());
+            raw.push(b'\n');
+        }
+        let mut lines = 0;
+        let mut place = 0..0;
+        for line in data.split(is_line_end) {
+            raw.extend_from_slice(b"data: ");
+            place = raw.len()..raw.len() + line.len();
+            raw.extend_from_slice(line);
+            raw.push(b'\n');
+            lines += 1;
+        }
+        raw.push(b'\n');
+        let data = if lines == 1 { Data::One(place) } else { Data::Joined(Bytes::copy_from_slice(data)) };
+        Self { raw: raw.into(), event, data, has_fields: true }
+    }
+
     /// The same without borrowing: a slice of the event's own bytes.
-    #[cfg(feature = "http")]
     pub(crate) fn data_bytes(&self) -> Bytes {
         match &self.data {
             Data::None => Bytes::new(),

@@ -6,31 +6,23 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use http_body::Body as _;
 use serde_json::Value;
 
 use super::{
-    Fault, Limits, Protocol, StreamDecoder,
+    EventSource, Fault, Interruption, Protocol, StreamDecoder,
     failure::{self, Origin},
-    leaf::Body,
 };
 use crate::{
-    ErrorKind, Frame, LlmError, Progress, StreamEvent,
-    chat::FinishReason,
-    commit::empty_answer,
-    providers::sse::{Decoder, SseEvent},
-    translate::Names,
+    ErrorKind, Frame, LlmError, Progress, StreamEvent, chat::FinishReason, commit::empty_answer,
+    providers::sse::SseEvent, translate::Names,
 };
 
-/// A provider's event stream as frames: cuts events out of the bytes, and decodes each.
-pub(super) struct Frames<P: Protocol> {
-    body: Body,
-    sse: Decoder,
+/// A provider's events as frames.
+pub(crate) struct Frames<P: Protocol, S> {
+    source: S,
     decoder: P::Decoder,
     protocol: P,
     origin: Origin,
-    limits: Limits,
-    received: usize,
     state: State,
     /// True once any content or thought went out.
     said: bool,
@@ -51,23 +43,18 @@ pub(super) struct Frames<P: Protocol> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Reading,
-    /// The body has ended; the last event may be unread.
-    Drained,
     /// The end mark has gone out: only the connection's own end is awaited.
     Ended,
     Done,
 }
 
-impl<P: Protocol> Frames<P> {
-    pub(super) fn new(protocol: P, origin: Origin, limits: Limits, body: Body, names: Names) -> Self {
+impl<P: Protocol, S: EventSource> Frames<P, S> {
+    pub(crate) fn new(protocol: P, origin: Origin, source: S, names: Names) -> Self {
         Self {
-            body,
-            sse: Decoder::new(limits.event),
+            source,
             decoder: protocol.decoder(),
             protocol,
             origin,
-            limits,
-            received: 0,
             state: State::Reading,
             said: false,
             content: false,
@@ -83,7 +70,7 @@ impl<P: Protocol> Frames<P> {
     fn frame(&mut self, event: SseEvent) -> Result<Option<Frame>, LlmError> {
         if event.is_keep_alive() {
             let raw = self.after_bare(event.raw);
-            return Ok(Some(Frame::event(StreamEvent::KeepAlive).with_raw(P::DIALECT, raw)));
+            return Ok(Some(Frame::event(StreamEvent::KeepAlive).with_raw(self.origin.dialect, raw)));
         }
         if !event.has_data() {
             if let Some((error, words)) = reported(&event.raw) {
@@ -94,13 +81,13 @@ impl<P: Protocol> Frames<P> {
                 self.bare.extend_from_slice(&event.raw);
                 return Ok(None);
             }
-            return Ok(Some(Frame::event(StreamEvent::Other).with_raw(P::DIALECT, event.raw)));
+            return Ok(Some(Frame::event(StreamEvent::Other).with_raw(self.origin.dialect, event.raw)));
         }
         self.events.clear();
         if let Err(fault) = self.decoder.event(&event, &mut self.events) {
             let cut =
                 matches!(&fault, Fault::Malformed(cause) if cause.is_eof()) || b"[DONE]".starts_with(event.data());
-            if self.state == State::Drained && cut {
+            if self.source.is_drained() && cut {
                 return Err(cut_off());
             }
             return Err(self.fault(fault, &event.data_bytes()));
@@ -120,10 +107,10 @@ impl<P: Protocol> Frames<P> {
         if frame.progress() == Progress::End {
             self.check_thoughts_alone()?;
         }
-        let frame = frame.with_raw(P::DIALECT, self.after_bare(event.raw));
+        let frame = frame.with_raw(self.origin.dialect, self.after_bare(event.raw));
         match frame.progress() {
             // A body that has ended is not polled again: not every one allows it.
-            Progress::End if self.state == State::Drained => self.state = State::Done,
+            Progress::End if self.source.is_drained() => self.state = State::Done,
             Progress::End => self.state = State::Ended,
             Progress::Content | Progress::Reasoning => self.said = true,
             _ => {}
@@ -163,18 +150,22 @@ impl<P: Protocol> Frames<P> {
             });
         }
         Err(cause.unwrap_or_else(|| {
-            let message = match self.received {
-                0 => "the stream ended before it began",
-                _ => "the stream ended without the provider's end mark",
+            let message = match self.source.has_begun() {
+                false => "the stream ended before it began",
+                true => "the stream ended without the provider's end mark",
             };
             LlmError::new(ErrorKind::StreamBroken, message)
         }))
     }
 
-    /// Creates the error of a failure in the stream. After content the stream itself broke, for any cause, unless the
-    /// request is at fault: a caller that has seen half an answer must not take it for a refusal to start.
+    /// Creates the error of a failure in the stream.
     fn fault(&self, fault: Fault, raw: &Bytes) -> LlmError {
-        let error = failure::of_fault(&self.protocol, &self.origin, fault, raw);
+        self.in_stream(failure::of_fault(&self.protocol, &self.origin, fault, raw))
+    }
+
+    /// Returns the error of a failure as its caller is to see it. After content the stream itself broke, for any cause,
+    /// unless the request is at fault: a caller that has seen half an answer must not take it for a refusal to start.
+    fn in_stream(&self, error: LlmError) -> LlmError {
         let ours = matches!(
             error.kind(),
             ErrorKind::ContentPolicy | ErrorKind::Refusal | ErrorKind::ContextLength | ErrorKind::StreamBroken
@@ -224,7 +215,7 @@ fn cut_off() -> LlmError {
     LlmError::new(ErrorKind::StreamBroken, "the stream ended in the middle of an event")
 }
 
-impl<P: Protocol> Stream for Frames<P> {
+impl<P: Protocol, S: EventSource + Unpin> Stream for Frames<P, S> {
     type Item = Result<Frame, LlmError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -233,57 +224,33 @@ impl<P: Protocol> Stream for Frames<P> {
             match this.state {
                 State::Done => return Poll::Ready(None),
                 State::Ended => {
-                    // Reading to the end returns the connection to its pool. Further bytes are no part of the answer,
-                    // and a server that sends for ever is left alone.
-                    for _ in 0..8 {
-                        if !matches!(ready!(Pin::new(&mut this.body).poll_frame(cx)), Some(Ok(_))) {
-                            break;
-                        }
-                    }
+                    ready!(this.source.poll_close(cx));
                     this.state = State::Done;
                     return Poll::Ready(None);
                 }
-                State::Reading | State::Drained => {}
+                State::Reading => {}
             }
-            let drained = this.state == State::Drained;
-            let next = if drained { this.sse.finish() } else { this.sse.next_event() };
-            match next {
-                Ok(Some(event)) => match this.frame(event) {
+            match ready!(this.source.poll_event(cx)) {
+                Some(Ok(event)) => match this.frame(event) {
                     Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
-                    Ok(None) => continue,
+                    Ok(None) => {}
                     Err(error) => return this.fail(error),
                 },
-                Ok(None) if drained => return this.finish(None),
-                Ok(None) => {}
-                Err(too_long) => return this.fail(LlmError::new(ErrorKind::Malformed, too_long.to_string())),
-            }
-            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    this.received = this.received.saturating_add(data.len());
-                    if this.received > this.limits.answer {
-                        let limit = this.limits.answer;
-                        let message = format!("the stream is larger than the limit of {limit} bytes");
-                        return this.fail(LlmError::new(ErrorKind::Malformed, message));
-                    }
-                    this.sse.push(data);
+                Some(Err(Interruption::TooLarge(error))) => return this.fail(error),
+                // An answer that was whole before its connection broke is whole.
+                Some(Err(Interruption::Broken(error))) => return this.finish(Some(error)),
+                Some(Err(Interruption::Reported(error))) => {
+                    let error = this.in_stream(error);
+                    return this.fail(error);
                 }
-                Some(Err(error)) => {
-                    // An answer that was whole before its connection broke is whole.
-                    return this.finish(Some(failure::of_body(error)));
-                }
-                None => this.state = State::Drained,
+                None => return this.finish(None),
             }
         }
     }
 }
 
-impl<P: Protocol> fmt::Debug for Frames<P> {
+impl<P: Protocol, S> fmt::Debug for Frames<P, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frames")
-            .field("origin", &self.origin)
-            .field("received", &self.received)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
+        f.debug_struct("Frames").field("origin", &self.origin).field("state", &self.state).finish_non_exhaustive()
     }
 }

@@ -60,16 +60,16 @@ fn is_alike(one: &str, other: &str) -> bool {
 
 /// The parameter in an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) parameter: OmittedParameter,
+pub(crate) struct Refusal {
+    pub(crate) parameter: OmittedParameter,
     /// True if the model does not take the parameter at all; false if the caller set it wrongly.
-    pub(super) is_unsupported: bool,
+    pub(crate) is_unsupported: bool,
 }
 
 /// Returns the parameter that a provider's error is about, if the request can do without it.
 ///
 /// Words count as the provider's only at the start of the message: further in they may be the caller's own.
-pub(super) fn named(facts: &ErrorBody, optional: &[Optional]) -> Option<Refusal> {
+pub(crate) fn named(facts: &ErrorBody, optional: &[Optional]) -> Option<Refusal> {
     let message = facts.message.trim_start();
     let end = (0..=BEGIN.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
     let begin = &message[..end.unwrap_or_default()];
@@ -130,7 +130,7 @@ fn words(begin: &str) -> impl Iterator<Item = &str> {
 
 /// Returns a body without the parameter at a path, with every other value spelled as before. Returns `None` if it has
 /// no such parameter.
-pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
+pub(crate) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
     let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
     match path.split_once('.') {
         None => _ = fields.remove(path),
@@ -141,7 +141,7 @@ pub(super) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
 
 /// A leaf's memory of the parameters that its models refuse. Clones of a leaf share it.
 #[derive(Debug, Default)]
-pub(super) struct RefusalMemory {
+pub(crate) struct RefusalMemory {
     /// True if there are any; read without a lock.
     any: AtomicBool,
     refusals: Mutex<Vec<(Arc<str>, &'static str, Instant)>>,
@@ -154,7 +154,7 @@ const MOST: usize = 64;
 
 impl RefusalMemory {
     /// Remembers that this model refuses a parameter. Returns true if that is new.
-    pub(super) fn add(&self, model: &Arc<str>, path: &'static str) -> bool {
+    pub(crate) fn add(&self, model: &Arc<str>, path: &'static str) -> bool {
         let now = Instant::now();
         let mut refusals = lock(&self.refusals);
         refusals.retain(|(_, _, since)| now.saturating_duration_since(*since) < LASTS);
@@ -170,12 +170,12 @@ impl RefusalMemory {
     }
 
     /// Returns true if there may be any.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.any.load(Relaxed)
     }
 
     /// Returns the parameters that this model is known to refuse.
-    pub(super) fn of(&self, model: &str) -> Vec<&'static str> {
+    pub(crate) fn of(&self, model: &str) -> Vec<&'static str> {
         if !self.is_any() {
             return Vec::new();
         }

@@ -8,14 +8,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use http_body_util::Full;
 
 /// The body of a leaf's request: bytes in one or more pieces, of a known length.
 ///
 /// A forwarded request goes out as slices of the caller's own bytes with the changes in between, so that five megabytes
-/// are not copied to change a name. A transport that requires one piece takes a [`Full<Bytes>`] instead:
-/// [`HttpLeaf::transport`](super::HttpLeaf::transport) converts, as [`into_bytes`](Self::into_bytes) does. `Debug`
-/// writes lengths only.
+/// are not copied to change a name. A transport that requires one piece takes a `Full<Bytes>` of `http_body_util`
+/// instead: [`HttpLeaf::transport`](crate::providers::http::HttpLeaf::transport) converts, as
+/// [`into_bytes`](Self::into_bytes) does. `Debug` writes lengths only.
 #[derive(Clone, Default)]
 pub struct RequestBody {
     first: Bytes,
@@ -84,7 +83,8 @@ impl<B: Into<Bytes>> From<B> for RequestBody {
     }
 }
 
-impl From<RequestBody> for Full<Bytes> {
+#[cfg(feature = "http")]
+impl From<RequestBody> for http_body_util::Full<Bytes> {
     fn from(body: RequestBody) -> Self {
         Self::new(body.into_bytes())
     }

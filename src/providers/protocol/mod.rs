@@ -1,10 +1,37 @@
+//! The protocols of providers without a transport: a request to bytes, bytes and events to an answer, and an error's
+//! status, headers and body to an [`LlmError`].
+
+mod body;
+mod coder;
+mod error_body;
+mod failure;
+mod frames;
+mod limits;
+mod parameter_refusal;
+mod source;
+
 use std::{borrow::Cow, fmt, io, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
-use super::{ErrorBody, Optional};
+#[cfg(all(feature = "cache", feature = "http"))]
+pub(crate) use self::failure::no_model;
+pub use self::{body::RequestBody, limits::Limits};
+pub(crate) use self::{
+    coder::{Coder, Encoded},
+    error_body::ErrorBody,
+    failure::{LONGEST_RATE_WAIT, Origin, no_answer, request_id},
+    frames::Frames,
+    parameter_refusal::Optional,
+    source::{DataSource, EventSource, Interruption, SseSource},
+};
+#[cfg(feature = "http")]
+pub(crate) use self::{
+    coder::{IN_ADDRESS, TranslationNotes},
+    failure::{Secret, excerpt, innermost, of_body},
+};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Chat, Message},
@@ -12,16 +39,16 @@ use crate::{
     providers::{splice::MaxTokens, sse::SseEvent},
     translate::{Report, Target},
 };
+#[cfg(feature = "http")]
+pub use failure::looks_like_a_key;
 
 /// The protocol of one provider: encodes its requests and decodes its answers.
-///
-/// A client of your own is a leaf of its own, one `impl Service<LlmRequest>`.
 pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
-    /// The wire format. Requests that are in it already are forwarded byte for byte.
-    const DIALECT: Dialect;
-
     /// The decoder of its streams.
     type Decoder: StreamDecoder;
+
+    /// The wire format. Requests that are in it already are forwarded byte for byte.
+    fn dialect(&self) -> Dialect;
 
     /// Returns the path (and query) behind the base URL.
     fn path(&self, model: &str, stream: bool) -> Cow<'static, str>;
@@ -48,7 +75,7 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
 
     /// Returns the provider's needs, for the translation.
     fn target(&self) -> Target {
-        Target::new(Self::DIALECT)
+        Target::new(self.dialect())
     }
 
     /// Encodes a request, and reports the parts that it could not carry.

@@ -1,0 +1,120 @@
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{
+    decode,
+    encode::{self, Destination},
+    error, refit,
+    stream::Decoder,
+};
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Chat, Message},
+    providers::{
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol},
+        splice::MaxTokens,
+    },
+    translate::Report,
+};
+
+/// Anthropic's Messages.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    pub(super) version: HeaderValue,
+    pub(super) max_tokens: Option<u32>,
+}
+
+impl Messages {
+    /// Creates the protocol in its version of `2023-06-01`.
+    pub(crate) fn new() -> Self {
+        Self { version: HeaderValue::from_static("2023-06-01"), max_tokens: None }
+    }
+
+    fn to<'a>(&self, asked: ModelChoice<'a>) -> Destination<'a> {
+        Destination {
+            model: asked.model,
+            family: asked.family,
+            default_max_tokens: self.max_tokens,
+            refuses_sampling: self.refuses_sampling(),
+        }
+    }
+
+    /// Returns true if the API version refuses sampling parameters, even at their defaults.
+    fn refuses_sampling(&self) -> bool {
+        // Versions are dates, whose texts sort like the dates.
+        self.version.as_bytes() >= b"2026-10-21".as_slice()
+    }
+}
+
+impl Protocol for Messages {
+    type Decoder = Decoder;
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
+    }
+
+    fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
+        "/messages".into()
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        &[MaxTokens { within: None, name: "max_tokens" }]
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        const OPTIONAL: &[Optional] = &[
+            Optional::new("temperature"),
+            Optional::new("top_p"),
+            Optional::new("top_k"),
+            Optional::new("stop_sequences"),
+            Optional::called("thinking", &["adaptive", "budget_tokens"]),
+            Optional::new("output_config.effort"),
+            Optional::new("service_tier"),
+            Optional::new("metadata"),
+            Optional::new("context_management"),
+            Optional::new("cache_control"),
+        ];
+        OPTIONAL
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        (HeaderName::from_static("x-api-key"), key.to_owned())
+    }
+
+    fn headers(&self, headers: &mut HeaderMap) {
+        headers.entry("anthropic-version").or_insert_with(|| self.version.clone());
+    }
+
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
+        encode::body(chat, self.to(asked), stream, asked.before.is_some(), report)
+    }
+
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        refit::refit(body, self.to(asked), asked.before, report)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        decode::message(body)
+    }
+
+    fn decoder(&self) -> Decoder {
+        Decoder::default()
+    }
+
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
+        error::classify(status, facts, waits)
+    }
+
+    /// Only the header has the wait here.
+    fn wait(&self, _: &ErrorBody) -> Option<Duration> {
+        None
+    }
+}

@@ -1,0 +1,123 @@
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::{
+    Dialect, ErrorKind, LlmError, StreamEvent,
+    chat::{Chat, Message},
+    providers::{
+        anthropic::Messages,
+        gemini::GenerateContent,
+        openai::ChatCompletions,
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, StreamDecoder},
+        splice::MaxTokens,
+        sse::SseEvent,
+    },
+    translate::{Report, Target},
+};
+
+/// The protocol of a dialect that is chosen while the program runs.
+#[derive(Clone, Debug)]
+pub(super) enum AnyProtocol {
+    Anthropic(Messages),
+    OpenAi(ChatCompletions),
+    Gemini(GenerateContent),
+}
+
+macro_rules! each {
+    ($any:expr, $protocol:ident => $done:expr) => {
+        match $any {
+            Self::Anthropic($protocol) => $done,
+            Self::OpenAi($protocol) => $done,
+            Self::Gemini($protocol) => $done,
+        }
+    };
+}
+
+impl AnyProtocol {
+    /// Creates the protocol of the dialect's own provider.
+    pub(super) fn new(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Anthropic => Self::Anthropic(Messages::new()),
+            Dialect::OpenAi => Self::OpenAi(ChatCompletions::own()),
+            Dialect::Gemini => Self::Gemini(GenerateContent::new()),
+        }
+    }
+}
+
+impl Protocol for AnyProtocol {
+    type Decoder = Box<dyn StreamDecoder>;
+
+    fn dialect(&self) -> Dialect {
+        each!(self, protocol => protocol.dialect())
+    }
+
+    fn path(&self, model: &str, stream: bool) -> Cow<'static, str> {
+        each!(self, protocol => protocol.path(model, stream))
+    }
+
+    fn model_in_body(&self) -> bool {
+        each!(self, protocol => protocol.model_in_body())
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        each!(self, protocol => protocol.max_tokens_fields())
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        each!(self, protocol => protocol.optional())
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        each!(self, protocol => protocol.key(key))
+    }
+
+    fn headers(&self, headers: &mut HeaderMap) {
+        each!(self, protocol => protocol.headers(headers))
+    }
+
+    fn target(&self) -> Target {
+        each!(self, protocol => protocol.target())
+    }
+
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
+        each!(self, protocol => protocol.encode(chat, asked, stream, report))
+    }
+
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        each!(self, protocol => protocol.refit(body, asked, report))
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        each!(self, protocol => protocol.decode(body))
+    }
+
+    fn decoder(&self) -> Self::Decoder {
+        each!(self, protocol => Box::new(protocol.decoder()))
+    }
+
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
+        each!(self, protocol => protocol.classify(status, facts, waits))
+    }
+
+    fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
+        each!(self, protocol => protocol.wait(facts))
+    }
+}
+
+impl StreamDecoder for Box<dyn StreamDecoder> {
+    fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        (**self).event(event, out)
+    }
+
+    fn is_whole(&self, clean: bool) -> bool {
+        (**self).is_whole(clean)
+    }
+}

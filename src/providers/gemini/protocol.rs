@@ -1,0 +1,115 @@
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+
+use super::{decode, encode, error, refit};
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Chat, Message},
+    providers::{
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol},
+        splice::MaxTokens,
+    },
+    translate::Report,
+};
+
+/// Google's `generateContent`.
+#[derive(Clone, Debug)]
+pub struct GenerateContent {
+    _sealed: (),
+}
+
+impl GenerateContent {
+    pub(crate) fn new() -> Self {
+        Self { _sealed: () }
+    }
+}
+
+impl Protocol for GenerateContent {
+    type Decoder = decode::Decoder;
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Gemini
+    }
+
+    fn path(&self, model: &str, stream: bool) -> Cow<'static, str> {
+        let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+        let mut path = String::from(if model.contains('/') { "/" } else { "/models/" });
+        for byte in model.bytes() {
+            // A name must not escape its place in the path.
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'@') {
+                path.push(char::from(byte));
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        format!("{}:{method}", path.replace("..", "%2E%2E")).into()
+    }
+
+    fn model_in_body(&self) -> bool {
+        false
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        const fn field(within: &'static str, name: &'static str) -> MaxTokens {
+            MaxTokens { within: Some(within), name }
+        }
+        const FIELDS: &[MaxTokens] = &[
+            field("generationConfig", "maxOutputTokens"),
+            field("generationConfig", "max_output_tokens"),
+            field("generation_config", "max_output_tokens"),
+            field("generation_config", "maxOutputTokens"),
+        ];
+        FIELDS
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        const OPTIONAL: &[Optional] = &[
+            Optional::new("generationConfig.temperature"),
+            Optional::new("generationConfig.topP"),
+            Optional::new("generationConfig.topK"),
+            Optional::new("generationConfig.seed"),
+            Optional::new("generationConfig.stopSequences"),
+            Optional::called("generationConfig.presencePenalty", &["penalty"]),
+            Optional::called("generationConfig.frequencyPenalty", &["penalty"]),
+            Optional::new("generationConfig.responseLogprobs"),
+            Optional::new("generationConfig.logprobs"),
+            Optional::called(
+                "generationConfig.thinkingConfig",
+                &["thinking", "thinking_budget", "thinking_level", "budget"],
+            ),
+            Optional::new("generationConfig.mediaResolution"),
+            Optional::new("labels"),
+        ];
+        OPTIONAL
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        (HeaderName::from_static("x-goog-api-key"), key.to_owned())
+    }
+
+    fn encode(&self, chat: &Chat, asked: ModelChoice<'_>, _: bool, report: &mut Report) -> Result<Bytes, LlmError> {
+        encode::body(chat, (asked.model, asked.family), asked.before.is_some(), report)
+    }
+
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        refit::refit(body, asked, report)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        decode::message(body)
+    }
+
+    fn decoder(&self) -> decode::Decoder {
+        decode::Decoder::default()
+    }
+
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, _: bool) -> ErrorKind {
+        error::classify(status, facts, self.wait(facts))
+    }
+
+    fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
+        error::wait(facts)
+    }
+}

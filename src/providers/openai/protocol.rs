@@ -1,0 +1,136 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode, header};
+
+use super::{decode, encode, error, refit, stream::Decoder};
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Chat, Message},
+    providers::{
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol},
+        splice::MaxTokens,
+    },
+    translate::{Report, Target},
+};
+
+/// OpenAI's Chat Completions, as its own server or a compatible one speaks it.
+#[derive(Clone, Debug)]
+pub struct ChatCompletions {
+    pub(super) flavour: Flavour,
+    pub(super) stream_usage: bool,
+    pub(super) key_header: Option<HeaderName>,
+}
+
+/// The server's maker, if that changes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// OpenAI's own.
+    Own,
+    /// A compatible one: knows `max_tokens`, and maybe not `max_completion_tokens`.
+    Compatible,
+    /// Mistral's: uses `any` for a required tool call, and requires ids of nine letters and digits.
+    Mistral,
+}
+
+impl ChatCompletions {
+    /// Creates the protocol of OpenAI's own server.
+    pub(crate) fn own() -> Self {
+        Self { flavour: Flavour::Own, stream_usage: true, key_header: None }
+    }
+
+    /// Creates the protocol of a compatible server, by its name and its address as far as there is one.
+    pub(crate) fn compatible(name: &str, base_url: &str) -> Self {
+        let mistral = name.eq_ignore_ascii_case("mistral") || base_url.contains("api.mistral.ai");
+        let flavour = if mistral { Flavour::Mistral } else { Flavour::Compatible };
+        Self { flavour, stream_usage: true, key_header: None }
+    }
+}
+
+impl Protocol for ChatCompletions {
+    type Decoder = Decoder;
+
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
+
+    fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
+        "/chat/completions".into()
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        const NEW: MaxTokens = MaxTokens { within: None, name: "max_completion_tokens" };
+        const OLD: MaxTokens = MaxTokens { within: None, name: "max_tokens" };
+        match self.flavour {
+            Flavour::Own => &[NEW, OLD],
+            Flavour::Compatible | Flavour::Mistral => &[OLD, NEW],
+        }
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        const OPTIONAL: &[Optional] = &[
+            Optional::new("temperature"),
+            Optional::new("top_p"),
+            Optional::new("top_k"),
+            Optional::new("min_p"),
+            Optional::new("frequency_penalty"),
+            Optional::new("presence_penalty"),
+            Optional::new("seed"),
+            Optional::new("logit_bias"),
+            Optional::new("top_logprobs"),
+            Optional::new("logprobs"),
+            Optional::new("stop"),
+            Optional::new("reasoning_effort"),
+            Optional::new("reasoning"),
+            Optional::new("verbosity"),
+            Optional::new("parallel_tool_calls"),
+            Optional::new("service_tier"),
+            Optional::new("metadata"),
+            Optional::new("user"),
+            Optional::new("safety_identifier"),
+            Optional::new("store"),
+            Optional::new("prompt_cache_key"),
+            Optional::new("prompt_cache_retention"),
+            Optional::new("prediction"),
+            Optional::new("stream_options"),
+        ];
+        OPTIONAL
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        match &self.key_header {
+            Some(name) => (name.clone(), key.to_owned()),
+            None => (header::AUTHORIZATION, format!("Bearer {key}")),
+        }
+    }
+
+    fn target(&self) -> Target {
+        Target { dialect: Dialect::OpenAi, short_ids: self.flavour == Flavour::Mistral }
+    }
+
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
+        encode::body(self, chat, (asked.model, asked.family), stream, asked.before.is_some(), report)
+    }
+
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        refit::refit(self.flavour, body, asked.family, report)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        decode::message(body)
+    }
+
+    fn decoder(&self) -> Decoder {
+        Decoder::default()
+    }
+
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, _: bool) -> ErrorKind {
+        error::classify(status, facts)
+    }
+}

@@ -1,0 +1,365 @@
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    ErrorBody, Limits, ModelChoice, Protocol, RequestBody,
+    failure::{self, Origin, Secret},
+    parameter_refusal::{self, RefusalMemory},
+};
+use crate::{
+    ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
+    commit::empty_answer,
+    error::OmittedParameter,
+    models::{Family, FamilyTable, UNKNOWN},
+    providers::splice,
+    translate::{Names, Report, fit, may_need_mending, mend},
+    wire::{FIELDS, Object, Stop},
+};
+
+/// The settings of a provider's protocol, and its work without a transport.
+#[derive(Clone)]
+pub(crate) struct Coder<P> {
+    pub(crate) protocol: P,
+    pub(crate) provider: Arc<str>,
+    pub(crate) key: Option<Arc<str>>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) limits: Limits,
+    /// The headers of every request, beside the protocol's own.
+    pub(crate) headers: HeaderMap,
+    pub(crate) strict: bool,
+    pub(crate) events: Option<Events>,
+    pub(crate) refused: Arc<RefusalMemory>,
+    pub(crate) families: FamilyTable,
+}
+
+/// A request as its provider is to get it.
+#[derive(Clone)]
+pub(crate) struct Encoded {
+    /// The caller's own headers that go along.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: RequestBody,
+    /// The path behind the base URL.
+    pub(crate) path: Cow<'static, str>,
+    pub(crate) translation: TranslationNotes,
+}
+
+/// The translation's notes and names, for the answer.
+#[derive(Clone, Default)]
+pub(crate) struct TranslationNotes {
+    /// The parts that were changed or left out.
+    pub(crate) notes: Vec<Cow<'static, str>>,
+    /// The tools' own names.
+    pub(crate) names: Names,
+}
+
+impl<P: Protocol> Coder<P> {
+    pub(crate) fn new(protocol: P, provider: impl Into<Arc<str>>, key: Option<Arc<str>>) -> Self {
+        Self {
+            protocol,
+            provider: provider.into(),
+            key: key.map(trimmed),
+            model: None,
+            limits: Limits::default(),
+            headers: HeaderMap::new(),
+            strict: false,
+            events: None,
+            refused: Arc::default(),
+            families: FamilyTable::builtin(),
+        }
+    }
+
+    /// Sets the key, without the white space around it.
+    pub(crate) fn set_key(&mut self, key: Arc<str>) {
+        self.key = Some(trimmed(key));
+    }
+
+    /// Returns the model that a request is for: the coder's own, or else the caller's.
+    pub(crate) fn model_of(&self, request: &LlmRequest) -> Option<Arc<str>> {
+        self.model.clone().or_else(|| request.model().map(Into::into))
+    }
+
+    pub(crate) fn origin(&self, model: Option<Arc<str>>) -> Origin {
+        Origin {
+            provider: self.provider.clone(),
+            model,
+            dialect: self.protocol.dialect(),
+            status: None,
+            request_id: None,
+            secret: Secret(self.key.clone()),
+        }
+    }
+
+    /// Returns true if the translation takes so long that it must not hold up other requests of the thread.
+    pub(crate) fn is_long_work(&self, request: &LlmRequest, model: Option<&str>) -> bool {
+        let is_read = |wire: &Wire| {
+            wire.dialect() != self.protocol.dialect()
+                || may_need_mending(wire, self.protocol.target())
+                || model.is_some_and(|model| self.another(wire, model).is_some())
+                || !request.omitted_parameters().is_empty()
+                || self.refused.is_any()
+        };
+        request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
+    }
+
+    /// Encodes a request, with notes on the parts that it could not carry.
+    pub(crate) fn encode(
+        &self,
+        request: &LlmRequest,
+        model: Option<&str>,
+        stream: bool,
+        stop: Stop,
+    ) -> Result<Encoded, LlmError> {
+        let model = model.ok_or_else(failure::no_model)?;
+        let own = self.own(request);
+        let mut headers = HeaderMap::new();
+        let target = self.protocol.target();
+        let mut report = Report::new(self.protocol.dialect(), request.wire().map(Wire::dialect)).until(stop);
+        let (body, names) = match own {
+            Some(wire) => {
+                forward(&mut headers, wire.header_map());
+                let mut mended = mend(wire, target, &mut report)?;
+                if let Some(asked) = self.another(wire, model) {
+                    let refitted =
+                        self.protocol.refit(mended.as_ref().unwrap_or_else(|| wire.body()), asked, &mut report)?;
+                    mended = refitted.or(mended);
+                }
+                let in_body = self.protocol.model_in_body();
+                let limits = self.protocol.max_tokens_fields();
+                let changes = splice::Changes {
+                    model: (in_body && model != IN_ADDRESS).then_some(model),
+                    stream: in_body.then_some(stream),
+                    max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
+                };
+                let pieces = match mended {
+                    // A repaired body has its fields in other places.
+                    Some(mended) => {
+                        Object::read(&mended, &FIELDS).and_then(|object| splice::set(&mended, &object, &changes))
+                    }
+                    None => splice::set(wire.body(), wire.object(), &changes),
+                };
+                let pieces = pieces.map_err(|error| {
+                    let what = "the body is not a JSON object with one model, one stream and one limit of tokens";
+                    LlmError::new(ErrorKind::InvalidRequest, what).with_source(error)
+                })?;
+                (RequestBody::pieces(pieces), Names::default())
+            }
+            None => {
+                let (chat, names) = fit(request, target, &mut report)?;
+                let to = self.asked(model, chat.model.as_deref());
+                (self.protocol.encode(&chat, to, stream, &mut report)?.into(), names)
+            }
+        };
+        let mut notes = report.finish(self.strict && own.is_none())?;
+        let body = self.leave_out(request, model, body, &mut notes);
+        let path = self.protocol.path(model, stream);
+        Ok(Encoded { headers, body, path, translation: TranslationNotes { notes, names } })
+    }
+
+    /// Returns the body without the parameters that the model is known to refuse.
+    fn leave_out(
+        &self,
+        request: &LlmRequest,
+        model: &str,
+        body: RequestBody,
+        notes: &mut Vec<Cow<'static, str>>,
+    ) -> RequestBody {
+        let refused = self.refused.of(model);
+        if refused.is_empty() && request.omitted_parameters().is_empty() || self.strict {
+            return body;
+        }
+        // A caller's parameter for the very model that it named is not touched.
+        let refused = refused.into_iter().filter(|_| !self.is_callers_choice(request, model));
+        let mut body = body.into_bytes();
+        for path in refused.chain(request.omitted_parameters().iter().map(|parameter| parameter.path)) {
+            if let Some(shorter) = parameter_refusal::without(&body, path) {
+                body = shorter.into();
+                notes.push(format!("refused_parameter: `{path}` was left out: the model refuses it").into());
+            }
+        }
+        body.into()
+    }
+
+    /// Returns true if the caller wrote the request's parameters for this model.
+    fn is_callers_choice(&self, request: &LlmRequest, model: &str) -> bool {
+        self.own(request).is_some_and(|wire| wire.model() == Some(model))
+    }
+
+    /// Returns the caller's bytes, if they are of the protocol's own dialect.
+    fn own<'a>(&self, request: &'a LlmRequest) -> Option<&'a Wire> {
+        request.wire().filter(|wire| wire.dialect() == self.protocol.dialect())
+    }
+
+    /// Returns the model of a call, and the family of the caller's model if it is another one.
+    fn asked<'a>(&'a self, model: &'a str, named: Option<&str>) -> ModelChoice<'a> {
+        let families = &self.families;
+        let family = families.family(model);
+        let before = named.filter(|named| *named != model).map(|named| families.family(named));
+        // An unknown name does not show what its caller expects, and a careful row does not show what the model
+        // refuses.
+        let is_guessed =
+            |before: &Family| family.name() == UNKNOWN || (family.is_careful() && before.name() == UNKNOWN);
+        let before = before.filter(|before| !before.is(family) && !is_guessed(before));
+        ModelChoice { model, family, before }
+    }
+
+    /// Returns the same for a request of the protocol's own dialect, if the caller named another model or none.
+    fn another<'a>(&'a self, wire: &Wire, model: &'a str) -> Option<ModelChoice<'a>> {
+        if wire.model() == Some(model) {
+            return None;
+        }
+        Some(self.asked(model, wire.model())).filter(|asked| asked.before.is_some())
+    }
+
+    /// Adds the protocol's headers and the key to a request's headers.
+    pub(crate) fn with_own_headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
+        headers.extend(self.headers.clone());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+        self.protocol.headers(&mut headers);
+        if let Some(key) = &self.key {
+            let (name, value) = self.protocol.key(key);
+            let mut value = HeaderValue::from_str(&value).map_err(|_| {
+                LlmError::new(ErrorKind::Auth, "the key contains a character that HTTP headers do not allow")
+            })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    /// Decodes a whole answer.
+    pub(crate) fn decode(
+        &self,
+        origin: &Origin,
+        request: &LlmRequest,
+        raw: Bytes,
+        translation: &mut TranslationNotes,
+    ) -> Result<LlmBody, LlmError> {
+        let protocol = &self.protocol;
+        if raw.iter().all(u8::is_ascii_whitespace) {
+            return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
+        }
+        let mut message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
+        if message.is_empty()
+            && let Some(error) = empty_answer(message.finish.as_ref(), Some(request))
+        {
+            return Err(error.with_raw(origin.secret.redact(&raw)));
+        }
+        translation.names.restore(&mut message);
+        let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
+        if message.tool_calls().any(|call| !is_json(&call.arguments)) {
+            let note = "invalid_arguments: a tool call's arguments are not JSON; they are passed on unchanged";
+            translation.notes.push(note.into());
+        }
+        Ok(LlmBody::from_wire(protocol.dialect(), raw, message))
+    }
+
+    /// Creates the error of an answer with an error status. `wall` is the time, for waits that end at a date.
+    pub(crate) fn error(
+        &self,
+        secret: &Secret,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Bytes,
+        wall: SystemTime,
+    ) -> LlmError {
+        failure::of_status(&self.protocol, secret, status, headers, body, wall)
+    }
+
+    /// Creates the error of a client that keeps the fields of an error body, and maybe the status.
+    pub(crate) fn error_of_fields(&self, secret: &Secret, status: Option<StatusCode>, fields: &Value) -> LlmError {
+        let raw = Bytes::from(fields.to_string());
+        if let Some(status) = status.filter(|status| !status.is_success()) {
+            return failure::of_status(&self.protocol, secret, status, &HeaderMap::new(), raw, SystemTime::UNIX_EPOCH);
+        }
+        let facts = ErrorBody::of_error(fields).unwrap_or_default();
+        // Every dialect has names for its other failures.
+        let is_invalid = facts.kind.as_deref().is_some_and(|kind| kind.contains("invalid_request"));
+        let assumed = if is_invalid { StatusCode::BAD_REQUEST } else { status.unwrap_or_default() };
+        failure::of_fields(&self.protocol, secret, assumed, fields).with_raw(secret.redact(&raw))
+    }
+
+    /// Returns the parameter that an error is about, if the request may be sent again without it. The caller looks
+    /// whether the request [has](Encoded::has) it.
+    pub(crate) fn refused_parameter(
+        &self,
+        request: &LlmRequest,
+        model: Option<&Arc<str>>,
+        error: &LlmError,
+    ) -> Option<OmittedParameter> {
+        let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !self.strict)?;
+        let body = serde_json::from_slice(error.raw()?).ok()?;
+        let refusal = parameter_refusal::named(&ErrorBody::of_error(&body)?, self.protocol.optional())?;
+        let is_own = self.own(request).is_some();
+        (!is_own || refusal.is_unsupported && !self.is_callers_choice(request, model)).then_some(refusal.parameter)
+    }
+
+    /// Remembers the parameter that the model refused, after an answer without it.
+    pub(crate) fn remember(&self, request: &LlmRequest, model: Option<&Arc<str>>) {
+        let Some(model) = model else { return };
+        for parameter in request.omitted_parameters().iter().filter(|parameter| parameter.lasting) {
+            if self.refused.add(model, parameter.path)
+                && let Some(events) = &self.events
+            {
+                events.send_with(|| Event::ParameterRefused {
+                    provider: self.provider.clone(),
+                    model: model.clone(),
+                    parameter: parameter.path,
+                    at: Instant::now(),
+                });
+            }
+        }
+    }
+}
+
+impl Encoded {
+    /// Returns true if the body has this parameter.
+    pub(crate) fn has(&self, parameter: OmittedParameter) -> bool {
+        parameter_refusal::without(&self.body.clone().into_bytes(), parameter.path).is_some()
+    }
+}
+
+/// The model of a request whose address names it: its body is left without one.
+pub(crate) const IN_ADDRESS: &str = "";
+
+/// Copies the caller's headers, except for its credentials, which are for the gateway, and those of a connection.
+fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
+    const KEPT_BACK: [&str; 18] = [
+        "authorization",
+        "proxy-authorization",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "cookie",
+        "host",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-encoding",
+        "accept-encoding",
+        "expect",
+    ];
+    for (name, value) in from {
+        if !KEPT_BACK.contains(&name.as_str()) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
+
+/// Removes white space: a key from a file often ends in a line feed, which no header may contain.
+fn trimmed(key: Arc<str>) -> Arc<str> {
+    if key.trim().len() == key.len() { key } else { key.trim().into() }
+}

@@ -1,0 +1,305 @@
+use std::{error, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde_json::Value;
+
+use super::{ErrorBody, Fault, Protocol};
+use crate::{Dialect, ErrorKind, LlmError, LlmResponse, providers::status::of_page, retry_after};
+
+type BoxError = Box<dyn error::Error + Send + Sync>;
+
+/// The leaf's provider and model, for errors and responses.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) provider: Arc<str>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) dialect: Dialect,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) request_id: Option<Box<str>>,
+    pub(crate) secret: Secret,
+}
+
+/// The key, to be removed from a provider's text; some repeat it.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) Option<Arc<str>>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// Returns a provider's text without the key.
+    pub(crate) fn redact(&self, body: &Bytes) -> Bytes {
+        let Some(key) = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY) else { return body.clone() };
+        let finder = memchr::memmem::Finder::new(key);
+        if finder.find(body).is_none() {
+            return body.clone();
+        }
+        let (mut out, mut from) = (Vec::with_capacity(body.len()), 0);
+        for at in finder.find_iter(body) {
+            out.extend_from_slice(&body[from..at]);
+            out.extend_from_slice(b"[key]");
+            from = at + key.len();
+        }
+        out.extend_from_slice(&body[from..]);
+        out.into()
+    }
+}
+
+impl Origin {
+    /// Adds the model that answered, and the provider's id of the request.
+    #[inline]
+    pub(crate) fn add_to(self, mut response: LlmResponse) -> LlmResponse {
+        if let Some(model) = self.model {
+            response = response.with_model(self.provider, model);
+        }
+        match self.request_id {
+            Some(id) => response.with_request_id(id),
+            None => response,
+        }
+    }
+
+    /// Adds the names to an error that has none yet.
+    pub(crate) fn stamp(&self, error: LlmError) -> LlmError {
+        let mut error = error.or_model(&self.provider, self.model.as_ref()).with_dialect(self.dialect);
+        if let (None, Some(status)) = (error.status(), self.status) {
+            error = error.with_status(status);
+        }
+        match (error.request_id(), &self.request_id) {
+            (None, Some(id)) => error.with_request_id(id.clone()),
+            _ => error,
+        }
+    }
+}
+
+/// Returns the provider's id of the request, from the headers that providers use for it.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
+    const NAMES: [&str; 4] = ["request-id", "x-request-id", "x-generation-id", "apim-request-id"];
+    // Most answers have few headers and none of these: one look at each costs less than four searches.
+    let named = headers.iter().filter_map(|(name, value)| {
+        let place = NAMES.iter().position(|known| name.as_str() == *known)?;
+        Some((place, value.to_str().ok()?))
+    });
+    Some(named.min_by_key(|(place, _)| *place)?.1.into())
+}
+
+/// Creates the error of an answer with an error status.
+pub(crate) fn of_status<P: Protocol>(
+    protocol: &P,
+    secret: &Secret,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Bytes,
+    wall: std::time::SystemTime,
+) -> LlmError {
+    let facts = serde_json::from_slice(&body).ok().as_ref().and_then(ErrorBody::of_error);
+    let error = if status.is_redirection() {
+        let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| to.parse().ok());
+        let to: Option<http::Uri> = to;
+        let host = to.as_ref().and_then(http::Uri::host).unwrap_or("another place");
+        LlmError::new(ErrorKind::Malformed, format!("redirected to {host}, and redirects are not followed"))
+    } else if let Some(facts) = &facts {
+        let hint = protocol.wait(facts);
+        let asked = retry_after::from_headers(headers, hint, wall);
+        let error = of_facts(protocol, secret, status, facts, asked.is_some());
+        with_wait(error, asked, hint)
+    } else {
+        let waits = retry_after::from_headers(headers, None, wall);
+        let kind = of_page(status, waits.is_some());
+        with_wait(LlmError::new(kind, excerpt(&body, Some(secret))), waits, None)
+    };
+    let error = match retry_after::should_retry(headers) {
+        Some(should) => error.with_should_retry(should),
+        None => error,
+    };
+    error.with_status(status).with_raw(secret.redact(&body))
+}
+
+/// Creates the error of an answer or an event under a good status.
+pub(crate) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault, raw: &Bytes) -> LlmError {
+    let raw = &origin.secret.redact(raw);
+    let body = match fault {
+        Fault::Failed(error) if error.raw().is_none() => return error.with_raw(raw.clone()),
+        Fault::Failed(error) => return error,
+        Fault::Reported(body) => body,
+        Fault::Malformed(cause) => match serde_json::from_slice(raw) {
+            // An error in a shape of its own.
+            Ok(body) if ErrorBody::of_answer(&body).is_some() => body,
+            // Serde's message may quote the value at fault, so only the position is used.
+            _ => {
+                let what = excerpt(raw, None);
+                let what = match cause.line() {
+                    0 => what,
+                    line => format!("{what} (line {line}, column {})", cause.column()),
+                };
+                return LlmError::new(ErrorKind::Malformed, what).with_raw(raw.clone());
+            }
+        },
+    };
+    let status = origin.status.unwrap_or_default();
+    of_fields(protocol, &origin.secret, status, &body).with_status(status).with_raw(raw.clone())
+}
+
+/// Creates the error of an error body without a status of its own. The body's code stands for the status, or else
+/// `status` does.
+pub(crate) fn of_fields<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, body: &Value) -> LlmError {
+    let facts = ErrorBody::of_error(body).unwrap_or_default();
+    let meant = facts.number.filter(|number| (400..=599).contains(number));
+    let meant = meant.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status);
+    let wait = protocol.wait(&facts);
+    let error = of_facts(protocol, secret, meant, &facts, wait.is_some());
+    with_wait(error, wait, wait)
+}
+
+fn of_facts<P: Protocol>(
+    protocol: &P,
+    secret: &Secret,
+    status: StatusCode,
+    facts: &ErrorBody,
+    waits: bool,
+) -> LlmError {
+    let kind = protocol.classify(status, facts, waits);
+    let mut error = LlmError::new(kind, scrub(&facts.message, secret));
+    if let Some(code) = facts.code.as_ref().or(facts.status.as_ref()).or(facts.kind.as_ref()) {
+        error = error.with_code(code.as_str());
+    } else if let Some(number) = facts.number {
+        error = error.with_code(number.to_string());
+    }
+    if let Some(id) = &facts.request_id {
+        error = error.with_request_id(id.as_str());
+    }
+    error
+}
+
+/// Sets the wait on the error, if waiting can help and the wait can be trusted. `hint` is the body's own wait.
+fn with_wait(error: LlmError, wait: Option<Duration>, hint: Option<Duration>) -> LlmError {
+    let Some(wait) = wait else { return error };
+    let trusted = match error.kind() {
+        ErrorKind::RateLimited | ErrorKind::Overloaded => true,
+        // The words of a failure may be its caller's own.
+        ErrorKind::Server | ErrorKind::Timeout => hint != Some(wait),
+        // A quota for the day comes with the delay of a rate limit in its body.
+        ErrorKind::QuotaExhausted => hint != Some(wait) || wait > LONGEST_RATE_WAIT,
+        _ => false,
+    };
+    if trusted { error.with_retry_after(wait) } else { error }
+}
+
+/// Creates the error of a request without a model to a leaf without one.
+pub(crate) fn no_model() -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "neither the leaf nor the request names a model")
+}
+
+/// Creates the error of a request that got no answer, in the words of any transport.
+pub(crate) fn no_answer(error: BoxError) -> LlmError {
+    match LlmError::from(error) {
+        other if other.kind() == ErrorKind::Other => {
+            let what = innermost(&other);
+            LlmError::new(ErrorKind::Connect, what).with_source(BoxError::from(other))
+        }
+        known => known,
+    }
+}
+
+/// Creates the error of a body that broke off.
+pub(crate) fn of_body(error: BoxError) -> LlmError {
+    let error = match error.downcast::<LlmError>() {
+        Ok(own) => return *own,
+        Err(error) => error,
+    };
+    let what = format!("the connection broke: {}", innermost(&*error));
+    LlmError::new(ErrorKind::StreamBroken, what).with_source(error)
+}
+
+/// Returns the words of the first cause: the wrappers around it say less.
+pub(crate) fn innermost(error: &(dyn error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// The longest message that is kept, in bytes.
+const MESSAGE: usize = 500;
+
+/// Returns the provider's message in one line, shortened, without our key or anything like one: a 401 repeats the key
+/// that it refuses.
+fn scrub(message: &str, secret: &Secret) -> String {
+    let own = secret.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY);
+    let mut out = String::with_capacity(message.len().min(MESSAGE));
+    for word in message.split_whitespace() {
+        let is_key = looks_like_a_key(word) || own.is_some_and(|key| word.contains(key));
+        let word = if is_key { "[key]" } else { word };
+        let room = MESSAGE.saturating_sub(out.len());
+        let space = if out.is_empty() { "" } else { " " };
+        if word.len() > room {
+            // Not every language has spaces: a word that makes up most of the message is cut.
+            if room > MESSAGE / 2 {
+                out.push_str(space);
+                let fits = word.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= room);
+                out.extend(fits.map(|(_, letter)| letter));
+            }
+            out.push_str(" ...");
+            break;
+        }
+        out.push_str(space);
+        out.push_str(word);
+    }
+    out
+}
+
+/// Returns whether a word looks like a provider's key: it begins as those of large providers do, or has stars over its
+/// middle.
+///
+/// ```
+/// use steadfast::providers::http::looks_like_a_key;
+///
+/// assert!(looks_like_a_key("sk-ant-api03") && !looks_like_a_key("task"));
+/// ```
+#[cfg_attr(not(feature = "http"), expect(unreachable_pub, reason = "it is exported with the leaves over HTTP"))]
+pub fn looks_like_a_key(word: &str) -> bool {
+    const MARKS: [&str; 9] = ["sk-", "sk_", "pk-", "gsk_", "xai-", "AIza", "pplx-", "hf_", "whsec_"];
+    let bare = word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    word.contains("***") || MARKS.iter().any(|mark| bare.starts_with(mark))
+}
+
+/// The length below which a key is a stand-in such as `none`, and may be a part of plain words.
+const SHORTEST_KEY: usize = 8;
+
+/// Returns a short description of a body that is not the API's: the title of a proxy's HTML page, or the first words.
+/// Words are quoted only from an error (`of_error`): under a good status they may be the answer.
+pub(crate) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
+    let start = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    let start = start.trim();
+    if start.is_empty() {
+        return "the body is empty".to_owned();
+    }
+    let lower = start.to_ascii_lowercase();
+    if lower.starts_with('<') {
+        let title = lower.find("<title>").map(|at| at + "<title>".len());
+        let title = title.and_then(|from| Some(&start[from..from + lower[from..].find("</title>")?]));
+        return match title {
+            Some(title) => {
+                let title: String = title.chars().take(120).collect();
+                format!("the server sent an HTML page: {}", scrub(&title, &Secret(None)))
+            }
+            None => "the server sent an HTML page".to_owned(),
+        };
+    }
+    match of_error {
+        // JSON of another shape may hold the prompt.
+        _ if start.starts_with(['{', '[', '"']) => "the body is not of the provider's format".to_owned(),
+        Some(secret) => {
+            let words: String = start.chars().take(120).collect();
+            format!("the body is not JSON: {}", scrub(&words, secret))
+        }
+        None => "the body is not JSON".to_owned(),
+    }
+}
+
+/// The longest wait that a rate limit asks for; a longer one belongs to a quota.
+pub(crate) const LONGEST_RATE_WAIT: Duration = Duration::from_secs(300);
