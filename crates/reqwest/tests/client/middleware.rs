@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, FallbackLayer, HedgeLayer, LlmRequest, LlmService, RetryWithJitterLayer, TimeoutLayer,
     providers::{
-        OpenAi,
+        Anthropic, Gemini, OpenAi,
         simulated::{Fault, Simulated, SimulatedHandle},
     },
 };
@@ -88,6 +88,33 @@ async fn the_primary_gets_the_request_as_the_client_would_have_sent_it() {
     assert_eq!(sorted(&ours.head), sorted(&plain.head));
     assert_eq!(ours.body, body.as_bytes());
     assert_eq!(backup.stats().calls, 0);
+}
+
+#[tokio::test]
+async fn each_protocol_is_known_by_its_path_and_both_ways_are_byte_for_byte() {
+    const QUESTION: &str = r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#;
+    const MESSAGE: &str = r#"{"max_tokens":9,"messages":[{"role":"user","content":"hi"}],"model":"claude-sonnet-4-5"}"#;
+    const CANDIDATE: &str =
+        r#"{"candidates":[{"finishReason":"STOP","content":{"role":"model","parts":[{"text":"from gemini"}]}}]}"#;
+    const CONTENT: &str = r#"{"stop_reason":"end_turn","type":"message","role":"assistant","id":"m","model":"c",
+        "content":[{"text":"from claude","type":"text"}],"usage":{"input_tokens":1,"output_tokens":2}}"#;
+    let anthropic = || BoxLlmService::new(Anthropic::new("").model("claude-sonnet-4-5"));
+    let gemini = || BoxLlmService::new(Gemini::new("").model("gemini-2.5-pro"));
+    for (leaf, path, key, question, answer) in [
+        (anthropic(), "/v1/messages?beta=true", "x-api-key", MESSAGE, CONTENT),
+        (gemini(), "/v1beta/models/gemini-2.5-pro:generateContent", "x-goog-api-key", QUESTION, CANDIDATE),
+    ] {
+        let sent = response("200 OK", "application/json", answer);
+        let mut server = Server::start(move |_| Reply::Close(sent.clone())).await;
+        let client = client(middleware(leaf));
+        let request = client.post(format!("{}{path}", server.url)).header(key, "of the caller").body(question);
+        let response = request.send().await.unwrap();
+        assert!(response.headers().contains_key("x-steadfast-request-id"), "{path} went through the stack");
+        assert_eq!(response.text().await.unwrap(), answer);
+        let received = server.next().await;
+        assert_eq!(received.head[0], format!("POST {path} HTTP/1.1"));
+        assert_eq!((received.header(key), &*received.body), (Some("of the caller"), question.as_bytes()));
+    }
 }
 
 fn sorted(head: &[String]) -> Vec<&String> {
