@@ -1,5 +1,5 @@
-//! A client of your own with serde types becomes a leaf of ten lines, and a stream that was cut never passes for a whole
-//! answer.
+//! A client of your own with serde types becomes a leaf of ten lines, and a stream that was cut never passes for a
+//! whole answer.
 //!
 //! `cargo run --example streaming_provider` needs no key and no network. The client is in `clients/house.rs`.
 

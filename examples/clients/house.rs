@@ -1,5 +1,5 @@
-//! A client that stands for the one that you have, such as async-openai: its types are serde types of OpenAI's protocol,
-//! and its stream ends in the same way after a whole answer and after a cut.
+//! A client that stands for the one that you have, such as async-openai: its types are serde types of OpenAI's
+//! protocol, and its stream ends in the same way after a whole answer and after a cut.
 
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};

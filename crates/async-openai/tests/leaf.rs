@@ -1,5 +1,5 @@
-//! The other direction: a leaf around async-openai's own client and types, by `steadfast::providers::codec`. It fails as
-//! steadfast's own leaf does at the same server.
+//! The other direction: a leaf around async-openai's own client and types, by `steadfast::providers::codec`. It fails
+//! as steadfast's own leaf does at the same server.
 
 use std::time::Duration;
 
