@@ -124,6 +124,7 @@ struct Inner {
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
     possible_repeat: bool,
+    callers_key: bool,
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
@@ -236,6 +237,18 @@ impl LlmError {
     /// second one: no store can rule out an earlier call.
     pub fn is_possible_repeat(&self) -> bool {
         self.0.possible_repeat
+    }
+
+    /// Marks a key that the provider refused as the caller's own.
+    #[cfg(feature = "http")]
+    pub(crate) fn blame_callers_key(&mut self) {
+        self.0.callers_key = self.kind() == ErrorKind::Auth;
+    }
+
+    /// Returns true if the provider refused the caller's own key, which a `CallerTransport` sent (feature `http`). No
+    /// other tier is asked with a key that is not the caller's.
+    pub fn is_about_callers_key(&self) -> bool {
+        self.0.callers_key
     }
 
     /// Sets the parameter that the model refused, if the request can be sent again without it.

@@ -99,6 +99,14 @@ impl<S, F> Call<S, F> {
     }
 }
 
+impl BoxedCall {
+    /// Makes a call to another tier or chain. The request leaves its primary, whose transport may be the caller's own.
+    pub(crate) fn elsewhere(fresh: BoxLlmService, mut request: LlmRequest) -> Self {
+        request.context_mut().prospects.note_left_primary();
+        Self::further(fresh, request)
+    }
+}
+
 impl<S: LlmService> Call<S, S::Future> {
     /// Makes the first call: through the service in hand.
     // Always inlined, here and in the layers' `call` and `poll`; see [`layers`](crate::layers).

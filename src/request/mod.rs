@@ -485,6 +485,8 @@ impl Prospects {
     const ACTS_ON_REFUSALS: u16 = 2;
     /// None ends the request at its deadline: the next layer that waits does.
     const LEAVES_DEADLINE: u16 = 4;
+    /// One has turned to another tier or chain than the primary.
+    const LEFT_PRIMARY: u16 = 8;
 
     pub(crate) fn can_go_on(self) -> bool {
         self.0 & Self::CAN_GO_ON != 0
@@ -502,6 +504,16 @@ impl Prospects {
     /// Notes that a layer acts on refusals, if it does.
     pub(crate) fn note_acts_on_refusals(&mut self, acts: bool) {
         self.0 |= u16::from(acts) * Self::ACTS_ON_REFUSALS;
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn has_left_primary(self) -> bool {
+        self.0 & Self::LEFT_PRIMARY != 0
+    }
+
+    /// Notes that the request goes to another tier or chain.
+    pub(crate) fn note_left_primary(&mut self) {
+        self.0 |= Self::LEFT_PRIMARY;
     }
 
     pub(crate) fn leaves_deadline(self) -> bool {
@@ -552,6 +564,12 @@ impl Context {
     /// Steps the request down to tiers of this level or a worse one, unless it is further down already.
     pub fn step_down(&mut self, level: u8) {
         self.min_level = self.min_level.max(level.clamp(BEST_LEVEL, WORST_LEVEL));
+    }
+
+    /// Returns true if a layer has turned to another tier or chain than the primary.
+    #[cfg(feature = "http")]
+    pub(crate) fn has_left_primary(&self) -> bool {
+        self.prospects.has_left_primary()
     }
 
     /// Returns the time left before the deadline; `None` without one.

@@ -232,8 +232,9 @@ pub(crate) fn folders() -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os("STEADFAST_FIXTURES") {
         return vec![folder.into()];
     }
-    let shared = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join("../shared");
-    ["fixtures", "fixtures2"].map(|name| shared.join(name)).into_iter().filter(|folder| folder.is_dir()).collect()
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let shared = above.map(|folder| folder.join("shared")).find(|shared| shared.join("fixtures").is_dir());
+    shared.map_or_else(Vec::new, |shared| ["fixtures", "fixtures2"].map(|name| shared.join(name)).into())
 }
 
 /// All recordings below the first folder that the crate has a dialect for, by name; `None`, and a line that says so,

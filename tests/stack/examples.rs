@@ -16,6 +16,8 @@ mod circuit_breaker;
 mod from_a_file;
 #[path = "../../examples/hedge.rs"]
 mod hedge;
+#[path = "../../examples/http_layers.rs"]
+mod http_layers;
 #[path = "../../examples/hyper.rs"]
 mod hyper_server;
 #[path = "../../examples/metrics.rs"]
@@ -24,8 +26,6 @@ mod metrics;
 mod nested_gateway;
 #[path = "../../examples/ollama.rs"]
 mod ollama;
-#[path = "../../examples/own_http_client.rs"]
-mod own_http_client;
 #[path = "../../examples/quickstart.rs"]
 mod quickstart;
 #[path = "../../examples/streaming.rs"]
@@ -42,6 +42,11 @@ mod your_own_layer;
 #[test]
 fn nested_gateway_answers_from_the_second_tier() -> Result<(), BoxError> {
     nested_gateway::main()
+}
+
+#[test]
+fn http_layers_trace_each_attempt() -> Result<(), BoxError> {
+    http_layers::main()
 }
 
 #[test]
@@ -87,11 +92,6 @@ fn metrics_are_on_the_page_of_a_scrape() -> Result<(), BoxError> {
 #[test]
 fn openai_compatible_server_is_the_last_resort() -> Result<(), BoxError> {
     ollama::main()
-}
-
-#[test]
-fn own_http_client_carries_the_crates_leaf() -> Result<(), BoxError> {
-    own_http_client::main()
 }
 
 #[test]

@@ -26,7 +26,10 @@ mod tests;
 mod wall_clock;
 
 pub use self::{
-    api::{Gateway, GatewayBuilder, LogFormat, ResponseBody, ResponseFuture, VirtualKey},
+    api::{
+        Gateway, GatewayBuilder, HttpLlm, HttpLlmFuture, HttpLlmLayer, LogFormat, ResponseBody, ResponseFuture,
+        VirtualKey,
+    },
     error::ServeError,
     server::{ServeOptions, check_self_calls, listen_address},
 };

@@ -10,6 +10,7 @@
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
 //! | [`rehearsing_an_outage`] | drills: an outage replayed against your own configuration |
 //! | [`operating_the_gateway`] | from a first look to a service that others rely on |
+//! | [`other_clients`] | clients with a base URL and nothing else: a port or a socket of the same program |
 //! | [`what_failover_cannot_fix`] | the limits of a second provider, and its worth |
 //! | [`comparison`] | incidents replayed, other libraries and gateways, costs |
 //! | [`known_gaps`] | limits that we know of |
@@ -49,6 +50,9 @@ pub mod known_gaps {
 }
 pub mod operating_the_gateway {
     #![doc = include_str!("operating_the_gateway.md")]
+}
+pub mod other_clients {
+    #![doc = include_str!("other_clients.md")]
 }
 pub mod rehearsing_an_outage {
     #![doc = include_str!("rehearsing_an_outage.md")]

@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use http_body_util::Full;
 use steadfast::{
     BoxLlmService, BulkheadHandle, BulkheadLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
@@ -10,10 +11,13 @@ use steadfast::{
 use tokio::{net::TcpListener, time::Instant};
 use tonic::{
     Code, Request,
+    service::Routes,
     transport::{Channel, Server, server::TcpIncoming},
 };
+use tower::ServiceExt;
 
 use crate::{
+    app,
     proto::{Piece, Question, llm_client::LlmClient, llm_server::LlmServer},
     service::Service,
     stack,
@@ -67,6 +71,28 @@ async fn a_stream_comes_piece_by_piece() {
         assert_eq!(pieces.message().await.unwrap(), Some(piece(text)));
     }
     assert_eq!(pieces.message().await.unwrap(), None);
+}
+
+/// Asks through the nested gateway, for a feature. Returns the status.
+async fn ask_the_gateway(app: &Routes, feature: &str) -> u16 {
+    let body = r#"{"model": "sonnet", "messages": [{"role": "user", "content": "Explain closures."}]}"#;
+    let request = http::Request::post("/llm/v1/chat/completions").header("x-steadfast-feature", feature);
+    let response = app.clone().oneshot(request.body(Full::from(body)).unwrap()).await.unwrap();
+    response.status().as_u16()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_beside_it_shares_the_places_of_each_feature() {
+    let (llm, _, places) = application();
+    let app = app(llm);
+    assert_eq!(ask_the_gateway(&app, "chat").await, 200);
+    // The gRPC service asks for the same feature, which has one place.
+    let stream = LlmClient::new(app.clone()).ask_stream(question()).await.unwrap();
+    assert_eq!(places.in_flight("chat"), 1);
+    assert_eq!(ask_the_gateway(&app, "chat").await, 503);
+    assert_eq!(ask_the_gateway(&app, "report").await, 200, "another feature has places of its own");
+    drop(stream);
+    assert_eq!(ask_the_gateway(&app, "chat").await, 200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -348,7 +348,7 @@ where
 {
     let (request, tier_deadline) = failover.request();
     let state = match (failover.service(), primary) {
-        (Some(service), _) => State::LaterStage(LaterStage::Tier(Box::pin(Call::further(service, request)))),
+        (Some(service), _) => State::LaterStage(LaterStage::Tier(Box::pin(BoxedCall::elsewhere(service, request)))),
         (None, Some(primary)) => State::Primary(Call::further(primary.clone(), request)),
         (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
     };

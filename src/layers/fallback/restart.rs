@@ -10,10 +10,7 @@ use std::{
 use futures_core::Stream;
 
 use super::failover::{Failover, Step};
-use crate::{
-    ErrorKind, Frame, LlmBody, LlmError, StreamEvent,
-    layers::call::{BoxedCall, Call},
-};
+use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent, layers::call::BoxedCall};
 
 /// The frames of one tier and, when its stream breaks, of the next.
 pub(super) struct Restart {
@@ -50,7 +47,7 @@ impl Restart {
             Step::Ask => {
                 let service = self.failover.service().expect("the primary is not at hand in a body");
                 let (request, _) = self.failover.request();
-                self.asking = Some((Box::pin(Call::further(service, request)), kind));
+                self.asking = Some((Box::pin(BoxedCall::elsewhere(service, request)), kind));
                 Ok(())
             }
         }

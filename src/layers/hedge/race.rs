@@ -95,7 +95,7 @@ where
         context.begun = Some(now);
         let request = first.request.with_context(context);
         let second = match (&settings.second, &shared.spare) {
-            (SecondTarget::Tier { service, .. }, _) => SecondCall::Tier(Call::further(service.clone(), request)),
+            (SecondTarget::Tier { service, .. }, _) => SecondCall::Tier(BoxedCall::elsewhere(service.clone(), request)),
             (SecondTarget::Same, Some(spare)) => SecondCall::Same(Call::further(spare.fresh(), request)),
             (SecondTarget::Same, None) => unreachable!("it is kept where second calls go to the same service"),
         };

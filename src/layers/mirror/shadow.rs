@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Context, ErrorKind, Event, LlmError, LlmRequest,
     events::RequestOutcome,
-    layers::{call::Call, totals::count},
+    layers::{call::BoxedCall, totals::count},
 };
 
 /// Sends the copy to the candidate, if there is a place for it. Returns the observer of the caller's own call.
@@ -114,7 +114,7 @@ async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -
 }
 
 async fn listens(observer: &mut Observer, settings: &Settings, request: LlmRequest) -> Option<RequestOutcome> {
-    let mut response = match Call::further(settings.candidate.clone(), request).await {
+    let mut response = match BoxedCall::elsewhere(settings.candidate.clone(), request).await {
         Ok(response) => response,
         Err(error) if is_refused(&error) => return None,
         Err(error) => {

@@ -79,7 +79,7 @@ where
             // One attempt stays for the default chain.
             context.attempts_left = context.attempts_left.saturating_sub(1).max(1);
         }
-        let call = Call::further(plan.routes[rule].1.clone(), request.with_context(context));
+        let call = BoxedCall::elsewhere(plan.routes[rule].1.clone(), request.with_context(context));
         let ledger = Ledger::default();
         let routed = RouteState { plan, rule, inner: Some(inner), request, begun, limit, timer: None, ledger };
         Self { state: State::Cheap(Box::pin(call)), routed: Some(Box::new(routed)) }

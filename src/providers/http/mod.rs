@@ -41,6 +41,7 @@
 //! ```
 
 mod base_url;
+mod caller_transport;
 mod failure;
 mod leaf;
 #[cfg(feature = "cache")]
@@ -54,6 +55,7 @@ mod tests;
 pub(crate) use self::leaf::{Variable, variable};
 pub use self::{
     base_url::BaseUrl,
+    caller_transport::CallerTransport,
     leaf::{HttpLeaf, Transport, boxed},
 };
 pub use super::protocol::{Limits, RequestBody, looks_like_a_key};

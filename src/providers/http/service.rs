@@ -6,10 +6,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    HttpLeaf, RequestBody,
+    CallerTransport, HttpLeaf, RequestBody,
     failure::of_transport,
     leaf::{Body, RequestTemplate, Settings, Transport},
 };
@@ -19,7 +19,8 @@ use crate::{
     error::OmittedParameter,
     internal::wall_clock,
     providers::protocol::{
-        Encoded, Frames, Origin, Protocol, SseSource, TranslationNotes, excerpt, of_body, request_id,
+        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Secret, SseSource, TranslationNotes, excerpt, of_body,
+        request_id,
     },
     response::ResponseFuture,
     wire::{Stop, offload},
@@ -39,10 +40,17 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture {
         let settings = self.settings.clone();
-        let origin = settings.coder.origin(settings.coder.model_of(&request));
+        let mut origin = settings.coder.origin(settings.coder.model_of(&request));
         let stream = request.is_stream();
         let commit = request.context().commit.unwrap_or(settings.commit);
+        let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
+        if let Some(caller) = caller {
+            origin.secret = Secret(caller.key());
+        }
         if settings.coder.is_long_work(&request, origin.model.as_deref()) {
+            if let Some(client) = caller.map(CallerTransport::client) {
+                return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, client));
+            }
             // The instance that is ready is called, and a clone that is not stays behind.
             let mut transport = self.transport.clone();
             std::mem::swap(&mut self.transport, &mut transport);
@@ -50,10 +58,15 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
         }
         match prepare(&settings, &request, origin.model.as_deref(), stream, Stop::default()) {
             Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
-            Ok((sent, told)) => {
-                let sending = self.transport.call(sent);
-                ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
-            }
+            Ok((sent, told)) => match caller.map(CallerTransport::client) {
+                Some(client) => {
+                    ResponseFuture::new(answer(settings, origin, request, commit, told, client.oneshot(sent)))
+                }
+                None => {
+                    let sending = self.transport.call(sent);
+                    ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
+                }
+            },
         }
     }
 }
@@ -65,14 +78,14 @@ async fn prepared_beside<P: Protocol>(
     stream: bool,
     commit: CommitPoint,
     request: LlmRequest,
-    mut transport: Transport,
+    transport: Transport,
 ) -> Result<LlmResponse, LlmError> {
     let (its, model) = (settings.clone(), origin.model.clone());
     let deadline = request.context().deadline;
     let asked = request.clone();
     let prepared = offload(deadline, move |stop| prepare(&its, &asked, model.as_deref(), stream, stop)).await;
     match prepared {
-        Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.call(prepared)).await,
+        Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.oneshot(prepared)).await,
         Err(error) => Err(origin.stamp(error)),
     }
 }
@@ -85,8 +98,16 @@ fn prepare<P: Protocol>(
     stream: bool,
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
-    let Encoded { headers, body, path, translation } = settings.coder.encode(request, model, stream, stop)?;
-    Ok((addressed(settings, headers, &path, body)?, translation))
+    let Some(caller) = CallerTransport::of(request, settings.coder.protocol.dialect()) else {
+        let Encoded { headers, body, path, translation } = settings.coder.encode(request, model, stream, stop)?;
+        return Ok((addressed(settings, headers, &path, body)?, translation));
+    };
+    // The caller's address may name the model, as Azure's does.
+    let is_in_address = request.wire().is_some() && request.model().is_none();
+    let named = if is_in_address { Some(IN_ADDRESS) } else { model };
+    let Encoded { body, path, translation, .. } = settings.coder.encode(request, named, stream, stop)?;
+    let names_model = !settings.coder.protocol.model_in_body() && request.model() != model;
+    Ok((caller.request(names_model.then_some(&*path), body).map_err(no_address)?, translation))
 }
 
 /// Returns the parameter that an error is about, if the request has it, can do without it, and is to be asked again.
@@ -132,9 +153,11 @@ pub(super) fn addressed<P: Protocol>(
 }
 
 fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmError> {
-    settings.base.join(path).map_err(|error| {
-        LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
-    })
+    settings.base.join(path).map_err(no_address)
+}
+
+fn no_address(error: http::Error) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
 
 /// Reads the answer up to its commit point.
@@ -164,6 +187,9 @@ fn answer<P: Protocol>(
             if let Some(parameter) = refused {
                 error.refuse(parameter);
             }
+            if CallerTransport::of(&request, settings.coder.protocol.dialect()).is_some() {
+                error.blame_callers_key();
+            }
             return Err(origin.stamp(error));
         }
         if !request.omitted_parameters().is_empty() {
@@ -171,7 +197,8 @@ fn answer<P: Protocol>(
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {
-                let message = "the answer is compressed, although the request did not allow it";
+                let message = "the answer is compressed, and the transport did not decompress it: put a layer around it \
+                               that does, such as tower-http's `DecompressionLayer`";
                 Err(LlmError::new(ErrorKind::Malformed, message))
             }
             Form::Events => {

@@ -131,7 +131,7 @@ impl<P: Protocol> Coder<P> {
                 let in_body = self.protocol.model_in_body();
                 let limits = self.protocol.max_tokens_fields();
                 let changes = splice::Changes {
-                    model: in_body.then_some(model),
+                    model: (in_body && model != IN_ADDRESS).then_some(model),
                     stream: in_body.then_some(stream),
                     max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
                 };
@@ -219,7 +219,6 @@ impl<P: Protocol> Coder<P> {
     pub(crate) fn with_own_headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
         headers.extend(self.headers.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
         self.protocol.headers(&mut headers);
         if let Some(key) = &self.key {
@@ -328,6 +327,9 @@ impl Encoded {
         parameter_refusal::without(&self.body.clone().into_bytes(), parameter.path).is_some()
     }
 }
+
+/// The model of a request whose address names it: its body is left without one.
+pub(crate) const IN_ADDRESS: &str = "";
 
 /// Copies the caller's headers, except for its credentials, which are for the gateway, and those of a connection.
 fn forward(headers: &mut HeaderMap, from: &HeaderMap) {

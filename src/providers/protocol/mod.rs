@@ -19,11 +19,6 @@ use serde_json::Value;
 #[cfg(all(feature = "cache", feature = "http"))]
 pub(crate) use self::failure::no_model;
 pub use self::{body::RequestBody, limits::Limits};
-#[cfg(feature = "http")]
-pub(crate) use self::{
-    coder::TranslationNotes,
-    failure::{excerpt, innermost, of_body},
-};
 pub(crate) use self::{
     coder::{Coder, Encoded},
     error_body::ErrorBody,
@@ -31,6 +26,11 @@ pub(crate) use self::{
     frames::Frames,
     parameter_refusal::Optional,
     source::{DataSource, EventSource, Interruption, SseSource},
+};
+#[cfg(feature = "http")]
+pub(crate) use self::{
+    coder::{IN_ADDRESS, TranslationNotes},
+    failure::{Secret, excerpt, innermost, of_body},
 };
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,

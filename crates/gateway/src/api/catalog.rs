@@ -190,7 +190,7 @@ pub(crate) async fn count_tokens(
         Ok(body) => body,
         Err(error) => return refusal::body_error(error, &settings, dialect),
     };
-    let request = inbound::request(dialect, &head.headers, body, &settings);
+    let request = inbound::request(dialect, &head.headers, None, body, &settings);
     let request = match request.and_then(|request| gateway.catalog.admit(request)) {
         Ok(request) => request,
         Err(error) => return refusal::refuse(&error, dialect),

@@ -13,12 +13,16 @@
 mod admin;
 mod cache;
 mod catalog;
+mod cors;
 mod handoff;
 mod html;
+mod http_llm;
 mod inbound;
 mod keys;
+mod layers;
 mod mark;
 pub(crate) mod observe;
+mod panic;
 mod pipeline;
 mod records;
 mod refusal;
@@ -35,6 +39,7 @@ pub(crate) use self::{
     state::GatewayState,
 };
 pub use self::{
+    http_llm::{HttpLlm, HttpLlmFuture, HttpLlmLayer},
     keys::VirtualKey,
     observe::LogFormat,
     service::{Gateway, GatewayBuilder, ResponseBody, ResponseFuture},

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
+    providers::http::CallerTransport,
     translate::{StreamEncoder, encode_message},
 };
 use tokio::time::{Instant, sleep};
@@ -28,13 +29,15 @@ use super::{
     inbound::{self, BodyError, RequestOptions},
     keys::{self, Denial, Key},
     mark::{mark, marked},
-    records::{Entry, Outcome, REQUEST_ID},
+    panic::{self, Panic},
+    records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
 };
 use crate::{
     http::{Answering, DirectStream},
     limits::Settings,
+    lock::lock,
 };
 
 /// Returns a response that is ready.
@@ -53,6 +56,22 @@ impl ConnectionContext {
     pub(crate) fn of(gateway: &GatewayState) -> Self {
         Self { service: Mutex::new(gateway.service.clone()), cut: gateway.lifecycle.cut.child_token() }
     }
+
+    /// Replaces the service after a panic in it. A clone carries no readiness, and nothing that the panic cut short.
+    fn renew(&self) {
+        let mut service = lock(&self.service);
+        let renewed = service.clone();
+        *service = renewed;
+    }
+}
+
+/// A call that comes from a program's own HTTP client.
+#[derive(Clone)]
+pub(crate) struct AdaptedCall {
+    /// The client, for the primary.
+    pub(crate) transport: CallerTransport,
+    /// The model, and whether to stream, where the request's path names them.
+    pub(crate) path: Option<(Box<str>, bool)>,
 }
 
 /// Answers a request of this dialect.
@@ -75,14 +94,16 @@ pub(crate) fn answer<'a>(
             return immediate(deny(&entry, denied, dialect));
         }
     }
-    let gateway = gateway.clone();
-    Box::pin(async move {
+    let (gateway, record) = (gateway.clone(), entry.record());
+    let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
         let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
             Ok(body) => body,
             Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
         };
-        let request = inbound::request(dialect, &headers, body.clone(), &settings);
+        let adapted = extensions.get::<AdaptedCall>();
+        let path = adapted.and_then(|adapted| adapted.path.clone());
+        let request = inbound::request(dialect, &headers, path, body.clone(), &settings);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
             {
@@ -92,7 +113,10 @@ pub(crate) fn answer<'a>(
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, denied, dialect);
         }
-        let request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
+        let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
+        if let Some(adapted) = adapted {
+            request = request.with_extension(adapted.transport.clone());
+        }
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());
@@ -116,7 +140,19 @@ pub(crate) fn answer<'a>(
             },
             Err(error) => fail(&entry, context.explain, &error, dialect),
         }
-    })
+    };
+    Box::pin(panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect)))
+}
+
+/// Returns the response to a panic. The unwinding has dropped the record's [`Entry`], which closed the record.
+fn panicked(caught: Panic, record: &Record, connection: &ConnectionContext, dialect: Dialect) -> Response<Body> {
+    caught.log(Some(record.id()));
+    // Its clone is foreign code too.
+    let _ = panic::catch(|| connection.renew());
+    let mut response = refuse(&Panic::error(), dialect);
+    record.write_id(response.headers_mut());
+    set_request_id(dialect, response.headers_mut());
+    response
 }
 
 /// Counts a request against its key's rate, and gives it the key's feature.

@@ -54,6 +54,7 @@ pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
     }
     match dialect {
         Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
+        Dialect::Gemini => |error| of(error, Dialect::Gemini),
         _ => |error| of(error, Dialect::OpenAi),
     }
 }
@@ -164,10 +165,11 @@ fn seconds(wait: Duration) -> HeaderValue {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1).into()
 }
 
-/// Returns the error of a provider of this dialect, if it is the API's and not a proxy's page. An error about the key
-/// concerns the gateway's own key, and stays here.
+/// Returns the error of a provider of this dialect, if it is the API's and not a proxy's page. An error about the
+/// gateway's own key stays here.
 fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
-    let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && error.kind() != ErrorKind::Auth)?;
+    let is_callers = error.kind() != ErrorKind::Auth || error.is_about_callers_key();
+    let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && is_callers)?;
     let value: Value = serde_json::from_slice(raw).ok()?;
     let reports = match dialect {
         Dialect::Anthropic => value["type"] == "error" && value["error"].is_object(),

@@ -15,11 +15,15 @@ use bytes::{Buf, Bytes};
 use http::{Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use steadfast::{BoxLlmService, LlmService};
+use steadfast::{BoxLlmService, Dialect, LlmService};
 use steadfast_stack::Stack;
 use tower::{BoxError, Service, ServiceExt};
 
-use super::{Catalog, GatewayState, Keys, Routes, router};
+use super::{
+    Catalog, GatewayState, Keys, Routes,
+    pipeline::{self, ConnectionContext},
+    router,
+};
 use crate::{
     error::ServeError,
     http::{DirectStream, Handler},
@@ -83,6 +87,42 @@ use crate::{
 /// let stack = Stack::from_path("steadfast.yaml")?;
 /// let app = axum::Router::new().nest_service("/llm", Gateway::from(&stack));
 /// # Ok(app) }
+/// ```
+///
+/// # Behind tower-http's layers
+///
+/// Layers for HTTP go around it as around any service. Compression leaves streams alone by default. A timeout outside
+/// covers the time until the head; let it be longer than the stack's own, which knows another tier. The gateway itself
+/// catches panics, limits bodies, and names each call by `x-steadfast-request-id`. Set
+/// [`any_origin`](GatewayBuilder::any_origin) if a layer outside checks `Origin`.
+///
+/// ```
+/// use axum::Router;
+/// use http::{HeaderValue, Request, header};
+/// use steadfast::providers::simulated::Simulated;
+/// use steadfast_gateway::Gateway;
+/// use tower::{ServiceBuilder, ServiceExt};
+/// use tower_http::{
+///     cors::{Any, CorsLayer},
+///     sensitive_headers::SetSensitiveRequestHeadersLayer,
+///     trace::TraceLayer,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+/// let page = HeaderValue::from_static("https://app.example.com");
+/// let layers = ServiceBuilder::new()
+///     .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
+///     .layer(TraceLayer::new_for_http())
+///     .layer(CorsLayer::new().allow_origin(page.clone()).allow_headers(Any));
+/// let gateway = Gateway::builder(Simulated::new("sonnet")).any_origin().build();
+/// let app = Router::new().nest_service("/llm", gateway).layer(layers);
+///
+/// let body = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
+/// let request = Request::post("/llm/v1/chat/completions").header(header::ORIGIN, &page).body(body.to_owned())?;
+/// let response = app.oneshot(request).await?;
+/// assert_eq!(response.status(), 200);
+/// assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], page);
+/// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct Gateway {
@@ -196,19 +236,72 @@ impl GatewayBuilder {
 
     /// Answers pages of other origins too. Without keys the default refuses them: a browser on this machine would send
     /// a foreign page's requests without asking its user. Set it if a layer outside checks `Origin`, as tower-http's
-    /// `CorsLayer` does.
+    /// `CorsLayer` does. Over the stack of a file, `gateway.cors` lists the origins whose pages may call and read.
     pub fn any_origin(mut self) -> Self {
         self.any_origin = true;
         self
     }
 
+    /// Sets how long a stream may be silent, before its first token and after it, without a sign of life.
+    pub(crate) fn silent_for(mut self, wait: Duration) -> Self {
+        (self.settings.first_sign, self.settings.keep_alive) = (wait, wait);
+        self
+    }
+
     /// Builds the gateway.
     pub fn build(self) -> Gateway {
+        Gateway::over(self.state())
+    }
+
+    /// Builds the part of the gateway that calls models.
+    pub(crate) fn calls(self) -> Calls {
+        Calls(self.state())
+    }
+
+    fn state(self) -> Arc<GatewayState> {
         let Self { service, catalog, keys, settings, any_origin } = self;
         let mut state = GatewayState::new(service, catalog, keys, settings);
         state.any_origin = any_origin;
-        Gateway::over(Arc::new(state))
+        Arc::new(state)
     }
+}
+
+/// The part of a gateway that calls models, without its paths.
+#[derive(Clone)]
+pub(crate) struct Calls(Arc<GatewayState>);
+
+impl Calls {
+    /// Answers a call of a model in this dialect.
+    pub(crate) fn call<B>(&self, dialect: Dialect, request: Request<B>) -> ResponseFuture
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (gateway, request) = (self.0.clone(), with_any_body(request));
+        ResponseFuture(Box::pin(async move {
+            let connection = ConnectionContext::of(&gateway);
+            let response = pipeline::answer(&gateway, &connection, dialect, request).await;
+            in_process(response)
+        }))
+    }
+}
+
+/// Returns a request whose body is of the pipeline's type.
+fn with_any_body<B>(request: Request<B>) -> Request<Body>
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    request.map(|body| {
+        let bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+        Body::new(body.map_frame(move |frame| frame.map_data(bytes)))
+    })
+}
+
+/// Returns a response without the parts that are for the gateway's own connections.
+fn in_process(mut response: Response<Body>) -> Response<ResponseBody> {
+    response.extensions_mut().remove::<DirectStream>();
+    response.map(ResponseBody::new)
 }
 
 impl Gateway {
@@ -240,19 +333,15 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let (routes, version) = (self.routes.clone(), request.version());
-        let request = request.map(|body| {
-            let bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
-            Body::new(body.map_frame(move |frame| frame.map_data(bytes)))
-        });
+        let request = with_any_body(request);
         ResponseFuture(Box::pin(async move {
             // Readiness is a call's own: a service that reserves its place must not give it to another call.
             let connection = routes.connection();
             let mut response = routes.answer(&connection, request).await;
-            response.extensions_mut().remove::<DirectStream>();
             if version > Version::HTTP_11 {
                 response.headers_mut().remove(header::CONNECTION);
             }
-            response.map(ResponseBody)
+            in_process(response)
         }))
     }
 }
@@ -277,6 +366,12 @@ impl fmt::Debug for ResponseFuture {
 
 /// The body of a [`Gateway`]'s response: a whole answer, or a stream that ends with the protocol's own end mark.
 pub struct ResponseBody(Body);
+
+impl ResponseBody {
+    pub(crate) fn new(body: Body) -> Self {
+        Self(body)
+    }
+}
 
 impl http_body::Body for ResponseBody {
     type Data = Bytes;

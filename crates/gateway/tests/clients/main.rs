@@ -5,6 +5,9 @@ pub mod common;
 
 mod browser;
 mod faults;
+mod http_llm;
 mod ladder;
+mod nested;
+mod recorded_calls;
 mod sdk;
 mod service;

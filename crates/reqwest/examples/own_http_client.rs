@@ -1,35 +1,27 @@
-//! The leaves of this crate over a `reqwest::Client` of your own, with its proxy, its certificates and its pool.
+//! The leaves of steadfast over a `reqwest::Client` of your own, with its proxy, its certificates and its pool.
 //!
 //! `cargo run --example own_http_client` needs no key: a simulated provider listens on loopback.
 
 use std::time::Duration;
 
-use http::{Request, Response};
 use steadfast::{
     CircuitBreakerLayer, LlmRequest, RetryWithJitterLayer,
     providers::{
         OpenAi,
-        http::RequestBody,
         simulated::{Fault, Simulated},
     },
 };
 use steadfast_simulator::SimulatedServer;
-use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 /// Makes the leaf. Your client sends and receives the same bytes as the crate's own.
 fn leaf(client: reqwest::Client, base_url: &str) -> Result<OpenAi, BoxError> {
-    let transport = service_fn(move |request: Request<RequestBody>| {
-        let client = client.clone();
-        async move {
-            let request = reqwest::Request::try_from(request.map(RequestBody::into_bytes))?;
-            Ok::<_, reqwest::Error>(Response::from(client.execute(request).await?))
-        }
-    });
-    Ok(OpenAi::compatible("house", base_url)?.key("sk-of-the-house").model("gpt-4o").transport(transport))
+    let leaf = OpenAi::compatible("house", base_url)?.key("sk-of-the-house").model("gpt-4o");
+    Ok(leaf.transport(steadfast_reqwest::transport(client)))
 }
 
 #[tokio::main]
-pub(crate) async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<(), BoxError> {
     let provider = Simulated::new("gpt-4o").reply("A function that remembers.");
     let server = SimulatedServer::start(provider).await?;
     // No redirects: the key would travel along. No timeout: the layers have the limits.
