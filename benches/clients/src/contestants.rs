@@ -14,9 +14,11 @@ use async_openai::{
     middleware::HttpRequestFactory,
     types::chat::{ChatCompletionRequestUserMessage, CreateChatCompletionRequestArgs},
 };
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, Dialect, FallbackLayer, LlmRequest, LlmService, RetryWithJitterLayer,
     TimeoutLayer, Wire,
@@ -37,7 +39,7 @@ pub(crate) struct Row {
 
 /// Returns all rows.
 pub(crate) fn all() -> Vec<Row> {
-    vec![gateway(), http_llm_over_a_bare_leaf(), http_llm(), async_openai()]
+    vec![gateway(), http_llm_over_a_bare_leaf(), http_llm(), reqwest_client(), async_openai()]
 }
 
 const BODY: &str = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
@@ -135,6 +137,43 @@ fn http_llm_over_a_bare_leaf() -> Row {
 fn http_llm() -> Row {
     let with = HttpLlmLayer::new(stack(OpenAi::new(""))).layer(Client);
     Row { name: "`HttpLlmLayer` of the five layers over the bare client", without: http(Client), with: http(with) }
+}
+
+/// A middleware in the place of the provider.
+struct Provider;
+
+#[async_trait]
+impl Middleware for Provider {
+    async fn handle(
+        &self,
+        _: reqwest::Request,
+        _: &mut http::Extensions,
+        _: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        Ok(answer().map(reqwest::Body::wrap).into())
+    }
+}
+
+fn reqwest_client() -> Row {
+    let bare = ClientBuilder::new(reqwest::Client::new()).with(Provider).build();
+    let stack = steadfast_reqwest::middleware(stack(OpenAi::new("")));
+    let with = ClientBuilder::new(reqwest::Client::new()).with(stack).with(Provider).build();
+    Row {
+        name: "`steadfast-reqwest` under a client of reqwest-middleware",
+        without: posting(bare),
+        with: posting(with),
+    }
+}
+
+fn posting(client: ClientWithMiddleware) -> Call {
+    Box::new(move || {
+        let request =
+            client.post("http://provider.test/v1/chat/completions").bearer_auth("sk-of-the-caller").body(BODY);
+        Box::pin(async move {
+            let response = request.send().await.expect("a response");
+            assert_eq!(response.bytes().await.expect("a body"), ANSWER);
+        })
+    })
 }
 
 fn async_openai() -> Row {
