@@ -3,15 +3,23 @@
 //! `cargo run --example nested_gateway` needs no socket: a test of the service calls the router itself.
 
 use axum::{Router, body::Body, routing::get};
-use http::Request;
+use http::{Request, header};
 use http_body_util::BodyExt;
 use steadfast_gateway::Gateway;
 use steadfast_stack::{Config, Format, Stack};
-use tower::{BoxError, ServiceExt};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower_http::{
+    compression::CompressionLayer, sensitive_headers::SetSensitiveRequestHeadersLayer, trace::TraceLayer,
+};
 
-/// The service as it was, and one line more.
+/// The service as it was, and one line more. Its layers are around the gateway too.
 fn app(stack: &Stack) -> Router {
-    Router::new().route("/hello", get(async || "hello")).nest_service("/llm", Gateway::from(stack))
+    let layers = ServiceBuilder::new()
+        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
+        .layer(TraceLayer::new_for_http())
+        // It leaves streams of events alone.
+        .layer(CompressionLayer::new());
+    Router::new().route("/hello", get(async || "hello")).nest_service("/llm", Gateway::from(stack)).layer(layers)
 }
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -16,6 +16,8 @@ mod circuit_breaker;
 mod from_a_file;
 #[path = "../../examples/hedge.rs"]
 mod hedge;
+#[path = "../../examples/http_layers.rs"]
+mod http_layers;
 #[path = "../../examples/hyper.rs"]
 mod hyper_server;
 #[path = "../../examples/metrics.rs"]
@@ -40,6 +42,11 @@ mod your_own_layer;
 #[test]
 fn nested_gateway_answers_from_the_second_tier() -> Result<(), BoxError> {
     nested_gateway::main()
+}
+
+#[test]
+fn http_layers_trace_each_attempt() -> Result<(), BoxError> {
+    http_layers::main()
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod recordings;
 
 mod acceptance;
+mod around_the_client;
 mod fidelity;
 mod fuzz;
 mod linear;

@@ -1,8 +1,10 @@
-//! An axum service over a steadfast stack: `POST /ask` answers JSON, `POST /stream` server-sent events.
+//! An axum service over a steadfast stack: `POST /ask` answers JSON, `POST /stream` server-sent events. tower-http's
+//! layers are outside ([`layers`]): ids, traces, limits, pages of another origin. The stack is inside ([`stack`]).
 //!
 //! `cargo run` in this folder needs no key. Then:
 //! `curl -N 127.0.0.1:3000/stream -H 'content-type: application/json' -d '{"prompt": "Explain closures."}'`
 
+mod layers;
 mod reply;
 mod stack;
 #[cfg(test)]
@@ -30,7 +32,8 @@ struct Ask {
 
 /// The service. The stack is boxed only so that the state has a type that can be written down.
 fn app(llm: BoxLlmService) -> Router {
-    Router::new().route("/ask", post(ask)).route("/stream", post(stream_answer)).with_state(llm)
+    let paths = Router::new().route("/ask", post(ask)).route("/stream", post(stream_answer)).with_state(llm);
+    layers::around(paths)
 }
 
 /// The whole answer. If the caller hangs up, axum drops the handler, and with it go the call and its place.
@@ -56,6 +59,7 @@ async fn stream_answer(
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
+    tracing_subscriber::fmt().init();
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };

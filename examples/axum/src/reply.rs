@@ -69,7 +69,7 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         // The whole error is for the log: it names models and request ids, which are nobody else's business.
-        eprintln!("{}", self.0);
+        tracing::warn!(error = %self.0, "no answer");
         let mut response = (self.status(), Json(json!({ "error": self.0.kind().name() }))).into_response();
         // When the first tier may work again, rounded up: who comes back earlier comes in vain.
         let wait = self.0.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));

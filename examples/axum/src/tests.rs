@@ -8,7 +8,7 @@ use axum::{
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, BulkheadHandle, BulkheadLayer, ErrorKind, LlmError, LlmRequest, provider_fn,
+    BoxLlmService, BulkheadHandle, BulkheadLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, provider_fn,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,10 +29,13 @@ fn failing(error: LlmError) -> Router {
     app(BoxLlmService::new(provider_fn(move |_: LlmRequest| std::future::ready(Err(error.clone())))))
 }
 
-async fn post(app: &Router, path: &str) -> Response<Body> {
+fn ask(path: &str, prompt: &str) -> Request<Body> {
     let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-    let request = request.body(json!({ "prompt": "Explain closures." }).to_string()).unwrap();
-    let answer: Result<_, Infallible> = app.clone().oneshot(request.map(Body::from)).await;
+    request.body(json!({ "prompt": prompt }).to_string().into()).unwrap()
+}
+
+async fn post(app: &Router, path: &str) -> Response<Body> {
+    let answer: Result<_, Infallible> = app.clone().oneshot(ask(path, "Explain closures.")).await;
     answer.unwrap()
 }
 
@@ -131,6 +134,55 @@ async fn retry_after_is_told_and_never_too_early() {
     let response = post(&failing(error), "/ask").await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_has_the_id_of_its_request_and_a_page_may_read_it() {
+    let (app, _, _) = application();
+    let preflight = Request::options("/ask")
+        .header(header::ORIGIN, "https://chat.example.com")
+        .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST");
+    let allowed = app.clone().oneshot(preflight.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(allowed.status(), StatusCode::OK);
+    assert_eq!(allowed.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://chat.example.com");
+
+    let mut request = ask("/ask", "Explain closures.");
+    request.headers_mut().insert("x-request-id", "of-a-proxy".parse().unwrap());
+    assert_eq!(app.clone().oneshot(request).await.unwrap().headers()["x-request-id"], "of-a-proxy");
+    assert_eq!(post(&app, "/ask").await.headers()["x-request-id"].len(), 36, "a new one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_compressed_and_a_stream_is_not() {
+    let (app, _, _) = application();
+    for (path, packed) in [("/ask", true), ("/stream", false)] {
+        let mut request = ask(path, "Explain closures.");
+        request.headers_mut().insert(header::ACCEPT_ENCODING, "gzip".parse().unwrap());
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers().contains_key(header::CONTENT_ENCODING), packed, "{path}");
+        if packed {
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let answer: Value = serde_json::from_reader(flate2::read::GzDecoder::new(&*body)).unwrap();
+            assert_eq!(answer["text"], "Functions that remember.");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_over_the_limit_a_panic_and_a_call_without_end_have_their_status() {
+    let (app_of_model, provider, _) = application();
+    let long = "words ".repeat(crate::layers::MAX_BODY / 6);
+    assert_eq!(app_of_model.oneshot(ask("/ask", &long)).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(provider.stats().calls, 0);
+
+    let panics = provider_fn(async |_: LlmRequest| -> Result<LlmResponse, LlmError> { panic!("a leaf's own bug") });
+    let response = post(&app(BoxLlmService::new(panics)), "/ask").await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(text(response).await, r#"{"error":"internal"}"#);
+
+    // A stack without limits of its own.
+    let silent = provider_fn(async |_: LlmRequest| std::future::pending::<Result<LlmResponse, LlmError>>().await);
+    assert_eq!(post(&app(BoxLlmService::new(silent)), "/ask").await.status(), StatusCode::GATEWAY_TIMEOUT);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -39,7 +40,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         // Change the response in place: it moves often enough on its way up.
+        let unwinding = ReportPanic(this.watch);
         let mut polled = this.call.as_mut().poll(cx);
+        mem::forget(unwinding);
         let Poll::Ready(result) = &mut polled else { return Poll::Pending };
         if result.is_err() {
             this.call.abandon();
@@ -51,6 +54,17 @@ where
             }
         }
         polled
+    }
+}
+
+/// Reports a panic of the call as it unwinds. Whoever catches it may drop the future later, as if its caller had left.
+struct ReportPanic<'a>(&'a mut Option<Watch>);
+
+impl Drop for ReportPanic<'_> {
+    fn drop(&mut self) {
+        if let Some(watch) = self.0.take() {
+            watch.panicked();
+        }
     }
 }
 

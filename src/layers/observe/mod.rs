@@ -11,8 +11,8 @@
 //!
 //! A complete answer has ended when the response is there, a stream when its body ends, breaks or is dropped. A
 //! future that is dropped before its response is a request that was
-//! [abandoned](crate::events::RequestOutcome::Abandoned). The layer reports each request exactly once. It does not
-//! report a request that began without a subscriber.
+//! [abandoned](crate::events::RequestOutcome::Abandoned). A call that panics has failed. The layer reports each request
+//! exactly once. It does not report a request that began without a subscriber.
 //!
 //! Its clock runs from `call`, so that waiting for readiness and in queues counts. A stream that a `Fallback`
 //! [restarts](crate::layers::fallback::StreamBreak::Restart) in the middle counts for the tier that began it.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
 use crate::{
-    Attempt, CacheOrigin, Event, Events, LlmError, LlmRequest, LlmResponse,
+    Attempt, CacheOrigin, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
     body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
@@ -149,6 +149,13 @@ impl Watch {
     #[cold]
     pub(super) fn abandoned(self) {
         self.unanswered(RequestOutcome::Abandoned, None, None, false);
+    }
+
+    /// Reports that the call has panicked.
+    #[cold]
+    pub(super) fn panicked(self) {
+        let mut error = LlmError::new(ErrorKind::Other, "the call panicked");
+        self.failed(&mut error);
     }
 
     fn unanswered(

@@ -192,6 +192,18 @@ async fn a_stream_that_is_dropped_is_told_as_abandoned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_is_reported_as_a_failure_and_not_as_a_caller_that_left() {
+    let (layer, mut heard) = observed();
+    let leaf = provider_fn(async |_| -> Result<LlmResponse, LlmError> { panic!("a leaf's own bug") });
+    let asking = layer.layer(leaf).oneshot(prompt().with_status_of(|_| StatusCode::INTERNAL_SERVER_ERROR));
+    let panicked = tokio::spawn(asking).await.expect_err("panicked");
+    assert!(panicked.is_panic());
+    let ended = told(&mut heard);
+    assert_eq!(ended.outcome, RequestOutcome::Failed(ErrorKind::Other));
+    assert_eq!((ended.status, ended.is_served()), (Some(StatusCode::INTERNAL_SERVER_ERROR), false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_future_that_is_dropped_is_told_as_abandoned() {
     let (layer, mut heard) = observed();
     let leaf = Strict::new().takes(SECOND * 60);

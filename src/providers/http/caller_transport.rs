@@ -20,8 +20,8 @@ use crate::{Dialect, LlmRequest};
 ///
 /// The HTTP layer of `steadfast-gateway`, `HttpLlmLayer`, adds it to each call.
 ///
-/// Differences from the caller's head: no `content-length`, which the client adds, no header that begins with
-/// `x-steadfast-`, and `accept-encoding: identity` in place of another value.
+/// Differences from the caller's head: no `content-length`, which the client adds, no `accept-encoding`, since the
+/// client asks for what it can decompress, and no header that begins with `x-steadfast-`.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -126,9 +126,7 @@ const FOR_THE_GATEWAY: &str = "x-steadfast-";
 /// Removes the headers that do not describe the request as it is sent.
 fn clean(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
-    if let Some(encoding) = headers.get_mut(header::ACCEPT_ENCODING) {
-        *encoding = http::HeaderValue::from_static("identity");
-    }
+    headers.remove(header::ACCEPT_ENCODING);
     let steering: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(FOR_THE_GATEWAY)).cloned().collect();
     for name in steering {

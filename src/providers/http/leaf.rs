@@ -125,6 +125,9 @@ impl<P: Protocol> HttpLeaf<P> {
     /// [`Full<Bytes>`](http_body_util::Full). For a service that takes any body, name the type by a
     /// `.map_request(|request: http::Request<RequestBody>| request)`.
     ///
+    /// The leaf sends no `Accept-Encoding`: the transport asks for what it can decompress, and the leaf reads plain
+    /// answers only. An [`HttpClient`] asks for `identity`, unless a layer around it has asked for more.
+    ///
     /// The transport must not follow redirects, or the key travels along. Its errors count as
     /// [`ErrorKind::Connect`](crate::ErrorKind::Connect), unless they are known to mean something else.
     #[must_use]

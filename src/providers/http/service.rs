@@ -197,7 +197,8 @@ fn answer<P: Protocol>(
         }
         let body = match Form::of(&head.headers, request.is_stream()) {
             Form::Compressed => {
-                let message = "the answer is compressed, although the request did not allow it";
+                let message = "the answer is compressed, and the transport did not decompress it: put a layer around it \
+                               that does, such as tower-http's `DecompressionLayer`";
                 Err(LlmError::new(ErrorKind::Malformed, message))
             }
             Form::Events => {

@@ -219,7 +219,6 @@ impl<P: Protocol> Coder<P> {
     pub(crate) fn with_own_headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, LlmError> {
         headers.extend(self.headers.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
         self.protocol.headers(&mut headers);
         if let Some(key) = &self.key {

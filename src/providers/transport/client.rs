@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, Version, header::PROXY_AUTHORIZATION, uri::Scheme};
+use http::{
+    HeaderValue, Method, Request, Response, Version,
+    header::{ACCEPT_ENCODING, PROXY_AUTHORIZATION},
+    uri::Scheme,
+};
 use hyper_util::{
     client::{legacy, proxy::matcher::Matcher},
     rt::{TokioExecutor, TokioTimer},
@@ -33,6 +37,8 @@ use crate::providers::http::RequestBody;
 ///   even if the process has another default in rustls. The store is read once a process.
 /// - **Proxies**: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read at [`new`](Self::new); `http://` and
 ///   `https://` proxies, with basic authentication from the URL.
+/// - **Compression**: it decompresses nothing, and asks for `identity` if the request has no `Accept-Encoding`. A layer
+///   around it may ask for more, and decompress the answers; see the [module docs](super).
 /// - **Redirects** are never followed: a key must not travel to a place that the caller has not named.
 /// - **Time**: connecting (name lookup, TCP, proxy and TLS together) is limited to 10 seconds. Nothing else is; the
 ///   timeout layer does that.
@@ -184,7 +190,9 @@ impl Service<Request<RequestBody>> for HttpClient {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<RequestBody>) -> ResponseFuture {
+    fn call(&mut self, mut request: Request<RequestBody>) -> ResponseFuture {
+        // What decompresses answers is around this client, and has asked for the codings that it knows.
+        request.headers_mut().entry(ACCEPT_ENCODING).or_insert(IDENTITY);
         ResponseFuture(match self.shared.straight(&request) {
             Some(server) => SendState::Straight(exchange::ask(self.shared.pool.clone(), server, request)),
             None => SendState::Pooled(self.shared.send(request)),
@@ -222,6 +230,7 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// Twice the 5 s of the OpenAI and Anthropic SDKs, which count TCP and TLS apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);

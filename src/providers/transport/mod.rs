@@ -14,14 +14,45 @@
 //! one goes out on another, as long as nothing of it was written. HTTPS and proxies keep hyper-util's client: they may
 //! come to speak HTTP/2, where a connection serves many requests and needs a task.
 //!
-//! # Example
+//! # Compressed answers
+//!
+//! A leaf sends no `Accept-Encoding`, and reads plain answers only: the transport decides. [`HttpClient`] decompresses
+//! nothing and asks for `identity`. tower-http's `DecompressionLayer` around it asks for what it knows, and
+//! decompresses the answers. [`Limits`](crate::providers::http::Limits) count the decompressed bytes.
+//!
+//! It pays for large, whole answers over a slow or metered line, such as many embeddings. It does not pay for streams:
+//! a token is smaller than what a flush adds to it. The layer delays no event that the provider has flushed. The leaves
+//! of a configuration file ask for plain answers. Most of their calls are streams, and a model takes seconds to write
+//! the few kilobytes of a whole answer, so no caller waits for their transfer.
+//!
+//! # tower-http's layers
+//!
+//! Each fits around the client, in an order that keeps secrets out of a trace: marks on the request's headers outside
+//! of it, marks on the response's inside. The leaf marks its key itself. These layers are for HTTP; around a leaf, and
+//! between this crate's layers, the request is an [`LlmRequest`](crate::LlmRequest), which takes tower's own.
 //!
 //! ```
 //! use std::time::Duration;
-//! use steadfast::providers::transport::HttpClient;
+//! use http::{HeaderName, HeaderValue, header::SET_COOKIE};
+//! use steadfast::providers::{Anthropic, transport::HttpClient};
+//! use tower::ServiceBuilder;
+//! use tower_http::{
+//!     decompression::DecompressionLayer,
+//!     sensitive_headers::{SetSensitiveRequestHeadersLayer, SetSensitiveResponseHeadersLayer},
+//!     set_header::SetRequestHeaderLayer,
+//!     trace::TraceLayer,
+//! };
 //!
-//! let client = HttpClient::new().connect_timeout(Duration::from_secs(3));
-//! # drop(client);
+//! let team = HeaderName::from_static("x-team");
+//! let client = ServiceBuilder::new()
+//!     .layer(SetRequestHeaderLayer::overriding(team.clone(), HeaderValue::from_static("search")))
+//!     .layer(SetSensitiveRequestHeadersLayer::new([team]))
+//!     .layer(TraceLayer::new_for_http())
+//!     .layer(SetSensitiveResponseHeadersLayer::new([SET_COOKIE]))
+//!     .layer(DecompressionLayer::new())
+//!     .service(HttpClient::new().connect_timeout(Duration::from_secs(3)));
+//! let leaf = Anthropic::new("key").model("claude-sonnet-4-5").transport(client);
+//! # drop(leaf);
 //! ```
 
 mod client;

@@ -85,6 +85,19 @@ async fn plain_http_on_loopback_is_allowed() {
 }
 
 #[tokio::test]
+async fn plain_answers_are_asked_for_unless_the_request_asks_for_others() {
+    for (said, sent) in [(None, "identity"), (Some("gzip, br"), "gzip, br")] {
+        let (address, served) = serve_once(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let mut request = get(&format!("http://{address}/"));
+        request.headers_mut().extend(said.map(|said| (http::header::ACCEPT_ENCODING, said.parse().unwrap())));
+        HttpClient::new().no_proxy().oneshot(request).await.unwrap();
+        let head = served.await.unwrap();
+        assert!(head.contains(&format!("accept-encoding: {sent}\r\n")), "{head}");
+        assert_eq!(head.matches("accept-encoding").count(), 1, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn redirect_is_handed_back_and_not_followed() {
     let (address, _served) =
         serve_once(b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n")

@@ -41,6 +41,7 @@ fn three_formats_are_one_configuration() {
     assert_eq!((mirror.share, mirror.by_session, mirror.max_in_flight), (Some(Share(0.05)), true, Some(4)));
     assert_eq!(yaml.gateway.max_body, Some(Size(8 << 20)));
     assert_eq!((yaml.gateway.grace, yaml.gateway.keep_alive), (Some(Span(Duration::from_secs(45))), None));
+    assert_eq!(yaml.gateway.cors, ["https://app.example.com"]);
     let idempotency = yaml.idempotency.unwrap();
     assert_eq!((idempotency.ttl, idempotency.max_bytes), (Some(Span(Duration::from_secs(3600))), Some(Size(32 << 20))));
     let cache = yaml.cache.unwrap();

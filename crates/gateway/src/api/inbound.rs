@@ -1,12 +1,12 @@
 //! HTTP requests as [`LlmRequest`]s.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError};
 use serde_json::{Map, Value};
 use steadfast::{
     CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, layers::cache::CacheControl,
@@ -349,6 +349,7 @@ impl BodyReader<'_> {
             };
             let data = match frame {
                 None => break,
+                Some(Err(error)) if is_over_limit(&error) => return Err(BodyError::TooLarge),
                 Some(Err(_)) => return Err(BodyError::Broken),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
@@ -401,6 +402,13 @@ impl BodyReader<'_> {
             }
         }
     }
+}
+
+/// Returns whether the limit around the routed paths cut the body off.
+fn is_over_limit(error: &axum::Error) -> bool {
+    error::Error::source(error).is_some_and(|source| {
+        source.is::<LengthLimitError>() || source.downcast_ref::<axum::Error>().is_some_and(is_over_limit)
+    })
 }
 
 type Frame = Result<http_body::Frame<Bytes>, axum::Error>;

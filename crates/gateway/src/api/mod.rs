@@ -13,13 +13,16 @@
 mod admin;
 mod cache;
 mod catalog;
+mod cors;
 mod handoff;
 mod html;
 mod http_llm;
 mod inbound;
 mod keys;
+mod layers;
 mod mark;
 pub(crate) mod observe;
+mod panic;
 mod pipeline;
 mod records;
 mod refusal;

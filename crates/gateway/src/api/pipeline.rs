@@ -29,13 +29,15 @@ use super::{
     inbound::{self, BodyError, RequestOptions},
     keys::{self, Denial, Key},
     mark::{mark, marked},
-    records::{Entry, Outcome, REQUEST_ID},
+    panic::{self, Panic},
+    records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
 };
 use crate::{
     http::{Answering, DirectStream},
     limits::Settings,
+    lock::lock,
 };
 
 /// Returns a response that is ready.
@@ -53,6 +55,13 @@ pub(crate) struct ConnectionContext {
 impl ConnectionContext {
     pub(crate) fn of(gateway: &GatewayState) -> Self {
         Self { service: Mutex::new(gateway.service.clone()), cut: gateway.lifecycle.cut.child_token() }
+    }
+
+    /// Replaces the service after a panic in it. A clone carries no readiness, and nothing that the panic cut short.
+    fn renew(&self) {
+        let mut service = lock(&self.service);
+        let renewed = service.clone();
+        *service = renewed;
     }
 }
 
@@ -85,8 +94,8 @@ pub(crate) fn answer<'a>(
             return immediate(deny(&entry, denied, dialect));
         }
     }
-    let gateway = gateway.clone();
-    Box::pin(async move {
+    let (gateway, record) = (gateway.clone(), entry.record());
+    let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
         let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
             Ok(body) => body,
@@ -131,7 +140,19 @@ pub(crate) fn answer<'a>(
             },
             Err(error) => fail(&entry, context.explain, &error, dialect),
         }
-    })
+    };
+    Box::pin(panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect)))
+}
+
+/// Returns the response to a panic. The unwinding has dropped the record's [`Entry`], which closed the record.
+fn panicked(caught: Panic, record: &Record, connection: &ConnectionContext, dialect: Dialect) -> Response<Body> {
+    caught.log(Some(record.id()));
+    // Its clone is foreign code too.
+    let _ = panic::catch(|| connection.renew());
+    let mut response = refuse(&Panic::error(), dialect);
+    record.write_id(response.headers_mut());
+    set_request_id(dialect, response.headers_mut());
+    response
 }
 
 /// Counts a request against its key's rate, and gives it the key's feature.

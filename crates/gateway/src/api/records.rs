@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -145,6 +146,15 @@ fn id(number: u64, random: u64) -> Arc<str> {
 }
 
 impl Record {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Writes the id into headers.
+    pub(crate) fn write_id(&self, headers: &mut HeaderMap) {
+        put(headers, REQUEST_ID, self.id.as_bytes());
+    }
+
     /// Returns the record as JSON. With `words` it has the failures' messages.
     pub(crate) fn json(&self, words: bool) -> Value {
         let state = lock(&self.state);
@@ -257,7 +267,8 @@ fn count_sent(steps: &[Attempt]) -> usize {
     steps.iter().filter(|step| !step.is_local()).count()
 }
 
-/// A handle to the record of a request in flight. Dropped before the end, it records that the caller disconnected.
+/// A handle to the record of a request in flight. Dropped before the end, it records that the caller disconnected, or
+/// that the request panicked.
 #[derive(Debug)]
 pub(crate) struct Entry {
     record: Arc<Record>,
@@ -270,6 +281,11 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn id(&self) -> &str {
         &self.record.id
+    }
+
+    /// Returns the record.
+    pub(crate) fn record(&self) -> Arc<Record> {
+        self.record.clone()
     }
 
     /// Returns the id, shared.
@@ -370,7 +386,7 @@ impl Entry {
 
     /// Writes what is known so far into headers.
     pub(crate) fn write_headers(&self, explain: bool, headers: &mut HeaderMap) {
-        put(headers, REQUEST_ID, self.record.id.as_bytes());
+        self.record.write_id(headers);
         {
             let state = lock(&self.record.state);
             for (name, value) in [(TIER, &state.tier), (MODEL, &state.model)] {
@@ -425,7 +441,14 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut state = lock(&self.record.state);
-        self.end(&mut state, Outcome::Abandoned);
+        let outcome = match thread::panicking() {
+            true => {
+                state.failure.get_or_insert(ErrorKind::Other);
+                Outcome::Failed
+            }
+            false => Outcome::Abandoned,
+        };
+        self.end(&mut state, outcome);
     }
 }
 

@@ -17,9 +17,12 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    GatewayState, catalog, handoff,
+    GatewayState, catalog, cors, handoff,
+    inbound::BodyError,
     keys::{self, Denial, Key},
+    layers::{self, BodyTooLarge},
     observe::page,
+    panic::{self, Panic},
     pipeline::{self, ConnectionContext, immediate},
     records::Record,
     refusal,
@@ -35,21 +38,44 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(gateway: Arc<GatewayState>, router: Router) -> Self {
+        let router = layers::around(router, gateway.clone());
         Self { gateway, router }
+    }
+
+    /// Answers a request. Calls of models, nearly all requests, bypass the router, which would cost as much as reading
+    /// them.
+    fn dispatch<'a>(&self, connection: &'a ConnectionContext, request: Request<Body>) -> Answering<'a> {
+        let dialect = match request.uri().path() {
+            MESSAGES => Dialect::Anthropic,
+            CHAT_COMPLETIONS => Dialect::OpenAi,
+            _ => return self.routed(request),
+        };
+        match *request.method() {
+            Method::POST => call(&self.gateway, connection, dialect, request),
+            _ => self.routed(request),
+        }
     }
 
     fn routed(&self, request: Request<Body>) -> Answering<'static> {
         let dialect = dialect_of(request.uri().path(), request.headers());
         let method = request.method().clone();
+        let gateway = self.gateway.clone();
         let routing = self.router.clone().oneshot(request);
         Box::pin(async move {
             let response = routing.await.unwrap_or_else(|never| match never {});
-            // The router knows the methods of a path.
+            // The router knows the methods of a path, and its layers neither dialects nor settings.
             let allowed = response.headers().get(header::ALLOW);
-            match allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
-                Some(allowed) => refusal::wrong_method(shortened(&method), allowed, dialect),
-                None => response,
-            }
+            let own = if let Some(panic) = response.extensions().get::<Panic>() {
+                panic.log(layers::id_of(&response));
+                refusal::refuse(&Panic::error(), dialect)
+            } else if response.extensions().get::<BodyTooLarge>().is_some() {
+                refusal::body_error(BodyError::TooLarge, &gateway.lifecycle.current.load(), dialect)
+            } else if let Some(allowed) = allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
+                refusal::wrong_method(shortened(&method), allowed, dialect)
+            } else {
+                return response;
+            };
+            layers::with_id_of(&response, own)
         })
     }
 }
@@ -61,8 +87,6 @@ impl Handler for Routes {
         ConnectionContext::of(&self.gateway)
     }
 
-    /// Answers a request. Calls of models, nearly all requests, bypass the router, which would cost as much as reading
-    /// them.
     fn answer<'a>(&self, connection: &'a ConnectionContext, mut request: Request<Body>) -> Answering<'a> {
         if is_unversioned(request.uri().path()) {
             add_version(request.uri_mut());
@@ -73,15 +97,11 @@ impl Handler for Routes {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return immediate(response);
         }
-        let dialect = match request.uri().path() {
-            MESSAGES => Dialect::Anthropic,
-            CHAT_COMPLETIONS => Dialect::OpenAi,
-            _ => return self.routed(request),
-        };
-        match *request.method() {
-            Method::POST => call(&self.gateway, connection, dialect, request),
-            _ => self.routed(request),
+        if self.gateway.is_listed(request.headers()) {
+            let routes = self.clone();
+            return cors::answer(request, move |request| routes.dispatch(connection, request));
         }
+        self.dispatch(connection, request)
     }
 }
 
@@ -198,7 +218,10 @@ fn authorize(gateway: &GatewayState, request: &mut Request<Body>) -> Result<(), 
     if let Some(keys) = &gateway.keys {
         let key = keys.authenticate(request.headers())?;
         request.extensions_mut().insert(key);
-    } else if !gateway.any_origin && request.headers().get(header::ORIGIN).is_some_and(is_foreign) {
+    } else if !gateway.any_origin
+        && request.headers().get(header::ORIGIN).is_some_and(is_foreign)
+        && !gateway.is_listed(request.headers())
+    {
         return Err(Denial::Origin);
     }
     Ok(())
@@ -229,10 +252,14 @@ fn call<'a>(
     dialect: Dialect,
     mut request: Request<Body>,
 ) -> Answering<'a> {
-    match authorize(gateway, &mut request) {
+    let begun = panic::catch(|| match authorize(gateway, &mut request) {
         Ok(()) => pipeline::answer(gateway, connection, dialect, request),
         Err(denied) => immediate(refusal::deny(denied, dialect)),
-    }
+    });
+    begun.unwrap_or_else(|panic| {
+        panic.log(None);
+        immediate(refusal::refuse(&Panic::error(), dialect))
+    })
 }
 
 /// Answers whether to send requests here: not once the server is asked to stop. A gateway that serves is ready, even
@@ -293,7 +320,7 @@ async fn unknown_path(
 }
 
 /// Returns a method's beginning, for messages: callers may invent long ones.
-fn shortened(method: &Method) -> &str {
+pub(super) fn shortened(method: &Method) -> &str {
     let name = method.as_str();
     &name[..name.len().min(MAX_METHOD)]
 }

@@ -88,6 +88,42 @@ use crate::{
 /// let app = axum::Router::new().nest_service("/llm", Gateway::from(&stack));
 /// # Ok(app) }
 /// ```
+///
+/// # Behind tower-http's layers
+///
+/// Layers for HTTP go around it as around any service. Compression leaves streams alone by default. A timeout outside
+/// covers the time until the head; let it be longer than the stack's own, which knows another tier. The gateway itself
+/// catches panics, limits bodies, and names each call by `x-steadfast-request-id`. Set
+/// [`any_origin`](GatewayBuilder::any_origin) if a layer outside checks `Origin`.
+///
+/// ```
+/// use axum::Router;
+/// use http::{HeaderValue, Request, header};
+/// use steadfast::providers::simulated::Simulated;
+/// use steadfast_gateway::Gateway;
+/// use tower::{ServiceBuilder, ServiceExt};
+/// use tower_http::{
+///     cors::{Any, CorsLayer},
+///     sensitive_headers::SetSensitiveRequestHeadersLayer,
+///     trace::TraceLayer,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+/// let page = HeaderValue::from_static("https://app.example.com");
+/// let layers = ServiceBuilder::new()
+///     .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
+///     .layer(TraceLayer::new_for_http())
+///     .layer(CorsLayer::new().allow_origin(page.clone()).allow_headers(Any));
+/// let gateway = Gateway::builder(Simulated::new("sonnet")).any_origin().build();
+/// let app = Router::new().nest_service("/llm", gateway).layer(layers);
+///
+/// let body = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
+/// let request = Request::post("/llm/v1/chat/completions").header(header::ORIGIN, &page).body(body.to_owned())?;
+/// let response = app.oneshot(request).await?;
+/// assert_eq!(response.status(), 200);
+/// assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], page);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Gateway {
     routes: Routes,
@@ -200,7 +236,7 @@ impl GatewayBuilder {
 
     /// Answers pages of other origins too. Without keys the default refuses them: a browser on this machine would send
     /// a foreign page's requests without asking its user. Set it if a layer outside checks `Origin`, as tower-http's
-    /// `CorsLayer` does.
+    /// `CorsLayer` does. Over the stack of a file, `gateway.cors` lists the origins whose pages may call and read.
     pub fn any_origin(mut self) -> Self {
         self.any_origin = true;
         self

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     mark::{mark, marked_events},
+    panic::{self, Panic},
     records::{Entry, Outcome},
     refusal,
 };
@@ -181,9 +182,29 @@ impl Body for EventStream {
     type Error = std::convert::Infallible;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        match panic::catch(|| self.as_mut().poll_events(cx)) {
+            Ok(polled) => polled,
+            Err(panic) => data(self.project().end_after(panic)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Done) && self.batch.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::new()
+    }
+}
+
+impl EventStream {
+    fn poll_events(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, std::convert::Infallible>>> {
         let mut this = self.project();
         loop {
             if this.batch.is_full() {
@@ -224,17 +245,25 @@ impl Body for EventStream {
             this.batch.add(bytes);
         }
     }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Done) && self.batch.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::new()
-    }
 }
 
 impl Projected<'_> {
+    /// Ends the stream after a panic. Returns the events that were ready, and the dialect's error event.
+    fn end_after(self, caught: Panic) -> Bytes {
+        caught.log(Some(self.entry.id()));
+        let outcome = if matches!(self.state, State::Calling(_)) { Outcome::Failed } else { Outcome::Broken };
+        let error = Panic::error();
+        self.entry.failed(outcome, &error);
+        let (dialect, state, encoder) = (*self.dialect, self.state, self.encoder);
+        // Dropping the body gives its permits back.
+        let _ = panic::catch(|| *state = State::Done);
+        // The encoder may be what panicked.
+        let event = panic::catch(|| refusal::event(&error, dialect, encoder))
+            .unwrap_or_else(|_| refusal::event(&error, dialect, &mut StreamEncoder::new(dialect)));
+        self.batch.add(event);
+        self.batch.take()
+    }
+
     /// Polls for the answer's next frame; `None` at its end.
     #[inline]
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, (Outcome, LlmError)>> {

@@ -1,6 +1,13 @@
 //! `steadfast serve`: the stack as a gateway.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    net::SocketAddr,
+    panic::{self, PanicHookInfo},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use steadfast_gateway::{LogFormat, ServeOptions};
@@ -75,6 +82,21 @@ impl Serve {
         {
             options.otlp_endpoint = self.otlp_endpoint;
         }
+        panic::set_hook(Box::new(log_panic));
         Ok(options.serve().await?)
+    }
+}
+
+/// Logs a panic by its place. Its message may repeat a prompt, and is left out unless it is a literal of the program.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    let literal = panic.payload().downcast_ref::<&'static str>();
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(place, panic = literal, thread = thread::current().name(), backtrace, "panicked");
+    } else {
+        // The log has not begun.
+        eprintln!("panicked at {}: {}", place.unwrap_or_default(), literal.copied().unwrap_or("(message left out)"));
     }
 }

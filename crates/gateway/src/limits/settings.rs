@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use http::HeaderValue;
 use steadfast::WireLimits;
 use steadfast_stack::{Config, Size, Span};
 
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) memory: u64,
     /// The limits of a request's content for the gateway to parse it.
     pub(crate) limits: WireLimits,
+    /// The origins whose pages may call and read every path.
+    pub(crate) cors: Box<[HeaderValue]>,
 }
 
 /// The slowest upload that the gateway accepts, in bytes per second.
@@ -60,6 +63,7 @@ impl Default for Settings {
             records: 1024,
             memory: 1 << 30,
             limits: WireLimits::default(),
+            cors: Box::default(),
         }
     }
 }
@@ -87,6 +91,7 @@ impl Settings {
             records: count(said.records, default.records),
             memory: said.memory.map_or_else(|| memory::default(body as u64, config.kept_bytes()), |size| size.0),
             limits: said.limits.wire(),
+            cors: said.cors.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
         }
     }
 }

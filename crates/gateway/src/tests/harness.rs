@@ -123,7 +123,13 @@ pub(super) fn log_to(subscriber: impl Subscriber + Send + Sync) -> (Dispatch, De
 }
 
 /// Sends a request through the service.
-async fn through(service: crate::Gateway, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
+pub(super) async fn through(
+    service: crate::Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: String,
+) -> Answer {
     let mut request = http::Request::builder().method(method).uri(path).header("host", "gateway");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -142,7 +148,7 @@ async fn through(service: crate::Gateway, method: &str, path: &str, headers: &[(
 }
 
 /// The headers of a request with JSON, as a client of the path's API sends them.
-fn typed<'a>(path: &str, headers: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+pub(super) fn typed<'a>(path: &str, headers: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut all = vec![("content-type", "application/json")];
     if path.starts_with(MESSAGES) {
         all.push(("anthropic-version", "2023-06-01"));

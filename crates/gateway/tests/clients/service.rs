@@ -4,25 +4,37 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, body::Body};
 use bytes::Bytes;
-use futures_util::FutureExt;
-use http::{Request, Response, StatusCode, header};
+use flate2::read::GzDecoder;
+use futures_util::{FutureExt, stream};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, LlmError, LlmRequest, LlmResponse,
-    RetryWithJitterLayer, TimeoutLayer,
+    RetryWithJitterLayer, TimeoutLayer, provider_fn,
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use steadfast_gateway::{Gateway, ResponseBody};
 use steadfast_stack::{Config, Format, Stack};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::CompressionLayer,
+    cors::{Any, CorsLayer},
+    limit::RequestBodyLimitLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+    timeout::TimeoutLayer as HttpTimeoutLayer,
+    trace::TraceLayer,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
@@ -83,7 +95,7 @@ async fn a_router_with_the_gateway_under_a_path_loses_none_of_2000_requests_in_a
             _ => {}
         }
         let path = if number % 2 == 0 { CHAT } else { MESSAGES };
-        let request = hello(&format!("/llm{path}"), number % 4 < 2).map(axum::body::Body::new);
+        let request = hello(&format!("/llm{path}"), number % 4 < 2).map(Body::new);
         let response = app.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "request {number}");
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -215,6 +227,79 @@ models:
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
     assert!(body.contains("the bulkhead refused the request: feature \\\"chat\\\""), "{body}");
     assert_eq!(first.await.unwrap(), StatusCode::OK);
+}
+
+/// A service as tower-http's own examples build one, with the gateway under a path.
+fn behind_tower_http(gateway: Gateway) -> Router {
+    let secrets: Arc<[HeaderName]> = Arc::new([header::AUTHORIZATION, HeaderName::from_static("x-api-key")]);
+    let cors = CorsLayer::new().allow_origin(HeaderValue::from_static("https://app.example.com")).allow_headers(Any);
+    let layers = ServiceBuilder::new()
+        .layer(SetSensitiveRequestHeadersLayer::from_shared(secrets))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(TraceLayer::new_for_http())
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(CatchPanicLayer::new())
+        .layer(cors)
+        .layer(CompressionLayer::new())
+        .layer(HttpTimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, 100 * SECOND));
+    Router::new().nest_service("/llm", gateway).layer(RequestBodyLimitLayer::new(2_000)).layer(layers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_tower_http_an_answer_is_compressed_and_an_event_comes_when_it_is_there() {
+    let sonnet = Simulated::new("sonnet").reply("one two three").pace(10 * SECOND);
+    let app = behind_tower_http(Gateway::builder(sonnet).any_origin().build());
+    let ask = async |stream: bool| {
+        let mut request = hello(&format!("/llm{CHAT}"), stream).map(Body::new);
+        request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        request.headers_mut().insert(header::ORIGIN, HeaderValue::from_static("https://app.example.com"));
+        // Its key is the program's business.
+        request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer sk-of-the-program"));
+        app.clone().oneshot(request).await.unwrap()
+    };
+    let whole = ask(false).await;
+    for (name, value) in [("content-encoding", "gzip"), ("access-control-allow-origin", "https://app.example.com")] {
+        assert_eq!(whole.headers()[name], value);
+    }
+    // A call's own id stays beside the program's.
+    let ids = ["x-steadfast-request-id", "x-request-id"].map(|name| whole.headers()[name].to_str().unwrap().to_owned());
+    assert!(ids.iter().all(|id| id.starts_with("sf-")), "{ids:?}");
+    let packed = whole.into_body().collect().await.unwrap().to_bytes();
+    let answer: Value = serde_json::from_reader(GzDecoder::new(&*packed)).unwrap();
+    assert_eq!(answer["choices"][0]["message"]["content"], "one two three");
+
+    let stream = ask(true).await;
+    assert!(!stream.headers().contains_key("content-encoding"), "{:?}", stream.headers());
+    let mut body = stream.into_body();
+    let begun = Instant::now();
+    let mut seen = String::new();
+    while !seen.contains("one") {
+        seen += std::str::from_utf8(&body.frame().await.unwrap().unwrap().into_data().unwrap()).unwrap();
+    }
+    assert!(begun.elapsed() < SECOND && !seen.contains("three"), "{seen}");
+    let rest = body.collect().await.unwrap().to_bytes();
+    assert!(rest.ends_with(b"data: [DONE]\n\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_tower_http_errors_of_a_call_are_of_its_protocol() {
+    let app = behind_tower_http(Gateway::new(Simulated::new("sonnet")));
+    // Nothing announces the length, and the limit further out cuts the body off.
+    let endless = stream::iter((0..30).map(|_| Ok::<_, Infallible>(" ".repeat(100))));
+    let request = Request::post(format!("/llm{MESSAGES}")).body(Body::from_stream(endless)).unwrap();
+    let response = app.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let error: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(error["error"]["type"], "request_too_large", "{error}");
+
+    let panics = provider_fn(async |_: LlmRequest| -> Result<LlmResponse, LlmError> { panic!("a leaf's own bug") });
+    let app = behind_tower_http(Gateway::new(panics));
+    let response = app.oneshot(hello(&format!("/llm{MESSAGES}"), true).map(Body::new)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let error: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&error["type"], &error["error"]["type"]), (&"error".into(), &"api_error".into()), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

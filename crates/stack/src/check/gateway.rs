@@ -1,4 +1,4 @@
-use super::Findings;
+use super::{Findings, origins};
 use crate::{Config, Gateway, GatewayLimits, Size};
 use steadfast::WireLimits;
 
@@ -67,6 +67,17 @@ fn gateway(gateway: &Gateway, findings: &mut Findings<'_, '_>) {
     findings.nonzero_time("unread_timeout", gateway.unread_timeout);
     findings.nonzero_time("keep_alive", gateway.keep_alive);
     findings.within("limits", |findings| limits(&gateway.limits, findings));
+    findings.within("cors", |findings| cors(&gateway.cors, findings));
+}
+
+fn cors(listed: &[String], findings: &mut Findings<'_, '_>) {
+    for (at, origin) in listed.iter().enumerate() {
+        if let Some(problem) = origins::problem(origin) {
+            findings.wrong(at, problem);
+        } else if listed[..at].contains(origin) {
+            findings.wrong(at, format!("the list names `{origin}` twice"));
+        }
+    }
 }
 
 fn limits(limits: &GatewayLimits, findings: &mut Findings<'_, '_>) {

@@ -7,6 +7,7 @@ mod handoff;
 mod hedge;
 mod limits;
 mod mirror;
+mod origins;
 mod recovery;
 mod spend;
 mod stores;

@@ -62,6 +62,11 @@ pub struct Gateway {
     /// and only headers say it.
     #[schemars(extend("default" = false))]
     pub mark_degraded: Option<bool>,
+    /// The origins whose web pages may call every path and read its answers, such as `https://app.example.com` and
+    /// `http://localhost:5173`. Where callers have keys, such a page needs one too. Pages of every origin may read
+    /// `/status` and load `/badge.js` without it. A reload changes it; browsers remember a permission for ten minutes.
+    /// Default: none.
+    pub cors: Vec<String>,
     /// The number of decision records kept for `GET /requests`, up to 1,000,000. Default: 1,024.
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
     pub records: Option<u32>,

@@ -138,7 +138,9 @@ impl fmt::Display for Denial {
             Self::Expired => "this key has expired",
             Self::Feature => "this key is not for this feature",
             Self::Model => "this key is not for this model",
-            Self::Origin => "web pages may only call a gateway that has keys",
+            Self::Origin => {
+                "web pages may only call a gateway that has keys, or that lists their origin under `gateway.cors`"
+            }
             Self::NotAdmin => "only an administrator's key may see this",
             Self::Rate(_) => "this key's requests per minute are used up",
             Self::Tokens(_) => "this key's tokens per minute are used up",

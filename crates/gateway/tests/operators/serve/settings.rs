@@ -47,6 +47,29 @@ fn settings_of_the_file_hold_and_follow_it_as_far_as_they_can() {
     assert_eq!(said.matches(waits).count(), 1, "{said}");
 }
 
+#[test]
+fn pages_of_listed_origins_may_read_and_call_from_a_reload_on() {
+    const APP: &str = "https://app.example.com";
+    let text = |cors: &str| format!("{}gateway: {{ cors: [{cors}] }}\n", saying("word"));
+    let served = Serve::with(&text("")).start();
+    let send = |request: &str| {
+        served.ask(request, &format!("origin: {APP}\r\naccess-control-request-method: POST\r\n"), HELLO)
+    };
+    let allowed = |request: &str| send(request).header("access-control-allow-origin").map(str::to_owned);
+    assert_eq!((allowed("GET /overview"), allowed("GET /status").as_deref()), (None, Some("*")));
+    assert_eq!((send("OPTIONS /v1/messages").status, send("POST /v1/messages").status), (405, 403));
+
+    served.configure(&text(&format!("'{APP}'")));
+    within(SOON, "the change was not seen", || allowed("GET /overview").as_deref() == Some(APP));
+    for request in ["GET /status", "GET /metrics", "GET /badge.js", "POST /v1/messages", "OPTIONS /v1/messages"] {
+        assert_eq!((send(request).status, allowed(request).as_deref()), (200, Some(APP)), "{request}");
+    }
+    // Every origin is none.
+    served.configure(&text("'*'"));
+    refuses(&served, 1);
+    assert_eq!(allowed("GET /overview").as_deref(), Some(APP));
+}
+
 /// Returns whether the server has no connection left.
 fn turned_away(served: &Served) -> bool {
     let mut stream = TcpStream::connect(served.address()).unwrap();
