@@ -1,5 +1,5 @@
 //! A service that asks a model through plain reqwest, before and after the lines that put a stack under its client, in
-//! an outage of its provider: `cargo run --example forecast`. It needs no key.
+//! an outage of its provider: `cargo run --example weather_service`. It needs no key.
 
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, FallbackLayer, RetryWithJitterLayer,
