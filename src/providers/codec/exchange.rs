@@ -65,6 +65,8 @@ impl Exchange {
 
     /// The headers of a request over HTTP: the protocol's own, the codec's [key](Codec::key) if it has one, and those
     /// of a caller of the same dialect, except for its credentials.
+    ///
+    /// There is no `Accept-Encoding` among them: the client asks for what it decompresses.
     pub fn headers(&self) -> &HeaderMap {
         &self.encoded.headers
     }
