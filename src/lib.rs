@@ -42,7 +42,8 @@
 //!
 //! - **The contract.** Everything is a `Service<LlmRequest, Response = LlmResponse>` with `Error: Into<LlmError>`: each
 //!   provider, each layer around one, each tier of a fallback. A client of your own is a leaf by one
-//!   `impl Service<LlmRequest>`, or by [`provider_fn`]. Any order of layers compiles, tower's own in between.
+//!   `impl Service<LlmRequest>`, or by [`provider_fn`]; [`providers::codec`] converts for it. Any order of layers
+//!   compiles, tower's own in between.
 //! - **[`LlmRequest`]** is the caller's request, cheap to clone, with a small [`Context`] that layers read and write:
 //!   deadline, attempts left. **[`LlmResponse`]** names [its provider and tier](LlmResponse::served_by) and carries an
 //!   [`LlmBody`], whole or a stream of [`Frame`]s. **[`LlmError`]** has the failure ([`ErrorKind`]), the record of
@@ -66,7 +67,8 @@
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //! - `schema`: the JSON Schema of the types that a configuration file contains.
 //!
-//! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
+//! Without features the crate is the vocabulary, the layers, the leaves that need no network, and
+//! [`providers::codec`] for clients of your own.
 //!
 //! # Packages beside it
 //!

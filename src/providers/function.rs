@@ -22,6 +22,9 @@ use crate::{
 /// [`EmptyAnswer`](crate::ErrorKind::EmptyAnswer). So a stream that ends before it has begun fails over like any other
 /// failure.
 ///
+/// A client that speaks a provider's protocol needs no conversion of your own: see
+/// [`codec`](crate::providers::codec).
+///
 /// ```
 /// use steadfast::{LlmError, LlmRequest, LlmResponse, provider_fn};
 /// use tower::ServiceExt;

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::{Ready, pending, ready},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +18,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
+use reqwest_middleware::{ClientWithMiddleware, Middleware, Next};
+use rig_core::{
+    DynModel,
+    http_client::{self, HttpClientExt, LazyBody, MultipartForm, StreamingResponse},
+    operation::Completion,
+    providers::openai::OpenAIConfig as RigConfig,
+};
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, Dialect, FallbackLayer, LlmRequest, LlmService, RetryWithJitterLayer,
     TimeoutLayer, Wire,
@@ -39,7 +45,7 @@ pub(crate) struct Row {
 
 /// Returns all rows.
 pub(crate) fn all() -> Vec<Row> {
-    vec![gateway(), http_llm_over_a_bare_leaf(), http_llm(), reqwest_client(), async_openai()]
+    vec![gateway(), http_llm_over_a_bare_leaf(), http_llm(), reqwest(), async_openai(), rig()]
 }
 
 const BODY: &str = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "How is the weather?"}]}"#;
@@ -139,11 +145,11 @@ fn http_llm() -> Row {
     Row { name: "`HttpLlmLayer` of the five layers over the bare client", without: http(Client), with: http(with) }
 }
 
-/// A middleware in the place of the provider.
-struct Provider;
+/// The end of a reqwest client's chain, in place of the network.
+struct InProcess;
 
 #[async_trait]
-impl Middleware for Provider {
+impl Middleware for InProcess {
     async fn handle(
         &self,
         _: reqwest::Request,
@@ -154,26 +160,26 @@ impl Middleware for Provider {
     }
 }
 
-fn reqwest_client() -> Row {
-    let bare = ClientBuilder::new(reqwest::Client::new()).with(Provider).build();
-    let stack = steadfast_reqwest::middleware(stack(OpenAi::new("")));
-    let with = ClientBuilder::new(reqwest::Client::new()).with(stack).with(Provider).build();
-    Row {
-        name: "`steadfast-reqwest` under a client of reqwest-middleware",
-        without: posting(bare),
-        with: posting(with),
-    }
-}
-
-fn posting(client: ClientWithMiddleware) -> Call {
-    Box::new(move || {
-        let request =
-            client.post("http://provider.test/v1/chat/completions").bearer_auth("sk-of-the-caller").body(BODY);
-        Box::pin(async move {
-            let response = request.send().await.expect("a response");
-            assert_eq!(response.bytes().await.expect("a body"), ANSWER);
+fn reqwest() -> Row {
+    let builder = || reqwest_middleware::ClientBuilder::new(reqwest::Client::new());
+    let asking = |client: ClientWithMiddleware| -> Call {
+        Box::new(move || {
+            let request = client
+                .post("http://provider.test/v1/chat/completions")
+                .header("authorization", "Bearer sk-of-the-caller")
+                .body(BODY);
+            Box::pin(async move {
+                let answer = request.send().await.expect("a response").bytes().await.expect("a body");
+                assert_eq!(answer, ANSWER);
+            })
         })
-    })
+    };
+    let stack = steadfast_reqwest::middleware(stack(OpenAi::new("")));
+    Row {
+        name: "`steadfast-reqwest` in a reqwest-middleware client",
+        without: asking(builder().with(InProcess).build()),
+        with: asking(builder().with(stack).with(InProcess).build()),
+    }
 }
 
 fn async_openai() -> Row {
@@ -197,4 +203,57 @@ fn asking(client: async_openai::Client<OpenAIConfig>) -> Call {
             assert_eq!(answer.choices[0].message.content.as_deref(), Some("It rains."));
         })
     })
+}
+
+/// rig's HTTP client, in place of the network.
+#[derive(Clone)]
+struct Answers;
+
+impl HttpClientExt for Answers {
+    fn send<T, U>(
+        &self,
+        _: Request<T>,
+    ) -> impl Future<Output = http_client::Result<Response<LazyBody<U>>>> + Send + 'static
+    where
+        T: Into<Bytes> + Send,
+        U: From<Bytes> + Send + 'static,
+    {
+        let body = || -> LazyBody<U> { Box::pin(ready(Ok(U::from(Bytes::from_static(ANSWER.as_bytes()))))) };
+        ready(Ok(answer().map(|_| body())))
+    }
+
+    fn send_multipart<U>(
+        &self,
+        _: Request<MultipartForm>,
+    ) -> impl Future<Output = http_client::Result<Response<LazyBody<U>>>> + Send + 'static
+    where
+        U: From<Bytes> + Send + 'static,
+    {
+        pending()
+    }
+
+    fn send_streaming<T>(&self, _: Request<T>) -> impl Future<Output = http_client::Result<StreamingResponse>> + Send
+    where
+        T: Into<Bytes> + Send,
+    {
+        pending()
+    }
+}
+
+fn rig() -> Row {
+    let asking = |model: DynModel<Completion>| -> Call {
+        Box::new(move || {
+            let model = model.clone();
+            Box::pin(async move {
+                let answer = model.call("How is the weather?").await.expect("an answer");
+                assert_eq!(answer.text(), "It rains.");
+            })
+        })
+    };
+    let config = || RigConfig::new("sk-of-the-caller");
+    Row {
+        name: "`steadfast-rig` under a rig client",
+        without: asking(config().connect(Answers).chat("gpt-4o").erase()),
+        with: asking(config().connect(steadfast_rig::http_client(stack(leaf()))).chat("gpt-4o").erase()),
+    }
 }

@@ -49,8 +49,8 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::UnsupportedFeature`] if the type cannot carry the request, so that a fallback goes on to a tier that
-    /// can. [`ErrorKind::InvalidRequest`] if the caller's bytes are not JSON.
+    /// [`ErrorKind::UnsupportedFeature`] if the type cannot carry the request, so that a fallback goes on to a tier
+    /// that can. [`ErrorKind::InvalidRequest`] if the caller's bytes are not JSON.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, LlmError> {
         serde_json::from_slice(&self.body()).map_err(|error| {
             // Serde's message may quote the prompt, so only the position is used.
@@ -63,8 +63,8 @@ impl Exchange {
         })
     }
 
-    /// The headers of a request over HTTP: the protocol's own, the codec's [key](Codec::key) if it has one, and those of
-    /// a caller of the same dialect, except for its credentials.
+    /// The headers of a request over HTTP: the protocol's own, the codec's [key](Codec::key) if it has one, and those
+    /// of a caller of the same dialect, except for its credentials.
     pub fn headers(&self) -> &HeaderMap {
         &self.encoded.headers
     }
@@ -99,10 +99,11 @@ impl Exchange {
     /// # Errors
     ///
     /// Those of a leaf: an error in place of the answer, an answer without content, bytes that are none.
-    pub fn answer(mut self, json: impl Into<Bytes>) -> Result<LlmResponse, LlmError> {
-        self.begin();
-        let body = self.codec.0.decode(&self.origin, &self.request, json.into(), &mut self.encoded.translation);
-        self.response(body)
+    pub fn answer(&self, json: impl Into<Bytes>) -> Result<LlmResponse, LlmError> {
+        let origin = self.answered();
+        let mut translation = self.encoded.translation.clone();
+        let body = self.codec.0.decode(&origin, &self.request, json.into(), &mut translation);
+        self.response(origin, body, translation.notes)
     }
 
     /// Decodes a whole answer of a client's own type.
@@ -110,7 +111,7 @@ impl Exchange {
     /// # Errors
     ///
     /// As for [`answer`](Self::answer).
-    pub fn answer_json(self, answer: &impl Serialize) -> Result<LlmResponse, LlmError> {
+    pub fn answer_json(&self, answer: &impl Serialize) -> Result<LlmResponse, LlmError> {
         match to_json(answer) {
             Ok(json) => self.answer(json),
             Err(error) => Err(self.origin.stamp(not_json(error))),
@@ -126,7 +127,7 @@ impl Exchange {
     /// # Errors
     ///
     /// Those of a leaf. An item's error is the client's own [`LlmError`], or a broken connection.
-    pub async fn stream_sse<S, B, E>(self, pieces: S) -> Result<LlmResponse, LlmError>
+    pub async fn stream_sse<S, B, E>(&self, pieces: S) -> Result<LlmResponse, LlmError>
     where
         S: Stream<Item = Result<B, E>> + Send + 'static,
         B: Into<Bytes>,
@@ -136,15 +137,15 @@ impl Exchange {
         self.frames(SseSource::new(pieces.map(|piece| piece.map(B::into).map_err(E::into)).boxed(), limits)).await
     }
 
-    /// Decodes a streamed answer from the events of a client: the JSON of each, without the lines around it. The rest is
-    /// as for [`stream_sse`](Self::stream_sse).
+    /// Decodes a streamed answer from the events of a client: the JSON of each, without the lines around it. The rest
+    /// is as for [`stream_sse`](Self::stream_sse).
     ///
     /// Of OpenAI's protocol the finish reason is an end mark too: most clients keep the `[DONE]` to themselves.
     ///
     /// # Errors
     ///
     /// Those of a leaf. An item's error is the client's own [`LlmError`], or a broken connection.
-    pub async fn stream<S, B, E>(self, events: S) -> Result<LlmResponse, LlmError>
+    pub async fn stream<S, B, E>(&self, events: S) -> Result<LlmResponse, LlmError>
     where
         S: Stream<Item = Result<B, E>> + Send + 'static,
         B: Into<Bytes>,
@@ -162,7 +163,7 @@ impl Exchange {
     /// # Errors
     ///
     /// As for [`stream`](Self::stream).
-    pub async fn stream_json<S, T, E>(self, events: S) -> Result<LlmResponse, LlmError>
+    pub async fn stream_json<S, T, E>(&self, events: S) -> Result<LlmResponse, LlmError>
     where
         S: Stream<Item = Result<T, E>> + Send + 'static,
         T: Serialize,
@@ -205,29 +206,33 @@ impl Exchange {
     }
 
     /// Takes note of an answer that is no error.
-    fn begin(&mut self) {
-        self.origin.status = Some(StatusCode::OK);
+    fn answered(&self) -> Origin {
         if !self.request.omitted_parameters().is_empty() {
             self.codec.0.remember(&self.request, self.origin.model.as_ref());
         }
+        Origin { status: Some(StatusCode::OK), ..self.origin.clone() }
     }
 
-    async fn frames(mut self, source: impl EventSource + Unpin) -> Result<LlmResponse, LlmError> {
-        self.begin();
-        let names = std::mem::take(&mut self.encoded.translation.names);
-        let frames = Frames::new(self.codec.0.protocol.clone(), self.origin.clone(), source, names);
+    async fn frames(&self, source: impl EventSource + Unpin) -> Result<LlmResponse, LlmError> {
+        let origin = self.answered();
+        let names = self.encoded.translation.names.clone();
+        let frames = Frames::new(self.codec.0.protocol.clone(), origin.clone(), source, names);
         let point = self.request.context().commit.unwrap_or_default();
         let body = Commit::new(LlmBody::from_frames(frames), point, Some(self.request.clone())).await;
-        self.response(body)
+        self.response(origin, body, self.encoded.translation.notes.clone())
     }
 
-    fn response(self, body: Result<LlmBody, LlmError>) -> Result<LlmResponse, LlmError> {
-        let mut response = LlmResponse::new(body.map_err(|error| self.origin.stamp(error))?);
-        if let Some(headers) = self.response_headers {
-            response = response.with_headers(headers);
+    fn response(
+        &self,
+        origin: Origin,
+        body: Result<LlmBody, LlmError>,
+        notes: Vec<Cow<'static, str>>,
+    ) -> Result<LlmResponse, LlmError> {
+        let mut response = LlmResponse::new(body.map_err(|error| origin.stamp(error))?);
+        if let Some(headers) = &self.response_headers {
+            response = response.with_headers(headers.clone());
         }
-        let response = self.origin.add_to(response);
-        Ok(self.encoded.translation.notes.into_iter().fold(response, LlmResponse::with_note))
+        Ok(notes.into_iter().fold(origin.add_to(response), LlmResponse::with_note))
     }
 }
 

@@ -259,7 +259,7 @@ async fn an_error_without_a_body_of_its_own_has_the_kind_of_its_status() {
                 assert_eq!((error.kind(), error.status()), (kind, Some(status)), "{dialect} {body}");
                 assert_discreet(&error);
             }
-            assert_eq!(exchange.error(status, &HeaderMap::new(), page).message().contains("504 Gateway"), true);
+            assert!(exchange.error(status, &HeaderMap::new(), page).message().contains("504 Gateway"));
         }
         let mut headers = HeaderMap::new();
         headers.insert("retry-after", "7".parse().unwrap());
@@ -270,6 +270,35 @@ async fn an_error_without_a_body_of_its_own_has_the_kind_of_its_status() {
         let unanswered = exchange.unanswered(std::io::Error::other("no route to host"));
         assert_eq!(unanswered.kind(), ErrorKind::Connect);
         assert_discreet(&unanswered);
+    }
+}
+
+#[test]
+fn a_message_that_is_the_whole_body_is_read_as_one() {
+    let codec = Codec::new(Dialect::OpenAi).model("model").key("secret-key-1");
+    let body = r#"{"error": {"message": "Engine is full, secret-key-1.", "type": "server_error", "code": "server_is_overloaded"}}"#;
+    for status in [Some(StatusCode::INTERNAL_SERVER_ERROR), None] {
+        let error = codec.error_json(status, &json!({"message": body, "type": null, "code": null}));
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Overloaded, Some("server_is_overloaded")));
+        assert_eq!((error.message(), error.status()), ("Engine is full, [key]", status));
+        assert_discreet(&error);
+    }
+    let page = json!({"message": "<html><title>502 Bad Gateway</title>secret</html>"});
+    let error = codec.error_json(StatusCode::BAD_GATEWAY, &page);
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Server, "the server sent an HTML page: 502 Bad Gateway"));
+    for odd in [
+        Value::Null,
+        json!(7),
+        json!([1]),
+        json!("secretive"),
+        json!({"secret": "plans"}),
+        json!({"message": "{secret"}),
+    ] {
+        let error = codec.error_json(None, &odd);
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Server, None), "{odd}");
+        if odd != json!("secretive") {
+            assert_discreet(&error);
+        }
     }
 }
 

@@ -273,15 +273,19 @@ impl<P: Protocol> Coder<P> {
 
     /// Creates the error of a client that keeps the fields of an error body, and maybe the status.
     pub(crate) fn error_of_fields(&self, secret: &Secret, status: Option<StatusCode>, fields: &Value) -> LlmError {
-        let raw = Bytes::from(fields.to_string());
+        // Some clients take the whole body for the message.
+        let text = fields.pointer("/error/message").and_then(Value::as_str).unwrap_or_default();
+        let is_body = text.trim_start().starts_with(['{', '[', '<']);
+        let raw = if is_body { Bytes::from(text.to_owned()) } else { Bytes::from(fields.to_string()) };
+        let body = serde_json::from_slice(&raw).unwrap_or_default();
         if let Some(status) = status.filter(|status| !status.is_success()) {
             return failure::of_status(&self.protocol, secret, status, &HeaderMap::new(), raw, SystemTime::UNIX_EPOCH);
         }
-        let facts = ErrorBody::of_error(fields).unwrap_or_default();
+        let facts = ErrorBody::of_error(&body).unwrap_or_default();
         // Every dialect has names for its other failures.
         let is_invalid = facts.kind.as_deref().is_some_and(|kind| kind.contains("invalid_request"));
         let assumed = if is_invalid { StatusCode::BAD_REQUEST } else { status.unwrap_or_default() };
-        failure::of_fields(&self.protocol, secret, assumed, fields).with_raw(secret.redact(&raw))
+        failure::of_fields(&self.protocol, secret, assumed, &body).with_raw(secret.redact(&raw))
     }
 
     /// Returns the parameter that an error is about, if the request may be sent again without it. The caller looks
