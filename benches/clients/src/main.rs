@@ -1,10 +1,10 @@
 //! What steadfast adds to a call in a program of a user's own: CPU time of one call without it and with it.
 //!
-//! `cargo run --release --manifest-path benches/clients/Cargo.toml` prints the table of BENCHMARKS.md; `-- --quick` only
-//! shows that it runs.
+//! `cargo run --release --manifest-path benches/clients/Cargo.toml` prints the table of BENCHMARKS.md; `-- --quick`
+//! only shows that it runs.
 //!
-//! No call leaves the process: a function in the place of the provider answers each with the same bytes. Both sides of a
-//! row make the same call through the same client, and take turns for fifteen rounds on one thread.
+//! No call leaves the process: a function in the place of the provider answers each with the same bytes. Both sides of
+//! a row make the same call through the same client, and take turns for fifteen rounds on one thread.
 
 mod contestants;
 mod timing;

@@ -40,9 +40,9 @@ where
 ///
 /// It is made of an [`HttpLlmLayer`] with settings of its own, such as its [hosts](HttpLlmLayer::hosts), by `From`.
 ///
-/// The middlewares after it run within the caller's future, once for each attempt at the first tier. Dropping that future
-/// drops them. A call that the stack continues in a task of its own, as for an idempotency key, then goes on at the
-/// other tiers.
+/// The middlewares after it run within the caller's future, once for each attempt at the first tier. Dropping that
+/// future drops them. A call that the stack continues in a task of its own, as for an idempotency key, then goes on at
+/// the other tiers.
 #[derive(Clone, Debug)]
 pub struct LlmMiddleware {
     layer: HttpLlmLayer,

@@ -1,5 +1,5 @@
-//! A tonic service over a steadfast stack: unary `Ask` and server-streaming `AskStream`, and under `/llm` a gateway over the
-//! same stack for clients of OpenAI's and Anthropic's APIs. `cargo run` in this folder needs no key.
+//! A tonic service over a steadfast stack: unary `Ask` and server-streaming `AskStream`, and under `/llm` a gateway
+//! over the same stack for clients of OpenAI's and Anthropic's APIs. `cargo run` in this folder needs no key.
 
 mod proto;
 mod service;

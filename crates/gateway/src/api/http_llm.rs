@@ -33,15 +33,15 @@ use crate::Gateway;
 /// | `/chat/completions` | OpenAI's, Azure's and compatible ones |
 /// | `/models/{model}:generateContent`, `..:streamGenerateContent?alt=sse` | Gemini's |
 ///
-/// A request with a `content-encoding`, for another path, or for a host that is not among [`hosts`](Self::hosts) goes to
-/// the client as it is.
+/// A request with a `content-encoding`, for another path, or for a host that is not among [`hosts`](Self::hosts) goes
+/// to the client as it is.
 ///
 /// # The primary
 ///
 /// The inner service is the transport of the stack's primary: the leaf of its first tier, if that speaks the call's
 /// protocol. It gets the caller's method, address and headers, its credentials among them, and the caller's own bytes.
-/// Only a tier's `model` that differs from the caller's changes them. The leaf's own key and address serve requests that
-/// do not come through this layer. Every further tier uses its own client and key, and gets none of the caller's
+/// Only a tier's `model` that differs from the caller's changes them. The leaf's own key and address serve requests
+/// that do not come through this layer. Every further tier uses its own client and key, and gets none of the caller's
 /// headers.
 ///
 /// The caller sees the answer in its own protocol, whichever provider gave it, and an error of the stack as a response

@@ -1,5 +1,5 @@
-//! A gateway nested in an axum and in a hyper server, with places for each feature: no socket, and paused time. The tonic
-//! server is `examples/tonic`.
+//! A gateway nested in an axum and in a hyper server, with places for each feature: no socket, and paused time. The
+//! tonic server is `examples/tonic`.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ fn ask(path: &str, feature: &str) -> Request<Full<Bytes>> {
     request.body(Full::from(body.to_string())).unwrap()
 }
 
-/// Sends three calls of `chat` and one of `report` at once. Two of `chat` are answered, and the third is refused at once;
-/// `report` does not notice.
+/// Sends three calls of `chat` and one of `report` at once. Two of `chat` are answered, and the third is refused at
+/// once; `report` does not notice.
 async fn features_keep_their_places<B, F>(send: impl Fn(Request<Full<Bytes>>) -> F, path: &str, places: &BulkheadHandle)
 where
     B: http_body::Body<Error: Into<BoxError>>,
