@@ -434,7 +434,7 @@ fn chats() -> impl Strategy<Value = Chat> {
     })
 }
 
-/// What a conversation says, without the borders between turns of one speaker, which not every dialect has.
+/// A conversation's content, without the borders between turns of one speaker, which not every dialect has.
 fn meaning(chat: &Chat, with_ids: bool) -> Value {
     let mut parts: Vec<Value> = Vec::new();
     for message in &chat.messages {

@@ -191,7 +191,7 @@ impl Service<Request<RequestBody>> for HttpClient {
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> ResponseFuture {
-        // What decompresses answers is around this client, and has asked for the codings that it knows.
+        // A layer around this client decompresses answers, and has asked for the codings that it knows.
         request.headers_mut().entry(ACCEPT_ENCODING).or_insert(IDENTITY);
         ResponseFuture(match self.shared.straight(&request) {
             Some(server) => SendState::Straight(exchange::ask(self.shared.pool.clone(), server, request)),
