@@ -1,8 +1,9 @@
 //! steadfast under an unchanged [async-openai](async_openai) client: failover, circuit breakers, retries, bulkheads and
 //! deadlines for a program that calls models through it.
 //!
-//! [`service`] turns any stack into the HTTP service of a client. The program's own requests, streams and errors stay
-//! async-openai's.
+//! - [`service`] turns any stack into the HTTP service of a client. The program's own requests, streams and errors stay
+//!   async-openai's.
+//! - [`leaf`] turns a client into a tier of a stack; [`llm_error`] turns its errors into steadfast's.
 //!
 //! ```
 //! use std::time::Duration;
@@ -52,6 +53,8 @@
 //! A stream that breaks after its first token ends with an error item. Set `commit` to complete in the stack where the
 //! program cannot use half an answer.
 
+mod leaf;
+
 use std::{
     fmt,
     pin::Pin,
@@ -66,6 +69,8 @@ use reqwest::{Body, Client, Response};
 use steadfast::LlmService;
 use steadfast_gateway::{Gateway, GatewayBuilder};
 use tower::{Service, ServiceExt};
+
+pub use self::leaf::{leaf, llm_error};
 
 /// Returns the HTTP service of an async-openai client that calls this stack, for `Client::with_http_service`.
 ///

@@ -1,53 +1,28 @@
-//! The other direction: a leaf around async-openai's own client and types, by `steadfast::providers::codec`. It fails
-//! as steadfast's own leaf does at the same server.
+//! The other direction: a leaf around async-openai's own client and types. It fails as steadfast's own leaf does at the
+//! same server.
 
 use std::time::Duration;
 
-use async_openai::{Client, config::OpenAIConfig, error::OpenAIError, middleware::HttpRequestFactory};
-use futures_util::TryStreamExt;
+use async_openai::{
+    Client,
+    config::OpenAIConfig,
+    error::OpenAIError,
+    middleware::HttpRequestFactory,
+    types::chat::{ChatCompletionRequestUserMessage, CreateChatCompletionRequestArgs},
+};
 use serde_json::{Value, json};
 use steadfast::{
-    Chat, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
+    Chat, Dialect, ErrorKind, LlmError, LlmRequest, LlmService,
     chat::{Message, Part, Role, Tool, ToolCall, ToolResult},
-    provider_fn,
     providers::{
         OpenAi,
-        codec::{Codec, Exchange},
+        codec::Codec,
         simulated::{Fault, Simulated},
     },
 };
+use steadfast_async_openai::{leaf, llm_error};
 use steadfast_simulator::SimulatedServer;
 use tower::{ServiceExt, service_fn};
-
-fn failure(exchange: &Exchange, error: OpenAIError) -> LlmError {
-    match error {
-        OpenAIError::ApiError(error) => exchange.error_json(error.status_code, &error.api_error),
-        OpenAIError::Reqwest(error) if error.is_body() || error.is_decode() => {
-            LlmError::new(ErrorKind::StreamBroken, "the connection broke").with_source(error)
-        }
-        OpenAIError::Reqwest(error) => exchange.unanswered(error),
-        OpenAIError::StreamError(error) => LlmError::new(ErrorKind::StreamBroken, error.to_string()),
-        // An error in place of an answer, or one that its types cannot hold: its words quote the answer.
-        OpenAIError::JSONDeserialize(_, body) => exchange.answer(body).err().unwrap_or_else(malformed),
-        _ => malformed(),
-    }
-}
-
-fn malformed() -> LlmError {
-    LlmError::new(ErrorKind::Malformed, "async-openai cannot read the answer")
-}
-
-async fn answer(codec: Codec, client: Client<OpenAIConfig>, request: LlmRequest) -> Result<LlmResponse, LlmError> {
-    let exchange = codec.encode(&request).await?;
-    let of_call = exchange.clone();
-    let failed = move |error| failure(&of_call, error);
-    if request.is_stream() {
-        let chunks = client.chat().create_stream(exchange.json()?).await.map_err(&failed)?;
-        exchange.stream_json(chunks.map_err(failed)).await
-    } else {
-        exchange.answer_json(&client.chat().create(exchange.json()?).await.map_err(failed)?)
-    }
-}
 
 /// A client that repeats nothing by itself.
 fn client(server: &SimulatedServer) -> Client<OpenAIConfig> {
@@ -67,8 +42,7 @@ async fn outcome(leaf: impl LlmService, request: LlmRequest) -> Result<String, L
 #[tokio::test]
 async fn a_leaf_around_it_fails_as_the_crates_own_does() {
     let server = SimulatedServer::start(Simulated::new("gpt-4o").reply("It rains.")).await.unwrap();
-    let (codec, client) = (Codec::new(Dialect::OpenAi).model("gpt-4o"), client(&server));
-    let theirs = provider_fn(move |request| answer(codec.clone(), client.clone(), request));
+    let theirs = leaf(client(&server), "gpt-4o");
     let ours = OpenAi::new("key").base_url(&format!("{}/v1", server.base_url())).unwrap().model("gpt-4o");
     let faults = [
         Fault::ServerError,
@@ -98,6 +72,31 @@ async fn a_leaf_around_it_fails_as_the_crates_own_does() {
             assert_eq!(kind(ours), kind(theirs), "{fault:?} {stream}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_clients_error_has_the_kind_of_the_leafs_without_its_url() {
+    let server = SimulatedServer::start(Simulated::new("gpt-4o")).await.unwrap();
+    let own = OpenAi::new("key").base_url(&format!("{}/v1", server.base_url())).unwrap().model("gpt-4o");
+    let request = || {
+        let message = ChatCompletionRequestUserMessage::from("hello");
+        CreateChatCompletionRequestArgs::default().model("gpt-4o").messages([message.into()]).build().unwrap()
+    };
+    for fault in [Fault::Overloaded, Fault::InsufficientQuota, Fault::Unauthorized, Fault::ContextLength] {
+        server.handle().fail_next(2, &fault);
+        let own = outcome(own.clone(), LlmRequest::prompt("hello")).await.unwrap_err();
+        let theirs = llm_error(client(&server).chat().create(request()).await.unwrap_err());
+        assert_eq!(
+            (theirs.kind(), theirs.status(), theirs.code()),
+            (own.kind(), own.status(), own.code()),
+            "{fault:?}"
+        );
+    }
+    let nowhere = OpenAIConfig::new().with_api_base("http://127.0.0.1:1/secret/v1").with_api_key("key");
+    let error = Client::with_config(nowhere).chat().create(request()).await.unwrap_err();
+    let error = llm_error(error);
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(!format!("{error:?} {error}").contains("secret"), "{error:?}");
 }
 
 #[tokio::test]
