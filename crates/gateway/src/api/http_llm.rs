@@ -1,6 +1,7 @@
 //! Calls of models within a program's own HTTP client.
 
 use std::{
+    any::type_name,
     fmt,
     pin::Pin,
     sync::{
@@ -54,7 +55,8 @@ use crate::Gateway;
 /// keep the other tiers from answering. Dropping the future, or the response's body, drops the call. Switch off retries
 /// within the inner service, and around this layer: they multiply the stack's.
 ///
-/// A layer within another passes what the outer one forwards, and logs a warning: only one stack treats a call.
+/// A layer within another passes the calls that the outer one forwards, so that only one stack treats a call. A warning
+/// in the log says so: when the outer one is put around it or, if a box hides it, at the first call.
 ///
 /// # Examples
 ///
@@ -95,6 +97,8 @@ use crate::Gateway;
 pub struct HttpLlmLayer {
     calls: Calls,
     hosts: Option<Arc<[Box<str>]>>,
+    /// True once a layer around or within this one was reported.
+    has_warned: Arc<AtomicBool>,
 }
 
 impl HttpLlmLayer {
@@ -113,7 +117,7 @@ impl HttpLlmLayer {
     /// An answer's head waits for its first token however long that takes, and a stream carries no signs of life: there
     /// is no proxy between the layer and its caller.
     pub fn with_gateway(gateway: GatewayBuilder) -> Self {
-        Self { calls: gateway.silent_for(NEVER).calls(), hosts: None }
+        Self { calls: gateway.silent_for(NEVER).calls(), hosts: None, has_warned: Arc::default() }
     }
 
     /// Limits the layer to calls of these hosts, such as `api.openai.com`. Set it where the client also calls other
@@ -139,20 +143,10 @@ impl<S> Layer<S> for HttpLlmLayer {
 
     fn layer(&self, inner: S) -> HttpLlm<S> {
         // A boxed one is noticed at its first call.
-        if std::any::type_name::<S>().contains(std::any::type_name::<HttpLlm<()>>().trim_end_matches("<()>")) {
-            warn_of_nesting();
+        if type_name::<S>().contains(type_name::<HttpLlm<()>>().trim_end_matches("<()>")) {
+            self.warn_of_nesting();
         }
         HttpLlm { layer: self.clone(), inner }
-    }
-}
-
-/// Warns once of two stacks around one client.
-fn warn_of_nesting() {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    if !WARNED.swap(true, Relaxed) {
-        tracing::warn!(
-            "an HttpLlmLayer stands within another: the inner one passes the calls of the outer; remove one"
-        );
     }
 }
 
@@ -226,10 +220,19 @@ impl HttpLlmLayer {
             hosts.iter().find(|known| known.eq_ignore_ascii_case(host))?;
         }
         if request.extensions().get::<Forwarded>().is_some() {
-            warn_of_nesting();
+            self.warn_of_nesting();
             return None;
         }
         Some(call)
+    }
+
+    /// Warns once of two stacks around one client.
+    fn warn_of_nesting(&self) {
+        if !self.has_warned.swap(true, Relaxed) {
+            tracing::warn!(
+                "an HttpLlmLayer stands within another: the inner one passes the calls of the outer; remove one"
+            );
+        }
     }
 }
 

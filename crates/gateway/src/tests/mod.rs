@@ -15,6 +15,7 @@ mod lessons;
 mod limits;
 mod logs;
 mod memory;
+mod nesting;
 mod panics;
 mod protocols;
 mod repeats;
