@@ -96,7 +96,7 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "http"))]
 mod tests {
     use http_body::Body as _;
     use http_body_util::BodyExt;
