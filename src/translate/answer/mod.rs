@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 pub use self::{error::encode_error, stream::StreamEncoder};
 use super::{request::Report, rules::Feature};
-use crate::wire::tool_calls::INVALID_ARGUMENTS;
 use crate::{
     Dialect,
     chat::{Message, Part, ToolCall},
+    wire::tool_calls::INVALID_ARGUMENTS,
 };
 
 /// A translated answer, with notes on its changes.
