@@ -12,7 +12,6 @@ use serde_json::{Value, value::RawValue};
 use steadfast::{Dialect, LlmRequest, Wire};
 
 /// One recorded exchange.
-#[allow(dead_code, reason = "each test takes what it needs")]
 pub(crate) struct Exchange {
     pub(crate) id: String,
     /// What kind it is in the collection, such as `azure`; the provider's name where that says nothing.
@@ -102,7 +101,6 @@ fn headers(recorded: &Value) -> HeaderMap {
 }
 
 /// What an exchange is of a protocol that the crate does not speak: its kind in the collection.
-#[allow(dead_code, reason = "each test takes what it needs")]
 pub(crate) struct Foreign {
     pub(crate) id: String,
     pub(crate) kind: String,
@@ -191,7 +189,6 @@ pub(crate) struct Recordings {
     /// The exchanges that the crate can make, by the names of their files.
     pub(crate) exchanges: Vec<Exchange>,
     /// Those that it has no dialect for.
-    #[allow(dead_code, reason = "most tests have no use for them")]
     pub(crate) foreign: Vec<Foreign>,
 }
 
@@ -239,7 +236,6 @@ pub(crate) fn folders() -> Vec<PathBuf> {
 
 /// All recordings below the first folder that the crate has a dialect for, by name; `None`, and a line that says so,
 /// where there are none.
-#[allow(dead_code, reason = "the suite of recordings reads every folder, and says what it left out")]
 pub(crate) fn recordings() -> Option<Vec<Exchange>> {
     let Some(folder) = folders().into_iter().next() else {
         println!("skipped: no recordings beside the repository");
