@@ -14,13 +14,13 @@ use steadfast::{Dialect, LlmRequest, Wire};
 /// One recorded exchange.
 pub(crate) struct Exchange {
     pub(crate) id: String,
-    /// What kind it is in the collection, such as `azure`; the provider's name where that says nothing.
+    /// Its kind in the collection, such as `azure`, or the provider's name without one.
     pub(crate) kind: String,
     pub(crate) provider: String,
-    /// Which server answered.
+    /// The server that answered.
     pub(crate) server: String,
     pub(crate) dialect: Dialect,
-    /// Whether the client asked for a stream.
+    /// True if the client asked for a stream.
     pub(crate) stream: bool,
     /// The model that the path names (Gemini) or the body.
     pub(crate) model: String,
@@ -29,7 +29,7 @@ pub(crate) struct Exchange {
     pub(crate) headers: HeaderMap,
     /// The bytes of the answer.
     pub(crate) body: Bytes,
-    /// Whether the answer is an event stream.
+    /// True if the answer is an event stream.
     pub(crate) is_sse: bool,
 }
 
@@ -100,7 +100,7 @@ fn headers(recorded: &Value) -> HeaderMap {
     headers
 }
 
-/// What an exchange is of a protocol that the crate does not speak: its kind in the collection.
+/// An exchange of a protocol that the crate does not speak, with its kind in the collection.
 pub(crate) struct Foreign {
     pub(crate) id: String,
     pub(crate) kind: String,
@@ -183,12 +183,12 @@ impl Exchange {
     }
 }
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Default)]
 pub(crate) struct Recordings {
     /// The exchanges that the crate can make, by the names of their files.
     pub(crate) exchanges: Vec<Exchange>,
-    /// Those that it has no dialect for.
+    /// The exchanges that it has no dialect for.
     pub(crate) foreign: Vec<Foreign>,
 }
 
