@@ -12,7 +12,7 @@ use std::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use steadfast::{
     Event, Events, LlmRequest, ObserveLayer,
-    events::{Subscription, Subscriber},
+    events::{Subscriber, Subscription},
 };
 use steadfast_subscribers::{StatusBoard, metrics::Metrics};
 use tokio::runtime::{Builder, Runtime};
