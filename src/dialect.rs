@@ -15,6 +15,8 @@ pub enum Dialect {
     OpenAi,
     /// Google's Gemini `generateContent`.
     Gemini,
+    /// OpenAI's Responses.
+    Responses,
 }
 
 impl fmt::Display for Dialect {
@@ -23,6 +25,7 @@ impl fmt::Display for Dialect {
             Self::Anthropic => "anthropic",
             Self::OpenAi => "openai",
             Self::Gemini => "gemini",
+            Self::Responses => "responses",
         })
     }
 }

@@ -11,6 +11,7 @@ mod media;
 pub mod openai;
 mod protocol;
 mod refit;
+pub mod responses;
 mod sentences;
 pub mod simulated;
 mod splice;

@@ -39,6 +39,7 @@ pub(crate) fn unseal(token: String, dialect: Dialect, redacted: bool) -> Option<
         "anthropic" => Dialect::Anthropic,
         "openai" => Dialect::OpenAi,
         "gemini" => Dialect::Gemini,
+        "responses" => Dialect::Responses,
         _ => return None,
     };
     Some(Opaque { dialect, token: token.to_owned(), redacted: form == "redacted" })
@@ -58,10 +59,13 @@ pub(crate) fn format_name(dialect: Dialect) -> &'static str {
         Dialect::Anthropic => "anthropic-claude-v1",
         Dialect::OpenAi => "openai-responses-v1",
         Dialect::Gemini => "google-gemini-v1",
+        Dialect::Responses => "steadfast-responses-v1",
     }
 }
 
 /// The inverse of [`format_name`].
 pub(crate) fn of_format_name(name: &str) -> Option<Dialect> {
-    [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini].into_iter().find(|dialect| format_name(*dialect) == name)
+    [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses]
+        .into_iter()
+        .find(|dialect| format_name(*dialect) == name)
 }

@@ -20,6 +20,7 @@ mod object;
 mod offload;
 pub(crate) mod openai;
 pub(crate) mod provider_data;
+pub(crate) mod responses;
 mod skip;
 #[cfg(test)]
 mod tests;
@@ -239,6 +240,7 @@ impl Wire {
         match self.dialect {
             Dialect::Anthropic => is_some(value("thinking"), &[b"\"disabled\""]),
             Dialect::OpenAi => is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""]),
+            Dialect::Responses => is_some(value("reasoning"), &[b"\"none\"", b"\"minimal\""]),
             Dialect::Gemini => ["generationConfig", "generation_config"].iter().any(|name| {
                 // Search only the beginning: the configuration may contain a large schema.
                 let config = value(name);
@@ -331,5 +333,6 @@ fn decode(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Res
         Dialect::Anthropic => anthropic::decode(json, &mut meter),
         Dialect::OpenAi => openai::decode(json, &mut meter),
         Dialect::Gemini => gemini::decode(json, &mut meter),
+        Dialect::Responses => responses::decode(json, &mut meter),
     }
 }

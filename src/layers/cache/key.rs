@@ -99,6 +99,16 @@ fn is_bookkeeping(dialect: Dialect, name: &str) -> bool {
             "store",
             "user",
         ],
+        Dialect::Responses => &[
+            "client_metadata",
+            "metadata",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "store",
+            "user",
+        ],
         Dialect::Gemini => &["labels", "serviceTier", "service_tier", "store"],
     };
     matches!(name, "model" | "stream") || names.contains(&name)

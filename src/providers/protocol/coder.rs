@@ -73,6 +73,23 @@ impl<P: Protocol> Coder<P> {
         }
     }
 
+    /// Changes the protocol, and keeps all other settings.
+    #[cfg(feature = "http")]
+    pub(crate) fn with_protocol<Q>(self, protocol: impl FnOnce(&P) -> Q) -> Coder<Q> {
+        Coder {
+            protocol: protocol(&self.protocol),
+            provider: self.provider,
+            key: self.key,
+            model: self.model,
+            limits: self.limits,
+            headers: self.headers,
+            strict: self.strict,
+            events: self.events,
+            refused: self.refused,
+            families: self.families,
+        }
+    }
+
     /// Sets the key, without the white space around it.
     pub(crate) fn set_key(&mut self, key: Arc<str>) {
         self.key = Some(trimmed(key));

@@ -87,7 +87,7 @@ fn next(chat: &Chat) -> Option<&Tool> {
 fn allowed(chat: &Chat) -> Option<Vec<String>> {
     let Extra { dialect, fields } = chat.extra.as_ref()?;
     let fields = match dialect {
-        Dialect::OpenAi => fields.get("tool_choice")?,
+        Dialect::OpenAi | Dialect::Responses => fields.get("tool_choice")?,
         Dialect::Gemini => fields.get("toolConfig").or_else(|| fields.get("tool_config"))?,
         Dialect::Anthropic => return None,
     };
@@ -96,6 +96,10 @@ fn allowed(chat: &Chat) -> Option<Vec<String>> {
         Dialect::OpenAi => {
             let tools = fields["allowed_tools"]["tools"].as_array()?;
             tools.iter().filter_map(|tool| tool["function"]["name"].as_str()).map(str::to_owned).collect()
+        }
+        Dialect::Responses => {
+            let tools = fields["tools"].as_array()?;
+            tools.iter().filter_map(|tool| tool["name"].as_str()).map(str::to_owned).collect()
         }
         _ => {
             let calling =

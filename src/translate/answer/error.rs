@@ -40,7 +40,7 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
             body["request_id"] = error.request_id().map_or(Value::Null, Value::from);
             (status, body)
         }
-        Dialect::OpenAi => {
+        Dialect::OpenAi | Dialect::Responses => {
             let (name, code) = openai(kind);
             (status, json!({"error": {"message": message, "type": name, "param": null, "code": code}}))
         }

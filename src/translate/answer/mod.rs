@@ -4,6 +4,7 @@ mod anthropic;
 mod error;
 mod gemini;
 mod openai;
+mod responses;
 mod stream;
 
 use std::borrow::Cow;
@@ -11,7 +12,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-pub use self::{error::encode_error, stream::StreamEncoder};
+pub use self::{error::encode_error, responses::ToolForms, stream::StreamEncoder};
 use super::{request::Report, rules::Feature};
 use crate::wire::tool_calls::INVALID_ARGUMENTS;
 use crate::{
@@ -45,6 +46,7 @@ pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
         Dialect::Anthropic => anthropic::whole(message, &mut report),
         Dialect::OpenAi => openai::whole(message, &mut report),
         Dialect::Gemini => gemini::whole(message, &mut report),
+        Dialect::Responses => responses::whole(message, &ToolForms::default(), &mut report),
     };
     Translation { body: body.to_string().into(), notes: report.finish(false).unwrap_or_default() }
 }

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{anthropic, error, gemini, new_id, openai};
+use super::{anthropic, error, gemini, new_id, openai, responses};
 use crate::{
     Dialect, ErrorKind, Frame, LlmError, Progress, StreamEvent,
     chat::{FinishReason, Usage},
@@ -48,6 +48,7 @@ enum Grammar {
     Anthropic(anthropic::Stream),
     OpenAi(openai::Stream),
     Gemini(gemini::Stream),
+    Responses(Box<responses::Stream>),
 }
 
 impl Grammar {
@@ -56,6 +57,7 @@ impl Grammar {
             Dialect::Anthropic => Self::Anthropic(anthropic::Stream::default()),
             Dialect::OpenAi => Self::OpenAi(openai::Stream::default()),
             Dialect::Gemini => Self::Gemini(gemini::Stream::default()),
+            Dialect::Responses => Self::Responses(Box::default()),
         }
     }
 }
@@ -131,10 +133,14 @@ impl StreamEncoder {
             return Bytes::new();
         }
         let mut text = String::new();
+        if let Grammar::Responses(stream) = &mut self.grammar {
+            stream.fail(error, &mut text);
+            return text.into();
+        }
         let (_, body) = error::value(error, self.dialect);
         match self.dialect {
             Dialect::Anthropic => anthropic::put(&mut text, &body),
-            Dialect::OpenAi => openai::put(&mut text, &body),
+            Dialect::OpenAi | Dialect::Responses => openai::put(&mut text, &body),
             Dialect::Gemini => gemini::put(&mut text, &body),
         }
         text.into()
@@ -146,7 +152,7 @@ impl StreamEncoder {
             _ if self.done => Bytes::new(),
             Grammar::Anthropic(_) if self.passing => Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
             Grammar::Anthropic(stream) => Bytes::from_static(stream.keep_alive().as_bytes()),
-            Grammar::OpenAi(_) | Grammar::Gemini(_) => Bytes::from_static(b": keep-alive\n\n"),
+            Grammar::OpenAi(_) | Grammar::Gemini(_) | Grammar::Responses(_) => Bytes::from_static(b": keep-alive\n\n"),
         }
     }
 
@@ -184,6 +190,7 @@ impl StreamEncoder {
                     Grammar::Anthropic(stream) => stream.event(content, &mut self.report, to),
                     Grammar::OpenAi(stream) => stream.event(content, &mut self.report, to),
                     Grammar::Gemini(stream) => stream.event(content, &mut self.report, to),
+                    Grammar::Responses(stream) => stream.event(content, &mut self.report, to),
                 }
             }
         }
@@ -197,12 +204,14 @@ impl StreamEncoder {
             Dialect::Anthropic => format!("msg_{}", new_id()),
             Dialect::OpenAi => format!("chatcmpl-{}", new_id()),
             Dialect::Gemini => new_id(),
+            Dialect::Responses => format!("resp_{}", new_id()),
         });
         let model = self.model.as_deref().unwrap_or_default();
         match &mut self.grammar {
             Grammar::Anthropic(stream) => stream.begin(id, model, self.usage.unwrap_or_default(), to),
             Grammar::OpenAi(stream) => stream.begin(id, model, self.with_usage, to),
             Grammar::Gemini(stream) => stream.begin(id, model),
+            Grammar::Responses(stream) => stream.begin(id, model, to),
         }
     }
 
@@ -225,6 +234,7 @@ impl StreamEncoder {
                 stream.end(self.usage.filter(|_| self.with_usage), to);
             }
             Grammar::Gemini(stream) => stream.end(finish, self.usage, &mut self.report, to),
+            Grammar::Responses(stream) => stream.end(finish, self.usage, &mut self.report, to),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use memchr::memmem;
 use serde_json::value::RawValue;
 
-use super::report::Report;
+use super::{report::Report, responses};
 use crate::{
     Dialect, ErrorKind, LlmError, Wire,
     fields::{Object, each, is_list, text},
@@ -26,7 +26,7 @@ pub(crate) fn may_need_mending(wire: &Wire, target: Target) -> bool {
     match target.dialect {
         // Another provider's call matters only if the request asks for thinking.
         Dialect::Anthropic => object.is_marked || (object.field("thinking").is_some() && has(CALL)),
-        Dialect::Gemini => object.is_marked,
+        Dialect::Gemini | Dialect::Responses => object.is_marked,
         Dialect::OpenAi => target.short_ids && has("tool_call"),
     }
 }
@@ -47,12 +47,13 @@ pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<O
     let edits = match target.dialect {
         Dialect::Anthropic => anthropic(top, body, report)?,
         Dialect::Gemini => gemini(top, body, report)?,
+        Dialect::Responses => responses::mend(top, body, report)?,
         Dialect::OpenAi => openai(top, body, target)?,
     };
     Ok(apply(body, edits))
 }
 
-type Edits = Vec<(Range<usize>, String)>;
+pub(super) type Edits = Vec<(Range<usize>, String)>;
 
 fn apply(body: &Bytes, mut edits: Edits) -> Option<Bytes> {
     if edits.is_empty() {

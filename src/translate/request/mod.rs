@@ -6,6 +6,7 @@ mod fit;
 mod mend;
 mod names;
 mod report;
+mod responses;
 mod schema;
 mod settle;
 mod survey;

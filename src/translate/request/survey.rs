@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{content, report::Report};
+use super::{content, report::Report, responses};
 use crate::{
     Dialect, LlmError,
     chat::Json,
@@ -17,6 +17,7 @@ pub(super) fn survey(source: Dialect, body: &RawValue, report: &mut Report) -> R
         Dialect::Anthropic => anthropic(body, report),
         Dialect::OpenAi => openai(body, report),
         Dialect::Gemini => gemini(body, report),
+        Dialect::Responses => responses::survey(body, report),
     }
 }
 
@@ -61,6 +62,7 @@ fn carried(
         Dialect::Anthropic => anthropic,
         Dialect::OpenAi => openai,
         Dialect::Gemini => gemini,
+        Dialect::Responses => None,
     };
     match name {
         Some(name) => report.carry(name, Json::of(value)),
