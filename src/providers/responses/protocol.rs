@@ -83,7 +83,7 @@ impl Protocol for Responses {
 
 /// Decodes the events of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {}
+pub struct Decoder {}
 
 impl StreamDecoder for Decoder {
     fn event(&mut self, _event: &SseEvent, _out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
