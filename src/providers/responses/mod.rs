@@ -5,5 +5,5 @@ mod leaf;
 mod protocol;
 
 #[cfg(feature = "http")]
-pub use self::leaf::OpenAiResponses;
+pub use self::leaf::{OpenAiAuto, OpenAiResponses};
 pub use self::protocol::Responses;
