@@ -201,7 +201,7 @@ impl Exchange {
         let model = self.origin.model.as_ref();
         let mut error = self.origin.stamp(error);
         let parameter = coder.refused_parameter(&self.request, model, &error);
-        if let Some(parameter) = parameter.filter(|parameter| self.encoded.has(*parameter)) {
+        if let Some(parameter) = parameter.filter(|parameter| coder.has(&self.encoded, *parameter)) {
             error.refuse(parameter);
         }
         error
