@@ -473,7 +473,7 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
 }
 
 /// Returns the bytes of a `data:` URL in base64.
-fn data_url(url: &str) -> Option<Media> {
+pub(crate) fn data_url(url: &str) -> Option<Media> {
     let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
     let media_type = head.strip_suffix(";base64")?;
     Some(Media::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
