@@ -72,13 +72,13 @@ fn apply(body: &Bytes, mut edits: Edits) -> Option<Bytes> {
 }
 
 /// Returns the range of a value, which is a slice of the body, by its address.
-fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
+pub(super) fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
     let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
     start..start + raw.get().len()
 }
 
 /// Returns a list without some of its items; `None` if none of them goes.
-fn without(
+pub(super) fn without(
     list: &RawValue,
     goes: impl Fn(&RawValue) -> Result<bool, LlmError>,
     instead: &str,

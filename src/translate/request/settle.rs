@@ -184,7 +184,7 @@ fn reasoning(
     }
     let amounts = Amounts::of(family, report.target(), max_tokens);
     let may_not = (is_forced && family.forced_tools() == ForcedTools::WithoutReasoning)
-        || (at.has_tools && !family.tools_with_reasoning())
+        || (at.has_tools && !family.tools_with_reasoning() && report.target() != Dialect::Responses)
         || (report.target() == Dialect::Anthropic && amounts.anthropic_refuses(at, wish));
     if may_not && (wanted || family.reasons_by_default()) {
         if wish != Some(Thinking::Off) {
@@ -221,8 +221,8 @@ impl<'a> Amounts<'a> {
     fn of(family: &'a Family, dialect: Dialect, max_tokens: Option<u32>) -> Self {
         // Each dialect can express only what it has a field for.
         let efforts = !family.efforts().is_empty() && (dialect != Dialect::Anthropic || family.is_adaptive());
-        let adaptive = family.is_adaptive() && dialect != Dialect::OpenAi;
-        let budget = family.budget().filter(|_| dialect != Dialect::OpenAi);
+        let adaptive = family.is_adaptive() && !dialect.is_openais();
+        let budget = family.budget().filter(|_| !dialect.is_openais());
         Self { family, dialect, efforts, adaptive, budget, max_tokens }
     }
 
