@@ -191,7 +191,7 @@ fn reasoning(
             report.record(Feature::Thinking);
         }
         let must_say = family.reasons_by_default() || at.is_thoughtless;
-        return match family.off() {
+        return match amounts.spelled_off() {
             ReasoningOff::Least | ReasoningOff::Unsaid => Reasoning::Unsaid,
             off if must_say || wish == Some(Thinking::Off) => Reasoning::Off(off),
             _ => Reasoning::Unsaid,
@@ -239,8 +239,13 @@ impl<'a> Amounts<'a> {
 
     /// Turns reasoning off, or down to the least of a model that always reasons.
     fn off(&self, report: &mut Report) -> Reasoning {
-        match self.family.off() {
-            ReasoningOff::Unsaid => Reasoning::Unsaid,
+        match self.spelled_off() {
+            ReasoningOff::Unsaid => {
+                if self.family.reasons_by_default() {
+                    report.record(Feature::ThinkingOff);
+                }
+                Reasoning::Unsaid
+            }
             ReasoningOff::Least => {
                 report.record(Feature::ThinkingOff);
                 match (self.efforts, self.within(0)) {
@@ -250,6 +255,22 @@ impl<'a> Amounts<'a> {
                 }
             }
             off => Reasoning::Off(off),
+        }
+    }
+
+    /// Returns the form for no reasoning that the dialect can write.
+    fn spelled_off(&self) -> ReasoningOff {
+        let own = match self.dialect {
+            // It has a place for each form.
+            Dialect::Anthropic => return self.family.off(),
+            Dialect::OpenAi | Dialect::Responses => ReasoningOff::None,
+            Dialect::Gemini => ReasoningOff::Zero,
+        };
+        match self.family.off() {
+            ReasoningOff::BetweenTools => ReasoningOff::Least,
+            form @ (ReasoningOff::Least | ReasoningOff::Unsaid) => form,
+            form if form == own || self.family.reasons_by_default() => own,
+            _ => ReasoningOff::Unsaid,
         }
     }
 
