@@ -9,7 +9,6 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::body::Body;
@@ -115,10 +114,10 @@ impl HttpLlmLayer {
     /// Creates the layer over a gateway with settings of its own, such as the limits of a file
     /// ([`Gateway::builder_of`]).
     ///
-    /// An answer's head waits for its first token however long that takes, and a stream carries no signs of life: there
-    /// is no proxy between the layer and its caller.
+    /// The layer's callers are [in its process](GatewayBuilder::in_process): the head of an answer waits for the first
+    /// token however long that takes, and a stream carries no signs of life.
     pub fn with_gateway(gateway: GatewayBuilder) -> Self {
-        Self { calls: gateway.silent_for(NEVER).calls(), hosts: None, has_warned: Arc::default() }
+        Self { calls: gateway.in_process().calls(), hosts: None, has_warned: Arc::default() }
     }
 
     /// Limits the layer to calls of these hosts, such as `api.openai.com`. Set it where the client also calls other
@@ -135,9 +134,6 @@ impl HttpLlmLayer {
         self.call_in(request).is_some()
     }
 }
-
-/// Longer than any call.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl<S> Layer<S> for HttpLlmLayer {
     type Service = HttpLlm<S>;
