@@ -31,5 +31,5 @@ mod refit;
 mod stream;
 
 #[cfg(feature = "http")]
-pub use self::leaf::OpenAiResponses;
+pub use self::leaf::{OpenAiAuto, OpenAiResponses};
 pub use self::protocol::Responses;
