@@ -78,7 +78,7 @@ pub(super) fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
 }
 
 /// Returns a list without some of its items; `None` if none of them goes.
-pub(super) fn without(
+fn without(
     list: &RawValue,
     goes: impl Fn(&RawValue) -> Result<bool, LlmError>,
     instead: &str,

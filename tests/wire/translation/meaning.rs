@@ -17,7 +17,9 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
     let is_own = |name: &str| is_lost("client_tool") && own.contains(&name);
     for tool in chat.tools.iter().filter(|tool| !tool.runs_at_provider() && !is_own(&tool.name)) {
         let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters.value().unwrap()) };
-        tools.push(json!({"name": tool.name, "description": tool.description, "schema": schema}));
+        // The description of a namespace stands before that of its first tool.
+        let description = tool.description.as_ref().filter(|_| !is_lost("namespace"));
+        tools.push(json!({"name": tool.name, "description": description, "schema": schema}));
     }
     // Leading system messages are the system prompt, wherever a dialect puts them; a turn of which nothing is left
     // leads no more.

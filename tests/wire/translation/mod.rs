@@ -25,7 +25,7 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
 
 /// The model that a dialect's leaf asks.
 fn model(dialect: Dialect) -> &'static str {

@@ -314,6 +314,7 @@ async fn another_providers_thoughts_are_taken_out_of_the_bytes_and_nothing_else_
         format!(r#"{{"type":"reasoning","id":"{id}","summary":[],"encrypted_content":"{content}"}}"#)
     };
     let (own, foreign) = (thought("rs_1", "gAAA"), thought("rs_2", "steadfast.anthropic.signed.EqYG"));
+    let enveloped = thought("rs_9", "steadfast.responses.redacted.rs_1:gAAA");
     let unsigned = thought("rs_3", "steadfast.none.unsigned.");
     let message = |text: &str| format!(r#"{{"role":"user", "content" : "{text}"}}"#);
     // A text that begins like a mark is nobody's thought.
@@ -324,6 +325,8 @@ async fn another_providers_thoughts_are_taken_out_of_the_bytes_and_nothing_else_
         (vec![&*first, &own, &foreign, &last, &unsigned], vec![&*first, &own, &last], 1),
         (vec![&*first, &own, &last], vec![&*first, &own, &last], 0),
         (vec![&*foreign], vec![], 1),
+        // An answer that had begun under another id brings OpenAI's own thought back in an envelope.
+        (vec![&*last, &enveloped], vec![&*last, &own], 0),
     ] {
         let request = steadfast::LlmRequest::from(steadfast::Wire::new(R, body(&items)).unwrap());
         let response = tower::ServiceExt::oneshot(leaf.clone(), request).await.unwrap();
