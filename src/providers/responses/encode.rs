@@ -143,6 +143,18 @@ impl<'a> Body<'a> {
         if !chat.stop.is_empty() {
             report.record(Feature::Stops);
         }
+        let mut instructions = settled
+            .with_words(chat.system.as_deref())
+            .map(Cow::Owned)
+            .or_else(|| chat.system.as_deref().filter(|system| !system.is_empty()).map(Cow::Borrowed));
+        let mut input = items(chat, names, settled, report)?;
+        if input.is_empty() && !own {
+            // The API refuses a request without an item.
+            let words = instructions
+                .take()
+                .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"))?;
+            input.push(Item::Message { role: "system", content: Content::Joined(words.into_owned()) });
+        }
         let mut extras = report.take_extras();
         let format = chat.output.as_ref().filter(|_| settled.holds_output).map(|output| match output {
             OutputSchema { schema: None, .. } => Format::JsonObject,
@@ -156,11 +168,8 @@ impl<'a> Body<'a> {
         }
         Ok(Self {
             model,
-            instructions: settled
-                .with_words(chat.system.as_deref())
-                .map(Cow::Owned)
-                .or_else(|| chat.system.as_deref().filter(|system| !system.is_empty()).map(Cow::Borrowed)),
-            input: items(chat, names, settled, report)?,
+            instructions,
+            input,
             tools: AnyTool::list(&chat.tools, names, own)?,
             tool_choice: settled.tool_choice.as_ref().map(|choice| spelled_choice(choice, chat, names)),
             // Refused without tools.
@@ -323,9 +332,6 @@ fn items<'a>(
     }
     if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
         report.record(Feature::Prefill);
-    }
-    if items.list.is_empty() && !own {
-        return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }
     Ok(items.list)
 }

@@ -13,7 +13,7 @@ use steadfast::{
 use steadfast_simulator::check;
 use tower::{Service, ServiceExt};
 
-use crate::recordings::recordings;
+use crate::recordings::{Recordings, folders, recordings};
 
 use super::{
     DIALECTS,
@@ -32,7 +32,13 @@ struct Conversation {
 }
 
 fn recorded() -> Option<Vec<Conversation>> {
-    let exchanges = recordings()?.into_iter().filter_map(|exchange| {
+    let mut exchanges = recordings()?;
+    // The first collection was made before the crate spoke Responses.
+    for folder in folders().into_iter().skip(1) {
+        let read = Recordings::read(&folder).unwrap_or_else(|error| panic!("{error}"));
+        exchanges.extend(read.exchanges.into_iter().filter(|exchange| exchange.dialect == Dialect::Responses));
+    }
+    let exchanges = exchanges.into_iter().filter_map(|exchange| {
         let body: Value = serde_json::from_slice(exchange.request.body.as_ref()?).ok()?;
         let answer = String::from_utf8_lossy(&exchange.body).into_owned();
         let is_answer = exchange.is_sse || serde_json::from_str::<Value>(&answer).is_ok_and(|json| json.is_object());

@@ -155,7 +155,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         ],
         "allowed_tools" => {
             let calling = json!({"mode": "ANY", "allowedFunctionNames": ["f", "g"]});
-            let tools = json!([{"functionDeclarations": [{"name": "f"}, {"name": "g"}]}]);
+            let tools = json!([{"functionDeclarations": [{"name": "f"}, {"name": "g"}, {"name": "h"}]}]);
             let mut o = o_tool("f", plain.clone(), false);
             o["tool_choice"] = json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}});
             vec![body(G, json!({"tools": tools, "toolConfig": {"functionCallingConfig": calling}})), body(O, o)]
