@@ -23,7 +23,7 @@ pub mod transport;
 
 pub use self::simulated::Simulated;
 #[cfg(feature = "http")]
-pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
+pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi, responses::OpenAiResponses};
 #[cfg(feature = "cache")]
 pub use crate::layers::cached::CachedAnswers;
 pub use crate::layers::fallback::Canned;

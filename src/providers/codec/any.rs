@@ -10,7 +10,7 @@ use crate::{
         anthropic::Messages,
         gemini::GenerateContent,
         openai::ChatCompletions,
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, StreamDecoder},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, StreamDecoder},
         responses::Responses,
         splice::MaxTokens,
         sse::SseEvent,
@@ -71,6 +71,14 @@ impl Protocol for AnyProtocol {
 
     fn optional(&self) -> &'static [Optional] {
         each!(self, protocol => protocol.optional())
+    }
+
+    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
+        each!(self, protocol => protocol.refusal(facts))
+    }
+
+    fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
+        each!(self, protocol => protocol.without(body, path))
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

@@ -120,7 +120,10 @@ async fn refused_parameter<P: Protocol>(
     let parameter = settings.coder.refused_parameter(request, model, error)?;
     let is_long = settings.coder.is_long_work(request, model.map(|model| &**model));
     let (its, asked, model) = (settings.clone(), request.clone(), model.cloned());
-    let look = move |stop| Ok(its.coder.encode(&asked, model.as_deref(), asked.is_stream(), stop)?.has(parameter));
+    let look = move |stop| {
+        let encoded = its.coder.encode(&asked, model.as_deref(), asked.is_stream(), stop)?;
+        Ok(its.coder.has(&encoded, parameter))
+    };
     let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),
