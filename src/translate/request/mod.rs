@@ -2,6 +2,8 @@
 
 mod calls;
 mod content;
+#[cfg(test)]
+mod efforts;
 mod fit;
 mod mend;
 mod names;

@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use steadfast::CommitPoint;
 use steadfast_stack::{
     AllOpen, AtCap, CacheAcross, Candidate, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef,
-    Likeness, Loader, OnError, RuleThreshold, Share, Size, Span,
+    Likeness, Loader, OnError, OpenAiApi, RuleThreshold, Share, Size, Span,
 };
 
 use crate::config::{folder, load};
@@ -19,7 +19,7 @@ fn three_formats_are_one_configuration() {
 
     assert_eq!(yaml.tiers[0].api_key, Some(KeyRef::env("ANTHROPIC_API_KEY")));
     assert_eq!(yaml.tiers[3].text.as_deref(), Some("Sorry: $5 later."));
-    assert_eq!(&*yaml.tiers[1].headers["x-team"], "search");
+    assert_eq!((&*yaml.tiers[1].headers["x-team"], yaml.tiers[1].api), ("search", Some(OpenAiApi::Responses)));
     assert_eq!(yaml.timeout, Some(Span(Duration::from_secs(90))));
     assert_eq!(yaml.stream.commit, Some(CommitPoint::FirstText));
     assert_eq!(yaml.features["code"].stream.commit, Some(CommitPoint::Complete));

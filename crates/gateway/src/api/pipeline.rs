@@ -1,4 +1,4 @@
-//! The pipeline from a request to its answer, for both protocols.
+//! The pipeline from a request to its answer, for all protocols.
 //!
 //! The protocols differ in a [`Dialect`]. The failover is below, in the service, and knows neither.
 //!
@@ -103,7 +103,7 @@ pub(crate) fn answer<'a>(
         };
         let adapted = extensions.get::<AdaptedCall>();
         let path = adapted.and_then(|adapted| adapted.path.clone());
-        let request = inbound::request(dialect, &headers, path, body.clone(), &settings);
+        let request = inbound::request(dialect, &headers, path, body, &settings);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
             {
@@ -120,7 +120,7 @@ pub(crate) fn answer<'a>(
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());
-        let context = ResponseContext { dialect, explain: options.explain, model, body };
+        let context = ResponseContext { dialect, explain: options.explain, model, request: request.clone() };
         let is_read = || gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests());
         inbound::decode_ahead(&request, is_read).await;
         if request.is_stream() {
@@ -210,7 +210,7 @@ struct ResponseContext {
     explain: bool,
     /// The model that the caller named.
     model: Option<Arc<str>>,
-    body: Bytes,
+    request: LlmRequest,
 }
 
 impl ResponseContext {
@@ -239,9 +239,9 @@ impl ResponseContext {
         struct Options {
             include_usage: Option<bool>,
         }
+        let asks = |head: Head| head.stream_options.and_then(|options| options.include_usage).unwrap_or_default();
         self.dialect == Dialect::OpenAi
-            && serde_json::from_slice::<Head>(&self.body)
-                .is_ok_and(|head| head.stream_options.and_then(|options| options.include_usage).unwrap_or_default())
+            && self.request.wire().is_some_and(|wire| serde_json::from_slice(wire.body()).is_ok_and(asks))
     }
 }
 

@@ -44,7 +44,7 @@ pub use self::{
     scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
-    tier::{CallTools, Provider, Simulated, Tier},
+    tier::{CallTools, OpenAiApi, Provider, Simulated, Tier},
     validate::{Validate, ValidateSettings},
 };
 
