@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use steadfast::{
-    Dialect::{self, Anthropic as A, Gemini as G, OpenAi as O},
+    Dialect::{self, Anthropic as A, Gemini as G, OpenAi as O, Responses as R},
     ErrorKind,
     translate::{Fate, RULES},
 };
@@ -15,6 +15,7 @@ fn body(dialect: Dialect, more: Value) -> (Dialect, Value) {
     let mut body = match dialect {
         A => json!({"model": "m", "max_tokens": 8000, "messages": [{"role": "user", "content": "?"}]}),
         O => json!({"model": "m", "messages": [{"role": "user", "content": "?"}]}),
+        R => json!({"model": "m", "input": [{"role": "user", "content": "?"}]}),
         _ => json!({"contents": [{"role": "user", "parts": [{"text": "?"}]}]}),
     };
     for (name, value) in more.as_object().expect("fields") {
@@ -124,7 +125,9 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         "citations" => {
             let mut pdf = pdf();
             pdf["messages"][0]["content"][1]["citations"] = json!({"enabled": true});
-            vec![body(A, pdf)]
+            let text = json!({"type": "output_text", "text": "4", "annotations": [{"type": "url_citation"}]});
+            let cited = json!([user, {"type": "message", "role": "assistant", "content": [text]}, user]);
+            vec![body(A, pdf), body(R, json!({ "input": cited }))]
         }
         "tool_name" => vec![
             body(G, json!({"tools": [{"functionDeclarations": [{"name": "a.b", "parametersJsonSchema": plain}]}]})),
@@ -135,6 +138,17 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             body(G, a_tool(json!({"googleSearch": {}}))),
         ],
         "client_tool" => vec![body(A, a_tool(json!({"type": "bash_20250124", "name": "bash"})))],
+        "forced_server_tool" => {
+            let mut a = a_tool(json!({"type": "web_search_20250305", "name": "web_search"}));
+            a["tool_choice"] = json!({"type": "tool", "name": "web_search"});
+            let r = json!({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}});
+            vec![body(A, a), body(R, r)]
+        }
+        "custom_tool" => vec![body(R, json!({"tools": [{"type": "custom", "name": "f"}]}))],
+        "namespace" => {
+            let tools = json!([{"type": "function", "name": "f", "parameters": plain}]);
+            vec![body(R, json!({"tools": [{"type": "namespace", "name": "n", "description": "N", "tools": tools}]}))]
+        }
         "tool_setting" => vec![
             body(A, a_tool(json!({"name": "f", "input_schema": plain, "defer_loading": true}))),
             body(G, json!({"tools": [{"functionDeclarations": [{"name": "f", "behavior": "BLOCKING"}]}]})),
@@ -210,11 +224,16 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             body(G, g_user(json!({"inlineData": {"mimeType": "audio/mp3", "data": "QUJD"}}))),
             body(O, o_user(json!({"type": "image_url", "image_url": {"url": "data:image/gif;base64,QUJD"}}))),
         ],
+        "state" => vec![body(R, json!({"previous_response_id": "resp_1"}))],
         "file_name" => vec![body(A, pdf()), body(O, o_user(o_pdf))],
-        "image_detail" => vec![body(
-            O,
-            o_user(json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD", "detail": "low"}})),
-        )],
+        "image_detail" => {
+            let url = "data:image/png;base64,QUJD";
+            let content = json!([{"type": "input_image", "image_url": url, "detail": "low"}]);
+            vec![
+                body(O, o_user(json!({"type": "image_url", "image_url": {"url": url, "detail": "low"}}))),
+                body(R, json!({"input": [{"role": "user", "content": content}]})),
+            ]
+        }
         "stop" => {
             vec![body(A, json!({"stop_sequences": ["a", "b", "c", "d", "e", "f"]})), body(O, json!({"stop": ["\n"]}))]
         }
@@ -235,6 +254,10 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             body(O, json!({"modalities": ["text", "audio"], "audio": {"voice": "a", "format": "wav"}})),
             g_settings(json!({"responseModalities": ["TEXT", "IMAGE"]})),
         ],
+        "include" => vec![body(R, json!({"include": ["web_search_call.action.sources"]}))],
+        "verbosity" => vec![body(O, json!({"verbosity": "low"})), body(R, json!({"text": {"verbosity": "low"}}))],
+        "truncation" => vec![body(R, json!({"truncation": "auto"}))],
+        "thought_summary" => vec![body(R, json!({"reasoning": {"effort": "low", "summary": "auto"}}))],
         "prediction" => vec![body(O, json!({"prediction": {"type": "content", "content": "a"}}))],
         "model_setting" => {
             vec![body(O, json!({"top_k": 5, "presence_penalty": 0.5})), body(A, json!({"stop_sequences": ["a"]}))]
@@ -293,7 +316,7 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             let off = json!([{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]);
             vec![body(G, json!({ "safetySettings": off }))]
         }
-        "other_field" => vec![body(O, json!({"verbosity": "low"})), body(A, json!({"diagnostics": {"a": 1}}))],
+        "other_field" => vec![body(O, json!({"odd": "low"})), body(A, json!({"diagnostics": {"a": 1}}))],
         unknown => panic!("{unknown} is in the table, and there is no request that has it"),
     }
 }
