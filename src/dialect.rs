@@ -15,6 +15,15 @@ pub enum Dialect {
     OpenAi,
     /// Google's Gemini `generateContent`.
     Gemini,
+    /// OpenAI's Responses.
+    Responses,
+}
+
+impl Dialect {
+    /// Returns true for OpenAI's two dialects.
+    pub(crate) fn is_openais(self) -> bool {
+        matches!(self, Self::OpenAi | Self::Responses)
+    }
 }
 
 impl fmt::Display for Dialect {
@@ -23,6 +32,7 @@ impl fmt::Display for Dialect {
             Self::Anthropic => "anthropic",
             Self::OpenAi => "openai",
             Self::Gemini => "gemini",
+            Self::Responses => "responses",
         })
     }
 }

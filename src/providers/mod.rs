@@ -11,6 +11,7 @@ mod media;
 pub mod openai;
 mod protocol;
 mod refit;
+pub mod responses;
 mod sentences;
 pub mod simulated;
 mod splice;
@@ -22,7 +23,7 @@ pub mod transport;
 
 pub use self::simulated::Simulated;
 #[cfg(feature = "http")]
-pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi};
+pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi, responses::OpenAiResponses};
 #[cfg(feature = "cache")]
 pub use crate::layers::cached::CachedAnswers;
 pub use crate::layers::fallback::Canned;

@@ -30,6 +30,7 @@ pub(crate) fn id_fits(id: &str, target: Target) -> bool {
         Dialect::Anthropic => !id.is_empty() && id.len() <= 64 && id.bytes().all(plain),
         Dialect::OpenAi => !id.is_empty() && id.len() <= 40,
         Dialect::Gemini => !id.is_empty(),
+        Dialect::Responses => !id.is_empty() && id.len() <= 64,
     }
 }
 

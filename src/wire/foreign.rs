@@ -39,6 +39,7 @@ pub(crate) fn unseal(token: String, dialect: Dialect, redacted: bool) -> Option<
         "anthropic" => Dialect::Anthropic,
         "openai" => Dialect::OpenAi,
         "gemini" => Dialect::Gemini,
+        "responses" => Dialect::Responses,
         _ => return None,
     };
     Some(Opaque { dialect, token: token.to_owned(), redacted: form == "redacted" })
@@ -52,16 +53,23 @@ pub(crate) fn unmark_call(id: String) -> String {
     }
 }
 
+/// The format of reasoning details that OpenAI's Responses sealed. `openai-responses-v1` is another: OpenRouter's details of
+/// that name are sealed for its own account. It begins like an envelope, so that bytes with it are marked.
+pub(crate) const SEALED_BY_RESPONSES: &str = "steadfast.responses.v1";
+
 /// Returns OpenRouter's name for the signer of reasoning details.
 pub(crate) fn format_name(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "anthropic-claude-v1",
         Dialect::OpenAi => "openai-responses-v1",
         Dialect::Gemini => "google-gemini-v1",
+        Dialect::Responses => SEALED_BY_RESPONSES,
     }
 }
 
 /// The inverse of [`format_name`].
 pub(crate) fn of_format_name(name: &str) -> Option<Dialect> {
-    [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini].into_iter().find(|dialect| format_name(*dialect) == name)
+    [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses]
+        .into_iter()
+        .find(|dialect| format_name(*dialect) == name)
 }

@@ -384,7 +384,8 @@ fn detail(raw: &RawValue) -> Result<Option<Part>, LlmError> {
     let reasoning = match detail.word("type").as_deref() {
         Some("reasoning.text") => Reasoning {
             text: detail.text("text")?.unwrap_or_default(),
-            opaque: detail.text("signature")?.and_then(|token| opaque(token, false)),
+            // A summary beside a sealed thought.
+            opaque: detail.text("signature")?.and_then(|token| opaque(token, whose == Some(Dialect::Responses))),
         },
         Some("reasoning.encrypted") => match detail.text("data")?.and_then(|token| opaque(token, true)) {
             Some(opaque) => Reasoning { text: String::new(), opaque: Some(opaque) },
@@ -473,7 +474,7 @@ fn part(raw: &RawValue) -> Result<Part, LlmError> {
 }
 
 /// Returns the bytes of a `data:` URL in base64.
-fn data_url(url: &str) -> Option<Media> {
+pub(crate) fn data_url(url: &str) -> Option<Media> {
     let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
     let media_type = head.strip_suffix(";base64")?;
     Some(Media::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })

@@ -112,6 +112,7 @@ fn may_name_a_schema(request: &LlmRequest) -> bool {
     let words: &[&str] = match wire.dialect() {
         Dialect::Anthropic => &["output_config"],
         Dialect::OpenAi => &["response_format"],
+        Dialect::Responses => &["json_schema", "json_object"],
         Dialect::Gemini => {
             &["responseJsonSchema", "response_json_schema", "responseSchema", "response_schema", "application/json"]
         }

@@ -10,7 +10,8 @@ use crate::{
         anthropic::Messages,
         gemini::GenerateContent,
         openai::ChatCompletions,
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, StreamDecoder},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, StreamDecoder},
+        responses::Responses,
         splice::MaxTokens,
         sse::SseEvent,
     },
@@ -23,6 +24,7 @@ pub(super) enum AnyProtocol {
     Anthropic(Messages),
     OpenAi(ChatCompletions),
     Gemini(GenerateContent),
+    Responses(Responses),
 }
 
 macro_rules! each {
@@ -31,6 +33,7 @@ macro_rules! each {
             Self::Anthropic($protocol) => $done,
             Self::OpenAi($protocol) => $done,
             Self::Gemini($protocol) => $done,
+            Self::Responses($protocol) => $done,
         }
     };
 }
@@ -42,6 +45,7 @@ impl AnyProtocol {
             Dialect::Anthropic => Self::Anthropic(Messages::new()),
             Dialect::OpenAi => Self::OpenAi(ChatCompletions::own()),
             Dialect::Gemini => Self::Gemini(GenerateContent::new()),
+            Dialect::Responses => Self::Responses(Responses::own()),
         }
     }
 }
@@ -67,6 +71,14 @@ impl Protocol for AnyProtocol {
 
     fn optional(&self) -> &'static [Optional] {
         each!(self, protocol => protocol.optional())
+    }
+
+    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
+        each!(self, protocol => protocol.refusal(facts))
+    }
+
+    fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
+        each!(self, protocol => protocol.without(body, path))
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

@@ -154,7 +154,7 @@ impl Exchange {
         E: Into<BoxError>,
     {
         let limits = self.codec.0.limits;
-        let named = self.origin.dialect == Dialect::Anthropic;
+        let named = matches!(self.origin.dialect, Dialect::Anthropic | Dialect::Responses);
         let events = events.map(|event| event.map(B::into).map_err(E::into)).boxed();
         self.frames(DataSource::new(events, limits, named)).await
     }
@@ -201,7 +201,7 @@ impl Exchange {
         let model = self.origin.model.as_ref();
         let mut error = self.origin.stamp(error);
         let parameter = coder.refused_parameter(&self.request, model, &error);
-        if let Some(parameter) = parameter.filter(|parameter| self.encoded.has(*parameter)) {
+        if let Some(parameter) = parameter.filter(|parameter| coder.has(&self.encoded, *parameter)) {
             error.refuse(parameter);
         }
         error

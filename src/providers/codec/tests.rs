@@ -54,6 +54,16 @@ fn events(dialect: Dialect) -> (&'static [&'static str], usize) {
             ],
             1,
         ),
+        Dialect::Responses => (
+            &[
+                r#"{"type":"response.created","sequence_number":0,"response":{"id":"resp_1","model":"gpt","status":"in_progress","output":[]}}"#,
+                r#"{"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"msg_1","type":"message","role":"assistant","status":"in_progress","content":[]}}"#,
+                r#"{"type":"response.output_text.delta","sequence_number":2,"item_id":"msg_1","output_index":0,"content_index":0,"delta":"Hel"}"#,
+                r#"{"type":"response.output_text.delta","sequence_number":3,"item_id":"msg_1","output_index":0,"content_index":0,"delta":"lo"}"#,
+                r#"{"type":"response.completed","sequence_number":4,"response":{"id":"resp_1","model":"gpt","status":"completed","output":[]}}"#,
+            ],
+            4,
+        ),
     }
 }
 

@@ -185,6 +185,13 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
+    /// Changes the protocol, and keeps all other settings.
+    pub(crate) fn with_protocol<Q: Protocol>(self, protocol: impl FnOnce(&P) -> Q) -> HttpLeaf<Q> {
+        let Settings { coder, base, commit, template: _ } = Arc::unwrap_or_clone(self.settings);
+        let settings = Settings { coder: coder.with_protocol(protocol), base, commit, template: OnceLock::new() };
+        HttpLeaf { settings: Arc::new(settings), transport: self.transport }
+    }
+
     pub(crate) fn protocol_mut(&mut self) -> &mut P {
         &mut self.settings_mut().coder.protocol
     }

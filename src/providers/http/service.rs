@@ -39,40 +39,47 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture {
-        let settings = self.settings.clone();
-        let mut origin = settings.coder.origin(settings.coder.model_of(&request));
-        let stream = request.is_stream();
-        let commit = request.context().commit.unwrap_or(settings.commit);
-        let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
-        if let Some(caller) = caller {
-            origin.secret = Secret(caller.key());
-        }
-        let client = caller.map(CallerTransport::client);
-        if settings.coder.is_long_work(&request, origin.model.as_deref()) {
-            let transport = client.unwrap_or_else(|| self.take_transport());
-            return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
-        }
-        match prepare(&settings, caller, &request, origin.model.as_deref(), stream, Stop::default()) {
-            Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
-            Ok((sent, told)) => {
-                let sending: Sending = match client {
-                    Some(client) => Box::pin(client.oneshot(sent)),
-                    None => self.transport.call(sent),
-                };
-                ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
-            }
+        call(&self.settings, &mut self.transport, request)
+    }
+}
+
+/// Calls the provider with a transport that is ready.
+pub(super) fn call<P: Protocol>(
+    settings: &Arc<Settings<P>>,
+    ready: &mut Transport,
+    request: LlmRequest,
+) -> ResponseFuture {
+    let settings = settings.clone();
+    let mut origin = settings.coder.origin(settings.coder.model_of(&request));
+    let stream = request.is_stream();
+    let commit = request.context().commit.unwrap_or(settings.commit);
+    let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
+    if let Some(caller) = caller {
+        origin.secret = Secret(caller.key());
+    }
+    let client = caller.map(CallerTransport::client);
+    if settings.coder.is_long_work(&request, origin.model.as_deref()) {
+        let transport = client.unwrap_or_else(|| take(ready));
+        return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
+    }
+    match prepare(&settings, caller, &request, origin.model.as_deref(), stream, Stop::default()) {
+        Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
+        Ok((sent, told)) => {
+            let sending: Sending = match client {
+                Some(client) => Box::pin(client.oneshot(sent)),
+                None => ready.call(sent),
+            };
+            ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
         }
     }
 }
 
 type Sending = <Transport as Service<Request<RequestBody>>>::Future;
 
-impl<P> HttpLeaf<P> {
-    /// Returns the transport that is ready. A clone that is not ready stays behind.
-    fn take_transport(&mut self) -> Transport {
-        let clone = self.transport.clone();
-        std::mem::replace(&mut self.transport, clone)
-    }
+/// Takes the transport that is ready. A clone that is not ready stays behind.
+fn take(ready: &mut Transport) -> Transport {
+    let clone = ready.clone();
+    std::mem::replace(ready, clone)
 }
 
 /// Makes a call whose request is prepared off the threads that serve requests.
@@ -129,7 +136,10 @@ async fn refused_parameter<P: Protocol>(
     let parameter = settings.coder.refused_parameter(request, model, error)?;
     let is_long = settings.coder.is_long_work(request, model.map(|model| &**model));
     let (its, asked, model) = (settings.clone(), request.clone(), model.cloned());
-    let look = move |stop| Ok(its.coder.encode(&asked, model.as_deref(), asked.is_stream(), stop)?.has(parameter));
+    let look = move |stop| {
+        let encoded = its.coder.encode(&asked, model.as_deref(), asked.is_stream(), stop)?;
+        Ok(its.coder.has(&encoded, parameter))
+    };
     let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),

@@ -6,7 +6,7 @@ use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY,
 
 /// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a
 /// whole, then the status.
-pub(super) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
+pub(in crate::providers) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
     by_name(status, facts).or_else(|| by_text(status, facts)).unwrap_or_else(|| by_status(status, facts))
 }
 

@@ -39,6 +39,12 @@ impl ChatCompletions {
         Self { flavour: Flavour::Own, stream_usage: true, key_header: None }
     }
 
+    /// Returns the header that carries the bare key, if one is set.
+    #[cfg(feature = "http")]
+    pub(in crate::providers) fn key_header(&self) -> Option<HeaderName> {
+        self.key_header.clone()
+    }
+
     /// Creates the protocol of a compatible server, by its name and its address as far as there is one.
     pub(crate) fn compatible(name: &str, base_url: &str) -> Self {
         let mistral = name.eq_ignore_ascii_case("mistral") || base_url.contains("api.mistral.ai");

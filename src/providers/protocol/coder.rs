@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     ErrorBody, Limits, ModelChoice, Protocol, RequestBody,
     failure::{self, Origin, Secret},
-    parameter_refusal::{self, RefusalMemory},
+    parameter_refusal::RefusalMemory,
 };
 use crate::{
     ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
@@ -70,6 +70,23 @@ impl<P: Protocol> Coder<P> {
             events: None,
             refused: Arc::default(),
             families: FamilyTable::builtin(),
+        }
+    }
+
+    /// Changes the protocol, and keeps all other settings.
+    #[cfg(feature = "http")]
+    pub(crate) fn with_protocol<Q>(self, protocol: impl FnOnce(&P) -> Q) -> Coder<Q> {
+        Coder {
+            protocol: protocol(&self.protocol),
+            provider: self.provider,
+            key: self.key,
+            model: self.model,
+            limits: self.limits,
+            headers: self.headers,
+            strict: self.strict,
+            events: self.events,
+            refused: self.refused,
+            families: self.families,
         }
     }
 
@@ -176,7 +193,7 @@ impl<P: Protocol> Coder<P> {
         let refused = refused.into_iter().filter(|_| !self.is_callers_choice(request, model));
         let mut body = body.into_bytes();
         for path in refused.chain(request.omitted_parameters().iter().map(|parameter| parameter.path)) {
-            if let Some(shorter) = parameter_refusal::without(&body, path) {
+            if let Some(shorter) = self.protocol.without(&body, path) {
                 body = shorter.into();
                 notes.push(format!("refused_parameter: `{path}` was left out: the model refuses it").into());
             }
@@ -289,7 +306,7 @@ impl<P: Protocol> Coder<P> {
     }
 
     /// Returns the parameter that an error is about, if the request may be sent again without it. The caller looks
-    /// whether the request [has](Encoded::has) it.
+    /// whether the request [has](Self::has) it.
     pub(crate) fn refused_parameter(
         &self,
         request: &LlmRequest,
@@ -298,9 +315,15 @@ impl<P: Protocol> Coder<P> {
     ) -> Option<OmittedParameter> {
         let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !self.strict)?;
         let body = serde_json::from_slice(error.raw()?).ok()?;
-        let refusal = parameter_refusal::named(&ErrorBody::of_error(&body)?, self.protocol.optional())?;
-        let is_own = self.own(request).is_some();
-        (!is_own || refusal.is_unsupported && !self.is_callers_choice(request, model)).then_some(refusal.parameter)
+        let refusal = self.protocol.refusal(&ErrorBody::of_error(&body)?)?;
+        let is_callers = self.own(request).is_some()
+            && !(refusal.is_unsupported && !self.is_callers_choice(request, model) || refusal.is_for_others);
+        (!is_callers).then_some(refusal.parameter)
+    }
+
+    /// Returns true if the request has this parameter.
+    pub(crate) fn has(&self, encoded: &Encoded, parameter: OmittedParameter) -> bool {
+        self.protocol.without(&encoded.body.clone().into_bytes(), parameter.path).is_some()
     }
 
     /// Remembers the parameter that the model refused, after an answer without it.
@@ -318,13 +341,6 @@ impl<P: Protocol> Coder<P> {
                 });
             }
         }
-    }
-}
-
-impl Encoded {
-    /// Returns true if the body has this parameter.
-    pub(crate) fn has(&self, parameter: OmittedParameter) -> bool {
-        parameter_refusal::without(&self.body.clone().into_bytes(), parameter.path).is_some()
     }
 }
 

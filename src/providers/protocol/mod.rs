@@ -24,7 +24,7 @@ pub(crate) use self::{
     error_body::ErrorBody,
     failure::{LONGEST_RATE_WAIT, Origin, no_answer, request_id},
     frames::Frames,
-    parameter_refusal::Optional,
+    parameter_refusal::{Optional, Refusal, named as refused_parameter, without as without_parameter},
     source::{DataSource, EventSource, Interruption, SseSource},
 };
 #[cfg(feature = "http")]
@@ -64,6 +64,16 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     /// Returns the parameters that a request can do without if the model refuses them: the rules of
     /// [`translate`](crate::translate) omit them elsewhere too.
     fn optional(&self) -> &'static [Optional];
+
+    /// Returns the part of a request that an error is about, if the request can do without it.
+    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
+        refused_parameter(facts, self.optional())
+    }
+
+    /// Returns a body without such a part; `None` if it has none.
+    fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
+        without_parameter(body, path)
+    }
 
     /// Returns the header that carries the key.
     fn key(&self, key: &str) -> (HeaderName, String);

@@ -64,6 +64,8 @@ pub(crate) struct Refusal {
     pub(crate) parameter: OmittedParameter,
     /// True if the model does not take the parameter at all; false if the caller set it wrongly.
     pub(crate) is_unsupported: bool,
+    /// True for a part that only another account can read: no caller can mend that.
+    pub(crate) is_for_others: bool,
 }
 
 /// Returns the parameter that a provider's error is about, if the request can do without it.
@@ -81,7 +83,7 @@ pub(crate) fn named(facts: &ErrorBody, optional: &[Optional]) -> Option<Refusal>
     // A refused value may be another caller's valid one, and so may a parameter that lacks another one.
     let depends = says(&["alue", "cannot both", " when ", " if ", " while ", " with thinking", " together "]);
     let lasting = is_unsupported && (!depends || says(&["nly the default"]));
-    Some(Refusal { parameter: OmittedParameter { path, lasting }, is_unsupported })
+    Some(Refusal { parameter: OmittedParameter { path, lasting }, is_unsupported, is_for_others: false })
 }
 
 /// The bytes of a message that are searched.

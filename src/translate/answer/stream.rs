@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{anthropic, error, gemini, new_id, openai};
+use super::{RequestEcho, anthropic, error, gemini, new_id, openai, responses};
 use crate::{
     Dialect, ErrorKind, Frame, LlmError, Progress, StreamEvent,
     chat::{FinishReason, Usage},
@@ -13,7 +13,8 @@ use crate::{
 ///
 /// Frames of the same dialect pass as the bytes that the provider sent. Others are encoded in the grammar of the
 /// dialect's own API: Anthropic's blocks one after the other, each closed, each thought signed; OpenAI's chunks with
-/// the role first and `[DONE]` last; Gemini's calls whole. A complete answer, which is one frame, becomes a stream too.
+/// the role first and `[DONE]` last; Gemini's calls whole; the items of OpenAI's Responses, each closed, and the whole
+/// response last. A complete answer, which is one frame, becomes a stream too.
 ///
 /// A stream that begins again ([`StreamEvent::Restarted`]) after content went out ends with an error: no dialect has a
 /// word for *discard what came before*.
@@ -48,6 +49,7 @@ enum Grammar {
     Anthropic(anthropic::Stream),
     OpenAi(openai::Stream),
     Gemini(gemini::Stream),
+    Responses(Box<responses::Stream>),
 }
 
 impl Grammar {
@@ -56,7 +58,13 @@ impl Grammar {
             Dialect::Anthropic => Self::Anthropic(anthropic::Stream::default()),
             Dialect::OpenAi => Self::OpenAi(openai::Stream::default()),
             Dialect::Gemini => Self::Gemini(gemini::Stream::default()),
+            Dialect::Responses => Self::Responses(Box::default()),
         }
+    }
+
+    /// Returns true if the caller knows the answer by an id that all later events must have.
+    fn has_named(&self) -> bool {
+        matches!(self, Self::Responses(stream) if stream.has_begun())
     }
 }
 
@@ -93,6 +101,16 @@ impl StreamEncoder {
         self
     }
 
+    /// Sets the parts of the request that a stream in OpenAI's Responses repeats: see [`RequestEcho`]. Default: none. The
+    /// other dialects repeat nothing.
+    #[must_use]
+    pub fn echo(mut self, echo: RequestEcho) -> Self {
+        if let Grammar::Responses(stream) = &mut self.grammar {
+            stream.set_echo(echo);
+        }
+        self
+    }
+
     /// Returns the bytes to send for this frame; empty if nothing can be sent yet, and after the end.
     pub fn frame(&mut self, frame: &Frame) -> Bytes {
         if self.done {
@@ -103,7 +121,11 @@ impl StreamEncoder {
             && (self.passing || !self.said)
             // The bytes of a complete answer are not an event.
             && !matches!(raw.trim_ascii_start().first(), Some(b'{' | b'['))
+            && !self.grammar.has_named()
         {
+            if let Grammar::Responses(stream) = &mut self.grammar {
+                stream.pass(frame, raw);
+            }
             self.passing = true;
             self.said |= matches!(frame.progress(), Progress::Content | Progress::Reasoning | Progress::End);
             self.done = frame.progress() == Progress::End;
@@ -131,10 +153,15 @@ impl StreamEncoder {
             return Bytes::new();
         }
         let mut text = String::new();
+        if let Grammar::Responses(stream) = &mut self.grammar {
+            let id = responses::response_id(self.id.as_deref());
+            stream.fail(error, &id, self.model.as_deref().unwrap_or_default(), &mut text);
+            return text.into();
+        }
         let (_, body) = error::value(error, self.dialect);
         match self.dialect {
             Dialect::Anthropic => anthropic::put(&mut text, &body),
-            Dialect::OpenAi => openai::put(&mut text, &body),
+            Dialect::OpenAi | Dialect::Responses => openai::put(&mut text, &body),
             Dialect::Gemini => gemini::put(&mut text, &body),
         }
         text.into()
@@ -146,7 +173,7 @@ impl StreamEncoder {
             _ if self.done => Bytes::new(),
             Grammar::Anthropic(_) if self.passing => Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
             Grammar::Anthropic(stream) => Bytes::from_static(stream.keep_alive().as_bytes()),
-            Grammar::OpenAi(_) | Grammar::Gemini(_) => Bytes::from_static(b": keep-alive\n\n"),
+            Grammar::OpenAi(_) | Grammar::Gemini(_) | Grammar::Responses(_) => Bytes::from_static(b": keep-alive\n\n"),
         }
     }
 
@@ -184,6 +211,7 @@ impl StreamEncoder {
                     Grammar::Anthropic(stream) => stream.event(content, &mut self.report, to),
                     Grammar::OpenAi(stream) => stream.event(content, &mut self.report, to),
                     Grammar::Gemini(stream) => stream.event(content, &mut self.report, to),
+                    Grammar::Responses(stream) => stream.event(content, &mut self.report, to),
                 }
             }
         }
@@ -197,12 +225,14 @@ impl StreamEncoder {
             Dialect::Anthropic => format!("msg_{}", new_id()),
             Dialect::OpenAi => format!("chatcmpl-{}", new_id()),
             Dialect::Gemini => new_id(),
+            Dialect::Responses => new_id(),
         });
         let model = self.model.as_deref().unwrap_or_default();
         match &mut self.grammar {
             Grammar::Anthropic(stream) => stream.begin(id, model, self.usage.unwrap_or_default(), to),
             Grammar::OpenAi(stream) => stream.begin(id, model, self.with_usage, to),
             Grammar::Gemini(stream) => stream.begin(id, model),
+            Grammar::Responses(stream) => stream.begin(&responses::response_id(Some(id)), model, to),
         }
     }
 
@@ -225,6 +255,7 @@ impl StreamEncoder {
                 stream.end(self.usage.filter(|_| self.with_usage), to);
             }
             Grammar::Gemini(stream) => stream.end(finish, self.usage, &mut self.report, to),
+            Grammar::Responses(stream) => stream.end(finish, self.usage, &mut self.report, to),
         }
     }
 

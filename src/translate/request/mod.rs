@@ -1,11 +1,15 @@
 //! Translates a request into another dialect.
 
+mod allowed;
 mod calls;
 mod content;
+#[cfg(test)]
+mod efforts;
 mod fit;
 mod mend;
 mod names;
 mod report;
+mod responses;
 mod schema;
 mod settle;
 mod survey;

@@ -31,6 +31,7 @@ use crate::Gateway;
 /// |---|---|
 /// | `/v1/messages` | Anthropic's |
 /// | `/chat/completions` | OpenAI's, Azure's and compatible ones |
+/// | `/responses` | OpenAI's Responses, Azure's and compatible ones; one with `background: true` is refused |
 /// | `/models/{model}:generateContent`, `..:streamGenerateContent?alt=sse` | Gemini's |
 ///
 /// A request with a `content-encoding`, for another path, or for a host that is not among [`hosts`](Self::hosts) goes
@@ -237,6 +238,9 @@ impl ModelCall {
         if let Some(dialect) = routes::path_by_ending(path).and_then(routes::dialect_of_calls) {
             return Some(Self { dialect, path: None });
         }
+        if path.ends_with("/responses") {
+            return call(Dialect::Responses);
+        }
         let (_, named) = path.rsplit_once("/models/")?;
         let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty() && !model.contains('/'))?;
         let is_sse = || query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
@@ -310,7 +314,12 @@ mod tests {
             ("/rooms/7/messages", None, None),
             ("/v1/chat/completions", None, Some((Dialect::OpenAi, None))),
             ("/openai/deployments/x/chat/completions", Some("api-version=1"), Some((Dialect::OpenAi, None))),
-            ("/v1/responses", None, None),
+            ("/v1/responses", None, Some((Dialect::Responses, None))),
+            ("/openai/v1/responses", Some("api-version=preview"), Some((Dialect::Responses, None))),
+            ("/v1/responses/resp_1", None, None),
+            ("/v1/responses/resp_1/cancel", None, None),
+            ("/v1/responses/compact", None, None),
+            ("/v1/responses/input_tokens", None, None),
             ("/v1/embeddings", None, None),
             ("/v1beta/models/gemini-2.5-pro:generateContent", None, gemini("gemini-2.5-pro", false)),
             ("/v1beta/models/g:streamGenerateContent", Some("key=k&alt=sse"), gemini("g", true)),

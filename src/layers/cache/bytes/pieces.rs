@@ -84,6 +84,7 @@ impl Writer {
             Dialect::Anthropic => 0,
             Dialect::OpenAi => 1,
             Dialect::Gemini => 2,
+            Dialect::Responses => 3,
         });
     }
 
@@ -198,6 +199,7 @@ impl<'a> Reader<'a> {
             0 => Ok(Dialect::Anthropic),
             1 => Ok(Dialect::OpenAi),
             2 => Ok(Dialect::Gemini),
+            3 => Ok(Dialect::Responses),
             _ => Err(DecodeError),
         }
     }

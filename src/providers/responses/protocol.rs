@@ -1,0 +1,123 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode, header};
+
+use super::{decode, encode, error, refit, stream::Decoder};
+use crate::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Chat, Message},
+    providers::{
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
+        splice::MaxTokens,
+    },
+    translate::Report,
+};
+
+/// OpenAI's Responses, as its own server or a compatible one speaks it.
+#[derive(Clone, Debug)]
+pub struct Responses {
+    pub(super) key_header: Option<HeaderName>,
+}
+
+impl Responses {
+    /// Creates the protocol of OpenAI's own server.
+    pub(crate) fn own() -> Self {
+        Self::with_key_header(None)
+    }
+
+    /// Creates the protocol of a server that takes the key in this header.
+    pub(crate) fn with_key_header(key_header: Option<HeaderName>) -> Self {
+        Self { key_header }
+    }
+}
+
+impl Protocol for Responses {
+    type Decoder = Decoder;
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Responses
+    }
+
+    fn path(&self, _: &str, _: bool) -> Cow<'static, str> {
+        "/responses".into()
+    }
+
+    fn max_tokens_fields(&self) -> &'static [MaxTokens] {
+        const FIELDS: &[MaxTokens] = &[MaxTokens { within: None, name: "max_output_tokens" }];
+        FIELDS
+    }
+
+    fn optional(&self) -> &'static [Optional] {
+        const OPTIONAL: &[Optional] = &[
+            Optional::new("temperature"),
+            Optional::new("top_p"),
+            Optional::new("top_k"),
+            Optional::new("top_logprobs"),
+            Optional::new("presence_penalty"),
+            Optional::new("frequency_penalty"),
+            Optional::new("reasoning.summary"),
+            Optional::new("reasoning.effort"),
+            Optional::new("reasoning"),
+            Optional::new("text.verbosity"),
+            Optional::called("include", &["encrypted content", "encrypted_content"]),
+            Optional::new("parallel_tool_calls"),
+            Optional::new("max_tool_calls"),
+            Optional::new("truncation"),
+            Optional::new("service_tier"),
+            Optional::new("metadata"),
+            Optional::new("client_metadata"),
+            Optional::new("user"),
+            Optional::new("safety_identifier"),
+            Optional::new("store"),
+            Optional::new("prompt_cache_key"),
+            Optional::new("prompt_cache_retention"),
+            Optional::new("stream_options"),
+        ];
+        OPTIONAL
+    }
+
+    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
+        error::sealed_reasoning(facts).or_else(|| refused_parameter(facts, self.optional()))
+    }
+
+    fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
+        match path {
+            error::SEALED => refit::without_reasoning(body),
+            path => without_parameter(body, path),
+        }
+    }
+
+    fn key(&self, key: &str) -> (HeaderName, String) {
+        match &self.key_header {
+            Some(name) => (name.clone(), key.to_owned()),
+            None => (header::AUTHORIZATION, format!("Bearer {key}")),
+        }
+    }
+
+    fn encode(
+        &self,
+        chat: &Chat,
+        asked: ModelChoice<'_>,
+        stream: bool,
+        report: &mut Report,
+    ) -> Result<Bytes, LlmError> {
+        encode::body(chat, (asked.model, asked.family), stream, asked.before.is_some(), report)
+    }
+
+    fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
+        refit::refit(body, asked.family, report)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
+        decode::message(body)
+    }
+
+    fn decoder(&self) -> Decoder {
+        Decoder::default()
+    }
+
+    fn classify(&self, status: StatusCode, facts: &ErrorBody, _: bool) -> ErrorKind {
+        error::classify(status, facts)
+    }
+}

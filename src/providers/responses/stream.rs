@@ -1,0 +1,470 @@
+use std::{borrow::Cow, collections::HashMap, fmt};
+
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::answer::{Answer, Content, Item, ItemKind, PARAGRAPH, is_error, sources, text_of};
+use crate::{
+    Dialect, ErrorKind, LlmError, StreamEvent,
+    chat::{Extra, ExtraOf, Json, Opaque, Part},
+    providers::{
+        json::{index, parse, raw, word},
+        protocol::{Fault, StreamDecoder},
+        sse::SseEvent,
+        tool_calls::call_id,
+    },
+    wire::responses::sealed,
+};
+
+/// Decodes a stream of Responses. The end mark is `response.completed` or `response.incomplete`, and nothing else.
+///
+/// Events with `.done`, and the last response, repeat the deltas. Their text counts only if none of it came before:
+/// some servers send no deltas, and ChatGPT's last response has no output.
+#[derive(Default)]
+pub(crate) struct Decoder {
+    started: bool,
+    id: Option<String>,
+    /// The items so far, by the output's index: some servers give an item another id in each event.
+    items: HashMap<u32, ItemState>,
+    /// The parts of messages, by the indices of output and content.
+    contents: HashMap<(u32, u32), ContentState>,
+    /// The next part's index.
+    parts: u32,
+    /// The number of tool calls so far.
+    calls: usize,
+    declined: bool,
+}
+
+/// An item of the output, as far as it has come.
+#[derive(Debug)]
+struct ItemState {
+    kind: ItemKind,
+    /// The index of the part that a call or a thought is.
+    part: Option<u32>,
+    /// True once any of its thought or its arguments have come.
+    said: bool,
+    /// The newest paragraph of its thought.
+    paragraph: Option<Paragraph>,
+    /// The fields to keep behind its first part.
+    beside: Option<Part>,
+    /// True once all of it has come.
+    done: bool,
+}
+
+/// A part of a message: its index, and whether any of it has come.
+#[derive(Clone, Copy, Debug)]
+struct ContentState {
+    part: u32,
+    said: bool,
+}
+
+/// A paragraph of a thought: of its summary or of its text, by its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paragraph {
+    Summary(u32),
+    Text(u32),
+}
+
+impl fmt::Debug for Decoder {
+    /// Writes nothing of the content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("items", &self.items.len()).field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow, default, rename = "type", deserialize_with = "word")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "index")]
+    output_index: Option<u32>,
+    #[serde(default, deserialize_with = "index")]
+    content_index: Option<u32>,
+    #[serde(default, deserialize_with = "index")]
+    summary_index: Option<u32>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    item: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    error: Option<&'a RawValue>,
+}
+
+impl Event<'_> {
+    fn output(&self) -> u32 {
+        self.output_index.unwrap_or(0)
+    }
+
+    fn content(&self) -> (u32, u32) {
+        (self.output(), self.content_index.unwrap_or(0))
+    }
+
+    fn summary(&self) -> Paragraph {
+        Paragraph::Summary(self.summary_index.unwrap_or(0))
+    }
+
+    fn thought(&self) -> Paragraph {
+        Paragraph::Text(self.content_index.unwrap_or(0))
+    }
+}
+
+/// More than any answer has: items, and parts of messages.
+const MOST: usize = 16 * 1024;
+
+impl StreamDecoder for Decoder {
+    fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let data = sse.data().trim_ascii();
+        if data == b"[DONE]" {
+            let message = "[DONE] came without `response.completed` before it";
+            return Err(LlmError::new(ErrorKind::StreamBroken, message).into());
+        }
+        let event: Event<'_> = parse(data)?;
+        let kind = event.kind.as_deref().unwrap_or_default();
+        if kind == "error" || event.error.is_some_and(is_error) {
+            return Err(reported(data)?);
+        }
+        match kind {
+            "response.created" | "response.queued" | "response.in_progress" if !self.started => {
+                if let Some(response) = event.response {
+                    self.start(&Answer::read(response.get().as_bytes())?, out);
+                }
+            }
+            "response.output_item.added" => {
+                if let Some(item) = event.item {
+                    self.begin(event.output(), &parse(item.get().as_bytes())?, out)?;
+                }
+            }
+            "response.output_text.delta" => self.text(event.content(), delta(event.delta)?, false, out)?,
+            "response.refusal.delta" => self.text(event.content(), delta(event.delta)?, true, out)?,
+            "response.output_text.done" if !self.has(event.content()) => {
+                self.text(event.content(), delta(event.text)?, false, out)?;
+            }
+            "response.refusal.done" if !self.has(event.content()) => {
+                self.text(event.content(), delta(event.refusal)?, true, out)?;
+            }
+            "response.reasoning_summary_text.delta" => {
+                self.think(event.output(), event.summary(), &delta(event.delta)?, out)?;
+            }
+            "response.reasoning_text.delta" => {
+                self.think(event.output(), event.thought(), &delta(event.delta)?, out)?;
+            }
+            "response.reasoning_summary_text.done" if !self.is_in(event.output(), event.summary()) => {
+                self.think(event.output(), event.summary(), &delta(event.text)?, out)?;
+            }
+            "response.reasoning_text.done" if !self.is_in(event.output(), event.thought()) => {
+                self.think(event.output(), event.thought(), &delta(event.text)?, out)?;
+            }
+            "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
+                self.argue(event.output(), &delta(event.delta)?, out);
+            }
+            "response.function_call_arguments.done" => {
+                let arguments = event.arguments.map(text_of).unwrap_or_default();
+                self.argue_once(event.output(), &arguments, out);
+            }
+            "response.custom_tool_call_input.done" => {
+                let input = event.input.map(text_of).unwrap_or_default();
+                self.argue_once(event.output(), &input, out);
+            }
+            "response.output_item.done" => {
+                if let Some(item) = event.item {
+                    self.complete(event.output(), item, out)?;
+                }
+            }
+            "response.completed" | "response.incomplete" => {
+                let response = event.response.ok_or_else(|| {
+                    let missing: serde_json::Error = serde::de::Error::missing_field("response");
+                    Fault::Malformed(missing)
+                })?;
+                self.last(Answer::read(response.get().as_bytes())?, out)?;
+                out.push(StreamEvent::End);
+            }
+            "response.failed" => {
+                if let Some(response) = event.response {
+                    Answer::read(response.get().as_bytes())?;
+                }
+                return Err(LlmError::new(ErrorKind::Server, "the response failed").into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The answer is never whole without its mark.
+    fn is_whole(&self, _: bool) -> bool {
+        false
+    }
+}
+
+/// Returns the failure that an event reports: in a field `error`, or in its own fields.
+fn reported(data: &[u8]) -> Result<Fault, Fault> {
+    let mut event: Value = serde_json::from_slice(data)?;
+    if !event.get("error").is_some_and(Value::is_object)
+        && let Some(fields) = event.as_object_mut()
+        && fields.get("type").is_some_and(|kind| kind == "error")
+    {
+        fields.remove("type");
+        return Ok(Fault::Reported(json!({ "error": event })));
+    }
+    Ok(Fault::Reported(event))
+}
+
+/// Returns the text of a delta. One that cannot be read must not be lost in silence.
+fn delta(text: Option<&RawValue>) -> Result<String, Fault> {
+    match text.filter(|text| text.get().starts_with('"')) {
+        Some(text) => Ok(parse::<Cow<'_, str>>(text.get().as_bytes())?.into_owned()),
+        None => Ok(String::new()),
+    }
+}
+
+impl Decoder {
+    fn start(&mut self, answer: &Answer<'_>, out: &mut Vec<StreamEvent>) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.id = answer.id();
+            out.push(StreamEvent::Start { id: answer.id(), model: answer.model() });
+        }
+    }
+
+    /// Reads the last response: all of it that has not come yet, the tokens, and the reason that the model stopped.
+    pub(super) fn last(&mut self, mut answer: Answer<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        self.start(&answer, out);
+        for (place, item) in answer.output.take().unwrap_or_default().into_iter().enumerate() {
+            self.complete(u32::try_from(place).unwrap_or(u32::MAX), item, out)?;
+        }
+        // Items that the last response lacks.
+        let mut open: Vec<u32> = self.items.iter().filter(|(_, item)| !item.done).map(|(output, _)| *output).collect();
+        open.sort_unstable();
+        open.into_iter().for_each(|output| self.close_call(output, "", out));
+        out.extend(answer.usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
+        out.push(StreamEvent::Finish(answer.finish(self.calls > 0, self.declined)));
+        Ok(())
+    }
+
+    fn next_part(&mut self) -> u32 {
+        self.parts += 1;
+        self.parts - 1
+    }
+
+    /// Returns an item's state. One that comes without its beginning is of `kind`.
+    fn item(&mut self, output: u32, kind: ItemKind) -> Result<&mut ItemState, Fault> {
+        if self.items.len() >= MOST && !self.items.contains_key(&output) {
+            return Err(Fault::Malformed(serde::de::Error::custom("too many items")));
+        }
+        let new = || ItemState { kind, part: None, said: false, paragraph: None, beside: None, done: false };
+        Ok(self.items.entry(output).or_insert_with(new))
+    }
+
+    /// Begins an item. A call is sent once it has a name.
+    fn begin(&mut self, output: u32, item: &Item<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let kind = item.kind();
+        let state = self.item(output, kind)?;
+        if state.kind != kind || state.part.is_some() {
+            return Ok(());
+        }
+        let beside = item.beside();
+        if let Some(name) = item.tool().filter(|_| matches!(kind, ItemKind::Function | ItemKind::Custom)) {
+            let part = self.next_part();
+            let id = [&item.call_id, &item.id].into_iter().flatten().find(|id| !id.is_empty());
+            let id = id.map_or_else(|| call_id(self.id.as_deref(), self.calls), |id| id.as_ref().to_owned());
+            self.calls += 1;
+            out.push(StreamEvent::ToolCall { index: part, id, name, opaque: None });
+            out.extend(beside.map(|extra| StreamEvent::Part { index: part, part: extra }));
+            self.item(output, kind)?.part = Some(part);
+        } else if kind == ItemKind::Message {
+            state.beside = beside;
+        }
+        Ok(())
+    }
+
+    /// Returns true if any of a message's part has come.
+    fn has(&self, content: (u32, u32)) -> bool {
+        self.contents.get(&content).is_some_and(|content| content.said)
+    }
+
+    /// Adds to a text or a refusal of a message.
+    #[inline]
+    fn text(
+        &mut self,
+        content: (u32, u32),
+        text: String,
+        declines: bool,
+        out: &mut Vec<StreamEvent>,
+    ) -> Result<(), Fault> {
+        let part = match self.contents.get_mut(&content) {
+            Some(state) => {
+                state.said |= !text.is_empty();
+                state.part
+            }
+            None => {
+                if self.contents.len() >= MOST {
+                    return Err(Fault::Malformed(serde::de::Error::custom("too many parts")));
+                }
+                let part = self.next_part();
+                self.contents.insert(content, ContentState { part, said: !text.is_empty() });
+                part
+            }
+        };
+        self.declined |= declines;
+        let first = self.item(content.0, ItemKind::Message)?.beside.take();
+        out.push(match declines {
+            true => StreamEvent::Refusal { index: part, text },
+            false => StreamEvent::Text { index: part, text },
+        });
+        out.extend(first.map(|extra| StreamEvent::Part { index: part, part: extra }));
+        Ok(())
+    }
+
+    /// Returns true if the newest paragraph of a thought is this one.
+    fn is_in(&self, output: u32, paragraph: Paragraph) -> bool {
+        self.items.get(&output).is_some_and(|item| item.paragraph == Some(paragraph))
+    }
+
+    /// Adds to a thought. Of its summary and its text, the one that comes first counts.
+    fn think(
+        &mut self,
+        output: u32,
+        paragraph: Paragraph,
+        text: &str,
+        out: &mut Vec<StreamEvent>,
+    ) -> Result<(), Fault> {
+        let part = self.item(output, ItemKind::Reasoning)?.part;
+        let index = match part {
+            Some(part) => part,
+            None => self.next_part(),
+        };
+        let state = self.item(output, ItemKind::Reasoning)?;
+        state.part = Some(index);
+        let before = match (state.paragraph, paragraph) {
+            (Some(Paragraph::Summary(_)), Paragraph::Text(_)) | (Some(Paragraph::Text(_)), Paragraph::Summary(_)) => {
+                return Ok(());
+            }
+            (Some(before), now) if before != now && !text.is_empty() => PARAGRAPH,
+            _ => "",
+        };
+        if !text.is_empty() {
+            (state.paragraph, state.said) = (Some(paragraph), true);
+        }
+        out.push(StreamEvent::Reasoning { index, text: [before, text].concat() });
+        Ok(())
+    }
+
+    /// Adds to the arguments of a call that has begun.
+    fn argue(&mut self, output: u32, text: &str, out: &mut Vec<StreamEvent>) {
+        let Some(state) = self.items.get_mut(&output).filter(|item| !text.is_empty() && !item.done) else { return };
+        let Some(index) = state.part else { return };
+        let before = if state.said || state.kind != ItemKind::Custom { "" } else { FREE_TEXT };
+        state.said = true;
+        let json = match state.kind {
+            ItemKind::Custom => [before, &escaped(text)].concat(),
+            _ => text.to_owned(),
+        };
+        out.push(StreamEvent::Arguments { index, json });
+    }
+
+    /// Adds the whole arguments of a call, unless some of them have come.
+    fn argue_once(&mut self, output: u32, text: &str, out: &mut Vec<StreamEvent>) {
+        if self.items.get(&output).is_some_and(|item| !item.said) {
+            self.argue(output, text, out);
+        }
+    }
+
+    /// Ends the arguments of a call; `whole` are all of them.
+    fn close_call(&mut self, output: u32, whole: &str, out: &mut Vec<StreamEvent>) {
+        self.argue_once(output, whole, out);
+        let Some(state) = self.items.get_mut(&output).filter(|item| !item.done) else { return };
+        let Some(index) = state.part else { return };
+        let json = match (state.kind, state.said) {
+            (ItemKind::Custom, true) => "\"}",
+            (ItemKind::Custom, false) => "{\"input\":\"\"}",
+            // A call of a tool without parameters may come without any arguments.
+            (ItemKind::Function, false) => "{}",
+            _ => return,
+        };
+        state.done = true;
+        out.push(StreamEvent::Arguments { index, json: json.to_owned() });
+    }
+
+    /// Reads a whole item: sends all of it that has not come yet.
+    fn complete(&mut self, output: u32, raw: &RawValue, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let item: Item<'_> = parse(raw.get().as_bytes())?;
+        let kind = item.kind();
+        let state = self.item(output, kind)?;
+        if state.done || state.kind != kind {
+            return Ok(());
+        }
+        match kind {
+            ItemKind::Message => self.complete_message(output, &item, out)?,
+            ItemKind::Reasoning => {
+                if !state.said {
+                    let text = item.thought();
+                    if !text.is_empty() {
+                        self.think(output, Paragraph::Summary(0), &text, out)?;
+                    }
+                }
+                if let Some(encrypted) = item.encrypted_content.as_deref().filter(|text| !text.is_empty()) {
+                    let part = self.item(output, kind)?.part;
+                    let index = part.unwrap_or_else(|| self.next_part());
+                    let token = sealed::join(item.id.as_deref().unwrap_or_default(), encrypted);
+                    let opaque = Opaque { dialect: Dialect::Responses, token, redacted: true };
+                    out.push(StreamEvent::Signature { index, opaque });
+                }
+            }
+            ItemKind::Function | ItemKind::Custom => {
+                self.begin(output, &item, out)?;
+                let whole = if kind == ItemKind::Custom { item.input() } else { item.arguments() };
+                self.close_call(output, &whole, out);
+            }
+            ItemKind::Own => {
+                let part = Part::Other { dialect: Dialect::Responses, value: Json::of(raw) };
+                out.push(StreamEvent::Part { index: self.next_part(), part });
+            }
+        }
+        self.item(output, kind)?.done = true;
+        Ok(())
+    }
+
+    fn complete_message(&mut self, output: u32, item: &Item<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        self.begin(output, item, out)?;
+        let contents = item.contents()?;
+        let sources = sources(&contents);
+        for (place, content) in contents.into_iter().enumerate() {
+            let at = (output, u32::try_from(place).unwrap_or(u32::MAX));
+            match content {
+                Content::Text { .. } | Content::Refusal(_) if self.has(at) => {}
+                Content::Text { text, .. } if text.is_empty() => {}
+                Content::Text { text, .. } => self.text(at, text, false, out)?,
+                Content::Refusal(text) => self.text(at, text, true, out)?,
+                Content::Own(raw) => {
+                    let part = Part::Other { dialect: Dialect::Responses, value: Json::of(raw) };
+                    // An item would have no fields beside it.
+                    let extra = Extra { dialect: Dialect::Responses, fields: Json::no_fields() };
+                    let mark = Part::Extra { of: ExtraOf::Part, extra };
+                    let index = self.next_part();
+                    out.extend([part, mark].map(|part| StreamEvent::Part { index, part }));
+                }
+            }
+        }
+        if let Some(part) = sources {
+            out.push(StreamEvent::Part { index: self.next_part(), part });
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of the arguments that stand for a custom tool's free text.
+const FREE_TEXT: &str = "{\"input\":\"";
+
+/// Returns a text as within quotes of JSON.
+fn escaped(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}

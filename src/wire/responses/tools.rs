@@ -1,0 +1,189 @@
+//! The tools of a request.
+//!
+//! - A `function` is a [`Tool`]; one with further fields is kept whole in its extra.
+//! - A `custom` tool takes free text: it is a tool with the one argument `input`, kept whole in its extra.
+//! - The tools of a `namespace` are tools of their own, with neutral names (see [`tool_names`](super::tool_names)). Each
+//!   has the field `namespace` in its extra, an object with the `name`. The first one of each namespace has all the
+//!   other fields of the namespace there too, so that its `type` marks the beginning of a namespace.
+//! - A tool that runs at the provider has its type as its name, no schema, and is kept whole in its extra.
+
+use std::sync::LazyLock;
+
+use serde_json::{json, value::RawValue};
+
+use super::tool_names::{Allocator, join};
+use crate::{
+    Dialect, LlmError,
+    chat::{Extra, Json, Tool},
+    fields::{self, Object, bad, each, is_list, is_null, is_object},
+    wire::{
+        Meter,
+        provider_data::{self, RawObject},
+    },
+};
+
+/// The longest name of a namespace: each of its tools has a copy.
+const LONGEST: usize = 128;
+
+/// The schema of a function that names none.
+static NO_ARGUMENTS: LazyLock<Json> = LazyLock::new(|| Json::from(json!({"type": "object", "properties": {}})));
+
+/// Decodes the list of tools.
+pub(super) fn definitions(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Tool>, LlmError> {
+    let mut names = Allocator::default();
+    // Tools outside of namespaces keep their names, wherever they stand.
+    let is_list = each(list, |tool| {
+        let fields = Object::read(tool, &["type", "name"])?;
+        match fields.word("type").as_deref() {
+            Some("namespace") => {}
+            Some("function" | "custom") => {
+                meter.tool()?;
+                if let Some(name) = fields.word("name") {
+                    names.reserve(name);
+                }
+            }
+            _ => meter.tool()?,
+        }
+        Ok(())
+    })?;
+    if !is_list {
+        return Err(bad("tools", "a list"));
+    }
+    let mut tools = Vec::new();
+    each(list, |tool| {
+        let fields = Object::read(tool, &["type", "name", "tools"])?;
+        if fields.word("type").as_deref() == Some("namespace") {
+            return namespace(tool, &fields, &mut names, meter, &mut tools);
+        }
+        tools.push(definition(tool)?);
+        Ok(())
+    })?;
+    tools.shrink_to_fit();
+    Ok(tools)
+}
+
+fn namespace<'a>(
+    tool: &'a RawValue,
+    fields: &Object<'a>,
+    names: &mut Allocator<'a>,
+    meter: &mut Meter<'_>,
+    tools: &mut Vec<Tool>,
+) -> Result<(), LlmError> {
+    let namespace = fields.text("name")?.ok_or_else(|| bad("tools.name", "a text"))?;
+    if namespace.len() > LONGEST {
+        return Err(bad("tools.name", &format!("at most {LONGEST} bytes long in a namespace")));
+    }
+    let list = fields.get("tools").filter(|list| is_list(list)).ok_or_else(|| bad("tools.tools", "a list"))?;
+    let first = provider_data::rest(tool, &["tools"])?;
+    let mut further = RawObject::default();
+    further.add("name", Json::from(serde_json::Value::from(namespace.as_str())).raw())?;
+    let further = further.finish()?;
+    let mut own = first.as_ref();
+    each(list, |tool| {
+        meter.tool()?;
+        if Object::read(tool, &["type"])?.word("type").as_deref() == Some("namespace") {
+            return Err(bad("tools.tools", "a list of tools that are no namespaces"));
+        }
+        let whole = within(own, tool)?;
+        own = further.as_ref();
+        let mut tool = definition(whole.raw())?;
+        tool.name = names.allocate(tool.name);
+        tool.extra = Some(Extra { dialect: Dialect::Responses, fields: whole });
+        tools.push(tool);
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Returns a tool with its namespace as a field.
+fn within(namespace: Option<&Json>, tool: &RawValue) -> Result<Json, LlmError> {
+    let mut whole = RawObject::default();
+    if let Some(namespace) = namespace {
+        whole.add("namespace", namespace.raw())?;
+    }
+    let is_object =
+        fields::fields(tool, |name, value| if name == "namespace" { Ok(()) } else { whole.add(name, value) })?;
+    if !is_object {
+        return Err(bad("tools.tools", "a list of objects"));
+    }
+    Ok(whole.finish()?.unwrap_or_else(Json::no_fields))
+}
+
+/// The fields of a tool that are read.
+const TOOL: &[&str] = &["type", "name", "description", "parameters", "strict", "format", "namespace"];
+
+/// Decodes a tool. If its field `namespace` is an object, it is the tool's namespace.
+pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
+    let fields = Object::read(tool, TOOL)?;
+    let whole = || is_object(tool).then(|| Extra::new(Dialect::Responses, Json::of(tool)));
+    let name = || match fields.text("name")? {
+        Some(name) => named(&fields, name),
+        None => Err(bad("tools.name", "a text")),
+    };
+    match fields.word("type").as_deref() {
+        Some("function") => {
+            let schema = fields.object("parameters").map(Json::of);
+            let has_schema = schema.is_some();
+            let mut tool_read = Tool::new(name()?, schema.unwrap_or_else(|| NO_ARGUMENTS.clone()));
+            tool_read.description = fields.text("description")?;
+            tool_read.strict = fields.flag("strict");
+            let known = ["type", "name", "description", "parameters", "strict"];
+            if !has_schema || provider_data::rest(tool, &known)?.is_some() {
+                tool_read.extra = whole();
+            }
+            Ok(tool_read)
+        }
+        Some("custom") => {
+            let mut tool_read = Tool::new(name()?, free_text(fields.get("format"))?);
+            tool_read.description = fields.text("description")?;
+            tool_read.extra = whole();
+            Ok(tool_read)
+        }
+        Some(kind) => {
+            let mut tool_read = Tool::new(named(&fields, kind.to_owned())?, Json::null());
+            tool_read.extra = whole();
+            Ok(tool_read)
+        }
+        None => Err(bad("tools.type", "a text")),
+    }
+}
+
+/// Joins the name to that of the namespace, if there is one.
+fn named(tool: &Object<'_>, name: String) -> Result<String, LlmError> {
+    let Some(namespace) = tool.object("namespace") else { return Ok(name) };
+    let namespace = Object::read(namespace, &["name"])?.text("name")?;
+    Ok(namespace.map_or_else(|| name.clone(), |namespace| join(&namespace, &name)))
+}
+
+/// Returns the schema of the one argument of a tool that takes free text.
+fn free_text(format: Option<&RawValue>) -> Result<Json, LlmError> {
+    let mut input = json!({"type": "string"});
+    if let Some(format) = format.filter(|format| !is_null(format)) {
+        let format = Object::read(format, &["syntax", "definition"])?;
+        if let Some(definition) = format.text("definition")? {
+            let syntax = format.text("syntax")?.unwrap_or_default();
+            input["description"] = match syntax.as_str() {
+                "regex" => format!("A text that matches this regular expression:\n{definition}"),
+                "lark" => format!("A text that this Lark grammar describes:\n{definition}"),
+                _ => format!("A text that this grammar describes:\n{definition}"),
+            }
+            .into();
+        }
+    }
+    Ok(Json::from(json!({
+        "type": "object", "properties": {"input": input}, "required": ["input"], "additionalProperties": false,
+    })))
+}
+
+/// Returns a tool as its caller wrote it, if it came in this dialect and no layer changed it. Its `namespace` is an
+/// object, if it has one.
+pub(crate) fn unchanged(tool: &Tool) -> Option<&Json> {
+    let extra = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Responses)?;
+    let was = definition(extra.fields.raw()).ok()?;
+    let has_namespace = extra.fields.get("namespace").is_some_and(is_object);
+    let is_same = (has_namespace || was.name == tool.name)
+        && was.description == tool.description
+        && was.parameters == tool.parameters
+        && was.strict == tool.strict;
+    is_same.then_some(&extra.fields)
+}
