@@ -31,7 +31,7 @@ use crate::Gateway;
 /// |---|---|
 /// | `/v1/messages` | Anthropic's |
 /// | `/chat/completions` | OpenAI's, Azure's and compatible ones |
-/// | `/responses` | OpenAI's Responses, Azure's and compatible ones; one with `background: true` is refused |
+/// | `/v1/responses`, `/openai/responses` | OpenAI's Responses, Azure's and compatible ones; one with `background: true` is refused |
 /// | `/models/{model}:generateContent`, `..:streamGenerateContent?alt=sse` | Gemini's |
 ///
 /// A request with a `content-encoding`, for another path, or for a host that is not among [`hosts`](Self::hosts) goes
@@ -237,9 +237,6 @@ impl ModelCall {
     fn at(path: &str, query: Option<&str>) -> Option<Self> {
         if let Some(dialect) = routes::path_by_ending(path).and_then(routes::dialect_of_calls) {
             return Some(Self { dialect, path: None });
-        }
-        if path.ends_with("/responses") {
-            return call(Dialect::Responses);
         }
         let (_, named) = path.rsplit_once("/models/")?;
         let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty() && !model.contains('/'))?;
