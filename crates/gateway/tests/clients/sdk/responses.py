@@ -101,6 +101,7 @@ for up in UPSTREAMS:
     def _():
         for ask in [lambda **given: create(f"{up}-free", **given), lambda **given: stream(f"{up}-free", **given)[1]]:
             response = ask(tools=[PATCH])
+            assert [item.type for item in response.output if item.type != "reasoning"] == ["custom_tool_call"], response.output
             (call,) = calls(response, "custom_tool_call")
             assert (call.name, call.input) == ("weather", 'a "b"\n\\c é'), response
             history = [{"role": "user", "content": "hello"}]
@@ -126,9 +127,11 @@ for up in UPSTREAMS:
         history += [item.model_dump(exclude_none=True) for item in response.output]
         history += [{"role": "user", "content": "and?"}]
         assert create(f"{up}-reasoning", input=history, **asks).output_text == SAID
-        # Another provider did not seal it.
         for other in UPSTREAMS:
-            assert create(f"{other}-healthy", input=history).output_text == SAID, other
+
+            @check(f"{other}, reasoning that another {up} sealed")
+            def _():
+                assert create(f"{other}-healthy", input=history).output_text == SAID
 
     @check(f"{up}, the Agents SDK")
     def _():
@@ -139,20 +142,18 @@ for up in UPSTREAMS:
             asked.append((city, days))
             return "sunny"
 
-        client = openai.AsyncOpenAI(
-            base_url=base, api_key="sk-of-the-caller", default_headers={"x-steadfast-feature": f"{up}-tools"}
-        )
-        model = agents.OpenAIResponsesModel("any", client)
-        agent = agents.Agent(name="forecaster", instructions="Forecast.", tools=[weather], model=model)
-        assert agents.Runner.run_sync(agent, "How is it in Paris?").final_output == SAID
-
-        async def streamed():
+        async def both():
+            headers = {"x-steadfast-feature": f"{up}-tools"}
+            client = openai.AsyncOpenAI(base_url=base, api_key="sk-of-the-caller", default_headers=headers)
+            model = agents.OpenAIResponsesModel("any", client)
+            agent = agents.Agent(name="forecaster", instructions="Forecast.", tools=[weather], model=model)
+            whole = await agents.Runner.run(agent, "How is it in Paris?")
             run = agents.Runner.run_streamed(agent, "How is it in Paris?")
             async for _ in run.stream_events():
                 pass
-            return run.final_output
+            return [whole.final_output, run.final_output]
 
-        assert asyncio.run(streamed()) == SAID
+        assert asyncio.run(both()) == [SAID, SAID]
         assert asked == [("Paris", 3)] * 2, asked
 
     # Errors are of the SDK's own classes, whole and streamed.

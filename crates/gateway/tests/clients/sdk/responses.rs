@@ -25,7 +25,7 @@ fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
             ("messages", format!("provider: anthropic, model: {claude}, base_url: '{url}'")),
             ("gemini", format!("provider: gemini, model: {gemini}, base_url: '{url}'")),
         ] {
-            tiers.push_str(&format!("  - {{ name: {upstream}-{name}, {provider}, api_key: key }}\n"));
+            tiers.push_str(&format!("  - {{ name: {upstream}-{name}, {provider} }}\n"));
             features.push_str(&format!("  {upstream}-{name}: {{ tiers: [{upstream}-{name}] }}\n"));
             if *name == "overloaded" {
                 let then = format!("{upstream}-healthy");
