@@ -17,19 +17,19 @@ use tower::{Service, ServiceExt};
 
 use crate::recordings::{Exchange, recordings};
 
-/// How many cuts a plain run tries: what takes a few seconds without optimisation.
+/// The number of cuts that a plain run tries, in a few seconds without optimisation.
 const CUTS: usize = 6_000;
 
-/// How the bytes end.
+/// The end of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// As a whole body does. HTTP/1.0 and broken proxies end a cut one like this too.
+    /// A whole body's end. HTTP/1.0 and broken proxies end a cut one like this too.
     Clean,
     /// With the connection.
     Broken,
 }
 
-/// What the leaf makes of the first `length` bytes.
+/// Returns the leaf's reading of the first `length` bytes.
 async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::Rng) -> Result<Message, LlmError> {
     let mut frames = Vec::new();
     let mut rest = exchange.body.slice(..length);
@@ -60,7 +60,7 @@ async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::
     leaf.ready().await?.call(request).await?.collect().await
 }
 
-/// How often an end mark stands in it: where it comes with every chunk, a clean end after any of them looks whole.
+/// Returns the number of end marks in it. With one in every chunk, a clean end after any of them looks whole.
 fn end_marks(exchange: &Exchange) -> usize {
     let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
     match exchange.dialect {
@@ -89,7 +89,7 @@ async fn a_cut_stream_is_never_a_short_success() {
             0..64 => exchange.body.len() - rng.usize(0..=exchange.body.len().min(400)),
             _ => rng.usize(0..=exchange.body.len()),
         };
-        // Where an error follows an answer that has ended, only a broken connection tells that something is missing.
+        // An error may follow an answer that has ended. Then only a broken connection shows that something is missing.
         let clean = rng.bool() && end_marks(exchange) <= 1 && complete.is_some();
         let end = if clean { End::Clean } else { End::Broken };
         match (read(exchange, length, end, &mut rng).await, complete) {

@@ -322,7 +322,7 @@ async fn an_error_can_be_returned_as_it_came() {
     assert_eq!(error.status().map(|status| status.as_u16()), Some(422));
     assert_eq!(error.raw().map(|raw| &raw[..]), Some(BODY.as_bytes()));
 
-    // What says nothing is a failure here, and its bytes are the provider's answer all the same.
+    // An answer without content is a failure here, and its bytes are the provider's answer all the same.
     const SILENT: &str = r#"{"type":"message","content":[],"stop_reason":"end_turn","stop_sequence":null}"#;
     let provider = Provider::answers(SILENT);
     let error = provider.ask(wire(Dialect::Anthropic, ODD), None).await.unwrap_err();

@@ -1,7 +1,6 @@
 //! Promises of the wire: recorded traffic, translation, bytes of strangers, and the cost of each.
 
 #[path = "../common/recordings.rs"]
-#[allow(dead_code, reason = "each test takes what it needs")]
 mod recordings;
 
 mod acceptance;

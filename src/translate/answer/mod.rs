@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 pub use self::{error::encode_error, responses::RequestEcho, stream::StreamEncoder};
 use super::{request::Report, rules::Feature};
-use crate::wire::tool_calls::INVALID_ARGUMENTS;
 use crate::{
     Dialect,
     chat::{ExtraOf, Message, Part, ToolCall},
+    wire::tool_calls::INVALID_ARGUMENTS,
 };
 
 /// A translated answer, with notes on its changes.

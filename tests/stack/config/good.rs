@@ -74,7 +74,7 @@ fn the_example_is_a_configuration() {
     let config = load(&path).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.tiers.len(), 4);
     let text = fs::read_to_string(&path).unwrap();
-    // What is commented out holds too.
+    // The settings that are commented out hold too.
     let all = text
         .replace("\n# gateway", "\ngateway")
         .replace("\n# idempotency", "\nidempotency")

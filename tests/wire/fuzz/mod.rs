@@ -26,7 +26,7 @@ use steadfast::Dialect;
 
 use self::mutate::{Mutation, apply, mutations};
 
-/// What was recorded, or a little of everything where no recordings are there.
+/// The recordings, or a little of everything without recordings.
 #[derive(Default)]
 struct Corpus {
     answers: [Vec<Vec<u8>>; 3],
@@ -125,7 +125,8 @@ fn cases(dialect: Dialect) -> impl Strategy<Value = Case> {
     })
 }
 
-/// How many executions a plain run makes of each property and dialect, and how long it takes at most on a slow machine.
+/// The number of executions that a plain run makes of each property and dialect, and the longest time for it on a slow
+/// machine.
 const EXECUTIONS: u64 = 300;
 const PLAIN: Duration = Duration::from_millis(800);
 

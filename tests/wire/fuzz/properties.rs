@@ -1,4 +1,5 @@
-//! What must hold for any bytes. Shared by the property tests beside this file and the cargo-fuzz targets in `fuzz/`.
+//! Properties that hold for any bytes. Shared by the property tests beside this file and the cargo-fuzz targets in
+//! `fuzz/`.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,7 @@ use tower::{Service, ServiceExt};
 
 pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
 
-/// What the leaves read at most in these tests.
+/// The most bytes that the leaves read in these tests.
 pub(crate) const ANSWER: usize = 256 << 10;
 const EVENT: usize = 64 << 10;
 const ERROR: usize = 8 << 10;
@@ -89,7 +90,7 @@ fn pieces(mut bytes: &[u8], longest: usize, rng: &mut fastrand::Rng) -> Vec<Byte
     pieces
 }
 
-/// What comes back from a leaf for these bytes: an answer, or an error with a name.
+/// Returns a leaf's outcome for these bytes: an answer, or an error with a name.
 pub(crate) fn answer(dialect: Dialect, bytes: &[u8], stream: bool, status: u16, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let longest = if bytes.len() < 4096 { rng.usize(1..64) } else { rng.usize(512..8192) };
@@ -241,7 +242,7 @@ const ONCE: [&str; 11] = [
 
 /// An object and its fields.
 struct Outline {
-    /// Where its content begins.
+    /// The start of its content.
     open: usize,
     /// Each field's name, and where its value stands.
     fields: Vec<(String, Range<usize>)>,

@@ -59,7 +59,7 @@ fn send(provider: &mut BoxLlmService, wire: Wire) -> Result<LlmResponse, LlmErro
     }
 }
 
-/// What it took to translate a body.
+/// The cost of translating a body.
 struct Took {
     bytes: usize,
     peak: f64,
@@ -115,7 +115,7 @@ fn work_grows_with_the_size_and_not_with_its_square() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a schema that is rewritten, or the most parts that a small body can have, may take beside that.
+/// The memory that a rewritten schema, or the most parts that a small body can have, may take beside that.
 const BESIDE: f64 = 8.0 * 1024.0 * 1024.0;
 
 #[test]
@@ -156,7 +156,7 @@ fn a_large_request_holds_up_nobody() {
     }
 }
 
-/// What layers read of a large request is decoded ahead in the same way, and once.
+/// The fields that layers read of a large request are decoded ahead in the same way, and once.
 #[test]
 fn a_large_request_is_decoded_ahead_beside_the_thread_that_serves() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -9,7 +9,7 @@ pub(crate) struct Shape {
     name: &'static str,
     pub(crate) source: Dialect,
     pub(crate) target: Dialect,
-    /// What stands before the pieces, a piece, what stands between two, and what stands behind them all.
+    /// The text before the pieces, a piece, the text between two, and the text behind them all.
     head: &'static str,
     piece: fn(usize) -> String,
     tail: &'static str,
@@ -73,7 +73,7 @@ pub(crate) fn all() -> Vec<Shape> {
     all
 }
 
-/// Those with schemas that the target does not take as they are.
+/// The shapes with schemas that the target does not take as they are.
 fn rewritten() -> Vec<Shape> {
     vec![
         of(

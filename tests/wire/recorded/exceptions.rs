@@ -1,4 +1,5 @@
-//! Where the crate's reading stays as it is, against an SDK's: the rules of `exceptions.txt`, and what each applies to.
+//! Exceptions where the crate's reading stays as it is, against an SDK's: the rules of `exceptions.txt`, and what each
+//! applies to.
 
 use serde_json::Value;
 use steadfast::Dialect;

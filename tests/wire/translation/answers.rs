@@ -74,7 +74,7 @@ pub(crate) fn encoded(frames: &[Frame], to: Dialect) -> Bytes {
     bytes.freeze()
 }
 
-/// What the dialect's own leaf reads.
+/// Returns the reading of the dialect's own leaf.
 async fn read(dialect: Dialect, stream: bool, body: impl Into<Bytes>) -> Result<Message, LlmError> {
     let kind = if stream { "text/event-stream" } else { "application/json" };
     answered(dialect, stream, (200, kind), body).await

@@ -1,4 +1,4 @@
-//! What two conversations must have in common for everything that was not reported as changed or lost.
+//! The meaning that two conversations must have in common for everything that was not reported as changed or lost.
 
 use std::collections::BTreeSet;
 
@@ -143,7 +143,7 @@ fn part(part: &Part, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option
     };
     Some(match part {
         Part::Text(text) if text.trim().is_empty() => return None,
-        // What became a text is beside the texts that were there; its words are held elsewhere.
+        // A part that became a text is beside the texts that were there; its words are held elsewhere.
         Part::Text(_) | Part::Document(_) if is_lost("text_document") => return None,
         Part::Text(text) if is_lost("empty_text") && text == "(empty)" => return None,
         Part::Text(text) if is_lost("system_in_the_middle") => json!(text.strip_prefix("[system]\n").unwrap_or(text)),

@@ -93,7 +93,7 @@ fn leaf_of(
     (leaf, sent)
 }
 
-/// What a leaf of `target` sends for these bytes of `source`, and the notes on its answer.
+/// Returns the request that a leaf of `target` sends for these bytes of `source`, and the notes on its answer.
 async fn translate(
     source: Dialect,
     target: Dialect,

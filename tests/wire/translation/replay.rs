@@ -22,11 +22,11 @@ use super::{
 };
 
 struct Conversation {
-    /// What the provider answered, and whether as a stream.
+    /// The provider's answer, and true for a stream.
     response: Option<(String, bool)>,
     id: String,
     dialect: Dialect,
-    /// Whether the real provider answered it.
+    /// True if the real provider answered it.
     answered: bool,
     body: Value,
 }
@@ -180,7 +180,7 @@ async fn every_recorded_conversation_arrives_everywhere_and_comes_back() {
     let mut failures = Vec::new();
     let mut refusals: BTreeMap<String, usize> = BTreeMap::new();
     for Conversation { id, dialect: from, answered, body, .. } in &conversations {
-        // What the real provider refused may be wrong in ways that no translation mends.
+        // A request that the real provider refused may be wrong in ways that no translation mends.
         if !answered {
             continue;
         }
@@ -230,7 +230,7 @@ async fn every_recorded_conversation_arrives_everywhere_and_comes_back() {
     assert!(sum.conversations > 500, "the recordings are many more");
 }
 
-/// What a reader gets of an answer: what is said, what is called, what it took.
+/// A reader's part of an answer: its text, its calls, its usage.
 type Said = (String, Vec<(String, Value)>, Option<(u64, u64)>);
 
 fn said(message: &Message) -> Said {
@@ -241,7 +241,7 @@ fn said(message: &Message) -> Said {
     let calls = message.tool_calls().map(|call| {
         let arguments = match serde_json::from_str::<Value>(&call.arguments) {
             Ok(Value::Null) => json!({}),
-            // Where an object must be, what is no JSON stands under this key.
+            // A text that is no JSON stands under this key where an object must be.
             Ok(object) => object.get("invalid_arguments").cloned().unwrap_or(object),
             Err(_) => json!(call.arguments),
         };

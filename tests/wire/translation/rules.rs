@@ -315,7 +315,7 @@ fn model_for(feature: &str, to: Dialect) -> &'static str {
     }
 }
 
-/// Whether the request meets the rule's fate at the target.
+/// Returns an error if the request does not meet the rule's fate at the target.
 async fn meets(feature: &str, fate: Fate, from: Dialect, to: Dialect, body: &Value) -> Result<(), String> {
     let model = model_for(feature, to);
     let translated = translate_for(from, to, model, false, body).await;

@@ -138,7 +138,7 @@ pub(super) async fn through(
     tokio::task::yield_now().await;
     let response = service.oneshot(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
     let (head, body) = response.into_parts();
-    // As over a socket, a body that breaks is what came until then.
+    // A body that breaks is the bytes until then, as over a socket.
     let mut bytes = Vec::new();
     let mut body = std::pin::pin!(body);
     while let Some(Ok(frame)) = body.frame().await {
