@@ -1,13 +1,11 @@
 //! The tokens that a request may cost, before a provider counts them.
 
 use super::LlmRequest;
-use crate::estimate::{self, CHARS_PER_TOKEN, PICTURE};
+use crate::estimate::{self, CHARS_PER_TOKEN};
 
 /// The answer to expect if the request does not bound it. Common answers are shorter, and the actual tokens correct
 /// it.
 const ANSWER: u64 = 1024;
-/// The least run of base64 characters that counts as a picture or the like.
-const RUN: usize = 4096;
 
 impl LlmRequest {
     /// Returns the tokens of the prompt, and of the prompt with the longest answer that the request allows.
@@ -30,28 +28,11 @@ impl LlmRequest {
     /// count as such.
     pub(crate) fn glanced_prompt(&self) -> u32 {
         let prompt = match self.wire() {
-            Some(wire) => (characters(wire.body()) / CHARS_PER_TOKEN) as u64,
+            Some(wire) => (estimate::characters(wire.body()) / CHARS_PER_TOKEN) as u64,
             None => self.chat().map_or(0, estimate::prompt),
         };
         u32::try_from(prompt).unwrap_or(u32::MAX)
     }
-}
-
-/// Returns how many characters these bytes count as. It samples few of them: every step hits a long run.
-fn characters(body: &[u8]) -> usize {
-    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
-    let (mut count, mut seen, mut at) = (body.len(), 0, RUN - 1);
-    while at < body.len() {
-        let before = body[seen..at].iter().rev().take_while(|byte| is_base64(byte)).count();
-        let after = body[at..].iter().take_while(|byte| is_base64(byte)).count();
-        let run = if after == 0 { 0 } else { before + after };
-        if run >= RUN {
-            count = count - run + PICTURE * CHARS_PER_TOKEN;
-        }
-        seen = at + after;
-        at = seen.max(at) + RUN;
-    }
-    count
 }
 
 #[cfg(test)]
@@ -88,6 +69,26 @@ mod tests {
         }
         let chat = Chat::new([Message::user("x".repeat(400))]);
         assert_eq!(LlmRequest::from(chat).glanced_prompt(), 100);
+    }
+
+    #[test]
+    fn the_items_of_a_responses_request_count() {
+        let tokens =
+            |body: &str| LlmRequest::from(Wire::new(Dialect::Responses, body.to_owned()).unwrap()).estimated_parts();
+        let words = "some words ".repeat(40);
+        let asked = format!(
+            r#"{{"instructions":"{words}","max_output_tokens":50,"input":[{{"role":"user","content":"{words}"}},
+            {{"type":"function_call","call_id":"c","name":"f","arguments":"{words}"}},
+            {{"type":"function_call_output","call_id":"c","output":"{words}"}}]}}"#
+        );
+        assert_eq!(tokens(&asked), (440, Some(50)));
+        let shell = format!(r#"{{"input":[{{"type":"local_shell_call_output","id":"s","output":"{words}"}}]}}"#);
+        assert!((110..130).contains(&tokens(&shell).0), "{:?}", tokens(&shell));
+        let screen = format!(
+            r#"{{"input":[{{"type":"computer_call_output","call_id":"c","output":{{"image_url":"data:image/png;base64,{}"}}}}]}}"#,
+            "iVBORw0K".repeat(10_000)
+        );
+        assert!((1600..1700).contains(&tokens(&screen).0), "{:?}", tokens(&screen));
     }
 
     #[test]

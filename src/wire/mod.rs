@@ -54,12 +54,13 @@ use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect};
 /// # Checks
 ///
 /// [`new`](Self::new) reads the bytes once. They must be one JSON object, with field names, colons, commas, numbers and
-/// words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `tools`,
-/// `system`, `contents`, `thinking`, `reasoning_effort` and the fields of the longest answer may occur once each, in
-/// any spelling: a body with two models is refused, because its next reader might take the other one. Deeper mistakes
-/// (an unknown escape in a message's text, two commas in a list) are not looked for: the provider answers to them, as
-/// it would without this crate. Decoding to [`Chat`] checks the grammar of the whole, and applies [`WireLimits`].
-/// Fields that no other provider reads are not parsed further.
+/// words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `input`,
+/// `contents`, `system`, `instructions`, `tools`, `thinking`, `reasoning`, `reasoning_effort`, `previous_response_id`,
+/// `conversation`, `background` and the fields of the longest answer may occur once each, in any spelling: a body with
+/// two models is refused, because its next reader might take the other one. Deeper mistakes (an unknown escape in a
+/// message's text, two commas in a list) are not looked for: the provider answers to them, as it would without this
+/// crate. Decoding to [`Chat`] checks the grammar of the whole, and applies [`WireLimits`]. Fields that no other
+/// provider reads are not parsed further.
 #[derive(Clone)]
 pub struct Wire {
     dialect: Dialect,
@@ -90,7 +91,7 @@ impl Clone for Decoded {
 
 /// The fields that may occur once: those that a leaf reads or changes, and those with the conversation, in all
 /// dialects.
-pub(crate) const FIELDS: [&str; 12] = [
+pub(crate) const FIELDS: [&str; 19] = [
     "model",
     "stream",
     "messages",
@@ -103,6 +104,13 @@ pub(crate) const FIELDS: [&str; 12] = [
     "generation_config",
     "thinking",
     "reasoning_effort",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "reasoning",
+    "previous_response_id",
+    "conversation",
+    "background",
 ];
 
 impl Wire {
@@ -216,8 +224,11 @@ impl Wire {
         self.max_tokens
     }
 
-    /// Returns true if the bytes name stop texts, in any dialect.
+    /// Returns true if the bytes name stop texts, in any dialect that has them.
     pub(crate) fn names_stops(&self) -> bool {
+        if self.dialect == Dialect::Responses {
+            return false;
+        }
         let has = |json: &[u8], names: &[&'static str], holds: &dyn Fn(&[u8]) -> bool| {
             let object = Object::read(json, names).ok();
             let found = object.iter().flat_map(|object| names.iter().filter_map(|name| object.field(name)));
@@ -240,7 +251,13 @@ impl Wire {
         match self.dialect {
             Dialect::Anthropic => is_some(value("thinking"), &[b"\"disabled\""]),
             Dialect::OpenAi => is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""]),
-            Dialect::Responses => is_some(value("reasoning"), &[b"\"none\"", b"\"minimal\""]),
+            Dialect::Responses => {
+                // The object has other settings too, such as the form of its summary.
+                const EFFORTS: [&[u8]; 5] = [b"\"low\"", b"\"medium\"", b"\"high\"", b"\"xhigh\"", b"\"max\""];
+                let reasoning = value("reasoning");
+                let reasoning = &reasoning[..reasoning.len().min(4096)];
+                EFFORTS.iter().any(|effort| has(reasoning, effort))
+            }
             Dialect::Gemini => ["generationConfig", "generation_config"].iter().any(|name| {
                 // Search only the beginning: the configuration may contain a large schema.
                 let config = value(name);
@@ -248,6 +265,14 @@ impl Wire {
                 has(config, b"thinkingConfig") || has(config, b"thinking_config")
             }),
         }
+    }
+
+    /// Returns true if the same bytes ask for something else each time: they continue a conversation that the provider
+    /// keeps and extends, or they start work whose result is fetched later.
+    pub(crate) fn depends_on_state(&self) -> bool {
+        let value = |name| self.object.field(name).map(|field| &self.body[field.value.clone()]);
+        self.dialect == Dialect::Responses
+            && (value("conversation").is_some_and(|value| value != b"null") || value("background") == Some(b"true"))
     }
 
     pub(crate) fn set_stream(&mut self, stream: bool) {

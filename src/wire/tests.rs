@@ -16,9 +16,9 @@ fn wire_bytes_say_model_and_stream_and_must_be_a_request() {
 
 #[test]
 fn a_field_that_may_be_there_once_is_refused_where_it_is_there_twice() {
-    for name in ["model", "stream", "messages", "tools", "max_tokens", "max_completion_tokens", "system", "contents"] {
+    for name in FIELDS {
         let twice = [format!(r#"{{"{name}":null,"other":1,"{name}":null}}"#), {
-            let escaped = name.replacen('m', "\\u006d", 1).replacen('t', "\\u0074", 1);
+            let escaped = format!("\\u{:04x}{}", name.as_bytes()[0], &name[1..]);
             format!(r#"{{"{name}":null,"{escaped}":null}}"#)
         }];
         for body in twice {
@@ -38,6 +38,32 @@ fn an_error_in_the_bytes_shows_none_of_them() {
         let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
+}
+
+#[test]
+fn a_responses_request_asks_to_reason_by_its_effort() {
+    for (reasoning, asks) in [
+        (r#"{"effort":"high"}"#, true),
+        (r#"{"summary":"auto","effort" : "low"}"#, true),
+        (r#"{"effort":"none"}"#, false),
+        (r#"{"effort":"minimal"}"#, false),
+        (r#"{"effort":null,"summary":"auto"}"#, false),
+        ("null", false),
+    ] {
+        let body = format!(r#"{{"input":"hi","stop":["x"],"reasoning":{reasoning}}}"#);
+        let wire = Wire::new(Dialect::Responses, body).unwrap();
+        assert_eq!(wire.asks_to_reason(), asks, "{reasoning}");
+        assert!(!wire.names_stops(), "this dialect has none");
+    }
+    assert!(!Wire::new(Dialect::Responses, r#"{"input":"think \"high\""}"#).unwrap().asks_to_reason());
+}
+
+#[test]
+fn a_longest_answer_that_a_layer_sets_is_in_the_neutral_form() {
+    let mut wire = Wire::new(Dialect::Responses, r#"{"input":"hi","max_output_tokens":5}"#).unwrap();
+    assert_eq!(wire.chat().unwrap().max_tokens, Some(5));
+    wire.set_max_tokens(9);
+    assert_eq!(wire.chat().unwrap().max_tokens, Some(9));
 }
 
 #[test]

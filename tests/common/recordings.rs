@@ -111,6 +111,8 @@ fn dialect(provider: &str, api: Option<&str>) -> Option<Dialect> {
     let (dialect, apis): (_, &[&str]) = match provider {
         "anthropic" => (Dialect::Anthropic, &["messages", "rawPredict", "streamRawPredict"]),
         "gemini" => (Dialect::Gemini, &["generateContent", "streamGenerateContent"]),
+        // A stored response comes back in the form of an answer.
+        "openai-responses" => (Dialect::Responses, &["responses", "responses.id"]),
         "openai" | "openai-compatible" => (Dialect::OpenAi, &["chat.completions"]),
         _ => return None,
     };

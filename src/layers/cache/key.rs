@@ -64,8 +64,11 @@ impl Default for KeyParts {
 }
 
 impl KeyParts {
-    /// Returns the key of a request, or `None` if the request is ambiguous.
+    /// Returns the key of a request, or `None` if the request is ambiguous: its bytes alone do not say what it asks.
     pub(super) fn key(&self, request: &LlmRequest) -> Option<CacheKey> {
+        if depends_on_state(request) {
+            return None;
+        }
         let mut meaning = Meaning::of("steadfast answer 1");
         // A request without a tenant must not find an answer that the cache kept while tenants still shared.
         [self.tenant, self.feature, self.model].into_iter().for_each(|counts| meaning.flag(counts));
@@ -86,6 +89,29 @@ pub fn fingerprint(request: &LlmRequest) -> Option<CacheKey> {
     KeyParts::default().key(request)
 }
 
+/// Returns true if the provider's state decides what the request asks, so that no two requests are the same.
+fn depends_on_state(request: &LlmRequest) -> bool {
+    if let Some(wire) = request.wire() {
+        return wire.depends_on_state();
+    }
+    let extra = request.chat().ok().and_then(|chat| chat.extra.as_ref());
+    extra.filter(|extra| extra.dialect == Dialect::Responses).is_some_and(|extra| {
+        let is = |name, set: fn(&str) -> bool| extra.fields.get(name).is_some_and(|value| set(value.get()));
+        is("conversation", |value| value != "null") || is("background", |value| value == "true")
+    })
+}
+
+/// Returns true if earlier turns are only at the provider, under an id that the extra has.
+pub(super) fn has_turns_at_provider(chat: &Chat) -> bool {
+    let Some(extra) = &chat.extra else { return false };
+    let names: &[&str] = match extra.dialect {
+        Dialect::Responses => &["previous_response_id", "conversation", "prompt"],
+        Dialect::Gemini => &["cachedContent", "cached_content"],
+        Dialect::Anthropic | Dialect::OpenAi => return false,
+    };
+    names.iter().any(|name| extra.fields.get(name).is_some_and(|value| value.get() != "null"))
+}
+
 /// Returns whether a top-level field only says who asks, what is billed or how the answer is sent.
 fn is_bookkeeping(dialect: Dialect, name: &str) -> bool {
     let names: &[&str] = match dialect {
@@ -99,14 +125,16 @@ fn is_bookkeeping(dialect: Dialect, name: &str) -> bool {
             "store",
             "user",
         ],
+        // `store` counts: only an answer that the provider stored can be continued by its id. So do `include` and
+        // `truncation`, which change the answer, and `previous_response_id`, which names a fixed conversation.
         Dialect::Responses => &[
             "client_metadata",
             "metadata",
             "prompt_cache_key",
+            "prompt_cache_options",
             "prompt_cache_retention",
             "safety_identifier",
             "service_tier",
-            "store",
             "user",
         ],
         Dialect::Gemini => &["labels", "serviceTier", "service_tier", "store"],

@@ -24,7 +24,10 @@
 //! deadline, attempts and streaming do not count. A stream is replayed as a stream, frame by frame in the
 //! provider's own bytes, and joined for a request that wants it whole.
 //!
-//! An ambiguous request (a name twice in an object, a number that no double holds) passes by.
+//! An ambiguous request (a name twice in an object, a number that no double holds) passes by. So does a Responses
+//! request with a `conversation`, which the provider extends with each answer, or with `background`, whose answer is
+//! fetched later. A request with a `previous_response_id` is the same as another one with that id, and no answer to a
+//! similar question is given to it.
 //!
 //! # What is kept
 //!

@@ -15,7 +15,7 @@ use std::{
 use super::{
     CacheKey,
     canonical::{Hash, Meaning},
-    key::{of_message, of_shape},
+    key::{has_turns_at_provider, of_message, of_shape},
 };
 use crate::{
     LlmRequest,
@@ -50,9 +50,13 @@ pub(crate) struct Scope {
 const LONGEST: usize = 4096;
 
 impl Question {
-    /// Returns the question of a request, or `None` if its last turn is not a person's short text.
+    /// Returns the question of a request, or `None` if its last turn is not a person's short text, or if earlier turns
+    /// are only at the provider.
     pub(crate) fn of(key: CacheKey, request: &LlmRequest) -> Option<Self> {
         let chat = request.chat().ok()?;
+        if has_turns_at_provider(chat) {
+            return None;
+        }
         let (last, before) = chat.messages.split_last()?;
         let texts_only = last.content.iter().all(|part| matches!(part, Part::Text(_) | Part::Extra { .. }));
         if last.role != Role::User || !texts_only {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio_test::task;
 use tower::{Layer, ServiceExt};
 
-use super::{CacheHandle, CacheLayer};
-use crate::{ErrorKind, LlmError, LlmRequest, layers::testing::Strict};
+use super::{CacheHandle, CacheKey, CacheLayer, key::fingerprint, questions::Question};
+use crate::{Dialect, ErrorKind, LlmError, LlmRequest, Wire, layers::testing::Strict};
 
 fn under_way(handle: &CacheHandle) -> usize {
     handle.shared.flights.len()
@@ -62,4 +62,66 @@ async fn a_request_dropped_before_its_first_poll_leaves_nothing() {
         assert_eq!(under_way(&handle), 0);
     }
     llm.oneshot(ask()).await.unwrap();
+}
+
+fn responses(fields: &str) -> LlmRequest {
+    let body = format!(r#"{{"model":"m","input":"and what else?"{fields}}}"#);
+    LlmRequest::from(Wire::new(Dialect::Responses, body).unwrap())
+}
+
+fn key_of(request: &LlmRequest) -> Option<CacheKey> {
+    let key = CacheLayer::new().key(request).map(|(key, _)| key);
+    assert_eq!(key, fingerprint(request));
+    key
+}
+
+#[test]
+fn the_state_at_a_provider_decides_which_responses_requests_are_the_same() {
+    let plain = key_of(&responses("")).unwrap();
+    for same in [
+        r#","metadata":{"a":"b"}"#,
+        r#","prompt_cache_key":"k","prompt_cache_options":{"mode":"explicit"},"service_tier":"flex""#,
+        r#","user":"u","safety_identifier":"s","client_metadata":{"a":"b"}"#,
+        r#","stream":true"#,
+    ] {
+        assert_eq!(key_of(&responses(same)), Some(plain), "{same}");
+    }
+    let others = [
+        r#","previous_response_id":"resp_1""#,
+        r#","previous_response_id":"resp_2""#,
+        r#","include":["reasoning.encrypted_content"]"#,
+        r#","truncation":"auto""#,
+        r#","store":false"#,
+        r#","prompt":{"id":"pmpt_1"}"#,
+        r#","max_tool_calls":3"#,
+    ];
+    let mut keys: Vec<_> = others.iter().map(|fields| key_of(&responses(fields)).unwrap()).collect();
+    keys.push(plain);
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), others.len() + 1, "each is another request");
+    for passes_by in [r#","conversation":"conv_1""#, r#","conversation":{"id":"conv_1"}"#, r#","background":true"#] {
+        let request = responses(passes_by);
+        assert_eq!(key_of(&request), None, "{passes_by}");
+        let neutral = LlmRequest::from(request.chat().unwrap().clone());
+        assert_eq!(key_of(&neutral), None, "{passes_by}, decoded");
+        let keyed = CacheLayer::new().key_by(|_| Some("the same".to_owned()));
+        assert!(keyed.key(&request).is_none(), "{passes_by}, with a key of one's own");
+    }
+    assert!(key_of(&responses(r#","conversation":null,"background":false"#)).is_some());
+}
+
+#[test]
+fn no_question_of_a_conversation_that_a_provider_has_is_similar_to_another() {
+    let question = |request: LlmRequest| Question::of(fingerprint(&responses("")).unwrap(), &request).is_some();
+    assert!(question(responses("")));
+    assert!(question(responses(r#","previous_response_id":null"#)));
+    for fields in [r#","previous_response_id":"resp_1""#, r#","prompt":{"id":"p"}"#, r#","conversation":"conv_1""#] {
+        assert!(!question(responses(fields)), "{fields}");
+    }
+    let gemini = |fields: &str| {
+        let body = format!(r#"{{"contents":[{{"role":"user","parts":[{{"text":"and what else?"}}]}}]{fields}}}"#);
+        LlmRequest::from(Wire::new(Dialect::Gemini, body).unwrap())
+    };
+    assert!(question(gemini("")) && !question(gemini(r#","cachedContent":"cachedContents/1""#)));
 }

@@ -9,8 +9,8 @@ use super::{
     schema::{Mismatch, Schema, Verdict},
 };
 use crate::{
-    Attempt, Context, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
-    chat::{FinishReason, Message, Part, Role},
+    Attempt, Context, Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    chat::{Chat, Extra, FinishReason, Message, Part, Role},
     ledger::{Ledger, Next, Stop},
 };
 
@@ -152,19 +152,34 @@ impl Check {
     /// Returns the request, with the wrong answer and its errors.
     fn question(&self, answer: String, wrong: &str) -> LlmRequest {
         let mut chat = self.request.chat().expect("its schema was found in it").clone();
-        let prefill = chat.messages.pop_if(|last| last.role == Role::Assistant);
+        let prefill = if self.prefill().is_some() { chat.messages.pop() } else { None };
+        if is_kept_by_provider(&chat) {
+            // The provider has added the question and the answer to its conversation.
+            chat.messages = vec![Message::user(self.settings.ask_again(wrong))];
+            return self.asked_again(chat);
+        }
         // No provider takes an empty turn.
         if !answer.trim().is_empty() {
             chat.messages.push(Message::assistant(answer));
         }
         chat.messages.push(Message::user(self.settings.ask_again(wrong)));
         chat.messages.extend(prefill);
+        self.asked_again(chat)
+    }
+
+    fn asked_again(&self, chat: Chat) -> LlmRequest {
         let context = self.ledger.context(*self.request.context());
         self.request.asked_again(chat, self.reasked, Context { begun: Some(self.begun), ..context })
     }
 
+    /// Returns the beginning of the answer, if the caller wrote it. An answer in the Responses dialect stands alone: the
+    /// items before it are earlier ones.
     fn prefill(&self) -> Option<&Message> {
-        self.request.chat().ok()?.messages.last().filter(|last| last.role == Role::Assistant)
+        let chat = self.request.chat().ok()?;
+        if responses_settings(chat).is_some() {
+            return None;
+        }
+        chat.messages.last().filter(|last| last.role == Role::Assistant)
     }
 
     fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
@@ -197,4 +212,15 @@ fn with_text(mut message: Message, text: String) -> Message {
     message.content.retain(|part| !is_text(part));
     message.content.insert(place, Part::Text(text));
     message
+}
+
+/// Returns the settings of a request that came in the Responses dialect.
+fn responses_settings(chat: &Chat) -> Option<&Extra> {
+    chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::Responses)
+}
+
+/// Returns true if the provider keeps the conversation, and adds each question and answer to it.
+fn is_kept_by_provider(chat: &Chat) -> bool {
+    let conversation = responses_settings(chat).and_then(|extra| extra.fields.get("conversation"));
+    conversation.is_some_and(|conversation| conversation.get() != "null")
 }

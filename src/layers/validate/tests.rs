@@ -453,6 +453,11 @@ async fn bytes_that_ask_for_a_schema_are_held_to_it_in_each_dialect() {
             json!({ "contents": [{ "role": "user", "parts": [{ "text": "how old?" }] }],
                 "generationConfig": { "responseMimeType": "application/json", "responseJsonSchema": schema } }),
         ),
+        (
+            Dialect::Responses,
+            json!({ "model": "m", "input": "how old?",
+                "text": { "format": { "type": "json_schema", "name": "a", "schema": schema } } }),
+        ),
     ];
     for (dialect, body) in requests {
         let says = Says::new(["{}", GOOD]);
@@ -461,6 +466,34 @@ async fn bytes_that_ask_for_a_schema_are_held_to_it_in_each_dialect() {
         assert_eq!(says.strict.calls(), 2, "{dialect}");
         assert_eq!(response.notes(), ["output: asked again in the neutral form, without the request's own bytes"]);
         assert!(says.strict.seen()[0].wire().is_some(), "the first question goes out as it came");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_responses_request_is_asked_again_behind_its_last_item() {
+    let format = json!({ "type": "json_schema", "name": "a", "schema": { "type": "object", "required": ["age"] } });
+    let asked = |conversation: Option<&str>| {
+        let body = json!({ "model": "m", "conversation": conversation, "instructions": "s", "text": { "format": format },
+            "input": [{ "role": "user", "content": "how old?" }, { "role": "assistant", "content": "{\"age\":" }] });
+        LlmRequest::from(Wire::new(Dialect::Responses, body.to_string()).unwrap())
+    };
+    for (conversation, expected) in [
+        (None, &["user: how old?", "assistant: {\"age\":", "assistant: {}", "user: again"][..]),
+        (Some("conv_1"), &["user: again"][..]),
+    ] {
+        let says = Says::new(["{}", GOOD]);
+        let layer = ValidateLayer::new().words(|_| "again".to_owned());
+        let response = layer.layer(says.clone()).oneshot(asked(conversation)).await.unwrap();
+        assert_eq!(response.text().await.unwrap(), GOOD, "the answer stands alone");
+        let seen = says.strict.seen();
+        let chat = seen[1].chat().unwrap();
+        let roles = |role| if role == Role::User { "user" } else { "assistant" };
+        let turns: Vec<_> =
+            chat.messages.iter().map(|message| format!("{}: {}", roles(message.role), message.text())).collect();
+        assert_eq!(turns, expected);
+        assert_eq!(chat.system.as_deref(), Some("s"));
+        let first = seen[0].chat().unwrap();
+        assert_eq!((&chat.output, &chat.extra), (&first.output, &first.extra));
     }
 }
 

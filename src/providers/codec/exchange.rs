@@ -154,7 +154,7 @@ impl Exchange {
         E: Into<BoxError>,
     {
         let limits = self.codec.0.limits;
-        let named = self.origin.dialect == Dialect::Anthropic;
+        let named = matches!(self.origin.dialect, Dialect::Anthropic | Dialect::Responses);
         let events = events.map(|event| event.map(B::into).map_err(E::into)).boxed();
         self.frames(DataSource::new(events, limits, named)).await
     }

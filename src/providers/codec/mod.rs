@@ -107,7 +107,8 @@ pub struct Codec(Arc<Coder<AnyProtocol>>);
 impl Codec {
     /// Creates a codec for the dialect's own provider: Anthropic, OpenAI or Google.
     pub fn new(dialect: Dialect) -> Self {
-        Self(Arc::new(Coder::new(AnyProtocol::new(dialect), dialect.to_string(), None)))
+        let provider = if dialect == Dialect::Responses { Dialect::OpenAi } else { dialect };
+        Self(Arc::new(Coder::new(AnyProtocol::new(dialect), provider.to_string(), None)))
     }
 
     /// Creates a codec for a server that is compatible with OpenAI's Chat Completions, by its name. As with

@@ -10,6 +10,7 @@ use crate::{
         json::{Count, object, parse, raw, read, read_text, word},
         protocol::Fault,
     },
+    wire::responses::tool_names,
 };
 
 /// A response: a whole answer, or the one in a stream's first and last events.
@@ -177,18 +178,7 @@ impl Item<'_> {
     /// Returns the neutral name of the called tool.
     pub(super) fn tool(&self) -> Option<String> {
         let name = self.name.as_deref().filter(|name| !name.is_empty())?;
-        Some(match self.namespace() {
-            Some(namespace) if namespace.ends_with("__") => format!("{namespace}{name}"),
-            Some(namespace) => format!("{namespace}__{name}"),
-            None => name.to_owned(),
-        })
-    }
-
-    /// Returns the namespace of the called tool. A function that the provider's search found has a namespace of its own
-    /// name, and is known without it.
-    fn namespace(&self) -> Option<&str> {
-        let namespace = self.namespace.as_deref().filter(|namespace| !namespace.is_empty())?;
-        (Some(namespace) != self.name.as_deref()).then_some(namespace)
+        Some(tool_names::join(self.namespace.as_deref().unwrap_or_default(), name))
     }
 
     /// Returns the fields that must go back with the item and have no place in the neutral form, for the part behind

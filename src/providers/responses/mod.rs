@@ -22,13 +22,16 @@
 //! ```
 
 mod answer;
+mod content;
 mod decode;
+mod encode;
 mod error;
 #[cfg(feature = "http")]
 mod leaf;
 mod protocol;
 mod refit;
 mod stream;
+mod tools;
 
 #[cfg(feature = "http")]
 pub use self::leaf::{OpenAiAuto, OpenAiResponses};

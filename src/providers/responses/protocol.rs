@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
 
-use super::{decode, error, refit, stream::Decoder};
+use super::{decode, encode, error, refit, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
@@ -102,13 +102,11 @@ impl Protocol for Responses {
         stream: bool,
         report: &mut Report,
     ) -> Result<Bytes, LlmError> {
-        let _to_come = (chat, asked, stream, report);
-        Ok(Bytes::new())
+        encode::body(chat, (asked.model, asked.family), stream, asked.before.is_some(), report)
     }
 
     fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
-        let _to_come = (body, asked, report);
-        Ok(None)
+        refit::refit(body, asked.family, report)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::answer::{Answer, Content, Item, ItemKind, PARAGRAPH, is_error, sources, text_of};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
-    chat::{Json, Opaque, Part},
+    chat::{Extra, ExtraOf, Json, Opaque, Part},
     providers::{
         json::{index, parse, raw, word},
         protocol::{Fault, StreamDecoder},
@@ -445,7 +445,11 @@ impl Decoder {
                 Content::Refusal(text) => self.text(at, text, true, out)?,
                 Content::Own(raw) => {
                     let part = Part::Other { dialect: Dialect::Responses, value: Json::of(raw) };
-                    out.push(StreamEvent::Part { index: self.next_part(), part });
+                    // An item would have no fields beside it.
+                    let extra = Extra { dialect: Dialect::Responses, fields: Json::no_fields() };
+                    let mark = Part::Extra { of: ExtraOf::Part, extra };
+                    let index = self.next_part();
+                    out.extend([part, mark].map(|part| StreamEvent::Part { index, part }));
                 }
             }
         }

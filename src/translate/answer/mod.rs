@@ -62,10 +62,10 @@ pub fn encode_answer(message: &Message, dialect: Dialect, echo: &RequestEcho) ->
 fn left_out(part: &Part, report: &mut Report) {
     let kind = match part {
         Part::Extra { of: ExtraOf::Part, extra } if extra.dialect == Dialect::Responses => {
-            if responses::annotations(extra).is_empty() {
-                return;
+            if !responses::annotations(extra).is_empty() {
+                report.record_field(Feature::Citations, "annotations");
             }
-            "annotations".to_owned()
+            return;
         }
         Part::Image(_) => "image".to_owned(),
         Part::Document(_) => "document".to_owned(),

@@ -16,7 +16,7 @@ use serde_json::Value;
 use steadfast::{
     BoxLlmService, ErrorKind, LlmError, LlmResponse,
     chat::{Message, Part},
-    providers::{Anthropic, Gemini, OpenAi, codec, codec::Codec},
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses, codec, codec::Codec},
 };
 use tower::service_fn;
 
@@ -54,6 +54,10 @@ async fn by_leaf(exchange: &Exchange) -> (Option<Request<Bytes>>, Outcome) {
         "anthropic" => ready!(Anthropic::new("key")),
         "gemini" => ready!(Gemini::new("key")),
         "openai" => ready!(OpenAi::new("key")),
+        "openai-responses" => {
+            let leaf = OpenAiResponses::compatible(exchange.server.as_str(), "http://localhost").expect("a URL");
+            ready!(leaf.key("key"))
+        }
         _ => ready!(OpenAi::compatible(exchange.server.as_str(), "http://localhost").expect("a URL").key("key")),
     };
     let outcome = came(call(leaf, exchange.request()).await).await;
@@ -67,6 +71,7 @@ async fn came(response: Result<LlmResponse, LlmError>) -> Outcome {
 fn codec(exchange: &Exchange) -> Codec {
     let codec = match exchange.provider.as_str() {
         "anthropic" | "gemini" | "openai" => Codec::new(exchange.dialect),
+        "openai-responses" => Codec::new(exchange.dialect).named(exchange.server.as_str()),
         _ => Codec::compatible(exchange.server.as_str()),
     };
     match exchange.unnamed() {

@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::{Full, StreamBody};
 use steadfast::{
     BoxLlmService, CommitPoint,
-    providers::{Anthropic, Gemini, OpenAi},
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses},
 };
 use tower::{Service, ServiceExt};
 
@@ -65,6 +65,9 @@ async fn read_at(exchange: &Exchange, point: CommitPoint) -> Option<usize> {
     let mut leaf = match exchange.provider.as_str() {
         "anthropic" => BoxLlmService::new(Anthropic::new("k").model("m").commit(point).transport(transport)),
         "gemini" => BoxLlmService::new(Gemini::new("k").model("m").commit(point).transport(transport)),
+        "openai-responses" => {
+            BoxLlmService::new(OpenAiResponses::new("k").model("m").commit(point).transport(transport))
+        }
         _ => BoxLlmService::new(OpenAi::new("k").model("m").commit(point).transport(transport)),
     };
     let _response = leaf.ready().await.ok()?.call(exchange.request()).await.ok()?;

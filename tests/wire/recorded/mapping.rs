@@ -9,6 +9,7 @@
 //! - Gemini (`UsageMetadata`): `candidatesTokenCount` leaves thoughts out, `promptTokenCount` the prompts of tools that
 //!   run there, and `totalTokenCount` is the sum of the four. Where the sum is right without the thoughts, a server has
 //!   counted them in.
+//! - Responses (`ResponseUsage`): cached tokens are a breakdown of `input_tokens`, and reasoning of `output_tokens`.
 
 use serde_json::Value;
 use steadfast::{Dialect, chat::FinishReason};
@@ -58,6 +59,15 @@ impl Counted {
                 tool_prompt: first(&["/toolUsePromptTokenCount"]),
                 ..Self::default()
             },
+            Dialect::Responses => Self {
+                input: first(&["/input_tokens"]),
+                output: first(&["/output_tokens"]),
+                cached: first(&["/input_tokens_details/cached_tokens"]),
+                cache_write: first(&["/input_tokens_details/cache_write_tokens"]),
+                reasoning: first(&["/output_tokens_details/reasoning_tokens"]),
+                total: first(&["/total_tokens"]),
+                ..Self::default()
+            },
             _ => Self {
                 input: first(&["/prompt_tokens"]),
                 output: first(&["/completion_tokens"]),
@@ -100,6 +110,7 @@ impl Counted {
         let (cached, written, reasoning) = (get(self.cached), get(self.cache_write), get(self.reasoning));
         let (input, output) = match dialect {
             Dialect::Anthropic => (input + cached + written, output),
+            Dialect::Responses => (input, output),
             Dialect::Gemini => {
                 let input = input + get(self.tool_prompt);
                 let within = self.total == Some(input + output);
@@ -155,6 +166,16 @@ pub(crate) fn finish(dialect: Dialect, word: &str, refused: bool, called: bool) 
             | "TOO_MANY_TOOL_CALLS" => FinishReason::ModelError(word.to_owned()),
             _ => other(),
         },
+        // The status, or why it is incomplete.
+        Dialect::Responses => match word {
+            "completed" | "complete" if called => FinishReason::ToolUse,
+            "completed" | "complete" | "content_filter" if refused => FinishReason::Refusal,
+            "completed" | "complete" => FinishReason::Stop,
+            "max_output_tokens" => FinishReason::Length,
+            "content_filter" => FinishReason::Filtered,
+            "queued" | "in_progress" => FinishReason::Paused,
+            _ => other(),
+        },
         // Compatible servers have words of other APIs too.
         _ => match word {
             "stop" | "content_filter" if refused => FinishReason::Refusal,
@@ -165,4 +186,14 @@ pub(crate) fn finish(dialect: Dialect, word: &str, refused: bool, called: bool) 
             _ => other(),
         },
     })
+}
+
+/// The name of the tool that an item of Responses calls, with its namespace before it. A tool that is its own namespace
+/// has none.
+pub(crate) fn joined_name(item: &Value) -> String {
+    let name = item["name"].as_str().unwrap_or_default();
+    match item["namespace"].as_str() {
+        Some(namespace) if namespace != name => format!("{}__{name}", namespace.trim_end_matches("__")),
+        _ => name.to_owned(),
+    }
 }

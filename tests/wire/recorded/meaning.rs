@@ -6,6 +6,8 @@
 //! - a text is the same as a list with one text in it, and the URL of a picture the same as an object with it; the
 //!   arguments of a call are JSON, however spelled, and `{}` where there are none; `1.0` is `1`;
 //! - neighbours of the same role are one turn (Anthropic and Gemini say so themselves);
+//! - in Responses an item without a type is a message, and the content or the output that is a text is the same as a list
+//!   with one text in it;
 //! - Gemini takes `snake_case` and `camelCase`, one element without its list, and functions in one tool or in many; the
 //!   model is in its path.
 
@@ -21,6 +23,7 @@ pub(crate) fn of(dialect: Dialect, request: &Value) -> Value {
     match dialect {
         Dialect::Anthropic => anthropic(fields),
         Dialect::Gemini => gemini(fields),
+        Dialect::Responses => responses(fields),
         _ => openai(fields),
     }
     request
@@ -139,6 +142,40 @@ fn openai(fields: &mut Map<String, Value>) {
             tool.entry("type").or_insert("function".into());
         }
     }
+}
+
+fn responses(fields: &mut Map<String, Value>) {
+    let items = match fields.remove("input") {
+        Some(Value::String(text)) => vec![json!({"role": "user", "content": text})],
+        Some(list) => plain(&list).as_array().cloned().unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let texts = |content: Option<Value>, kind: &str| -> Vec<Value> {
+        let list = match content {
+            Some(Value::Array(list)) => list,
+            Some(Value::String(text)) => vec![json!({"type": kind, "text": text})],
+            _ => Vec::new(),
+        };
+        list.into_iter().filter(|part| part["text"] != "").collect()
+    };
+    let mut input = Vec::new();
+    for mut item in items {
+        let Some(fields) = item.as_object_mut() else { continue };
+        let is_message = fields.get("type").is_none_or(|kind| kind == "message") && fields.contains_key("role");
+        if is_message {
+            let kind = if fields["role"] == "assistant" { "output_text" } else { "input_text" };
+            let content = texts(fields.remove("content"), kind);
+            fields.insert("type".to_owned(), "message".into());
+            fields.insert("content".to_owned(), content.into());
+        } else if fields.contains_key("output") {
+            let output = texts(fields.remove("output"), "input_text");
+            fields.insert("output".to_owned(), output.into());
+        } else if fields.get("type").is_some_and(|kind| kind == "function_call") {
+            arguments(&mut item);
+        }
+        input.push(item);
+    }
+    fields.insert("input".to_owned(), input.into());
 }
 
 fn arguments(function: &mut Value) {

@@ -24,7 +24,7 @@ use steadfast::{
     BoxLlmService, CommitPoint, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent,
     body::Accumulator,
     chat::Message,
-    providers::{Anthropic, Gemini, OpenAi, transport::HttpClient},
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses, transport::HttpClient},
 };
 use tower::{Service, ServiceExt};
 
@@ -51,6 +51,9 @@ fn leaf(exchange: &Exchange, n: usize, server: &Server, client: &HttpClient, mod
         "anthropic" => ready!(Anthropic::new("key").base_url(&url).expect("a URL")),
         "gemini" => ready!(Gemini::new("key").base_url(&url).expect("a URL")),
         "openai" => ready!(OpenAi::new("key").base_url(&url).expect("a URL")),
+        "openai-responses" => {
+            ready!(OpenAiResponses::compatible(exchange.server.as_str(), &url).expect("a URL").key("key"))
+        }
         _ => ready!(OpenAi::compatible(exchange.server.as_str(), &url).expect("a URL").key("key")),
     }
 }

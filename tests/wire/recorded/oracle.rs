@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
-use steadfast::{Dialect, ErrorKind, LlmError, chat::Message};
+use steadfast::{
+    Dialect, ErrorKind, LlmError,
+    chat::{Message, Part},
+};
 
 use crate::{
     recorded::{
@@ -33,6 +36,9 @@ pub(crate) struct Reading {
     pub(crate) tool_calls: Vec<Called>,
     #[serde(default)]
     pub(crate) finish_reason: Option<String>,
+    /// Why a response is incomplete.
+    #[serde(default)]
+    incomplete_reason: Option<String>,
     #[serde(default)]
     pub(crate) usage: Option<Value>,
     #[serde(default)]
@@ -54,6 +60,17 @@ pub(crate) struct Reading {
     /// Why Gemini refused the prompt.
     #[serde(default)]
     block_reason: Option<String>,
+    /// What the items of a stream of Responses say, where its last response has none of them.
+    #[serde(default)]
+    items_view: Option<ItemsView>,
+}
+
+#[derive(Deserialize)]
+struct ItemsView {
+    text: String,
+    reasoning: String,
+    refusal: String,
+    tool_calls: Vec<Called>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +106,11 @@ pub(crate) fn read(file: &Path, recordings: &Recordings) -> Result<Readings, Str
         let reading: Reading = serde_json::from_str(line)
             .or_else(|error| serde_json::from_str(&without_nan(line)).map_err(|_| error))
             .map_err(|error| wrong(format!("this is no reading: {error}")))?;
+        let mut reading = reading;
+        if let Some(ItemsView { text, reasoning, refusal, tool_calls }) = reading.items_view.take() {
+            (reading.text, reading.reasoning) = (text, reasoning);
+            (reading.refusal, reading.tool_calls) = (refusal, tool_calls);
+        }
         if !known.contains(reading.id.as_str()) {
             return Err(wrong(format!("there is no exchange {:?}", reading.id)));
         }
@@ -181,7 +203,8 @@ impl Reading {
     }
 
     fn finish(&self, dialect: Dialect) -> Option<steadfast::chat::FinishReason> {
-        finish(dialect, self.finish_reason.as_deref()?, !self.refusal.is_empty(), self.calls())
+        let word = self.incomplete_reason.as_deref().or(self.finish_reason.as_deref())?;
+        finish(dialect, word, !self.refusal.is_empty(), self.calls())
     }
 
     /// The counts as the SDK has them.
@@ -209,7 +232,12 @@ fn differ<T: std::fmt::Debug + PartialEq>(differences: &mut Vec<Difference>, wha
 fn answers(exchange: &Exchange, reading: &Reading, message: &Message, differences: &mut Vec<Difference>) {
     let ours = Said::of(message);
     differ(differences, "text", &reading.text, &ours.text);
-    differ(differences, "reasoning", &reading.reasoning, &ours.thought);
+    // The SDK leaves the paragraphs of a thought apart.
+    let thought = |text: &str| match exchange.dialect {
+        Dialect::Responses => text.replace("\n\n", ""),
+        _ => text.to_owned(),
+    };
+    differ(differences, "reasoning", &thought(&reading.reasoning), &thought(&ours.thought));
     differ(differences, "refusal", &reading.refusal, &ours.refusal);
     let calls = |id: Option<&str>, name: &str, arguments: &str| {
         let canonical = serde_json::from_str::<Value>(if arguments.trim().is_empty() { "{}" } else { arguments })
@@ -221,7 +249,16 @@ fn answers(exchange: &Exchange, reading: &Reading, message: &Message, difference
     let theirs: Vec<_> = named
         .map(|call| calls(call.id.as_deref(), call.name.as_deref().unwrap_or_default(), &call.arguments))
         .collect();
-    let mut own: Vec<_> = message.tool_calls().map(|call| calls(Some(&call.id), &call.name, &call.arguments)).collect();
+    let own = message.content.iter().enumerate().filter_map(|(place, part)| match part {
+        Part::ToolCall(call) => Some((call, message.content.get(place + 1))),
+        _ => None,
+    });
+    let mut own: Vec<_> = own
+        .map(|(call, beside)| match beside.filter(|beside| is_custom(beside)) {
+            Some(_) => calls(Some(&call.id), &call.name, &free_text(&call.arguments)),
+            None => calls(Some(&call.id), &call.name, &call.arguments),
+        })
+        .collect();
     // An id that the provider left out is the crate's own.
     own.iter_mut().zip(&theirs).filter(|(_, theirs)| theirs.0.is_none()).for_each(|(own, _)| own.0 = None);
     differ(differences, "tool_calls", &theirs, &own);
@@ -238,6 +275,21 @@ fn answers(exchange: &Exchange, reading: &Reading, message: &Message, difference
             differ(differences, what, sdk, ours);
         }
     }
+}
+
+/// Whether the fields beside a call say that its tool takes free text, which the neutral form has as an argument.
+fn is_custom(beside: &Part) -> bool {
+    match beside {
+        Part::Extra { extra, .. } => {
+            extra.fields.value().is_ok_and(|fields| fields["item"]["type"] == "custom_tool_call")
+        }
+        _ => false,
+    }
+}
+
+fn free_text(arguments: &str) -> String {
+    let arguments: Value = serde_json::from_str(arguments).unwrap_or_default();
+    arguments["input"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The kinds that an SDK's class of errors may stand for: the class is no more than the status.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 fn dialect() -> impl Strategy<Value = Dialect> {
-    prop::sample::select(vec![Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini])
+    prop::sample::select(vec![Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses])
 }
 
 fn value() -> impl Strategy<Value = Value> {

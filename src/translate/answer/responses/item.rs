@@ -1,5 +1,7 @@
 //! The items of a response's output.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{super::new_id, echo::RequestEcho, free_text::FreeText};
@@ -32,6 +34,34 @@ impl Status {
             Self::Incomplete => "incomplete",
             Self::Failed => "failed",
         }
+    }
+}
+
+/// The ids of a response's items and calls. Clients tell items apart by them.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    items: HashSet<String>,
+    calls: HashSet<String>,
+}
+
+impl Ids {
+    /// Returns the id if no other item has it, else a new one.
+    fn item(&mut self, own: Option<&str>, prefix: &str) -> String {
+        match own.filter(|own| !own.is_empty() && self.items.insert((*own).to_owned())) {
+            Some(own) => own.to_owned(),
+            None => format!("{prefix}_{}", new_id()),
+        }
+    }
+
+    /// Returns the id that a call's result refers to.
+    fn call(&mut self, own: &str) -> String {
+        let own = fit_id(own, Target::new(Dialect::Responses));
+        if self.calls.insert(own.clone()) {
+            return own;
+        }
+        let new = format!("call_{}", new_id());
+        self.calls.insert(new.clone());
+        new
     }
 }
 
@@ -77,6 +107,11 @@ pub(crate) fn annotations(extra: &Extra) -> Vec<Value> {
 /// Returns an item's fields in the extra behind its first part.
 fn item_fields(extra: &Extra) -> Map<String, Value> {
     extra.fields.get("item").and_then(|item| serde_json::from_str(item.get()).ok()).unwrap_or_default()
+}
+
+/// Returns true if the part before these fields begins an item.
+pub(super) fn begins_item(extra: &Extra) -> bool {
+    extra.fields.get("item").is_some()
 }
 
 /// Returns true if the call before these fields is one with free text.
@@ -127,10 +162,9 @@ pub(super) struct Thought {
 
 impl Thought {
     /// Creates a thought with the signature that is known by now.
-    pub(super) fn new(opaque: Option<&Opaque>) -> Self {
+    pub(super) fn new(opaque: Option<&Opaque>, ids: &mut Ids) -> Self {
         let own = opaque.filter(|opaque| opaque.dialect == Dialect::Responses).map(|own| sealed::split(&own.token).0);
-        let id = own.filter(|id| !id.is_empty()).map_or_else(|| format!("rs_{}", new_id()), str::to_owned);
-        let mut thought = Self { id, text: String::new(), sealed: String::new() };
+        let mut thought = Self { id: ids.item(own, "rs"), text: String::new(), sealed: String::new() };
         thought.sign(opaque);
         thought
     }
@@ -185,27 +219,18 @@ pub(super) enum Input {
 
 impl Call {
     /// Creates a call without arguments. Its name is the caller's own.
-    pub(super) fn new(id: &str, name: &str, custom: bool, echo: &RequestEcho) -> Self {
+    pub(super) fn new(id: &str, name: &str, custom: bool, echo: &RequestEcho, ids: &mut Ids) -> Self {
         let own = echo.own(name);
         let custom = custom || echo.is_custom(name);
         let prefix = if custom { "ctc" } else { "fc" };
         Self {
             id: format!("{prefix}_{}", new_id()),
-            call_id: fit_id(id, Target::new(Dialect::Responses)),
+            call_id: ids.call(id),
             name: own.map_or(name, |own| &own.name).to_owned(),
             namespace: own.and_then(|own| own.namespace.clone()),
             balance: Balance::default(),
             input: if custom { Input::Free(FreeText::default()) } else { Input::Arguments(String::new()) },
         }
-    }
-
-    pub(super) fn call_id(&self) -> &str {
-        &self.call_id
-    }
-
-    /// Changes the id that the call's result refers to.
-    pub(super) fn rename(&mut self, call_id: String) {
-        self.call_id = call_id;
     }
 
     /// Reads more of the arguments. Returns the text that this adds.
@@ -263,12 +288,10 @@ impl Call {
 }
 
 /// Returns an item that only this dialect has, under an id.
-pub(super) fn own(value: &Json) -> Option<Value> {
+pub(super) fn own(value: &Json, ids: &mut Ids) -> Option<Value> {
     let mut item: Map<String, Value> = value.read().ok()?;
     let kind = item.get("type")?.as_str()?;
-    if item.get("id").is_none_or(Value::is_null) {
-        let id = format!("{kind}_{}", new_id());
-        item.insert("id".to_owned(), id.into());
-    }
+    let id = ids.item(item.get("id").and_then(Value::as_str), kind);
+    item.insert("id".to_owned(), id.into());
     Some(item.into())
 }

@@ -9,14 +9,12 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
 pub use self::echo::RequestEcho;
 pub(super) use self::{item::annotations, stream::Stream};
 use self::{
-    item::{Call, Content, Status, Thought},
+    item::{Call, Content, Ids, Status, Thought},
     response::{Head, Outcome},
 };
 use super::{left_out, new_id};
@@ -80,14 +78,14 @@ enum Item {
 /// Returns the items of an answer. Texts that follow one another are parts of one message.
 fn items(message: &Message, echo: &RequestEcho, report: &mut Report) -> Vec<Item> {
     let mut items = Vec::new();
-    let mut call_ids = HashSet::new();
+    let mut ids = Ids::default();
     for (place, part) in message.content.iter().enumerate() {
         let extra = beside(&message.content, place, Dialect::Responses);
         match part {
             Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
             Part::Text(text) | Part::Refusal(text) => {
                 let mut content = Content::new(matches!(part, Part::Refusal(_)), text);
-                if !matches!(items.last(), Some(Item::Message(_))) {
+                if !matches!(items.last(), Some(Item::Message(_))) || extra.is_some_and(item::begins_item) {
                     items.push(Item::Message(item::Message::new()));
                 }
                 let Some(Item::Message(message)) = items.last_mut() else { continue };
@@ -101,7 +99,7 @@ fn items(message: &Message, echo: &RequestEcho, report: &mut Report) -> Vec<Item
                 if thought.text.is_empty() && thought.opaque.is_none() {
                     continue;
                 }
-                let mut item = Thought::new(thought.opaque.as_ref());
+                let mut item = Thought::new(thought.opaque.as_ref(), &mut ids);
                 item.text.clone_from(&thought.text);
                 items.push(Item::Thought(item));
             }
@@ -109,12 +107,14 @@ fn items(message: &Message, echo: &RequestEcho, report: &mut Report) -> Vec<Item
                 if made.opaque.is_some() {
                     report.record(Feature::CallSignature);
                 }
-                let mut call = Call::new(&made.id, &made.name, extra.is_some_and(item::is_custom), echo);
-                stream::name_apart(&mut call, &mut call_ids);
+                let custom = extra.is_some_and(item::is_custom);
+                let mut call = Call::new(&made.id, &made.name, custom, echo, &mut ids);
                 call.read(&made.arguments);
                 items.push(Item::Call(call));
             }
-            Part::Other { dialect: Dialect::Responses, value } => items.extend(item::own(value).map(Item::Own)),
+            Part::Other { dialect: Dialect::Responses, value } => {
+                items.extend(item::own(value, &mut ids).map(Item::Own))
+            }
             other => left_out(other, report),
         }
     }

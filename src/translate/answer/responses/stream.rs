@@ -1,7 +1,7 @@
 //! The stream of a response.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fmt::Write,
 };
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     super::{left_out, new_id},
     echo::RequestEcho,
-    item::{self, Call, Content, Input, Message, Status, Thought},
+    item::{self, Call, Content, Ids, Input, Message, Status, Thought},
     passing::Passing,
     response::{self, Head, Outcome},
 };
@@ -37,7 +37,7 @@ pub(in super::super) struct Stream {
     calls: BTreeMap<usize, Call>,
     /// The place of each part's newest call.
     newest: HashMap<u32, usize>,
-    call_ids: HashSet<String>,
+    ids: Ids,
     declined: bool,
     passing: Passing,
 }
@@ -109,7 +109,7 @@ impl Stream {
             }
             StreamEvent::Arguments { index, json } => self.arguments(*index, json, report, to),
             StreamEvent::Part { part: Part::Other { dialect: Dialect::Responses, value }, .. } => {
-                let Some(item) = item::own(value) else { return };
+                let Some(item) = item::own(value, &mut self.ids) else { return };
                 self.make_room(report, to);
                 let place = self.add(&item, to);
                 self.done(place, &item, to);
@@ -266,7 +266,7 @@ impl Stream {
             return *place;
         }
         self.make_room(report, to);
-        let thought = Thought::new(opaque);
+        let thought = Thought::new(opaque, &mut self.ids);
         let place = self.add(&thought.value(false), to);
         self.open = Some(Open { place, item: OpenItem::Thought(thought, index) });
         place
@@ -296,8 +296,7 @@ impl Stream {
         if let Some(older) = self.newest.get(&index).copied().filter(|place| self.calls.contains_key(place)) {
             self.end_call(older, Status::Completed, report, to);
         }
-        let mut call = Call::new(id, name, false, &self.echo);
-        name_apart(&mut call, &mut self.call_ids);
+        let call = Call::new(id, name, false, &self.echo, &mut self.ids);
         let place = self.add(&call.value(Status::InProgress), to);
         self.newest.insert(index, place);
         self.calls.insert(place, call);
@@ -413,14 +412,6 @@ fn delta_of(call: &Call) -> &'static str {
     match call.input {
         Input::Arguments(_) => "response.function_call_arguments.delta",
         Input::Free(_) => "response.custom_tool_call_input.delta",
-    }
-}
-
-/// Gives a call an id of its own: clients tell calls apart by it.
-pub(super) fn name_apart(call: &mut Call, taken: &mut HashSet<String>) {
-    if !taken.insert(call.call_id().to_owned()) {
-        call.rename(format!("call_{}", new_id()));
-        taken.insert(call.call_id().to_owned());
     }
 }
 

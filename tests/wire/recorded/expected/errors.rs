@@ -147,6 +147,8 @@ impl<'a> Error<'a> {
                     "resource_not_found_error",
                     "not_found_error",
                     "DeploymentNotFound",
+                    // The state of Responses is at another account, or gone.
+                    "previous_response_not_found",
                 ],
             ),
             (ErrorKind::TooLarge, &["request_too_large"]),

@@ -5,6 +5,7 @@ mod anthropic;
 mod errors;
 mod gemini;
 mod openai;
+mod responses;
 
 use serde_json::Value;
 use steadfast::{
@@ -193,6 +194,7 @@ fn walker(exchange: &Exchange) -> Box<dyn Walk> {
     match exchange.dialect {
         Dialect::Anthropic => Box::new(anthropic::Walker::default()),
         Dialect::Gemini => Box::new(gemini::Walker::default()),
+        Dialect::Responses => Box::new(responses::Walker::new(exchange.is_sse)),
         _ => Box::new(openai::Walker::new(exchange.is_sse)),
     }
 }
@@ -217,7 +219,7 @@ pub(crate) fn end(exchange: &Exchange) -> (Option<FinishReason>, Option<Counted>
     }
     for block in events::blocks(text) {
         let json = block.data.and_then(|data| serde_json::from_str::<Value>(&data).ok());
-        if json.is_some_and(|json| walk.take(&block.name, &json).is_err() || json["type"] == "message_stop") {
+        if json.is_some_and(|json| walk.take(&block.name, &json).is_err() || is_end(&json)) {
             break;
         }
     }
@@ -274,7 +276,7 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
             };
             let Ok(json) = json else { return failed(ErrorKind::Malformed, source) };
             match walk.take(&block.name, &json) {
-                Ok(()) if json["type"] == "message_stop" => break,
+                Ok(()) if is_end(&json) => break,
                 Ok(()) => {}
                 Err(failure) => {
                     let kind = match failure {
@@ -383,10 +385,15 @@ pub(crate) fn up_to_the_end(exchange: &Exchange) -> &[u8] {
     let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
     let is_end = |block: &events::Block| {
         let data = block.data.as_deref().unwrap_or_default().trim();
-        data == "[DONE]" || serde_json::from_str::<Value>(data).is_ok_and(|json: Value| json["type"] == "message_stop")
+        data == "[DONE]" || serde_json::from_str(data).is_ok_and(|json| self::is_end(&json))
     };
     let end = events::blocks(text).iter().find(|block| exchange.is_sse && is_end(block)).map(|block| block.end);
     &exchange.body[..end.unwrap_or(exchange.body.len())]
+}
+
+/// Whether an event is its provider's end mark.
+fn is_end(event: &Value) -> bool {
+    matches!(event["type"].as_str(), Some("message_stop" | "response.completed" | "response.incomplete"))
 }
 
 fn text(value: &Value) -> Option<String> {
