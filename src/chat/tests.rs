@@ -4,8 +4,7 @@ use futures_util::stream;
 use proptest::prelude::*;
 
 use super::*;
-use crate::body::Accumulator;
-use crate::{Dialect, ErrorKind, Frame, LlmBody, StreamEvent};
+use crate::{Dialect, ErrorKind, Frame, LlmBody, StreamEvent, body::Accumulator};
 
 fn accumulate(events: impl IntoIterator<Item = StreamEvent>) -> Message {
     let mut whole = Accumulator::default();

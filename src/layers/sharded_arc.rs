@@ -14,8 +14,10 @@ use std::{
     },
 };
 
-use crate::LlmError;
-use crate::body::admission::{Gate, Outcome, Permit, SoFar, Ticket};
+use crate::{
+    LlmError,
+    body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
+};
 
 /// A gate, with the references to it that permits hold. Clones are the same gate and the same references.
 #[derive(Debug)]

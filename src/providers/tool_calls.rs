@@ -1,13 +1,15 @@
 //! Common parts of the dialects' encoders and decoders of tool calls: ids, and arguments that need not be JSON.
 
-use serde_json::value::RawValue;
-use serde_json::{json, value::to_raw_value};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::{
-    ErrorKind,
+    ErrorKind, LlmError,
     translate::{Feature, Report},
+    wire::tool_calls::INVALID_ARGUMENTS,
 };
-use crate::{LlmError, wire::tool_calls::INVALID_ARGUMENTS};
 
 /// Returns an id for the `n`th tool call of an answer whose server gives none.
 ///

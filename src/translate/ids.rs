@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::wire::foreign::CALL;
 use crate::{
     Dialect,
     internal::fnv::{OFFSET_BASIS, fnv1a},
+    wire::foreign::CALL,
 };
 
 /// The destination of a request.

@@ -88,6 +88,7 @@ const MEANINGLESS: Fate = Dropped("left out: it means nothing here");
 const FUNCTION: Fate = Changed("sent as a function with its documented schema");
 const ONE_TEXT: Fate = Changed("sent as a function with one text; calls come back as free text");
 const JOINED: Fate = Changed("sent under joined names; calls come back under the tool's own");
+const ALONE: Fate = Changed("sent with the allowed tools alone");
 const MOVED: Fate = Changed("moved into the description");
 const LAX: Fate = Changed("sent without `strict`: OpenAI's strict mode does not take the schema");
 const IN_WORDS_TOO: Fate =
@@ -142,7 +143,7 @@ rules! {
     CustomTool "custom_tool" "a tool of Responses that takes free text" ONE_TEXT, ONE_TEXT, ONE_TEXT, Native;
     Namespace "namespace" "tools in a namespace" JOINED, JOINED, JOINED, Native;
     ToolSetting "tool_setting" "a setting of a tool that only one dialect has" OWN, OWN, OWN, OWN;
-    AllowedTools "allowed_tools" "a tool choice among several named tools" NONE, NONE, NONE, NONE;
+    AllowedTools "allowed_tools" "a tool choice among several named tools" ALONE, ALONE, ALONE, ALONE;
     ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE, Carried;
     SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses" MOVED, MOVED, MOVED, MOVED;
     Strict "strict" "a schema that the provider must hold the model to"

@@ -1,4 +1,4 @@
-//! What the tests of the promises share.
+//! The parts that the tests of the promises share.
 
 /// An observed stack, and the outage of 2026-06-15.
 #[allow(dead_code, reason = "each test takes what it needs")]

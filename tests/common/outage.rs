@@ -15,7 +15,7 @@ use super::scenario::{self, Report};
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// 2026-06-15, 06:20 to 08:56 UTC: the primary answers every request with an error for 2 h 36 min.
 pub(crate) const LASTS: Duration = Duration::from_secs(156 * 60);
-/// How long it is healthy before.
+/// The time that it is healthy before.
 pub(crate) const BEFORE: Duration = Duration::from_secs(2 * 60);
 pub(crate) const PER_SECOND: u32 = 5;
 

@@ -12,16 +12,15 @@ use serde_json::{Value, value::RawValue};
 use steadfast::{Dialect, LlmRequest, Wire};
 
 /// One recorded exchange.
-#[allow(dead_code, reason = "each test takes what it needs")]
 pub(crate) struct Exchange {
     pub(crate) id: String,
-    /// What kind it is in the collection, such as `azure`; the provider's name where that says nothing.
+    /// Its kind in the collection, such as `azure`, or the provider's name without one.
     pub(crate) kind: String,
     pub(crate) provider: String,
-    /// Which server answered.
+    /// The server that answered.
     pub(crate) server: String,
     pub(crate) dialect: Dialect,
-    /// Whether the client asked for a stream.
+    /// True if the client asked for a stream.
     pub(crate) stream: bool,
     /// The model that the path names (Gemini) or the body.
     pub(crate) model: String,
@@ -30,7 +29,7 @@ pub(crate) struct Exchange {
     pub(crate) headers: HeaderMap,
     /// The bytes of the answer.
     pub(crate) body: Bytes,
-    /// Whether the answer is an event stream.
+    /// True if the answer is an event stream.
     pub(crate) is_sse: bool,
 }
 
@@ -101,8 +100,7 @@ fn headers(recorded: &Value) -> HeaderMap {
     headers
 }
 
-/// What an exchange is of a protocol that the crate does not speak: its kind in the collection.
-#[allow(dead_code, reason = "each test takes what it needs")]
+/// An exchange of a protocol that the crate does not speak, with its kind in the collection.
 pub(crate) struct Foreign {
     pub(crate) id: String,
     pub(crate) kind: String,
@@ -187,13 +185,12 @@ impl Exchange {
     }
 }
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Default)]
 pub(crate) struct Recordings {
     /// The exchanges that the crate can make, by the names of their files.
     pub(crate) exchanges: Vec<Exchange>,
-    /// Those that it has no dialect for.
-    #[allow(dead_code, reason = "most tests have no use for them")]
+    /// The exchanges that it has no dialect for.
     pub(crate) foreign: Vec<Foreign>,
 }
 
@@ -241,7 +238,6 @@ pub(crate) fn folders() -> Vec<PathBuf> {
 
 /// All recordings below the first folder that the crate has a dialect for, by name; `None`, and a line that says so,
 /// where there are none.
-#[allow(dead_code, reason = "the suite of recordings reads every folder, and says what it left out")]
 pub(crate) fn recordings() -> Option<Vec<Exchange>> {
     let Some(folder) = folders().into_iter().next() else {
         println!("skipped: no recordings beside the repository");

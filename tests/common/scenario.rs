@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-/// How a leaf behaves to one call.
+/// A leaf's behaviour in one call.
 pub(crate) enum Behaviour {
     /// Answers with this text after so long.
     Answers(Duration),
@@ -53,7 +53,7 @@ impl Calls {
         self.total.load(Relaxed)
     }
 
-    /// How many there were from `from` to `to`, in seconds since the start.
+    /// Returns the number of them from `from` to `to`, in seconds since the start.
     pub(crate) fn between(&self, from: u64, to: u64) -> u64 {
         let seconds = self.by_second.lock().unwrap();
         let bound = |second: u64| (second as usize).min(seconds.len());
@@ -92,12 +92,12 @@ where
     })
 }
 
-/// What a stream of requests came to.
+/// The result of a stream of requests.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) requests: u64,
     pub(crate) lost: u64,
-    /// When the last request was lost, in time since the start.
+    /// The time when the last request was lost, since the start.
     pub(crate) last_lost: Option<Duration>,
     /// By tier: how many, and when the last was served.
     pub(crate) served: BTreeMap<String, u64>,

@@ -33,7 +33,7 @@ where
         .service(leaf)
 }
 
-/// How many allocations one call makes, after a first that may warm up whatever is made once.
+/// Returns the number of allocations of one call, after a first that may warm up whatever is made once.
 fn allocations<S>(llm: &mut S, request: &LlmRequest, read: impl Fn(LlmResponse)) -> u64
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,

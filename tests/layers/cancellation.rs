@@ -141,7 +141,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .service(leaf(primary.clone(), 7));
 
     let asked = Arc::new(AtomicUsize::new(0));
-    // How often a caller left while its call was under way, and in the middle of a body.
+    // The number of callers who left while their call was under way, and in the middle of a body.
     let (left_calls, left_bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
     for caller in 0..AT_ONCE {

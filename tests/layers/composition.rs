@@ -17,7 +17,7 @@ impl<S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>> + Clo
 
 fn is_llm<S: Llm + Service<LlmRequest, Error = LlmError>>() {}
 
-/// What goes on when its caller has left needs a task, and so the two bounds; with them the same holds.
+/// A call that outlives its caller needs a task, and so the two bounds; with them the same holds.
 #[allow(dead_code, reason = "that it compiles is the proof")]
 fn closed_with_a_task<S: Llm + Clone + Send + 'static>()
 where

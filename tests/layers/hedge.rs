@@ -1,4 +1,4 @@
-//! What hedging is for: the tail of the first tokens, for a twentieth of the calls.
+//! The purpose of hedging: the tail of the first tokens, for a twentieth of the calls.
 //!
 //! Number 19 of what a failover layer must survive: extra calls at most 5 %, the 99th percentile of the time to the
 //! first token cut by half or more where answers are log-normal and one in a hundred stalls, and the loser dropped
@@ -21,7 +21,7 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-/// When calls of a request were dropped before they had answered.
+/// The times at which calls of a request were dropped before they had answered.
 #[derive(Clone, Default)]
 struct Dropped(Arc<Mutex<Vec<Instant>>>);
 
@@ -85,7 +85,7 @@ struct Measured {
 }
 
 impl Measured {
-    /// What this share of the requests stays below.
+    /// Returns the time that this share of the requests stays below.
     fn quantile(&self, share: f64) -> Duration {
         self.first_tokens[(self.first_tokens.len() as f64 * share) as usize]
     }

@@ -1,4 +1,4 @@
-//! What the events, the logs and the status say of an incident; and that no log says what nobody may read.
+//! The events, the logs and the status of an incident, and the absence of private words in every log.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 const MINUTE: Duration = Duration::from_secs(60);
 const LATENCY: Duration = Duration::from_millis(300);
 
-/// What was written to the log, for as long as it lives.
+/// The log's lines, for as long as it lives.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -193,7 +193,7 @@ impl steadfast::events::Subscriber for Switches {
     }
 }
 
-/// When nothing is left, it is said so: at once, and as an error.
+/// The log reports at once, and as an error, that nothing is left.
 #[tokio::test(start_paused = true)]
 async fn when_every_tier_is_down_the_board_says_so_and_the_log_is_an_error() {
     let (written, _guard) = Written::begin();

@@ -16,7 +16,7 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::{Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 
-/// How many calls are under way, and how each ended.
+/// The number of calls under way, and the end of each.
 #[derive(Clone, Default)]
 struct Gauge(Arc<Mutex<(usize, Vec<String>)>>);
 

@@ -78,7 +78,7 @@ fn model(name: &'static str, tokens: u64) -> Llm {
     boxed(provider_fn(move |_| std::future::ready(Ok::<_, LlmError>(answer(name, tokens)))))
 }
 
-/// What a request is to be like, in its extensions.
+/// The fate of a request, in its extensions.
 #[derive(Clone, Copy, Debug)]
 struct Fate {
     /// The tokens of the answer, in so many frames where it is a stream.
@@ -88,7 +88,7 @@ struct Fate {
     fails: Option<ErrorKind>,
 }
 
-/// What the provider has really charged for, hour by hour, in tokens: by its own books.
+/// The tokens that the provider has really charged for, hour by hour, by its own books.
 #[derive(Clone, Debug, Default)]
 struct Bill(Arc<Mutex<[u64; 8]>>);
 
@@ -154,7 +154,7 @@ async fn user(llm: Llm, seed: u64, until: Instant, refused: Arc<AtomicU64>) {
             fails: (random.u8(0..10) == 0).then(|| fails[random.usize(..fails.len())]),
         };
         let request = ask(bounded.then_some(tokens as u32)).with_stream(random.bool()).with_extension(fate);
-        // Those that may exceed it are waited for: of one that was left, only the reservation is known.
+        // The caller waits for requests that may exceed the cap: of one that was left, only the reservation is known.
         let leaves = bounded && random.u8(0..4) == 0;
         let patience = if leaves { Duration::from_millis(random.u64(0..30_000)) } else { HOUR };
         let call = async {
@@ -232,7 +232,7 @@ async fn threads_share_the_cap_to_the_last_request() {
         })
     });
     let answered: u64 = join_all(tasks).await.into_iter().map(Result::unwrap).sum();
-    // What is answered is what fits: nobody was let in above it.
+    // The answered requests are those that fit: none was let in above the cap.
     assert_eq!(handle.spent("cap"), mills(7 * answered));
     assert!(answered <= 10_000 / 7 && answered > 1300, "{answered}");
     assert_eq!((handle.reserved("cap"), handle.reserved("key")), (Usd::ZERO, Usd::ZERO));
@@ -460,7 +460,7 @@ async fn budget_and_route_add_no_allocation_to_an_answer_or_a_stream() {
     assert!(layer.handle().spent("cap") > Usd::ZERO);
 }
 
-/// How many allocations one call makes, after a first that may warm up whatever is made once.
+/// Returns the number of allocations of one call, after a first that may warm up whatever is made once.
 fn allocations<S>(llm: &mut S, request: &LlmRequest) -> u64
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,

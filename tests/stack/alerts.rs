@@ -38,8 +38,8 @@ fn and(webhook: &str) -> String {
     format!("{FILE}    - {{ url: 'https://{webhook}.example/', format: json }}\n")
 }
 
-/// What webhooks were sent: the host, whether the secret was with it, and the message. Those at `hangs.example` never
-/// answer.
+/// The messages that webhooks received: the host, whether the secret was with it, and the message. Hosts at
+/// `hangs.example` never answer.
 #[derive(Clone, Default)]
 struct Webhooks(Arc<Mutex<Vec<(String, bool, Value)>>>);
 
@@ -303,7 +303,7 @@ fn guide() -> String {
     format!("{tiers}{block}")
 }
 
-/// What each receiver documents of its messages: no more fields than these, and none of another type.
+/// The fields that each receiver documents of its messages: no more fields than these, and none of another type.
 mod documented {
     use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Each example runs as it is, and its assertions hold. `cargo test` builds the examples, but runs none.
 //!
-//! `examples/axum` and `examples/tonic` are packages, with tests of their own.
+//! `examples/axum` and `examples/tonic` are packages of the workspace `crates/adapters`, with tests of their own.
 
 use tower::BoxError;
 

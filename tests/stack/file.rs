@@ -326,7 +326,7 @@ routes:
     let error = ask(&llm, small("other").with_extension(BudgetKey::new("mine"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Budget);
 
-    // What was spent stays spent over a reload, and a cap that is raised lets requests in.
+    // The spent part of a cap stays spent over a reload, and a cap that is raised lets requests in.
     let raised = text.replace("usd: 0.5", "usd: 5");
     handle.reload(config(&raised)).unwrap();
     assert_eq!(handle.budget("all").unwrap().spent("all").dollars(), spent);
@@ -415,7 +415,7 @@ async fn caps_beside_the_configuration_count_and_stay_over_its_reloads() {
     assert!(handle.budget("of two").unwrap().spent("of two").dollars() > 0.0);
     assert!(handle.config().budgets.is_empty());
 
-    // What cannot be changes nothing.
+    // A budget that cannot be changes nothing.
     let to_nobody = Budget { at_cap: AtCap::StepDown(5), ..cap("two", 5.0) };
     for wrong in [vec![cap("one", f64::NAN)], vec![cap("one", 1.0), cap("one", 2.0)], vec![to_nobody]] {
         assert!(handle.set_budgets(wrong).is_err());
@@ -460,8 +460,8 @@ fallback: {{ session: {session} }}
     let (late, hedged) = (("sonnet".to_owned(), 20), ("gpt".to_owned(), 3));
     assert_eq!(served(prompt("chat")).await, hedged);
     assert_eq!(served(prompt("chat").with_stream(true)).await, hedged);
-    // Where its feature has no other tier, or is not to be asked twice; where a session stays; where the other tier
-    // cannot read it, or has been drained.
+    // The feature has no other tier, or is not to be asked twice; a session stays; the other tier cannot read it, or
+    // has been drained.
     assert_eq!(served(prompt("code")).await, late);
     assert_eq!(served(prompt("pay")).await, late);
     assert_eq!(served(prompt("chat").with_session("s")).await, late);

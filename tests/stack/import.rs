@@ -126,7 +126,7 @@ async fn ask(llm: &BoxLlmService) -> Result<LlmResponse, LlmError> {
     llm.clone().oneshot(LlmRequest::prompt("Who are you?")).await
 }
 
-/// Who answered.
+/// Returns the answer, which names the model.
 async fn answer(llm: &BoxLlmService) -> String {
     ask(llm).await.unwrap_or_else(|error| panic!("{error}")).text().await.expect("the whole answer")
 }
@@ -470,7 +470,7 @@ async fn waits_grow_as_the_list_of_providers_says() {
     }
 }
 
-/// Where a first request goes, and the key that it brings along.
+/// Returns the address of a first request, and the key that it brings along.
 async fn goes_to(text: &str, format: Format, environment: &[(&str, &str)]) -> (String, String) {
     let seen = Arc::new(Mutex::new(None));
     let (keep, model) = (seen.clone(), Simulated::new("any"));
@@ -483,7 +483,7 @@ async fn goes_to(text: &str, format: Format, environment: &[(&str, &str)]) -> (S
     let environment: Environment = environment.iter().copied().collect();
     let config = Config::from_str(text, format).unwrap_or_else(|error| panic!("{error}"));
     let stack = Stack::builder().environment(environment).transport(transport).build(config);
-    // What the other end makes of it does not matter.
+    // The other end's reply does not matter.
     let _ = ask(&stack.unwrap_or_else(|error| panic!("{error}")).service()).await;
     let (uri, key) = seen.lock().unwrap().take().expect("a request is sent");
     (uri, key)

@@ -27,9 +27,9 @@ use tokio::{
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How long a circuit is open.
+/// The time that a circuit is open.
 const COOLDOWN: Duration = Duration::from_secs(60);
-/// What was asked while all was well, and what never was.
+/// A question that was asked while all was well, and one that never was.
 const KNOWN: &str = "How do I reset my password?";
 const NEW: &str = "Which of my invoices is still open, and since when?";
 
@@ -51,7 +51,7 @@ circuit_breaker: { consecutive_failures: 3, cooldown: 60s }
 timeout: 1h
 ";
 
-/// What is asked of whom, in which state.
+/// The stack of the ladder, and the states of its models.
 struct Ladder {
     llm: BoxLlmService,
     heard: Receiver<Event>,
@@ -210,13 +210,13 @@ async fn walk(mut ladder: Ladder) {
     assert_eq!(ladder.chat(NEW).await, is(5, "circuit_open", "sorry"));
     assert_eq!(ladder.switches(), ["kept to sorry"]);
 
-    // What must be full is queued where it is not refused.
+    // A request that must be full is queued where it is not refused.
     let (waiting, asked) = (ladder.llm.clone().oneshot(LlmRequest::prompt(NEW).with_feature("review")), Instant::now());
     let mut waiting = tokio::spawn(waiting);
     assert!(tokio::time::timeout(SECOND * 30, &mut waiting).await.is_err(), "it waits");
 
     // And up again, one by one.
-    // Whether a request has a kept answer or the sentence is no news: no model has come back.
+    // A kept answer and the sentence are both no news: no model has come back.
     assert_eq!(ladder.chat(KNOWN).await, is(4, "circuit_open", "kept"));
     assert_eq!(ladder.switches(), Vec::<String>::new());
     assert_eq!(ladder.comes(3).await, is(3, "circuit_open", "basic"));
@@ -273,7 +273,7 @@ async fn operate(mut ladder: Ladder) {
         assert_eq!(ladder.chat(KNOWN).await, is(level, "pinned", tier));
         assert_eq!(ladder.switches(), [format!("pinned all requests to level {level}"), format!("{from} to {tier}")]);
     }
-    // What fails below a pin says so: no pin is why it is further down.
+    // A failure below a pin is reported: no pin is why it is further down.
     ladder.models[1].fail(Fault::Overloaded);
     let below = ladder.chat(KNOWN).await;
     assert_eq!((below.0, below.2.as_str()), (3, "basic"));
@@ -391,7 +391,7 @@ budgets: [{ name: chat, usd: 0.2, period: day, feature: chat, at_cap: { step_dow
         assert_eq!(ask("chat").await, is(2, "stepped_down", "small"), "{spent}");
         assert_eq!(ask("mail").await, is(1, "full", "large"));
     }
-    // What was answered in full before costs nothing, and is given at any spending.
+    // A question that was answered in full before costs nothing, and is answered at any spending.
     let mut chat = Chat::new([Message::user("question 1")]);
     chat.max_tokens = Some(20);
     let again = llm.clone().oneshot(LlmRequest::from(chat).with_feature("chat")).await.unwrap();

@@ -1,5 +1,5 @@
-//! What an operator does to a running stack: circuits forced, tiers drained, levels pinned. No request is lost by it,
-//! and each order is told once.
+//! An operator's orders to a running stack: circuits forced, tiers drained, levels pinned. No request is lost by it,
+//! and each order is reported once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -80,7 +80,7 @@ impl Bench {
         self.providers.iter().map(|provider| provider.stats().calls).collect()
     }
 
-    /// What was told since the last look, without the requests.
+    /// Returns the events since the last look, without those of requests.
     fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         while let Ok(event) = self.heard.try_recv() {

@@ -54,7 +54,7 @@ impl World {
                 let _ = answer.collect().await;
             }
         }
-        // What is told is heard.
+        // The events have reached their subscribers.
         sleep(Duration::from_millis(1)).await;
     }
 
@@ -86,7 +86,7 @@ impl World {
     }
 }
 
-/// As it is where all is well.
+/// Asserts the status of a stack where all is well.
 fn assert_green(status: &Status) {
     assert_eq!((status.state, status.active_tier.as_str()), (ServingState::Primary, "sonnet"), "{status:?}");
     assert_eq!(status.time_on_fallback.current_seconds, 0.0);

@@ -47,7 +47,7 @@ async fn tier_of(llm: &BoxLlmService, request: LlmRequest) -> String {
     tier
 }
 
-/// What was told of reloads, in order.
+/// Returns the events of reloads, in order.
 fn reloads(heard: &mut Receiver<Event>) -> Vec<Event> {
     let mut told = Vec::new();
     loop {
@@ -416,7 +416,7 @@ mod of_a_file {
         fs::write(path, text).unwrap();
     }
 
-    /// As editors do it: a new file, moved into the old one's place.
+    /// Replaces the file as editors do it: a new file, moved into the old one's place.
     fn put_in_place(folder: &Folder, path: &Path, limit: usize) {
         let new = folder.path(".new.yaml");
         write(&new, limit);
@@ -538,7 +538,7 @@ mod of_a_file {
         assert_eq!(handle.bulkhead().limit("chat"), 4);
     }
 
-    /// As Kubernetes does it: the file is a link into a folder that is a link, which is turned to another.
+    /// A reload as Kubernetes does it: the file is a link into a folder that is a link, which is turned to another.
     #[cfg(unix)]
     #[tokio::test]
     async fn a_folder_that_is_turned_to_another_is_seen() {

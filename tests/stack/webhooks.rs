@@ -22,7 +22,7 @@ use tokio::{
 };
 use tower::{BoxError, Service, service_fn};
 
-/// What was said.
+/// The messages that were sent.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<Alert>>>);
 
@@ -142,7 +142,7 @@ async fn webhooks_that_hang_or_fail_slow_no_answer() {
     let (hangs, fails) = (hook().transport(hangs).start(), hook().transport(fails).start());
     let messages = Messages::default();
     let works = hook().transport(keeping(&messages)).start();
-    // As loud as can be: the same alert again every second.
+    // The same alert again every second, the loudest setting.
     let rules = Rules::new().repeat(Duration::from_secs(1)).unwrap();
     let alerts = Alerts::new(rules).to(hangs.clone()).to(fails.clone()).to(works.clone());
     let _subscription = alerts.follow(&stack.events);

@@ -1,4 +1,4 @@
-//! What was queued in vain is a task, which a model is given as soon as one works.
+//! A request that was queued in vain is a task, which a model is given as soon as one works.
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! Promises of the wire: recorded traffic, translation, bytes of strangers, and the cost of each.
 
 #[path = "../common/recordings.rs"]
-#[allow(dead_code, reason = "each test takes what it needs")]
 mod recordings;
 
 mod acceptance;
@@ -11,6 +10,7 @@ mod fuzz;
 mod linear;
 mod recorded;
 mod refused_parameters;
+mod responses_requests;
 mod simulator;
 mod statuses;
 mod translation;

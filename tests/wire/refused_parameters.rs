@@ -152,7 +152,7 @@ async fn what_the_caller_chose_for_the_model_that_it_named_is_its_own_mistake() 
     let answer = ask(&service, own("gpt-4o", r#""top_p":0.5,"#)).await.unwrap();
     assert!(answer.notes().join("; ").contains("`top_p` was left out"));
     assert_eq!(world.had("top_p"), [true, true, false]);
-    // What is known of the model changes nothing for who names it.
+    // The memory of the model changes nothing for a caller who names the parameter.
     ask(&service, own("a-model-of-tomorrow", r#""top_p":0.5,"#)).await.unwrap_err();
     ask(&service, own("a-model-of-tomorrow", "")).await.unwrap();
 }

@@ -194,7 +194,7 @@ async fn an_answer_without_its_end_mark_is_whole_only_where_the_protocol_has_ano
 async fn a_provider_without_prefill_refuses_nothing_else() {
     let (_server, leaves) = leaves().await;
     for (name, handle, leaf) in &leaves {
-        // Those over HTTP share a provider.
+        // The leaves over HTTP share a provider.
         let before = (handle.arrivals().len(), handle.stats().failed);
         handle.fail(Fault::NoPrefill);
         for stream in [false, true] {

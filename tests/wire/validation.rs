@@ -24,7 +24,7 @@ fn request(exchange: &Exchange) -> Option<LlmRequest> {
     Some(request)
 }
 
-/// What the leaf makes of the recorded answer, and `layer` of that.
+/// Returns the outcome of `layer` over the leaf, for the recorded answer.
 async fn replay(exchange: &Exchange, layer: ValidateLayer, request: LlmRequest) -> Result<LlmResponse, LlmError> {
     let (headers, body) = (exchange.headers.clone(), exchange.body.clone());
     let transport = tower::service_fn(move |_: Request<Full<Bytes>>| {

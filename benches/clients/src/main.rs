@@ -1,4 +1,4 @@
-//! What steadfast adds to a call in a program of a user's own: CPU time of one call without it and with it.
+//! CPU time that steadfast adds to a call in a program of a user's own: of one call without it and with it.
 //!
 //! `cargo run --release --manifest-path benches/clients/Cargo.toml` prints the table of BENCHMARKS.md; `-- --quick`
 //! only shows that it runs.

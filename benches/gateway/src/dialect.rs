@@ -11,7 +11,7 @@ pub enum Dialect {
     Anthropic,
 }
 
-/// What is asked for.
+/// The form of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// A whole answer as JSON.
@@ -29,7 +29,7 @@ impl Mode {
     }
 }
 
-/// How many pieces a streamed answer has.
+/// The number of pieces of a streamed answer.
 pub const CHUNKS: usize = 64;
 /// The text of each piece: nothing else in an answer has it, so that counting it is counting pieces.
 const PIECE: &str = "steady ";
@@ -122,7 +122,7 @@ impl Dialect {
         }
     }
 
-    /// Whether a body is a whole answer: all of the text, and the mark at its end.
+    /// Returns whether a body is a whole answer: all of the text, and the mark at its end.
     pub fn is_whole(self, mode: Mode, body: &[u8]) -> bool {
         let end: &[u8] = match (self, mode) {
             (Self::OpenAi, Mode::Plain) => b"\"stop\"",

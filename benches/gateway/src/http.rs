@@ -1,5 +1,4 @@
-//! As much of HTTP/1.1 as both ends need, and no more: what they cost, they take from the contestants' share of the
-//! machine.
+//! The part of HTTP/1.1 that both ends need, and no more: their cost comes from the contestants' share of the machine.
 
 use std::io;
 
@@ -29,7 +28,7 @@ pub struct Head {
     pub closes: bool,
 }
 
-/// How far a body reaches.
+/// The length of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     Length(usize),
@@ -47,7 +46,7 @@ pub enum Kind {
 impl Connection {
     /// # Errors
     ///
-    /// When the socket cannot be told to send at once.
+    /// The socket refuses to send at once.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, ahead: BytesMut::with_capacity(READ) })
@@ -55,7 +54,7 @@ impl Connection {
 
     /// # Errors
     ///
-    /// When the other side is gone.
+    /// The other side is gone.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
@@ -64,7 +63,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the connection breaks, or what comes is no HTTP.
+    /// The connection breaks, or the bytes are no HTTP.
     pub async fn head(&mut self, kind: Kind) -> io::Result<Option<Head>> {
         loop {
             if let Some(end) = memmem::find(&self.ahead, b"\r\n\r\n") {
@@ -85,7 +84,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the connection breaks before the body's end, or its chunks are none.
+    /// The connection breaks before the body's end, or its chunks are none.
     pub async fn body(&mut self, framing: Framing, body: &mut Vec<u8>) -> io::Result<()> {
         body.clear();
         match framing {
@@ -187,7 +186,7 @@ fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// How much is asked for in one read.
+/// The number of bytes to ask for in one read.
 const READ: usize = 32 << 10;
 const LONGEST_HEAD: usize = 64 << 10;
 

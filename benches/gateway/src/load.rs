@@ -18,7 +18,7 @@ use crate::{
     http::{Connection, Kind},
 };
 
-/// What is asked, and where.
+/// The request, and its address.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub address: SocketAddr,
@@ -28,7 +28,7 @@ pub struct Target {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// How it is asked.
+/// The form of the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub mode: Mode,
@@ -37,14 +37,14 @@ pub struct Shape {
     pub fresh: bool,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// How long the answers took that were whole, in microseconds.
+    /// The durations of the whole answers, in microseconds.
     pub micros: Histogram<u64>,
     pub seconds: f64,
     pub failures: u64,
-    /// What the first failure was.
+    /// The first failure.
     pub failure: Option<String>,
 }
 
@@ -111,12 +111,12 @@ impl Load {
         Self { callers, shared }
     }
 
-    /// What happened so far was for warming up.
+    /// Discards the results so far, which were for warming up.
     pub fn begin(&self) {
         *self.shared.counted() = Counted::new();
     }
 
-    /// What happened since [`begin`](Self::begin). The callers go on.
+    /// Returns the results since [`begin`](Self::begin). The callers go on.
     pub fn so_far(&self) -> Outcome {
         let counted = self.shared.counted();
         Outcome {
@@ -139,7 +139,7 @@ impl Load {
 ///
 /// # Errors
 ///
-/// What went wrong, if the answer is not whole.
+/// Returns the fault of an answer that is not whole.
 pub async fn ask(target: &Target, mode: Mode) -> Result<(), String> {
     let shape = Shape { mode, connections: 1, fresh: true };
     let mut caller =
@@ -182,7 +182,7 @@ async fn call(address: SocketAddr, dialect: Dialect, shape: Shape, request: Arc<
         }
         if failed {
             caller.connection = None;
-            // Who is refused at once does not ask a million times.
+            // A caller that is refused at once does not ask a million times.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -21,7 +21,7 @@ pub struct Cell {
     pub down: bool,
 }
 
-/// How many callers there are at once.
+/// The numbers of callers at once.
 pub const CONNECTIONS: [usize; 3] = [1, 16, 128];
 
 impl Cell {
@@ -47,7 +47,7 @@ impl Cell {
     }
 }
 
-/// What one cell came to, in one round.
+/// The result of one cell, in one round.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Figures {
     pub per_second: f64,
@@ -60,11 +60,11 @@ pub struct Figures {
     pub peak: f64,
     /// The share of requests that had no whole answer.
     pub failed: f64,
-    /// How often the first provider was asked, for each request.
+    /// The number of requests to the first provider, for each request.
     pub asked: f64,
 }
 
-/// What is known of a contestant.
+/// The results of a contestant.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub contestant: Contestant,
@@ -73,7 +73,7 @@ pub struct Row {
     pub absent: Option<String>,
     /// For each cell the rounds.
     pub cells: Vec<(Cell, Vec<Figures>)>,
-    /// What went wrong first.
+    /// The first failure.
     pub failure: Option<String>,
 }
 
@@ -209,7 +209,7 @@ impl Rig {
         load.begin();
         sleep(timing.measured).await;
         let mut outcome = load.so_far();
-        // Who is slow has longer, or there would be too few answers to tell the 99th of a hundred.
+        // A slow contestant has longer, or there would be too few answers to tell the 99th of a hundred.
         while outcome.requests() < ENOUGH && outcome.seconds < timing.measured.as_secs_f64() * LONGER {
             sleep(timing.measured / 4).await;
             outcome = load.so_far();
@@ -232,20 +232,20 @@ impl Rig {
     }
 }
 
-/// How long each cell takes.
+/// The duration of each cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub warm_up: Duration,
     pub measured: Duration,
 }
 
-/// How long a gateway may take until its first answer: a Python one imports for a while.
+/// The longest time to a gateway's first answer: a Python one imports for a while.
 const START: Duration = Duration::from_secs(120);
 /// So many answers are enough for a 99th percentile.
 const ENOUGH: u64 = 500;
-/// How many times as long a cell may take to get them.
+/// The most times as long that a cell may take to get them.
 const LONGER: f64 = 4.0;
-/// How long a gateway has to notice that a provider is down.
+/// The time that a gateway has to notice that a provider is down.
 const NOTICE: Duration = Duration::from_secs(3);
-/// How long the last answers of a cell are waited for.
+/// The longest wait for the last answers of a cell.
 const PATIENCE: Duration = Duration::from_secs(10);

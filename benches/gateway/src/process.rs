@@ -18,7 +18,7 @@ pub struct Process {
     child: Child,
 }
 
-/// What a process and its children have used so far.
+/// The resources that a process and its children have used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Used {
     pub cpu_seconds: f64,
@@ -35,7 +35,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// The process cannot be started.
     pub fn start(command: &Command, folder: &Path) -> io::Result<Self> {
         let log = fs::File::create(folder.join("log"))?;
         let mut pinned = Command::new("taskset");
@@ -54,7 +54,7 @@ impl Process {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it used, its children included.
+    /// Returns its use of resources, its children's included.
     pub fn used(&self) -> Used {
         let mut used = Used::default();
         for id in self.family() {

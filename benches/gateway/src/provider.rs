@@ -40,7 +40,7 @@ struct Shared {
     answers: [Answers; 2],
 }
 
-/// What goes out, byte for byte.
+/// The answers, byte for byte.
 #[derive(Debug)]
 struct Answers {
     plain: Vec<u8>,
@@ -53,7 +53,7 @@ impl Provider {
     ///
     /// # Errors
     ///
-    /// When there is no port.
+    /// No port is free.
     pub async fn start(latency: Duration, pace: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -75,7 +75,7 @@ impl Provider {
         self.shared.down.store(down, Ordering::Relaxed);
     }
 
-    /// How many requests came so far.
+    /// Returns the number of requests so far.
     pub fn asked(&self) -> u64 {
         self.shared.asked.load(Ordering::Relaxed)
     }
@@ -116,7 +116,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a stream is asked for, with or without a space.
+/// Returns the mode that a body asks for, with or without a space before the value.
 fn mode(body: &[u8]) -> Mode {
     const FIELD: &[u8] = b"\"stream\":";
     let value = memmem::find(body, FIELD).map(|at| body[at + FIELD.len()..].trim_ascii_start());

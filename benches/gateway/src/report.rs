@@ -42,7 +42,7 @@ pub fn markdown(result: &Measured) -> String {
     text
 }
 
-/// What was aimed at, the lost first.
+/// Returns the table of aims, the lost first.
 fn aims(rows: &[Row], soak: Option<&Soak>) -> String {
     let targets = targets::of(rows, soak);
     if targets.is_empty() {

@@ -1,4 +1,4 @@
-//! What a run came to, as a file: for whoever shows it later.
+//! A run's results as a file, for a later report.
 
 use std::{fs, io, path::Path, process::Command};
 
@@ -19,7 +19,7 @@ pub struct Measured {
     /// The day.
     pub date: String,
     pub machine: String,
-    /// How it was measured, in a sentence or two.
+    /// The method of measuring, in a sentence or two.
     pub how: String,
     pub rows: Vec<Row>,
     pub soak: Option<Soak>,
@@ -33,14 +33,14 @@ impl Measured {
 
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, file: &Path) -> io::Result<()> {
         fs::write(file, serde_json::to_string_pretty(&self.as_file())? + "\n")
     }
 
     /// # Errors
     ///
-    /// When the file cannot be read, or is of another form.
+    /// The file cannot be read, or is of another form.
     pub fn read(file: &Path) -> io::Result<Self> {
         let File { date, machine, how, contestants, soak, .. } = serde_json::from_str(&fs::read_to_string(file)?)?;
         let rows = contestants.into_iter().filter_map(Contestant::into_row).collect();
@@ -71,7 +71,7 @@ struct File {
     date: String,
     machine: String,
     how: String,
-    /// Those that are missed first.
+    /// The aims, the missed first.
     aims: Vec<Aimed>,
     contestants: Vec<Contestant>,
     soak: Option<Soak>,
@@ -146,7 +146,7 @@ fn machine() -> String {
     format!("Machine: {cores} cores ({model}), {}.", said("uname", &["-sr"]))
 }
 
-/// What a program says, or nothing.
+/// Returns a program's output, or nothing.
 fn said(program: &str, arguments: &[&str]) -> String {
     let said = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&said).trim().to_owned()

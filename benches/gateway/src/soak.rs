@@ -12,7 +12,7 @@ use crate::{
     measure::Rig,
 };
 
-/// What a soak came to.
+/// The result of a soak.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Soak {
     pub samples: Vec<Sample>,
@@ -46,8 +46,8 @@ impl Soak {
         self.samples.last().map_or(0.0, |sample| sample.at)
     }
 
-    /// How the memory grows, in bytes an hour: the line through the samples of the second half that has the least
-    /// squares.
+    /// Returns the growth of memory, in bytes an hour: the line through the samples of the second half that has the
+    /// least squares.
     pub fn slope(&self) -> f64 {
         let half = self.length() / 2.0;
         let points: Vec<(f64, f64)> =
@@ -83,7 +83,7 @@ const EVERY: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// When the contestant does not start, or is no process.
+/// The contestant does not start, or is no process.
 pub async fn run(rig: &Rig, contestant: &Contestant, length: Duration) -> Result<Soak, String> {
     let running = rig.start(contestant).await?;
     let process = running.process.as_ref().ok_or("there is no process to watch")?;

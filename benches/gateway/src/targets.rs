@@ -1,4 +1,4 @@
-//! What is aimed at, and whether it is reached.
+//! The aims, and the check of each.
 
 use crate::{
     contestants::{DIRECT, LITELLM, NGINX, PORTKEY, STEADFAST},

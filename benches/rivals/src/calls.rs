@@ -29,7 +29,7 @@ impl Wake for Counting {
 /// Makes that many calls.
 pub type Calls = Box<dyn FnMut(u64)>;
 
-/// What every call must come to, else the figure would be of something else.
+/// The outcome that every call must have, else the figure would be of something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     Answer,

@@ -23,7 +23,7 @@
 //! callgrind_annotate profile
 //! ```
 //!
-//! How it measures, and why so:
+//! The method, and its reasons:
 //!
 //! - *CPU time of the thread*, not wall time, which swings with whatever else the machine does. Every round runs every
 //!   contestant once, so that a slow moment hits all of them; a table shows the median of the rounds and their spread.

@@ -68,7 +68,7 @@ fn gateway() -> Result<Option<Section>, Box<dyn Error>> {
     Ok(report::outside::gateway()?)
 }
 
-/// What is measured now: some of it takes minutes.
+/// Prints the measurement that begins: some take minutes.
 fn said(what: &str) {
     eprintln!("measuring: {what}");
 }

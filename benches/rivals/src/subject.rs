@@ -1,4 +1,4 @@
-//! What is called: the innermost services, and the request and answer that they carry.
+//! The callees: the innermost services, and the request and answer that they carry.
 
 use std::{
     fmt,

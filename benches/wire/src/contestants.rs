@@ -1,4 +1,4 @@
-//! What is measured.
+//! The contestants.
 
 use std::{collections::VecDeque, convert::Infallible, hint::black_box};
 
@@ -23,7 +23,7 @@ use crate::material;
 pub struct Contestant {
     pub group: String,
     pub name: &'static str,
-    /// What one run reads.
+    /// The bytes that one run reads.
     pub bytes: usize,
     /// The events in it; a request is one.
     pub frames: usize,
@@ -33,7 +33,7 @@ pub struct Contestant {
 pub const OURS: &str = "steadfast";
 /// The yardstick of a request.
 pub const COPY: &str = "a plain copy of the bytes";
-/// How the names of all copies begin.
+/// The beginning of the names of all copies.
 pub const COPIES: &str = "a plain copy";
 
 pub fn all() -> Vec<Contestant> {

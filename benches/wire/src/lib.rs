@@ -1,4 +1,4 @@
-//! What steadfast takes to decode and forward streams and requests, beside the usual ways, measured in one run.
+//! The cost of decoding and forwarding streams and requests with steadfast, beside the usual ways, measured in one run.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/wire/Cargo.toml                  # everything, about half a minute

@@ -68,7 +68,7 @@ pub fn picture() -> Bytes {
     format!("data: {chunk}\r\n\r\n").into()
 }
 
-/// What was recorded of Anthropic's, if there are recordings.
+/// Returns the recordings of Anthropic's, if there are any.
 fn records() -> impl Iterator<Item = Value> {
     let folder = std::env::var_os("STEADFAST_FIXTURES").map(|folder| Path::new(&folder).join("anthropic"));
     let files = folder.and_then(|folder| std::fs::read_dir(folder).ok());
@@ -120,7 +120,7 @@ pub fn with_picture(size: usize) -> Bytes {
     json!({"max_tokens": 1024, "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}, {"type": "text", "text": "What is this?"}]}], "model": "claude-sonnet-4-5"}).to_string().into()
 }
 
-/// As a socket gives it.
+/// Returns the pieces of a body as a socket gives them.
 pub fn pieces(body: &Bytes, size: usize) -> Vec<Bytes> {
     body.chunks(size).map(Bytes::copy_from_slice).collect()
 }

@@ -7,7 +7,7 @@ use cpu_time::ThreadTime;
 use crate::contestants::Contestant;
 
 const ROUNDS: usize = 15;
-/// What one contestant gets in one round, at least.
+/// The least time of one contestant in one round.
 const SLICE: Duration = Duration::from_millis(15);
 
 /// For each contestant, the nanoseconds of one run in each round.
@@ -24,7 +24,7 @@ pub fn measure(contestants: &mut [Contestant], quick: bool) -> Vec<Vec<f64>> {
     rounds
 }
 
-/// How many runs fill a slice; warms up on the way.
+/// Returns the number of runs that fill a slice; warms up on the way.
 fn slice(contestant: &mut Contestant) -> u32 {
     let mut n = 1;
     while time(contestant, n) * f64::from(n) < SLICE.as_nanos() as f64 / 2.0 {

@@ -59,10 +59,9 @@ async fn answer<C: Config>(codec: Codec, client: Client<C>, request: LlmRequest)
 fn failure(exchange: &Exchange, error: OpenAIError) -> LlmError {
     match error {
         OpenAIError::ApiError(error) => exchange.error_json(error.status_code, &error.api_error),
-        OpenAIError::Reqwest(error) if !breaks_body(&error) => exchange.unanswered(error),
         // An error in place of an answer, or one that its types cannot hold: its words quote the answer.
         OpenAIError::JSONDeserialize(_, body) => exchange.answer(body).err().unwrap_or_else(malformed),
-        other => llm_error(other),
+        other => exchange.unanswered(llm_error(other)),
     }
 }
 
@@ -71,7 +70,7 @@ fn failure(exchange: &Exchange, error: OpenAIError) -> LlmError {
 /// | async-openai's error | [`ErrorKind`] |
 /// |---|---|
 /// | `ApiError` | by status, code and type, as a leaf of steadfast's own has it |
-/// | `Reqwest` | `StreamBroken` if the body broke off, `Timeout` if a limit of the client expired, else `Connect` |
+/// | `Reqwest` | of [`steadfast_reqwest::llm_error`]: `Connect`, `Timeout`, `StreamBroken` or `Malformed` |
 /// | `StreamError` | `StreamBroken` |
 /// | `InvalidArgument` | `InvalidRequest` |
 /// | any other | `Malformed` |
@@ -87,23 +86,11 @@ fn failure(exchange: &Exchange, error: OpenAIError) -> LlmError {
 pub fn llm_error(error: OpenAIError) -> LlmError {
     match error {
         OpenAIError::ApiError(error) => Codec::new(Dialect::OpenAi).error_json(error.status_code, &error.api_error),
-        OpenAIError::Reqwest(error) if breaks_body(&error) => {
-            LlmError::new(ErrorKind::StreamBroken, "the connection broke").with_source(error.without_url())
-        }
-        OpenAIError::Reqwest(error) if error.is_timeout() => {
-            LlmError::new(ErrorKind::Timeout, "a timeout of the reqwest client").with_source(error.without_url())
-        }
-        OpenAIError::Reqwest(error) => {
-            LlmError::new(ErrorKind::Connect, "no answer came").with_source(error.without_url())
-        }
+        OpenAIError::Reqwest(error) => steadfast_reqwest::llm_error(error),
         OpenAIError::StreamError(_) => LlmError::new(ErrorKind::StreamBroken, "async-openai's stream broke"),
         OpenAIError::InvalidArgument(what) => LlmError::new(ErrorKind::InvalidRequest, what),
         _ => malformed(),
     }
-}
-
-fn breaks_body(error: &reqwest::Error) -> bool {
-    error.is_body() || error.is_decode()
 }
 
 fn malformed() -> LlmError {

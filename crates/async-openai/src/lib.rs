@@ -120,7 +120,7 @@ impl Service<HttpRequestFactory> for OpenAiService {
         let Self { gateway, others } = self.clone();
         ResponseFuture(Box::pin(async move {
             let request = factory.build().await?;
-            let path = match (served(request.url().path()), others) {
+            let path = match (Gateway::path_of(request.method(), request.url().path()), others) {
                 (Some(path), _) => path,
                 (None, Some(client)) => return Ok(client.execute(request).await?),
                 (None, None) => PathAndQuery::try_from(request.url().path()).map_err(|error| invalid(&error))?,
@@ -131,17 +131,6 @@ impl Service<HttpRequestFactory> for OpenAiService {
             Ok(response.map(|body| Body::wrap_stream(BodyDataStream::new(body))).into())
         }))
     }
-}
-
-/// Returns the gateway's path of a request to any base URL, Azure's too.
-fn served(path: &str) -> Option<PathAndQuery> {
-    if path.ends_with("/chat/completions") {
-        return Some(PathAndQuery::from_static("/v1/chat/completions"));
-    }
-    let at = path.rfind("/models")?;
-    let model = &path[at + "/models".len()..];
-    let is_list = model.is_empty() || model.starts_with('/');
-    is_list.then(|| PathAndQuery::try_from(format!("/v1{}", &path[at..])).ok())?
 }
 
 fn invalid(error: &dyn fmt::Display) -> OpenAIError {

@@ -26,7 +26,10 @@ use tower::{ServiceExt, service_fn};
 
 /// A client that repeats nothing by itself.
 fn client(server: &SimulatedServer) -> Client<OpenAIConfig> {
-    let http = reqwest::Client::new();
+    client_by(server, reqwest::Client::new())
+}
+
+fn client_by(server: &SimulatedServer, http: reqwest::Client) -> Client<OpenAIConfig> {
     let send = service_fn(move |factory: HttpRequestFactory| {
         let http = http.clone();
         async move { Ok::<_, OpenAIError>(http.execute(factory.build().await?).await?) }
@@ -97,6 +100,14 @@ async fn a_clients_error_has_the_kind_of_the_leafs_without_its_url() {
     let error = llm_error(error);
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(!format!("{error:?} {error}").contains("secret"), "{error:?}");
+
+    server.handle().fail(Fault::Hang);
+    let http = reqwest::Client::builder().timeout(Duration::from_millis(100)).build().unwrap();
+    let slow = client_by(&server, http);
+    let error = slow.chat().create(request()).await.unwrap_err();
+    assert_eq!(llm_error(error).kind(), ErrorKind::Timeout);
+    let error = outcome(leaf(slow, "gpt-4o"), LlmRequest::prompt("hello")).await.unwrap_err();
+    assert_eq!((error.kind(), error.model()), (ErrorKind::Timeout, Some("gpt-4o")));
 }
 
 #[tokio::test]

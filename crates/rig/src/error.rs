@@ -1,6 +1,6 @@
 //! Errors of steadfast as rig's, and rig's as steadfast's.
 
-use std::{error::Error as StdError, io, time::SystemTime};
+use std::{error::Error as StdError, io};
 
 use http::{HeaderMap, HeaderValue, header};
 use rig_core::{
@@ -8,8 +8,8 @@ use rig_core::{
     error::{ErrorKind as RigKind, ProviderError},
     http_client::Error as HttpError,
 };
-use serde_json::Value;
-use steadfast::{Dialect, ErrorKind, LlmError, retry_after, translate::encode_error};
+use serde_json::{Map, Value, json};
+use steadfast::{Dialect, ErrorKind, LlmError, providers::codec::Codec, translate::encode_error};
 
 /// Returns a stack's failure as rig's own error: with a status, a body as OpenAI's API has it, the [kind's
 /// name](ErrorKind::name) or the provider's code, the wait before another attempt, and the request's id.
@@ -51,41 +51,58 @@ pub fn llm_error(error: ProviderError) -> LlmError {
 fn of_response(response: &ProviderResponseError) -> LlmError {
     let code = response.machine_code();
     let status = response.status.filter(|status| !status.is_success());
-    let by_status = match status {
-        Some(status) => ErrorKind::from_status(status),
-        None if response.transient == Some(true) => ErrorKind::Overloaded,
-        None => ErrorKind::Server,
-    };
-    let kind = match code.as_deref().and_then(by_code) {
+    let known = by_codec(response, code.as_deref());
+    let kind = match code.as_deref().and_then(by_own_name) {
         _ if response.refusal => ErrorKind::ContentPolicy,
         Some(kind) => kind,
-        None => by_status,
+        None => match status {
+            // rig relays many servers: a 429 without a name need not be an overloaded front's.
+            Some(status) if code.is_none() => ErrorKind::from_status(status),
+            None if response.transient == Some(true) && known.kind() == ErrorKind::Server => ErrorKind::Overloaded,
+            _ => known.kind(),
+        },
     };
-    let mut error = LlmError::new(kind, words(&response.body));
+    let mut error = LlmError::new(kind, known.message().to_owned());
     error = response.status.into_iter().fold(error, LlmError::with_status);
     error = code.into_iter().fold(error, |error, code| error.with_code(code));
     error = response.provider_request_id.iter().fold(error, |error, id| error.with_request_id(id.as_str()));
-    let Some(headers) = &response.headers else { return error };
-    #[expect(clippy::disallowed_methods, reason = "a header may name a date")]
-    let wait = retry_after::from_headers(headers, None, SystemTime::now());
-    error = wait.into_iter().fold(error, LlmError::with_retry_after);
-    retry_after::should_retry(headers).into_iter().fold(error, LlmError::with_should_retry)
+    error = known.retry_after().into_iter().fold(error, LlmError::with_retry_after);
+    known.should_retry().into_iter().fold(error, LlmError::with_should_retry)
 }
 
-/// Returns the kind that a provider's own code names, where its status says less.
-fn by_code(code: &str) -> Option<ErrorKind> {
-    Some(match code {
-        "insufficient_quota" | "billing_error" => ErrorKind::QuotaExhausted,
-        "context_length_exceeded" | "model_context_window_exceeded" => ErrorKind::ContextLength,
-        "content_filter" | "content_policy_violation" => ErrorKind::ContentPolicy,
-        "overloaded_error" | "UNAVAILABLE" => ErrorKind::Overloaded,
-        "rate_limit_error" | "rate_limit_exceeded" | "RESOURCE_EXHAUSTED" | "ThrottlingException" => {
-            ErrorKind::RateLimited
-        }
-        "DEADLINE_EXCEEDED" => ErrorKind::Timeout,
+/// Returns the error that steadfast's own leaf of the provider would make of a response.
+fn by_codec(response: &ProviderResponseError, code: Option<&str>) -> LlmError {
+    let body: Value = serde_json::from_str(&response.body).unwrap_or_default();
+    let mut fields = match body.get("error").unwrap_or(&body) {
+        Value::Object(fields) => fields.clone(),
+        words => Map::from_iter([("message".to_owned(), words.as_str().unwrap_or(&response.body).into())]),
+    };
+    let is_of_google = code.is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
+    let dialect = match body.get("type").and_then(Value::as_str) {
+        Some("error") => Dialect::Anthropic,
+        _ if is_of_google => Dialect::Gemini,
+        _ => Dialect::OpenAi,
+    };
+    // A transport may report the code apart from the body.
+    if let Some(code) = &response.code {
+        let name = if is_of_google { "status" } else { "code" };
+        fields.insert(name.to_owned(), code.as_str().into());
+    }
+    let (codec, body) = (Codec::new(dialect), json!({ "error": fields }));
+    match response.status.filter(|status| !status.is_success()) {
+        Some(status) => codec.error(status, response.headers.as_ref().unwrap_or(&HeaderMap::new()), body.to_string()),
+        None => codec.error_json(None, &body),
+    }
+}
+
+/// Returns the kind of a code that no dialect of steadfast's has.
+fn by_own_name(code: &str) -> Option<ErrorKind> {
+    match code {
+        "ThrottlingException" => Some(ErrorKind::RateLimited),
+        "model_context_window_exceeded" => Some(ErrorKind::ContextLength),
         // A stack under rig, under this one.
-        own => return ErrorKind::ALL.iter().copied().find(|kind| kind.name() == own),
-    })
+        own => ErrorKind::ALL.iter().copied().find(|kind| kind.name() == own),
+    }
 }
 
 fn kind(error: &ProviderError) -> ErrorKind {
@@ -128,15 +145,4 @@ fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
         link = error.source();
     }
     false
-}
-
-/// Returns a provider's words from its error's body, cut at the length of a message.
-fn words(body: &str) -> String {
-    const LONGEST: usize = 500;
-    let json: Option<Value> = serde_json::from_str(body).ok();
-    let message = json.as_ref().and_then(|json| {
-        let error = json.get("error").unwrap_or(json);
-        error.get("message").unwrap_or(error).as_str()
-    });
-    message.unwrap_or(body).chars().take(LONGEST).collect()
 }

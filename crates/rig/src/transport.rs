@@ -49,14 +49,13 @@ impl GatewayClient {
     }
 
     /// Returns the client of other paths, for a request to one of them, or else the gateway's path.
-    fn target(&self, uri: &Uri) -> Result<Target> {
-        match (served(uri.path()), &self.others) {
+    fn target<T>(&self, request: &Request<T>) -> Result<Target> {
+        let path = request.uri().path();
+        match (Gateway::path_of(request.method(), path), &self.others) {
             (Some(path), _) => Ok(Target::Gateway(path)),
             (None, Some(others)) => Ok(Target::Others(others.clone())),
             // The gateway refuses it by name.
-            (None, None) => {
-                PathAndQuery::try_from(uri.path()).map(Target::Gateway).map_err(|e| Error::Protocol(e.into()))
-            }
+            (None, None) => PathAndQuery::try_from(path).map(Target::Gateway).map_err(|e| Error::Protocol(e.into())),
         }
     }
 
@@ -87,7 +86,7 @@ impl HttpClientExt for GatewayClient {
     {
         let (client, request) = (self.clone(), request.map(Into::<Bytes>::into));
         async move {
-            let response = match client.target(request.uri())? {
+            let response = match client.target(&request)? {
                 Target::Others(others) => return others.send(request).await,
                 Target::Gateway(path) => client.call(path, request).await?,
             };
@@ -118,7 +117,7 @@ impl HttpClientExt for GatewayClient {
     {
         let (client, request) = (self.clone(), request.map(Into::<Bytes>::into));
         async move {
-            let response = match client.target(request.uri())? {
+            let response = match client.target(&request)? {
                 Target::Others(others) => return others.send_streaming(request).await,
                 Target::Gateway(path) => client.call(path, request).await?,
             };
@@ -129,23 +128,6 @@ impl HttpClientExt for GatewayClient {
 
 async fn read(body: ResponseBody) -> Result<Bytes> {
     Ok(body.collect().await?.to_bytes())
-}
-
-/// Returns the gateway's path of a request to any base URL.
-fn served(path: &str) -> Option<PathAndQuery> {
-    const CALLS: [(&str, &str); 3] = [
-        ("/chat/completions", "/v1/chat/completions"),
-        ("/v1/messages", "/v1/messages"),
-        ("/v1/messages/count_tokens", "/v1/messages/count_tokens"),
-    ];
-    if let Some((_, served)) = CALLS.into_iter().find(|(call, _)| path.ends_with(call)) {
-        return Some(PathAndQuery::from_static(served));
-    }
-    let at = path.rfind("/models")?;
-    let model = &path[at + "/models".len()..];
-    // Gemini's calls are `/models/NAME:generateContent`.
-    let is_list = model.is_empty() || model.starts_with('/') && !model.contains(':');
-    is_list.then(|| PathAndQuery::try_from(format!("/v1{}", &path[at..])).ok())?
 }
 
 impl fmt::Debug for GatewayClient {

@@ -206,7 +206,7 @@ async fn a_failure_has_its_kind_and_is_asked_once() {
         (Fault::InsufficientQuota, ErrorKind::QuotaExhausted, 429),
         (Fault::Unauthorized, ErrorKind::Auth, 401),
         (Fault::ContextLength, ErrorKind::ContextLength, 400),
-        // As OpenAI's API has it.
+        // The status that OpenAI's API has for it.
         (Fault::Overloaded, ErrorKind::Overloaded, 503),
     ] {
         let provider = Simulated::new("gpt-4o");

@@ -1,4 +1,4 @@
-//! What surrounds every path: tower-http's layers, from outside to inside.
+//! tower-http's layers around every path, from outside to inside.
 
 use std::{any::Any, time::Duration};
 

@@ -1,4 +1,3 @@
-use crate::events::ComparisonSkipReason;
 use std::{
     fmt,
     sync::{
@@ -9,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::layers::totals::count;
+use crate::{events::ComparisonSkipReason, layers::totals::count};
 
 /// The mirrored requests under way, shared by a [`MirrorLayer`](super::MirrorLayer), its clones, and the services
 /// that they make.

@@ -100,7 +100,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// Those of a leaf: an error in place of the answer, an answer without content, bytes that are none.
+    /// Returns the errors of a leaf: an error in place of the answer, an answer without content, bytes that are none.
     pub fn answer(&self, json: impl Into<Bytes>) -> Result<LlmResponse, LlmError> {
         let origin = self.answered();
         let mut translation = self.encoded.translation.clone();
@@ -112,7 +112,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// As for [`answer`](Self::answer).
+    /// Returns the errors of [`answer`](Self::answer).
     pub fn answer_json(&self, answer: &impl Serialize) -> Result<LlmResponse, LlmError> {
         match to_json(answer) {
             Ok(json) => self.answer(json),
@@ -128,7 +128,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// Those of a leaf. An item's error is the client's own [`LlmError`], or a broken connection.
+    /// Returns the errors of a leaf. An item's error is the client's own [`LlmError`], or a broken connection.
     pub async fn stream_sse<S, B, E>(&self, pieces: S) -> Result<LlmResponse, LlmError>
     where
         S: Stream<Item = Result<B, E>> + Send + 'static,
@@ -146,7 +146,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// Those of a leaf. An item's error is the client's own [`LlmError`], or a broken connection.
+    /// Returns the errors of a leaf. An item's error is the client's own [`LlmError`], or a broken connection.
     pub async fn stream<S, B, E>(&self, events: S) -> Result<LlmResponse, LlmError>
     where
         S: Stream<Item = Result<B, E>> + Send + 'static,
@@ -164,7 +164,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// As for [`stream`](Self::stream).
+    /// Returns the errors of [`stream`](Self::stream).
     pub async fn stream_json<S, T, E>(&self, events: S) -> Result<LlmResponse, LlmError>
     where
         S: Stream<Item = Result<T, E>> + Send + 'static,

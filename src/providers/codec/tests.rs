@@ -134,7 +134,7 @@ async fn a_stream_is_held_back_until_its_first_token() {
 async fn events_of_a_client_become_server_sent_events_again() {
     for (dialect, _) in DIALECTS {
         let (events, _) = events(dialect);
-        // As a client may print them, in several lines.
+        // A client may print an event in several lines.
         let pretty: Vec<String> = events
             .iter()
             .map(|event| serde_json::to_string_pretty(&serde_json::from_str::<Value>(event).unwrap()).unwrap())

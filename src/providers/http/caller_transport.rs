@@ -12,8 +12,8 @@ use crate::{Dialect, LlmRequest};
 
 /// A caller's own way to its provider: its HTTP client, and the head of the request that it wrote.
 ///
-/// As an [extension](LlmRequest::with_extension) of a request in wire form it replaces the leaf's own transport, for
-/// one leaf: that of the request's primary, if it speaks the same dialect. The caller's client then sends the caller's
+/// An [extension](LlmRequest::with_extension) of a request in wire form. It replaces the leaf's own transport for one
+/// leaf: that of the request's primary, if it speaks the same dialect. The caller's client then sends the caller's
 /// method, address and headers, its credentials among them, with the body that the leaf would send: the caller's own
 /// bytes, unless a layer or the leaf's [model](super::HttpLeaf::model) changes them. Every other tier, chain or
 /// candidate uses its own transport and key, and gets none of those headers.

@@ -57,25 +57,29 @@ pub(super) fn call<P: Protocol>(
     if let Some(caller) = caller {
         origin.secret = Secret(caller.key());
     }
+    let client = caller.map(CallerTransport::client);
     if settings.coder.is_long_work(&request, origin.model.as_deref()) {
-        if let Some(client) = caller.map(CallerTransport::client) {
-            return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, client));
-        }
-        // The instance that is ready is called, and a clone that is not stays behind.
-        let mut transport = ready.clone();
-        std::mem::swap(ready, &mut transport);
+        let transport = client.unwrap_or_else(|| take(ready));
         return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
     }
-    match prepare(&settings, &request, origin.model.as_deref(), stream, Stop::default()) {
+    match prepare(&settings, caller, &request, origin.model.as_deref(), stream, Stop::default()) {
         Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
-        Ok((sent, told)) => match caller.map(CallerTransport::client) {
-            Some(client) => ResponseFuture::new(answer(settings, origin, request, commit, told, client.oneshot(sent))),
-            None => {
-                let sending = ready.call(sent);
-                ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
-            }
-        },
+        Ok((sent, told)) => {
+            let sending: Sending = match client {
+                Some(client) => Box::pin(client.oneshot(sent)),
+                None => ready.call(sent),
+            };
+            ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
+        }
     }
+}
+
+type Sending = <Transport as Service<Request<RequestBody>>>::Future;
+
+/// Returns the transport that is ready. A clone that is not ready stays behind.
+fn take(ready: &mut Transport) -> Transport {
+    let clone = ready.clone();
+    std::mem::replace(ready, clone)
 }
 
 /// Makes a call whose request is prepared off the threads that serve requests.
@@ -90,22 +94,27 @@ async fn prepared_beside<P: Protocol>(
     let (its, model) = (settings.clone(), origin.model.clone());
     let deadline = request.context().deadline;
     let asked = request.clone();
-    let prepared = offload(deadline, move |stop| prepare(&its, &asked, model.as_deref(), stream, stop)).await;
-    match prepared {
+    let work = move |stop| {
+        let caller = CallerTransport::of(&asked, its.coder.protocol.dialect());
+        prepare(&its, caller, &asked, model.as_deref(), stream, stop)
+    };
+    match offload(deadline, work).await {
         Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.oneshot(prepared)).await,
         Err(error) => Err(origin.stamp(error)),
     }
 }
 
-/// Prepares the HTTP request, and the notes on the parts that it could not carry.
+/// Prepares the HTTP request, and the notes on the parts that it could not carry. A request by the caller's own client
+/// has the caller's head.
 fn prepare<P: Protocol>(
     settings: &Settings<P>,
+    caller: Option<&CallerTransport>,
     request: &LlmRequest,
     model: Option<&str>,
     stream: bool,
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
-    let Some(caller) = CallerTransport::of(request, settings.coder.protocol.dialect()) else {
+    let Some(caller) = caller else {
         let Encoded { headers, body, path, translation } = settings.coder.encode(request, model, stream, stop)?;
         return Ok((addressed(settings, headers, &path, body)?, translation));
     };

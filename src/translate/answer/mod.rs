@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 pub use self::{error::encode_error, responses::RequestEcho, stream::StreamEncoder};
 use super::{request::Report, rules::Feature};
-use crate::wire::tool_calls::INVALID_ARGUMENTS;
 use crate::{
     Dialect,
     chat::{ExtraOf, Message, Part, ToolCall},
+    wire::tool_calls::INVALID_ARGUMENTS,
 };
 
 /// A translated answer, with notes on its changes.
@@ -62,10 +62,10 @@ pub fn encode_answer(message: &Message, dialect: Dialect, echo: &RequestEcho) ->
 fn left_out(part: &Part, report: &mut Report) {
     let kind = match part {
         Part::Extra { of: ExtraOf::Part, extra } if extra.dialect == Dialect::Responses => {
-            if responses::annotations(extra).is_empty() {
-                return;
+            if !responses::annotations(extra).is_empty() {
+                report.record_field(Feature::Citations, "annotations");
             }
-            "annotations".to_owned()
+            return;
         }
         Part::Image(_) => "image".to_owned(),
         Part::Document(_) => "document".to_owned(),

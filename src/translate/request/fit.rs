@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{
-    calls, content,
+    allowed, calls, content,
     names::{self, Names},
     report::Report,
     schema::{self, SchemaUse},
@@ -52,6 +52,9 @@ pub(crate) fn fit<'a>(
     }
     if let Some(wire) = wire.filter(|_| report.is_foreign()) {
         older_functions(wire, &mut fitted)?;
+    }
+    if !own {
+        allowed::fit(&mut fitted, report)?;
     }
     tools(&mut fitted, target.dialect, report)?;
     let mut given = Names::default();

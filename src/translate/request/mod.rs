@@ -1,5 +1,6 @@
 //! Translates a request into another dialect.
 
+mod allowed;
 mod calls;
 mod content;
 #[cfg(test)]

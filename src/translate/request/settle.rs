@@ -85,7 +85,7 @@ pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut 
     let reasoning = reasoning(asked, at, family, is_forced, max_tokens, report);
     let (temperature, top_p, samples) = sampling(asked, at, family, reasoning, report);
     let stops = family.stops().unwrap_or(usize::MAX);
-    if asked.stop.len() > stops {
+    if asked.stop.len() > stops && report.target() != Dialect::Responses {
         report.record_field(Feature::ModelSetting, "stop");
     }
     let single = asked.parallel_tool_calls.filter(|_| family.parallel_tool_calls());

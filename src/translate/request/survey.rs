@@ -202,6 +202,7 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             | "temperature"
             | "top_p"
             | "stop"
+            | "tool_choice"
             | "stream"
             | "stream_options"
             | "reasoning_effort"
@@ -209,11 +210,6 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             | "function_call" => {}
             "messages" => return each(value, |message| openai_message(message, report)).map(drop),
             "tools" => return each(value, |tool| openai_tool(tool, report)).map(drop),
-            "tool_choice" => {
-                if Object::read(value, &["type"])?.word("type").as_deref() == Some("allowed_tools") {
-                    report.record(Feature::AllowedTools);
-                }
-            }
             "response_format" => {
                 if let Some(schema) = Object::read(value, &["json_schema"])?.get("json_schema")
                     && Object::read(schema, &["description"])?.get("description").is_some_and(is_set)
@@ -321,9 +317,9 @@ fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "tools" if is_object(value) => return gemini_tool(value, report),
             "tools" => return each(value, |tool| gemini_tool(tool, report)).map(drop),
             "toolConfig" => {
-                return set(value, |name, value| {
+                return set(value, |name, _| {
                     match camel(name).as_str() {
-                        "functionCallingConfig" => gemini_calling(value, report)?,
+                        "functionCallingConfig" => {}
                         other => report.record_field(Feature::ServerTool, other),
                     }
                     Ok(())
@@ -335,15 +331,6 @@ fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "labels" | "store" => report.record(Feature::Metadata),
             "serviceTier" => report.record(Feature::ServiceTier),
             other => report.record_field(Feature::OtherField, other),
-        }
-        Ok(())
-    })
-}
-
-fn gemini_calling(calling: &RawValue, report: &mut Report) -> Result<(), LlmError> {
-    set(calling, |name, names| {
-        if camel(name) == "allowedFunctionNames" && fields::count(names)? > 1 {
-            report.record(Feature::AllowedTools);
         }
         Ok(())
     })

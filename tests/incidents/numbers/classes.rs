@@ -139,7 +139,7 @@ async fn every_shape_of_failure_has_its_class() {
     }
 }
 
-/// What no repeat can mend.
+/// The kinds that no repeat can mend.
 const FINAL: [ErrorKind; 8] = [
     ErrorKind::QuotaExhausted,
     ErrorKind::Auth,

@@ -29,7 +29,7 @@ use crate::numbers::scaled;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Where the time goes.
+/// The place where the time goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Hang {
     /// The provider's client never becomes ready.
@@ -131,7 +131,7 @@ fn hold_the_place(hang: Hang, llm: &BoxLlmService) -> Option<tokio::task::JoinHa
     (hang == Hang::Queue).then(|| tokio::spawn(async move { drop(held.await) }))
 }
 
-/// That it was one of time, or what the provider had failed with when no time was left for more.
+/// Returns true for an error of time, or the provider's own failure if no time was left for more.
 fn is_named(error: &LlmError) -> bool {
     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Deadline | ErrorKind::Server)
 }
@@ -149,7 +149,7 @@ async fn wherever_the_time_goes_the_deadline_ends_it() {
             let took = begun.elapsed();
             assert!(is_named(&error), "{hang:?}: {error:?}");
             assert!(took <= deadline, "{hang:?}: {took:?} of {deadline:?}");
-            // What fails of itself may give up before; a hang is waited for to the end.
+            // A stack whose attempts fail may give up before; a hang lasts until the deadline.
             assert!(hang == Hang::Backoff || took == deadline, "{hang:?}: {took:?} of {deadline:?}");
         }
         held.inspect(tokio::task::JoinHandle::abort);

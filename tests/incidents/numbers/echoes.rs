@@ -1,5 +1,5 @@
-//! What a caller says is never taken for what a provider says: the class of a failure does not depend on the words that
-//! the provider repeats.
+//! A caller's words never count as the provider's: the class of a failure does not depend on the words that the
+//! provider repeats.
 
 use std::{
     convert::Infallible,
@@ -76,7 +76,7 @@ async fn class(provider: Provider, shape: usize, status: u16, message: &str, par
     leaf.oneshot(LlmRequest::prompt("hello")).await.expect_err("a failure").kind()
 }
 
-/// How providers repeat what they were told.
+/// The forms in which providers repeat a caller's words.
 const TEMPLATES: &[&str] = &[
     "Unexpected value(s) `{}` for the `anthropic-beta` header.",
     "Invalid value: '{}'. Supported values are: 'auto' and 'default'.",
@@ -91,7 +91,7 @@ const TEMPLATES: &[&str] = &[
     "Please try again without {}",
 ];
 
-/// What has a meaning in some provider's mouth.
+/// Words with a meaning in some provider's mouth.
 const WORDS: &[&str] = &[
     "usage limit",
     "insufficient credits",

@@ -91,7 +91,7 @@ const DIALECTS: [(Dialect, &str, &str); 3] = [
     (Dialect::Gemini, "STOP", "MAX_TOKENS"),
 ];
 
-/// What ten such requests meet, and the state of the circuit then.
+/// Returns the outcomes of ten such requests, and the circuit's state afterwards.
 async fn ask(leaf: BoxLlmService, request: &LlmRequest) -> (Vec<Result<String, LlmError>>, CircuitState) {
     let breaker = CircuitBreakerLayer::new("tier").consecutive_failures(3);
     let llm = breaker.layer(leaf);

@@ -17,12 +17,12 @@ mod replay;
 mod streams;
 mod table;
 
-/// Whether this is the long run.
+/// Returns whether this is the long run.
 fn full() -> bool {
     std::env::var("STEADFAST_SCALE").is_ok_and(|scale| scale == "full")
 }
 
-/// How many: of a plain run, of a full one.
+/// Returns the number for this run: of a plain one, or of a full one.
 fn scaled(plain: usize, all: usize) -> usize {
     if full() { all } else { plain }
 }

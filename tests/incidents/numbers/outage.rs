@@ -27,7 +27,7 @@ const LATENCY: Duration = Duration::from_millis(300);
 /// The primary's circuit looks again after this.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// What the primary does at a time since the start.
+/// The primary's behaviour at a time since the start.
 enum Does {
     Answers,
     Fails(Duration),
@@ -38,12 +38,12 @@ enum Does {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     begun: Duration,
-    /// How it ended, and when: `None` while it hangs.
+    /// The time of its failure, or of its answer: `None` while it hangs.
     failed: Option<Duration>,
     answered: Option<Duration>,
 }
 
-/// What the primary has seen, in the order of the calls.
+/// The calls that the primary has seen, in their order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<Seen>>>);
 
@@ -93,17 +93,17 @@ fn well()
     })
 }
 
-/// How a drill went.
+/// The result of a drill.
 struct Drill {
     report: Report,
     calls: Vec<Seen>,
-    /// When the primary's circuit went to which state.
+    /// The times of the primary's circuit's changes, with the new states.
     changes: Vec<(Duration, CircuitState)>,
 }
 
 /// The places of the primary, where it has its own.
 const PLACES: usize = 20;
-/// How long an attempt may take to its first token.
+/// The limit of an attempt to its first token.
 const FIRST_TOKEN: Duration = Duration::from_secs(10);
 
 /// The stack of the first screen around such a primary and a backup that is well.
@@ -152,7 +152,7 @@ impl Drill {
         opened.expect("the circuit has opened").0
     }
 
-    /// Which of the calls were under way at a time.
+    /// Returns the number of calls that were under way at a time.
     fn in_flight(&self, at: Duration) -> usize {
         let under_way = |call: &&Seen| call.begun <= at && call.failed.or(call.answered).is_none_or(|end| end > at);
         self.calls.iter().filter(under_way).count()

@@ -200,7 +200,7 @@ fn stack() -> Stack {
 }
 
 impl Stack {
-    /// What is still held of anything.
+    /// Returns the permits that are still held.
     fn held(&self) -> String {
         let places = FEATURES.map(|(feature, _)| (self.places.in_flight(feature), self.places.queued(feature)));
         let circuits = self.circuits.each_ref().map(CircuitBreakerHandle::in_flight);
@@ -273,14 +273,14 @@ async fn callers_who_leave_at_any_poll_leak_no_place_probe_or_reservation() {
         }
         drop(calls);
         rounds += 1;
-        // What runs for a key ends with the last who waited for it, in a task of its own.
+        // The work for a key ends with the last caller who waited for it, in a task of its own.
         sleep(millis(1)).await;
         assert_eq!(stack.held(), "", "after {rounds} rounds");
     }
     println!("number 7: {left} left, {ended} stayed to the end, in {rounds} rounds of 1 to 64 clones: nothing is held");
     assert!(ended > left / 10, "some get far: {ended}");
 
-    // As many places as configured: so many are served at once, and one more is not.
+    // The stack has as many places as configured: so many requests are served at once, and one more is not.
     stack.leaves.iter().for_each(|leaf| leaf.healthy.store(true, SeqCst));
     sleep(Duration::from_secs(1)).await;
     for circuit in &stack.circuits {

@@ -25,7 +25,7 @@ use crate::numbers::scaled;
 
 const THREADS: usize = 8;
 
-/// What becomes of a probe.
+/// The end of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Answers,
@@ -175,12 +175,12 @@ fn a_million_admissions_from_many_threads_get_no_more_than_the_probes() {
     std::panic::set_hook(Box::new(|_| {}));
     let admitted = [
         catch_unwind(|| stress(1, each, &ENDS)),
-        // Where several are out, a failure begins the next generation while the others are on their way.
+        // Several probes are out: a failure begins the next generation while the others are on their way.
         catch_unwind(|| stress(3, each, &[End::Answers, End::Streams, End::Neutral, End::Left])),
     ];
     std::panic::set_hook(before);
     for admitted in admitted {
-        // How many that are is the scheduler's affair.
+        // The scheduler decides how many were admitted.
         let admitted = admitted.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         assert!(admitted > 0);
     }

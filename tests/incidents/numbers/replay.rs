@@ -32,10 +32,10 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use crate::numbers::scaled;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How many requests a run has.
+/// The number of requests in a run.
 const REQUESTS: usize = 120;
 
-/// What went wrong in one life of the two providers, by the seed.
+/// Returns the faults in one life of the two providers, by the seed.
 fn faults(random: &mut fastrand::Rng) -> FaultMix {
     let all = [
         Fault::ServerError,
@@ -109,14 +109,14 @@ impl Subscriber for Recorder {
 /// A request that failed.
 struct Failed {
     error: LlmError,
-    /// What its record says: the error's, or where its answer had begun and no layer went on, the answer's.
+    /// The record: the error's, or the answer's if it had begun and no layer went on.
     record: Vec<Attempt>,
-    /// How many of its calls the providers have seen, and how many of them its record accounts for.
+    /// The number of its calls that the providers have seen, and of those that its record accounts for.
     seen: usize,
     known: usize,
 }
 
-/// What a run came to.
+/// The result of a run.
 struct Run {
     log: String,
     failed: Vec<Failed>,
@@ -216,7 +216,7 @@ async fn run(seed: u64) -> Run {
     Run { log, failed }
 }
 
-/// What is missing in the record of a failed request.
+/// Returns the facts that are missing in the record of a failed request.
 fn unexplained(failed: &Failed) -> Vec<String> {
     let (error, attempts) = (&failed.error, &failed.record);
     let mut missing = Vec::new();
@@ -227,7 +227,7 @@ fn unexplained(failed: &Failed) -> Vec<String> {
     if error.attempts().is_empty() && error.status().is_none() && error.timeout().is_none() {
         missing.push(format!("a broken answer that does not say how: {error:?}"));
     }
-    // What never came to an answer of HTTP has no status.
+    // A call that never had an answer of HTTP has no status.
     let without_status = [ErrorKind::Timeout, ErrorKind::Connect];
     for (place, attempt) in attempts.iter().enumerate() {
         let mut must = |what: &str, holds: bool| {
@@ -245,7 +245,7 @@ fn unexplained(failed: &Failed) -> Vec<String> {
             must("its delay", next.begun >= attempt.begun + attempt.took + after);
         }
         if !attempt.is_local() {
-            // Where our own limit has ended it before anything came, its tier says whose it is.
+            // Our own limit may end a call before anything comes; then its tier names the provider.
             let silent = attempt.failure == Some(ErrorKind::Timeout) && !attempt.message.contains("of the stream");
             must("its provider", attempt.provider.is_some() || silent);
             let has_none = attempt.failure.is_some_and(|kind| without_status.contains(&kind));

@@ -22,7 +22,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 
 use crate::numbers::scaled;
 
-/// What was told of how often.
+/// The number of reports of each kind.
 #[derive(Debug, Default)]
 struct Counts {
     answers: usize,

@@ -1,4 +1,4 @@
-//! What happened, as providers and callers saw it: the event log, and each request's own story.
+//! The books of a simulation, as providers and callers saw it: the event log, and each request's own story.
 
 use std::{
     fmt::Write as _,
@@ -24,7 +24,7 @@ pub(crate) struct Books {
     kept: Mutex<Kept>,
 }
 
-/// What is in them.
+/// The content of the books.
 pub(crate) struct Kept {
     pub(crate) log: String,
     heard: Receiver<Event>,
@@ -34,11 +34,11 @@ pub(crate) struct Kept {
     under_way: Vec<usize>,
     limits: Vec<usize>,
     pub(crate) violations: Vec<(Option<usize>, String)>,
-    /// When the primary last came back.
+    /// The time when the primary last came back.
     pub(crate) recovered: Option<Duration>,
-    /// How many requests the stack has told of.
+    /// The number of requests that the stack has reported.
     pub(crate) told: usize,
-    /// Whether an operator has done anything.
+    /// True if an operator has done anything.
     pub(crate) was_operated: bool,
 }
 
@@ -48,18 +48,18 @@ pub(crate) struct Entry {
     pub(crate) calls: Vec<Call>,
     pub(crate) responded: Option<Duration>,
     pub(crate) served: Option<usize>,
-    /// What the stack says that it tried before the response.
+    /// The attempts that the stack reports before the response.
     pub(crate) record: Vec<Attempt>,
     pub(crate) ended: Option<(Duration, Outcome)>,
 }
 
 impl Entry {
-    /// Whether a step of its record was at this tier.
+    /// Returns whether a step of its record was at this tier.
     pub(crate) fn tells_of(&self, plan: &Plan, tier: usize) -> bool {
         self.record.iter().any(|step| plan.is_at(tier, step))
     }
 
-    /// Whether its caller was told that a person will answer.
+    /// Returns whether its caller was promised an answer by a person.
     pub(crate) fn was_promised(&self) -> bool {
         self.ended.is_some_and(|(_, outcome)| outcome == Outcome::Task)
     }
@@ -71,7 +71,7 @@ pub(crate) struct Call {
     pub(crate) tier: usize,
     pub(crate) begun: Duration,
     pub(crate) ended: Option<Duration>,
-    /// What its circuit was when it let the call through, as far as that is known.
+    /// The circuit's state when it let the call through, as far as that is known.
     pub(crate) circuit: Option<CircuitState>,
 }
 
@@ -87,15 +87,15 @@ pub(crate) enum Outcome {
 #[derive(Default)]
 pub(crate) struct TierBooks {
     pub(crate) under_way: usize,
-    /// What its circuit is; `None` while it has told nothing.
+    /// The circuit's state; `None` while it has reported nothing.
     state: Option<CircuitState>,
-    /// When that has changed.
+    /// The times of its changes.
     pub(crate) changed: Vec<Duration>,
-    /// Since when an operator lets no new request go there.
+    /// The time from which an operator lets no new request go there.
     pub(crate) drained: Option<Duration>,
     /// True if its probes have closed it before.
     has_closed: bool,
-    /// How often it has tripped again after that: then each success lets twice as many probes through.
+    /// The number of its trips after that: then each success lets twice as many probes through.
     lapses: u32,
     /// Of the present half-open time: the probes under way, and when each began.
     probes: Vec<(u64, Duration)>,
@@ -106,9 +106,9 @@ pub(crate) struct TierBooks {
     throttled: bool,
     /// True if it did so while it was half-open.
     paused: bool,
-    /// When the circuit last opened, and why.
+    /// The time at which the circuit last opened, and the reason.
     pub(crate) opened: Option<(Duration, CircuitReason)>,
-    /// Whether its circuit has ever opened for a storm of invalid requests, as far as that is known.
+    /// True if its circuit has ever opened for a storm of invalid requests, as far as that is known.
     had_storm: bool,
     /// Its circuit is another than the one whose events are heard.
     pub(crate) is_replaced: bool,
@@ -145,7 +145,7 @@ impl Books {
         self.start.elapsed()
     }
 
-    /// What is in the books, with all that the stack has told so far.
+    /// Returns the content of the books, with all that the stack has reported so far.
     pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         let mut kept = self.kept.lock().unwrap();
         kept.hear(self);
@@ -184,8 +184,8 @@ impl Books {
         let (now, settings) = (self.now(), &self.plan.tiers[tier]);
         let lease = settings.breaker.cooldown.max(Duration::from_secs(60));
         let books = &mut kept.tiers[tier];
-        // Where the leaf is waited for, or retried inside of the circuit, that admitted long before; a last resort
-        // passes it.
+        // A call that waits for the leaf, or is retried inside of the circuit, was admitted long before; a last resort
+        // passes the circuit.
         let waits = settings.leaf_limit.is_some() || settings.breaker_outside;
         let counts = !settings.last_resort && !waits && !books.is_replaced;
         let probe = (books.state == Some(CircuitState::HalfOpen) && counts).then(|| {
@@ -206,7 +206,7 @@ impl Books {
         if is_open {
             kept.violations.push((Some(id), format!("it went through the open circuit of {}", self.plan.name(tier))));
         }
-        // What was begun there before may be retried there.
+        // A request that began there before may be retried there.
         let goes_on = kept.asks[id].calls.last().is_some_and(|last| last.tier == tier) || settings.leaf_limit.is_some();
         if drained.is_some_and(|since| since < now) && !goes_on {
             kept.violations.push((Some(id), format!("it went to {}, which is drained", self.plan.name(tier))));
@@ -243,8 +243,8 @@ impl Books {
         kept.limits[feature] = kept.limits[feature].max(limit);
     }
 
-    /// How many requests that were asked before that time are still under way: a call of theirs, or a wait for the next
-    /// one.
+    /// Returns the number of requests from before that time that are still under way: with a call, or waiting for the
+    /// next one.
     pub(crate) fn left_from(&self, before: Duration) -> usize {
         let kept = self.kept();
         let is_under_way =

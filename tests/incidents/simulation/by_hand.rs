@@ -24,7 +24,7 @@ use crate::simulation::{
     world::Handles,
 };
 
-/// How many retries a second there may be at least.
+/// The number of retries a second that the budget always allows.
 pub(crate) const FLOOR: f64 = 1.0;
 
 pub(crate) fn stack(

@@ -1,4 +1,4 @@
-//! What a caller does with a request: waits, reads, or leaves.
+//! A caller's behaviour with a request: waits, reads, or leaves.
 
 use std::{
     future::Future,
@@ -128,7 +128,7 @@ async fn read(world: &World, ask: &Ask, mut body: LlmBody) -> Result<Read, LlmEr
     }
 }
 
-/// How long a stream may be without content before it is given up.
+/// Returns the longest time without content before a stream is given up.
 fn longest_silence(plan: &Plan) -> Duration {
     let silence = plan.tiers.iter().map(|tier| tier.ceiling.max(tier.progress)).max().unwrap_or_default();
     match plan.on_break {
@@ -141,14 +141,14 @@ fn longest_silence(plan: &Plan) -> Duration {
     }
 }
 
-/// What is wrong with an answer that is said to be whole.
+/// Returns the fault in an answer that is reported as whole.
 fn wrong(plan: &Plan, tier: Option<&str>, text: &str, restarted: bool, is_task: bool) -> Option<String> {
     let is_last = |name: &str| name == plan.name(plan.tiers.len()) && plan.last != Last::Nothing;
     let said = (0..plan.tiers.len()).find(|tier| plan.reply(*tier) == text);
     let whole = match tier {
         _ if is_task => text.starts_with("A person will answer"),
         Some(name) if is_last(name) && !restarted => text == SORRY,
-        // What stands behind the providers may go on for a stream that broke.
+        // A tier behind the providers may go on for a stream that broke.
         _ if restarted => said.is_some() || text == SORRY || text.starts_with("A person will answer"),
         Some(name) => said.is_some_and(|said| plan.name(said) == name),
         None => false,
@@ -156,7 +156,7 @@ fn wrong(plan: &Plan, tier: Option<&str>, text: &str, restarted: bool, is_task: 
     (!whole).then(|| format!("it had {text:?} from {tier:?} as a whole answer"))
 }
 
-/// What the canned tier says.
+/// The canned tier's answer.
 pub(crate) const SORRY: &str = "Please try again in a minute.";
 
 /// A future that is dropped after so many polls: whether it came to its end before.

@@ -1,4 +1,4 @@
-//! What is drawn from a seed: everything that is random in a simulation comes from here.
+//! Draws from a seed: everything that is random in a simulation comes from here.
 
 use std::{f64::consts::TAU, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What goes wrong at the providers, and when.
+//! The faults of the providers, and their times.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::simulation::{
     plan::{SECOND, Tier},
 };
 
-/// What goes wrong at one provider.
+/// The faults of one provider.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) outages: Vec<Outage>,

@@ -1,4 +1,4 @@
-//! What must be so of every request, whatever has happened to it.
+//! Invariants of every request, whatever has happened to it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::simulation::{
     traffic::Manner,
 };
 
-/// What was violated, and by which request.
+/// The violations, each with its request.
 type Violations = Vec<(Option<usize>, String)>;
 
 /// Looks at all requests of a simulation that is over.
@@ -43,7 +43,7 @@ fn in_time(plan: &Plan, entry: &Entry) -> Option<String> {
     let limit = entry.ask.limit(plan);
     let responded = entry.responded.unwrap_or(ended) - entry.ask.at;
     let is_over = responded > limit + GRACE;
-    // Who leaves in the end has waited, too.
+    // A caller who leaves in the end has waited, too.
     let waits = !matches!(entry.ask.manner, Manner::NeverPolls | Manner::OnlyReady);
     (is_over && waits)
         .then(|| format!("its response ({outcome:?}) came after {responded:?}, where {limit:?} is the limit"))
@@ -58,11 +58,11 @@ fn attempts(plan: &Plan, entry: &Entry) -> Option<String> {
     (made > most).then(|| format!("{made} attempts were made for it, and {most} are the most"))
 }
 
-/// What the stack says of its attempts is what the providers saw.
+/// Checks that the stack's record of attempts is what the providers saw.
 fn record(plan: &Plan, entry: &Entry) -> Option<String> {
     let responded = entry.responded?;
     let before = entry.calls.iter().filter(|call| call.begun <= responded);
-    // What ran out of time before its leaf was ready is the stack's to count, and the provider never had it.
+    // The stack counts an attempt that ran out of time before its leaf was ready, and the provider never had it.
     let failed = |attempt: &&Attempt| {
         attempt.failure.is_some() && !attempt.is_local() && !attempt.message.ends_with("waiting for readiness")
     };
@@ -86,7 +86,7 @@ fn pins(plan: &Plan, kept: &Kept) -> Violations {
     if plan.session != SessionPolicy::Pin {
         return Vec::new();
     }
-    // When each session had its first response, and from whom.
+    // The time of each session's first response, and its tier.
     let mut pinned: BTreeMap<u64, (Duration, usize)> = BTreeMap::new();
     for entry in &kept.asks {
         let (Some(session), Some(at), Some(tier)) = (entry.ask.session, entry.responded, entry.served) else {

@@ -44,7 +44,7 @@ use tokio::time::Instant;
 
 use self::run::{Report, simulate};
 
-/// As many as take some seconds without optimisation.
+/// A number that takes some seconds without optimisation.
 const SEEDS: u64 = 24;
 /// One seed in so many is run twice.
 const TWICE: u64 = 8;
@@ -118,7 +118,7 @@ fn not_the_same(one: &str, other: &str) -> Option<String> {
     }
 }
 
-/// What happened to the requests that were wronged, and how to see it again.
+/// Returns the story of the wronged requests, and the command that shows it again.
 fn story(report: &Report) -> String {
     let Report { seed, log, violations, .. } = report;
     let mut story = format!("seed {seed}:\n");

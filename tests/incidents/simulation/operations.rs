@@ -1,4 +1,4 @@
-//! What an operator does to the stack while things go wrong.
+//! An operator's orders to the stack while things go wrong.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ enum What {
     Reload(Change),
 }
 
-/// What is done in a simulation, in the order of its times. In half of them nothing is.
+/// Returns the orders of a simulation, in the order of their times. Half of the simulations have none.
 pub(crate) fn plan(plan: &Plan) -> Vec<Operation> {
     let mut draw = Draw::new(plan.seed, "operations");
     let count = if draw.chance(0.5) { draw.number(1, 8) } else { 0 };
@@ -88,7 +88,7 @@ fn act(world: &World, what: What) {
             if change == Change::Limits {
                 plan.features.iter().enumerate().for_each(|(n, own)| world.books.raise_limit(n, own.concurrency + 1));
             }
-            // What follows puts another circuit in the place of one that has its calls under way.
+            // The reload puts another circuit in the place of one that has its calls under way.
             world.books.kept().tiers.iter_mut().for_each(|tier| tier.is_replaced |= !plan.by_hand);
             handles.reload(plan, change);
         }

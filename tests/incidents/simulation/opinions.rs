@@ -1,4 +1,4 @@
-//! What must be so of requests that a provider calls invalid: whose mistake it is, and who is asked about it.
+//! Invariants of requests that a provider calls invalid: whose mistake it is, and who is asked about it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,25 +14,26 @@ use crate::simulation::{
     plan::{Last, NEVER_DOUBTED, Plan, SECOND, Tier},
 };
 
-/// Whether a provider has called the request wrong, at once: what it calls so within an accepted answer is another
-/// thing.
+/// Returns whether a provider has called the request wrong, at once. An error of that kind within an accepted answer is
+/// another thing.
 fn is_mistake(step: &Attempt) -> bool {
     step.failure == Some(ErrorKind::InvalidRequest) && !step.status.is_some_and(|status| status.is_success())
 }
 
-/// Which tier a step was at.
+/// Returns the tier of a step.
 fn tier(plan: &Plan, step: &Attempt) -> Option<usize> {
     (0..plan.tiers.len()).find(|tier| plan.is_at(*tier, step))
 }
 
-/// Whether a model answers there, as far as the stack knows: by hand, a canned answer is made no level of its own.
+/// Returns whether a model answers there, as far as the stack knows: by hand, a canned answer is made no level of its
+/// own.
 fn is_model(plan: &Plan, place: usize) -> bool {
     place < plan.tiers.len() || (plan.by_hand && plan.last == Last::Canned)
 }
 
 /// Looks at one request that was called invalid.
 pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
-    // Who queues starts over, and forgets what was doubted.
+    // A request that queues starts over, and forgets the doubts.
     if matches!(plan.all_open, AllOpen::Queue(_)) {
         return None;
     }
@@ -42,7 +43,7 @@ pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
     let Tier { breaker, last_resort, .. } = &plan.tiers[at];
     let circuit = entry.calls.iter().rfind(|call| call.tier == at).and_then(|call| call.circuit);
     if first.next == Next::Stopped(Stop::Kind) {
-        // What a last resort is sent past its open circuit is nothing to that.
+        // A last resort's call past its open circuit does not count for that.
         let is_seen = !last_resort || circuit == Some(CircuitState::Closed);
         let is_probe = !last_resort && circuit == Some(CircuitState::HalfOpen);
         let is_doubted = is_probe || (breaker.second_opinion_after == 0 && is_seen);
@@ -73,7 +74,7 @@ pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
     Some(format!("{} cannot say whether it is invalid, and was asked", plan.name(other)))
 }
 
-/// Whether there is another model that it could have been put to.
+/// Returns whether there is another model that could have been asked.
 fn could_ask(plan: &Plan, kept: &Kept, entry: &Entry) -> bool {
     let pinned = plan.session != SessionPolicy::Free && entry.ask.session.is_some();
     let spent = entry.responded.map_or(Duration::MAX, |at| at - entry.ask.at);
@@ -103,7 +104,7 @@ pub(crate) fn believed(plan: &Plan, kept: &Kept, tier: usize) -> Option<(Option<
     }
     ends.extend(kept.tiers[tier].changed.iter().map(|at| (*at, None)));
     ends.sort_by_key(|(at, mistake)| (*at, mistake.is_some()));
-    // How many in this row came one after the other, and when the last one had ended.
+    // The mistakes in a row, one after the other, and the time when the last one had ended.
     let (mut row, mut over) = (Vec::new(), Duration::ZERO);
     for (at, mistake) in ends {
         let Some((call, entry)) = mistake else {

@@ -1,4 +1,4 @@
-//! What a seed means: the stack, its settings, and how long each phase lasts.
+//! The meaning of a seed: the stack, its settings, and the length of each phase.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) struct Plan {
     /// Requests a second, on average, before the faults end and after.
     pub(crate) rate: f64,
     pub(crate) rate_after: f64,
-    /// When the last fault ends, and when the last request is sent.
+    /// The times of the last fault's end, and of the last request.
     pub(crate) healed: Duration,
     pub(crate) ends: Duration,
 }
@@ -94,7 +94,7 @@ pub(crate) enum Over {
     Time(Duration),
 }
 
-/// How the provider is when nothing is the matter, and what will be.
+/// The provider's usual behaviour, and its faults to come.
 #[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) latency: Duration,
@@ -110,12 +110,12 @@ pub(crate) struct Provider {
 pub(crate) struct Capacity {
     pub(crate) servers: usize,
     pub(crate) longest_queue: Duration,
-    /// When everything takes that many times as long.
+    /// The phase in which everything takes that many times as long.
     pub(crate) slow: (Duration, Duration),
     pub(crate) times: u32,
 }
 
-/// What stands behind all tiers.
+/// The tier behind all others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Last {
     Nothing,
@@ -185,8 +185,8 @@ impl Plan {
         plan
     }
 
-    /// How long after the last fault everything is back as it was: the calls that it broke have been noticed, the
-    /// longest interval between probes is over, and traffic has returned.
+    /// Returns the time after the last fault in which everything is back as it was: the calls that it broke have been
+    /// noticed, the longest interval between probes is over, and traffic has returned.
     pub(crate) fn settles_within(&self) -> Duration {
         let probes = self.tiers.iter().map(Tier::longest_interval).max().unwrap_or_default();
         let ramp: Duration = self.ramp.iter().map(|(_, lasts)| *lasts).sum();
@@ -199,7 +199,7 @@ impl Plan {
         self.tiers.get(tier).map_or("last", |tier| tier.name)
     }
 
-    /// Whether a step of a record was at this tier.
+    /// Returns whether a step of a record was at this tier.
     pub(crate) fn is_at(&self, tier: usize, step: &Attempt) -> bool {
         step.tier.as_deref() == Some(self.name(tier))
     }
@@ -215,7 +215,7 @@ impl Plan {
         own.unwrap_or_else(|| (0..self.places()).collect())
     }
 
-    /// How many attempts a request may make that says nothing of it.
+    /// Returns the number of attempts of a request that sets none.
     pub(crate) fn attempts(&self) -> u16 {
         // In a file each tier says its own, the last one too; for each the usual three are kept back at least.
         let own: u16 = self.tiers.iter().map(|tier| tier.max_attempts.max(3)).sum();
@@ -223,14 +223,14 @@ impl Plan {
         if self.by_hand { USUAL_ATTEMPTS } else { USUAL_ATTEMPTS.max(file) }
     }
 
-    /// What a provider says, word by word.
+    /// Returns a provider's reply, word by word.
     pub(crate) fn reply(&self, tier: usize) -> String {
         let name = self.name(tier);
         (0..self.tiers[tier].provider.tokens).map(|word| format!("{name}-{word} ")).collect()
     }
 }
 
-/// How many attempts a request may make by default.
+/// The number of attempts that a request may make by default.
 pub(crate) const USUAL_ATTEMPTS: u16 = 9;
 
 impl Tier {
@@ -246,7 +246,7 @@ impl Tier {
         self.timeout + self.ceiling.max(self.progress)
     }
 
-    /// How long a whole answer takes where nothing is the matter.
+    /// Returns the duration of a whole answer of a healthy provider.
     pub(crate) fn healthy(&self) -> Duration {
         self.provider.latency + self.provider.pace * (self.provider.tokens + 1)
     }

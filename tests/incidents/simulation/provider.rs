@@ -61,7 +61,7 @@ impl Watched {
         &self.inner
     }
 
-    /// Whether its servers still work on what came before.
+    /// Returns whether its servers still work on earlier requests.
     pub(crate) fn is_busy(&self) -> bool {
         let now = Instant::now();
         self.line.as_ref().is_some_and(|line| line.free_at.lock().unwrap().iter().all(|free_at| *free_at > now))

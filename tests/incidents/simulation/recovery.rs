@@ -1,4 +1,4 @@
-//! What must be so once nothing is wrong any longer: the stack comes back by itself, and soon.
+//! Invariants of the time after the last fault: the stack comes back by itself, and soon.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ fn interval(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) ->
         CircuitReason::Quota | CircuitReason::Auth => breaker.latch,
         // A storm stays one, however often its probes fail.
         CircuitReason::ProbeFailed | CircuitReason::InvalidRequestStorm => grown,
-        // What trips a circuit that is closed off already is not told.
+        // A circuit that is closed off already does not report another trip.
         CircuitReason::Throttled => grown.max(breaker.latch),
         _ => breaker.cooldown,
     };
@@ -136,5 +136,5 @@ fn preferred(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) -
     asked.iter().filter(|entry| entry.ask.at >= back).filter_map(wrong).take(3).collect()
 }
 
-/// What a moment may be off by.
+/// The uncertainty of a moment.
 const GRACE: Duration = Duration::from_millis(50);

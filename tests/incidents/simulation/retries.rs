@@ -1,4 +1,4 @@
-//! What retries may cost: the retry budget reckoned anew, from what providers and callers saw.
+//! The cost that retries may have: the retry budget reckoned again, from what providers and callers saw.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::simulation::{
     plan::Plan,
 };
 
-/// What may have happened to the budget, at a moment.
+/// The changes of the budget that are possible at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happened {
     /// A request came to a tier, and was counted: then, or at a moment between two that are known.
@@ -30,7 +30,7 @@ enum Happened {
 /// No retry is made that the budget has nothing for: what was saved up, its share of the requests at each tier, its
 /// floor.
 ///
-/// Where a moment is not known, that is taken which leaves more in the budget.
+/// An unknown moment counts as the one that leaves more in the budget.
 pub(crate) fn check(plan: &Plan, kept: &Kept) -> Option<String> {
     // Elsewhere a tier may be asked twice that is not retried: the request has waited and starts over.
     if plan.all_open != AllOpen::Fail || plan.on_break == StreamBreak::Restart {
@@ -95,14 +95,15 @@ fn given_back(plan: &Plan, entry: &Entry, happened: &mut Vec<(Duration, Happened
     }
 }
 
-/// When a request was counted: at each tier that it came to, whether a provider saw it or its circuit refused it.
+/// Adds the times when a request was counted: at each tier that it came to, whether a provider saw it or its circuit
+/// refused it.
 fn counted(plan: &Plan, entry: &Entry, happened: &mut Vec<(Duration, Happened)>) {
     let ended = entry.ended.map_or(plan.ends, |(ended, _)| ended);
     let last = entry.responded.unwrap_or(ended);
     if entry.ended.is_some_and(|(_, outcome)| outcome == Outcome::Failed(ErrorKind::BulkheadFull)) {
         return;
     }
-    // Who leaves has no record, nor has who is ended by the limit of the whole request.
+    // A caller who leaves has no record, and neither has a request that the limit of the whole request ended.
     let is_whole = entry.responded.is_some() && entry.record.iter().all(|step| step.tier.is_some());
     for tier in plan.chain(entry.ask.feature) {
         let call = entry.calls.iter().find(|call| call.tier == tier).map(|call| call.begun);

@@ -10,11 +10,11 @@ use tokio::{
 
 use crate::simulation::{caller, invariants, operations, plan::Plan, recovery, traffic, world::World};
 
-/// What a simulation has come to.
+/// The result of a simulation.
 pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) log: String,
-    /// What was wrong, and with which request.
+    /// The violations, each with its request.
     pub(crate) violations: Vec<(Option<usize>, String)>,
     pub(crate) requests: usize,
     pub(crate) calls: usize,

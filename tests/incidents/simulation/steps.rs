@@ -1,4 +1,4 @@
-//! What must be so of each step on a request's record.
+//! Invariants of each step on a request's record.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(crate) fn check(plan: &Plan, kept: &Kept, entry: &Entry) -> Option<String> {
         if hopeless && matches!(step.next, Next::Retried { .. }) {
             return Some(format!("what never helps was retried: {step}"));
         }
-        // Who queues asks again and again, and its record does not have each refusal.
+        // A request that queues asks again and again, and its record does not have each refusal.
         if step.next == Next::FailedOver
             && !matches!(plan.all_open, AllOpen::Queue(_))
             && let Some(next) = after.filter(|next| next.begun > step.begun + step.took + Duration::from_millis(1))
@@ -77,7 +77,7 @@ fn left_out(plan: &Plan, entry: &Entry) -> Option<String> {
     Some(format!("it failed, and {} was neither asked nor left out for a reason", plan.name(forgotten)))
 }
 
-/// What a provider asked to wait is waited for, and no longer wait than the tier's settings allow.
+/// Checks that a retry waits as long as the provider asked, and no longer than the tier's settings allow.
 fn waited(plan: &Plan, step: &Attempt) -> Option<String> {
     let (Next::Retried { after: wait }, Some(asked)) = (step.next, step.retry_after) else { return None };
     let tier = plan.tiers.iter().find(|tier| step.tier.as_deref() == Some(tier.name))?;
@@ -96,7 +96,7 @@ fn waited_in_vain(plan: &Plan, entry: &Entry, place: usize) -> Option<String> {
     let before = |tier: usize| entry.record[..place].iter().any(|step| plan.is_at(tier, step));
     let served = entry.served.filter(|tier| *tier < plan.tiers.len() && !before(*tier));
     let was_left = entry.record[place + 1..].iter().any(asked) || served.is_some_and(|tier| is_models(plan.name(tier)));
-    // Who waits until any works starts over, and was at the last one then.
+    // A request that waits until any tier works starts over, and was at the last one then.
     (was_left && plan.all_open == AllOpen::Fail && wait > Duration::from_secs(2))
         .then(|| format!("it waited {wait:?} although another model was left: {step}"))
 }
@@ -106,7 +106,7 @@ fn kept_for_others(plan: &Plan, entry: &Entry) -> Option<String> {
     let last = entry.record.last()?;
     let chain = plan.chain(entry.ask.feature);
     let enough = entry.ask.most_attempts(plan) >= chain.len();
-    // Who queues has asked all of them before.
+    // A request that queues has asked all of them before.
     let is_spent = last.next == Next::Stopped(Stop::Attempts) && !matches!(plan.all_open, AllOpen::Queue(_));
     (is_spent && enough && chain.into_iter().any(|tier| !entry.tells_of(plan, tier)))
         .then(|| format!("no attempt was kept for the tiers after this one: {last}"))

@@ -1,4 +1,4 @@
-//! Who asks what, and when, and how patient they are.
+//! The requests of the callers: their content, times and patience.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) struct Ask {
     pub(crate) manner: Manner,
 }
 
-/// How a caller behaves.
+/// A caller's behaviour.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Manner {
     /// Reads to the end.
@@ -75,12 +75,12 @@ impl Ask {
         request
     }
 
-    /// When it must have its response at the latest.
+    /// Returns the latest time for its response.
     pub(crate) fn limit(&self, plan: &Plan) -> Duration {
         self.deadline.map_or(plan.total, |own| own.min(plan.total))
     }
 
-    /// How many attempts it may take.
+    /// Returns the number of attempts that it may take.
     pub(crate) fn most_attempts(&self, plan: &Plan) -> usize {
         // Saying the usual number is saying nothing, where the file allows more.
         let own = self.attempts.filter(|own| *own != USUAL_ATTEMPTS || plan.by_hand).unwrap_or_else(|| plan.attempts());

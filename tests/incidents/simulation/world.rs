@@ -32,7 +32,7 @@ pub(crate) struct World {
     pub(crate) handles: Handles,
 }
 
-/// What steers a stack.
+/// The handles that steer a stack.
 pub(crate) enum Handles {
     File(StackHandle),
     Hand { circuits: Vec<CircuitBreakerHandle>, bulkhead: BulkheadHandle, fallback: FallbackHandle },
@@ -87,7 +87,7 @@ impl Handles {
     }
 }
 
-/// What is different in a file that is loaded anew.
+/// The difference of a file that is loaded again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Change {
     Nothing,

@@ -1,4 +1,4 @@
-//! What the layer costs.
+//! The layer's cost.
 
 use std::{
     hint::black_box,
@@ -48,7 +48,7 @@ async fn a_hit_costs_what_its_answer_does_and_no_call() {
     assert!(measured.count_total <= 6, "{measured:?}");
 }
 
-/// How long a hit takes: run it with `--release -- --ignored --nocapture`.
+/// The duration of a hit: run it with `--release -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "it measures time, which means something on a quiet machine and in a release build"]
 async fn a_hit_takes_less_than_five_microseconds() {

@@ -83,7 +83,7 @@ async fn answers_are_kept_where_the_file_says_so_and_not_where_it_does_not() {
     assert_eq!((stats.hits, stats.misses, stats.passed_by, stats.kept), (2, 3, 1, 3));
 }
 
-/// As `examples/ladder.yaml` and the guide have it.
+/// The cache as `examples/ladder.yaml` and the guide have it.
 #[tokio::test(start_paused = true)]
 async fn the_thresholds_that_are_shown_find_the_question_that_is_shown() {
     let ladder = include_str!("../../../examples/ladder.yaml");
@@ -128,7 +128,7 @@ default_feature: { cache: off }",
     assert_eq!(why(&llm, ask()).await, None, "nor of no feature");
     assert_eq!(of("news").await, Some(CacheReason::Fresh), "features need not be the same");
     advance(SECOND * 10).await;
-    // How old an answer may be is up to who asks.
+    // The caller decides how old an answer may be.
     assert_eq!((of("chat").await, of("news").await), (Some(CacheReason::Fresh), None));
 }
 
@@ -250,7 +250,7 @@ async fn a_cached_tier_answers_when_no_model_does_and_costs_no_attempt() {
     assert_eq!(kept.cached().unwrap().reason, CacheReason::Stale);
     assert_eq!(kept.text().await.unwrap(), "answer 1");
 
-    // What was never asked goes on to the sentence, and never does so too often.
+    // A new question goes on to the sentence, and never does so too often.
     for number in 0..20 {
         let new = LlmRequest::prompt(format!("question {number}")).with_feature("chat");
         let sorry = call(&llm, new).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_cached_tier_answers_when_no_model_does_and_costs_no_attempt() {
     }
     assert_eq!(call(&llm, ask().with_feature("chat")).await.unwrap().served_by().tier, Some("kept"));
     assert_eq!(stack.handle().circuits()["kept"].consecutive_failures(), 0);
-    // Who accepts full service only does not get what was kept of it.
+    // A caller who accepts full service only does not get a kept answer.
     assert_eq!(call(&llm, ask().with_feature("code")).await.unwrap_err().kind(), ErrorKind::CircuitOpen);
     let mail = LlmRequest::prompt("never asked").with_feature("mail");
     assert_eq!(call(&llm, mail).await.unwrap_err().kind(), ErrorKind::CircuitOpen);

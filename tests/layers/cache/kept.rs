@@ -1,4 +1,4 @@
-//! What is kept, and for how long.
+//! The answers that the cache keeps, and for how long.
 
 use std::{
     collections::HashMap,

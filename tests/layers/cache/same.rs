@@ -1,4 +1,4 @@
-//! What counts as the same question.
+//! Equality of two questions.
 
 use serde_json::json;
 use steadfast::{
@@ -10,7 +10,7 @@ use tower::Layer;
 
 use crate::cache::provider::{Provider, text};
 
-/// Whether the second is answered by what was kept of the first.
+/// Returns whether the answer kept of the first serves the second.
 async fn same_by(layer: CacheLayer, one: LlmRequest, two: LlmRequest) -> bool {
     let provider = Provider::new();
     let llm = layer.layer(provider.service());

@@ -1,4 +1,4 @@
-//! When the models are down: kept answers as a tier of their own, to the same question or to a similar one.
+//! Kept answers as a tier of their own while the models are down, to the same question or to a similar one.
 
 use std::{
     sync::{
@@ -36,7 +36,7 @@ fn stack(provider: &Provider, cache: &CacheLayer, kept: CachedAnswers) -> BoxLlm
     BoxLlmService::new(stack)
 }
 
-/// What the second request gets when the model has answered the first and is down.
+/// Returns the second request's outcome when the model has answered the first and is down.
 async fn then(kept: impl Fn(CachedAnswers) -> CachedAnswers, first: LlmRequest, second: LlmRequest) -> String {
     let (provider, cache) = (Provider::new(), CacheLayer::new());
     let llm = stack(&provider, &cache, kept(CachedAnswers::new(&cache)));

@@ -1,4 +1,4 @@
-//! What a repeat gets, and what is refused.
+//! The answers that a repeat gets, and the requests that are refused.
 
 use std::sync::{
     Arc,
@@ -105,7 +105,7 @@ async fn the_same_key_with_something_else_is_refused_without_the_prompt() {
     let layer = IdempotencyLayer::new();
     let llm = layer.layer(provider.service());
     let other = || LlmRequest::prompt("a secret plan").with_idempotency_key("k-1");
-    // While the first is under way, and when it has answered.
+    // The same key with another request, while the first is under way, and after its answer.
     let (first, refused) = tokio::join!(call(&llm, ask()), call(&llm, other()));
     assert!(first.is_ok());
     for error in [refused.unwrap_err(), call(&llm, other()).await.unwrap_err()] {
@@ -171,7 +171,7 @@ async fn a_failure_is_kept_for_nobody_and_told_to_all_who_wait() {
     assert_eq!(first.unwrap_err().kind(), ErrorKind::Overloaded);
     let second = second.unwrap_err();
     assert_eq!(second.kind(), ErrorKind::Overloaded);
-    // What the one call tried is counted once.
+    // The attempts of the one call are counted once.
     assert!(second.attempts().len() == 1 && second.attempts()[0].is_local(), "{:?}", second.attempts());
     assert_eq!(text(&llm, ask()).await, "answer 2");
     // Not even the refused input holds the key.

@@ -115,7 +115,7 @@ async fn a_shutdown_ends_what_nobody_reads_and_waits_for_who_does() {
         assert_eq!(provider.running(), 1);
     });
     assert_eq!((provider.running(), begun.elapsed()), (0, 21 * SECOND));
-    // What was left has given its key back; what was read is kept.
+    // The stream that was left has given its key back; the one that was read is kept.
     assert!(text(&llm, stream().with_idempotency_key("k-2")).await.ends_with("19 of 2"));
     assert!(text(&llm, stream()).await.ends_with("19 of 3"));
 }

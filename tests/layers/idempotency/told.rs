@@ -168,7 +168,7 @@ async fn with_two_stores_one_that_is_empty_or_away_is_no_second_call() {
         let first = first.text().await.unwrap();
         assert_eq!(text(&there, keyed(&key)).await, first);
         store.comes();
-        // Who could not ask it for a while does not rely on it alone for as long as a lease.
+        // A process that could not ask the store for a while does not rely on it alone for as long as a lease.
         sleep(40 * SECOND).await;
     }
     assert_eq!(provider.calls(), 3);

@@ -359,7 +359,7 @@ async fn each_outage_begins_at_the_first_cooldown_again() {
         handle.heal();
         advance(circuit.earliest_probe().unwrap() - Instant::now()).await;
         llm.clone().oneshot(ask()).await.unwrap();
-        // What comes sooner is a relapse, and closes later.
+        // A failure that comes sooner is a relapse, and the circuit closes later.
         advance(secs(3600)).await;
     }
 }

@@ -119,7 +119,7 @@ async fn who_waits_in_the_queue_of_one_tier_goes_on_to_the_next_when_that_tiers_
     assert_eq!((places.in_flight("chat"), places.queued("chat")), (0, 0));
 }
 
-// What was sent has been counted by the provider, whatever the last attempt met.
+// The provider has counted a request that was sent, whatever the last attempt met.
 #[tokio::test(start_paused = true)]
 async fn a_rate_is_charged_for_what_was_sent_even_if_the_last_attempt_was_refused_here() {
     let bulkhead = BulkheadLayer::new().feature("chat", Limits::new(10).requests_per_minute(1));

@@ -17,7 +17,7 @@ use steadfast::{ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, St
 use tokio::time::sleep;
 use tower::Service;
 
-/// What a [`Fake`] does with a call.
+/// The behaviour of a [`Fake`] in a call.
 pub(crate) enum Does {
     Answers,
     AnswersAfter(Duration),
@@ -66,12 +66,12 @@ impl Fake {
         Self::new(|_| Does::Hangs)
     }
 
-    /// How many calls it has seen.
+    /// Returns the number of calls that it has seen.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(SeqCst)
     }
 
-    /// How many of its futures and streams exist.
+    /// Returns the number of its futures and streams that exist.
     pub(crate) fn alive(&self) -> usize {
         self.alive.load(SeqCst)
     }

@@ -1,4 +1,4 @@
-//! What an operator reads.
+//! The messages that an operator reads.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt};
 
 use crate::traps::fixtures::{Fake, ask, error, secs};
 
-/// What each failure says to somebody who sees one line of a log.
+/// The message of each failure for somebody who sees one line of a log.
 #[tokio::test(start_paused = true)]
 async fn each_failure_says_what_happened_where_and_what_to_do() {
     let open = CircuitBreakerLayer::new("sonnet");

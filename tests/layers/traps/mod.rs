@@ -1,4 +1,4 @@
-//! What went wrong in the crates before this one, each as a behaviour of ours.
+//! Faults of the crates before this one, each as a behaviour of ours.
 //!
 //! The number in each test's comment is that of the lesson, with what was seen elsewhere. All of it goes through the
 //! public API, and through compositions rather than single layers: those have tests of their own beside the code.

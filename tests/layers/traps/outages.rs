@@ -175,8 +175,8 @@ async fn at_a_steady_fifth_of_failures_the_recommended_stack_answers_everybody()
         advance(millis(20)).await;
         answered += usize::from(llm.clone().oneshot(ask()).await.is_ok());
     }
-    // Where both fail so often: at the first only one request in a thousand is asked again in place, for the sake of
-    // what it is sent.
+    // Both fail so often: at the first only one request in a thousand is asked again in place, for the sake of what it
+    // is sent.
     assert!(answered >= 4_900, "{answered}");
     // By rate, it is no outage either.
     let layer = CircuitBreakerLayer::new("sonnet").consecutive_failures(0).failure_rate(0.5, Window::last(secs(60)));

@@ -127,7 +127,7 @@ async fn a_thousand_clones_that_are_ready_and_parked_keep_nobody_waiting() {
         }
         let answer = tokio::time::timeout(secs(1), llm.oneshot(ask())).await;
         assert!(answer.is_ok(), "{name}");
-        // Those parked are still good.
+        // The parked services are still good.
         let calls = parked.iter_mut().take(5).map(|clone| clone.call(ask()));
         assert!(join_all(calls).await.iter().all(Result::is_ok), "{name}");
     }

@@ -1,4 +1,4 @@
-//! What one request, or one tier, may do to the others: in stacks that are put together by hand.
+//! The influence of one request, or one tier, on the others: in stacks that are put together by hand.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ async fn a_tier_that_is_not_ready_in_time_is_passed_over_and_leaves_its_attempts
     held.abort();
 }
 
-/// How long a request of five seconds takes in a stack that has no limit of time.
+/// Returns the duration of a request of five seconds in a stack without a limit of time.
 async fn ends_after<S>(llm: S) -> (Duration, LlmError)
 where
     S: Service<LlmRequest, Response = LlmResponse, Error = LlmError>,
@@ -189,7 +189,7 @@ async fn a_chain_that_has_failed_says_what_each_tier_did_and_what_is_worth_doing
     assert!(said.contains("req_1") && !said.contains("add a tier"), "{said}");
     assert_eq!(failure.timeout().map(|out| out.after), Some(secs(5)), "wherever in the record it is");
 
-    // What was left out is named apart, and advice fits what was tried.
+    // The error names the tiers that were left out apart, and its advice fits those that were tried.
     let llm = FallbackLayer::new("a")
         .tier("b", Fake::fails_with(limited()))
         .push(Tier::new("canned", Canned::text("later")).level(5))
@@ -343,7 +343,7 @@ async fn a_retry_budget_bounds_what_a_chain_without_circuits_sends_together() {
     let stopped = answers.iter().filter_map(|answer| answer.as_ref().err()?.attempts().last());
     assert!(stopped.filter(|step| step.next == Next::Stopped(Stop::Budget)).count() >= 900);
 
-    // Who answers at once takes nothing, and a refusal on this side costs nothing.
+    // A leaf that answers at once takes nothing, and a refusal on this side costs nothing.
     let llm = layer.clone().tier("canned", Canned::text("later")).layer(legs[0].clone());
     assert_eq!(tier_of(&llm.oneshot(ask()).await.unwrap()), "canned");
     let spent =
@@ -371,7 +371,7 @@ async fn calls_that_are_left_count_as_failures_where_that_is_set_and_late_result
         let mut told = std::iter::from_fn(|| heard.try_recv().ok());
         assert!(!told.any(|event| matches!(event, Event::LateResult { .. })));
     }
-    // What was under way when the circuit opened is late.
+    // A request that was under way when the circuit opened is late.
     let events = Events::new();
     let mut heard = events.subscribe();
     let circuit = CircuitBreakerLayer::new("a").consecutive_failures(1).events(events);

@@ -1,4 +1,4 @@
-//! What each broken file is told: file, line, column (0 where it does not matter), a phrase, the nearest right name.
+//! The error of each broken file: file, line, column (0 where it does not matter), a phrase, the nearest right name.
 
 pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("unknown_key.yaml", 4, 5, "unknown key `modle`", Some("model")),

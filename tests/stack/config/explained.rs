@@ -122,7 +122,7 @@ hedge: p95
     assert_eq!(late, expected, "{explained}");
 }
 
-/// What the text says of a failure at the first tier: how often it is tried, and whether `spare` is next.
+/// Returns the text's claims on a failure at the first tier: the number of attempts, and whether `spare` is next.
 fn told(explained: &str, label: &str) -> Option<(usize, bool)> {
     let own: Vec<&str> = explained.lines().skip(1).take_while(|line| line.starts_with(' ')).collect();
     let mut fate = "";
@@ -186,7 +186,7 @@ async fn what_is_explained_is_what_the_layers_do() {
         let config = Config::from_str(&text, Format::Yaml).unwrap();
         let explained = config.explain();
         for kind in ErrorKind::ALL {
-            // Where the statuses of a kind are told apart, each has a line of its own.
+            // Statuses of one kind that differ have a line each.
             for status in [
                 None,
                 Some(400),

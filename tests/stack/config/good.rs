@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use steadfast::CommitPoint;
 use steadfast_stack::{
     AllOpen, AtCap, CacheAcross, Candidate, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef,
-    Likeness, Loader, OnError, OpenAiApi, RuleThreshold, Share, Size, Span,
+    Likeness, Loader, OnError, OpenAiApi, Protocol, RuleThreshold, Share, Size, Span,
 };
 
 use crate::config::{folder, load};
@@ -42,6 +42,7 @@ fn three_formats_are_one_configuration() {
     assert_eq!(yaml.gateway.max_body, Some(Size(8 << 20)));
     assert_eq!((yaml.gateway.grace, yaml.gateway.keep_alive), (Some(Span(Duration::from_secs(45))), None));
     assert_eq!(yaml.gateway.cors, ["https://app.example.com"]);
+    assert_eq!(yaml.gateway.wait_for_rate_limits.as_deref(), Some(&[Protocol::Responses, Protocol::OpenAi][..]));
     let idempotency = yaml.idempotency.unwrap();
     assert_eq!((idempotency.ttl, idempotency.max_bytes), (Some(Span(Duration::from_secs(3600))), Some(Size(32 << 20))));
     let cache = yaml.cache.unwrap();
@@ -73,7 +74,7 @@ fn the_example_is_a_configuration() {
     let config = load(&path).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.tiers.len(), 4);
     let text = fs::read_to_string(&path).unwrap();
-    // What is commented out holds too.
+    // The settings that are commented out hold too.
     let all = text
         .replace("\n# gateway", "\ngateway")
         .replace("\n# idempotency", "\nidempotency")

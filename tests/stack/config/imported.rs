@@ -93,7 +93,7 @@ fn blocks_of_this_crates_own_stand_beside_the_model_and_what_is_not_ours_is_not_
     assert_eq!(config.listen, Some("127.0.0.1:9090".parse().unwrap()));
     assert_eq!((config.features["chat"].concurrency, config.alerts.webhooks.len()), (Some(7), 1));
     assert_eq!(config.fallback.on_error, Some(statuses(&[503], OnError::OwnTimeout)));
-    // What is said in our own words goes before what the model's block means.
+    // A setting in our own words goes before the meaning of the model's block.
     let second = |n| Some(Span(Duration::from_secs(n)));
     assert_eq!(
         (config.timeout, config.fallback.recovery_check, config.retry.max_attempts),

@@ -48,7 +48,8 @@ mod validated {
         }
     }
 
-    /// What an editor marks in the broken files: all that is of the file's form, and not of what its names mean.
+    /// The errors that an editor marks in the broken files: all those of the file's form, and none of its names'
+    /// meaning.
     #[test]
     fn an_editor_marks_what_is_wrong_in_form() {
         let schema = jsonschema::validator_for(&Config::json_schema()).unwrap();

@@ -29,7 +29,7 @@ fn each_incident_and_each_classic_is_there_once_and_says_what_it_proves() {
     assert_eq!(LISTED.matches("\n| `").count(), scenarios.len(), "the list has none that is not there");
 }
 
-/// Those who ask the same at the same time share one answer: it is of the tier that made it.
+/// Callers who ask the same at the same time share one answer: it is of the tier that made it.
 #[test]
 fn a_primary_that_hangs_is_said_to_answer_nobody() {
     let report = Drill::new(&default_config()).unwrap().run(&[Scenario::named("hang").unwrap()]).unwrap();

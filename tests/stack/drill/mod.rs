@@ -38,7 +38,7 @@ fn adds_up(report: &ScenarioReport) {
     assert_eq!(sum(|bucket| bucket.by_tier.iter().sum()), report.answered + report.degraded + report.handed_off);
     for (place, tier) in report.tiers.iter().enumerate() {
         let calls: u64 = report.timeline.iter().map(|bucket| bucket.attempts[place]).sum();
-        // What speaks to no provider has no calls of its own.
+        // A tier that speaks to no provider has no calls of its own.
         assert!(calls == tier.attempts || calls == 0, "{}: {calls} of {}", tier.name, tier.attempts);
         assert!(report.timeline.iter().all(|bucket| bucket.circuits.len() == report.tiers.len()));
     }
@@ -181,7 +181,7 @@ faults: [{ from: 2m, to: 15m, at: all, fault: [server_error, hang, { stall_after
     let first = run(7, 1);
     assert_eq!(first, run(7, 2));
     assert_ne!(first, run(8, 2));
-    // What a program keeps can be read again.
+    // A report that a program keeps can be read again.
     let read: Report = serde_json::from_str(&first).unwrap();
     assert_eq!((read.version, read.seed, read.scenarios.len()), (1, 7, 2));
     assert_eq!(serde_json::to_string(&read).unwrap(), first);

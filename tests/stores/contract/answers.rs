@@ -48,7 +48,7 @@ pub(crate) async fn streamed() -> Arc<Answer> {
     kept(move || LlmBody::from_frames(stream::iter(frames)), LlmRequest::prompt("hi").with_stream(true)).await
 }
 
-/// What an answer says.
+/// Returns an answer's text.
 pub(crate) async fn text(answer: &Answer) -> String {
     let body = replayed(answer, false).await;
     body.text().await.unwrap()
@@ -74,7 +74,7 @@ async fn replayed(answer: &Answer, as_stream: bool) -> LlmBody {
     llm.oneshot(request).await.unwrap().into_body()
 }
 
-/// What the layer keeps of this.
+/// Returns the answer that the layer keeps of this body.
 async fn kept(body: impl FnOnce() -> LlmBody + Send + 'static, request: LlmRequest) -> Arc<Answer> {
     let body = Arc::new(Mutex::new(Some(body)));
     let leaf = provider_fn(move |_| {

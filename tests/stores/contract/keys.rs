@@ -62,7 +62,7 @@ async fn done(store: &Store) -> Arc<Answer> {
     }
 }
 
-/// What it says.
+/// Returns the text of the store's answer.
 async fn said(store: &Store) -> String {
     let answer = done(store).await;
     text(&answer).await

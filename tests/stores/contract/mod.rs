@@ -1,7 +1,7 @@
-//! What every store must do, on each of them: in memory, in a file, in a database.
+//! The contract that every store keeps: in memory, in a file, in a database.
 //!
-//! Those behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made.
-//! Where it is absent their tests say that they are skipped; so does `STEADFAST_TEST_REDIS` a Redis.
+//! Stores behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made,
+//! and `STEADFAST_TEST_REDIS` a Redis. Without it their tests say that they are skipped.
 
 mod answers;
 mod cache;
@@ -60,7 +60,7 @@ macro_rules! keys {
 keys!(memory);
 keys!(sqlite);
 keys!(postgres);
-// What has room there is the server's to say.
+// The server decides which keys it has room for.
 keys!(redis with);
 
 /// Behind a server a reply may be lost: then a claim is made again under the same ticket.

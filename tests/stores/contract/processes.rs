@@ -41,7 +41,7 @@ const LIMIT: Duration = Duration::from_secs(100);
 const STORE: &str = "STEADFAST_TEST_PROCESS_STORE";
 const PROVIDER: &str = "STEADFAST_TEST_PROCESS_PROVIDER";
 
-/// What a process says, a line each.
+/// The reports of a process, a line each.
 #[derive(Debug, PartialEq)]
 enum Said {
     Ready,
@@ -264,7 +264,7 @@ mod postgres {
 }
 
 mod redis {
-    /// Where there is a server for tests, with a prefix of a test's own.
+    /// Returns the address of the server for tests, if there is one, with a prefix of the test's own.
     fn store(test: &str) -> Option<String> {
         let Ok(url) = std::env::var("STEADFAST_TEST_REDIS") else {
             println!("skipped: STEADFAST_TEST_REDIS names no Redis");

@@ -103,7 +103,7 @@ mod postgres {
     use super::Program;
     use crate::{contract::SECOND, testing::Schema};
 
-    /// Where a server is that can be stopped and started: what is between here and there.
+    /// A proxy before a server, so that a test can stop and start it.
     struct Server {
         address: String,
         up: watch::Sender<bool>,

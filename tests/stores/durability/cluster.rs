@@ -79,7 +79,7 @@ impl Cluster {
         }
     }
 
-    /// Whether nothing may be written, from now on.
+    /// Sets whether the server refuses all writes from now on.
     #[allow(dead_code, reason = "not every test reads only")]
     pub(crate) fn is_read_only(&self, is: bool) {
         let switch = format!("ALTER SYSTEM SET default_transaction_read_only = {}", if is { "on" } else { "off" });
@@ -117,7 +117,7 @@ impl Cluster {
         assert!(status.success(), "{program}: {}", String::from_utf8_lossy(&stderr));
     }
 
-    /// As a user that the server accepts: not root.
+    /// Returns a command run by a user that the server accepts, which root is not.
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let program = self.programs.join(program);
         let mut command = match is_root() {

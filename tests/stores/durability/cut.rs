@@ -17,7 +17,7 @@ async fn a_log_that_ends_anywhere_holds_whole_tasks_and_loses_only_the_last() {
     let store = folder.file();
     let mut random = fastrand::Rng::with_seed(6);
     let open = desk(store.to_str().unwrap()).await;
-    // How long the log was when each was acknowledged.
+    // The length of the log when each was acknowledged.
     let (mut requests, mut ends) = (Vec::new(), Vec::new());
     let log = store.with_extension("db-wal");
     for number in 0..12 {

@@ -18,12 +18,12 @@ use crate::{
 /// Requests under way at a time.
 const CLIENTS: usize = 16;
 
-/// What clients, people and the killer do.
+/// The work of clients, people and the killer.
 struct Storm {
     told: Told,
     random: fastrand::Rng,
     requests: Vec<Request>,
-    /// Those that are sent and not acknowledged: sent again when the process is killed.
+    /// The requests that are sent and not acknowledged: sent again when the process is killed.
     under_way: BTreeSet<usize>,
     kills: usize,
 }

@@ -1,4 +1,4 @@
-//! Who was told that a request is queued finds it again, whatever ends meanwhile: the process by `kill -9`, at any
+//! A client with an acknowledged request finds it again, whatever ends meanwhile: the process by `kill -9`, at any
 //! moment, or the database's server.
 //!
 //! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 2,000 tasks and 50 kills. PostgreSQL's parts need
@@ -14,14 +14,14 @@ mod process;
 mod restarted;
 mod told;
 
-/// How much is done.
+/// The amount of work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     /// Tasks that are acknowledged at the least.
     pub(crate) tasks: usize,
-    /// How often the process is killed.
+    /// The number of times that the process is killed.
     pub(crate) kills: usize,
-    /// How often the server is restarted.
+    /// The number of times that the server is restarted.
     pub(crate) restarts: usize,
 }
 

@@ -83,7 +83,7 @@ pub(crate) struct Process {
     heard: Receiver<String>,
 }
 
-/// What a process has said.
+/// A line that a process has written.
 pub(crate) enum Heard {
     Ready,
     /// The request of this number is queued as this task.
@@ -111,7 +111,7 @@ impl Process {
         Self { orders: child.stdin.take().unwrap(), child, heard }
     }
 
-    /// What it said next.
+    /// Returns its next line.
     pub(crate) fn hear(&self) -> Heard {
         loop {
             match self.heard.recv_timeout(LONG) {

@@ -22,7 +22,7 @@ const CLIENTS: usize = 16;
 /// A machine that is slower than this has another problem.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What clients and people do while the server comes and goes.
+/// The work of clients and people while the server comes and goes.
 #[derive(Default)]
 struct Storm {
     told: Mutex<Told>,

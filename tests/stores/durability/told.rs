@@ -1,10 +1,10 @@
-//! What clients were told, and whether the store bears it out.
+//! The acknowledgements that clients received, and their proof in the store.
 
 use std::collections::{HashMap, HashSet};
 
 use steadfast_handoff::{Desk, Task, TaskFilter, TaskId};
 
-/// What clients did, and what they were told of it.
+/// The clients' actions, and the answers that they received.
 #[derive(Default)]
 pub(crate) struct Told {
     /// By its text, which no other request has.
@@ -14,9 +14,9 @@ pub(crate) struct Told {
 
 #[derive(Default)]
 struct Asked {
-    /// How often it was sent.
+    /// The number of times that it was sent.
     sent: usize,
-    /// Whether it always had the same idempotency key.
+    /// True if it always had the same idempotency key.
     keyed: bool,
     /// The tasks that stand for it, as clients were told.
     acknowledged: HashSet<TaskId>,
@@ -24,13 +24,13 @@ struct Asked {
 
 #[derive(Default)]
 struct Answers {
-    /// Who answered what.
+    /// The people who answered, with their texts.
     sent: HashMap<String, String>,
     /// Whose answer stands, as they were told.
     acknowledged: Option<String>,
 }
 
-/// What there was in the store.
+/// The content of the store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) tasks: usize,
@@ -52,7 +52,7 @@ impl Told {
         self.requests.get_mut(text).expect("it was sent").acknowledged.insert(task);
     }
 
-    /// How many requests are acknowledged.
+    /// Returns the number of acknowledged requests.
     pub(crate) fn acknowledgements(&self) -> usize {
         self.requests.values().filter(|asked| !asked.acknowledged.is_empty()).count()
     }
@@ -94,7 +94,7 @@ impl Told {
         found
     }
 
-    /// Whether the task is answered, which is as those who answered were told.
+    /// Returns whether the task's answer is one that the store confirmed to its author.
     fn answer_is_borne_out(&self, task: &Task) -> bool {
         let answers = self.answers.get(&task.id);
         let Some(answer) = &task.answer else {

@@ -159,7 +159,7 @@ handoff: { wait: 5m, redrive: { per_second: 2 } }
             sleep(Duration::from_millis(100)).await;
         }
         assert_eq!(handle.circuits()["sonnet"].state(), CircuitState::Open);
-        // While it is down tasks wait, and few calls are made.
+        // Tasks wait for the model that is down, and few calls are made.
         sleep(Duration::from_secs(100)).await;
         let calls = model.stats().calls;
         assert!((6..=10).contains(&calls), "{calls}");

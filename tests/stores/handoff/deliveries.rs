@@ -1,4 +1,4 @@
-//! What is told of tasks arrives, or it is said that it did not.
+//! Reports of tasks arrive, or their failure is reported.
 
 use std::{
     sync::{Arc, Mutex},
@@ -22,7 +22,7 @@ use crate::handoff::{SECRET, task_of};
 
 const SLACK: &str = "https://hooks.slack.example/services/T0/B0/hush";
 
-/// What was posted, and when.
+/// The bodies that were posted, and their times.
 #[derive(Clone, Default)]
 struct Posted(Arc<Mutex<Posts>>);
 

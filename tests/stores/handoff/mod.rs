@@ -16,7 +16,7 @@ use steadfast_handoff::{Desk, DeskError, Handoff, MemoryTasks, TaskFilter, TaskI
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-/// What callbacks are signed with.
+/// The secret that signs callbacks.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn desk() -> Desk {

@@ -1,4 +1,4 @@
-//! What every store for replicas must do: the one in memory, and a real Redis.
+//! The contract of every store for replicas: the one in memory, and a real Redis.
 
 use std::{sync::Arc, time::Duration};
 

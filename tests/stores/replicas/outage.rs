@@ -19,7 +19,7 @@ use tower::{ServiceBuilder, ServiceExt as _};
 
 use crate::replicas::server::Server;
 
-/// What was logged, by everybody in this process.
+/// The log of everybody in this process.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -66,7 +66,7 @@ impl Replica {
         Self { circuit, features, keys, _sharing: ReplicaSync::start(redis.clone(), shares), redis, heard }
     }
 
-    /// How long a good answer takes.
+    /// Returns the duration of a good answer.
     async fn answers(&self, key: String) -> Duration {
         let provider = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("fine")) });
         let llm = ServiceBuilder::new().layer(&self.keys).layer(&self.features).layer(&self.circuit).service(provider);
@@ -125,7 +125,7 @@ async fn outage(mut server: Server, goes: impl Fn(&mut Server), comes: impl Asyn
         }
         sleep(Duration::from_millis(10)).await;
     }
-    // What one of them finds out meanwhile, the other does not know.
+    // The other replica does not know the findings of the first.
     replicas[0].trips().await;
     sleep(Duration::from_millis(700)).await;
     assert_eq!(replicas[1].state(), CircuitState::Closed);

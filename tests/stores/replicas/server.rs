@@ -35,7 +35,7 @@ pub struct Server {
     child: Option<Child>,
     folder: PathBuf,
     pub port: u16,
-    /// What it is started with besides.
+    /// Its other settings at the start.
     settings: &'static [&'static str],
 }
 
@@ -94,7 +94,7 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// What it says to a command, as it comes.
+    /// Returns its reply to a command, as it comes.
     pub async fn asks(&self, words: &[&str]) -> std::io::Result<String> {
         let mut connection = TcpStream::connect(self.address()).await?;
         let mut command = format!("*{}\r\n", words.len());
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// What it has kept is gone, too.
+    /// Deletes its data too.
     #[allow(dead_code, reason = "not every test kills it so")]
     pub fn forgets(&self) {
         let _ = std::fs::remove_dir_all(self.folder.join("appendonlydir"));

@@ -123,7 +123,7 @@ async fn an_answer_of_one_stack_is_given_by_the_other() {
     .await;
 }
 
-/// How many connections were made to a server, those of this question not counted.
+/// Returns the number of connections made to a server, those of this question not counted.
 async fn connections(server: &Server, asked: &mut usize) -> usize {
     *asked += 1;
     let stats = server.asks(&["INFO", "stats"]).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_reload_keeps_the_connection_where_the_file_names_the_same_redis() {
     let stack = Stack::builder().leaf("sonnet", provider).build(file(&server.url(), 5)).unwrap();
     let works = async |server: &Server| {
         let begun = Instant::now();
-        // Those who keep in step have met, and so has who listens.
+        // The replicas that keep in step have met, and so has the listener.
         while !server.asks(&["PUBSUB", "NUMSUB", "steadfast:news"]).await.unwrap().contains(":1\r\n") {
             assert!(begun.elapsed() < Duration::from_secs(15));
             sleep(Duration::from_millis(20)).await;

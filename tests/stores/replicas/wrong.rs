@@ -24,7 +24,7 @@ use crate::replicas::server::Server;
 /// More than a limit of 250 ms, on a busy machine.
 const BOUNDED: Duration = Duration::from_secs(2);
 
-/// How a server that is none behaves beside what it says.
+/// The behaviour, beside its replies, of a server that is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
     /// It greets as a Redis does.
@@ -382,7 +382,7 @@ async fn a_cluster_and_a_database_that_is_not_there_are_named() {
     assert!(error.to_string().contains("this is a Redis Cluster"), "{error}");
 }
 
-/// What is the matter with one purpose is told of that purpose, and once.
+/// A trouble with one purpose is reported for that purpose, and once.
 #[tokio::test]
 async fn one_script_that_fails_is_one_trouble_and_the_others_go_on() {
     let Some(server) = Server::start().await else { return };

@@ -1,4 +1,4 @@
-//! What every store of tasks keeps to, each sentence of `TaskStore` a test: in memory, in a file (SQLite), and in a
+//! The contract of every store of tasks, each sentence of `TaskStore` a test: in memory, in a file (SQLite), and in a
 //! database (PostgreSQL, where `STEADFAST_TEST_POSTGRES` names one).
 
 mod postgres;

@@ -1,4 +1,4 @@
-//! What is the matter with a database, and what is lost: nothing.
+//! Troubles of a database lose nothing.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn all_may_ask_for_a_redrive_of_all_at_once() {
     for number in 0..200 {
         store.insert(new_task(&format!("task {number}"))).await.unwrap();
     }
-    // Where they lie is not the order of their ids.
+    // The order of the rows is not that of their ids.
     place.execute("UPDATE steadfast_tasks SET reason = 'x' WHERE id > (SELECT min(id) FROM steadfast_tasks) AND random() < 0.5").await;
     let asks = (0..32).map(|_| {
         let store = store.clone();

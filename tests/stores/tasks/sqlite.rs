@@ -1,4 +1,4 @@
-//! What is the matter with a file, and what is lost: nothing.
+//! Troubles of a file lose nothing.
 
 use rusqlite::Connection;
 use steadfast::{LlmRequest, store::StoreErrorKind};

@@ -478,7 +478,7 @@ pub(crate) async fn a_sweep_takes_what_is_over_and_nothing_else(store: Store) {
     assert_eq!(store.sweep(HOUR).await.unwrap(), 0);
     let mut swept = 0;
     while swept < 2 {
-        // What was over in this very millisecond is not longer ago than nothing.
+        // A task that ended in this very millisecond ended no longer ago than nothing.
         swept += store.sweep(NONE).await.unwrap();
     }
     assert_eq!(store.sweep(NONE).await.unwrap(), 0);

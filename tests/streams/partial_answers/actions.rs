@@ -1,4 +1,4 @@
-//! What an answer asks for is done once, and only where the answer is whole.
+//! The action that an answer asks for is done once, and only if the answer is whole.
 
 use std::{
     future::pending,
@@ -192,7 +192,7 @@ async fn an_action_longer_than_its_lease_keeps_it_and_one_of_a_dead_process_is_d
     assert_eq!((slow.unwrap(), other.unwrap()), (1, 1));
     assert!(begun.elapsed() <= SECOND * 101);
 
-    // Who has claimed a key and is heard of no more.
+    // The owner claimed a key and vanished.
     let key = ActionKey::new(&"turn".into(), "abandoned");
     assert!(matches!(store.claim(&key, SECOND * 10).await.unwrap(), ActionClaim::Won { .. }));
     let begun = Instant::now();
@@ -211,7 +211,7 @@ async fn one_who_leaves_while_another_process_acts_leaves_nothing_that_would_act
     sleep(SECOND * 100).await;
     assert_eq!(tool.counts(), (0, 0));
     assert!(format!("{here:?}").contains("in_flight: 0"));
-    // While one waits, it is done in the end, whoever came first.
+    // One caller waits, so that the action is done in the end, whoever came first.
     let first = here.act(&scope, &call, tool.uses());
     assert_eq!(first.await.unwrap()[0].result.as_deref().unwrap(), "pay number 1");
 }

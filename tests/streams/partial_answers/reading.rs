@@ -1,4 +1,4 @@
-//! What a reader gets of an answer that is cut, begins anew, or is whole.
+//! A reader's part of an answer that is cut, begins again, or is whole.
 
 use futures_util::{StreamExt as _, stream};
 use steadfast::{
@@ -52,7 +52,7 @@ fn body(events: Vec<StreamEvent>) -> LlmBody {
     LlmBody::from_frames(stream::iter(events.into_iter().map(|event| Ok(Frame::event(event)))))
 }
 
-/// What was told of the request that was answered with this.
+/// Returns the report of a request that was answered with these events.
 async fn told(events: Vec<StreamEvent>, reads: usize) -> RequestEnded {
     let channel = Events::new();
     let mut heard = channel.subscribe();
@@ -126,7 +126,7 @@ async fn an_answer_cut_at_any_frame_is_an_error_with_all_that_was_delivered_and_
         let ended = told(before.clone(), usize::MAX).await;
         assert_eq!(ended.outcome, RequestOutcome::Broken(ErrorKind::StreamBroken));
         assert_eq!(ended.delivered.as_deref(), Some(&partial.delivered()), "cut at {cut_at}");
-        // What the provider has told, and at least a token for four bytes of the model's words that came.
+        // The provider's count, and at least a token for four bytes of the model's words that came.
         let words: usize = before.iter().map(of_the_model).sum();
         let mut counted = partial.usage().unwrap_or_default();
         counted.output = counted.output.max((words as u64).div_ceil(4));

@@ -38,8 +38,8 @@ const MODELS: [(Dialect, &str); 6] = [
 /// not accepted is refused by name before the call.
 const LEAST: f64 = 0.99;
 
-/// What no translation can put to the model: files and caches that are at another provider, films and sound for models
-/// that neither see nor hear them. Such a request is refused, and stands beside the share.
+/// The content that no translation can put to the model: files and caches that are at another provider, films and sound
+/// for models that neither see nor hear them. Such a request is refused, and stands beside the share.
 const BEYOND: [&str; 3] = ["cached_content", "media_type", "uploaded_file"];
 
 type Leaf = BoxCloneSyncService<LlmRequest, LlmResponse, LlmError>;
@@ -65,7 +65,7 @@ fn leaf(dialect: Dialect, model: &str) -> (Leaf, Arc<Mutex<Bytes>>) {
     (leaf, sent)
 }
 
-/// What became of a request at a model.
+/// The fate of a request at a model.
 enum Verdict {
     Valid,
     /// Refused before the call, by the feature's name.
@@ -99,7 +99,7 @@ async fn judge(asked: &Asked, dialect: Dialect, model: &str) -> Verdict {
     assert_eq!(refused.is_some(), said.is_err(), "{} at {model}: {said:?} and {answer:?}", asked.id);
     match said {
         Ok(()) => Verdict::Valid,
-        // What is wrong at home may be so in ways that no translation mends.
+        // A request that is wrong at home may be wrong in ways that no translation mends.
         Err(words) if asked.refused => Verdict::Wrong(words),
         Err(words) => Verdict::Invalid(words),
     }

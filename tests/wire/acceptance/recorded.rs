@@ -9,7 +9,7 @@ use steadfast::{Dialect, LlmError, LlmRequest, Wire};
 pub(crate) struct Asked {
     pub(crate) id: String,
     pub(crate) dialect: Dialect,
-    /// Whether its own provider refused it for what it says.
+    /// True if its own provider refused it for its content.
     pub(crate) refused: bool,
     body: String,
     model: String,

@@ -1,4 +1,5 @@
-//! What must hold for any bytes. Shared by the property tests beside this file and the cargo-fuzz targets in `fuzz/`.
+//! Properties that hold for any bytes. Shared by the property tests beside this file and the cargo-fuzz targets in
+//! `fuzz/`.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +16,9 @@ use serde_json::value::RawValue;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, StreamEvent, Wire,
     body::Accumulator,
+    chat::{Chat, Part},
     providers::{
-        Anthropic, Gemini, OpenAi,
+        Anthropic, Gemini, OpenAi, OpenAiResponses,
         http::Limits,
         sse::{Decoder, SseEvent},
     },
@@ -24,9 +26,9 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+pub(crate) const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
 
-/// What the leaves read at most in these tests.
+/// The most bytes that the leaves read in these tests.
 pub(crate) const ANSWER: usize = 256 << 10;
 const EVENT: usize = 64 << 10;
 const ERROR: usize = 8 << 10;
@@ -89,7 +91,7 @@ fn pieces(mut bytes: &[u8], longest: usize, rng: &mut fastrand::Rng) -> Vec<Byte
     pieces
 }
 
-/// What comes back from a leaf for these bytes: an answer, or an error with a name.
+/// Returns a leaf's outcome for these bytes: an answer, or an error with a name.
 pub(crate) fn answer(dialect: Dialect, bytes: &[u8], stream: bool, status: u16, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let longest = if bytes.len() < 4096 { rng.usize(1..64) } else { rng.usize(512..8192) };
@@ -225,7 +227,7 @@ pub(crate) fn splice(dialect: Dialect, bytes: &[u8]) {
 }
 
 /// The fields that a request may have once, whatever its dialect.
-const ONCE: [&str; 11] = [
+const ONCE: [&str; 19] = [
     "model",
     "stream",
     "messages",
@@ -237,11 +239,19 @@ const ONCE: [&str; 11] = [
     "generationConfig",
     "generation_config",
     "thinking",
+    "reasoning_effort",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "reasoning",
+    "previous_response_id",
+    "conversation",
+    "background",
 ];
 
 /// An object and its fields.
 struct Outline {
-    /// Where its content begins.
+    /// The start of its content.
     open: usize,
     /// Each field's name, and where its value stands.
     fields: Vec<(String, Range<usize>)>,
@@ -336,6 +346,11 @@ pub(crate) fn request(dialect: Dialect, bytes: &[u8]) {
         assert!(matches!(error.kind(), ErrorKind::InvalidRequest | ErrorKind::TooLarge), "{error:?}");
         return classified(&error.clone());
     }
+    if dialect == Dialect::Responses
+        && let Ok(chat) = request.chat()
+    {
+        again(chat.clone().model("m"));
+    }
     for target in DIALECTS.into_iter().filter(|target| *target != dialect) {
         let (result, sent) = send(target, "m", request.clone());
         match (sent, result) {
@@ -349,6 +364,28 @@ pub(crate) fn request(dialect: Dialect, bytes: &[u8]) {
             (None, Ok(_)) => panic!("an answer to what was not sent"),
         }
     }
+}
+
+/// A Responses request is the same conversation once it is encoded and decoded again.
+fn again(mut chat: Chat) {
+    let (_, sent) = send(Dialect::Responses, "m", chat.clone().into());
+    let Some(sent) = sent else { return };
+    let wire = Wire::new(Dialect::Responses, sent.clone()).expect("an object goes out");
+    let request = LlmRequest::from(wire);
+    let Ok(read) = request.chat() else {
+        return assert!(chat.messages.is_empty(), "a request goes out: {}", String::from_utf8_lossy(&sent));
+    };
+    for part in chat.messages.iter_mut().flat_map(|message| &mut message.content) {
+        if let Part::ToolCall(call) = part
+            && call.arguments.trim().is_empty()
+        {
+            call.arguments = "{}".to_owned();
+        }
+    }
+    for (read, chat) in read.messages.iter().zip(&chat.messages) {
+        assert!(read == chat, "{read:?}\n{chat:?}\n{}", String::from_utf8_lossy(&sent));
+    }
+    assert!(*read == chat, "{read:?}\n{chat:?}\n{}", String::from_utf8_lossy(&sent));
 }
 
 /// Sends a request, and tells what came out on the other side.
@@ -390,15 +427,18 @@ where
 {
     // A leaf comes with an HTTP client of its own, which takes longer to make than most inputs to read.
     thread_local! {
-        static LEAVES: (Anthropic, OpenAi, Gemini) = {
+        static LEAVES: (Anthropic, OpenAi, Gemini, OpenAiResponses) = {
             let limits = Limits::default().event(EVENT).answer(ANSWER).error(ERROR);
-            (Anthropic::new("k").limits(limits), OpenAi::new("k").limits(limits), Gemini::new("k").limits(limits))
+            let openai = OpenAi::new("k").limits(limits);
+            let (anthropic, gemini) = (Anthropic::new("k").limits(limits), Gemini::new("k").limits(limits));
+            (anthropic, openai.clone(), gemini, openai.responses())
         };
     }
-    let (anthropic, openai, gemini) = LEAVES.with(Clone::clone);
+    let (anthropic, openai, gemini, responses) = LEAVES.with(Clone::clone);
     match dialect {
         Dialect::Anthropic => BoxLlmService::new(anthropic.model(model).transport(transport)),
         Dialect::Gemini => BoxLlmService::new(gemini.model(model).transport(transport)),
+        Dialect::Responses => BoxLlmService::new(responses.model(model).transport(transport)),
         _ => BoxLlmService::new(openai.model(model).transport(transport)),
     }
 }

@@ -25,7 +25,7 @@ use crate::recordings::{Exchange, Recordings};
 
 type Outcome = Result<Came, LlmError>;
 
-/// What the leaf sends, and what it makes of the recorded answer.
+/// Returns the request that the leaf sends, and its outcome for the recorded answer.
 async fn by_leaf(exchange: &Exchange) -> (Option<Request<Bytes>>, Outcome) {
     let sent = Arc::new(Mutex::new(None));
     let (kept, status, headers, body) =
@@ -105,7 +105,7 @@ fn data(exchange: &Exchange) -> Option<Vec<String>> {
     for (place, block) in blocks.into_iter().enumerate() {
         match block.data {
             Some(done) if done.trim() == "[DONE]" => break,
-            // What is cut off is no event.
+            // The recording cut it off, so that it is no event.
             Some(cut) if place + 1 == last && !whole && serde_json::from_str::<Value>(&cut).is_err() => {}
             Some(event) => data.push(event),
             None if block.bare.is_empty() => {}
@@ -133,7 +133,7 @@ async fn by_events(exchange: &Exchange, to: codec::Exchange, typed: bool) -> Opt
     })
 }
 
-/// What an error says, apart from its wait.
+/// Returns all fields of an error but its wait.
 fn facts(error: &LlmError) -> impl PartialEq + std::fmt::Debug {
     let names = [error.provider(), error.model(), error.code(), error.request_id(), Some(error.message())];
     let names = names.map(|name| name.map(str::to_owned));
@@ -160,7 +160,7 @@ fn respelled(message: &Message) -> Message {
     message
 }
 
-/// Where the two outcomes differ in what they say; bytes and statuses aside, which events do not have.
+/// Returns the difference between the two outcomes' content. It ignores bytes and statuses, which events do not have.
 fn differs(leaf: &Outcome, other: &Outcome) -> Option<String> {
     match (leaf, other) {
         (Ok(leaf), Ok(other)) if respelled(&leaf.message) == respelled(&other.message) => None,
@@ -175,7 +175,7 @@ fn differs(leaf: &Outcome, other: &Outcome) -> Option<String> {
     }
 }
 
-/// What was counted over a folder.
+/// The counts over a folder of recordings.
 #[derive(Default)]
 struct Count {
     exchanges: usize,

@@ -1,4 +1,5 @@
-//! When a stream is given to its caller: each event comes alone, and how many have been read by then is counted.
+//! Commit points of streams: each event comes alone, and the test counts the events read before the caller has the
+//! stream.
 
 use std::{
     convert::Infallible,
@@ -22,7 +23,7 @@ use crate::{
     recordings::Exchange,
 };
 
-/// What is wrong with the commit points of an answer that is a whole stream.
+/// Returns the fault in the commit points of an answer that is a whole stream.
 pub(crate) async fn misplaced(exchange: &Exchange) -> Vec<String> {
     let commits = expected::Commits::of(exchange);
     let end = expected::up_to_the_end(exchange).len();
@@ -41,7 +42,7 @@ pub(crate) async fn misplaced(exchange: &Exchange) -> Vec<String> {
     wrong
 }
 
-/// How many bytes have been read when the answer is given to its caller.
+/// Returns the number of bytes read by the time that the caller has the answer.
 async fn read_at(exchange: &Exchange, point: CommitPoint) -> Option<usize> {
     let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
     let ends: Vec<usize> = events::blocks(text).iter().map(|block| block.end).collect();

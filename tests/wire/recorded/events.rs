@@ -9,9 +9,9 @@ pub(crate) struct Block {
     pub(crate) data: Option<String>,
     /// Lines of no field: a bare JSON error that some server wrote in between.
     pub(crate) bare: String,
-    /// Where the block begins, in bytes of the stream.
+    /// The start of the block, in bytes of the stream.
     pub(crate) start: usize,
-    /// Where it ends.
+    /// The end of the block.
     pub(crate) end: usize,
 }
 

@@ -13,8 +13,8 @@ use crate::{
     recordings::Recordings,
 };
 
-/// How many exchanges are judged at once: of many more connections than the 128 that may wait to be accepted, the
-/// system resets some.
+/// The number of exchanges that are judged at once: of many more connections than the 128 that may wait to be accepted,
+/// the system resets some.
 const AT_ONCE: usize = 64;
 
 #[derive(Default)]
@@ -25,11 +25,11 @@ struct Row {
     identical: usize,
 }
 
-/// What became of a folder.
+/// The result of a folder.
 pub(crate) struct Judged {
     /// The exchanges that the crate has a dialect for, and how many of them are read without loss.
     known: Row,
-    /// How many of them have a request that can be encoded again.
+    /// The number of them whose request can be encoded again.
     compared: usize,
     oracle: Option<Sum>,
 }

@@ -35,7 +35,7 @@ pub(crate) fn count(value: &Value) -> Option<u64> {
 }
 
 impl Counted {
-    /// What a vendor's own object says, by the names that its reference has.
+    /// Reads a vendor's own object, by the names that its reference has.
     pub(crate) fn read(dialect: Dialect, usage: &Value) -> Self {
         let first = |places: &[&str]| places.iter().find_map(|place| count(usage.pointer(place)?));
         match dialect {
@@ -89,7 +89,7 @@ impl Counted {
         }
     }
 
-    /// What is said here, and where nothing is, what `other` says.
+    /// Returns these counts, and those of `other` in place of the absent ones.
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             input: self.input.or(other.input),

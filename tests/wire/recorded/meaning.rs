@@ -1,4 +1,4 @@
-//! When two requests of a dialect mean the same: what is left of them once everything is written in one way.
+//! Equality of two requests' meaning: the rest of them once everything is written in one way.
 //!
 //! The rules, and nothing else:
 //! - `null`, empty lists and empty texts of a turn are as good as absent, and so are `stream: false`, `is_error:

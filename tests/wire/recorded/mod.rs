@@ -12,7 +12,7 @@ mod exceptions;
 mod expected;
 mod folder;
 mod mapping;
-mod meaning;
+pub(crate) mod meaning;
 mod oracle;
 mod server;
 
@@ -62,7 +62,7 @@ async fn call(mut leaf: BoxLlmService, request: LlmRequest) -> Result<LlmRespons
     leaf.ready().await?.call(request).await
 }
 
-/// What came of an exchange: the message, and the provider's bytes as the crate gives them back.
+/// The outcome of an exchange: the message, and the provider's bytes as the crate gives them back.
 struct Came {
     message: Message,
     raw: Vec<u8>,
@@ -103,7 +103,7 @@ struct Verdict {
     oracle: Option<oracle::Verdict>,
 }
 
-/// What there is of the request.
+/// The parts of the request that are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Sent {
     /// It was not recorded.
@@ -254,7 +254,7 @@ async fn encoded_again(
     let request = exchange.request();
     let chat = match request.chat() {
         Ok(chat) => chat.clone(),
-        // What the provider refused too is no loss.
+        // A request that the provider refused too is no loss.
         Err(error) if error.kind() == ErrorKind::InvalidRequest && exchange.status.is_client_error() => {
             verdict.request = Sent::Refused;
             return;

@@ -1,5 +1,5 @@
-//! What the vendors' own SDKs made of the recorded answers (`oracle.jsonl`), and how the crate's reading compares with
-//! it.
+//! The vendors' own SDKs' readings of the recorded answers (`oracle.jsonl`), and the comparison of the crate's reading
+//! with them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,7 +22,7 @@ use crate::{
     recordings::{Exchange, Recordings},
 };
 
-/// What an SDK made of one answer.
+/// An SDK's reading of one answer.
 #[derive(Deserialize)]
 pub(crate) struct Reading {
     id: String,
@@ -128,7 +128,7 @@ fn without_nan(line: &str) -> String {
     })
 }
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Equal,
@@ -141,7 +141,7 @@ pub(crate) enum Verdict {
 
 /// Something that differs.
 pub(crate) struct Difference {
-    /// What differs, such as `usage`.
+    /// The field that differs, such as `usage`.
     pub(crate) what: &'static str,
     pub(crate) sdk: String,
     pub(crate) ours: String,
@@ -197,7 +197,7 @@ impl Reading {
         self.text.is_empty() && self.refusal.is_empty() && !self.calls()
     }
 
-    /// Whether it has a call, which has a name.
+    /// Returns whether it has a call, which has a name.
     fn calls(&self) -> bool {
         self.tool_calls.iter().any(|call| call.name.as_deref().is_some_and(|name| !name.is_empty()))
     }
@@ -244,7 +244,7 @@ fn answers(exchange: &Exchange, reading: &Reading, message: &Message, difference
             .unwrap_or_else(|_| arguments.into());
         (id.filter(|id| !id.is_empty()).map(str::to_owned), name.to_owned(), canonical)
     };
-    // What names no function calls none, whatever the SDK makes of a server's empty `function_call`.
+    // A call without a function's name is none, whatever the SDK makes of a server's empty `function_call`.
     let named = reading.tool_calls.iter().filter(|call| call.name.as_deref().is_some_and(|name| !name.is_empty()));
     let theirs: Vec<_> = named
         .map(|call| calls(call.id.as_deref(), call.name.as_deref().unwrap_or_default(), &call.arguments))
@@ -262,7 +262,7 @@ fn answers(exchange: &Exchange, reading: &Reading, message: &Message, difference
     // An id that the provider left out is the crate's own.
     own.iter_mut().zip(&theirs).filter(|(_, theirs)| theirs.0.is_none()).for_each(|(own, _)| own.0 = None);
     differ(differences, "tool_calls", &theirs, &own);
-    // Where the SDK says nothing, or does not know a server's name for a count, the recording has it.
+    // The recording has the count if the SDK says nothing, or does not know a server's name for it.
     let (stop, counted) = expected::end(exchange);
     differ(differences, "finish", &reading.finish(exchange.dialect).or(stop), &message.finish);
     let usage = match (reading.counted(), counted) {
@@ -339,8 +339,8 @@ fn kinds(class: &str) -> &'static [ErrorKind] {
     }
 }
 
-/// Whether the error body has a more exact name within that no SDK reads: Azure's `innererror`, Anthropic's `details`,
-/// and what a router hides in `metadata.raw`.
+/// Returns whether the error body has a more exact name within that no SDK reads: Azure's `innererror`, Anthropic's
+/// `details`, and a router's `metadata.raw`.
 fn is_within(exchange: &Exchange, code: Option<&str>) -> bool {
     let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
     let error = &body["error"];
@@ -356,7 +356,7 @@ fn errors(exchange: &Exchange, reading: &Reading, class: &str, error: &LlmError,
     if status.is_some() {
         differ(differences, "status", &status, &error.status().map(|status| status.as_u16()));
     }
-    // What breaks a stream that has begun is told by its words.
+    // The words of an error name the cause that broke a stream in its middle.
     let broken = exchange.status.is_success() && error.kind() == ErrorKind::StreamBroken;
     if !broken && !kinds(class).contains(&error.kind()) {
         let ours = format!("{:?}", error.kind());
@@ -382,11 +382,11 @@ fn errors(exchange: &Exchange, reading: &Reading, class: &str, error: &LlmError,
     }
 }
 
-/// How many characters of a message the readings have.
+/// The number of characters of a message that the readings have.
 const LONGEST: usize = 300;
 
-/// Whether a message has the provider's words: of a long one the first, without keys, and in front of what a router
-/// hides behind its own.
+/// Returns whether a message has the provider's words: of a long one the first, without keys, and in front of the text
+/// that a router hides behind its own.
 fn same_words(ours: &str, theirs: &str) -> bool {
     // The file has the first characters of a long one too.
     let cut = theirs.chars().count() >= LONGEST;
@@ -406,7 +406,7 @@ fn same_words(ours: &str, theirs: &str) -> bool {
     ours.len() == theirs.len()
 }
 
-/// What the comparison of a folder came to.
+/// The result of comparing a folder.
 #[derive(Default)]
 pub(crate) struct Sum {
     pub(crate) compared: usize,

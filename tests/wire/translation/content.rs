@@ -1,4 +1,4 @@
-//! What a dialect has no place for and could read all the same arrives: as text, as a function, by its address.
+//! Content that a dialect has no place for and could read all the same arrives: as text, as a function, by its address.
 
 use serde_json::{Value, json};
 use steadfast::{
@@ -11,7 +11,7 @@ use super::{answers::encoded, any, translate};
 
 use Dialect::{Anthropic as A, Gemini as G, OpenAi as O};
 
-/// What arrives, held against what the provider takes.
+/// Returns the content that arrives, held against the provider's format.
 async fn arrives(from: Dialect, to: Dialect, body: &Value) -> (Value, Vec<String>) {
     let (sent, notes) = translate(from, to, false, body).await.unwrap();
     assert_eq!(check(to, any(to), &sent), Ok(()), "{sent:#}");
@@ -166,7 +166,7 @@ async fn a_result_of_which_all_went_elsewhere_says_so() {
     assert!(notes[0].starts_with("tool_media: "), "{notes:?}");
     let (sent, _) = arrives(A, G, &with(json!([picture]))).await;
     assert_eq!(sent["contents"][2]["parts"][0]["functionResponse"]["response"], json!({"output": attached}));
-    // What nobody else knows is not said to have been sent.
+    // A reference that only its own provider knows is not reported as sent.
     let reference = json!({"type": "tool_reference", "tool_name": "look"});
     let (_, notes) = arrives(A, O, &with(json!([{"type": "text", "text": "seen"}, reference]))).await;
     assert!(notes.iter().all(|note| note.starts_with("own_part")) && notes.len() == 1, "{notes:?}");
@@ -176,7 +176,7 @@ async fn a_result_of_which_all_went_elsewhere_says_so() {
 fn why_a_stream_ends_is_told_at_its_end() {
     let text = |text: &str| StreamEvent::Text { index: 0, text: text.into() };
     let call = StreamEvent::ToolCall { index: 1, id: "a".into(), name: "f".into(), opaque: None };
-    // As recorded: a reason in each chunk.
+    // A reason in each chunk, as in a recording.
     let frames = [
         vec![
             StreamEvent::Start { id: Some("1".into()), model: None },

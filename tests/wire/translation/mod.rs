@@ -25,7 +25,7 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
 
 /// The model that a dialect's leaf asks.
 fn model(dialect: Dialect) -> &'static str {
@@ -98,7 +98,7 @@ fn leaf_of(
     (leaf, sent)
 }
 
-/// What a leaf of `target` sends for these bytes of `source`, and the notes on its answer.
+/// Returns the request that a leaf of `target` sends for these bytes of `source`, and the notes on its answer.
 async fn translate(
     source: Dialect,
     target: Dialect,

@@ -1,5 +1,5 @@
-//! What becomes of parameters at each family of models. The expectations are those of the vendors' documentation, which
-//! `src/models/families.json` names: what each model refuses with a 400, and how it spells the rest.
+//! The fate of parameters at each family of models. The expectations are those of the vendors' documentation, which
+//! `src/models/families.json` names: the parameters that each model refuses with a 400, and its spelling of the rest.
 
 use std::convert::Infallible;
 

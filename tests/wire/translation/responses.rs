@@ -263,6 +263,56 @@ async fn a_turn_of_tools_of_every_type_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_unknown_field_is_ignored_in_silence() {
+    let mut body = input(json!([
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "?"},
+            {"type": "input_image", "image_url": "data:image/png;base64,QUJD"},
+            {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,QUJD"}]},
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "!"}]},
+        {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
+        {"type": "custom_tool_call", "call_id": "call_2", "name": "patch", "input": ""},
+        {"type": "function_call_output", "call_id": "call_1", "output": [{"type": "input_text", "text": "4"}]},
+        {"type": "custom_tool_call_output", "call_id": "call_2", "output": "5"},
+    ]));
+    body["tools"] = json!([{"type": "function", "name": "f", "parameters": schema()}, {"type": "custom", "name": "patch"},
+        {"type": "namespace", "name": "n", "description": "N", "tools": [{"type": "function", "name": "g", "parameters": schema()}]}]);
+    body["text"] = json!({"format": {"type": "json_schema", "name": "a", "schema": schema()}});
+    body["reasoning"] = json!({"effort": "low"});
+    for place in [
+        "",
+        "/text",
+        "/text/format",
+        "/reasoning",
+        "/input/0",
+        "/input/0/content/0",
+        "/input/0/content/1",
+        "/input/0/content/2",
+        "/input/1",
+        "/input/2",
+        "/input/2/content/0",
+        "/input/3",
+        "/input/4",
+        "/input/5",
+        "/input/5/output/0",
+        "/input/6",
+        "/tools/0",
+        "/tools/1",
+        "/tools/2",
+        "/tools/2/tools/0",
+    ] {
+        let mut body = body.clone();
+        body.pointer_mut(place).expect("a place")["odd_field"] = json!({"a": 1});
+        for to in OTHERS {
+            let (sent, notes) = arrives(to, &body).await;
+            assert!(!sent.to_string().contains("odd_field"), "{place} to {to}");
+            let named = notes.iter().filter(|note| note.contains("odd_field")).count();
+            assert_eq!(named, 1, "{place} to {to}: {notes:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_and_outputs_without_their_partner_are_repaired() {
     let user = json!({"role": "user", "content": "?"});
     let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
@@ -307,6 +357,30 @@ async fn a_forced_tool_of_the_providers_is_refused_and_another_one_dropped() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_choice_among_some_tools_sends_those_alone() {
+    let function = |name: &str| json!({"type": "function", "name": name, "parameters": schema()});
+    let mut body = input(json!("?"));
+    body["tools"] = json!([function("f"), function("g"),
+        {"type": "namespace", "name": "n", "description": "N", "tools": [function("f"), function("g")]}]);
+    let allowed = json!([{"type": "function", "name": "g"}, {"type": "function", "namespace": "n", "name": "f"}]);
+    body["tool_choice"] = json!({"type": "allowed_tools", "mode": "required", "tools": allowed});
+    for to in OTHERS {
+        let (sent, notes) = arrives(to, &body).await;
+        assert_eq!(names(to, &sent), ["g", "n__f"], "to {to}");
+        let forced = match to {
+            A => sent["tool_choice"]["type"] == "any",
+            O => sent["tool_choice"] == "required",
+            _ => sent["toolConfig"]["functionCallingConfig"]["mode"] == "ANY",
+        };
+        assert!(forced && notes.iter().any(|note| note.starts_with("allowed_tools: ")), "to {to}: {notes:?}");
+    }
+    // A choice among all of them is none.
+    body["tools"] = json!([function("g")]);
+    body["tool_choice"]["tools"] = json!([{"type": "function", "name": "g"}]);
+    assert!(!arrives(A, &body).await.1.iter().any(|note| note.starts_with("allowed_tools")));
+}
+
 /// Google's recorded and OpenAI's documented refusals of each other's thoughts are met by nothing of them.
 #[tokio::test(start_paused = true)]
 async fn another_providers_thoughts_are_taken_out_of_the_bytes_and_nothing_else_is_touched() {
@@ -314,6 +388,7 @@ async fn another_providers_thoughts_are_taken_out_of_the_bytes_and_nothing_else_
         format!(r#"{{"type":"reasoning","id":"{id}","summary":[],"encrypted_content":"{content}"}}"#)
     };
     let (own, foreign) = (thought("rs_1", "gAAA"), thought("rs_2", "steadfast.anthropic.signed.EqYG"));
+    let enveloped = thought("rs_9", "steadfast.responses.redacted.rs_1:gAAA");
     let unsigned = thought("rs_3", "steadfast.none.unsigned.");
     let message = |text: &str| format!(r#"{{"role":"user", "content" : "{text}"}}"#);
     // A text that begins like a mark is nobody's thought.
@@ -324,6 +399,8 @@ async fn another_providers_thoughts_are_taken_out_of_the_bytes_and_nothing_else_
         (vec![&*first, &own, &foreign, &last, &unsigned], vec![&*first, &own, &last], 1),
         (vec![&*first, &own, &last], vec![&*first, &own, &last], 0),
         (vec![&*foreign], vec![], 1),
+        // An answer that had begun under another id brings OpenAI's own thought back in an envelope.
+        (vec![&*last, &enveloped], vec![&*last, &own], 0),
     ] {
         let request = steadfast::LlmRequest::from(steadfast::Wire::new(R, body(&items)).unwrap());
         let response = tower::ServiceExt::oneshot(leaf.clone(), request).await.unwrap();

@@ -30,7 +30,7 @@ litellm_settings: {{ telemetry: false, set_verbose: false }}
     let mut command = Command::new(program);
     let port = listen.port().to_string();
     command.arg("--config").arg(file).args(["--host", "127.0.0.1", "--port", &port, "--num_workers", "1"]);
-    // What it would otherwise fetch or send: nothing here leaves the machine.
+    // LiteLLM would otherwise fetch and send: nothing here leaves the machine.
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("LITELLM_TELEMETRY", "False").env("LITELLM_LOG", "ERROR");
     // Nobody has a key here, as with the others.
     command.env("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true");

@@ -1,4 +1,4 @@
-//! Who is measured. Each gets one process with one thread or worker for its work, two providers in order, and no
+//! The contestants. Each gets one process with one thread or worker for its work, two providers in order, and no
 //! settings that a careful operator would not make: connections that are kept, no log for each request.
 
 mod litellm;
@@ -24,16 +24,16 @@ pub struct Gateway {
     pub target: Target,
 }
 
-/// What a gateway is told.
+/// A gateway's settings.
 #[derive(Debug)]
 pub struct Surroundings {
     pub primary: SocketAddr,
     pub backup: SocketAddr,
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
     /// A folder of its own.
     pub folder: PathBuf,
-    /// Where the others are installed.
+    /// The folder in which the others are installed.
     pub gateways: PathBuf,
     /// The binary of steadfast.
     pub steadfast: PathBuf,
@@ -55,13 +55,13 @@ impl Surroundings {
 #[derive(Clone, Copy, Debug)]
 pub struct Contestant {
     pub name: &'static str,
-    /// What it does here, in a few words.
+    /// Its part here, in a few words.
     pub what: &'static str,
     pub measured: Measured,
     make: Option<Make>,
 }
 
-/// How much of it is measured.
+/// The share of it that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measured {
     /// In every round and every cell.
@@ -123,7 +123,7 @@ pub fn free_port() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// What a program says of its version, or why it does not run.
+/// Returns a program's version, or the reason why it does not run.
 fn version(program: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
         .args(arguments)

@@ -25,7 +25,7 @@ fn main() -> std::io::Result<()> {
     for contestant in contestants::all() {
         let n = if contestant.sized().is_some() { SIZED_CALLS } else { CALLS };
         let mut calls = contestant.calls();
-        // What is allocated once (a thread's local state, a first segment) is not a call's cost.
+        // An allocation that is made once (a thread's local state, a first segment) is not a call's cost.
         calls(n);
         let allocated = measure(|| calls(n));
         println!("call\t{}\t{}", contestant.id(), allocated.count_total as f64 / n as f64);

@@ -1,4 +1,4 @@
-//! What a call costs with more of everything around it: where it grows, a busy day is a slow day.
+//! The cost of a call with more of everything around it. If it grows, a busy day is a slow day.
 
 use std::{
     pin::pin,

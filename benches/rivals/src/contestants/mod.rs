@@ -1,4 +1,4 @@
-//! Who is called, and against what: the rows of the tables of costs per call.
+//! The calls, and their rivals: the rows of the tables of costs per call.
 
 mod growth;
 mod layers;
@@ -64,10 +64,10 @@ pub const IN_FLIGHT: &str = "calls in flight";
 /// The tables of costs that should not grow, in the order in which they are shown.
 pub const GROWTH: [&str; 6] = [TIERS, FEATURES, KEYS, COUNT_WINDOW, TIME_WINDOW, IN_FLIGHT];
 
-/// What the others in a table are measured against.
+/// The row that the others in a table are measured against.
 pub const BARE: &str = "bare";
 pub const NOTHING: &str = "five layers that do nothing";
-/// What marks a rival that runs on our request and answer.
+/// The mark of a rival that runs on our request and answer.
 pub const ON_LLM: &str = ", on LlmRequest";
 /// The name of ours in every table of layers.
 pub const OURS: &str = "steadfast";

@@ -1,8 +1,8 @@
-//! What it costs to watch: the five layers alone, and with events, status and all that listens; while all is well, and
+//! The cost of watching: the five layers alone, and with events, status and all subscribers; while all is well, and
 //! while another tier serves.
 //!
-//! Those who listen run on the same thread, in tasks of a runtime that the calls let run every 64th time: their CPU
-//! time is in the figures.
+//! The subscribers run on the same thread, in tasks of a runtime that the calls let run every 64th time: their CPU time
+//! is in the figures.
 
 use std::{
     pin::pin,
@@ -12,7 +12,7 @@ use std::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use steadfast::{
     Event, Events, LlmRequest, ObserveLayer,
-    events::{Subscription, Subscriber},
+    events::{Subscriber, Subscription},
 };
 use steadfast_subscribers::{StatusBoard, metrics::Metrics};
 use tokio::runtime::{Builder, Runtime};
@@ -25,7 +25,7 @@ use crate::{
     subject::{Answers, Subject},
 };
 
-/// How many calls are made before those who listen have their turn.
+/// The number of calls before the subscribers have their turn.
 const TURN: u64 = 64;
 
 /// Hears and forgets.
@@ -60,7 +60,7 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
     add("and observe, two forget", observed(|events| vec![events.follow(Deaf), events.follow(Deaf)]));
     add("and observe and status", observed(|events| vec![events.follow(StatusBoard::new("primary"))]));
     add("and observe, status and metrics", observed(all));
-    // What a request takes while another tier serves.
+    // The cost of a request while another tier serves.
     add(
         "past an open circuit",
         Box::new(|| calls(ours::five_past_an_open_circuit(Answers::<Llm>::new()), |_| Vec::new(), &Events::new())),

@@ -1,4 +1,4 @@
-//! What a refusal costs: of a circuit that is open, of a bulkhead that is full.
+//! The cost of a refusal: of a circuit that is open, of a bulkhead that is full.
 
 use tower::{Layer, Service, ServiceBuilder};
 

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, env, path::PathBuf, process::Command};
 
-/// What the second binary found.
+/// The findings of the second binary.
 #[derive(Debug, Default)]
 pub struct Allocations {
     /// For each contestant's id, the allocations of one call.
@@ -12,13 +12,13 @@ pub struct Allocations {
     pub idle: Vec<Idle>,
 }
 
-/// What one call takes while it waits for its answer.
+/// The memory of one call while it waits for its answer.
 #[derive(Debug)]
 pub struct Idle {
     pub name: String,
     /// The future itself, which lies wherever its caller puts it.
     pub future: u64,
-    /// What it has on the heap.
+    /// Its bytes on the heap.
     pub heap: u64,
 }
 

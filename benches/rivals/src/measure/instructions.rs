@@ -1,7 +1,7 @@
 //! Instructions per call, by callgrind.
 //!
-//! What comes before the calls is not counted: not what is filled once, and tables are hashed by chance, so that to
-//! fill them takes now more, now less.
+//! The work before the calls does not count: tables are filled once, and hashed by chance, so that to fill them takes
+//! now more, now less.
 
 use std::{
     io,
@@ -41,7 +41,7 @@ pub fn valgrind_is_here() -> bool {
 ///
 /// # Errors
 ///
-/// When valgrind does not run, or does not say how many there were.
+/// Valgrind does not run, or does not report a number.
 pub fn measure(program: &Path, contestants: &[&Contestant]) -> io::Result<Vec<f64>> {
     let wanted: Vec<(String, u64)> = contestants
         .iter()

@@ -1,4 +1,4 @@
-//! How it is measured.
+//! The ways of measuring.
 
 pub mod allocations;
 pub mod instructions;
@@ -6,7 +6,7 @@ pub mod threads;
 pub mod timing;
 pub mod wall;
 
-/// How much time is taken.
+/// The effort of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     /// To see that it runs: the figures are worth little.

@@ -146,7 +146,7 @@ where
     Rate { wall: calls / start.elapsed().as_secs_f64(), cpu: calls / (cpu.elapsed().as_secs_f64() / threads as f64) }
 }
 
-/// What one contestant came to, with one thread and with two.
+/// One contestant's results, with one thread and with two.
 #[derive(Debug)]
 pub struct Row {
     pub group: &'static str,

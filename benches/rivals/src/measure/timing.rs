@@ -8,7 +8,7 @@ use super::Effort;
 use crate::{calls::Calls, contestants::Contestant};
 
 const ROUNDS: usize = 31;
-/// What one contestant gets in one round.
+/// The time of one contestant in one round.
 const SLICE: Duration = Duration::from_millis(10);
 
 /// A new one is made for each round of a table of costs that should not grow, and called so often: what the calls
@@ -48,7 +48,7 @@ pub fn measure_sized(contestants: &[&Contestant], effort: Effort) -> Vec<Rounds>
     rounds
 }
 
-/// How many calls fill a slice; warms up on the way.
+/// Returns the number of calls that fill a slice; warms up on the way.
 fn slice(calls: &mut Calls, effort: Effort) -> u64 {
     let slice = if effort == Effort::Quick { SLICE / 10 } else { SLICE };
     let mut n = 1000;

@@ -1,4 +1,4 @@
-//! What takes so long that only a clock on the wall shows it.
+//! Waits that are so long that only a clock on the wall shows them.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use crate::{
 
 const CALLS: u32 = 20;
 
-/// How long the caller of tower-resilience's full bulkhead waits for the refusal. `reject_when_full` is a wait of no
-/// length there, but a wait for a timer, and timers tick in milliseconds.
+/// Returns the time that the caller of tower-resilience's full bulkhead waits for the refusal. `reject_when_full` is a
+/// wait of no length there, but a wait for a timer, and timers tick in milliseconds.
 pub fn resilience_refusal(runtime: &Runtime) -> Duration {
     let mut service = occupied::<Small, _>(resilience::refusing_bulkhead(1, Hangs::<Small>::new()));
     runtime.block_on(async {

@@ -14,7 +14,7 @@ use tower::{Layer, ServiceExt};
 use super::quantile;
 use crate::measure::Effort;
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusals {
     pub refused: usize,

@@ -1,5 +1,5 @@
-//! What the stack promises in numbers, where only a clock can tell: the overhead of a call and of an event, refusals
-//! under sixteen threads, deadlines that are kept.
+//! The stack's promises in numbers that only a clock can tell: the overhead of a call and of an event, refusals under
+//! sixteen threads, deadlines that are kept.
 
 mod bulkhead;
 mod deadline;

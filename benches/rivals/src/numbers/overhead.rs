@@ -1,4 +1,4 @@
-//! What the stack adds to each single call, and to each event of a stream.
+//! The stack's cost for each single call, and for each event of a stream.
 
 use std::{
     hint::black_box,
@@ -27,7 +27,7 @@ pub struct Overhead {
     pub p99: Duration,
     /// For each event of a stream of a thousand.
     pub event: Duration,
-    /// What an event takes without any layer.
+    /// The time of an event without any layer.
     pub bare_event: Duration,
 }
 

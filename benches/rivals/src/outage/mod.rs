@@ -1,4 +1,4 @@
-//! What callers see while a provider is down.
+//! The callers' view while a provider is down.
 //!
 //! Each stack gets the same callers, the same primary with an outage, and a backup that is well. It runs in real time,
 //! a hundred times as fast as it says, for most breakers read the system's clock, which cannot be paused. All stacks
@@ -23,7 +23,7 @@ use crate::measure::Effort;
 /// One second here stands for so many.
 pub const SCALE: u32 = 100;
 
-/// What is called a second, a minute: as it passes here.
+/// Returns the time here for a time of the outage: a second, a minute.
 const fn scaled(milliseconds: u64) -> Duration {
     Duration::from_micros(milliseconds * 1000 / SCALE as u64)
 }
@@ -35,7 +35,7 @@ const ERROR_LATENCY: Duration = scaled(200);
 /// For one attempt, and for all of a request.
 const ATTEMPT: Duration = scaled(30_000);
 const TOTAL: Duration = scaled(90_000);
-/// How long an open circuit stays open, and the wait before the first retry.
+/// The time that an open circuit stays open, and the wait before the first retry.
 const COOLDOWN: Duration = scaled(60_000);
 const BACKOFF: Duration = scaled(1_000);
 /// Between one request and the next.
@@ -43,11 +43,11 @@ const EVERY: Duration = scaled(500);
 const BEFORE: Duration = scaled(30_000);
 const AFTER: Duration = scaled(180_000);
 
-/// How many outages there are of each kind, each longer than the one before by a part of the time that a circuit stays
-/// open: who is back when depends on where in that time the outage ends.
+/// The number of outages of each kind, each longer than the one before by a part of the time that a circuit stays open.
+/// The place in that time at which an outage ends decides which stack is back when.
 const OUTAGES: u32 = 5;
 
-/// What a stack came to in all outages of one kind.
+/// A stack's results in all outages of one kind.
 #[derive(Clone, Debug)]
 pub struct Came {
     pub who: &'static str,
@@ -56,7 +56,7 @@ pub struct Came {
     pub lost: usize,
     /// Attempts at the primary while it was down, in each outage.
     pub dead: f64,
-    /// What the requests of the outages took longer than one that is well, in the seconds that it stands for.
+    /// The time that the requests of the outages took beyond a healthy one, in the seconds that it stands for.
     pub added_p50: f64,
     pub added_p99: f64,
     /// From the end of an outage until the last request that the primary did not answer: the mean and the longest;
@@ -94,7 +94,7 @@ pub fn run(fault: Fault, effort: Effort) -> Vec<Came> {
     })
 }
 
-/// What became of the requests of one outage.
+/// The outcomes of the requests of one outage.
 struct Drilled {
     done: Vec<Done>,
     outage: Range<Duration>,

@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep};
 
 use super::{ATTEMPT, BEFORE, ERROR_LATENCY, LATENCY};
 
-/// Who answered.
+/// The provider that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Primary,
     Backup,
 }
 
-/// How it is down.
+/// The kind of the outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It says that it has too much load.
@@ -29,11 +29,11 @@ pub enum Fault {
     Silence,
 }
 
-/// What is wrong with a call.
+/// The fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
     Overloaded,
-    /// Where the client itself gives up.
+    /// The client itself gives up.
     Late,
 }
 

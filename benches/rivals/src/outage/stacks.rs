@@ -1,4 +1,4 @@
-//! Who is drilled, each set up as its documentation says, with the same limits.
+//! The stacks that are drilled, each set up as its documentation says, with the same limits.
 
 use std::{pin::Pin, time::Duration};
 
@@ -104,7 +104,7 @@ fn resilience(fault: Fault, length: Duration) -> Drilling {
     let inner = TimeLimiterLayer::builder().timeout_duration(ATTEMPT).build().layer(inner);
     let breaker = ResilienceBreaker::builder().consecutive_failures(5).wait_duration_in_open(COOLDOWN);
     let inner = breaker.permitted_calls_in_half_open(1).build().expect("a valid breaker").layer(inner);
-    // What an open circuit refuses is not tried again, as its documentation tells one to say.
+    // The stack does not retry the refusal of an open circuit, as its documentation recommends.
     let retry = RetryLayer::builder()
         .max_attempts(3)
         .exponential_backoff(BACKOFF)
@@ -114,7 +114,7 @@ fn resilience(fault: Fault, length: Duration) -> Drilling {
     Box::pin(drill(stack, || (), |side| *side, primary))
 }
 
-/// What a call of seatbelt's stack ends as.
+/// The outcome of a call of seatbelt's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     Wrong,

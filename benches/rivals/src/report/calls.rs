@@ -18,7 +18,7 @@ use crate::{
 pub const GROUPS: [&str; 11] =
     [READY, PENDING, TIMEOUT, BULKHEAD, RETRY, BREAKER, FALLBACK, HEDGE, OPEN, FULL, OBSERVED];
 
-/// What is known of each contestant, in the contestants' order; a measurement that was not made is empty.
+/// The results of each contestant, in the contestants' order; a measurement that was not made is empty.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub times: Vec<Rounds>,
@@ -114,7 +114,7 @@ fn table(text: &mut String, group: &'static str, rows: &[Row]) {
     }
 }
 
-/// What is ours in a table, beside a rival of this name.
+/// Returns our row in a table, beside a rival of this name.
 fn ours_in(group: &str, rival: &str) -> &'static str {
     match group {
         READY | PENDING if rival.starts_with("tower's three") => OUR_THREE,

@@ -1,10 +1,10 @@
-//! What a table comes to: an aim that is met or missed, a rival that does better or worse.
+//! The findings of a table: an aim that is met or missed, a rival that does better or worse.
 
 use std::fmt::Write as _;
 
 #[derive(Clone, Debug)]
 pub enum Finding {
-    /// What was aimed at.
+    /// An aim.
     Aim { what: String, measured: String, wanted: String, met: bool },
     /// Ours beside a rival's.
     Beside {
@@ -70,7 +70,7 @@ impl Finding {
     }
 }
 
-/// What is lost, then the aims that are met.
+/// Returns the lost comparisons, then the aims that are met.
 pub fn summary(findings: &[Finding]) -> String {
     let mut text = String::from("## What we lose\n\n");
     let missed: Vec<&Finding> = findings.iter().filter(|f| matches!(f, Finding::Aim { .. }) && f.is_lost()).collect();

@@ -1,11 +1,11 @@
-//! Where and when, and who in which version.
+//! The place and time of the run, and the versions of the contestants.
 
 use std::{fmt::Write as _, fs, process::Command};
 
-/// As it was resolved for this build.
+/// The versions as they were resolved for this build.
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-/// Those who are measured here, as the registry calls them.
+/// The packages that are measured here, as the registry calls them.
 const WHO: [&str; 7] = ["steadfast", "tower", "tower-resilience", "seatbelt", "failsafe", "recloser", "liter-llm"];
 
 pub fn text() -> String {

@@ -1,4 +1,4 @@
-//! What the stack promises in numbers.
+//! The stack's promises in numbers.
 
 use std::{fmt::Write as _, time::Duration};
 

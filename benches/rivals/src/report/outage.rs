@@ -1,4 +1,4 @@
-//! What callers see while a provider is down.
+//! The callers' view while a provider is down.
 
 use std::fmt::Write as _;
 
@@ -55,7 +55,7 @@ pub fn section(outages: &[(Fault, Vec<Came>)]) -> Section {
                 ));
             };
             add("dead attempts", "", ours.dead, rival.dead);
-            // What lies below a tenth of a second is the machine's timers.
+            // A time below a tenth of a second is the machine's timers.
             add("added p50", "s", (ours.added_p50 - 0.2).max(0.0), rival.added_p50.max(0.1));
             add("added p99", "s", (ours.added_p99 - 0.2).max(0.0), rival.added_p99.max(0.1));
             if let (Some((ours, _)), Some((theirs, _))) = (ours.recovery, rival.recovery) {

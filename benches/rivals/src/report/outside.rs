@@ -1,4 +1,4 @@
-//! What other packages measured: streams and requests, and the gateway.
+//! The results of other packages: streams and requests, and the gateway.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ const BENCHES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 ///
 /// # Errors
 ///
-/// When it does not build or does not run.
+/// The package does not build or does not run.
 pub fn wire(quick: bool) -> io::Result<Section> {
     let mut arguments = Vec::new();
     if quick {
@@ -47,7 +47,7 @@ pub fn wire(quick: bool) -> io::Result<Section> {
 ///
 /// # Errors
 ///
-/// When they are there, and cannot be read or shown.
+/// The results are there, and cannot be read or shown.
 pub fn gateway() -> io::Result<Option<Section>> {
     let file = PathBuf::from(BENCHES).join("gateway/result.json");
     if !file.exists() {
@@ -75,7 +75,7 @@ pub fn gateway() -> io::Result<Option<Section>> {
     }))
 }
 
-/// What a package beside this one prints.
+/// Returns the output of a package beside this one.
 fn run(package: &str, arguments: &[&str]) -> io::Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(BENCHES).join(package).join("Cargo.toml");

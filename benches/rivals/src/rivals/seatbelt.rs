@@ -18,7 +18,7 @@ use crate::subject::Subject;
 
 pub type Context<K> = ResilienceContext<<K as Subject>::Request, Result<<K as Subject>::Answer, <K as Subject>::Error>>;
 
-/// What its layers ask of the service that they wrap.
+/// The bounds of its layers on the service that they wrap.
 pub trait Wrapped<K: Subject>:
     Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + Sync + 'static
 {

@@ -55,7 +55,7 @@ where
     }
 }
 
-/// As it stands: half of the last hundred calls.
+/// Its default: half of the last hundred calls.
 pub fn recloser<S>(inner: S) -> Reclosed<S> {
     let breaker = Recloser::custom().open_wait(LONG).build();
     Reclosed { inner, breaker: AsyncRecloser::from(breaker) }

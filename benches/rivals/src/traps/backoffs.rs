@@ -1,4 +1,4 @@
-//! How waits before a retry are spread.
+//! The spread of waits before a retry.
 
 use std::{
     collections::BTreeSet,

@@ -19,7 +19,7 @@ use crate::{
     subject::{Small, Subject},
 };
 
-/// How long an open circuit stays open.
+/// The time that an open circuit stays open.
 pub(super) const WAIT: Duration = Duration::from_millis(60);
 
 /// Long enough that it is over: liter-llm's first wait is twice what it is told.
@@ -113,7 +113,7 @@ pub(super) async fn call<K: Subject>(breaker: &Boxed<K>) -> Result<K::Answer, ()
     breaker.clone().oneshot(K::request()).await
 }
 
-/// Whether a call comes through to the backend within a moment; it is dropped then.
+/// Returns whether a call comes through to the backend within a moment; it is dropped then.
 pub(super) async fn comes_through<K: Subject>(breaker: &Boxed<K>, backend: &Scripted<K>) -> bool {
     let before = backend.calls();
     let _ = tokio::time::timeout(Duration::from_millis(5), call::<K>(breaker)).await;

@@ -1,4 +1,4 @@
-//! What bounds the load of retries.
+//! The bounds of the load of retries.
 
 use std::time::{Duration, Instant};
 

@@ -16,11 +16,11 @@ mod windows;
 
 pub use self::process::{Found, run_all};
 
-/// What a program came to.
+/// The result of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub passes: bool,
-    /// What was seen, in a few words.
+    /// The observation, in a few words.
     pub seen: String,
 }
 

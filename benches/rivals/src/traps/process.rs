@@ -23,7 +23,7 @@ pub struct Found {
 
 /// # Errors
 ///
-/// When this program cannot be started once more.
+/// This program cannot be started once more.
 pub fn run_all(only: Option<&str>) -> io::Result<Vec<Found>> {
     let wanted = |trap: &Trap| only.is_none_or(|only| trap.id == only);
     let run = |trap: Trap| {

@@ -1,4 +1,4 @@
-//! How a circuit closes again.
+//! The ways in which a circuit closes again.
 
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ async fn stale<K: Subject>(breaker: &Boxed<K>, backend: &Scripted<K>, old: bool,
     settle().await;
     let _ = tell_old.send(old);
     let _ = old_call.await;
-    // While the probe is under way, nobody else is let in.
+    // The circuit admits no other call while the probe is under way.
     let early = comes_through::<K>(breaker, backend).await;
     let _ = tell_probe.send(probe);
     let _ = probe_call.await;
@@ -173,7 +173,7 @@ impl Program for OpenNotReady {
 
 const FIRST: Duration = Duration::from_millis(10);
 
-/// Those whose wait grows; failsafe's too, but by whole seconds.
+/// The cases whose wait grows; failsafe's too, but by whole seconds.
 fn resets() -> Vec<Case> {
     vec![
         #[cfg(feature = "liter-llm")]

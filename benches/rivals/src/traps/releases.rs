@@ -1,4 +1,4 @@
-//! What is given back, and when.
+//! The resources that are given back, and the time of it.
 
 use std::{
     sync::{
@@ -93,7 +93,7 @@ fn guarded(
     })
 }
 
-/// How many are held in the middle of the wait before the second try.
+/// Returns the number of places that are held in the middle of the wait before the second try.
 fn held<S>(make: impl Fn(Arc<AtomicUsize>) -> S) -> Verdict
 where
     S: Service<SmallRequest, Future: Send> + Send + 'static,
@@ -162,7 +162,7 @@ where
     })
 }
 
-/// Whether a second one was let in while the first was there, and whether one was after it.
+/// Judges whether a second call was let in while the first was there, and whether one was after it.
 async fn judge(calls: impl Future<Output = Option<(bool, bool)>>) -> Verdict {
     match calls.await {
         Some((false, true)) => Verdict::new(true, "the second waited for the first one's end"),

@@ -15,7 +15,7 @@ use tower::Service;
 
 use crate::subject::Subject;
 
-/// What becomes of a call.
+/// The fate of a call.
 pub(super) enum Step {
     Answer,
     Fail,
@@ -57,12 +57,12 @@ impl<K: Subject> Scripted<K> {
         Self { shared: Arc::new(shared), error }
     }
 
-    /// What every call comes to that has no step of its own.
+    /// Sets the outcome of every call that has no step of its own.
     pub(super) fn set_healthy(&self, healthy: bool) {
         self.shared.healthy.store(healthy, SeqCst);
     }
 
-    /// Whether it is ever ready.
+    /// Sets whether it is ever ready.
     pub(super) fn set_ready(&self, ready: bool) {
         self.shared.ready.store(ready, SeqCst);
     }
@@ -83,7 +83,7 @@ impl<K: Subject> Scripted<K> {
         self.shared.steps.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// How many calls have come here.
+    /// Returns the number of calls that have come here.
     pub(super) fn calls(&self) -> usize {
         self.shared.calls.load(SeqCst)
     }

@@ -5,7 +5,7 @@ use steadfast_wire_bench::contestants;
 
 fn main() {
     for mut contestant in contestants::all() {
-        // What is allocated once (a thread's local state) is not a run's cost.
+        // An allocation that is made once (a thread's local state) is not a run's cost.
         (contestant.run)();
         println!("{}", measure(&mut contestant.run).count_total);
     }

@@ -19,7 +19,7 @@ use pin_project::pin_project;
 use steadfast::{Dialect, LlmService, providers::http::CallerTransport};
 use tower::{BoxError, Layer, Service, ServiceExt, util::Oneshot};
 
-use super::{GatewayBuilder, ResponseBody, ResponseFuture, pipeline::AdaptedCall, service::Calls};
+use super::{GatewayBuilder, ResponseBody, ResponseFuture, pipeline::AdaptedCall, routes, service::Calls};
 use crate::Gateway;
 
 /// Gives the calls of models among a program's HTTP requests the treatment of a stack, and passes all others.
@@ -235,15 +235,8 @@ impl HttpLlmLayer {
 
 impl ModelCall {
     fn at(path: &str, query: Option<&str>) -> Option<Self> {
-        let call = |dialect| Some(Self { dialect, path: None });
-        if path.ends_with("/v1/messages") {
-            return call(Dialect::Anthropic);
-        }
-        if path.ends_with("/chat/completions") {
-            return call(Dialect::OpenAi);
-        }
-        if path.ends_with("/responses") {
-            return call(Dialect::Responses);
+        if let Some(dialect) = routes::path_by_ending(path).and_then(routes::dialect_of_calls) {
+            return Some(Self { dialect, path: None });
         }
         let (_, named) = path.rsplit_once("/models/")?;
         let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty() && !model.contains('/'))?;

@@ -19,7 +19,7 @@ use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
     providers::http::CallerTransport,
-    translate::{StreamEncoder, encode_message},
+    translate::{RequestEcho, StreamEncoder, encode_answer},
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -114,6 +114,9 @@ pub(crate) fn answer<'a>(
             return deny(&entry, denied, dialect);
         }
         let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
+        if settings.wait_for_rate_limits.contains(&dialect) {
+            request = request.wait_for_rate_limits();
+        }
         if let Some(adapted) = adapted {
             request = request.with_extension(adapted.transport.clone());
         }
@@ -223,10 +226,17 @@ impl ResponseContext {
     /// body is not read.
     fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
         let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
+        let encoder = if passed { encoder } else { encoder.echo(self.echo()) };
         match served.or(self.model.as_deref()) {
             Some(model) => encoder.model(model),
             None => encoder,
         }
+    }
+
+    /// Returns the parts of the request that an answer in the Responses dialect repeats. Other dialects have none.
+    fn echo(&self) -> RequestEcho {
+        let chat = (self.dialect == Dialect::Responses).then(|| self.request.chat().ok()).flatten();
+        chat.map(RequestEcho::of).unwrap_or_default()
     }
 
     /// Returns whether a stream in OpenAI's dialect ends with the used tokens.
@@ -275,7 +285,7 @@ async fn translate(context: ResponseContext, entry: Entry, response: LlmResponse
     if message.model.is_none() {
         message.model = served_model.or_else(|| context.model.as_deref().map(str::to_owned));
     }
-    let translated = encode_message(&message, context.dialect);
+    let translated = encode_answer(&message, context.dialect, &context.echo());
     entry.note(translated.notes);
     let body = match mark {
         Some(mark) => marked(&translated.body, &mark),

@@ -45,11 +45,8 @@ impl Routes {
     /// Answers a request. Calls of models, nearly all requests, bypass the router, which would cost as much as reading
     /// them.
     fn dispatch<'a>(&self, connection: &'a ConnectionContext, request: Request<Body>) -> Answering<'a> {
-        let dialect = match request.uri().path() {
-            MESSAGES => Dialect::Anthropic,
-            CHAT_COMPLETIONS => Dialect::OpenAi,
-            RESPONSES => Dialect::Responses,
-            _ => return self.routed(request),
+        let Some(dialect) = dialect_of_calls(request.uri().path()) else {
+            return self.routed(request);
         };
         match *request.method() {
             Method::POST => call(&self.gateway, connection, dialect, request),
@@ -165,18 +162,58 @@ pub(crate) const SERVED: [&str; 16] = [
 ];
 
 const MESSAGES: &str = "/v1/messages";
+const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
+const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
+const MODELS: &str = "/v1/models";
+
+/// The endings by which a request to any base URL is known, and the path of each. Azure and compatible servers have
+/// OpenAI's APIs under many paths. Anthropic's endings include the version, since other APIs have messages too.
+const ENDINGS: [(&str, &str); 5] = [
+    ("/chat/completions", CHAT_COMPLETIONS),
+    ("/responses", RESPONSES),
+    ("/responses/input_tokens", INPUT_TOKENS),
+    (MESSAGES, MESSAGES),
+    (COUNT_TOKENS, COUNT_TOKENS),
+];
+
+/// Returns the path of a request's ending.
+pub(super) fn path_by_ending(path: &str) -> Option<&'static str> {
+    ENDINGS.into_iter().find(|(ending, _)| path.ends_with(ending)).map(|(_, served)| served)
+}
+
+/// Returns the dialect of a path that calls models.
+pub(super) fn dialect_of_calls(path: &str) -> Option<Dialect> {
+    match path {
+        MESSAGES => Some(Dialect::Anthropic),
+        CHAT_COMPLETIONS => Some(Dialect::OpenAi),
+        RESPONSES => Some(Dialect::Responses),
+        _ => None,
+    }
+}
+
+/// Returns the path of this API that a request to any base URL is meant for, if there is one.
+pub(super) fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {
+    if let Some(served) = path_by_ending(path) {
+        return Some(PathAndQuery::from_static(served));
+    }
+    // A POST is a call of Gemini's: `/models/NAME:generateContent`.
+    let at = path.rfind("/models").filter(|_| method != Method::POST)?;
+    let model = &path[at + "/models".len()..];
+    let is_list = model.is_empty() || model.starts_with('/');
+    is_list.then(|| PathAndQuery::try_from(format!("{MODELS}{model}")).ok())?
+}
 
 pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let for_callers = Router::new()
-        .route("/v1/messages/count_tokens", post(catalog::count_tokens))
-        .route("/v1/responses/input_tokens", post(catalog::input_tokens))
+        .route(COUNT_TOKENS, post(catalog::count_tokens))
+        .route(INPUT_TOKENS, post(catalog::input_tokens))
         .route("/v1/responses/compact", post(stored_responses::compact))
         .route("/v1/responses/{id}", get(stored_responses::unknown).delete(stored_responses::unknown))
         .route("/v1/responses/{id}/input_items", get(stored_responses::unknown))
         .route("/v1/responses/{id}/cancel", post(stored_responses::unknown))
-        .route("/v1/models", get(catalog::models))
+        .route(MODELS, get(catalog::models))
         .route("/v1/models/{*model}", get(catalog::model))
         .route("/requests", get(requests))
         .route("/admin/keys", get(keys::list))
@@ -354,6 +391,30 @@ const MAX_METHOD: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_to_any_base_url_has_its_path() {
+        let get = Method::GET;
+        for (method, path, served) in [
+            (Method::POST, "/v1/chat/completions", Some(CHAT_COMPLETIONS)),
+            (Method::POST, "/openai/deployments/gpt/chat/completions", Some(CHAT_COMPLETIONS)),
+            (Method::POST, "/anthropic/v1/messages", Some(MESSAGES)),
+            (Method::POST, "/v1/messages/count_tokens", Some(COUNT_TOKENS)),
+            (Method::POST, "/v1/threads/7/messages", None),
+            (Method::POST, "/openai/v1/responses", Some(RESPONSES)),
+            (Method::POST, "/v1/responses/input_tokens", Some(INPUT_TOKENS)),
+            (get.clone(), "/v1/responses/resp_1", None),
+            (Method::POST, "/v1/embeddings", None),
+            (Method::POST, "/v1beta/models/gemini-2.5-pro:generateContent", None),
+            (get.clone(), "/api/models", Some(MODELS)),
+            (get.clone(), "/v1/models/ft:gpt-4o:acme::9xYz", Some("/v1/models/ft:gpt-4o:acme::9xYz")),
+            (get.clone(), "/v1/models/meta/llama-3", Some("/v1/models/meta/llama-3")),
+            (get.clone(), "/v1/modelsets", None),
+            (get, "/", None),
+        ] {
+            assert_eq!(path_of(&method, path).as_ref().map(PathAndQuery::as_str), served, "{method} {path}");
+        }
+    }
 
     #[test]
     fn only_this_machines_own_pages_are_at_home() {

@@ -12,7 +12,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
-use http::{Request, Response, Version, header};
+use http::{Method, Request, Response, Version, header, uri::PathAndQuery};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use steadfast::{BoxLlmService, Dialect, LlmService};
@@ -22,7 +22,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     Catalog, GatewayState, Keys, Routes,
     pipeline::{self, ConnectionContext},
-    router,
+    router, routes,
 };
 use crate::{
     error::ServeError,
@@ -170,6 +170,21 @@ impl Gateway {
             keys: None,
             any_origin: false,
         }
+    }
+
+    /// Returns the path of this API that a request to any base URL is meant for: a call of a model, a count of tokens,
+    /// the models. An adapter sends such requests to the gateway and all others on.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use steadfast_gateway::Gateway;
+    ///
+    /// let path = Gateway::path_of(&Method::POST, "/openai/deployments/gpt/chat/completions");
+    /// assert_eq!(path.unwrap(), "/v1/chat/completions");
+    /// assert_eq!(Gateway::path_of(&Method::POST, "/v1/embeddings"), None);
+    /// ```
+    pub fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {
+        routes::path_of(method, path)
     }
 }
 

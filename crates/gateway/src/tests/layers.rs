@@ -88,7 +88,7 @@ async fn pages_are_compressed_for_who_takes_it_and_calls_are_not() {
     let mut unpacked = Vec::new();
     GzDecoder::new(&*packed).read_to_end(&mut unpacked).unwrap();
     assert_eq!(unpacked, plain);
-    // What fits into a packet is left as it is.
+    // The gateway does not compress an answer that fits into a packet.
     let small = ask(&routes, Request::get("/v1/models").header("accept-encoding", "gzip")).await;
     assert!(!small.headers().contains_key("content-encoding"));
 

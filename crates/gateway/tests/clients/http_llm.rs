@@ -32,7 +32,7 @@ const CHAT: &str = "https://api.openai.com/v1/chat/completions";
 /// An HTTP client of a program's own, boxed so that tests can name it.
 type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, BoxError>;
 
-/// What reached a client: the heads and the bodies.
+/// The heads and the bodies of the requests that reached a client.
 #[derive(Clone, Default)]
 struct Sent(Arc<Mutex<Vec<(Parts, Bytes)>>>);
 

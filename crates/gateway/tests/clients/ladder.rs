@@ -135,7 +135,7 @@ const STEPS: [(u8, &str, Option<&str>); 5] = [
     (1, "full", Some(MESSAGES)),
     (2, "reduced", Some(CHAT)),
     (3, "basic", Some(MESSAGES)),
-    // What the full model has said last: a stream, put together here for who wants it whole.
+    // The last answer of the full model: a stream, put together here for a caller who wants it whole.
     (4, "kept", None),
     (5, "sorry", None),
 ];
@@ -177,7 +177,7 @@ fn an_outage_walks_the_ladder_down_and_recovery_up_again() {
         ladder.model(level).heal();
         serves(&ladder, STEPS[level - 1], &DOWN);
     }
-    // What accepts nothing less is queued, and answered in full when there is full service.
+    // A request that accepts nothing less is queued, and answered in full when there is full service.
     let before = ladder.model(1).stats().calls;
     let queued = [MESSAGES, CHAT].map(|path| ladder.send(path, "code", false, ""));
     within(PATIENCE, "none of them looks again", || ladder.model(1).stats().calls > before);

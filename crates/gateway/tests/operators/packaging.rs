@@ -144,7 +144,7 @@ fn a_schedule_drills_with_command_lines_that_are_taken_and_no_right_more_than_th
         "it is not ended before its own limit"
     );
     assert_eq!(value("Type"), "oneshot");
-    // What confines the gateway confines its drill.
+    // The drill is confined as the gateway is.
     let (_, gateway) = file("systemd/steadfast.service");
     let confined = |unit: &str| {
         let from = unit.find("DynamicUser=").unwrap();
@@ -195,7 +195,7 @@ fn the_image_is_pinned_static_of_no_user_and_has_no_secret() {
     takes(&list(all("CMD")[0]).iter().map(String::as_str).collect::<Vec<_>>());
     let healthcheck = list(all("HEALTHCHECK")[0].split_once("CMD ").unwrap().1);
     assert_eq!(healthcheck, ["/steadfast", "health"]);
-    // What it listens on is what is asked.
+    // The port that it listens on is the one that is asked.
     assert!(all("CMD")[0].contains("0.0.0.0:8080") && all("EXPOSE") == ["8080"]);
 
     let (_, ignored) = file("docker/Dockerfile.dockerignore");

@@ -33,7 +33,7 @@ async fn idle_connections_disturb_nobody() {
     let count = as_many_as(size(500, 10_000) + 50) - 50;
     let provider = Provider::start();
     let gateway = Gateway::start(&config(&provider.address, ""), &[]);
-    // What is made for the first requests is not the connections'.
+    // The memory for the first requests is not the connections'.
     others_are_served(gateway.address()).await;
     let (before, _) = gateway.memory();
     let mut idle = Vec::with_capacity(count);

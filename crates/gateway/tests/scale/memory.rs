@@ -29,7 +29,7 @@ async fn half_sent(address: String, path: &'static str, sent: usize) -> (String,
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: g\r\nx-api-key: sk-of-another\r\ncontent-length: {ANNOUNCED}\r\n\r\n{{\"model\":\"m\",\"x\":\""
     );
-    // Who is refused may be cut off while it sends.
+    // A caller that is refused may be cut off while it sends.
     if client.send(head).await.is_ok() {
         let piece = vec![b'x'; MIB / 4];
         for _ in 0..sent / piece.len() {
@@ -155,7 +155,7 @@ async fn a_body_without_room_is_refused_by_its_head() {
             refused = Some((path, answer));
             break;
         }
-        // Those that are let in send most of theirs.
+        // The callers that are let in send most of theirs.
         client.send(vec![b' '; 12 * MIB]).await.unwrap();
         sleep(Duration::from_millis(100)).await;
         holding.push(client);

@@ -60,7 +60,7 @@ async fn a_request_with_changed_bytes_never_stops_the_gateway() {
             let mut client = Client::connect(&address).await.expect("it accepts");
             // It may refuse before it has all.
             let _ = client.send(&bytes).await;
-            // What is incomplete is waited for: we do not.
+            // The gateway waits for the rest of an incomplete request; the test does not.
             let _ = timeout(Duration::from_millis(200), client.answer()).await;
         });
         if number % 200 == 0 {

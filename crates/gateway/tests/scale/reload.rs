@@ -27,7 +27,7 @@ async fn reloads_under_load_fail_no_request() {
         callers.spawn(async move {
             let mut failed = Vec::new();
             let mut client = Client::connect(&address).await.expect("connected");
-            // As many as are promised, and until the last reload.
+            // The promised number of requests, and until the last reload.
             for number in caller.. {
                 if sent.fetch_add(1, Ordering::Relaxed) >= requests && reloaded.load(Ordering::Relaxed) {
                     break;

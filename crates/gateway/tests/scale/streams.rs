@@ -30,7 +30,7 @@ async fn very_many_streams_stay_open_at_once_and_none_is_lost() {
     open.extend(opening.join_all().await);
     let took = begun.elapsed();
 
-    // What is freed late is given back by now, and a sign of life is due in none of them.
+    // Memory that is freed late is given back by now, and a sign of life is due in none of them.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ((now, most), files) = (gateway.memory(), gateway.open_files());
     assert!(files >= 2 * count, "{files} files are open, and {count} streams should be");
@@ -47,7 +47,7 @@ async fn very_many_streams_stay_open_at_once_and_none_is_lost() {
     let whole = ending.join_all().await.into_iter().filter(|whole| *whole).count();
     assert_eq!(whole, count, "{} were lost", count - whole);
     gateway.end();
-    // What the process takes before any caller comes is a large part of a few, and of all that the promise is about.
+    // The memory of the process before any caller comes is a large part of a few, and of all that the promise is about.
     let counted = if count < 5_000 { most - before } else { most };
     // The promise is that of a release build.
     if !cfg!(debug_assertions) {

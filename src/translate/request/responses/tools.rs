@@ -52,14 +52,12 @@ pub(super) fn survey(tool: &RawValue, report: &mut Report) -> Result<(), LlmErro
 /// # Errors
 ///
 /// The model must call a tool that runs at its own provider.
-pub(super) fn survey_choice(choice: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+pub(super) fn survey_choice(choice: &RawValue, report: &Report) -> Result<(), LlmError> {
     if !is_object(choice) {
         return Ok(());
     }
     match &*Object::read(choice, &["type"])?.word("type").unwrap_or_default() {
-        "function" | "custom" | "" => {}
-        "allowed_tools" => report.record(Feature::AllowedTools),
-        hosted => return Err(report.refuse_field(Feature::ForcedServerTool, hosted)),
+        "function" | "custom" | "allowed_tools" | "" => Ok(()),
+        hosted => Err(report.refuse_field(Feature::ForcedServerTool, hosted)),
     }
-    Ok(())
 }

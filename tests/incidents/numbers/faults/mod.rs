@@ -1,8 +1,8 @@
 //! Number 11: whatever goes wrong on the wire, at whatever moment, ends in time and as what it is. No hang, and no
 //! short answer that looks whole.
 //!
-//! What happens below HTTP (names, TCP, TLS) comes to a leaf as one of these: no response, silence, a break, an end, or
-//! bytes that come slowly. How the client itself fares there is in `src/providers/transport/tests`.
+//! A fault below HTTP (names, TCP, TLS) comes to a leaf as one of these: no response, silence, a break, an end, or
+//! bytes that come slowly. The client's own behaviour there is in `src/providers/transport/tests`.
 
 mod bytes;
 mod statuses;
@@ -20,15 +20,15 @@ use tower::{Layer, ServiceExt};
 
 use self::wire::{Answer, Phase, Wire};
 
-/// How long an attempt may take: to its first token, where it is streamed.
+/// The limit of an attempt: to its first token, if it is streamed.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// How long a stream may be silent, and how long it may say nothing but that it lives: the defaults.
+/// The longest silence of a stream, and the longest time with nothing but signs of life: the defaults.
 const IDLE: Duration = Duration::from_secs(60);
 const CEILING: Duration = Duration::from_secs(300);
-/// What the goal allows beyond.
+/// The time that the goal allows beyond.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// What goes wrong.
+/// The faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// Nothing more: a host that is gone, a handshake that stalls, a close that never comes.
@@ -91,7 +91,7 @@ const FAULTS: [Fault; 19] = [
     Fault::Endless,
 ];
 
-/// How it must end.
+/// The end that a fault must have.
 struct Must {
     /// The kinds that name it; `None` among them stands for the whole answer.
     be: Vec<Option<ErrorKind>>,
@@ -109,7 +109,7 @@ fn must(fault: Fault, dialect: Dialect, phase: Phase, stream: bool) -> Option<Mu
     use Fault::*;
     let begun = stream && phase > Phase::AfterHeaders;
     let at_once = Duration::ZERO;
-    // What a stream may be silent for counts once it has begun.
+    // The limit of a stream's silence counts once it has begun.
     let silence = if begun { IDLE } else { ATTEMPT };
     // The reason to finish was there; where no more than `[DONE]` is missing, an end is one.
     let finished = stream && phase == Phase::BeforeEndMark && dialect != Dialect::Anthropic;
@@ -139,7 +139,7 @@ fn must(fault: Fault, dialect: Dialect, phase: Phase, stream: bool) -> Option<Mu
     Some(Must { be: be.to_vec(), within })
 }
 
-/// What a failure is: of a stream that broke, what broke it, where that has a name.
+/// Returns the kind of a failure: of a broken stream, the kind of the break, if that has a name.
 fn what(error: &LlmError) -> ErrorKind {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<LlmError>());
     match (error.kind(), source) {

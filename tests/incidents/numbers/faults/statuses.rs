@@ -12,7 +12,7 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 
-/// What a status means where its body says nothing.
+/// Returns the meanings of a status whose body says nothing.
 fn meaning(status: u16) -> &'static [ErrorKind] {
     match status {
         // Nothing that an answer could be in; redirects are not followed.

@@ -20,7 +20,7 @@ use tower::{BoxError, Service};
 
 use super::Fault;
 
-/// When it goes wrong.
+/// The phase in which it goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     BeforeHeaders,
@@ -35,7 +35,7 @@ impl Phase {
         [Self::BeforeHeaders, Self::AfterHeaders, Self::AfterFirstDelta, Self::InToolCall, Self::BeforeEndMark];
 }
 
-/// What the wire does next.
+/// The next action of the wire.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Says(Bytes),
@@ -346,7 +346,7 @@ impl Wire {
         Self { answer, last: Arc::default() }
     }
 
-    /// When the last came that was content, or the end or break of it.
+    /// Returns the time of the last content, or of the end or break.
     pub(super) fn last(&self) -> Arc<Mutex<Option<Instant>>> {
         self.last.clone()
     }

@@ -1,5 +1,5 @@
-//! What kind of failure an error answer is, and how long it asks to wait: the tables of the providers' references, by
-//! the exact names first, then by status.
+//! The kind of failure that an error answer is, and the wait that it asks for: the tables of the providers' references,
+//! by the exact names first, then by status.
 
 use std::time::Duration;
 
@@ -297,7 +297,7 @@ fn by_status(status: u16) -> ErrorKind {
     }
 }
 
-/// How long the answer asks to wait: its headers, then Google's `RetryInfo`, then the words of its message.
+/// Returns the wait that the answer asks for: its headers, then Google's `RetryInfo`, then the words of its message.
 pub(crate) fn wait(exchange: &Exchange) -> Option<Duration> {
     let header = |name: &str| {
         let number = exchange.headers.get(name)?.to_str().ok()?.parse::<f64>().ok()?;

@@ -1,5 +1,5 @@
-//! What an answer says, read from the recording by a small walk over its JSON: the crate's own decoders have no part in
-//! it.
+//! The content of an answer, read from the recording by a small walk over its JSON: the crate's own decoders have no
+//! part in it.
 
 mod anthropic;
 mod errors;
@@ -19,7 +19,7 @@ use crate::{
     recordings::Exchange,
 };
 
-/// What an answer says.
+/// The content of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Said {
     pub(crate) id: Option<String>,
@@ -45,10 +45,10 @@ pub(crate) struct Said {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Call {
-    /// Where the provider gave one.
+    /// The provider's id, if it gave one.
     pub(crate) id: Option<String>,
     pub(crate) name: String,
-    /// As JSON; a text where it is none.
+    /// The arguments as JSON, or as a text if they are none.
     pub(crate) arguments: Value,
 }
 
@@ -61,7 +61,7 @@ impl Call {
     }
 }
 
-/// What must come of an exchange.
+/// The expected outcome of an exchange.
 #[derive(Debug)]
 pub(crate) enum Expected {
     Answer(Box<Said>),
@@ -73,7 +73,7 @@ pub(crate) enum Expected {
 }
 
 impl Said {
-    /// What the crate says that the answer says, for comparison with `self`.
+    /// Returns the content that the crate read, for comparison with `self`.
     pub(crate) fn of(message: &Message) -> Self {
         let mut said = Self { id: message.id.clone(), model: message.model.clone(), ..Self::default() };
         for part in &message.content {
@@ -129,7 +129,8 @@ impl Said {
         said
     }
 
-    /// Where the crate's reading differs from the recording. Ids that the provider left out are the crate's own.
+    /// Returns the differences between the crate's reading and the recording. Ids that the provider left out are the
+    /// crate's own.
     pub(crate) fn differences(&self, mut found: Self) -> Vec<String> {
         for (call, expected) in found.calls.iter_mut().zip(&self.calls) {
             if expected.id.is_none() {
@@ -166,7 +167,7 @@ impl Said {
             && self.media.is_empty()
     }
 
-    /// Whether a token of it came, thoughts included.
+    /// Returns whether a token of it came, thoughts included.
     fn has_begun(&self) -> bool {
         !self.is_silent() || !self.thought.is_empty() || !self.marks.is_empty()
     }
@@ -176,9 +177,9 @@ impl Said {
 trait Walk {
     /// Takes one JSON document in. `Err`: it reports a failure.
     fn take(&mut self, name: &str, json: &Value) -> Result<(), Failure>;
-    /// What has been said so far.
+    /// Returns the content so far.
     fn said(&self) -> Said;
-    /// Whether the provider's own end has come.
+    /// Returns whether the provider's own end has come.
     fn is_over(&self) -> bool;
 }
 
@@ -226,7 +227,7 @@ pub(crate) fn end(exchange: &Exchange) -> (Option<FinishReason>, Option<Counted>
     (said.stop, said.counted)
 }
 
-/// How many choices or candidates an answer has.
+/// Returns the number of choices or candidates of an answer.
 pub(crate) fn choices(exchange: &Exchange) -> u64 {
     let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
     let documents: Vec<Value> = match exchange.is_sse {
@@ -243,7 +244,7 @@ pub(crate) fn choices(exchange: &Exchange) -> u64 {
     choices.max().unwrap_or(0)
 }
 
-/// What must come of it.
+/// Returns the expected outcome of an exchange.
 pub(crate) fn of(exchange: &Exchange) -> Expected {
     let dialect = exchange.dialect;
     let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
@@ -256,7 +257,7 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
     if exchange.is_sse {
         for block in events::blocks(text) {
             let (json, source) = match &block.data {
-                // What comes behind the provider's end mark is no part of the answer.
+                // Bytes behind the provider's end mark are no part of the answer.
                 Some(data) if data.trim() == "[DONE]" => break,
                 Some(data) if data.trim().is_empty() => continue,
                 Some(data) => (serde_json::from_str::<Value>(data), data),
@@ -317,7 +318,7 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
     }
 }
 
-/// What an answer is that says nothing.
+/// Returns the kind of an answer without content.
 pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Option<ErrorKind> {
     let asked: Value =
         exchange.request.body.as_deref().map_or(Value::Null, |body| serde_json::from_slice(body).unwrap());
@@ -327,7 +328,7 @@ pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Optio
     Some(match stop {
         // One of the texts at which it was to stop came first.
         Some(FinishReason::Stop) if names_stops => return None,
-        // What the model would not say is its answer.
+        // An answer may be empty because the model would not say more.
         Some(FinishReason::Refusal | FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => {
             return None;
         }
@@ -338,7 +339,8 @@ pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Optio
     })
 }
 
-/// Where in the stream its first token is whole, thoughts included, and where its first text or tool call is: in bytes.
+/// The places in the stream, in bytes, where its first token is whole, thoughts included, and where its first text or
+/// tool call is.
 pub(crate) struct Commits {
     pub(crate) token: Option<usize>,
     pub(crate) content: Option<usize>,

@@ -12,7 +12,7 @@ pub(super) struct Walker {
     calls: Vec<(Option<u64>, Option<String>, String, String)>,
     stop: Option<String>,
     details: Vec<Value>,
-    /// Whether it is a stream: some servers write `message` beside `delta`, and both everywhere.
+    /// True for a stream: some servers write `message` beside `delta`, and both everywhere.
     streamed: bool,
     counted: bool,
 }
@@ -41,7 +41,7 @@ impl Walker {
                 _ => self.said.other.push(part.clone()),
             }),
             Value::Null => {}
-            // What the model wrote was JSON, and the server has read it.
+            // The model wrote JSON, and the server has read it.
             other => self.said.text.push_str(&other.to_string()),
         }
     }

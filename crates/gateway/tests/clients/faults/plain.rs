@@ -134,7 +134,7 @@ fn read(protocol: Protocol, answer: &str) -> Outcome {
         }
     }
     if !ended {
-        // What only stops is no whole answer, whatever it says of its reason.
+        // An answer that only stops is not whole, whatever reason it gives.
         outcome.own &= outcome.error.is_some();
         outcome.error.get_or_insert_with(|| "it only stopped".to_owned());
     }

@@ -84,7 +84,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         id: "S06",
         fault: "no response at all",
         act: |primary, _| primary.fail(Fault::Hang),
-        // Who is silent is not asked again while there is somewhere else to go.
+        // A silent tier is not asked again while another is left.
         pass: |seen| {
             seen.answered_by_fallback()?;
             seen.primary_calls(1, 1)
@@ -113,7 +113,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         id: "S09",
         fault: "silence after 20 tokens",
         act: |primary, _| primary.fail(Fault::StallAfter(20)),
-        // As with every silence.
+        // The same as with every silence.
         pass: |seen| {
             seen.answered_by_fallback()?;
             seen.primary_calls(1, 1)
@@ -123,8 +123,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "S10",
         fault: "the tenth event is no JSON",
-        // What it was is not known, so that what follows it is not taken for the rest of the answer: it is a stream
-        // that broke. Skipping it would do here; where it had been a word, the answer would lack it and look whole.
+        // The gateway does not know the lost event, and does not take the next ones for the rest of the answer: the
+        // stream broke. Skipping it would do here; had it been a word, the answer would lack it and look whole.
         act: |primary, _| primary.fail(Fault::MalformedAfter(9)),
         pass: |seen| seen.answered_by_fallback(),
         ..AFTER

@@ -72,7 +72,7 @@ fn a_task_is_found_claimed_given_back_and_answered_from_a_terminal() {
     let (first, second) = (store.task("chat").to_string(), store.task("a & b").to_string());
     let listed = store.done(&["list", "--oldest"]);
     let lines: Vec<&str> = listed.lines().collect();
-    // Those of one millisecond have no order but their ids'.
+    // Tasks of one millisecond have no order but their ids'.
     let (oldest, newest) = if first < second { (&first, &second) } else { (&second, &first) };
     assert!(lines[0].starts_with("task") && lines[1].starts_with(oldest) && lines[2].starts_with(newest), "{listed}");
     let line = lines.iter().find(|line| line.starts_with(&first)).unwrap();

@@ -52,8 +52,8 @@ fn mirrored(watched: &Watched) {
 fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     let watched = Watched::start(&[], &[]);
     outage(&watched);
-    // What an outage alone does not bring: a retry that rescues, a stream that breaks, nobody left, a cheaper chain, a
-    // file that is loaded again.
+    // The events that an outage alone does not bring: a retry that rescues, a stream that breaks, nobody left, a
+    // cheaper chain, a file that is loaded again.
     watched.primary().fail_next(1, &Fault::ServerError);
     assert_eq!(watched.tier("chat", false), "sonnet");
     watched.primary().fail_next(1, &Fault::CutAfter(3));

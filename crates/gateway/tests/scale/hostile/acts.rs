@@ -349,7 +349,7 @@ impl std::ops::AddAssign for Told {
 
 async fn together(address: &str, name: &str, sent: &[Sent], random: &mut Rng) -> Told {
     let mut told = Told { requests: sent.len(), ..Told::default() };
-    // As many as the key may have in flight, and some more.
+    // The number that the key may have in flight, and some more.
     for some in sent.chunks(10) {
         let acting = some.iter().map(|sent| sent.act(address, name, Duration::from_secs(5)));
         for status in futures_util::future::join_all(acting).await {

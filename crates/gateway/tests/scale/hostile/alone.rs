@@ -173,7 +173,7 @@ async fn tasks_for_people_have_a_limit_for_each_key() {
         println!("{taken} tasks of {length} bytes are taken, and then: {} {}", refused.status, refused.body);
         assert!(matches!(refused.status, 429 | 503 | 529) && refused.is_error_of(MESSAGES), "{refused:?}");
         assert!(refused.body.contains(limit), "{refused:?}");
-        // That is its own trouble.
+        // The refusal is the hostile caller's own trouble.
         let answer = exchange(world.address(), "honest", &acts::for_people(10, 0)).await;
         assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         world.end();

@@ -152,7 +152,8 @@ timeout: 60s
 /// Waits until the gateway lets nobody in any more; gives how long that took.
 pub(super) async fn has_subscribers(address: &str) -> Duration {
     let begun = Instant::now();
-    // Who asks in the moment in which the listener goes has no answer, and its system asks again after a second.
+    // A caller that connects in the moment in which the listener goes has no answer, and its system asks again after a
+    // second.
     let refused = async || matches!(timeout(Duration::from_millis(100), Client::connect(address)).await, Ok(Err(_)));
     while !refused().await {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -168,7 +168,7 @@ async fn the_honest_do_not_feel_the_hostile() {
         hostile_callers.spawn(hostile(stage.clone(), acts.clone(), number));
     }
     for (failing, is_hostile) in phases {
-        // As a model that is quick.
+        // The speed of a quick model.
         world.provider.act(200, failing);
         stage.side.store(if is_hostile { WITH } else { WITHOUT }, Ordering::Relaxed);
         sleep(length).await;
@@ -205,7 +205,7 @@ async fn the_honest_do_not_feel_the_hostile() {
     last.shutdown().await;
     figures.memory = world.memory().1;
     println!("{figures}\n{}", figures.json());
-    // What goes on for nobody is not waited for.
+    // The gateway does not wait for work that no caller waits for.
     world.signal("-TERM");
     let log = world.gateway.into_inner().ran().err;
     assert!(!log.contains("panicked"), "{log}");

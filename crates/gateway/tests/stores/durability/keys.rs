@@ -74,7 +74,7 @@ stores: {{ durable: 'sqlite:{}' }}
     sleep(Duration::from_millis(2500)).await;
     assert_eq!(told(&asks(gateway, "room").await), Some("possible".to_owned()), "it could not be asked a moment ago");
     assert_eq!(get(gateway, "/readyz").await, "ready\n");
-    // What could not be told is told by now, also to a process that begins anew.
+    // The store has by now what it could not take before, also for a process that begins again.
     served.stop();
     let served = start();
     for key in ["before", "full", "room"] {

@@ -225,7 +225,7 @@ async fn outage(test: &str, goes: impl Fn(&mut Server), comes: impl AsyncFn(&mut
     let begun = Instant::now();
     sleep(lasts).await;
     let during = load.answered.load(Relaxed) - before;
-    // What happens meanwhile is each one's own: one opens its circuit, by hand at the provider.
+    // Each replica is on its own meanwhile: one opens its circuit, by hand at the provider.
     provider.is_down(true);
     becomes("the one finds out", async || circuit(one).await == "open").await;
     becomes("the other finds out", async || circuit(other).await == "open").await;

@@ -1,5 +1,6 @@
 mod failures;
 mod grammar;
+mod others;
 mod recordings;
 mod streams;
 
