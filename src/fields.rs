@@ -6,7 +6,7 @@
 use std::{borrow::Cow, fmt};
 
 use serde::{
-    Deserialize, Deserializer as _,
+    Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Number, value::RawValue};
@@ -174,6 +174,63 @@ pub(crate) fn each<'a>(
     reading.ended(read)
 }
 
+/// Returns true if Rust can represent every text and number in the value, so that it can be read into a tree. Builds
+/// none.
+pub(crate) fn is_representable(raw: &RawValue) -> bool {
+    serde_json::from_str::<Representable>(raw.get()).is_ok()
+}
+
+/// Any value, which is read and dropped.
+struct Representable;
+
+impl<'de> Deserialize<'de> for Representable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Representable {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self, A::Error> {
+        while object.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
 /// Returns the number of items of a list, to reserve room for no more than these.
 pub(crate) fn count(raw: &RawValue) -> Result<usize, LlmError> {
     let mut count = 0;
@@ -292,6 +349,18 @@ mod tests {
         });
         assert_eq!((seen, error.unwrap_err().message()), (2, "x must be y"));
         assert!(!each(raw("{}"), |_| Ok(())).unwrap() && count(raw("[[], {}, \"a\"]")).unwrap() == 3);
+    }
+
+    #[test]
+    fn a_value_is_representable_if_it_can_be_a_tree() {
+        for json in
+            [r#"{"a":[1,-2,0.5,1e300,true,null,"x\n\u00e9",{"\u0061":[]}]}"#, "12345678901234567890123", "[]", "1e-999"]
+        {
+            assert!(is_representable(raw(json)) && serde_json::from_str::<serde_json::Value>(json).is_ok(), "{json}");
+        }
+        for json in ["1e999", r#"{"a":[-1e400]}"#, r#"["\ud800"]"#, r#"{"\udc00":1}"#] {
+            assert!(!is_representable(raw(json)) && serde_json::from_str::<serde_json::Value>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod properties;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let [choice, seed, bytes @ ..] = data else { return };
-    let dialect = properties::DIALECTS[usize::from(choice % 3)];
+    let dialect = properties::DIALECTS[usize::from(choice % 4)];
     let (stream, status) = match choice / 3 % 8 {
         0..4 => (true, 200),
         4..6 => (false, 200),

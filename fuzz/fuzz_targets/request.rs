@@ -7,6 +7,6 @@ mod properties;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Some((choice, bytes)) = data.split_first() {
-        properties::request(properties::DIALECTS[usize::from(choice % 3)], bytes);
+        properties::request(properties::DIALECTS[usize::from(choice % 4)], bytes);
     }
 });

@@ -25,21 +25,26 @@ impl KnownMessage {
         if words.len() == MOST || message.trim_start().starts_with(['(', '[']) {
             return false;
         }
-        let Some(mut rest) = behind(self.first, &words) else { return false };
-        while !rest.is_empty() {
-            let Some(after) = behind(self.then, rest) else { return false };
-            rest = after;
+        // A sentence may begin another one, so that all ways to divide the message count.
+        let mut ends = vec![false; words.len() + 1];
+        mark(self.first, &words, 0, &mut ends);
+        for from in 1..words.len() {
+            if ends[from] {
+                mark(self.then, &words, from, &mut ends);
+            }
         }
-        true
+        ends[words.len()]
     }
 }
 
 /// No known message has as many words.
 const MOST: usize = 120;
 
-/// Returns the words behind the longest of the sentences that they begin with.
-fn behind<'a, 'b>(sentences: &[&str], words: &'a [&'b str]) -> Option<&'a [&'b str]> {
-    sentences.iter().filter_map(|sentence| after(sentence, words)).min_by_key(|rest| rest.len())
+/// Marks the ends of the sentences that begin at a word.
+fn mark(sentences: &[&str], words: &[&str], from: usize, ends: &mut [bool]) {
+    for rest in sentences.iter().filter_map(|sentence| after(sentence, &words[from..])) {
+        ends[words.len() - rest.len()] = true;
+    }
 }
 
 fn after<'a, 'b>(sentence: &str, words: &'a [&'b str]) -> Option<&'a [&'b str]> {
@@ -76,6 +81,16 @@ mod tests {
         first: &["the limit is # tokens", "the limit"],
         then: &["you asked for #", "see @", "# in the messages"],
     };
+
+    #[test]
+    fn a_sentence_may_begin_another_one() {
+        const KEY: KnownMessage = KnownMessage { first: &["bad key", "bad key @"], then: &["get one at @"] };
+        for message in ["Bad key.", "Bad key: x***.", "Bad key. Get one at https://x.", "Bad key: x***. Get one at y."]
+        {
+            assert!(KEY.is(message), "{message}");
+        }
+        assert!(!KEY.is("Bad key. Get one.") && !KEY.is("Get one at x."));
+    }
 
     #[test]
     fn a_message_is_known_as_a_whole_or_not_at_all() {

@@ -53,8 +53,8 @@ pub(crate) fn unmark_call(id: String) -> String {
     }
 }
 
-/// The format of reasoning details that OpenAI's Responses sealed. `openai-responses-v1` is another: OpenRouter's details of
-/// that name are sealed for its own account. It begins like an envelope, so that bytes with it are marked.
+/// The format of reasoning details that OpenAI's Responses sealed. `openai-responses-v1` is another: OpenRouter's
+/// details of that name are sealed for its own account. It begins like an envelope, so that bytes with it are marked.
 pub(crate) const SEALED_BY_RESPONSES: &str = "steadfast.responses.v1";
 
 /// Returns OpenRouter's name for the signer of reasoning details.

@@ -54,7 +54,7 @@ impl WireLimits {
         }
     }
 
-    /// Limits the messages (Gemini: contents). Default: 10,000.
+    /// Limits the messages (Gemini: contents, Responses: items). Default: 10,000.
     #[must_use]
     pub fn messages(mut self, most: u32) -> Self {
         self.messages = most;

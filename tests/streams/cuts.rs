@@ -11,11 +11,11 @@ use http_body_util::{Full, StreamBody};
 use steadfast::{
     BoxLlmService, CommitPoint, Dialect, LlmError,
     chat::Message,
-    providers::{Anthropic, Gemini, OpenAi},
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses},
 };
 use tower::{Service, ServiceExt};
 
-use crate::recordings::{Exchange, recordings};
+use crate::recordings::{Exchange, Recordings, folders, recordings};
 
 /// The number of cuts that a plain run tries, in a few seconds without optimisation.
 const CUTS: usize = 6_000;
@@ -54,10 +54,21 @@ async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::
     let mut leaf = match exchange.dialect {
         Dialect::Anthropic => BoxLlmService::new(Anthropic::new("k").model("m").commit(point).transport(transport)),
         Dialect::Gemini => BoxLlmService::new(Gemini::new("k").model("m").commit(point).transport(transport)),
+        Dialect::Responses => {
+            BoxLlmService::new(OpenAiResponses::new("k").model("m").commit(point).transport(transport))
+        }
         _ => BoxLlmService::new(OpenAi::new("k").model("m").commit(point).transport(transport)),
     };
     let request = steadfast::LlmRequest::prompt("hello").with_stream(true);
     leaf.ready().await?.call(request).await?.collect().await
+}
+
+/// The streams of Responses, which only the second folder has.
+fn streams_of_responses() -> Vec<Exchange> {
+    let read = folders().into_iter().skip(1).map(|folder| Recordings::read(&folder));
+    let exchanges = read.flat_map(|read| read.unwrap_or_else(|error| panic!("{error}")).exchanges);
+    let is_stream = |exchange: &Exchange| exchange.is_sse && exchange.status.is_success();
+    exchanges.filter(|exchange| exchange.dialect == Dialect::Responses && is_stream(exchange)).collect()
 }
 
 /// Returns the number of end marks in it. With one in every chunk, a clean end after any of them looks whole.
@@ -71,7 +82,8 @@ fn end_marks(exchange: &Exchange) -> usize {
 
 #[tokio::test]
 async fn a_cut_stream_is_never_a_short_success() {
-    let Some(exchanges) = recordings() else { return };
+    let Some(mut exchanges) = recordings() else { return };
+    exchanges.extend(streams_of_responses());
     let cuts = std::env::var("STEADFAST_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
     let mut rng = fastrand::Rng::with_seed(20_261_120);
     let mut streams: BTreeMap<String, Vec<(Exchange, Option<Message>)>> = BTreeMap::new();
@@ -110,4 +122,32 @@ async fn a_cut_stream_is_never_a_short_success() {
         }
     }
     println!("{cuts} cuts: {whole} were the whole answer, the others failures: {broken:?}");
+}
+
+/// The places where a text would end without a trace, if something other than the mark were an end: behind an event.
+#[tokio::test]
+async fn no_event_of_responses_but_its_mark_is_an_end() {
+    let mut rng = fastrand::Rng::with_seed(20_261_122);
+    let (mut streams, mut cuts) = (0, 0);
+    for exchange in streams_of_responses() {
+        let ends: Vec<usize> = memchr::memmem::find_iter(&exchange.body, b"\n\n").map(|at| at + 2).collect();
+        let is_mark = |from: usize, to: usize| {
+            let event = &exchange.body[from..to];
+            ["response.completed\"", "response.incomplete\""]
+                .iter()
+                .any(|mark| memchr::memmem::find(event, format!("\"type\":\"{mark}").as_bytes()).is_some())
+        };
+        let mark = (1..ends.len()).find(|at| is_mark(ends[at - 1], ends[*at])).unwrap_or(ends.len());
+        streams += 1;
+        // The newest events, and some of the others.
+        let others: Vec<usize> = (0..12).map(|_| rng.usize(..mark)).collect();
+        for at in (mark.saturating_sub(4)..mark).chain(others) {
+            for end in [End::Clean, End::Broken] {
+                let answer = read(&exchange, ends[at], end, &mut rng).await;
+                assert!(answer.is_err(), "{}: a short answer of {} bytes, {end:?}", exchange.id, ends[at]);
+                cuts += 1;
+            }
+        }
+    }
+    println!("{cuts} cuts of {streams} streams of Responses behind an event: all are failures");
 }

@@ -12,13 +12,15 @@ use http_body_util::{BodyExt, Full};
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent, Wire,
     chat::{ExtraOf, Message, Part},
-    providers::{Anthropic, Gemini, OpenAi, http::RequestBody, transport::HttpClient},
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses, http::RequestBody, transport::HttpClient},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
 };
 use tower::{Service, ServiceExt};
+
+use crate::recorded::meaning;
 
 /// A provider that answers with these bytes and keeps what was sent.
 #[derive(Clone)]
@@ -64,6 +66,7 @@ impl Provider {
         match dialect {
             Dialect::Anthropic => leaf!(Anthropic::new("key")),
             Dialect::Gemini => leaf!(Gemini::new("key")),
+            Dialect::Responses => leaf!(OpenAiResponses::new("key")),
             _ => leaf!(OpenAi::new("key")),
         }
     }
@@ -82,6 +85,7 @@ impl Provider {
 
 const OPENAI: &str = r#"{"id":"c","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
 const ANTHROPIC: &str = r#"{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
+const RESPONSES: &str = r#"{"id":"r","object":"response","status":"completed","output":[{"type":"message","id":"m","role":"assistant","content":[{"type":"output_text","text":"hi"}]}]}"#;
 const GEMINI: &str = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}"#;
 
 fn wire(dialect: Dialect, body: &'static str) -> Wire {
@@ -95,7 +99,9 @@ const ODD: &str = "\t{ \"zeta\" : [1.0, 1e3, -0, 12345678901234567890123, 0.10],
 
 #[tokio::test]
 async fn a_request_goes_out_byte_for_byte() {
-    for (dialect, answer) in [(Dialect::OpenAi, OPENAI), (Dialect::Anthropic, ANTHROPIC)] {
+    for (dialect, answer) in
+        [(Dialect::OpenAi, OPENAI), (Dialect::Anthropic, ANTHROPIC), (Dialect::Responses, RESPONSES)]
+    {
         let provider = Provider::answers(answer);
         provider.ask(wire(dialect, ODD), None).await.unwrap();
         assert_eq!(provider.sent(), ODD, "{dialect}");
@@ -187,6 +193,12 @@ async fn what_a_layer_changes_is_changed_in_its_place() {
     let expected = ODD.replace("\"max_tokens\":5", "\"max_tokens\":9").replace("\t{", "\t{\"stream\":true,");
     assert_eq!(provider.sent(), expected);
 
+    let provider = Provider::answers(RESPONSES);
+    let body = r#"{"input":"hi","max_output_tokens" : 5,"reasoning":{"effort":"low"},"text":{"max_output_tokens":1}}"#;
+    provider.ask(LlmRequest::from(wire(Dialect::Responses, body)).with_max_tokens(9), Some("m")).await.unwrap();
+    let expected = body.replacen("\"max_output_tokens\" : 5", "\"max_output_tokens\" : 9", 1);
+    assert_eq!(provider.sent(), expected.replacen('{', "{\"model\":\"m\",", 1));
+
     let provider = Provider::answers(GEMINI);
     let body = r#"{"contents":[],"generationConfig":{"topK":1.0}}"#;
     let request = LlmRequest::from(wire(Dialect::Gemini, body).path("m", false)).with_max_tokens(9);
@@ -256,6 +268,69 @@ async fn marks_and_unknown_blocks_survive_the_neutral_form() {
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     assert_eq!(json(&provider.sent()), json(body));
     assert_eq!(response.notes(), &[] as &[&str], "nothing was left out");
+}
+
+/// Every kind of item and of tool, with fields of its own, those that no one knows, and the odd ways to write them.
+const ITEMS: &str = r#"{"model":"m","instructions":"s","store":false,"truncation":"auto","aurora":{"x":1.0},
+    "include":["reasoning.encrypted_content"],"reasoning":{"effort":"low","summary":"auto"},"text":{"verbosity":"low"},
+    "tool_choice":{"type":"custom","name":"patch"},"prompt_cache_key":"k","max_output_tokens":500,
+    "input":[
+        {"role":"developer","content":"d"},
+        {"type":"message","role":"system","content":[{"type":"input_text","text":"e"}],"id":"msg_0"},
+        {"type":"additional_tools","role":"developer","tools":[]},
+        {"role":"user","content":[{"type":"input_text","text":"a","prompt_cache_breakpoint":{"mode":"explicit"}},
+            {"type":"input_image","file_id":"file-1","detail":"low"},{"type":"input_audio","data":"AA=="},
+            {"type":"input_file","file_data":"data:application/pdf;base64,AA=="}]},
+        {"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"one"},{"type":"summary_text","text":"two"}],
+            "encrypted_content":"E:1","status":"completed"},
+        {"type":"reasoning","id":"rs_2","summary":[]},
+        {"type":"reasoning","id":"rs_3","summary":[],"content":[{"type":"reasoning_text","text":"raw"}]},
+        {"type":"web_search_call","id":"ws_1","status":"completed","action":{"type":"search","query":"q"}},
+        {"type":"message","id":"msg_1","role":"assistant","status":"completed","phase":"commentary",
+            "content":[{"type":"output_text","text":"b","annotations":[{"type":"url_citation","url":"u"}]},{"type":"refusal","refusal":"r"}]},
+        {"role":"assistant","content":"c"},
+        {"role":"assistant","content":[{"type":"hologram","depth":3},{"type":"input_text","text":"f"}]},
+        {"type":"function_call","id":"fc_1","call_id":"c1","name":"find","namespace":"crm","arguments":"{\"a\":1}","status":"completed"},
+        {"type":"function_call","call_id":"c2","name":"find","namespace":"gone","arguments":"{}"},
+        {"type":"function_call","call_id":"c3","name":"find","namespace":"find","arguments":"{}"},
+        {"type":"custom_tool_call","id":"ctc_1","call_id":"c4","name":"patch","input":"*** \"x\"\n"},
+        {"type":"custom_tool_call","call_id":"c5","name":"draw","namespace":"crm","input":""},
+        {"type":"function_call_output","call_id":"c1","output":"x","status":"completed"},
+        {"type":"function_call_output","call_id":"c2","output":[{"type":"input_image","image_url":"https://x/y.png"},{"type":"hologram"}]},
+        {"type":"custom_tool_call_output","call_id":"c4","output":"done"},
+        {"type":"local_shell_call_output","id":"ls_1","output":"z"},
+        {"id":"msg_2"},
+        {"role":"developer","content":"g"},
+        {"type":"message","role":"user","content":"h"}],
+    "tools":[
+        {"type":"function","name":"plain","description":"d","parameters":{"type":"object"},"strict":false},
+        {"type":"function","name":"late","parameters":{"type":"object"},"defer_loading":true},
+        {"type":"function","name":"bare"},
+        {"type":"custom","name":"patch","description":"p","format":{"type":"grammar","syntax":"lark","definition":"start: X"}},
+        {"type":"namespace","name":"crm","description":"customers","tools":[
+            {"type":"function","name":"find","parameters":{"type":"object"}},{"type":"custom","name":"draw"}]},
+        {"type":"namespace","name":"mcp__files__","description":"files","tools":[{"type":"function","name":"read","strict":true}]},
+        {"type":"web_search","search_context_size":"low"},
+        {"type":"mcp","server_label":"l","server_url":"https://x"}]}"#;
+
+#[tokio::test]
+async fn items_and_tools_of_responses_survive_the_neutral_form() {
+    let provider = Provider::answers(RESPONSES);
+    let request = LlmRequest::from(wire(Dialect::Responses, ITEMS));
+    let chat = request.chat().unwrap().clone();
+    assert_eq!(chat.system.as_deref(), Some("s\n\nd\n\ne"));
+    let mut leaf = provider.leaf(Dialect::Responses, None);
+    let response = leaf.ready().await.unwrap().call(chat.clone().into()).await.unwrap();
+    let json = |text: &str| meaning::of(Dialect::Responses, &serde_json::from_str(text).unwrap());
+    let (sent, asked) = (json(&provider.sent()), json(ITEMS));
+    for (sent, asked) in sent["input"].as_array().unwrap().iter().zip(asked["input"].as_array().unwrap()) {
+        assert_eq!(sent, asked);
+    }
+    assert_eq!(sent, asked);
+    assert_eq!(response.notes(), &[] as &[&str], "nothing was left out");
+    // And read again it is the same conversation.
+    let again = LlmRequest::from(Wire::new(Dialect::Responses, provider.sent()).unwrap());
+    assert_eq!(*again.chat().unwrap(), chat);
 }
 
 const STREAM: &str = ": hello\r\n\r\nevent: message_start\r\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\r\n\r\n\

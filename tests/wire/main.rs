@@ -10,6 +10,7 @@ mod fuzz;
 mod linear;
 mod recorded;
 mod refused_parameters;
+mod responses_requests;
 mod simulator;
 mod statuses;
 mod translation;

@@ -22,7 +22,8 @@
 //! layer refuses any other with [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), HTTP 422 at a
 //! gateway. Each tenant has its own keys ([`Tenant`](crate::request::Tenant), or
 //! [`BudgetKey`](crate::request::BudgetKey)), so that two tenants' equal keys never meet. An ambiguous
-//! request is the same only if its bytes are. [`derive`](IdempotencyLayer::derive) derives the key from the input.
+//! request is the same only if its bytes are. [`derive`](IdempotencyLayer::derive) derives the key from an input
+//! that is not ambiguous: the same words in a conversation that the provider keeps are another question each time.
 //!
 //! # What a repeat gets
 //!

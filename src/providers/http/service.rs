@@ -76,7 +76,7 @@ pub(super) fn call<P: Protocol>(
 
 type Sending = <Transport as Service<Request<RequestBody>>>::Future;
 
-/// Takes the transport that is ready. A clone that is not ready stays behind.
+/// Returns the transport that is ready. A clone that is not ready stays behind.
 fn take(ready: &mut Transport) -> Transport {
     let clone = ready.clone();
     std::mem::replace(ready, clone)

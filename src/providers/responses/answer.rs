@@ -231,24 +231,28 @@ impl Item<'_> {
     }
 
     /// Returns the readable thought: the paragraphs of its summary, or else of its text.
-    pub(super) fn thought(&self) -> String {
+    pub(super) fn thought(&self) -> Vec<(Paragraph, String)> {
         #[derive(Deserialize)]
-        struct Paragraph<'a> {
+        struct Read<'a> {
             #[serde(borrow, default, deserialize_with = "word")]
             text: Option<Cow<'a, str>>,
         }
-        let joined = |list: Option<&RawValue>| {
-            let paragraphs: Vec<Paragraph<'_>> = list.and_then(read).unwrap_or_default();
-            let texts = paragraphs.iter().filter_map(|paragraph| paragraph.text.as_deref());
-            texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(PARAGRAPH)
+        let paragraphs = |list: Option<&RawValue>, of: fn(u32) -> Paragraph| -> Vec<(Paragraph, String)> {
+            let read: Vec<Read<'_>> = list.and_then(read).unwrap_or_default();
+            let texts = (0..).zip(read).filter_map(|(place, read)| Some((of(place), read.text?.into_owned())));
+            texts.filter(|(_, text)| !text.is_empty()).collect()
         };
-        let summary = joined(self.summary);
-        if summary.is_empty() { joined(self.content) } else { summary }
+        let summary = paragraphs(self.summary, Paragraph::Summary);
+        if summary.is_empty() { paragraphs(self.content, Paragraph::Text) } else { summary }
     }
 }
 
-/// The separator of a thought's paragraphs.
-pub(super) const PARAGRAPH: &str = "\n\n";
+/// A paragraph of a thought: of its summary or of its text, by its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Paragraph {
+    Summary(u32),
+    Text(u32),
+}
 
 /// A part of a message.
 pub(super) enum Content<'a> {

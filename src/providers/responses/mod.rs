@@ -31,6 +31,8 @@ mod leaf;
 mod protocol;
 mod refit;
 mod stream;
+#[cfg(all(test, feature = "http"))]
+mod tests;
 mod tools;
 
 #[cfg(feature = "http")]

@@ -3,7 +3,7 @@ use std::{borrow::Cow, collections::HashMap, fmt};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::answer::{Answer, Content, Item, ItemKind, PARAGRAPH, is_error, sources, text_of};
+use super::answer::{Answer, Content, Item, ItemKind, Paragraph, is_error, sources, text_of};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Extra, ExtraOf, Json, Opaque, Part},
@@ -26,8 +26,8 @@ pub(crate) struct Decoder {
     id: Option<String>,
     /// The items so far, by the output's index: some servers give an item another id in each event.
     items: HashMap<u32, ItemState>,
-    /// The parts of messages, by the indices of output and content.
-    contents: HashMap<(u32, u32), ContentState>,
+    /// The indices of the parts of messages, by those of output and content.
+    contents: HashMap<(u32, u32), u32>,
     /// The next part's index.
     parts: u32,
     /// The number of tool calls so far.
@@ -41,28 +41,16 @@ struct ItemState {
     kind: ItemKind,
     /// The index of the part that a call or a thought is.
     part: Option<u32>,
-    /// True once any of its thought or its arguments have come.
+    /// True once any of its arguments have come.
     said: bool,
+    /// The number of its contents of which something has come.
+    contents: usize,
     /// The newest paragraph of its thought.
     paragraph: Option<Paragraph>,
     /// The fields to keep behind its first part.
     beside: Option<Part>,
     /// True once all of it has come.
     done: bool,
-}
-
-/// A part of a message: its index, and whether any of it has come.
-#[derive(Clone, Copy, Debug)]
-struct ContentState {
-    part: u32,
-    said: bool,
-}
-
-/// A paragraph of a thought: of its summary or of its text, by its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Paragraph {
-    Summary(u32),
-    Text(u32),
 }
 
 impl fmt::Debug for Decoder {
@@ -259,7 +247,8 @@ impl Decoder {
         if self.items.len() >= MOST && !self.items.contains_key(&output) {
             return Err(Fault::Malformed(serde::de::Error::custom("too many items")));
         }
-        let new = || ItemState { kind, part: None, said: false, paragraph: None, beside: None, done: false };
+        let new =
+            || ItemState { kind, part: None, said: false, contents: 0, paragraph: None, beside: None, done: false };
         Ok(self.items.entry(output).or_insert_with(new))
     }
 
@@ -279,7 +268,7 @@ impl Decoder {
             out.push(StreamEvent::ToolCall { index: part, id, name, opaque: None });
             out.extend(beside.map(|extra| StreamEvent::Part { index: part, part: extra }));
             self.item(output, kind)?.part = Some(part);
-        } else if kind == ItemKind::Message {
+        } else if kind == ItemKind::Message && state.contents == 0 {
             state.beside = beside;
         }
         Ok(())
@@ -287,7 +276,7 @@ impl Decoder {
 
     /// Returns true if any of a message's part has come.
     fn has(&self, content: (u32, u32)) -> bool {
-        self.contents.get(&content).is_some_and(|content| content.said)
+        self.contents.contains_key(&content)
     }
 
     /// Adds to a text or a refusal of a message.
@@ -299,22 +288,20 @@ impl Decoder {
         declines: bool,
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), Fault> {
-        let part = match self.contents.get_mut(&content) {
-            Some(state) => {
-                state.said |= !text.is_empty();
-                state.part
-            }
-            None => {
-                if self.contents.len() >= MOST {
-                    return Err(Fault::Malformed(serde::de::Error::custom("too many parts")));
-                }
-                let part = self.next_part();
-                self.contents.insert(content, ContentState { part, said: !text.is_empty() });
-                part
-            }
-        };
         self.declined |= declines;
-        let first = self.item(content.0, ItemKind::Message)?.beside.take();
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.contents.len() >= MOST && !self.contents.contains_key(&content) {
+            return Err(Fault::Malformed(serde::de::Error::custom("too many parts")));
+        }
+        let next = self.parts;
+        let part = *self.contents.entry(content).or_insert(next);
+        let begins = part == next;
+        self.parts += u32::from(begins);
+        let item = self.item(content.0, ItemKind::Message)?;
+        item.contents += usize::from(begins);
+        let first = item.beside.take();
         out.push(match declines {
             true => StreamEvent::Refusal { index: part, text },
             false => StreamEvent::Text { index: part, text },
@@ -336,23 +323,19 @@ impl Decoder {
         text: &str,
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), Fault> {
-        let part = self.item(output, ItemKind::Reasoning)?.part;
-        let index = match part {
-            Some(part) => part,
-            None => self.next_part(),
-        };
+        let next = self.parts;
         let state = self.item(output, ItemKind::Reasoning)?;
-        state.part = Some(index);
         let before = match (state.paragraph, paragraph) {
             (Some(Paragraph::Summary(_)), Paragraph::Text(_)) | (Some(Paragraph::Text(_)), Paragraph::Summary(_)) => {
                 return Ok(());
             }
-            (Some(before), now) if before != now && !text.is_empty() => PARAGRAPH,
+            _ if text.is_empty() => return Ok(()),
+            (Some(before), now) if before != now => PARAGRAPH,
             _ => "",
         };
-        if !text.is_empty() {
-            (state.paragraph, state.said) = (Some(paragraph), true);
-        }
+        let index = *state.part.get_or_insert(next);
+        state.paragraph = Some(paragraph);
+        self.parts += u32::from(index == next);
         out.push(StreamEvent::Reasoning { index, text: [before, text].concat() });
         Ok(())
     }
@@ -404,10 +387,10 @@ impl Decoder {
         match kind {
             ItemKind::Message => self.complete_message(output, &item, out)?,
             ItemKind::Reasoning => {
-                if !state.said {
-                    let text = item.thought();
-                    if !text.is_empty() {
-                        self.think(output, Paragraph::Summary(0), &text, out)?;
+                let newest = state.paragraph;
+                for (paragraph, text) in item.thought() {
+                    if newest.is_none_or(|newest| newest < paragraph) {
+                        self.think(output, paragraph, &text, out)?;
                     }
                 }
                 if let Some(encrypted) = item.encrypted_content.as_deref().filter(|text| !text.is_empty()) {
@@ -436,13 +419,17 @@ impl Decoder {
         self.begin(output, item, out)?;
         let contents = item.contents()?;
         let sources = sources(&contents);
+        let at = |place: usize| (output, u32::try_from(place).unwrap_or(u32::MAX));
+        // Some servers count the contents of a message in another way in its events.
+        let known = (0..contents.len()).filter(|place| self.has(at(*place))).count();
+        let mut counted_otherwise = self.item(output, ItemKind::Message)?.contents - known;
         for (place, content) in contents.into_iter().enumerate() {
-            let at = (output, u32::try_from(place).unwrap_or(u32::MAX));
             match content {
-                Content::Text { .. } | Content::Refusal(_) if self.has(at) => {}
+                Content::Text { .. } | Content::Refusal(_) if self.has(at(place)) => {}
+                Content::Text { .. } | Content::Refusal(_) if counted_otherwise > 0 => counted_otherwise -= 1,
                 Content::Text { text, .. } if text.is_empty() => {}
-                Content::Text { text, .. } => self.text(at, text, false, out)?,
-                Content::Refusal(text) => self.text(at, text, true, out)?,
+                Content::Text { text, .. } => self.text(at(place), text, false, out)?,
+                Content::Refusal(text) => self.text(at(place), text, true, out)?,
                 Content::Own(raw) => {
                     let part = Part::Other { dialect: Dialect::Responses, value: Json::of(raw) };
                     // An item would have no fields beside it.
@@ -459,6 +446,9 @@ impl Decoder {
         Ok(())
     }
 }
+
+/// The separator of a thought's paragraphs.
+const PARAGRAPH: &str = "\n\n";
 
 /// The beginning of the arguments that stand for a custom tool's free text.
 const FREE_TEXT: &str = "{\"input\":\"";

@@ -236,8 +236,8 @@ fn is_sealed_elsewhere(detail: &RawValue) -> Result<bool, LlmError> {
     Ok(Object::read(detail, &["format"])?.word("format").as_deref() == Some(SEALED_BY_RESPONSES))
 }
 
-/// Removes thoughts that only Responses can read. Replaces ids of calls that the server does not take, in the call and in
-/// its result.
+/// Removes thoughts that only Responses can read. Replaces ids of calls that the server does not take, in the call and
+/// in its result.
 fn openai(top: &RawValue, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
     let (mut edits, mut removed) = (Vec::new(), Vec::new());
     let Some(messages) = Object::read(top, &["messages"])?.get("messages") else { return Ok(edits) };

@@ -2,9 +2,10 @@
 //!
 //! - A `function` is a [`Tool`]; one with further fields is kept whole in its extra.
 //! - A `custom` tool takes free text: it is a tool with the one argument `input`, kept whole in its extra.
-//! - The tools of a `namespace` are tools of their own, with neutral names (see [`tool_names`](super::tool_names)). Each
-//!   has the field `namespace` in its extra, an object with the `name`. The first one of each namespace has all the
-//!   other fields of the namespace there too, so that its `type` marks the beginning of a namespace.
+//! - The tools of a `namespace` are tools of their own, with neutral names (see [`tool_names`](super::tool_names)).
+//!   Each has the field `namespace` in its extra, an object with the `name`. The first one of each namespace has all
+//!   the other fields of the namespace there too, so that its `type` marks the beginning of a namespace. An empty
+//!   namespace is left out.
 //! - A tool that runs at the provider has its type as its name, no schema, and is kept whole in its extra.
 
 use std::sync::LazyLock;

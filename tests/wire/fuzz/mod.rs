@@ -25,12 +25,13 @@ use proptest::{
 use steadfast::Dialect;
 
 use self::mutate::{Mutation, apply, mutations};
+use crate::recordings::{Exchange, Recordings, folders, recordings};
 
 /// The recordings, or a little of everything without recordings.
 #[derive(Default)]
 struct Corpus {
-    answers: [Vec<Vec<u8>>; 3],
-    requests: [Vec<Vec<u8>>; 3],
+    answers: [Vec<Vec<u8>>; 4],
+    requests: [Vec<Vec<u8>>; 4],
 }
 
 fn place(dialect: Dialect) -> usize {
@@ -41,13 +42,16 @@ fn corpus() -> &'static Corpus {
     static CORPUS: OnceLock<Corpus> = OnceLock::new();
     CORPUS.get_or_init(|| {
         let mut corpus = Corpus::default();
-        for (at, answers, requests) in
-            [(0, ANTHROPIC, ANTHROPIC_ASKED), (1, OPENAI, OPENAI_ASKED), (2, GEMINI, GEMINI_ASKED)]
-        {
+        for (at, answers, requests) in [
+            (0, ANTHROPIC, ANTHROPIC_ASKED),
+            (1, OPENAI, OPENAI_ASKED),
+            (2, GEMINI, GEMINI_ASKED),
+            (3, RESPONSES, RESPONSES_ASKED),
+        ] {
             corpus.answers[at].extend(answers.iter().map(|text| text.as_bytes().to_vec()));
             corpus.requests[at].push(requests.as_bytes().to_vec());
         }
-        for exchange in crate::recordings::recordings().into_iter().flatten() {
+        for exchange in recorded() {
             let at = place(exchange.dialect);
             // The long ones would take the time of many.
             if exchange.body.len() < LONG {
@@ -58,6 +62,13 @@ fn corpus() -> &'static Corpus {
         }
         corpus
     })
+}
+
+/// The first folder's exchanges, and those of Responses, which are in another one.
+fn recorded() -> impl Iterator<Item = Exchange> {
+    let others = folders().into_iter().skip(1).filter_map(|folder| Recordings::read(&folder).ok());
+    let others = others.flat_map(|read| read.exchanges).filter(|exchange| exchange.dialect == Dialect::Responses);
+    recordings().into_iter().flatten().chain(others)
 }
 
 const LONG: usize = 48 << 10;
@@ -77,6 +88,12 @@ const GEMINI: &[&str] = &[
     "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"hi\"},{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":\"AA==\"}}]},\"finishReason\":\"STOP\"}]}",
     "{\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 12.3s\",\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"12s\"}]}}",
 ];
+const RESPONSES: &[&str] = &[
+    "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"g\",\"output\":[]}}\n\ndata: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[]}}\n\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"m\",\"output_index\":0,\"content_index\":0,\"delta\":\"hi\"}\n\ndata: {\"type\":\"response.function_call_arguments.delta\",\"output_index\":1,\"delta\":\"{\"}\n\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"r\",\"status\":\"completed\",\"output\":[],\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}}\n\n",
+    "{\"id\":\"r\",\"object\":\"response\",\"status\":\"completed\",\"output\":[{\"type\":\"reasoning\",\"id\":\"rs\",\"summary\":[]},{\"type\":\"message\",\"id\":\"m\",\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"hi\"}]},{\"type\":\"custom_tool_call\",\"call_id\":\"c\",\"name\":\"n\",\"input\":\"x\"}]}",
+    "{\"error\":{\"message\":\"Your input exceeds the context window of this model.\",\"code\":\"context_length_exceeded\"}}",
+];
+const RESPONSES_ASKED: &str = "{\"model\":\"g\",\"stream\":true,\"instructions\":\"s\",\"max_output_tokens\":9,\"store\":false,\"include\":[\"reasoning.encrypted_content\"],\"reasoning\":{\"effort\":\"low\",\"summary\":\"auto\"},\"input\":[{\"role\":\"developer\",\"content\":\"d\"},{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"hi\"},{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,AA==\"}]},{\"type\":\"reasoning\",\"id\":\"rs\",\"summary\":[{\"type\":\"summary_text\",\"text\":\"so\"}],\"encrypted_content\":\"E\"},{\"type\":\"message\",\"id\":\"m\",\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"a\",\"annotations\":[]},{\"type\":\"refusal\",\"refusal\":\"b\"}]},{\"type\":\"function_call\",\"call_id\":\"c\",\"namespace\":\"a\",\"name\":\"n\",\"arguments\":\"{}\"},{\"type\":\"custom_tool_call\",\"call_id\":\"e\",\"name\":\"p\",\"input\":\"x\"},{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":\"x\"},{\"type\":\"custom_tool_call_output\",\"call_id\":\"e\",\"output\":[{\"type\":\"input_text\",\"text\":\"y\"}]},{\"type\":\"web_search_call\",\"id\":\"ws\"}],\"tools\":[{\"type\":\"namespace\",\"name\":\"a\",\"description\":\"d\",\"tools\":[{\"type\":\"function\",\"name\":\"n\",\"parameters\":{\"type\":\"object\"}}]},{\"type\":\"custom\",\"name\":\"p\",\"format\":{\"type\":\"text\"}},{\"type\":\"web_search\"}],\"text\":{\"format\":{\"type\":\"json_object\"}}}";
 const ANTHROPIC_ASKED: &str = "{\"model\":\"c\",\"max_tokens\":9,\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{\"type\":\"ephemeral\"}}],\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"a\":1.0}}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"t\",\"content\":\"x\"}]}],\"tools\":[{\"name\":\"n\",\"input_schema\":{\"type\":\"object\"}}]}";
 const OPENAI_ASKED: &str = "{\"model\":\"g\",\"stream\":true,\"temperature\":1e0,\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,AA==\"}}]},{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"n\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"t\",\"content\":\"x\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"n\",\"parameters\":{\"type\":\"object\"}}}]}";
 const GEMINI_ASKED: &str = "{\"contents\":[{\"role\":\"user\",\"parts\":[{\"text\":\"hi\"}]},{\"role\":\"model\",\"parts\":[{\"functionCall\":{\"name\":\"n\",\"args\":{}}}]},{\"role\":\"user\",\"parts\":[{\"functionResponse\":{\"name\":\"n\",\"response\":{\"a\":1}}}]}],\"generationConfig\":{\"maxOutputTokens\":9},\"tools\":[{\"functionDeclarations\":[{\"name\":\"n\"}]}]}";
@@ -105,7 +122,7 @@ impl fmt::Debug for Case {
 }
 
 impl Case {
-    fn bytes(&self, corpus: &[Vec<Vec<u8>>; 3]) -> Vec<u8> {
+    fn bytes(&self, corpus: &[Vec<Vec<u8>>; 4]) -> Vec<u8> {
         let corpus = &corpus[place(self.dialect)];
         self.anything.clone().unwrap_or_else(|| apply(&corpus[self.of.index(corpus.len())], &self.mutations, corpus))
     }
@@ -204,6 +221,11 @@ fn openai_answers_are_read_or_named_as_errors() {
 #[test]
 fn gemini_answers_are_read_or_named_as_errors() {
     answers(Dialect::Gemini);
+}
+
+#[test]
+fn responses_answers_are_read_or_named_as_errors() {
+    answers(Dialect::Responses);
 }
 
 #[test]

@@ -16,8 +16,9 @@ use serde_json::value::RawValue;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, StreamEvent, Wire,
     body::Accumulator,
+    chat::{Chat, Part},
     providers::{
-        Anthropic, Gemini, OpenAi,
+        Anthropic, Gemini, OpenAi, OpenAiResponses,
         http::Limits,
         sse::{Decoder, SseEvent},
     },
@@ -25,7 +26,7 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+pub(crate) const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
 
 /// The most bytes that the leaves read in these tests.
 pub(crate) const ANSWER: usize = 256 << 10;
@@ -226,7 +227,7 @@ pub(crate) fn splice(dialect: Dialect, bytes: &[u8]) {
 }
 
 /// The fields that a request may have once, whatever its dialect.
-const ONCE: [&str; 11] = [
+const ONCE: [&str; 19] = [
     "model",
     "stream",
     "messages",
@@ -238,6 +239,14 @@ const ONCE: [&str; 11] = [
     "generationConfig",
     "generation_config",
     "thinking",
+    "reasoning_effort",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "reasoning",
+    "previous_response_id",
+    "conversation",
+    "background",
 ];
 
 /// An object and its fields.
@@ -337,6 +346,11 @@ pub(crate) fn request(dialect: Dialect, bytes: &[u8]) {
         assert!(matches!(error.kind(), ErrorKind::InvalidRequest | ErrorKind::TooLarge), "{error:?}");
         return classified(&error.clone());
     }
+    if dialect == Dialect::Responses
+        && let Ok(chat) = request.chat()
+    {
+        again(chat.clone().model("m"));
+    }
     for target in DIALECTS.into_iter().filter(|target| *target != dialect) {
         let (result, sent) = send(target, "m", request.clone());
         match (sent, result) {
@@ -350,6 +364,28 @@ pub(crate) fn request(dialect: Dialect, bytes: &[u8]) {
             (None, Ok(_)) => panic!("an answer to what was not sent"),
         }
     }
+}
+
+/// A Responses request is the same conversation once it is encoded and decoded again.
+fn again(mut chat: Chat) {
+    let (_, sent) = send(Dialect::Responses, "m", chat.clone().into());
+    let Some(sent) = sent else { return };
+    let wire = Wire::new(Dialect::Responses, sent.clone()).expect("an object goes out");
+    let request = LlmRequest::from(wire);
+    let Ok(read) = request.chat() else {
+        return assert!(chat.messages.is_empty(), "a request goes out: {}", String::from_utf8_lossy(&sent));
+    };
+    for part in chat.messages.iter_mut().flat_map(|message| &mut message.content) {
+        if let Part::ToolCall(call) = part
+            && call.arguments.trim().is_empty()
+        {
+            call.arguments = "{}".to_owned();
+        }
+    }
+    for (read, chat) in read.messages.iter().zip(&chat.messages) {
+        assert!(read == chat, "{read:?}\n{chat:?}\n{}", String::from_utf8_lossy(&sent));
+    }
+    assert!(*read == chat, "{read:?}\n{chat:?}\n{}", String::from_utf8_lossy(&sent));
 }
 
 /// Sends a request, and tells what came out on the other side.
@@ -391,15 +427,18 @@ where
 {
     // A leaf comes with an HTTP client of its own, which takes longer to make than most inputs to read.
     thread_local! {
-        static LEAVES: (Anthropic, OpenAi, Gemini) = {
+        static LEAVES: (Anthropic, OpenAi, Gemini, OpenAiResponses) = {
             let limits = Limits::default().event(EVENT).answer(ANSWER).error(ERROR);
-            (Anthropic::new("k").limits(limits), OpenAi::new("k").limits(limits), Gemini::new("k").limits(limits))
+            let openai = OpenAi::new("k").limits(limits);
+            let (anthropic, gemini) = (Anthropic::new("k").limits(limits), Gemini::new("k").limits(limits));
+            (anthropic, openai.clone(), gemini, openai.responses())
         };
     }
-    let (anthropic, openai, gemini) = LEAVES.with(Clone::clone);
+    let (anthropic, openai, gemini, responses) = LEAVES.with(Clone::clone);
     match dialect {
         Dialect::Anthropic => BoxLlmService::new(anthropic.model(model).transport(transport)),
         Dialect::Gemini => BoxLlmService::new(gemini.model(model).transport(transport)),
+        Dialect::Responses => BoxLlmService::new(responses.model(model).transport(transport)),
         _ => BoxLlmService::new(openai.model(model).transport(transport)),
     }
 }

@@ -19,7 +19,7 @@ use http::{Response, header};
 use http_body_util::Full;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, Frame, LlmError, LlmRequest, LlmResponse, StreamEvent, Wire, WireLimits,
-    providers::{Anthropic, Gemini, OpenAi, http::RequestBody},
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses, http::RequestBody},
     translate::StreamEncoder,
 };
 use tower::{Service, service_fn};
@@ -31,6 +31,9 @@ fn answer(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => r#"{"type":"message","content":[{"type":"text","text":"x"}],"stop_reason":"end_turn"}"#,
         Dialect::OpenAi => r#"{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}"#,
+        Dialect::Responses => {
+            r#"{"status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"x"}]}]}"#
+        }
         _ => r#"{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}"#,
     }
 }
@@ -45,6 +48,7 @@ fn provider(target: Dialect) -> BoxLlmService {
     match target {
         Dialect::Anthropic => BoxLlmService::new(Anthropic::new("k").model("m").transport(transport)),
         Dialect::OpenAi => BoxLlmService::new(OpenAi::new("k").model("m").transport(transport)),
+        Dialect::Responses => BoxLlmService::new(OpenAiResponses::new("k").model("m").transport(transport)),
         _ => BoxLlmService::new(Gemini::new("k").model("m").transport(transport)),
     }
 }
@@ -187,7 +191,7 @@ fn encoded(frames: &[Frame], dialect: Dialect) -> usize {
     frames.iter().map(|frame| encoder.frame(frame).len()).sum()
 }
 
-const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
 
 #[test]
 fn answers_of_many_calls_are_written_in_linear_work() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use steadfast::Dialect::{self, Anthropic, Gemini, OpenAi};
+use steadfast::Dialect::{self, Anthropic, Gemini, OpenAi, Responses};
 
 /// A kind of body.
 pub(crate) struct Shape {
@@ -53,6 +53,15 @@ const O_CALLS: &str = r#"{"model":"m","messages":[{"role":"user","content":"x"},
 const O_TURN: &str = r#"{"model":"m","messages":[{"role":"user","content":["#;
 const O_FIELDS: &str = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"#;
 const O_TOOLS: &str = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"tools":["#;
+const R_ITEMS: &str = r#"{"model":"m","input":[{"role":"user","content":"x"},"#;
+const R_LEADING: &str = r#"{"model":"m","instructions":"x","input":["#;
+const R_TURN: &str = r#"{"model":"m","input":[{"role":"user","content":["#;
+const R_FIELDS: &str = r#"{"model":"m","input":"x","#;
+const R_TOOLS: &str = r#"{"model":"m","input":"x","tools":["#;
+const R_SPACE: &str = r#"{"model":"m","input":"x","tools":[{"type":"namespace","name":"a","description":"d","tools":["#;
+const R_SCHEMA: &str =
+    r#"{"model":"m","input":"x","tools":[{"type":"function","name":"t","parameters":{"type":"object","properties":{"#;
+const R_END: &str = r#",{"role":"user","content":"x"}]}"#;
 const G_PARTS: &str = r#"{"contents":[{"role":"user","parts":["#;
 
 fn of(
@@ -70,6 +79,7 @@ fn of(
 pub(crate) fn all() -> Vec<Shape> {
     let mut all = as_they_are();
     all.extend(rewritten());
+    all.extend(responses());
     all
 }
 
@@ -294,6 +304,242 @@ fn as_they_are() -> Vec<Shape> {
             A_TURN,
             |_| r#"{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}"#.into(),
             "]}]}",
+        ),
+    ]
+}
+
+/// Those of flat items and of namespaces.
+fn responses() -> Vec<Shape> {
+    vec![
+        of("small parts", Anthropic, Responses, A_TURN, |_| r#"{"type":"text","text":"x"}"#.into(), "]}]}"),
+        of(
+            "results",
+            Anthropic,
+            Responses,
+            A_TURN,
+            |n| format!(r#"{{"type":"tool_result","tool_use_id":"i{n}","content":"x"}}"#),
+            "]}]}",
+        ),
+        of(
+            "lone calls",
+            OpenAi,
+            Responses,
+            O_HEAD,
+            |n| {
+                format!(
+                    r#"{{"role":"assistant","content":"x","tool_calls":[{{"id":"i{n}","type":"function","function":{{"name":"t","arguments":"{{}}"}}}}]}},{{"role":"system","content":"x"}}"#
+                )
+            },
+            "]}",
+        ),
+        of(
+            "names",
+            OpenAi,
+            Responses,
+            O_TOOLS,
+            |n| format!(r#"{{"type":"function","function":{{"name":"ä{n}"}}}}"#),
+            "]}",
+        ),
+        of(
+            "results without names",
+            Gemini,
+            Responses,
+            r#"{"contents":[{"role":"user","parts":[{"text":"x"}]},{"role":"model","parts":[{"functionCall":{"name":"f","args":{}}}]},{"role":"user","parts":["#,
+            |_| r#"{"functionResponse":{"name":"f","response":{"a":1}}}"#.into(),
+            "]}]}",
+        ),
+        of("messages of a user", Responses, OpenAi, R_ITEMS, |_| r#"{"role":"user","content":"x"}"#.into(), "]}"),
+        of(
+            "messages of the model",
+            Responses,
+            Anthropic,
+            R_ITEMS,
+            |_| r#"{"role":"assistant","content":"x"}"#.into(),
+            R_END,
+        ),
+        of(
+            "messages with fields",
+            Responses,
+            Gemini,
+            R_ITEMS,
+            |n| {
+                format!(
+                    r#"{{"type":"message","id":"msg_{n}","role":"assistant","status":"completed","content":[{{"type":"output_text","text":"x","annotations":[]}}]}}"#
+                )
+            },
+            R_END,
+        ),
+        of(
+            "leading messages",
+            Responses,
+            Anthropic,
+            R_LEADING,
+            |_| r#"{"role":"developer","content":"x"}"#.into(),
+            R_END,
+        ),
+        of("later messages", Responses, OpenAi, R_ITEMS, |_| r#"{"role":"developer","content":"x"}"#.into(), "]}"),
+        of("small parts", Responses, Anthropic, R_TURN, |_| r#"{"type":"input_text","text":"x"}"#.into(), "]}]}"),
+        of(
+            "calls and outputs",
+            Responses,
+            Anthropic,
+            R_ITEMS,
+            |n| {
+                format!(
+                    r#"{{"type":"function_call","call_id":"i{n}","name":"t","arguments":"{{}}"}},{{"type":"function_call_output","call_id":"i{n}","output":"x"}}"#
+                )
+            },
+            "]}",
+        ),
+        of(
+            "calls of one id",
+            Responses,
+            Gemini,
+            R_ITEMS,
+            |_| r#"{"type":"function_call","call_id":"a","name":"t","arguments":"{}"}"#.into(),
+            R_END,
+        ),
+        of(
+            "calls in namespaces",
+            Responses,
+            OpenAi,
+            R_ITEMS,
+            |n| {
+                format!(
+                    r#"{{"type":"function_call","call_id":"i{n}","namespace":"n{n}","name":"t","arguments":"{{}}"}},{{"type":"function_call_output","call_id":"i{n}","output":"x"}}"#
+                )
+            },
+            "]}",
+        ),
+        of(
+            "outputs",
+            Responses,
+            Anthropic,
+            R_ITEMS,
+            |n| format!(r#"{{"type":"function_call_output","call_id":"i{n}","output":"x"}}"#),
+            "]}",
+        ),
+        of(
+            "free texts",
+            Responses,
+            Anthropic,
+            R_ITEMS,
+            |n| {
+                let text = r#"\""#.repeat(5000);
+                format!(
+                    r#"{{"type":"custom_tool_call","call_id":"i{n}","name":"t","input":"{text}"}},{{"type":"custom_tool_call_output","call_id":"i{n}","output":"x"}}"#
+                )
+            },
+            "]}",
+        ),
+        of(
+            "huge arguments",
+            Responses,
+            OpenAi,
+            R_ITEMS,
+            |n| {
+                let text = r#"\\\""#.repeat(50_000);
+                format!(
+                    r#"{{"type":"function_call","call_id":"i{n}","name":"t","arguments":"{{\"a\":\"{text}\"}}"}},{{"type":"function_call_output","call_id":"i{n}","output":"x"}}"#
+                )
+            },
+            "]}",
+        ),
+        of(
+            "thoughts",
+            Responses,
+            Anthropic,
+            R_ITEMS,
+            |n| {
+                let sealed = "A".repeat(500);
+                format!(
+                    r#"{{"type":"reasoning","id":"rs_{n}","summary":[{{"type":"summary_text","text":"x"}},{{"type":"summary_text","text":"y"}}],"encrypted_content":"{sealed}"}}"#
+                )
+            },
+            R_END,
+        ),
+        of(
+            "paragraphs of a thought",
+            Responses,
+            Anthropic,
+            r#"{"model":"m","input":[{"role":"user","content":"x"},{"type":"reasoning","summary":["#,
+            |_| r#"{"type":"summary_text","text":"x"}"#.into(),
+            r#"]},{"role":"user","content":"x"}]}"#,
+        ),
+        of(
+            "pictures",
+            Responses,
+            Anthropic,
+            R_TURN,
+            |_| format!(r#"{{"type":"input_image","image_url":"data:image/png;base64,{}"}}"#, "A".repeat(50_000)),
+            "]}]}",
+        ),
+        of("names", Responses, Anthropic, R_TOOLS, |n| format!(r#"{{"type":"function","name":"ä{n}"}}"#), "]}"),
+        of(
+            "names in a namespace",
+            Responses,
+            Anthropic,
+            R_SPACE,
+            |n| format!(r#"{{"type":"function","name":"f{n}"}}"#),
+            "]}]}",
+        ),
+        of(
+            "one name in a namespace",
+            Responses,
+            OpenAi,
+            R_SPACE,
+            |_| r#"{"type":"function","name":"f"}"#.into(),
+            "]}]}",
+        ),
+        of(
+            "namespaces",
+            Responses,
+            Gemini,
+            R_TOOLS,
+            |n| {
+                format!(
+                    r#"{{"type":"namespace","name":"n{n}","description":"d","tools":[{{"type":"function","name":"f"}}]}}"#
+                )
+            },
+            "]}",
+        ),
+        of(
+            "a namespace with a long description",
+            Responses,
+            Anthropic,
+            r#"{"model":"m","input":"x","tools":[{"type":"namespace","name":"a","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}],"description":["#,
+            |_| format!("\"{}\"", "x".repeat(1000)),
+            "]}]}",
+        ),
+        of(
+            "tools of free text",
+            Responses,
+            Anthropic,
+            R_TOOLS,
+            |n| {
+                format!(
+                    r#"{{"type":"custom","name":"c{n}","format":{{"type":"grammar","syntax":"lark","definition":"{}"}}}}"#,
+                    r#"\""#.repeat(500)
+                )
+            },
+            "]}",
+        ),
+        of(
+            "deep schema",
+            Responses,
+            OpenAi,
+            R_SCHEMA,
+            |n| format!(r#""a{n}":{}0{}"#, r#"{"a":"#.repeat(80), "}".repeat(80)),
+            "}}}]}",
+        ),
+        of("unknown fields", Responses, Anthropic, R_FIELDS, |n| format!(r#""f{n}":1"#), "}"),
+        of(
+            "long texts",
+            Responses,
+            Gemini,
+            R_ITEMS,
+            |_| format!(r#"{{"role":"user","content":"{}"}}"#, "x".repeat(10_000)),
+            "]}",
         ),
     ]
 }

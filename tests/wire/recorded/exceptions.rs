@@ -1,6 +1,8 @@
 //! Exceptions where the crate's reading stays as it is, against an SDK's: the rules of `exceptions.txt`, and what each
 //! applies to.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use steadfast::Dialect;
 
@@ -23,6 +25,8 @@ const RULES: &[(&str, Applies)] = &[
     ("arguments in pieces", arguments_in_pieces),
     ("error under a 200", error_under_a_200),
     ("provider's own fallback", providers_own_fallback),
+    ("an id in each event", an_id_in_each_event),
+    ("deltas apart from the whole", deltas_apart_from_the_whole),
 ];
 
 /// The rule that excepts a difference.
@@ -56,6 +60,30 @@ fn error_under_a_200(exchange: &Exchange, reading: &Reading, difference: &Differ
 fn providers_own_fallback(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
     let has = |name: &str| memchr::memmem::find(&exchange.body, name.as_bytes()).is_some();
     exchange.dialect == Dialect::Anthropic && difference.what == "model" && has("\"fallback\"")
+}
+
+/// The events of a stream of Responses.
+fn of_responses(exchange: &Exchange) -> Vec<Value> {
+    if exchange.dialect != Dialect::Responses || !exchange.is_sse {
+        return Vec::new();
+    }
+    let blocks = events::blocks(std::str::from_utf8(&exchange.body).unwrap_or_default());
+    blocks.into_iter().filter_map(|block| serde_json::from_str(&block.data?).ok()).collect()
+}
+
+fn an_id_in_each_event(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let events = of_responses(exchange);
+    let ids: HashSet<&str> = events.iter().filter_map(|event| event["response"]["id"].as_str()).collect();
+    difference.what == "id" && ids.len() > 1
+}
+
+fn deltas_apart_from_the_whole(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let events = of_responses(exchange);
+    let of = |kind: &str, name: &str| -> String {
+        events.iter().filter(|event| event["type"] == kind).filter_map(|event| event[name].as_str()).collect()
+    };
+    let deltas = of("response.output_text.delta", "delta");
+    difference.what == "text" && !deltas.is_empty() && deltas != of("response.output_text.done", "text")
 }
 
 #[test]

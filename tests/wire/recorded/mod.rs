@@ -12,7 +12,7 @@ mod exceptions;
 mod expected;
 mod folder;
 mod mapping;
-mod meaning;
+pub(crate) mod meaning;
 mod oracle;
 mod server;
 

@@ -31,7 +31,7 @@ use crate::Gateway;
 /// |---|---|
 /// | `/v1/messages` | Anthropic's |
 /// | `/chat/completions` | OpenAI's, Azure's and compatible ones |
-/// | `/v1/responses`, `/openai/responses` | OpenAI's Responses, Azure's and compatible ones; one with `background: true` is refused |
+/// | `/responses`, with `/v1/` or `/openai/` before it | OpenAI's Responses; one with `background: true` is refused |
 /// | `/models/{model}:generateContent`, `..:streamGenerateContent?alt=sse` | Gemini's |
 ///
 /// A request with a `content-encoding`, for another path, or for a host that is not among [`hosts`](Self::hosts) goes
@@ -236,7 +236,9 @@ impl HttpLlmLayer {
 impl ModelCall {
     fn at(path: &str, query: Option<&str>) -> Option<Self> {
         if let Some(dialect) = routes::path_by_ending(path).and_then(routes::dialect_of_calls) {
-            return Some(Self { dialect, path: None });
+            // Surveys have responses too.
+            let is_meant = dialect != Dialect::Responses || path.contains("/v1/") || path.contains("/openai/");
+            return is_meant.then_some(Self { dialect, path: None });
         }
         let (_, named) = path.rsplit_once("/models/")?;
         let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty() && !model.contains('/'))?;
@@ -313,6 +315,7 @@ mod tests {
             ("/openai/deployments/x/chat/completions", Some("api-version=1"), Some((Dialect::OpenAi, None))),
             ("/v1/responses", None, Some((Dialect::Responses, None))),
             ("/openai/v1/responses", Some("api-version=preview"), Some((Dialect::Responses, None))),
+            ("/forms/1/responses", None, None),
             ("/v1/responses/resp_1", None, None),
             ("/v1/responses/resp_1/cancel", None, None),
             ("/v1/responses/compact", None, None),

@@ -519,6 +519,29 @@ mod tests {
     }
 
     #[test]
+    fn codexs_headers_name_its_session_and_go_to_its_own_protocol_alone() {
+        let sent = headers(&[
+            ("session-id", "s-1"),
+            ("thread-id", "t-1"),
+            ("x-client-request-id", "r-1"),
+            ("x-codex-turn-metadata", "{}"),
+            ("openai-beta", "responses=experimental"),
+            ("openai-organization", "org-of-the-caller"),
+            ("chatgpt-account-id", "account-of-the-caller"),
+            ("authorization", "Bearer sk-secret"),
+        ]);
+        let kept = forwarded(Dialect::Responses, &sent);
+        assert_eq!(kept.len(), 5, "{kept:?}");
+        for name in ["openai-organization", "chatgpt-account-id", "authorization"] {
+            assert!(!kept.contains_key(name), "{name}");
+        }
+        assert!(forwarded(Dialect::Anthropic, &sent).is_empty());
+        assert_eq!(forwarded(Dialect::OpenAi, &sent).len(), 1, "openai-beta");
+        let request = RequestOptions::from_headers(&sent).apply(LlmRequest::prompt("hello")).unwrap();
+        assert_eq!(request.session(), Some("s-1"));
+    }
+
+    #[test]
     fn each_header_that_asks_is_of_a_family() {
         let names = [FEATURES, SESSIONS, IDEMPOTENCY_KEYS, TIMEOUTS_MS, TIMEOUTS_S, &cache::NAMES].concat();
         assert!(names.iter().all(|name| FAMILIES.iter().any(|family| name.starts_with(family))));

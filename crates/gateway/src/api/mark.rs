@@ -1,6 +1,6 @@
 //! The `steadfast` field in an answer's body: the degradation of the answer, and the task for people.
 //!
-//! Clients of both protocols ignore unknown fields.
+//! Clients of all protocols ignore unknown fields.
 
 use bytes::Bytes;
 use memchr::memmem;

@@ -165,15 +165,15 @@ const MESSAGES: &str = "/v1/messages";
 const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
+const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
 const MODELS: &str = "/v1/models";
 
 /// The endings by which a request to any base URL is known, and the path of each. Azure and compatible servers have
-/// chat completions under many paths. The other endings include a version or a provider, since other APIs have
-/// messages and responses too.
+/// OpenAI's APIs under many paths. Anthropic's endings include the version, since other APIs have messages too.
 const ENDINGS: [(&str, &str); 5] = [
     ("/chat/completions", CHAT_COMPLETIONS),
-    (RESPONSES, RESPONSES),
-    ("/openai/responses", RESPONSES),
+    ("/responses", RESPONSES),
+    ("/responses/input_tokens", INPUT_TOKENS),
     (MESSAGES, MESSAGES),
     (COUNT_TOKENS, COUNT_TOKENS),
 ];
@@ -208,7 +208,7 @@ pub(super) fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {
 pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let for_callers = Router::new()
         .route(COUNT_TOKENS, post(catalog::count_tokens))
-        .route("/v1/responses/input_tokens", post(catalog::input_tokens))
+        .route(INPUT_TOKENS, post(catalog::input_tokens))
         .route("/v1/responses/compact", post(stored_responses::compact))
         .route("/v1/responses/{id}", get(stored_responses::unknown).delete(stored_responses::unknown))
         .route("/v1/responses/{id}/input_items", get(stored_responses::unknown))
@@ -401,6 +401,9 @@ mod tests {
             (Method::POST, "/anthropic/v1/messages", Some(MESSAGES)),
             (Method::POST, "/v1/messages/count_tokens", Some(COUNT_TOKENS)),
             (Method::POST, "/v1/threads/7/messages", None),
+            (Method::POST, "/openai/v1/responses", Some(RESPONSES)),
+            (Method::POST, "/v1/responses/input_tokens", Some(INPUT_TOKENS)),
+            (get.clone(), "/v1/responses/resp_1", None),
             (Method::POST, "/v1/embeddings", None),
             (Method::POST, "/v1beta/models/gemini-2.5-pro:generateContent", None),
             (get.clone(), "/api/models", Some(MODELS)),

@@ -59,7 +59,7 @@ async fn a_failure_after_the_head_went_out_is_an_event_in_the_stream() {
         let server = Server::start(service, impatient()).await;
         let answer = server.post(path, &[], &hello(true)).await;
         assert_eq!((answer.status, answer.is_whole()), (200, false));
-        assert!(answer.events().pop().unwrap()["error"]["message"].is_string(), "{}", answer.body);
+        assert!(answer.error_event()["message"].is_string(), "{}", answer.body);
     }
 }
 
@@ -161,7 +161,7 @@ async fn models_are_listed_in_the_callers_form() {
 #[tokio::test]
 async fn paths_without_their_version_are_the_same_paths() {
     let providers = Providers::start().await;
-    let keys = || Some(keys_of(&[entry("one", "sk-one", ", requests_per_minute: 11")]));
+    let keys = || Some(keys_of(&[entry("one", "sk-one", ", requests_per_minute: 13")]));
     let server = Server::with_keys(providers.both(), keys(), Settings::default()).await;
     let key = [("authorization", "Bearer sk-one")];
     for path in PATHS {
@@ -173,7 +173,11 @@ async fn paths_without_their_version_are_the_same_paths() {
             assert_eq!((answer.status, answer.text().as_str()), (200, "Hello from afar"), "{answer:?}");
             let id = answer.header("x-steadfast-request-id").unwrap();
             let record = server.gateway.records.find(id).unwrap().json(false);
-            let dialect = if path == MESSAGES { "anthropic" } else { "openai" };
+            let dialect = match path {
+                MESSAGES => "anthropic",
+                RESPONSES => "responses",
+                _ => "openai",
+            };
             assert_eq!((record["key"].as_str(), record["dialect"].as_str()), (Some("one"), Some(dialect)), "{record}");
         }
     }

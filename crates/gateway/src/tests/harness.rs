@@ -89,7 +89,7 @@ impl Server {
     /// Sends a request: on a connection of its own, or through the service.
     pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
         if let Some(service) = self.service() {
-            return through(service, "POST", path, &typed(path, headers), body.to_string()).await;
+            return through(service, "POST", path, &typed(path, headers), spelled(path, body).to_string()).await;
         }
         let mut client = self.connect().await;
         client.post(path, headers, body).await;
@@ -231,10 +231,26 @@ impl Providers {
 
 pub(super) const MESSAGES: &str = "/v1/messages";
 pub(super) const CHAT: &str = "/v1/chat/completions";
-/// Both protocols, for tests that must hold for each.
-pub(super) const PATHS: [&str; 2] = [MESSAGES, CHAT];
+pub(super) const RESPONSES: &str = "/v1/responses";
+/// All protocols, for tests that must hold for each.
+pub(super) const PATHS: [&str; 3] = [MESSAGES, CHAT, RESPONSES];
 
-/// A request that both protocols take. Its model is no tier's, so that it begins at the first of them.
+/// Returns a request of the other protocols as the path's spells it.
+pub(super) fn spelled(path: &str, body: &Value) -> Value {
+    let mut body = body.clone();
+    if RESPONSES.ends_with(path.split('?').next().unwrap_or_default())
+        && let Some(fields) = body.as_object_mut()
+    {
+        for (other, own) in [("messages", "input"), ("max_tokens", "max_output_tokens")] {
+            if let Some(value) = fields.remove(other) {
+                fields.insert(own.to_owned(), value);
+            }
+        }
+    }
+    body
+}
+
+/// A request that every protocol takes, as [`spelled`]. Its model is no tier's, so that it begins at the first of them.
 pub(super) fn hello(stream: bool) -> Value {
     json!({
         "model": "claude-of-the-caller",
@@ -268,7 +284,7 @@ impl Client {
     }
 
     pub(super) async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) {
-        self.send(&request("POST", path, &typed(path, headers), body.to_string().as_bytes())).await;
+        self.send(&request("POST", path, &typed(path, headers), spelled(path, body).to_string().as_bytes())).await;
     }
 
     /// Reads until what was read holds this text.
@@ -374,11 +390,15 @@ impl Answer {
             let json = self.json();
             let text = json["content"][0]["text"].as_str();
             let text = text.or_else(|| json["choices"][0]["message"]["content"].as_str());
+            let message = || json["output"].as_array()?.iter().find(|item| item["type"] == "message");
+            let text = text.or_else(|| message()?["content"][0]["text"].as_str());
             return text.unwrap_or_default().to_owned();
         }
         let deltas = self.events().into_iter().filter_map(|event| {
             let text = event["delta"]["text"].as_str();
             let text = text.or_else(|| event["choices"][0]["delta"]["content"].as_str());
+            let is_text = event["type"] == "response.output_text.delta";
+            let text = text.or_else(|| event["delta"].as_str().filter(|_| is_text));
             text.map(str::to_owned)
         });
         deltas.collect()
@@ -390,9 +410,16 @@ impl Answer {
         data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 
+    /// The error in a stream's last event.
+    pub(super) fn error_event(&self) -> Value {
+        let last = self.events().pop().expect("an event");
+        if last["type"] == "response.failed" { last["response"]["error"].clone() } else { last["error"].clone() }
+    }
+
     /// Returns whether a stream ended with its dialect's end mark.
     pub(super) fn is_whole(&self) -> bool {
-        self.body.contains("event: message_stop") || self.body.trim_end().ends_with("data: [DONE]")
+        let ends = ["event: message_stop", "event: response.completed"];
+        ends.iter().any(|end| self.body.contains(end)) || self.body.trim_end().ends_with("data: [DONE]")
     }
 }
 

@@ -17,10 +17,12 @@ use crate::limits::Settings;
 fn with_picture(path: &str, url: &str) -> Value {
     let picture = match path {
         MESSAGES => json!({"type": "image", "source": {"type": "url", "url": url}}),
+        RESPONSES => json!({"type": "input_image", "image_url": url}),
         _ => json!({"type": "image_url", "image_url": {"url": url}}),
     };
     let mut request = hello(false);
-    request["messages"][0]["content"] = json!([{"type": "text", "text": "What is this?"}, picture]);
+    let kind = if path == RESPONSES { "input_text" } else { "text" };
+    request["messages"][0]["content"] = json!([{"type": kind, "text": "What is this?"}, picture]);
     request
 }
 

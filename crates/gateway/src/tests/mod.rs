@@ -19,4 +19,5 @@ mod nesting;
 mod panics;
 mod protocols;
 mod repeats;
+mod responses;
 mod stopping;

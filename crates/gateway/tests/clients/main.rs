@@ -9,6 +9,7 @@ mod faults;
 mod http_llm;
 mod ladder;
 mod nested;
+mod open_responses;
 mod recorded_calls;
 mod sdk;
 mod service;

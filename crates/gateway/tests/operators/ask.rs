@@ -34,6 +34,17 @@ fn the_record_says_who_answered_and_what_failed_before() {
 }
 
 #[test]
+fn a_prompt_may_be_asked_as_a_client_of_any_protocol_does() {
+    for dialect in ["anthropic", "openai", "responses"] {
+        let arguments = ["ask", "hello", "--dialect", dialect, "--system", "be kind", "--max-tokens", "50"];
+        let ran = steadfast(arguments, &[]);
+        assert_eq!(ran.code, Some(0), "{dialect}: {}", ran.err);
+        assert!(ran.out.contains("simulated"), "{dialect}: {}", ran.out);
+    }
+    assert_eq!(steadfast(["ask", "hello", "--dialect", "latin"], &[]).code, Some(2));
+}
+
+#[test]
 fn an_answer_handed_to_people_names_its_task() {
     let folder = Folder::new("people");
     let tasks = folder.path("tasks.db");

@@ -35,6 +35,8 @@ pub(in super::super) struct Stream {
     open: Option<Open>,
     /// The open calls by their place in the output.
     calls: BTreeMap<usize, Call>,
+    /// The open calls whose arguments became whole since the last item began.
+    whole: Vec<usize>,
     /// The place of each part's newest call.
     newest: HashMap<u32, usize>,
     ids: Ids,
@@ -314,11 +316,15 @@ impl Stream {
             }
             return;
         };
-        let id = call.id.clone();
+        let (before, mut event) = (call.is_whole(), json!({"item_id": call.id, "output_index": place}));
         let name = delta_of(call);
         let delta = call.read(json);
-        if !delta.is_empty() {
-            let event = json!({"item_id": id, "output_index": place, "delta": delta});
+        let is_new = !delta.is_empty();
+        event["delta"] = delta.into();
+        if call.is_whole() && !before {
+            self.whole.push(place);
+        }
+        if is_new {
             self.put(name, event, to);
         }
     }
@@ -344,10 +350,11 @@ impl Stream {
     /// Closes the items that the next one ends: a message, a thought, calls whose arguments are whole.
     fn make_room(&mut self, report: &mut Report, to: &mut String) {
         self.close(Status::Completed, to);
-        let whole: Vec<usize> =
-            self.calls.iter().filter(|(_, call)| call.is_whole()).map(|(place, _)| *place).collect();
-        for place in whole {
-            self.end_call(place, Status::Completed, report, to);
+        for place in std::mem::take(&mut self.whole) {
+            // More arguments may have followed.
+            if self.calls.get(&place).is_some_and(Call::is_whole) {
+                self.end_call(place, Status::Completed, report, to);
+            }
         }
     }
 

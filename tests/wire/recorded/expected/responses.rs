@@ -119,12 +119,10 @@ impl Item {
         match item["type"].as_str().unwrap_or_default() {
             "message" => {
                 let contents = list("content");
-                for (place, content) in contents.iter().enumerate() {
-                    let place = place as u64;
-                    if !self.contents.contains_key(&place) {
-                        said.text.push_str(content["text"].as_str().unwrap_or_default());
-                        said.refusal.push_str(content["refusal"].as_str().unwrap_or_default());
-                    }
+                // Not by the contents' indices, which some servers count from another number in the deltas.
+                for content in contents.iter().skip(self.contents.len()) {
+                    said.text.push_str(content["text"].as_str().unwrap_or_default());
+                    said.refusal.push_str(content["refusal"].as_str().unwrap_or_default());
                 }
                 for (declines, text) in self.contents.values() {
                     if *declines { &mut said.refusal } else { &mut said.text }.push_str(text);

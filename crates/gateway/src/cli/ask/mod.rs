@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
-use serde_json::json;
-use steadfast::{Chat, LlmError, LlmRequest, LlmResponse, StreamEvent, chat::Message};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use steadfast::{Chat, Dialect, LlmError, LlmRequest, LlmResponse, StreamEvent, Wire, chat::Message};
 use steadfast_stack::{Config, Format, Span, Stack, TierInfo};
 use tower::ServiceExt as _;
 
@@ -43,6 +43,9 @@ pub(crate) struct Ask {
     /// The longest answer, in tokens
     #[arg(long)]
     max_tokens: Option<u32>,
+    /// Ask as a client of this protocol does, so that a tier of it gets the request as it is
+    #[arg(long, value_enum)]
+    dialect: Option<AskDialect>,
     /// The longest time to the first token, such as 20s
     #[arg(long, value_parser = span)]
     timeout: Option<Duration>,
@@ -52,6 +55,47 @@ pub(crate) struct Ask {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// The protocol of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AskDialect {
+    /// Anthropic's Messages
+    Anthropic,
+    /// OpenAI's Chat Completions
+    #[value(name = "openai")]
+    OpenAi,
+    /// OpenAI's Responses
+    Responses,
+}
+
+impl AskDialect {
+    /// Returns a prompt as a client of the protocol sends it. The tier names the model.
+    fn wire(self, prompt: String, chat: &Chat) -> Result<Wire, LlmError> {
+        let (system, tokens) = (chat.system.as_deref(), chat.max_tokens);
+        let user = json!({"role": "user", "content": prompt});
+        let (dialect, fields) = match self {
+            // Anthropic requires a limit.
+            Self::Anthropic => {
+                let tokens = tokens.unwrap_or(4096);
+                (Dialect::Anthropic, json!({"max_tokens": tokens, "system": system, "messages": [user]}))
+            }
+            Self::OpenAi => {
+                let system = system.map(|system| json!({"role": "system", "content": system}));
+                let messages: Vec<Value> = system.into_iter().chain([user]).collect();
+                (Dialect::OpenAi, json!({"max_completion_tokens": tokens, "messages": messages}))
+            }
+            Self::Responses => {
+                let fields = json!({"max_output_tokens": tokens, "instructions": system, "input": prompt});
+                (Dialect::Responses, fields)
+            }
+        };
+        let mut body = json!({ "stream": chat.stream });
+        for (name, value) in fields.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            body[name] = value.clone();
+        }
+        Wire::new(dialect, body.to_string())
+    }
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -89,10 +133,13 @@ impl Ask {
         if prompt.trim().is_empty() {
             return Err(Failure::usage("the prompt is empty"));
         }
-        let mut chat = Chat::new([Message::user(prompt)]).stream(!self.json);
+        let mut chat = Chat::new([Message::user(prompt.clone())]).stream(!self.json);
         chat.system = self.system.clone();
         chat.max_tokens = self.max_tokens;
-        let mut request = LlmRequest::from(chat);
+        let mut request = match self.dialect {
+            Some(dialect) => LlmRequest::from(dialect.wire(prompt, &chat)?),
+            None => LlmRequest::from(chat),
+        };
         if let Some(feature) = &self.feature {
             request = request.with_feature(feature.as_str());
         }

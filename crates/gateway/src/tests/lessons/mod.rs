@@ -21,7 +21,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::harness::{CHAT, MESSAGES, PATHS, hello};
+use super::harness::{CHAT, MESSAGES, hello};
+
+/// The protocols whose requests the lessons spell.
+const PATHS: [&str; 2] = [MESSAGES, CHAT];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

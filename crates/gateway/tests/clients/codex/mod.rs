@@ -6,7 +6,7 @@
 
 mod client;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde_json::json;
 use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle};
@@ -14,7 +14,7 @@ use steadfast_simulator::SimulatedServer;
 
 use crate::{
     common::serve::{Serve, Served},
-    faults::scenarios::SCENARIOS,
+    faults::{cases::canonical, scenarios::SCENARIOS},
 };
 use client::Codex;
 
@@ -48,7 +48,7 @@ impl Upstream {
             Self::Messages => format!("provider: anthropic, model: claude-sonnet-4-5, base_url: '{url}'"),
             Self::Gemini => format!("provider: gemini, model: gemini-2.5-flash, base_url: '{url}'"),
         };
-        format!("  - {{ name: {name}, {provider}, api_key: key{more} }}\n")
+        format!("  - {{ name: {name}, {provider}{more} }}\n")
     }
 }
 
@@ -123,4 +123,132 @@ async fn codex_works_at_a_simulated_provider() {
     talks(&editor, &handle, || {}).await;
     let stats = handle.stats();
     assert_eq!((stats.answered, stats.rejected), (stats.calls, 0));
+}
+
+/// A gateway with a provider of each protocol, and one more of each that is always well.
+struct World {
+    gateway: Served,
+    providers: Vec<(Upstream, SimulatedServer)>,
+    _others: Vec<SimulatedServer>,
+}
+
+/// The primary, and the provider that takes over: of another protocol, or of the same one with another account.
+const SUCCESSORS: [(Upstream, Upstream); 5] = [
+    (Upstream::Responses, Upstream::Messages),
+    (Upstream::Messages, Upstream::Responses),
+    (Upstream::Chat, Upstream::Gemini),
+    (Upstream::Gemini, Upstream::Chat),
+    (Upstream::Responses, Upstream::Responses),
+];
+
+impl World {
+    async fn start() -> Self {
+        let (mut tiers, mut features) = (String::new(), String::new());
+        let (mut providers, mut others) = (Vec::new(), Vec::new());
+        for upstream in Upstream::ALL {
+            let server = provider(&upstream.to_string()).await;
+            tiers.push_str(&upstream.tier(&format!("{upstream}-tier"), &server, ""));
+            features.push_str(&format!("  {upstream}: {{ tiers: [{upstream}-tier] }}\n"));
+            providers.push((upstream, server));
+        }
+        for (first, then) in SUCCESSORS {
+            let pair = format!("{first}-{then}");
+            let servers = [provider(&format!("{pair}-first")).await, provider(&format!("{pair}-then")).await];
+            tiers.push_str(&first.tier(&format!("{pair}-first"), &servers[0], ""));
+            tiers.push_str(&then.tier(&format!("{pair}-then"), &servers[1], ""));
+            features.push_str(&format!("  {pair}: {{ tiers: [{pair}-first, {pair}-then] }}\n"));
+            let [server, other] = servers;
+            providers.push((first, server));
+            others.push(other);
+        }
+        let config = format!("tiers:\n{tiers}features:\n{features}");
+        Self { gateway: Serve::with(&config).start(), providers, _others: others }
+    }
+
+    fn codex(&self, model: &'static str, feature: &str) -> Option<Codex> {
+        let url = format!("http://{}/v1", self.gateway.address());
+        Codex::new(&url, model, &[("x-steadfast-feature", feature)])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_works_at_providers_of_four_protocols() {
+    if std::env::var_os("STEADFAST_CODEX").is_none() {
+        return eprintln!("skipped: STEADFAST_CODEX does not name the Codex CLI");
+    }
+    let world = World::start().await;
+    for (upstream, server) in &world.providers[..Upstream::ALL.len()] {
+        let (name, handle) = (upstream.to_string(), server.handle());
+        println!("{name}");
+        let [editor, unknown, coder] = [EDITOR, UNKNOWN, CODER].map(|model| world.codex(model, &name).unwrap());
+        says_hello(&editor).await;
+        says_hello(&coder).await;
+        edits_a_file(&editor, &handle).await;
+        calls_a_server(&unknown, &handle).await;
+        talks(&editor, &handle, || {}).await;
+        let stats = handle.stats();
+        assert_eq!((stats.answered, stats.rejected), (stats.calls, 0), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_goes_on_when_the_first_provider_fails_from_the_second_turn_on() {
+    if std::env::var_os("STEADFAST_CODEX").is_none() {
+        return eprintln!("skipped: STEADFAST_CODEX does not name the Codex CLI");
+    }
+    let world = World::start().await;
+    for ((first, then), (_, server)) in SUCCESSORS.into_iter().zip(&world.providers[Upstream::ALL.len()..]) {
+        let (pair, handle) = (format!("{first}-{then}"), server.handle());
+        println!("{pair}");
+        let codex = world.codex(EDITOR, &pair).unwrap();
+        talks(&codex, &handle, || handle.fail(Fault::Overloaded)).await;
+        let stats = handle.stats();
+        assert!(stats.answered >= 1, "{pair}: {stats:?}");
+    }
+}
+
+/// The sixteen faults, one turn or more for each, at a primary and a fallback that speak Codex's own protocol.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_survives_sixteen_faults() {
+    if std::env::var_os("STEADFAST_CODEX").is_none() {
+        return eprintln!("skipped: STEADFAST_CODEX does not name the Codex CLI");
+    }
+    let (mut tiers, mut features, mut pairs) = (String::new(), String::new(), Vec::new());
+    let answer = canonical();
+    for scenario in SCENARIOS {
+        let id = scenario.id;
+        let start = |end| Simulated::new(format!("{id}{end}")).reply(&answer).pace(Duration::from_millis(1));
+        let [primary, fallback] = ["", "-fallback"].map(|end| SimulatedServer::start(start(end)));
+        let (primary, fallback) = (primary.await.unwrap(), fallback.await.unwrap());
+        (scenario.act)(&primary.handle(), &fallback.handle());
+        for (end, server, window) in [("", &primary, 128_000), ("-fallback", &fallback, 1_000_000)] {
+            // As in the tests of the faults, whose times these are.
+            let more = format!(
+                ", context_window: {window}, retry: {{ budget: 10% }}, \
+                 timeout: {{ first_token: 4s, idle: 3s, progress: 3s }}"
+            );
+            tiers.push_str(&Upstream::Responses.tier(&format!("{id}{end}"), server, &more));
+        }
+        features.push_str(&format!("  {id}: {{ tiers: [{id}, {id}-fallback], stream: {{ commit: complete }} }}\n"));
+        pairs.push((scenario, [primary, fallback]));
+    }
+    let config = format!("tiers:\n{tiers}features:\n{features}circuit_breaker: {{ cooldown: 2s }}\n");
+    let gateway = Serve::with(&config).args(["--log", "error"]).start();
+    let url = format!("http://{}/v1", gateway.address());
+    let mut failures = Vec::new();
+    for (scenario, _servers) in &pairs {
+        let codex = Codex::new(&url, EDITOR, &[("x-steadfast-feature", scenario.id)]).unwrap();
+        for number in 0..scenario.requests.len() {
+            let turn = codex.turn("say sixty words").await;
+            let passes = match turn.answer() {
+                Ok(said) => scenario.id != "S13" && said == answer,
+                // A filter is no fault: the user reads the provider's own words.
+                Err(said) => scenario.id == "S13" && said.contains("flagged as potentially violating"),
+            };
+            if !passes {
+                failures.push(format!("{} {}, turn {number}: {:.1500}", scenario.id, scenario.fault, turn.said()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -9,7 +9,7 @@
 //! The clients are the official SDKs (see `common/sdk.rs`) and, so that the matrix is there without them too, a plain
 //! one.
 
-mod cases;
+pub(crate) mod cases;
 mod judge;
 mod plain;
 pub(crate) mod scenarios;
