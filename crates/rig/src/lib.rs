@@ -37,11 +37,10 @@
 //!
 //! # What changes under a client
 //!
-//! - **Calls of chat completions and of Anthropic's messages**, whole and streamed, go to the stack; so does the list
-//!   of models. Nothing is sent to the client's base URL, and its API key reaches no provider: each leaf has its own.
-//! - **Other paths** (embeddings, OpenAI's Responses, transcriptions) are refused with a 404 that names the served
-//!   ones, or go out as they did before: [`GatewayClient::others_by`]. `OpenAI::completion` is the Responses API;
-//!   `chat`, or `OpenAIConfig::with_route(Route::Chat)`, is the one that a stack serves.
+//! - **Calls of OpenAI's Responses and chat completions and of Anthropic's messages**, whole and streamed, go to the
+//!   stack; so does the list of models. Nothing is sent to the client's base URL, and its API key reaches no provider: each leaf has its own.
+//! - **Other paths** (embeddings, transcriptions) are refused with a 404 that names the served ones, or go out as they
+//!   did before: [`GatewayClient::others_by`].
 //! - **Retries**: rig's clients and agents repeat no call by themselves. The stack's retries are the only ones.
 //! - **Errors** are [`ProviderError::ProviderResponse`](rig_core::ProviderError), with the status and body that the
 //!   provider's API has for them, and `Retry-After`.

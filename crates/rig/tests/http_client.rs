@@ -79,6 +79,16 @@ async fn whole_answers_and_streams_come_from_the_stack() {
     }
 }
 
+/// OpenAI's `completion` is the Responses API.
+#[tokio::test(start_paused = true)]
+async fn openais_default_api_comes_from_the_stack_too() {
+    let model = openai(http_client(Simulated::new("gpt-4o").reply(REPLY))).completion("gpt-4o").erase();
+    assert_eq!(model.call("hello").await.unwrap().text(), REPLY);
+    let (text, end) = streamed(&model).await;
+    assert_eq!(text, REPLY);
+    assert_eq!(end.unwrap().text(), REPLY);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_list_of_models_comes_from_the_stack() {
     let http = GatewayClient::new(Gateway::builder(Simulated::new("sonnet")).models(["gpt-4o"]));
@@ -196,13 +206,9 @@ async fn other_paths_are_refused_by_name_or_go_out_as_before() {
     let refusing = openai(http_client(Simulated::new("gpt-4o")));
     let embedding =
         refusing.embedding("text-embedding-3-small", None).call(vec!["hello".to_owned()]).await.unwrap_err();
-    // OpenAI's `completion` is the Responses API; `chat`, or `with_route(Route::Chat)`, is the one that a stack serves.
-    let responses = refusing.completion("gpt-4o").call("hello").await.unwrap_err();
-    let (streamed_text, streamed_error) = streamed(&refusing.completion("gpt-4o").erase()).await;
-    assert_eq!(streamed_text, "");
     let recording = TranscriptionRequestBuilder::new(b"RIFF".to_vec()).build();
     let transcription = refusing.transcription("whisper-1").call(recording).await.unwrap_err();
-    for error in [embedding, responses, streamed_error.unwrap_err(), transcription] {
+    for error in [embedding, transcription] {
         assert_eq!(error.provider_response_status().map(|status| status.as_u16()), Some(404), "{error}");
         assert!(error.to_string().contains("unknown_path"), "{error}");
     }
