@@ -44,7 +44,8 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
     });
     if !is_lost("server_tool") && !is_lost("allowed_tools") && !is_lost("forced_tool") {
         // Anthropic writes the limit to one call into a choice, which is then the default one.
-        let limited = (chat.parallel_tool_calls == Some(false)).then_some(&ToolChoice::Auto);
+        let is_limited = chat.parallel_tool_calls == Some(false) && !is_lost("parallel_tool_calls");
+        let limited = is_limited.then_some(&ToolChoice::Auto);
         let choice = chat.tool_choice.as_ref().or(limited).filter(|_| !chat.tools.is_empty());
         value["choice"] = format!("{choice:?}").into();
     }
