@@ -19,6 +19,13 @@ pub enum Dialect {
     Responses,
 }
 
+impl Dialect {
+    /// Returns true for OpenAI's two dialects.
+    pub(crate) fn is_openais(self) -> bool {
+        matches!(self, Self::OpenAi | Self::Responses)
+    }
+}
+
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -19,6 +19,7 @@
 //! assert_eq!(table.family("our-finetune").max_output(), Some(4096));
 //! # Ok::<(), steadfast::InvalidConfig>(())
 //! ```
+#![doc = include_str!("efforts.md")]
 
 mod facts;
 mod family;

@@ -155,6 +155,14 @@ impl FamilyTable {
         self.longest(&name).unwrap_or(&self.0.unknown)
     }
 
+    /// Returns all rows, by name.
+    #[cfg(test)]
+    pub(crate) fn families(&self) -> Vec<&Family> {
+        let mut families: Vec<&Family> = self.0.families.values().collect();
+        families.sort_by_key(|family| family.name());
+        families
+    }
+
     /// Returns the family of the longest name with which `model` begins.
     fn longest(&self, model: &str) -> Option<&Family> {
         let mut end = model.len();

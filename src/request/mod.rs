@@ -51,6 +51,7 @@ struct CallerPart {
     explain: bool,
     first_tier_only: bool,
     requires_human: bool,
+    waits_for_rate_limits: bool,
     shadow: bool,
     left_out: Vec<OmittedParameter>,
     extensions: Extensions,
@@ -80,6 +81,7 @@ impl LlmRequest {
                 explain: false,
                 first_tier_only: false,
                 requires_human: false,
+                waits_for_rate_limits: false,
                 shadow: false,
                 left_out: Vec::new(),
                 extensions: Extensions::new(),
@@ -148,6 +150,15 @@ impl LlmRequest {
     #[must_use]
     pub fn with_human_required(mut self, required: bool) -> Self {
         self.caller_mut().requires_human = required;
+        self
+    }
+
+    /// Waits for rate limits, as far as the request's deadline allows, for a caller that never repeats a request by
+    /// itself. A [`Fallback`](crate::Fallback) whose first tier was rate limited, and whose other tiers failed too,
+    /// starts over once a tier may work again. A request without a deadline does not wait.
+    #[must_use]
+    pub fn wait_for_rate_limits(mut self) -> Self {
+        self.caller_mut().waits_for_rate_limits = true;
         self
     }
 
@@ -342,6 +353,11 @@ impl LlmRequest {
         self.caller.requires_human
     }
 
+    /// Returns true if the request waits for rate limits.
+    pub fn waits_for_rate_limits(&self) -> bool {
+        self.caller.waits_for_rate_limits
+    }
+
     /// Returns true for a copy that a [`Mirror`](crate::Mirror) sends to its candidate. No caller waits for its answer,
     /// so a layer that acts on answers must not act on this one.
     pub fn is_shadow(&self) -> bool {
@@ -351,6 +367,11 @@ impl LlmRequest {
     /// Returns true if the request may go to any tier.
     pub(crate) fn goes_anywhere(&self) -> bool {
         !(self.caller.first_tier_only | self.caller.requires_human)
+    }
+
+    /// Returns true if the request may go to any tier, and fails at once if none works.
+    pub(crate) fn is_usual(&self) -> bool {
+        !(self.caller.first_tier_only | self.caller.requires_human | self.caller.waits_for_rate_limits)
     }
 
     /// The values that the caller added.

@@ -12,7 +12,7 @@ mod rules;
 mod tests;
 
 pub use self::{
-    answer::{StreamEncoder, ToolForms, Translation, encode_error, encode_message},
+    answer::{RequestEcho, StreamEncoder, Translation, encode_answer, encode_error, encode_message},
     rules::{Fate, RULES, Rule},
 };
 pub(crate) use self::{

@@ -83,20 +83,38 @@ const ORPHAN: Fate = Changed("sent as a text");
 const UNANSWERED: Fate = Changed("sent with an added result that reports none");
 const ARGUMENTS: Fate = Changed("sent as a text under the key `invalid_arguments`");
 const TEXT: Fate = Changed("sent as a text");
+const UNSIGNED: Fate = Dropped("left out: not signed by this provider");
+const MEANINGLESS: Fate = Dropped("left out: it means nothing here");
 const FUNCTION: Fate = Changed("sent as a function with its documented schema");
+const ONE_TEXT: Fate = Changed("sent as a function with one text; calls come back as free text");
+const JOINED: Fate = Changed("sent under joined names; calls come back under the tool's own");
+const ALONE: Fate = Changed("sent with the allowed tools alone");
+const MOVED: Fate = Changed("moved into the description");
+const LAX: Fate = Changed("sent without `strict`: OpenAI's strict mode does not take the schema");
+const IN_WORDS_TOO: Fate =
+    Changed("requested in words too if no message has the word `json`, which the provider requires");
+const FAILED: Fate = Changed("sent in words: the text begins with `Error: `");
 const UPLOADED: Fate = Refused("the file is at another provider");
+const MEDIA: Fate = Refused("the provider takes JPEG, PNG, GIF, WebP and PDF");
 const FETCH: Fate = Refused("nothing is fetched on the caller's behalf");
+const STATE: Fate = Refused("the conversation's state is at another provider");
+const CACHED: Fate = Refused("a part of the conversation is at another provider");
+const FORCED: Fate = Refused("only its own provider runs the tool that the model must call");
 const OWN: Fate = Dropped("left out: only its own dialect knows it");
 const NONE: Fate = Dropped("left out: the provider has no equivalent");
 const ANSWER: Fate = Dropped("left out: the answer could not carry it back");
 const REFUSED: Fate = Dropped("left out: the model refuses it");
 const THOUGHTLESS: Fate = Dropped("left out: the model does not reason");
 const WISH: Fate = Dropped("requested in words only: the model cannot be forced");
+const PRIVATE: Fate = Dropped("left out: not passed to another provider");
+const COLD: Fate = Dropped("left out: another provider's cache does not help");
 const WORDS: Fate = Changed("requested in words: the model cannot be held to it, or not together with tools");
 const LONGEST: Fate = Changed("set as the longest answer: the caller set no limit, or one above the model's");
+const RANGE: Fate = Changed("brought into the range from 0 to 2");
+const NOT_SAMPLED: Fate = Dropped("left out: not allowed with reasoning, or with this model");
 const NEAREST: Fate = Changed("sent as the nearest that the model has");
 const LEAST: Fate = Changed("sent as the least possible: the model always reasons");
-const COLD: Fate = Dropped("left out: another provider's cache does not help");
+const LEFT: Fate = Changed("left to the model, or sent as a medium effort");
 
 rules! {
     MidSystem "system_in_the_middle" "a system message after the first turn" SYSTEM, Carried, SYSTEM, Carried;
@@ -105,69 +123,70 @@ rules! {
         Changed("sent without white space at its end, and before a user's text `(go on)` if the model does not continue answers"),
         PREFILL, PREFILL, PREFILL;
     EmptyText "empty_text" "a conversation without content" EMPTY, Carried, EMPTY, Carried;
-    ParticipantName "participant_name" "a message's `name`" NONE, Native, NONE, Native;
-    OwnPart "own_part" "a part that only one dialect has (audio, executed code)" OWN, OWN, OWN, OWN;
+    ParticipantName "participant_name" "a message's `name`" NONE, Native, NONE, NONE;
+    OwnPart "own_part" "a part that only one dialect has (audio, executed code, a web search in the history)"
+        OWN, OWN, OWN, OWN;
     TextDocument "text_document" "a document that is a text, or a search result" TEXT, TEXT, TEXT, TEXT;
-    Refusal "refusal" "a turn in which the model declined, in its own field"
-        Changed("sent as a text"), Native, Changed("sent as a text"), Native;
+    Refusal "refusal" "a turn in which the model declined, in its own field" TEXT, Carried, TEXT, Carried;
     Reasoning "reasoning" "thoughts in the history that the target has not signed"
-        Dropped("left out: not signed by this provider"), Dropped("left out: the provider takes none back"),
-        Dropped("left out: not signed by this provider"), Dropped("left out: the provider takes none back");
+        UNSIGNED, Dropped("left out: the provider takes none back"), UNSIGNED, UNSIGNED;
     CallSignature "call_signature" "Gemini's signature of a tool call in the history"
-        Dropped("left out: it means nothing here"), Dropped("left out: it means nothing here"),
-        Changed("sent with the stand-in that Google documents for other models' calls"), Dropped("left out: it means nothing here");
-    Citations "citations" "citations asked for, or in a text" Native, NONE, NONE, NONE;
+        MEANINGLESS, MEANINGLESS,
+        Changed("sent with the stand-in that Google documents for other models' calls"), MEANINGLESS;
+    Citations "citations" "citations asked for, or in a text" OWN, NONE, NONE, NONE;
     ToolName "tool_name" "a tool's name that the target does not take" NAME, NAME, NAME, NAME;
-    ServerTool "server_tool" "a tool that runs at the provider (web search, code execution)" OWN, OWN, OWN, OWN;
+    ServerTool "server_tool" "a tool that runs at the provider, or that only its models know (web search, code execution)"
+        OWN, OWN, OWN, OWN;
+    ForcedServerTool "forced_server_tool" "a forced call of such a tool" FORCED, FORCED, FORCED, FORCED;
     ClientTool "client_tool" "a tool of Anthropic's that the caller runs (bash, text editor, computer, memory)"
         Native, FUNCTION, FUNCTION, FUNCTION;
+    CustomTool "custom_tool" "a tool of Responses that takes free text" ONE_TEXT, ONE_TEXT, ONE_TEXT, Native;
+    Namespace "namespace" "tools in a namespace" JOINED, JOINED, JOINED, Native;
     ToolSetting "tool_setting" "a setting of a tool that only one dialect has" OWN, OWN, OWN, OWN;
-    AllowedTools "allowed_tools" "a tool choice among several named tools" NONE, NONE, NONE, NONE;
+    AllowedTools "allowed_tools" "a tool choice among several named tools" ALONE, ALONE, ALONE, ALONE;
     ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE, Carried;
-    SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses"
-        Changed("moved into the description"), Changed("moved into the description"),
-        Changed("moved into the description"), Changed("moved into the description");
+    SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses" MOVED, MOVED, MOVED, MOVED;
     Strict "strict" "a schema that the provider must hold the model to"
-        Carried, Changed("sent without `strict`: OpenAI's strict mode does not take the schema"),
-        Dropped("left out for tools: the provider does not hold the model to their schemas"), Changed("sent without `strict`: OpenAI's strict mode does not take the schema");
+        Carried, LAX, Dropped("left out for tools: the provider does not hold the model to their schemas"), LAX;
     JsonMode "json_mode" "JSON output without a schema"
-        Changed("requested in words: the provider has no mode for it"),
-        Changed("requested in words too if no message has the word `json`, which the provider requires"), Carried, Changed("requested in words too if no message has the word `json`, which the provider requires");
+        Changed("requested in words: the provider has no mode for it"), IN_WORDS_TOO, Carried, IN_WORDS_TOO;
     Arguments "invalid_arguments" "a tool call in the history whose arguments are not a JSON object"
         ARGUMENTS, Carried, ARGUMENTS, Carried;
     OrphanResult "orphan_result" "a tool's result without a call in the turn before" ORPHAN, ORPHAN, ORPHAN, ORPHAN;
     Unanswered "unanswered_call" "a tool call without a result in the turn after"
         UNANSWERED, UNANSWERED, UNANSWERED, UNANSWERED;
-    ToolError "tool_error" "the mark that a tool failed"
-        Carried, Changed("sent in words: the text begins with `Error: `"), Carried, Changed("sent in words: the text begins with `Error: `");
+    ToolError "tool_error" "the mark that a tool failed" Carried, FAILED, Carried, FAILED;
     ToolMedia "tool_media" "parts of a tool's result beside text"
-        Carried, Changed("sent in a user's turn after it"), Changed("sent beside it in the same turn"), Changed("sent in a user's turn after it");
+        Carried, Changed("sent in a user's turn after it"), Changed("sent beside it in the same turn"), Carried;
     UrlImage "image_url" "a picture at a web address" Carried, Carried, Carried, Carried;
-    UrlDocument "document_url" "a document at a web address" Carried, FETCH, Carried, FETCH;
+    UrlDocument "document_url" "a document at a web address" Carried, FETCH, Carried, Carried;
     UploadedFile "uploaded_file" "a file that was uploaded to one provider" UPLOADED, UPLOADED, UPLOADED, UPLOADED;
+    State "state" "an earlier answer, a conversation, an item or a prompt that one provider keeps, or an answer in the background"
+        STATE, STATE, STATE, Native;
     MediaType "media_type" "a picture or file of a type that not all providers take"
-        Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"),
-        Refused("the provider takes JPEG, PNG, GIF, WebP and PDF"),
-        Refused("the provider takes no pictures of this type"), Refused("the provider takes JPEG, PNG, GIF, WebP and PDF");
+        MEDIA, MEDIA, Refused("the provider takes no pictures of this type"), MEDIA;
     FileName "file_name" "a document's name" Carried, Carried, NONE, Carried;
-    ImageDetail "image_detail" "how closely to look at a picture" NONE, Native, NONE, Native;
+    ImageDetail "image_detail" "how closely to look at a picture" NONE, Carried, NONE, Carried;
     Stops "stop" "more stop texts than the provider takes, or some of white space"
         Dropped("those of white space were left out"), Dropped("only the first four were sent"),
-        Dropped("only the first five were sent"), Dropped("only the first four were sent");
+        Dropped("only the first five were sent"), NONE;
     Temperature "temperature" "a temperature that is out of range"
-        Changed("brought into the range from 0 to 1"), Changed("brought into the range from 0 to 2"),
-        Changed("brought into the range from 0 to 2"), Changed("brought into the range from 0 to 2");
+        Changed("brought into the range from 0 to 1"), RANGE, RANGE, RANGE;
     Sampling "sampling" "temperature and top_p for a model that takes none or only one"
         Dropped("left out: not allowed with thinking, with this model, or in this version of the API"),
-        Dropped("left out: not allowed with reasoning, or with this model"), Carried, Dropped("left out: not allowed with reasoning, or with this model");
+        NOT_SAMPLED, Carried, NOT_SAMPLED;
     TopK "top_k" "sampling from the most likely k tokens" Carried, NONE, Carried, NONE;
-    Seed "seed" "a seed for sampling" NONE, Carried, Carried, Carried;
-    Penalties "penalties" "presence and frequency penalties" NONE, Carried, Carried, Carried;
-    LogitBias "logit_bias" "a bias for single tokens" NONE, Native, NONE, Native;
+    Seed "seed" "a seed for sampling" NONE, Carried, Carried, NONE;
+    Penalties "penalties" "presence and frequency penalties" NONE, Carried, Carried, NONE;
+    LogitBias "logit_bias" "a bias for single tokens" NONE, Native, NONE, NONE;
     Choices "choices" "several answers at once" ANSWER, ANSWER, ANSWER, ANSWER;
     Logprobs "logprobs" "the probabilities of tokens" ANSWER, ANSWER, ANSWER, ANSWER;
+    Include "include" "more about the answer than its content (search results, a program's output)"
+        ANSWER, ANSWER, ANSWER, Native;
     Modalities "modalities" "an answer in sound or pictures" ANSWER, ANSWER, ANSWER, ANSWER;
-    Prediction "prediction" "a predicted answer" NONE, Native, NONE, Native;
+    Prediction "prediction" "a predicted answer" NONE, Native, NONE, NONE;
+    Verbosity "verbosity" "how many words the answer has" NONE, Carried, NONE, Carried;
+    Truncation "truncation" "what to do with a conversation that is too long" NONE, NONE, NONE, Native;
     ModelSetting "model_setting" "a setting that the model refuses and other models of its provider take"
         REFUSED, REFUSED, REFUSED, REFUSED;
     ModelReasoning "model_reasoning" "reasoning for a model without it" THOUGHTLESS, THOUGHTLESS, THOUGHTLESS, THOUGHTLESS;
@@ -176,20 +195,17 @@ rules! {
     MaxOutput "max_output" "the longest answer, if none is set or the model gives less" LONGEST, LONGEST, LONGEST, LONGEST;
     Thinking "thinking" "thinking where it is not possible"
         Dropped("left out: not allowed with a forced tool call, a begun answer, a small max_tokens, or tool turns without thoughts"),
-        Dropped("left out: not allowed with tools"), Carried, Dropped("left out: not allowed with tools");
+        Dropped("left out: not allowed with tools"), Carried, Carried;
     ThinkingBudget "thinking_budget" "a token budget for thinking" NEAREST, NEAREST, NEAREST, NEAREST;
     ThinkingEffort "thinking_effort" "an effort of thinking" NEAREST, NEAREST, NEAREST, NEAREST;
     ThinkingAuto "thinking_auto" "thinking as much as the model decides"
-        Changed("sent as a medium budget or effort, or left to the model"),
-        Changed("left to the model, or sent as a medium effort"), Carried, Changed("left to the model, or sent as a medium effort");
+        Changed("sent as a medium budget or effort, or left to the model"), LEFT, Carried, LEFT;
     ThinkingOff "thinking_off" "no thinking" LEAST, LEAST, LEAST, LEAST;
+    ThoughtSummary "thought_summary" "a summary of the thoughts in the answer" Carried, NONE, Carried, Native;
     Cache "cache" "marks and keys for the provider's cache" COLD, COLD, COLD, COLD;
     CachedContent "cached_content" "a part of the conversation that is only in the provider's cache"
-        Refused("a part of the conversation is at another provider"),
-        Refused("a part of the conversation is at another provider"), Native, Refused("a part of the conversation is at another provider");
-    EndUser "end_user" "an id of the end user"
-        Dropped("left out: not passed to another provider"), Dropped("left out: not passed to another provider"),
-        Dropped("left out: not passed to another provider"), Dropped("left out: not passed to another provider");
+        CACHED, CACHED, Native, CACHED;
+    EndUser "end_user" "an id of the end user" PRIVATE, PRIVATE, PRIVATE, PRIVATE;
     Metadata "metadata" "labels, and settings for storage" OWN, OWN, OWN, OWN;
     ServiceTier "service_tier" "the provider's service tier or speed" OWN, OWN, OWN, OWN;
     Safety "safety_settings" "thresholds of the provider's filters" OWN, OWN, Native, OWN;

@@ -53,13 +53,17 @@ pub(crate) fn unmark_call(id: String) -> String {
     }
 }
 
+/// The format of reasoning details that OpenAI's Responses sealed. `openai-responses-v1` is another: OpenRouter's
+/// details of that name are sealed for its own account. It begins like an envelope, so that bytes with it are marked.
+pub(crate) const SEALED_BY_RESPONSES: &str = "steadfast.responses.v1";
+
 /// Returns OpenRouter's name for the signer of reasoning details.
 pub(crate) fn format_name(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "anthropic-claude-v1",
         Dialect::OpenAi => "openai-responses-v1",
         Dialect::Gemini => "google-gemini-v1",
-        Dialect::Responses => "steadfast-responses-v1",
+        Dialect::Responses => SEALED_BY_RESPONSES,
     }
 }
 

@@ -384,7 +384,8 @@ fn detail(raw: &RawValue) -> Result<Option<Part>, LlmError> {
     let reasoning = match detail.word("type").as_deref() {
         Some("reasoning.text") => Reasoning {
             text: detail.text("text")?.unwrap_or_default(),
-            opaque: detail.text("signature")?.and_then(|token| opaque(token, false)),
+            // A summary beside a sealed thought.
+            opaque: detail.text("signature")?.and_then(|token| opaque(token, whose == Some(Dialect::Responses))),
         },
         Some("reasoning.encrypted") => match detail.text("data")?.and_then(|token| opaque(token, true)) {
             Some(opaque) => Reasoning { text: String::new(), opaque: Some(opaque) },

@@ -12,6 +12,7 @@ mod import;
 mod ladder;
 mod metrics;
 mod mirror;
+mod openai_api;
 mod operations;
 mod recovery;
 mod reload;

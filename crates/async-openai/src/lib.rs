@@ -59,7 +59,6 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use async_openai::{error::OpenAIError, middleware::HttpRequestFactory};
@@ -96,8 +95,7 @@ pub struct OpenAiService {
 impl OpenAiService {
     /// Creates the service over a gateway with settings of its own: models that it lists, keys, sizes.
     pub fn new(gateway: GatewayBuilder) -> Self {
-        // No proxy stands between: an early head would only take the status from a late error.
-        Self { gateway: gateway.first_sign(NEVER).build(), others: None }
+        Self { gateway: gateway.in_process().build(), others: None }
     }
 
     /// Sends requests for other paths than the gateway's by this client, as async-openai would. Default: none, they are
@@ -108,9 +106,6 @@ impl OpenAiService {
         self
     }
 }
-
-/// Longer than any call.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Service<HttpRequestFactory> for OpenAiService {
     type Response = Response;

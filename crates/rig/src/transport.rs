@@ -1,6 +1,6 @@
 //! The HTTP client of a rig provider, over a gateway in the same process.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -37,8 +37,7 @@ pub struct GatewayClient {
 impl GatewayClient {
     /// Creates the client over a gateway with settings of its own: models that it lists, keys, sizes.
     pub fn new(gateway: GatewayBuilder) -> Self {
-        // No proxy stands between: an early head would only take the status from a late error.
-        Self { gateway: gateway.first_sign(NEVER).build(), others: None }
+        Self { gateway: gateway.in_process().build(), others: None }
     }
 
     /// Sends requests for other paths than the gateway's by this client, as the provider would without a stack.
@@ -79,9 +78,6 @@ enum Target {
     Gateway(PathAndQuery),
     Others(DynHttpClient),
 }
-
-/// Longer than any call.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl HttpClientExt for GatewayClient {
     fn send<T, U>(&self, request: Request<T>) -> impl Future<Output = Result<Response<LazyBody<U>>>> + Send + 'static

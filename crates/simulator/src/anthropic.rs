@@ -1,6 +1,6 @@
 //! Anthropic Messages, version 2023-06-01 (docs.anthropic.com, "Messages", "Streaming", "Errors").
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ impl Protocol for Anthropic {
         Dialect::Anthropic
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value, _: &str) -> Result<ParsedRequest, Refusal> {
         let key = header(request, "x-api-key").or_else(|| bearer(request));
         if key == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
@@ -52,6 +52,7 @@ impl Protocol for Anthropic {
             max_tokens,
             prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: true,
+            ..ParsedRequest::default()
         })
     }
 
@@ -172,14 +173,14 @@ impl Protocol for Anthropic {
                 "usage": { "output_tokens": answer.tokens },
             }),
         );
-        to.push_str(self.end_mark());
+        to.push_str(&self.end_mark(answer));
     }
 
-    fn end_mark(&self) -> &'static str {
-        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+    fn end_mark(&self, _: &Answer) -> Cow<'static, str> {
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".into()
     }
 
-    fn error_event(&self, answer: &Answer, to: &mut String) {
+    fn error_event(&self, answer: &Answer, _: u32, to: &mut String) {
         event(
             to,
             json!({

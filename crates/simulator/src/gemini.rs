@@ -1,6 +1,6 @@
 //! Gemini `generateContent` and `streamGenerateContent` (ai.google.dev, "Generating content").
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ impl Protocol for Gemini {
         Dialect::Gemini
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value, _: &str) -> Result<ParsedRequest, Refusal> {
         if header(request, "x-goog-api-key") == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
@@ -48,6 +48,7 @@ impl Protocol for Gemini {
             max_tokens: count_field(&body["generationConfig"], "maxOutputTokens"),
             prefilled: contents.last().is_some_and(|last| last["role"] == "model"),
             include_usage: true,
+            ..ParsedRequest::default()
         })
     }
 
@@ -133,11 +134,11 @@ impl Protocol for Gemini {
         data(to, last);
     }
 
-    fn end_mark(&self) -> &'static str {
-        ""
+    fn end_mark(&self, _: &Answer) -> Cow<'static, str> {
+        "".into()
     }
 
-    fn error_event(&self, answer: &Answer, to: &mut String) {
+    fn error_event(&self, answer: &Answer, _: u32, to: &mut String) {
         // Bare and over many lines, without `data:`, as recorded.
         let (_, error) = self.refuse(&Refusal::Overloaded, &answer.request_id);
         let _ = write!(to, "{error:#}\n\n");

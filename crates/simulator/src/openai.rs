@@ -1,6 +1,6 @@
 //! OpenAI Chat Completions (platform.openai.com, "Chat", "Error codes", "Rate limits").
 
-use std::{fmt::Write, time::Duration};
+use std::{borrow::Cow, fmt::Write, time::Duration};
 
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ impl Protocol for OpenAi {
         Dialect::OpenAi
     }
 
-    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal> {
+    fn ask(&self, request: &Parts, body: &Value, _: &str) -> Result<ParsedRequest, Refusal> {
         if bearer(request) == Some(BAD_KEY) {
             return Err(Refusal::BadKey);
         }
@@ -35,6 +35,7 @@ impl Protocol for OpenAi {
             max_tokens: count_field(body, "max_completion_tokens").or_else(|| count_field(body, "max_tokens")),
             prefilled: messages.last().is_some_and(|last| last["role"] == "assistant"),
             include_usage: body["stream_options"]["include_usage"] == true,
+            ..ParsedRequest::default()
         })
     }
 
@@ -172,14 +173,14 @@ impl Protocol for OpenAi {
             last["usage"] = usage(answer);
             data(to, &last);
         }
-        to.push_str(self.end_mark());
+        to.push_str(&self.end_mark(answer));
     }
 
-    fn end_mark(&self) -> &'static str {
-        "data: [DONE]\n\n"
+    fn end_mark(&self, _: &Answer) -> Cow<'static, str> {
+        "data: [DONE]\n\n".into()
     }
 
-    fn error_event(&self, _answer: &Answer, to: &mut String) {
+    fn error_event(&self, _answer: &Answer, _: u32, to: &mut String) {
         data(
             to,
             &json!({ "error": {
@@ -198,9 +199,9 @@ impl Protocol for OpenAi {
 }
 
 /// Returns the parameter that a refusal names.
-fn param(refusal: &Refusal) -> Option<&'static str> {
+fn param(refusal: &Refusal) -> Option<&str> {
     match refusal {
-        Refusal::Invalid { field, .. } => Some(*field).filter(|field| *field != "body"),
+        Refusal::Invalid { field, .. } => Some(&**field).filter(|field| *field != "body"),
         Refusal::ContextLength | Refusal::Prefill => Some("messages"),
         _ => None,
     }

@@ -187,12 +187,12 @@ impl Play {
                     }
                     End::NoMark => {
                         stream.protocol.ending(&stream.answer, &mut text);
-                        let mark = stream.protocol.end_mark();
+                        let mark = stream.protocol.end_mark(&stream.answer);
                         text.truncate(text.len() - if mark.is_empty() { text.len() } else { mark.len() });
                         Content::Done
                     }
                     End::ErrorEvent => {
-                        stream.protocol.error_event(&stream.answer, &mut text);
+                        stream.protocol.error_event(&stream.answer, stream.tokens, &mut text);
                         Content::Done
                     }
                     End::Truncated => Content::Done,

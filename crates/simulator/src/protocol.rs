@@ -1,12 +1,14 @@
-//! The common part of the three protocols: a parsed request, an answer, a refusal.
+//! The common part of the protocols: a parsed request, an answer, a refusal.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use serde_json::Value;
 
+use super::responses;
 use steadfast::{
     Dialect,
+    chat::Chat,
     providers::simulated::{Fault, PlannedCall, RateStatus, SimulatedCall, Voice, pieces},
 };
 use steadfast_internal::wall_clock;
@@ -16,8 +18,8 @@ pub(super) trait Protocol: fmt::Debug + Send + Sync {
     /// The dialect that it writes.
     fn dialect(&self) -> Dialect;
 
-    /// Parses a request, or returns the provider's refusal.
-    fn ask(&self, request: &Parts, body: &Value) -> Result<ParsedRequest, Refusal>;
+    /// Parses a request to this account, or returns the provider's refusal.
+    fn ask(&self, request: &Parts, body: &Value, account: &str) -> Result<ParsedRequest, Refusal>;
 
     /// Returns the status and body of a failure.
     fn refuse(&self, refusal: &Refusal, request_id: &str) -> (StatusCode, Value);
@@ -38,10 +40,10 @@ pub(super) trait Protocol: fmt::Debug + Send + Sync {
     fn ending(&self, answer: &Answer, to: &mut String);
 
     /// Returns the mark at the end of [`ending`](Self::ending); empty if the finish reason is the only one.
-    fn end_mark(&self) -> &'static str;
+    fn end_mark(&self, answer: &Answer) -> Cow<'static, str>;
 
-    /// Writes an error inside a stream that began with status 200.
-    fn error_event(&self, answer: &Answer, to: &mut String);
+    /// Writes an error inside a stream that began with status 200, after so many tokens.
+    fn error_event(&self, answer: &Answer, tokens: u32, to: &mut String);
 
     /// Returns a keep-alive between two tokens.
     fn keep_alive(&self) -> &'static str;
@@ -57,6 +59,10 @@ pub(super) struct ParsedRequest {
     pub(super) prefilled: bool,
     /// OpenAI only: a last chunk with the usage.
     pub(super) include_usage: bool,
+    /// The conversation and its demands, where the protocol reads them itself.
+    pub(super) chat: Option<Chat>,
+    /// Responses only: the form of the answer.
+    pub(super) form: Option<responses::Form>,
 }
 
 /// A refusal of a request, by the provider's checks or by the script.
@@ -71,7 +77,7 @@ pub(super) enum Refusal {
     BadKey,
     /// A field is missing or wrong.
     Invalid {
-        field: &'static str,
+        field: Cow<'static, str>,
         message: String,
     },
     ContextLength,
@@ -84,8 +90,8 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// Creates the refusal of a missing or wrong field.
-    pub(super) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { field, message: message.into() }
+    pub(super) fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), message: message.into() }
     }
 
     /// Returns the refusal for a fault, if it is one in the provider's own words.
@@ -97,9 +103,7 @@ impl Refusal {
             Fault::RateLimited { retry_after } => Self::RateLimited(*retry_after),
             Fault::InsufficientQuota => Self::Quota,
             Fault::Unauthorized => Self::Unauthorized,
-            Fault::BadRequest => {
-                Self::Invalid { field: "messages", message: "Input does not match the expected shape.".into() }
-            }
+            Fault::BadRequest => Self::invalid("messages", "Input does not match the expected shape."),
             Fault::ContextLength => Self::ContextLength,
             Fault::ContentFilter => Self::ContentFilter,
             Fault::NoPrefill => Self::Prefill,
@@ -124,6 +128,8 @@ pub(super) struct Answer {
     pub(super) cut_short: bool,
     pub(super) include_usage: bool,
     pub(super) tool: Option<ToolCall>,
+    /// Responses only.
+    pub(super) form: Option<responses::Form>,
     voice: Voice,
 }
 
@@ -144,11 +150,11 @@ impl Answer {
         prompt_tokens: u64,
     ) -> Self {
         let id = format!("{:024x}", call.number);
-        let tool = called.map(|PlannedCall { name, arguments }| ToolCall {
-            id: id.clone(),
-            name,
-            pieces: pieces(&arguments.to_string()),
-            input: arguments,
+        let tool = called.map(|PlannedCall { name, arguments }| {
+            let form = ask.form.as_ref();
+            let spoken =
+                form.and_then(|form| form.free_text(&name, &arguments)).unwrap_or_else(|| arguments.to_string());
+            ToolCall { id: id.clone(), name, pieces: pieces(&spoken), input: arguments }
         });
         let tokens = match (&call.plan.fault, &tool) {
             (Some(Fault::Empty), _) => 0,
@@ -165,6 +171,7 @@ impl Answer {
             cut_short: call.cut_short && tool.is_none(),
             include_usage: ask.include_usage,
             tool: tool.filter(|_| tokens > 0),
+            form: ask.form,
             voice: call.voice.clone(),
         }
     }

@@ -14,6 +14,7 @@ use super::{
     openai::OpenAi,
     play::{ConnectionBroken, Play},
     protocol::{Answer, ParsedRequest, Protocol, Refusal, set, status_code},
+    responses::Responses,
 };
 use steadfast::{
     LlmRequest, Wire,
@@ -65,7 +66,7 @@ where
         let message = "We could not parse the JSON body of your request.";
         return refused(&Refusal::invalid("body", message));
     };
-    let ask = match protocol.ask(&parts, &json) {
+    let mut ask = match protocol.ask(&parts, &json, provider.name()) {
         Ok(ask) if provider.serves(&ask.model) => ask,
         Ok(ask) => return refused(&Refusal::UnknownModel(ask.model)),
         Err(refusal) => return refused(&refusal),
@@ -78,10 +79,15 @@ where
     // Only Gemini has a second form of streams.
     let framed = !parts.uri.path().contains(":streamGenerateContent") || gemini::wants_sse(&parts);
     let mut call = provider.begin(prompt_tokens, ask.max_tokens);
-    // The checks have understood the conversation: the decoder's opinion is no reason to refuse.
-    let wire =
-        Wire::new(protocol.dialect(), body).map(|wire| LlmRequest::from(wire.path(ask.model.as_str(), ask.stream)));
-    let called = wire.ok().and_then(|request| call.follow_demands(request.chat().ok()?));
+    let called = match ask.chat.take() {
+        Some(chat) => call.follow_demands(&chat),
+        // The checks have understood the conversation: the decoder's opinion is no reason to refuse.
+        None => {
+            let wire = Wire::new(protocol.dialect(), body)
+                .map(|wire| LlmRequest::from(wire.path(ask.model.as_str(), ask.stream)));
+            wire.ok().and_then(|request| call.follow_demands(request.chat().ok()?))
+        }
+    };
     act(protocol, call, ask, called, prompt_tokens, framed, reset).await
 }
 
@@ -166,6 +172,7 @@ fn protocol_of(request: &Parts) -> Option<&'static dyn Protocol> {
     Some(match request.uri.path() {
         "/v1/messages" | "/v1/messages/count_tokens" => &Anthropic,
         "/v1/chat/completions" => &OpenAi,
+        "/v1/responses" => &Responses,
         path if gemini::split_path(path).is_some() => &Gemini,
         _ => return None,
     })

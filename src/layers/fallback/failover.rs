@@ -206,11 +206,10 @@ impl Failover {
             Err(stop) => {
                 self.ledger.next(Next::Stopped(stop));
                 let is_last = matches!(stop, Stop::LastTier | Stop::Policy);
-                let none_works = is_last || stop == Stop::Pinned;
                 let has_attempts = spent < self.plan.request.context().attempts_left;
+                let none_works = (is_last || stop == Stop::Pinned) && has_attempts;
                 let is_valid = !kind.is_about_the_request();
-                let (all_failed, can_wait) = (is_last && is_valid, none_works && has_attempts && is_valid);
-                self.progress = Progress::Over { earliest, all_failed, can_wait };
+                self.progress = Progress::Over { earliest, all_failed: is_last && is_valid, none_works, is_valid };
                 if is_last {
                     self.record_skipped(route.as_ref(), None);
                 }
@@ -322,9 +321,21 @@ impl Failover {
     /// does so at the earliest probe, but no later than in a moment: another request's probe may end sooner, and an
     /// operator may mend a tier. Asking a circuit that refuses costs next to nothing.
     pub(super) fn next_try(&self, error: &LlmError, now: Instant) -> Option<Instant> {
-        let Progress::Over { can_wait: true, .. } = self.progress else { return None };
+        let Progress::Over { none_works: true, is_valid: true, .. } = self.progress else { return None };
         let pause = now.checked_add(QUEUE_PAUSE)?;
         Some(self.earliest_probe(error).filter(|probe| now < *probe && *probe < pause).unwrap_or(pause))
+    }
+
+    /// Returns when a request tries again that waits for rate limits; `None` if it does not, or failed otherwise. The
+    /// first tier's failure decides: a later tier may have refused what only the first can do. Without a time of the
+    /// provider's it is in a moment. Requests that wait for the same moment are spread over a second behind it.
+    pub(super) fn after_rate_limit(&self, error: &LlmError, now: Instant) -> Option<Instant> {
+        let Progress::Over { none_works: true, earliest, .. } = self.progress else { return None };
+        if !self.plan.request.waits_for_rate_limits() || error.kind() != ErrorKind::RateLimited {
+            return None;
+        }
+        let over = earliest.or_else(|| now.checked_add(QUEUE_PAUSE))?.max(now);
+        over.checked_add(self.plan.shared.state.spread())
     }
 
     /// Returns the moment of the earliest probe, if every tier has refused because of its circuit. Returns `None`

@@ -65,7 +65,7 @@ enum LaterStage {
     Tier(Pin<Box<BoxedCall>>),
     /// The answer is held back until it is whole.
     Buffering(Box<(LlmResponse, Commit)>),
-    /// Every circuit is open.
+    /// No tier works: every circuit is open, or the request waits for a rate limit.
     Waiting(LlmError),
     /// No tier can carry the request.
     Refused(Option<LlmError>),
@@ -361,6 +361,9 @@ const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// Returns when to try again if no tier works and the request may wait.
 fn try_again_at(failover: &Failover, error: &LlmError, waits_since: Option<Instant>) -> Option<Instant> {
     let now = Instant::now();
+    if let Some(at) = failover.after_rate_limit(error, now) {
+        return failover.deadline().is_some_and(|deadline| at < deadline).then_some(at);
+    }
     let (at, latest) = match failover.all_open() {
         AllOpen::Fail => return None,
         AllOpen::Wait(longest) => {

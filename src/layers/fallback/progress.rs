@@ -48,8 +48,10 @@ pub(super) enum Progress {
         earliest: Option<Instant>,
         /// True if every tier that may serve the request has failed or refused it.
         all_failed: bool,
-        /// True if the request itself is valid and has attempts left: it could be answered as soon as a tier works.
-        can_wait: bool,
+        /// True if no tier works that the request may use, and it has attempts left.
+        none_works: bool,
+        /// True if the last tier did not find the request itself at fault.
+        is_valid: bool,
     },
 }
 

@@ -41,7 +41,7 @@ where
         let shared = &self.shared;
         let policy = shared.policy(request);
         let excluded = exclusion::exclusions(shared, request, &policy.terms);
-        if shared.is_simple(request, policy) && excluded.is_empty() && request.goes_anywhere() {
+        if shared.is_simple(request, policy) && excluded.is_empty() && request.is_usual() {
             return None;
         }
         Some(match Failover::begin(shared, request, policy, excluded) {

@@ -3,10 +3,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
     layer::Config,
@@ -28,7 +28,15 @@ pub(super) struct State {
     serving: Mutex<ServingTier>,
     /// The tier of each session.
     sessions: Mutex<Recent<Arc<str>, Arc<str>>>,
+    /// The place of the last request that waited for a rate limit, as a fraction of [`SPREAD`].
+    spread: AtomicU32,
 }
+
+/// The time over which requests come back that wait for the end of one rate limit.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// The golden ratio's fraction of all values: each further step falls into the widest gap between those before it.
+const GOLDEN_STEP: u32 = 0x9E37_79B9;
 
 /// The serving tier, as the events report it.
 #[derive(Default)]
@@ -56,7 +64,14 @@ impl State {
             settled: AtomicBool::new(false),
             serving: Mutex::default(),
             sessions: Mutex::new(Recent::new(0)),
+            spread: AtomicU32::new(0),
         }
+    }
+
+    /// Returns how long a request waits behind the end of a rate limit, so that not all come back at once.
+    pub(super) fn spread(&self) -> Duration {
+        let place = self.spread.fetch_add(GOLDEN_STEP, Relaxed);
+        SPREAD.mul_f64(f64::from(place) / f64::from(u32::MAX))
     }
 
     /// Puts the tiers of these settings in force. Returns for each of them whether it has ever answered; that is known

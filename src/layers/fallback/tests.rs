@@ -4,6 +4,7 @@ mod capabilities;
 mod levels;
 mod models;
 mod queue;
+mod rate_limits;
 mod shared_state;
 
 use std::{

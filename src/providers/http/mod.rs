@@ -42,6 +42,7 @@
 
 mod base_url;
 mod caller_transport;
+mod dual;
 mod failure;
 mod leaf;
 #[cfg(feature = "cache")]
@@ -56,6 +57,7 @@ pub(crate) use self::leaf::{Variable, variable};
 pub use self::{
     base_url::BaseUrl,
     caller_transport::CallerTransport,
+    dual::DualLeaf,
     leaf::{HttpLeaf, Transport, boxed},
 };
 pub use super::protocol::{Limits, RequestBody, looks_like_a_key};

@@ -39,35 +39,42 @@ impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture {
-        let settings = self.settings.clone();
-        let mut origin = settings.coder.origin(settings.coder.model_of(&request));
-        let stream = request.is_stream();
-        let commit = request.context().commit.unwrap_or(settings.commit);
-        let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
-        if let Some(caller) = caller {
-            origin.secret = Secret(caller.key());
+        call(&self.settings, &mut self.transport, request)
+    }
+}
+
+/// Calls the provider with a transport that is ready.
+pub(super) fn call<P: Protocol>(
+    settings: &Arc<Settings<P>>,
+    ready: &mut Transport,
+    request: LlmRequest,
+) -> ResponseFuture {
+    let settings = settings.clone();
+    let mut origin = settings.coder.origin(settings.coder.model_of(&request));
+    let stream = request.is_stream();
+    let commit = request.context().commit.unwrap_or(settings.commit);
+    let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
+    if let Some(caller) = caller {
+        origin.secret = Secret(caller.key());
+    }
+    if settings.coder.is_long_work(&request, origin.model.as_deref()) {
+        if let Some(client) = caller.map(CallerTransport::client) {
+            return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, client));
         }
-        if settings.coder.is_long_work(&request, origin.model.as_deref()) {
-            if let Some(client) = caller.map(CallerTransport::client) {
-                return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, client));
+        // The instance that is ready is called, and a clone that is not stays behind.
+        let mut transport = ready.clone();
+        std::mem::swap(ready, &mut transport);
+        return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
+    }
+    match prepare(&settings, &request, origin.model.as_deref(), stream, Stop::default()) {
+        Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
+        Ok((sent, told)) => match caller.map(CallerTransport::client) {
+            Some(client) => ResponseFuture::new(answer(settings, origin, request, commit, told, client.oneshot(sent))),
+            None => {
+                let sending = ready.call(sent);
+                ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
             }
-            // The instance that is ready is called, and a clone that is not stays behind.
-            let mut transport = self.transport.clone();
-            std::mem::swap(&mut self.transport, &mut transport);
-            return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
-        }
-        match prepare(&settings, &request, origin.model.as_deref(), stream, Stop::default()) {
-            Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
-            Ok((sent, told)) => match caller.map(CallerTransport::client) {
-                Some(client) => {
-                    ResponseFuture::new(answer(settings, origin, request, commit, told, client.oneshot(sent)))
-                }
-                None => {
-                    let sending = self.transport.call(sent);
-                    ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
-                }
-            },
-        }
+        },
     }
 }
 

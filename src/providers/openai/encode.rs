@@ -296,6 +296,10 @@ pub(super) fn body(
     is_other_model: bool,
     report: &mut Report,
 ) -> Result<Bytes, LlmError> {
+    if protocol.flavour != Flavour::Own {
+        // Other servers may refuse a field that they do not know.
+        report.keep_carried(|name| COMMON_FIELDS.contains(&name));
+    }
     let situation = Situation { has_tools: !chat.tools.is_empty(), ..Situation::default() };
     let mut settled = settle(chat, situation, family, report);
     let extra = chat.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi);
@@ -340,6 +344,9 @@ pub(super) fn body(
     );
     to_json(&body)
 }
+
+/// The carried fields that compatible servers know too.
+const COMMON_FIELDS: [&str; 3] = ["seed", "presence_penalty", "frequency_penalty"];
 
 /// The reports on settings that do not hold for a caller's own settings, written unchanged.
 const AS_THEY_STOOD: [Feature; 10] = [

@@ -49,7 +49,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    store: Option<bool>,
+    store: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     include: Option<&'static [&'static str]>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -61,7 +61,10 @@ struct Body<'a> {
 
 #[derive(Serialize)]
 struct Text<'a> {
-    format: Format<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verbosity: Option<Json>,
 }
 
 #[derive(Serialize)]
@@ -140,6 +143,24 @@ impl<'a> Body<'a> {
         if !chat.stop.is_empty() {
             report.record(Feature::Stops);
         }
+        let mut instructions = settled
+            .with_words(chat.system.as_deref())
+            .map(Cow::Owned)
+            .or_else(|| chat.system.as_deref().filter(|system| !system.is_empty()).map(Cow::Borrowed));
+        let mut input = items(chat, names, settled, report)?;
+        if input.is_empty() && !own {
+            // The API refuses a request without an item.
+            let words = instructions
+                .take()
+                .ok_or_else(|| LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"))?;
+            input.push(Item::Message { role: "system", content: Content::Joined(words.into_owned()) });
+        }
+        let mut extras = report.take_extras();
+        let format = chat.output.as_ref().filter(|_| settled.holds_output).map(|output| match output {
+            OutputSchema { schema: None, .. } => Format::JsonObject,
+            OutputSchema { name, schema: Some(schema), strict } => Format::JsonSchema { name, schema, strict: *strict },
+        });
+        let verbosity = extras.remove("text.verbosity");
         let mut max_output_tokens = settled.max_tokens;
         if let Some(tokens) = max_output_tokens.filter(|tokens| *tokens < LEAST_TOKENS && !own) {
             report.record_field(Feature::MaxOutput, format!("{LEAST_TOKENS} tokens in place of {tokens}"));
@@ -147,11 +168,8 @@ impl<'a> Body<'a> {
         }
         Ok(Self {
             model,
-            instructions: settled
-                .with_words(chat.system.as_deref())
-                .map(Cow::Owned)
-                .or_else(|| chat.system.as_deref().filter(|system| !system.is_empty()).map(Cow::Borrowed)),
-            input: items(chat, names, settled, report)?,
+            instructions,
+            input,
             tools: AnyTool::list(&chat.tools, names, own)?,
             tool_choice: settled.tool_choice.as_ref().map(|choice| spelled_choice(choice, chat, names)),
             // Refused without tools.
@@ -159,20 +177,13 @@ impl<'a> Body<'a> {
             max_output_tokens,
             temperature: settled.temperature,
             top_p: settled.top_p,
-            text: chat.output.as_ref().filter(|_| settled.holds_output).map(|output| Text {
-                format: match output {
-                    OutputSchema { schema: None, .. } => Format::JsonObject,
-                    OutputSchema { name, schema: Some(schema), strict } => {
-                        Format::JsonSchema { name, schema, strict: *strict }
-                    }
-                },
-            }),
+            text: (format.is_some() || verbosity.is_some()).then_some(Text { format, verbosity }),
             reasoning: effort(settled.reasoning).map(|effort| json!({ "effort": effort })),
-            // The provider would keep the conversation otherwise.
-            store: (!own).then_some(false),
+            // Without the field the provider keeps the conversation.
+            store: (!own).then(|| extras.remove("store").unwrap_or_else(|| Value::from(false).into())),
             include: (!own && family.reasons()).then_some(SEALED),
             stream,
-            extras: report.take_extras(),
+            extras,
         })
     }
 }
@@ -321,9 +332,6 @@ fn items<'a>(
     }
     if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
         report.record(Feature::Prefill);
-    }
-    if items.list.is_empty() && !own {
-        return Err(LlmError::new(ErrorKind::InvalidRequest, "the conversation has no content"));
     }
     Ok(items.list)
 }

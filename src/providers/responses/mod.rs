@@ -34,5 +34,5 @@ mod stream;
 mod tools;
 
 #[cfg(feature = "http")]
-pub use self::leaf::OpenAiResponses;
+pub use self::leaf::{OpenAiAuto, OpenAiResponses};
 pub use self::protocol::Responses;

@@ -37,6 +37,8 @@ pub struct Voice {
     /// True if the reply was given as JSON.
     is_json: bool,
     tool_arguments: Option<Arc<serde_json::Value>>,
+    /// The names and arguments of the calls of a turn, in order.
+    calls: Arc<[(String, serde_json::Value)]>,
 }
 
 impl Voice {
@@ -62,6 +64,15 @@ impl Voice {
 
     pub(crate) fn set_tool_arguments(&mut self, arguments: serde_json::Value) {
         self.tool_arguments = Some(Arc::new(arguments));
+    }
+
+    pub(crate) fn set_calls(&mut self, calls: impl IntoIterator<Item = (String, serde_json::Value)>) {
+        self.calls = calls.into_iter().collect();
+    }
+
+    /// Returns the name and the arguments of a turn's call number `index`.
+    pub(super) fn call(&self, index: usize) -> Option<&(String, serde_json::Value)> {
+        self.calls.get(index)
     }
 
     /// Returns the length of a fixed reply, in tokens.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{answer::pieces, handle::SimulatedCall, instance::instance};
 use crate::{
     Dialect,
-    chat::{Chat, Extra, Part, Role, Tool, ToolChoice},
+    chat::{Chat, Extra, Message, Part, Role, Tool, ToolChoice},
 };
 
 /// A tool call that an answer makes.
@@ -50,10 +50,15 @@ impl SimulatedCall {
             Some(ToolChoice::Named(name)) => chat.tools.iter().find(|tool| tool.name == *name)?,
             Some(ToolChoice::Required) => next(chat)?,
             _ => {
+                if let Some((name, said)) = self.voice.call(results(chat)) {
+                    let tool = chat.tools.iter().find(|tool| tool.name == *name)?;
+                    let made = || arguments(tool, &self.voice.filler());
+                    let arguments = if said.is_object() { said.clone() } else { made() };
+                    return Some(PlannedCall { name: tool.name.clone(), arguments });
+                }
                 // The model may call a tool, and does if the script says so.
                 let said = self.voice.tool_arguments()?;
-                let answered =
-                    |last: &crate::chat::Message| last.content.iter().any(|part| matches!(part, Part::ToolResult(_)));
+                let answered = |last: &Message| last.content.iter().any(|part| matches!(part, Part::ToolResult(_)));
                 let tool = chat.tools.first().filter(|_| !chat.messages.last().is_some_and(answered))?;
                 let made = || arguments(tool, &self.voice.filler());
                 let arguments = if said.is_object() { said.clone() } else { made() };
@@ -64,6 +69,13 @@ impl SimulatedCall {
         let arguments = said.cloned().unwrap_or_else(|| arguments(tool, &self.voice.filler()));
         Some(PlannedCall { name: tool.name.clone(), arguments })
     }
+}
+
+/// Counts the results of tools since the user's last words.
+fn results(chat: &Chat) -> usize {
+    let of = |turn: &Message| turn.content.iter().filter(|part| matches!(part, Part::ToolResult(_))).count();
+    let since = chat.messages.iter().rev().take_while(|turn| turn.role != Role::User || of(turn) > 0);
+    since.map(of).sum()
 }
 
 /// Returns the first offered tool that the conversation has not called yet, or else the last one: an agent that

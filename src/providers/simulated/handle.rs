@@ -65,6 +65,13 @@ impl SimulatedHandle {
         self.shared.lock().script.pace = between_tokens;
     }
 
+    /// Changes the tools that are called in each turn of the user's: see
+    /// [`Simulated::plan_calls`](super::Simulated::plan_calls).
+    pub fn plan_calls<N: Into<String>>(&self, calls: impl IntoIterator<Item = (N, serde_json::Value)>) {
+        let calls = calls.into_iter().map(|(name, arguments)| (name.into(), arguments));
+        self.shared.lock().voice.set_calls(calls);
+    }
+
     /// Changes the fault mix of the script.
     pub fn fault_mix(&self, faults: impl Into<FaultMix>) {
         self.shared.lock().script.faults = faults.into();

@@ -145,6 +145,17 @@ impl Simulated {
         self
     }
 
+    /// Calls these tools one after the other in each turn of the user's, a tool with an answer, and then replies. A
+    /// tool is named as its provider sees it; one within a namespace, by both names joined with `__`. If the request
+    /// does not offer the next tool, the reply follows at once. Default: none.
+    ///
+    /// [`SimulatedHandle::plan_calls`] changes the plan between two turns.
+    #[must_use]
+    pub fn plan_calls<N: Into<String>>(self, calls: impl IntoIterator<Item = (N, serde_json::Value)>) -> Self {
+        self.handle().plan_calls(calls);
+        self
+    }
+
     /// Sets the known models; over HTTP another one is a 404. Default: every model.
     #[must_use]
     pub fn models<M: Into<String>>(self, models: impl IntoIterator<Item = M>) -> Self {

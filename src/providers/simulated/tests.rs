@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, advance};
 
 use super::*;
+use crate::chat::{Chat, Message, Part, Role, Tool, ToolCall, ToolResult};
 
 fn provider() -> Simulated {
     Simulated::new("sonnet")
@@ -123,6 +125,30 @@ async fn clones_share_script_and_counts() {
     clone.handle().fail(Fault::Empty);
     assert_eq!(begin(&provider).plan.fault, Some(Fault::Empty));
     assert_eq!(clone.handle().stats().calls, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn planned_calls_follow_one_another_in_each_turn() {
+    let call = |name: &str| Part::ToolCall(ToolCall::new("1", name, "{}"));
+    let result = || Part::ToolResult(ToolResult::new("1", "done"));
+    let provider = provider().plan_calls([("b", json!({"x": 1})), ("a", json!(true))]);
+    let mut chat = Chat::new([Message::user("?")]).tool(Tool::new("a", json!({"type": "object"})));
+    let planned = |chat: &Chat| begin(&provider).follow_demands(chat).map(|call| (call.name, call.arguments));
+    // The first planned tool is not offered.
+    assert_eq!(planned(&chat), None);
+    chat = chat.tool(Tool::new("b", json!({"type": "object"})));
+    for _ in 0..2 {
+        assert_eq!(planned(&chat), Some(("b".to_owned(), json!({"x": 1}))));
+        chat.messages.push(Message::new(Role::Assistant, vec![call("b")]));
+        chat.messages.push(Message::new(Role::User, vec![result()]));
+        assert_eq!(planned(&chat), Some(("a".to_owned(), json!({}))));
+        chat.messages.push(Message::new(Role::Assistant, vec![call("a")]));
+        chat.messages.push(Message::new(Role::User, vec![result()]));
+        assert_eq!(planned(&chat), None);
+        chat.messages.extend([Message::assistant("Done."), Message::user("Again!")]);
+    }
+    provider.handle().plan_calls::<String>([]);
+    assert_eq!(planned(&chat), None);
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
 fn thought(text: &str, opaque: Option<&Opaque>, report: &mut Report) -> Option<Value> {
     let token = seal(opaque, Dialect::Anthropic);
     match opaque {
-        Some(opaque) if opaque.redacted => Some(json!({"type": "redacted_thinking", "data": token})),
+        Some(opaque) if opaque.redacted && text.is_empty() => Some(json!({"type": "redacted_thinking", "data": token})),
         Some(opaque) if text.is_empty() && opaque.dialect != Dialect::Anthropic => {
             report.record(Feature::Reasoning);
             None
@@ -243,7 +243,11 @@ impl Stream {
                 self.turn_to(place(event), to, new_thought);
                 self.delta(to, json!({"type": "thinking_delta", "thinking": text}));
             }
-            StreamEvent::Signature { opaque, .. } if opaque.redacted => {
+            // A sealed thought with a summary is one block.
+            StreamEvent::Signature { opaque, .. }
+                if opaque.redacted
+                    && self.open.as_ref().is_none_or(|open| Some((open.kind, open.index)) != place(event)) =>
+            {
                 self.close(to);
                 self.alone(thought("", Some(opaque), report), to);
             }

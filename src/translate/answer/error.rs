@@ -1,5 +1,8 @@
+use std::error::Error as _;
+
 use bytes::Bytes;
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{Dialect, ErrorKind, LlmError};
@@ -40,9 +43,15 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
             body["request_id"] = error.request_id().map_or(Value::Null, Value::from);
             (status, body)
         }
-        Dialect::OpenAi | Dialect::Responses => {
+        Dialect::OpenAi => {
             let (name, code) = openai(kind);
             (status, json!({"error": {"message": message, "type": name, "param": null, "code": code}}))
+        }
+        Dialect::Responses => {
+            let (name, code) = openai(kind);
+            let code = own_code(error).or(code);
+            let message = with_wait(message, error, code);
+            (status, json!({"error": {"message": message, "type": name, "param": param(error, code), "code": code}}))
         }
         Dialect::Gemini => {
             let (status, name) = gemini(kind, status);
@@ -64,6 +73,83 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
             (status, body)
         }
     }
+}
+
+/// Returns the code and message of a response that failed.
+///
+/// Codex gives up at some codes, waits the time in the message at `rate_limit_exceeded`, and repeats at all others.
+pub(super) fn code_and_message(error: &LlmError) -> (String, String) {
+    // After content a failure is one of the stream; its source is the provider's own.
+    let cause = error.source().and_then(|source| source.downcast_ref::<LlmError>());
+    let kind = cause.filter(|_| error.kind() == ErrorKind::StreamBroken).map_or(error.kind(), LlmError::kind);
+    let waits = error.retry_after().is_some_and(|wait| !wait.is_zero());
+    let own = error.dialect() == Some(Dialect::Responses);
+    let message = match error.message() {
+        words if own && !words.is_empty() => words.to_owned(),
+        _ => error.to_string(),
+    };
+    let code = own_code(error).filter(|_| own).unwrap_or(match kind {
+        ErrorKind::RateLimited => RATE_LIMIT,
+        ErrorKind::Overloaded | ErrorKind::BulkheadFull | ErrorKind::CircuitOpen | ErrorKind::Exhausted if waits => {
+            RATE_LIMIT
+        }
+        ErrorKind::QuotaExhausted | ErrorKind::Budget => "insufficient_quota",
+        ErrorKind::ContextLength => "context_length_exceeded",
+        ErrorKind::InvalidRequest
+        | ErrorKind::TooLarge
+        | ErrorKind::UnsupportedFeature
+        | ErrorKind::ContentPolicy
+        | ErrorKind::Refusal
+        | ErrorKind::IdempotencyConflict => "invalid_prompt",
+        ErrorKind::Auth | ErrorKind::NotFound => openai(kind).1.unwrap_or("server_error"),
+        _ => "server_error",
+    });
+    let message = with_wait(message, error, Some(code));
+    (code.to_owned(), message)
+}
+
+const RATE_LIMIT: &str = "rate_limit_exceeded";
+const NO_RESPONSE: &str = "previous_response_not_found";
+
+/// Returns the code of an error that came in OpenAI's form, or that the gateway gave a code itself.
+fn own_code(error: &LlmError) -> Option<&str> {
+    let is_openai = matches!(error.dialect(), Some(Dialect::OpenAi | Dialect::Responses));
+    let is_word = |code: &&str| code.bytes().any(|byte| byte.is_ascii_alphabetic());
+    error.code().filter(is_word).filter(|code| is_openai || *code == NO_RESPONSE)
+}
+
+/// Adds the wait in the words that clients search for.
+fn with_wait(message: String, error: &LlmError, code: Option<&str>) -> String {
+    let wait = error.retry_after().map_or(0, |wait| wait.as_nanos().div_ceil(1_000_000));
+    if code != Some(RATE_LIMIT) || wait == 0 || message.to_ascii_lowercase().contains("try again in") {
+        return message;
+    }
+    let end = if message.ends_with('.') { "" } else { "." };
+    #[allow(clippy::cast_precision_loss, reason = "a wait in milliseconds is far below 2^52")]
+    let seconds = wait as f64 / 1000.0;
+    format!("{message}{end} Please try again in {seconds}s.")
+}
+
+/// Returns the parameter at fault, if it is known.
+fn param(error: &LlmError, code: Option<&str>) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Fields,
+    }
+    #[derive(Deserialize)]
+    struct Fields {
+        param: Option<String>,
+    }
+    let is_openai = matches!(error.dialect(), Some(Dialect::OpenAi | Dialect::Responses));
+    let raw = error.raw().filter(|_| is_openai);
+    let named = raw.and_then(|raw| serde_json::from_slice::<Body>(raw).ok()).and_then(|body| body.error.param);
+    let known = match code {
+        Some(NO_RESPONSE) => Some("previous_response_id"),
+        Some("model_not_found") => Some("model"),
+        Some("context_length_exceeded") => Some("input"),
+        _ => None,
+    };
+    named.or_else(|| known.map(str::to_owned))
 }
 
 /// Returns the status if no provider sent one.

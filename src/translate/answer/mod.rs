@@ -12,12 +12,12 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-pub use self::{error::encode_error, responses::ToolForms, stream::StreamEncoder};
+pub use self::{error::encode_error, responses::RequestEcho, stream::StreamEncoder};
 use super::{request::Report, rules::Feature};
 use crate::wire::tool_calls::INVALID_ARGUMENTS;
 use crate::{
     Dialect,
-    chat::{Message, Part, ToolCall},
+    chat::{ExtraOf, Message, Part, ToolCall},
 };
 
 /// A translated answer, with notes on its changes.
@@ -41,19 +41,32 @@ pub struct Translation {
 /// assert!(std::str::from_utf8(&body).unwrap().contains(r#""content":"hello""#));
 /// ```
 pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
+    encode_answer(message, dialect, &RequestEcho::default())
+}
+
+/// Encodes a whole answer as the body that a caller of `dialect` expects, with the parts of the request that it repeats.
+///
+/// Only OpenAI's Responses has such parts; see [`RequestEcho`].
+pub fn encode_answer(message: &Message, dialect: Dialect, echo: &RequestEcho) -> Translation {
     let mut report = Report::new(dialect, None);
     let body = match dialect {
-        Dialect::Anthropic => anthropic::whole(message, &mut report),
-        Dialect::OpenAi => openai::whole(message, &mut report),
-        Dialect::Gemini => gemini::whole(message, &mut report),
-        Dialect::Responses => responses::whole(message, &ToolForms::default(), &mut report),
+        Dialect::Anthropic => anthropic::whole(message, &mut report).to_string(),
+        Dialect::OpenAi => openai::whole(message, &mut report).to_string(),
+        Dialect::Gemini => gemini::whole(message, &mut report).to_string(),
+        Dialect::Responses => responses::whole(message, echo, &mut report),
     };
-    Translation { body: body.to_string().into(), notes: report.finish(false).unwrap_or_default() }
+    Translation { body: body.into(), notes: report.finish(false).unwrap_or_default() }
 }
 
 /// Reports a part that the dialect has no place for in an answer.
 fn left_out(part: &Part, report: &mut Report) {
     let kind = match part {
+        Part::Extra { of: ExtraOf::Part, extra } if extra.dialect == Dialect::Responses => {
+            if !responses::annotations(extra).is_empty() {
+                report.record_field(Feature::Citations, "annotations");
+            }
+            return;
+        }
         Part::Image(_) => "image".to_owned(),
         Part::Document(_) => "document".to_owned(),
         Part::ToolResult(_) => "tool_result".to_owned(),

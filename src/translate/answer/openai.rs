@@ -72,7 +72,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
 /// Encodes a signed thought in OpenRouter's form, which clients of this dialect send back.
 fn detail(text: &str, opaque: &Opaque, index: usize) -> Value {
     let format = format_name(opaque.dialect);
-    if opaque.redacted {
+    if opaque.redacted && text.is_empty() {
         return json!({"type": "reasoning.encrypted", "data": opaque.token, "format": format, "index": index});
     }
     json!({"type": "reasoning.text", "text": text, "signature": opaque.token, "format": format, "index": index})

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{anthropic, error, gemini, new_id, openai, responses};
+use super::{RequestEcho, anthropic, error, gemini, new_id, openai, responses};
 use crate::{
     Dialect, ErrorKind, Frame, LlmError, Progress, StreamEvent,
     chat::{FinishReason, Usage},
@@ -13,7 +13,8 @@ use crate::{
 ///
 /// Frames of the same dialect pass as the bytes that the provider sent. Others are encoded in the grammar of the
 /// dialect's own API: Anthropic's blocks one after the other, each closed, each thought signed; OpenAI's chunks with
-/// the role first and `[DONE]` last; Gemini's calls whole. A complete answer, which is one frame, becomes a stream too.
+/// the role first and `[DONE]` last; Gemini's calls whole; the items of OpenAI's Responses, each closed, and the whole
+/// response last. A complete answer, which is one frame, becomes a stream too.
 ///
 /// A stream that begins again ([`StreamEvent::Restarted`]) after content went out ends with an error: no dialect has a
 /// word for *discard what came before*.
@@ -60,6 +61,11 @@ impl Grammar {
             Dialect::Responses => Self::Responses(Box::default()),
         }
     }
+
+    /// Returns true if the caller knows the answer by an id that all later events must have.
+    fn has_named(&self) -> bool {
+        matches!(self, Self::Responses(stream) if stream.has_begun())
+    }
 }
 
 impl StreamEncoder {
@@ -95,6 +101,16 @@ impl StreamEncoder {
         self
     }
 
+    /// Sets the parts of the request that a stream in OpenAI's Responses repeats: see [`RequestEcho`]. Default: none. The
+    /// other dialects repeat nothing.
+    #[must_use]
+    pub fn echo(mut self, echo: RequestEcho) -> Self {
+        if let Grammar::Responses(stream) = &mut self.grammar {
+            stream.set_echo(echo);
+        }
+        self
+    }
+
     /// Returns the bytes to send for this frame; empty if nothing can be sent yet, and after the end.
     pub fn frame(&mut self, frame: &Frame) -> Bytes {
         if self.done {
@@ -105,7 +121,11 @@ impl StreamEncoder {
             && (self.passing || !self.said)
             // The bytes of a complete answer are not an event.
             && !matches!(raw.trim_ascii_start().first(), Some(b'{' | b'['))
+            && !self.grammar.has_named()
         {
+            if let Grammar::Responses(stream) = &mut self.grammar {
+                stream.pass(frame, raw);
+            }
             self.passing = true;
             self.said |= matches!(frame.progress(), Progress::Content | Progress::Reasoning | Progress::End);
             self.done = frame.progress() == Progress::End;
@@ -134,7 +154,8 @@ impl StreamEncoder {
         }
         let mut text = String::new();
         if let Grammar::Responses(stream) = &mut self.grammar {
-            stream.fail(error, &mut text);
+            let id = responses::response_id(self.id.as_deref());
+            stream.fail(error, &id, self.model.as_deref().unwrap_or_default(), &mut text);
             return text.into();
         }
         let (_, body) = error::value(error, self.dialect);
@@ -204,14 +225,14 @@ impl StreamEncoder {
             Dialect::Anthropic => format!("msg_{}", new_id()),
             Dialect::OpenAi => format!("chatcmpl-{}", new_id()),
             Dialect::Gemini => new_id(),
-            Dialect::Responses => format!("resp_{}", new_id()),
+            Dialect::Responses => new_id(),
         });
         let model = self.model.as_deref().unwrap_or_default();
         match &mut self.grammar {
             Grammar::Anthropic(stream) => stream.begin(id, model, self.usage.unwrap_or_default(), to),
             Grammar::OpenAi(stream) => stream.begin(id, model, self.with_usage, to),
             Grammar::Gemini(stream) => stream.begin(id, model),
-            Grammar::Responses(stream) => stream.begin(id, model, to),
+            Grammar::Responses(stream) => stream.begin(&responses::response_id(Some(id)), model, to),
         }
     }
 

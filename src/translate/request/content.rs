@@ -1,15 +1,15 @@
 //! Rewrites content that other dialects take in another form: documents that are texts, search results, tools that the
 //! caller runs itself.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::{Value, json, value::RawValue};
 
 use super::report::Report;
 use crate::{
     Dialect, LlmError,
-    chat::{Chat, Document, ExtraOf, Image, Json, Media, Part, Tool},
-    fields::{Object, each, is_list, text},
+    chat::{Chat, Document, Extra, ExtraOf, Image, Json, Media, Part, Tool},
+    fields::{Object, each, is_list, text, word},
     internal::base64,
     translate::rules::Feature,
 };
@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn fit(chat: &mut Cow<'_, Chat>, target: Dialect, report: &mut Report) -> Result<(), LlmError> {
     let is_file =
         |part: &Part| matches!(part, Part::Image(Image { media: Media::File(uri) }) if uri.starts_with("https://"));
-    let changes = |part: &Part| goes_as_text(part, target) || is_file(part);
+    let changes = |part: &Part| goes_as_text(part, target) || is_file(part) || detail(part, target).is_some();
     let concerns = |part: &Part| match part {
         Part::ToolResult(result) => result.content.iter().any(changes),
         part => changes(part),
@@ -51,6 +51,42 @@ fn at_url(part: &Part, beside: Option<&Part>) -> Option<Part> {
     }
 }
 
+/// Returns the closeness of the look at the picture before, as OpenAI's other dialect writes it.
+fn detail(part: &Part, target: Dialect) -> Option<Part> {
+    let Part::Extra { of: ExtraOf::Part, extra } = part else { return None };
+    let fields = match (extra.dialect, target) {
+        (Dialect::OpenAi, Dialect::Responses) => {
+            json!({"detail": extra.fields.fields().get("image_url")?.get("detail")?})
+        }
+        (Dialect::Responses, Dialect::OpenAi) => {
+            let detail = extra.fields.get("detail").and_then(word)?;
+            // Chat Completions has no other.
+            matches!(&*detail, "low" | "high" | "auto").then(|| json!({"image_url": {"detail": detail}}))?
+        }
+        _ => return None,
+    };
+    Some(Part::Extra { of: ExtraOf::Part, extra: Extra::new(target, fields) })
+}
+
+/// Puts the description of each namespace of Responses before that of its first tool.
+pub(super) fn describe_namespaces(chat: &mut Cow<'_, Chat>) {
+    let mut seen = HashSet::new();
+    for at in 0..chat.tools.len() {
+        let Some(namespace) = namespace_of(&chat.tools[at]) else { continue };
+        let text = |name: &str| namespace.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let description = text("description");
+        if seen.insert(text("name")) && !description.trim().is_empty() {
+            let tool = &mut chat.to_mut().tools[at];
+            tool.description = Some(paragraphs([description].into_iter().chain(tool.description.take())));
+        }
+    }
+}
+
+fn namespace_of(tool: &Tool) -> Option<Value> {
+    let extra = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Responses)?;
+    serde_json::from_str(extra.fields.get("namespace")?.get()).ok()
+}
+
 fn goes_as_text(part: &Part, target: Dialect) -> bool {
     match part {
         Part::Other { dialect: Dialect::Anthropic, value } => {
@@ -70,8 +106,8 @@ fn rewrite(parts: &mut Vec<Part>, target: Dialect, report: &mut Report) -> Resul
         if let Part::ToolResult(result) = &mut part {
             rewrite(&mut result.content, target, report)?;
         }
-        if let Some(at_url) = at_url(&part, before.peek()) {
-            written.push(at_url);
+        if let Some(rewritten) = at_url(&part, before.peek()).or_else(|| detail(&part, target)) {
+            written.push(rewritten);
             continue;
         }
         match goes_as_text(&part, target).then(|| as_text(&part)).transpose()?.flatten() {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{
-    calls, content,
+    allowed, calls, content,
     names::{self, Names},
     report::Report,
     schema::{self, SchemaUse},
@@ -53,7 +53,10 @@ pub(crate) fn fit<'a>(
     if let Some(wire) = wire.filter(|_| report.is_foreign()) {
         older_functions(wire, &mut fitted)?;
     }
-    tools(&mut fitted, target.dialect, report);
+    if !own {
+        allowed::fit(&mut fitted, report)?;
+    }
+    tools(&mut fitted, target.dialect, report)?;
     let mut given = Names::default();
     if !own {
         schemas(&mut fitted, target.dialect, &limits, report)?;
@@ -71,7 +74,14 @@ pub(crate) fn fit<'a>(
 
 /// Writes client tools as functions, which every dialect but Anthropic's needs, and drops the tools that run at another
 /// provider.
-fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
+///
+/// # Errors
+///
+/// The model must call one of those.
+fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) -> Result<(), LlmError> {
+    if dialect != Dialect::Responses {
+        content::describe_namespaces(chat);
+    }
     for at in 0..chat.tools.len() {
         if let Some(function) = content::as_function(&chat.tools[at]).filter(|_| dialect != Dialect::Anthropic) {
             report.record(Feature::ClientTool);
@@ -82,6 +92,14 @@ fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
         |tool: &Tool| tool.runs_at_provider() && tool.extra.as_ref().is_some_and(|extra| extra.dialect != dialect);
     if chat.tools.iter().any(foreign) {
         report.record_field(Feature::ServerTool, "tools");
+        let forced = chat.tools.iter().find(|tool| match &chat.tool_choice {
+            Some(ToolChoice::Named(name)) => foreign(tool) && tool.name == *name,
+            Some(ToolChoice::Required) => chat.tools.iter().all(foreign),
+            _ => false,
+        });
+        if let Some(tool) = forced {
+            return Err(report.refuse_field(Feature::ForcedServerTool, &tool.name));
+        }
         let chat = chat.to_mut();
         chat.tools.retain(|tool| !foreign(tool));
         // A choice among them is dropped with them.
@@ -90,6 +108,7 @@ fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
             chat.tool_choice = None;
         }
     }
+    Ok(())
 }
 
 /// OpenAI's tools from the time when there were only functions.

@@ -16,7 +16,7 @@ use crate::{
         ids::{Target, fit_id, id_fits},
         rules::Feature,
     },
-    wire::foreign::{CALL, ENVELOPE, FOREIGN_CALL},
+    wire::foreign::{CALL, ENVELOPE, FOREIGN_CALL, SEALED_BY_RESPONSES},
 };
 
 /// Returns true if the body must be parsed for repairs, which is rare.
@@ -27,7 +27,7 @@ pub(crate) fn may_need_mending(wire: &Wire, target: Target) -> bool {
         // Another provider's call matters only if the request asks for thinking.
         Dialect::Anthropic => object.is_marked || (object.field("thinking").is_some() && has(CALL)),
         Dialect::Gemini | Dialect::Responses => object.is_marked,
-        Dialect::OpenAi => target.short_ids && has("tool_call"),
+        Dialect::OpenAi => object.is_marked || (target.short_ids && has("tool_call")),
     }
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<O
         Dialect::Anthropic => anthropic(top, body, report)?,
         Dialect::Gemini => gemini(top, body, report)?,
         Dialect::Responses => responses::mend(top, body, report)?,
-        Dialect::OpenAi => openai(top, body, target)?,
+        Dialect::OpenAi => openai(top, body, target, report)?,
     };
     Ok(apply(body, edits))
 }
@@ -72,7 +72,7 @@ fn apply(body: &Bytes, mut edits: Edits) -> Option<Bytes> {
 }
 
 /// Returns the range of a value, which is a slice of the body, by its address.
-fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
+pub(super) fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
     let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
     start..start + raw.get().len()
 }
@@ -231,22 +231,35 @@ fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, Ll
     Ok(edits)
 }
 
-/// Replaces ids of calls that the server does not take, in the call and in its result.
-fn openai(top: &RawValue, body: &Bytes, target: Target) -> Result<Edits, LlmError> {
-    let mut edits = Vec::new();
+/// Returns true if a detail of reasoning was sealed by OpenAI's Responses.
+fn is_sealed_elsewhere(detail: &RawValue) -> Result<bool, LlmError> {
+    Ok(Object::read(detail, &["format"])?.word("format").as_deref() == Some(SEALED_BY_RESPONSES))
+}
+
+/// Removes thoughts that only Responses can read. Replaces ids of calls that the server does not take, in the call and
+/// in its result.
+fn openai(top: &RawValue, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
+    let (mut edits, mut removed) = (Vec::new(), Vec::new());
     let Some(messages) = Object::read(top, &["messages"])?.get("messages") else { return Ok(edits) };
     let mut fit = |raw: &RawValue| {
-        if let Some(id) = text(raw)?.filter(|id| !id_fits(id, target)) {
+        if let Some(id) = text(raw)?.filter(|id| target.short_ids && !id_fits(id, target)) {
             edits.push((place(raw, body), format!("\"{}\"", fit_id(&id, target))));
         }
         Ok(())
     };
     each(messages, |message| {
-        let message = Object::read(message, &["tool_calls", "tool_call_id"])?;
+        let message = Object::read(message, &["tool_calls", "tool_call_id", "reasoning_details"])?;
+        if let Some(details) = message.get("reasoning_details")
+            && let Some(list) = without(details, is_sealed_elsewhere, "")?
+        {
+            report.record(Feature::Reasoning);
+            removed.push((place(details, body), list));
+        }
         if let Some(calls) = message.get("tool_calls") {
             each(calls, |call| Object::read(call, &["id"])?.get("id").map_or(Ok(()), &mut fit))?;
         }
         message.get("tool_call_id").map_or(Ok(()), &mut fit)
     })?;
+    edits.append(&mut removed);
     Ok(edits)
 }

@@ -1,7 +1,10 @@
 //! Translates a request into another dialect.
 
+mod allowed;
 mod calls;
 mod content;
+#[cfg(test)]
+mod efforts;
 mod fit;
 mod mend;
 mod names;

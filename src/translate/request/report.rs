@@ -33,9 +33,11 @@ pub(crate) struct Report {
     stop: Stop,
     /// Fields that the neutral form lacks and the target has, in the target's spelling.
     extras: Extras,
+    /// The feature of each carried field.
+    carried: Vec<(&'static str, Feature)>,
 }
 
-/// Fields of a body, by name.
+/// Fields of a body, by name. A point stands before the name of a nested field.
 pub(crate) type Extras = BTreeMap<&'static str, Json>;
 
 impl Report {
@@ -49,6 +51,7 @@ impl Report {
             more: Vec::new(),
             stop: Stop::default(),
             extras: Extras::new(),
+            carried: Vec::new(),
         }
     }
 
@@ -137,8 +140,26 @@ impl Report {
         LlmError::new(ErrorKind::UnsupportedFeature, self.text(feature, None))
     }
 
-    pub(super) fn carry(&mut self, name: &'static str, value: Json) {
-        let _replaced = self.extras.insert(name, value);
+    /// Returns the error of a refused feature, which names the field.
+    pub(crate) fn refuse_field(&self, feature: Feature, field: &str) -> LlmError {
+        LlmError::new(ErrorKind::UnsupportedFeature, self.text(feature, Some(field)))
+    }
+
+    pub(super) fn carry(&mut self, feature: Feature, name: &'static str, value: Json) {
+        if self.extras.insert(name, value).is_none() {
+            self.carried.push((name, feature));
+        }
+    }
+
+    /// Drops the carried fields that the provider does not know, and records their features.
+    pub(crate) fn keep_carried(&mut self, is_known: impl Fn(&str) -> bool) {
+        for (name, feature) in std::mem::take(&mut self.carried) {
+            if is_known(name) {
+                self.carried.push((name, feature));
+            } else if self.extras.remove(name).is_some() {
+                self.record_field(feature, name);
+            }
+        }
     }
 
     /// Drops the fields that were carried under these names, since the model refuses them.

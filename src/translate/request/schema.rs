@@ -75,7 +75,7 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: SchemaU
     let is_object = refers || top.get("type").and_then(word).as_deref() == Some("object");
     Ok(is_json_object(schema.raw())
         && is_object
-        && (target != Dialect::OpenAi || refers || top.get("properties").is_some())
+        && (!target.is_openais() || refers || top.get("properties").is_some())
         && (target != Dialect::Anthropic || ["anyOf", "oneOf", "allOf"].iter().all(|name| top.get(name).is_none())))
 }
 
@@ -87,7 +87,7 @@ fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: Schema
         plain(schema);
     }
     match target {
-        Dialect::OpenAi if strict => {
+        Dialect::OpenAi | Dialect::Responses if strict => {
             strict = can_close(schema, true);
             if strict {
                 close(schema);
@@ -348,7 +348,7 @@ fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     if fields.get("type") != Some(&json!("object")) && !fields.contains_key("$ref") {
         fields.insert("type".to_owned(), "object".into());
     }
-    if target == Dialect::OpenAi && !fields.contains_key("properties") && !fields.contains_key("$ref") {
+    if target.is_openais() && !fields.contains_key("properties") && !fields.contains_key("$ref") {
         fields.insert("properties".to_owned(), json!({}));
     }
     !moved.is_empty()

@@ -85,7 +85,7 @@ pub(crate) fn settle(asked: &Chat, at: Situation, family: &Family, report: &mut 
     let reasoning = reasoning(asked, at, family, is_forced, max_tokens, report);
     let (temperature, top_p, samples) = sampling(asked, at, family, reasoning, report);
     let stops = family.stops().unwrap_or(usize::MAX);
-    if asked.stop.len() > stops {
+    if asked.stop.len() > stops && report.target() != Dialect::Responses {
         report.record_field(Feature::ModelSetting, "stop");
     }
     let single = asked.parallel_tool_calls.filter(|_| family.parallel_tool_calls());
@@ -184,14 +184,14 @@ fn reasoning(
     }
     let amounts = Amounts::of(family, report.target(), max_tokens);
     let may_not = (is_forced && family.forced_tools() == ForcedTools::WithoutReasoning)
-        || (at.has_tools && !family.tools_with_reasoning())
+        || (at.has_tools && !family.tools_with_reasoning() && report.target() != Dialect::Responses)
         || (report.target() == Dialect::Anthropic && amounts.anthropic_refuses(at, wish));
     if may_not && (wanted || family.reasons_by_default()) {
         if wish != Some(Thinking::Off) {
             report.record(Feature::Thinking);
         }
         let must_say = family.reasons_by_default() || at.is_thoughtless;
-        return match family.off() {
+        return match amounts.spelled_off() {
             ReasoningOff::Least | ReasoningOff::Unsaid => Reasoning::Unsaid,
             off if must_say || wish == Some(Thinking::Off) => Reasoning::Off(off),
             _ => Reasoning::Unsaid,
@@ -221,8 +221,8 @@ impl<'a> Amounts<'a> {
     fn of(family: &'a Family, dialect: Dialect, max_tokens: Option<u32>) -> Self {
         // Each dialect can express only what it has a field for.
         let efforts = !family.efforts().is_empty() && (dialect != Dialect::Anthropic || family.is_adaptive());
-        let adaptive = family.is_adaptive() && dialect != Dialect::OpenAi;
-        let budget = family.budget().filter(|_| dialect != Dialect::OpenAi);
+        let adaptive = family.is_adaptive() && !dialect.is_openais();
+        let budget = family.budget().filter(|_| !dialect.is_openais());
         Self { family, dialect, efforts, adaptive, budget, max_tokens }
     }
 
@@ -239,8 +239,13 @@ impl<'a> Amounts<'a> {
 
     /// Turns reasoning off, or down to the least of a model that always reasons.
     fn off(&self, report: &mut Report) -> Reasoning {
-        match self.family.off() {
-            ReasoningOff::Unsaid => Reasoning::Unsaid,
+        match self.spelled_off() {
+            ReasoningOff::Unsaid => {
+                if self.family.reasons_by_default() {
+                    report.record(Feature::ThinkingOff);
+                }
+                Reasoning::Unsaid
+            }
             ReasoningOff::Least => {
                 report.record(Feature::ThinkingOff);
                 match (self.efforts, self.within(0)) {
@@ -250,6 +255,22 @@ impl<'a> Amounts<'a> {
                 }
             }
             off => Reasoning::Off(off),
+        }
+    }
+
+    /// Returns the form for no reasoning that the dialect can write.
+    fn spelled_off(&self) -> ReasoningOff {
+        let own = match self.dialect {
+            // It has a place for each form.
+            Dialect::Anthropic => return self.family.off(),
+            Dialect::OpenAi | Dialect::Responses => ReasoningOff::None,
+            Dialect::Gemini => ReasoningOff::Zero,
+        };
+        match self.family.off() {
+            ReasoningOff::BetweenTools => ReasoningOff::Least,
+            form @ (ReasoningOff::Least | ReasoningOff::Unsaid) => form,
+            form if form == own || self.family.reasons_by_default() => own,
+            _ => ReasoningOff::Unsaid,
         }
     }
 

@@ -32,7 +32,7 @@ fn is_set(value: &RawValue) -> bool {
 }
 
 /// Calls `visit` with each field of an object that is set.
-fn set<'a>(
+pub(super) fn set<'a>(
     object: &'a RawValue,
     mut visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
 ) -> Result<(), LlmError> {
@@ -40,7 +40,7 @@ fn set<'a>(
 }
 
 /// Reports the fields of an object that are set and not known, by their names.
-fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) -> Result<(), LlmError> {
+pub(super) fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) -> Result<(), LlmError> {
     set(object, |name, _| {
         if !known.contains(&name) {
             report.record_field(Feature::OtherField, format!("{within}.{name}"));
@@ -49,41 +49,48 @@ fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) 
     })
 }
 
+/// A target's name for a field. A point stands before the name of a nested field.
+pub(super) type TargetName = (Dialect, &'static str);
+
 /// Carries a field under the target's name for it; if the target has none, reports the feature.
-fn carried(
-    report: &mut Report,
-    feature: Feature,
-    openai: Option<&'static str>,
-    anthropic: Option<&'static str>,
-    gemini: Option<&'static str>,
-    value: &RawValue,
-) {
-    let name = match report.target() {
-        Dialect::Anthropic => anthropic,
-        Dialect::OpenAi => openai,
-        Dialect::Gemini => gemini,
-        Dialect::Responses => None,
-    };
-    match name {
-        Some(name) => report.carry(name, Json::of(value)),
+pub(super) fn carried(report: &mut Report, feature: Feature, names: &[TargetName], value: &RawValue) {
+    match names.iter().find(|(target, _)| *target == report.target()) {
+        Some((_, name)) => report.carry(feature, name, Json::of(value)),
         None => report.record(feature),
     }
 }
 
+/// Returns the feature and the name of a setting that OpenAI's two dialects spell alike.
+pub(super) fn shared(name: &str) -> Option<(Feature, &'static str)> {
+    Some(match name {
+        "user" => (Feature::EndUser, "user"),
+        "safety_identifier" => (Feature::EndUser, "safety_identifier"),
+        "metadata" => (Feature::Metadata, "metadata"),
+        "store" => (Feature::Metadata, "store"),
+        "service_tier" => (Feature::ServiceTier, "service_tier"),
+        "prompt_cache_key" => (Feature::Cache, "prompt_cache_key"),
+        "prompt_cache_options" => (Feature::Cache, "prompt_cache_options"),
+        "prompt_cache_retention" => (Feature::Cache, "prompt_cache_retention"),
+        _ => return None,
+    })
+}
+
 fn top_k(report: &mut Report, value: &RawValue) {
-    carried(report, Feature::TopK, None, Some("top_k"), Some("topK"), value);
+    carried(report, Feature::TopK, &[(Dialect::Anthropic, "top_k"), (Dialect::Gemini, "topK")], value);
 }
 
 fn seed(report: &mut Report, value: &RawValue) {
-    carried(report, Feature::Seed, Some("seed"), None, Some("seed"), value);
+    carried(report, Feature::Seed, &[(Dialect::OpenAi, "seed"), (Dialect::Gemini, "seed")], value);
 }
 
 fn presence(report: &mut Report, value: &RawValue) {
-    carried(report, Feature::Penalties, Some("presence_penalty"), None, Some("presencePenalty"), value);
+    let names = &[(Dialect::OpenAi, "presence_penalty"), (Dialect::Gemini, "presencePenalty")];
+    carried(report, Feature::Penalties, names, value);
 }
 
 fn frequency(report: &mut Report, value: &RawValue) {
-    carried(report, Feature::Penalties, Some("frequency_penalty"), None, Some("frequencyPenalty"), value);
+    let names = &[(Dialect::OpenAi, "frequency_penalty"), (Dialect::Gemini, "frequencyPenalty")];
+    carried(report, Feature::Penalties, names, value);
 }
 
 fn anthropic(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
@@ -195,6 +202,7 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             | "temperature"
             | "top_p"
             | "stop"
+            | "tool_choice"
             | "stream"
             | "stream_options"
             | "reasoning_effort"
@@ -202,11 +210,6 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             | "function_call" => {}
             "messages" => return each(value, |message| openai_message(message, report)).map(drop),
             "tools" => return each(value, |tool| openai_tool(tool, report)).map(drop),
-            "tool_choice" => {
-                if Object::read(value, &["type"])?.word("type").as_deref() == Some("allowed_tools") {
-                    report.record(Feature::AllowedTools);
-                }
-            }
             "response_format" => {
                 if let Some(schema) = Object::read(value, &["json_schema"])?.get("json_schema")
                     && Object::read(schema, &["description"])?.get("description").is_some_and(is_set)
@@ -222,17 +225,16 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "frequency_penalty" => frequency(report, value),
             "top_k" => top_k(report, value),
             "logit_bias" => report.record(Feature::LogitBias),
-            "user" | "safety_identifier" => report.record(Feature::EndUser),
-            "metadata" | "store" => report.record(Feature::Metadata),
-            "service_tier" => report.record(Feature::ServiceTier),
-            "prompt_cache_key" | "prompt_cache_options" | "prompt_cache_retention" | "cache_control" => {
-                report.record(Feature::Cache);
-            }
+            "cache_control" => report.record(Feature::Cache),
+            "verbosity" => carried(report, Feature::Verbosity, &[(Dialect::Responses, "text.verbosity")], value),
             "prediction" => report.record(Feature::Prediction),
             "modalities" if are_all(value, "text")? => {}
             "modalities" | "audio" => report.record(Feature::Modalities),
             "web_search_options" => report.record_field(Feature::ServerTool, name),
-            other => report.record_field(Feature::OtherField, other),
+            other => match shared(other) {
+                Some((feature, name)) => carried(report, feature, &[(Dialect::Responses, name)], value),
+                None => report.record_field(Feature::OtherField, other),
+            },
         }
         Ok(())
     })
@@ -274,6 +276,7 @@ fn openai_part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "image_url" => {
                 let detail = Object::read(value, &["detail"])?.get("detail");
                 if detail.is_some_and(is_set) {
+                    // `content` carries it to Responses.
                     report.record(Feature::ImageDetail);
                 }
             }
@@ -314,9 +317,9 @@ fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "tools" if is_object(value) => return gemini_tool(value, report),
             "tools" => return each(value, |tool| gemini_tool(tool, report)).map(drop),
             "toolConfig" => {
-                return set(value, |name, value| {
+                return set(value, |name, _| {
                     match camel(name).as_str() {
-                        "functionCallingConfig" => gemini_calling(value, report)?,
+                        "functionCallingConfig" => {}
                         other => report.record_field(Feature::ServerTool, other),
                     }
                     Ok(())
@@ -328,15 +331,6 @@ fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
             "labels" | "store" => report.record(Feature::Metadata),
             "serviceTier" => report.record(Feature::ServiceTier),
             other => report.record_field(Feature::OtherField, other),
-        }
-        Ok(())
-    })
-}
-
-fn gemini_calling(calling: &RawValue, report: &mut Report) -> Result<(), LlmError> {
-    set(calling, |name, names| {
-        if camel(name) == "allowedFunctionNames" && fields::count(names)? > 1 {
-            report.record(Feature::AllowedTools);
         }
         Ok(())
     })

@@ -247,13 +247,14 @@ fn reasoning(
     let encrypted = fields.text("encrypted_content")?.filter(|encrypted| !encrypted.is_empty());
     let is_foreign = encrypted.as_ref().is_some_and(|encrypted| encrypted.starts_with(ENVELOPE));
     let id = fields.text("id")?.unwrap_or_default();
-    let is_sealed = encrypted.is_some() && !is_foreign;
     let opaque = encrypted.and_then(|encrypted| {
         if is_foreign {
             return unseal(encrypted, Dialect::Responses, true);
         }
         Some(Opaque { dialect: Dialect::Responses, token: sealed::join(&id, &encrypted), redacted: true })
     });
+    // The token has the id of the item that was sealed.
+    let is_sealed = opaque.as_ref().is_some_and(|opaque: &Opaque| opaque.dialect == Dialect::Responses);
     let mut known = vec!["type", "encrypted_content"];
     if is_sealed {
         known.push("id");

@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use steadfast::CommitPoint;
 use steadfast_stack::{
     AllOpen, AtCap, CacheAcross, Candidate, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef,
-    Likeness, Loader, OnError, RuleThreshold, Share, Size, Span,
+    Likeness, Loader, OnError, OpenAiApi, Protocol, RuleThreshold, Share, Size, Span,
 };
 
 use crate::config::{folder, load};
@@ -19,7 +19,7 @@ fn three_formats_are_one_configuration() {
 
     assert_eq!(yaml.tiers[0].api_key, Some(KeyRef::env("ANTHROPIC_API_KEY")));
     assert_eq!(yaml.tiers[3].text.as_deref(), Some("Sorry: $5 later."));
-    assert_eq!(&*yaml.tiers[1].headers["x-team"], "search");
+    assert_eq!((&*yaml.tiers[1].headers["x-team"], yaml.tiers[1].api), ("search", Some(OpenAiApi::Responses)));
     assert_eq!(yaml.timeout, Some(Span(Duration::from_secs(90))));
     assert_eq!(yaml.stream.commit, Some(CommitPoint::FirstText));
     assert_eq!(yaml.features["code"].stream.commit, Some(CommitPoint::Complete));
@@ -42,6 +42,7 @@ fn three_formats_are_one_configuration() {
     assert_eq!(yaml.gateway.max_body, Some(Size(8 << 20)));
     assert_eq!((yaml.gateway.grace, yaml.gateway.keep_alive), (Some(Span(Duration::from_secs(45))), None));
     assert_eq!(yaml.gateway.cors, ["https://app.example.com"]);
+    assert_eq!(yaml.gateway.wait_for_rate_limits.as_deref(), Some(&[Protocol::Responses, Protocol::OpenAi][..]));
     let idempotency = yaml.idempotency.unwrap();
     assert_eq!((idempotency.ttl, idempotency.max_bytes), (Some(Span(Duration::from_secs(3600))), Some(Size(32 << 20))));
     let cache = yaml.cache.unwrap();

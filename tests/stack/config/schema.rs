@@ -63,6 +63,7 @@ mod validated {
             "list_for_a_block.yaml",
             "negative_number.json",
             "unknown_provider.yaml",
+            "unknown_api.yaml",
             "unknown_commit_point.yaml",
             "missing_provider.yaml",
             "missing_name.toml",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use steadfast::{
     Chat,
-    chat::{Media, Message, Part, Role},
+    chat::{Media, Message, Part, Role, ToolChoice},
 };
 
 /// The conversation as values to compare, by feature: what `lost` names is left out.
@@ -15,9 +15,12 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
     // Named by their schema elsewhere, and by nothing but their type at home.
     let own = ["bash", "computer", "memory", "str_replace_based_edit_tool", "str_replace_editor"];
     let is_own = |name: &str| is_lost("client_tool") && own.contains(&name);
-    for tool in chat.tools.iter().filter(|tool| !tool.runs_at_provider() && !is_own(&tool.name)) {
+    let tools_kept = chat.tools.iter().filter(|_| !is_lost("allowed_tools"));
+    for tool in tools_kept.filter(|tool| !tool.runs_at_provider() && !is_own(&tool.name)) {
         let schema = if is_lost("schema_keywords") { Value::Null } else { schema(&tool.parameters.value().unwrap()) };
-        tools.push(json!({"name": tool.name, "description": tool.description, "schema": schema}));
+        // The description of a namespace stands before that of its first tool.
+        let description = tool.description.as_ref().filter(|_| !is_lost("namespace"));
+        tools.push(json!({"name": tool.name, "description": description, "schema": schema}));
     }
     // Leading system messages are the system prompt, wherever a dialect puts them; a turn of which nothing is left
     // leads no more.
@@ -40,7 +43,10 @@ pub(crate) fn of(chat: &Chat, lost: &BTreeSet<String>) -> Value {
         }),
     });
     if !is_lost("server_tool") && !is_lost("allowed_tools") && !is_lost("forced_tool") {
-        value["choice"] = format!("{:?}", chat.tool_choice.as_ref().filter(|_| !chat.tools.is_empty())).into();
+        // Anthropic writes the limit to one call into a choice, which is then the default one.
+        let limited = (chat.parallel_tool_calls == Some(false)).then_some(&ToolChoice::Auto);
+        let choice = chat.tool_choice.as_ref().or(limited).filter(|_| !chat.tools.is_empty());
+        value["choice"] = format!("{choice:?}").into();
     }
     if !is_lost("parallel_tool_calls") && !is_lost("model_setting") {
         value["single"] = (chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty()).into();

@@ -7,6 +7,7 @@ mod content;
 mod meaning;
 mod models;
 mod replay;
+mod responses;
 mod rules;
 
 use std::{
@@ -24,13 +25,13 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
 
 /// The model that a dialect's leaf asks.
 fn model(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "claude-sonnet-4-5",
-        Dialect::OpenAi => "gpt-5",
+        Dialect::OpenAi | Dialect::Responses => "gpt-5",
         _ => "gemini-3-pro",
     }
 }
@@ -47,6 +48,9 @@ fn any(dialect: Dialect) -> &'static str {
 fn hello(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => r#"{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#,
+        Dialect::Responses => {
+            r#"{"object":"response","status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"hi"}]}]}"#
+        }
         Dialect::OpenAi => r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#,
         _ => r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}"#,
     }
@@ -88,6 +92,7 @@ fn leaf_of(
     let leaf = match dialect {
         Dialect::Anthropic => Leaf::new(Anthropic::new("k").model(model).strict(strict).transport(transport)),
         Dialect::OpenAi => Leaf::new(OpenAi::new("k").model(model).strict(strict).transport(transport)),
+        Dialect::Responses => Leaf::new(OpenAi::new("k").responses().model(model).strict(strict).transport(transport)),
         _ => Leaf::new(Gemini::new("k").model(model).strict(strict).transport(transport)),
     };
     (leaf, sent)

@@ -13,7 +13,7 @@ use steadfast::{
 use steadfast_simulator::check;
 use tower::{Service, ServiceExt};
 
-use crate::recordings::recordings;
+use crate::recordings::{Recordings, folders, recordings};
 
 use super::{
     DIALECTS,
@@ -32,7 +32,13 @@ struct Conversation {
 }
 
 fn recorded() -> Option<Vec<Conversation>> {
-    let exchanges = recordings()?.into_iter().filter_map(|exchange| {
+    let mut exchanges = recordings()?;
+    // The first collection was made before the crate spoke Responses.
+    for folder in folders().into_iter().skip(1) {
+        let read = Recordings::read(&folder).unwrap_or_else(|error| panic!("{error}"));
+        exchanges.extend(read.exchanges.into_iter().filter(|exchange| exchange.dialect == Dialect::Responses));
+    }
+    let exchanges = exchanges.into_iter().filter_map(|exchange| {
         let body: Value = serde_json::from_slice(exchange.request.body.as_ref()?).ok()?;
         let answer = String::from_utf8_lossy(&exchange.body).into_owned();
         let is_answer = exchange.is_sse || serde_json::from_str::<Value>(&answer).is_ok_and(|json| json.is_object());
@@ -148,15 +154,46 @@ fn by_hand() -> Vec<Conversation> {
             {"role": "model", "parts": [{"text": "Rain."}]},
             {"role": "user", "parts": [{"text": "Thanks."}]}],
     });
-    [(Dialect::Anthropic, anthropic), (Dialect::OpenAi, openai), (Dialect::Gemini, gemini)]
-        .map(|(dialect, body)| Conversation {
-            response: None,
-            id: format!("{dialect} by hand"),
-            dialect,
-            answered: true,
-            body,
-        })
-        .into()
+    let responses = json!({
+        "model": "m", "max_output_tokens": 4000, "instructions": "Be brief.", "tool_choice": "required",
+        "tools": [
+            {"type": "function", "name": "weather", "parameters": schema, "strict": false},
+            {"type": "custom", "name": "patch", "description": "Patches.", "format": {"type": "text"}},
+            {"type": "namespace", "name": "mcp__city", "description": "Cities.",
+                "tools": [{"type": "function", "name": "find", "parameters": schema, "strict": false}]}],
+        "input": [
+            {"role": "developer", "content": "Be kind."},
+            {"role": "user", "content": "Weather?"},
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Two cities."}],
+                "encrypted_content": "gAAAA"},
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+                "content": [{"type": "output_text", "text": "Looking.", "annotations": []}]},
+            {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "weather",
+                "arguments": "{\"city\":\"Oslo\"}"},
+            {"type": "function_call", "id": "fc_2", "call_id": "call_2", "namespace": "mcp__city", "name": "find",
+                "arguments": "{\"city\":\"Rome\"}"},
+            {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_3", "name": "patch", "input": "*** Begin\n"},
+            {"type": "function_call_output", "call_id": "call_2", "output": "sun"},
+            {"type": "function_call_output", "call_id": "call_1", "output": "{\"sky\": \"rain\"}"},
+            {"type": "custom_tool_call_output", "call_id": "call_3", "output": "Done."},
+            {"role": "assistant", "content": "Rain and sun."},
+            {"role": "user", "content": [{"type": "input_text", "text": "And here?"},
+                {"type": "input_image", "image_url": "data:image/png;base64,QUJD", "detail": "auto"}]}],
+    });
+    [
+        (Dialect::Anthropic, anthropic),
+        (Dialect::OpenAi, openai),
+        (Dialect::Gemini, gemini),
+        (Dialect::Responses, responses),
+    ]
+    .map(|(dialect, body)| Conversation {
+        response: None,
+        id: format!("{dialect} by hand"),
+        dialect,
+        answered: true,
+        body,
+    })
+    .into()
 }
 
 #[tokio::test(start_paused = true)]

@@ -175,7 +175,27 @@ pub(crate) async fn count_tokens(
     key: Option<Extension<Arc<Key>>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let dialect = Dialect::Anthropic;
+    let body = |tokens| json!({"input_tokens": tokens, "estimated": true});
+    counted(gateway, key, request, Dialect::Anthropic, body).await
+}
+
+/// Estimates a prompt's tokens for a caller of the Responses API.
+pub(crate) async fn input_tokens(
+    State(gateway): State<Arc<GatewayState>>,
+    key: Option<Extension<Arc<Key>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let body = |tokens| json!({"object": "response.input_tokens", "input_tokens": tokens, "estimated": true});
+    counted(gateway, key, request, Dialect::Responses, body).await
+}
+
+async fn counted(
+    gateway: Arc<GatewayState>,
+    key: Option<Extension<Arc<Key>>>,
+    request: Request<Body>,
+    dialect: Dialect,
+    answer: impl Fn(u64) -> Value,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
     let (settings, key) = (gateway.lifecycle.current.load_full(), key.map(|Extension(key)| key));
     let permit = key.as_ref().map_or(Ok(None), |key| {
@@ -201,8 +221,7 @@ pub(crate) async fn count_tokens(
     let counted = request.decode_ahead().await.and_then(|()| request.chat().map(estimate));
     match counted {
         Ok(tokens) => {
-            let body = json!({"input_tokens": tokens, "estimated": true});
-            let mut response = refusal::json(StatusCode::OK, body.to_string());
+            let mut response = refusal::json(StatusCode::OK, answer(tokens).to_string());
             response.headers_mut().insert(
                 HeaderName::from_static("x-steadfast-notes"),
                 HeaderValue::from_static("count_tokens: an estimate, within a third or so"),

@@ -9,7 +9,6 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::body::Body;
@@ -32,6 +31,7 @@ use crate::Gateway;
 /// |---|---|
 /// | `/v1/messages` | Anthropic's |
 /// | `/chat/completions` | OpenAI's, Azure's and compatible ones |
+/// | `/responses` | OpenAI's Responses, Azure's and compatible ones; one with `background: true` is refused |
 /// | `/models/{model}:generateContent`, `..:streamGenerateContent?alt=sse` | Gemini's |
 ///
 /// A request with a `content-encoding`, for another path, or for a host that is not among [`hosts`](Self::hosts) goes
@@ -114,10 +114,10 @@ impl HttpLlmLayer {
     /// Creates the layer over a gateway with settings of its own, such as the limits of a file
     /// ([`Gateway::builder_of`]).
     ///
-    /// An answer's head waits for its first token however long that takes, and a stream carries no signs of life: there
-    /// is no proxy between the layer and its caller.
+    /// The layer's callers are [in its process](GatewayBuilder::in_process): the head of an answer waits for the first
+    /// token however long that takes, and a stream carries no signs of life.
     pub fn with_gateway(gateway: GatewayBuilder) -> Self {
-        Self { calls: gateway.silent_for(NEVER).calls(), hosts: None, has_warned: Arc::default() }
+        Self { calls: gateway.in_process().calls(), hosts: None, has_warned: Arc::default() }
     }
 
     /// Limits the layer to calls of these hosts, such as `api.openai.com`. Set it where the client also calls other
@@ -134,9 +134,6 @@ impl HttpLlmLayer {
         self.call_in(request).is_some()
     }
 }
-
-/// Longer than any call.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl<S> Layer<S> for HttpLlmLayer {
     type Service = HttpLlm<S>;
@@ -245,6 +242,9 @@ impl ModelCall {
         if path.ends_with("/chat/completions") {
             return call(Dialect::OpenAi);
         }
+        if path.ends_with("/responses") {
+            return call(Dialect::Responses);
+        }
         let (_, named) = path.rsplit_once("/models/")?;
         let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty() && !model.contains('/'))?;
         let is_sse = || query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
@@ -318,7 +318,12 @@ mod tests {
             ("/rooms/7/messages", None, None),
             ("/v1/chat/completions", None, Some((Dialect::OpenAi, None))),
             ("/openai/deployments/x/chat/completions", Some("api-version=1"), Some((Dialect::OpenAi, None))),
-            ("/v1/responses", None, None),
+            ("/v1/responses", None, Some((Dialect::Responses, None))),
+            ("/openai/v1/responses", Some("api-version=preview"), Some((Dialect::Responses, None))),
+            ("/v1/responses/resp_1", None, None),
+            ("/v1/responses/resp_1/cancel", None, None),
+            ("/v1/responses/compact", None, None),
+            ("/v1/responses/input_tokens", None, None),
             ("/v1/embeddings", None, None),
             ("/v1beta/models/gemini-2.5-pro:generateContent", None, gemini("gemini-2.5-pro", false)),
             ("/v1beta/models/g:streamGenerateContent", Some("key=k&alt=sse"), gemini("g", true)),

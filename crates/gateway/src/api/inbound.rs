@@ -7,6 +7,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError};
+use memchr::memmem;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use steadfast::{
     CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, layers::cache::CacheControl,
@@ -160,10 +162,12 @@ impl HumanOptions {
 }
 
 /// The prefixes of all the headers below.
-const FAMILIES: [&str; 8] = [
+const FAMILIES: [&str; 10] = [
     "x-steadfast-",
     "idempotency-key",
     "x-claude-code-session-id",
+    "session-id",
+    "session_id",
     "x-litellm-",
     "x-portkey-",
     "cf-aig-",
@@ -173,7 +177,9 @@ const FAMILIES: [&str; 8] = [
 
 /// The header names of each option, in order of precedence.
 const FEATURES: &[&str] = &["x-steadfast-feature"];
-const SESSIONS: &[&str] = &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id"];
+/// Codex's is the bare name, with an underscore in older versions.
+const SESSIONS: &[&str] =
+    &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id", "session-id", "session_id"];
 const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-key"];
 /// Portkey's and Cloudflare's are in milliseconds too.
 const TIMEOUTS_MS: &[&str] =
@@ -247,10 +253,19 @@ fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
     match dialect {
         // An open list: `anthropic-version`, `anthropic-beta`, `anthropic-workspace-id` and later ones.
         Dialect::Anthropic => name.starts_with("anthropic-"),
-        // Those two name the account that pays, which is not the caller's.
-        Dialect::OpenAi => name.starts_with("openai-") && !matches!(name, "openai-organization" | "openai-project"),
+        Dialect::OpenAi => is_openais(name),
+        // Codex names its session and its turns. They tell OpenAI which requests belong together.
+        Dialect::Responses => {
+            const CODEX: [&str; 5] = ["session-id", "session_id", "thread-id", "x-client-request-id", "originator"];
+            is_openais(name) || name.starts_with("x-codex-") || CODEX.contains(&name)
+        }
         _ => false,
     }
+}
+
+/// Returns whether a header is of OpenAI's API. Two name the account that pays, which is not the caller's.
+fn is_openais(name: &str) -> bool {
+    name.starts_with("openai-") && !matches!(name, "openai-organization" | "openai-project")
 }
 
 /// An error of reading a request's body.
@@ -433,11 +448,32 @@ pub(crate) fn request(
     body: Bytes,
     settings: &Settings,
 ) -> Result<LlmRequest, LlmError> {
+    refuse_background(dialect, &body)?;
     let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers)).limits(settings.limits);
     Ok(LlmRequest::from(match path {
         Some((model, stream)) => wire.path(model, stream),
         None => wire,
     }))
+}
+
+/// Refuses a response that is made in the background: the gateway would have to keep it, and its answer has no content.
+fn refuse_background(dialect: Dialect, body: &Bytes) -> Result<(), LlmError> {
+    #[derive(Deserialize)]
+    struct Head {
+        background: Option<bool>,
+    }
+    // Few requests name the field, and only those are parsed for it.
+    if dialect != Dialect::Responses || memmem::find(body, b"\"background\"").is_none() {
+        return Ok(());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Head { background: Some(true) }) => Err(LlmError::new(
+            ErrorKind::InvalidRequest,
+            "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` for a \
+             long answer",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The size from which a request is decoded ahead, if anything reads it.

@@ -1,6 +1,6 @@
 //! The gateway's HTTP API: what each path does.
 //!
-//! A request's way: [`routes`] (paths) → [`pipeline`] (one for both protocols: [`inbound`], the service, then a whole
+//! A request's way: [`routes`] (paths) → [`pipeline`] (one for all protocols: [`inbound`], the service, then a whole
 //! answer, a [`stream`], or a [`refusal`]). [`records`] keeps what happened to it, and [`observe`] reports on all
 //! requests together. Operators use [`admin`], reviewers use [`handoff`].
 //!
@@ -29,6 +29,7 @@ mod refusal;
 mod routes;
 mod service;
 mod state;
+mod stored_responses;
 mod stream;
 mod unknown_paths;
 

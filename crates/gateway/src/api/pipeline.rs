@@ -1,4 +1,4 @@
-//! The pipeline from a request to its answer, for both protocols.
+//! The pipeline from a request to its answer, for all protocols.
 //!
 //! The protocols differ in a [`Dialect`]. The failover is below, in the service, and knows neither.
 //!
@@ -19,7 +19,7 @@ use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::Usage,
     providers::http::CallerTransport,
-    translate::{StreamEncoder, encode_message},
+    translate::{RequestEcho, StreamEncoder, encode_answer},
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -103,7 +103,7 @@ pub(crate) fn answer<'a>(
         };
         let adapted = extensions.get::<AdaptedCall>();
         let path = adapted.and_then(|adapted| adapted.path.clone());
-        let request = inbound::request(dialect, &headers, path, body.clone(), &settings);
+        let request = inbound::request(dialect, &headers, path, body, &settings);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
             {
@@ -114,13 +114,16 @@ pub(crate) fn answer<'a>(
             return deny(&entry, denied, dialect);
         }
         let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
+        if settings.wait_for_rate_limits.contains(&dialect) {
+            request = request.wait_for_rate_limits();
+        }
         if let Some(adapted) = adapted {
             request = request.with_extension(adapted.transport.clone());
         }
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());
-        let context = ResponseContext { dialect, explain: options.explain, model, body };
+        let context = ResponseContext { dialect, explain: options.explain, model, request: request.clone() };
         let is_read = || gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests());
         inbound::decode_ahead(&request, is_read).await;
         if request.is_stream() {
@@ -210,7 +213,7 @@ struct ResponseContext {
     explain: bool,
     /// The model that the caller named.
     model: Option<Arc<str>>,
-    body: Bytes,
+    request: LlmRequest,
 }
 
 impl ResponseContext {
@@ -223,10 +226,17 @@ impl ResponseContext {
     /// body is not read.
     fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
         let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
+        let encoder = if passed { encoder } else { encoder.echo(self.echo()) };
         match served.or(self.model.as_deref()) {
             Some(model) => encoder.model(model),
             None => encoder,
         }
+    }
+
+    /// Returns the parts of the request that an answer in the Responses dialect repeats. Other dialects have none.
+    fn echo(&self) -> RequestEcho {
+        let chat = (self.dialect == Dialect::Responses).then(|| self.request.chat().ok()).flatten();
+        chat.map(RequestEcho::of).unwrap_or_default()
     }
 
     /// Returns whether a stream in OpenAI's dialect ends with the used tokens.
@@ -239,9 +249,9 @@ impl ResponseContext {
         struct Options {
             include_usage: Option<bool>,
         }
+        let asks = |head: Head| head.stream_options.and_then(|options| options.include_usage).unwrap_or_default();
         self.dialect == Dialect::OpenAi
-            && serde_json::from_slice::<Head>(&self.body)
-                .is_ok_and(|head| head.stream_options.and_then(|options| options.include_usage).unwrap_or_default())
+            && self.request.wire().is_some_and(|wire| serde_json::from_slice(wire.body()).is_ok_and(asks))
     }
 }
 
@@ -275,7 +285,7 @@ async fn translate(context: ResponseContext, entry: Entry, response: LlmResponse
     if message.model.is_none() {
         message.model = served_model.or_else(|| context.model.as_deref().map(str::to_owned));
     }
-    let translated = encode_message(&message, context.dialect);
+    let translated = encode_answer(&message, context.dialect, &context.echo());
     entry.note(translated.notes);
     let body = match mark {
         Some(mark) => marked(&translated.body, &mark),

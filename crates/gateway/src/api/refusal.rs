@@ -55,6 +55,7 @@ pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
     match dialect {
         Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
         Dialect::Gemini => |error| of(error, Dialect::Gemini),
+        Dialect::Responses => |error| of(error, Dialect::Responses),
         _ => |error| of(error, Dialect::OpenAi),
     }
 }
@@ -71,7 +72,9 @@ fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 /// Returns the error as the last event of a stream. No end mark follows it.
 pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
     let encoded = encoder.error(error);
-    match provider_error(error, dialect) {
+    // An event of this dialect has the response around the error.
+    let passes = dialect != Dialect::Responses;
+    match provider_error(error, dialect).filter(|_| passes) {
         // A line break would begin another event.
         Some(raw) if !raw.contains(&b'\n') && !raw.contains(&b'\r') && !encoded.is_empty() => {
             let name: &[u8] = if dialect == Dialect::Anthropic { b"event: error\n" } else { b"" };
@@ -154,6 +157,12 @@ fn path_error(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> V
     }
 }
 
+/// Returns a refusal of the Responses API, which the client does not repeat.
+pub(crate) fn of_responses(status: StatusCode, code: Option<&str>, message: &str) -> Response<Body> {
+    let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": code});
+    final_refusal(status, &json!({ "error": error }))
+}
+
 fn final_refusal(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = json(status, body.to_string());
     response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -173,6 +182,11 @@ fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     let value: Value = serde_json::from_slice(raw).ok()?;
     let reports = match dialect {
         Dialect::Anthropic => value["type"] == "error" && value["error"].is_object(),
+        // A response that failed carries its error; any other is an answer.
+        Dialect::Responses => {
+            value.as_object().is_some_and(|fields| !fields.is_empty())
+                && (value.get("output").is_none() || value["error"].is_object())
+        }
         // Compatible servers have shapes of their own (`detail`, `object: error`), which their clients know.
         _ => value.as_object().is_some_and(|fields| !fields.is_empty() && !fields.contains_key("choices")),
     };

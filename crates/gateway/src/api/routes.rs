@@ -25,7 +25,7 @@ use super::{
     panic::{self, Panic},
     pipeline::{self, ConnectionContext, immediate},
     records::Record,
-    refusal,
+    refusal, stored_responses,
 };
 use crate::http::{Answering, Handler};
 
@@ -48,6 +48,7 @@ impl Routes {
         let dialect = match request.uri().path() {
             MESSAGES => Dialect::Anthropic,
             CHAT_COMPLETIONS => Dialect::OpenAi,
+            RESPONSES => Dialect::Responses,
             _ => return self.routed(request),
         };
         match *request.method() {
@@ -59,6 +60,7 @@ impl Routes {
     fn routed(&self, request: Request<Body>) -> Answering<'static> {
         let dialect = dialect_of(request.uri().path(), request.headers());
         let method = request.method().clone();
+        let is_socket = dialect == Dialect::Responses && stored_responses::is_websocket(request.headers());
         let gateway = self.gateway.clone();
         let routing = self.router.clone().oneshot(request);
         Box::pin(async move {
@@ -70,6 +72,8 @@ impl Routes {
                 refusal::refuse(&Panic::error(), dialect)
             } else if response.extensions().get::<BodyTooLarge>().is_some() {
                 refusal::body_error(BodyError::TooLarge, &gateway.lifecycle.current.load(), dialect)
+            } else if is_socket && allowed.is_some() {
+                stored_responses::refuse_websocket()
             } else if let Some(allowed) = allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
                 refusal::wrong_method(shortened(&method), allowed, dialect)
             } else {
@@ -108,8 +112,10 @@ impl Handler for Routes {
 /// Returns true for a path of the models' APIs without its version: clients of the AI SDK and LiteLLM have `/v1` in
 /// their base URL, and users may leave it out.
 fn is_unversioned(path: &str) -> bool {
-    const PATHS: [&str; 5] = ["/messages", "/messages/count_tokens", "/chat/completions", "/embeddings", "/models"];
-    !path.starts_with(VERSION) && (PATHS.contains(&path) || path.starts_with("/models/"))
+    const PATHS: [&str; 6] =
+        ["/messages", "/messages/count_tokens", "/chat/completions", "/responses", "/embeddings", "/models"];
+    const FAMILIES: [&str; 2] = ["/models/", "/responses/"];
+    !path.starts_with(VERSION) && (PATHS.contains(&path) || FAMILIES.iter().any(|family| path.starts_with(family)))
 }
 
 /// Adds the version to a path, so that all later code sees one form.
@@ -139,10 +145,12 @@ fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 14] = [
+pub(crate) const SERVED: [&str; 16] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/chat/completions",
+    "POST /v1/responses",
+    "POST /v1/responses/input_tokens",
     "GET /v1/models",
     "GET /v1/models/{model}",
     "GET /requests",
@@ -158,10 +166,16 @@ pub(crate) const SERVED: [&str; 14] = [
 
 const MESSAGES: &str = "/v1/messages";
 const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
+const RESPONSES: &str = "/v1/responses";
 
 pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let for_callers = Router::new()
         .route("/v1/messages/count_tokens", post(catalog::count_tokens))
+        .route("/v1/responses/input_tokens", post(catalog::input_tokens))
+        .route("/v1/responses/compact", post(stored_responses::compact))
+        .route("/v1/responses/{id}", get(stored_responses::unknown).delete(stored_responses::unknown))
+        .route("/v1/responses/{id}/input_items", get(stored_responses::unknown))
+        .route("/v1/responses/{id}/cancel", post(stored_responses::unknown))
         .route("/v1/models", get(catalog::models))
         .route("/v1/models/{*model}", get(catalog::model))
         .route("/requests", get(requests))
@@ -174,6 +188,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     for_callers
         .route(MESSAGES, post(messages))
         .route(CHAT_COMPLETIONS, post(chat_completions))
+        .route(RESPONSES, post(responses))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         // Claude Code's first request, with HEAD.
@@ -190,6 +205,7 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
     match path {
         _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
         _ if path.starts_with("/v1/chat/") => Dialect::OpenAi,
+        _ if path == RESPONSES || path.starts_with("/v1/responses/") => Dialect::Responses,
         _ if ["anthropic-version", "anthropic-beta", "x-api-key"].into_iter().any(says) => Dialect::Anthropic,
         _ => Dialect::OpenAi,
     }
@@ -243,6 +259,11 @@ async fn messages(State(gateway): State<Arc<GatewayState>>, request: Request<Bod
 async fn chat_completions(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
     let connection = ConnectionContext::of(&gateway);
     call(&gateway, &connection, Dialect::OpenAi, request).await
+}
+
+async fn responses(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
+    let connection = ConnectionContext::of(&gateway);
+    call(&gateway, &connection, Dialect::Responses, request).await
 }
 
 /// Calls a model. Checks the key itself: as a layer that would cost each call three boxes.

@@ -228,7 +228,7 @@ impl GatewayBuilder {
 
     /// Sets how long the caller of a stream waits without a sign of life. Until then an error has a status of its own;
     /// afterwards the head goes out, and an error comes inside the stream. Default: 10 s, or the file's
-    /// `gateway.first_sign`. A program that calls the gateway itself, without a proxy between, may wait for ever.
+    /// `gateway.first_sign`. For a caller in the same process see [`in_process`](Self::in_process).
     pub fn first_sign(mut self, wait: Duration) -> Self {
         self.settings.first_sign = wait;
         self
@@ -242,9 +242,21 @@ impl GatewayBuilder {
         self
     }
 
-    /// Sets how long a stream may be silent, before its first token and after it, without a sign of life.
-    pub(crate) fn silent_for(mut self, wait: Duration) -> Self {
-        (self.settings.first_sign, self.settings.keep_alive) = (wait, wait);
+    /// Serves callers in the gateway's own process. A stream's head waits for the first token however long that takes,
+    /// so that each error before it has a status of its own, and the stream carries no signs of life.
+    ///
+    /// Use it where the program itself, or a client within it, calls the gateway as a service. Leave it where callers
+    /// connect over a network: proxies close connections that are silent for long. It replaces
+    /// [`first_sign`](Self::first_sign) and the file's `gateway.first_sign` and `gateway.keep_alive`.
+    ///
+    /// ```
+    /// use steadfast::providers::Simulated;
+    /// use steadfast_gateway::Gateway;
+    ///
+    /// let gateway = Gateway::builder(Simulated::new("sonnet")).in_process().build();
+    /// ```
+    pub fn in_process(mut self) -> Self {
+        (self.settings.first_sign, self.settings.keep_alive) = (LONGEST_CALL, LONGEST_CALL);
         self
     }
 
@@ -265,6 +277,9 @@ impl GatewayBuilder {
         Arc::new(state)
     }
 }
+
+/// More time than any call takes: 365 days.
+const LONGEST_CALL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The part of a gateway that calls models, without its paths.
 #[derive(Clone)]

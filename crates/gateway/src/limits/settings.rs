@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use steadfast::WireLimits;
+use steadfast::{Dialect, WireLimits};
 use steadfast_stack::{Config, Size, Span};
 
 use super::memory;
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// True if the gateway also marks a provider's own answers as degraded.
     pub(crate) mark: bool,
+    /// The dialects whose requests wait for rate limits: those of clients that never repeat a 429.
+    pub(crate) wait_for_rate_limits: Box<[Dialect]>,
     /// The number of decision records that are kept.
     pub(crate) records: usize,
     /// The memory that all callers together may take, in bytes; [`memory`] divides it.
@@ -60,6 +62,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(10),
             grace: Duration::from_secs(30),
             mark: false,
+            wait_for_rate_limits: [Dialect::Responses].into(),
             records: 1024,
             memory: 1 << 30,
             limits: WireLimits::default(),
@@ -88,6 +91,10 @@ impl Settings {
             keep_alive: time(said.keep_alive, default.keep_alive),
             grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
             mark: said.mark_degraded.unwrap_or(default.mark),
+            wait_for_rate_limits: match &said.wait_for_rate_limits {
+                Some(protocols) => protocols.iter().copied().map(Dialect::from).collect(),
+                None => default.wait_for_rate_limits,
+            },
             records: count(said.records, default.records),
             memory: said.memory.map_or_else(|| memory::default(body as u64, config.kept_bytes()), |size| size.0),
             limits: said.limits.wire(),

@@ -4,6 +4,7 @@
 pub mod common;
 
 mod browser;
+mod codex;
 mod faults;
 mod http_llm;
 mod ladder;

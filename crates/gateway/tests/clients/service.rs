@@ -135,6 +135,24 @@ async fn a_body_over_the_limit_is_413_and_reaches_no_provider() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_in_the_process_gets_a_late_errors_status_and_a_slow_stream_without_signs_of_life() {
+    for is_in_process in [false, true] {
+        let sonnet = Simulated::new("sonnet").latency(60 * SECOND).pace(60 * SECOND).reply("from sonnet");
+        let handle = sonnet.handle();
+        let builder = Gateway::builder(sonnet);
+        let gateway = if is_in_process { builder.in_process().build() } else { builder.build() };
+
+        let (status, body) = ask(&gateway, hello(MESSAGES, true)).await;
+        assert_eq!((status, body.contains("event: ping")), (StatusCode::OK, !is_in_process), "{body}");
+        assert!(is_whole(&body), "{body}");
+
+        handle.fail(Fault::Overloaded);
+        let (status, body) = ask(&gateway, hello(MESSAGES, true)).await;
+        assert_eq!(status.is_success(), !is_in_process, "{body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_future_or_the_body_drops_the_providers_call_and_frees_its_place() {
     let sonnet = Simulated::new("sonnet").latency(10 * SECOND).reply("a long answer of many words").pace(SECOND);
     let handle = sonnet.handle();

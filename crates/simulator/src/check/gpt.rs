@@ -93,9 +93,70 @@ pub(super) fn examine(model: &str, body: &Value) -> CheckResult {
     audio(name, body)
 }
 
+/// Checks a request of Responses. Its settings have other names and places, and some of its refusals other words.
+pub(super) fn examine_responses(model: &str, body: &Value) -> CheckResult {
+    let Some((kind, name)) = named(model) else { return Ok(()) };
+    let given = |name: &str| body.get(name).filter(|value| !value.is_null());
+    let unsupported =
+        |path: &'static str| wrong(path, format!("Unsupported parameter: '{path}' is not supported with this model."));
+    let asked = body["reasoning"].get("effort").filter(|effort| !effort.is_null());
+    if let Some(asked) = asked {
+        if kind == Kind::Plain {
+            return Err(unsupported("reasoning.effort"));
+        }
+        let known = efforts(kind, name);
+        if !asked.as_str().is_some_and(|asked| known.contains(&asked)) {
+            let words = format!("with the '{name}' model. Supported values are: {}.", listed(known));
+            return Err(wrong(
+                "reasoning.effort",
+                format!("Unsupported value: {} is not supported {words}", said(asked)),
+            ));
+        }
+    }
+    let most = largest(kind, name);
+    if let Some(asked) = body["max_output_tokens"].as_u64().filter(|asked| *asked > most) {
+        let words = format!("Expected a value <= {most}, but got {asked} instead.");
+        return Err(wrong(
+            "max_output_tokens",
+            format!("Invalid 'max_output_tokens': integer above maximum value. {words}"),
+        ));
+    }
+    let is_new = matches!(kind, Kind::Five(_));
+    if let Some(verbosity) = body["text"].get("verbosity").filter(|value| !value.is_null() && *value != "medium")
+        && !is_new
+    {
+        let words = format!("with the '{name}' model. Supported values are: 'medium'.");
+        return Err(wrong(
+            "text.verbosity",
+            format!("Unsupported value: {} is not supported {words}", said(verbosity)),
+        ));
+    }
+    if kind == Kind::Plain || at_rest(kind, asked.and_then(Value::as_str).unwrap_or_default()) {
+        return Ok(());
+    }
+    for name in ["temperature", "top_p"] {
+        if given(name).is_some_and(|value| value.as_f64() != Some(1.0)) {
+            return Err(unsupported(name));
+        }
+    }
+    if given("top_logprobs").is_some_and(|value| *value != 0) {
+        return Err(unsupported("top_logprobs"));
+    }
+    Ok(())
+}
+
 /// Formats a value as OpenAI does.
 fn said(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), |text| format!("'{text}'"))
+}
+
+fn listed(values: &[&str]) -> String {
+    let values: Vec<String> = values.iter().map(|value| format!("'{value}'")).collect();
+    match values.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{}, and {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
 fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> CheckResult {
@@ -107,13 +168,7 @@ fn effort(kind: Kind, name: &str, effort: Option<&Value>) -> CheckResult {
     if effort.as_str().is_some_and(|effort| known.contains(&effort)) {
         return Ok(());
     }
-    let known: Vec<String> = known.iter().map(|known| format!("'{known}'")).collect();
-    let known = match known.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{}, and {last}", others.join(", ")),
-        None => String::new(),
-    };
-    let words = format!("with this model. Supported values are: {known}.");
+    let words = format!("with this model. Supported values are: {}.", listed(known));
     Err(wrong(
         "reasoning_effort",
         format!("Unsupported value: 'reasoning_effort' does not support {} {words}", said(effort)),
@@ -149,14 +204,7 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> CheckResult {
     if given("prediction").is_some() {
         return unsupported("prediction");
     }
-    // Without reasoning it samples like any other.
-    let effort = text(body, "reasoning_effort");
-    let at_rest = match kind {
-        Kind::Five(1..=2) => matches!(effort, "" | "none"),
-        Kind::Five(minor) => minor > 0 && effort == "none",
-        _ => false,
-    };
-    if at_rest {
+    if at_rest(kind, text(body, "reasoning_effort")) {
         return Ok(());
     }
     if let Some(temperature) = given("temperature").filter(|value| value.as_f64() != Some(1.0)) {
@@ -174,6 +222,15 @@ fn reasoning(kind: Kind, name: &str, body: &Value) -> CheckResult {
         return unsupported("top_logprobs");
     }
     Ok(())
+}
+
+/// Returns true if the model does not reason with this effort; it then samples like any other.
+fn at_rest(kind: Kind, effort: &str) -> bool {
+    match kind {
+        Kind::Five(1..=4) => matches!(effort, "" | "none"),
+        Kind::Five(minor) => minor > 0 && effort == "none",
+        _ => false,
+    }
 }
 
 /// Refuses sound, except for models named for it.

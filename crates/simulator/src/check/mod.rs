@@ -11,6 +11,7 @@ mod gemini;
 mod generation;
 mod gpt;
 mod openai;
+mod responses;
 mod schema;
 
 use std::collections::BTreeSet;
@@ -54,6 +55,7 @@ pub(super) fn examine(dialect: Dialect, model: &str, body: &Value) -> Result<(),
     match dialect {
         Dialect::Anthropic => anthropic::examine(body).and_then(|()| claude::examine(model, body)),
         Dialect::OpenAi => openai::examine(body).and_then(|()| gpt::examine(model, body)),
+        Dialect::Responses => responses::examine(body).and_then(|()| gpt::examine_responses(model, body)),
         Dialect::Gemini => gemini::examine(model, body).and_then(|()| generation::examine(model, body)),
         _ => Err(Refusal::invalid("dialect", "this simulator does not speak it")),
     }

@@ -175,7 +175,7 @@ fn response_format(body: &Value) -> CheckResult {
 }
 
 /// Returns the mistake in a schema, strict or not.
-fn schema_fault(schema: &Value) -> Option<String> {
+pub(super) fn schema_fault(schema: &Value) -> Option<String> {
     if let Some(fault) = schema::malformed(schema) {
         return Some(fault);
     }
@@ -186,18 +186,33 @@ fn schema_fault(schema: &Value) -> Option<String> {
 }
 
 fn strict_fault(schema: &Value) -> Option<String> {
+    const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
+    let unknown = |schema: &Value| schema["format"].as_str().is_some_and(|format| !FORMATS.contains(&format));
+    let fault = || schema::find(schema, unknown).map(|found| format!("{} is not a valid format", found["format"]));
+    closed_fault(schema).or_else(fault)
+}
+
+/// Returns the mistake in a schema of strict mode, its formats aside.
+pub(super) fn closed_fault(schema: &Value) -> Option<String> {
     if schema["type"] != "object" && schema.get("$ref").is_none() {
         return Some("schema must be a JSON Schema of 'type: \"object\"'".to_owned());
     }
     if schema.get("anyOf").is_some() {
         return Some("'anyOf' is not permitted at the top level".to_owned());
     }
-    const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
-    let unknown = |schema: &Value| schema["format"].as_str().is_some_and(|format| !FORMATS.contains(&format));
-    if let Some(found) = schema::find(schema, unknown) {
-        return Some(format!("{} is not a valid format", found["format"]));
-    }
     schema::fault(schema, STRICT, true, true)
+}
+
+/// Returns the mistake in a function's parameters.
+pub(super) fn parameters_fault(parameters: &Value) -> Option<String> {
+    let empty = parameters.as_object().is_some_and(serde_json::Map::is_empty);
+    if !empty && parameters["type"] != "object" {
+        return Some("schema must be a JSON Schema of 'type: \"object\"', got 'type: \"None\"'".to_owned());
+    }
+    if !empty && parameters.get("properties").is_none() && parameters.get("$ref").is_none() {
+        return Some("object schema missing properties".to_owned());
+    }
+    schema_fault(parameters)
 }
 
 fn tools(body: &Value) -> CheckResult {
@@ -220,21 +235,9 @@ fn tools(body: &Value) -> CheckResult {
             return Err(wrong("tools", format!("Invalid 'tools[{place}].function.name': {words}.")));
         }
         let Some(parameters) = function.get("parameters").filter(|schema| !schema.is_null()) else { continue };
-        let context = format!("Invalid schema for function '{name}': In context=(),");
-        let empty = parameters.as_object().is_some_and(serde_json::Map::is_empty);
-        if !empty && parameters["type"] != "object" {
-            let words = "schema must be a JSON Schema of 'type: \"object\"', got 'type: \"None\"'.";
-            return Err(wrong("tools", format!("{context} {words}")));
-        }
-        if !empty && parameters.get("properties").is_none() && parameters.get("$ref").is_none() {
-            return Err(wrong("tools", format!("{context} object schema missing properties.")));
-        }
-        if let Some(fault) = schema_fault(parameters) {
-            return Err(wrong("tools", format!("{context} {fault}.")));
-        }
-        if function["strict"] == true
-            && let Some(fault) = strict_fault(parameters)
-        {
+        let strict = || (function["strict"] == true).then(|| strict_fault(parameters)).flatten();
+        if let Some(fault) = parameters_fault(parameters).or_else(strict) {
+            let context = format!("Invalid schema for function '{name}': In context=(),");
             return Err(wrong("tools", format!("{context} {fault}.")));
         }
     }
@@ -330,21 +333,28 @@ fn content(place: usize, message: &Value, role: &str, kinds: &[&str]) -> CheckRe
 fn media(part: &Value) -> CheckResult {
     let url = text(&part["image_url"], "url");
     if part["type"] == "image_url" {
-        let kinds = ["png", "jpeg", "jpg", "gif", "webp"];
-        let is_picture = |data: &str| kinds.iter().any(|kind| data.starts_with(&format!("image/{kind};base64,")));
-        if url.strip_prefix("data:").is_some_and(|data| !is_picture(data)) {
-            let words = "You uploaded an unsupported image. Please make sure your image has of one the following formats: \
-                         ['png', 'jpeg', 'gif', 'webp'].";
-            return Err(wrong("messages", words));
-        }
-        if !["data:", "https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(wrong("messages", "Invalid image URL. Expected a valid URL or a base64-encoded data URL."));
-        }
+        picture(url).map_err(|words| wrong("messages", words))?;
     }
     let data = text(&part["file"], "file_data");
     if part["type"] == "file" && !data.is_empty() && !data.starts_with("data:application/pdf;base64,") {
         let words = "Expected a base64-encoded data URL with an application/pdf MIME type";
         return Err(wrong("messages", format!("Invalid file data: 'file_data'. {words}.")));
+    }
+    Ok(())
+}
+
+/// Checks the location and type of a picture.
+pub(super) fn picture(url: &str) -> Result<(), &'static str> {
+    let kinds = ["png", "jpeg", "jpg", "gif", "webp"];
+    let is_picture = |data: &str| kinds.iter().any(|kind| data.starts_with(&format!("image/{kind};base64,")));
+    if url.strip_prefix("data:").is_some_and(|data| !is_picture(data)) {
+        return Err(
+            "You uploaded an unsupported image. Please make sure your image has of one the following formats: \
+                    ['png', 'jpeg', 'gif', 'webp'].",
+        );
+    }
+    if !["data:", "https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err("Invalid image URL. Expected a valid URL or a base64-encoded data URL.");
     }
     Ok(())
 }

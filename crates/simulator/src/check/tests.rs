@@ -240,10 +240,13 @@ fn recorded() -> Vec<(String, Dialect, String, Value, Option<String>)> {
             let record: Value =
                 serde_json::from_slice(&fs::read(folder.join(line["file"].as_str().unwrap())).unwrap()).unwrap();
             let api = record["api"].as_str().unwrap_or_default();
+            let own = line["server"] == "openai";
             let dialect = match (record["provider"].as_str().unwrap(), api) {
                 ("anthropic", "messages") => Dialect::Anthropic,
                 ("gemini", "generateContent" | "streamGenerateContent") => Dialect::Gemini,
                 ("openai", "chat.completions") => Dialect::OpenAi,
+                // OpenAI's own server: others take and refuse different things.
+                ("openai-responses", "responses") if own => Dialect::Responses,
                 // Each has fields of its own.
                 _ => continue,
             };

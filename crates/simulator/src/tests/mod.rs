@@ -3,6 +3,7 @@
 mod connections;
 mod protocols;
 mod recorded;
+mod responses;
 
 use std::future::Future;
 
@@ -20,6 +21,7 @@ use steadfast::providers::simulated::{Fault, RateLimit};
 
 const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
+const RESPONSES: &str = "/v1/responses";
 const GENERATE: &str = "/v1beta/models/gemini-2.5-flash:generateContent";
 const GENERATE_STREAM: &str = "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse";
 const PATHS: [&str; 3] = [MESSAGES, CHAT, GENERATE];
@@ -52,6 +54,10 @@ impl Reply {
 fn body_for(path: &str, stream: bool) -> Value {
     if path.contains("models/") {
         return json!({ "contents": [{ "role": "user", "parts": [{ "text": "Hi" }] }] });
+    }
+    if path == RESPONSES {
+        return json!({ "model": "m", "input": "Hi", "stream": stream, "include": ["reasoning.encrypted_content"],
+            "reasoning": { "summary": "auto" } });
     }
     let mut body = json!({
         "model": "m",

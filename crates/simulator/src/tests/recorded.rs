@@ -4,22 +4,33 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use super::*;
 
-/// The recorded bodies and stream events of a provider, or `None` where the recordings are not there.
-fn recorded(folder: &str) -> Option<Vec<Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures").join(folder);
+/// A recorded answer: its body, or the events of its stream.
+pub(super) struct Recording {
+    body: Value,
+    pub(super) events: Vec<Value>,
+}
+
+/// The recordings in a folder, or `None` where they are not there.
+pub(super) fn recordings(folder: &str) -> Option<Vec<Recording>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(folder);
     let Ok(files) = fs::read_dir(&path) else {
-        eprintln!("skipped: no recordings in ../shared/fixtures/{folder}");
+        eprintln!("skipped: no recordings in ../shared/{folder}");
         return None;
     };
-    let mut said = Vec::new();
-    for file in files {
+    let read = |file: io::Result<fs::DirEntry>| {
         let exchange: Value = serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
         let response = &exchange["response"];
-        said.push(response["body"].clone());
         let lines = response["sse"].as_str().unwrap_or_default().lines();
-        said.extend(lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()));
-    }
-    Some(said)
+        let events = lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()).collect();
+        Recording { body: response["body"].clone(), events }
+    };
+    Some(files.map(read).collect())
+}
+
+/// The recorded bodies and stream events of a provider, or `None` where the recordings are not there.
+fn recorded(folder: &str) -> Option<Vec<Value>> {
+    let recordings = recordings(folder)?;
+    Some(recordings.into_iter().flat_map(|recording| [vec![recording.body], recording.events].concat()).collect())
 }
 
 /// The paths of all fields, without the places in lists and without what a tool's arguments hold.
@@ -49,9 +60,12 @@ fn all_paths(values: &[Value]) -> BTreeSet<String> {
 #[tokio::test]
 async fn no_field_is_sent_that_the_real_provider_never_sent() {
     let server = start(provider().call_tools(json!({ "city": "Oslo" }))).await;
-    for (folder, whole, stream) in
-        [("anthropic", MESSAGES, MESSAGES), ("openai", CHAT, CHAT), ("gemini", GENERATE, GENERATE_STREAM)]
-    {
+    for (folder, whole, stream) in [
+        ("fixtures/anthropic", MESSAGES, MESSAGES),
+        ("fixtures/openai", CHAT, CHAT),
+        ("fixtures/gemini", GENERATE, GENERATE_STREAM),
+        ("fixtures2/responses", RESPONSES, RESPONSES),
+    ] {
         let Some(recorded) = recorded(folder) else { return };
         let known = all_paths(&recorded);
         let mut said = Vec::new();
@@ -77,6 +91,7 @@ async fn no_field_is_sent_that_the_real_provider_never_sent() {
                         CHAT => {
                             json!([{ "type": "function", "function": { "name": "weather", "parameters": schema } }])
                         }
+                        RESPONSES => json!([{ "type": "function", "name": "weather", "parameters": schema }]),
                         _ => json!([{ "functionDeclarations": [{ "name": "weather" }] }]),
                     };
                 }

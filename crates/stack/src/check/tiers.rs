@@ -38,6 +38,9 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     if tier.simulated.is_some() && tier.provider != Provider::Simulated {
         findings.wrong_key("simulated", "only a tier with the provider `simulated` has these settings");
     }
+    if tier.api.is_some() && tier.provider != Provider::OpenAi {
+        findings.wrong_key("api", "only a tier with the provider `openai` has a choice of `api`; remove it");
+    }
     if let Some(url) = &tier.base_url {
         findings.http_url("base_url", url);
     }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Size, Span};
-use steadfast::WireLimits;
+use steadfast::{Dialect, WireLimits};
 
 /// The gateway's limits for its callers, and its timeouts. A stack in an application does not use them.
 ///
@@ -67,6 +67,11 @@ pub struct Gateway {
     /// `/status` and load `/badge.js` without it. A reload changes it; browsers remember a permission for ten minutes.
     /// Default: none.
     pub cors: Vec<String>,
+    /// The protocols whose requests wait for rate limits, as far as their deadline (`timeout`) allows: if every tier
+    /// fails and the first was rate limited, the request starts over once one may work again. It is for clients that
+    /// never repeat a 429 by themselves, as Codex. A reload changes it. Default: `[responses]`.
+    #[schemars(extend("default" = ["responses"]))]
+    pub wait_for_rate_limits: Option<Vec<Protocol>>,
     /// The number of decision records kept for `GET /requests`, up to 1,000,000. Default: 1,024.
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
     pub records: Option<u32>,
@@ -81,6 +86,29 @@ pub struct Gateway {
     /// the limit. A request forwarded to a provider of its own dialect is not decoded, so these limits do not apply. A
     /// reload changes them.
     pub limits: GatewayLimits,
+}
+
+/// A protocol of the gateway's callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Anthropic's Messages.
+    Anthropic,
+    /// OpenAI's Chat Completions.
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// OpenAI's Responses.
+    Responses,
+}
+
+impl From<Protocol> for Dialect {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Anthropic => Self::Anthropic,
+            Protocol::OpenAi => Self::OpenAi,
+            Protocol::Responses => Self::Responses,
+        }
+    }
 }
 
 /// The limits of a request that is decoded. The defaults are well above what today's clients send.

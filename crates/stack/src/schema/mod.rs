@@ -31,7 +31,7 @@ pub use self::{
     alerts::{AlertSeverity, Alerts, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
-    gateway::{Gateway, GatewayLimits},
+    gateway::{Gateway, GatewayLimits, Protocol},
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
@@ -44,7 +44,7 @@ pub use self::{
     scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
-    tier::{CallTools, Provider, Simulated, Tier},
+    tier::{CallTools, OpenAiApi, Provider, Simulated, Tier},
     validate::{Validate, ValidateSettings},
 };
 

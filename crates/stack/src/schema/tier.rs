@@ -23,6 +23,8 @@ pub struct Tier {
     /// `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or `GOOGLE_GEMINI_BASE_URL`, or else the provider's own.
     #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub base_url: Option<String>,
+    /// The API of a tier with the provider `openai`. Default: `auto` at OpenAI's own servers, `chat` at any other.
+    pub api: Option<OpenAiApi>,
     /// Further headers of each request. `${NAME}` stands for an environment variable.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -127,6 +129,18 @@ impl Provider {
             Self::Handoff => "handoff",
         }
     }
+}
+
+/// The API of an OpenAI tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenAiApi {
+    /// Chat Completions (`/chat/completions`), for requests of every dialect.
+    Chat,
+    /// Responses (`/responses`), for requests of every dialect.
+    Responses,
+    /// Responses for requests in its dialect, Chat Completions for all others.
+    Auto,
 }
 
 /// The behaviour of a simulated tier.

@@ -15,14 +15,19 @@ use tower::{Layer, Service};
 
 use super::{StackContext, cache::CacheState, handoff::HandoffState};
 use crate::{
-    CallTools, ConfigError, Environment, Likeness, Problem, Provider, Server, Similar, Simulated as SimulatedSettings,
-    Tier,
+    CallTools, ConfigError, Environment, Likeness, OpenAiApi, Problem, Provider, Server, Similar,
+    Simulated as SimulatedSettings, Tier,
 };
 use steadfast::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     layers::cached::CachedAnswers,
     models::FamilyTable,
-    providers::{Anthropic, Canned, Gemini, OpenAi, Simulated, http::BaseUrl, simulated},
+    providers::{
+        Anthropic, Canned, Gemini, OpenAi, Simulated,
+        http::BaseUrl,
+        responses::{OpenAiAuto, OpenAiResponses},
+        simulated,
+    },
 };
 use steadfast_handoff::Handoff;
 
@@ -63,6 +68,8 @@ struct LeafSettings {
     provider: Provider,
     model: Option<String>,
     base_url: Option<String>,
+    /// The file's choice of OpenAI's APIs.
+    api: Option<OpenAiApi>,
     key: Option<Arc<str>>,
     headers: HeaderMap,
     /// The known facts about models.
@@ -78,7 +85,7 @@ struct LeafSettings {
 #[derive(Clone)]
 enum LeafSource {
     Anthropic(Anthropic),
-    OpenAi(OpenAi),
+    OpenAi(OpenAi, OpenAiApi),
     Gemini(Gemini),
     Simulated(Simulated),
     /// With the server of the embeddings that similar questions are found by, if the tier uses them.
@@ -128,6 +135,7 @@ impl LeafPlan {
             provider: tier.provider,
             model: tier.model.clone(),
             base_url: server.map(|server| server.url.to_owned()),
+            api: tier.api,
             key,
             headers,
             families: families.clone(),
@@ -171,7 +179,14 @@ impl LeafPlan {
         let settings = &self.settings;
         match self.source.clone() {
             LeafSource::Anthropic(leaf) => Leaf::Anthropic(over_http!(settings, leaf, context)),
-            LeafSource::OpenAi(leaf) => Leaf::OpenAi(over_http!(settings, leaf, context)),
+            LeafSource::OpenAi(leaf, api) => {
+                let leaf = over_http!(settings, leaf, context);
+                match api {
+                    OpenAiApi::Chat => Leaf::OpenAi(leaf),
+                    OpenAiApi::Responses => Leaf::Responses(leaf.responses()),
+                    OpenAiApi::Auto => Leaf::OpenAiAuto(leaf.auto()),
+                }
+            }
             LeafSource::Gemini(leaf) => Leaf::Gemini(over_http!(settings, leaf, context)),
             LeafSource::Simulated(leaf) => Leaf::Simulated(leaf),
             LeafSource::Cached(embeddings) => {
@@ -216,7 +231,8 @@ impl LeafSettings {
                 })
             }
             Provider::OpenAi => {
-                LeafSource::OpenAi(openai(self.base_url.as_deref(), key).map_err(wrong_url("base_url"))?)
+                let leaf = openai(self.base_url.as_deref(), key).map_err(wrong_url("base_url"))?;
+                LeafSource::OpenAi(leaf, self.openai_api())
             }
             Provider::Gemini => LeafSource::Gemini(match &self.base_url {
                 Some(url) => Gemini::new(key).base_url(url).map_err(wrong_url("base_url"))?,
@@ -236,6 +252,12 @@ impl LeafSettings {
                 LeafSource::Canned(Canned::text(text))
             }
         })
+    }
+
+    /// Returns the API of an OpenAI tier: the file's choice, or else the one that the server is sure to have.
+    fn openai_api(&self) -> OpenAiApi {
+        let is_own = self.base_url.as_deref().is_none_or(is_openais_own);
+        self.api.unwrap_or(if is_own { OpenAiApi::Auto } else { OpenAiApi::Chat })
     }
 
     fn simulated(&self) -> Simulated {
@@ -299,6 +321,8 @@ fn is_openais_own(url: &str) -> bool {
 pub(super) enum Leaf {
     Anthropic(Anthropic),
     OpenAi(OpenAi),
+    Responses(OpenAiResponses),
+    OpenAiAuto(OpenAiAuto),
     Gemini(Gemini),
     Simulated(Simulated),
     Cached(CachedAnswers),
@@ -317,6 +341,8 @@ impl Service<LlmRequest> for Leaf {
         match self {
             Self::Anthropic(leaf) => leaf.poll_ready(cx),
             Self::OpenAi(leaf) => leaf.poll_ready(cx),
+            Self::Responses(leaf) => leaf.poll_ready(cx),
+            Self::OpenAiAuto(leaf) => leaf.poll_ready(cx),
             Self::Gemini(leaf) => leaf.poll_ready(cx),
             Self::Simulated(leaf) => leaf.poll_ready(cx),
             Self::Cached(leaf) => leaf.poll_ready(cx),
@@ -330,6 +356,8 @@ impl Service<LlmRequest> for Leaf {
         match self {
             Self::Anthropic(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::OpenAi(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::Responses(leaf) => LeafFuture::Boxed(leaf.call(request)),
+            Self::OpenAiAuto(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::Gemini(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::Simulated(leaf) => LeafFuture::Simulated(leaf.call(request)),
             Self::Cached(leaf) => LeafFuture::Boxed(leaf.call(request)),

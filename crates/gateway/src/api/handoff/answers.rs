@@ -74,7 +74,8 @@ fn dialect(uri: &Uri) -> Result<Option<Dialect>, String> {
         dialect = match (&*name, &*value) {
             ("dialect", "anthropic") => Some(Dialect::Anthropic),
             ("dialect", "openai") => Some(Dialect::OpenAi),
-            ("dialect", _) => return Err("`dialect` is `anthropic` or `openai`".to_owned()),
+            ("dialect", "responses") => Some(Dialect::Responses),
+            ("dialect", _) => return Err("`dialect` is `anthropic`, `openai` or `responses`".to_owned()),
             // Unknown parameters are ignored, as on the paths of the models.
             _ => dialect,
         };

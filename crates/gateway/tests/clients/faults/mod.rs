@@ -12,7 +12,7 @@
 mod cases;
 mod judge;
 mod plain;
-mod scenarios;
+pub(crate) mod scenarios;
 
 use std::{
     io::Write as _,

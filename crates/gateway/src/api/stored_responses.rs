@@ -1,0 +1,39 @@
+//! The paths of the Responses API besides the call of a model: their refusals.
+//!
+//! The gateway keeps no responses, so it knows none by an id. A client gets OpenAI's own error for an unknown one.
+
+use axum::{body::Body, extract::Path};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::refusal;
+
+/// Refuses to look up, delete or cancel a response.
+pub(crate) async fn unknown(Path(id): Path<String>) -> Response<Body> {
+    let id: String = id.chars().take(MAX_ID).collect();
+    refusal::of_responses(StatusCode::NOT_FOUND, None, &format!("Response with id '{id}' not found."))
+}
+
+/// The longest id in messages, in characters.
+const MAX_ID: usize = 100;
+
+/// Refuses to compact a conversation: no tier is asked, since the result is of use to its own provider alone.
+pub(crate) async fn compact() -> Response<Body> {
+    let message = "this gateway does not serve /v1/responses/compact: send the conversation to /v1/responses, with \
+                   `context_management` where its provider compacts by itself";
+    refusal::of_responses(StatusCode::NOT_FOUND, Some("unsupported_path"), message)
+}
+
+/// Returns whether a request asks for a WebSocket.
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).map_or(&[][..], HeaderValue::as_bytes);
+    upgrade.trim_ascii().eq_ignore_ascii_case(b"websocket")
+}
+
+/// Refuses a WebSocket. Clients that have a choice turn to HTTP at this status.
+pub(crate) fn refuse_websocket() -> Response<Body> {
+    const UPGRADE: HeaderName = header::UPGRADE;
+    let message = "this gateway has no WebSocket at /v1/responses: use POST, with `stream: true` for events";
+    let mut response = refusal::of_responses(StatusCode::UPGRADE_REQUIRED, Some("websocket_not_supported"), message);
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+    response
+}
