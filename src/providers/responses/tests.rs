@@ -204,6 +204,10 @@ async fn a_stream_means_what_the_whole_answer_means_whatever_it_leaves_out() {
                 .into_iter()
                 .for_each(|parts| parts.sort_by_key(|part| json!(part).to_string()));
         }
+        if what == "the beginnings" {
+            // The message's own fields come behind its text then, too late to stand beside its first part.
+            expected.retain(|part| *part != beside(json!({"item": {"phase": "commentary"}})));
+        }
         assert_eq!(content, expected, "without {what}");
     }
 }
