@@ -130,14 +130,15 @@ async fn no_event_of_responses_but_its_mark_is_an_end() {
     let mut rng = fastrand::Rng::with_seed(20_261_122);
     let (mut streams, mut cuts) = (0, 0);
     for exchange in streams_of_responses() {
-        let ends: Vec<usize> = memchr::memmem::find_iter(&exchange.body, b"\n\n").map(|at| at + 2).collect();
-        let is_mark = |from: usize, to: usize| {
-            let event = &exchange.body[from..to];
-            ["response.completed\"", "response.incomplete\""]
-                .iter()
-                .any(|mark| memchr::memmem::find(event, format!("\"type\":\"{mark}").as_bytes()).is_some())
+        let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
+        let blank = if text.contains("\r\n\r\n") { "\r\n\r\n" } else { "\n\n" };
+        let ends: Vec<usize> = text.match_indices(blank).map(|(at, _)| at + blank.len()).collect();
+        let is_mark = |event: &str| {
+            let data = event.lines().find_map(|line| line.strip_prefix("data:")).unwrap_or_default();
+            let event: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
+            matches!(event["type"].as_str(), Some("response.completed" | "response.incomplete"))
         };
-        let mark = (1..ends.len()).find(|at| is_mark(ends[at - 1], ends[*at])).unwrap_or(ends.len());
+        let mark = (1..ends.len()).find(|at| is_mark(&text[ends[at - 1]..ends[*at]])).unwrap_or(ends.len());
         streams += 1;
         // The newest events, and some of the others.
         let others: Vec<usize> = (0..12).map(|_| rng.usize(..mark)).collect();

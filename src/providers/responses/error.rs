@@ -43,7 +43,7 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
     }
 }
 
-/// The place of reasoning that only the account that made it can read. See [`without_reasoning`](super::refit).
+/// The place of reasoning that only the account that made it can read.
 pub(super) const SEALED: &str = "input.reasoning";
 
 /// Returns the refusal of sealed reasoning, if the error is one.

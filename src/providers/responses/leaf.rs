@@ -54,9 +54,9 @@ impl OpenAiResponses {
         OpenAi::from_env().map(OpenAi::responses)
     }
 
-    /// Creates a leaf for a compatible server: Azure, xAI, OpenRouter, LM Studio, vLLM and others. `name` is its name in
-    /// errors, responses and metrics; `base_url` is the part before `/responses`. Without a [`key`](Self::key), none is
-    /// sent.
+    /// Creates a leaf for a compatible server: Azure, xAI, OpenRouter, LM Studio, vLLM and others. `name` is its name
+    /// in errors, responses and metrics; `base_url` is the part before `/responses`. Without a [`key`](Self::key), none
+    /// is sent.
     ///
     /// # Errors
     ///

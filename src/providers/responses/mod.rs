@@ -1,5 +1,5 @@
-//! OpenAI's Responses API (`POST /v1/responses`), and the servers that speak it: Azure, xAI, OpenRouter, LM Studio, vLLM
-//! and others.
+//! OpenAI's Responses API (`POST /v1/responses`), and the servers that speak it: Azure, xAI, OpenRouter, LM Studio,
+//! vLLM and others.
 //!
 //! A conversation of another dialect is asked with `store: false`, so that its provider keeps none of it, and with
 //! `include: ["reasoning.encrypted_content"]` where the model reasons: the sealed thoughts of an answer go back with the

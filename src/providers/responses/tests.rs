@@ -196,7 +196,19 @@ async fn a_stream_means_what_the_whole_answer_means_whatever_it_leaves_out() {
         ("all but the ends", vec![list[0].clone(), list.last().unwrap().clone()]),
         ("the beginnings", kept(&|event| is(event, ".added"))),
     ] {
-        assert_eq!(streamed(&list).await.unwrap().content, whole.content, "without {what}");
+        let mut content = streamed(&list).await.unwrap().content;
+        let mut expected = whole.content.clone();
+        if what == "done" {
+            // Items of the provider's own come at the end then.
+            [&mut content, &mut expected]
+                .into_iter()
+                .for_each(|parts| parts.sort_by_key(|part| json!(part).to_string()));
+        }
+        if what == "the beginnings" {
+            // The message's own fields come behind its text then, too late to stand beside its first part.
+            expected.retain(|part| *part != beside(json!({"item": {"phase": "commentary"}})));
+        }
+        assert_eq!(content, expected, "without {what}");
     }
 }
 

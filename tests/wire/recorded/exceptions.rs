@@ -78,12 +78,17 @@ fn an_id_in_each_event(exchange: &Exchange, _: &Reading, difference: &Difference
 }
 
 fn deltas_apart_from_the_whole(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    difference.what == "text" && has_deltas_apart(exchange)
+}
+
+/// Whether the deltas of a stream's texts are not the texts that repeat them.
+pub(crate) fn has_deltas_apart(exchange: &Exchange) -> bool {
     let events = of_responses(exchange);
     let of = |kind: &str, name: &str| -> String {
         events.iter().filter(|event| event["type"] == kind).filter_map(|event| event[name].as_str()).collect()
     };
     let deltas = of("response.output_text.delta", "delta");
-    difference.what == "text" && !deltas.is_empty() && deltas != of("response.output_text.done", "text")
+    !deltas.is_empty() && deltas != of("response.output_text.done", "text")
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! - a text is the same as a list with one text in it, and the URL of a picture the same as an object with it; the
 //!   arguments of a call are JSON, however spelled, and `{}` where there are none; `1.0` is `1`;
 //! - neighbours of the same role are one turn (Anthropic and Gemini say so themselves);
-//! - in Responses an item without a type is a message, and the content or the output that is a text is the same as a list
+//! - in Responses an item without a type is a message, and a content or an output that is a text is the same as a list
 //!   with one text in it;
 //! - Gemini takes `snake_case` and `camelCase`, one element without its list, and functions in one tool or in many; the
 //!   model is in its path.

@@ -11,6 +11,7 @@ mod events;
 mod exceptions;
 mod expected;
 mod folder;
+mod last_response;
 mod mapping;
 pub(crate) mod meaning;
 mod oracle;
