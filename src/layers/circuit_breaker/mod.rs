@@ -37,9 +37,9 @@
 //!   provider's fault (seen for twenty hours in 2026) and open it, too. During such a storm a probe's error is no
 //!   longer [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider,
 //!   which fails over. Requests count by callers: the tenant or key that a request is from, or else its session.
-//!   Among several callers, at most half of the twenty are one's. A named caller that seems to be alone decides
-//!   after a minute without any other. A request that the next tier calls invalid too no longer counts, at either
-//!   tier;
+//!   With two, three, and four or more callers met, at most ten, seven and five of the twenty are one's. A named
+//!   caller that seems to be alone decides after a minute without any other. A request that the next tier calls
+//!   invalid too no longer counts, at either tier;
 //! - before that, from the [third](CircuitBreakerLayer::second_opinion_after) different one that makes them half of
 //!   all, and if a probe was called invalid, it counts for nothing but is *doubted*. It stays the error that it is,
 //!   and a [`Fallback`](crate::Fallback) further out asks the next tier for a second opinion. In thin traffic,

@@ -11,9 +11,10 @@
 //! callers would get an error that is not their mistake. A doubt does not count against the provider; but another
 //! tier may give a second opinion. If that agrees, the request is no evidence any more.
 //!
-//! One caller's requests are no storm among several callers: each then stands for at most half of it. A named
-//! caller that seems to be the only one decides alone once no other has come for [`SPAN`]. Callers without a name
-//! are one.
+//! A few callers' requests are no storm among several callers. With two, three, and four or more met, each stands for
+//! at most a half, a third and a quarter of a storm. So it takes all that have been met, up to [`CALLERS`] of them, and
+//! as many to find in a half-open circuit's probes that it goes on. A named caller that seems to be the only one
+//! decides alone once no other has come for [`SPAN`]. Callers without a name are one.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -28,11 +29,10 @@ pub(super) struct Storm {
     others: u64,
     /// The time of the first of those that are kept, or of those before them.
     begun: u64,
-    /// The first caller, and whether there was another.
-    met: Option<u64>,
-    several: bool,
-    /// The caller whose probe was called invalid last, since it is half-open.
-    prober: Option<Option<u64>>,
+    /// The first callers, up to [`CALLERS`]. No caller is forgotten.
+    met: Vec<u64>,
+    /// The callers whose probes were called invalid since the circuit is half-open.
+    probers: Vec<Option<u64>>,
 }
 
 #[derive(Debug)]
@@ -50,16 +50,23 @@ impl Storm {
     /// Creates a storm detector that believes the first `believed` invalid requests.
     pub(super) fn new(believed: u32) -> Self {
         let doubted = usize::try_from(believed).unwrap_or(usize::MAX).saturating_add(1);
-        Self { doubted, seen: VecDeque::new(), others: 0, begun: 0, met: None, several: false, prober: None }
+        Self { doubted, seen: VecDeque::new(), others: 0, begun: 0, met: Vec::new(), probers: Vec::new() }
     }
 
     /// Records a caller.
     pub(super) fn meet(&mut self, caller: u64) {
-        let first = *self.met.get_or_insert(caller);
-        if first != caller && !self.several {
-            self.several = true;
-            self.keep_share(Some(first), SHARE);
+        if self.met.len() == CALLERS || self.met.contains(&caller) {
+            return;
         }
+        self.met.push(caller);
+        for other in 0..self.met.len() - 1 {
+            self.keep_share(Some(self.met[other]), self.share());
+        }
+    }
+
+    /// Returns the number of different requests that may be one caller's.
+    fn share(&self) -> usize {
+        DISTINCT.div_ceil(self.met.len().max(1))
     }
 
     /// Records one invalid request, after `others` calls that ended well; returns true if this makes a storm.
@@ -72,15 +79,13 @@ impl Storm {
         if self.seen.is_empty() {
             self.begun = at;
         }
-        if self.several {
-            self.keep_share(caller, SHARE - 1);
-        }
+        self.keep_share(caller, self.share() - 1);
         if self.seen.len() == DISTINCT {
             self.seen.pop_front();
         }
         self.seen.push_back(InvalidCall { fingerprint, caller, at, others: self.others });
         let within = |from: u64| u128::from(at.saturating_sub(from)) <= SPAN.as_nanos();
-        let is_alone = !self.several && caller.is_some_and(|caller| caller != UNNAMED);
+        let is_alone = self.met.len() < 2 && caller.is_some_and(|caller| caller != UNNAMED);
         self.seen.len() == DISTINCT
             && self.seen.front().is_some_and(|first| within(first.at) && self.others - first.others <= DISTINCT as u64)
             && !(is_alone && within(self.begun))
@@ -91,11 +96,13 @@ impl Storm {
         self.seen.retain(|seen| seen.fingerprint != Some(fingerprint));
     }
 
-    /// Returns whether the storm goes on, since a probe was called invalid after it had opened the circuit. Among
-    /// several callers, two of them must have met it.
+    /// Records a probe that was called invalid after a storm had opened the circuit; returns whether the storm goes
+    /// on. It takes as many different callers as a new storm.
     pub(super) fn goes_on(&mut self, caller: Option<u64>) -> bool {
-        let before = self.prober.replace(caller);
-        !self.several || before.is_some_and(|before| before != caller)
+        if !self.probers.contains(&caller) {
+            self.probers.push(caller);
+        }
+        self.probers.len() >= self.met.len()
     }
 
     /// Keeps so many of one caller's requests, the newest.
@@ -118,13 +125,13 @@ impl Storm {
     /// Clears all but the grounds of doubts: a circuit that opens and closes again must not believe the same errors
     /// again. Returns whether there are any.
     pub(super) fn keep_doubts(&mut self) -> bool {
-        self.prober = None;
+        self.probers.clear();
         self.seen.drain(..self.seen.len().saturating_sub(self.doubted));
         !self.seen.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
-        self.prober = None;
+        self.probers.clear();
         self.seen.clear();
         self.others = 0;
     }
@@ -135,8 +142,8 @@ pub(super) const DISTINCT: usize = 20;
 /// The calls in a row that ended well after which no storm can include the requests before them: those may be
 /// dropped.
 pub(super) const CALM: u32 = DISTINCT as u32 + 1;
-/// The most of these that may be one caller's among several.
-const SHARE: usize = DISTINCT / 2;
+/// The number of callers that a storm takes, once as many have been met.
+const CALLERS: usize = 4;
 const SPAN: Duration = Duration::from_secs(60);
 
 #[cfg(all(test, not(steadfast_loom)))]
@@ -205,25 +212,56 @@ mod tests {
         assert!((0..100).all(|n| !third.observe(Some(n), None, n, 2)));
     }
 
-    #[test]
-    fn one_caller_alone_makes_no_storm_where_several_call() {
+    /// A storm detector that has met this many callers.
+    fn met(callers: u64) -> Storm {
         let mut storm = Storm::new(2);
-        storm.meet(7);
-        storm.meet(8);
-        assert!((0..1000).all(|n| !storm.observe(Some(n), Some(7), n, 0)));
-        // Nor with a few mistakes of another.
-        assert!((1000..1009).all(|n| !storm.observe(Some(n), Some(8), n, 0)));
-        assert!(storm.observe(Some(1009), Some(8), 1009, 0), "ten of each");
+        (0..callers).for_each(|caller| storm.meet(caller));
+        storm
     }
 
     #[test]
-    fn who_comes_later_takes_half_of_what_one_caller_has_made() {
-        let mut storm = Storm::new(2);
-        storm.meet(7);
-        assert!((0..19).all(|n| !storm.observe(Some(n), Some(7), n, 0)));
-        storm.meet(8);
-        assert!(!storm.observe(Some(19), Some(8), 19, 0));
-        assert_eq!(storm.seen.len(), 11);
+    fn one_caller_alone_makes_no_storm_where_several_call() {
+        let mut storm = met(2);
+        assert!((0..1000).all(|n| !storm.observe(Some(n), Some(0), n, 0)));
+        // Nor with a few mistakes of another.
+        assert!((1000..1009).all(|n| !storm.observe(Some(n), Some(1), n, 0)));
+        assert!(storm.observe(Some(1009), Some(1), 1009, 0), "ten of each");
+    }
+
+    #[test]
+    fn fewer_callers_than_have_been_met_make_no_storm_up_to_four() {
+        for (callers, most_of_each) in [(2, 10), (3, 7), (4, 5), (5, 5), (100, 5)] {
+            for guilty in 1..callers.min(4) {
+                let mut storm = met(callers);
+                assert!((0..1000).all(|n| !storm.observe(Some(n), Some(n % guilty), n, 0)), "{guilty} of {callers}");
+                assert_eq!(storm.seen.len() as u64, most_of_each * guilty, "{guilty} of {callers}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_provider_that_calls_everyones_requests_invalid_makes_a_storm() {
+        for callers in [2, 3, 4, 5, 7, 20, 100] {
+            let mut storm = met(callers);
+            let found = (0..1000).position(|n| storm.observe(Some(n), Some(n % callers), n, 0));
+            assert!(found.is_some_and(|found| (19..=20).contains(&found)), "{callers}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn each_newly_met_caller_cuts_the_others_shares() {
+        let mut storm = met(1);
+        assert!((0..19).all(|n| !storm.observe(Some(n), Some(0), n, 0)));
+        for (caller, left) in [(1, 10), (2, 7), (3, 5), (4, 5)] {
+            storm.meet(caller);
+            assert_eq!(storm.seen.len(), left);
+            assert!(storm.seen.iter().map(|call| call.at).eq(19 - left as u64..19), "the newest");
+        }
+        let mut storm = met(2);
+        assert!((0..19).all(|n| !storm.observe(Some(n), Some(n % 2), n, 0)));
+        storm.meet(2);
+        assert_eq!(storm.seen.len(), 14);
+        assert!(!storm.observe(Some(19), Some(2), 19, 0));
     }
 
     #[test]
@@ -251,13 +289,16 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_of_one_caller_does_not_keep_a_storm_going_where_several_call() {
-        let mut storm = Storm::new(2);
-        storm.meet(7);
-        assert!(storm.goes_on(Some(7)));
-        storm.meet(8);
-        storm.keep_doubts();
-        assert!((0..10).all(|_| !storm.goes_on(Some(7))));
-        assert!(storm.goes_on(Some(8)));
+    fn probes_of_fewer_callers_than_make_a_storm_do_not_keep_it_going() {
+        for callers in [1, 2, 3, 4, 5, 100] {
+            let mut storm = met(callers);
+            for _ in 0..2 {
+                let most = callers.min(4) - 1;
+                assert!((0..10 * most).all(|n| !storm.goes_on(Some(n % most))), "{callers}");
+                assert!(storm.goes_on(Some(callers)), "{callers}");
+                storm.keep_doubts();
+            }
+        }
+        assert!(met(0).goes_on(None));
     }
 }

@@ -1,6 +1,9 @@
 //! Invariants of requests that a provider calls invalid: whose mistake it is, and who is asked about it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use steadfast::{
     Attempt, ErrorKind,
@@ -104,6 +107,9 @@ pub(crate) fn believed(plan: &Plan, kept: &Kept, tier: usize) -> Option<(Option<
     }
     ends.extend(kept.tiers[tier].changed.iter().map(|at| (*at, None)));
     ends.sort_by_key(|(at, mistake)| (*at, mistake.is_some()));
+    // A storm has up to four callers, of whom the circuit has met no more than these.
+    let callers: BTreeSet<_> = kept.asks.iter().map(|entry| entry.ask.session).collect();
+    let share = 20_usize.div_ceil(callers.len().clamp(1, 4));
     // The mistakes in a row, one after the other, and the time when the last one had ended.
     let (mut row, mut over) = (Vec::new(), Duration::ZERO);
     for (at, mistake) in ends {
@@ -121,7 +127,7 @@ pub(crate) fn believed(plan: &Plan, kept: &Kept, tier: usize) -> Option<(Option<
             entry.record.last().is_some_and(|step| is_mistake(step) && step.next == Next::Stopped(Stop::Kind));
         let alone = entry.record.iter().filter(|step| is_mistake(step)).count() == 1;
         let counted = match settings.breaker.second_opinion_after {
-            NEVER_DOUBTED.. => of_a_storm(&row, at),
+            NEVER_DOUBTED.. => of_a_storm(&row, share, at),
             _ => row.len(),
         };
         if counted > settings.breaker.second_opinion_after as usize
@@ -139,11 +145,11 @@ pub(crate) fn believed(plan: &Plan, kept: &Kept, tier: usize) -> Option<(Option<
     None
 }
 
-/// Of a row of mistakes, those that may make a storm: of the last minute, and at most ten of each caller.
-fn of_a_storm(row: &[(Duration, Option<u64>)], now: Duration) -> usize {
+/// Of a row of mistakes, those that may make a storm: of the last minute, and at most a share of each caller.
+fn of_a_storm(row: &[(Duration, Option<u64>)], share: usize, now: Duration) -> usize {
     let mut by_caller: BTreeMap<Option<u64>, usize> = BTreeMap::new();
     for (_, caller) in row.iter().filter(|(at, _)| now - *at <= 60 * SECOND) {
         *by_caller.entry(*caller).or_default() += 1;
     }
-    by_caller.values().map(|count| (*count).min(10)).sum()
+    by_caller.values().map(|count| (*count).min(share)).sum()
 }

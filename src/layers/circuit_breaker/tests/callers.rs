@@ -61,6 +61,47 @@ async fn one_key_or_session_alone_opens_no_circuit_where_others_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_keys_at_once_open_no_tier_while_no_other_tier_can_give_an_opinion() {
+    let second = CircuitBreakerLayer::new("gpt");
+    let is_hostile =
+        |request: &LlmRequest| request.tenant().is_some_and(|tenant| ["mallory", "matilda"].contains(&&**tenant));
+    let fallback = FallbackLayer::new("sonnet").tier("gpt", second.layer(strict(is_hostile)));
+    let first = layer();
+    first.handle().force_open();
+    let llm = fallback.layer(first.layer(strict(is_hostile)));
+    for name in ["alice", "bob"] {
+        // The circuit counts callers from the first bad request on.
+        llm.clone().oneshot(of("mallory", 1000)).await.expect_err("a mistake");
+        llm.clone().oneshot(of(name, 0)).await.expect("an answer");
+    }
+    for n in 0..200 {
+        let name = if n % 2 == 0 { "mallory" } else { "matilda" };
+        llm.clone().oneshot(of(name, n)).await.expect_err("a mistake");
+        assert_eq!(second.handle().state(), CircuitState::Closed, "after {n} requests");
+    }
+    llm.oneshot(of("alice", 1)).await.expect("an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_calls_everyones_requests_invalid_is_in_a_storm() {
+    for callers in [2, 3, 4, 5, 10] {
+        let breaker = layer();
+        let llm = breaker.layer(strict(|_| true));
+        for n in 0..22 {
+            llm.clone().oneshot(of(&format!("caller {}", n % callers), n)).await.expect_err("a failure");
+        }
+        assert_eq!(breaker.handle().state(), CircuitState::Open, "{callers} callers");
+        // One probe of each caller is enough to see that it lasts.
+        advance(COOLDOWN).await;
+        for n in 100..100 + callers.min(4) {
+            assert_eq!(breaker.handle().state(), if n == 100 { CircuitState::Open } else { CircuitState::HalfOpen });
+            llm.clone().oneshot(of(&format!("caller {}", n % callers), n)).await.expect_err("a failure");
+        }
+        assert_eq!(breaker.handle().state(), CircuitState::Open, "{callers} callers");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_storm_that_several_meet_opens_and_a_lone_key_is_believed_after_a_minute() {
     let breaker = layer();
     let llm = breaker.layer(strict(|_| true));
