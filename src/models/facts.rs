@@ -66,12 +66,14 @@ impl Facts {
     /// Returns these facts, with unset fields taken from `base`.
     pub(super) fn over(self, base: &Self) -> Self {
         macro_rules! first {
-            ($($field:ident),+ $(,)?) => { Self { like: None, $($field: self.$field.or_else(|| base.$field.clone())),+ } };
+            ($($field:ident),+ $(,)?) => {
+                Self { like: None, $($field: self.$field.or_else(|| base.$field.clone())),+ }
+            };
         }
         first! {
             sampling, sampling_with_reasoning, penalties, stops, parallel_tool_calls, efforts, budget, adaptive, off,
-            reasons_by_default, bound_thoughts, forced_tools, tools_with_reasoning, prefill, output_schema, json_with_tools,
-            images, documents, tools, image_urls, document_urls, image_types, max_output,
+            reasons_by_default, bound_thoughts, forced_tools, tools_with_reasoning, prefill, output_schema,
+            json_with_tools, images, documents, tools, image_urls, document_urls, image_types, max_output,
         }
     }
 

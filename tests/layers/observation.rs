@@ -213,7 +213,8 @@ async fn when_every_tier_is_down_the_board_says_so_and_the_log_is_an_error() {
     assert_eq!(status.state, ServingState::Unavailable);
     assert!((status.since_seconds - 19.0).abs() < 0.1, "since the first: {status:?}");
     let told: Vec<Event> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
-    let failed = |event: &&Event| matches!(event, Event::RequestEnded(e) if e.outcome == RequestOutcome::Failed(ErrorKind::Overloaded));
+    let overloaded = RequestOutcome::Failed(ErrorKind::Overloaded);
+    let failed = |event: &&Event| matches!(event, Event::RequestEnded(e) if e.outcome == overloaded);
     assert_eq!(told.iter().filter(failed).count(), 20);
     assert_eq!(told.iter().filter(|event| matches!(event, Event::AllTiersFailed { .. })).count(), 20);
     let lines = written.lines();

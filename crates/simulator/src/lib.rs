@@ -2,9 +2,10 @@
 //!
 //! It speaks Anthropic Messages (`POST /v1/messages`), OpenAI Chat Completions (`POST /v1/chat/completions`), OpenAI
 //! Responses (`POST /v1/responses`) and Gemini (`POST /v1beta/models/{model}:generateContent` and
-//! `:streamGenerateContent?alt=sse`, also under `/v1`), streaming and not, on one port. It checks a request like the real provider ([`check`]): a missing or unknown field, a role out
-//! of order, a tool call without a result, a foreign signature or an unknown keyword of a schema is a 400 in the
-//! provider's own words. An unknown path is a 404, and the key `bad-key` is refused.
+//! `:streamGenerateContent?alt=sse`, also under `/v1`), streaming and not, on one port. It checks a request like the
+//! real provider ([`check`]): a missing or unknown field, a role out of order, a tool call without a result, a foreign
+//! signature or an unknown keyword of a schema is a 400 in the provider's own words. An unknown path is a 404, and the
+//! key `bad-key` is refused.
 //!
 //! [`InProcess`] speaks the same without a socket, in virtual time.
 //!

@@ -44,7 +44,8 @@ pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
     encode_answer(message, dialect, &RequestEcho::default())
 }
 
-/// Encodes a whole answer as the body that a caller of `dialect` expects, with the parts of the request that it repeats.
+/// Encodes a whole answer as the body that a caller of `dialect` expects, with the parts of the request that it
+/// repeats.
 ///
 /// Only OpenAI's Responses has such parts; see [`RequestEcho`].
 pub fn encode_answer(message: &Message, dialect: Dialect, echo: &RequestEcho) -> Translation {

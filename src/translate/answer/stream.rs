@@ -101,8 +101,8 @@ impl StreamEncoder {
         self
     }
 
-    /// Sets the parts of the request that a stream in OpenAI's Responses repeats: see [`RequestEcho`]. Default: none. The
-    /// other dialects repeat nothing.
+    /// Sets the parts of the request that a stream in OpenAI's Responses repeats: see [`RequestEcho`]. Default: none.
+    /// The other dialects repeat nothing.
     #[must_use]
     pub fn echo(mut self, echo: RequestEcho) -> Self {
         if let Grammar::Responses(stream) = &mut self.grammar {

@@ -1,6 +1,6 @@
-//! The seven cases of the Open Responses specification's conformance suite (openresponses.org: a basic answer, a stream,
-//! a system prompt, tools, tools in a stream, a picture, several turns), written from the specification: through the
-//! gateway in process, at a provider of each protocol, on paused time.
+//! The seven cases of the Open Responses specification's conformance suite (openresponses.org: a basic answer, a
+//! stream, a system prompt, tools, tools in a stream, a picture, several turns), written from the specification:
+//! through the gateway in process, at a provider of each protocol, on paused time.
 
 use std::collections::BTreeMap;
 

@@ -281,7 +281,8 @@ mod tests {
             };
             let mut cuts: Vec<usize> = cuts
                 .iter()
-                .map(|cut| (0..=cut.index(arguments.len() + 1)).rev().find(|at| arguments.is_char_boundary(*at)).unwrap())
+                .map(|cut| cut.index(arguments.len() + 1))
+                .map(|cut| (0..=cut).rev().find(|at| arguments.is_char_boundary(*at)).unwrap())
                 .chain([0, arguments.len()])
                 .collect();
             cuts.sort_unstable();

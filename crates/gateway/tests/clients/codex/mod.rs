@@ -1,8 +1,8 @@
 //! The Codex CLI, which speaks OpenAI's Responses and nothing else: its turns at a simulated provider, and through the
 //! gateway at providers of four protocols.
 //!
-//! `STEADFAST_CODEX` names the program; without the variable the tests say so and are skipped. Codex has no account, and
-//! neither it nor the providers are on a network.
+//! `STEADFAST_CODEX` names the program; without the variable the tests say so and are skipped. Codex has no account,
+//! and neither it nor the providers are on a network.
 
 mod client;
 

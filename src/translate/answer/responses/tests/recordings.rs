@@ -11,9 +11,9 @@ use crate::{Dialect, Frame, LlmRequest, body::Accumulator, providers::codec::Cod
 
 /// The rules that recorded servers break, by server, and the number of streams. All other streams keep all rules.
 ///
-/// chatgpt.com's last response has no items, and Copilot's ids change from event to event. OpenAI's own are five streams
-/// of tests that were written by hand, without numbers, one of shell commands in a grammar of their own, and items of
-/// some models that are complete from their begin.
+/// chatgpt.com's last response has no items, and Copilot's ids change from event to event. OpenAI's own are five
+/// streams of tests that were written by hand, without numbers, one of shell commands in a grammar of their own, and
+/// items of some models that are complete from their begin.
 const EXCEPTIONS: &[(&str, &str, usize)] = &[
     ("bedrock-mantle", "a delta extends an open part of its kind", 1),
     ("bedrock-mantle", "a finished item has the joined deltas", 1),
