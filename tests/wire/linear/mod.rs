@@ -191,7 +191,7 @@ fn encoded(frames: &[Frame], dialect: Dialect) -> usize {
     frames.iter().map(|frame| encoder.frame(frame).len()).sum()
 }
 
-const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
 
 #[test]
 fn answers_of_many_calls_are_written_in_linear_work() {
