@@ -48,8 +48,10 @@ pub(super) fn refit(body: &Bytes, family: &Family, report: &mut Report) -> Resul
     }
     if let Some(words) = &settled.in_words {
         let before = fields.stood("instructions").map(text).transpose()?.flatten();
-        let words =
-            before.filter(|before| !before.is_empty()).map_or(words.clone(), |before| format!("{before}\n\n{words}"));
+        let words = match before.filter(|before| !before.is_empty()) {
+            Some(before) => format!("{before}\n\n{words}"),
+            None => words.clone(),
+        };
         fields.put("instructions", Some(&Value::from(words)));
     }
     Ok(fields.finish().map(Bytes::from))
@@ -69,7 +71,10 @@ fn fit_reasoning(fields: &mut Fields<'_>, wanted: Option<&str>, family: &Family)
         return Ok(());
     };
     if Object::read(reasoning, &["effort"])?.word("effort").as_deref() != wanted {
-        fields.within("reasoning", |fields| Ok(fields.put("effort", wanted.map(Value::from).as_ref())))?;
+        fields.within("reasoning", |fields| {
+            fields.put("effort", wanted.map(Value::from).as_ref());
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ impl<'a> Definition<'a> {
             description: tool.description.as_deref(),
             parameters: &tool.parameters,
             // Without the field this API holds the model to every schema that it can.
-            strict: tool.strict.or((!own).then_some(false)),
+            strict: tool.strict.or_else(|| (!own).then_some(false)),
         }
     }
 }
