@@ -80,16 +80,29 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
 /// Codex gives up at some codes, waits the time in the message at `rate_limit_exceeded`, and repeats at all others.
 pub(super) fn code_and_message(error: &LlmError) -> (String, String) {
     // After content a failure is one of the stream; its source is the provider's own.
-    let cause = error.source().and_then(|source| source.downcast_ref::<LlmError>());
-    let kind = cause.filter(|_| error.kind() == ErrorKind::StreamBroken).map_or(error.kind(), LlmError::kind);
+    let kind = match error.source().and_then(|source| source.downcast_ref::<LlmError>()) {
+        Some(cause) if error.kind() == ErrorKind::StreamBroken => cause.kind(),
+        _ => error.kind(),
+    };
     let waits = error.retry_after().is_some_and(|wait| !wait.is_zero());
     let own = error.dialect() == Some(Dialect::Responses);
     let message = match error.message() {
         words if own && !words.is_empty() => words.to_owned(),
         _ => error.to_string(),
     };
-    let code = own_code(error).filter(|_| own).unwrap_or(match kind {
+    let code = match own_code(error) {
+        Some(code) if own => code,
+        _ => code(kind, waits),
+    };
+    let message = with_wait(message, error, Some(code));
+    (code.to_owned(), message)
+}
+
+/// Returns the code of a failed response. `waits`: another attempt may succeed at a known time.
+fn code(kind: ErrorKind, waits: bool) -> &'static str {
+    match kind {
         ErrorKind::RateLimited => RATE_LIMIT,
+        // Of all codes this is the one at which clients wait as long as the message says.
         ErrorKind::Overloaded | ErrorKind::BulkheadFull | ErrorKind::CircuitOpen | ErrorKind::Exhausted if waits => {
             RATE_LIMIT
         }
@@ -103,9 +116,7 @@ pub(super) fn code_and_message(error: &LlmError) -> (String, String) {
         | ErrorKind::IdempotencyConflict => "invalid_prompt",
         ErrorKind::Auth | ErrorKind::NotFound => openai(kind).1.unwrap_or("server_error"),
         _ => "server_error",
-    });
-    let message = with_wait(message, error, Some(code));
-    (code.to_owned(), message)
+    }
 }
 
 const RATE_LIMIT: &str = "rate_limit_exceeded";

@@ -62,9 +62,17 @@ impl Grammar {
         }
     }
 
-    /// Returns true if the caller knows the answer by an id that all later events must have.
-    fn has_named(&self) -> bool {
-        matches!(self, Self::Responses(stream) if stream.has_begun())
+    /// Notes an event that may pass. Returns false if it may not: the caller knows the answer by another id.
+    #[inline(never)]
+    fn pass(&mut self, frame: &Frame, raw: &Bytes) -> bool {
+        match self {
+            Self::Responses(stream) if stream.has_begun() => false,
+            Self::Responses(stream) => {
+                stream.pass(frame, raw);
+                true
+            }
+            _ => true,
+        }
     }
 }
 
@@ -121,11 +129,8 @@ impl StreamEncoder {
             && (self.passing || !self.said)
             // The bytes of a complete answer are not an event.
             && !matches!(raw.trim_ascii_start().first(), Some(b'{' | b'['))
-            && !self.grammar.has_named()
+            && (dialect != Dialect::Responses || self.grammar.pass(frame, raw))
         {
-            if let Grammar::Responses(stream) = &mut self.grammar {
-                stream.pass(frame, raw);
-            }
             self.passing = true;
             self.said |= matches!(frame.progress(), Progress::Content | Progress::Reasoning | Progress::End);
             self.done = frame.progress() == Progress::End;

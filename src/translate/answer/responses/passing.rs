@@ -1,8 +1,9 @@
 //! What of a passing stream a later failure needs.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -52,7 +53,7 @@ impl Passing {
             response: Map<String, Value>,
         }
         let Created { mut response } = serde_json::from_slice(&data(&self.created)).ok()?;
-        let mut items: Vec<(u64, Value)> = self.items.iter().filter_map(|raw| finished(raw)).collect();
+        let mut items: Vec<(u64, Value)> = self.items.iter().filter_map(finished).collect();
         items.sort_by_key(|(place, _)| *place);
         let output: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
         response.insert("status".to_owned(), outcome.status.name().into());
@@ -81,7 +82,10 @@ impl Passing {
 fn is_item_done(raw: &[u8]) -> bool {
     match raw.strip_prefix(b"event:") {
         Some(name) => name.trim_ascii_start().starts_with(ITEM_DONE.as_bytes()),
-        None => memchr::memmem::find(raw, ITEM_DONE.as_bytes()).is_some(),
+        None => {
+            static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ITEM_DONE));
+            NAME.find(raw).is_some()
+        }
     }
 }
 
