@@ -110,13 +110,16 @@ impl Ledger {
     }
 
     /// Returns the context for one more step, with the spent attempts deducted.
-    pub(crate) fn context(&self, first: Context) -> Context {
+    pub(crate) fn context(&self, mut first: Context) -> Context {
+        self.deduct(&mut first);
+        first
+    }
+
+    /// Deducts the spent attempts from the context for one more step.
+    pub(crate) fn deduct(&self, context: &mut Context) {
         let spent = self.spent();
-        Context {
-            attempts_left: first.attempts_left.saturating_sub(spent),
-            attempts_made: first.attempts_made.saturating_add(spent),
-            ..first
-        }
+        context.attempts_left = context.attempts_left.saturating_sub(spent);
+        context.attempts_made = context.attempts_made.saturating_add(spent);
     }
 
     /// Moves the record into the error that goes up.

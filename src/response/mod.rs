@@ -442,10 +442,8 @@ impl LlmResponse {
     }
 
     /// Puts the step that answered behind the steps before it.
-    pub(crate) fn append_attempt(&mut self, after: Option<Attempt>) {
-        if let Some(attempt) = after {
-            self.extra().attempts.push(attempt);
-        }
+    pub(crate) fn append_attempt(&mut self, after: Attempt) {
+        self.extra().attempts.push(after);
     }
 
     /// Calls `ended` once, when the answer ends: at its provider's end mark, when it breaks, or when the caller drops

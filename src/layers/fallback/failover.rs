@@ -151,15 +151,17 @@ impl Failover {
     /// is limited and others come before or after it.
     pub(super) fn request(&self) -> (LlmRequest, Option<Instant>) {
         let after = self.tiers_after();
-        let mut context = self.ledger.context(Context { begun: Some(self.begun), ..*self.plan.request.context() });
+        let mut request = self.plan.request.clone();
+        let context = request.context_mut();
+        context.begun = Some(self.begun);
+        self.ledger.deduct(context);
         let tier_deadline = match after {
             // The last tier has all the time that is left. This layer ends it, because a limit further out does not
             // know the earlier tiers' failures.
             0 if self.ledger.len() > 0 => context.deadline,
-            after => tier_deadline(&self.plan.shared, &context, after),
+            after => tier_deadline(&self.plan.shared, context, after),
         };
-        allot(&self.plan.shared, self.at, after, self.can_go_on(), &mut context, tier_deadline);
-        let request = self.plan.request.with_context(context);
+        allot(&self.plan.shared, self.at, after, self.can_go_on(), context, tier_deadline);
         if !self.plan.shared.settings(self.at).human {
             return (request, tier_deadline);
         }
@@ -272,10 +274,15 @@ impl Failover {
             let switched = self.progress.reason().filter(|_| self.plan.from_primary);
             self.plan.shared.answered(self.at, &self.plan.request, self.started, switched);
         }
-        let served = self.plan.request.is_explained().then(|| self.served(response));
-        std::mem::take(&mut self.ledger).answered(response);
-        // After the attempts further in.
-        response.append_attempt(served);
+        let ledger = std::mem::take(&mut self.ledger);
+        if self.plan.request.is_explained() {
+            let served = self.served(response);
+            ledger.answered(response);
+            // After the attempts further in.
+            response.append_attempt(served);
+        } else {
+            ledger.answered(response);
+        }
     }
 
     /// Returns the reason why an answer is of this level and no better one: the first tier's failure or, if none

@@ -62,7 +62,7 @@ enum State<S, F> {
 
 /// The further stages, after a primary that does not simply answer.
 enum LaterStage {
-    Tier(Pin<Box<BoxedCall>>),
+    Tier(BoxedCall),
     /// The answer is held back until it is whole.
     Buffering(Box<(LlmResponse, Commit)>),
     /// Every circuit is open.
@@ -167,7 +167,7 @@ where
             let mut this = self.as_mut().project();
             let polled = match this.state.as_mut().project() {
                 StateProjection::Primary(call) => polled.take().unwrap_or_else(|| call.poll(cx)),
-                StateProjection::LaterStage(LaterStage::Tier(call)) => call.as_mut().poll(cx),
+                StateProjection::LaterStage(LaterStage::Tier(call)) => Pin::new(call).poll(cx),
                 StateProjection::LaterStage(LaterStage::Buffering(held)) => match Pin::new(&mut held.1).poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -192,10 +192,16 @@ where
                 StateProjection::LaterStage(LaterStage::Done) => panic!("polled after it was ready"),
             };
             let error = match polled {
-                Poll::Ready(Ok(response)) => match self.as_mut().take_answer(response) {
-                    Some(response) => return Poll::Ready(Ok(response)),
-                    None => continue,
-                },
+                Poll::Ready(Ok(mut response)) => {
+                    if this.shared.takes(this.request, &response) {
+                        failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
+                        return Poll::Ready(Ok(response));
+                    }
+                    match self.as_mut().watch(response) {
+                        Some(response) => return Poll::Ready(Ok(response)),
+                        None => continue,
+                    }
+                }
                 Poll::Ready(Err(error)) => error,
                 Poll::Pending => ready!(self.as_mut().poll_tier_deadline(cx)),
             };
@@ -203,14 +209,9 @@ where
         }
     }
 
-    /// Takes the current tier's answer. Returns the response, or `None` if the answer is held back until it is whole.
-    #[inline]
-    fn take_answer(self: Pin<&mut Self>, mut response: LlmResponse) -> Option<LlmResponse> {
+    /// Takes an answer whose stream may break. Returns the response, or `None` if it is held back until it is whole.
+    fn watch(self: Pin<&mut Self>, mut response: LlmResponse) -> Option<LlmResponse> {
         let mut this = self.project();
-        if this.shared.takes(this.request, &response) {
-            failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
-            return Some(response);
-        }
         if this.shared.stream_break(this.request) == StreamBreak::Buffer {
             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
             if !response.attempts().is_empty() {
@@ -348,7 +349,7 @@ where
 {
     let (request, tier_deadline) = failover.request();
     let state = match (failover.service(), primary) {
-        (Some(service), _) => State::LaterStage(LaterStage::Tier(Box::pin(BoxedCall::elsewhere(service, request)))),
+        (Some(service), _) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere(service, request))),
         (None, Some(primary)) => State::Primary(Call::further(primary.clone(), request)),
         (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
     };

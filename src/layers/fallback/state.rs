@@ -108,7 +108,6 @@ impl State {
         let mut serving = self.serving();
         // The settings in force may have no such tier.
         let Some(place) = serving.place(tier) else { return };
-        let at = Instant::now();
         let change = match (place, switched) {
             // A request that began elsewhere shows nothing about the primary.
             (1.., None) => None,
@@ -117,8 +116,8 @@ impl State {
                 None
             }
             (0, _) if is_out => None,
-            (0, _) => self.recover(&mut serving, begun, at),
-            (to, Some(reason)) => serving.switch(to, reason, begun, at),
+            (0, _) => self.recover(&mut serving, begun, Instant::now()),
+            (to, Some(reason)) => serving.switch(to, reason, begun, Instant::now()),
         };
         self.settle(&serving);
         drop_then_send(serving, change);
