@@ -249,11 +249,13 @@ fn before_tokens(answer: &Answer) -> u64 {
     2 + reasoning + content
 }
 
-/// Returns the number of a call in the ids of its items. Only a stored answer's ids are the account's.
+/// Returns the end of the ids of an answer's items, which no other account gives. The account recognises only those of
+/// stored answers.
 fn own_id(answer: &Answer) -> String {
     match &answer.form {
         Some(form) if form.is_stored => form.account.id(&answer.id),
-        _ => format!("{}{:016x}", answer.id, 0),
+        Some(form) => form.account.passing_id(&answer.id),
+        None => answer.id.clone(),
     }
 }
 
@@ -288,11 +290,13 @@ fn content(answer: &Answer, status: &str) -> Option<(u32, Value)> {
     let is_custom = own.is_some_and(|own| own.is_custom);
     let (kind, prefix, field) =
         if is_custom { ("custom_tool_call", "ctc", "input") } else { ("function_call", "fc", "arguments") };
+    // As long as OpenAI's.
+    let call_id = &own_id[own_id.len().saturating_sub(24)..];
     let mut item = json!({
         "id": format!("{prefix}_{own_id}"),
         "type": kind,
         "status": status,
-        "call_id": format!("call_{}", tool.id),
+        "call_id": format!("call_{call_id}"),
         "name": own.map_or(&tool.name, |own| &own.name),
     });
     item[field] = whole().into();

@@ -20,6 +20,11 @@ impl Account {
         format!("{number}{}", self.mark(number))
     }
 
+    /// Returns an id of what the account does not keep: no other account gives it, and this one does not recognise it.
+    pub(crate) fn passing_id(self, number: &str) -> String {
+        format!("{number}{}", self.mark(&format!("{number} passing")))
+    }
+
     /// Returns true if this account made the id, with or without a prefix such as `resp_`.
     pub(crate) fn made(self, id: &str) -> bool {
         let id = id.rsplit_once('_').map_or(id, |(_, id)| id);
@@ -57,6 +62,7 @@ mod tests {
         let (id, sealed) = (format!("resp_{}", here.id("000001")), here.seal("000001"));
         assert!(here.made(&id) && here.sealed(&sealed));
         assert!(!there.made(&id) && !there.sealed(&sealed));
+        assert!(!here.made(&here.passing_id("000001")) && here.passing_id("000001") != there.passing_id("000001"));
         for other in ["", "resp_", "resp_123", "resp_é00000000000000000", &id[..id.len() - 1]] {
             assert!(!here.made(other), "{other}");
         }

@@ -128,6 +128,9 @@ for up in UPSTREAMS:
         history += [{"role": "user", "content": "and?"}]
         assert create(f"{up}-reasoning", input=history, **asks).output_text == SAID
         for other in UPSTREAMS:
+            # Within the protocol the bytes pass: see `codex_goes_on_with_another_account`.
+            if other == up == "responses":
+                continue
 
             @check(f"{other}, reasoning that another {up} sealed")
             def _():
