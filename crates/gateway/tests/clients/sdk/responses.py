@@ -128,7 +128,7 @@ for up in UPSTREAMS:
         history += [{"role": "user", "content": "and?"}]
         assert create(f"{up}-reasoning", input=history, **asks).output_text == SAID
         for other in UPSTREAMS:
-            # Within the protocol the bytes pass: see `codex_goes_on_with_another_account`.
+            # Within the protocol the bytes pass, and the provider judges them.
             if other == up == "responses":
                 continue
 
