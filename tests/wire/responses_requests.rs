@@ -72,8 +72,8 @@ impl Conversation {
             input => input.as_array().map_or(&[][..], Vec::as_slice),
         };
         for item in items {
-            let kind =
-                item["type"].as_str().unwrap_or(if item["role"].is_null() { "item_reference" } else { "message" });
+            let untyped = if item["role"].is_null() { "item_reference" } else { "message" };
+            let kind = item["type"].as_str().unwrap_or(untyped);
             let role = item["role"].as_str().unwrap_or_default();
             let of_system = kind == "message" && matches!(role, "system" | "developer");
             if of_system && read.turns.is_empty() {

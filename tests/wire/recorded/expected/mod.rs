@@ -383,11 +383,11 @@ impl Commits {
 /// The bytes of a stream up to its provider's end mark. What comes behind it is no part of the answer.
 pub(crate) fn up_to_the_end(exchange: &Exchange) -> &[u8] {
     let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
-    let is_end = |block: &events::Block| {
+    let ends = |block: &events::Block| {
         let data = block.data.as_deref().unwrap_or_default().trim();
-        data == "[DONE]" || serde_json::from_str(data).is_ok_and(|json| self::is_end(&json))
+        data == "[DONE]" || serde_json::from_str(data).is_ok_and(|json| is_end(&json))
     };
-    let end = events::blocks(text).iter().find(|block| exchange.is_sse && is_end(block)).map(|block| block.end);
+    let end = events::blocks(text).iter().find(|block| exchange.is_sse && ends(block)).map(|block| block.end);
     &exchange.body[..end.unwrap_or(exchange.body.len())]
 }
 

@@ -56,7 +56,7 @@ impl Walker {
             self.said.count(Dialect::Responses, &response["usage"]);
         }
         let reason = response["incomplete_details"]["reason"].as_str();
-        self.stop = reason.or(response["status"].as_str()).map(str::to_owned);
+        self.stop = reason.or_else(|| response["status"].as_str()).map(str::to_owned);
         Ok(())
     }
 }
