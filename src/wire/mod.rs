@@ -269,6 +269,7 @@ impl Wire {
 
     /// Returns true if the same bytes ask for something else each time: they continue a conversation that the provider
     /// keeps and extends, or they start work whose result is fetched later.
+    #[cfg(feature = "cache")]
     pub(crate) fn depends_on_state(&self) -> bool {
         let value = |name| self.object.field(name).map(|field| &self.body[field.value.clone()]);
         self.dialect == Dialect::Responses
