@@ -221,8 +221,7 @@ async fn other_paths_are_refused_by_name_or_go_out_as_before() {
     let sent = client.embedding("text-embedding-3-small", None).call(vec!["hello".to_owned()]).await.unwrap_err();
     let recording = TranscriptionRequestBuilder::new(b"RIFF".to_vec()).build();
     let sent_form = client.transcription("whisper-1").call(recording).await.unwrap_err();
-    let (_, sent_stream) = streamed(&client.completion("gpt-4o").erase()).await;
-    for sent in [sent, sent_form, sent_stream.unwrap_err()] {
+    for sent in [sent, sent_form] {
         assert!(!sent.to_string().contains("unknown_path"), "the other server's own answer: {sent}");
         assert!(sent.provider_response_status().is_some(), "{sent}");
     }
