@@ -313,7 +313,7 @@ pub(super) fn body(
     let mut was = Chat::default();
     wire::openai::settings(extra.fields.raw(), &mut was)?;
     if keeps {
-        report.withdraw(&AS_THEY_STOOD);
+        report.withdraw_settings();
     }
     let mut fields = extra.fields.fields();
     if let Some(leading @ Value::Array(_)) = fields.remove("messages")
@@ -347,20 +347,6 @@ pub(super) fn body(
 
 /// The carried fields that compatible servers know too.
 const COMMON_FIELDS: [&str; 3] = ["seed", "presence_penalty", "frequency_penalty"];
-
-/// The reports on settings that do not hold for a caller's own settings, written unchanged.
-const AS_THEY_STOOD: [Feature; 10] = [
-    Feature::Sampling,
-    Feature::Temperature,
-    Feature::ModelSetting,
-    Feature::ModelReasoning,
-    Feature::MaxOutput,
-    Feature::Thinking,
-    Feature::ThinkingBudget,
-    Feature::ThinkingEffort,
-    Feature::ThinkingAuto,
-    Feature::ThinkingOff,
-];
 
 fn turns<'a>(
     chat: &'a Chat,

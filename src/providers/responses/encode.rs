@@ -247,7 +247,7 @@ pub(super) fn body(
     let mut was = Chat::default();
     responses::settings(extra.fields.raw(), &names, &mut was)?;
     if keeps {
-        report.withdraw(&AS_THEY_STOOD);
+        report.withdraw_settings();
     }
     let mut fields = extra.fields.fields();
     let leading = fields.remove("input");
@@ -299,20 +299,6 @@ fn without_sealed(fields: &mut Map<String, Value>) {
         include.retain(|name| name != SEALED[0]);
     }
 }
-
-/// The reports on settings that do not hold for a caller's own settings, written unchanged.
-const AS_THEY_STOOD: [Feature; 10] = [
-    Feature::Sampling,
-    Feature::Temperature,
-    Feature::ModelSetting,
-    Feature::ModelReasoning,
-    Feature::MaxOutput,
-    Feature::Thinking,
-    Feature::ThinkingBudget,
-    Feature::ThinkingEffort,
-    Feature::ThinkingAuto,
-    Feature::ThinkingOff,
-];
 
 fn items<'a>(
     chat: &'a Chat,

@@ -135,6 +135,22 @@ impl Report {
         self.more.retain(|(feature, _)| !features.contains(feature));
     }
 
+    /// Withdraws the records that do not hold for a caller's own settings, which are written unchanged after all.
+    pub(crate) fn withdraw_settings(&mut self) {
+        self.withdraw(&[
+            Feature::Sampling,
+            Feature::Temperature,
+            Feature::ModelSetting,
+            Feature::ModelReasoning,
+            Feature::MaxOutput,
+            Feature::Thinking,
+            Feature::ThinkingBudget,
+            Feature::ThinkingEffort,
+            Feature::ThinkingAuto,
+            Feature::ThinkingOff,
+        ]);
+    }
+
     /// Returns the error of a refused feature.
     pub(crate) fn refuse(&self, feature: Feature) -> LlmError {
         LlmError::new(ErrorKind::UnsupportedFeature, self.text(feature, None))
