@@ -55,19 +55,10 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
     // The unchanged system prompt, behind the settings.
     let rest = match (rest, leading.stood) {
         (rest, stood) if (leading.plain && leading.count == 1) || stood.is_empty() => rest,
-        (rest, stood) => Some(with_leading(rest, &stood)?),
+        (rest, stood) => Some(provider_data::with_list(rest, "messages", &stood)?),
     };
     chat.extra = Some(Extra::new(Dialect::OpenAi, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
-}
-
-fn with_leading(rest: Option<Json>, stood: &str) -> Result<Json, LlmError> {
-    let before = match &rest {
-        Some(rest) => rest.as_str().strip_suffix('}').map_or_else(|| "{".into(), |fields| format!("{fields},")),
-        None => "{".to_owned(),
-    };
-    Json::parse(format!("{before}\"messages\":[{stood}]}}"))
-        .map_err(|error| bad("messages", "a list").with_source(error))
 }
 
 /// The messages of the system before all others.

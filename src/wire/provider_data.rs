@@ -8,7 +8,7 @@ use serde_json::{value::RawValue, value::to_raw_value};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Extra, ExtraOf, Json, Part},
-    fields,
+    fields::{self, bad},
 };
 
 /// Returns the fields of an object beside the known ones, if there are any. `image_url.url` is a nested field. `null`
@@ -55,6 +55,15 @@ impl RawObject {
 
 fn cannot_be_kept(error: serde_json::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "a field of the body cannot be kept").with_source(error)
+}
+
+/// Adds a list to an object that has no field of its name. `items` are the list's text, without brackets.
+pub(crate) fn with_list(rest: Option<Json>, name: &str, items: &str) -> Result<Json, LlmError> {
+    let before = match &rest {
+        Some(rest) => rest.as_str().strip_suffix('}').map_or_else(|| "{".into(), |fields| format!("{fields},")),
+        None => "{".to_owned(),
+    };
+    Json::parse(format!("{before}\"{name}\":[{items}]}}")).map_err(|error| bad(name, "a list").with_source(error))
 }
 
 /// Adds a mark that a field is absent: `file.filename` is a nested field.

@@ -57,7 +57,7 @@ const BODY: &[&str] = &[
 
 /// Decodes a caller's request.
 pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
-    // What the neutral form lacks is written again from a tree.
+    // The encoder writes the fields that the neutral form lacks from a tree.
     crate::fields::fields(body, |name, value| match is_representable(value) {
         true => Ok(()),
         false => Err(bad(name, "JSON without numbers and texts that are out of range")),
@@ -90,19 +90,13 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
     }
     chat.messages.shrink_to_fit();
     let rest = provider_data::rest(body, &["model", "stream", "input", "tools"])?;
-    let rest = if leading.items.is_empty() { rest } else { Some(with_leading(rest, &leading.items)?) };
+    let rest = match &*leading.items {
+        "" => rest,
+        items => Some(provider_data::with_list(rest, "input", items)?),
+    };
     chat.system = leading.system;
     chat.extra = Some(Extra::new(Dialect::Responses, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
-}
-
-/// Adds the leading messages to the settings, as the list `input`.
-fn with_leading(rest: Option<Json>, items: &str) -> Result<Json, LlmError> {
-    let before = match &rest {
-        Some(rest) => rest.as_str().strip_suffix('}').map_or_else(|| "{".into(), |fields| format!("{fields},")),
-        None => "{".to_owned(),
-    };
-    Json::parse(format!("{before}\"input\":[{items}]}}")).map_err(|error| bad("input", "a list").with_source(error))
 }
 
 /// The system prompt: the instructions, and the messages of the system before all other items.
