@@ -158,16 +158,15 @@ impl StreamEncoder {
             return Bytes::new();
         }
         let mut text = String::new();
-        if let Grammar::Responses(stream) = &mut self.grammar {
-            let id = responses::response_id(self.id.as_deref());
-            stream.fail(error, &id, self.model.as_deref().unwrap_or_default(), &mut text);
-            return text.into();
-        }
-        let (_, body) = error::value(error, self.dialect);
-        match self.dialect {
-            Dialect::Anthropic => anthropic::put(&mut text, &body),
-            Dialect::OpenAi | Dialect::Responses => openai::put(&mut text, &body),
-            Dialect::Gemini => gemini::put(&mut text, &body),
+        let body = || error::value(error, self.dialect).1;
+        match &mut self.grammar {
+            Grammar::Anthropic(_) => anthropic::put(&mut text, &body()),
+            Grammar::OpenAi(_) => openai::put(&mut text, &body()),
+            Grammar::Gemini(_) => gemini::put(&mut text, &body()),
+            Grammar::Responses(stream) => {
+                let id = responses::response_id(self.id.as_deref());
+                stream.fail(error, &id, self.model.as_deref().unwrap_or_default(), &mut text);
+            }
         }
         text.into()
     }
