@@ -62,7 +62,7 @@ impl Conversation {
     fn read(body: &Value) -> Self {
         let mut read = Self::default();
         let mut system: Vec<&str> = body["instructions"].as_str().into_iter().filter(|text| !text.is_empty()).collect();
-        // What the last turn is made of.
+        // The kind of items in the last turn.
         let mut last = "";
         let items = match &body["input"] {
             Value::String(text) => {

@@ -331,7 +331,7 @@ async fn only_its_own_mark_ends_a_stream() {
     let mut whole = before.to_vec();
     whole.push(completed(&json!([])));
     assert_eq!(streamed(&whole).await.unwrap().text(), "hi");
-    // What follows the mark is no part of the answer, and neither is the connection's end.
+    // Neither bytes behind the mark nor the connection's end are part of the answer.
     let text = format!("{}data: [DONE]\n\n", events(&whole));
     let transport = Scripted::events(text).broken();
     let response = own().transport(transport).oneshot(LlmRequest::prompt("?").with_stream(true)).await.unwrap();
@@ -343,7 +343,7 @@ async fn only_its_own_mark_ends_a_stream() {
     assert_eq!(response.collect().await.unwrap_err().kind(), ErrorKind::StreamBroken);
 }
 
-/// How many bytes of a stream have been read when the answer is given to its caller.
+/// Counts the bytes of a stream that are read before its caller has the answer.
 #[tokio::test]
 async fn the_head_of_a_stream_does_not_commit() {
     let empty = json!({"type": "message", "role": "assistant", "content": []});

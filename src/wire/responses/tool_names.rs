@@ -11,7 +11,7 @@ use crate::{
     fields::Object,
 };
 
-/// What stands between a namespace and a name.
+/// The text between a namespace and a name.
 const SEPARATOR: &str = "__";
 
 /// Joins a namespace and the name of one of its tools. A tool that is its own namespace keeps its name.

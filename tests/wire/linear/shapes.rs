@@ -308,7 +308,7 @@ fn as_they_are() -> Vec<Shape> {
     ]
 }
 
-/// Those of flat items and of namespaces.
+/// The shapes of flat items and of namespaces.
 fn responses() -> Vec<Shape> {
     vec![
         of("small parts", Anthropic, Responses, A_TURN, |_| r#"{"type":"text","text":"x"}"#.into(), "]}]}"),

@@ -81,7 +81,7 @@ fn deltas_apart_from_the_whole(exchange: &Exchange, _: &Reading, difference: &Di
     difference.what == "text" && has_deltas_apart(exchange)
 }
 
-/// Whether the deltas of a stream's texts are not the texts that repeat them.
+/// Returns true if the deltas of a stream's texts are not the texts that repeat them.
 pub(crate) fn has_deltas_apart(exchange: &Exchange) -> bool {
     let events = of_responses(exchange);
     let of = |kind: &str, name: &str| -> String {

@@ -16,7 +16,7 @@ use tower::{ServiceExt, service_fn};
 use super::{events, exceptions::has_deltas_apart};
 use crate::recordings::{Exchange, Recordings, folders};
 
-/// What the leaf makes of this body.
+/// Reads this body through the leaf.
 async fn read(body: Bytes, is_stream: bool) -> Result<Message, LlmError> {
     let content_type = if is_stream { "text/event-stream" } else { "application/json" };
     let transport = service_fn(move |_: Request<Full<Bytes>>| {

@@ -60,7 +60,7 @@ pub(crate) struct Reading {
     /// Why Gemini refused the prompt.
     #[serde(default)]
     block_reason: Option<String>,
-    /// What the items of a stream of Responses say, where its last response has none of them.
+    /// The view of a Responses stream's items, where its last response has none of them.
     #[serde(default)]
     items_view: Option<ItemsView>,
 }
@@ -277,7 +277,8 @@ fn answers(exchange: &Exchange, reading: &Reading, message: &Message, difference
     }
 }
 
-/// Whether the fields beside a call say that its tool takes free text, which the neutral form has as an argument.
+/// Returns true if the fields beside a call say that its tool takes free text. The neutral form has that as an
+/// argument.
 fn is_custom(beside: &Part) -> bool {
     match beside {
         Part::Extra { extra, .. } => {

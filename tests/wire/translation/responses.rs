@@ -66,7 +66,7 @@ async fn state_at_the_provider_is_refused_with_the_fields_name() {
             assert_eq!(error.message(), expected, "to {to}");
         }
     }
-    // What is not set is no state.
+    // A field that is not set is no state.
     let mut body = input(json!("?"));
     for (name, value) in [("previous_response_id", Value::Null), ("background", json!(false))] {
         body[name] = value;

@@ -72,7 +72,7 @@ async fn a_prompts_tokens_are_estimated() {
     assert_eq!(count["input_tokens"], other.json()["input_tokens"]);
 }
 
-/// What only the caller's own provider has, at tiers of another dialect.
+/// State that only the caller's own provider has is of no use at tiers of another dialect.
 #[tokio::test]
 async fn state_at_another_provider_is_refused_with_the_fields_name() {
     let providers = Providers::start().await;

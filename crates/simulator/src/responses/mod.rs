@@ -290,7 +290,7 @@ fn content(answer: &Answer, status: &str) -> Option<(u32, Value)> {
     let is_custom = own.is_some_and(|own| own.is_custom);
     let (kind, prefix, field) =
         if is_custom { ("custom_tool_call", "ctc", "input") } else { ("function_call", "fc", "arguments") };
-    // As long as OpenAI's.
+    // The length of OpenAI's.
     let call_id = &own_id[own_id.len().saturating_sub(24)..];
     let mut item = json!({
         "id": format!("{prefix}_{own_id}"),

@@ -244,7 +244,7 @@ async fn a_refusal_names_the_place_and_the_code() {
         (json!({ "input": null }), json!("input"), json!("missing_required_parameter"), "Missing required parameter"),
         (json!({ "input": 5 }), "input".into(), "invalid_type".into(), "but got an integer instead."),
         (json!({ "input": [{ "type": "x" }] }), "input[0]".into(), "invalid_value".into(), "Invalid value: 'x'."),
-        // As recorded: openai-responses-unary-400-o1-pro-tool-round-trip-2.
+        // Recorded as openai-responses-unary-400-o1-pro-tool-round-trip-2.
         (
             json!({ "input": [{ "role": "user", "content": "?" }, { "role": "tool", "content": "4" }] }),
             "input[1]".into(),

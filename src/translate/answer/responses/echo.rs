@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_request_without_settings_has_openais_defaults() {
-        // As in the recordings of requests that set nothing.
+        // The values in recorded answers to requests that set nothing.
         let settings = settings(&Chat::default());
         for (name, value) in [
             ("instructions", Value::Null),

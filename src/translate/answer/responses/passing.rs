@@ -1,4 +1,4 @@
-//! What of a passing stream a later failure needs.
+//! The parts of a passing stream that a later failure needs.
 
 use std::{borrow::Cow, sync::LazyLock};
 

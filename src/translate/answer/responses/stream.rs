@@ -152,7 +152,7 @@ impl Stream {
             return put(to, "response.failed", &event);
         }
         if self.passing.has_begun() {
-            // What passed has no response object: only its numbers are known.
+            // The events that passed have no response object: only their numbers are known.
             self.sequence = self.passing.next_number();
             self.head = Some(Head::new(id, model));
         }

@@ -391,7 +391,7 @@ pub(crate) fn up_to_the_end(exchange: &Exchange) -> &[u8] {
     &exchange.body[..end.unwrap_or(exchange.body.len())]
 }
 
-/// Whether an event is its provider's end mark.
+/// Returns true if an event is its provider's end mark.
 fn is_end(event: &Value) -> bool {
     matches!(event["type"].as_str(), Some("message_stop" | "response.completed" | "response.incomplete"))
 }

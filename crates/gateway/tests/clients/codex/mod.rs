@@ -242,7 +242,7 @@ async fn codex_survives_sixteen_faults() {
         let (primary, fallback) = (primary.await.unwrap(), fallback.await.unwrap());
         (scenario.act)(&primary.handle(), &fallback.handle());
         for (end, server, window) in [("", &primary, 128_000), ("-fallback", &fallback, 1_000_000)] {
-            // As in the tests of the faults, whose times these are.
+            // The settings of the tests of the faults, whose times these are.
             let more = format!(
                 ", context_window: {window}, retry: {{ budget: 10% }}, \
                  timeout: {{ first_token: 4s, idle: 3s, progress: 3s }}"

@@ -44,7 +44,7 @@ fn an_answer_streams_in_the_order_of_openais_own() {
         StreamEvent::Usage(Usage::new(3, 4)),
         StreamEvent::End,
     ]);
-    // As recorded from OpenAI, item by item.
+    // The order in OpenAI's recordings, item by item.
     let expected = "created in_progress \
         output_item.added reasoning_summary_part.added reasoning_summary_text.delta reasoning_summary_text.done \
         reasoning_summary_part.done output_item.done \
