@@ -10,7 +10,7 @@ use crate::{
     providers::protocol::to_value,
     wire::responses::{
         tool_names::{CallKind, ToolNames},
-        tools::unchanged,
+        tools::{is_of_item, unchanged},
     },
 };
 
@@ -40,7 +40,8 @@ impl<'a> AnyTool<'a> {
     /// Returns the tools of a request. `own`: it came in this dialect.
     pub(super) fn list(tools: &'a [Tool], names: &'a ToolNames, own: bool) -> Result<Vec<Self>, LlmError> {
         let mut list: Vec<Self> = Vec::with_capacity(tools.len());
-        for tool in tools {
+        // The conversation has the definitions of the others.
+        for tool in tools.iter().filter(|tool| !own || !is_of_item(tool)) {
             match namespace(tool) {
                 Some(namespace) => within(namespace, tool, names, &mut list)?,
                 None => list.push(Self::of(tool, names, own)?),

@@ -104,9 +104,13 @@ fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) -> Res
         chat.tools.retain(|tool| !foreign(tool));
         // A choice among them is dropped with them.
         let offered = |name: &String| chat.tools.iter().any(|tool| tool.name == *name);
-        if chat.tools.is_empty() || matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
+        if matches!(&chat.tool_choice, Some(ToolChoice::Named(name)) if !offered(name)) {
             chat.tool_choice = None;
         }
+    }
+    // Other providers refuse a choice among no tools.
+    if chat.tools.is_empty() && chat.tool_choice.is_some() {
+        chat.to_mut().tool_choice = None;
     }
     Ok(())
 }

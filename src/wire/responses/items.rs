@@ -77,6 +77,10 @@ impl<'a, 'm> Conversation<'a, 'm> {
         if is_message {
             return self.message(item, &fields);
         }
+        if !self.begun && kind.as_deref() == Some("additional_tools") {
+            self.leading.add(item, &[]);
+            return Ok(());
+        }
         self.begun = true;
         match kind.as_deref() {
             Some("reasoning") => {

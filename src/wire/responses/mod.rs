@@ -28,7 +28,7 @@ pub(crate) mod tools;
 
 use serde_json::value::RawValue;
 
-use self::{items::Conversation, tool_names::ToolNames};
+use self::{items::Conversation, tool_names::ToolNames, tools::Lists};
 use crate::{
     Dialect, LlmError,
     chat::{Chat, Effort, Extra, Json, Message, OutputSchema, Part, Role, Thinking, ToolChoice},
@@ -65,9 +65,7 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
     chat.stream = fields.flag("stream").unwrap_or(false);
-    if let Some(list) = fields.get("tools").filter(|list| !is_null(list)) {
-        chat.tools = tools::definitions(list, meter)?;
-    }
+    chat.tools = tools::definitions(&Lists::find(fields.get("tools"), fields.get("input"))?, meter)?;
     let names = ToolNames::of(&chat);
     read_settings(&fields, &names, &mut chat)?;
     let mut leading = SystemPrefix::default();

@@ -410,6 +410,30 @@ fn tools_of_namespaces_have_joined_names_and_come_back() {
 }
 
 /// Names that collide in every way take as many steps as there are names.
+/// Codex sends the tools of its newest models in the conversation.
+#[test]
+fn an_item_may_define_tools() {
+    let exec = json!({"type": "custom", "name": "exec", "description": "Runs."});
+    let found = json!({"type": "function", "name": "find", "parameters": {"type": "object", "properties": {}}});
+    let functions = json!({"type": "namespace", "name": "functions", "tools": [exec, found]});
+    let chat = chat(&json!({"tools": [found], "input": [
+        {"type": "additional_tools", "role": "developer", "tools": [functions]},
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "hi"},
+        {"type": "tool_search_output", "call_id": "s", "tools": [functions, found, {"type": "function", "name": "new"}]},
+        {"type": "custom_tool_call", "call_id": "c", "namespace": "functions", "name": "exec", "input": "ls"},
+    ]}));
+    let names: Vec<_> = chat.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names, ["find", "functions__exec", "functions__find", "new"]);
+    let of_items: Vec<_> = chat.tools.iter().map(tools::is_of_item).collect();
+    assert_eq!(of_items, [false, true, true, true]);
+    let names = ToolNames::of(&chat);
+    assert_eq!(names.own("functions__exec"), Some(&own(Some("functions"), "exec", CallKind::Custom)));
+    assert_eq!(chat.messages.last().unwrap().tool_calls().next().unwrap().name, "functions__exec");
+    // The item before the prompt is no turn of the model's.
+    assert_eq!((chat.system.as_deref(), chat.messages[0].role), (Some("Be brief."), Role::User));
+}
+
 #[test]
 fn many_tools_are_named_in_linear_work() {
     const COUNT: u32 = 10_000;

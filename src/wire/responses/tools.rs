@@ -7,8 +7,11 @@
 //!   the other fields of the namespace there too, so that its `type` marks the beginning of a namespace. An empty
 //!   namespace is left out.
 //! - A tool that runs at the provider has its type as its name, no schema, and is kept whole in its extra.
+//! - An item of the conversation may define tools too (`additional_tools`, `tool_search_output`). They follow the
+//!   request's own, and have the item's type as the field `item` in their extra: the item itself defines them when the
+//!   request is encoded for this dialect again.
 
-use std::sync::LazyLock;
+use std::{collections::HashSet, sync::LazyLock};
 
 use serde_json::{json, value::RawValue};
 
@@ -29,11 +32,54 @@ const LONGEST: usize = 128;
 /// The schema of a function that names none.
 static NO_ARGUMENTS: LazyLock<Json> = LazyLock::new(|| Json::from(json!({"type": "object", "properties": {}})));
 
-/// Decodes the list of tools.
-pub(super) fn definitions(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Tool>, LlmError> {
+/// The lists of tools in a request: its own, and those of the items that define some.
+#[derive(Default)]
+pub(super) struct Lists<'a> {
+    own: Option<&'a RawValue>,
+    /// Each with the type of its item.
+    of_items: Vec<(&'static str, &'a RawValue)>,
+}
+
+impl<'a> Lists<'a> {
+    /// Finds the lists of a request with these tools and this input.
+    pub(super) fn find(own: Option<&'a RawValue>, input: Option<&'a RawValue>) -> Result<Self, LlmError> {
+        let mut lists = Self { own: own.filter(|list| !is_null(list)), of_items: Vec::new() };
+        if lists.own.is_some_and(|own| !is_list(own)) {
+            return Err(bad("tools", "a list"));
+        }
+        if let Some(items) = input.filter(|input| is_list(input)) {
+            each(items, |item| {
+                let fields = Object::read(item, &["type", "tools"])?;
+                let kind = fields.word("type");
+                let kind = DEFINING.into_iter().find(|defining| kind.as_deref() == Some(defining));
+                let list = fields.get("tools").filter(|list| is_list(list));
+                lists.of_items.extend(kind.zip(list));
+                Ok(())
+            })?;
+        }
+        Ok(lists)
+    }
+
+    fn each(
+        &self,
+        mut visit: impl FnMut(Option<&'static str>, &'a RawValue) -> Result<(), LlmError>,
+    ) -> Result<(), LlmError> {
+        let of_items = self.of_items.iter().map(|(kind, list)| (Some(*kind), *list));
+        for (item, list) in self.own.map(|own| (None, own)).into_iter().chain(of_items) {
+            each(list, |tool| visit(item, tool))?;
+        }
+        Ok(())
+    }
+}
+
+/// The types of the items that define tools.
+const DEFINING: [&str; 2] = ["additional_tools", "tool_search_output"];
+
+/// Decodes the tools.
+pub(super) fn definitions(lists: &Lists<'_>, meter: &mut Meter<'_>) -> Result<Vec<Tool>, LlmError> {
     let mut names = Allocator::default();
     // Tools outside of namespaces keep their names, wherever they stand.
-    let is_list = each(list, |tool| {
+    lists.each(|_, tool| {
         let fields = Object::read(tool, &["type", "name"])?;
         match fields.word("type").as_deref() {
             Some("namespace") => {}
@@ -47,20 +93,48 @@ pub(super) fn definitions(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<
         }
         Ok(())
     })?;
-    if !is_list {
-        return Err(bad("tools", "a list"));
-    }
     let mut tools = Vec::new();
-    each(list, |tool| {
+    // An item may repeat a tool, such as one that a search found again.
+    let mut defined = HashSet::new();
+    lists.each(|item, tool| {
         let fields = Object::read(tool, &["type", "name", "tools"])?;
+        let mut add = |namespace: &str, name: &str, tool: &mut dyn FnMut() -> Result<Tool, LlmError>| {
+            let is_new = lists.of_items.is_empty() || defined.insert((namespace.to_owned(), name.to_owned()));
+            match item {
+                None => tools.push(tool()?),
+                Some(item) if is_new => tools.push(of_item(item, tool()?)?),
+                Some(_) => {}
+            }
+            Ok(())
+        };
         if fields.word("type").as_deref() == Some("namespace") {
-            return namespace(tool, &fields, &mut names, meter, &mut tools);
+            return namespace(tool, &fields, &mut names, meter, &mut add);
         }
-        tools.push(definition(tool)?);
-        Ok(())
+        let name = fields.word("name").or_else(|| fields.word("type")).unwrap_or_default();
+        add("", &name, &mut || definition(tool))
     })?;
     tools.shrink_to_fit();
     Ok(tools)
+}
+
+/// Takes the definition of a tool with this namespace and name, unless it is there already.
+type Add<'a> = dyn FnMut(&str, &str, &mut dyn FnMut() -> Result<Tool, LlmError>) -> Result<(), LlmError> + 'a;
+
+/// Notes the item that defines a tool.
+fn of_item(item: &str, mut tool: Tool) -> Result<Tool, LlmError> {
+    let mut noted = RawObject::default();
+    noted.add("item", Json::from(serde_json::Value::from(item)).raw())?;
+    if let Some(extra) = &tool.extra {
+        fields::fields(extra.fields.raw(), |name, value| if name == "item" { Ok(()) } else { noted.add(name, value) })?;
+    }
+    tool.extra = noted.finish()?.map(|fields| Extra { dialect: Dialect::Responses, fields });
+    Ok(tool)
+}
+
+/// Returns true if an item of the conversation defines the tool.
+pub(crate) fn is_of_item(tool: &Tool) -> bool {
+    let extra = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Responses);
+    extra.is_some_and(|extra| extra.fields.get("item").is_some())
 }
 
 fn namespace<'a>(
@@ -68,7 +142,7 @@ fn namespace<'a>(
     fields: &Object<'a>,
     names: &mut Allocator<'a>,
     meter: &mut Meter<'_>,
-    tools: &mut Vec<Tool>,
+    add: &mut Add<'_>,
 ) -> Result<(), LlmError> {
     let namespace = fields.text("name")?.ok_or_else(|| bad("tools.name", "a text"))?;
     if namespace.len() > LONGEST {
@@ -82,16 +156,18 @@ fn namespace<'a>(
     let mut own = first.as_ref();
     each(list, |tool| {
         meter.tool()?;
-        if Object::read(tool, &["type"])?.word("type").as_deref() == Some("namespace") {
+        let fields = Object::read(tool, &["type", "name"])?;
+        if fields.word("type").as_deref() == Some("namespace") {
             return Err(bad("tools.tools", "a list of tools that are no namespaces"));
         }
-        let whole = within(own, tool)?;
-        own = further.as_ref();
-        let mut tool = definition(whole.raw())?;
-        tool.name = names.allocate(tool.name);
-        tool.extra = Some(Extra { dialect: Dialect::Responses, fields: whole });
-        tools.push(tool);
-        Ok(())
+        let own = std::mem::replace(&mut own, further.as_ref());
+        add(&namespace, &fields.word("name").unwrap_or_default(), &mut || {
+            let whole = within(own, tool)?;
+            let mut tool = definition(whole.raw())?;
+            tool.name = names.allocate(tool.name);
+            tool.extra = Some(Extra { dialect: Dialect::Responses, fields: whole });
+            Ok(tool)
+        })
     })?;
     Ok(())
 }

@@ -193,7 +193,6 @@ async fn codex_works_at_providers_of_four_protocols() {
 }
 
 /// The tools of such a model are an item `additional_tools` of the conversation.
-#[ignore = "tools within the conversation are not translated yet"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codex_with_a_model_that_works_by_code_says_hello() {
     if std::env::var_os("STEADFAST_CODEX").is_none() {
