@@ -26,12 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     GatewayState,
-    inbound::{self, BodyError, RequestOptions},
+    inbound::{self, BodyError},
     keys::{self, Denial, Key},
     mark::{mark, marked},
     panic::{self, Panic},
     records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
+    request_options::RequestOptions,
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
 };
 use crate::{
