@@ -7,8 +7,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError};
-use memchr::memmem;
-use serde::Deserialize;
 use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -202,32 +200,11 @@ pub(crate) fn request(
     body: Bytes,
     settings: &Settings,
 ) -> Result<LlmRequest, LlmError> {
-    refuse_background(dialect, &body)?;
     let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers)).limits(settings.limits);
     Ok(LlmRequest::from(match path {
         Some((model, stream)) => wire.path(model, stream),
         None => wire,
     }))
-}
-
-/// Refuses a response that is made in the background: the gateway would have to keep it, and its answer has no content.
-fn refuse_background(dialect: Dialect, body: &Bytes) -> Result<(), LlmError> {
-    #[derive(Deserialize)]
-    struct Head {
-        background: Option<bool>,
-    }
-    // Few requests name the field, and only those are parsed for it.
-    if dialect != Dialect::Responses || memmem::find(body, b"\"background\"").is_none() {
-        return Ok(());
-    }
-    match serde_json::from_slice(body) {
-        Ok(Head { background: Some(true) }) => Err(LlmError::new(
-            ErrorKind::InvalidRequest,
-            "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` for a \
-             long answer",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// The size from which a request is decoded ahead, if anything reads it.

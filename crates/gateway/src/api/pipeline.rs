@@ -33,6 +33,7 @@ use super::{
     records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
     request_options::RequestOptions,
+    stored_responses,
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
 };
 use crate::{
@@ -75,6 +76,10 @@ pub(crate) struct AdaptedCall {
     pub(crate) path: Option<(Box<str>, bool)>,
 }
 
+/// Marks the response to a call that the program's own client is to make by itself, with the call's body.
+#[derive(Clone)]
+pub(crate) struct LeftToClient(pub(crate) Bytes);
+
 /// Answers a request of this dialect.
 ///
 /// Decides at once what the head decides. The future stays small: with many callers it has left the processor's cache
@@ -114,6 +119,13 @@ pub(crate) fn answer<'a>(
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, denied, dialect);
         }
+        if let Some(wire) = request.wire().filter(|wire| wire.is_background()) {
+            // The program's own client talks to the provider that keeps the response.
+            return match adapted {
+                Some(_) => left_to_client(wire.body().clone()),
+                None => fail(&entry, options.explain, &stored_responses::no_background(), dialect),
+            };
+        }
         let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
         if settings.wait_for_rate_limits.contains(&dialect) {
             request = request.wait_for_rate_limits();
@@ -146,6 +158,13 @@ pub(crate) fn answer<'a>(
         }
     };
     Box::pin(panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect)))
+}
+
+/// Returns the response to a call that goes on by the program's own client.
+fn left_to_client(body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response.extensions_mut().insert(LeftToClient(body));
+    response
 }
 
 /// Returns the response to a panic. The unwinding has dropped the record's [`Entry`], which closed the record.

@@ -4,6 +4,7 @@
 
 use axum::{body::Body, extract::Path};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use steadfast::{ErrorKind, LlmError};
 
 use super::refusal;
 
@@ -21,6 +22,13 @@ pub(crate) async fn compact() -> Response<Body> {
     let message = "this gateway does not serve /v1/responses/compact: send the conversation to /v1/responses, with \
                    `context_management` where its provider compacts by itself";
     refusal::of_responses(StatusCode::NOT_FOUND, Some("unsupported_path"), message)
+}
+
+/// Returns the error for a response in the background: the gateway would have to keep it, and its answer has no content.
+pub(crate) fn no_background() -> LlmError {
+    let message = "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` \
+                   for a long answer";
+    LlmError::new(ErrorKind::InvalidRequest, message)
 }
 
 /// Returns whether a request asks for a WebSocket.
