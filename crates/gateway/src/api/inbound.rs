@@ -207,6 +207,12 @@ pub(crate) fn request(
     }))
 }
 
+/// Creates a request to compact a conversation, from the caller's own bytes.
+pub(crate) fn compaction(headers: &HeaderMap, body: Bytes) -> Result<LlmRequest, LlmError> {
+    let wire = Wire::compaction(body)?.headers(forwarded(Dialect::Responses, headers));
+    Ok(LlmRequest::from(wire))
+}
+
 /// The size from which a request is decoded ahead, if anything reads it.
 const LARGE_BODY: usize = 256 * 1024;
 

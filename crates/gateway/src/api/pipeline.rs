@@ -76,6 +76,10 @@ pub(crate) struct AdaptedCall {
     pub(crate) path: Option<(Box<str>, bool)>,
 }
 
+/// Marks a request to compact a conversation, in place of an answer to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Compaction;
+
 /// Marks the response to a call that the program's own client is to make by itself, with the call's body.
 #[derive(Clone)]
 pub(crate) struct LeftToClient(pub(crate) Bytes);
@@ -109,7 +113,10 @@ pub(crate) fn answer<'a>(
         };
         let adapted = extensions.get::<AdaptedCall>();
         let path = adapted.and_then(|adapted| adapted.path.clone());
-        let request = inbound::request(dialect, &headers, path, body, &settings);
+        let request = match extensions.get() {
+            Some(Compaction) => inbound::compaction(&headers, body),
+            None => inbound::request(dialect, &headers, path, body, &settings),
+        };
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
             {
@@ -152,6 +159,9 @@ pub(crate) fn answer<'a>(
         match answered {
             Ok(response) => match context.own(&response) {
                 Some(body) => pass_through(&context, &entry, &response, body, settings.mark),
+                None if context.request.is_compaction() => {
+                    fail(&entry, context.explain, &stored_responses::no_compaction(), dialect)
+                }
                 None => Box::pin(translate(context, entry, response)).await,
             },
             Err(error) => fail(&entry, context.explain, &error, dialect),
