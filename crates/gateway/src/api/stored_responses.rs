@@ -23,7 +23,8 @@ pub(crate) fn no_compaction() -> LlmError {
     LlmError::new(ErrorKind::UnsupportedFeature, message).with_code("unsupported_path")
 }
 
-/// Returns the error for a response in the background: the gateway would have to keep it, and its answer has no content.
+/// Returns the error for a response in the background. The gateway would have to keep it, and its answer has no
+/// content.
 pub(crate) fn no_background() -> LlmError {
     let message = "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` \
                    for a long answer";
