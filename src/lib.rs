@@ -111,6 +111,7 @@ pub mod translate;
 mod dated_file;
 mod estimate;
 mod fields;
+mod sse;
 mod usage;
 mod wire;
 

@@ -133,6 +133,22 @@ pub enum Thinking {
     Effort(Effort),
 }
 
+impl Thinking {
+    /// Returns the amount that OpenAI's word for an effort stands for.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "none" => Self::Off,
+            "minimal" => Self::Effort(Effort::Minimal),
+            "low" => Self::Effort(Effort::Low),
+            "medium" => Self::Effort(Effort::Medium),
+            "high" => Self::Effort(Effort::High),
+            "xhigh" => Self::Effort(Effort::XHigh),
+            "max" => Self::Effort(Effort::Max),
+            _ => return None,
+        })
+    }
+}
+
 /// A level of reasoning effort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

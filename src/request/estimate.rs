@@ -20,7 +20,7 @@ impl LlmRequest {
         match self.chat() {
             Ok(chat) => (estimate::prompt(chat), chat.max_tokens.map(u64::from)),
             // The bytes cannot be decoded here: only their length is known.
-            Err(_) => (self.wire().map_or(0, |wire| wire.body().len() / CHARS_PER_TOKEN) as u64, None),
+            Err(_) => (u64::from(self.glanced_prompt()), None),
         }
     }
 

@@ -52,6 +52,7 @@ struct CallerPart {
     first_tier_only: bool,
     requires_human: bool,
     waits_for_rate_limits: bool,
+    compaction: bool,
     shadow: bool,
     left_out: Vec<OmittedParameter>,
     extensions: Extensions,
@@ -70,6 +71,7 @@ impl LlmRequest {
     }
 
     fn new(content: Content) -> Self {
+        let compaction = matches!(&content, Content::Wire(wire) if wire.is_compaction());
         Self {
             caller: Arc::new(CallerPart {
                 content,
@@ -82,6 +84,7 @@ impl LlmRequest {
                 first_tier_only: false,
                 requires_human: false,
                 waits_for_rate_limits: false,
+                compaction,
                 shadow: false,
                 left_out: Vec::new(),
                 extensions: Extensions::new(),
@@ -230,7 +233,8 @@ impl LlmRequest {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the bytes are not a request of their dialect.
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the bytes are not a request of their dialect;
+    /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) for a [compaction](Wire::compaction).
     pub fn chat(&self) -> Result<&Chat, LlmError> {
         match &self.caller.content {
             Content::Chat(chat) => Ok(chat),
@@ -263,6 +267,12 @@ impl LlmRequest {
             Content::Chat(_) => None,
             Content::Wire(wire) => Some(wire),
         }
+    }
+
+    /// Returns true for a request to [compact](Wire::compaction) a conversation.
+    #[inline]
+    pub fn is_compaction(&self) -> bool {
+        self.caller.compaction
     }
 
     /// The model that the caller names. A leaf with a model of its own sends that one.
@@ -366,12 +376,13 @@ impl LlmRequest {
 
     /// Returns true if the request may go to any tier.
     pub(crate) fn goes_anywhere(&self) -> bool {
-        !(self.caller.first_tier_only | self.caller.requires_human)
+        !(self.caller.first_tier_only | self.caller.requires_human | self.caller.compaction)
     }
 
     /// Returns true if the request may go to any tier, and fails at once if none works.
     pub(crate) fn is_usual(&self) -> bool {
-        !(self.caller.first_tier_only | self.caller.requires_human | self.caller.waits_for_rate_limits)
+        let caller = &self.caller;
+        !(caller.first_tier_only | caller.requires_human | caller.waits_for_rate_limits | caller.compaction)
     }
 
     /// The values that the caller added.

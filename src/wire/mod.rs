@@ -71,6 +71,8 @@ pub struct Wire {
     stream: bool,
     /// Set by a layer, in place of the bytes' own value.
     max_tokens: Option<u32>,
+    /// True for a request to compact the conversation.
+    compaction: bool,
     limits: WireLimits,
     chat: Decoded,
 }
@@ -155,9 +157,25 @@ impl Wire {
             model,
             stream,
             max_tokens: None,
+            compaction: false,
             limits: WireLimits::default(),
             chat: Decoded::default(),
         })
+    }
+
+    /// Creates a request to compact a conversation (`POST /responses/compact`), in place of an answer to it.
+    ///
+    /// A leaf of the Responses dialect forwards its bytes, with the tier's `model`, to that path. It has no neutral
+    /// form, so that every other leaf refuses it. It is never a stream. The provider seals the result, so a
+    /// [`Fallback`](crate::Fallback) sends it to the tiers of
+    /// [one account](crate::layers::fallback::TierSettings::compaction) only.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn compaction(body: impl Into<Bytes>) -> Result<Self, LlmError> {
+        let wire = Self::new(Dialect::Responses, body)?;
+        Ok(Self { compaction: true, stream: false, ..wire })
     }
 
     /// Sets the model and whether to stream, for the dialect that has both in its path (Gemini).
@@ -219,6 +237,18 @@ impl Wire {
         self.stream
     }
 
+    /// Returns true for a request to [compact](Self::compaction) a conversation.
+    pub fn is_compaction(&self) -> bool {
+        self.compaction
+    }
+
+    /// Returns true if the bytes ask for a response that the provider makes in the background, after it has answered
+    /// the request.
+    pub fn is_background(&self) -> bool {
+        let asks = |field: &object::Field| &self.body[field.value.clone()] == b"true";
+        self.dialect == Dialect::Responses && self.object.field("background").is_some_and(asks)
+    }
+
     /// The longest answer that a layer has set.
     pub fn max_tokens(&self) -> Option<u32> {
         self.max_tokens
@@ -268,12 +298,12 @@ impl Wire {
     }
 
     /// Returns true if the same bytes ask for something else each time: they continue a conversation that the provider
-    /// keeps and extends, or they start work whose result is fetched later.
+    /// keeps and extends, they compact one, or they start work whose result is fetched later.
     #[cfg(feature = "cache")]
     pub(crate) fn depends_on_state(&self) -> bool {
         let value = |name| self.object.field(name).map(|field| &self.body[field.value.clone()]);
         self.dialect == Dialect::Responses
-            && (value("conversation").is_some_and(|value| value != b"null") || value("background") == Some(b"true"))
+            && (self.compaction || self.is_background() || value("conversation").is_some_and(|value| value != b"null"))
     }
 
     pub(crate) fn set_stream(&mut self, stream: bool) {
@@ -331,6 +361,9 @@ impl Wire {
 
     /// Decodes the bytes for this caller alone; the form is not stored.
     pub(crate) fn decode(&self, stop: &Stop) -> Result<Chat, LlmError> {
+        if self.compaction {
+            return Err(no_compaction());
+        }
         let mut chat = decode(self.dialect, &self.body, self.limits, stop)?;
         chat.model = self.model.as_deref().map(str::to_owned);
         chat.stream = self.stream;
@@ -345,6 +378,15 @@ impl fmt::Debug for Wire {
         f.debug_struct("Wire").field("dialect", &self.dialect).field("bytes", &self.body.len()).finish_non_exhaustive()
     }
 }
+
+/// Returns the error of a service that answers conversations and cannot compact them.
+fn no_compaction() -> LlmError {
+    let message = "/v1/responses/compact: only a provider of the Responses dialect has it";
+    LlmError::new(ErrorKind::UnsupportedFeature, message).with_code(UNSUPPORTED_PATH)
+}
+
+/// The code of errors about a path that no provider of the request has.
+pub(crate) const UNSUPPORTED_PATH: &str = "unsupported_path";
 
 /// Decodes a caller's bytes to the neutral form.
 ///

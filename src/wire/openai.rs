@@ -3,8 +3,8 @@ use serde_json::{json, value::RawValue};
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning,
-        Role, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     fields::{Object, bad, count, each, is_list, is_null, is_object, text, word},
     wire::{Meter, foreign::of_format_name, provider_data},
@@ -127,16 +127,7 @@ fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     chat.top_p = body.floating("top_p")?;
     chat.stop = body.strings("stop")?;
     chat.output = output(body)?;
-    chat.thinking = match body.word("reasoning_effort").as_deref() {
-        Some("none") => Some(Thinking::Off),
-        Some("minimal") => Some(Thinking::Effort(Effort::Minimal)),
-        Some("low") => Some(Thinking::Effort(Effort::Low)),
-        Some("medium") => Some(Thinking::Effort(Effort::Medium)),
-        Some("high") => Some(Thinking::Effort(Effort::High)),
-        Some("xhigh") => Some(Thinking::Effort(Effort::XHigh)),
-        Some("max") => Some(Thinking::Effort(Effort::Max)),
-        _ => None,
-    };
+    chat.thinking = body.word("reasoning_effort").and_then(|word| Thinking::of_word(&word));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use steadfast::{Dialect, LlmRequest, Wire};
+use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
 use steadfast_stack::{Config, Environment, Format, Stack};
 use tower::{ServiceExt, service_fn};
 
@@ -17,25 +17,33 @@ const CHAT: &str = r#"{"model":"gpt-5.2", "messages":[{"role":"user","content":"
 
 /// Returns the address and the body of what a tier with these settings sends for a request.
 async fn sent(settings: &str, request: LlmRequest) -> (String, Bytes) {
-    let text = format!("tiers: [{{ name: main, provider: openai, model: gpt-5.2{settings} }}]");
-    let config = Config::from_str(&text, Format::Yaml).unwrap();
-    let sent = Arc::new(Mutex::new(None));
+    let tiers = format!("{{ name: main, provider: openai, model: gpt-5.2{settings} }}");
+    let (mut sent, _) = sent_by(&tiers, 400, request).await;
+    sent.pop().expect("a request is sent")
+}
+
+/// Returns the addresses and the bodies of what these tiers send for a request, with this status of every answer, and
+/// the error.
+async fn sent_by(tiers: &str, status: u16, request: LlmRequest) -> (Vec<(String, Bytes)>, LlmError) {
+    let config = Config::from_str(&format!("tiers: [{tiers}]"), Format::Yaml).unwrap();
+    let sent = Arc::new(Mutex::new(Vec::new()));
     let record = sent.clone();
     let transport = service_fn(move |request: Request<Full<Bytes>>| {
         let record = record.clone();
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
-            *record.lock().unwrap() = Some((head.uri.to_string(), body));
-            // An error in the form of both APIs, which no tier repeats.
+            record.lock().unwrap().push((head.uri.to_string(), body));
+            // An error in the form of both APIs, which no tier repeats at 400.
             let refusal = r#"{"error":{"message":"no","type":"invalid_request_error","param":null,"code":"no"}}"#;
-            Ok::<_, Infallible>(Response::builder().status(400).body(Full::from(refusal)).unwrap())
+            Ok::<_, Infallible>(Response::builder().status(status).body(Full::from(refusal)).unwrap())
         }
     });
-    let environment: Environment = [("OPENAI_API_KEY", "good-key")].into_iter().collect();
+    let keys = [("OPENAI_API_KEY", "good-key"), ("OTHER_KEY", "other-key"), ("ANTHROPIC_API_KEY", "another-key")];
+    let environment: Environment = keys.into_iter().collect();
     let stack = Stack::builder().environment(environment).transport(transport).seed(5).build(config).unwrap();
-    stack.service().oneshot(request).await.unwrap_err();
-    sent.lock().unwrap().take().expect("a request is sent")
+    let error = stack.service().oneshot(request).await.unwrap_err();
+    (std::mem::take(&mut sent.lock().unwrap()), error)
 }
 
 fn of(dialect: Dialect, body: &'static str) -> LlmRequest {
@@ -73,4 +81,45 @@ async fn a_tier_with_one_api_sends_every_request_there() {
             assert_eq!(url, format!("https://api.openai.com{path}"));
         }
     }
+}
+
+fn compaction() -> LlmRequest {
+    Wire::compaction(RESPONSES).unwrap().into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_known_to_compact_gets_compactions() {
+    let azure = ", base_url: 'https://me.openai.azure.com/openai/v1', api: responses";
+    for settings in ["", ", api: responses", &format!("{azure}, compaction: true")] {
+        let (url, body) = sent(settings, compaction()).await;
+        assert!(url.ends_with("/v1/responses/compact"), "{settings}: {url}");
+        assert_eq!(body, RESPONSES, "{settings}");
+    }
+    for settings in [", api: chat", ", compaction: false", azure, ", base_url: 'http://127.0.0.1:9/v1', api: auto"] {
+        let tiers = format!("{{ name: main, provider: openai, model: gpt-5.2{settings} }}");
+        let (sent, error) = sent_by(&tiers, 400, compaction()).await;
+        assert!(sent.is_empty(), "{settings}: {sent:?}");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFeature, "{settings}");
+        assert!(error.message().contains("main lacks /v1/responses/compact"), "{settings}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_stays_at_the_account_of_the_first_tier_that_compacts() {
+    let tiers = "
+        { name: claude, provider: anthropic, model: claude-sonnet-4-5 },
+        { name: first, provider: openai, model: gpt-5.2 },
+        { name: paid-by-another, provider: openai, model: gpt-5.1, headers: { OpenAI-Organization: org-2 } },
+        { name: other-key, provider: openai, model: gpt-5, api_key: '${OTHER_KEY}' },
+        { name: elsewhere, provider: openai, model: gpt-5, base_url: 'https://eu.api.openai.com/v1' },
+        { name: second, provider: openai, model: gpt-5.2-mini, api: responses }";
+    let (sent, error) = sent_by(tiers, 500, compaction()).await;
+    assert_eq!(error.kind(), ErrorKind::Server);
+    let mut models: Vec<&[u8]> = Vec::new();
+    for (_, body) in &sent {
+        let model = body.split(|byte| *byte == b'"').nth(3).unwrap();
+        models.push(model);
+    }
+    models.dedup();
+    assert_eq!(models, [&b"gpt-5.2"[..], b"gpt-5.2-mini"]);
 }

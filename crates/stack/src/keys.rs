@@ -128,7 +128,7 @@ impl Provider {
 
     /// Returns whether a server belongs to the provider and is reached over TLS, so that the key stays secret: its
     /// host, or one below it (`eu.api.openai.com`).
-    fn owns(self, url: &str) -> bool {
+    pub(super) fn owns(self, url: &str) -> bool {
         let Ok(url) = url.trim().parse::<Uri>() else { return false };
         let is_below = |host: &str, own: &str| host.strip_suffix(own).is_some_and(|below| below.ends_with('.'));
         let (host, own) = (url.host().map(str::to_ascii_lowercase), self.host());

@@ -109,6 +109,9 @@ fn the_state_at_a_provider_decides_which_responses_requests_are_the_same() {
         assert!(keyed.key(&request).is_none(), "{passes_by}, with a key of one's own");
     }
     assert!(key_of(&responses(r#","conversation":null,"background":false"#)).is_some());
+    // An answer to the same bytes is no compaction of them.
+    let compaction = LlmRequest::from(Wire::compaction(r#"{"model":"m","input":"and what else?"}"#).unwrap());
+    assert_eq!(key_of(&compaction), None);
 }
 
 #[test]

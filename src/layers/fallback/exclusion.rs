@@ -35,6 +35,9 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
     let orders = shared.orders();
     let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature()));
     let reason = |facts: &TierFacts| {
+        if request.is_compaction() && facts.settings.compaction.is_none() {
+            return Some(ExclusionReason::NoCompaction);
+        }
         let (level, capabilities) = (facts.settings.level, &facts.settings.capabilities);
         // A person is not of a worse level for a request that requires one.
         if level > worst && !request.is_human_required() {
@@ -59,6 +62,8 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
 /// The reason why a tier cannot serve a request.
 pub(super) enum ExclusionReason {
     Lacks(Lack),
+    /// It cannot compact a conversation.
+    NoCompaction,
     /// It is of a better level than the request was stepped down to.
     AboveLevel {
         level: u8,
@@ -87,6 +92,7 @@ impl ExclusionReason {
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Lacks(lack) => lack.kind(),
+            Self::NoCompaction => ErrorKind::UnsupportedFeature,
             Self::Drained | Self::AbovePinned { .. } => ErrorKind::OutOfService,
             Self::AboveLevel { .. } | Self::BelowLevel { .. } => ErrorKind::Exhausted,
         }
@@ -95,7 +101,7 @@ impl ExclusionReason {
     /// Returns the reason why a tier of a worse level answers then.
     pub(super) fn degraded_reason(&self) -> DegradedReason {
         match self {
-            Self::Lacks(lack) => DegradedReason::Failure(lack.kind()),
+            Self::Lacks(_) | Self::NoCompaction => DegradedReason::Failure(self.kind()),
             Self::Drained => DegradedReason::Drained,
             Self::AbovePinned { .. } => DegradedReason::Pinned,
             Self::AboveLevel { .. } => DegradedReason::SteppedDown,
@@ -119,6 +125,7 @@ impl fmt::Display for ExclusionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lacks(lack) => write!(f, "lacks {lack}"),
+            Self::NoCompaction => f.write_str("lacks /v1/responses/compact"),
             Self::AboveLevel { level, least } => {
                 write!(f, "is of level {level}, and the request was stepped down to {least}")
             }

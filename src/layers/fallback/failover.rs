@@ -18,6 +18,7 @@ use crate::{
     classify::{self, Class},
     layers::{deadline, retry::Reservation},
     ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
+    wire::UNSUPPORTED_PATH,
 };
 
 /// One request's way along its tiers.
@@ -84,6 +85,10 @@ impl Failover {
         };
         if request.is_first_tier_only() {
             failover.plan.chain = Chain::Listed([at].into());
+        } else if request.is_compaction() && !matches!(failover.plan.chain, Chain::Pinned(_)) {
+            let account = |tier| &shared.settings(tier).compaction;
+            failover.plan.chain =
+                Chain::Listed(failover.plan.tiers().filter(|tier| account(*tier) == account(at)).collect());
         }
         if at == 0
             && let Some(next) = failover.plan.tiers().filter(|tier| failover.is_eligible(*tier)).nth(1)
@@ -605,6 +610,9 @@ impl Failover {
             };
         }
         let mut error = LlmError::new(kind, message);
+        if self.plan.request.is_compaction() && kind == ErrorKind::UnsupportedFeature {
+            error = error.with_code(UNSUPPORTED_PATH);
+        }
         std::mem::take(&mut self.ledger).give_up(&mut error);
         self.mark(&mut error);
         error

@@ -1,6 +1,7 @@
 mod all_failed;
 mod breaks;
 mod capabilities;
+mod compaction;
 mod levels;
 mod models;
 mod queue;

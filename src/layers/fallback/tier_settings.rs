@@ -47,6 +47,7 @@ pub struct TierSettings {
     pub(super) level: u8,
     pub(super) human: bool,
     pub(super) min_useful: Option<Duration>,
+    pub(super) compaction: Option<Arc<str>>,
 }
 
 impl TierSettings {
@@ -59,6 +60,7 @@ impl TierSettings {
             level: BEST_LEVEL,
             human: false,
             min_useful: None,
+            compaction: None,
         }
     }
 
@@ -124,6 +126,18 @@ impl TierSettings {
     #[must_use]
     pub fn min_useful(mut self, time: Duration) -> Self {
         self.min_useful = Some(time);
+        self
+    }
+
+    /// Lets the tier [compact](crate::Wire::compaction) conversations, with this account at its provider. The name of
+    /// the account is free: tiers with the same name share it.
+    ///
+    /// The provider seals a compacted conversation, and only the same account can read it. So a compaction goes to the
+    /// first tier that has this setting, and after a failure to tiers of the same account only. Default: none, and no
+    /// compaction comes to the tier.
+    #[must_use]
+    pub fn compaction(mut self, account: impl Into<Arc<str>>) -> Self {
+        self.compaction = Some(account.into());
         self
     }
 }

@@ -69,6 +69,9 @@ impl KeyedInput {
                 bytes.optional_text(Tenant::of(request).map(|name| &**name));
                 bytes.optional_text(request.feature());
                 bytes.bytes(wire.body());
+                if wire.is_compaction() {
+                    bytes.text("compaction");
+                }
                 bytes.finish()
             }
             (None, _) => return None,

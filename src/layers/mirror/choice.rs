@@ -48,8 +48,8 @@ impl Choice {
     /// Returns whether this request is mirrored, without an allocation.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest) -> bool {
-        // A shadow is not mirrored again, and people answer each request once.
-        if self.share == 0.0 || request.is_shadow() || request.is_human_required() {
+        // A shadow is not mirrored again, people answer each request once, and compactions cannot be compared.
+        if self.share == 0.0 || request.is_shadow() || request.is_human_required() || request.is_compaction() {
             return false;
         }
         self.draw(request) < self.share && self.allows(request)
@@ -154,6 +154,7 @@ mod tests {
         let mut choice = of(1.0);
         assert!(!choice.takes(&LlmRequest::prompt("hello").with_human_required(true)));
         assert!(!choice.takes(&LlmRequest::prompt("hello").shadow(crate::Context::default())));
+        assert!(!choice.takes(&crate::Wire::compaction(r#"{"model":"m","input":"x"}"#).unwrap().into()));
         choice.only(Arc::new(|request| match request.feature() {
             Some("chat") => true,
             Some(_) => false,

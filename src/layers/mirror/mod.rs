@@ -33,7 +33,8 @@
 //!
 //! The layer chooses a [share](MirrorLayer::share) of all requests, by chance or [by
 //! session](MirrorLayer::by_session). It never chooses one that [requires a
-//! person](crate::LlmRequest::with_human_required), nor one that is itself a [copy](crate::LlmRequest::is_shadow).
+//! person](crate::LlmRequest::with_human_required), nor one that is itself a [copy](crate::LlmRequest::is_shadow),
+//! nor one that [compacts](crate::LlmRequest::is_compaction) a conversation.
 //! Requests with an idempotency key are mirrored, and their copies have none. Callers carry out tool calls, and no
 //! caller sees the candidate's, so that nothing is done twice. Tools that the *provider* runs (a web search, a
 //! remote MCP server) do run for the copy too: exclude requests that name such tools with

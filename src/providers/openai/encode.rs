@@ -9,12 +9,12 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolCall, ToolChoice, ToolResult},
     fields::{Object, word},
-    models::{Family, ReasoningOff},
+    models::Family,
     providers::{
         media::media_type_of,
         protocol::{to_json, to_value},
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
+    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Report, Settings, Situation, settle},
     wire::{self, openai::SystemPrefix, provider_data},
 };
 
@@ -183,11 +183,20 @@ enum ResponseFormat<'a> {
     JsonSchema { json_schema: JsonSchema<'a> },
 }
 
+/// The schema of an answer, as both of OpenAI's dialects write it.
 #[derive(Serialize)]
-struct JsonSchema<'a> {
+pub(in crate::providers) struct JsonSchema<'a> {
     name: &'a str,
     schema: &'a Json,
     strict: bool,
+}
+
+impl<'a> JsonSchema<'a> {
+    /// Returns the schema; `None` if the answer may be any JSON.
+    pub(in crate::providers) fn of(output: &'a OutputSchema) -> Option<Self> {
+        let schema = output.schema.as_ref()?;
+        Some(Self { name: &output.name, schema, strict: output.strict })
+    }
 }
 
 impl<'a> Body<'a> {
@@ -219,13 +228,11 @@ impl<'a> Body<'a> {
             temperature: settled.temperature,
             top_p: settled.top_p,
             stop,
-            response_format: chat.output.as_ref().filter(|_| settled.holds_output).map(|output| match output {
-                OutputSchema { schema: None, .. } => ResponseFormat::JsonObject,
-                OutputSchema { name, schema: Some(schema), strict } => {
-                    ResponseFormat::JsonSchema { json_schema: JsonSchema { name, schema, strict: *strict } }
-                }
+            response_format: chat.output.as_ref().filter(|_| settled.holds_output).map(|output| {
+                JsonSchema::of(output)
+                    .map_or(ResponseFormat::JsonObject, |json_schema| ResponseFormat::JsonSchema { json_schema })
             }),
-            reasoning_effort: effort(settled.reasoning),
+            reasoning_effort: settled.reasoning.effort_word(),
             stream,
             stream_options: (stream && protocol.stream_usage && !came_in_this_dialect(chat))
                 .then_some(StreamOptions { include_usage: true }),
@@ -241,16 +248,6 @@ fn came_in_this_dialect(chat: &Chat) -> bool {
 
 /// OpenAI refuses more.
 const MOST_STOPS: usize = 4;
-
-/// Returns the effort, if there is one.
-pub(super) fn effort(reasoning: Reasoning) -> Option<&'static str> {
-    match reasoning {
-        Reasoning::Off(ReasoningOff::None) => Some("none"),
-        Reasoning::Effort(effort) => Some(effort.name()),
-        // Other models' forms have no place in this dialect.
-        Reasoning::Off(_) | Reasoning::Unsaid | Reasoning::Own | Reasoning::Adaptive(_) | Reasoning::Budget(_) => None,
-    }
-}
 
 /// Returns the choice of a tool.
 pub(super) fn spelled_choice(choice: &ToolChoice, flavour: Flavour) -> Value {

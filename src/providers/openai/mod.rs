@@ -28,7 +28,7 @@ mod tokens;
 
 #[cfg(all(feature = "cache", feature = "http"))]
 pub use self::embed::{EmbedFuture, OpenAiEmbeddings};
-pub(in crate::providers) use self::error::classify;
 #[cfg(feature = "http")]
 pub use self::leaf::OpenAi;
 pub use self::protocol::ChatCompletions;
+pub(in crate::providers) use self::{encode::JsonSchema, error::classify};

@@ -1,10 +1,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{
-    encode::{effort, spelled_choice},
-    protocol::Flavour,
-};
+use super::{encode::spelled_choice, protocol::Flavour};
 use crate::{
     LlmError,
     chat::Chat,
@@ -57,7 +54,7 @@ pub(super) fn refit(
             }
         }
     }
-    let wanted = effort(settled.reasoning);
+    let wanted = settled.reasoning.effort_word();
     if fields.stood("reasoning_effort").and_then(word).as_deref() != wanted {
         fields.put("reasoning_effort", wanted.map(Value::from).as_ref());
     }

@@ -140,7 +140,8 @@ impl<P: Protocol> Coder<P> {
             Some(wire) => {
                 forward(&mut headers, wire.header_map());
                 let mut mended = mend(wire, target, &mut report)?;
-                if let Some(asked) = self.another(wire, model) {
+                // A compaction has none of the parameters that models differ in.
+                if let Some(asked) = self.another(wire, model).filter(|_| !wire.is_compaction()) {
                     let refitted =
                         self.protocol.refit(mended.as_ref().unwrap_or_else(|| wire.body()), asked, &mut report)?;
                     mended = refitted.or(mended);
@@ -149,7 +150,7 @@ impl<P: Protocol> Coder<P> {
                 let limits = self.protocol.max_tokens_fields();
                 let changes = splice::Changes {
                     model: (in_body && model != IN_ADDRESS).then_some(model),
-                    stream: in_body.then_some(stream),
+                    stream: (in_body && !wire.is_compaction()).then_some(stream),
                     max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
                 };
                 let pieces = match mended {
@@ -173,7 +174,10 @@ impl<P: Protocol> Coder<P> {
         };
         let mut notes = report.finish(self.strict && own.is_none())?;
         let body = self.leave_out(request, model, body, &mut notes);
-        let path = self.protocol.path(model, stream);
+        let path = match own.is_some_and(Wire::is_compaction) {
+            true => format!("{}/compact", self.protocol.path(model, stream)).into(),
+            false => self.protocol.path(model, stream),
+        };
         Ok(Encoded { headers, body, path, translation: TranslationNotes { notes, names } })
     }
 

@@ -12,9 +12,12 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Extra, Json, Message, OutputSchema, Part, Role, ToolCall, ToolChoice, ToolResult},
     fields::Object,
-    models::{Family, ReasoningOff},
-    providers::protocol::{to_json, to_value},
-    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settings, Situation, settle},
+    models::Family,
+    providers::{
+        openai::JsonSchema,
+        protocol::{to_json, to_value},
+    },
+    translate::{ASK_FOR_JSON, Extras, Feature, Report, Settings, Situation, settle},
     wire::{
         provider_data,
         responses::{
@@ -71,7 +74,7 @@ struct Text<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Format<'a> {
     JsonObject,
-    JsonSchema { name: &'a str, schema: &'a Json, strict: bool },
+    JsonSchema(JsonSchema<'a>),
 }
 
 #[derive(Serialize)]
@@ -156,10 +159,8 @@ impl<'a> Body<'a> {
             input.push(Item::Message { role: "system", content: Content::Joined(words.into_owned()) });
         }
         let mut extras = report.take_extras();
-        let format = chat.output.as_ref().filter(|_| settled.holds_output).map(|output| match output {
-            OutputSchema { schema: None, .. } => Format::JsonObject,
-            OutputSchema { name, schema: Some(schema), strict } => Format::JsonSchema { name, schema, strict: *strict },
-        });
+        let output = chat.output.as_ref().filter(|_| settled.holds_output);
+        let format = output.map(|output| JsonSchema::of(output).map_or(Format::JsonObject, Format::JsonSchema));
         let verbosity = extras.remove("text.verbosity");
         let mut max_output_tokens = settled.max_tokens;
         if let Some(tokens) = max_output_tokens.filter(|tokens| *tokens < LEAST_TOKENS && !own) {
@@ -178,7 +179,7 @@ impl<'a> Body<'a> {
             temperature: settled.temperature,
             top_p: settled.top_p,
             text: (format.is_some() || verbosity.is_some()).then_some(Text { format, verbosity }),
-            reasoning: effort(settled.reasoning).map(|effort| json!({ "effort": effort })),
+            reasoning: settled.reasoning.effort_word().map(|effort| json!({ "effort": effort })),
             // Without the field the provider keeps the conversation.
             store: (!own).then(|| extras.remove("store").unwrap_or_else(|| Value::from(false).into())),
             include: (!own && family.reasons()).then_some(SEALED),
@@ -191,16 +192,6 @@ impl<'a> Body<'a> {
 /// Returns true if the request came in this dialect, so that its caller's own settings count.
 fn came_in_this_dialect(chat: &Chat) -> bool {
     chat.extra.as_ref().is_some_and(|extra| extra.dialect == Dialect::Responses)
-}
-
-/// Returns the effort, if there is one.
-pub(super) fn effort(reasoning: Reasoning) -> Option<&'static str> {
-    match reasoning {
-        Reasoning::Off(ReasoningOff::None) => Some("none"),
-        Reasoning::Effort(effort) => Some(effort.name()),
-        // Other models' forms have no place in this dialect.
-        Reasoning::Off(_) | Reasoning::Unsaid | Reasoning::Own | Reasoning::Adaptive(_) | Reasoning::Budget(_) => None,
-    }
 }
 
 /// Returns the choice of a tool, by the caller's own name.

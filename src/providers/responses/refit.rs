@@ -2,7 +2,7 @@ use bytes::Bytes;
 use memchr::memmem;
 use serde_json::{Value, value::RawValue};
 
-use super::encode::{SEALED, effort};
+use super::encode::SEALED;
 use crate::{
     LlmError,
     chat::{Chat, ToolChoice},
@@ -42,7 +42,7 @@ pub(super) fn refit(body: &Bytes, family: &Family, report: &mut Report) -> Resul
     if settled.max_tokens != was.max_tokens && fields.stood("max_output_tokens").is_some() {
         fields.put("max_output_tokens", settled.max_tokens.map(Value::from).as_ref());
     }
-    fit_reasoning(&mut fields, effort(settled.reasoning), family)?;
+    fit_reasoning(&mut fields, settled.reasoning.effort_word(), family)?;
     if !settled.holds_output {
         fields.within("text", |text| Ok(_ = text.remove("format")))?;
     }

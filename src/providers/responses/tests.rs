@@ -19,7 +19,7 @@ use crate::{
         Document, Effort, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning,
         Role, Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::{OpenAi, http::testing::Scripted},
+    providers::{Anthropic, Gemini, OpenAi, Simulated, http::testing::Scripted},
 };
 
 fn own() -> OpenAiResponses {
@@ -705,4 +705,50 @@ async fn a_call_dropped_anywhere_and_a_body_dropped_half_read_leave_nothing_open
         }
         assert!(polls > 1, "{point}: each piece takes a wait");
     }
+}
+
+/// An answer of OpenAI's, shortened.
+const COMPACTED: &str = r#"{"id":"resp_0","object":"response.compaction","created_at":1775105412,"output":[{"id":"msg_0",
+    "type":"message","status":"completed","role":"user","content":[{"type":"input_text","text":"What is 2+2?"}]},
+    {"id":"cmp_0","type":"compaction","encrypted_content":"gAAAAAB"}],"usage":{"input_tokens":156,
+    "input_tokens_details":{"cached_tokens":0},"output_tokens":190,"total_tokens":346}}"#;
+
+#[tokio::test]
+async fn a_compaction_goes_to_its_path_and_comes_back_as_the_same_bytes() {
+    let body = r#"{ "model":"gpt-4o-mini", "stream" : true, "input":[{"role":"user","content":"What is 2+2?"}],
+        "instructions":"Be \u0073hort.", "unheard_of": 1.0 }"#;
+    for leaf in [own(), OpenAiResponses::compatible("azure", "https://api.openai.com/v1").unwrap().model("gpt-5")] {
+        let transport = Scripted::json(COMPACTED);
+        let request = LlmRequest::from(Wire::compaction(body).unwrap());
+        assert!(!request.is_stream(), "a compaction comes whole");
+        let response = leaf.transport(transport.clone()).oneshot(request).await.unwrap();
+        assert_eq!(transport.request().uri(), "https://api.openai.com/v1/responses/compact");
+        assert_eq!(transport.body(), body.replace("gpt-4o-mini", "gpt-5"));
+        assert_eq!(response.usage(), Some(Usage::new(156, 190)));
+        assert_eq!(response.body().wire(), Some((Dialect::Responses, &Bytes::from(COMPACTED))));
+    }
+    // The other calls of the leaf keep their path.
+    let transport = Scripted::json(ANSWER);
+    own().transport(transport.clone()).oneshot(LlmRequest::prompt("hello")).await.unwrap();
+    assert_eq!(transport.request().uri(), "https://api.openai.com/v1/responses");
+}
+
+#[tokio::test]
+async fn a_leaf_of_another_dialect_refuses_a_compaction() {
+    let request = || LlmRequest::from(Wire::compaction(r#"{"model":"m","input":"x"}"#).unwrap());
+    let transport = Scripted::json("{}");
+    let refused = [
+        OpenAi::new("k").transport(transport.clone()).oneshot(request()).await,
+        Anthropic::new("k").transport(transport.clone()).oneshot(request()).await,
+        Gemini::new("k").transport(transport.clone()).oneshot(request()).await,
+        Simulated::new("m").oneshot(request()).await,
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::UnsupportedFeature, Some("unsupported_path")));
+        assert!(error.message().contains("/v1/responses/compact"), "{error}");
+    }
+    let (chat, auto) = (Scripted::json(COMPACTED), OpenAi::new("k").model("gpt-5"));
+    auto.transport(chat.clone()).auto().oneshot(request()).await.unwrap();
+    assert_eq!(chat.request().uri().path(), "/v1/responses/compact");
 }

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Dialect, ErrorKind, LlmError};
+use crate::{Dialect, ErrorKind, LlmError, wire::UNSUPPORTED_PATH};
 
 /// Encodes an error as the status and body that a caller of `dialect` expects, in the words that its client's retry
 /// rules look for.
@@ -26,7 +26,7 @@ pub fn encode_error(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 
 pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
     let kind = error.kind();
-    let status = status(kind);
+    let status = if error.code() == Some(UNSUPPORTED_PATH) { 404 } else { status(kind) };
     let message = error.to_string();
     match dialect {
         Dialect::Anthropic => {
@@ -126,7 +126,7 @@ const NO_RESPONSE: &str = "previous_response_not_found";
 fn own_code(error: &LlmError) -> Option<&str> {
     let is_openai = matches!(error.dialect(), Some(Dialect::OpenAi | Dialect::Responses));
     let is_word = |code: &&str| code.bytes().any(|byte| byte.is_ascii_alphabetic());
-    error.code().filter(is_word).filter(|code| is_openai || *code == NO_RESPONSE)
+    error.code().filter(is_word).filter(|code| is_openai || [NO_RESPONSE, UNSUPPORTED_PATH].contains(code))
 }
 
 /// Adds the wait in the words that clients search for.

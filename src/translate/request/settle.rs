@@ -57,6 +57,18 @@ pub(crate) enum Reasoning {
     Budget(u32),
 }
 
+impl Reasoning {
+    /// Returns OpenAI's word for the effort, if there is one.
+    pub(crate) fn effort_word(self) -> Option<&'static str> {
+        match self {
+            Self::Off(ReasoningOff::None) => Some("none"),
+            Self::Effort(effort) => Some(effort.name()),
+            // Other models' forms have no place in OpenAI's dialects.
+            Self::Off(_) | Self::Unsaid | Self::Own | Self::Adaptive(_) | Self::Budget(_) => None,
+        }
+    }
+}
+
 impl Settings {
     /// Keeps the tools and the output as the caller of this dialect wrote them.
     pub(crate) fn keep(&mut self, asked: &Chat, report: &mut Report) {

@@ -31,7 +31,7 @@ use serde_json::value::RawValue;
 use self::{items::Conversation, tool_names::ToolNames, tools::Lists};
 use crate::{
     Dialect, LlmError,
-    chat::{Chat, Effort, Extra, Json, Message, OutputSchema, Part, Role, Thinking, ToolChoice},
+    chat::{Chat, Extra, Json, Message, OutputSchema, Part, Role, Thinking, ToolChoice},
     fields::{Object, bad, count, each, is_list, is_null, is_object, is_representable, text},
     wire::{Meter, provider_data, provider_data::RawObject},
 };
@@ -181,16 +181,8 @@ fn read_settings(body: &Object<'_>, names: &ToolNames, chat: &mut Chat) -> Resul
 }
 
 fn thinking(reasoning: &RawValue) -> Result<Option<Thinking>, LlmError> {
-    Ok(match Object::read(reasoning, &["effort"])?.word("effort").as_deref() {
-        Some("none") => Some(Thinking::Off),
-        Some("minimal") => Some(Thinking::Effort(Effort::Minimal)),
-        Some("low") => Some(Thinking::Effort(Effort::Low)),
-        Some("medium") => Some(Thinking::Effort(Effort::Medium)),
-        Some("high") => Some(Thinking::Effort(Effort::High)),
-        Some("xhigh") => Some(Thinking::Effort(Effort::XHigh)),
-        Some("max") => Some(Thinking::Effort(Effort::Max)),
-        _ => None,
-    })
+    let effort = Object::read(reasoning, &["effort"])?.word("effort");
+    Ok(effort.and_then(|word| Thinking::of_word(&word)))
 }
 
 fn tool_choice(raw: &RawValue, names: &ToolNames) -> Result<ToolChoice, LlmError> {

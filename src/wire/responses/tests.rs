@@ -4,7 +4,7 @@ use super::tool_names::{CallKind, OwnName};
 use super::*;
 use crate::{
     ErrorKind, Wire, WireLimits,
-    chat::{Document, ExtraOf, Image, Media, Opaque, Reasoning, Tool, ToolCall, ToolResult},
+    chat::{Document, Effort, ExtraOf, Image, Media, Opaque, Reasoning, Tool, ToolCall, ToolResult},
 };
 
 fn decoded(body: &Value) -> Result<Chat, LlmError> {

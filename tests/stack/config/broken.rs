@@ -50,6 +50,7 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("canned_without_text.yaml", 2, 5, "`text` is missing here", None),
     ("tools_called_with_a_word.yaml", 4, 45, "expected the arguments of a tool call", None),
     ("api_of_another_provider.yaml", 5, 5, "only a tier with the provider `openai` has a choice of `api`", None),
+    ("compaction_of_another_api.yaml", 6, 5, "only a tier that speaks OpenAI's Responses has `compaction`", None),
     ("unknown_api.yaml", 5, 10, "unknown value `response`", Some("responses")),
     ("text_of_a_model.yaml", 4, 5, "only a canned tier or a tier of people has a `text`", None),
     ("no_tiers.yaml", 1, 1, "there are no tiers", None),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
 use steadfast_stack::{Config, StackHandle};
 
-use super::{GatewayState, inbound, keys::Key, refusal, routes::dialect_of};
+use super::{GatewayState, inbound, keys::Key, refusal, request_options::RequestOptions, routes::dialect_of};
 
 /// The names that callers may ask for: those of the configuration's models, or any if it names none.
 pub(crate) enum Catalog {
@@ -199,7 +199,7 @@ async fn counted(
     let (head, body) = request.into_parts();
     let (settings, key) = (gateway.lifecycle.current.load_full(), key.map(|Extension(key)| key));
     let permit = key.as_ref().map_or(Ok(None), |key| {
-        key.feature(inbound::RequestOptions::from_headers(&head.headers).feature)?;
+        key.feature(RequestOptions::from_headers(&head.headers).feature)?;
         key.permit()
     });
     let _permit = match permit {

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::body::Body;
@@ -19,7 +19,12 @@ use pin_project::pin_project;
 use steadfast::{Dialect, LlmService, providers::http::CallerTransport};
 use tower::{BoxError, Layer, Service, ServiceExt, util::Oneshot};
 
-use super::{GatewayBuilder, ResponseBody, ResponseFuture, pipeline::AdaptedCall, routes, service::Calls};
+use super::{
+    GatewayBuilder, ResponseBody, ResponseFuture,
+    pipeline::{AdaptedCall, LeftToClient},
+    routes,
+    service::Calls,
+};
 use crate::Gateway;
 
 /// Gives the calls of models among a program's HTTP requests the treatment of a stack, and passes all others.
@@ -31,11 +36,12 @@ use crate::Gateway;
 /// |---|---|
 /// | `/v1/messages` | Anthropic's |
 /// | `/chat/completions` | OpenAI's, Azure's and compatible ones |
-/// | `/responses`, with `/v1/` or `/openai/` before it | OpenAI's Responses; one with `background: true` is refused |
+/// | `/responses`, with `/v1/` or `/openai/` before it | OpenAI's Responses |
 /// | `/models/{model}:generateContent`, `..:streamGenerateContent?alt=sse` | Gemini's |
 ///
 /// A request with a `content-encoding`, for another path, or for a host that is not among [`hosts`](Self::hosts) goes
-/// to the client as it is.
+/// to the client as it is. So does a request for a response in the background (`background: true`), which its provider
+/// keeps.
 ///
 /// # The primary
 ///
@@ -185,9 +191,15 @@ where
         let (mut head, body) = request.into_parts();
         head.extensions.insert(Forwarded);
         let transport = CallerTransport::new(call.dialect, Parts::clone(&head), self.inner.clone());
+        // Only this dialect has calls that the client makes by itself.
+        let alone: Option<ByClient<S, B>> = (call.dialect == Dialect::Responses).then(|| {
+            let (head, client) = (head.clone(), self.inner.clone());
+            let send = move |body: Bytes| client.oneshot(Request::from_parts(head, B::from(body)));
+            Box::new(send) as ByClient<S, B>
+        });
         let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(AdaptedCall { transport, path: call.path });
-        HttpLlmFuture(State::Calling(self.layer.calls.call(call.dialect, request)))
+        HttpLlmFuture(State::Calling(self.layer.calls.call(call.dialect, request), alone))
     }
 }
 
@@ -264,11 +276,15 @@ impl<S> fmt::Debug for HttpLlm<S> {
 #[pin_project]
 pub struct HttpLlmFuture<S: Service<Request<B>>, B>(#[pin] State<Oneshot<S, Request<B>>>);
 
+/// Sends the call with this body by the client alone.
+type ByClient<S, B> = SendByClient<Oneshot<S, Request<B>>>;
+type SendByClient<F> = Box<dyn FnOnce(Bytes) -> F + Send>;
+
 #[pin_project(project = StateProjection)]
 enum State<F> {
     /// The inner service has a request that is no call of a model.
     Passing(#[pin] F),
-    Calling(ResponseFuture),
+    Calling(ResponseFuture, Option<SendByClient<F>>),
 }
 
 impl<S, B, R> Future for HttpLlmFuture<S, B>
@@ -280,14 +296,22 @@ where
     type Output = Result<Response<ResponseBody>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().0.project() {
-            StateProjection::Passing(passing) => {
-                let pass = |body: R| ResponseBody::new(Body::new(body.map_err(Into::into)));
-                passing.poll(cx).map_ok(|response| response.map(pass))
-            }
-            StateProjection::Calling(calling) => {
-                Pin::new(calling).poll(cx).map(|response| Ok(response.unwrap_or_else(|never| match never {})))
-            }
+        let mut state = self.project().0;
+        loop {
+            let passing = match state.as_mut().project() {
+                StateProjection::Passing(passing) => {
+                    let pass = |body: R| ResponseBody::new(Body::new(body.map_err(Into::into)));
+                    return passing.poll(cx).map_ok(|response| response.map(pass));
+                }
+                StateProjection::Calling(calling, alone) => {
+                    let mut response = ready!(Pin::new(calling).poll(cx)).unwrap_or_else(|never| match never {});
+                    match (response.extensions_mut().remove(), alone.take()) {
+                        (Some(LeftToClient(body)), Some(send)) => send(body),
+                        _ => return Poll::Ready(Ok(response)),
+                    }
+                }
+            };
+            state.set(State::Passing(passing));
         }
     }
 }

@@ -1,23 +1,17 @@
-//! HTTP requests as [`LlmRequest`]s.
+//! The bodies of HTTP requests, and the [`LlmRequest`]s that they are.
 
 use std::{error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError};
-use memchr::memmem;
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use steadfast::{
-    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, Wire, layers::cache::CacheControl,
-};
-use steadfast_handoff::{CallbackUrl, CallerTask};
+use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{GatewayState, cache, keys::Key, stream::stopping};
+use super::{GatewayState, keys::Key, request_options::forwarded, stream::stopping};
 use crate::{
     http::STOP_BODY_TIMEOUT,
     limits::{
@@ -25,248 +19,6 @@ use crate::{
         memory::{CallerShare, FREE_BODY, Memory, OutOfMemory},
     },
 };
-
-/// The options that a caller sets in headers, for the gateway and not for a provider.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RequestOptions {
-    pub(crate) feature: Option<Box<str>>,
-    session: Option<Box<str>>,
-    idempotency_key: Option<Box<str>>,
-    /// True for a key that is too long to keep. It must not pass for none: the repeat would be a second call.
-    key_is_too_long: bool,
-    timeout: Option<Duration>,
-    no_fallback: bool,
-    human: Option<Box<HumanOptions>>,
-    /// The header's value: an invalid commit point must not pass for none.
-    commit: Option<HeaderValue>,
-    cache: Option<CacheControl>,
-    /// True if the caller wants the decision record.
-    pub(crate) explain: bool,
-}
-
-impl RequestOptions {
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        // Most requests set no option: one pass over their names costs a tenth of a lookup for each.
-        if !headers.keys().any(|name| FAMILIES.iter().any(|family| name.as_str().starts_with(family))) {
-            return Self::default();
-        }
-        let timeout = milliseconds(headers, TIMEOUTS_MS).or_else(|| seconds(headers, TIMEOUTS_S));
-        Self {
-            feature: text(headers, FEATURES),
-            session: text(headers, SESSIONS),
-            idempotency_key: text(headers, IDEMPOTENCY_KEYS),
-            key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > MAX_NAME),
-            timeout,
-            no_fallback: flag(headers, "x-steadfast-no-fallback"),
-            human: HumanOptions::from_headers(headers),
-            commit: headers.get(COMMIT).cloned(),
-            cache: cache::requested(headers),
-            explain: flag(headers, "x-steadfast-explain"),
-        }
-    }
-
-    /// Applies the options to a request. The gateway always keeps the whole decision record.
-    ///
-    /// # Errors
-    ///
-    /// The commit point is invalid: a typing error must not turn a whole answer into half of one. The idempotency key
-    /// is too long. A [`HumanOptions`] is invalid.
-    pub(crate) fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
-        request = request.explain();
-        if let Some(feature) = &self.feature {
-            request = request.with_feature(&**feature);
-        }
-        if let Some(session) = &self.session {
-            request = request.with_session(&**session);
-        }
-        if let Some(key) = &self.idempotency_key {
-            request = request.with_idempotency_key(&**key);
-        }
-        if self.key_is_too_long {
-            let problem = format!("{}: a key may have {MAX_NAME} bytes", IDEMPOTENCY_KEYS[0]);
-            return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
-        }
-        if let Some(timeout) = self.timeout {
-            request = request.with_timeout(timeout);
-        }
-        if self.no_fallback {
-            request = request.no_fallback();
-        }
-        if let Some(human) = &self.human {
-            request = human.apply(request)?;
-        }
-        if let Some(control) = self.cache {
-            request = request.with_extension(control);
-        }
-        if let Some(word) = &self.commit {
-            let point = word.to_str().unwrap_or_default().trim().parse::<CommitPoint>();
-            let problem = |error: InvalidConfig| format!("{COMMIT}: {}", error.problem());
-            request =
-                request.with_commit(point.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, problem(error)))?);
-        }
-        Ok(request)
-    }
-}
-
-/// The options for people, as they stand in headers. Few callers set any.
-#[derive(Clone, Debug)]
-struct HumanOptions {
-    required: Option<HeaderValue>,
-    /// The address to call when a person has answered.
-    callback: Option<HeaderValue>,
-    /// The caller's own name for the task, and its context.
-    reference: Option<HeaderValue>,
-    context: Option<HeaderValue>,
-}
-
-impl HumanOptions {
-    fn from_headers(headers: &HeaderMap) -> Option<Box<Self>> {
-        let names = [REQUIRES_HUMAN, CALLBACK_URL, TASK_REFERENCE, TASK_CONTEXT];
-        let [required, callback, reference, context] = names.map(|name| headers.get(name).cloned());
-        let said = [&required, &callback, &reference, &context].into_iter().any(Option::is_some);
-        said.then(|| Box::new(Self { required, callback, reference, context }))
-    }
-
-    /// # Errors
-    ///
-    /// A value is neither yes nor no: a typing error must not send to a model what is meant for a person. An address is
-    /// invalid; the tier of people decides which ones it may call.
-    fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
-        let wrong = |problem: String| LlmError::new(ErrorKind::InvalidRequest, problem);
-        if let Some(word) = &self.required {
-            let required = yes_or_no(word.to_str().unwrap_or_default().trim());
-            let problem = || wrong(format!("{REQUIRES_HUMAN}: 1 where a person is required, else 0"));
-            request = request.with_human_required(required.ok_or_else(problem)?);
-        }
-        if let Some(url) = &self.callback {
-            let url = url.to_str().ok().map(str::trim).filter(|url| !url.is_empty() && url.len() <= MAX_URL);
-            let problem = || wrong(format!("{CALLBACK_URL}: an https:// address of at most {MAX_URL} bytes"));
-            request = request.with_extension(CallbackUrl::new(url.ok_or_else(problem)?));
-        }
-        let mut caller = CallerTask::new();
-        if let Some(reference) = &self.reference {
-            let reference = reference.to_str().ok().map(str::trim);
-            let reference = reference.filter(|reference| !reference.is_empty() && reference.len() <= MAX_NAME);
-            let problem = || wrong(format!("{TASK_REFERENCE}: a name of at most {MAX_NAME} bytes"));
-            caller = caller.id(reference.ok_or_else(problem)?);
-        }
-        if let Some(context) = &self.context {
-            // The error does not repeat the value.
-            let context = Some(context.as_bytes()).filter(|context| context.len() <= MAX_CONTEXT);
-            let context = context.and_then(|context| serde_json::from_slice::<Map<String, Value>>(context).ok());
-            let problem = || wrong(format!("{TASK_CONTEXT}: a JSON object of at most {MAX_CONTEXT} bytes"));
-            caller = caller.context(context.ok_or_else(problem)?);
-        }
-        Ok(if self.reference.is_some() || self.context.is_some() { request.with_extension(caller) } else { request })
-    }
-}
-
-/// The prefixes of all the headers below.
-const FAMILIES: [&str; 10] = [
-    "x-steadfast-",
-    "idempotency-key",
-    "x-claude-code-session-id",
-    "session-id",
-    "session_id",
-    "x-litellm-",
-    "x-portkey-",
-    "cf-aig-",
-    "cache-control",
-    "helicone-cache-",
-];
-
-/// The header names of each option, in order of precedence.
-const FEATURES: &[&str] = &["x-steadfast-feature"];
-/// Codex's is the bare name, with an underscore in older versions.
-const SESSIONS: &[&str] =
-    &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id", "session-id", "session_id"];
-const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-key"];
-/// Portkey's and Cloudflare's are in milliseconds too.
-const TIMEOUTS_MS: &[&str] =
-    &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
-const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
-
-/// The commit point of a stream, before which its caller sees nothing.
-const COMMIT: &str = "x-steadfast-commit";
-
-/// True if a person must answer, and no model.
-const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
-
-/// The address to call when a person has answered.
-const CALLBACK_URL: &str = "x-steadfast-callback-url";
-/// The longest address, in bytes.
-const MAX_URL: usize = 2048;
-
-/// The caller's own name for the task, if people get the request.
-const TASK_REFERENCE: &str = "x-steadfast-task-reference";
-/// The task's context, a JSON object.
-const TASK_CONTEXT: &str = "x-steadfast-task-context";
-/// The longest context, in bytes.
-const MAX_CONTEXT: usize = 4096;
-
-/// The longest name, session or key, in bytes: the gateway keeps and shows it.
-const MAX_NAME: usize = 256;
-
-fn first<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a str> {
-    let value = names.iter().find_map(|name| headers.get(*name))?.to_str().ok()?.trim();
-    (!value.is_empty()).then_some(value)
-}
-
-fn text(headers: &HeaderMap, names: &[&str]) -> Option<Box<str>> {
-    first(headers, names).filter(|value| value.len() <= MAX_NAME).map(Into::into)
-}
-
-fn flag(headers: &HeaderMap, name: &str) -> bool {
-    first(headers, &[name]).and_then(yes_or_no).unwrap_or_default()
-}
-
-fn yes_or_no(word: &str) -> Option<bool> {
-    match word {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-fn milliseconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
-    first(headers, names)?.parse().ok().map(Duration::from_millis)
-}
-
-fn seconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
-    Duration::try_from_secs_f64(first(headers, names)?.parse().ok()?).ok()
-}
-
-/// Returns the caller's headers that a provider of its dialect gets unchanged: the API's own, and none that belong to
-/// the caller (credentials, cookies, addresses) or to the connection.
-pub(crate) fn forwarded(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for (name, value) in headers {
-        if is_forwarded(dialect, name) {
-            kept.append(name.clone(), value.clone());
-        }
-    }
-    kept
-}
-
-fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
-    let name = name.as_str();
-    match dialect {
-        // An open list: `anthropic-version`, `anthropic-beta`, `anthropic-workspace-id` and later ones.
-        Dialect::Anthropic => name.starts_with("anthropic-"),
-        Dialect::OpenAi => is_openais(name),
-        // Codex names its session and its turns. They tell OpenAI which requests belong together.
-        Dialect::Responses => {
-            const CODEX: [&str; 5] = ["session-id", "session_id", "thread-id", "x-client-request-id", "originator"];
-            is_openais(name) || name.starts_with("x-codex-") || CODEX.contains(&name)
-        }
-        _ => false,
-    }
-}
-
-/// Returns whether a header is of OpenAI's API. Two name the account that pays, which is not the caller's.
-fn is_openais(name: &str) -> bool {
-    name.starts_with("openai-") && !matches!(name, "openai-organization" | "openai-project")
-}
 
 /// An error of reading a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -448,7 +200,6 @@ pub(crate) fn request(
     body: Bytes,
     settings: &Settings,
 ) -> Result<LlmRequest, LlmError> {
-    refuse_background(dialect, &body)?;
     let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers)).limits(settings.limits);
     Ok(LlmRequest::from(match path {
         Some((model, stream)) => wire.path(model, stream),
@@ -456,24 +207,10 @@ pub(crate) fn request(
     }))
 }
 
-/// Refuses a response that is made in the background: the gateway would have to keep it, and its answer has no content.
-fn refuse_background(dialect: Dialect, body: &Bytes) -> Result<(), LlmError> {
-    #[derive(Deserialize)]
-    struct Head {
-        background: Option<bool>,
-    }
-    // Few requests name the field, and only those are parsed for it.
-    if dialect != Dialect::Responses || memmem::find(body, b"\"background\"").is_none() {
-        return Ok(());
-    }
-    match serde_json::from_slice(body) {
-        Ok(Head { background: Some(true) }) => Err(LlmError::new(
-            ErrorKind::InvalidRequest,
-            "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` for a \
-             long answer",
-        )),
-        _ => Ok(()),
-    }
+/// Creates a request to compact a conversation, from the caller's own bytes.
+pub(crate) fn compaction(headers: &HeaderMap, body: Bytes) -> Result<LlmRequest, LlmError> {
+    let wire = Wire::compaction(body)?.headers(forwarded(Dialect::Responses, headers));
+    Ok(LlmRequest::from(wire))
 }
 
 /// The size from which a request is decoded ahead, if anything reads it.
@@ -490,152 +227,12 @@ pub(crate) async fn decode_ahead(request: &LlmRequest, is_read: impl FnOnce() ->
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn the_apis_own_headers_go_on_byte_for_byte_and_the_callers_do_not() {
-        let sent = headers(&[
-            ("anthropic-version", "2023-06-01"),
-            ("anthropic-beta", "a-2025-01-01,  unheard-of-2031-12-31"),
-            ("anthropic-workspace-id", "wrkspc_1"),
-            ("authorization", "Bearer sk-secret"),
-            ("x-api-key", "sk-secret"),
-            ("cookie", "secret=1"),
-            ("connection", "keep-alive"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("x-steadfast-feature", "chat"),
-            ("openai-organization", "org-of-the-caller"),
-        ]);
-        let kept = forwarded(Dialect::Anthropic, &sent);
-        assert_eq!(kept.len(), 3);
-        assert_eq!(kept["anthropic-beta"], "a-2025-01-01,  unheard-of-2031-12-31");
-        assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
-    }
-
-    #[test]
-    fn codexs_headers_name_its_session_and_go_to_its_own_protocol_alone() {
-        let sent = headers(&[
-            ("session-id", "s-1"),
-            ("thread-id", "t-1"),
-            ("x-client-request-id", "r-1"),
-            ("x-codex-turn-metadata", "{}"),
-            ("openai-beta", "responses=experimental"),
-            ("openai-organization", "org-of-the-caller"),
-            ("chatgpt-account-id", "account-of-the-caller"),
-            ("authorization", "Bearer sk-secret"),
-        ]);
-        let kept = forwarded(Dialect::Responses, &sent);
-        assert_eq!(kept.len(), 5, "{kept:?}");
-        for name in ["openai-organization", "chatgpt-account-id", "authorization"] {
-            assert!(!kept.contains_key(name), "{name}");
-        }
-        assert!(forwarded(Dialect::Anthropic, &sent).is_empty());
-        assert_eq!(forwarded(Dialect::OpenAi, &sent).len(), 1, "openai-beta");
-        let request = RequestOptions::from_headers(&sent).apply(LlmRequest::prompt("hello")).unwrap();
-        assert_eq!(request.session(), Some("s-1"));
-    }
-
-    #[test]
-    fn each_header_that_asks_is_of_a_family() {
-        let names = [FEATURES, SESSIONS, IDEMPOTENCY_KEYS, TIMEOUTS_MS, TIMEOUTS_S, &cache::NAMES].concat();
-        assert!(names.iter().all(|name| FAMILIES.iter().any(|family| name.starts_with(family))));
-    }
-
-    #[test]
-    fn what_is_asked_in_headers_is_on_the_request() {
-        let options = RequestOptions::from_headers(&headers(&[
-            ("x-steadfast-feature", "chat"),
-            ("x-claude-code-session-id", "s-1"),
-            ("idempotency-key", "k-1"),
-            ("x-steadfast-no-fallback", "true"),
-        ]));
-        let request = options.apply(LlmRequest::prompt("hello")).unwrap();
-        assert_eq!((request.feature(), request.session()), (Some("chat"), Some("s-1")));
-        assert_eq!((request.idempotency_key(), request.is_first_tier_only()), (Some("k-1"), true));
-    }
-
-    #[test]
-    fn a_commit_point_is_one_of_four_or_the_request_is_wrong() {
-        let put = |word| {
-            RequestOptions::from_headers(&headers(&[("x-steadfast-commit", word)])).apply(LlmRequest::prompt("hello"))
-        };
-        for point in CommitPoint::ALL {
-            assert_eq!(put(point.name()).unwrap().context().commit, Some(point));
-        }
-        for word in ["", "whole", "Complete", "complete, first_token"] {
-            let error = put(word).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{word}");
-            let names = "first_event, first_token, first_text, complete";
-            assert!(error.message().starts_with("x-steadfast-commit") && error.message().ends_with(names), "{error}");
-        }
-        let none = RequestOptions::from_headers(&headers(&[])).apply(LlmRequest::prompt("hello")).unwrap();
-        assert_eq!(none.context().commit, None);
-    }
-
-    #[test]
-    fn a_person_is_required_or_not_and_nothing_in_between() {
-        let put = |word| {
-            RequestOptions::from_headers(&headers(&[("x-steadfast-requires-human", word)]))
-                .apply(LlmRequest::prompt("hello"))
-        };
-        for (word, required) in [("1", true), ("true", true), ("0", false), (" no ", false)] {
-            assert_eq!(put(word).unwrap().is_human_required(), required, "{word}");
-        }
-        for word in ["", "please", "True", "1, 0"] {
-            let error = put(word).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{word}");
-            assert!(error.message().starts_with("x-steadfast-requires-human"), "{error}");
-        }
-        let none = RequestOptions::from_headers(&headers(&[])).apply(LlmRequest::prompt("hello")).unwrap();
-        assert!(!none.is_human_required());
-    }
-
-    #[test]
-    fn an_address_to_be_called_back_goes_along_and_one_that_is_none_is_refused() {
-        let put = |url: &str| {
-            let headers = HeaderMap::from_iter([(
-                HeaderName::from_static(CALLBACK_URL),
-                HeaderValue::from_bytes(url.as_bytes()).unwrap(),
-            )]);
-            RequestOptions::from_headers(&headers).apply(LlmRequest::prompt("hello"))
-        };
-        let request = put("https://example.com/hook").unwrap();
-        assert_eq!(request.extensions().get::<CallbackUrl>(), Some(&CallbackUrl::new("https://example.com/hook")));
-        for url in ["", "https://exämple.com", &"x".repeat(MAX_URL + 1)] {
-            assert_eq!(put(url).unwrap_err().kind(), ErrorKind::InvalidRequest, "{url}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_timeout_is_taken_under_each_of_its_names() {
-        for (name, value, seconds) in [
-            ("x-steadfast-deadline-ms", "2500", 2.5),
-            ("x-steadfast-timeout-ms", "2500", 2.5),
-            ("x-portkey-request-timeout", "2500", 2.5),
-            ("x-litellm-timeout", "2.5", 2.5),
-        ] {
-            let options = RequestOptions::from_headers(&headers(&[(name, value)]));
-            let request = options.apply(LlmRequest::prompt("hello")).unwrap();
-            let left = request.context().time_left(Instant::now()).unwrap();
-            assert_eq!(left, Duration::from_secs_f64(seconds), "{name}");
-        }
-    }
-
-    #[test]
-    fn nonsense_in_headers_is_as_good_as_none() {
-        let options = RequestOptions::from_headers(&headers(&[
-            ("x-steadfast-deadline-ms", "-5"),
-            ("x-litellm-timeout", "NaN"),
-            ("x-steadfast-feature", "  "),
-            ("x-steadfast-explain", "0"),
-        ]));
-        assert_eq!((options.timeout, options.feature.as_deref(), options.explain), (None, None, false));
     }
 
     #[tokio::test(start_paused = true)]

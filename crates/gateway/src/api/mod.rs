@@ -26,6 +26,7 @@ mod panic;
 mod pipeline;
 mod records;
 mod refusal;
+mod request_options;
 mod routes;
 mod service;
 mod state;

@@ -26,12 +26,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     GatewayState,
-    inbound::{self, BodyError, RequestOptions},
+    inbound::{self, BodyError},
     keys::{self, Denial, Key},
     mark::{mark, marked},
     panic::{self, Panic},
     records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
+    request_options::RequestOptions,
+    stored_responses,
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
 };
 use crate::{
@@ -74,6 +76,14 @@ pub(crate) struct AdaptedCall {
     pub(crate) path: Option<(Box<str>, bool)>,
 }
 
+/// Marks a request to compact a conversation, in place of an answer to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Compaction;
+
+/// Marks the response to a call that the program's own client is to make by itself, with the call's body.
+#[derive(Clone)]
+pub(crate) struct LeftToClient(pub(crate) Bytes);
+
 /// Answers a request of this dialect.
 ///
 /// Decides at once what the head decides. The future stays small: with many callers it has left the processor's cache
@@ -103,7 +113,10 @@ pub(crate) fn answer<'a>(
         };
         let adapted = extensions.get::<AdaptedCall>();
         let path = adapted.and_then(|adapted| adapted.path.clone());
-        let request = inbound::request(dialect, &headers, path, body, &settings);
+        let request = match extensions.get() {
+            Some(Compaction) => inbound::compaction(&headers, body),
+            None => inbound::request(dialect, &headers, path, body, &settings),
+        };
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
             {
@@ -112,6 +125,13 @@ pub(crate) fn answer<'a>(
             };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, denied, dialect);
+        }
+        if let Some(wire) = request.wire().filter(|wire| wire.is_background()) {
+            // The program's own client talks to the provider that keeps the response.
+            return match adapted {
+                Some(_) => left_to_client(wire.body().clone()),
+                None => fail(&entry, options.explain, &stored_responses::no_background(), dialect),
+            };
         }
         let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
         if settings.wait_for_rate_limits.contains(&dialect) {
@@ -139,12 +159,22 @@ pub(crate) fn answer<'a>(
         match answered {
             Ok(response) => match context.own(&response) {
                 Some(body) => pass_through(&context, &entry, &response, body, settings.mark),
+                None if context.request.is_compaction() => {
+                    fail(&entry, context.explain, &stored_responses::no_compaction(), dialect)
+                }
                 None => Box::pin(translate(context, entry, response)).await,
             },
             Err(error) => fail(&entry, context.explain, &error, dialect),
         }
     };
     Box::pin(panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect)))
+}
+
+/// Returns the response to a call that goes on by the program's own client.
+fn left_to_client(body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response.extensions_mut().insert(LeftToClient(body));
+    response
 }
 
 /// Returns the response to a panic. The unwinding has dropped the record's [`Entry`], which closed the record.

@@ -23,7 +23,7 @@ use super::{
     layers::{self, BodyTooLarge},
     observe::page,
     panic::{self, Panic},
-    pipeline::{self, ConnectionContext, immediate},
+    pipeline::{self, Compaction, ConnectionContext, immediate},
     records::Record,
     refusal, stored_responses,
 };
@@ -45,7 +45,9 @@ impl Routes {
     /// Answers a request. Calls of models, nearly all requests, bypass the router, which would cost as much as reading
     /// them.
     fn dispatch<'a>(&self, connection: &'a ConnectionContext, request: Request<Body>) -> Answering<'a> {
-        let Some(dialect) = dialect_of_calls(request.uri().path()) else {
+        let path = request.uri().path();
+        let dialect = if path == COMPACT { Some(Dialect::Responses) } else { dialect_of_calls(path) };
+        let Some(dialect) = dialect else {
             return self.routed(request);
         };
         match *request.method() {
@@ -142,11 +144,12 @@ fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 16] = [
+pub(crate) const SERVED: [&str; 17] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/chat/completions",
     "POST /v1/responses",
+    "POST /v1/responses/compact",
     "POST /v1/responses/input_tokens",
     "GET /v1/models",
     "GET /v1/models/{model}",
@@ -165,14 +168,16 @@ const MESSAGES: &str = "/v1/messages";
 const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
+const COMPACT: &str = "/v1/responses/compact";
 const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
 const MODELS: &str = "/v1/models";
 
 /// The endings by which a request to any base URL is known, and the path of each. Azure and compatible servers have
 /// OpenAI's APIs under many paths. Anthropic's endings include the version, since other APIs have messages too.
-const ENDINGS: [(&str, &str); 5] = [
+const ENDINGS: [(&str, &str); 6] = [
     ("/chat/completions", CHAT_COMPLETIONS),
     ("/responses", RESPONSES),
+    ("/responses/compact", COMPACT),
     ("/responses/input_tokens", INPUT_TOKENS),
     (MESSAGES, MESSAGES),
     (COUNT_TOKENS, COUNT_TOKENS),
@@ -183,7 +188,7 @@ pub(super) fn path_by_ending(path: &str) -> Option<&'static str> {
     ENDINGS.into_iter().find(|(ending, _)| path.ends_with(ending)).map(|(_, served)| served)
 }
 
-/// Returns the dialect of a path that calls models.
+/// Returns the dialect of a path that asks models for answers.
 pub(super) fn dialect_of_calls(path: &str) -> Option<Dialect> {
     match path {
         MESSAGES => Some(Dialect::Anthropic),
@@ -209,7 +214,6 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let for_callers = Router::new()
         .route(COUNT_TOKENS, post(catalog::count_tokens))
         .route(INPUT_TOKENS, post(catalog::input_tokens))
-        .route("/v1/responses/compact", post(stored_responses::compact))
         .route("/v1/responses/{id}", get(stored_responses::unknown).delete(stored_responses::unknown))
         .route("/v1/responses/{id}/input_items", get(stored_responses::unknown))
         .route("/v1/responses/{id}/cancel", post(stored_responses::unknown))
@@ -226,6 +230,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         .route(MESSAGES, post(messages))
         .route(CHAT_COMPLETIONS, post(chat_completions))
         .route(RESPONSES, post(responses))
+        .route(COMPACT, post(responses))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         // Claude Code's first request, with HEAD.
@@ -310,6 +315,9 @@ fn call<'a>(
     dialect: Dialect,
     mut request: Request<Body>,
 ) -> Answering<'a> {
+    if request.uri().path() == COMPACT {
+        request.extensions_mut().insert(Compaction);
+    }
     let begun = panic::catch(|| match authorize(gateway, &mut request) {
         Ok(()) => pipeline::answer(gateway, connection, dialect, request),
         Err(denied) => immediate(refusal::deny(denied, dialect)),
@@ -403,6 +411,7 @@ mod tests {
             (Method::POST, "/v1/threads/7/messages", None),
             (Method::POST, "/openai/v1/responses", Some(RESPONSES)),
             (Method::POST, "/v1/responses/input_tokens", Some(INPUT_TOKENS)),
+            (Method::POST, "/openai/v1/responses/compact", Some(COMPACT)),
             (get.clone(), "/v1/responses/resp_1", None),
             (Method::POST, "/v1/embeddings", None),
             (Method::POST, "/v1beta/models/gemini-2.5-pro:generateContent", None),

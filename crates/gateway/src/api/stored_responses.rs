@@ -4,6 +4,7 @@
 
 use axum::{body::Body, extract::Path};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use steadfast::{ErrorKind, LlmError};
 
 use super::refusal;
 
@@ -16,11 +17,18 @@ pub(crate) async fn unknown(Path(id): Path<String>) -> Response<Body> {
 /// The longest id in messages, in characters.
 const MAX_ID: usize = 100;
 
-/// Refuses to compact a conversation: no tier is asked, since the result is of use to its own provider alone.
-pub(crate) async fn compact() -> Response<Body> {
-    let message = "this gateway does not serve /v1/responses/compact: send the conversation to /v1/responses, with \
-                   `context_management` where its provider compacts by itself";
-    refusal::of_responses(StatusCode::NOT_FOUND, Some("unsupported_path"), message)
+/// Returns the error for a conversation that no tier compacts.
+pub(crate) fn no_compaction() -> LlmError {
+    let message = "/v1/responses/compact: no tier of this gateway has it; send the conversation to /v1/responses";
+    LlmError::new(ErrorKind::UnsupportedFeature, message).with_code("unsupported_path")
+}
+
+/// Returns the error for a response in the background. The gateway would have to keep it, and its answer has no
+/// content.
+pub(crate) fn no_background() -> LlmError {
+    let message = "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` \
+                   for a long answer";
+    LlmError::new(ErrorKind::InvalidRequest, message)
 }
 
 /// Returns whether a request asks for a WebSocket.

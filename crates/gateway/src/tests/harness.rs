@@ -1,16 +1,17 @@
 //! A server on a real port, simulated providers behind it, and a client that speaks raw HTTP.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -23,14 +24,14 @@ use steadfast::{
 };
 use steadfast_handoff::Desk;
 use steadfast_simulator::SimulatedServer;
-use steadfast_stack::Stack;
+use steadfast_stack::{Config, Environment, Format, Stack};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     runtime::Handle,
     task::JoinHandle,
 };
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tracing::{
     Dispatch, Subscriber,
     subscriber::{DefaultGuard, set_default},
@@ -130,7 +131,7 @@ pub(super) async fn through(
     headers: &[(&str, &str)],
     body: String,
 ) -> Answer {
-    let mut request = http::Request::builder().method(method).uri(path).header("host", "gateway");
+    let mut request = Request::builder().method(method).uri(path).header("host", "gateway");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -452,4 +453,30 @@ pub(super) async fn raw_provider_of(content_type: &str, body: &'static str) -> (
     });
     let leaf = Anthropic::new("sk-of-the-gateway").base_url(&url).unwrap().model("claude-sonnet-4-5");
     (BoxLlmService::new(leaf), seen)
+}
+
+/// The address and the body of each request that a provider was sent.
+pub(super) type Sent = Arc<Mutex<Vec<(String, Bytes)>>>;
+
+/// A stack of this file whose providers give these answers one after the other, and then the last one.
+pub(super) fn scripted(config: &str, answers: &[(u16, &'static str)]) -> (Stack, Sent) {
+    let (sent, mut answers) = (Sent::default(), answers.to_vec());
+    let last = answers.pop().unwrap();
+    let answers = Arc::new(Mutex::new(answers.into_iter()));
+    let noted = sent.clone();
+    let transport = service_fn(move |request: Request<Full<Bytes>>| {
+        let (noted, answers) = (noted.clone(), answers.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            noted.lock().unwrap().push((head.uri.to_string(), body));
+            let (status, body) = answers.lock().unwrap().next().unwrap_or(last);
+            let answer = Response::builder().status(status).header("content-type", "application/json");
+            let answer = if status == 429 { answer.header("retry-after", "5") } else { answer };
+            Ok::<_, Infallible>(answer.body(Full::from(body)).unwrap())
+        }
+    });
+    let keys = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OTHER_KEY"].map(|name| (name, "a-key"));
+    let stack = Stack::builder().environment(keys.into_iter().collect::<Environment>()).transport(transport).seed(5);
+    (stack.build(Config::from_str(config, Format::Yaml).unwrap()).unwrap(), sent)
 }

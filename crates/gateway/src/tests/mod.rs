@@ -3,6 +3,7 @@
 mod admin;
 mod cache;
 mod callers;
+mod compaction;
 mod connections;
 mod cors;
 mod handoff;
@@ -20,4 +21,5 @@ mod panics;
 mod protocols;
 mod repeats;
 mod responses;
+mod responses_input;
 mod stopping;

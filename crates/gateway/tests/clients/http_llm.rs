@@ -142,6 +142,34 @@ async fn the_primary_gets_the_callers_own_head_and_bytes() {
     assert_eq!(sent.count(), 1);
 }
 
+/// The provider keeps such a response, and the client alone knows where.
+#[tokio::test(start_paused = true)]
+async fn a_response_in_the_background_is_the_clients_own_matter() {
+    const QUEUED: &str = r#"{"id":"resp_1", "object":"response","status":"queued","output":[] }"#;
+    const BODY: &str = "{ \"background\" :true, \"model\":\"o3\", \"input\":\"h\\u0065llo\"}";
+    for status in [200, 503] {
+        let (own, sent) = canned(status, "application/json", QUEUED);
+        let (second, elsewhere) = second_tier(Simulated::new("gpt-4o-mini"));
+        let stack = FallbackLayer::new("primary").tier("second", second).layer(OpenAi::new("").model("o4").responses());
+        let client = HttpLlmLayer::new(stack).layer(own);
+        let request = Request::post("https://api.openai.com/v1/responses?x=1")
+            .header("authorization", "Bearer sk-of-the-caller")
+            .header("x-steadfast-feature", "chat");
+        let answer = ask(&client, request.body(Full::new(Bytes::from(BODY))).unwrap()).await;
+        assert_eq!(answer, (StatusCode::from_u16(status).unwrap(), QUEUED.to_owned()));
+        let (head, body) = sent.last();
+        assert_eq!(
+            (head.uri.to_string().as_str(), body),
+            ("https://api.openai.com/v1/responses?x=1", Bytes::from(BODY))
+        );
+        assert_eq!(
+            (&head.headers["authorization"], &head.headers["x-steadfast-feature"]),
+            (&"Bearer sk-of-the-caller".parse().unwrap(), &"chat".parse().unwrap())
+        );
+        assert_eq!((sent.count(), elsewhere.count()), (1, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_large_body_is_prepared_beside_the_runtime_and_goes_the_same_way() {
     let (client, sent) = client(Simulated::new("gpt-4o"));

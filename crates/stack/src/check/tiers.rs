@@ -1,7 +1,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::Findings;
-use crate::{Config, Provider, Tier, TierTimeout};
+use crate::{Config, OpenAiApi, Provider, Tier, TierTimeout};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     if config.tiers.is_empty() {
@@ -40,6 +40,10 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     }
     if tier.api.is_some() && tier.provider != Provider::OpenAi {
         findings.wrong_key("api", "only a tier with the provider `openai` has a choice of `api`; remove it");
+    }
+    if tier.compaction == Some(true) && (tier.provider != Provider::OpenAi || tier.api == Some(OpenAiApi::Chat)) {
+        let message = "only a tier that speaks OpenAI's Responses has `compaction`; set `api: responses`, or remove it";
+        findings.wrong_key("compaction", message);
     }
     if let Some(url) = &tier.base_url {
         findings.http_url("base_url", url);

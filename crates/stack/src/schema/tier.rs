@@ -25,6 +25,9 @@ pub struct Tier {
     pub base_url: Option<String>,
     /// The API of a tier with the provider `openai`. Default: `auto` at OpenAI's own servers, `chat` at any other.
     pub api: Option<OpenAiApi>,
+    /// True if the server has OpenAI's `/responses/compact`. Default: true at OpenAI's own servers, unless `api` is
+    /// `chat`; false at any other.
+    pub compaction: Option<bool>,
     /// Further headers of each request. `${NAME}` stands for an environment variable.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -79,6 +82,13 @@ impl Tier {
             Provider::Canned => 5,
             _ => 1,
         })
+    }
+
+    /// Returns whether the tier compacts conversations: the file's setting, or else whether OpenAI's own servers do it.
+    pub fn compacts(&self) -> bool {
+        let is_own = || self.base_url.as_deref().is_none_or(|url| self.provider.owns(url));
+        let is_known = || self.provider == Provider::OpenAi && self.api != Some(OpenAiApi::Chat) && is_own();
+        self.compaction.unwrap_or_else(is_known)
     }
 }
 

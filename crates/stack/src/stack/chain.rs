@@ -58,7 +58,7 @@ pub(super) fn chain<S: TierLike>(
     // The chains of `routes` leave models out: the file alone determines their order.
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
     let mut layer = FallbackLayer::new(first.name.as_str())
-        .primary(tier_settings(first, &families).model(model(first)))
+        .primary(with_account(config, first, tier_settings(first, &families).model(model(first))))
         .steered_by(&context.fallback)
         .classifier(classifier(config))
         .events(context.events.clone())
@@ -71,7 +71,7 @@ pub(super) fn chain<S: TierLike>(
         layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
     }
     for (tier, service) in tiers {
-        let settings = tier_settings(tier, &families).model(model(tier));
+        let settings = with_account(config, tier, tier_settings(tier, &families).model(model(tier)));
         layer = layer.push(fallback::Tier::new(tier.name.as_str(), service).settings(settings));
     }
     for (name, feature) in &config.features {
@@ -140,6 +140,25 @@ pub(super) fn tier_settings(tier: &Tier, families: &FamilyTable) -> TierSettings
         settings = settings.min_useful(time.0);
     }
     settings
+}
+
+/// Adds the account that compacts conversations, if the tier has one. Its name is that of the account's first tier.
+fn with_account(config: &Config, tier: &Tier, settings: TierSettings) -> TierSettings {
+    let shares = |other: &&Tier| {
+        other.compacts()
+            && (&other.base_url, other.key_variables()) == (&tier.base_url, tier.key_variables())
+            && organization(other) == organization(tier)
+    };
+    match config.tiers.iter().filter(|_| tier.compacts()).find(shares) {
+        Some(first) => settings.compaction(first.name.as_str()),
+        None => settings,
+    }
+}
+
+/// Returns the account's part that pays, if the tier names one beside its key.
+fn organization(tier: &Tier) -> Option<&str> {
+    let named = tier.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("openai-organization"));
+    named.map(|(_, value)| value.as_str())
 }
 
 /// Returns the tier's capabilities from the file, and otherwise what its model lacks according to the table.

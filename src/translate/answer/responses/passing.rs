@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::response::Outcome;
-use crate::{Frame, Progress};
+use crate::{Frame, Progress, sse::Decoder};
 
 /// The finished items of a passing stream that are kept, in bytes.
 const KEPT: usize = 1 << 20;
@@ -105,13 +105,9 @@ fn finished(raw: &Bytes) -> Option<(u64, Value)> {
 }
 
 /// Returns the data of an event.
-fn data(raw: &Bytes) -> Cow<'_, [u8]> {
-    let mut lines = raw.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| line.strip_prefix(b"data:"));
-    let first = lines.next().unwrap_or_default();
-    let mut all = Cow::Borrowed(first);
-    for line in lines {
-        all.to_mut().push(b'\n');
-        all.to_mut().extend_from_slice(line);
-    }
-    all
+fn data(raw: &Bytes) -> Bytes {
+    let mut decoder = Decoder::new(raw.len());
+    decoder.push(raw.clone());
+    let event = decoder.finish().ok().flatten();
+    event.map(|event| event.data_bytes()).unwrap_or_default()
 }

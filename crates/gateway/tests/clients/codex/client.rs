@@ -38,18 +38,26 @@ impl Codex {
         };
         let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name:?} = {value:?}")).collect();
         let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/codex/mcp.py");
+        // The last table of the guide's settings is the provider's.
         let settings = format!(
-            "model = {model:?}\nmodel_provider = \"steadfast\"\ncheck_for_update_on_startup = false\n\
+            "check_for_update_on_startup = false\n{}\
+             request_max_retries = 0\nstream_max_retries = 0\nhttp_headers = {{ {} }}\n\
              [analytics]\nenabled = false\n\
-             [model_providers.steadfast]\nname = \"steadfast\"\nbase_url = {base_url:?}\nenv_key = \"PROVIDER_KEY\"\n\
-             wire_api = \"responses\"\nrequest_max_retries = 0\nstream_max_retries = 0\n\
-             http_headers = {{ {} }}\n\
              [mcp_servers.echo]\ncommand = \"python3\"\nargs = [{server:?}]\n",
+            settings_of_the_guide(base_url, model),
             headers.join(", "),
         );
         let (home, work) = (Folder::new("codex-home"), Folder::new("codex-work"));
         home.file("config.toml", &settings);
         Some(Self { program: program.into(), home, work, model })
+    }
+
+    /// Lets it try a WebSocket first, as it does at OpenAI's own server.
+    pub(crate) fn with_sockets(self) -> Self {
+        let settings = std::fs::read_to_string(self.home.path("config.toml")).unwrap();
+        let (before, after) = settings.split_once("request_max_retries").expect("a setting of the provider");
+        self.home.file("config.toml", &format!("{before}supports_websockets = true\nrequest_max_retries{after}"));
+        self
     }
 
     /// Takes the first turn of a conversation.
@@ -74,7 +82,7 @@ impl Codex {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home.path(""))
             .env("CODEX_HOME", self.home.path(""))
-            .env("PROVIDER_KEY", "key")
+            .env("STEADFAST_KEY", "key")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = timeout(LIMIT, command.output()).await.expect("a turn ends").unwrap();
@@ -82,6 +90,18 @@ impl Codex {
         let said = format!("{out}{}", String::from_utf8_lossy(&output.stderr));
         Turn { events: out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(), said }
     }
+}
+
+/// Returns the settings that the guide has for Codex, with this provider and model.
+fn settings_of_the_guide(base_url: &str, model: &str) -> String {
+    let guide = include_str!("../../../../guide/src/operating_the_gateway.md");
+    let (_, settings) = guide.split_once("```toml\nmodel = ").expect("the guide has settings for Codex");
+    let (settings, _) = settings.split_once("```").expect("they end");
+    let settings = format!("model = {settings}");
+    for place in ["\"gpt-5.2\"", "http://HOST:8080/v1"] {
+        assert_eq!(settings.matches(place).count(), 1, "{place} in {settings}");
+    }
+    settings.replace("\"gpt-5.2\"", &format!("{model:?}")).replace("http://HOST:8080/v1", base_url)
 }
 
 impl Turn {

@@ -192,6 +192,21 @@ async fn codex_works_at_providers_of_four_protocols() {
     }
 }
 
+/// It turns to HTTP at once at the status 426, and repeats the attempt after any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_turns_to_http_where_it_would_use_a_socket() {
+    let server = provider("main").await;
+    let gateway = Serve::with(&format!("tiers:\n{}", Upstream::Responses.tier("main", &server, ""))).start();
+    let url = format!("http://{}/v1", gateway.address());
+    let Some(codex) = Codex::new(&url, EDITOR, &[]) else { return };
+    let codex = codex.with_sockets();
+    let turn = codex.turn("say hello").await;
+    assert_eq!(turn.answer(), Ok(SAID));
+    assert_eq!(turn.said().matches("failed to connect to Responses WebSocket").count(), 1, "{}", turn.said());
+    let stats = server.handle().stats();
+    assert_eq!((stats.calls, stats.answered, stats.rejected), (1, 1, 0));
+}
+
 /// The tools of such a model are an item `additional_tools` of the conversation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codex_with_a_model_that_works_by_code_says_hello() {

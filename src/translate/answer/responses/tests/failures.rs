@@ -102,6 +102,12 @@ async fn an_error_before_the_head_has_openais_form() {
             json!("previous_response_not_found"),
             json!("previous_response_id"),
         ),
+        (
+            error(ErrorKind::UnsupportedFeature).with_code("unsupported_path"),
+            404,
+            json!("unsupported_path"),
+            Value::Null,
+        ),
         (own("invalid_value", ErrorKind::InvalidRequest).with_raw(raw), 400, json!("invalid_value"), json!("input[2]")),
         (error(ErrorKind::NotFound), 404, json!("model_not_found"), json!("model")),
         (error(ErrorKind::ContextLength), 400, json!("context_length_exceeded"), json!("input")),

@@ -36,12 +36,4 @@
 //! # Ok::<(), steadfast::providers::sse::TooLong>(())
 //! ```
 
-mod decoder;
-mod event;
-#[cfg(test)]
-mod tests;
-
-pub use self::{
-    decoder::{Decoder, TooLong},
-    event::SseEvent,
-};
+pub use crate::sse::{Decoder, SseEvent, TooLong};
