@@ -93,6 +93,20 @@ async fn a_provider_judges_a_compaction_in_its_own_words() {
     assert_eq!(sent.lock().unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn a_repeat_under_a_key_gets_the_compaction_that_was_made() {
+    let (stack, sent) = scripted(&format!("{CONFIG}idempotency: {{ ttl: 1h }}\n"), &[(200, COMPACTED)]);
+    let key = [("idempotency-key", "k-1")];
+    for _ in 0..2 {
+        let asked = through(Gateway::from(&stack), "POST", COMPACT, &typed(COMPACT, &key), ASKED.to_owned()).await;
+        assert_eq!((asked.status, asked.body.as_str()), (200, COMPACTED));
+    }
+    assert_eq!(sent.lock().unwrap().len(), 1);
+    // An answer to the same bytes is another request.
+    let other = through(Gateway::from(&stack), "POST", RESPONSES, &typed(RESPONSES, &key), ASKED.to_owned()).await;
+    assert_eq!((other.status, &other.json()["error"]["code"]), (422, &json!("idempotency_key_reused")), "{other:?}");
+}
+
 /// Codex repeats no 429, and another account could not read what this one has sealed.
 #[tokio::test(start_paused = true)]
 async fn a_rate_limited_compaction_waits_for_its_account() {
