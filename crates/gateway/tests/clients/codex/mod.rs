@@ -249,8 +249,8 @@ impl FaultCase {
 const FILTERED: [&str; 4] =
     ["flagged as potentially violating", "content filtering policy", "safety system", "prompt was blocked"];
 
-/// The sixteen faults, one turn or more for each, at a primary and a fallback that speak Codex's own protocol; and those
-/// that differ at primaries of the others.
+/// The sixteen faults, one turn or more for each, at a primary and a fallback that speak Codex's own protocol; those
+/// that differ also at primaries of the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codex_survives_sixteen_faults() {
     if std::env::var_os("STEADFAST_CODEX").is_none() {

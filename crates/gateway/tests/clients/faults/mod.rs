@@ -1,6 +1,6 @@
 //! Sixteen ways in which a provider fails, each through three protocols of the real binary, with the commit point
-//! `complete` and with the default: what a client sees, and what the providers see of it meanwhile. Responses are called
-//! in three ways: whole, streamed with the SDK's own reader, and streamed event by event.
+//! `complete` and with the default: what a client sees, and what the providers see of it meanwhile. A caller of
+//! Responses asks for them in three ways: whole, streamed with the SDK's own reader, and streamed event by event.
 //!
 //! The faults and what counts as a pass are those of failoverbench (methodology v0.1), in `scenarios.rs`. Its times are
 //! scaled down: where it has 30 s for a request or a silence, the tiers here have 4 s for the first token and 3 s for a
