@@ -369,11 +369,6 @@ impl LlmRequest {
         !(self.caller.first_tier_only | self.caller.requires_human)
     }
 
-    /// Returns true if the request may go to any tier, and fails at once if none works.
-    pub(crate) fn is_usual(&self) -> bool {
-        !(self.caller.first_tier_only | self.caller.requires_human | self.caller.waits_for_rate_limits)
-    }
-
     /// The values that the caller added.
     pub fn extensions(&self) -> &Extensions {
         &self.caller.extensions
