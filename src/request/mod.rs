@@ -379,12 +379,6 @@ impl LlmRequest {
         !(self.caller.first_tier_only | self.caller.requires_human | self.caller.compaction)
     }
 
-    /// Returns true if the request may go to any tier, and fails at once if none works.
-    pub(crate) fn is_usual(&self) -> bool {
-        let caller = &self.caller;
-        !(caller.first_tier_only | caller.requires_human | caller.waits_for_rate_limits | caller.compaction)
-    }
-
     /// The values that the caller added.
     pub fn extensions(&self) -> &Extensions {
         &self.caller.extensions

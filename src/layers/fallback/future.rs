@@ -23,7 +23,7 @@ use crate::{
     error::Phase,
     layers::{
         alarm::{self, Wake},
-        call::{BoxedCall, Call},
+        call::{BoxedCall, Call, Spare},
     },
 };
 
@@ -39,6 +39,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     request: LlmRequest,
     /// The time limit of the current tier.
     tier_deadline: Option<Instant>,
+    /// The primary once more, if the request waits for rate limits.
+    spare: Option<Arc<Spare<S>>>,
     /// The rarely needed state. It is empty while the primary, asked first, has neither failed nor makes the
     /// request wait.
     rest: Option<Box<Rest<S>>>,
@@ -84,8 +86,9 @@ where
         shared: Arc<Shared>,
         request: LlmRequest,
         tier_deadline: Option<Instant>,
+        spare: Option<Arc<Spare<S>>>,
     ) -> Self {
-        Self { state: State::Primary(call), shared, request, tier_deadline, rest: None }
+        Self { state: State::Primary(call), shared, request, tier_deadline, spare, rest: None }
     }
 
     /// Creates the future of a request that no tier can carry.
@@ -95,6 +98,7 @@ where
             shared,
             request,
             tier_deadline: None,
+            spare: None,
             rest: None,
         }
     }
@@ -104,7 +108,7 @@ where
         let mut primary = Some(primary);
         let (state, tier_deadline) = ask(&failover, &mut primary);
         let rest = Rest { failover, primary, waits_since: None, timer: None };
-        Self { state, shared, request, tier_deadline, rest: Some(Box::new(rest)) }
+        Self { state, shared, request, tier_deadline, spare: None, rest: Some(Box::new(rest)) }
     }
 }
 
@@ -175,12 +179,12 @@ where
                         let mut response = std::mem::replace(&mut held.0, LlmResponse::from_text(""));
                         *response.body_mut() = body;
                         this.state.set(State::done());
-                        failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
+                        failing_over(this.shared, this.request, this.spare, this.rest).failover.answered(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                 },
                 StateProjection::LaterStage(LaterStage::Waiting(error)) => {
-                    let rest = failing_over(this.shared, this.request, this.rest);
+                    let rest = failing_over(this.shared, this.request, this.spare, this.rest);
                     let (state, tier_deadline) = ready!(rest.poll_start_over(error, cx))?;
                     *this.tier_deadline = tier_deadline;
                     this.state.set(state);
@@ -194,7 +198,7 @@ where
             let error = match polled {
                 Poll::Ready(Ok(mut response)) => {
                     if this.shared.takes(this.request, &response) {
-                        failing_over(this.shared, this.request, this.rest).failover.answered(&mut response);
+                        failing_over(this.shared, this.request, this.spare, this.rest).failover.answered(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                     match self.as_mut().watch(response) {
@@ -223,7 +227,7 @@ where
             return None;
         }
         this.state.set(State::done());
-        let mut rest = take_failover(this.shared, this.request, this.rest);
+        let mut rest = take_failover(this.shared, this.request, this.spare, this.rest);
         rest.failover.answered(&mut response);
         rest.failover.keep_for_body(&response);
         let names = response.names();
@@ -236,7 +240,7 @@ where
         let this = self.project();
         let Some(tier_deadline) = *this.tier_deadline else { return Poll::Pending };
         let phase = this.state.phase();
-        let rest = failing_over(this.shared, this.request, this.rest);
+        let rest = failing_over(this.shared, this.request, this.spare, this.rest);
         ready!(alarm::poll_at(tier_deadline, &mut rest.timer, cx));
         let had = tier_deadline.saturating_duration_since(rest.failover.begun());
         Poll::Ready(LlmError::deadline_passed(phase, had))
@@ -257,7 +261,7 @@ where
         };
         // Release the failed call before the next tier is tried, even if this future is kept.
         this.state.set(State::done());
-        let rest = failing_over(this.shared, this.request, this.rest);
+        let rest = failing_over(this.shared, this.request, this.spare, this.rest);
         match rest.failover.failed(error) {
             Step::Ask => {
                 let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary);
@@ -326,19 +330,26 @@ impl<S, F> State<S, F> {
 
 /// Returns the chain's state, created now if it was not needed before.
 #[cold]
-fn failing_over<'a, S>(
+fn failing_over<'a, S: Clone>(
     shared: &Arc<Shared>,
     request: &LlmRequest,
+    spare: &Option<Arc<Spare<S>>>,
     rest: &'a mut Option<Box<Rest<S>>>,
 ) -> &'a mut Rest<S> {
     rest.get_or_insert_with(|| {
         let failover = Failover::from_primary(shared.clone(), request.clone());
-        Box::new(Rest { failover, primary: None, waits_since: None, timer: None })
+        let primary = spare.as_ref().map(|spare| spare.fresh());
+        Box::new(Rest { failover, primary, waits_since: None, timer: None })
     })
 }
 
-fn take_failover<S>(shared: &Arc<Shared>, request: &LlmRequest, rest: &mut Option<Box<Rest<S>>>) -> Box<Rest<S>> {
-    failing_over(shared, request, rest);
+fn take_failover<S: Clone>(
+    shared: &Arc<Shared>,
+    request: &LlmRequest,
+    spare: &Option<Arc<Spare<S>>>,
+    rest: &mut Option<Box<Rest<S>>>,
+) -> Box<Rest<S>> {
+    failing_over(shared, request, spare, rest);
     rest.take().expect("it was put there a line above")
 }
 

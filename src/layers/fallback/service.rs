@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
-    layers::{call::Call, clock, deadline},
+    layers::{
+        call::{Call, Spare},
+        clock, deadline,
+    },
 };
 
 /// A service that asks other tiers if the primary cannot answer. See the [module docs](super).
@@ -22,11 +25,14 @@ use crate::{
 pub struct Fallback<S> {
     inner: S,
     shared: Arc<Shared>,
+    /// The primary once more, for a request that comes back to it after a rate limit.
+    spare: Arc<Spare<S>>,
 }
 
-impl<S> Fallback<S> {
+impl<S: Clone> Fallback<S> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+        let spare = Arc::new(Spare::new(&inner));
+        Self { inner, shared, spare }
     }
 }
 
@@ -41,7 +47,7 @@ where
         let shared = &self.shared;
         let policy = shared.policy(request);
         let excluded = exclusion::exclusions(shared, request, &policy.terms);
-        if shared.is_simple(request, policy) && excluded.is_empty() && request.is_usual() {
+        if shared.is_simple(request, policy) && excluded.is_empty() && request.goes_anywhere() {
             return None;
         }
         Some(match Failover::begin(shared, request, policy, excluded) {
@@ -87,13 +93,14 @@ where
         let tier_deadline = failover::tier_deadline(&shared, request.context(), after);
         let mut first = request.clone();
         failover::allot(&shared, 0, after, shared.has_models_after, first.context_mut(), tier_deadline);
-        ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, tier_deadline)
+        let spare = request.waits_for_rate_limits().then(|| self.spare.clone());
+        ResponseFuture::primary(Call::first(&mut self.inner, first), shared, request, tier_deadline, spare)
     }
 }
 
 impl<S: Clone> Clone for Fallback<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+        Self { inner: self.inner.clone(), shared: self.shared.clone(), spare: self.spare.clone() }
     }
 }
 

@@ -224,7 +224,7 @@ impl Shared {
             && !self.state.ramp.is_running()
             && !self.config.orders.any()
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
-            && request.is_usual()
+            && request.goes_anywhere()
             && (!self.has_models || self.begins_at_primary(request.model()))
     }
 

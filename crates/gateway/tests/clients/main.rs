@@ -13,3 +13,4 @@ mod open_responses;
 mod recorded_calls;
 mod sdk;
 mod service;
+mod upstream;

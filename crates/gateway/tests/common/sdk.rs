@@ -27,7 +27,8 @@ pub fn python_with(variable: &str, script: &str, packages: &[&str]) -> Option<Co
         return None;
     }
     let mut command = Command::new(python);
-    command.arg(script);
+    // Modules beside the script leave no compiled files there.
+    command.arg(script).env("PYTHONDONTWRITEBYTECODE", "1");
     Some(command)
 }
 

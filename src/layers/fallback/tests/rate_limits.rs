@@ -1,5 +1,7 @@
 //! Tests of a request that waits for rate limits.
 
+use std::task::{Context, Poll};
+
 use futures_util::future::join_all;
 
 use super::*;
@@ -111,4 +113,42 @@ async fn requests_that_wait_for_the_same_moment_come_back_one_by_one() {
     times.dedup();
     // Tokio's timers are of milliseconds.
     assert!(times.len() >= 45, "{times:?}");
+}
+
+/// A service that counts its clones.
+struct CountingClones(Strict, Arc<AtomicUsize>);
+
+impl Clone for CountingClones {
+    fn clone(&self) -> Self {
+        self.1.fetch_add(1, Relaxed);
+        Self(self.0.clone(), self.1.clone())
+    }
+}
+
+impl Service<LlmRequest> for CountingClones {
+    type Response = LlmResponse;
+    type Error = <Strict as Service<LlmRequest>>::Error;
+    type Future = <Strict as Service<LlmRequest>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: LlmRequest) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+/// A provider's client is expensive to clone.
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_answers_is_not_cloned_for_a_wait_that_does_not_come() {
+    let clones = Arc::<AtomicUsize>::default();
+    let leaf = CountingClones(Strict::new().script([Ok(()), Err(limited(20)), Ok(())]), clones.clone());
+    let mut llm = FallbackLayer::new("a").tier("b", failing(ErrorKind::RateLimited)).layer(leaf);
+    let before = clones.load(Relaxed);
+    llm.ready().await.unwrap().call(patient(90)).await.unwrap();
+    assert_eq!(clones.load(Relaxed), before);
+    let begun = Instant::now();
+    assert_eq!(tier_of(&llm.ready().await.unwrap().call(patient(90)).await.unwrap()), "a");
+    assert!(begun.elapsed() >= SECOND, "{:?}", begun.elapsed());
 }

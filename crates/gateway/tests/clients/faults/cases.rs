@@ -9,6 +9,7 @@ use steadfast_simulator::SimulatedServer;
 use crate::{
     common::serve::{Serve, Served},
     faults::scenarios::{SCENARIOS, Scenario},
+    upstream::Upstream,
 };
 
 /// The answer of every healthy provider: sixty words, one a token.
@@ -17,7 +18,7 @@ pub(crate) fn canonical() -> String {
 }
 
 /// Between two words.
-const PACE: Duration = Duration::from_millis(1);
+pub(crate) const PACE: Duration = Duration::from_millis(1);
 /// Between two words of an answer that takes longer than a caller is left without a sign of life.
 const LONG_PACE: Duration = Duration::from_millis(200);
 
@@ -27,17 +28,36 @@ pub(crate) const FALLBACK: &str = "model-of-the-fallback";
 /// The protocols of the providers behind a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mix {
-    /// Both the caller's own: what they say passes through.
+    /// Both of the caller's own: what they say passes through.
     Same,
-    /// The primary the other one, the fallback the caller's own.
+    /// The primary of another one, the fallback of the caller's own.
     Across,
+    /// The primary of the caller's own, the fallback of another one. Such an answer is translated only after the
+    /// fault, so that the callers of one protocol and the commit point `complete` are enough.
+    Behind,
 }
 
 impl Mix {
     /// True if the long answer is among its cases, which takes longer than all others: the signs of life are in the
     /// caller's dialect, whichever provider serves.
-    pub(crate) fn has_held(self) -> bool {
+    fn has_held(self) -> bool {
         self == Self::Same
+    }
+
+    /// Returns the protocols of the primary and the fallback. Where there are several others, each scenario meets all
+    /// of them, by another way of calling each.
+    fn upstreams(self, caller: Caller, scenario: usize) -> [Upstream; 2] {
+        const OTHERS: [Upstream; 3] = [Upstream::Messages, Upstream::Chat, Upstream::Gemini];
+        let own = caller.protocol();
+        match self {
+            Self::Same => [own, own],
+            Self::Across => [caller.other(), own],
+            Self::Behind => [own, OTHERS[(scenario + caller as usize) % OTHERS.len()]],
+        }
+    }
+
+    fn has(self, caller: Caller, commit: Commit) -> bool {
+        self != Self::Behind || (caller.protocol() == Upstream::Responses && commit == Commit::Complete)
     }
 }
 
@@ -45,35 +65,59 @@ impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Same => "providers of the caller's dialect",
-            Self::Across => "a primary of the other dialect",
+            Self::Across => "a primary of another dialect",
+            Self::Behind => "a fallback of another dialect",
         })
     }
 }
 
-/// The protocol that a caller speaks.
+/// A way to call the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Protocol {
+pub(crate) enum Caller {
+    /// A stream of Messages.
     Messages,
+    /// A stream of Chat Completions.
     Chat,
+    /// A whole answer of Responses.
+    Create,
+    /// A stream of Responses, which the SDK puts together.
+    Stream,
+    /// A stream of Responses, event by event.
+    Raw,
 }
 
-impl Protocol {
-    pub(crate) const BOTH: [Self; 2] = [Self::Messages, Self::Chat];
+impl Caller {
+    pub(crate) const ALL: [Self; 5] = [Self::Messages, Self::Chat, Self::Create, Self::Stream, Self::Raw];
 
-    /// The protocol that the primary speaks to such a caller.
-    pub(crate) fn of_primary(self, mix: Mix) -> Self {
-        match (self, mix) {
-            (own, Mix::Same) => own,
-            (Self::Messages, Mix::Across) => Self::Chat,
-            (Self::Chat, Mix::Across) => Self::Messages,
+    pub(crate) fn protocol(self) -> Upstream {
+        match self {
+            Self::Messages => Upstream::Messages,
+            Self::Chat => Upstream::Chat,
+            Self::Create | Self::Stream | Self::Raw => Upstream::Responses,
         }
     }
 
-    fn name(self) -> &'static str {
+    /// Returns the protocol of a primary that does not speak the caller's.
+    fn other(self) -> Upstream {
+        match self {
+            Self::Messages | Self::Raw => Upstream::Chat,
+            Self::Chat | Self::Create => Upstream::Messages,
+            Self::Stream => Upstream::Gemini,
+        }
+    }
+
+    pub(crate) fn is_streamed(self) -> bool {
+        self != Self::Create
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Messages => "messages",
             Self::Chat => "chat",
+            Self::Create => "create",
+            Self::Stream => "stream",
+            Self::Raw => "raw",
         }
     }
 }
@@ -86,30 +130,25 @@ pub(crate) enum Commit {
     Default,
 }
 
+impl Commit {
+    pub(crate) const BOTH: [Self; 2] = [Self::Complete, Self::Default];
+}
+
 /// The subject of a case; clients and features use its name.
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) scenario: &'static Scenario,
-    pub(crate) protocol: Protocol,
+    pub(crate) caller: Caller,
     pub(crate) commit: Commit,
 }
 
 impl Key {
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let of = |scenario| {
-            Protocol::BOTH.into_iter().flat_map(move |protocol| {
-                [Commit::Complete, Commit::Default].map(|commit| Self { scenario, protocol, commit })
-            })
-        };
-        SCENARIOS.iter().flat_map(of)
-    }
-
     pub(crate) fn name(&self) -> String {
         let commit = match self.commit {
             Commit::Complete => "complete",
             Commit::Default => "default",
         };
-        format!("{}-{}-{commit}", self.scenario.id, self.protocol.name())
+        format!("{}-{}-{commit}", self.scenario.id, self.caller.name())
     }
 }
 
@@ -117,7 +156,7 @@ impl Key {
 #[derive(Serialize)]
 pub(crate) struct Case {
     pub(crate) case: String,
-    pub(crate) protocol: Protocol,
+    pub(crate) caller: Caller,
     pub(crate) requests: Vec<Request>,
     /// Between two requests, in milliseconds.
     pub(crate) gap_ms: u64,
@@ -132,31 +171,51 @@ pub(crate) struct Request {
 
 /// A gateway with two providers for each case.
 pub(crate) struct World {
-    pub(crate) mix: Mix,
+    mix: Mix,
+    callers: &'static [Caller],
     pub(crate) gateway: Served,
-    providers: BTreeMap<String, [SimulatedServer; 2]>,
+    pairs: BTreeMap<String, Pair>,
+}
+
+/// The primary and the fallback of a case.
+struct Pair {
+    upstreams: [Upstream; 2],
+    servers: [SimulatedServer; 2],
+    commit: Commit,
 }
 
 /// A case of its own: an answer that is held back for longer than a caller is left without a sign of life.
-pub(crate) const HELD: &str = "held";
+const HELD: &str = "held";
 
 impl World {
-    pub(crate) async fn start(mix: Mix) -> Self {
-        let mut providers = BTreeMap::new();
-        for key in Key::all() {
-            let pair = pair(PACE).await;
-            let [primary, fallback] = [pair[0].handle(), pair[1].handle()];
+    pub(crate) async fn start(mix: Mix, callers: &'static [Caller]) -> Self {
+        let mut pairs = BTreeMap::new();
+        for (key, upstreams) in keys(mix, callers) {
+            let servers = pair(PACE).await;
+            let [primary, fallback] = [servers[0].handle(), servers[1].handle()];
             (key.scenario.act)(&primary, &fallback);
-            providers.insert(key.name(), pair);
+            pairs.insert(key.name(), Pair { upstreams, servers, commit: key.commit });
         }
-        for protocol in Protocol::BOTH {
-            providers.insert(alive(protocol), pair(PACE).await);
-            if mix.has_held() {
-                providers.insert(held(protocol), pair(LONG_PACE).await);
+        for caller in callers {
+            let pair_of = |servers| Pair { upstreams: mix.upstreams(*caller, 0), servers, commit: Commit::Complete };
+            pairs.insert(alive(*caller), pair_of(pair(PACE).await));
+            if mix.has_held() && caller.is_streamed() {
+                pairs.insert(held(*caller), pair_of(pair(LONG_PACE).await));
             }
         }
-        let gateway = Serve::with(&config(mix, &providers)).args(["--log", "error"]).start();
-        Self { mix, gateway, providers }
+        let gateway = Serve::with(&config(&pairs)).args(["--log", "error"]).start();
+        Self { mix, callers, gateway, pairs }
+    }
+
+    /// Iterates over the subjects of all cases.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        keys(self.mix, self.callers).map(|(key, _)| key)
+    }
+
+    /// Iterates over the callers that wait for a long answer, with the name of their case.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (Caller, String)> {
+        let callers = self.callers.iter().copied().filter(|caller| self.mix.has_held() && caller.is_streamed());
+        callers.map(|caller| (caller, held(caller)))
     }
 
     /// Returns a client's instructions for each case: its requests, and then a healthy one, which must be answered.
@@ -164,67 +223,85 @@ impl World {
         let request = |feature: String, prefill| Request { feature, prefill };
         let case = |key: Key| {
             let own = key.scenario.requests.iter().map(|prefill| request(key.name(), *prefill));
-            let requests = own.chain([request(alive(key.protocol), false)]).collect();
-            Case { case: key.name(), protocol: key.protocol, requests, gap_ms: key.scenario.gap_ms }
+            let requests = own.chain([request(alive(key.caller), false)]).collect();
+            Case { case: key.name(), caller: key.caller, requests, gap_ms: key.scenario.gap_ms }
         };
-        let long = Protocol::BOTH.map(|protocol| Case {
-            case: held(protocol),
-            protocol,
-            requests: vec![request(held(protocol), false)],
-            gap_ms: 0,
+        let long = self.held().map(|(caller, name)| {
+            let requests = vec![request(name.clone(), false)];
+            Case { case: name, caller, requests, gap_ms: 0 }
         });
-        let long = long.into_iter().filter(|_| self.mix.has_held());
-        let mut cases: Vec<Case> = long.chain(Key::all().map(case)).collect();
+        let mut cases: Vec<Case> = long.chain(self.keys().map(case)).collect();
         // The longest first.
         cases.sort_by_key(|case| std::cmp::Reverse((case.case.starts_with(HELD), case.requests.len())));
         cases
     }
 
-    /// The primary and the fallback of a case.
+    /// Returns the protocol of a case's primary.
+    pub(crate) fn primary_of(&self, case: &str) -> Upstream {
+        self.pairs[case].upstreams[0]
+    }
+
+    /// Returns the primary and the fallback of a case.
     pub(crate) fn providers(&self, case: &str) -> [SimulatedHandle; 2] {
-        let [primary, fallback] = &self.providers[case];
+        let [primary, fallback] = &self.pairs[case].servers;
         [primary.handle(), fallback.handle()]
     }
 }
 
-fn alive(protocol: Protocol) -> String {
-    format!("alive-{}", protocol.name())
+/// Iterates over the subjects of a mix's cases, with the protocols of the primary and the fallback.
+fn keys(mix: Mix, callers: &'static [Caller]) -> impl Iterator<Item = (Key, [Upstream; 2])> {
+    SCENARIOS.iter().enumerate().flat_map(move |(number, scenario)| {
+        let of = move |caller: &Caller| Commit::BOTH.map(|commit| Key { scenario, caller: *caller, commit });
+        let keys = callers.iter().flat_map(of).filter(move |key| mix.has(key.caller, key.commit));
+        keys.map(move |key| (key, mix.upstreams(key.caller, number)))
+    })
 }
 
-pub(crate) fn held(protocol: Protocol) -> String {
-    format!("{HELD}-{}", protocol.name())
+fn alive(caller: Caller) -> String {
+    format!("alive-{}", caller.name())
 }
 
-async fn pair(pace: Duration) -> [SimulatedServer; 2] {
+fn held(caller: Caller) -> String {
+    format!("{HELD}-{}", caller.name())
+}
+
+/// Starts a primary and a fallback, both healthy.
+pub(crate) async fn pair(pace: Duration) -> [SimulatedServer; 2] {
     let provider = || SimulatedServer::start(Simulated::new("model").reply(canonical()).pace(pace));
     [provider().await.unwrap(), provider().await.unwrap()]
 }
 
-/// Two tiers and a feature for each case.
+/// Returns the settings of a tier beyond its provider's.
 ///
-/// Only what differs from the defaults is said: the limits of time, scaled down; the circuit's cooldown with them; the
-/// windows, without which nobody knows where a prompt that is too long may go. And each tier has a retry budget to
-/// itself, since the cases, which run side by side, must not use up each other's.
-fn config(mix: Mix, providers: &BTreeMap<String, [SimulatedServer; 2]>) -> String {
+/// Only what differs from the defaults is said: the limits of time, scaled down; the windows, without which nobody
+/// knows where a prompt that is too long may go. And each tier has a retry budget to itself, since the cases, which run
+/// side by side, must not use up each other's.
+pub(crate) fn settings(window: u32) -> String {
+    format!(
+        ", context_window: {window}, retry: {{ budget: 10% }}, \
+         timeout: {{ first_token: 4s, idle: 3s, progress: 3s }}"
+    )
+}
+
+/// The windows of a primary and a fallback.
+pub(crate) const WINDOWS: [u32; 2] = [128_000, 1_000_000];
+
+/// The settings beside the tiers: the circuit's cooldown is scaled down with the limits of time.
+pub(crate) const BESIDE: &str = "circuit_breaker: { cooldown: 2s }\n";
+
+/// Two tiers and a feature for each case.
+fn config(pairs: &BTreeMap<String, Pair>) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
-    for (name, [primary, fallback]) in providers {
-        let protocol = Protocol::BOTH.into_iter().find(|protocol| name.contains(protocol.name())).unwrap();
-        let mut tier = |end: &str, protocol: Protocol, server: &SimulatedServer, model: &str, window: u32| {
-            let url = server.base_url();
-            let provider = match protocol {
-                Protocol::Messages => format!("provider: anthropic, base_url: '{url}'"),
-                Protocol::Chat => format!("provider: openai, base_url: '{url}/v1'"),
-            };
-            tiers.push_str(&format!(
-                "  - {{ name: {name}{end}, {provider}, model: {model}, context_window: {window}, retry: {{ budget: 10% }}, \
-                 timeout: {{ first_token: 4s, idle: 3s, progress: 3s }} }}\n"
-            ));
+    for (name, pair) in pairs {
+        for (at, end, model) in [(0, "", PRIMARY), (1, "-fallback", FALLBACK)] {
+            let (upstream, server) = (pair.upstreams[at], &pair.servers[at]);
+            tiers.push_str(&upstream.tier(&format!("{name}{end}"), server, model, &settings(WINDOWS[at])));
+        }
+        let commit = match pair.commit {
+            Commit::Complete => ", stream: { commit: complete }",
+            Commit::Default => "",
         };
-        tier("", protocol.of_primary(mix), primary, PRIMARY, 128_000);
-        tier("-fallback", protocol, fallback, FALLBACK, 1_000_000);
-        let commit =
-            if name.ends_with("default") { String::new() } else { ", stream: { commit: complete }".to_owned() };
         features.push_str(&format!("  {name}: {{ tiers: [{name}, {name}-fallback]{commit} }}\n"));
     }
-    format!("tiers:\n{tiers}features:\n{features}circuit_breaker: {{ cooldown: 2s }}\n")
+    format!("tiers:\n{tiers}features:\n{features}{BESIDE}")
 }

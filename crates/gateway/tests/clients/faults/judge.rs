@@ -1,11 +1,21 @@
 //! Verdicts, from the observations of a client and the providers.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use steadfast::providers::simulated::SimulatedHandle;
 
-use crate::faults::cases::{Commit, FALLBACK, Key, PRIMARY, Protocol, World, canonical, held};
+use crate::{
+    faults::{
+        cases::{Caller, Commit, FALLBACK, Key, PRIMARY, World, canonical},
+        scenarios::SCENARIOS,
+    },
+    upstream::Upstream,
+};
 
 /// A client's observations of one request.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,8 +42,8 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Returns whether the client has the whole answer, and its end mark.
     fn is_whole(&self) -> bool {
-        let ended = matches!(self.finish.as_deref(), Some("end_turn" | "stop"));
-        self.error.is_none() && self.text == canonical() && ended
+        let ended = matches!(self.finish.as_deref(), Some("end_turn" | "stop" | "completed"));
+        self.error.is_none() && self.own && self.text == canonical() && ended
     }
 }
 
@@ -170,7 +180,7 @@ enum Cell {
 
 /// All verdicts of one client.
 pub(crate) struct Table {
-    cells: BTreeMap<(&'static str, Commit, Protocol), Cell>,
+    cells: BTreeMap<(&'static str, Commit, Caller), Cell>,
     /// The further problems.
     beside: Vec<String>,
 }
@@ -180,16 +190,14 @@ impl Table {
         let outcomes: BTreeMap<String, Vec<Outcome>> = outcomes.into_iter().collect();
         let nothing = Vec::new();
         let of = |case: &str| outcomes.get(case).unwrap_or(&nothing);
-        let cells = Key::all().map(|key| {
+        let cells = world.keys().map(|key| {
             let verdict = verdict(world, key, of(&key.name()));
-            ((key.scenario.id, key.commit, key.protocol), verdict.unwrap_or_else(Cell::Wrong))
+            ((key.scenario.id, key.commit, key.caller), verdict.unwrap_or_else(Cell::Wrong))
         });
         let cells = cells.collect();
-        let long = Protocol::BOTH.into_iter().filter(|_| world.mix.has_held()).filter_map(|protocol| {
-            match &of(&held(protocol))[..] {
-                [outcome] if outcome.is_whole() && outcome.signs != Some(0) => None,
-                other => Some(format!("a long answer that is held back, {protocol:?}: {other:?}")),
-            }
+        let long = world.held().filter_map(|(caller, name)| match &of(&name)[..] {
+            [outcome] if outcome.is_whole() && outcome.signs != Some(0) => None,
+            other => Some(format!("a long answer that is held back, {caller:?}: {other:?}")),
         });
         Self { cells, beside: long.collect() }
     }
@@ -210,56 +218,59 @@ fn verdict(world: &World, key: Key, outcomes: &[Outcome]) -> Result<Cell, String
     ensure(alive.is_whole(), || format!("a healthy request afterwards failed: {alive:?}"))?;
     let [primary, fallback] = world.providers(&key.name());
     let seen = Seen { outcomes: own, primary, fallback };
-    if !key.scenario.after_commit || key.commit == Commit::Complete {
+    if !key.scenario.after_commit || key.commit == Commit::Complete || !key.caller.is_streamed() {
         (key.scenario.pass)(&seen)?;
         return Ok(Cell::Pass);
     }
     // The caller has seen the first token: what breaks then is told, and nobody else is asked behind its back.
     let told = seen.honest()?;
     seen.fallback_calls(0, 0)?;
-    let whole = key.scenario.id == "S11" && key.protocol.of_primary(world.mix) == Protocol::Chat;
+    let whole = key.scenario.id == "S11" && world.primary_of(&key.name()) == Upstream::Chat;
     ensure(told != whole, || format!("{:?}", seen.outcomes))?;
     Ok(if told { Cell::Error } else { Cell::Pass })
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns =
-            [Commit::Complete, Commit::Default].map(|commit| Protocol::BOTH.map(|protocol| (commit, protocol)));
-        writeln!(f, "{:<50} | complete        | first_token", "")?;
-        writeln!(f, "{:<50} | messages | chat | messages | chat", "fault")?;
-        let mut ids: Vec<_> =
-            crate::faults::scenarios::SCENARIOS.iter().map(|scenario| (scenario.id, scenario.fault)).collect();
-        ids.sort_unstable();
-        for (id, fault) in ids {
+        let columns: BTreeSet<(Commit, Caller)> =
+            self.cells.keys().map(|(_, commit, caller)| (*commit, *caller)).collect();
+        write!(f, "{:<50}", "fault")?;
+        for (commit, caller) in &columns {
+            let commit = if *commit == Commit::Complete { "complete" } else { "first_token" };
+            write!(f, " | {commit} {}", caller.name())?;
+        }
+        writeln!(f)?;
+        let faults: BTreeMap<_, _> = SCENARIOS.iter().map(|scenario| (scenario.id, scenario.fault)).collect();
+        for (id, fault) in faults {
             write!(f, "{:<50}", format!("{id} {fault}"))?;
-            for (commit, protocol) in columns.iter().flatten() {
-                let word = match &self.cells[&(id, *commit, *protocol)] {
+            for (commit, caller) in &columns {
+                let word = match &self.cells[&(id, *commit, *caller)] {
                     Cell::Pass => "pass",
                     Cell::Error => "told",
                     Cell::Wrong(_) => "FAIL",
                 };
-                let width = if *protocol == Protocol::Messages { 8 } else { 4 };
-                write!(f, " | {word:<width$}")?;
+                write!(f, " | {word}")?;
             }
             writeln!(f)?;
         }
-        for ((id, commit, protocol), cell) in &self.cells {
+        for ((id, commit, caller), cell) in &self.cells {
             if let Cell::Wrong(why) = cell {
-                writeln!(f, "{id} {protocol:?} {commit:?}: {why}")?;
+                writeln!(f, "{id} {caller:?} {commit:?}: {why}")?;
             }
         }
         for wrong in &self.beside {
             writeln!(f, "{wrong}")?;
         }
-        let all = self.cells.len() / 2;
+        let all = |of| self.count(of, |_| true);
         let passed = |commit| self.count(commit, |cell| matches!(cell, Cell::Pass));
         let told = self.count(Commit::Default, |cell| matches!(cell, Cell::Error));
         let honest = passed(Commit::Default) + told;
         writeln!(
             f,
-            "faults: {} of {all} with commit complete; {honest} of {all} honest with commit first_token ({told} told as errors)",
-            passed(Commit::Complete)
+            "faults: {} of {} with commit complete; {honest} of {} honest with commit first_token ({told} told as errors)",
+            passed(Commit::Complete),
+            all(Commit::Complete),
+            all(Commit::Default),
         )
     }
 }

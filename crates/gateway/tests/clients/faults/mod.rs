@@ -1,5 +1,6 @@
-//! Sixteen ways in which a provider fails, each through both protocols of the real binary, with the commit point
-//! `complete` and with the default: what a client sees, and what the providers see of it meanwhile.
+//! Sixteen ways in which a provider fails, each through three protocols of the real binary, with the commit point
+//! `complete` and with the default: what a client sees, and what the providers see of it meanwhile. A caller of
+//! Responses asks for them in three ways: whole, streamed with the SDK's own reader, and streamed event by event.
 //!
 //! The faults and what counts as a pass are those of failoverbench (methodology v0.1), in `scenarios.rs`. Its times are
 //! scaled down: where it has 30 s for a request or a silence, the tiers here have 4 s for the first token and 3 s for a
@@ -21,7 +22,7 @@ use std::{
 };
 
 use crate::common::sdk;
-use cases::{Case, Mix, World};
+use cases::{Caller, Case, Mix, World};
 use judge::{Outcome, Table};
 use tokio::time::timeout;
 
@@ -45,11 +46,11 @@ async fn drive(mut command: Command, cases: Vec<Case>) -> Vec<(String, Vec<Outco
 }
 
 /// Runs one client through all cases of a mix of dialects.
-async fn matrix<F>(client: &str, mix: Mix, run: impl FnOnce(String, Vec<Case>) -> F)
+async fn matrix<F>(client: &str, mix: Mix, callers: &'static [Caller], run: impl FnOnce(String, Vec<Case>) -> F)
 where
     F: Future<Output = Vec<(String, Vec<Outcome>)>>,
 {
-    let world = World::start(mix).await;
+    let world = World::start(mix, callers).await;
     let running = run(world.gateway.address().to_owned(), world.cases());
     let table = Table::of(&world, timeout(LIMIT, running).await.expect("no case hangs"));
     println!("{client}, {mix}\n{table}");
@@ -58,19 +59,19 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_client_survives_sixteen_faults() {
-    for mix in [Mix::Same, Mix::Across] {
-        matrix("plain HTTP", mix, plain::drive).await;
+    for mix in [Mix::Same, Mix::Across, Mix::Behind] {
+        matrix("plain HTTP", mix, plain::CALLERS, plain::drive).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdks_survive_sixteen_faults() {
-    for mix in [Mix::Same, Mix::Across] {
+    for mix in [Mix::Same, Mix::Across, Mix::Behind] {
         let Some(mut python) = sdk::python(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/faults/python.py"))
         else {
             return;
         };
-        matrix("python SDKs", mix, move |address, cases| {
+        matrix("python SDKs", mix, &Caller::ALL, move |address, cases| {
             python.arg(address);
             drive(python, cases)
         })
@@ -80,13 +81,15 @@ async fn the_python_sdks_survive_sixteen_faults() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_sdks_survive_sixteen_faults() {
-    let Some((mut node, folder)) = sdk::node(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/faults/node.mjs"))
-    else {
-        return;
-    };
-    matrix("node SDKs", Mix::Same, move |address, cases| {
-        node.args([address, folder]);
-        drive(node, cases)
-    })
-    .await;
+    for mix in [Mix::Same, Mix::Behind] {
+        let Some((mut node, folder)) = sdk::node(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/faults/node.mjs"))
+        else {
+            return;
+        };
+        matrix("node SDKs", mix, &Caller::ALL, move |address, cases| {
+            node.args([address, folder]);
+            drive(node, cases)
+        })
+        .await;
+    }
 }

@@ -1,16 +1,14 @@
 // Goes through the cases with the official Node SDKs of OpenAI and Anthropic, as they are.
-import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
+import { apiKey, feature, require } from "../sdk/checks.mjs";
 
-// The packages are where the test says, not beside this file.
-const require = createRequire(process.argv[3] + "/");
 const { default: Anthropic } = require("@anthropic-ai/sdk");
 const { default: OpenAI } = require("openai");
 
 const base = "http://" + process.argv[2];
-const a = new Anthropic({ baseURL: base, apiKey: "sk-of-the-caller", timeout: 60_000, logLevel: "off" });
-const o = new OpenAI({ baseURL: base + "/v1", apiKey: "sk-of-the-caller", timeout: 60_000, logLevel: "off" });
+const a = new Anthropic({ baseURL: base, apiKey, timeout: 60_000, logLevel: "off" });
+const o = new OpenAI({ baseURL: base + "/v1", apiKey, timeout: 60_000, logLevel: "off" });
 
 function messagesOf(request) {
   const begun = request.prefill ? [{ role: "assistant", content: "word-1" }] : [];
@@ -36,27 +34,67 @@ async function askChat(request, options, seen) {
   }
 }
 
-const ASK = { messages: [askMessages, Anthropic.AnthropicError], chat: [askChat, OpenAI.OpenAIError] };
+// A response that says of itself that it failed: the SDK has no error of its own for it.
+class Failed extends Error {}
 
-async function outcome(protocol, request) {
+function finish(response, seen) {
+  Object.assign(seen, { model: response.model, finish: response.status });
+  if (response.status === "failed") throw new Failed(`${response.error.code}: ${response.error.message}`);
+  const { input_tokens, output_tokens } = response.usage;
+  Object.assign(seen, { input_tokens, output_tokens });
+}
+
+const responsesOf = (request) => ({ model: "any", input: messagesOf(request) });
+
+async function askCreate(request, options, seen) {
+  const response = await o.responses.create(responsesOf(request), options);
+  seen.text = response.output_text;
+  finish(response, seen);
+}
+
+async function askStream(request, options, seen) {
+  const stream = o.responses.stream(responsesOf(request), options);
+  stream.on("response.output_text.delta", (event) => (seen.text += event.delta));
+  finish(await stream.finalResponse(), seen);
+}
+
+async function askRaw(request, options, seen) {
+  let last;
+  for await (const event of await o.responses.create({ ...responsesOf(request), stream: true }, options)) {
+    if (event.type === "response.output_text.delta") seen.text += event.delta;
+    if (["response.completed", "response.incomplete", "response.failed"].includes(event.type)) last = event.response;
+  }
+  finish(last, seen);
+}
+
+const ASK = {
+  messages: [askMessages, Anthropic.AnthropicError],
+  chat: [askChat, OpenAI.OpenAIError],
+  create: [askCreate, OpenAI.OpenAIError],
+  stream: [askStream, OpenAI.OpenAIError],
+  raw: [askRaw, OpenAI.OpenAIError],
+};
+
+async function outcome(caller, request) {
   const seen = { text: "", error: null, own: true, status: null, message: "", model: null, finish: null };
   Object.assign(seen, { input_tokens: null, output_tokens: null });
-  const [ask, own] = ASK[protocol];
+  const [ask, own] = ASK[caller];
   const begun = performance.now();
   try {
-    await ask(request, { headers: { "x-steadfast-feature": request.feature } }, seen);
+    await ask(request, feature(request.feature), seen);
   } catch (error) {
-    const told = { error: error.constructor.name, own: error instanceof own, message: String(error.message) };
+    const isOwn = error instanceof own || error instanceof Failed;
+    const told = { error: error.constructor.name, own: isOwn, message: String(error.message) };
     Object.assign(seen, told, { status: error.status ?? null });
   }
   return { ...seen, took_ms: Math.round(performance.now() - begun) };
 }
 
-async function run({ case: name, protocol, requests, gap_ms }) {
+async function run({ case: name, caller, requests, gap_ms }) {
   const outcomes = [];
   for (const [at, request] of requests.entries()) {
     if (at) await sleep(gap_ms);
-    outcomes.push(await outcome(protocol, request));
+    outcomes.push(await outcome(caller, request));
   }
   return [name, outcomes];
 }
@@ -65,4 +103,4 @@ const cases = JSON.parse(await text(process.stdin));
 async function work() {
   for (let next; (next = cases.shift()); ) console.log(JSON.stringify(await run(next)));
 }
-await Promise.all(Array.from({ length: 16 }, work));
+await Promise.all(Array.from({ length: 32 }, work));

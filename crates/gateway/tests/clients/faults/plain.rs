@@ -1,4 +1,4 @@
-//! A client without an SDK: HTTP/1.1 and events as they come, sixteen cases at a time.
+//! A client without an SDK: HTTP/1.1 and events as they come, thirty-two cases at a time.
 
 use std::time::Duration;
 
@@ -10,13 +10,19 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::faults::{
-    cases::{Case, Protocol, Request},
-    judge::Outcome,
+use crate::{
+    faults::{
+        cases::{Caller, Case, Request},
+        judge::Outcome,
+    },
+    upstream::Upstream,
 };
 
+/// The ways to call that differ without an SDK.
+pub(crate) const CALLERS: &[Caller] = &[Caller::Messages, Caller::Chat, Caller::Create, Caller::Raw];
+
 pub(crate) async fn drive(address: String, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
-    let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(16);
+    let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(32);
     running.collect().await
 }
 
@@ -27,8 +33,8 @@ async fn run(address: String, case: Case) -> (String, Vec<Outcome>) {
             sleep(Duration::from_millis(case.gap_ms)).await;
         }
         let begun = Instant::now();
-        let answer = timeout(Duration::from_secs(60), exchange(&address, case.protocol, request)).await;
-        let mut outcome = read(case.protocol, &answer.expect("no request hangs"));
+        let answer = timeout(Duration::from_secs(60), exchange(&address, case.caller, request)).await;
+        let mut outcome = read(case.caller, &answer.expect("no request hangs"));
         outcome.took_ms = begun.elapsed().as_millis().try_into().unwrap();
         outcomes.push(outcome);
     }
@@ -36,21 +42,28 @@ async fn run(address: String, case: Case) -> (String, Vec<Outcome>) {
 }
 
 /// All that came as an answer.
-async fn exchange(address: &str, protocol: Protocol, request: &Request) -> String {
+async fn exchange(address: &str, caller: Caller, request: &Request) -> String {
     let mut messages = vec![json!({"role": "user", "content": "Sixty words, please."})];
     if request.prefill {
         messages.push(json!({"role": "assistant", "content": "word-1"}));
     }
-    let mut body = json!({"model": "any", "messages": messages, "stream": true});
-    let (path, header) = match protocol {
-        Protocol::Messages => {
+    let mut body = json!({"model": "any", "stream": caller.is_streamed()});
+    let (path, header) = match caller.protocol() {
+        Upstream::Messages => {
             body["max_tokens"] = 1000.into();
+            body["messages"] = messages.into();
             ("/v1/messages", "anthropic-version: 2023-06-01\r\n")
         }
-        Protocol::Chat => {
+        Upstream::Chat => {
             body["stream_options"] = json!({"include_usage": true});
+            body["messages"] = messages.into();
             ("/v1/chat/completions", "")
         }
+        Upstream::Responses => {
+            body["input"] = messages.into();
+            ("/v1/responses", "")
+        }
+        Upstream::Gemini => unreachable!("no caller speaks it"),
     };
     let (body, feature) = (body.to_string(), &request.feature);
     let head = format!(
@@ -85,7 +98,7 @@ fn body_of(answer: &str) -> (u16, String) {
 }
 
 /// Reads an answer as a careful client does: whole only with the protocol's end mark, an error only as the last event.
-fn read(protocol: Protocol, answer: &str) -> Outcome {
+fn read(caller: Caller, answer: &str) -> Outcome {
     let (status, body) = body_of(answer);
     let mut outcome = Outcome {
         text: String::new(),
@@ -100,9 +113,15 @@ fn read(protocol: Protocol, answer: &str) -> Outcome {
         took_ms: 0,
         signs: Some(0),
     };
-    let mut ended = false;
+    let (mut ended, mut responses) = (false, ResponsesReader::default());
     if status != 200 {
         (outcome.error, outcome.message) = (Some("status".to_owned()), body);
+        return outcome;
+    }
+    if !caller.is_streamed() {
+        let response = serde_json::from_str(&body).unwrap_or_default();
+        outcome.text = response_text(&response);
+        finish_response(&response, &mut outcome);
         return outcome;
     }
     for event in body.split("\n\n").filter(|event| !event.is_empty()) {
@@ -114,7 +133,7 @@ fn read(protocol: Protocol, answer: &str) -> Outcome {
         };
         // After an error or an end there is nothing more to say.
         outcome.own &= !ended && outcome.error.is_none();
-        if protocol == Protocol::Chat && data == "[DONE]" {
+        if caller == Caller::Chat && data == "[DONE]" {
             ended = true;
             continue;
         }
@@ -124,13 +143,22 @@ fn read(protocol: Protocol, answer: &str) -> Outcome {
         };
         if data["error"].is_object() {
             outcome.error = data["error"]["type"].as_str().map(str::to_owned);
-            outcome.own &= (protocol == Protocol::Chat) || event.starts_with("event: error\n");
+            outcome.own &= match caller {
+                Caller::Chat => true,
+                Caller::Messages => event.starts_with("event: error\n"),
+                // A failure is in the response.
+                _ => false,
+            };
             outcome.message = data.to_string();
             continue;
         }
-        match protocol {
-            Protocol::Messages => ended |= messages_event(&data, &mut outcome),
-            Protocol::Chat => chat_chunk(&data, &mut outcome),
+        match caller {
+            Caller::Messages => ended |= messages_event(&data, &mut outcome),
+            Caller::Chat => chat_chunk(&data, &mut outcome),
+            _ => {
+                outcome.own &= event.starts_with(&format!("event: {}\n", data["type"].as_str().unwrap_or_default()));
+                ended |= responses.event(&data, &mut outcome);
+            }
         }
     }
     if !ended {
@@ -178,5 +206,57 @@ fn chat_chunk(data: &Value, outcome: &mut Outcome) {
     if data["usage"].is_object() {
         outcome.input_tokens = data["usage"]["prompt_tokens"].as_u64();
         outcome.output_tokens = data["usage"]["completion_tokens"].as_u64();
+    }
+}
+
+/// A reader of a stream of Responses, which numbers its events and has one id.
+#[derive(Default)]
+struct ResponsesReader {
+    number: u64,
+    id: Value,
+}
+
+impl ResponsesReader {
+    /// Returns whether it is the end mark.
+    fn event(&mut self, data: &Value, outcome: &mut Outcome) -> bool {
+        outcome.own &= data["sequence_number"] == self.number;
+        self.number += 1;
+        let response = &data["response"];
+        if self.id.is_null() {
+            self.id = response["id"].clone();
+            outcome.own &= data["type"] == "response.created" && self.id.is_string();
+        }
+        outcome.own &= response.is_null() || response["id"] == self.id;
+        match data["type"].as_str() {
+            Some("response.created") => outcome.model = response["model"].as_str().map(str::to_owned),
+            Some("response.output_text.delta") => outcome.text.push_str(data["delta"].as_str().unwrap_or_default()),
+            Some("response.failed") => finish_response(response, outcome),
+            Some("response.completed" | "response.incomplete") => {
+                finish_response(response, outcome);
+                // The deltas are the answer.
+                outcome.own &= response_text(response) == outcome.text;
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+fn response_text(response: &Value) -> String {
+    let items = response["output"].as_array().into_iter().flatten();
+    let parts = items.filter_map(|item| item["content"].as_array()).flatten();
+    parts.filter_map(|part| part["text"].as_str()).collect()
+}
+
+/// Takes what the last form of a response says of its end.
+fn finish_response(response: &Value, outcome: &mut Outcome) {
+    outcome.finish = response["status"].as_str().map(str::to_owned);
+    outcome.model = response["model"].as_str().map(str::to_owned);
+    outcome.input_tokens = response["usage"]["input_tokens"].as_u64();
+    outcome.output_tokens = response["usage"]["output_tokens"].as_u64();
+    if let Some(code) = response["error"]["code"].as_str() {
+        outcome.error = Some(code.to_owned());
+        outcome.message = response["error"].to_string();
     }
 }

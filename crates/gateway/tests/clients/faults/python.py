@@ -40,19 +40,75 @@ def ask_chat(request, seen):
             seen.update(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
 
 
-ASK = {"messages": (ask_messages, anthropic.APIError), "chat": (ask_chat, openai.APIError)}
+class Failed(Exception):
+    """A response that says of itself that it failed: the SDK has no error of its own for it."""
 
 
-def outcome(protocol, request):
+def finish(response, seen):
+    seen.update(model=response.model, finish=response.status)
+    if response.status == "failed":
+        raise Failed(f"{response.error.code}: {response.error.message}")
+    seen.update(input_tokens=response.usage.input_tokens, output_tokens=response.usage.output_tokens)
+
+
+def responses_of(request):
+    headers = {"x-steadfast-feature": request["feature"]}
+    return {"model": "any", "input": messages_of(request), "extra_headers": headers}
+
+
+def ask_create(request, seen):
+    response = O.responses.create(**responses_of(request))
+    seen["text"] = response.output_text
+    finish(response, seen)
+
+
+def ask_stream(request, seen):
+    failed = None
+    with O.responses.stream(**responses_of(request)) as stream:
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                seen["text"] += event.delta
+            elif event.type == "response.failed":
+                failed = event.response
+        try:
+            finish(stream.get_final_response(), seen)
+        except RuntimeError:
+            if failed is None:
+                raise
+            # It has no final response after a failure.
+            finish(failed, seen)
+
+
+def ask_raw(request, seen):
+    last = None
+    for event in O.responses.create(stream=True, **responses_of(request)):
+        if event.type == "response.output_text.delta":
+            seen["text"] += event.delta
+        elif event.type in ("response.completed", "response.incomplete", "response.failed"):
+            last = event.response
+    finish(last, seen)
+
+
+ASK = {
+    "messages": (ask_messages, anthropic.APIError),
+    "chat": (ask_chat, openai.APIError),
+    "create": (ask_create, openai.APIError),
+    "stream": (ask_stream, openai.APIError),
+    "raw": (ask_raw, openai.APIError),
+}
+
+
+def outcome(caller, request):
     names = ["error", "status", "model", "finish", "input_tokens", "output_tokens"]
     seen = {**dict.fromkeys(names), "text": "", "own": True, "message": ""}
-    ask, own = ASK[protocol]
+    ask, own = ASK[caller]
     begun = time.monotonic()
     try:
         ask(request, seen)
     except Exception as error:
         status = getattr(error, "status_code", None)
-        seen.update(error=type(error).__name__, own=isinstance(error, own), status=status, message=str(error))
+        own = isinstance(error, (own, Failed))
+        seen.update(error=type(error).__name__, own=own, status=status, message=str(error))
     seen["took_ms"] = int((time.monotonic() - begun) * 1000)
     return seen
 
@@ -62,10 +118,10 @@ def run(case):
     for at, request in enumerate(case["requests"]):
         if at:
             time.sleep(case["gap_ms"] / 1000)
-        outcomes.append(outcome(case["protocol"], request))
+        outcomes.append(outcome(case["caller"], request))
     return [case["case"], outcomes]
 
 
-with ThreadPoolExecutor(max_workers=16) as pool:
+with ThreadPoolExecutor(max_workers=32) as pool:
     for done in pool.map(run, json.load(sys.stdin)):
         print(json.dumps(done))

@@ -160,7 +160,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         act: |primary, _| primary.fail(Fault::ContentFilter),
         // The caller hears the reason; nobody is asked in its place, for that would be shopping for a filter.
         pass: |seen| {
-            seen.refused(400, &["content filtering policy", "safety system"])?;
+            seen.refused(400, &["content filtering policy", "safety system", "usage policy", "prompt was blocked"])?;
             seen.primary_calls(1, 1)?;
             seen.fallback_calls(0, 0)
         },

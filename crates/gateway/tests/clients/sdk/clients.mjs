@@ -1,25 +1,19 @@
 // Drives a gateway with the AI SDK, as it is. `clients.mjs PLACE ADDRESS FOLDER`: see `clients.py`.
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
 import assert from "node:assert";
+import { apiKey, check, end, feature, load, person } from "./checks.mjs";
 
-const [place, address, folder] = process.argv.slice(2);
-// The packages are where the test says, not beside this file.
-const require = createRequire(folder + "/");
-const load = (name) => import(pathToFileURL(require.resolve(name)));
+const [place, address] = process.argv.slice(2);
 const { generateText, streamText, tool, jsonSchema, Output, APICallError } = await load("ai");
 const { createOpenAICompatible } = await load("@ai-sdk/openai-compatible");
 const { createAnthropic } = await load("@ai-sdk/anthropic");
 
 const base = "http://" + address;
-const apiKey = "sk-of-the-caller";
 const prompt = "Who is Ada?";
-let failed = 0;
 
 // What makes a call go where the test wants it: in an outage, first to a provider of either protocol that is down.
 function headers(protocol, of) {
   if (of === "wrong") return { "x-steadfast-commit": "no such point" };
-  return place === "nothing" ? {} : { "x-steadfast-feature": `${protocol}-overloaded-then-${of}` };
+  return place === "nothing" ? {} : feature(`${protocol}-overloaded-then-${of}`).headers;
 }
 
 const compatible = (path) => (of) =>
@@ -34,24 +28,7 @@ const compatible = (path) => (of) =>
 const anthropic = (path) => (of) =>
   createAnthropic({ baseURL: base + path, apiKey, headers: headers("a", of) })("any");
 
-async function check(name, run) {
-  const begun = Date.now();
-  try {
-    await run();
-    console.log(`ok   ${name} (${(Date.now() - begun) / 1000} s)`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${error.constructor.name}: ${error.message}`);
-  }
-}
-
 const city = jsonSchema({ type: "object", properties: { city: { type: "string" } }, required: ["city"] });
-const person = jsonSchema({
-  type: "object",
-  properties: { name: { type: "string" }, age: { type: "integer" } },
-  required: ["name", "age"],
-  additionalProperties: false,
-});
 
 for (const [name, model] of [
   ["compatible", compatible("/v1")],
@@ -79,7 +56,7 @@ for (const [name, model] of [
     assert.equal(typeof answer.toolCalls[0].input.city, "string");
   });
   await check(`ai sdk, ${name}, a schema`, async () => {
-    const output = Output.object({ schema: person });
+    const output = Output.object({ schema: jsonSchema(person) });
     const of = name.startsWith("anthropic") ? "person-tool" : "person";
     const answer = await generateText({ model: model(of), prompt, output });
     assert.equal(typeof answer.output.name, "string");
@@ -95,4 +72,4 @@ for (const [name, model] of [
   });
 }
 
-process.exit(failed ? 1 : 0);
+end();

@@ -3,21 +3,21 @@
 `clients.py PLACE ADDRESS`: the place is `nothing`, a gateway without a file, or `outage`, one whose first choices are down.
 """
 
-import asyncio
+import functools
 import json
 import logging
 import sys
-import time
 import warnings
 
 import anthropic
+import checks
 import instructor
 import litellm
 import openai
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
+from checks import KEY, Person, check, end, feature
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
 
 warnings.simplefilter("ignore")
 logging.disable(logging.ERROR)
@@ -27,18 +27,10 @@ litellm.suppress_debug_info = True
 
 place, address = sys.argv[1:3]
 base = "http://" + address
-KEY = "sk-of-the-caller"
 MODEL = "any"
 HELLO = [{"role": "user", "content": "Who is Ada?"}]
-LOOP = asyncio.new_event_loop()
-failed = 0
-
-
-class Person(BaseModel):
-    """A person."""
-
-    name: str
-    age: int
+# Some of them take long over a call.
+raises = functools.partial(checks.raises, within=5)
 
 
 def weather(city: str) -> str:
@@ -57,35 +49,7 @@ def headers(protocol, of="healthy"):
         return {"x-steadfast-commit": "no such point"}
     if place == "nothing":
         return {}
-    return {"x-steadfast-feature": f"{protocol}-overloaded-then-{of}"}
-
-
-def check(name):
-    """Runs a check at once, and says how it went."""
-
-    def run(function):
-        global failed
-        begun = time.time()
-        try:
-            result = function()
-            if asyncio.iscoroutine(result):
-                LOOP.run_until_complete(result)
-            print(f"ok   {name} ({time.time() - begun:.2f} s)", flush=True)
-        except BaseException as error:
-            failed += 1
-            print(f"FAIL {name}: {type(error).__name__}: {error}", flush=True)
-
-    return run
-
-
-def raises(kind, function):
-    begun = time.time()
-    try:
-        function()
-    except kind as error:
-        assert time.time() - begun < 5, "it took a repeat"
-        return error
-    raise AssertionError("no error")
+    return feature(f"{protocol}-overloaded-then-{of}")
 
 
 def is_ada(person):
@@ -299,4 +263,4 @@ async def _():
     raise AssertionError("no error")
 
 
-sys.exit(1 if failed else 0)
+end()

@@ -6,6 +6,7 @@ use serde_json::json;
 use steadfast::providers::simulated::{Fault, Simulated};
 use steadfast_simulator::SimulatedServer;
 
+use super::drive;
 use crate::common::{
     sdk,
     serve::{Serve, Served},
@@ -67,10 +68,7 @@ impl Outage {
 
 async fn run(mut client: Command, place: &str, gateway: &Served, more: Option<&str>) {
     client.args([place, gateway.address()]).args(more).env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
-    let output = tokio::task::spawn_blocking(move || client.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    println!("{said}");
-    assert!(output.status.success(), "{said}");
+    drive(client).await;
 }
 
 async fn python(place: &str, gateway: &Served) {

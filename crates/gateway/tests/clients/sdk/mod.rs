@@ -15,6 +15,8 @@ use steadfast_simulator::SimulatedServer;
 
 use crate::common::{sdk, serve::Serve};
 
+type Servers = BTreeMap<&'static str, SimulatedServer>;
+
 /// The providers, by the name of the feature that reaches them.
 fn providers() -> Vec<(&'static str, Simulated)> {
     let model = |name| Simulated::new(name).reply("Hello from afar, and all is well");
@@ -39,7 +41,7 @@ fn providers() -> Vec<(&'static str, Simulated)> {
 }
 
 /// The tiers of each provider in either protocol, and the features that reach them.
-fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
+fn config(servers: &Servers) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
     for (name, server) in servers {
         let url = server.base_url();
@@ -61,19 +63,29 @@ fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
     )
 }
 
-/// Runs a client against a gateway with all providers behind it.
-async fn run(mut command: Command, more: Option<String>) {
+/// Starts a server for each provider.
+async fn start(providers: impl IntoIterator<Item = (&'static str, Simulated)>) -> Servers {
     let mut servers = BTreeMap::new();
-    for (name, provider) in providers() {
+    for (name, provider) in providers {
         servers.insert(name, SimulatedServer::start(provider).await.unwrap());
     }
-    let gateway = Serve::with(&config(&servers)).start();
-    let address = gateway.address().to_owned();
-    let run = tokio::task::spawn_blocking(move || command.arg(address).args(more).output().unwrap());
-    let output = run.await.unwrap();
+    servers
+}
+
+/// Runs a client to its end, which is a success if all of its checks passed.
+async fn drive(mut client: Command) {
+    let output = tokio::task::spawn_blocking(move || client.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     println!("{said}");
     assert!(output.status.success(), "{said}");
+}
+
+/// Runs a client against a gateway with all providers behind it.
+async fn run(mut command: Command, more: Option<String>) {
+    let servers = start(providers()).await;
+    let gateway = Serve::with(&config(&servers)).start();
+    command.arg(gateway.address()).args(more);
+    drive(command).await;
 
     // The clients allow themselves two repeats each; we have told them not to make them.
     let calls = |name: &str| servers[name].handle().stats().calls;

@@ -1,30 +1,14 @@
 // Drives a gateway with the official Node SDKs of OpenAI and Anthropic, as they are.
-import { createRequire } from "node:module";
 import assert from "node:assert";
+import { SAID, apiKey, check, end, feature, require, throws } from "./checks.mjs";
 
-// The packages are where the test says, not beside this file.
-const require = createRequire(process.argv[3] + "/");
 const { default: Anthropic } = require("@anthropic-ai/sdk");
 const { default: OpenAI } = require("openai");
 
 const base = "http://" + process.argv[2];
-const SAID = "Hello from afar, and all is well";
 const hello = [{ role: "user", content: "hello" }];
-const a = new Anthropic({ baseURL: base, apiKey: "sk-of-the-caller", logLevel: "off" });
-const o = new OpenAI({ baseURL: base + "/v1", apiKey: "sk-of-the-caller", logLevel: "off" });
-const feature = (name) => ({ headers: { "x-steadfast-feature": name } });
-let failed = 0;
-
-async function check(name, run) {
-  const begun = Date.now();
-  try {
-    await run();
-    console.log(`ok   ${name} (${(Date.now() - begun) / 1000} s)`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${error.constructor.name}: ${error.message}`);
-  }
-}
+const a = new Anthropic({ baseURL: base, apiKey, logLevel: "off" });
+const o = new OpenAI({ baseURL: base + "/v1", apiKey, logLevel: "off" });
 
 const aCreate = (route, more = {}) =>
   a.messages.create({ model: "any", max_tokens: 100, messages: hello, ...more }, feature(route));
@@ -88,18 +72,6 @@ for (const route of ["a-tools", "o-tools"]) {
   });
 }
 
-async function throws(kind, run) {
-  const begun = Date.now();
-  try {
-    await run();
-  } catch (error) {
-    assert.ok(error instanceof kind, `${error.constructor.name} is no ${kind.name}: ${error.message}`);
-    assert.ok(Date.now() - begun < 1500, "it took a repeat");
-    return error;
-  }
-  assert.fail("no error");
-}
-
 for (const [name, kind] of [
   ["overloaded", "InternalServerError"],
   ["server_error", "InternalServerError"],
@@ -143,4 +115,4 @@ await check("openai, abort", async () => {
   stream.controller.abort();
 });
 
-process.exit(failed ? 1 : 0);
+end();

@@ -5,33 +5,12 @@ import time
 
 import anthropic
 import openai
+from checks import KEY, SAID, check, end, feature, raises
 
 base = "http://" + sys.argv[1]
-SAID = "Hello from afar, and all is well"
 HELLO = [{"role": "user", "content": "hello"}]
-A = anthropic.Anthropic(base_url=base, api_key="sk-of-the-caller")
-O = openai.OpenAI(base_url=base + "/v1", api_key="sk-of-the-caller")
-failed = 0
-
-
-def feature(name):
-    return {"x-steadfast-feature": name}
-
-
-def check(name):
-    """Runs a check at once, and says how it went."""
-
-    def run(function):
-        global failed
-        begun = time.time()
-        try:
-            function()
-            print(f"ok   {name} ({time.time() - begun:.2f} s)")
-        except BaseException as error:
-            failed += 1
-            print(f"FAIL {name}: {type(error).__name__}: {error}")
-
-    return run
+A = anthropic.Anthropic(base_url=base, api_key=KEY)
+O = openai.OpenAI(base_url=base + "/v1", api_key=KEY)
 
 
 def a_create(name, **more):
@@ -146,16 +125,6 @@ for route in ["a-tools", "o-tools"]:
 
 
 # Errors are of the SDKs' own classes, whole and streamed, whoever the provider is.
-def raises(kind, function):
-    begun = time.time()
-    try:
-        function()
-    except kind as error:
-        assert time.time() - begun < 1.5, "it took a repeat"
-        return error
-    raise AssertionError("no error")
-
-
 CLASSES = [
     ("overloaded", anthropic.InternalServerError, openai.InternalServerError),
     ("server_error", anthropic.InternalServerError, openai.InternalServerError),
@@ -269,4 +238,4 @@ def _():
     stream.close()
 
 
-sys.exit(1 if failed else 0)
+end()

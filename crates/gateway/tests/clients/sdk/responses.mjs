@@ -1,41 +1,21 @@
 // Drives a gateway with OpenAI's Node SDK and the AI SDK's OpenAI provider over Responses, as they are.
 // `responses.mjs ADDRESS FOLDER`.
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
 import assert from "node:assert";
+import { SAID, apiKey, check, end, feature, load, person, require } from "./checks.mjs";
 
-const [address, folder] = process.argv.slice(2);
-// The packages are where the test says, not beside this file.
-const require = createRequire(folder + "/");
-const load = (name) => import(pathToFileURL(require.resolve(name)));
 const { default: OpenAI } = require("openai");
 const { generateText, streamText, tool, jsonSchema, Output, isStepCount, stepCountIs } = await load("ai");
 const { createOpenAI } = await load("@ai-sdk/openai");
 
-const baseURL = `http://${address}/v1`;
-const apiKey = "sk-of-the-caller";
-const SAID = "Hello from afar, and all is well";
+const baseURL = `http://${process.argv[2]}/v1`;
 const o = new OpenAI({ baseURL, apiKey, logLevel: "off", maxRetries: 0 });
-const options = (feature) => ({ headers: { "x-steadfast-feature": feature } });
-const create = (feature, more = {}) => o.responses.create({ model: "any", input: "hello", ...more }, options(feature));
+const create = (name, more = {}) => o.responses.create({ model: "any", input: "hello", ...more }, feature(name));
 const weather = {
   type: "function",
   name: "weather",
   parameters: { type: "object", properties: { city: { type: "string" }, days: { type: "integer" } } },
   strict: false,
 };
-let failed = 0;
-
-async function check(name, run) {
-  const begun = Date.now();
-  try {
-    await run();
-    console.log(`ok   ${name} (${(Date.now() - begun) / 1000} s)`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${error.constructor.name}: ${error.message}`);
-  }
-}
 
 for (const up of ["responses", "chat", "messages", "gemini"]) {
   await check(`${up}, whole`, async () => {
@@ -44,7 +24,7 @@ for (const up of ["responses", "chat", "messages", "gemini"]) {
   });
 
   await check(`${up}, streamed`, async () => {
-    const stream = o.responses.stream({ model: "any", input: "hello" }, options(`${up}-healthy`));
+    const stream = o.responses.stream({ model: "any", input: "hello" }, feature(`${up}-healthy`));
     let text = "";
     stream.on("response.output_text.delta", (event) => (text += event.delta));
     const response = await stream.finalResponse();
@@ -54,7 +34,7 @@ for (const up of ["responses", "chat", "messages", "gemini"]) {
   await check(`${up}, tools`, async () => {
     const stream = o.responses.stream(
       { model: "any", input: "hello", tools: [weather] },
-      options(`${up}-tools`),
+      feature(`${up}-tools`),
     );
     const response = await stream.finalResponse();
     const call = response.output.find((item) => item.type === "function_call");
@@ -67,16 +47,10 @@ for (const up of ["responses", "chat", "messages", "gemini"]) {
   });
 
   await check(`${up}, a shape`, async () => {
-    const schema = {
-      type: "object",
-      properties: { name: { type: "string" }, age: { type: "integer" } },
-      required: ["name", "age"],
-      additionalProperties: false,
-    };
-    const format = { type: "json_schema", name: "person", schema, strict: true };
+    const format = { type: "json_schema", name: "person", schema: person, strict: true };
     const response = await o.responses.parse(
       { model: "any", input: "hello", text: { format } },
-      options(`${up}-healthy`),
+      feature(`${up}-healthy`),
     );
     assert.deepEqual(Object.keys(JSON.parse(response.output_text)).sort(), ["age", "name"]);
   });
@@ -117,7 +91,7 @@ for (const up of ["responses", "chat", "messages", "gemini"]) {
   });
 
   // `openai(model)` is the model of Responses.
-  const model = (feature) => createOpenAI({ baseURL, apiKey, ...options(feature) })("any");
+  const model = (name) => createOpenAI({ baseURL, apiKey, ...feature(name) })("any");
 
   await check(`${up}, the AI SDK`, async () => {
     assert.equal((await generateText({ model: model(`${up}-healthy`), prompt: "hello" })).text, SAID);
@@ -141,19 +115,10 @@ for (const up of ["responses", "chat", "messages", "gemini"]) {
   });
 
   await check(`${up}, the AI SDK's shape`, async () => {
-    const schema = jsonSchema({
-      type: "object",
-      properties: { name: { type: "string" }, age: { type: "integer" } },
-      required: ["name", "age"],
-      additionalProperties: false,
-    });
-    const run = await generateText({
-      model: model(`${up}-healthy`),
-      prompt: "hello",
-      output: Output.object({ schema }),
-    });
+    const output = Output.object({ schema: jsonSchema(person) });
+    const run = await generateText({ model: model(`${up}-healthy`), prompt: "hello", output });
     assert.deepEqual(Object.keys(run.output).sort(), ["age", "name"]);
   });
 }
 
-process.exit(failed ? 1 : 0);
+end();

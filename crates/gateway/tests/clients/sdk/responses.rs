@@ -1,31 +1,29 @@
 //! OpenAI's SDKs, its Agents SDK and the AI SDK over Responses, each at providers of four protocols.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use serde_json::json;
 use steadfast::providers::simulated::Simulated;
-use steadfast_simulator::SimulatedServer;
 
-use super::providers;
-use crate::common::{sdk, serve::Serve};
+use super::{Servers, drive, providers, start};
+use crate::{
+    common::{sdk, serve::Serve},
+    upstream::Upstream,
+};
 
 /// The tiers of each provider in every protocol, and the features that reach them.
-fn config(servers: &BTreeMap<&str, SimulatedServer>) -> String {
+fn config(servers: &Servers) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
     for (name, server) in servers {
-        let url = server.base_url();
         // Only a model that reasons is asked to.
-        let [gpt, claude, gemini] = match *name {
-            "reasoning" => ["gpt-5", "claude-sonnet-4-5", "gemini-2.5-flash"],
-            _ => ["gpt-4o", "claude-sonnet-4-5", "gemini-2.5-flash"],
-        };
-        for (upstream, provider) in [
-            ("responses", format!("provider: openai, api: responses, model: {gpt}, base_url: '{url}/v1'")),
-            ("chat", format!("provider: openai, api: chat, model: {gpt}, base_url: '{url}/v1'")),
-            ("messages", format!("provider: anthropic, model: {claude}, base_url: '{url}'")),
-            ("gemini", format!("provider: gemini, model: {gemini}, base_url: '{url}'")),
-        ] {
-            tiers.push_str(&format!("  - {{ name: {upstream}-{name}, {provider} }}\n"));
+        let gpt = if *name == "reasoning" { "gpt-5" } else { "gpt-4o" };
+        for upstream in Upstream::ALL {
+            let model = match upstream {
+                Upstream::Responses | Upstream::Chat => gpt,
+                Upstream::Messages => "claude-sonnet-4-5",
+                Upstream::Gemini => "gemini-2.5-flash",
+            };
+            tiers.push_str(&upstream.tier(&format!("{upstream}-{name}"), server, model, ""));
             features.push_str(&format!("  {upstream}-{name}: {{ tiers: [{upstream}-{name}] }}\n"));
             if *name == "overloaded" {
                 let then = format!("{upstream}-healthy");
@@ -43,17 +41,10 @@ async fn run(mut command: Command, more: Option<String>) {
     let free = Simulated::new("free").reply("Hello from afar, and all is well");
     let free = ("free", free.plan_calls([("weather", json!({"input": "a \"b\"\n\\c é"}))]));
     let reasoning = ("reasoning", Simulated::new("reasoning").reply("Hello from afar, and all is well"));
-    let mut servers = BTreeMap::new();
-    for (name, provider) in providers().into_iter().chain([free, reasoning]) {
-        servers.insert(name, SimulatedServer::start(provider).await.unwrap());
-    }
+    let servers = start(providers().into_iter().chain([free, reasoning])).await;
     let gateway = Serve::with(&config(&servers)).start();
-    let address = gateway.address().to_owned();
-    let run = tokio::task::spawn_blocking(move || command.arg(address).args(more).output().unwrap());
-    let output = run.await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    println!("{said}");
-    assert!(output.status.success(), "{said}");
+    command.arg(gateway.address()).args(more);
+    drive(command).await;
     let left = servers["slow"].handle();
     tokio::time::timeout(Duration::from_secs(10), left.until(|stats| stats.cancelled == 4)).await.expect("cancelled");
 }
