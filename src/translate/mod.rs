@@ -8,12 +8,14 @@ mod answer;
 mod ids;
 mod request;
 mod rules;
+mod seals;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     answer::{RequestEcho, StreamEncoder, Translation, encode_answer, encode_error, encode_message},
     rules::{Fate, RULES, Rule},
+    seals::SealMemory,
 };
 pub(crate) use self::{
     ids::{Target, mark_call},
@@ -21,6 +23,7 @@ pub(crate) use self::{
         Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_thoughts,
     },
     rules::Feature,
+    seals::{AccountSeals, SealAccount},
 };
 
 /// Asks in words for what a provider has no mode for, or a mode that wants the word.

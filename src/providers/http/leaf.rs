@@ -16,6 +16,7 @@ use crate::{
         protocol::{Coder, Protocol},
         transport::HttpClient,
     },
+    translate::SealMemory,
 };
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -69,14 +70,14 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.settings_mut().coder.set_key(key.into());
-        self
+        self.enrolled()
     }
 
     /// Removes the key, for a server of your own that requires none. Default: the key that the leaf was made with.
     #[must_use]
     pub fn without_key(mut self) -> Self {
         self.settings_mut().coder.key = None;
-        self
+        self.enrolled()
     }
 
     /// Sets the model, in place of the one that a request names. Default: the request's; a request without one fails
@@ -107,6 +108,18 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
         self.settings_mut().coder.events = Some(events.clone());
+        self
+    }
+
+    /// Sets the memory of the accounts that sealed reasoning. Leaves that share it send a sealed thought to the account
+    /// that made it, and to no other: there the thought is omitted, and [`LlmResponse::notes`] lists it. Default: none,
+    /// and the provider's refusal shows that a thought is another account's.
+    ///
+    /// [`LlmResponse::notes`]: crate::LlmResponse::notes
+    #[must_use]
+    pub fn seals(mut self, memory: &SealMemory) -> Self {
+        let place = self.settings.base.place();
+        self.settings_mut().coder.enroll(memory, &place);
         self
     }
 
@@ -182,14 +195,23 @@ impl<P: Protocol> HttpLeaf<P> {
 
     pub(crate) fn at(mut self, base: BaseUrl) -> Self {
         self.settings_mut().base = base;
-        self
+        self.enrolled()
     }
 
     /// Changes the protocol, and keeps all other settings.
     pub(crate) fn with_protocol<Q: Protocol>(self, protocol: impl FnOnce(&P) -> Q) -> HttpLeaf<Q> {
         let Settings { coder, base, commit, template: _ } = Arc::unwrap_or_clone(self.settings);
         let settings = Settings { coder: coder.with_protocol(protocol), base, commit, template: OnceLock::new() };
-        HttpLeaf { settings: Arc::new(settings), transport: self.transport }
+        HttpLeaf { settings: Arc::new(settings), transport: self.transport }.enrolled()
+    }
+
+    /// Adds the account to the leaf's memory of sealed reasoning, after a change of it.
+    fn enrolled(mut self) -> Self {
+        if let Some(account) = &self.settings.coder.account {
+            let (memory, place) = (account.memory().clone(), self.settings.base.place());
+            self.settings_mut().coder.enroll(&memory, &place);
+        }
+        self
     }
 
     pub(crate) fn protocol_mut(&mut self) -> &mut P {

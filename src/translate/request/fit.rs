@@ -8,6 +8,7 @@ use super::{
     names::{self, Names},
     report::Report,
     schema::{self, SchemaUse},
+    seals,
     survey::survey,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(crate) fn fit<'a>(
         survey(wire.dialect(), body, report)?;
     }
     report.check_stopped()?;
+    seals::fit(&mut fitted, target.dialect, report);
     // A conversation in the target's own dialect is as its caller wants it.
     let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     if !own {

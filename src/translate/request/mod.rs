@@ -11,6 +11,7 @@ mod names;
 mod report;
 mod responses;
 mod schema;
+mod seals;
 mod settle;
 mod survey;
 
