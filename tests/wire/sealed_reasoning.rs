@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, Chat, Dialect, LlmRequest, Wire,
     chat::{Message, Opaque, Part, Reasoning, Role},
+    events::CircuitState,
     providers::{Anthropic, Gemini, OpenAi},
     translate::SealMemory,
 };
@@ -214,6 +215,40 @@ async fn a_thought_goes_to_its_own_account_alone() {
         world.down.lock().unwrap().clear();
         talk.ask(&world, &service, stream).await;
         assert_eq!(world.take(), [sent("one.example", &[of_one], 200)], "streamed: {stream}");
+    }
+}
+
+/// The refusal of the account that did not seal it is no failure, and is remembered where there are several accounts.
+#[tokio::test(start_paused = true)]
+async fn a_thought_of_unknown_origin_is_refused_once() {
+    let world = World::default();
+    let stack = world.running("openai", TWO_HOSTS);
+    let service = stack.service();
+    let mut talk = Conversation(responses("two.example/unknown")["output"].as_array().unwrap().clone());
+    let notes = talk.ask(&world, &service, false).await;
+    assert!(notes.contains("reasoning: left out"), "{notes}");
+    let unknown = "two.example/unknown";
+    assert_eq!(world.take(), [sent("one.example", &[unknown], 400), sent("one.example", &[], 200)]);
+    for number in 0..20 {
+        talk.ask(&world, &service, number % 2 == 0).await;
+    }
+    assert!(world.take().iter().all(|(host, _, status)| (&**host, *status) == ("one.example", 200)));
+    // Its own account gets it.
+    world.down.lock().unwrap().push("one.example");
+    talk.ask(&world, &service, false).await;
+    assert_eq!(world.take()[1], sent("two.example", &[unknown], 200));
+    assert_eq!(stack.handle().circuit("first").unwrap().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_account_leaves_the_judgement_to_its_provider() {
+    let world = World::default();
+    let service = world.stack("openai", [TWO_HOSTS[0]; 2]);
+    let history = responses("two.example/unknown")["output"].as_array().unwrap().clone();
+    for _ in 0..3 {
+        let notes = Conversation(history.clone()).ask(&world, &service, true).await;
+        assert!(notes.contains("`input.reasoning` was left out"), "{notes}");
+        assert_eq!(world.take().iter().map(|(_, _, status)| *status).collect::<Vec<_>>(), [400, 200]);
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Settings<P> {
     pub(super) coder: Coder<P>,
     pub(super) base: BaseUrl,
     pub(super) commit: CommitPoint,
+    /// The transport of a call's second request.
+    pub(super) again: Transport,
     /// The parts of the first request that all others have in common.
     pub(super) template: OnceLock<RequestTemplate>,
 }
@@ -56,13 +58,15 @@ pub(super) struct RequestTemplate {
 #[allow(private_bounds, reason = "the protocols are the crate's own; a client of another one is a leaf of its own")]
 impl<P: Protocol> HttpLeaf<P> {
     pub(crate) fn with(protocol: P, provider: impl Into<Arc<str>>, base: BaseUrl, key: Option<Arc<str>>) -> Self {
+        let transport = boxed(HttpClient::new());
         let settings = Settings {
             coder: Coder::new(protocol, provider, key),
             base,
             commit: CommitPoint::default(),
+            again: transport.clone(),
             template: OnceLock::new(),
         };
-        Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
+        Self { settings: Arc::new(settings), transport }
     }
 
     /// Sets the API key, without the white space around it. No `Debug`, error or log shows it. Default: the key that
@@ -144,7 +148,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// The transport must not follow redirects, or the key travels along. Its errors count as
     /// [`ErrorKind::Connect`](crate::ErrorKind::Connect), unless they are known to mean something else.
     #[must_use]
-    pub fn transport<S, R, B>(mut self, transport: S) -> Self
+    pub fn transport<S, R, B>(self, transport: S) -> Self
     where
         S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
@@ -153,12 +157,12 @@ impl<P: Protocol> HttpLeaf<P> {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.transport = boxed(transport);
-        self
+        self.over(boxed(transport))
     }
 
     /// Sets a transport that is boxed already.
     pub fn over(mut self, transport: Transport) -> Self {
+        self.settings_mut().again = transport.clone();
         self.transport = transport;
         self
     }
@@ -200,8 +204,9 @@ impl<P: Protocol> HttpLeaf<P> {
 
     /// Changes the protocol, and keeps all other settings.
     pub(crate) fn with_protocol<Q: Protocol>(self, protocol: impl FnOnce(&P) -> Q) -> HttpLeaf<Q> {
-        let Settings { coder, base, commit, template: _ } = Arc::unwrap_or_clone(self.settings);
-        let settings = Settings { coder: coder.with_protocol(protocol), base, commit, template: OnceLock::new() };
+        let Settings { coder, base, commit, again, template: _ } = Arc::unwrap_or_clone(self.settings);
+        let coder = coder.with_protocol(protocol);
+        let settings = Settings { coder, base, commit, again, template: OnceLock::new() };
         HttpLeaf { settings: Arc::new(settings), transport: self.transport }.enrolled()
     }
 

@@ -2,7 +2,8 @@
 //!
 //! [`HttpLeaf`] encodes a request, sends it through a transport (any `tower::Service<http::Request<RequestBody>>`),
 //! checks status and content type, and decodes the answer. Its future resolves at the [commit
-//! point](crate::CommitPoint). It does not retry, wait or limit time: the layers do.
+//! point](crate::CommitPoint). It does not retry, wait or limit time: the layers do. There is one exception: after a
+//! refusal of reasoning that another account sealed, the leaf sends the request a second time, without that reasoning.
 //!
 //! # Forwarding and translation
 //!

@@ -1,4 +1,5 @@
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,10 +17,9 @@ use super::{
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::Commit,
-    error::OmittedParameter,
     internal::wall_clock,
     providers::protocol::{
-        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Secret, SseSource, TranslationNotes, excerpt, of_body,
+        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Refusal, Secret, SseSource, TranslationNotes, excerpt, of_body,
         request_id,
     },
     response::ResponseFuture,
@@ -150,19 +150,19 @@ async fn refused_parameter<P: Protocol>(
     request: &LlmRequest,
     origin: &Origin,
     error: &LlmError,
-) -> Option<OmittedParameter> {
-    let parameter = settings.coder.refused_parameter(request, origin.model.as_ref(), error)?;
+) -> Option<Refusal> {
+    let refusal = settings.coder.refused_parameter(request, origin.model.as_ref(), error)?;
     let is_long = settings.coder.is_long_work(request, origin);
     let (its, asked, from) = (settings.clone(), request.clone(), origin.clone());
     let look = move |stop| {
         let encoded = its.coder.encode(&asked, from.model.as_deref(), from.seals, asked.is_stream(), stop)?;
-        Ok(its.coder.has(&encoded, parameter))
+        Ok(its.coder.has(&encoded, refusal.parameter))
     };
     let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),
     };
-    is_there.is_ok_and(|is_there| is_there).then_some(parameter)
+    is_there.is_ok_and(|is_there| is_there).then_some(refusal)
 }
 
 /// Creates a request to the provider's API, with the leaf's headers and its key.
@@ -197,6 +197,28 @@ fn no_address(error: http::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
 
+/// Sends a request again without the reasoning that its account has refused. No layer counts the refusal: neither the
+/// provider nor the caller is at fault.
+fn send_again<P: Protocol>(
+    settings: Arc<Settings<P>>,
+    mut origin: Origin,
+    request: LlmRequest,
+    commit: CommitPoint,
+) -> Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>> {
+    (origin.status, origin.request_id) = (None, None);
+    origin.seals = origin.seals.map(|seals| AccountSeals::clone(&seals).doubting().into());
+    let stream = request.is_stream();
+    let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
+    let transport = caller.map_or_else(|| settings.again.clone(), CallerTransport::client);
+    if settings.coder.is_long_work(&request, &origin) {
+        return Box::pin(prepared_beside(settings, origin, stream, commit, request, transport));
+    }
+    match prepare(&settings, caller, &request, &origin, stream, Stop::default()) {
+        Err(error) => Box::pin(std::future::ready(Err(origin.stamp(error)))),
+        Ok((sent, told)) => Box::pin(answer(settings, origin, request, commit, told, transport.oneshot(sent))),
+    }
+}
+
 /// Reads the answer up to its commit point.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
 fn answer<P: Protocol>(
@@ -221,8 +243,12 @@ fn answer<P: Protocol>(
             let mut error = coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now());
             // Boxed: it is rare, and every call would reserve room for it.
             let refused = Box::pin(refused_parameter(&settings, &request, &origin, &error)).await;
-            if let Some(parameter) = refused {
-                error.refuse(parameter);
+            match refused {
+                Some(refusal) if refusal.is_for_others => {
+                    return send_again(settings, origin, request.without_parameter(refusal.parameter), commit).await;
+                }
+                Some(refusal) => error.refuse(refusal.parameter),
+                None => {}
             }
             if CallerTransport::of(&request, settings.coder.protocol.dialect()).is_some() {
                 error.blame_callers_key();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    ErrorBody, Limits, ModelChoice, Protocol, RequestBody,
+    ErrorBody, Limits, ModelChoice, Protocol, Refusal, RequestBody,
     failure::{self, Origin, Secret},
     parameter_refusal::RefusalMemory,
 };
@@ -348,13 +348,13 @@ impl<P: Protocol> Coder<P> {
         request: &LlmRequest,
         model: Option<&Arc<str>>,
         error: &LlmError,
-    ) -> Option<OmittedParameter> {
+    ) -> Option<Refusal> {
         let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !self.strict)?;
         let body = serde_json::from_slice(error.raw()?).ok()?;
         let refusal = self.protocol.refusal(&ErrorBody::of_error(&body)?)?;
         let is_callers = self.own(request).is_some()
             && !(refusal.is_unsupported && !self.is_callers_choice(request, model) || refusal.is_for_others);
-        (!is_callers).then_some(refusal.parameter)
+        (!is_callers).then_some(refusal)
     }
 
     /// Returns true if the request has this parameter.
