@@ -6,7 +6,7 @@ use crate::{
         Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning,
         Role, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
-    fields::{Object, bad, count, each, is_list, is_null, is_object, text, word},
+    fields::{Object, bad, check_representable, count, each, is_list, is_null, is_object, text, word},
     wire::{Meter, foreign::of_format_name, provider_data},
 };
 
@@ -161,7 +161,10 @@ fn limit(body: &Object<'_>, field: &str) -> Result<Option<u32>, LlmError> {
 
 pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     let fields = Object::read(tool, &["type", "function", "custom"])?;
-    let whole = || is_object(tool).then(|| Extra::new(Dialect::OpenAi, Json::of(tool)));
+    let whole = || {
+        check_representable("tools", tool)?;
+        Ok::<_, LlmError>(is_object(tool).then(|| Extra::new(Dialect::OpenAi, Json::of(tool))))
+    };
     let Some(function) = fields.object("function") else {
         // A tool of another kind: a custom one, or one that runs at the provider.
         let named = Object::read(fields.object("custom").unwrap_or(tool), &["name"])?.text("name")?;
@@ -170,7 +173,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
             name => name,
         };
         let mut definition = Tool::new(name.ok_or_else(|| bad("tools.type", "a text"))?, Json::null());
-        definition.extra = whole();
+        definition.extra = whole()?;
         return Ok(definition);
     };
     let function = Object::read(function, &["name", "parameters", "description", "strict"])?;
@@ -183,7 +186,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     definition.strict = function.flag("strict");
     let known = ["type", "function.name", "function.description", "function.parameters", "function.strict"];
     if !has_schema || provider_data::rest(tool, &known)?.is_some() {
-        definition.extra = whole();
+        definition.extra = whole()?;
     }
     Ok(definition)
 }
