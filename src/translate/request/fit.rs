@@ -85,6 +85,9 @@ fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) -> Res
         content::describe_namespaces(chat);
     }
     for at in 0..chat.tools.len() {
+        if let Some(custom) = content::as_responses_tool(&chat.tools[at]).filter(|_| dialect == Dialect::Responses) {
+            chat.to_mut().tools[at].extra = Some(custom);
+        }
         if let Some(function) = content::as_function(&chat.tools[at]).filter(|_| dialect != Dialect::Anthropic) {
             report.record(Feature::ClientTool);
             chat.to_mut().tools[at] = function;

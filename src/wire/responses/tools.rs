@@ -232,8 +232,8 @@ fn named(tool: &Object<'_>, name: String) -> Result<String, LlmError> {
     Ok(namespace.map_or_else(|| name.clone(), |namespace| join(&namespace, &name)))
 }
 
-/// Returns the schema of the one argument of a tool that takes free text.
-fn free_text(format: Option<&RawValue>) -> Result<Json, LlmError> {
+/// Returns the schema of the one argument of a tool that takes free text, with its grammar in words.
+pub(crate) fn free_text(format: Option<&RawValue>) -> Result<Json, LlmError> {
     let mut input = json!({"type": "string"});
     if let Some(format) = format.filter(|format| !is_null(format)) {
         let format = Object::read(format, &["syntax", "definition"])?;
