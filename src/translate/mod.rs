@@ -20,7 +20,8 @@ pub use self::{
 pub(crate) use self::{
     ids::{Target, mark_call},
     request::{
-        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_thoughts,
+        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_seals,
+        without_thoughts,
     },
     rules::Feature,
     seals::{AccountSeals, SealAccount},

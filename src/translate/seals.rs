@@ -158,6 +158,12 @@ impl SealAccount {
 }
 
 impl AccountSeals {
+    /// Returns the seals of an account that can read no token at all.
+    pub(crate) fn of_stranger() -> Self {
+        let seal = Seal { account: 0, family: 0, refused: false };
+        Self { memory: SealMemory::new(), tenant: 0, seal, doubts: true }
+    }
+
     /// Suspects the tokens of unknown origin: the account has refused a request that carries them.
     pub(crate) fn doubting(mut self) -> Self {
         self.doubts = true;

@@ -61,10 +61,7 @@ impl World {
         }
         let body: Value = serde_json::from_slice(body).unwrap();
         if !self.is_lax && tokens(&body).iter().any(|token| !token.starts_with(host)) {
-            let message = "The encrypted content gAAA...DQ== could not be verified.";
-            let error = json!({"error": {"message": message, "type": "invalid_request_error", "param": null,
-                "code": "invalid_encrypted_content"}});
-            return (400, JSON, error.to_string());
+            return (400, JSON, refusal(path).to_string());
         }
         let token = self.token(host);
         let answer = if path.ends_with("/responses") {
@@ -106,6 +103,20 @@ impl World {
         let names = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OTHER"];
         let keys: Environment = names.map(|name| (name, name)).into_iter().collect();
         Stack::builder().environment(keys).transport(self.transport()).seed(5).build(config).unwrap()
+    }
+}
+
+/// The refusal of a seal, in the words of each API.
+fn refusal(path: &str) -> Value {
+    let kind = "invalid_request_error";
+    if path.ends_with("/responses") {
+        let message = "The encrypted content gAAA...DQ== could not be verified.";
+        json!({"error": {"message": message, "type": kind, "param": null, "code": "invalid_encrypted_content"}})
+    } else if path.ends_with("/messages") {
+        let message = "messages.1.content.0: Invalid `signature` in `thinking` block";
+        json!({"type": "error", "error": {"type": kind, "message": message}})
+    } else {
+        json!({"error": {"code": 400, "message": "Corrupted thought signature.", "status": "INVALID_ARGUMENT"}})
     }
 }
 
@@ -238,6 +249,42 @@ async fn a_thought_of_unknown_origin_is_refused_once() {
     talk.ask(&world, &service, false).await;
     assert_eq!(world.take()[1], sent("two.example", &[unknown], 200));
     assert_eq!(stack.handle().circuit("first").unwrap().state(), CircuitState::Closed);
+}
+
+/// A leaf alone sends the request again without them, and without the thinking that requires them.
+#[tokio::test]
+async fn refused_signatures_are_left_out_once() {
+    let question = json!({"role": "user", "content": QUESTION});
+    let mut called = turn(Dialect::Anthropic, "elsewhere");
+    called["content"][1] = json!({"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}});
+    let result =
+        json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}]});
+    let thinking = json!({"type": "enabled", "budget_tokens": 1024});
+    let body = json!({"model": "claude-sonnet-4-5", "max_tokens": 2000, "thinking": thinking,
+        "messages": [question, called, result]});
+    let world = World::default();
+    let leaf = Anthropic::new("k").base_url("https://one.example").unwrap().transport(world.transport());
+    let request = LlmRequest::from(Wire::new(Dialect::Anthropic, body.to_string()).unwrap());
+    let answer = leaf.oneshot(request).await.unwrap();
+    assert!(answer.notes().join("; ").contains("`messages.thinking` was left out"), "{:?}", answer.notes());
+    let mut sent_again = world.sent.lock().unwrap()[1].1.clone();
+    sent_again.as_object_mut().unwrap().remove("stream");
+    let mut expected = body;
+    expected["messages"][1]["content"].as_array_mut().unwrap().remove(0);
+    expected["thinking"] = json!({"type": "disabled"});
+    assert_eq!(sent_again, expected);
+
+    let world = World::default();
+    let leaf =
+        Gemini::new("k").base_url("https://one.example").unwrap().model("gemini-3-pro").transport(world.transport());
+    let result = json!({"role": "user", "parts": [{"functionResponse": {"name": "look", "response": {}}}]});
+    let contents = json!([{"role": "user", "parts": [{"text": QUESTION}]}, turn(Dialect::Gemini, "elsewhere"), result]);
+    let request = Wire::new(Dialect::Gemini, json!({ "contents": contents }).to_string()).unwrap();
+    leaf.oneshot(LlmRequest::from(request)).await.unwrap();
+    let sent_again = world.sent.lock().unwrap()[1].1.clone();
+    let stands_in = json!([{"functionCall": {"name": "look", "args": {}},
+        "thoughtSignature": "skip_thought_signature_validator"}]);
+    assert_eq!(sent_again["contents"][1]["parts"], stands_in);
 }
 
 #[tokio::test(start_paused = true)]

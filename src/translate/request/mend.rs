@@ -48,13 +48,24 @@ pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<O
     let top: &RawValue = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
     })?;
-    let edits = match target.dialect {
-        Dialect::Anthropic => anthropic(top, body, report)?,
-        Dialect::Gemini => gemini(top, body, report)?,
-        Dialect::Responses => responses::mend(top, body, report)?,
-        Dialect::OpenAi => openai(top, body, target, report)?,
-    };
-    Ok(apply(body, edits))
+    Ok(apply(body, edits(top, body, target, report)?))
+}
+
+fn edits(top: &RawValue, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
+    match target.dialect {
+        Dialect::Anthropic => anthropic(top, body, report),
+        Dialect::Gemini => gemini(top, body, report),
+        Dialect::Responses => responses::mend(top, body, report),
+        Dialect::OpenAi => openai(top, body, target, report),
+    }
+}
+
+/// Returns a body without all the thoughts that a provider sealed; `None` if it has none.
+pub(crate) fn without_seals(body: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
+    let body = Bytes::copy_from_slice(body);
+    let mut report = Report::new(dialect, None).with_seals(Some(AccountSeals::of_stranger().into()));
+    let edits = edits(serde_json::from_slice(&body).ok()?, &body, Target::new(dialect), &mut report).ok()?;
+    apply(&body, edits).map(Into::into)
 }
 
 pub(super) type Edits = Vec<(Range<usize>, String)>;
