@@ -174,9 +174,18 @@ pub(crate) fn each<'a>(
     reading.ended(read)
 }
 
+/// Fails for a field that cannot be read into a tree. The encoders write the fields that the neutral form lacks from
+/// one.
+pub(crate) fn check_representable(name: &str, raw: &RawValue) -> Result<(), LlmError> {
+    match is_representable(raw) {
+        true => Ok(()),
+        false => Err(bad(name, "JSON without numbers and texts that are out of range")),
+    }
+}
+
 /// Returns true if Rust can represent every text and number in the value, so that it can be read into a tree. Builds
 /// none.
-pub(crate) fn is_representable(raw: &RawValue) -> bool {
+fn is_representable(raw: &RawValue) -> bool {
     serde_json::from_str::<Representable>(raw.get()).is_ok()
 }
 

@@ -8,19 +8,23 @@ mod answer;
 mod ids;
 mod request;
 mod rules;
+mod seals;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     answer::{RequestEcho, StreamEncoder, Translation, encode_answer, encode_error, encode_message},
     rules::{Fate, RULES, Rule},
+    seals::SealMemory,
 };
 pub(crate) use self::{
     ids::{Target, mark_call},
     request::{
-        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_thoughts,
+        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_seals,
+        without_thoughts,
     },
     rules::Feature,
+    seals::{AccountSeals, SealAccount},
 };
 
 /// Asks in words for what a provider has no mode for, or a mode that wants the word.

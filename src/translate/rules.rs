@@ -140,7 +140,7 @@ rules! {
     ForcedServerTool "forced_server_tool" "a forced call of such a tool" FORCED, FORCED, FORCED, FORCED;
     ClientTool "client_tool" "a tool of Anthropic's that the caller runs (bash, text editor, computer, memory)"
         Native, FUNCTION, FUNCTION, FUNCTION;
-    CustomTool "custom_tool" "a tool of Responses that takes free text" ONE_TEXT, ONE_TEXT, ONE_TEXT, Native;
+    CustomTool "custom_tool" "a tool that takes free text" ONE_TEXT, ONE_TEXT, ONE_TEXT, Native;
     Namespace "namespace" "tools in a namespace" JOINED, JOINED, JOINED, Native;
     ToolSetting "tool_setting" "a setting of a tool that only one dialect has" OWN, OWN, OWN, OWN;
     AllowedTools "allowed_tools" "a tool choice among several named tools" ALONE, ALONE, ALONE, ALONE;

@@ -6,7 +6,7 @@ use crate::{
         Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role,
         Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
-    fields::{Object, bad, count, each, is_list, is_null, text},
+    fields::{Object, bad, check_representable, count, each, is_list, is_null, text},
     wire::{
         Meter,
         foreign::{unmark_call, unseal},
@@ -123,7 +123,10 @@ fn thinking(body: &Object<'_>, effort: Option<Effort>) -> Result<Option<Thinking
 
 pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     let fields = Object::read(tool, &["name", "type", "input_schema", "description", "strict"])?;
-    let whole = || Extra::new(Dialect::Anthropic, Json::of(tool));
+    let whole = || {
+        check_representable("tools", tool)?;
+        Ok::<_, LlmError>(Extra::new(Dialect::Anthropic, Json::of(tool)))
+    };
     let Some(schema) = fields.get("input_schema") else {
         // The provider's own tools (web search, a computer) have no schema, and no other provider has them.
         let name = match fields.text("name")? {
@@ -131,7 +134,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
             name => name,
         };
         let mut definition = Tool::new(name.ok_or_else(|| bad("tools.name", "a text"))?, Json::null());
-        definition.extra = Some(whole());
+        definition.extra = Some(whole()?);
         return Ok(definition);
     };
     let name = fields.text("name")?.ok_or_else(|| bad("tools.name", "a text"))?;
@@ -139,7 +142,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     definition.description = fields.text("description")?;
     definition.strict = fields.flag("strict");
     if provider_data::rest(tool, &["name", "input_schema", "description", "strict"])?.is_some() {
-        definition.extra = Some(whole());
+        definition.extra = Some(whole()?);
     }
     Ok(definition)
 }

@@ -15,7 +15,9 @@ use crate::{
         Chat, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult,
     },
-    fields::{Object, bad, count, each, fields, is_list, is_null, is_object, only_field, text, word},
+    fields::{
+        Object, bad, check_representable, count, each, fields, is_list, is_null, is_object, only_field, text, word,
+    },
     wire::{
         Meter,
         foreign::{FOREIGN_CALL, unseal},
@@ -167,6 +169,7 @@ pub(crate) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
     if fields.get("parametersJsonSchema").is_none()
         || provider_data::rest(declaration, &["name", "description", "parametersJsonSchema"])?.is_some()
     {
+        check_representable("tools", declaration)?;
         definition.extra = is_object(declaration).then(|| Extra::new(Dialect::Gemini, Json::of(declaration)));
     }
     Ok(definition)

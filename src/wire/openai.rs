@@ -6,8 +6,8 @@ use crate::{
         Chat, Document, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
         Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
-    fields::{Object, bad, count, each, is_list, is_null, is_object, text, word},
-    wire::{Meter, foreign::of_format_name, provider_data},
+    fields::{Object, bad, check_representable, count, each, is_list, is_null, is_object, text, word},
+    wire::{Meter, foreign::of_format_name, provider_data, responses::tools::free_text},
 };
 
 /// The fields of a body that are read.
@@ -152,16 +152,24 @@ fn limit(body: &Object<'_>, field: &str) -> Result<Option<u32>, LlmError> {
 
 pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     let fields = Object::read(tool, &["type", "function", "custom"])?;
-    let whole = || is_object(tool).then(|| Extra::new(Dialect::OpenAi, Json::of(tool)));
+    let whole = || {
+        check_representable("tools", tool)?;
+        Ok::<_, LlmError>(is_object(tool).then(|| Extra::new(Dialect::OpenAi, Json::of(tool))))
+    };
     let Some(function) = fields.object("function") else {
-        // A tool of another kind: a custom one, or one that runs at the provider.
-        let named = Object::read(fields.object("custom").unwrap_or(tool), &["name"])?.text("name")?;
+        if let Some(custom) = fields.object("custom") {
+            let mut definition = custom_tool(custom)?;
+            definition.extra = whole()?;
+            return Ok(definition);
+        }
+        // A tool that runs at the provider.
+        let named = Object::read(tool, &["name"])?.text("name")?;
         let name = match named {
             None => fields.text("type")?,
             name => name,
         };
         let mut definition = Tool::new(name.ok_or_else(|| bad("tools.type", "a text"))?, Json::null());
-        definition.extra = whole();
+        definition.extra = whole()?;
         return Ok(definition);
     };
     let function = Object::read(function, &["name", "parameters", "description", "strict"])?;
@@ -174,8 +182,21 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     definition.strict = function.flag("strict");
     let known = ["type", "function.name", "function.description", "function.parameters", "function.strict"];
     if !has_schema || provider_data::rest(tool, &known)?.is_some() {
-        definition.extra = whole();
+        definition.extra = whole()?;
     }
+    Ok(definition)
+}
+
+/// Decodes a tool that takes free text: one with the one argument `input`.
+fn custom_tool(custom: &RawValue) -> Result<Tool, LlmError> {
+    let custom = Object::read(custom, &["name", "description", "format"])?;
+    let name = custom.text("name")?.ok_or_else(|| bad("tools.custom.name", "a text"))?;
+    let grammar = match custom.object("format") {
+        Some(format) => Object::read(format, &["grammar"])?.object("grammar"),
+        None => None,
+    };
+    let mut definition = Tool::new(name, free_text(grammar)?);
+    definition.description = custom.text("description")?;
     Ok(definition)
 }
 
@@ -335,12 +356,22 @@ fn assistant(message: &Object<'_>, said: Vec<Part>, meter: &mut Meter<'_>) -> Re
 }
 
 fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
-    let call = Object::read(raw, &["id", "function", "extra_content"])?;
+    let call = Object::read(raw, &["id", "function", "custom", "extra_content"])?;
     let Some(function) = call.object("function") else {
         if !is_object(raw) {
             return Err(bad("tool_calls", "a list of objects"));
         }
-        content.push(Part::Other { dialect: Dialect::OpenAi, value: Json::of(raw) });
+        let Some(custom) = call.object("custom") else {
+            content.push(Part::Other { dialect: Dialect::OpenAi, value: Json::of(raw) });
+            return Ok(());
+        };
+        let custom = Object::read(custom, &["name", "input"])?;
+        let name = custom.text("name")?.ok_or_else(|| bad("tool_calls.custom.name", "a text"))?;
+        let arguments = json!({"input": custom.text("input")?.unwrap_or_default()}).to_string();
+        let made = ToolCall::new(call.text("id")?.unwrap_or_default(), name, arguments);
+        // The type stays, so that this dialect gets the call back in its form.
+        let rest = provider_data::rest(raw, &["id", "custom.name", "custom.input"])?;
+        provider_data::push(content, Part::ToolCall(made), Dialect::OpenAi, rest);
         return Ok(());
     };
     let function = Object::read(function, &["name", "arguments"])?;

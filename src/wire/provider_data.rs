@@ -21,6 +21,7 @@ pub(crate) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, Ll
         }
         let within: Vec<&str> = known.iter().filter_map(|known| known.strip_prefix(name)?.strip_prefix('.')).collect();
         if within.is_empty() || !fields::is_object(value) {
+            fields::check_representable(name, value)?;
             return rest.add(name, value);
         }
         match self::rest(value, &within)? {
@@ -63,7 +64,10 @@ pub(crate) fn with_list(rest: Option<Json>, name: &str, items: &str) -> Result<J
         Some(rest) => rest.as_str().strip_suffix('}').map_or_else(|| "{".into(), |fields| format!("{fields},")),
         None => "{".to_owned(),
     };
-    Json::parse(format!("{before}\"{name}\":[{items}]}}")).map_err(|error| bad(name, "a list").with_source(error))
+    let with = Json::parse(format!("{before}\"{name}\":[{items}]}}"));
+    let with = with.map_err(|error| bad(name, "a list").with_source(error))?;
+    fields::check_representable(name, with.raw())?;
+    Ok(with)
 }
 
 /// Adds a mark that a field is absent: `file.filename` is a nested field.

@@ -173,3 +173,64 @@ fn a_mark_is_seen_where_a_text_begins_with_it_and_only_there() {
         }
     }
 }
+
+/// The encoders write kept fields from a tree, which such a number would empty.
+#[test]
+fn a_number_that_cannot_be_kept_is_refused_by_its_field() {
+    let chat = |more: &str| format!(r#"{{"messages":[{{"role":"user","content":"hi"}}],{more}}}"#);
+    let message = |more: &str| format!(r#"{{"max_tokens":9,"messages":[{{"role":"user",{more}}}]}}"#);
+    let gemini = |more: &str| format!(r#"{{"contents":[{{"role":"user","parts":[{{"text":"hi"}}]}}],{more}}}"#);
+    let cases = [
+        (Dialect::OpenAi, chat(r#""seed":NUMBER,"user":"u""#), "seed"),
+        (Dialect::OpenAi, chat(r#""metadata":{"a":[NUMBER]}"#), "metadata"),
+        (Dialect::OpenAi, message(r#""content":"hi","weight":NUMBER"#), "weight"),
+        (Dialect::OpenAi, message(r#""content":[{"type":"text","text":"hi","mark":{"a":NUMBER}}]"#), "mark"),
+        (
+            Dialect::OpenAi,
+            chat(r#""tools":[{"type":"function","mark":NUMBER,"function":{"name":"f","parameters":{}}}]"#),
+            "mark",
+        ),
+        (Dialect::OpenAi, chat(r#""tools":[{"type":"web","mark":NUMBER}]"#), "tools"),
+        (Dialect::OpenAi, r#"{"messages":[{"role":"developer","content":"hi","mark":NUMBER}]}"#.to_owned(), "messages"),
+        (
+            Dialect::Anthropic,
+            message(r#""content":"hi"}],"container":{"a":NUMBER},"system":[{"type":"text","text":"x""#),
+            "container",
+        ),
+        (
+            Dialect::Anthropic,
+            message(r#""content":"hi"}],"system":[{"type":"text","text":"x","mark":NUMBER"#),
+            "system",
+        ),
+        (Dialect::Anthropic, message(r#""content":"hi","weight":NUMBER"#), "weight"),
+        (Dialect::Anthropic, message(r#""content":[{"type":"text","text":"hi","mark":NUMBER}]"#), "mark"),
+        (
+            Dialect::Anthropic,
+            message(r#""content":"hi"}],"tools":[{"name":"f","input_schema":{},"mark":NUMBER"#),
+            "mark",
+        ),
+        (
+            Dialect::Anthropic,
+            message(r#""content":"hi"}],"tools":[{"type":"web_20260101","name":"w","mark":NUMBER"#),
+            "tools",
+        ),
+        (Dialect::Gemini, gemini(r#""safetySettings":[{"a":NUMBER}],"labels":{"a":"b"}"#), "safetySettings"),
+        (Dialect::Gemini, gemini(r#""generationConfig":{"speechConfig":NUMBER}"#), "generationConfig"),
+        (Dialect::Gemini, gemini(r#""tools":[{"googleSearch":{"a":NUMBER}}]"#), "googleSearch"),
+        (Dialect::Gemini, gemini(r#""tools":[{"functionDeclarations":[{"name":"f","mark":NUMBER}]}]"#), "tools"),
+        (
+            Dialect::Gemini,
+            r#"{"contents":[{"parts":[{"text":"hi","videoMetadata":{"fps":NUMBER}}]}]}"#.to_owned(),
+            "videoMetadata",
+        ),
+        (Dialect::Responses, r#"{"input":"hi","metadata":{"a":NUMBER}}"#.to_owned(), "metadata"),
+    ];
+    for (dialect, body, field) in cases {
+        let read = |number: &str| Wire::new(dialect, body.replace("NUMBER", number)).unwrap().chat().cloned();
+        assert!(read("1e99").is_ok(), "{dialect} {body}");
+        let error = read("1e999").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{dialect} {body}");
+        let words = format!("{field} must be JSON without numbers and texts that are out of range");
+        assert!(error.message().contains(&words), "{dialect} {body}: {error}");
+    }
+}

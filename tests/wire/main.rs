@@ -11,6 +11,7 @@ mod linear;
 mod recorded;
 mod refused_parameters;
 mod responses_requests;
+mod sealed_reasoning;
 mod simulator;
 mod statuses;
 mod translation;

@@ -2,7 +2,10 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::{protocol::ErrorBody, sentences::KnownMessage},
+    providers::{
+        protocol::{ErrorBody, Refusal},
+        sentences::KnownMessage,
+    },
 };
 
 /// Classifies an error: by its exact code, then its type, then (if the types are too coarse) a message that is known as
@@ -42,6 +45,19 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> Er
         _ => ErrorKind::from_status(status),
     }
 }
+
+/// The place of reasoning that only the account that made it can read.
+pub(super) const SEALED: &str = "messages.thinking";
+
+/// Returns the refusal of sealed reasoning, if the error is one.
+pub(super) fn sealed_reasoning(facts: &ErrorBody) -> Option<Refusal> {
+    facts.consists_of(&SEALED_ELSEWHERE).then_some(Refusal::of_seal(SEALED))
+}
+
+const SEALED_ELSEWHERE: KnownMessage = KnownMessage {
+    first: &["@ invalid `signature` in `thinking` block", "@ invalid `data` in `redacted_thinking` block"],
+    then: &[],
+};
 
 const CONTEXT: KnownMessage = KnownMessage {
     first: &[

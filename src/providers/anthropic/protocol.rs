@@ -13,10 +13,10 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
     providers::{
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
         splice::MaxTokens,
     },
-    translate::Report,
+    translate::{Report, without_seals},
 };
 
 /// Anthropic's Messages.
@@ -77,6 +77,17 @@ impl Protocol for Messages {
             Optional::new("cache_control"),
         ];
         OPTIONAL
+    }
+
+    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
+        error::sealed_reasoning(facts).or_else(|| refused_parameter(facts, self.optional()))
+    }
+
+    fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
+        match path {
+            error::SEALED => without_seals(body, Dialect::Anthropic),
+            path => without_parameter(body, path),
+        }
     }
 
     fn key(&self, key: &str) -> (HeaderName, String) {

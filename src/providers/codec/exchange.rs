@@ -200,7 +200,8 @@ impl Exchange {
         let coder = &self.codec.0;
         let model = self.origin.model.as_ref();
         let mut error = self.origin.stamp(error);
-        let parameter = coder.refused_parameter(&self.request, model, &error);
+        let refusal = coder.refused_parameter(&self.request, model, &error);
+        let parameter = refusal.map(|refusal| refusal.parameter);
         if let Some(parameter) = parameter.filter(|parameter| coder.has(&self.encoded, *parameter)) {
             error.refuse(parameter);
         }

@@ -95,6 +95,7 @@ use crate::{
     Dialect, Events, LlmError, LlmRequest,
     internal::wall_clock,
     models::FamilyTable,
+    translate::SealMemory,
     wire::{Stop, offload},
 };
 
@@ -166,6 +167,17 @@ impl Codec {
         self
     }
 
+    /// Sets the memory of the accounts that sealed reasoning. Here an account is a [key](Self::key) of a
+    /// [provider](Self::named): set both first. Default: none. See
+    /// [`HttpLeaf::seals`](crate::providers::http::HttpLeaf::seals).
+    #[must_use]
+    pub fn seals(mut self, memory: &SealMemory) -> Self {
+        let coder = self.coder_mut();
+        let provider = coder.provider.clone();
+        coder.enroll(memory, &provider);
+        self
+    }
+
     /// Limits the bytes of a stream, and of an error body. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -180,13 +192,15 @@ impl Codec {
     /// The request is malformed, names no model, or has a feature that the provider has not
     /// ([`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature)).
     pub async fn encode(&self, request: &LlmRequest) -> Result<Exchange, LlmError> {
-        let origin = self.0.origin(self.0.model_of(request));
-        let encoded = if self.0.is_long_work(request, origin.model.as_deref()) {
+        let mut origin = self.0.origin(self.0.model_of(request));
+        origin.seals = self.0.seals(request, origin.model.as_deref());
+        let seals = origin.seals.clone();
+        let encoded = if self.0.is_long_work(request, &origin) {
             let (its, asked, model) = (self.clone(), request.clone(), origin.model.clone());
-            let work = move |stop| its.0.encode(&asked, model.as_deref(), asked.is_stream(), stop);
+            let work = move |stop| its.0.encode(&asked, model.as_deref(), seals, asked.is_stream(), stop);
             offload(request.context().deadline, work).await
         } else {
-            self.0.encode(request, origin.model.as_deref(), request.is_stream(), Stop::default())
+            self.0.encode(request, origin.model.as_deref(), seals, request.is_stream(), Stop::default())
         };
         let encoded = encoded.and_then(|mut encoded| {
             encoded.headers = self.0.with_own_headers(encoded.headers)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     ErrorKind,
     providers::{
-        protocol::{ErrorBody, LONGEST_RATE_WAIT},
+        protocol::{ErrorBody, LONGEST_RATE_WAIT, Refusal},
         sentences::KnownMessage,
     },
     retry_after,
@@ -95,6 +95,24 @@ fn has_no_quota(facts: &ErrorBody) -> bool {
         !name.contains(char::is_whitespace) && matches!(rest.split(',').next(), Some("0"))
     })
 }
+
+/// The place of reasoning that only the account that made it can read.
+pub(super) const SEALED: &str = "contents.thoughtSignature";
+
+/// Returns the refusal of sealed reasoning, if the error is one.
+pub(super) fn sealed_reasoning(facts: &ErrorBody) -> Option<Refusal> {
+    facts.consists_of(&SEALED_ELSEWHERE).then_some(Refusal::of_seal(SEALED))
+}
+
+const SEALED_ELSEWHERE: KnownMessage = KnownMessage {
+    first: &[
+        "corrupted thought signature",
+        "invalid thought signature",
+        "thought signature is not valid",
+        "unable to submit request because thought signature is not valid",
+    ],
+    then: &["learn more @"],
+};
 
 const CONTEXT: KnownMessage = KnownMessage {
     first: &[

@@ -45,6 +45,11 @@ impl BaseUrl {
         &self.path
     }
 
+    /// Returns the URL without its query, in one spelling.
+    pub(crate) fn place(&self) -> String {
+        format!("{}://{}{}", self.scheme, self.authority.as_str().to_ascii_lowercase(), self.path)
+    }
+
     /// Appends to the path, unless it ends so already.
     pub(crate) fn ending(mut self, end: &str) -> Self {
         if !self.path.ends_with(end) {

@@ -90,6 +90,17 @@ impl CallerTransport {
         (!key.is_empty()).then(|| key.into())
     }
 
+    /// Returns the base of the caller's address: the part before a protocol's path.
+    pub(super) fn place(&self) -> String {
+        let uri = &self.head.uri;
+        let (scheme, authority) =
+            (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
+        let ends = ["/messages", "/chat/completions", "/responses", "/models/"];
+        let path = uri.path();
+        let end = ends.iter().filter_map(|end| path.find(end)).min().unwrap_or(path.len());
+        format!("{scheme}://{}{}", authority.to_ascii_lowercase(), &path[..end])
+    }
+
     /// Returns the request that the caller's client sends. `path` names the model, where the body does not.
     pub(super) fn request(&self, path: Option<&str>, body: RequestBody) -> Result<Request<RequestBody>, http::Error> {
         let mut request = Request::from_parts(Parts::clone(&self.head), body);

@@ -16,6 +16,7 @@ use crate::{
         protocol::{Coder, Protocol},
         transport::HttpClient,
     },
+    translate::SealMemory,
 };
 
 pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -39,6 +40,8 @@ pub(super) struct Settings<P> {
     pub(super) coder: Coder<P>,
     pub(super) base: BaseUrl,
     pub(super) commit: CommitPoint,
+    /// The transport of a call's second request.
+    pub(super) again: Transport,
     /// The parts of the first request that all others have in common.
     pub(super) template: OnceLock<RequestTemplate>,
 }
@@ -55,13 +58,15 @@ pub(super) struct RequestTemplate {
 #[allow(private_bounds, reason = "the protocols are the crate's own; a client of another one is a leaf of its own")]
 impl<P: Protocol> HttpLeaf<P> {
     pub(crate) fn with(protocol: P, provider: impl Into<Arc<str>>, base: BaseUrl, key: Option<Arc<str>>) -> Self {
+        let transport = boxed(HttpClient::new());
         let settings = Settings {
             coder: Coder::new(protocol, provider, key),
             base,
             commit: CommitPoint::default(),
+            again: transport.clone(),
             template: OnceLock::new(),
         };
-        Self { settings: Arc::new(settings), transport: boxed(HttpClient::new()) }
+        Self { settings: Arc::new(settings), transport }
     }
 
     /// Sets the API key, without the white space around it. No `Debug`, error or log shows it. Default: the key that
@@ -69,14 +74,14 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.settings_mut().coder.set_key(key.into());
-        self
+        self.enrolled()
     }
 
     /// Removes the key, for a server of your own that requires none. Default: the key that the leaf was made with.
     #[must_use]
     pub fn without_key(mut self) -> Self {
         self.settings_mut().coder.key = None;
-        self
+        self.enrolled()
     }
 
     /// Sets the model, in place of the one that a request names. Default: the request's; a request without one fails
@@ -110,6 +115,18 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
+    /// Sets the memory of the accounts that sealed reasoning. Leaves that share it send a sealed thought to the account
+    /// that made it, and to no other: there the thought is omitted, and [`LlmResponse::notes`] lists it. Default: none,
+    /// and the provider's refusal shows that a thought is another account's.
+    ///
+    /// [`LlmResponse::notes`]: crate::LlmResponse::notes
+    #[must_use]
+    pub fn seals(mut self, memory: &SealMemory) -> Self {
+        let place = self.settings.base.place();
+        self.settings_mut().coder.enroll(memory, &place);
+        self
+    }
+
     /// Sets the facts of models, by which the leaf translates a request's parameters. Default: the crate's own table,
     /// [`FamilyTable::builtin`].
     #[must_use]
@@ -131,7 +148,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// The transport must not follow redirects, or the key travels along. Its errors count as
     /// [`ErrorKind::Connect`](crate::ErrorKind::Connect), unless they are known to mean something else.
     #[must_use]
-    pub fn transport<S, R, B>(mut self, transport: S) -> Self
+    pub fn transport<S, R, B>(self, transport: S) -> Self
     where
         S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
@@ -140,12 +157,12 @@ impl<P: Protocol> HttpLeaf<P> {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.transport = boxed(transport);
-        self
+        self.over(boxed(transport))
     }
 
     /// Sets a transport that is boxed already.
     pub fn over(mut self, transport: Transport) -> Self {
+        self.settings_mut().again = transport.clone();
         self.transport = transport;
         self
     }
@@ -182,14 +199,24 @@ impl<P: Protocol> HttpLeaf<P> {
 
     pub(crate) fn at(mut self, base: BaseUrl) -> Self {
         self.settings_mut().base = base;
-        self
+        self.enrolled()
     }
 
     /// Changes the protocol, and keeps all other settings.
     pub(crate) fn with_protocol<Q: Protocol>(self, protocol: impl FnOnce(&P) -> Q) -> HttpLeaf<Q> {
-        let Settings { coder, base, commit, template: _ } = Arc::unwrap_or_clone(self.settings);
-        let settings = Settings { coder: coder.with_protocol(protocol), base, commit, template: OnceLock::new() };
-        HttpLeaf { settings: Arc::new(settings), transport: self.transport }
+        let Settings { coder, base, commit, again, template: _ } = Arc::unwrap_or_clone(self.settings);
+        let coder = coder.with_protocol(protocol);
+        let settings = Settings { coder, base, commit, again, template: OnceLock::new() };
+        HttpLeaf { settings: Arc::new(settings), transport: self.transport }.enrolled()
+    }
+
+    /// Adds the account to the leaf's memory of sealed reasoning, after a change of it.
+    fn enrolled(mut self) -> Self {
+        if let Some(account) = &self.settings.coder.account {
+            let (memory, place) = (account.memory().clone(), self.settings.base.place());
+            self.settings_mut().coder.enroll(&memory, &place);
+        }
+        self
     }
 
     pub(crate) fn protocol_mut(&mut self) -> &mut P {

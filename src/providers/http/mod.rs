@@ -2,15 +2,16 @@
 //!
 //! [`HttpLeaf`] encodes a request, sends it through a transport (any `tower::Service<http::Request<RequestBody>>`),
 //! checks status and content type, and decodes the answer. Its future resolves at the [commit
-//! point](crate::CommitPoint). It does not retry, wait or limit time: the layers do.
+//! point](crate::CommitPoint). It does not retry, wait or limit time: the layers do. There is one exception: after a
+//! refusal of reasoning that another account sealed, the leaf sends the request a second time, without that reasoning.
 //!
 //! # Forwarding and translation
 //!
 //! A request in the provider's own dialect ([`Wire`](crate::Wire)) is forwarded byte for byte, with few changes in
 //! place: the top-level `model` and `stream`, if the body and not the path names them; the limit of tokens, if a layer
-//! has set one; and the thoughts and ids of an earlier turn by another provider, which this one would refuse. The
-//! caller's headers go along, except for its credentials and the headers of a connection. Every other request goes
-//! through [`Chat`](crate::Chat). A part that the provider cannot carry is refused with
+//! has set one; and the thoughts and ids of an earlier turn by another provider or account, which this one would
+//! refuse. The caller's headers go along, except for its credentials and the headers of a connection. Every other
+//! request goes through [`Chat`](crate::Chat). A part that the provider cannot carry is refused with
 //! [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), or omitted and listed in
 //! [`LlmResponse::notes`](crate::LlmResponse::notes).
 //!

@@ -1,4 +1,5 @@
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,13 +17,13 @@ use super::{
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::Commit,
-    error::OmittedParameter,
     internal::wall_clock,
     providers::protocol::{
-        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Secret, SseSource, TranslationNotes, excerpt, of_body,
+        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Refusal, Secret, SseSource, TranslationNotes, excerpt, of_body,
         request_id,
     },
     response::ResponseFuture,
+    translate::AccountSeals,
     wire::{Stop, offload},
 };
 
@@ -57,12 +58,13 @@ pub(super) fn call<P: Protocol>(
     if let Some(caller) = caller {
         origin.secret = Secret(caller.key());
     }
+    origin.seals = seals(&settings, caller, &origin, &request);
     let client = caller.map(CallerTransport::client);
-    if settings.coder.is_long_work(&request, origin.model.as_deref()) {
+    if settings.coder.is_long_work(&request, &origin) {
         let transport = client.unwrap_or_else(|| take(ready));
         return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
     }
-    match prepare(&settings, caller, &request, origin.model.as_deref(), stream, Stop::default()) {
+    match prepare(&settings, caller, &request, &origin, stream, Stop::default()) {
         Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
         Ok((sent, told)) => {
             let sending: Sending = match client {
@@ -72,6 +74,20 @@ pub(super) fn call<P: Protocol>(
             ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
         }
     }
+}
+
+/// Returns the seals of the account that a request goes to: the leaf's, or that of the caller's own transport.
+fn seals<P: Protocol>(
+    settings: &Settings<P>,
+    caller: Option<&CallerTransport>,
+    origin: &Origin,
+    request: &LlmRequest,
+) -> Option<Arc<AccountSeals>> {
+    let (coder, model) = (&settings.coder, origin.model.as_deref());
+    let own = coder.account.as_ref()?;
+    let Some(caller) = caller else { return coder.seals_of(own, request, model) };
+    let account = own.memory().enroll(origin.dialect, &caller.place(), origin.secret.0.as_deref());
+    coder.seals_of(&account, request, model)
 }
 
 type Sending = <Transport as Service<Request<RequestBody>>>::Future;
@@ -91,12 +107,12 @@ async fn prepared_beside<P: Protocol>(
     request: LlmRequest,
     transport: Transport,
 ) -> Result<LlmResponse, LlmError> {
-    let (its, model) = (settings.clone(), origin.model.clone());
+    let (its, from) = (settings.clone(), origin.clone());
     let deadline = request.context().deadline;
     let asked = request.clone();
     let work = move |stop| {
         let caller = CallerTransport::of(&asked, its.coder.protocol.dialect());
-        prepare(&its, caller, &asked, model.as_deref(), stream, stop)
+        prepare(&its, caller, &asked, &from, stream, stop)
     };
     match offload(deadline, work).await {
         Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.oneshot(prepared)).await,
@@ -110,18 +126,20 @@ fn prepare<P: Protocol>(
     settings: &Settings<P>,
     caller: Option<&CallerTransport>,
     request: &LlmRequest,
-    model: Option<&str>,
+    origin: &Origin,
     stream: bool,
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
+    let (model, seals) = (origin.model.as_deref(), origin.seals.clone());
     let Some(caller) = caller else {
-        let Encoded { headers, body, path, translation } = settings.coder.encode(request, model, stream, stop)?;
+        let Encoded { headers, body, path, translation } =
+            settings.coder.encode(request, model, seals, stream, stop)?;
         return Ok((addressed(settings, headers, &path, body)?, translation));
     };
     // The caller's address may name the model, as Azure's does.
     let is_in_address = request.wire().is_some() && request.model().is_none();
     let named = if is_in_address { Some(IN_ADDRESS) } else { model };
-    let Encoded { body, path, translation, .. } = settings.coder.encode(request, named, stream, stop)?;
+    let Encoded { body, path, translation, .. } = settings.coder.encode(request, named, seals, stream, stop)?;
     let names_model = !settings.coder.protocol.model_in_body() && request.model() != model;
     Ok((caller.request(names_model.then_some(&*path), body).map_err(no_address)?, translation))
 }
@@ -130,21 +148,21 @@ fn prepare<P: Protocol>(
 async fn refused_parameter<P: Protocol>(
     settings: &Arc<Settings<P>>,
     request: &LlmRequest,
-    model: Option<&Arc<str>>,
+    origin: &Origin,
     error: &LlmError,
-) -> Option<OmittedParameter> {
-    let parameter = settings.coder.refused_parameter(request, model, error)?;
-    let is_long = settings.coder.is_long_work(request, model.map(|model| &**model));
-    let (its, asked, model) = (settings.clone(), request.clone(), model.cloned());
+) -> Option<Refusal> {
+    let refusal = settings.coder.refused_parameter(request, origin.model.as_ref(), error)?;
+    let is_long = settings.coder.is_long_work(request, origin);
+    let (its, asked, from) = (settings.clone(), request.clone(), origin.clone());
     let look = move |stop| {
-        let encoded = its.coder.encode(&asked, model.as_deref(), asked.is_stream(), stop)?;
-        Ok(its.coder.has(&encoded, parameter))
+        let encoded = its.coder.encode(&asked, from.model.as_deref(), from.seals, asked.is_stream(), stop)?;
+        Ok(its.coder.has(&encoded, refusal.parameter))
     };
     let is_there = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),
     };
-    is_there.is_ok_and(|is_there| is_there).then_some(parameter)
+    is_there.is_ok_and(|is_there| is_there).then_some(refusal)
 }
 
 /// Creates a request to the provider's API, with the leaf's headers and its key.
@@ -179,6 +197,28 @@ fn no_address(error: http::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
 
+/// Sends a request again without the reasoning that its account has refused. No layer counts the refusal: neither the
+/// provider nor the caller is at fault.
+fn send_again<P: Protocol>(
+    settings: Arc<Settings<P>>,
+    mut origin: Origin,
+    request: LlmRequest,
+    commit: CommitPoint,
+) -> Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>> {
+    (origin.status, origin.request_id) = (None, None);
+    origin.seals = origin.seals.map(|seals| AccountSeals::clone(&seals).doubting().into());
+    let stream = request.is_stream();
+    let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
+    let transport = caller.map_or_else(|| settings.again.clone(), CallerTransport::client);
+    if settings.coder.is_long_work(&request, &origin) {
+        return Box::pin(prepared_beside(settings, origin, stream, commit, request, transport));
+    }
+    match prepare(&settings, caller, &request, &origin, stream, Stop::default()) {
+        Err(error) => Box::pin(std::future::ready(Err(origin.stamp(error)))),
+        Ok((sent, told)) => Box::pin(answer(settings, origin, request, commit, told, transport.oneshot(sent))),
+    }
+}
+
 /// Reads the answer up to its commit point.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
 fn answer<P: Protocol>(
@@ -202,9 +242,13 @@ fn answer<P: Protocol>(
             let body = read_error(body, limits.error).await;
             let mut error = coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now());
             // Boxed: it is rare, and every call would reserve room for it.
-            let refused = Box::pin(refused_parameter(&settings, &request, origin.model.as_ref(), &error)).await;
-            if let Some(parameter) = refused {
-                error.refuse(parameter);
+            let refused = Box::pin(refused_parameter(&settings, &request, &origin, &error)).await;
+            match refused {
+                Some(refusal) if refusal.is_for_others => {
+                    return send_again(settings, origin, request.without_parameter(refusal.parameter), commit).await;
+                }
+                Some(refusal) => error.refuse(refusal.parameter),
+                None => {}
             }
             if CallerTransport::of(&request, settings.coder.protocol.dialect()).is_some() {
                 error.blame_callers_key();

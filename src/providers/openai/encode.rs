@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use super::protocol::{ChatCompletions, Flavour};
@@ -598,6 +598,13 @@ fn has_reasoning(extra: &Extra) -> bool {
 
 /// Writes a tool call, with the fields that only this dialect knows.
 fn tool_call<'a>(call: &'a ToolCall, extra: Option<&Extra>) -> Result<AnyCall<'a>, LlmError> {
+    if let Some(extra) = extra
+        && extra.fields.get("type").and_then(word).as_deref() == Some("custom")
+        && let Ok(FreeText { input }) = serde_json::from_str(&call.arguments)
+    {
+        let custom = json!({"id": call.id, "type": "custom", "custom": {"name": call.name, "input": input}});
+        return Ok(AnyCall::Made(provider_data::made(&custom, extra)?));
+    }
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
     let function = Function { name: &call.name, arguments };
     let written = Call { id: call.id.as_str().into(), kind: "function", function };
@@ -605,6 +612,13 @@ fn tool_call<'a>(call: &'a ToolCall, extra: Option<&Extra>) -> Result<AnyCall<'a
         Some(extra) => AnyCall::Made(provider_data::made(&written, extra)?),
         None => AnyCall::Neutral(written),
     })
+}
+
+/// The arguments of a call with free text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FreeText {
+    input: String,
 }
 
 /// Returns the id of a spoken answer.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    ErrorBody, Limits, ModelChoice, Protocol, RequestBody,
+    ErrorBody, Limits, ModelChoice, Protocol, Refusal, RequestBody,
     failure::{self, Origin, Secret},
     parameter_refusal::RefusalMemory,
 };
@@ -17,7 +17,7 @@ use crate::{
     error::OmittedParameter,
     models::{Family, FamilyTable, UNKNOWN},
     providers::splice,
-    translate::{Names, Report, fit, may_need_mending, mend},
+    translate::{AccountSeals, Names, Report, SealAccount, SealMemory, fit, may_need_mending, mend},
     wire::{FIELDS, Object, Stop},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Coder<P> {
     pub(crate) events: Option<Events>,
     pub(crate) refused: Arc<RefusalMemory>,
     pub(crate) families: FamilyTable,
+    /// The account in the memory of sealed reasoning, if the coder shares one.
+    pub(crate) account: Option<SealAccount>,
 }
 
 /// A request as its provider is to get it.
@@ -70,6 +72,7 @@ impl<P: Protocol> Coder<P> {
             events: None,
             refused: Arc::default(),
             families: FamilyTable::builtin(),
+            account: None,
         }
     }
 
@@ -87,6 +90,7 @@ impl<P: Protocol> Coder<P> {
             events: self.events,
             refused: self.refused,
             families: self.families,
+            account: self.account,
         }
     }
 
@@ -100,6 +104,31 @@ impl<P: Protocol> Coder<P> {
         self.model.clone().or_else(|| request.model().map(Into::into))
     }
 
+    /// Adds the account of the key at this place to the memory of sealed reasoning.
+    pub(crate) fn enroll(&mut self, memory: &SealMemory, place: &str) {
+        self.account = Some(memory.enroll(self.protocol.dialect(), place, self.key.as_deref()));
+    }
+
+    /// Returns the seals of an account for a request; `None` if there is no other account.
+    pub(crate) fn seals_of(
+        &self,
+        account: &SealAccount,
+        request: &LlmRequest,
+        model: Option<&str>,
+    ) -> Option<Arc<AccountSeals>> {
+        let model = model.unwrap_or_default();
+        let family = self.families.family(model);
+        // A careful row stands for models of several families.
+        let family = if family.is_careful() { model } else { family.name() };
+        let tenant = request.tenant().map(|tenant| &**tenant);
+        account.seals(self.protocol.dialect(), tenant, family).map(Arc::new)
+    }
+
+    /// Returns the seals of the coder's own account for a request.
+    pub(crate) fn seals(&self, request: &LlmRequest, model: Option<&str>) -> Option<Arc<AccountSeals>> {
+        self.seals_of(self.account.as_ref()?, request, model)
+    }
+
     pub(crate) fn origin(&self, model: Option<Arc<str>>) -> Origin {
         Origin {
             provider: self.provider.clone(),
@@ -108,14 +137,16 @@ impl<P: Protocol> Coder<P> {
             status: None,
             request_id: None,
             secret: Secret(self.key.clone()),
+            seals: None,
         }
     }
 
     /// Returns true if the translation takes so long that it must not hold up other requests of the thread.
-    pub(crate) fn is_long_work(&self, request: &LlmRequest, model: Option<&str>) -> bool {
+    pub(crate) fn is_long_work(&self, request: &LlmRequest, origin: &Origin) -> bool {
+        let model = origin.model.as_deref();
         let is_read = |wire: &Wire| {
             wire.dialect() != self.protocol.dialect()
-                || may_need_mending(wire, self.protocol.target())
+                || may_need_mending(wire, self.protocol.target(), origin.seals.as_deref())
                 || model.is_some_and(|model| self.another(wire, model).is_some())
                 || !request.omitted_parameters().is_empty()
                 || self.refused.is_any()
@@ -128,6 +159,7 @@ impl<P: Protocol> Coder<P> {
         &self,
         request: &LlmRequest,
         model: Option<&str>,
+        seals: Option<Arc<AccountSeals>>,
         stream: bool,
         stop: Stop,
     ) -> Result<Encoded, LlmError> {
@@ -135,7 +167,8 @@ impl<P: Protocol> Coder<P> {
         let own = self.own(request);
         let mut headers = HeaderMap::new();
         let target = self.protocol.target();
-        let mut report = Report::new(self.protocol.dialect(), request.wire().map(Wire::dialect)).until(stop);
+        let source = request.wire().map(Wire::dialect);
+        let mut report = Report::new(self.protocol.dialect(), source).until(stop).with_seals(seals);
         let (body, names) = match own {
             Some(wire) => {
                 forward(&mut headers, wire.header_map());
@@ -271,6 +304,9 @@ impl<P: Protocol> Coder<P> {
         {
             return Err(error.with_raw(origin.secret.redact(&raw)));
         }
+        if let Some(seals) = &origin.seals {
+            seals.remember_message(&message);
+        }
         translation.names.restore(&mut message);
         let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
         if message.tool_calls().any(|call| !is_json(&call.arguments)) {
@@ -316,13 +352,13 @@ impl<P: Protocol> Coder<P> {
         request: &LlmRequest,
         model: Option<&Arc<str>>,
         error: &LlmError,
-    ) -> Option<OmittedParameter> {
+    ) -> Option<Refusal> {
         let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !self.strict)?;
         let body = serde_json::from_slice(error.raw()?).ok()?;
         let refusal = self.protocol.refusal(&ErrorBody::of_error(&body)?)?;
         let is_callers = self.own(request).is_some()
             && !(refusal.is_unsupported && !self.is_callers_choice(request, model) || refusal.is_for_others);
-        (!is_callers).then_some(refusal.parameter)
+        (!is_callers).then_some(refusal)
     }
 
     /// Returns true if the request has this parameter.

@@ -5,7 +5,9 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
 use super::{ErrorBody, Fault, Protocol};
-use crate::{Dialect, ErrorKind, LlmError, LlmResponse, providers::status::of_page, retry_after};
+use crate::{
+    Dialect, ErrorKind, LlmError, LlmResponse, providers::status::of_page, retry_after, translate::AccountSeals,
+};
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -18,6 +20,8 @@ pub(crate) struct Origin {
     pub(crate) status: Option<StatusCode>,
     pub(crate) request_id: Option<Box<str>>,
     pub(crate) secret: Secret,
+    /// The seals of the account, if it is one of several.
+    pub(crate) seals: Option<Arc<AccountSeals>>,
 }
 
 /// The key, to be removed from a provider's text; some repeat it.

@@ -93,6 +93,9 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             return Err(self.fault(fault, &event.data_bytes()));
         }
         for event in &mut self.events {
+            if let Some(seals) = &self.origin.seals {
+                seals.remember_event(event);
+            }
             self.names.restore_event(event);
             self.content |= event.is_content();
             if let StreamEvent::Finish(reason @ FinishReason::ModelError(_)) = event {

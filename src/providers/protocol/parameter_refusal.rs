@@ -68,6 +68,14 @@ pub(crate) struct Refusal {
     pub(crate) is_for_others: bool,
 }
 
+impl Refusal {
+    /// Creates the refusal of sealed reasoning at this place in a body.
+    pub(crate) const fn of_seal(path: &'static str) -> Self {
+        let parameter = OmittedParameter { path, lasting: false };
+        Self { parameter, is_unsupported: false, is_for_others: true }
+    }
+}
+
 /// Returns the parameter that a provider's error is about, if the request can do without it.
 ///
 /// Words count as the provider's only at the start of the message: further in they may be the caller's own.

@@ -2,7 +2,6 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    error::OmittedParameter,
     providers::{
         openai,
         protocol::{ErrorBody, Refusal},
@@ -48,8 +47,7 @@ pub(super) const SEALED: &str = "input.reasoning";
 
 /// Returns the refusal of sealed reasoning, if the error is one.
 pub(super) fn sealed_reasoning(facts: &ErrorBody) -> Option<Refusal> {
-    let parameter = OmittedParameter { path: SEALED, lasting: false };
-    refuses_sealed_reasoning(facts).then_some(Refusal { parameter, is_unsupported: false, is_for_others: true })
+    refuses_sealed_reasoning(facts).then_some(Refusal::of_seal(SEALED))
 }
 
 fn refuses_sealed_reasoning(facts: &ErrorBody) -> bool {

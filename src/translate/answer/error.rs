@@ -48,7 +48,7 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
             (status, json!({"error": {"message": message, "type": name, "param": null, "code": code}}))
         }
         Dialect::Responses => {
-            let (name, code) = openai(kind);
+            let (name, code) = responses(kind);
             let code = own_code(error).or(code);
             let message = with_wait(message, error, code);
             (status, json!({"error": {"message": message, "type": name, "param": param(error, code), "code": code}}))
@@ -113,8 +113,8 @@ fn code(kind: ErrorKind, waits: bool) -> &'static str {
         | ErrorKind::UnsupportedFeature
         | ErrorKind::ContentPolicy
         | ErrorKind::Refusal
+        | ErrorKind::NotFound
         | ErrorKind::IdempotencyConflict => "invalid_prompt",
-        ErrorKind::Auth | ErrorKind::NotFound => openai(kind).1.unwrap_or("server_error"),
         _ => "server_error",
     }
 }
@@ -122,12 +122,70 @@ fn code(kind: ErrorKind, waits: bool) -> &'static str {
 const RATE_LIMIT: &str = "rate_limit_exceeded";
 const NO_RESPONSE: &str = "previous_response_not_found";
 
-/// Returns the code of an error that came in OpenAI's form, or that the gateway gave a code itself.
+/// Returns the code of an error that came in this API's form, or that the gateway gave a code itself. Servers of Chat
+/// Completions have codes of their own, of which OpenAI's pass.
 fn own_code(error: &LlmError) -> Option<&str> {
-    let is_openai = matches!(error.dialect(), Some(Dialect::OpenAi | Dialect::Responses));
-    let is_word = |code: &&str| code.bytes().any(|byte| byte.is_ascii_alphabetic());
-    error.code().filter(is_word).filter(|code| is_openai || [NO_RESPONSE, UNSUPPORTED_PATH].contains(code))
+    let is_known = |code: &&str| match error.dialect() {
+        Some(Dialect::Responses) => code.bytes().any(|byte| byte.is_ascii_alphabetic()),
+        Some(Dialect::OpenAi) => CODES.contains(code),
+        _ => [NO_RESPONSE, UNSUPPORTED_PATH].contains(code),
+    };
+    error.code().filter(is_known)
 }
+
+/// The codes of OpenAI's own errors, beside those that a [`code`] stands for.
+const CODES: &[&str] = &[
+    "account_deactivated",
+    "array_above_max_length",
+    "array_below_min_length",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "bio_policy",
+    "content_filter",
+    "content_policy_violation",
+    "context_length_exceeded",
+    "data_residency_mismatch",
+    "decimal_above_max_value",
+    "decimal_below_min_value",
+    "empty_array",
+    "empty_image_file",
+    "failed_to_download_image",
+    "image_content_policy_violation",
+    "image_file_not_found",
+    "image_file_too_large",
+    "image_parse_error",
+    "image_too_large",
+    "image_too_small",
+    "insufficient_quota",
+    "integer_above_max_value",
+    "integer_below_min_value",
+    "invalid_api_key",
+    "invalid_base64_image",
+    "invalid_encrypted_content",
+    "invalid_function_parameters",
+    "invalid_image",
+    "invalid_image_format",
+    "invalid_image_mode",
+    "invalid_image_url",
+    "invalid_prompt",
+    "invalid_type",
+    "invalid_value",
+    "misalignment_policy_violation",
+    "missing_required_parameter",
+    "model_not_found",
+    NO_RESPONSE,
+    "rate_limit_exceeded",
+    "server_error",
+    "string_above_max_length",
+    "unknown_parameter",
+    "unsupported_country_region_territory",
+    "unsupported_file",
+    "unsupported_image_media_type",
+    "unsupported_parameter",
+    "unsupported_value",
+    "usage_not_included",
+    "vector_store_timeout",
+];
 
 /// Adds the wait in the words that clients search for.
 fn with_wait(message: String, error: &LlmError, code: Option<&str>) -> String {
@@ -233,6 +291,22 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
             ("server_error", Some("upstream_malformed"))
         }
         ErrorKind::Server | ErrorKind::Other | ErrorKind::Blocked => ("server_error", None),
+    }
+}
+
+/// Returns the type and code of an error in the Responses API, whose clients know OpenAI's own.
+fn responses(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
+    match kind {
+        ErrorKind::Timeout
+        | ErrorKind::Deadline
+        | ErrorKind::Overloaded
+        | ErrorKind::BulkheadFull
+        | ErrorKind::Connect
+        | ErrorKind::Malformed
+        | ErrorKind::EmptyAnswer
+        | ErrorKind::StreamBroken
+        | ErrorKind::InvalidOutput => ("server_error", Some("server_error")),
+        other => openai(other),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod error;
+mod free_text;
 mod gemini;
 mod openai;
 mod responses;
@@ -47,12 +48,12 @@ pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
 /// Encodes a whole answer as the body that a caller of `dialect` expects, with the parts of the request that it
 /// repeats.
 ///
-/// Only OpenAI's Responses has such parts; see [`RequestEcho`].
+/// Only OpenAI's dialects have such parts; see [`RequestEcho`].
 pub fn encode_answer(message: &Message, dialect: Dialect, echo: &RequestEcho) -> Translation {
     let mut report = Report::new(dialect, None);
     let body = match dialect {
         Dialect::Anthropic => anthropic::whole(message, &mut report).to_string(),
-        Dialect::OpenAi => openai::whole(message, &mut report).to_string(),
+        Dialect::OpenAi => openai::whole(message, echo, &mut report).to_string(),
         Dialect::Gemini => gemini::whole(message, &mut report).to_string(),
         Dialect::Responses => responses::whole(message, echo, &mut report),
     };

@@ -1,10 +1,13 @@
 //! OpenAI's `chat.completion`, and its stream of chunks up to `[DONE]`.
 
-use std::{collections::HashMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+};
 
 use serde_json::{Map, Value, json};
 
-use super::{left_out, new_id};
+use super::{RequestEcho, free_text::FreeText, left_out, new_id};
 use crate::{
     Dialect, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
@@ -12,11 +15,12 @@ use crate::{
     translate::{
         ids::{Target, fit_id},
         request::Report,
+        rules::Feature,
     },
     wire::foreign::format_name,
 };
 
-pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
+pub(super) fn whole(message: &Message, echo: &RequestEcho, report: &mut Report) -> Value {
     let (mut text, mut refusal, mut thoughts) = (String::new(), String::new(), String::new());
     let (mut details, mut calls) = (Vec::new(), Vec::new());
     let mut more = Map::new();
@@ -27,6 +31,15 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
             Part::Reasoning(reasoning) => {
                 thoughts.push_str(&reasoning.text);
                 details.extend(reasoning.opaque.as_ref().map(|opaque| detail(&reasoning.text, opaque, details.len())));
+            }
+            Part::ToolCall(call) if echo.is_custom(&call.name) => {
+                let mut text = FreeText::default();
+                text.read(&call.arguments);
+                text.finish();
+                if text.is_strange() {
+                    report.record(Feature::Arguments);
+                }
+                calls.push(custom_call(&call.id, &call.name, text.text()));
             }
             Part::ToolCall(call) => {
                 let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
@@ -88,6 +101,12 @@ fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
     call
 }
 
+/// Writes a call of a tool that takes free text.
+fn custom_call(id: &str, name: &str, input: &str) -> Value {
+    let id = fit_id(id, Target::new(Dialect::OpenAi));
+    json!({"id": id, "type": "custom", "custom": {"name": name, "input": input}})
+}
+
 fn finish_reason(finish: Option<&FinishReason>, called: bool, declined: bool) -> &str {
     match finish {
         None | Some(FinishReason::Stop) if called => "tool_calls",
@@ -120,6 +139,9 @@ pub(super) struct Stream {
     /// The index of each part's newest call among the calls, and the number of calls.
     calls: HashMap<u32, usize>,
     count: usize,
+    /// The calls with free text, by their index among the calls.
+    free: BTreeMap<usize, FreeText>,
+    echo: RequestEcho,
     thought: String,
     details: usize,
     declined: bool,
@@ -127,6 +149,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    pub(super) fn set_echo(&mut self, echo: RequestEcho) {
+        self.echo = echo;
+    }
+
     pub(super) fn begin(&mut self, id: &str, model: &str, with_usage: bool, to: &mut String) {
         if std::mem::replace(&mut self.begun, true) {
             return;
@@ -154,6 +180,13 @@ impl Stream {
                 self.details += 1;
                 json!({"reasoning_details": [detail(&thought, opaque, self.details - 1)]})
             }
+            StreamEvent::ToolCall { index, id, name, .. } if self.echo.is_custom(name) => {
+                let mut call = custom_call(id, name, "");
+                let place = self.add(*index);
+                self.free.insert(place, FreeText::default());
+                call["index"] = place.into();
+                json!({"tool_calls": [call]})
+            }
             StreamEvent::ToolCall { index, id, name, opaque } => {
                 let mut call = tool_call(id, json!({"name": name, "arguments": ""}), opaque.as_ref());
                 call["index"] = self.add(*index).into();
@@ -161,7 +194,11 @@ impl Stream {
             }
             StreamEvent::Arguments { index, json } => {
                 let place = self.calls.get(index).copied().unwrap_or_else(|| self.add(*index));
-                json!({"tool_calls": [{"index": place, "function": {"arguments": json}}]})
+                match self.free.get_mut(&place).map(|text| text.read(json)) {
+                    Some("") => return,
+                    Some(text) => json!({"tool_calls": [{"index": place, "custom": {"input": text}}]}),
+                    None => json!({"tool_calls": [{"index": place, "function": {"arguments": json}}]}),
+                }
             }
             StreamEvent::Part { part, .. } => return left_out(part, report),
             _ => return,
@@ -176,9 +213,19 @@ impl Stream {
         self.count - 1
     }
 
-    /// Writes the chunk with the finish reason.
-    pub(super) fn finish(&mut self, finish: Option<&FinishReason>, to: &mut String) {
+    /// Writes the chunk with the finish reason, behind the free text that was held back.
+    pub(super) fn finish(&mut self, finish: Option<&FinishReason>, report: &mut Report, to: &mut String) {
         if !std::mem::replace(&mut self.finished, true) {
+            for (place, mut text) in std::mem::take(&mut self.free) {
+                let rest = text.finish();
+                if !rest.is_empty() {
+                    let delta = json!({"tool_calls": [{"index": place, "custom": {"input": rest}}]});
+                    self.chunk(delta, None, to);
+                }
+                if text.is_strange() {
+                    report.record(Feature::Arguments);
+                }
+            }
             let reason = finish_reason(finish, self.count > 0, self.declined).to_owned();
             self.chunk(json!({}), Some(&reason), to);
         }

@@ -109,12 +109,14 @@ impl StreamEncoder {
         self
     }
 
-    /// Sets the parts of the request that a stream in OpenAI's Responses repeats: see [`RequestEcho`]. Default: none.
-    /// The other dialects repeat nothing.
+    /// Sets the parts of the request that a stream in one of OpenAI's dialects repeats: see [`RequestEcho`]. Default:
+    /// none. The other dialects repeat nothing.
     #[must_use]
     pub fn echo(mut self, echo: RequestEcho) -> Self {
-        if let Grammar::Responses(stream) = &mut self.grammar {
-            stream.set_echo(echo);
+        match &mut self.grammar {
+            Grammar::Responses(stream) => stream.set_echo(echo),
+            Grammar::OpenAi(stream) => stream.set_echo(echo),
+            Grammar::Anthropic(_) | Grammar::Gemini(_) => {}
         }
         self
     }
@@ -255,7 +257,7 @@ impl StreamEncoder {
         match &mut self.grammar {
             Grammar::Anthropic(stream) => stream.end(finish, self.usage.unwrap_or_default(), &mut self.report, to),
             Grammar::OpenAi(stream) => {
-                stream.finish(finish, to);
+                stream.finish(finish, &mut self.report, to);
                 stream.end(self.usage.filter(|_| self.with_usage), to);
             }
             Grammar::Gemini(stream) => stream.end(finish, self.usage, &mut self.report, to),

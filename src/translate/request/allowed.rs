@@ -59,8 +59,8 @@ fn names(chat: &Chat) -> Result<Option<HashSet<String>>, LlmError> {
             };
             let Some(tools) = Object::read(allowed, &["tools"])?.get("tools") else { return Ok(None) };
             each(tools, |tool| {
-                let tool = Object::read(tool, &["function"])?;
-                if let Some(function) = tool.object("function") {
+                let tool = Object::read(tool, &["function", "custom"])?;
+                if let Some(function) = tool.object("function").or_else(|| tool.object("custom")) {
                     names.extend(Object::read(function, &["name"])?.text("name")?);
                 }
                 Ok(())

@@ -201,6 +201,21 @@ fn paragraphs(texts: impl Iterator<Item = String>) -> String {
     texts.join("\n\n")
 }
 
+/// Returns a tool of Chat Completions that takes free text as Responses writes it.
+pub(super) fn as_responses_tool(tool: &Tool) -> Option<Extra> {
+    let extra = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi)?;
+    let fields = extra.fields.fields();
+    let mut custom = fields.get("custom")?.as_object()?.clone();
+    let format = custom.get_mut("format").and_then(Value::as_object_mut);
+    if let Some(format) = format
+        && let Some(Value::Object(grammar)) = format.remove("grammar")
+    {
+        format.extend(grammar);
+    }
+    custom.insert("type".to_owned(), "custom".into());
+    Some(Extra::new(Dialect::Responses, custom))
+}
+
 /// Returns true for a type of Anthropic's tools that the caller runs, and whose schema the model knows by itself.
 pub(super) fn runs_at_caller(kind: &str) -> bool {
     function(kind).is_some()

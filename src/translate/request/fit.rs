@@ -8,6 +8,7 @@ use super::{
     names::{self, Names},
     report::Report,
     schema::{self, SchemaUse},
+    seals,
     survey::survey,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(crate) fn fit<'a>(
         survey(wire.dialect(), body, report)?;
     }
     report.check_stopped()?;
+    seals::fit(&mut fitted, target.dialect, report);
     // A conversation in the target's own dialect is as its caller wants it.
     let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     if !own {
@@ -83,6 +85,9 @@ fn tools(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) -> Res
         content::describe_namespaces(chat);
     }
     for at in 0..chat.tools.len() {
+        if let Some(custom) = content::as_responses_tool(&chat.tools[at]).filter(|_| dialect == Dialect::Responses) {
+            chat.to_mut().tools[at].extra = Some(custom);
+        }
         if let Some(function) = content::as_function(&chat.tools[at]).filter(|_| dialect != Dialect::Anthropic) {
             report.record(Feature::ClientTool);
             chat.to_mut().tools[at] = function;

@@ -1,4 +1,4 @@
-//! Repairs a request of the provider's own dialect whose earlier turn another provider answered.
+//! Repairs a request of the provider's own dialect whose earlier turn another provider or account answered.
 //!
 //! Everything else is forwarded byte for byte. Bytes without a mark of ours are not even parsed.
 
@@ -8,20 +8,24 @@ use bytes::Bytes;
 use memchr::memmem;
 use serde_json::value::RawValue;
 
-use super::{report::Report, responses};
+use super::{report::Report, responses, seals};
 use crate::{
     Dialect, ErrorKind, LlmError, Wire,
-    fields::{Object, each, is_list, text},
+    fields::{Object, each, is_list, text, word},
     translate::{
         ids::{Target, fit_id, id_fits},
         rules::Feature,
+        seals::AccountSeals,
     },
     wire::foreign::{CALL, ENVELOPE, FOREIGN_CALL, SEALED_BY_RESPONSES},
 };
 
 /// Returns true if the body must be parsed for repairs, which is rare.
-pub(crate) fn may_need_mending(wire: &Wire, target: Target) -> bool {
+pub(crate) fn may_need_mending(wire: &Wire, target: Target, seals: Option<&AccountSeals>) -> bool {
     let (body, object) = (wire.body(), wire.object());
+    if seals.is_some_and(AccountSeals::is_any) && seals::may_carry(body, target.dialect) {
+        return true;
+    }
     let has = |needle: &str| memmem::find(body, needle.as_bytes()).is_some();
     match target.dialect {
         // Another provider's call matters only if the request asks for thinking.
@@ -37,20 +41,31 @@ pub(crate) fn may_need_mending(wire: &Wire, target: Target) -> bool {
 ///
 /// The body is not of its dialect.
 pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
-    if !may_need_mending(wire, target) {
+    if !may_need_mending(wire, target, report.seals().map(AsRef::as_ref)) {
         return Ok(None);
     }
     let body = wire.body();
     let top: &RawValue = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
     })?;
-    let edits = match target.dialect {
-        Dialect::Anthropic => anthropic(top, body, report)?,
-        Dialect::Gemini => gemini(top, body, report)?,
-        Dialect::Responses => responses::mend(top, body, report)?,
-        Dialect::OpenAi => openai(top, body, target, report)?,
-    };
-    Ok(apply(body, edits))
+    Ok(apply(body, edits(top, body, target, report)?))
+}
+
+fn edits(top: &RawValue, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
+    match target.dialect {
+        Dialect::Anthropic => anthropic(top, body, report),
+        Dialect::Gemini => gemini(top, body, report),
+        Dialect::Responses => responses::mend(top, body, report),
+        Dialect::OpenAi => openai(top, body, target, report),
+    }
+}
+
+/// Returns a body without all the thoughts that a provider sealed; `None` if it has none.
+pub(crate) fn without_seals(body: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
+    let body = Bytes::copy_from_slice(body);
+    let mut report = Report::new(dialect, None).with_seals(Some(AccountSeals::of_stranger().into()));
+    let edits = edits(serde_json::from_slice(&body).ok()?, &body, Target::new(dialect), &mut report).ok()?;
+    apply(&body, edits).map(Into::into)
 }
 
 pub(super) type Edits = Vec<(Range<usize>, String)>;
@@ -106,15 +121,16 @@ fn without(
     Ok(Some(kept))
 }
 
-/// Returns true if a thought is another provider's.
-fn is_foreign_thought(raw: &RawValue) -> Result<bool, LlmError> {
-    if memmem::find(raw.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
+/// Returns true if a thought is another provider's, or another account's.
+fn is_foreign_thought(raw: &RawValue, seals: Option<&AccountSeals>) -> Result<bool, LlmError> {
+    if seals.is_none() && memmem::find(raw.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
         return Ok(false);
     }
     let block = Object::read(raw, &["type", "signature", "data"])?;
     let token = block.word("signature").or_else(|| block.word("data")).unwrap_or_default();
     let is_thought = matches!(block.word("type").as_deref(), Some("thinking" | "redacted_thinking"));
-    Ok(is_thought && token.starts_with(ENVELOPE))
+    let is_anothers = || seals.is_some_and(|seals| seals.is_sealed_elsewhere(Dialect::Anthropic, &token));
+    Ok(is_thought && (token.starts_with(ENVELOPE) || is_anothers()))
 }
 
 /// Returns the turns of an Anthropic conversation without any thoughts. The provider's own are another model's, so they
@@ -152,10 +168,12 @@ pub(crate) fn without_thoughts(messages: &RawValue) -> Result<Option<String>, Ll
 /// The replacement for a turn of thoughts alone.
 const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
 
-/// Removes thoughts of other providers. If the newest tool turn has none of Anthropic's own, thinking is switched off:
+/// Removes thoughts of other providers and accounts. If the newest tool turn has none of Anthropic's own, thinking is switched off:
 /// the API would refuse it with `Expected thinking, but found tool_use`.
 fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
     let top = Object::read(top, &["messages", "thinking"])?;
+    let seals = report.seals().cloned();
+    let is_foreign = |block: &RawValue| is_foreign_thought(block, seals.as_deref());
     let mut edits = Vec::new();
     let mut thoughtless_call = false;
     let messages = top.get("messages").map(|messages| {
@@ -166,7 +184,7 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
             let is_models = turn.word("role").as_deref() == Some("assistant");
             let (mut first, mut calls, mut answers) = (None, false, false);
             each(content, |block| {
-                if !is_models || !is_foreign_thought(block)? {
+                if !is_models || !is_foreign(block)? {
                     let kind = Object::read(block, &["type"])?.word("type").unwrap_or_default();
                     calls |= kind == "tool_use";
                     answers |= kind == "tool_result";
@@ -179,7 +197,7 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
                 return Ok(());
             }
             thoughtless_call = calls && first != Some(true);
-            if let Some(list) = without(content, is_foreign_thought, NOTHING)? {
+            if let Some(list) = without(content, is_foreign, NOTHING)? {
                 report.record(Feature::Reasoning);
                 edits.push((place(content, body), list));
             }
@@ -198,35 +216,74 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
     Ok(edits)
 }
 
-/// Returns a part's signature, unparsed, if it is in an envelope, and whether the part is a thought.
-fn foreign_signature(raw: &RawValue) -> Result<Option<(&RawValue, bool)>, LlmError> {
+/// Returns a part's signature, unparsed, if it is in an envelope or another account's, and whether the part is a thought.
+fn foreign_signature<'a>(
+    raw: &'a RawValue,
+    seals: Option<&AccountSeals>,
+) -> Result<Option<(&'a RawValue, bool)>, LlmError> {
     let piece = Object::read(raw, &["thought", "thoughtSignature", "thought_signature"])?;
     let signature = piece.get("thoughtSignature").or_else(|| piece.get("thought_signature"));
-    let foreign = signature.filter(|raw| raw.get().strip_prefix('"').is_some_and(|token| token.starts_with(ENVELOPE)));
+    let is_anothers = |raw: &RawValue| {
+        let token = seals.and_then(|_| word(raw)).filter(|token| token != FOREIGN_CALL);
+        token.is_some_and(|token| seals.is_some_and(|seals| seals.is_sealed_elsewhere(Dialect::Gemini, &token)))
+    };
+    let is_in_envelope = |raw: &RawValue| raw.get().strip_prefix('"').is_some_and(|token| token.starts_with(ENVELOPE));
+    let foreign = signature.filter(|raw| is_in_envelope(raw) || is_anothers(raw));
     Ok(foreign.map(|raw| (raw, piece.flag("thought") == Some(true))))
 }
 
-/// Removes thoughts of other providers; their calls get the stand-in for a signature.
+/// Removes thoughts of other providers and accounts; their calls get the stand-in for a signature.
 fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
     const NOTHING: &str = r#"{"text":"(no answer)"}"#;
     let mut edits = Vec::new();
     let Some(contents) = Object::read(top, &["contents"])?.get("contents") else { return Ok(edits) };
+    let seals = report.seals().cloned();
+    let stand_in = format!("\"{FOREIGN_CALL}\"");
+    let foreign = |raw| foreign_signature(raw, seals.as_deref());
     each(contents, |content| {
         report.check_stopped()?;
         let Some(parts) = Object::read(content, &["parts"])?.get("parts") else { return Ok(()) };
-        let is_thought = |raw: &RawValue| Ok(foreign_signature(raw)?.is_some_and(|(_, is_thought)| is_thought));
-        if let Some(list) = without(parts, is_thought, NOTHING)? {
-            report.record(Feature::Reasoning);
-            edits.push((place(parts, body), list));
-            return Ok(());
-        }
+        let (mut calls, mut drops) = (Edits::new(), false);
         each(parts, |raw| {
-            if let Some((signature, _)) = foreign_signature(raw)? {
-                edits.push((place(signature, body), format!("\"{FOREIGN_CALL}\"")));
+            match foreign(raw)? {
+                Some((_, true)) => drops = true,
+                Some((signature, false)) => calls.push((place(signature, body), stand_in.clone())),
+                None => {}
             }
             Ok(())
-        })
-        .map(drop)
+        })?;
+        if seals.is_some() && !calls.is_empty() {
+            report.record(Feature::CallSignature);
+        }
+        if !drops {
+            edits.append(&mut calls);
+            return Ok(());
+        }
+        report.record(Feature::Reasoning);
+        let mut list = String::from("[");
+        each(parts, |raw| {
+            let signature = match foreign(raw)? {
+                Some((_, true)) => return Ok(()),
+                other => other.map(|(signature, _)| place(signature, body)),
+            };
+            list.push_str(if list.len() > 1 { "," } else { "" });
+            let part = place(raw, body);
+            match signature {
+                Some(signature) => list.extend([
+                    &raw.get()[..signature.start - part.start],
+                    &stand_in,
+                    &raw.get()[signature.end - part.start..],
+                ]),
+                None => list.push_str(raw.get()),
+            }
+            Ok(())
+        })?;
+        if list.len() == 1 {
+            list.push_str(NOTHING);
+        }
+        list.push(']');
+        edits.push((place(parts, body), list));
+        Ok(())
     })?;
     Ok(edits)
 }

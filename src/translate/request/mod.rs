@@ -11,12 +11,13 @@ mod names;
 mod report;
 mod responses;
 mod schema;
+mod seals;
 mod settle;
 mod survey;
 
 pub(crate) use self::{
     fit::fit,
-    mend::{may_need_mending, mend, without_thoughts},
+    mend::{may_need_mending, mend, without_seals, without_thoughts},
     names::Names,
     report::{Extras, Report},
     settle::{Reasoning, Settings, Situation, settle},

@@ -1,12 +1,16 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashSet},
+    sync::Arc,
 };
 
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{ExtraOf, Json, Part},
-    translate::rules::{Fate, Feature},
+    translate::{
+        rules::{Fate, Feature},
+        seals::AccountSeals,
+    },
     wire::Stop,
 };
 
@@ -31,6 +35,8 @@ pub(crate) struct Report {
     more: Vec<(Feature, u64)>,
     /// The flag that the caller may have left.
     stop: Stop,
+    /// The seals of the target's account, if it is one of several.
+    seals: Option<Arc<AccountSeals>>,
     /// Fields that the neutral form lacks and the target has, in the target's spelling.
     extras: Extras,
     /// The feature of each carried field.
@@ -50,6 +56,7 @@ impl Report {
             named: 0,
             more: Vec::new(),
             stop: Stop::default(),
+            seals: None,
             extras: Extras::new(),
             carried: Vec::new(),
         }
@@ -59,6 +66,17 @@ impl Report {
     pub(crate) fn until(mut self, stop: Stop) -> Self {
         self.stop = stop;
         self
+    }
+
+    /// Sets the seals of the target's account.
+    pub(crate) fn with_seals(mut self, seals: Option<Arc<AccountSeals>>) -> Self {
+        self.seals = seals;
+        self
+    }
+
+    /// Returns the seals of the target's account, if it is one of several.
+    pub(crate) fn seals(&self) -> Option<&Arc<AccountSeals>> {
+        self.seals.as_ref()
     }
 
     pub(crate) fn stop(&self) -> &Stop {

@@ -288,8 +288,13 @@ fn openai_part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
 }
 
 fn openai_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
-    let known = Object::read(tool, &["function", "type"])?;
+    let known = Object::read(tool, &["function", "custom", "type"])?;
     let Some(function) = known.object("function") else {
+        if let Some(custom) = known.object("custom") {
+            report
+                .record_field(Feature::CustomTool, Object::read(custom, &["name"])?.text("name")?.unwrap_or_default());
+            return Ok(());
+        }
         report.record_field(Feature::ServerTool, known.word("type").unwrap_or_default());
         return Ok(());
     };

@@ -32,7 +32,7 @@ use self::{items::Conversation, tool_names::ToolNames, tools::Lists};
 use crate::{
     Dialect, LlmError,
     chat::{Chat, Extra, Json, Message, OutputSchema, Part, Role, Thinking, ToolChoice},
-    fields::{Object, bad, count, each, is_list, is_null, is_object, is_representable, text},
+    fields::{Object, bad, check_representable, count, each, is_list, is_null, is_object, text},
     wire::{Meter, provider_data, provider_data::RawObject},
 };
 
@@ -57,11 +57,7 @@ const BODY: &[&str] = &[
 
 /// Decodes a caller's request.
 pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
-    // The encoder writes the fields that the neutral form lacks from a tree.
-    crate::fields::fields(body, |name, value| match is_representable(value) {
-        true => Ok(()),
-        false => Err(bad(name, "JSON without numbers and texts that are out of range")),
-    })?;
+    crate::fields::fields(body, check_representable)?;
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
     chat.stream = fields.flag("stream").unwrap_or(false);

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Dialect, LlmError,
     chat::{Chat, Tool},
-    fields::Object,
+    fields::{Object, is_object},
 };
 
 /// The text between a namespace and a name.
@@ -63,7 +63,7 @@ pub(crate) enum CallKind {
     Custom,
 }
 
-/// A tool as the caller of Responses names it.
+/// A tool as the caller of an OpenAI dialect names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnName {
     pub(crate) namespace: Option<String>,
@@ -108,7 +108,14 @@ impl ToolNames {
 }
 
 fn own_name(tool: &Tool) -> Result<Option<OwnName>, LlmError> {
-    let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Responses) else { return Ok(None) };
+    let extra = match &tool.extra {
+        Some(extra) if extra.dialect == Dialect::Responses => extra,
+        // Chat Completions has tools that take free text too.
+        Some(extra) if extra.dialect == Dialect::OpenAi && extra.fields.get("custom").is_some_and(is_object) => {
+            return Ok(Some(OwnName { namespace: None, name: tool.name.clone(), kind: CallKind::Custom }));
+        }
+        _ => return Ok(None),
+    };
     let fields = Object::read(extra.fields.raw(), &["type", "name", "namespace"])?;
     let kind = match fields.word("type").as_deref() {
         Some("function") => CallKind::Function,

@@ -232,24 +232,26 @@ fn named(tool: &Object<'_>, name: String) -> Result<String, LlmError> {
     Ok(namespace.map_or_else(|| name.clone(), |namespace| join(&namespace, &name)))
 }
 
-/// Returns the schema of the one argument of a tool that takes free text.
-fn free_text(format: Option<&RawValue>) -> Result<Json, LlmError> {
-    let mut input = json!({"type": "string"});
-    if let Some(format) = format.filter(|format| !is_null(format)) {
-        let format = Object::read(format, &["syntax", "definition"])?;
-        if let Some(definition) = format.text("definition")? {
-            let syntax = format.text("syntax")?.unwrap_or_default();
-            input["description"] = match syntax.as_str() {
-                "regex" => format!("A text that matches this regular expression:\n{definition}"),
-                "lark" => format!("A text that this Lark grammar describes:\n{definition}"),
-                _ => format!("A text that this grammar describes:\n{definition}"),
-            }
-            .into();
-        }
-    }
-    Ok(Json::from(json!({
+/// Returns the schema of the one argument of a tool that takes free text, with its grammar in words.
+pub(crate) fn free_text(format: Option<&RawValue>) -> Result<Json, LlmError> {
+    let Some(format) = format.filter(|format| !is_null(format)) else { return Ok(ANY_TEXT.clone()) };
+    let format = Object::read(format, &["syntax", "definition"])?;
+    let Some(definition) = format.text("definition")? else { return Ok(ANY_TEXT.clone()) };
+    let description = match &*format.text("syntax")?.unwrap_or_default() {
+        "regex" => format!("A text that matches this regular expression:\n{definition}"),
+        "lark" => format!("A text that this Lark grammar describes:\n{definition}"),
+        _ => format!("A text that this grammar describes:\n{definition}"),
+    };
+    Ok(one_text(json!({"type": "string", "description": description})))
+}
+
+/// The schema of a tool that takes any text.
+static ANY_TEXT: LazyLock<Json> = LazyLock::new(|| one_text(json!({"type": "string"})));
+
+fn one_text(input: serde_json::Value) -> Json {
+    Json::from(json!({
         "type": "object", "properties": {"input": input}, "required": ["input"], "additionalProperties": false,
-    })))
+    }))
 }
 
 /// Returns a tool as its caller wrote it, if it came in this dialect and no layer changed it. Its `namespace` is an

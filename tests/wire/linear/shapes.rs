@@ -127,6 +127,22 @@ fn as_they_are() -> Vec<Shape> {
             "]}]}",
         ),
         of(
+            "calls with free text",
+            OpenAi,
+            Anthropic,
+            O_CALLS,
+            |n| format!(r#"{{"id":"a{n}","type":"custom","custom":{{"name":"t","input":"\"ä\""}}}}"#),
+            "]}]}",
+        ),
+        of(
+            "custom tools",
+            OpenAi,
+            Responses,
+            O_TOOLS,
+            |n| format!(r#"{{"type":"custom","custom":{{"name":"t{n}"}}}}"#),
+            "]}",
+        ),
+        of(
             "calls of one id",
             OpenAi,
             Gemini,

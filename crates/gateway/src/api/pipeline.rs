@@ -263,9 +263,15 @@ impl ResponseContext {
         }
     }
 
-    /// Returns the parts of the request that an answer in the Responses dialect repeats. Other dialects have none.
+    /// Returns the parts of the request that an answer in one of OpenAI's dialects repeats. Other dialects have none.
     fn echo(&self) -> RequestEcho {
-        let chat = (self.dialect == Dialect::Responses).then(|| self.request.chat().ok()).flatten();
+        let repeats = match self.dialect {
+            Dialect::Responses => true,
+            // A tool that takes free text.
+            Dialect::OpenAi => self.request.wire().is_some_and(|wire| has_custom(wire.body())),
+            _ => false,
+        };
+        let chat = repeats.then(|| self.request.chat().ok()).flatten();
         chat.map(RequestEcho::of).unwrap_or_default()
     }
 
@@ -283,6 +289,11 @@ impl ResponseContext {
         self.dialect == Dialect::OpenAi
             && self.request.wire().is_some_and(|wire| serde_json::from_slice(wire.body()).is_ok_and(asks))
     }
+}
+
+/// Returns true if a body may define a custom tool.
+fn has_custom(body: &Bytes) -> bool {
+    str::from_utf8(body).is_ok_and(|body| body.contains("\"custom\""))
 }
 
 /// Returns a whole answer as the provider sent it, with its mark if wanted.

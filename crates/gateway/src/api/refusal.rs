@@ -101,13 +101,21 @@ pub(crate) fn close_connection(error: BodyError, mut response: Response<Body>) -
 /// Returns the response to a denial.
 pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
     let (status, anthropic, openai, code) = denial_codes(&denied);
-    let message = denied.to_string();
+    let wait = match denied {
+        Denial::Rate(wait) | Denial::Tokens(wait) => Some(wait),
+        _ => None,
+    };
+    let message = match wait {
+        // Clients of Responses read the wait in the message.
+        Some(wait) if dialect == Dialect::Responses => format!("{denied}. Please try again in {}s.", precise(wait)),
+        _ => denied.to_string(),
+    };
     let body = match dialect {
         Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
         _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
     };
     let mut response = json(status, body.to_string());
-    if let Denial::Rate(wait) | Denial::Tokens(wait) = denied {
+    if let Some(wait) = wait {
         response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
     }
     response
@@ -172,6 +180,11 @@ fn final_refusal(status: StatusCode, body: &Value) -> Response<Body> {
 /// Returns a wait in whole seconds, for `Retry-After`.
 fn seconds(wait: Duration) -> HeaderValue {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1).into()
+}
+
+/// Returns a wait in seconds, rounded up to a millisecond.
+fn precise(wait: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
 /// Returns the error of a provider of this dialect, if it is the API's and not a proxy's page. An error about the
@@ -276,6 +289,23 @@ mod tests {
         let late = error(ErrorKind::RateLimited).with_retry_after(Duration::from_secs(600));
         assert_eq!(told(&late), (seconds("600"), seconds("false")));
         assert_eq!(told(&error(ErrorKind::BulkheadFull)), (None, None));
+    }
+
+    #[tokio::test]
+    async fn a_key_over_its_rate_is_told_the_wait_in_the_words_that_codex_reads() {
+        let wait = Duration::from_millis(1200);
+        for denied in [Denial::Rate(wait), Denial::Tokens(wait)] {
+            let response = deny(denied, Dialect::Responses);
+            assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &"2".parse().unwrap()));
+            let body: Value = serde_json::from_str(&text(response).await).unwrap();
+            assert_eq!(body["error"]["code"], "rate_limit_exceeded");
+            let message = body["error"]["message"].as_str().unwrap();
+            assert!(message.ends_with("are used up. Please try again in 1.2s."), "{message}");
+            let other: Value = serde_json::from_str(&text(deny(denied, Dialect::OpenAi)).await).unwrap();
+            assert_eq!(other["error"]["message"], denied.to_string());
+        }
+        let body: Value = serde_json::from_str(&text(deny(Denial::InFlight, Dialect::Responses)).await).unwrap();
+        assert_eq!(body["error"]["message"], Denial::InFlight.to_string());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use steadfast::{
         http::{Transport, boxed},
         transport::HttpClient,
     },
+    translate::SealMemory,
 };
 use steadfast_handoff::TaskStore;
 use steadfast_internal::fnv::fnv1a;
@@ -19,6 +20,8 @@ use steadfast_internal::fnv::fnv1a;
 /// The dependencies of a stack beside its configuration; reloads keep them.
 pub(super) struct StackContext {
     pub(super) events: Events,
+    /// The accounts that sealed reasoning.
+    pub(super) seals: SealMemory,
     /// The manual control of every chain of tiers.
     pub(super) fallback: FallbackHandle,
     /// Default: the process's environment, read again at each load.
@@ -44,6 +47,7 @@ impl Default for StackContext {
         Self {
             fallback: FallbackHandle::new(events.clone()),
             events,
+            seals: SealMemory::new(),
             environment: None,
             seed: None,
             without_restarts: false,

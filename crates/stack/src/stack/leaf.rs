@@ -44,7 +44,8 @@ macro_rules! over_http {
         for (name, value) in &$settings.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        leaf.families($settings.families.clone()).events(&$context.events).over($context.transport())
+        let leaf = leaf.families($settings.families.clone()).events(&$context.events).over($context.transport());
+        leaf.seals(&$context.seals)
     }};
 }
 

@@ -10,10 +10,11 @@ use crate::{
     wire::responses::tool_names::{CallKind, OwnName, ToolNames},
 };
 
-/// The parts of a request that its answer repeats in OpenAI's Responses: names and forms of tools, and settings.
+/// The parts of a request that its answer repeats in OpenAI's dialects: names and forms of tools, and in Responses the
+/// settings.
 ///
-/// A tool within a namespace is called by its own name there, and a custom tool with free text. The other dialects
-/// have neither, so that a [`Chat`] names them in another way. Cloning copies nothing.
+/// A custom tool is called with free text there, and a tool within a namespace of Responses by its own name. The other
+/// dialects have neither, so that a [`Chat`] names them in another way. Cloning copies nothing.
 ///
 /// ```
 /// use steadfast::{Dialect, chat::{Chat, Message}, translate::{RequestEcho, encode_answer}};
@@ -47,7 +48,7 @@ impl RequestEcho {
     }
 
     /// Returns true if the tool takes free text.
-    pub(super) fn is_custom(&self, name: &str) -> bool {
+    pub(in crate::translate::answer) fn is_custom(&self, name: &str) -> bool {
         self.own(name).is_some_and(|own| own.kind == CallKind::Custom)
     }
 }

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{super::new_id, echo::RequestEcho, free_text::FreeText};
+use super::{
+    super::{free_text::FreeText, new_id},
+    echo::RequestEcho,
+};
 use crate::{
     Dialect,
     chat::{Extra, Json, Opaque},

@@ -1,7 +1,6 @@
 //! OpenAI's `response`, and its stream of events from `response.created` to `response.completed`.
 
 mod echo;
-mod free_text;
 mod item;
 mod passing;
 mod response;

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Dialect, LlmError,
-    chat::Json,
+    chat::{Json, Opaque},
     fields::{Object, each, is_list},
     translate::{
         request::{
@@ -14,6 +14,7 @@ use crate::{
             report::Report,
         },
         rules::Feature,
+        seals::AccountSeals,
     },
     wire::{
         foreign::{ENVELOPE, unseal},
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-/// Removes the reasoning items that another provider has signed. OpenAI refuses their `encrypted_content`, and it knows
+/// Removes the reasoning items that another provider or account has signed. OpenAI refuses their `encrypted_content`, and it knows
 /// no item of their ids. The items behind them stay: OpenAI asks for the reasoning of its own items alone.
 pub(in crate::translate::request) fn mend(
     top: &RawValue,
@@ -33,9 +34,10 @@ pub(in crate::translate::request) fn mend(
         return Ok(edits);
     };
     let (mut list, mut any) = (String::from("["), false);
+    let seals = report.seals().cloned();
     each(input, |item| {
         report.check_stopped()?;
-        let repair = Repair::of(item)?;
+        let repair = Repair::of(item, seals.as_deref())?;
         any |= !matches!(repair, Repair::None);
         let text = match &repair {
             Repair::None => item.get(),
@@ -60,24 +62,29 @@ pub(in crate::translate::request) fn mend(
 enum Repair {
     /// The item stays.
     None,
-    /// Another provider's thought.
+    /// Another provider's or account's thought.
     Removed,
     /// OpenAI's own thought, without its envelope.
     Rewritten(String),
 }
 
 impl Repair {
-    fn of(item: &RawValue) -> Result<Self, LlmError> {
-        if memmem::find(item.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
+    fn of(item: &RawValue, seals: Option<&AccountSeals>) -> Result<Self, LlmError> {
+        if seals.is_none() && memmem::find(item.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
             return Ok(Self::None);
         }
         let fields = Object::read(item, &["type", "id", "encrypted_content"])?;
         let token = fields.word("encrypted_content").unwrap_or_default();
-        if fields.word("type").as_deref() != Some("reasoning") || !token.starts_with(ENVELOPE) {
+        if fields.word("type").as_deref() != Some("reasoning") {
             return Ok(Self::None);
         }
+        if !token.starts_with(ENVELOPE) {
+            let is_anothers = seals.is_some_and(|seals| seals.is_sealed_elsewhere(Dialect::Responses, &token));
+            return Ok(if is_anothers { Self::Removed } else { Self::None });
+        }
+        let is_anothers = |opaque: &Opaque| seals.is_some_and(|seals| seals.is_anothers(opaque));
         let own = unseal(token.into_owned(), Dialect::Responses, true);
-        Ok(match own.filter(|opaque| opaque.dialect == Dialect::Responses) {
+        Ok(match own.filter(|opaque| opaque.dialect == Dialect::Responses && !is_anothers(opaque)) {
             Some(own) => Self::Rewritten(rewritten(item, &fields, &own.token)),
             None => Self::Removed,
         })

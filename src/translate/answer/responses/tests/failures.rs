@@ -125,6 +125,76 @@ async fn an_error_before_the_head_has_openais_form() {
     }
 }
 
+/// The codes of `ResponseError.code` in OpenAI's SDK for Python, version 3.54.
+const FAILURES: &[&str] = &[
+    "server_error",
+    "rate_limit_exceeded",
+    "invalid_prompt",
+    "data_residency_mismatch",
+    "bio_policy",
+    "misalignment_policy_violation",
+    "vector_store_timeout",
+    "invalid_image",
+    "invalid_image_format",
+    "invalid_base64_image",
+    "invalid_image_url",
+    "image_too_large",
+    "image_too_small",
+    "image_parse_error",
+    "image_content_policy_violation",
+    "invalid_image_mode",
+    "image_file_too_large",
+    "unsupported_image_media_type",
+    "empty_image_file",
+    "failed_to_download_image",
+    "image_file_not_found",
+];
+/// The further codes of a failed response that Codex acts on.
+const ACTED_ON: [&str; 3] = ["context_length_exceeded", "insufficient_quota", "usage_not_included"];
+
+/// Clients decide by type and code, and know those of OpenAI.
+#[test]
+fn an_error_of_any_provider_has_a_type_and_a_code_of_openais() {
+    let types = ["invalid_request_error", "server_error", "requests", "insufficient_quota"];
+    let codes = [
+        "content_policy_violation",
+        "context_length_exceeded",
+        "insufficient_quota",
+        "invalid_api_key",
+        "model_not_found",
+        "rate_limit_exceeded",
+        "server_error",
+        "unsupported_parameter",
+    ];
+    // Failures of the gateway's own layers have codes of its own.
+    let own = ["all_providers_unavailable", "store_unavailable", "idempotency_key_reused"];
+    let is_own = |kind| {
+        use ErrorKind::{CircuitOpen, Exhausted, IdempotencyConflict, OutOfService, Store};
+        matches!(kind, CircuitOpen | Exhausted | IdempotencyConflict | OutOfService | Store)
+    };
+    let upstream = [
+        (Dialect::Anthropic, "overloaded_error"),
+        (Dialect::OpenAi, "engine_overloaded_error"),
+        (Dialect::OpenAi, "all_providers_unavailable"),
+        (Dialect::Gemini, "RESOURCE_EXHAUSTED"),
+        (Dialect::Responses, "server_error"),
+    ];
+    for kind in ErrorKind::ALL {
+        for (dialect, code) in upstream {
+            let error = error(*kind).with_code(code).with_dialect(dialect);
+            let (_, body) = encode_error(&error, Dialect::Responses);
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let code = body["error"]["code"].as_str();
+            assert!(types.contains(&body["error"]["type"].as_str().unwrap()), "{kind:?} of {dialect}: {body}");
+            let is_known = |code| codes.contains(&code) || (is_own(*kind) && own.contains(&code));
+            assert!(code.is_none_or(is_known), "{kind:?} of {dialect}: {body}");
+            let failed = failed(std::str::from_utf8(&encoder().error(&error)).unwrap());
+            let code = failed["error"]["code"].as_str().unwrap();
+            assert!(FAILURES.contains(&code) || ACTED_ON.contains(&code), "{kind:?} of {dialect}: {failed}");
+        }
+    }
+}
+
 /// A passing stream: its events, without `event:` lines if not `named`.
 fn passing(named: bool) -> Vec<Frame> {
     let item = json!({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [
