@@ -89,6 +89,8 @@ mod tests {
             "iVBORw0K".repeat(10_000)
         );
         assert!((1600..1700).contains(&tokens(&screen).0), "{:?}", tokens(&screen));
+        let compaction = LlmRequest::from(Wire::compaction(screen).unwrap());
+        assert!((1600..1700).contains(&compaction.estimated_parts().0), "{:?}", compaction.estimated_parts());
     }
 
     #[test]

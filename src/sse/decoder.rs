@@ -5,7 +5,7 @@ use memchr::{memchr2, memchr2_iter};
 
 use super::{SseEvent, event::Data};
 
-/// Cuts a stream of bytes into events. See the [module docs](super).
+/// Cuts a stream of bytes into events. See the [module docs](crate::providers::sse).
 #[derive(Debug)]
 pub struct Decoder {
     limit: usize,

@@ -319,6 +319,8 @@ async fn what_must_not_be_doubled_is_not() {
         asked().no_fallback(),
         asked().with_session("s"),
         asked().with_feature("payment"),
+        // Another tier may be of another account.
+        crate::Wire::compaction(r#"{"model":"m","input":"x"}"#).unwrap().into(),
     ];
     for request in single {
         let (result, took) = ends(service.clone(), request).await;

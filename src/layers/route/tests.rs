@@ -8,7 +8,7 @@ use tower::{Layer, Service as _, ServiceExt};
 
 use super::{RouteLayer, Rule};
 use crate::{
-    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, TimeoutLayer,
+    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent, TimeoutLayer, Wire,
     chat::{Message, Usage},
     layers::testing::Strict,
     ledger::{Next, Stop},
@@ -37,10 +37,12 @@ async fn the_first_rule_that_fits_takes_the_request() {
         (summary(), Some("short")),
         (summary().with_feature("chat"), Some("any")),
         (summary().with_feature("chat").with_stream(true), None),
+        // It is for the model of its conversation.
+        (LlmRequest::from(Wire::compaction(r#"{"model":"m"}"#).unwrap()).with_feature("summary"), None),
     ] {
         assert_eq!(llm.clone().oneshot(request).await.unwrap().route(), route);
     }
-    assert_eq!((one.calls(), two.calls(), dear.calls()), (1, 1, 1));
+    assert_eq!((one.calls(), two.calls(), dear.calls()), (1, 1, 2));
 }
 
 #[tokio::test(start_paused = true)]
