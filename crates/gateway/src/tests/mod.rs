@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod callers;
 mod connections;
+mod conversations;
 mod cors;
 mod handoff;
 mod harness;
