@@ -5,6 +5,7 @@ mod owner;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Extensions, StatusCode};
 use tokio::time::Instant;
 
@@ -193,6 +194,21 @@ impl LlmRequest {
     pub fn with_extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.caller_mut().extensions.insert(value);
         self
+    }
+
+    /// Replaces the content with these bytes. Everything else stays: the headers, the settings of layers, the context.
+    /// For a layer that gives one provider another form of the same request. Does nothing to a request that is not in
+    /// wire form.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Wire::new`].
+    pub fn with_wire_body(mut self, body: impl Into<Bytes>) -> Result<Self, LlmError> {
+        if let Content::Wire(wire) = &self.caller.content {
+            let changed = wire.with_body(body)?;
+            self.caller_mut().content = Content::Wire(changed);
+        }
+        Ok(self)
     }
 
     /// Bounds the request: no attempt begins after `timeout` from now, and none waits past it. The nearest bound wins.

@@ -218,6 +218,81 @@ impl Wire {
         &self.headers
     }
 
+    /// Returns the bytes of a field's value on the top level, among the fields that may occur once: see
+    /// [Checks](Self#checks). `None` if the body lacks it.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.object.field(name).map(|field| &self.body[field.value.clone()])
+    }
+
+    /// Returns the same request with other values of some fields, each of them JSON. A field keeps its place; one that
+    /// the body lacks comes first. All other bytes stay as they are.
+    ///
+    /// ```
+    /// use steadfast::{Dialect, Wire};
+    ///
+    /// let wire = Wire::new(Dialect::Responses, r#"{"model": "m",  "input": "hi"}"#)?;
+    /// let changed = wire.with_fields(&[("input", b"[]"), ("previous_response_id", b"null")])?;
+    /// assert_eq!(&changed.body()[..], br#"{"previous_response_id":null,"model": "m",  "input": []}"#);
+    /// # Ok::<(), steadfast::LlmError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new), where a value is no JSON; and one for a name that is none of the fields that may
+    /// occur once, or `model` or `stream`.
+    pub fn with_fields(&self, values: &[(&'static str, &[u8])]) -> Result<Self, LlmError> {
+        // The request knows these two apart from its bytes.
+        let is_settable = |name: &str| FIELDS.contains(&name) && !matches!(name, "model" | "stream");
+        if let Some((name, _)) = values.iter().find(|(name, _)| !is_settable(name)) {
+            return Err(LlmError::new(ErrorKind::InvalidRequest, format!("`{name}` cannot be set")));
+        }
+        let mut places: Vec<(std::ops::Range<usize>, &[u8])> = Vec::new();
+        let new_bytes: usize = values.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let mut body = Vec::with_capacity(self.body.len() + new_bytes);
+        body.extend_from_slice(&self.body[..self.object.open]);
+        let mut has_new = false;
+        for (name, value) in values {
+            if let Some(field) = self.object.field(name) {
+                places.push((field.value.clone(), value));
+                continue;
+            }
+            let comma: &[u8] = if has_new { b"," } else { b"" };
+            for piece in [comma, b"\"", name.as_bytes(), b"\":", value] {
+                body.extend_from_slice(piece);
+            }
+            has_new = true;
+        }
+        if has_new && !self.object.is_empty {
+            body.push(b',');
+        }
+        places.sort_by_key(|(place, _)| place.start);
+        let mut at = self.object.open;
+        for (place, value) in places {
+            body.extend_from_slice(&self.body[at..place.start]);
+            body.extend_from_slice(value);
+            at = place.end;
+        }
+        body.extend_from_slice(&self.body[at..]);
+        self.with_body(body)
+    }
+
+    /// Returns a request of these bytes with the same headers, limits, and settings of layers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn with_body(&self, body: impl Into<Bytes>) -> Result<Self, LlmError> {
+        Ok(Self {
+            headers: self.headers.clone(),
+            model: self.model.clone(),
+            stream: self.stream,
+            max_tokens: self.max_tokens,
+            limits: self.limits,
+            compaction: self.compaction,
+            ..Self::new(self.dialect, body)?
+        })
+    }
+
     /// The places of the fields in the bytes.
     pub(crate) fn object(&self) -> &Object {
         &self.object

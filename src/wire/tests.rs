@@ -234,3 +234,44 @@ fn a_number_that_cannot_be_kept_is_refused_by_its_field() {
         assert!(error.message().contains(&words), "{dialect} {body}: {error}");
     }
 }
+
+#[test]
+fn fields_are_set_in_their_places_and_all_other_bytes_stay() {
+    let set = |body: &'static str, values: &[(&'static str, &[u8])]| {
+        let wire = Wire::new(Dialect::Responses, body).unwrap();
+        let changed = wire.with_fields(values).unwrap();
+        String::from_utf8(changed.body().to_vec()).unwrap()
+    };
+    for (body, values, expected) in [
+        ("{}", &[("input", &b"[]"[..])][..], r#"{"input":[]}"#),
+        (" { } ", &[("input", b"[]"), ("tools", b"[1]")], r#" {"input":[],"tools":[1] } "#),
+        (
+            r#"{ "input" : [ 1 ] , "x":1.50, "tools":[]}"#,
+            &[("tools", b"[2]"), ("input", b"2"), ("previous_response_id", b"null")],
+            r#"{"previous_response_id":null, "input" : 2 , "x":1.50, "tools":[2]}"#,
+        ),
+        (r#"{"inpu\u0074":"m"}"#, &[("input", br#""n""#)], r#"{"inpu\u0074":"n"}"#),
+    ] {
+        assert_eq!(set(body, values), expected);
+    }
+    let wire = Wire::new(Dialect::Responses, r#"{"input":"x"}"#).unwrap();
+    assert_eq!((wire.field("input"), wire.field("model")), (Some(&br#""x""#[..]), None));
+    for wrong in
+        [&[("temperature", &b"1"[..])][..], &[("model", br#""m""#)], &[("input", b"[")], &[("input", b"1,\"input\":2")]]
+    {
+        assert!(wire.with_fields(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn another_body_has_the_same_headers_limits_and_settings() {
+    let mut headers = HeaderMap::new();
+    headers.insert("openai-beta", http::HeaderValue::from_static("x"));
+    let wire = Wire::new(Dialect::Responses, r#"{"input":"x","model":"m"}"#).unwrap().headers(headers);
+    let mut wire = wire.limits(WireLimits::unlimited()).path("n", true);
+    wire.set_max_tokens(7);
+    let other = wire.with_body(r#"{"input":"y"}"#).unwrap();
+    assert_eq!((other.model(), other.is_stream(), other.max_tokens()), (Some("n"), true, Some(7)));
+    assert_eq!((other.header_map().len(), other.limits == wire.limits), (1, true));
+    assert_eq!(other.chat().unwrap().max_tokens, Some(7));
+}

@@ -82,7 +82,10 @@ pub use self::{
     keys::{MissingKey, Server},
     load::{Format, Loader, document, document_of},
     schema::*,
-    stack::{HandoffTask, RecoveryCheckTask, Reload, Stack, StackBuilder, StackHandle, TierInfo},
+    stack::{
+        Continuation, HandoffTask, RecoveryCheckTask, Reload, ResponseArchive, Stack, StackBuilder, StackHandle,
+        TierInfo,
+    },
     suggest::nearest,
     tree::Step,
     watch::FileWatch,

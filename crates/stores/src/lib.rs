@@ -17,6 +17,9 @@
 //! one `INSERT ... ON CONFLICT ... WHERE ... RETURNING`. A request that waits for another process's call looks again,
 //! from 10 up to 160 ms: a `NOTIFY` would lock the whole database at each answer.
 //!
+//! Kept responses (`responses`) are a chain of rows, which one recursive query reads from the last one back. A row is
+//! written whole in one transaction, which also extends the time of its predecessors: a conversation expires as one.
+//!
 //! Best-effort work goes through one guard (`guarded.rs`). It bounds each question. After three failures or one silence
 //! it leaves the store alone, and one question at a time tries whether the store is back, after 1 s, 2 s and so on up
 //! to 30 s. Meanwhile each process knows its own idempotency keys, in the memory that the layer has anyway. Trouble
@@ -34,6 +37,7 @@ mod record;
 pub mod redis;
 #[cfg(feature = "redis")]
 pub mod replicas;
+pub mod responses;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]

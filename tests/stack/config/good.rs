@@ -80,6 +80,7 @@ fn the_example_is_a_configuration() {
         .replace("\n# idempotency", "\nidempotency")
         .replace("\n# cache", "\ncache")
         .replace("\n# stores", "\nstores")
+        .replace("\n# responses", "\nresponses")
         .replace("\n# handoff", "\nhandoff")
         .replace("\n# mirror", "\nmirror")
         .replace("\n#   ", "\n  ");
@@ -89,7 +90,7 @@ fn the_example_is_a_configuration() {
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
     let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
     assert!(all.cache.is_some() && all.idempotency.is_some() && all.stores.durable.is_some());
-    assert!(all.handoff.is_some() && all.mirror.is_some());
+    assert!(all.handoff.is_some() && all.mirror.is_some() && all.responses.is_some());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod cache;
 mod keys;
 mod places;
 mod processes;
+mod responses;
 mod stack;
 
 use std::time::Duration;

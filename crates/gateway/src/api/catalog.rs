@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
 use steadfast_stack::{Config, StackHandle};
 
-use super::{GatewayState, inbound, keys::Key, refusal, request_options::RequestOptions, routes::dialect_of};
+use super::{
+    GatewayState, conversation, inbound, keys::Key, refusal, request_options::RequestOptions, routes::dialect_of,
+};
 
 /// The names that callers may ask for: those of the configuration's models, or any if it names none.
 pub(crate) enum Catalog {
@@ -218,6 +220,14 @@ async fn counted(
     if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
         return refusal::deny(denied, dialect);
     }
+    let request = match gateway.archive().filter(|_| dialect == Dialect::Responses) {
+        // The count is of the whole conversation.
+        Some(archive) => match conversation::begin(&gateway, archive, key.as_ref(), &settings, request).await {
+            Ok((whole, _)) => whole,
+            Err(error) => return refusal::refuse(&error, dialect),
+        },
+        None => request,
+    };
     let counted = request.decode_ahead().await.and_then(|()| request.chat().map(estimate));
     match counted {
         Ok(tokens) => {

@@ -214,7 +214,7 @@ pub(crate) fn compaction(headers: &HeaderMap, body: Bytes) -> Result<LlmRequest,
 }
 
 /// The size from which a request is decoded ahead, if anything reads it.
-const LARGE_BODY: usize = 256 * 1024;
+pub(crate) const LARGE_BODY: usize = 256 * 1024;
 
 /// Decodes a large request outside the threads that serve all callers, if the stack or the key reads its content. An
 /// invalid one is not refused here: a provider of its dialect may accept it.

@@ -13,6 +13,7 @@
 mod admin;
 mod cache;
 mod catalog;
+mod conversation;
 mod cors;
 mod handoff;
 mod html;

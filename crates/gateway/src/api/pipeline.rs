@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     GatewayState,
+    conversation::{self, Turn},
     inbound::{self, BodyError},
     keys::{self, Denial, Key},
     mark::{mark, marked},
@@ -140,6 +141,16 @@ pub(crate) fn answer<'a>(
         if let Some(adapted) = adapted {
             request = request.with_extension(adapted.transport.clone());
         }
+        let mut turn = None;
+        if dialect == Dialect::Responses
+            && let Some(archive) = gateway.archive()
+        {
+            // Boxed: inline it would enlarge every request's future.
+            match Box::pin(conversation::begin(&gateway, archive, key.as_ref(), &settings, request)).await {
+                Ok((whole, begun)) => (request, turn) = (whole, begun),
+                Err(error) => return fail(&entry, options.explain, &error, dialect),
+            }
+        }
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());
@@ -149,7 +160,7 @@ pub(crate) fn answer<'a>(
         if request.is_stream() {
             // A stream may outlive its request's turn on the connection.
             let call = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
-            return begin(context, entry, call, &settings, &connection.cut).await;
+            return begin(context, entry, call, turn, &settings, &connection.cut).await;
         }
         let answered = tokio::select! {
             biased;
@@ -157,13 +168,22 @@ pub(crate) fn answer<'a>(
             () = connection.cut.cancelled() => Err(stopping()),
         };
         match answered {
-            Ok(response) => match context.own(&response) {
-                Some(body) => pass_through(&context, &entry, &response, body, settings.mark),
-                None if context.request.is_compaction() => {
-                    fail(&entry, context.explain, &stored_responses::no_compaction(), dialect)
+            Ok(response) => {
+                let own = context.own(&response);
+                // The provider keeps its own answer, and none that is a translation.
+                let account = turn.as_ref().and_then(|turn| turn.account(&response)).filter(|_| own.is_some());
+                let answer = match own {
+                    Some(body) => pass_through(&context, &entry, &response, body, settings.mark),
+                    None if context.request.is_compaction() => {
+                        fail(&entry, context.explain, &stored_responses::no_compaction(), dialect)
+                    }
+                    None => Box::pin(translate(context, entry, response)).await,
+                };
+                match turn {
+                    Some(turn) if answer.status() == StatusCode::OK => Box::pin(turn.record(answer, account)).await,
+                    _ => answer,
                 }
-                None => Box::pin(translate(context, entry, response)).await,
-            },
+            }
             Err(error) => fail(&entry, context.explain, &error, dialect),
         }
     };
@@ -214,6 +234,7 @@ async fn begin(
     context: ResponseContext,
     entry: Entry,
     mut call: PendingCall,
+    turn: Option<Box<Turn>>,
     settings: &Settings,
     cut: &CancellationToken,
 ) -> Response<Body> {
@@ -225,12 +246,12 @@ async fn begin(
     };
     let limits = StreamLimits { dialect: context.dialect, keep_alive: settings.keep_alive, mark: settings.mark, cut };
     match start {
-        Some(Ok(start)) => stream(&context, entry, start, &limits),
+        Some(Ok(start)) => stream(&context, entry, start, turn, &limits),
         Some(Err(error)) => fail(&entry, context.explain, &error, context.dialect),
         None => {
             let mut head = HeaderMap::new();
             entry.write_headers(context.explain, &mut head);
-            let events = EventStream::pending(call, context.encoder(None, false), entry, &limits);
+            let events = EventStream::pending(call, context.encoder(None, false), entry, &limits).turn(turn);
             events_response(head, events)
         }
     }
@@ -355,7 +376,13 @@ fn complete(
 const HEADER_CAPACITY: usize = 12;
 
 /// Returns a streamed response that has its first frame.
-fn stream(context: &ResponseContext, entry: Entry, start: ResponseStart, limits: &StreamLimits<'_>) -> Response<Body> {
+fn stream(
+    context: &ResponseContext,
+    entry: Entry,
+    start: ResponseStart,
+    turn: Option<Box<Turn>>,
+    limits: &StreamLimits<'_>,
+) -> Response<Body> {
     entry.served(&start.response);
     let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
     let passed = start.first.raw().is_some_and(|(own, _)| own == context.dialect);
@@ -365,7 +392,7 @@ fn stream(context: &ResponseContext, entry: Entry, start: ResponseStart, limits:
     entry.write_headers(context.explain, &mut head);
     set_request_id(context.dialect, &mut head);
     let encoder = context.encoder(start.response.served_by().model, passed);
-    let events = EventStream::started(start, encoder, entry, limits);
+    let events = EventStream::started(start, encoder, entry, turn, limits);
     events_response(head, events)
 }
 

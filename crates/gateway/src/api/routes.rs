@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    GatewayState, catalog, cors, handoff,
+    GatewayState, catalog, conversation, cors, handoff,
     inbound::BodyError,
     keys::{self, Denial, Key},
     layers::{self, BodyTooLarge},
@@ -214,9 +214,9 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let for_callers = Router::new()
         .route(COUNT_TOKENS, post(catalog::count_tokens))
         .route(INPUT_TOKENS, post(catalog::input_tokens))
-        .route("/v1/responses/{id}", get(stored_responses::unknown).delete(stored_responses::unknown))
-        .route("/v1/responses/{id}/input_items", get(stored_responses::unknown))
-        .route("/v1/responses/{id}/cancel", post(stored_responses::unknown))
+        .route("/v1/responses/{id}", get(conversation::retrieve).delete(conversation::delete))
+        .route("/v1/responses/{id}/input_items", get(conversation::input_items))
+        .route("/v1/responses/{id}/cancel", post(conversation::cancel))
         .route(MODELS, get(catalog::models))
         .route("/v1/models/{*model}", get(catalog::model))
         .route("/requests", get(requests))

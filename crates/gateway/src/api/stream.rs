@@ -16,6 +16,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
+    conversation::{Recorder, Turn},
     mark::{mark, marked_events},
     panic::{self, Panic},
     records::{Entry, Outcome},
@@ -44,6 +45,8 @@ pub(crate) struct EventStream {
     /// The mark for the first event, until one has been sent.
     mark: Option<Box<Value>>,
     marks: bool,
+    /// The record of a response that is kept.
+    recorder: Option<Box<Recorder>>,
     /// True once a part of the answer has been sent.
     content_sent: bool,
     keep_alive: Duration,
@@ -72,11 +75,16 @@ impl EventStream {
         start: ResponseStart,
         encoder: StreamEncoder,
         entry: Entry,
+        turn: Option<Box<Turn>>,
         limits: &StreamLimits<'_>,
     ) -> Self {
+        let mut recorder = turn.map(|turn| Box::new(Recorder::new(turn)));
+        if let Some(recorder) = &mut recorder {
+            recorder.served(&start.response, start.first.raw().map(|(dialect, _)| dialect));
+        }
         let mark = mark(&start.response).filter(|_| limits.mark).map(Box::new);
         let state = State::Reading { first: Some(start.first), body: start.response.into_body() };
-        Self { mark, ..Self::new(state, encoder, entry, limits) }
+        Self { mark, recorder, ..Self::new(state, encoder, entry, limits) }
     }
 
     /// Creates the events of a pending call. The first sign of life comes at once.
@@ -85,6 +93,12 @@ impl EventStream {
         events.last_sent = Instant::now().checked_sub(limits.keep_alive).unwrap_or_else(Instant::now);
         events.silence = sleep(Duration::ZERO);
         events
+    }
+
+    /// Keeps the response of the pending call.
+    pub(crate) fn turn(mut self, turn: Option<Box<Turn>>) -> Self {
+        self.recorder = turn.map(|turn| Box::new(Recorder::new(turn)));
+        self
     }
 
     fn new(state: State, encoder: StreamEncoder, entry: Entry, limits: &StreamLimits<'_>) -> Self {
@@ -96,6 +110,7 @@ impl EventStream {
             batch: EventBatch::default(),
             mark: None,
             marks: limits.mark,
+            recorder: None,
             content_sent: false,
             keep_alive: limits.keep_alive,
             last_sent: Instant::now(),
@@ -213,7 +228,11 @@ impl EventStream {
             if matches!(this.state, State::Done) {
                 return if this.batch.is_empty() { Poll::Ready(None) } else { data(this.batch.take()) };
             }
-            let (outcome, error) = match this.poll_answer(cx) {
+            let polled = match this.poll_write(cx) {
+                Poll::Ready(()) => this.poll_answer(cx),
+                Poll::Pending => Poll::Pending,
+            };
+            let (outcome, error) = match polled {
                 Poll::Ready(Ok(None)) => {
                     *this.state = State::Done;
                     continue;
@@ -231,7 +250,10 @@ impl EventStream {
                     *this.last_sent = now;
                     return data(this.batch.take());
                 }
-                Poll::Pending if this.cut.as_mut().poll(cx).is_ready() => (Outcome::Broken, stopping()),
+                // The answer is complete if it is being kept.
+                Poll::Pending if !this.is_writing() && this.cut.as_mut().poll(cx).is_ready() => {
+                    (Outcome::Broken, stopping())
+                }
                 Poll::Pending => {
                     if ready!(this.poll_silence(cx)) {
                         return data(sign_of_life(*this.dialect));
@@ -241,6 +263,10 @@ impl EventStream {
             };
             this.entry.failed(outcome, &error);
             let bytes = refusal::event(&error, *this.dialect, this.encoder);
+            let bytes = match this.recorder {
+                Some(recorder) => recorder.events(&bytes),
+                None => bytes,
+            };
             *this.state = State::Done;
             this.batch.add(bytes);
         }
@@ -260,6 +286,10 @@ impl Projected<'_> {
         // The encoder may be what panicked.
         let event = panic::catch(|| refusal::event(&error, dialect, encoder))
             .unwrap_or_else(|_| refusal::event(&error, dialect, &mut StreamEncoder::new(dialect)));
+        let event = match self.recorder {
+            Some(recorder) => panic::catch(|| recorder.events(&event)).unwrap_or(event),
+            None => event,
+        };
         self.batch.add(event);
         self.batch.take()
     }
@@ -272,6 +302,9 @@ impl Projected<'_> {
                 Err(error) => Err((Outcome::Failed, error)),
                 Ok(start) => {
                     self.entry.served(&start.response);
+                    if let Some(recorder) = self.recorder {
+                        recorder.served(&start.response, start.first.raw().map(|(dialect, _)| dialect));
+                    }
                     *self.mark = mark(&start.response).filter(|_| *self.marks).map(Box::new);
                     *self.state = State::Reading { first: None, body: start.response.into_body() };
                     Ok(Some(start.first))
@@ -309,9 +342,31 @@ impl Projected<'_> {
             self.entry.note(self.encoder.notes());
             self.entry.answered(body.usage());
         }
+        if let Some(recorder) = self.recorder {
+            if restarts(frame) {
+                recorder.restarted();
+            }
+            bytes = recorder.record(&bytes);
+        }
         if !bytes.is_empty() {
             self.batch.add(bytes);
         }
+    }
+
+    /// Completes once no event waits for the write of the record.
+    #[inline]
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(recorder) = self.recorder
+            && recorder.is_writing()
+        {
+            let events = ready!(recorder.poll_write(cx));
+            self.batch.add(events);
+        }
+        Poll::Ready(())
+    }
+
+    fn is_writing(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_writing())
     }
 
     /// Completes when the timer fires, with true if a sign of life is due.

@@ -5,6 +5,7 @@ mod cache;
 mod callers;
 mod compaction;
 mod connections;
+mod conversations;
 mod cors;
 mod handoff;
 mod harness;

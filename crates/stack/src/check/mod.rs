@@ -9,6 +9,7 @@ mod limits;
 mod mirror;
 mod origins;
 mod recovery;
+mod responses;
 mod spend;
 mod stores;
 mod tiers;
@@ -42,6 +43,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     spend::check(config, priced, findings);
     mirror::check(config, priced, findings);
     stores::check(config, findings);
+    responses::check(config, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);
     handoff::check(config, findings);

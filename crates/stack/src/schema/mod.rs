@@ -14,6 +14,7 @@ mod idempotency;
 mod limits;
 mod mirror;
 mod recovery;
+mod responses;
 mod scalars;
 mod spend;
 mod stores;
@@ -41,6 +42,7 @@ pub use self::{
     },
     mirror::{Candidate, Mirror},
     recovery::{RecoveryCheck, RecoverySettings},
+    responses::Responses,
     scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
@@ -93,6 +95,8 @@ pub struct Config {
     pub idempotency: Option<Idempotency>,
     /// The stores of state that outlives the process or is shared by several.
     pub stores: Stores,
+    /// The responses that the gateway keeps for callers of `/v1/responses`.
+    pub responses: Option<Responses>,
     /// The settings of tiers whose provider is `handoff`, which hand requests to people.
     pub handoff: Option<Handoff>,
     /// The rules that send simple requests to cheaper tiers; the first match applies.

@@ -16,6 +16,7 @@ use steadfast::{
 };
 use steadfast_handoff::TaskStore;
 use steadfast_internal::fnv::fnv1a;
+use steadfast_stores::responses::ResponseStore;
 
 /// The dependencies of a stack beside its configuration; reloads keep them.
 pub(super) struct StackContext {
@@ -37,6 +38,8 @@ pub(super) struct StackContext {
     pub(super) hub: Option<super::replicas::ReplicaHub>,
     /// The store of tasks, in place of the configured one.
     pub(super) tasks: Option<Arc<dyn TaskStore>>,
+    /// The store of kept responses, in place of the configured one.
+    pub(super) responses: Option<Arc<dyn ResponseStore>>,
     /// One HTTP client for all tiers, created only if a tier needs it.
     transport: OnceLock<Transport>,
 }
@@ -56,6 +59,7 @@ impl Default for StackContext {
             #[cfg(feature = "redis")]
             hub: None,
             tasks: None,
+            responses: None,
             transport: OnceLock::new(),
         }
     }

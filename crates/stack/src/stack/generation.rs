@@ -16,6 +16,7 @@ use super::{
     plan::Plan,
     queue::Queues,
     recovery::RecoveryChecks,
+    responses::ResponseArchive,
     settings,
     stores::{KeyStore, OpenStores},
     tier_runtime::{self, RetryBudgets, TierRuntime, TierService},
@@ -66,6 +67,8 @@ pub(super) struct Generation {
     pub(super) stores: OpenStores,
     /// The answer cache, if the file configures one.
     pub(super) cache: Option<CacheState>,
+    /// The kept responses, if the file configures them.
+    pub(super) responses: Option<ResponseArchive>,
     /// The handoff to people, if any tier or queue uses it.
     pub(super) handoff: Option<HandoffState>,
     /// The recovery checks, if the file configures them.
@@ -127,6 +130,8 @@ impl Generation {
         let config = plan.config.clone();
         let shared = context.answers.clone().or_else(|| stores.shared_answers());
         let cache = CacheState::new(&config, shared, before.and_then(|before| before.cache.as_ref()));
+        let known = before.and_then(|before| before.responses.as_ref());
+        let responses = ResponseArchive::new(&config, &stores, context, known);
         let known = before.and_then(|before| before.handoff.as_ref());
         let handoff = plan.handoff.take().map(|handoff| HandoffState::new(handoff, &stores, context, known));
         if let Some(before) = before {
@@ -171,6 +176,7 @@ impl Generation {
             idempotency,
             stores,
             cache,
+            responses,
             handoff,
             mirror,
             whole,
@@ -233,6 +239,7 @@ impl Generation {
     pub(super) fn store_troubles(&self) -> Vec<StoreTrouble> {
         let mut troubles = self.stores.troubles();
         troubles.extend(self.idempotency.iter().flat_map(|(_, keys)| keys.troubles()));
+        troubles.extend(self.responses.iter().filter_map(ResponseArchive::trouble));
         troubles.extend(self.handoff.iter().filter_map(|handoff| handoff.desk.trouble()));
         troubles
     }

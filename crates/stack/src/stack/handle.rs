@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{Shared, mirror::MirrorState};
+use super::{Shared, mirror::MirrorState, responses::ResponseArchive};
 use crate::{Budget, Config, ConfigError, Provider};
 use steadfast::{
     BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, HedgeHandle, IdempotencyHandle, MirrorHandle,
@@ -104,6 +104,17 @@ impl StackHandle {
     /// shared reference.
     pub fn keeps_answers(&self) -> bool {
         self.shared.current.load().cache.is_some()
+    }
+
+    /// Returns the kept responses; `None` if the configuration keeps none.
+    pub fn responses(&self) -> Option<ResponseArchive> {
+        self.shared.current.load().responses.clone()
+    }
+
+    /// Returns a fingerprint of the provider's account that a tier calls, if the provider keeps conversations of its
+    /// own. Tiers of one account have the same one. It is a hash, from which nobody reads the account's key.
+    pub fn account(&self, tier: &str) -> Option<Arc<str>> {
+        self.shared.current.load().runtime(tier)?.account()
     }
 
     /// Returns each hedged tier's name and its second calls, with their number and benefit.

@@ -11,6 +11,7 @@ use std::{
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use pin_project::pin_project;
+use sha2::{Digest as _, Sha256};
 use tower::{Layer, Service};
 
 use super::{StackContext, cache::CacheState, handoff::HandoffState};
@@ -173,6 +174,30 @@ impl LeafPlan {
     #[cfg(feature = "redis")]
     pub(super) fn server(&self) -> Option<&str> {
         self.settings.base_url.as_deref()
+    }
+
+    /// Returns a fingerprint of the provider's account, if the provider keeps conversations of its own: a hash of
+    /// everything that says whose conversations they are.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        let LeafSettings { tier, provider, base_url, key, headers, .. } = &self.settings;
+        if *provider != Provider::OpenAi || self.settings.openai_api() == OpenAiApi::Chat {
+            return None;
+        }
+        // A service in the provider's place has an account of its own.
+        let own = matches!(self.source, LeafSource::Own(_)).then_some(tier.as_bytes());
+        let mut headers: Vec<_> =
+            headers.iter().map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]).collect();
+        headers.sort_unstable();
+        let server = base_url.as_deref().unwrap_or_default().trim_end_matches('/').as_bytes();
+        let parts = [own.unwrap_or_default(), server, key.as_deref().unwrap_or_default().as_bytes()];
+        let mut hash = Sha256::new();
+        for part in parts.into_iter().chain(headers.into_iter().flatten()) {
+            // With its length, so that no two lists of parts have the same bytes.
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        Some(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
     }
 
     /// Builds the leaf.

@@ -36,6 +36,8 @@ mod queue;
 mod recovery;
 #[cfg(feature = "redis")]
 mod replicas;
+mod responses;
+mod resume;
 mod service;
 mod settings;
 mod spend;
@@ -65,6 +67,8 @@ pub use self::{
     handle::{Reload, StackHandle, TierInfo},
     handoff::HandoffTask,
     recovery::RecoveryCheckTask,
+    responses::ResponseArchive,
+    resume::Continuation,
 };
 use super::{Budget, Config, ConfigError, Environment, Problem};
 use steadfast::{
@@ -75,6 +79,7 @@ use steadfast::{
 };
 use steadfast_handoff::TaskStore;
 use steadfast_internal::sync::{Mutex, MutexGuard, lock};
+use steadfast_stores::responses::ResponseStore;
 use steadfast_subscribers::StatusBoard;
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
@@ -282,6 +287,13 @@ impl StackBuilder {
     /// configuration made in the program; a file must name a store. Default: none.
     pub fn tasks(mut self, store: impl TaskStore) -> Self {
         self.context.tasks = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets the store of kept responses, in place of the configuration's `stores: { durable }`. It is for a
+    /// configuration made in the program, such as a test's; a file must name a store. Default: none.
+    pub fn responses(mut self, store: impl ResponseStore) -> Self {
+        self.context.responses = Some(Arc::new(store));
         self
     }
 

@@ -168,13 +168,14 @@ impl StackHandle {
     }
 
     /// Discards the answers made for a tenant (a gateway key, by name) or a session: those in the
-    /// [cache](Self::cache), and those under idempotency keys. Answers still in progress are kept once they arrive.
-    /// Returns the number of discarded answers under keys; a cache store may not know its number, and may need a
-    /// moment. For tasks of people, use the [desk](steadfast_handoff::Desk::forget).
+    /// [cache](Self::cache), those under idempotency keys, and kept [responses](Self::responses). Answers still in
+    /// progress are kept once they arrive. Returns the number of discarded answers under keys and kept responses; a
+    /// cache store may not know its number, and may need a moment. For tasks of people, use the
+    /// [desk](steadfast_handoff::Desk::forget).
     ///
     /// # Errors
     ///
-    /// The store of the keys failed, at least in part. The cache's answers are discarded anyway.
+    /// A store failed, at least in part. The other stores' answers are discarded anyway.
     pub async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, BoxError> {
         if let Some(cache) = self.cache() {
             cache.forget_owner(owner);
@@ -182,23 +183,33 @@ impl StackHandle {
         let AnswerOwner { tenant, session, .. } = owner.clone();
         let operation = Operation::OwnerForgotten { tenant, session };
         self.events().send(Event::Operated { operation, by: self.by.clone(), at: Instant::now() });
-        match self.idempotency() {
-            Some(keys) => keys.forget_owner(owner).await,
+        let responses = match self.responses() {
+            Some(responses) => responses.forget_owner(owner).await,
             None => Ok(0),
-        }
+        };
+        let keys = match self.idempotency() {
+            Some(keys) => keys.forget_owner(owner).await?,
+            None => 0,
+        };
+        Ok(keys + responses?)
     }
 
-    /// Removes expired answers under idempotency keys. Requests trigger this too; call it now and then, such as every
-    /// 10 minutes, for times without requests. [`hand_over`](Self::hand_over) covers tasks for people.
+    /// Removes expired answers under idempotency keys, for which requests trigger it too, and expired
+    /// [responses](Self::responses). Call it now and then, such as every 10 minutes. [`hand_over`](Self::hand_over)
+    /// covers tasks for people.
     ///
     /// # Errors
     ///
     /// The store failed.
     pub async fn sweep(&self) -> Result<(), BoxError> {
-        match self.idempotency() {
-            Some(keys) => keys.sweep().await,
+        let responses = match self.responses() {
+            Some(responses) => responses.sweep().await,
             None => Ok(()),
+        };
+        if let Some(keys) = self.idempotency() {
+            keys.sweep().await?;
         }
+        Ok(responses?)
     }
 
     /// Returns the handle that drains tiers and pins levels, in every chain of the stack and over its reloads.

@@ -18,6 +18,7 @@ use steadfast_internal::fnv::{OFFSET_BASIS, fnv1a};
 use steadfast_stores::postgres::Postgres;
 #[cfg(feature = "redis")]
 use steadfast_stores::redis::Redis;
+use steadfast_stores::responses::ResponseStore;
 #[cfg(feature = "sqlite")]
 use steadfast_stores::sqlite::Sqlite;
 
@@ -165,6 +166,17 @@ impl DurableStore {
     /// Returns the store as a task store.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(super) fn tasks(&self) -> Arc<dyn TaskStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns the store as a store of responses.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(super) fn responses(&self) -> Arc<dyn ResponseStore> {
         match self.clone() {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(file) => Arc::new(file),

@@ -14,6 +14,7 @@ use super::{
     generation::Generation,
     handoff::HandoffState,
     leaf::{Leaf, LeafPlan},
+    resume::{Resume, ResumeLayer},
     settings,
 };
 use crate::{
@@ -30,7 +31,7 @@ use steadfast::{
 pub(super) type TierService = Either<BoxLlmService, BudgetService>;
 /// With or without its own caps.
 type BudgetService = Either<Budget<RetryService>, RetryService>;
-type RetryService = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Leaf>>>>;
+type RetryService = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Resume<Leaf>>>>>;
 
 /// A tier's checked settings.
 pub(super) struct TierPlan {
@@ -116,6 +117,11 @@ impl TierRuntime {
         self.leaf.clone()
     }
 
+    /// Returns a fingerprint of the provider's account, if the provider keeps conversations of its own.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        self.plan.account()
+    }
+
     /// Returns whether its leaf and its circuit are those of an earlier generation.
     pub(super) fn is_unchanged_since(&self, before: &Generation) -> bool {
         before.runtime(&self.name).is_some_and(|known| {
@@ -160,6 +166,8 @@ impl TierRuntime {
                 true => settings::adaptive_attempt(limits, &self.silence),
                 false => settings::attempt(limits),
             })
+            // Just outside the leaf: each attempt decides again which form of a conversation its account gets.
+            .layer(ResumeLayer::new(self.account()))
             .service(self.leaf.clone());
         Either::Right(service)
     }

@@ -69,7 +69,7 @@ impl Postgres {
         found.await.map_err(|cause| self.failed(what, cause))
     }
 
-    async fn execute(
+    pub(super) async fn execute(
         &self,
         what: &'static str,
         sql: &'static str,

@@ -8,7 +8,8 @@
 //! # The database's contents
 //!
 //! The database contains full texts. Idempotency keys are there with their answers; callers' keys and prompts only as
-//! hashes. A task for people is there with its whole request and its answer.
+//! hashes. A task for people is there with its whole request and its answer, and a kept response with all of its
+//! conversation.
 //!
 //! Its tables begin with `steadfast_`, and are in the first schema of the role's `search_path`, where the role must be
 //! allowed to create them once. It needs PostgreSQL 12 or later.
@@ -24,6 +25,7 @@
 mod error;
 mod forget;
 mod keys;
+mod responses;
 mod schema;
 mod tasks;
 #[cfg(test)]

@@ -8,6 +8,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("tasks", include_str!("migrations/0002_tasks.sql")),
     ("task_bytes", include_str!("migrations/0003_task_bytes.sql")),
     ("task_caller", include_str!("migrations/0004_task_caller.sql")),
+    ("responses", include_str!("migrations/0005_responses.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

@@ -23,7 +23,7 @@ mod answers;
 mod forget;
 mod outcome;
 pub(crate) mod page;
-mod query;
+pub(super) mod query;
 mod tasks;
 
 use std::sync::Arc;

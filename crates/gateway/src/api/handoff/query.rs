@@ -7,7 +7,7 @@ use steadfast_handoff::TaskFilter;
 const MAX_VALUE: usize = 256;
 
 /// Returns the names and values of a query.
-pub(super) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
+pub(in crate::api) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
     let query = uri.query().unwrap_or_default();
     let fields = query.split('&').filter(|field| !field.is_empty());
     let pair = |field: &'_ str| {

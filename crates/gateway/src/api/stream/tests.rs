@@ -25,7 +25,7 @@ impl Fixture {
         let first = response.body_mut().frame().await.unwrap().unwrap();
         let limits = StreamLimits { dialect, keep_alive: SILENCE, mark: false, cut: &self.cut };
         let entry = self.records.begin(dialect);
-        EventStream::started(ResponseStart { response, first }, StreamEncoder::new(dialect), entry, &limits)
+        EventStream::started(ResponseStart { response, first }, StreamEncoder::new(dialect), entry, None, &limits)
     }
 
     fn calling(&self, dialect: Dialect, provider: Simulated) -> EventStream {

@@ -174,7 +174,7 @@ async fn codex_works_at_providers_of_four_protocols() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codex_turns_to_http_where_it_would_use_a_socket() {
     let server = provider("main").await;
-    let gateway = Serve::with(&format!("tiers:\n{}", Upstream::Responses.tier("main", &server, ""))).start();
+    let gateway = Serve::with(&format!("tiers:\n{}", tier(Upstream::Responses, "main", &server, ""))).start();
     let url = format!("http://{}/v1", gateway.address());
     let Some(codex) = Codex::new(&url, EDITOR, &[]) else { return };
     let codex = codex.with_sockets();

@@ -5,6 +5,7 @@
 //! and to one whose first choice is down.
 
 mod clients;
+mod conversations;
 mod responses;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
