@@ -55,7 +55,7 @@ impl World {
 
     fn answer(&self, host: &str, path: &str, body: &[u8]) -> (u16, &'static str, String) {
         const JSON: &str = "application/json";
-        if self.down.lock().unwrap().iter().any(|down| *down == host) {
+        if self.down.lock().unwrap().contains(&host) {
             let error = json!({"error": {"message": "down", "type": "server_error", "code": "server_error"}});
             return (503, JSON, error.to_string());
         }

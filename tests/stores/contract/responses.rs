@@ -156,7 +156,8 @@ async fn two_that_continue_the_same_response_have_a_path_each(one: &dyn Response
     one.put(response("a", "ada", None), HOUR).await.unwrap();
     let (left, right) =
         tokio::join!(one.put(response("b", "ada", Some("a")), HOUR), other.put(response("c", "ada", Some("a")), HOUR),);
-    (left.unwrap(), right.unwrap());
+    left.unwrap();
+    right.unwrap();
     assert_eq!(ids(other, "ada", "b").await.unwrap(), ["a", "b"]);
     assert_eq!(ids(one, "ada", "c").await.unwrap(), ["a", "c"]);
 }
