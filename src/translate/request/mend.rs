@@ -168,8 +168,8 @@ pub(crate) fn without_thoughts(messages: &RawValue) -> Result<Option<String>, Ll
 /// The replacement for a turn of thoughts alone.
 const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
 
-/// Removes thoughts of other providers and accounts. If the newest tool turn has none of Anthropic's own, thinking is switched off:
-/// the API would refuse it with `Expected thinking, but found tool_use`.
+/// Removes thoughts of other providers and accounts. If the newest tool turn has none of Anthropic's own, thinking is
+/// switched off: the API would refuse it with `Expected thinking, but found tool_use`.
 fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
     let top = Object::read(top, &["messages", "thinking"])?;
     let seals = report.seals().cloned();
@@ -216,7 +216,8 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
     Ok(edits)
 }
 
-/// Returns a part's signature, unparsed, if it is in an envelope or another account's, and whether the part is a thought.
+/// Returns a part's signature, unparsed, if it is in an envelope or another account's, and whether the part is a
+/// thought.
 fn foreign_signature<'a>(
     raw: &'a RawValue,
     seals: Option<&AccountSeals>,

@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// Removes the reasoning items that another provider or account has signed. OpenAI refuses their `encrypted_content`, and it knows
-/// no item of their ids. The items behind them stay: OpenAI asks for the reasoning of its own items alone.
+/// Removes the reasoning items that another provider or account has signed. OpenAI refuses their `encrypted_content`,
+/// and it knows no item of their ids. The items behind them stay: OpenAI asks for the reasoning of its own items alone.
 pub(in crate::translate::request) fn mend(
     top: &RawValue,
     body: &Bytes,

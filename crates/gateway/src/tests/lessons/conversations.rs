@@ -47,7 +47,7 @@ fn goes_on(path: &str, answer: &Value) -> Vec<Value> {
 // badrisnarayanan/antigravity-claude-proxy#120: "Expected thinking", after a turn elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_conversation_with_tools_goes_on_whoever_serves_the_next_turn() {
-    for path in PATHS {
+    for path in TWO_PATHS {
         for order in EVERY_ORDER {
             let simulated = |name| Simulated::new(name).reply("It rains.").call_tools(json!({"city": "Oslo"}));
             let house = Plan::of(TWO).simulated(ANTHROPIC, simulated("a")).simulated(OPENAI, simulated("o")).build();
@@ -78,7 +78,7 @@ async fn a_signed_thought_comes_back_as_it_was_after_a_turn_elsewhere() {
         {"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVkK/8="},
         {"type": "tool_use", "id": "toolu_01", "name": "weather", "input": {"city": "Oslo"}},
     ]);
-    for path in PATHS {
+    for path in TWO_PATHS {
         let anthropic = Scripted::new([
             Reply::json(200, anthropic_answer_of(&content)),
             Reply::json(529, "{}"),
@@ -211,7 +211,7 @@ tiers:
   - { name: gemini, provider: gemini, model: gemini-3-pro-preview, retry: { max_attempts: 1 } }
   - { name: backup, provider: openai, model: gpt-4o, retry: { max_attempts: 1 } }
 ";
-    for path in PATHS {
+    for path in TWO_PATHS {
         for down in [&[ANTHROPIC][..], &[ANTHROPIC, GEMINI]] {
             let simulated = |name| Simulated::new(name).reply("It rains.").call_tools(json!({"city": "Oslo"}));
             let house = Plan::of(config)

@@ -1,4 +1,4 @@
-//! Tests for the complaints of other gateways' users (GATEWAY.md, section B), through both protocols where they apply,
+//! Tests for the complaints of other gateways' users (GATEWAY.md, section B), through each protocol where they apply,
 //! and for Claude Code's requirements (section E).
 //!
 //! The gateway is the real one but for the socket: [`house`] puts a stack as a file describes it behind the real
@@ -21,10 +21,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::harness::{CHAT, MESSAGES, hello};
+use super::harness::{CHAT, MESSAGES, PATHS, hello};
 
-/// The protocols whose requests the lessons spell.
-const PATHS: [&str; 2] = [MESSAGES, CHAT];
+/// The protocols of lessons that spell requests or providers' answers of their own.
+const TWO_PATHS: [&str; 2] = [MESSAGES, CHAT];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

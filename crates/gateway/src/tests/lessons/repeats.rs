@@ -55,7 +55,7 @@ async fn a_retry_after_a_lost_response_joins_the_attempt_that_runs() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_of_a_stream_that_was_cut_off_on_its_way_has_it_from_its_beginning() {
     for (config, host) in HOUSES {
-        for path in PATHS {
+        for path in TWO_PATHS {
             for stream in [true, false] {
                 let case = format!("{host} {path} {stream}");
                 let house = house(config, host);

@@ -46,7 +46,7 @@ fn error_of(host: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn an_error_after_the_preamble_and_before_the_first_word_goes_to_the_next_tier_unseen() {
     for (config, host) in [(TWO, ANTHROPIC), (TURNED, OPENAI)] {
-        for path in PATHS {
+        for path in TWO_PATHS {
             for before in 0..=3 {
                 for (end, broken) in [("error", false), ("cut", true), ("clean end", false)] {
                     let mut pieces = preamble(host)[..before].to_vec();
@@ -73,7 +73,7 @@ async fn an_error_after_the_preamble_and_before_the_first_word_goes_to_the_next_
 // carried into the next answer.
 #[tokio::test(start_paused = true)]
 async fn a_repeat_is_as_if_it_were_the_first() {
-    for path in PATHS {
+    for path in TWO_PATHS {
         let (config, host, whole) = own(path);
         let config = config.replace("max_attempts: 1", "max_attempts: 3, jitter: none");
         let finish = match host {
@@ -138,7 +138,7 @@ async fn each_way_in_which_a_stream_goes_wrong_has_its_policy() {
                         continue;
                     }
                     assert_eq!((answer.status, answer.is_whole()), (200, false), "{case}: {}", answer.body);
-                    assert!(answer.events().pop().unwrap()["error"]["message"].is_string(), "{case}: {}", answer.body);
+                    assert!(answer.error_event()["message"].is_string(), "{case}: {}", answer.body);
                     // A caller that wants no other model gets none, here too.
                     let house = Plan::of(&format!("{config}{}\n", policy.setting)).build();
                     house.provider(hosts[0]).fail(fault.clone());
@@ -181,7 +181,7 @@ async fn a_stream_that_is_held_back_is_repeated_where_there_is_one_tier_alone() 
 #[tokio::test(start_paused = true)]
 async fn a_line_that_is_no_json_is_told_of_and_never_passed_off_as_an_answer() {
     for (config, host) in [(TWO, ANTHROPIC), (TURNED, OPENAI)] {
-        for path in PATHS {
+        for path in TWO_PATHS {
             let mut pieces: Vec<String> =
                 if host == ANTHROPIC { anthropic_stream().into() } else { openai_stream().into() };
             pieces.insert(2, "data: {\"choices\":[{\"delta\":{\"content\":\"bro\n\n".to_owned());
@@ -231,7 +231,7 @@ async fn a_failure_among_thoughts_is_another_tiers_answer_where_text_alone_count
         // By default thoughts are shown as they come, and then the error is honest.
         let house = Plan::of(TWO).scripted(ANTHROPIC, &thinking).build();
         let answer = house.post(path, &[], &hello(true)).await;
-        assert!(!answer.is_whole() && answer.events().last().unwrap()["error"].is_object(), "{}", answer.body);
+        assert!(!answer.is_whole() && answer.error_event().is_object(), "{}", answer.body);
     }
 }
 
@@ -259,7 +259,7 @@ async fn thoughts_that_do_not_end_are_given_up_in_time() {
 #[tokio::test(start_paused = true)]
 async fn after_a_tool_call_was_sent_the_answer_never_begins_anew() {
     for setting in ["stream: { on_break: fail }", "stream: { on_break: restart }"] {
-        for path in PATHS {
+        for path in TWO_PATHS {
             let calls = Scripted::new([Reply::stream([START.to_owned(), tool_block(0, "toolu_1")]).cut()]);
             let again = Scripted::new([Reply::stream(anthropic_stream())]);
             let config = format!(
@@ -337,7 +337,7 @@ async fn an_end_without_the_providers_end_mark_is_never_a_clean_end() {
     for (config, host, whole) in
         [(TWO, ANTHROPIC, Vec::from(anthropic_stream())), (TURNED, OPENAI, Vec::from(openai_stream()))]
     {
-        for path in PATHS {
+        for path in TWO_PATHS {
             // After the first words, up to just before the end mark.
             for kept in 2..whole.len() - usize::from(host == OPENAI) {
                 let provider = Scripted::new([Reply::stream(whole[..kept].to_vec())]);

@@ -37,6 +37,7 @@ pub(crate) enum Manner {
 
 pub(crate) const MESSAGES: &str = "/v1/messages";
 pub(crate) const CHAT: &str = "/v1/chat/completions";
+pub(crate) const RESPONSES: &str = "/v1/responses";
 
 impl Sent {
     fn new(path: &'static str, headers: &str, body: impl Into<Bytes>) -> Self {
@@ -170,6 +171,58 @@ pub(crate) fn to_translate(count: usize) -> Vec<(&'static str, Sent)> {
             )),
         ),
     ]
+    .into_iter()
+    .chain(items_to_translate(count))
+    .collect()
+}
+
+/// The same of Responses: of which each item and each tool may be another kind.
+fn items_to_translate(count: usize) -> Vec<(&'static str, Sent)> {
+    let asked = r#"{"role":"user","content":"hello"}"#;
+    let items = |to: &str, items: String| {
+        Sent::new(RESPONSES, to, format!(r#"{{"model":"m","max_output_tokens":50,"input":[{asked},{items},{asked}]}}"#))
+    };
+    let fields = |fields: String| {
+        Sent::new(RESPONSES, "", format!(r#"{{"model":"m","input":"hello","max_output_tokens":50,{fields}}}"#))
+    };
+    let name = "n".repeat(70);
+    vec![
+        (
+            "calls of one id (responses)",
+            items("", many(count, r#"{"type":"function_call","call_id":"a","name":"f","arguments":"{}"}"#)),
+        ),
+        (
+            "outputs of no call (responses)",
+            items(OPENAI, many(count, r#"{"type":"function_call_output","call_id":"a-#","output":"x"}"#)),
+        ),
+        (
+            "calls with free text (responses)",
+            items(
+                OPENAI,
+                many(count, r#"{"type":"custom_tool_call","call_id":"a-#","name":"f","input":"\\\"\u00e9"}"#),
+            ),
+        ),
+        (
+            "thoughts (responses)",
+            items("", many(count, r#"{"type":"reasoning","id":"rs_#","summary":[],"encrypted_content":"x"}"#)),
+        ),
+        ("messages of the system (responses)", items("", many(count, r#"{"role":"developer","content":"x"}"#))),
+        (
+            "tools of namespaces (responses)",
+            fields(format!(
+                r#""tools":[{}]"#,
+                many(
+                    count,
+                    &format!(r#"{{"type":"namespace","name":"{name}","tools":[{{"type":"function","name":"f #"}}]}}"#)
+                )
+            )),
+        ),
+        (
+            "custom tools (responses)",
+            fields(format!(r#""tools":[{}]"#, many(count, &format!(r#"{{"type":"custom","name":"{name} #"}}"#)))),
+        ),
+        ("unknown fields (responses)", fields(many(10 * count, r#""x-#":0"#))),
+    ]
 }
 
 /// A tool whose schema has as many objects as go into so many bytes.
@@ -178,8 +231,14 @@ fn of_objects(length: usize) -> String {
     body("hello", &format!(r#""tools":[{{"name":"f","input_schema":{{"type":"object","default":[{objects}]}}}}],"#))
 }
 
+/// A request of Responses with as many of these items as go into so many bytes.
+fn of_items(length: usize, item: &str) -> Sent {
+    let items = many(length / (item.len() + 7), item);
+    Sent::new(RESPONSES, OPENAI, format!(r#"{{"model":"m","input":[{items}]}}"#))
+}
+
 /// Requests that take many times their size as a tree of values: to be counted, and to be translated.
-pub(crate) fn to_fill_memory(length: usize) -> [(&'static str, Sent); 3] {
+pub(crate) fn to_fill_memory(length: usize) -> [(&'static str, Sent); 8] {
     let body = Bytes::from(of_objects(length));
     let deep = format!("{}{}", "[".repeat(length / 2), "]".repeat(length / 2));
     let deep = format!(r#""tools":[{{"name":"f","input_schema":{{"type":"object","default":{deep}}}}}],"#);
@@ -187,6 +246,19 @@ pub(crate) fn to_fill_memory(length: usize) -> [(&'static str, Sent); 3] {
         ("deep", words("/v1/messages/count_tokens", "", "hello", &deep)),
         ("counted", Sent::new("/v1/messages/count_tokens", "", body.clone())),
         ("translated", Sent::new(MESSAGES, OPENAI, body)),
+        ("items", of_items(length, r#"{"role":"user","content":"x"}"#)),
+        ("outputs", of_items(length, r#"{"type":"function_call_output","call_id":"a-#","output":"x"}"#)),
+        ("unknown items", of_items(length, r#"{"type":"web_search_call"}"#)),
+        (
+            "fields of items",
+            of_items(length, r#"{"role":"user","content":[{"type":"input_text","text":"","a":0}],"b":0}"#),
+        ),
+        ("a schema of objects", {
+            let objects = many(length / 7, r#"{"":0}"#);
+            let tool =
+                format!(r#"{{"type":"function","name":"f","parameters":{{"type":"object","default":[{objects}]}}}}"#);
+            Sent::new(RESPONSES, "", format!(r#"{{"model":"m","input":"hello","tools":[{tool}]}}"#))
+        }),
     ]
 }
 
