@@ -9,7 +9,7 @@ mod properties;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let [choice, seed, bytes @ ..] = data else { return };
     let dialect = properties::DIALECTS[usize::from(choice % 4)];
-    let (stream, status) = match choice / 3 % 8 {
+    let (stream, status) = match choice / 4 % 8 {
         0..4 => (true, 200),
         4..6 => (false, 200),
         6 => (false, 429),

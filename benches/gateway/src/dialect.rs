@@ -1,4 +1,4 @@
-//! The two protocols: what is asked, what is answered, and when an answer is whole.
+//! The protocols: what is asked, what is answered, and when an answer is whole.
 
 use std::fmt::Write as _;
 
@@ -9,6 +9,8 @@ use memchr::memmem;
 pub enum Dialect {
     OpenAi,
     Anthropic,
+    Responses,
+    Gemini,
 }
 
 /// The form of the request.
@@ -35,15 +37,25 @@ pub const CHUNKS: usize = 64;
 const PIECE: &str = "steady ";
 
 impl Dialect {
+    pub const ALL: [Self; 4] = [Self::OpenAi, Self::Anthropic, Self::Responses, Self::Gemini];
+
     /// The dialect of a path.
     pub fn of(path: &str) -> Self {
-        if path.contains("/messages") { Self::Anthropic } else { Self::OpenAi }
+        match path {
+            _ if path.contains("/messages") => Self::Anthropic,
+            _ if path.contains("/responses") => Self::Responses,
+            _ if path.contains("enerateContent") => Self::Gemini,
+            _ => Self::OpenAi,
+        }
     }
 
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::OpenAi => "/v1/chat/completions",
-            Self::Anthropic => "/v1/messages",
+    pub fn path(self, mode: Mode) -> &'static str {
+        match (self, mode) {
+            (Self::OpenAi, _) => "/v1/chat/completions",
+            (Self::Anthropic, _) => "/v1/messages",
+            (Self::Responses, _) => "/v1/responses",
+            (Self::Gemini, Mode::Plain) => "/v1beta/models/gemini-2.5-flash:generateContent",
+            (Self::Gemini, Mode::Stream) => "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
         }
     }
 
@@ -51,16 +63,36 @@ impl Dialect {
     pub fn request(self, model: &str, mode: Mode) -> String {
         let stream = mode == Mode::Stream;
         let mut turns = String::new();
-        for turn in 0..6 {
-            let role = if turn % 2 == 0 { "user" } else { "assistant" };
-            let _ = write!(
-                turns,
-                "{{\"role\":\"{role}\",\"content\":\"Turn {turn}: a ship that keeps its course although the wind turns needs a \
-                 keel, a crew that knows the ropes, and somebody at the helm who looks ahead.\"}},"
+        let mut turn = |role: &str, text: &str| {
+            let comma = if turns.is_empty() { "" } else { "," };
+            let _ = match (self, role) {
+                (Self::Gemini, "assistant") => {
+                    write!(turns, "{comma}{{\"role\":\"model\",\"parts\":[{{\"text\":\"{text}\"}}]}}")
+                }
+                (Self::Gemini, _) => write!(turns, "{comma}{{\"role\":\"user\",\"parts\":[{{\"text\":\"{text}\"}}]}}"),
+                _ => write!(turns, "{comma}{{\"role\":\"{role}\",\"content\":\"{text}\"}}"),
+            };
+        };
+        for number in 0..6 {
+            let role = if number % 2 == 0 { "user" } else { "assistant" };
+            turn(
+                role,
+                &format!(
+                    "Turn {number}: a ship that keeps its course although the wind turns needs a keel, a crew that \
+                     knows the ropes, and somebody at the helm who looks ahead."
+                ),
             );
         }
-        turns.push_str("{\"role\":\"user\",\"content\":\"And in bad weather?\"}");
-        format!("{{\"model\":\"{model}\",\"stream\":{stream},\"max_tokens\":256,\"messages\":[{turns}]}}")
+        turn("user", "And in bad weather?");
+        match self {
+            Self::OpenAi | Self::Anthropic => {
+                format!("{{\"model\":\"{model}\",\"stream\":{stream},\"max_tokens\":256,\"messages\":[{turns}]}}")
+            }
+            Self::Responses => {
+                format!("{{\"model\":\"{model}\",\"stream\":{stream},\"max_output_tokens\":256,\"input\":[{turns}]}}")
+            }
+            Self::Gemini => format!("{{\"contents\":[{turns}],\"generationConfig\":{{\"maxOutputTokens\":256}}}}"),
+        }
     }
 
     /// A whole answer.
@@ -78,6 +110,8 @@ impl Dialect {
                  \"content\":[{{\"type\":\"text\",\"text\":\"{text}\"}}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,\
                  \"usage\":{{\"input_tokens\":250,\"output_tokens\":{CHUNKS}}}}}"
             ),
+            Self::Responses => response("completed", Some(&text)),
+            Self::Gemini => chunk_of_gemini(&text, true),
         }
     }
 
@@ -119,6 +153,13 @@ impl Dialect {
                 events.push(event("message_stop", ""));
                 events
             }
+            Self::Responses => events_of_responses(),
+            Self::Gemini => {
+                let event = |text: &str, is_last| format!("data: {}\r\n\r\n", chunk_of_gemini(text, is_last));
+                let mut events = vec![event(PIECE, false); CHUNKS - 1];
+                events.push(event(PIECE, true));
+                events
+            }
         }
     }
 
@@ -129,9 +170,80 @@ impl Dialect {
             (Self::Anthropic, Mode::Plain) => b"\"end_turn\"",
             (Self::OpenAi, Mode::Stream) => b"[DONE]",
             (Self::Anthropic, Mode::Stream) => b"message_stop",
+            (Self::Responses, Mode::Plain) => b"\"completed\"",
+            (Self::Responses, Mode::Stream) => b"response.completed",
+            (Self::Gemini, _) => b"\"STOP\"",
         };
-        memmem::find_iter(body, PIECE).count() == CHUNKS && memmem::rfind(body, end).is_some()
+        let times = if (self, mode) == (Self::Responses, Mode::Stream) { 1 + REPEATS } else { 1 };
+        memmem::find_iter(body, PIECE).count() == CHUNKS * times && memmem::rfind(body, end).is_some()
     }
+}
+
+/// The events at the end of a stream of Responses that repeat the whole text.
+const REPEATS: usize = 4;
+
+fn message(status: &str, content: &str) -> String {
+    format!(
+        "{{\"id\":\"msg_1\",\"type\":\"message\",\"status\":\"{status}\",\"content\":[{content}],\"role\":\"assistant\"}}"
+    )
+}
+
+fn output_text(text: &str) -> String {
+    format!("{{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":\"{text}\"}}")
+}
+
+/// A response in the length of OpenAI's, without or with its text.
+fn response(status: &str, text: Option<&str>) -> String {
+    let output = text.map(|text| message("completed", &output_text(text))).unwrap_or_default();
+    let usage = match text {
+        Some(_) => format!(
+            "{{\"input_tokens\":250,\"input_tokens_details\":{{\"cached_tokens\":0}},\"output_tokens\":{CHUNKS},\
+             \"output_tokens_details\":{{\"reasoning_tokens\":0}},\"total_tokens\":314}}"
+        ),
+        None => "null".to_owned(),
+    };
+    format!(
+        "{{\"id\":\"resp_1\",\"object\":\"response\",\"created_at\":1700000000,\"status\":\"{status}\",\"background\":false,\
+         \"error\":null,\"incomplete_details\":null,\"instructions\":null,\"max_output_tokens\":256,\"max_tool_calls\":null,\
+         \"model\":\"gpt-4o-mini\",\"output\":[{output}],\"parallel_tool_calls\":true,\"previous_response_id\":null,\
+         \"prompt_cache_key\":null,\"reasoning\":{{\"effort\":null,\"summary\":null}},\"safety_identifier\":null,\
+         \"service_tier\":\"default\",\"store\":true,\"temperature\":1.0,\"text\":{{\"format\":{{\"type\":\"text\"}},\
+         \"verbosity\":\"medium\"}},\"tool_choice\":\"auto\",\"tools\":[],\"top_logprobs\":0,\"top_p\":1.0,\
+         \"truncation\":\"disabled\",\"usage\":{usage},\"user\":null,\"metadata\":{{}}}}"
+    )
+}
+
+fn events_of_responses() -> Vec<String> {
+    let mut events = Vec::new();
+    let mut add = |name: &str, rest: String| {
+        let number = events.len();
+        events.push(format!(
+            "event: response.{name}\ndata: {{\"type\":\"response.{name}\",\"sequence_number\":{number},{rest}}}\n\n"
+        ));
+    };
+    let text = PIECE.repeat(CHUNKS);
+    let part = "\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0";
+    add("created", format!("\"response\":{}", response("in_progress", None)));
+    add("in_progress", format!("\"response\":{}", response("in_progress", None)));
+    add("output_item.added", format!("\"output_index\":0,\"item\":{}", message("in_progress", "")));
+    add("content_part.added", format!("{part},\"part\":{}", output_text("")));
+    for _ in 0..CHUNKS {
+        add("output_text.delta", format!("{part},\"delta\":\"{PIECE}\",\"logprobs\":[],\"obfuscation\":\"AbCdEf1\""));
+    }
+    add("output_text.done", format!("{part},\"text\":\"{text}\",\"logprobs\":[]"));
+    add("content_part.done", format!("{part},\"part\":{}", output_text(&text)));
+    add("output_item.done", format!("\"output_index\":0,\"item\":{}", message("completed", &output_text(&text))));
+    add("completed", format!("\"response\":{}", response("completed", Some(&text))));
+    events
+}
+
+fn chunk_of_gemini(text: &str, is_last: bool) -> String {
+    let finish = if is_last { ",\"finishReason\":\"STOP\"" } else { "" };
+    format!(
+        "{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{text}\"}}],\"role\":\"model\"}}{finish},\"index\":0}}],\
+         \"usageMetadata\":{{\"promptTokenCount\":250,\"candidatesTokenCount\":{CHUNKS},\"totalTokenCount\":314}},\
+         \"modelVersion\":\"gemini-2.5-flash\",\"responseId\":\"AbCdEfGhIjKlMnOp\"}}"
+    )
 }
 
 #[cfg(test)]
@@ -140,7 +252,7 @@ mod tests {
 
     #[test]
     fn whole_answers_are_whole_and_what_lacks_a_piece_is_not() {
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in Dialect::ALL {
             let events = dialect.events();
             assert!(dialect.is_whole(Mode::Plain, dialect.answer().as_bytes()));
             assert!(dialect.is_whole(Mode::Stream, events.concat().as_bytes()));

@@ -4,6 +4,7 @@
 pub mod contestants;
 pub mod dialect;
 pub mod http;
+pub mod instructions;
 pub mod load;
 pub mod measure;
 pub mod process;

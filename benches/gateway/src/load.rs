@@ -153,7 +153,7 @@ fn request(target: &Target, shape: Shape) -> Vec<u8> {
     format!(
         "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: */*\r\nuser-agent: load/1.0\r\n\
          authorization: Bearer sk-load\r\ncontent-length: {}\r\n{headers}\r\n{body}",
-        target.dialect.path(),
+        target.dialect.path(shape.mode),
         target.address,
         body.len(),
     )

@@ -13,6 +13,7 @@ use std::{
 use steadfast_gateway_bench::{
     contestants::{self, Contestant, Measured as HowMuch, STEADFAST},
     dialect::{Dialect, Mode},
+    instructions::{self, CALLGRIND},
     load::{Load, Shape, Target},
     measure::{Rig, Row, Timing},
     process::RIG_CORE,
@@ -23,7 +24,7 @@ use steadfast_gateway_bench::{
 };
 
 const USE: &str =
-    "use: gateway-load [all | load | soak | provider | show FILE | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
+    "use: gateway-load [all | load | soak | instructions | provider | show FILE | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
     [--only NAME;NAME] [--rounds N] [--seconds N] [--soak N] [--up] [--latency MS] [--pace MS] [--json FILE]";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -137,6 +138,7 @@ impl Options {
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     match options.action.as_str() {
         "all" | "load" | "soak" => measure(&options).await,
+        "instructions" => count(&options).await,
         "provider" => {
             let provider = Provider::start(options.latency, options.pace).await?;
             println!("{}", provider.address);
@@ -147,22 +149,42 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
+/// Two providers, and a folder for what runs beside them, whose contestants run under this program.
+async fn rig(options: &Options, under: &'static [&'static str]) -> Result<Rig, Box<dyn Error>> {
     let folder = env::temp_dir().join(format!("gateway-load-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let start = || Provider::start(options.latency, options.pace);
-    let rig = Rig {
+    Ok(Rig {
         primary: start().await?,
         backup: start().await?,
-        folder: folder.clone(),
+        folder,
         gateways: root().canonicalize()?.join("target/gateways"),
         steadfast: env::var_os("STEADFAST_BIN").map(PathBuf::from).unwrap_or_default(),
-    };
+        under,
+    })
+}
+
+/// Counts instructions of steadfast in all of its ways.
+async fn count(options: &Options) -> Result<(), Box<dyn Error>> {
+    let rig = rig(options, CALLGRIND).await?;
+    let mut counts = Vec::new();
+    for contestant in contestants::ALL.iter().filter(|one| one.is_steadfast() && options.wants(one)) {
+        eprintln!("instructions: {}", contestant.name);
+        counts.push(instructions::count(&rig, contestant).await?);
+    }
+    println!("{}", instructions::markdown(&counts));
+    fs::remove_dir_all(&rig.folder)?;
+    Ok(())
+}
+
+async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
+    let rig = rig(options, &[]).await?;
     let timing = Timing {
         warm_up: Duration::from_secs_f64(options.seconds / 2.0),
         measured: Duration::from_secs_f64(options.seconds),
     };
     let wanted = contestants::ALL.into_iter().filter(|contestant| options.wants(contestant));
+    let wanted = wanted.filter(|contestant| contestant.measured != HowMuch::Instructions);
     let mut rows: Vec<Row> = wanted.map(Row::new).collect();
     if options.action != "soak" {
         for round in 1..=options.rounds {
@@ -194,7 +216,7 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &options.json {
         result.write(path)?;
     }
-    fs::remove_dir_all(folder)?;
+    fs::remove_dir_all(&rig.folder)?;
     Ok(())
 }
 

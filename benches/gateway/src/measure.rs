@@ -111,6 +111,8 @@ pub struct Rig {
     pub folder: PathBuf,
     pub gateways: PathBuf,
     pub steadfast: PathBuf,
+    /// The program that each contestant runs under, with its arguments.
+    pub under: &'static [&'static str],
 }
 
 /// A contestant that answers.
@@ -123,6 +125,11 @@ pub struct Running {
 }
 
 impl Rig {
+    /// Returns the folder of a contestant, with what it says in the file `log`.
+    pub fn folder_of(&self, contestant: &Contestant) -> PathBuf {
+        self.folder.join(contestant.name.replace([' ', ','], "-"))
+    }
+
     /// Starts a contestant and waits until it answers.
     ///
     /// # Errors
@@ -130,7 +137,7 @@ impl Rig {
     /// Why it does not.
     pub async fn start(&self, contestant: &Contestant) -> Result<Running, String> {
         let listen = free_port().map_err(|error| error.to_string())?;
-        let folder = self.folder.join(contestant.name.replace([' ', ','], "-"));
+        let folder = self.folder_of(contestant);
         fs::create_dir_all(&folder).map_err(|error: io::Error| error.to_string())?;
         let surroundings = Surroundings {
             primary: self.primary.address,
@@ -149,7 +156,7 @@ impl Rig {
             };
             return Ok(Running { target, version: String::new(), process: None });
         };
-        let mut process = Process::start(&command, &folder).map_err(|error| error.to_string())?;
+        let mut process = Process::start(&command, self.under, &folder).map_err(|error| error.to_string())?;
         let until = Instant::now() + START;
         loop {
             let asked = tokio::time::timeout(START, load::ask(&target, Mode::Plain)).await;

@@ -31,15 +31,15 @@ pub struct Used {
 }
 
 impl Process {
-    /// Starts it on its core, with what it says in a file of the folder.
+    /// Starts it on its core and under another program if there is one, with what it says in a file of the folder.
     ///
     /// # Errors
     ///
     /// The process cannot be started.
-    pub fn start(command: &Command, folder: &Path) -> io::Result<Self> {
+    pub fn start(command: &Command, under: &[&str], folder: &Path) -> io::Result<Self> {
         let log = fs::File::create(folder.join("log"))?;
         let mut pinned = Command::new("taskset");
-        pinned.args(["-c", CORE]).arg(command.get_program()).args(command.get_args());
+        pinned.args(["-c", CORE]).args(under).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => pinned.env(name, value),
@@ -92,6 +92,17 @@ impl Process {
         family
     }
 
+    /// Asks it to end, and ends it if it has not within this time.
+    pub fn end(&mut self, patience: Duration) {
+        self.signal("-TERM");
+        let until = Instant::now() + patience;
+        while !self.has_ended() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.signal("-KILL");
+        let _ = self.child.wait();
+    }
+
     fn signal(&self, name: &str) {
         let _ =
             Command::new("kill").args([name, "--", &format!("-{}", self.child.id())]).stderr(Stdio::null()).status();
@@ -100,13 +111,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal("-TERM");
-        let until = Instant::now() + Duration::from_secs(5);
-        while !self.has_ended() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.signal("-KILL");
-        let _ = self.child.wait();
+        self.end(Duration::from_secs(5));
     }
 }
 
@@ -140,7 +145,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 60 & sleep 60 & wait"]);
-        let process = Process::start(&command, &folder).unwrap();
+        let process = Process::start(&command, &[], &folder).unwrap();
         let until = Instant::now() + Duration::from_secs(5);
         while process.family().len() < 3 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));

@@ -37,7 +37,8 @@ struct Shared {
     latency: Duration,
     /// Between two events of a stream.
     pace: Duration,
-    answers: [Answers; 2],
+    /// Of each dialect.
+    answers: [Answers; Dialect::ALL.len()],
 }
 
 /// The answers, byte for byte.
@@ -57,7 +58,7 @@ impl Provider {
     pub async fn start(latency: Duration, pace: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let answers = [Answers::of(Dialect::OpenAi), Answers::of(Dialect::Anthropic)];
+        let answers = Dialect::ALL.map(Answers::of);
         let shared =
             Arc::new(Shared { down: AtomicBool::new(false), asked: AtomicU64::new(0), latency, pace, answers });
         let provider = Self { address, shared: shared.clone() };
@@ -94,8 +95,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         if !shared.latency.is_zero() {
             sleep(shared.latency).await;
         }
-        let answers = &shared.answers[usize::from(Dialect::of(&head.path) == Dialect::Anthropic)];
-        match mode(&body) {
+        let answers = &shared.answers[Dialect::of(&head.path) as usize];
+        match mode(&head.path, &body) {
             Mode::Plain => connection.send(&answers.plain).await?,
             Mode::Stream => {
                 for piece in &answers.stream {
@@ -116,8 +117,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the mode that a body asks for, with or without a space before the value.
-fn mode(body: &[u8]) -> Mode {
+/// Returns the mode that a path or a body asks for, the latter with or without a space before the value.
+fn mode(path: &str, body: &[u8]) -> Mode {
+    if path.contains(":streamGenerateContent") {
+        return Mode::Stream;
+    }
     const FIELD: &[u8] = b"\"stream\":";
     let value = memmem::find(body, FIELD).map(|at| body[at + FIELD.len()..].trim_ascii_start());
     if value.is_some_and(|value| value.starts_with(b"true")) { Mode::Stream } else { Mode::Plain }
@@ -154,7 +158,7 @@ mod tests {
         let stream = TcpStream::connect(provider.address).await.unwrap();
         let mut connection = Connection::new(stream).unwrap();
         let body = dialect.request("m", mode);
-        let head = format!("POST {} HTTP/1.1\r\ncontent-length: {}\r\n\r\n", dialect.path(), body.len());
+        let head = format!("POST {} HTTP/1.1\r\ncontent-length: {}\r\n\r\n", dialect.path(mode), body.len());
         connection.send(format!("{head}{body}").as_bytes()).await.unwrap();
         let head = connection.head(Kind::Response).await.unwrap().unwrap();
         let mut body = Vec::new();
@@ -165,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn answers_are_whole_and_a_provider_that_is_down_says_so() {
         let provider = Provider::start(Duration::ZERO, Duration::ZERO).await.unwrap();
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in Dialect::ALL {
             for mode in [Mode::Plain, Mode::Stream] {
                 let (status, body) = ask(&provider, dialect, mode).await;
                 assert!(status == 200 && dialect.is_whole(mode, &body), "{dialect:?} {mode:?}");
@@ -174,6 +178,6 @@ mod tests {
         provider.set_down(true);
         let (status, body) = ask(&provider, Dialect::OpenAi, Mode::Plain).await;
         assert!(status == 503 && serde_json::from_slice::<serde_json::Value>(&body).is_ok());
-        assert_eq!(provider.asked(), 5);
+        assert_eq!(provider.asked(), 9);
     }
 }

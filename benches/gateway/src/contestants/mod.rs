@@ -68,6 +68,8 @@ pub enum Measured {
     Whole,
     /// With both providers up alone.
     Up,
+    /// In instructions alone, which need no time of a quiet machine.
+    Instructions,
     /// In one round, each cell for longer: it answers a hundred requests a second, not ten thousand.
     Once,
 }
@@ -76,6 +78,11 @@ pub enum Measured {
 type Make = fn(&Surroundings) -> Result<Gateway, String>;
 
 impl Contestant {
+    /// True of steadfast in any of its ways.
+    pub fn is_steadfast(&self) -> bool {
+        self.name.starts_with(STEADFAST)
+    }
+
     /// The gateway, ready to start; `None` where there is none between the load and the provider.
     ///
     /// # Errors
@@ -92,7 +99,7 @@ pub const LITELLM: &str = "LiteLLM";
 pub const PORTKEY: &str = "Portkey";
 pub const STEADFAST: &str = "steadfast";
 
-pub const ALL: [Contestant; 8] = [
+pub const ALL: [Contestant; 14] = [
     Contestant { name: DIRECT, what: "no gateway", measured: Measured::Up, make: None },
     Contestant { name: NGINX, what: "proxy_pass, one worker", measured: Measured::Whole, make: Some(nginx::gateway) },
     Contestant {
@@ -112,6 +119,42 @@ pub const ALL: [Contestant; 8] = [
         what: "Anthropic's dialect for the caller, OpenAI's to the provider",
         measured: Measured::Up,
         make: Some(steadfast::translated),
+    },
+    Contestant {
+        name: "steadfast, Responses",
+        what: "OpenAI's Responses on both sides",
+        measured: Measured::Up,
+        make: Some(steadfast::responses),
+    },
+    Contestant {
+        name: "steadfast, Responses to Messages",
+        what: "Responses for the caller, Anthropic's dialect to the provider",
+        measured: Measured::Instructions,
+        make: Some(steadfast::responses_to_messages),
+    },
+    Contestant {
+        name: "steadfast, Responses to Chat",
+        what: "Responses for the caller, OpenAI's Chat Completions to the provider",
+        measured: Measured::Instructions,
+        make: Some(steadfast::responses_to_chat),
+    },
+    Contestant {
+        name: "steadfast, Responses to Gemini",
+        what: "Responses for the caller, Gemini's dialect to the provider",
+        measured: Measured::Instructions,
+        make: Some(steadfast::responses_to_gemini),
+    },
+    Contestant {
+        name: "steadfast, Messages to Responses",
+        what: "Anthropic's dialect for the caller, Responses to the provider",
+        measured: Measured::Instructions,
+        make: Some(steadfast::messages_to_responses),
+    },
+    Contestant {
+        name: "steadfast, Chat to Responses",
+        what: "OpenAI's Chat Completions for the caller, Responses to the provider",
+        measured: Measured::Instructions,
+        make: Some(steadfast::chat_to_responses),
     },
     Contestant { name: "liter-llm", what: "its proxy", measured: Measured::Whole, make: Some(liter_llm::gateway) },
     Contestant { name: PORTKEY, what: "Node, one process", measured: Measured::Once, make: Some(portkey::gateway) },

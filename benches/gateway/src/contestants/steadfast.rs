@@ -8,23 +8,50 @@ use super::{Gateway, Surroundings, installed, version};
 use crate::dialect::Dialect;
 
 pub(super) fn gateway(surroundings: &Surroundings) -> Result<Gateway, String> {
-    of(surroundings, "openai", Dialect::OpenAi)
+    of(surroundings, Dialect::OpenAi, Dialect::OpenAi)
 }
 
 pub(super) fn anthropic(surroundings: &Surroundings) -> Result<Gateway, String> {
-    of(surroundings, "anthropic", Dialect::Anthropic)
+    of(surroundings, Dialect::Anthropic, Dialect::Anthropic)
 }
 
 pub(super) fn translated(surroundings: &Surroundings) -> Result<Gateway, String> {
-    of(surroundings, "openai", Dialect::Anthropic)
+    of(surroundings, Dialect::Anthropic, Dialect::OpenAi)
 }
 
-fn of(surroundings: &Surroundings, provider: &str, caller: Dialect) -> Result<Gateway, String> {
+pub(super) fn responses(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::Responses, Dialect::Responses)
+}
+
+pub(super) fn responses_to_messages(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::Responses, Dialect::Anthropic)
+}
+
+pub(super) fn responses_to_chat(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::Responses, Dialect::OpenAi)
+}
+
+pub(super) fn responses_to_gemini(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::Responses, Dialect::Gemini)
+}
+
+pub(super) fn messages_to_responses(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::Anthropic, Dialect::Responses)
+}
+
+pub(super) fn chat_to_responses(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::OpenAi, Dialect::Responses)
+}
+
+/// One whose caller and whose providers speak these dialects.
+fn of(surroundings: &Surroundings, caller: Dialect, provider: Dialect) -> Result<Gateway, String> {
     let program = installed(surroundings.steadfast.clone())?;
     let Surroundings { primary, backup, listen, .. } = surroundings;
-    let (base, model) = match provider {
-        "anthropic" => ("", "claude-sonnet-4-5"),
-        _ => ("/v1", "gpt-4o-mini"),
+    let (provider, base, model) = match provider {
+        Dialect::OpenAi => ("openai", "/v1", "gpt-4o-mini"),
+        Dialect::Responses => ("openai, api: responses", "/v1", "gpt-4o-mini"),
+        Dialect::Anthropic => ("anthropic", "", "claude-sonnet-4-5"),
+        Dialect::Gemini => ("gemini", "", "gemini-2.5-flash"),
     };
     let text = format!(
         "listen: {listen}

@@ -1,0 +1,95 @@
+//! Instructions for each request, by callgrind: only steadfast's own, none of the kernel's. Other programs beside it change
+//! no count, so that no quiet machine is needed.
+
+use std::{fmt::Write as _, fs, time::Duration};
+
+use tokio::time::sleep;
+
+use crate::{
+    contestants::Contestant,
+    dialect::Mode,
+    load::{Load, Shape},
+    measure::Rig,
+};
+
+/// What the gateway runs under.
+pub const CALLGRIND: &[&str] = &["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
+
+/// The instructions for each whole answer and for each stream of a contestant.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub plain: f64,
+    pub stream: f64,
+}
+
+/// Counts a contestant's instructions. The rig's contestants run under [`CALLGRIND`].
+///
+/// # Errors
+///
+/// Why it cannot be counted.
+pub async fn count(rig: &Rig, contestant: &Contestant) -> Result<Counts, String> {
+    let Contestant { name, what, .. } = *contestant;
+    let [plain, stream] = [of_mode(rig, contestant, Mode::Plain).await?, of_mode(rig, contestant, Mode::Stream).await?];
+    Ok(Counts { name, what, plain, stream })
+}
+
+/// Two runs, of few requests and of many: what both have, the start and the first requests, does not count.
+async fn of_mode(rig: &Rig, contestant: &Contestant, mode: Mode) -> Result<f64, String> {
+    let few = run(rig, contestant, mode, FEW).await?;
+    let many = run(rig, contestant, mode, MANY).await?;
+    Ok((many.instructions - few.instructions) / (many.requests - few.requests))
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    instructions: f64,
+    requests: f64,
+}
+
+async fn run(rig: &Rig, contestant: &Contestant, mode: Mode, requests: u64) -> Result<Run, String> {
+    let before = rig.primary.asked();
+    let mut running = rig.start(contestant).await?;
+    let load = Load::start(&running.target, Shape { mode, connections: 1, fresh: false });
+    let outcome = loop {
+        sleep(Duration::from_millis(1)).await;
+        let outcome = load.so_far();
+        if outcome.requests() >= requests || outcome.failure.is_some() {
+            break outcome;
+        }
+    };
+    load.end(Duration::from_secs(10)).await;
+    if let Some(failure) = outcome.failure {
+        return Err(failure);
+    }
+    // At its end callgrind reports.
+    if let Some(process) = &mut running.process {
+        process.end(Duration::from_secs(120));
+    }
+    let log = fs::read_to_string(rig.folder_of(contestant).join("log")).map_err(|error| error.to_string())?;
+    let collected = log.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+    let instructions = collected.ok_or_else(|| format!("callgrind reports no count: {log}"))?;
+    Ok(Run { instructions, requests: (rig.primary.asked() - before) as f64 })
+}
+
+const FEW: u64 = 50;
+const MANY: u64 = 150;
+
+/// The table, in Markdown. The first row is what the others are held against.
+pub fn markdown(counts: &[Counts]) -> String {
+    let mut text = String::from(
+        "| | whole answer | / the first row | stream of 64 pieces | / the first row |\n|---|---:|---:|---:|---:|\n",
+    );
+    for Counts { name, plain, stream, .. } in counts {
+        let of_first =
+            |figure: f64, first: fn(&Counts) -> f64| counts.first().map_or(1.0, |counts| figure / first(counts));
+        let (by_plain, by_stream) = (of_first(*plain, |first| first.plain), of_first(*stream, |first| first.stream));
+        let _ = writeln!(text, "| {name} | {plain:.0} | {by_plain:.2} | {stream:.0} | {by_stream:.2} |");
+    }
+    text.push('\n');
+    for Counts { name, what, .. } in counts {
+        let _ = writeln!(text, "- {name}: {what}");
+    }
+    text
+}
