@@ -76,10 +76,8 @@ fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
             // The model wrote an invalid tool call.
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
-            // Overload comes under this name too, with a 503, and a timeout with a 504.
-            "server_error" if !matches!(status.as_u16(), 503 | 504) && !facts.consists_of(&CONTEXT) => {
-                ErrorKind::Server
-            }
+            // Overload comes under this name too, with a 503.
+            "server_error" if status.as_u16() != 503 && !facts.consists_of(&CONTEXT) => ErrorKind::Server,
             _ => return None,
         })
     })

@@ -22,6 +22,8 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
             ErrorKind::ContentPolicy
         }
         "vector_store_timeout" => ErrorKind::Timeout,
+        // From a gateway of ours, whose errors have OpenAI's codes alone.
+        "server_error" if status == StatusCode::GATEWAY_TIMEOUT => ErrorKind::Timeout,
         "data_residency_mismatch"
         | "invalid_image"
         | "invalid_image_format"
