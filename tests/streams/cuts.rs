@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeMap, convert::Infallible, io};
 
-use bytes::Bytes;
-use http::{Request, Response};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body_util::{Full, StreamBody};
 use steadfast::{
-    BoxLlmService, CommitPoint, Dialect, LlmError,
-    chat::Message,
+    BoxLlmService, CommitPoint, Dialect, ErrorKind, LlmError, LlmResponse,
+    chat::{Message, Part, ToolCall},
     providers::{Anthropic, Gemini, OpenAi, OpenAiResponses},
+    translate::StreamEncoder,
 };
 use tower::{Service, ServiceExt};
 
@@ -31,8 +32,18 @@ enum End {
 
 /// Returns the leaf's reading of the first `length` bytes.
 async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::Rng) -> Result<Message, LlmError> {
+    call(exchange.dialect, &exchange.headers, exchange.body.slice(..length), end, rng).await?.collect().await
+}
+
+/// Calls a leaf whose answer is these bytes, in pieces.
+async fn call(
+    dialect: Dialect,
+    headers: &HeaderMap,
+    mut rest: Bytes,
+    end: End,
+    rng: &mut fastrand::Rng,
+) -> Result<LlmResponse, LlmError> {
     let mut frames = Vec::new();
-    let mut rest = exchange.body.slice(..length);
     while !rest.is_empty() {
         let longest = if rng.u8(..) < 32 { 7 } else { 4096 };
         let piece = rest.split_to(rng.usize(1..=rest.len().min(longest)));
@@ -42,7 +53,7 @@ async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::
         frames.push(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
     }
     let body = std::sync::Mutex::new(Some(StreamBody::new(futures_util::stream::iter(frames))));
-    let headers = exchange.headers.clone();
+    let headers = headers.clone();
     let body = std::sync::Arc::new(body);
     let transport = tower::service_fn(move |_: Request<Full<Bytes>>| {
         let body = body.lock().unwrap().take().expect("one request");
@@ -51,7 +62,7 @@ async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let point = if rng.bool() { CommitPoint::FirstToken } else { CommitPoint::Complete };
-    let mut leaf = match exchange.dialect {
+    let mut leaf = match dialect {
         Dialect::Anthropic => BoxLlmService::new(Anthropic::new("k").model("m").commit(point).transport(transport)),
         Dialect::Gemini => BoxLlmService::new(Gemini::new("k").model("m").commit(point).transport(transport)),
         Dialect::Responses => {
@@ -60,7 +71,50 @@ async fn read(exchange: &Exchange, length: usize, end: End, rng: &mut fastrand::
         _ => BoxLlmService::new(OpenAi::new("k").model("m").commit(point).transport(transport)),
     };
     let request = steadfast::LlmRequest::prompt("hello").with_stream(true);
-    leaf.ready().await?.call(request).await?.collect().await
+    leaf.ready().await?.call(request).await
+}
+
+/// Returns the bytes that a caller of another dialect is sent, and whether the answer is whole.
+async fn translated(response: LlmResponse, to: Dialect) -> (Bytes, bool) {
+    let (mut body, mut encoder, mut bytes) = (response.into_body(), StreamEncoder::new(to), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes.extend_from_slice(&encoder.frame(&frame)),
+            Err(error) => {
+                bytes.extend_from_slice(&encoder.error(&error));
+                return (bytes.freeze(), false);
+            }
+        }
+    }
+    (bytes.freeze(), true)
+}
+
+/// Returns the reading of such a caller. The gateway ends every answer in good order.
+async fn read_translated(to: Dialect, bytes: Bytes, rng: &mut fastrand::Rng) -> Result<Message, LlmError> {
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
+    call(to, &headers, bytes, End::Clean, rng).await?.collect().await
+}
+
+/// Returns the content of an answer. The tokens used may come behind the end of it, and so may where it is from.
+fn content(message: &Message) -> Vec<Part> {
+    message.content.iter().filter(|part| !matches!(part, Part::Extra { .. })).cloned().collect()
+}
+
+/// Chooses a length and an end. `is_answer` is true if the whole stream is one.
+fn cut(exchange: &Exchange, is_answer: bool, rng: &mut fastrand::Rng) -> (usize, End) {
+    let length = match rng.u8(..) {
+        // The ends are where the traps are.
+        0..64 => exchange.body.len() - rng.usize(0..=exchange.body.len().min(400)),
+        _ => rng.usize(0..=exchange.body.len()),
+    };
+    // An error may follow an answer that has ended. Then only a broken connection shows that something is missing.
+    let clean = rng.bool() && end_marks(exchange) <= 1 && is_answer;
+    (length, if clean { End::Clean } else { End::Broken })
+}
+
+/// Returns the number of cuts to try.
+fn cuts() -> usize {
+    std::env::var("STEADFAST_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS)
 }
 
 /// The streams of Responses, which only the second folder has.
@@ -84,7 +138,7 @@ fn end_marks(exchange: &Exchange) -> usize {
 async fn a_cut_stream_is_never_a_short_success() {
     let Some(mut exchanges) = recordings() else { return };
     exchanges.extend(streams_of_responses());
-    let cuts = std::env::var("STEADFAST_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
+    let cuts = cuts();
     let mut rng = fastrand::Rng::with_seed(20_261_120);
     let mut streams: BTreeMap<String, Vec<(Exchange, Option<Message>)>> = BTreeMap::new();
     for exchange in exchanges.into_iter().filter(|exchange| exchange.is_sse && exchange.status.is_success()) {
@@ -96,25 +150,12 @@ async fn a_cut_stream_is_never_a_short_success() {
     for n in 0..cuts {
         let of_dialect = streams.values().nth(n % streams.len()).expect("within their number");
         let (exchange, complete) = &of_dialect[rng.usize(..of_dialect.len())];
-        let length = match rng.u8(..) {
-            // The ends are where the traps are.
-            0..64 => exchange.body.len() - rng.usize(0..=exchange.body.len().min(400)),
-            _ => rng.usize(0..=exchange.body.len()),
-        };
-        // An error may follow an answer that has ended. Then only a broken connection shows that something is missing.
-        let clean = rng.bool() && end_marks(exchange) <= 1 && complete.is_some();
-        let end = if clean { End::Clean } else { End::Broken };
+        let (length, end) = cut(exchange, complete.is_some(), &mut rng);
         match (read(exchange, length, end, &mut rng).await, complete) {
             (Err(error), _) => *broken.entry(error.kind()).or_default() += 1,
             (Ok(message), Some(complete)) => {
                 let short = |what: &str| format!("{}: {what} after {length} bytes, {end:?}", exchange.id);
-                // The tokens used may come behind the end of what is said, and so may where it is from.
-                let said = |message: &Message| {
-                    let parts = message.content.iter();
-                    let said = parts.filter(|part| !matches!(part, steadfast::chat::Part::Extra { .. }));
-                    said.cloned().collect::<Vec<_>>()
-                };
-                assert_eq!(said(&message), said(complete), "{}", short("a short answer"));
+                assert_eq!(content(&message), content(complete), "{}", short("a short answer"));
                 assert_eq!(message.finish, complete.finish, "{}", short("another end"));
                 whole += 1;
             }
@@ -151,4 +192,63 @@ async fn no_event_of_responses_but_its_mark_is_an_end() {
         }
     }
     println!("{cuts} cuts of {streams} streams of Responses behind an event: all are failures");
+}
+
+/// Between Responses and each other dialect, either way: an answer that a caller of another dialect takes for whole is
+/// the whole one, and a failure is one for it too.
+#[tokio::test]
+async fn a_cut_stream_is_never_a_short_success_in_another_dialect() {
+    let Some(mut exchanges) = recordings() else { return };
+    exchanges.extend(streams_of_responses());
+    exchanges.retain(|exchange| exchange.is_sse && exchange.status.is_success());
+    let others = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+    let pairs = others.iter().flat_map(|other| [(Dialect::Responses, *other), (*other, Dialect::Responses)]);
+    let mut rng = fastrand::Rng::with_seed(20_261_123);
+    for (from, to) in pairs {
+        let mut streams = Vec::new();
+        for exchange in exchanges.iter().filter(|exchange| exchange.dialect == from) {
+            let all = exchange.body.clone();
+            // One that is a failure when it is whole has no answer to compare with.
+            let Ok(response) = call(from, &exchange.headers, all, End::Clean, &mut rng).await else { continue };
+            let (bytes, true) = translated(response, to).await else { continue };
+            match read_translated(to, bytes, &mut rng).await {
+                Ok(whole) => streams.push((exchange, whole)),
+                // All of its items are such as the caller's dialect has none of, or it is a refusal and no more.
+                Err(error) if [ErrorKind::EmptyAnswer, ErrorKind::ContentPolicy].contains(&error.kind()) => {}
+                Err(error) => panic!("{} to {to}: {error}", exchange.id),
+            }
+        }
+        let (mut whole, mut broken, mut unbegun) = (0, 0, 0);
+        for _ in 0..cuts() / 12 {
+            let (exchange, complete) = &streams[rng.usize(..streams.len())];
+            let (length, end) = match rng.u8(..) {
+                0..16 => (exchange.body.len(), End::Clean),
+                _ => cut(exchange, true, &mut rng),
+            };
+            let answer = call(from, &exchange.headers, exchange.body.slice(..length), end, &mut rng).await;
+            let Ok(response) = answer else {
+                unbegun += 1;
+                continue;
+            };
+            let (bytes, is_whole) = translated(response, to).await;
+            match read_translated(to, bytes, &mut rng).await {
+                Ok(message) => {
+                    let short = |what: &str| format!("{} to {to}: {what} after {length} bytes, {end:?}", exchange.id);
+                    assert!(is_whole, "{}", short("an answer out of a failure"));
+                    // Some ids are made for each translation.
+                    let said = |message: &Message| {
+                        let call = |call: &ToolCall| (call.name.clone(), call.arguments.clone());
+                        (message.text(), message.tool_calls().map(call).collect::<Vec<_>>(), message.finish.clone())
+                    };
+                    assert_eq!(said(&message), said(complete), "{}", short("a short answer"));
+                    whole += 1;
+                }
+                Err(error) => {
+                    assert!(!is_whole, "{} to {to}: a failure out of an answer: {error}", exchange.id);
+                    broken += 1;
+                }
+            }
+        }
+        println!("{from} to {to}, {} streams: {whole} whole, {broken} failed, {unbegun} not begun", streams.len());
+    }
 }

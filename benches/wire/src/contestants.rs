@@ -14,7 +14,7 @@ use http_body_util::{Full, StreamBody};
 use serde_json::Value;
 use steadfast::{
     BoxLlmService, Dialect, LlmRequest, Wire,
-    providers::{Anthropic, Gemini, OpenAi, http::RequestBody, sse::Decoder},
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses, http::RequestBody, sse::Decoder},
 };
 use tower::ServiceExt;
 
@@ -46,6 +46,7 @@ pub fn all() -> Vec<Contestant> {
     framing(&mut list, "framing, one 4 MiB event, 1460-byte pieces", &[material::picture()], 1460, false);
     decoding(&mut list, "decode and forward, Anthropic stream", Dialect::Anthropic, &anthropic);
     decoding(&mut list, "decode and forward, OpenAI stream", Dialect::OpenAi, &openai);
+    decoding(&mut list, "decode and forward, Responses stream", Dialect::Responses, &[material::responses()]);
     let mut recorded = material::recorded();
     // Some end as an error, which is no answer to forward.
     recorded.retain(|body| {
@@ -137,6 +138,7 @@ fn leaf(dialect: Dialect, pieces: Vec<Bytes>) -> BoxLlmService {
     match dialect {
         Dialect::Anthropic => BoxLlmService::new(Anthropic::new("k").model("m").transport(transport)),
         Dialect::Gemini => BoxLlmService::new(Gemini::new("k").model("m").transport(transport)),
+        Dialect::Responses => BoxLlmService::new(OpenAiResponses::new("k").model("m").transport(transport)),
         _ => BoxLlmService::new(OpenAi::new("k").model("m").transport(transport)),
     }
 }

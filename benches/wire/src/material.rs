@@ -61,6 +61,43 @@ pub fn openai() -> Bytes {
     text.into()
 }
 
+/// An answer of OpenAI's in Responses: 600 pieces of text, which the last four events repeat.
+pub fn responses() -> Bytes {
+    let text: String = words(600).collect();
+    let part = |text: &str| json!({"type": "output_text", "annotations": [], "logprobs": [], "text": text});
+    let item = |status: &str, content: Value| json!({"id": "msg_08e8bb3a41af56b1", "type": "message", "status": status, "content": content, "role": "assistant"});
+    let response = |status: &str, output: Value, usage: Value| json!({"id": "resp_08e8bb3a41af56b1", "object": "response", "created_at": 1_741_569_952, "status": status, "background": false, "error": null, "incomplete_details": null, "instructions": null, "max_output_tokens": null, "model": "gpt-5.2-2025-12-11", "output": output, "parallel_tool_calls": true, "previous_response_id": null, "reasoning": {"effort": "medium", "summary": null}, "service_tier": "default", "store": true, "temperature": 1.0, "text": {"format": {"type": "text"}, "verbosity": "medium"}, "tool_choice": "auto", "tools": [], "top_p": 1.0, "truncation": "disabled", "usage": usage, "user": null, "metadata": {}});
+    let of_part = |kind: &str, field: &str, value: Value| {
+        let mut event = json!({"type": kind, "item_id": "msg_08e8bb3a41af56b1", "output_index": 0, "content_index": 0});
+        event[field] = value;
+        event
+    };
+    let begun = response("in_progress", json!([]), Value::Null);
+    let ended = item("completed", json!([part(&text)]));
+    let usage = json!({"input_tokens": 472, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 600, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 1072});
+    let mut events = vec![
+        json!({"type": "response.created", "response": begun}),
+        json!({"type": "response.in_progress", "response": begun}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": item("in_progress", json!([]))}),
+        of_part("response.content_part.added", "part", part("")),
+    ];
+    events.extend(words(600).map(|word| {
+        let mut event = of_part("response.output_text.delta", "delta", word.into());
+        (event["logprobs"], event["obfuscation"]) = (json!([]), "AbCdEf1".into());
+        event
+    }));
+    events.push(of_part("response.output_text.done", "text", text.as_str().into()));
+    events.push(of_part("response.content_part.done", "part", part(&text)));
+    events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": ended}));
+    events.push(json!({"type": "response.completed", "response": response("completed", json!([ended]), usage)}));
+    let mut stream = String::new();
+    for (number, mut event) in events.into_iter().enumerate() {
+        event["sequence_number"] = number.into();
+        stream += &format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default());
+    }
+    stream.into()
+}
+
 /// A stream with one event of four megabytes: an image.
 pub fn picture() -> Bytes {
     let data = "iVBORw0KGgoAAAANSUhEUgAA".repeat((4 << 20) / 24);
