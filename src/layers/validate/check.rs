@@ -172,8 +172,8 @@ impl Check {
         self.request.asked_again(chat, self.reasked, Context { begun: Some(self.begun), ..context })
     }
 
-    /// Returns the beginning of the answer, if the caller wrote it. An answer in the Responses dialect stands alone: the
-    /// items before it are earlier ones.
+    /// Returns the beginning of the answer, if the caller wrote it. An answer in the Responses dialect stands alone:
+    /// the items before it are earlier ones.
     fn prefill(&self) -> Option<&Message> {
         let chat = self.request.chat().ok()?;
         if responses_settings(chat).is_some() {
