@@ -1,5 +1,5 @@
-//! Instructions for each request, by callgrind: only steadfast's own, none of the kernel's. Other programs beside it change
-//! no count, so that no quiet machine is needed.
+//! Instructions for each request, by callgrind: only steadfast's own, none of the kernel's. Other programs beside it
+//! change no count, so that no quiet machine is needed.
 
 use std::{fmt::Write as _, fs, time::Duration};
 
