@@ -258,7 +258,7 @@ fn recorded_requests_keep_their_settings_and_tools() {
             Some(output) => assert!(format["type"] == "json_object" && output.schema.is_none(), "{id}"),
             None => assert!(format.is_null() || format["type"] == "text", "{id}"),
         }
-        let tools = raw["tools"].as_array().map_or(&[][..], Vec::as_slice);
+        let tools = raw_tools(&raw);
         assert_eq!(chat.tools.len(), tools.len(), "{id}");
         for (tool, raw) in chat.tools.iter().zip(tools) {
             let is_local = raw["type"] == "function" || raw["type"] == "custom";
@@ -277,6 +277,22 @@ fn recorded_requests_keep_their_settings_and_tools() {
             }
         }
     }
+}
+
+/// The request's own tools, then those that its items define, each once.
+fn raw_tools(raw: &Value) -> Vec<&Value> {
+    let mut tools: Vec<&Value> = raw["tools"].as_array().into_iter().flatten().collect();
+    for item in raw["input"].as_array().into_iter().flatten() {
+        if !["additional_tools", "tool_search_output"].contains(&word(&item["type"])) {
+            continue;
+        }
+        for tool in item["tools"].as_array().into_iter().flatten() {
+            if tools.iter().all(|earlier| earlier["name"] != tool["name"]) {
+                tools.push(tool);
+            }
+        }
+    }
+    tools
 }
 
 /// Encodes a conversation for this dialect.
