@@ -128,9 +128,9 @@ fn own_code(error: &LlmError) -> Option<&str> {
     let is_known = |code: &&str| match error.dialect() {
         Some(Dialect::Responses) => code.bytes().any(|byte| byte.is_ascii_alphabetic()),
         Some(Dialect::OpenAi) => CODES.contains(code),
-        _ => [NO_RESPONSE, UNSUPPORTED_PATH].contains(code),
+        _ => false,
     };
-    error.code().filter(is_known)
+    error.code().filter(|code| [NO_RESPONSE, UNSUPPORTED_PATH].contains(code) || is_known(code))
 }
 
 /// The codes of OpenAI's own errors, beside those that a [`code`] stands for.
