@@ -64,7 +64,12 @@ fn config(second: &str, responses: Option<Responses>) -> Config {
     let file = format!(
         "
 tiers:
-  - {{ name: first, provider: openai, api: responses, model: gpt-4o, base_url: 'http://localhost:1/v1' }}
+  - name: first
+    provider: openai
+    api: responses
+    model: gpt-4o
+    base_url: 'http://localhost:1/v1'
+    compaction: true
   - {{ name: second, provider: {provider}, api_key: '${{KEY}}' }}
 retry: {{ max_attempts: 1 }}
 circuit_breaker: {{ consecutive_failures: 0, max_throttle: 1ms }}
@@ -266,6 +271,28 @@ async fn an_account_that_lost_the_conversation_gets_all_of_it_and_its_circuit_se
         sent.iter().map(|(tier, body)| (*tier, texts(body).len())).collect::<Vec<_>>(),
         [("first", 1), ("first", 3)]
     );
+}
+
+/// The simulated provider has no compaction, so that the account gets the request in both forms.
+#[tokio::test]
+async fn a_kept_conversation_is_compacted_by_its_id() {
+    const COMPACT: &str = "/v1/responses/compact";
+    let chain = Chain::start("messages").await;
+    let (one, _) = chain.turn(&[], &says("one", None, false)).await;
+    chain.sent();
+    let compact = |id: &str| json!({"model": "any", "previous_response_id": id});
+    let asked = compact(id(&one));
+    assert_eq!(chain.server.post(COMPACT, &[], &asked).await.status, 404);
+    let sent = chain.sent();
+    assert_eq!(sent.iter().map(|(tier, _)| *tier).collect::<Vec<_>>(), ["first", "first"]);
+    let native: Value = serde_json::from_str(&sent[0].1).unwrap();
+    let native = native["previous_response_id"].as_str().unwrap();
+    assert!(!is_ours(native), "{native}");
+    assert_eq!(sent[0].1, asked.to_string().replace(id(&one), native));
+    assert_eq!(texts(&sent[1].1), ["one", FIRST]);
+    let unknown = chain.server.post(COMPACT, &[], &compact(&format!("resp_sf_{}", "0".repeat(48)))).await;
+    assert_eq!(unknown.json()["error"]["code"], "previous_response_not_found", "{unknown:?}");
+    assert!(chain.sent().is_empty());
 }
 
 #[tokio::test]
