@@ -142,6 +142,7 @@ impl SealMemory {
 }
 
 impl SealAccount {
+    #[cfg(feature = "http")]
     pub(crate) fn memory(&self) -> &SealMemory {
         &self.memory
     }
@@ -165,6 +166,7 @@ impl AccountSeals {
     }
 
     /// Suspects the tokens of unknown origin: the account has refused a request that carries them.
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn doubting(mut self) -> Self {
         self.doubts = true;
         self
