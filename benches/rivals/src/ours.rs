@@ -121,7 +121,7 @@ pub fn timeout<S>(inner: S) -> steadfast::Timeout<S> {
     TimeoutLayer::new(TOTAL).layer(inner)
 }
 
-pub fn fallback<S>(inner: S) -> steadfast::Fallback<S> {
+pub fn fallback<S: Clone>(inner: S) -> steadfast::Fallback<S> {
     FallbackLayer::new("primary").tier("backup", Answers::<Llm>::new()).layer(inner)
 }
 
