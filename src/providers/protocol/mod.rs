@@ -2,6 +2,8 @@
 //! status, headers and body to an [`LlmError`].
 
 mod body;
+#[cfg(feature = "clouds")]
+pub(crate) mod cloud_error;
 mod coder;
 mod error_body;
 mod failure;
