@@ -67,3 +67,107 @@ fn kind(json: &[u8]) -> Option<Cow<'_, str>> {
     let Typed { r#type: kind } = parse(json).ok()?;
     kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some(kind)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+    use crate::providers::bedrock::event_stream::{HeaderValue, encode};
+
+    fn chunk(json: &str) -> Vec<u8> {
+        payload(&format!(r#"{{"bytes":"{}","p":"abcdefgh"}}"#, base64::encode(json.as_bytes())))
+    }
+
+    fn payload(payload: &str) -> Vec<u8> {
+        let headers = [(":event-type", HeaderValue::Text("chunk")), (":message-type", HeaderValue::Text("event"))];
+        encode(&headers, payload.as_bytes()).unwrap()
+    }
+
+    /// The text of the stream, and the error that ends it.
+    async fn read(body: Vec<u8>) -> (String, Option<BoxError>) {
+        let mut sse = sse(stream::iter([Ok(Bytes::from(body))]));
+        let (mut text, mut error) = (String::new(), None);
+        while let Some(piece) = sse.next().await {
+            match piece {
+                Ok(piece) => text.push_str(str::from_utf8(&piece).unwrap()),
+                Err(broken) => error = Some(broken),
+            }
+        }
+        (text, error)
+    }
+
+    const START: &str = r#"{"type":"message_start","message":{"usage":{"input_tokens":3}}}"#;
+    const STOP: &str = r#"{"type":"message_stop","amazon-bedrock-invocationMetrics":{"inputTokenCount":3}}"#;
+
+    #[tokio::test]
+    async fn events_come_out_as_they_went_in() {
+        let other = encode(&[(":event-type", HeaderValue::Text("initial-response"))], b"{}").unwrap();
+        let spaced = "{\r\n \"type\": \"ping\"\n}";
+        let (text, error) = read([other, chunk(START), chunk(spaced), chunk("{}"), chunk(STOP)].concat()).await;
+        let spaced = spaced.replace(['\r', '\n'], " ");
+        let expected = format!(
+            "event: message_start\ndata: {START}\n\nevent: ping\ndata: {spaced}\n\ndata: {{}}\n\nevent: message_stop\ndata: {STOP}\n\n"
+        );
+        assert_eq!(text, expected);
+        assert!(error.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_type_that_is_no_name_is_none() {
+        let (text, _) = read(chunk(r#"{"type":"a\ndata: b"}"#)).await;
+        assert_eq!(text, "data: {\"type\":\"a\\ndata: b\"}\n\n");
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_its_end_is_broken() {
+        let whole = [chunk(START), chunk(STOP)].concat();
+        let first = chunk(START).len();
+        for end in 0..whole.len() {
+            let (text, error) = read(whole[..end].to_vec()).await;
+            assert_eq!(text.is_empty(), end < first);
+            assert!(error.is_some(), "cut at {end}");
+        }
+        // Behind the end nothing is missed.
+        let (_, error) = read([whole, b"rest".to_vec()].concat()).await;
+        assert!(error.is_none());
+    }
+
+    #[tokio::test]
+    async fn damage_is_named() {
+        let mut body = [chunk(START), chunk(STOP)].concat();
+        body[40] ^= 1;
+        let (text, error) = read(body).await;
+        assert_eq!(text, "");
+        assert!(error.unwrap().to_string().contains("the message's checksum does not match, at byte"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_chunk_is_malformed() {
+        for wrong in ["no JSON", "[]", r#"{"bytes":"wrong!"}"#, r#"{"bytes":"A"}"#, r#"{"bytes":7}"#] {
+            let (_, error) = read([chunk(START), payload(wrong)].concat()).await;
+            let error: LlmError = error.unwrap().into();
+            assert_eq!(error.kind(), crate::ErrorKind::Malformed, "{wrong}");
+        }
+        let (_, error) = read([payload("{}"), chunk(STOP)].concat()).await;
+        assert!(error.is_none(), "a chunk without bytes has nothing to say");
+    }
+
+    #[tokio::test]
+    async fn an_exception_ends_the_stream_with_an_error_of_messages() {
+        let headers = [
+            (":exception-type", HeaderValue::Text("modelTimeoutException")),
+            (":message-type", HeaderValue::Text("exception")),
+        ];
+        let exception = encode(&headers, br#"{"message":"too slow"}"#).unwrap();
+        let (text, error) = read([chunk(START), exception, chunk(STOP)].concat()).await;
+        let data = text.split("event: error\ndata: ").nth(1).unwrap();
+        let data: serde_json::Value = serde_json::from_str(data.trim_end()).unwrap();
+        assert_eq!(
+            data,
+            serde_json::json!({"type": "error", "error":
+                {"type": "timeout_error", "message": "too slow", "code": "modelTimeoutException"}})
+        );
+        assert!(error.is_none());
+    }
+}

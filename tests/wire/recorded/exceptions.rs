@@ -27,6 +27,8 @@ const RULES: &[(&str, Applies)] = &[
     ("provider's own fallback", providers_own_fallback),
     ("an id in each event", an_id_in_each_event),
     ("deltas apart from the whole", deltas_apart_from_the_whole),
+    ("a guardrail's word", a_guardrails_word),
+    ("a type beside the text", a_type_beside_the_text),
 ];
 
 /// The rule that excepts a difference.
@@ -79,6 +81,16 @@ fn an_id_in_each_event(exchange: &Exchange, _: &Reading, difference: &Difference
 
 fn deltas_apart_from_the_whole(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
     difference.what == "text" && has_deltas_apart(exchange)
+}
+
+fn a_guardrails_word(exchange: &Exchange, reading: &Reading, difference: &Difference) -> bool {
+    let is_cut = matches!(reading.finish_reason.as_deref(), Some("guardrail_intervened" | "content_filtered"));
+    exchange.kind == "bedrock" && difference.what == "finish" && is_cut && difference.ours == "Some(Refusal)"
+}
+
+fn a_type_beside_the_text(exchange: &Exchange, reading: &Reading, difference: &Difference) -> bool {
+    let refused = reading.error_class.as_deref() == Some("botocore.ResponseParserError");
+    exchange.kind == "bedrock" && difference.what == "outcome" && refused && difference.ours == "an answer"
 }
 
 /// Returns true if the deltas of a stream's texts are not the texts that repeat them.

@@ -5,6 +5,7 @@
 //!
 //! The recordings are not part of the repository; see [`recordings`]. `.ci/recorded` runs this on any folder.
 
+mod bedrock;
 mod codec;
 mod commit;
 mod events;

@@ -42,6 +42,8 @@ struct Events {
     has_begun: bool,
     /// The blocks under way, by Converse's indices.
     open: BTreeMap<u64, Block>,
+    /// The open text or thinking, by Converse's index: another block ends it, as Messages has one after the other.
+    prose: Option<u64>,
     /// The index of the next block of Messages.
     next: u32,
     /// The payload of `messageStop`.
@@ -248,8 +250,12 @@ impl Events {
     }
 
     fn open(&mut self, index: u64, kind: Kind, block: &[u8], out: &mut BytesMut) -> u32 {
+        if let Some(prose) = self.prose.take() {
+            self.close(prose, out);
+        }
         let at = self.next;
         self.next = at.saturating_add(1);
+        self.prose = matches!(kind, Kind::Text | Kind::Thinking).then_some(index);
         self.open.insert(index, Block { index: at, kind });
         let mut json = Writer::default();
         json.open(b'{').name("type").text("content_block_start").name("index").json(&at.to_string());
@@ -260,6 +266,7 @@ impl Events {
 
     fn close(&mut self, index: u64, out: &mut BytesMut) {
         let Some(Block { index: at, kind }) = self.open.remove(&index) else { return };
+        self.prose = self.prose.filter(|prose| *prose != index);
         let mut block = Writer::default();
         match kind {
             Kind::Text | Kind::Thinking | Kind::Call => return stop_block(out, at),
@@ -272,9 +279,8 @@ impl Events {
                 });
             }
         }
-        let at = self.open(index, Kind::Text, block.as_bytes(), out);
-        self.open.remove(&index);
-        stop_block(out, at);
+        self.open(index, Kind::Text, block.as_bytes(), out);
+        self.close(index, out);
     }
 }
 
