@@ -144,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_chunk_is_malformed() {
-        for wrong in ["no JSON", "[]", r#"{"bytes":"wrong!"}"#, r#"{"bytes":"A"}"#, r#"{"bytes":7}"#] {
+        for wrong in ["no JSON", "7", r#"{"bytes":"wrong!"}"#, r#"{"bytes":"A"}"#, r#"{"bytes":7}"#] {
             let (_, error) = read([chunk(START), payload(wrong)].concat()).await;
             let error: LlmError = error.unwrap().into();
             assert_eq!(error.kind(), crate::ErrorKind::Malformed, "{wrong}");

@@ -24,8 +24,8 @@ pub(super) trait Rewrite {
     /// The payload does not follow the API.
     fn message(&mut self, message: &Message, out: &mut BytesMut) -> Result<(), LlmError>;
 
-    /// Returns true once the answer is whole, so that nothing behind it is missed. What was held back for the rest of the
-    /// stream is added to `out`.
+    /// Returns true once the answer is whole, so that nothing behind it is missed. What was held back for the rest of
+    /// the stream is added to `out`.
     fn finish(&mut self, out: &mut BytesMut) -> bool;
 }
 

@@ -29,6 +29,7 @@ const RULES: &[(&str, Applies)] = &[
     ("deltas apart from the whole", deltas_apart_from_the_whole),
     ("a guardrail's word", a_guardrails_word),
     ("a type beside the text", a_type_beside_the_text),
+    ("a tool that ran at Bedrock", a_tool_that_ran_at_bedrock),
 ];
 
 /// The rule that excepts a difference.
@@ -91,6 +92,11 @@ fn a_guardrails_word(exchange: &Exchange, reading: &Reading, difference: &Differ
 fn a_type_beside_the_text(exchange: &Exchange, reading: &Reading, difference: &Difference) -> bool {
     let refused = reading.error_class.as_deref() == Some("botocore.ResponseParserError");
     exchange.kind == "bedrock" && difference.what == "outcome" && refused && difference.ours == "an answer"
+}
+
+fn a_tool_that_ran_at_bedrock(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let has = |name: &str| memchr::memmem::find(&exchange.body, name.as_bytes()).is_some();
+    exchange.kind == "bedrock" && difference.what == "tool_calls" && has("\"server_tool_use\"")
 }
 
 /// Returns true if the deltas of a stream's texts are not the texts that repeat them.

@@ -46,8 +46,8 @@ impl AnswerHead {
 
 /// Converts the body of an answer of Converse into the body of an answer of Messages.
 ///
-/// The trace of a guardrail, the metrics and other fields that Messages lacks stay, under Converse's names. A block of an
-/// unknown kind stays too, with its kind as the type.
+/// The trace of a guardrail, the metrics and other fields that Messages lacks stay, under Converse's names. A block of
+/// an unknown kind stays too, with its kind as the type.
 ///
 /// # Errors
 ///

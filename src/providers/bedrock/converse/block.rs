@@ -41,8 +41,8 @@ pub(super) fn usage(out: &mut Writer, usage: &Fields<'_>) {
 
 /// Writes the reason of the end, by Converse's word, with the text that stopped the model.
 ///
-/// A guardrail or a filter that cut the answer is a refusal, and `stop_details` has Converse's word. A model that failed
-/// keeps the word of the failure, as no word of Messages means one.
+/// A guardrail or a filter that cut the answer is a refusal, and `stop_details` has Converse's word. A model that
+/// failed keeps the word of the failure, as no word of Messages means one.
 pub(super) fn stop(out: &mut Writer, reason: Option<&str>, answer: &Fields<'_>) {
     out.name("stop_reason");
     match reason {

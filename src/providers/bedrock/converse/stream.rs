@@ -190,7 +190,9 @@ impl Events {
                 let Some(input) = Fields::of(value).and_then(|tool| tool.get("input")) else { return Ok(()) };
                 let open = self.open.get(&index).filter(|open| open.kind == Kind::Call);
                 let at = open.ok_or_else(|| malformed("a tool's input comes before its call"))?.index;
-                grow(out, at, "input_json_delta", "partial_json", input);
+                if is_text(input) {
+                    grow(out, at, "input_json_delta", "partial_json", input);
+                }
             }
             "reasoningContent" => {
                 let reasoning = Fields::of(value).unwrap_or_default();

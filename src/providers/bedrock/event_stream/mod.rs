@@ -126,7 +126,7 @@ impl Decoder {
         Self { pieces: VecDeque::new(), held: BytesMut::new(), prelude: None, at: 0, limit, damage: None }
     }
 
-    /// Adds the next bytes of the stream. Take all messages before the next piece, so that no more is held than a piece.
+    /// Adds the next bytes of the stream. Take all messages before the next piece: then no more is held than a piece.
     pub fn push(&mut self, piece: Bytes) {
         if self.damage.is_none() && !piece.is_empty() {
             self.pieces.push_back(piece);
