@@ -2,6 +2,8 @@
 
 pub mod anthropic;
 pub mod codec;
+#[cfg(feature = "clouds")]
+pub mod credentials;
 pub mod function;
 pub mod gemini;
 #[cfg(feature = "http")]
