@@ -6,6 +6,8 @@ mod handle;
 mod machine;
 mod refresh;
 mod service;
+#[allow(dead_code, reason = "the doors use it")]
+pub(crate) mod sigv4;
 mod source;
 #[cfg(test)]
 mod tests;
