@@ -43,6 +43,9 @@
 
 mod base_url;
 mod caller_transport;
+#[cfg(feature = "clouds")]
+#[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
+pub mod door;
 mod dual;
 mod failure;
 mod leaf;
@@ -62,4 +65,7 @@ pub use self::{
     leaf::{HttpLeaf, Transport, boxed},
 };
 pub use super::protocol::{Limits, RequestBody, looks_like_a_key};
+#[cfg(feature = "clouds")]
+#[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
+pub use self::door::AwsApi;
 pub use crate::response::ResponseFuture;
