@@ -133,7 +133,8 @@ fn host<B>(request: &Request<B>) -> Option<Vec<u8>> {
     }
     let uri: &Uri = request.uri();
     let host = uri.host().filter(|host| !host.is_empty())?;
-    let port = uri.port_u16().filter(|port| !matches!((uri.scheme_str(), port), (Some("http"), 80) | (Some("https"), 443)));
+    let port =
+        uri.port_u16().filter(|port| !matches!((uri.scheme_str(), port), (Some("http"), 80) | (Some("https"), 443)));
     Some(port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")).into_bytes())
 }
 
@@ -238,7 +239,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 fn value(text: &str) -> Result<HeaderValue, LlmError> {
-    HeaderValue::from_str(text).map_err(|_| unsignable("a region, service or key has a character that no header allows"))
+    HeaderValue::from_str(text)
+        .map_err(|_| unsignable("a region, service or key has a character that no header allows"))
 }
 
 fn secret(text: &str) -> Result<HeaderValue, LlmError> {
@@ -298,7 +300,10 @@ mod tests {
     #[test]
     fn the_parameters_of_a_query_are_sorted_by_their_encoded_form() {
         assert_eq!(query("b=2&a=1&a=0&&c"), "a=0&a=1&b=2&c=");
-        assert_eq!(query("Param-3=Value3&Param=Value2&%E1%88%B4=Value1"), "%E1%88%B4=Value1&Param=Value2&Param-3=Value3");
+        assert_eq!(
+            query("Param-3=Value3&Param=Value2&%E1%88%B4=Value1"),
+            "%E1%88%B4=Value1&Param=Value2&Param-3=Value3"
+        );
         assert_eq!(query("a=%2f+%zz"), "a=%2F%20%25zz");
     }
 

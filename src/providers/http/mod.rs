@@ -57,6 +57,9 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "clouds")]
+#[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
+pub use self::door::AwsApi;
 pub(crate) use self::leaf::{Variable, variable};
 pub use self::{
     base_url::BaseUrl,
@@ -65,7 +68,4 @@ pub use self::{
     leaf::{HttpLeaf, Transport, boxed},
 };
 pub use super::protocol::{Limits, RequestBody, looks_like_a_key};
-#[cfg(feature = "clouds")]
-#[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
-pub use self::door::AwsApi;
 pub use crate::response::ResponseFuture;

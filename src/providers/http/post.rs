@@ -36,7 +36,7 @@ fn posted<P: Protocol>(
 fn sending<P: Protocol>(settings: &Settings<P>, transport: Transport, request: Request<RequestBody>) -> Sending {
     #[cfg(feature = "clouds")]
     if let Some(door) = &settings.door {
-        return super::door::send(settings, door, transport, request, None);
+        return super::door::send(settings, door, transport, request, None, None);
     }
     let _of_doors = settings;
     Box::pin(transport.oneshot(request))

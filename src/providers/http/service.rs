@@ -14,6 +14,8 @@ use super::{
     failure::of_transport,
     leaf::{Body, RequestTemplate, Settings, Transport},
 };
+#[cfg(feature = "clouds")]
+use crate::Wire;
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::Commit,
@@ -26,8 +28,6 @@ use crate::{
     translate::AccountSeals,
     wire::{Stop, offload},
 };
-#[cfg(feature = "clouds")]
-use crate::Wire;
 
 impl<P: Protocol> Service<LlmRequest> for HttpLeaf<P> {
     type Response = LlmResponse;
@@ -123,7 +123,8 @@ fn dispatch<P: Protocol>(
 ) -> Sending {
     #[cfg(feature = "clouds")]
     if let (Some(door), None) = (&settings.door, caller) {
-        return super::door::send(settings, door, transport, sent, request.context().deadline);
+        let model = settings.coder.model_of(request);
+        return super::door::send(settings, door, transport, sent, model, request.context().deadline);
     }
     let _of_doors = (settings, caller, request);
     Box::pin(transport.oneshot(sent))

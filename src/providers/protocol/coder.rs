@@ -282,11 +282,11 @@ impl<P: Protocol> Coder<P> {
     }
 
     /// Returns a body by the rules of a door, in pieces that share the unchanged bytes.
-    fn at_door(
+    fn at_door<'a>(
         &self,
-        door: &BodyRules,
+        door: &'a BodyRules,
         body: &Bytes,
-        mut changes: splice::Changes<'_>,
+        mut changes: splice::Changes<'a>,
         notes: &mut Vec<Cow<'static, str>>,
     ) -> Result<Vec<Bytes>, LlmError> {
         let object = Object::read(body, &door.names()).map_err(no_object)?;

@@ -199,7 +199,8 @@ impl<P: Protocol> HttpLeaf<P> {
             return Err(InvalidConfig::new("aws_api", "only a leaf at AWS has one: create it by on_aws"));
         };
         if dialect != Dialect::Anthropic && matches!(api, AwsApi::Invoke | AwsApi::Converse) {
-            let problem = "it is for Messages: create the leaf by Anthropic::on_aws, which serves every vendor's models";
+            let problem =
+                "it is for Messages: create the leaf by Anthropic::on_aws, which serves every vendor's models";
             return Err(InvalidConfig::new("aws_api", problem));
         }
         if dialect == Dialect::Responses && api == AwsApi::Runtime {
@@ -250,7 +251,10 @@ impl<P: Protocol> HttpLeaf<P> {
             Some(door @ Door { place: Place::Azure { .. }, .. }) if !is_claude => {
                 Ok(self.through(Some(Door { api_version: Some(version), ..door })))
             }
-            _ => Err(InvalidConfig::new("api_version", "only leaves at Azure OpenAI and Vertex AI have one: leave it out")),
+            _ => Err(InvalidConfig::new(
+                "api_version",
+                "only leaves at Azure OpenAI and Vertex AI have one: leave it out",
+            )),
         }
     }
 

@@ -31,7 +31,10 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> O
             "ExpiredToken" | "UnrecognizedClient" | "InvalidClientTokenId" | "MissingAuthenticationToken" => {
                 Some(Refused::Token)
             }
-            "InvalidSignature" | "SignatureDoesNotMatch" | "RequestExpired" | "RequestTimeTooSkewed"
+            "InvalidSignature"
+            | "SignatureDoesNotMatch"
+            | "RequestExpired"
+            | "RequestTimeTooSkewed"
             | "IncompleteSignature" => Some(Refused::Signature),
             _ if BAD_KEY.is(&message(&body)) => Some(Refused::Token),
             _ => None,

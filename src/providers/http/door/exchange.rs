@@ -28,6 +28,7 @@ pub(in crate::providers::http) fn send<P: Protocol>(
     door: &Arc<Door>,
     transport: Transport,
     request: Request<RequestBody>,
+    model: Option<Arc<str>>,
     deadline: Option<Instant>,
 ) -> Sending {
     let exchange = Exchange {
@@ -40,7 +41,8 @@ pub(in crate::providers::http) fn send<P: Protocol>(
     let has_key = settings.coder.key.is_some();
     Box::pin(async move {
         let response = exchange.send(has_key, transport, request).await?;
-        codec::answer(response, exchange.door.is_codec(), exchange.answer_limit).await
+        let converse = model.as_deref().filter(|_| exchange.door.is_codec());
+        codec::answer(response, converse, exchange.answer_limit).await
     })
 }
 
@@ -88,7 +90,11 @@ impl Exchange {
             let body = Full::new(body).map_err(|never| match never {});
             return Ok(Response::from_parts(head, Body::new(body)));
         };
-        tracing::debug!(door = self.door.name(), status = head.status.as_u16(), "request repeated with a renewed credential");
+        tracing::debug!(
+            door = self.door.name(),
+            status = head.status.as_u16(),
+            "request repeated with a renewed credential"
+        );
         let ready = self.authorized(spare, &next, credentials.signing_time()).await?;
         self.again.clone().oneshot(ready).await
     }
@@ -162,8 +168,12 @@ fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
 impl Door {
     fn no_credentials(&self) -> LlmError {
         let what = match self.place {
-            Place::Aws { .. } => "the leaf at AWS has no credentials: set AWS keys by `credentials`, or an API key by `key`",
-            Place::Azure { .. } => "the leaf at Azure has no credentials: set a key by `key`, or tokens by `credentials`",
+            Place::Aws { .. } => {
+                "the leaf at AWS has no credentials: set AWS keys by `credentials`, or an API key by `key`"
+            }
+            Place::Azure { .. } => {
+                "the leaf at Azure has no credentials: set a key by `key`, or tokens by `credentials`"
+            }
             Place::Vertex { .. } => "the leaf at Vertex AI has no credentials: set tokens by `credentials`",
             Place::Own => "the leaf has no credentials: set them by `credentials`",
         };
@@ -179,4 +189,3 @@ impl Door {
         }
     }
 }
-

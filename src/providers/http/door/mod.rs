@@ -74,12 +74,12 @@ mod tests;
 
 use std::fmt;
 
-use self::{filter::ClaudeDoor, shape::Spelling};
 pub(super) use self::{exchange::send, prepare::prepare};
+use self::{filter::ClaudeDoor, shape::Spelling};
 use super::BaseUrl;
-use crate::{Dialect, providers::credentials::Credentials};
 #[cfg(doc)]
 use crate::providers::{Anthropic, Gemini, OpenAi};
+use crate::{Dialect, providers::credentials::Credentials};
 
 /// The API of AWS through which a model is called. Default: [`Mantle`](Self::Mantle).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -111,10 +111,18 @@ pub(super) struct Door {
 enum Place {
     /// The leaf's own address: only the credential is another one.
     Own,
-    Aws { region: Box<str>, api: AwsApi },
-    Azure { resource: Box<str> },
+    Aws {
+        region: Box<str>,
+        api: AwsApi,
+    },
+    Azure {
+        resource: Box<str>,
+    },
     /// Without a project in express mode, where a key stands for it.
-    Vertex { project: Option<Box<str>>, location: Box<str> },
+    Vertex {
+        project: Option<Box<str>>,
+        location: Box<str>,
+    },
 }
 
 impl Door {

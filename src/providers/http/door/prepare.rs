@@ -74,12 +74,14 @@ impl Door {
                 _ if value.is_empty() => {}
                 Beta::Taken => kept.push(value.into()),
                 Beta::Renamed(name) => {
-                    let note = format!("door: `anthropic-beta: {}` became `{name}`: the door has no more of it", label(value));
+                    let note =
+                        format!("door: `anthropic-beta: {}` became `{name}`: the door has no more of it", label(value));
                     rules.notes.push(note.into());
                     kept.push(name.into());
                 }
                 Beta::Refused => {
-                    let note = format!("door: `anthropic-beta: {}` was left out: the door does not take it", label(value));
+                    let note =
+                        format!("door: `anthropic-beta: {}` was left out: the door does not take it", label(value));
                     rules.notes.push(note.into());
                 }
             }

@@ -158,8 +158,24 @@ impl Spelling {
 
 /// The vendors in Bedrock's ids. Source: "Supported foundation models in Amazon Bedrock".
 const VENDORS: [&str; 18] = [
-    "ai21", "amazon", "anthropic", "cohere", "deepseek", "google", "luma", "meta", "minimax", "mistral", "moonshot",
-    "moonshotai", "nvidia", "openai", "qwen", "stability", "writer", "zai",
+    "ai21",
+    "amazon",
+    "anthropic",
+    "cohere",
+    "deepseek",
+    "google",
+    "luma",
+    "meta",
+    "minimax",
+    "mistral",
+    "moonshot",
+    "moonshotai",
+    "nvidia",
+    "openai",
+    "qwen",
+    "stability",
+    "writer",
+    "zai",
 ];
 
 #[cfg(test)]
