@@ -299,7 +299,7 @@ mod tests {
             ("{\"model\":\"a\"}", "{\"stream\":true,\"model\":\"b\"}"),
             ("{}", "{\"model\":\"b\",\"stream\":true}"),
         ] {
-            let changes = Changes { model: Some("b"), stream: Some(true), max_tokens: None };
+            let changes = Changes { model: Some("b"), stream: Some(true), ..Changes::default() };
             assert_eq!(text(before, &changes), after);
         }
     }
@@ -350,6 +350,6 @@ mod tests {
     #[test]
     fn a_null_that_says_what_is_wanted_is_kept() {
         let body = "{\"model\":\"a\",\"stream\":null}";
-        assert_eq!(text(body, &Changes { model: Some("a"), stream: Some(false), max_tokens: None }), body);
+        assert_eq!(text(body, &Changes { model: Some("a"), stream: Some(false), ..Changes::default() }), body);
     }
 }

@@ -91,6 +91,7 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
 }
 
 /// The meaning of a failure by the names of the door at which it came.
+#[cfg_attr(not(feature = "clouds"), allow(dead_code, reason = "only clouds have doors"))]
 #[derive(Debug)]
 pub(crate) struct Meaning {
     /// The kind; `None` to classify by the facts.

@@ -7,6 +7,7 @@
 
 mod codec;
 mod commit;
+mod doors;
 mod events;
 mod exceptions;
 mod expected;

@@ -78,7 +78,8 @@ impl Anthropic {
     }
 
     /// Creates a leaf for Claude at Vertex AI, in this project and location: `global`, `us`, `eu` or a region. Set
-    /// [`credentials`](Self::credentials) with tokens of Google Cloud. See [`http::door`](crate::providers::http::door).
+    /// [`credentials`](Self::credentials) with tokens of Google Cloud. See
+    /// [`http::door`](crate::providers::http::door).
     ///
     /// # Errors
     ///
@@ -143,7 +144,8 @@ impl OpenAi {
 #[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
 impl Gemini {
     /// Creates a leaf for Gemini at Vertex AI, in this project and location: `global`, `us`, `eu` or a region. Set
-    /// [`credentials`](Self::credentials) with tokens of Google Cloud. See [`http::door`](crate::providers::http::door).
+    /// [`credentials`](Self::credentials) with tokens of Google Cloud. See
+    /// [`http::door`](crate::providers::http::door).
     ///
     /// # Errors
     ///

@@ -217,26 +217,29 @@ impl Door {
     pub(super) fn doubt(&self, dialect: Dialect, model: &str) -> Option<String> {
         let spelling = Spelling::of(model);
         let is_claude = model.contains("claude");
-        let (fits, like) = match (&self.place, dialect) {
+        let (fits, here) = match (&self.place, dialect) {
             (Place::Own, _) => return None,
             // A deployment may have any name.
-            (Place::Azure { .. }, Dialect::Anthropic) => {
-                (matches!(spelling, Spelling::Plain), "the name of the deployment, such as claude-sonnet-4-5")
+            (Place::Azure { .. }, _) => {
+                (spelling == Spelling::Plain, "it is the deployment's name, such as `claude-sonnet-4-5` or `gpt-4o`")
             }
-            (Place::Azure { .. }, _) => (matches!(spelling, Spelling::Plain), "the name of the deployment"),
             (Place::Aws { api: AwsApi::Mantle, .. }, Dialect::Anthropic) => {
-                (spelling == Spelling::Bedrock, "anthropic.claude-sonnet-4-5")
+                (spelling == Spelling::Bedrock, "one is such as `anthropic.claude-sonnet-4-5`")
             }
-            (Place::Aws { api: AwsApi::Mantle, .. }, _) => (spelling == Spelling::Bedrock, "openai.gpt-oss-120b"),
+            (Place::Aws { api: AwsApi::Mantle, .. }, _) => {
+                (spelling == Spelling::Bedrock, "one is such as `openai.gpt-oss-120b`")
+            }
             (Place::Aws { .. }, _) => (
                 matches!(spelling, Spelling::Bedrock | Spelling::Profile),
-                "us.anthropic.claude-sonnet-4-5-20250929-v1:0, an inference profile, or a model of the region",
+                "one is such as `us.anthropic.claude-sonnet-4-5-20250929-v1:0`, an inference profile",
             ),
             (Place::Vertex { .. }, Dialect::Anthropic) => (
                 spelling == Spelling::Vertex || spelling == Spelling::Plain && is_claude && !is_dated(model),
-                "claude-sonnet-4-5@20250929",
+                "one is such as `claude-sonnet-4-5@20250929`",
             ),
-            (Place::Vertex { .. }, _) => (matches!(spelling, Spelling::Plain | Spelling::Vertex), "gemini-2.5-pro"),
+            (Place::Vertex { .. }, _) => {
+                (matches!(spelling, Spelling::Plain | Spelling::Vertex), "one is such as `gemini-2.5-pro`")
+            }
         };
         if fits {
             return None;
@@ -247,7 +250,7 @@ impl Door {
             Spelling::Bedrock => "Bedrock",
             Spelling::Profile => "an inference profile of Bedrock",
         };
-        Some(format!("the model's id is spelled as one of {of}; here one is such as `{like}`"))
+        Some(format!("the model's id is spelled as one of {of}; here {here}"))
     }
 }
 
