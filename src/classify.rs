@@ -176,6 +176,7 @@ const fn row(kind: ErrorKind) -> Class {
         | ErrorKind::Budget
         | ErrorKind::OutOfService
         | ErrorKind::Store
+        | ErrorKind::Credentials
         | ErrorKind::Exhausted => Class::new(Retry::No, Failover::Yes, Neutral),
         // Every tier would refuse the same request under the same key.
         ErrorKind::IdempotencyConflict => Class::new(Retry::No, Failover::No, Neutral),

@@ -65,6 +65,8 @@
 //! - `cache`: `CacheLayer`, a cache of answers, and `providers::CachedAnswers`, a tier of cached answers for outages.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
+//! - `clouds`: the same models through AWS, Azure and Google, with credentials that refresh themselves. It brings
+//!   `http`.
 //! - `schema`: the JSON Schema of the types that a configuration file contains.
 //!
 //! Without features the crate is the vocabulary, the layers, the leaves that need no network, and

@@ -66,6 +66,8 @@ pub enum ErrorKind {
     /// A store of ours could not do what the request needed of it: it is away, full, or named wrongly. Nothing was
     /// sent.
     Store,
+    /// The credentials for the provider could not be renewed, and the last token has ended. Nothing was sent.
+    Credentials,
     /// No attempt is left, or no tier may take the request.
     Exhausted,
     /// A failure that the crate cannot name: a custom leaf's own, without a kind.
@@ -115,6 +117,7 @@ impl ErrorKind {
         Self::OutOfService,
         Self::IdempotencyConflict,
         Self::Store,
+        Self::Credentials,
         Self::Exhausted,
         Self::Other,
     ];
@@ -178,6 +181,7 @@ impl ErrorKind {
             Self::OutOfService => "out_of_service",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::Store => "store",
+            Self::Credentials => "credentials",
             Self::Exhausted => "exhausted",
             Self::Other => "other",
         }
@@ -194,6 +198,7 @@ impl ErrorKind {
                 | Self::OutOfService
                 | Self::IdempotencyConflict
                 | Self::Store
+                | Self::Credentials
                 | Self::Exhausted
                 | Self::UnsupportedFeature
         )
@@ -236,6 +241,7 @@ impl ErrorKind {
             Self::Blocked => "blocked on the way",
             Self::Budget => "over its spending cap",
             Self::Store => "store failed",
+            Self::Credentials => "no credentials",
             Self::Deadline => "no time left",
             Self::OutOfService => "out of service",
             Self::IdempotencyConflict => "idempotency conflict",
@@ -255,6 +261,7 @@ impl ErrorKind {
             Self::CircuitOpen => "wait for the next probe",
             Self::QuotaExhausted => "add credit or raise the spending limits",
             Self::Auth => "check the providers' API keys",
+            Self::Credentials => "check the sources of the credentials",
             Self::NotFound => "check the models' names and the base URLs",
             Self::Malformed => "check that the base URLs point at the providers' APIs",
             Self::Exhausted => "raise the attempts",
@@ -266,6 +273,7 @@ impl ErrorKind {
     pub(super) fn mend(self) -> Option<&'static str> {
         match self {
             Self::Auth => Some("check the API key"),
+            Self::Credentials => Some("check the credentials"),
             Self::NotFound => Some("check the model's name and the base URL"),
             Self::QuotaExhausted => Some("add credit to the account"),
             Self::Malformed => Some("check the base URL"),
@@ -315,6 +323,10 @@ impl ErrorKind {
                 ("the idempotency key belongs to another request", "send the same request, or another key")
             }
             Self::Store => ("a store of this service failed", "see its log; the request may be sent again later"),
+            Self::Credentials => (
+                "no valid credentials for the provider",
+                "check the source named above; a tier of another provider covers this",
+            ),
             Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
             Self::Other => ("the call failed", "see the cause"),
         }

@@ -215,6 +215,25 @@ pub enum Event {
         /// The time of the change.
         at: Instant,
     },
+    /// A source of credentials gave no new token. Sent once when it begins to fail, and once more when its last token
+    /// has ended.
+    CredentialsFailed {
+        /// The source, such as ``the profile `work` ``.
+        source: Arc<str>,
+        /// The problem and its remedy, without a secret.
+        problem: Arc<str>,
+        /// True if the last token is still used; false if requests fail for want of one.
+        usable: bool,
+        /// The time of the failure.
+        at: Instant,
+    },
+    /// A source of credentials that failed gave a token again.
+    CredentialsRenewed {
+        /// The source.
+        source: Arc<str>,
+        /// The time of the renewal.
+        at: Instant,
+    },
     /// A model refused a parameter that the translation carried or that its caller chose for another model, and
     /// answered without it. The leaf leaves the parameter out for an hour. Sent once for each parameter. A row in the
     /// table of models spares the first call.

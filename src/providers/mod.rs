@@ -4,6 +4,8 @@ pub mod anthropic;
 #[cfg(feature = "clouds")]
 pub mod bedrock;
 pub mod codec;
+#[cfg(feature = "clouds")]
+pub mod credentials;
 pub mod function;
 pub mod gemini;
 #[cfg(feature = "http")]

@@ -289,8 +289,8 @@ impl Subscriber for Logs {
                 model = &**model,
                 parameter = *parameter,
             ),
-            // The store logs this itself, with the cause.
-            Event::StoreChanged { .. } => {}
+            // The store, or the credentials, log this themselves, with the cause.
+            Event::StoreChanged { .. } | Event::CredentialsFailed { .. } | Event::CredentialsRenewed { .. } => {}
             Event::ReloadRefused { problem, .. } => {
                 line!(Level::WARN, event = "reload_refused", reason = &**problem);
             }

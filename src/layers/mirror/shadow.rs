@@ -144,10 +144,11 @@ async fn listens(observer: &mut Observer, settings: &Settings, request: LlmReque
     }
 }
 
-/// Returns whether a layer around the candidate refused: a circuit, a bulkhead, a budget, an operator.
+/// Returns whether a layer around the candidate refused: a circuit, a bulkhead, a budget, an operator; or the candidate had no credentials.
 fn is_refused(error: &LlmError) -> bool {
     let spares = |kind| {
-        matches!(kind, ErrorKind::CircuitOpen | ErrorKind::BulkheadFull | ErrorKind::Budget | ErrorKind::OutOfService)
+        use ErrorKind::{Budget, BulkheadFull, CircuitOpen, Credentials, OutOfService};
+        matches!(kind, CircuitOpen | BulkheadFull | Budget | OutOfService | Credentials)
     };
     spares(error.kind()) && error.attempts().iter().all(|attempt| attempt.is_local())
 }

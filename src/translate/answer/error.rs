@@ -244,6 +244,7 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::BulkheadFull
         | ErrorKind::OutOfService
         | ErrorKind::Store
+        | ErrorKind::Credentials
         | ErrorKind::Exhausted => 503,
         ErrorKind::Server | ErrorKind::Other => 500,
     }
@@ -283,9 +284,11 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         ErrorKind::QuotaExhausted | ErrorKind::Budget => ("insufficient_quota", Some("insufficient_quota")),
         ErrorKind::Timeout | ErrorKind::Deadline => ("timeout_error", Some("timeout_error")),
         ErrorKind::Overloaded | ErrorKind::BulkheadFull => ("overloaded_error", Some("overloaded_error")),
-        ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::OutOfService | ErrorKind::Exhausted => {
-            ("server_error", Some("all_providers_unavailable"))
-        }
+        ErrorKind::Connect
+        | ErrorKind::CircuitOpen
+        | ErrorKind::OutOfService
+        | ErrorKind::Credentials
+        | ErrorKind::Exhausted => ("server_error", Some("all_providers_unavailable")),
         ErrorKind::Store => ("server_error", Some("store_unavailable")),
         ErrorKind::Malformed | ErrorKind::EmptyAnswer | ErrorKind::StreamBroken | ErrorKind::InvalidOutput => {
             ("server_error", Some("upstream_malformed"))

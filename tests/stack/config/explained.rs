@@ -30,7 +30,8 @@ sonnet (anthropic claude-sonnet-4-5): at most 3 attempts
       rate_limited, overloaded, connect, server, stream_broken, malformed, empty_answer, other
   -> large
       timeout, circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
-      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, exhausted
+      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, credentials,
+      exhausted
   -> large (its window is larger)
       context_length
   fails: no route is set for it
@@ -45,8 +46,8 @@ large (gemini gemini-2.5-pro): 1 attempt
   -> sorry
       rate_limited, overloaded, timeout, connect, server, stream_broken, malformed, empty_answer,
       circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
-      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, exhausted,
-      other
+      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, credentials,
+      exhausted, other
   fails: no tier is known to have a larger window
       context_length
   fails: no route is set for it

@@ -8,6 +8,7 @@
 mod bedrock;
 mod codec;
 mod commit;
+mod doors;
 mod events;
 mod exceptions;
 mod expected;

@@ -137,6 +137,13 @@ impl Subscriber for Listener {
                 let state = if *available { "answers again" } else { "does not answer" };
                 self.record(*at, format!("store {store}: {state}"));
             }
+            Event::CredentialsFailed { source, usable, at, .. } => {
+                let state = if *usable { "not renewed" } else { "ended" };
+                self.record(*at, format!("credentials of {source}: {state}"));
+            }
+            Event::CredentialsRenewed { source, at } => {
+                self.record(*at, format!("credentials of {source}: renewed"));
+            }
             Event::HandedOver(handed) if matches!(handed.step, HandoffStep::Queued { .. }) => {
                 let first = {
                     let mut log = lock(&self.log);

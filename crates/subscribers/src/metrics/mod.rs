@@ -284,6 +284,12 @@ impl Metrics {
                 let gauge = self.registry.gauge(&table::STORE_AVAILABLE, [store.clone().into()]);
                 gauge.set(if *available { 1.0 } else { 0.0 });
             }
+            Event::CredentialsFailed { source, .. } => {
+                self.registry.gauge(&table::CREDENTIALS_RENEWED, [source.clone().into()]).set(0.0);
+            }
+            Event::CredentialsRenewed { source, .. } => {
+                self.registry.gauge(&table::CREDENTIALS_RENEWED, [source.clone().into()]).set(1.0);
+            }
             Event::ReloadRefused { .. } => self.record_reload("refused"),
             // A kind of event that is younger than this package.
             _ => {}

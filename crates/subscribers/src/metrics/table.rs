@@ -98,6 +98,7 @@ pub const METRICS: &[Metric] = &[
     TIER_DRAINED,
     PINNED_LEVEL,
     STORE_AVAILABLE,
+    CREDENTIALS_RENEWED,
     POSSIBLE_REPEATS,
     OPERATIONS,
     HANDOFF,
@@ -313,6 +314,11 @@ pub(super) const STORE_AVAILABLE: Metric = Metric::gauge(
     "steadfast_store_available",
     &["store"],
     "0 while a store fails and each process continues with its own knowledge; 1 once it is back.",
+);
+pub(super) const CREDENTIALS_RENEWED: Metric = Metric::gauge(
+    "steadfast_credentials_renewed",
+    &["source"],
+    "0 while a source of credentials gives no new token; 1 once it does again.",
 );
 pub(super) const POSSIBLE_REPEATS: Metric = Metric::counter(
     "steadfast_possible_repeats_total",

@@ -169,8 +169,8 @@ fn an_error_of_any_provider_has_a_type_and_a_code_of_openais() {
     // Failures of the gateway's own layers have codes of its own.
     let own = ["all_providers_unavailable", "store_unavailable", "idempotency_key_reused"];
     let is_own = |kind| {
-        use ErrorKind::{CircuitOpen, Exhausted, IdempotencyConflict, OutOfService, Store};
-        matches!(kind, CircuitOpen | Exhausted | IdempotencyConflict | OutOfService | Store)
+        use ErrorKind::{CircuitOpen, Credentials, Exhausted, IdempotencyConflict, OutOfService, Store};
+        matches!(kind, CircuitOpen | Credentials | Exhausted | IdempotencyConflict | OutOfService | Store)
     };
     let upstream = [
         (Dialect::Anthropic, "overloaded_error"),
