@@ -353,10 +353,9 @@ impl<'n> Turns<'n> {
         let mut cached = None;
         match block.get("content") {
             None => {}
+            Some(content) if content.get() == "\"\"" => {}
             Some(content) if is_text(content) => {
-                if content.get() != "\"\"" {
-                    self.out.open(b'{').name("text").raw(content).close("}");
-                }
+                self.out.open(b'{').name("text").raw(content).close("}");
             }
             Some(content) => {
                 let parts = list(content);

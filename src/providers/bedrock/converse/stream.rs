@@ -179,12 +179,10 @@ impl Events {
 
     fn delta(&mut self, index: u64, kind: &str, value: &RawValue, out: &mut BytesMut) -> Result<(), LlmError> {
         match kind {
-            "text" => {
-                // An empty text begins no block: it would be refused in the next request.
-                if is_text(value) && (value.get() != "\"\"" || self.is(index, &Kind::Text)) {
-                    let at = self.at(index, Kind::Text, br#"{"type":"text","text":""}"#, out);
-                    grow(out, at, "text_delta", "text", value);
-                }
+            // An empty text begins no block: it would be refused in the next request.
+            "text" if is_text(value) && (value.get() != "\"\"" || self.is(index, &Kind::Text)) => {
+                let at = self.at(index, Kind::Text, br#"{"type":"text","text":""}"#, out);
+                grow(out, at, "text_delta", "text", value);
             }
             "toolUse" => {
                 let Some(input) = Fields::of(value).and_then(|tool| tool.get("input")) else { return Ok(()) };
