@@ -129,7 +129,7 @@ fn at_bedrock(provider: &str, api: Option<&str>) -> Option<Dialect> {
 }
 
 /// Decodes base64 with its padding.
-fn base64(text: &str) -> Vec<u8> {
+pub(crate) fn base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
         b'a'..=b'z' => Some(byte - b'a' + 26),

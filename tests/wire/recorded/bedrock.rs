@@ -23,7 +23,7 @@ use super::{
     read,
     server::pieces,
 };
-use crate::recordings::{Exchange, Recordings, Request};
+use crate::recordings::{Exchange, Recordings, Request, base64};
 
 #[derive(Deserialize)]
 struct Record<'a> {
@@ -52,21 +52,6 @@ struct RecordedResponse<'a> {
     body_base64: Option<String>,
 }
 
-/// The bytes of base64, by a reader of its own.
-fn bytes(base: &str) -> Vec<u8> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut bits, mut have) = (Vec::new(), 0_u32, 0);
-    for digit in base.bytes().filter(|byte| *byte != b'=') {
-        let value = DIGITS.iter().position(|known| *known == digit).expect("base64") as u32;
-        (bits, have) = ((bits << 6 | value) & 0xFFFF, have + 6);
-        if have >= 8 {
-            have -= 8;
-            bytes.push((bits >> have) as u8);
-        }
-    }
-    bytes
-}
-
 /// The reason why an exchange is not compared.
 fn skipped(record: &Record<'_>) -> Option<&'static str> {
     // An inference profile names its model's vendor too.
@@ -90,7 +75,7 @@ fn exchange(record: &Record<'_>, body: Bytes, is_sse: bool) -> Exchange {
         dialect: Dialect::Anthropic,
         stream: is_sse,
         model: "unrecorded".to_owned(),
-        request: Request { headers: HeaderMap::new(), body: None },
+        request: Request { path: record.request.path.clone(), headers: HeaderMap::new(), body: None },
         status: StatusCode::OK,
         headers: HeaderMap::new(),
         body,
@@ -207,7 +192,7 @@ impl Sum {
         let mut wrong = Vec::new();
         let (exchange, came) = match (&record.response.body_base64, record.response.body) {
             (Some(base), _) => {
-                let (sse, came) = streamed(record, &bytes(base), &mut wrong).await;
+                let (sse, came) = streamed(record, &base64(base), &mut wrong).await;
                 (exchange(record, sse, true), came)
             }
             (None, Some(body)) => {
