@@ -75,7 +75,7 @@ impl<'n> Turns<'n> {
         for (block, raw) in blocks.into_iter().enumerate() {
             let place = Place { block, ..place };
             let fields = Fields::of(raw).ok_or_else(|| place.invalid("", "this is no object, or a field is twice"))?;
-            match fields.text("text").filter(|_| is_system) {
+            match is_system.then(|| fields.text("text")).flatten() {
                 Some(text) => self.system_text(&text)?,
                 None => self.block(role, &fields, place)?,
             }
