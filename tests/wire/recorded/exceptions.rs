@@ -27,6 +27,7 @@ const RULES: &[(&str, Applies)] = &[
     ("provider's own fallback", providers_own_fallback),
     ("an id in each event", an_id_in_each_event),
     ("deltas apart from the whole", deltas_apart_from_the_whole),
+    ("an answer of an older API", an_answer_of_an_older_api),
 ];
 
 /// The rule that excepts a difference.
@@ -38,6 +39,12 @@ fn answers_in_a_row(exchange: &Exchange, _: &Reading, _: &Difference) -> bool {
     let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
     let starts = events::blocks(text).iter().filter(|block| block.name == "message_start").count();
     exchange.dialect == Dialect::Anthropic && exchange.is_sse && starts > 1
+}
+
+fn an_answer_of_an_older_api(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+    let is_completion = body["completion"].is_string() && body.get("content").is_none();
+    exchange.dialect == Dialect::Anthropic && is_completion && difference.what == "silence"
 }
 
 fn no_end_mark(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
