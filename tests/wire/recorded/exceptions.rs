@@ -21,13 +21,13 @@ type Applies = fn(&Exchange, &Reading, &Difference) -> bool;
 
 const RULES: &[(&str, Applies)] = &[
     ("answers in a row", answers_in_a_row),
+    ("an answer of an older API", an_answer_of_an_older_api),
     ("no end mark", no_end_mark),
     ("arguments in pieces", arguments_in_pieces),
     ("error under a 200", error_under_a_200),
     ("provider's own fallback", providers_own_fallback),
     ("an id in each event", an_id_in_each_event),
     ("deltas apart from the whole", deltas_apart_from_the_whole),
-    ("an answer of an older API", an_answer_of_an_older_api),
 ];
 
 /// The rule that excepts a difference.

@@ -182,9 +182,11 @@ async fn a_large_body_is_not_copied() {
 }
 
 type Sent = Arc<Mutex<Vec<HeaderMap>>>;
+/// The status, the headers and the body of an answer.
+type Answer<'a> = (u16, &'a [(&'a str, &'a str)], &'a str);
 
 /// Returns a leaf over a transport with these answers (status, headers, body), and the headers of its requests.
-fn over<P: Protocol>(leaf: HttpLeaf<P>, answers: &[(u16, &[(&str, &str)], &str)]) -> (HttpLeaf<P>, Sent) {
+fn over<P: Protocol>(leaf: HttpLeaf<P>, answers: &[Answer<'_>]) -> (HttpLeaf<P>, Sent) {
     let answers: VecDeque<Response<Full<Bytes>>> = answers
         .iter()
         .map(|(status, headers, body)| {
