@@ -1,8 +1,8 @@
 //! Signatures of requests to AWS, version 4.
 //!
 //! The rules are those of AWS's page [Create a signed AWS API
-//! request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html). The tests below
-//! are vectors of AWS's own suite; the package `tests/aws` compares with the crate `aws-sigv4`.
+//! request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html). The tests
+//! below are vectors of AWS's own suite; the package `tests/aws` compares with the crate `aws-sigv4`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -177,7 +177,7 @@ fn query(query: &str) -> String {
 }
 
 /// Percent-encodes all bytes but RFC 3986's unreserved ones.
-fn encode(bytes: &[u8], to: &mut String) {
+pub(super) fn encode(bytes: &[u8], to: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in bytes {
         match byte {

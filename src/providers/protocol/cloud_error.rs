@@ -1,5 +1,5 @@
-//! The names that clouds give their failures: the exceptions of AWS, in the head of an answer or within a stream, and the
-//! codes of Azure's gateway. Google's names are [`gemini::error`](crate::providers::gemini)'s.
+//! The names that clouds give their failures: the exceptions of AWS, in the head of an answer or within a stream, and
+//! the codes of Azure's gateway. Google's names are [`gemini::error`](crate::providers::gemini)'s.
 
 use crate::ErrorKind;
 

@@ -21,6 +21,7 @@ type Applies = fn(&Exchange, &Reading, &Difference) -> bool;
 
 const RULES: &[(&str, Applies)] = &[
     ("answers in a row", answers_in_a_row),
+    ("an answer of an older API", an_answer_of_an_older_api),
     ("no end mark", no_end_mark),
     ("arguments in pieces", arguments_in_pieces),
     ("error under a 200", error_under_a_200),
@@ -41,6 +42,12 @@ fn answers_in_a_row(exchange: &Exchange, _: &Reading, _: &Difference) -> bool {
     let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
     let starts = events::blocks(text).iter().filter(|block| block.name == "message_start").count();
     exchange.dialect == Dialect::Anthropic && exchange.is_sse && starts > 1
+}
+
+fn an_answer_of_an_older_api(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+    let is_completion = body["completion"].is_string() && body.get("content").is_none();
+    exchange.dialect == Dialect::Anthropic && is_completion && difference.what == "silence"
 }
 
 fn no_end_mark(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {

@@ -62,7 +62,7 @@ impl Door {
         callers: Option<&HeaderMap>,
         own: &HeaderMap,
     ) -> (BodyRules, Option<HeaderValue>) {
-        let mut rules = BodyRules { model: self.model_in_body(), ..BodyRules::default() };
+        let mut rules = BodyRules { model: self.model_in_body(dialect), ..BodyRules::default() };
         let values = callers.into_iter().flat_map(|headers| headers.get_all(&ANTHROPIC_BETA));
         let Some(claude) = self.claude(dialect) else {
             return (rules, values.last().cloned());
@@ -119,9 +119,10 @@ impl Door {
         (rules, header)
     }
 
-    /// Returns the model's name in the body, if it is not the leaf's.
-    fn model_in_body(&self) -> Option<Box<str>> {
-        self.deployment.clone()
+    /// Returns the model's name in the body, if it is not the leaf's. An address may have the deployment's instead.
+    fn model_in_body(&self, dialect: Dialect) -> Option<Box<str>> {
+        let is_in_address = self.api_version.is_some() && dialect == Dialect::OpenAi;
+        self.deployment.clone().filter(|_| !is_in_address)
     }
 
     /// Returns the path behind the host, in place of the protocol's own.

@@ -182,9 +182,11 @@ async fn a_large_body_is_not_copied() {
 }
 
 type Sent = Arc<Mutex<Vec<HeaderMap>>>;
+/// The status, the headers and the body of an answer.
+type Answer<'a> = (u16, &'a [(&'a str, &'a str)], &'a str);
 
 /// Returns a leaf over a transport with these answers (status, headers, body), and the headers of its requests.
-fn over<P: Protocol>(leaf: HttpLeaf<P>, answers: &[(u16, &[(&str, &str)], &str)]) -> (HttpLeaf<P>, Sent) {
+fn over<P: Protocol>(leaf: HttpLeaf<P>, answers: &[Answer<'_>]) -> (HttpLeaf<P>, Sent) {
     let answers: VecDeque<Response<Full<Bytes>>> = answers
         .iter()
         .map(|(status, headers, body)| {
@@ -505,4 +507,23 @@ async fn a_callers_own_client_passes_the_door_by() {
     assert_eq!(own.request().uri(), "https://api.anthropic.com/v1/messages");
     assert_eq!(own.body(), body.as_bytes());
     assert!(!own.request().headers().contains_key("authorization"));
+}
+
+/// The answer is the example of the API reference of `Converse`, with its metrics.
+#[tokio::test(start_paused = true)]
+async fn converse_is_spoken_in_both_directions() {
+    let answer = r#"{"output":{"message":{"role":"assistant","content":[{"text":"hi"}]}},"stopReason":"end_turn","usage":{"inputTokens":30,"outputTokens":628,"totalTokens":658},"metrics":{"latencyMs":1275}}"#;
+    let transport = Scripted::json(answer).header("x-amzn-requestid", "an-id");
+    let leaf = Anthropic::on_aws("us-east-1").unwrap().aws_api(AwsApi::Converse).unwrap().credentials(keys());
+    let leaf = leaf.model("us.amazon.nova-2-lite-v1:0").transport(transport.clone());
+    let body = r#"{"model":"c","max_tokens":9,"stream":false,"messages":[{"role":"user","content":"hello"}]}"#;
+    let response = leaf.oneshot(wire(body, "")).await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "hi");
+    let sent = transport.sent();
+    assert_eq!(sent["messages"][0]["content"][0]["text"], "hello");
+    assert_eq!(sent["inferenceConfig"]["maxTokens"], 9);
+    let absent = ["model", "stream", "anthropic_version", "max_tokens"];
+    assert!(absent.iter().all(|name| sent.get(*name).is_none()), "{sent}");
+    let signed = transport.request().headers()["authorization"].to_str().unwrap().to_owned();
+    assert!(signed.contains("/us-east-1/bedrock/aws4_request"), "{signed}");
 }
