@@ -1,6 +1,8 @@
 //! The leaves: one folder for each provider, and the parts that they share.
 
 pub mod anthropic;
+#[cfg(feature = "clouds")]
+pub mod bedrock;
 pub mod codec;
 #[cfg(feature = "clouds")]
 pub mod credentials;

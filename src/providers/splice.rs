@@ -14,6 +14,10 @@ pub(super) struct Changes<'a> {
     /// The longest answer, and this dialect's fields for it, each at the top or within an object. Present ones are
     /// changed; without any, the first one is added.
     pub(super) max_tokens: Option<(&'static [MaxTokens], u32)>,
+    /// The fields to leave out. The object must have been read with their names.
+    pub(super) removed: &'a [&'static str],
+    /// The fields to set to this JSON, or to add. The object must have been read with their names.
+    pub(super) set: &'a [(&'static str, String)],
 }
 
 /// A field for the longest answer, and the object around it, if it is not at the top.
@@ -52,6 +56,12 @@ pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Resul
     if let Some((names, tokens)) = changes.max_tokens {
         edits.limit(names, object, tokens)?;
     }
+    for (name, value) in changes.set {
+        edits.put(once(object, name)?, object, name, value.clone());
+    }
+    if !changes.removed.is_empty() {
+        edits.remove(object, changes.removed)?;
+    }
     Ok(edits.done())
 }
 
@@ -63,6 +73,20 @@ fn once(object: &Object, name: &str) -> Result<Option<Range<usize>>, JsonError> 
         }
         field => Ok(field.map(|field| field.value.clone())),
     }
+}
+
+/// Returns the place of a whole member, from its name on, by the place of its value.
+fn member(body: &[u8], value: &Range<usize>) -> Range<usize> {
+    // Before a value: spaces, a colon, spaces and the name, in which a quote can only be an escape by its number.
+    let colon = body[..value.start].iter().rposition(|byte| *byte == b':').unwrap_or_default();
+    let close = body[..colon].iter().rposition(|byte| *byte == b'"').unwrap_or_default();
+    let open = body[..close].iter().rposition(|byte| *byte == b'"').unwrap_or_default();
+    open..value.end
+}
+
+/// Returns the place of the next byte that is no space. An object that was read ends with a brace.
+fn after_space(body: &[u8], at: usize) -> usize {
+    at + body[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
 /// The changes of a body, in any order.
@@ -123,6 +147,49 @@ impl Edits<'_> {
         Ok(())
     }
 
+    /// Removes fields, each with one of the commas around it.
+    fn remove(&mut self, object: &Object, names: &[&'static str]) -> Result<(), JsonError> {
+        let body: &[u8] = self.body;
+        let mut members = Vec::new();
+        for name in names {
+            if let Some(value) = once(object, name)? {
+                members.push(member(body, &value));
+            }
+        }
+        if members.is_empty() {
+            return Ok(());
+        }
+        members.sort_by_key(|member| member.start);
+        let first = after_space(body, object.open);
+        let mut removed: Vec<Range<usize>> = Vec::new();
+        for member in members {
+            // Each member at the start takes the comma behind it along, and every later one the comma before it.
+            let is_leading = member.start == first || removed.last().is_some_and(|last| last.end == member.start);
+            let is_leading = is_leading && removed.last().is_none_or(|last| last.start == first);
+            if is_leading {
+                let behind = after_space(body, member.end);
+                let end = if body[behind] == b',' { after_space(body, behind + 1) } else { member.end };
+                match removed.last_mut() {
+                    Some(last) => last.end = end,
+                    None => removed.push(member.start..end),
+                }
+            } else {
+                let space = body[..member.start].iter().rev().take_while(|byte| byte.is_ascii_whitespace()).count();
+                removed.push(member.start - space - 1..member.end);
+            }
+        }
+        let is_emptied =
+            removed.len() == 1 && removed[0].start == first && body[after_space(body, removed[0].end)] == b'}';
+        if is_emptied
+            && let Some((_, text)) = self.edits.iter_mut().rfind(|(place, _)| *place == (object.open..object.open))
+        {
+            // No field follows the one that was added.
+            text.truncate(text.trim_end_matches(',').len());
+        }
+        self.edits.extend(removed.into_iter().map(|place| (place, String::new())));
+        Ok(())
+    }
+
     fn done(mut self) -> Vec<Bytes> {
         // Stable: fields added at one place keep their order.
         self.edits.sort_by_key(|(place, _)| place.start);
@@ -130,7 +197,9 @@ impl Edits<'_> {
         let mut kept = 0;
         for (place, text) in self.edits {
             pieces.push(self.body.slice(kept..place.start));
-            pieces.push(text.into());
+            if !text.is_empty() {
+                pieces.push(text.into());
+            }
             kept = place.end;
         }
         pieces.push(self.body.slice(kept..));
@@ -165,7 +234,7 @@ mod tests {
     #[test]
     fn same_model_gives_the_same_bytes_without_a_copy() {
         let body = "{\"model\":\"a\\u0062\"}";
-        let spliced = spliced(body, &Changes { model: Some("ab"), stream: Some(false), max_tokens: None }).unwrap();
+        let spliced = spliced(body, &Changes { model: Some("ab"), stream: Some(false), ..Changes::default() }).unwrap();
         assert_eq!(spliced.len(), 1);
         assert_eq!(spliced[0].as_ptr(), body.as_ptr());
     }
@@ -176,6 +245,45 @@ mod tests {
         assert_eq!(with_model(" { \"a\":1}", "m"), " {\"model\":\"m\", \"a\":1}");
         assert_eq!(with_model("{\"model\":null}", "m"), "{\"model\":\"m\"}");
         assert_eq!(with_model("{\"mod\\u0065l\":\"a\"}", "m"), "{\"mod\\u0065l\":\"m\"}");
+    }
+
+    #[test]
+    fn fields_are_removed_with_one_comma_each() {
+        const NAMES: &[&str] = &["model", "stream", "tools"];
+        for (before, after) in [
+            (r#"{"model":"a"}"#, "{}"),
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+            (r#"{ "model" : "a" , "a":1}"#, r#"{ "a":1}"#),
+            (r#"{"a":1, "model":"a"}"#, r#"{"a":1}"#),
+            (r#"{"a":1 , "model":"a" }"#, r#"{"a":1 }"#),
+            (r#"{"a":1,"model":"a","b":2}"#, r#"{"a":1,"b":2}"#),
+            (r#"{"model":"a","stream":true,"b":2}"#, r#"{"b":2}"#),
+            (r#"{"b":2,"model":"a","stream":true}"#, r#"{"b":2}"#),
+            (r#"{"model":"a","stream":true, "tools":[{}] }"#, "{ }"),
+            (r#"{"model":"a","b":2,"stream":true,"tools":[]}"#, r#"{"b":2}"#),
+            ("{\"mod\\u0065l\":\"a\",\"b\":2}", r#"{"b":2}"#),
+        ] {
+            let after_all = text(before, &Changes { removed: NAMES, ..Changes::default() });
+            assert_eq!(after_all.split_whitespace().collect::<String>(), after.split_whitespace().collect::<String>());
+            let is_json: Result<serde_json::Value, _> = serde_json::from_str(&after_all);
+            assert!(is_json.is_ok(), "{before}: {after_all}");
+        }
+        let twice = r#"{"model":1,"model":2}"#;
+        assert!(spliced(twice, &Changes { removed: NAMES, ..Changes::default() }).is_err());
+    }
+
+    #[test]
+    fn fields_are_set_beside_those_that_are_removed() {
+        let set = [("system", "\"x\"".to_owned())];
+        for (before, after) in [
+            (r#"{"model":"a","a":1}"#, r#"{"system":"x","a":1}"#),
+            (r#"{"model":"a"}"#, r#"{"system":"x"}"#),
+            (r#"{"a":1,"system":"y","model":"a"}"#, r#"{"a":1,"system":"x"}"#),
+            (r#"{"a":1,"system":"x"}"#, r#"{"a":1,"system":"x"}"#),
+            ("{}", r#"{"system":"x"}"#),
+        ] {
+            assert_eq!(text(before, &Changes { removed: &["model"], set: &set, ..Changes::default() }), after);
+        }
     }
 
     #[test]
@@ -191,7 +299,7 @@ mod tests {
             ("{\"model\":\"a\"}", "{\"stream\":true,\"model\":\"b\"}"),
             ("{}", "{\"model\":\"b\",\"stream\":true}"),
         ] {
-            let changes = Changes { model: Some("b"), stream: Some(true), max_tokens: None };
+            let changes = Changes { model: Some("b"), stream: Some(true), ..Changes::default() };
             assert_eq!(text(before, &changes), after);
         }
     }
@@ -242,6 +350,6 @@ mod tests {
     #[test]
     fn a_null_that_says_what_is_wanted_is_kept() {
         let body = "{\"model\":\"a\",\"stream\":null}";
-        assert_eq!(text(body, &Changes { model: Some("a"), stream: Some(false), max_tokens: None }), body);
+        assert_eq!(text(body, &Changes { model: Some("a"), stream: Some(false), ..Changes::default() }), body);
     }
 }

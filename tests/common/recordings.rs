@@ -34,6 +34,8 @@ pub(crate) struct Exchange {
 }
 
 pub(crate) struct Request {
+    /// Its path and query.
+    pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     /// The bytes of the body, spelled as in the recording; `None` where only the answer was recorded.
     pub(crate) body: Option<Bytes>,
@@ -78,6 +80,7 @@ struct RecordedResponse<'a> {
     #[serde(borrow)]
     body: Option<&'a RawValue>,
     sse: Option<String>,
+    body_base64: Option<String>,
 }
 
 /// The bytes of a body: of JSON as it is spelled, of a text the text.
@@ -119,15 +122,46 @@ fn dialect(provider: &str, api: Option<&str>) -> Option<Dialect> {
     api.is_none_or(|api| apis.contains(&api)).then_some(dialect)
 }
 
+/// The dialect of an exchange at Bedrock by `InvokeModel`, which has Claude's.
+fn at_bedrock(provider: &str, api: Option<&str>) -> Option<Dialect> {
+    let is_invoke = provider == "bedrock" && matches!(api, Some("invoke" | "invoke-with-response-stream"));
+    is_invoke.then_some(Dialect::Anthropic)
+}
+
+/// Decodes base64 with its padding.
+pub(crate) fn base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let (mut bytes, mut held, mut bits) = (Vec::with_capacity(text.len() * 3 / 4), 0_u32, 0);
+    for digit in text.bytes().filter_map(digit) {
+        (held, bits) = (held << 6 | u32::from(digit), bits + 6);
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((held >> bits & 0xff) as u8);
+        }
+    }
+    bytes
+}
+
 impl Exchange {
-    fn read(text: &[u8]) -> Result<Result<Self, Foreign>, String> {
+    fn read(text: &[u8], dialect: fn(&str, Option<&str>) -> Option<Dialect>) -> Result<Result<Self, Foreign>, String> {
         let record: Record<'_> =
             serde_json::from_slice(text).map_err(|error| format!("{}: this is no recording: {error}", error.line()))?;
         let kind = record.kind.clone().unwrap_or_else(|| record.provider.clone());
         let Some(dialect) = dialect(&record.provider, record.api.as_deref()) else {
             return Ok(Err(Foreign { id: record.id, kind }));
         };
-        let request = Request { headers: headers(&record.request.headers), body: bytes(record.request.body) };
+        let request = Request {
+            path: record.request.path.clone(),
+            headers: headers(&record.request.headers),
+            body: bytes(record.request.body),
+        };
         let in_body = request.body.as_ref().and_then(|body| serde_json::from_slice::<Value>(body).ok());
         let in_body = in_body.as_ref().and_then(|body| body["model"].as_str());
         let path = record.request.path.split('?').next().unwrap_or_default();
@@ -139,11 +173,15 @@ impl Exchange {
         let status = StatusCode::from_u16(record.response.status)
             .map_err(|_| format!("1: {} is no status of HTTP", record.response.status))?;
         let is_sse = record.response.sse.is_some();
-        let body = record.response.sse.map(Bytes::from).or_else(|| bytes(record.response.body)).unwrap_or_default();
+        let is_binary = record.response.body_base64.is_some();
+        let binary = record.response.body_base64.map(|text| base64(&text).into());
+        let body = record.response.sse.map(Bytes::from).or_else(|| bytes(record.response.body)).or(binary);
+        let body = body.unwrap_or_default();
         let mut headers = headers(&record.response.headers);
         // Recorders drop headers, a server does not.
         headers.entry("content-type").or_insert(HeaderValue::from_static(match body.trim_ascii_start().first() {
             _ if is_sse => "text/event-stream",
+            _ if is_binary => "application/vnd.amazon.eventstream",
             Some(b'<') => "text/html",
             _ => "application/json",
         }));
@@ -197,6 +235,15 @@ pub(crate) struct Recordings {
 impl Recordings {
     /// Reads all that is below a folder. The error names the file, and the line where it is wrong.
     pub(crate) fn read(folder: &Path) -> Result<Self, String> {
+        Self::read_as(folder, dialect)
+    }
+
+    /// Reads the exchanges by Bedrock's `InvokeModel`; all others are foreign.
+    pub(crate) fn at_bedrock(folder: &Path) -> Result<Self, String> {
+        Self::read_as(folder, at_bedrock)
+    }
+
+    fn read_as(folder: &Path, dialect: fn(&str, Option<&str>) -> Option<Dialect>) -> Result<Self, String> {
         let mut files = Vec::new();
         // Not by the index, so that a folder without one will do.
         let mut folders = vec![folder.to_owned()];
@@ -217,7 +264,7 @@ impl Recordings {
         for file in files {
             let wrong = |error: String| format!("{}:{error}", file.display());
             let text = std::fs::read(&file).map_err(|error| wrong(format!(" {error}")))?;
-            match Exchange::read(&text).map_err(wrong)? {
+            match Exchange::read(&text, dialect).map_err(wrong)? {
                 Ok(exchange) => read.exchanges.push(exchange),
                 Err(foreign) => read.foreign.push(foreign),
             }

@@ -121,6 +121,8 @@ pub(super) fn finish(reason: &str) -> FinishReason {
         "model_context_window_exceeded" => FinishReason::ContextFull,
         "refusal" => FinishReason::Refusal,
         "pause_turn" => FinishReason::Paused,
+        // Converse's words, for which Messages has none.
+        "malformed_model_output" | "malformed_tool_use" => FinishReason::ModelError(reason.to_owned()),
         other => FinishReason::Other(other.to_owned()),
     }
 }

@@ -41,7 +41,7 @@ impl Anthropic {
     ///
     /// The text is not an absolute `http://` or `https://` URL, or holds a user name.
     pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
-        Ok(self.at(BaseUrl::parse("base_url", url)?.ending("/v1")))
+        Ok(self.at_base(BaseUrl::parse("base_url", url)?, |base| base.ending("/v1")))
     }
 
     /// Sets the `anthropic-version` for all but forwarded requests with their own. Default: `2023-06-01`. With

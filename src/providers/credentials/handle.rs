@@ -123,6 +123,12 @@ impl Credentials {
         self.shared.refused(token, date)
     }
 
+    /// Waits for the refresh that a [refusal](Self::refused) caused, and returns the token that replaces the refused
+    /// one. Returns `None` if no refresh is under way, or if it fails.
+    pub(crate) async fn renewed(&self, refused: &Arc<Token>) -> Option<Arc<Token>> {
+        self.shared.renewed(refused).await
+    }
+
     /// Returns the time to sign requests with: the wall clock with its correction.
     #[allow(dead_code, reason = "the doors use it")]
     pub(crate) fn signing_time(&self) -> SystemTime {

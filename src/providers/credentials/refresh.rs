@@ -310,6 +310,26 @@ impl Refresh {
         corrected
     }
 
+    /// Waits for the fetch that is under way, and returns another token than this one, if it brought one.
+    pub(super) async fn renewed(self: &Arc<Self>, refused: &Arc<Token>) -> Option<Arc<Token>> {
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            settled.as_mut().enable();
+            let until = {
+                let now = Instant::now();
+                let state = lock(&self.state);
+                if let Some(token) = state.usable(now).filter(|token| !Arc::ptr_eq(token, refused)) {
+                    return Some(token.clone());
+                }
+                state.wanted.filter(|_| state.is_fetching(now))? + STUCK
+            };
+            tokio::select! {
+                () = settled => {}
+                () = sleep_until(until) => return None,
+            }
+        }
+    }
+
     /// Corrects the time of signatures by the provider's date. Returns true if that changed it.
     fn correct(&self, date: SystemTime) -> bool {
         let now = wall_clock::now();

@@ -61,6 +61,18 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, wait: Option<Durat
     }
 }
 
+/// Classifies an error of Google's own front before another vendor's model.
+#[cfg(feature = "clouds")]
+pub(in crate::providers) fn google_kind(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
+    classify(status, facts, wait(facts))
+}
+
+/// Returns true if the project has not enabled the API.
+#[cfg(feature = "clouds")]
+pub(in crate::providers) fn is_disabled(facts: &ErrorBody) -> bool {
+    reason(facts) == Some("SERVICE_DISABLED")
+}
+
 /// Returns the wait that the error asks for: in `RetryInfo`, or in the text of the message.
 pub(super) fn wait(facts: &ErrorBody) -> Option<Duration> {
     let delay = details(facts, "RetryInfo").find_map(|info| info.get("retryDelay")?.as_str());

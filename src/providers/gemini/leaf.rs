@@ -44,7 +44,7 @@ impl Gemini {
     ///
     /// The text is not an absolute `http://` or `https://` URL, or holds a user name.
     pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
-        Ok(self.at(versioned(BaseUrl::parse("base_url", url)?)))
+        Ok(self.at_base(BaseUrl::parse("base_url", url)?, versioned))
     }
 }
 

@@ -26,6 +26,8 @@ mod refit;
 #[cfg(all(test, feature = "http"))]
 mod tests;
 
+#[cfg(feature = "clouds")]
+pub(in crate::providers) use self::error::{google_kind, is_disabled};
 #[cfg(feature = "http")]
 pub use self::leaf::Gemini;
 pub use self::protocol::GenerateContent;

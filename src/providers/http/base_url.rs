@@ -58,6 +58,15 @@ impl BaseUrl {
         self
     }
 
+    /// Removes the first of these ends that the path has.
+    #[cfg(feature = "clouds")]
+    pub(crate) fn without_ending(mut self, ends: &[&str]) -> Self {
+        if let Some(rest) = ends.iter().find_map(|end| self.path.strip_suffix(end)) {
+            self.path.truncate(rest.len());
+        }
+        self
+    }
+
     /// Returns the URL of a request. Only its path is parsed.
     pub(crate) fn join(&self, path: &str) -> Result<Uri, http::Error> {
         let start = &self.path;

@@ -20,6 +20,9 @@ use crate::{Dialect, LlmRequest};
 ///
 /// The HTTP layer of `steadfast-gateway`, `HttpLlmLayer`, adds it to each call.
 ///
+/// A leaf at a cloud's door is passed by in the same way: the caller's client sends the request to the caller's
+/// address, without the door's changes.
+///
 /// Differences from the caller's head: no `content-length`, which the client adds, no `accept-encoding`, since the
 /// client asks for what it can decompress, and no header that begins with `x-steadfast-`.
 ///

@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
+#[cfg(feature = "clouds")]
+use super::door::Door;
 use super::{BaseUrl, Limits, RequestBody};
 use crate::{
     CommitPoint, Events, InvalidConfig,
@@ -40,6 +42,9 @@ pub(super) struct Settings<P> {
     pub(super) coder: Coder<P>,
     pub(super) base: BaseUrl,
     pub(super) commit: CommitPoint,
+    /// The way to the model at a cloud, if that is where it is.
+    #[cfg(feature = "clouds")]
+    pub(super) door: Option<Arc<Door>>,
     /// The transport of a call's second request.
     pub(super) again: Transport,
     /// The parts of the first request that all others have in common.
@@ -63,6 +68,8 @@ impl<P: Protocol> HttpLeaf<P> {
             coder: Coder::new(protocol, provider, key),
             base,
             commit: CommitPoint::default(),
+            #[cfg(feature = "clouds")]
+            door: None,
             again: transport.clone(),
             template: OnceLock::new(),
         };
@@ -74,6 +81,10 @@ impl<P: Protocol> HttpLeaf<P> {
     #[must_use]
     pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.settings_mut().coder.set_key(key.into());
+        #[cfg(feature = "clouds")]
+        if let Some(door) = &mut self.settings_mut().door {
+            Arc::make_mut(door).without_credentials();
+        }
         self.enrolled()
     }
 
@@ -122,7 +133,7 @@ impl<P: Protocol> HttpLeaf<P> {
     /// [`LlmResponse::notes`]: crate::LlmResponse::notes
     #[must_use]
     pub fn seals(mut self, memory: &SealMemory) -> Self {
-        let place = self.settings.base.place();
+        let place = self.settings.place();
         self.settings_mut().coder.enroll(memory, &place);
         self
     }
@@ -202,18 +213,63 @@ impl<P: Protocol> HttpLeaf<P> {
         self.enrolled()
     }
 
+    /// Sets a base URL of the user's own: with the end that the provider's has, or in place of a door's host.
+    pub(crate) fn at_base(self, base: BaseUrl, complete: impl FnOnce(BaseUrl) -> BaseUrl) -> Self {
+        #[cfg(feature = "clouds")]
+        if let Some(door) = self.door().filter(|door| door.is_elsewhere()) {
+            let base = door.base(base);
+            return self.at(base);
+        }
+        self.at(complete(base))
+    }
+
+    #[cfg(feature = "clouds")]
+    pub(super) fn door(&self) -> Option<&Door> {
+        self.settings.door.as_deref()
+    }
+
+    /// Sets the door.
+    #[cfg(feature = "clouds")]
+    pub(super) fn through(mut self, door: Option<Door>) -> Self {
+        self.settings_mut().door = door.map(Arc::new);
+        self.enrolled()
+    }
+
+    #[cfg(feature = "clouds")]
+    pub(super) fn dialect(&self) -> crate::Dialect {
+        self.settings.coder.protocol.dialect()
+    }
+
+    #[cfg(feature = "clouds")]
+    pub(super) fn own_model(&self) -> Option<&str> {
+        self.settings.coder.model.as_deref()
+    }
+
+    /// Returns true if the leaf's address is this host.
+    #[cfg(feature = "clouds")]
+    pub(super) fn is_at(&self, host: &str) -> bool {
+        self.settings.base.place() == host
+    }
+
     /// Changes the protocol, and keeps all other settings.
     pub(crate) fn with_protocol<Q: Protocol>(self, protocol: impl FnOnce(&P) -> Q) -> HttpLeaf<Q> {
-        let Settings { coder, base, commit, again, template: _ } = Arc::unwrap_or_clone(self.settings);
-        let coder = coder.with_protocol(protocol);
-        let settings = Settings { coder, base, commit, again, template: OnceLock::new() };
+        let before = Arc::unwrap_or_clone(self.settings);
+        let settings = Settings {
+            coder: before.coder.with_protocol(protocol),
+            base: before.base,
+            commit: before.commit,
+            #[cfg(feature = "clouds")]
+            door: before.door,
+            again: before.again,
+            template: OnceLock::new(),
+        };
         HttpLeaf { settings: Arc::new(settings), transport: self.transport }.enrolled()
     }
 
     /// Adds the account to the leaf's memory of sealed reasoning, after a change of it.
     fn enrolled(mut self) -> Self {
         if let Some(account) = &self.settings.coder.account {
-            let (memory, place) = (account.memory().clone(), self.settings.base.place());
+            let (memory, place) = (account.memory().clone(), self.settings.place());
             self.settings_mut().coder.enroll(&memory, &place);
         }
         self
@@ -230,10 +286,26 @@ impl<P: Protocol> HttpLeaf<P> {
     }
 }
 
+impl<P> Settings<P> {
+    /// Returns the place of the leaf's account, for the memory of seals.
+    fn place(&self) -> String {
+        #[cfg(feature = "clouds")]
+        if let Some(door) = &self.door {
+            return self.base.place() + &door.account();
+        }
+        self.base.place()
+    }
+}
+
 impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the key nor the headers, which may hold one.
-        f.debug_struct("HttpLeaf")
+        let mut shown = f.debug_struct("HttpLeaf");
+        #[cfg(feature = "clouds")]
+        if let Some(door) = &self.settings.door {
+            shown.field("door", door);
+        }
+        shown
             .field("provider", &self.settings.coder.provider)
             .field("model", &self.settings.coder.model)
             .field("base_url", &self.settings.base)

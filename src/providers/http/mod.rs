@@ -43,6 +43,9 @@
 
 mod base_url;
 mod caller_transport;
+#[cfg(feature = "clouds")]
+#[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
+pub mod door;
 mod dual;
 mod failure;
 mod leaf;
@@ -54,6 +57,9 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "clouds")]
+#[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
+pub use self::door::AwsApi;
 pub(crate) use self::leaf::{Variable, variable};
 pub use self::{
     base_url::BaseUrl,

@@ -1,17 +1,46 @@
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use tower::ServiceExt;
 
 use super::{
-    HttpLeaf,
+    HttpLeaf, RequestBody,
     failure::of_transport,
-    service::{addressed, read_error, read_whole},
+    leaf::{Settings, Transport},
+    service::{Sending, addressed, read_error, read_whole},
 };
 use crate::{
     LlmError,
     internal::wall_clock,
     providers::protocol::{Protocol, no_model, request_id},
 };
+
+/// Creates the request to a path of the API, or of the leaf's door.
+fn posted<P: Protocol>(
+    settings: &Settings<P>,
+    path: &str,
+    model: &str,
+    body: Bytes,
+) -> Result<Request<RequestBody>, LlmError> {
+    #[cfg(feature = "clouds")]
+    if let Some(door) = &settings.door {
+        let protocol = &settings.coder.protocol;
+        let path = door.path(protocol.dialect(), model, false, path);
+        let mut request = addressed(settings, HeaderMap::new(), &path, body.into())?;
+        door.finish(protocol, settings.coder.key.as_deref(), request.headers_mut())?;
+        return Ok(request);
+    }
+    let _of_doors = model;
+    addressed(settings, HeaderMap::new(), path, body.into())
+}
+
+fn sending<P: Protocol>(settings: &Settings<P>, transport: Transport, request: Request<RequestBody>) -> Sending {
+    #[cfg(feature = "clouds")]
+    if let Some(door) = &settings.door {
+        return super::door::send(settings, door, transport, request, None, None);
+    }
+    let _of_doors = settings;
+    Box::pin(transport.oneshot(request))
+}
 
 #[allow(private_bounds, reason = "the protocols are the crate's own")]
 impl<P: Protocol> HttpLeaf<P> {
@@ -31,8 +60,8 @@ impl<P: Protocol> HttpLeaf<P> {
         let Self { settings, transport } = self;
         let mut origin = settings.coder.origin(Some(model.into()));
         let answer = async {
-            let request = addressed(&settings, HeaderMap::new(), path, body.into())?;
-            let response = transport.oneshot(request).await.map_err(of_transport)?;
+            let request = posted(&settings, path, model, body)?;
+            let response = sending(&settings, transport, request).await.map_err(of_transport)?;
             let (head, body) = response.into_parts();
             origin.status = Some(head.status);
             origin.request_id = request_id(&head.headers);

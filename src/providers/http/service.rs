@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, response::Parts};
 use http_body_util::BodyExt;
 use tower::{BoxError, Service, ServiceExt};
 
@@ -14,6 +14,8 @@ use super::{
     failure::of_transport,
     leaf::{Body, RequestTemplate, Settings, Transport},
 };
+#[cfg(feature = "clouds")]
+use crate::Wire;
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::Commit,
@@ -60,7 +62,7 @@ pub(super) fn call<P: Protocol>(
     }
     origin.seals = seals(&settings, caller, &origin, &request);
     let client = caller.map(CallerTransport::client);
-    if settings.coder.is_long_work(&request, &origin) {
+    if is_long_work(&settings, &request, &origin) {
         let transport = client.unwrap_or_else(|| take(ready));
         return ResponseFuture::new(prepared_beside(settings, origin, stream, commit, request, transport));
     }
@@ -69,6 +71,7 @@ pub(super) fn call<P: Protocol>(
         Ok((sent, told)) => {
             let sending: Sending = match client {
                 Some(client) => Box::pin(client.oneshot(sent)),
+                None if settings.has_door() => dispatch(&settings, None, take(ready), sent, &request),
                 None => ready.call(sent),
             };
             ResponseFuture::new(answer(settings, origin, request, commit, told, sending))
@@ -90,7 +93,42 @@ fn seals<P: Protocol>(
     coder.seals_of(&account, request, model)
 }
 
-type Sending = <Transport as Service<Request<RequestBody>>>::Future;
+pub(super) type Sending = <Transport as Service<Request<RequestBody>>>::Future;
+
+impl<P> Settings<P> {
+    fn has_door(&self) -> bool {
+        #[cfg(feature = "clouds")]
+        return self.door.is_some();
+        #[cfg(not(feature = "clouds"))]
+        false
+    }
+}
+
+/// Returns true if a request is to be prepared off the threads that serve requests.
+fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, origin: &Origin) -> bool {
+    #[cfg(feature = "clouds")]
+    if settings.door.as_ref().is_some_and(|door| door.is_codec()) && request.wire().is_some_and(Wire::is_large) {
+        return true;
+    }
+    settings.coder.is_long_work(request, origin)
+}
+
+/// Sends a request: by the caller's own client as it is, or through the leaf's door, if there is one.
+fn dispatch<P: Protocol>(
+    settings: &Settings<P>,
+    caller: Option<&CallerTransport>,
+    transport: Transport,
+    sent: Request<RequestBody>,
+    request: &LlmRequest,
+) -> Sending {
+    #[cfg(feature = "clouds")]
+    if let (Some(door), None) = (&settings.door, caller) {
+        let model = settings.coder.model_of(request);
+        return super::door::send(settings, door, transport, sent, model, request.context().deadline);
+    }
+    let _of_doors = (settings, caller, request);
+    Box::pin(transport.oneshot(sent))
+}
 
 /// Returns the transport that is ready. A clone that is not ready stays behind.
 fn take(ready: &mut Transport) -> Transport {
@@ -115,7 +153,11 @@ async fn prepared_beside<P: Protocol>(
         prepare(&its, caller, &asked, &from, stream, stop)
     };
     match offload(deadline, work).await {
-        Ok((prepared, told)) => answer(settings, origin, request, commit, told, transport.oneshot(prepared)).await,
+        Ok((prepared, told)) => {
+            let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
+            let sending = dispatch(&settings, caller, transport, prepared, &request);
+            answer(settings, origin, request, commit, told, sending).await
+        }
         Err(error) => Err(origin.stamp(error)),
     }
 }
@@ -132,6 +174,10 @@ fn prepare<P: Protocol>(
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
     let (model, seals) = (origin.model.as_deref(), origin.seals.clone());
     let Some(caller) = caller else {
+        #[cfg(feature = "clouds")]
+        if let Some(door) = &settings.door {
+            return super::door::prepare(settings, door, request, origin, stream, stop);
+        }
         let Encoded { headers, body, path, translation } =
             settings.coder.encode(request, model, seals, stream, stop)?;
         return Ok((addressed(settings, headers, &path, body)?, translation));
@@ -210,12 +256,15 @@ fn send_again<P: Protocol>(
     let stream = request.is_stream();
     let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
     let transport = caller.map_or_else(|| settings.again.clone(), CallerTransport::client);
-    if settings.coder.is_long_work(&request, &origin) {
+    if is_long_work(&settings, &request, &origin) {
         return Box::pin(prepared_beside(settings, origin, stream, commit, request, transport));
     }
     match prepare(&settings, caller, &request, &origin, stream, Stop::default()) {
         Err(error) => Box::pin(std::future::ready(Err(origin.stamp(error)))),
-        Ok((sent, told)) => Box::pin(answer(settings, origin, request, commit, told, transport.oneshot(sent))),
+        Ok((sent, told)) => {
+            let sending = dispatch(&settings, caller, transport, sent, &request);
+            Box::pin(answer(settings, origin, request, commit, told, sending))
+        }
     }
 }
 
@@ -240,7 +289,7 @@ fn answer<P: Protocol>(
         let (coder, limits) = (&settings.coder, settings.coder.limits);
         if !head.status.is_success() {
             let body = read_error(body, limits.error).await;
-            let mut error = coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now());
+            let mut error = error_of(&settings, &request, &origin, &head, body);
             // Boxed: it is rare, and every call would reserve room for it.
             let refused = Box::pin(refused_parameter(&settings, &request, &origin, &error)).await;
             match refused {
@@ -282,6 +331,30 @@ fn answer<P: Protocol>(
         let response = origin.add_to(LlmResponse::new(body).with_headers(head.headers));
         Ok(told.notes.into_iter().fold(response, LlmResponse::with_note))
     }
+}
+
+/// Creates the error of an error answer, by the names of the leaf's door, if the request went there.
+fn error_of<P: Protocol>(
+    settings: &Settings<P>,
+    request: &LlmRequest,
+    origin: &Origin,
+    head: &Parts,
+    body: Bytes,
+) -> LlmError {
+    let coder = &settings.coder;
+    #[cfg(feature = "clouds")]
+    if let Some(door) = &settings.door
+        && CallerTransport::of(request, coder.protocol.dialect()).is_none()
+    {
+        let model = origin.model.as_deref();
+        let secret = door.secret().map_or_else(|| origin.secret.clone(), |secret| Secret(Some(secret)));
+        if let Some(meaning) = door.meaning(coder.protocol.dialect(), model, head.status, &head.headers, &body) {
+            return coder.error_with(meaning, &secret, head.status, &head.headers, body, wall_clock::now());
+        }
+        return coder.error(&secret, head.status, &head.headers, body, wall_clock::now());
+    }
+    let _of_doors = request;
+    coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now())
 }
 
 /// The form of a 200.

@@ -56,7 +56,7 @@ impl OpenAi {
     ///
     /// The text is not an absolute `http://` or `https://` URL, or holds a user name.
     pub fn base_url(self, url: &str) -> Result<Self, InvalidConfig> {
-        Ok(self.at(BaseUrl::parse("base_url", url)?))
+        Ok(self.at_base(BaseUrl::parse("base_url", url)?, |base| base))
     }
 
     /// Sets the header that carries the bare key, such as Azure's `api-key`. Default: `Authorization: Bearer <key>`.

@@ -18,7 +18,7 @@ use crate::{
     models::{Family, FamilyTable, UNKNOWN},
     providers::splice,
     translate::{AccountSeals, Names, Report, SealAccount, SealMemory, fit, may_need_mending, mend},
-    wire::{FIELDS, Object, Stop},
+    wire::{FIELDS, JsonError, Object, Stop},
 };
 
 /// The settings of a provider's protocol, and its work without a transport.
@@ -48,6 +48,50 @@ pub(crate) struct Encoded {
     /// The path behind the base URL.
     pub(crate) path: Cow<'static, str>,
     pub(crate) translation: TranslationNotes,
+}
+
+/// The differences of a door's bodies from the dialect's own.
+#[cfg_attr(not(feature = "clouds"), allow(dead_code, reason = "only clouds have doors"))]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BodyRules {
+    /// True if the model is named elsewhere.
+    pub(crate) without_model: bool,
+    /// True if the address says that a stream is asked for.
+    pub(crate) without_stream: bool,
+    /// The model's name at the door, if it is not the leaf's.
+    pub(crate) model: Option<Box<str>>,
+    /// The fields that the door refuses, and the reasons for which the caller should know of it. A field without one
+    /// is a part of the door itself.
+    pub(crate) removed: Vec<(&'static str, Option<&'static str>)>,
+    /// The door's own fields, with their JSON.
+    pub(crate) set: Vec<(&'static str, String)>,
+    /// The changes of headers that the caller should know of.
+    pub(crate) notes: Vec<Cow<'static, str>>,
+}
+
+impl BodyRules {
+    /// Returns the names of the fields to look for.
+    fn names(&self) -> Vec<&'static str> {
+        let own = self.removed.iter().map(|(name, _)| *name).chain(self.set.iter().map(|(name, _)| *name));
+        let mut names = FIELDS.to_vec();
+        names.extend(own.filter(|name| !FIELDS.contains(name)));
+        names
+    }
+
+    /// Adds the notes on what a body loses by these rules. A strict leaf refuses it.
+    fn note(&self, object: &Object, strict: bool, notes: &mut Vec<Cow<'static, str>>) -> Result<(), LlmError> {
+        let lost = self.removed.iter().filter_map(|(name, reason)| {
+            let reason = (*reason)?;
+            object.field(name).map(|_| Cow::Owned(format!("door: `{name}` was left out: {reason}")))
+        });
+        for note in self.notes.iter().cloned().chain(lost) {
+            if strict {
+                return Err(LlmError::new(ErrorKind::UnsupportedFeature, note));
+            }
+            notes.push(note);
+        }
+        Ok(())
+    }
 }
 
 /// The translation's notes and names, for the answer.
@@ -163,8 +207,22 @@ impl<P: Protocol> Coder<P> {
         stream: bool,
         stop: Stop,
     ) -> Result<Encoded, LlmError> {
+        self.encode_for(None, request, model, seals, stream, stop)
+    }
+
+    /// Encodes a request for a door with these rules.
+    pub(crate) fn encode_for(
+        &self,
+        door: Option<&BodyRules>,
+        request: &LlmRequest,
+        model: Option<&str>,
+        seals: Option<Arc<AccountSeals>>,
+        stream: bool,
+        stop: Stop,
+    ) -> Result<Encoded, LlmError> {
         let model = model.ok_or_else(failure::no_model)?;
         let own = self.own(request);
+        let mut door_notes = Vec::new();
         let mut headers = HeaderMap::new();
         let target = self.protocol.target();
         let source = request.wire().map(Wire::dialect);
@@ -185,33 +243,67 @@ impl<P: Protocol> Coder<P> {
                     model: (in_body && model != IN_ADDRESS).then_some(model),
                     stream: (in_body && !wire.is_compaction()).then_some(stream),
                     max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
+                    ..splice::Changes::default()
                 };
-                let pieces = match mended {
-                    // A repaired body has its fields in other places.
-                    Some(mended) => {
-                        Object::read(&mended, &FIELDS).and_then(|object| splice::set(&mended, &object, &changes))
+                let pieces = match (mended, door) {
+                    (mended, Some(door)) => {
+                        let body = mended.as_ref().unwrap_or_else(|| wire.body());
+                        self.at_door(door, body, changes, &mut door_notes)?
                     }
-                    None => splice::set(wire.body(), wire.object(), &changes),
+                    // A repaired body has its fields in other places.
+                    (Some(mended), None) => Object::read(&mended, &FIELDS)
+                        .and_then(|object| splice::set(&mended, &object, &changes))
+                        .map_err(no_object)?,
+                    (None, None) => splice::set(wire.body(), wire.object(), &changes).map_err(no_object)?,
                 };
-                let pieces = pieces.map_err(|error| {
-                    let what = "the body is not a JSON object with one model, one stream and one limit of tokens";
-                    LlmError::new(ErrorKind::InvalidRequest, what).with_source(error)
-                })?;
                 (RequestBody::pieces(pieces), Names::default())
             }
             None => {
                 let (chat, names) = fit(request, target, &mut report)?;
                 let to = self.asked(model, chat.model.as_deref());
-                (self.protocol.encode(&chat, to, stream, &mut report)?.into(), names)
+                let body = self.protocol.encode(&chat, to, stream, &mut report)?;
+                let body = match door {
+                    Some(door) => {
+                        RequestBody::pieces(self.at_door(door, &body, splice::Changes::default(), &mut door_notes)?)
+                    }
+                    None => body.into(),
+                };
+                (body, names)
             }
         };
         let mut notes = report.finish(self.strict && own.is_none())?;
+        notes.append(&mut door_notes);
         let body = self.leave_out(request, model, body, &mut notes);
         let path = match own.is_some_and(Wire::is_compaction) {
             true => format!("{}/compact", self.protocol.path(model, stream)).into(),
             false => self.protocol.path(model, stream),
         };
         Ok(Encoded { headers, body, path, translation: TranslationNotes { notes, names } })
+    }
+
+    /// Returns a body by the rules of a door, in pieces that share the unchanged bytes.
+    fn at_door<'a>(
+        &self,
+        door: &'a BodyRules,
+        body: &Bytes,
+        mut changes: splice::Changes<'a>,
+        notes: &mut Vec<Cow<'static, str>>,
+    ) -> Result<Vec<Bytes>, LlmError> {
+        let object = Object::read(body, &door.names()).map_err(no_object)?;
+        door.note(&object, self.strict, notes)?;
+        let mut removed: Vec<&'static str> = door.removed.iter().map(|(name, _)| *name).collect();
+        if let Some(model) = door.model.as_deref().filter(|_| self.protocol.model_in_body()) {
+            changes.model = Some(model);
+        }
+        if door.without_model {
+            changes.model = None;
+            removed.push("model");
+        }
+        if door.without_stream {
+            changes.stream = None;
+            removed.push("stream");
+        }
+        splice::set(body, &object, &splice::Changes { removed: &removed, set: &door.set, ..changes }).map_err(no_object)
     }
 
     /// Returns the body without the parameters that the model is known to refuse.
@@ -325,7 +417,21 @@ impl<P: Protocol> Coder<P> {
         body: Bytes,
         wall: SystemTime,
     ) -> LlmError {
-        failure::of_status(&self.protocol, secret, status, headers, body, wall)
+        failure::of_status(&self.protocol, secret, status, headers, body, wall, None)
+    }
+
+    /// Creates the error of an answer that a door gives this meaning.
+    #[cfg(feature = "clouds")]
+    pub(crate) fn error_with(
+        &self,
+        meaning: failure::Meaning,
+        secret: &Secret,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Bytes,
+        wall: SystemTime,
+    ) -> LlmError {
+        failure::of_status(&self.protocol, secret, status, headers, body, wall, Some(meaning))
     }
 
     /// Creates the error of a client that keeps the fields of an error body, and maybe the status.
@@ -336,7 +442,15 @@ impl<P: Protocol> Coder<P> {
         let raw = if is_body { Bytes::from(text.to_owned()) } else { Bytes::from(fields.to_string()) };
         let body = serde_json::from_slice(&raw).unwrap_or_default();
         if let Some(status) = status.filter(|status| !status.is_success()) {
-            return failure::of_status(&self.protocol, secret, status, &HeaderMap::new(), raw, SystemTime::UNIX_EPOCH);
+            return failure::of_status(
+                &self.protocol,
+                secret,
+                status,
+                &HeaderMap::new(),
+                raw,
+                SystemTime::UNIX_EPOCH,
+                None,
+            );
         }
         let facts = ErrorBody::of_error(&body).unwrap_or_default();
         // Every dialect has names for its other failures.
@@ -384,17 +498,25 @@ impl<P: Protocol> Coder<P> {
     }
 }
 
+fn no_object(error: JsonError) -> LlmError {
+    let what = "the body is not a JSON object with one model, one stream and one limit of tokens";
+    LlmError::new(ErrorKind::InvalidRequest, what).with_source(error)
+}
+
 /// The model of a request whose address names it: its body is left without one.
 pub(crate) const IN_ADDRESS: &str = "";
 
 /// Copies the caller's headers, except for its credentials, which are for the gateway, and those of a connection.
 fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
-    const KEPT_BACK: [&str; 18] = [
+    const KEPT_BACK: [&str; 21] = [
         "authorization",
         "proxy-authorization",
         "x-api-key",
         "api-key",
         "x-goog-api-key",
+        "x-amz-security-token",
+        "x-amz-date",
+        "x-amz-content-sha256",
         "cookie",
         "host",
         "connection",

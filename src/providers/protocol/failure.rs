@@ -90,7 +90,20 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
     Some(named.min_by_key(|(place, _)| *place)?.1.into())
 }
 
-/// Creates the error of an answer with an error status.
+/// The meaning of a failure by the names of the door at which it came.
+#[cfg_attr(not(feature = "clouds"), allow(dead_code, reason = "only clouds have doors"))]
+#[derive(Debug)]
+pub(crate) struct Meaning {
+    /// The kind; `None` to classify by the facts.
+    pub(crate) kind: Option<ErrorKind>,
+    /// The facts, with the door's names in the place of the dialect's.
+    pub(crate) facts: ErrorBody,
+    /// The operator's remedy, behind the provider's message.
+    pub(crate) advice: Option<String>,
+}
+
+/// Creates the error of an answer with an error status. `meaning` is that of the door, if there is one and it knows
+/// the failure.
 pub(crate) fn of_status<P: Protocol>(
     protocol: &P,
     secret: &Secret,
@@ -98,8 +111,12 @@ pub(crate) fn of_status<P: Protocol>(
     headers: &HeaderMap,
     body: Bytes,
     wall: std::time::SystemTime,
+    meaning: Option<Meaning>,
 ) -> LlmError {
-    let facts = serde_json::from_slice(&body).ok().as_ref().and_then(ErrorBody::of_error);
+    let (kind, facts, advice) = match meaning {
+        Some(Meaning { kind, facts, advice }) => (kind, Some(facts), advice),
+        None => (None, serde_json::from_slice(&body).ok().as_ref().and_then(ErrorBody::of_error), None),
+    };
     let error = if status.is_redirection() {
         let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| to.parse().ok());
         let to: Option<http::Uri> = to;
@@ -108,8 +125,8 @@ pub(crate) fn of_status<P: Protocol>(
     } else if let Some(facts) = &facts {
         let hint = protocol.wait(facts);
         let asked = retry_after::from_headers(headers, hint, wall);
-        let error = of_facts(protocol, secret, status, facts, asked.is_some());
-        with_wait(error, asked, hint)
+        let kind = kind.unwrap_or_else(|| protocol.classify(status, facts, asked.is_some()));
+        with_wait(of_facts(kind, secret, facts, advice), asked, hint)
     } else {
         let waits = retry_after::from_headers(headers, None, wall);
         let kind = of_page(status, waits.is_some());
@@ -154,19 +171,16 @@ pub(crate) fn of_fields<P: Protocol>(protocol: &P, secret: &Secret, status: Stat
     let meant = facts.number.filter(|number| (400..=599).contains(number));
     let meant = meant.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status);
     let wait = protocol.wait(&facts);
-    let error = of_facts(protocol, secret, meant, &facts, wait.is_some());
-    with_wait(error, wait, wait)
+    let kind = protocol.classify(meant, &facts, wait.is_some());
+    with_wait(of_facts(kind, secret, &facts, None), wait, wait)
 }
 
-fn of_facts<P: Protocol>(
-    protocol: &P,
-    secret: &Secret,
-    status: StatusCode,
-    facts: &ErrorBody,
-    waits: bool,
-) -> LlmError {
-    let kind = protocol.classify(status, facts, waits);
-    let mut error = LlmError::new(kind, scrub(&facts.message, secret));
+fn of_facts(kind: ErrorKind, secret: &Secret, facts: &ErrorBody, advice: Option<String>) -> LlmError {
+    let mut message = scrub(&facts.message, secret);
+    if let Some(advice) = advice {
+        message = format!("{}: {advice}", message.trim_end_matches('.'));
+    }
+    let mut error = LlmError::new(kind, message);
     if let Some(code) = facts.code.as_ref().or(facts.status.as_ref()).or(facts.kind.as_ref()) {
         error = error.with_code(code.as_str());
     } else if let Some(number) = facts.number {

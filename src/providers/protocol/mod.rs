@@ -2,6 +2,8 @@
 //! status, headers and body to an [`LlmError`].
 
 mod body;
+#[cfg(feature = "clouds")]
+pub(crate) mod cloud_error;
 mod coder;
 mod error_body;
 mod failure;
@@ -19,6 +21,8 @@ use serde_json::Value;
 #[cfg(all(feature = "cache", feature = "http"))]
 pub(crate) use self::failure::no_model;
 pub use self::{body::RequestBody, limits::Limits};
+#[cfg(feature = "clouds")]
+pub(crate) use self::{coder::BodyRules, failure::Meaning};
 pub(crate) use self::{
     coder::{Coder, Encoded},
     error_body::ErrorBody,

@@ -5,6 +5,7 @@
 //! seed each time, and `cargo test --release --test wire fuzz -- --nocapture` then prints the executions. The same
 //! properties are cargo-fuzz targets in `fuzz/`.
 
+mod bedrock;
 mod made;
 mod mutate;
 mod properties;
@@ -22,7 +23,10 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
-use steadfast::Dialect;
+use steadfast::{
+    Dialect,
+    providers::bedrock::event_stream::{HeaderValue, encode},
+};
 
 use self::mutate::{Mutation, apply, mutations};
 use crate::recordings::{Exchange, Recordings, folders, recordings};
@@ -261,3 +265,44 @@ fn requests_are_decoded_and_translated_or_refused() {
         });
     }
 }
+
+#[test]
+fn bodies_of_bedrock_are_read_or_named_as_errors() {
+    let message = (0..4_u8, prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(name, payload)| {
+        let headers = [(["a", ":event-type", "b", "c"][usize::from(name)], HeaderValue::Text("chunk"))];
+        encode(&headers, &payload).expect("it is short")
+    });
+    let messages = (prop::collection::vec(message, 0..6), mutations()).prop_map(|(messages, mutations)| {
+        let whole = messages.concat();
+        apply(&whole, &mutations, std::slice::from_ref(&whole))
+    });
+    run("event streams", (messages, any::<u64>()), |(bytes, seed)| bedrock::event_stream(bytes, *seed));
+    let lines = prop::collection::vec((prop::sample::select(BEDROCK.to_vec()), mutations()), 0..8);
+    let lines = lines.prop_map(|lines| {
+        let lines = lines.into_iter().map(|(line, mutations)| apply(line.as_bytes(), &mutations, &[line.into()]));
+        lines.collect::<Vec<_>>().join(&b'\n')
+    });
+    run("payloads of Bedrock", (lines, any::<u64>()), |(bytes, seed)| {
+        bounded(|| bedrock::payloads(bytes, *seed));
+    });
+    run("requests to Converse", cases(Dialect::Anthropic), |case| {
+        let bytes = case.bytes(&corpus().requests);
+        bounded(|| bedrock::request(&bytes));
+    });
+}
+
+const BEDROCK: &[&str] = &[
+    "{\"role\":\"assistant\"}",
+    "{\"contentBlockIndex\":0,\"delta\":{\"text\":\"hi\"},\"p\":\"ab\"}",
+    "{\"contentBlockIndex\":1,\"delta\":{\"reasoningContent\":{\"text\":\"so\"}}}",
+    "{\"contentBlockIndex\":1,\"delta\":{\"reasoningContent\":{\"redactedContent\":\"YWJj\"}}}",
+    "{\"contentBlockIndex\":2,\"start\":{\"toolUse\":{\"toolUseId\":\"t\",\"name\":\"f\"}}}",
+    "{\"contentBlockIndex\":2,\"delta\":{\"toolUse\":{\"input\":\"{}\"}}}",
+    "{\"contentBlockIndex\":3,\"delta\":{\"citation\":{\"title\":\"t\",\"location\":{\"web\":{\"url\":\"u\"}}}}}",
+    "{\"contentBlockIndex\":2}",
+    "{\"stopReason\":\"end_turn\",\"additionalModelResponseFields\":{\"stop_sequence\":\"x\"}}",
+    "{\"usage\":{\"inputTokens\":1,\"outputTokens\":2,\"cacheDetails\":[{\"ttl\":\"1h\",\"inputTokens\":1}]}}",
+    "{\"bytes\":\"eyJ0eXBlIjoibWVzc2FnZV9zdG9wIn0=\",\"p\":\"abc\"}",
+    "{\"message\":\"Too many tokens\"}",
+    "{\"output\":{\"message\":{\"content\":[{\"text\":\"a\"},{\"citationsContent\":{\"content\":[{\"text\":\"b\"}],\"citations\":[{}]}}]}}}",
+];

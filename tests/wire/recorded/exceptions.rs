@@ -21,12 +21,16 @@ type Applies = fn(&Exchange, &Reading, &Difference) -> bool;
 
 const RULES: &[(&str, Applies)] = &[
     ("answers in a row", answers_in_a_row),
+    ("an answer of an older API", an_answer_of_an_older_api),
     ("no end mark", no_end_mark),
     ("arguments in pieces", arguments_in_pieces),
     ("error under a 200", error_under_a_200),
     ("provider's own fallback", providers_own_fallback),
     ("an id in each event", an_id_in_each_event),
     ("deltas apart from the whole", deltas_apart_from_the_whole),
+    ("a guardrail's word", a_guardrails_word),
+    ("a type beside the text", a_type_beside_the_text),
+    ("a tool that ran at Bedrock", a_tool_that_ran_at_bedrock),
 ];
 
 /// The rule that excepts a difference.
@@ -38,6 +42,12 @@ fn answers_in_a_row(exchange: &Exchange, _: &Reading, _: &Difference) -> bool {
     let text = std::str::from_utf8(&exchange.body).unwrap_or_default();
     let starts = events::blocks(text).iter().filter(|block| block.name == "message_start").count();
     exchange.dialect == Dialect::Anthropic && exchange.is_sse && starts > 1
+}
+
+fn an_answer_of_an_older_api(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+    let is_completion = body["completion"].is_string() && body.get("content").is_none();
+    exchange.dialect == Dialect::Anthropic && is_completion && difference.what == "silence"
 }
 
 fn no_end_mark(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
@@ -79,6 +89,21 @@ fn an_id_in_each_event(exchange: &Exchange, _: &Reading, difference: &Difference
 
 fn deltas_apart_from_the_whole(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
     difference.what == "text" && has_deltas_apart(exchange)
+}
+
+fn a_guardrails_word(exchange: &Exchange, reading: &Reading, difference: &Difference) -> bool {
+    let is_cut = matches!(reading.finish_reason.as_deref(), Some("guardrail_intervened" | "content_filtered"));
+    exchange.kind == "bedrock" && difference.what == "finish" && is_cut && difference.ours == "Some(Refusal)"
+}
+
+fn a_type_beside_the_text(exchange: &Exchange, reading: &Reading, difference: &Difference) -> bool {
+    let refused = reading.error_class.as_deref() == Some("botocore.ResponseParserError");
+    exchange.kind == "bedrock" && difference.what == "outcome" && refused && difference.ours == "an answer"
+}
+
+fn a_tool_that_ran_at_bedrock(exchange: &Exchange, _: &Reading, difference: &Difference) -> bool {
+    let has = |name: &str| memchr::memmem::find(&exchange.body, name.as_bytes()).is_some();
+    exchange.kind == "bedrock" && difference.what == "tool_calls" && has("\"server_tool_use\"")
 }
 
 /// Returns true if the deltas of a stream's texts are not the texts that repeat them.

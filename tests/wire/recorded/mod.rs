@@ -5,8 +5,10 @@
 //!
 //! The recordings are not part of the repository; see [`recordings`]. `.ci/recorded` runs this on any folder.
 
+mod bedrock;
 mod codec;
 mod commit;
+mod doors;
 mod events;
 mod exceptions;
 mod expected;
