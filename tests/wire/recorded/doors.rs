@@ -1,5 +1,5 @@
-//! The exchanges that were recorded at the doors of clouds, each through a leaf at that door. The recorded body goes out
-//! as it was recorded, to the recorded path, and the recorded answer is what the vendor's SDK read.
+//! The exchanges that were recorded at the doors of clouds, each through a leaf at that door. The recorded body goes
+//! out as it was recorded, to the recorded path, and the recorded answer is what the vendor's SDK read.
 
 use std::{
     collections::BTreeMap,
