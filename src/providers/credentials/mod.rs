@@ -1,9 +1,12 @@
 //! Credentials that refresh themselves: tokens, and the sources that they come from.
 
 pub mod aws;
+pub mod azure;
 mod fetch;
+pub mod google;
 mod handle;
 mod machine;
+mod oauth;
 mod refresh;
 mod service;
 mod source;
