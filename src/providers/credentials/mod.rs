@@ -9,6 +9,8 @@ mod machine;
 mod oauth;
 mod refresh;
 mod service;
+#[allow(dead_code, reason = "the doors use it")]
+pub(crate) mod sigv4;
 mod source;
 #[cfg(test)]
 mod tests;

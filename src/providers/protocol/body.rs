@@ -37,6 +37,12 @@ impl RequestBody {
         self.first.len() + self.rest.as_slice().iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// Returns the pieces still to be sent.
+    #[cfg(feature = "clouds")]
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.first).chain(self.rest.as_slice())
+    }
+
     /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
