@@ -18,7 +18,7 @@
 //! ```no_run
 //! use steadfast::providers::credentials::{Machine, azure};
 //!
-//! let credentials = azure::default_chain(azure::COGNITIVE_SERVICES, &Machine::new())?;
+//! let credentials = azure::default_chain(&Machine::new(), azure::COGNITIVE_SERVICES)?;
 //! # Ok::<(), steadfast::InvalidConfig>(())
 //! ```
 //!
@@ -53,7 +53,7 @@ pub const AI: &str = "https://ai.azure.com/.default";
 /// use steadfast::providers::credentials::{Machine, azure};
 ///
 /// let machine = Machine::new();
-/// let error = azure::client_secret("my tenant", "app", "secret", azure::AI, &machine).unwrap_err();
+/// let error = azure::client_secret(&machine, "my tenant", "app", "secret", azure::AI).unwrap_err();
 /// assert_eq!(error.field(), "tenant");
 /// ```
 ///
@@ -61,11 +61,11 @@ pub const AI: &str = "https://ai.azure.com/.default";
 ///
 /// An argument is empty; the tenant has characters that no tenant has; `AZURE_AUTHORITY_HOST` is no address with TLS.
 pub fn client_secret(
+    machine: &Machine,
     tenant: &str,
     client_id: &str,
     secret: &str,
     scope: &str,
-    machine: &Machine,
 ) -> Result<Credentials, InvalidConfig> {
     let secret = given("secret", secret)?.to_owned();
     let application =
@@ -80,7 +80,7 @@ pub fn client_secret(
 /// # Errors
 ///
 /// A variable is missing, and the error names it; `AZURE_AUTHORITY_HOST` is no address with TLS.
-pub fn workload_identity(scope: &str, machine: &Machine) -> Result<Credentials, InvalidConfig> {
+pub fn workload_identity(machine: &Machine, scope: &str) -> Result<Credentials, InvalidConfig> {
     let file = needed(TOKEN_FILE, "a workload identity", machine)?;
     let application = of_variables(Proof::TokenFile(file.into()), "a workload identity", scope, machine)?;
     Ok(Azure::Application(application).credentials(machine))
@@ -95,7 +95,7 @@ pub fn workload_identity(scope: &str, machine: &Machine) -> Result<Credentials, 
 ///
 /// The variables are those of a server that we cannot ask (Azure Arc, Service Fabric, Azure ML, the Cloud Shell), or
 /// hold no address. The error names the variable.
-pub fn managed_identity(client_id: Option<&str>, scope: &str, machine: &Machine) -> Result<Credentials, InvalidConfig> {
+pub fn managed_identity(machine: &Machine, client_id: Option<&str>, scope: &str) -> Result<Credentials, InvalidConfig> {
     let identity = ManagedIdentity::new(client_id, given("scope", scope)?, machine)?;
     Ok(Azure::ManagedIdentity(identity).credentials(machine))
 }
@@ -114,14 +114,14 @@ pub fn managed_identity(client_id: Option<&str>, scope: &str, machine: &Machine)
 ///
 /// let machine = Machine::new()
 ///     .variables(|name| Ok((name == "AZURE_CLIENT_SECRET").then(|| "secret".to_owned())));
-/// let error = azure::default_chain(azure::AI, &machine).unwrap_err();
+/// let error = azure::default_chain(&machine, azure::AI).unwrap_err();
 /// assert_eq!(error.field(), "AZURE_TENANT_ID");
 /// ```
 ///
 /// # Errors
 ///
 /// Those of the chosen source. A missing variable is named.
-pub fn default_chain(scope: &str, machine: &Machine) -> Result<Credentials, InvalidConfig> {
+pub fn default_chain(machine: &Machine, scope: &str) -> Result<Credentials, InvalidConfig> {
     if let Some(secret) = machine.variable("AZURE_CLIENT_SECRET")? {
         let application = of_variables(Proof::Secret(secret), "a client secret", scope, machine)?;
         return Ok(Azure::Application(application).credentials(machine));
@@ -132,9 +132,9 @@ pub fn default_chain(scope: &str, machine: &Machine) -> Result<Credentials, Inva
         return Err(InvalidConfig::new(certificate, format!("a certificate cannot be used; {remedy}")));
     }
     if machine.variable(TOKEN_FILE)?.is_some() {
-        return workload_identity(scope, machine);
+        return workload_identity(machine, scope);
     }
-    managed_identity(machine.variable(CLIENT_ID)?.as_deref(), scope, machine)
+    managed_identity(machine, machine.variable(CLIENT_ID)?.as_deref(), scope)
 }
 
 /// Returns the application that the variables name.

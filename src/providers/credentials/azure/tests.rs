@@ -15,7 +15,7 @@ const SECRET: &str = "s3cr3t~value/of+client";
 
 fn application(servers: &Server) -> Credentials {
     let machine = machine(&[], servers, &Server::unasked());
-    client_secret("contoso.onmicrosoft.com", "app-id", SECRET, COGNITIVE_SERVICES, &machine).unwrap()
+    client_secret(&machine, "contoso.onmicrosoft.com", "app-id", SECRET, COGNITIVE_SERVICES).unwrap()
 }
 
 /// A file with a token, removed at its end.
@@ -62,7 +62,7 @@ async fn another_cloud_has_another_authority() {
     let server = Server::giving("token", 3599);
     let host = [("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/")];
     let machine = machine(&host, &server, &Server::unasked());
-    token(&client_secret("t", "c", SECRET, AI, &machine).unwrap()).await;
+    token(&client_secret(&machine, "t", "c", SECRET, AI).unwrap()).await;
     assert_eq!(server.only().url, "https://login.microsoftonline.us/t/oauth2/v2.0/token");
 }
 
@@ -127,7 +127,7 @@ async fn a_server_that_repeats_the_request_gives_no_secret_away() {
         Server::new(|asked| json(400, &format!("{{\"message\":\"header {}\"}}", asked.header("x-identity-header"))));
     let machine = machine(&variables, &server, &repeated);
     for credentials in
-        [application(&server), workload_identity(AI, &machine).unwrap(), managed_identity(None, AI, &machine).unwrap()]
+        [application(&server), workload_identity(&machine, AI).unwrap(), managed_identity(&machine, None, AI).unwrap()]
     {
         let (told, _) = failure(&credentials).await;
         assert!(told.contains("[secret]"), "{told}");
@@ -140,7 +140,7 @@ async fn a_workload_identity_reads_its_file_at_each_renewal() {
     let file = TokenFile::new("workload", "s3cr3t-assertion-1\n");
     let server = Server::giving("token", 3599);
     let variables = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_FEDERATED_TOKEN_FILE", file.path())];
-    let credentials = workload_identity(AI, &machine(&variables, &server, &Server::unasked())).unwrap();
+    let credentials = workload_identity(&machine(&variables, &server, &Server::unasked()), AI).unwrap();
     token(&credentials).await;
     std::fs::write(&file.0, "s3cr3t-assertion-2").unwrap();
     tokio::time::advance(Duration::from_secs(3600)).await;
@@ -178,7 +178,7 @@ async fn a_refused_assertion_says_what_to_do() {
         let server = Server::new(move |_| json(401, &body));
         let variables =
             [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_FEDERATED_TOKEN_FILE", file.path())];
-        let credentials = workload_identity(AI, &machine(&variables, &server, &Server::unasked())).unwrap();
+        let credentials = workload_identity(&machine(&variables, &server, &Server::unasked()), AI).unwrap();
         let (told, is_setup) = failure(&credentials).await;
         assert!(is_setup && told.contains(wanted), "{told}");
     }
@@ -194,7 +194,7 @@ fn a_missing_argument_or_variable_is_named() {
         ("t", "c", "", AI, "secret: it is empty"),
         ("t", "c", SECRET, "", "scope: it is empty"),
     ] {
-        let told = mistake(client_secret(tenant, client, secret, scope, &none));
+        let told = mistake(client_secret(&none, tenant, client, secret, scope));
         assert!(told.starts_with(wanted), "{told}");
     }
     let (tenant, client, file) =
@@ -212,7 +212,7 @@ fn a_missing_argument_or_variable_is_named() {
         ),
     ] {
         let machine = machine(&variables, &Server::unasked(), &Server::unasked());
-        let told = mistake(workload_identity(AI, &machine));
+        let told = mistake(workload_identity(&machine, AI));
         assert!(told.starts_with(wanted), "{told}");
     }
 }

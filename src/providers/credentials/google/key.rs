@@ -11,8 +11,14 @@ use crate::{
     providers::credentials::{SourceError, Token},
 };
 
-/// The credentials that a file of Google's holds.
-pub(super) enum Key {
+/// A file of Google's.
+pub(super) struct KeyFile {
+    key: Key,
+    quota_project: Option<String>,
+}
+
+/// The credentials that it holds.
+enum Key {
     ServiceAccount(ServiceAccount),
     User(User),
     External(External),
@@ -26,7 +32,7 @@ pub(super) const EXTERNAL: &str = "external_account";
 const EXTERNAL_USER: &str = "external_account_authorized_user";
 const IMPERSONATED: &str = "impersonated_service_account";
 
-impl Key {
+impl KeyFile {
     /// Parses a file. `place` names it in errors; `wanted` is the only type that it may have.
     pub(super) fn parse(text: &[u8], place: &str, wanted: Option<&str>) -> Result<Self, InvalidConfig> {
         let wrong = |problem: String| InvalidConfig::new(place.to_owned(), problem);
@@ -41,9 +47,30 @@ impl Key {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != kind) {
             return Err(wrong(format!("its type is `{kind}`, and `{wanted}` is expected")));
         }
-        Self::of_type(kind, &fields)
+        let quota_project = fields.optional("quota_project_id")?.map(str::to_owned);
+        // A wrong one would make a header that cannot be sent.
+        if quota_project.as_deref().is_some_and(|project| !is_project(project)) {
+            return Err(fields.wrong("quota_project_id", "it is no project's id"));
+        }
+        Ok(Self { key: Key::of_type(kind, &fields)?, quota_project })
     }
 
+    /// Fetches a token.
+    pub(super) async fn fetch(&self, state: &State) -> Result<Token, SourceError> {
+        let token = self.key.fetch(state).await?;
+        Ok(match &self.quota_project {
+            Some(project) => token.quota_project(project.as_str()),
+            None => token,
+        })
+    }
+}
+
+/// Returns true if the text can be a project's id or number.
+pub(super) fn is_project(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
+impl Key {
     fn of_type(kind: &str, fields: &Fields<'_>) -> Result<Self, InvalidConfig> {
         match kind {
             SERVICE_ACCOUNT => ServiceAccount::parse(fields).map(Self::ServiceAccount),
@@ -66,8 +93,7 @@ impl Key {
         }
     }
 
-    /// Fetches a token.
-    pub(super) fn fetch<'a>(&'a self, state: &'a State) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn fetch<'a>(&'a self, state: &'a State) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
             match self {
                 Self::ServiceAccount(account) => account.fetch(state).await,

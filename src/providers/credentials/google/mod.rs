@@ -11,9 +11,13 @@
 //! | `impersonated_service_account` | one of the above, which becomes a service account | [IAM credentials API] |
 //!
 //! Of federation's sources, `file`, `url` and `aws1` are read. `executable` and `certificate` are refused by name.
+//! A workload in AWS uses the keys of [`aws::default_chain`](super::aws::default_chain).
 //!
 //! A file is read at each renewal, so that a key which is replaced on disk is used without a restart. It is read once
 //! when the credentials are made, too: a mistake is an [`InvalidConfig`] then, which names the field.
+//!
+//! A user's token needs a project to bill: `quota_project_id` of its file, or `GOOGLE_CLOUD_QUOTA_PROJECT`, which comes
+//! first. It goes out as `x-goog-user-project`.
 //!
 //! # A wrong clock
 //!
@@ -60,8 +64,9 @@ use std::{
 use http::Uri;
 
 use self::{
+    aws::Aws,
     clock::Clock,
-    key::{EXTERNAL, Key, SERVICE_ACCOUNT, USER, place},
+    key::{EXTERNAL, KeyFile, SERVICE_ACCOUNT, USER, is_project, place},
 };
 use super::{
     Credentials, Machine, Source, SourceError, Token, TokenFuture,
@@ -106,7 +111,7 @@ pub fn application_default(machine: &Machine) -> Result<Credentials, InvalidConf
         parse_file(path, None)?;
     }
     metadata::host(machine)?;
-    Ok(credentials(Place::Default { named, signed_in }, machine))
+    credentials(machine, Place::Default { named, signed_in })
 }
 
 /// Returns the credentials of a file, of any type that Google's `type` names and that we can use.
@@ -115,8 +120,8 @@ pub fn application_default(machine: &Machine) -> Result<Credentials, InvalidConf
 ///
 /// The file is not there, is no JSON, lacks a field, or has a type that we cannot use. The error names the file, and
 /// the field.
-pub fn file(path: impl Into<PathBuf>, machine: &Machine) -> Result<Credentials, InvalidConfig> {
-    of_file(path.into(), None, machine)
+pub fn file(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, InvalidConfig> {
+    of_file(machine, path.into(), None)
 }
 
 /// Returns the credentials of a service account's key file.
@@ -126,8 +131,8 @@ pub fn file(path: impl Into<PathBuf>, machine: &Machine) -> Result<Credentials, 
 /// # Errors
 ///
 /// Those of [`file`]; another type is one too.
-pub fn service_account(path: impl Into<PathBuf>, machine: &Machine) -> Result<Credentials, InvalidConfig> {
-    of_file(path.into(), Some(SERVICE_ACCOUNT), machine)
+pub fn service_account(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, InvalidConfig> {
+    of_file(machine, path.into(), Some(SERVICE_ACCOUNT))
 }
 
 /// Returns the credentials of a user who signed in with `gcloud auth application-default login`.
@@ -135,8 +140,8 @@ pub fn service_account(path: impl Into<PathBuf>, machine: &Machine) -> Result<Cr
 /// # Errors
 ///
 /// Those of [`file`]; another type is one too.
-pub fn authorized_user(path: impl Into<PathBuf>, machine: &Machine) -> Result<Credentials, InvalidConfig> {
-    of_file(path.into(), Some(USER), machine)
+pub fn authorized_user(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, InvalidConfig> {
+    of_file(machine, path.into(), Some(USER))
 }
 
 /// Returns the credentials of workload identity federation, by the file that
@@ -145,8 +150,8 @@ pub fn authorized_user(path: impl Into<PathBuf>, machine: &Machine) -> Result<Cr
 /// # Errors
 ///
 /// Those of [`file`]; another type is one too.
-pub fn external_account(path: impl Into<PathBuf>, machine: &Machine) -> Result<Credentials, InvalidConfig> {
-    of_file(path.into(), Some(EXTERNAL), machine)
+pub fn external_account(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, InvalidConfig> {
+    of_file(machine, path.into(), Some(EXTERNAL))
 }
 
 /// Returns the credentials of a file's text, for a key that comes from a secret store or a variable.
@@ -156,9 +161,9 @@ pub fn external_account(path: impl Into<PathBuf>, machine: &Machine) -> Result<C
 /// # Errors
 ///
 /// Those of [`file`].
-pub fn json(text: &str, name: &str, machine: &Machine) -> Result<Credentials, InvalidConfig> {
-    let key = Key::parse(text.as_bytes(), name, None)?;
-    Ok(credentials(Place::Text { key, name: name.to_owned() }, machine))
+pub fn json(machine: &Machine, text: &str, name: &str) -> Result<Credentials, InvalidConfig> {
+    let key = KeyFile::parse(text.as_bytes(), name, None)?;
+    credentials(machine, Place::Text { key, name: name.to_owned() })
 }
 
 /// Returns the credentials of the service account that is attached to this machine, or to its pod.
@@ -170,17 +175,21 @@ pub fn json(text: &str, name: &str, machine: &Machine) -> Result<Credentials, In
 /// `GCE_METADATA_HOST` is no text.
 pub fn metadata(machine: &Machine) -> Result<Credentials, InvalidConfig> {
     metadata::host(machine)?;
-    Ok(credentials(Place::Metadata, machine))
+    credentials(machine, Place::Metadata)
 }
 
-fn of_file(path: PathBuf, wanted: Option<&'static str>, machine: &Machine) -> Result<Credentials, InvalidConfig> {
+fn of_file(machine: &Machine, path: PathBuf, wanted: Option<&'static str>) -> Result<Credentials, InvalidConfig> {
     parse_file(&path, wanted)?.ok_or_else(|| InvalidConfig::new(place(&path), "it does not exist; check its path"))?;
-    Ok(credentials(Place::File { path, wanted }, machine))
+    credentials(machine, Place::File { path, wanted })
 }
 
-fn credentials(place: Place, machine: &Machine) -> Credentials {
+fn credentials(machine: &Machine, place: Place) -> Result<Credentials, InvalidConfig> {
+    let quota_project = machine.variable(QUOTA_PROJECT)?;
+    if quota_project.as_deref().is_some_and(|project| !is_project(project)) {
+        return Err(InvalidConfig::new(QUOTA_PROJECT, "it is no project's id"));
+    }
     let state = State { machine: machine.clone(), clock: Clock::default(), rotated: Mutex::default() };
-    Credentials::from_source(Google { place, state })
+    Ok(Credentials::from_source(Google { place, state }))
 }
 
 /// A source of Google's tokens.
@@ -192,7 +201,7 @@ struct Google {
 /// The place that says who asks.
 enum Place {
     File { path: PathBuf, wanted: Option<&'static str> },
-    Text { key: Key, name: String },
+    Text { key: KeyFile, name: String },
     Metadata,
     Default { named: Option<PathBuf>, signed_in: Option<PathBuf> },
 }
@@ -203,6 +212,9 @@ struct State {
     clock: Clock,
     /// A file's refresh token, and the one that replaces it.
     rotated: Mutex<Option<(String, String)>>,
+    aws: Aws,
+    /// The one that replaces a file's.
+    quota_project: Option<String>,
 }
 
 impl Source for Google {
@@ -218,42 +230,51 @@ impl Source for Google {
 
     fn fetch(&self) -> TokenFuture<'_> {
         Box::pin(async move {
-            let state = &self.state;
-            match &self.place {
-                Place::File { path, wanted } => match fetch_by_file(path, *wanted, state).await? {
-                    Some(token) => Ok(token),
-                    None => Err(SourceError::setup(format!("{} does not exist; check its path", place(path)))),
-                },
-                Place::Text { key, .. } => key.fetch(state).await,
-                Place::Metadata => metadata::fetch(state).await,
-                Place::Default { named: Some(path), .. } => match fetch_by_file(path, None, state).await? {
-                    Some(token) => Ok(token),
-                    None => Err(SourceError::setup(format!("{VARIABLE}: {}", missing(path)))),
-                },
-                Place::Default { named: None, signed_in } => {
-                    if let Some(path) = signed_in
-                        && let Some(token) = fetch_by_file(path, None, state).await?
-                    {
-                        return Ok(token);
-                    }
-                    metadata::fetch(state).await.map_err(|error| error.within(nothing_else(signed_in.as_deref())))
-                }
-            }
+            let token = self.place.fetch(&self.state).await?;
+            Ok(match &self.state.quota_project {
+                Some(project) => token.quota_project(project.as_str()),
+                None => token,
+            })
         })
+    }
+}
+
+impl Place {
+    async fn fetch(&self, state: &State) -> Result<Token, SourceError> {
+        match self {
+            Self::File { path, wanted } => match fetch_by_file(path, *wanted, state).await? {
+                Some(token) => Ok(token),
+                None => Err(SourceError::setup(format!("{} does not exist; check its path", place(path)))),
+            },
+            Self::Text { key, .. } => key.fetch(state).await,
+            Self::Metadata => metadata::fetch(state).await,
+            Self::Default { named: Some(path), .. } => match fetch_by_file(path, None, state).await? {
+                Some(token) => Ok(token),
+                None => Err(SourceError::setup(format!("{VARIABLE}: {}", missing(path)))),
+            },
+            Self::Default { named: None, signed_in } => {
+                if let Some(path) = signed_in
+                    && let Some(token) = fetch_by_file(path, None, state).await?
+                {
+                    return Ok(token);
+                }
+                metadata::fetch(state).await.map_err(|error| error.within(nothing_else(signed_in.as_deref())))
+            }
+        }
     }
 }
 
 /// Fetches a token with the key of a file. `None` if there is no such file.
 async fn fetch_by_file(path: &Path, wanted: Option<&str>, state: &State) -> Result<Option<Token>, SourceError> {
     let Some(text) = read_file(path).await? else { return Ok(None) };
-    let key = Key::parse(text.as_bytes(), &place(path), wanted)?;
+    let key = KeyFile::parse(text.as_bytes(), &place(path), wanted)?;
     key.fetch(state).await.map(Some)
 }
 
 /// Parses a file, to find mistakes early. `None` if there is no such file.
-fn parse_file(path: &Path, wanted: Option<&str>) -> Result<Option<Key>, InvalidConfig> {
+fn parse_file(path: &Path, wanted: Option<&str>) -> Result<Option<KeyFile>, InvalidConfig> {
     match read_small(path) {
-        Ok(Some(text)) => Key::parse(text.as_bytes(), &place(path), wanted).map(Some),
+        Ok(Some(text)) => KeyFile::parse(text.as_bytes(), &place(path), wanted).map(Some),
         Ok(None) => Ok(None),
         Err(problem) => Err(InvalidConfig::new(place(path), format!("it {problem}"))),
     }
@@ -288,3 +309,4 @@ fn token_server(url: &Uri) -> String {
 /// The scope of all of Google's cloud, within the roles that the account has.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";

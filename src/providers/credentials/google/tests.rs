@@ -10,7 +10,9 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    super::oauth::testing::{Reply, Server, assert_no_secret, failure, json as answer, machine, mistake, reply, token},
+    super::oauth::testing::{
+        Reply, Server, assert_no_secret, decoded, failure, json as answer, machine, mistake, reply, token,
+    },
     testing::{PKCS8, pem},
     *,
 };
@@ -64,7 +66,7 @@ fn user() -> Value {
 
 fn of(value: &Value, servers: &Server) -> Credentials {
     let machine = machine(&[], servers, &Server::unasked());
-    json(&value.to_string(), "the test's key", &machine).unwrap()
+    json(&machine, &value.to_string(), "the test's key").unwrap()
 }
 
 /// The same value without a field.

@@ -54,6 +54,11 @@ impl<'a> Call<'a> {
         Self::new(who, Method::GET, url, Bytes::new())
     }
 
+    /// Puts nothing, as a session of AWS's metadata begins.
+    pub(super) fn put(who: &'a str, url: &Uri) -> Self {
+        Self::new(who, Method::PUT, url, Bytes::new())
+    }
+
     /// Posts a form.
     pub(super) fn form(who: &'a str, url: &Uri, fields: &[(&str, Part<'a>)]) -> Self {
         let mut body = String::new();

@@ -6,6 +6,7 @@ use std::{
     fmt::{Debug, Write},
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -58,7 +59,7 @@ impl Asked {
 }
 
 /// The inverse of the encoding of forms (WHATWG URL, section 5.1).
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -79,6 +80,8 @@ fn decoded(text: &str) -> String {
 /// An answer of a server.
 pub(crate) enum Reply {
     Answer(Response<String>),
+    /// It answers after this time.
+    Late(Duration, Response<String>),
     /// It takes the request, and never answers.
     Hang,
     /// It cannot be reached.
@@ -149,6 +152,10 @@ impl Server {
             async move {
                 match reply {
                     Reply::Answer(answer) => Ok(answer.map(|body| Full::new(body.into()))),
+                    Reply::Late(time, answer) => {
+                        tokio::time::sleep(time).await;
+                        Ok(answer.map(|body| Full::new(body.into())))
+                    }
                     Reply::Hang => std::future::pending().await,
                     Reply::Down => Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
                 }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod outages;
+
 #[test]
 fn dates_are_those_of_the_calendar() {
     let seconds = |text: &str| rfc3339(text).map(|date| date.duration_since(UNIX_EPOCH).unwrap().as_secs());

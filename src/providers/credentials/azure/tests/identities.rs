@@ -14,7 +14,7 @@ async fn a_virtual_machine_asks_its_metadata() {
         json(200, &body)
     });
     let machine = machine(&[], &Server::unasked(), &metadata);
-    assert_eq!(token(&managed_identity(None, COGNITIVE_SERVICES, &machine).unwrap()).await, ("token".to_owned(), 5000));
+    assert_eq!(token(&managed_identity(&machine, None, COGNITIVE_SERVICES).unwrap()).await, ("token".to_owned(), 5000));
     let asked = metadata.only();
     assert_eq!(asked.header("metadata"), "true");
     let url = "http://169.254.169.254/metadata/identity/oauth2/token";
@@ -23,7 +23,7 @@ async fn a_virtual_machine_asks_its_metadata() {
     assert_eq!(form["api-version"], "2018-02-01");
     assert_eq!(form["resource"], "https://cognitiveservices.azure.com");
     assert_eq!(form.len(), 2);
-    token(&managed_identity(Some("user-assigned"), AI, &machine).unwrap()).await;
+    token(&managed_identity(&machine, Some("user-assigned"), AI).unwrap()).await;
     let form = metadata.asked()[1].form();
     assert_eq!((&*form["client_id"], &*form["resource"]), ("user-assigned", "https://ai.azure.com"));
 }
@@ -37,7 +37,7 @@ async fn an_app_asks_the_server_that_azure_names() {
     });
     let variables = [("IDENTITY_ENDPOINT", "http://localhost:42356/msi/token"), ("IDENTITY_HEADER", "s3cr3t-header")];
     let machine = machine(&variables, &Server::unasked(), &metadata);
-    let (_, life) = token(&managed_identity(Some("id"), AI, &machine).unwrap()).await;
+    let (_, life) = token(&managed_identity(&machine, Some("id"), AI).unwrap()).await;
     assert!((85_998..=86_000).contains(&life), "{life}");
     let asked = metadata.only();
     assert_eq!(asked.header("x-identity-header"), "s3cr3t-header");
@@ -59,7 +59,7 @@ async fn a_clock_that_is_off_changes_no_life() {
                 reply(200, "application/json", &body, &[("date", &date)])
             });
             let machine = machine(&[], &Server::unasked(), &metadata);
-            let (_, life) = token(&managed_identity(None, AI, &machine).unwrap()).await;
+            let (_, life) = token(&managed_identity(&machine, None, AI).unwrap()).await;
             assert_eq!(life, 5000, "{ahead} {body}");
         }
     }
@@ -74,7 +74,7 @@ async fn an_answer_that_the_server_kept_ends_by_its_date() {
         reply(200, "application/json", &body, &[("date", &date)])
     });
     let machine = machine(&[], &Server::unasked(), &metadata);
-    let (_, life) = token(&managed_identity(None, AI, &machine).unwrap()).await;
+    let (_, life) = token(&managed_identity(&machine, None, AI).unwrap()).await;
     assert!((99..=101).contains(&life), "{life}");
 }
 
@@ -104,7 +104,7 @@ async fn a_refusal_of_a_managed_identity_says_what_to_do() {
     ] {
         let metadata = Server::new(move |_| json(status, body));
         let machine = machine(variables, &Server::unasked(), &metadata);
-        let (told, is_setup) = failure(&managed_identity(id, AI, &machine).unwrap()).await;
+        let (told, is_setup) = failure(&managed_identity(&machine, id, AI).unwrap()).await;
         assert!(told.contains(wanted) && is_setup == is_mistake, "{told}");
     }
 }
@@ -128,11 +128,11 @@ fn a_server_that_cannot_be_asked_is_named() {
         (vec![("AZURE_POD_IDENTITY_AUTHORITY_HOST", "s p")], "AZURE_POD_IDENTITY_AUTHORITY_HOST: it is not a URL"),
     ] {
         let machine = machine(&variables, &Server::unasked(), &Server::unasked());
-        let told = mistake(managed_identity(None, AI, &machine));
+        let told = mistake(managed_identity(&machine, None, AI));
         assert!(told.starts_with(wanted), "{told}");
     }
     let none = machine(&[], &Server::unasked(), &Server::unasked());
-    assert!(mistake(managed_identity(None, " ", &none)).starts_with("scope: it is empty"));
+    assert!(mistake(managed_identity(&none, None, " ")).starts_with("scope: it is empty"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ async fn the_default_chain_goes_by_the_variables() {
     ] {
         let server = Server::giving("token", 3599);
         let machine = machine(&variables, &server, &server);
-        token(&default_chain(AI, &machine).unwrap()).await;
+        token(&default_chain(&machine, AI).unwrap()).await;
         let form = server.only().form();
         assert!(fields.iter().all(|field| form.contains_key(*field)), "{form:?}");
     }
@@ -168,7 +168,7 @@ fn the_default_chain_names_a_missing_variable() {
         (vec![client, ("AZURE_FEDERATED_TOKEN_FILE", "/f")], "AZURE_TENANT_ID: it is not set, and a workload identity"),
     ] {
         let machine = machine(&variables, &Server::unasked(), &Server::unasked());
-        let told = mistake(default_chain(AI, &machine));
+        let told = mistake(default_chain(&machine, AI));
         assert!(told.starts_with(wanted), "{told}");
     }
 }

@@ -105,7 +105,7 @@ async fn the_token_of_a_server_is_asked_for_with_its_headers() {
         });
         let none = Server::unasked();
         let machine = machine(&[], &servers, if is_metadata { &subject } else { &none });
-        let credentials = json(&source(url).to_string(), "the test's key", &machine).unwrap();
+        let credentials = json(&machine, &source(url).to_string(), "the test's key").unwrap();
         assert_eq!(token(&credentials).await.0, "ya29.federated");
         assert_eq!(servers.asked().last().unwrap().form()["subject_token"], "s3cr3t-subject");
         let asked = if is_metadata { subject.only() } else { servers.asked()[0].clone() };
@@ -113,7 +113,7 @@ async fn the_token_of_a_server_is_asked_for_with_its_headers() {
     }
     let metadata = Server::new(|_| reply(403, "text/plain", "no identity", &[]));
     let machine = machine(&[], &Server::unasked(), &metadata);
-    let credentials = json(&source(local).to_string(), "the test's key", &machine).unwrap();
+    let credentials = json(&machine, &source(local).to_string(), "the test's key").unwrap();
     let (told, is_setup) = failure(&credentials).await;
     assert!(is_setup && told.contains("403") && told.contains("169.254.169.254"), "{told}");
     assert!(told.contains("`credential_source`"), "{told}");
@@ -170,5 +170,57 @@ async fn a_refusal_of_sts_says_what_to_check() {
         let (told, is_setup) = failure(&of(&external(json!({ "file": path })), &server)).await;
         assert!(is_setup && told.contains(code) && told.contains(wanted), "{told}");
         assert!(told.contains(said.trim_end_matches('.')), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_in_aws_sends_a_signed_request() {
+    let source = |changed: Option<(&str, &str)>| {
+        let mut source = json!({
+            "environment_id": "aws1",
+            "region_url": "http://169.254.169.254/latest/meta-data/placement/availability-zone",
+            "url": "http://169.254.169.254/latest/meta-data/iam/security-credentials",
+            "imdsv2_session_token_url": "http://169.254.169.254/latest/api/token",
+            "regional_cred_verification_url": "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15",
+        });
+        if let Some((field, value)) = changed {
+            source[field] = value.into();
+        }
+        external(source).to_string()
+    };
+    let metadata = Server::new(|asked| match (asked.method.as_str(), asked.header("x-aws-ec2-metadata-token")) {
+        ("PUT", _) => {
+            assert_eq!(asked.header("x-aws-ec2-metadata-token-ttl-seconds"), "300");
+            reply(200, "text/plain", "s3cr3t-session", &[])
+        }
+        ("GET", "s3cr3t-session") => reply(200, "text/plain", "us-gov-west-1b", &[]),
+        _ => reply(401, "text/plain", "", &[]),
+    });
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "s3cr3t-key")];
+    let with_region = [keys[0], keys[1], ("AWS_REGION", "eu-west-1"), ("AWS_BEARER_TOKEN_BEDROCK", "s3cr3t-bedrock")];
+    for (variables, region) in [(&keys[..], "us-gov-west-1"), (&with_region, "eu-west-1")] {
+        let server = given();
+        let machine = machine(variables, &server, &metadata);
+        token(&json(&machine, &source(None), "the test's key").unwrap()).await;
+        let subject = server.only().form()["subject_token"].clone();
+        let subject: Value = serde_json::from_str(&decoded(&subject)).unwrap();
+        let url = format!("https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15");
+        assert_eq!(subject["url"], url);
+        let text = subject.to_string();
+        assert!(text.contains(&format!("/{region}/sts/aws4_request")) && !text.contains("s3cr3t"), "{text}");
+    }
+
+    let refusing = Server::new(|_| reply(403, "text/plain", "", &[]));
+    let machine = machine(&keys, &Server::unasked(), &refusing);
+    let (told, is_setup) = failure(&json(&machine, &source(None), "the test's key").unwrap()).await;
+    assert!(is_setup && told.contains("403") && told.contains("AWS_REGION"), "{told}");
+    for (field, value, wanted) in [
+        ("region_url", "http://evil.example/zone", "its host must be 169.254.169.254"),
+        ("imdsv2_session_token_url", "http://169.254.169.254.evil.example/", "its host must be 169.254.169.254"),
+        ("regional_cred_verification_url", "http://sts.amazonaws.com", "it must start with https://sts."),
+        ("regional_cred_verification_url", "", "it is missing"),
+    ] {
+        let told = mistake(json(&machine, &source(Some((field, value))), "the test's key"));
+        assert!(told.contains(wanted) && told.contains(field), "{told}");
     }
 }

@@ -148,7 +148,7 @@ fn a_mistake_in_a_file_is_named() {
         (impersonated.to_string(), vec!["`source_credentials`", "missing"]),
         (chained.to_string(), vec!["`type` of `source_credentials`", "not possible"]),
     ] {
-        let told = mistake(json(&text, "the variable `KEY`", &machine));
+        let told = mistake(json(&machine, &text, "the variable `KEY`"));
         assert!(wanted.iter().all(|wanted| told.contains(wanted)), "{told} is not {wanted:?}");
     }
 }
@@ -158,18 +158,18 @@ fn a_file_must_be_there_and_of_the_expected_type() {
     let folder = Folder::new();
     let machine = machine(&[], &Server::unasked(), &Server::unasked());
     let (key, sign_in) = (folder.file("key.json", service_account()), folder.file("user.json", user()));
-    super::super::service_account(&key, &machine).unwrap();
-    authorized_user(&sign_in, &machine).unwrap();
+    super::super::service_account(&machine, &key).unwrap();
+    authorized_user(&machine, &sign_in).unwrap();
     for path in [&key, &sign_in] {
-        let credentials = file(path, &machine).unwrap();
+        let credentials = file(&machine, path).unwrap();
         assert!(format!("{credentials:?}").contains(path.to_str().unwrap()));
     }
     for (made, wanted) in [
-        (super::super::service_account(&sign_in, &machine), "its type is `authorized_user`, and `service_account`"),
-        (authorized_user(&key, &machine), "its type is `service_account`, and `authorized_user`"),
-        (external_account(&key, &machine), "its type is `service_account`, and `external_account`"),
-        (file(folder.0.join("other.json"), &machine), "does not exist"),
-        (file(&folder.0, &machine), "cannot be read"),
+        (super::super::service_account(&machine, &sign_in), "its type is `authorized_user`, and `service_account`"),
+        (authorized_user(&machine, &key), "its type is `service_account`, and `authorized_user`"),
+        (external_account(&machine, &key), "its type is `service_account`, and `external_account`"),
+        (file(&machine, folder.0.join("other.json")), "does not exist"),
+        (file(&machine, &folder.0), "cannot be read"),
     ] {
         let told = mistake(made);
         assert!(told.contains(wanted) && told.contains(folder.0.to_str().unwrap()), "{told}");
@@ -181,7 +181,7 @@ async fn a_file_is_read_at_each_renewal() {
     let folder = Folder::new();
     let path = folder.file("key.json", service_account());
     let server = Server::giving("ya29", 600);
-    let credentials = file(&path, &machine(&[], &server, &Server::unasked())).unwrap();
+    let credentials = file(&machine(&[], &server, &Server::unasked()), &path).unwrap();
     token(&credentials).await;
     folder.file("key.json", with(service_account(), "client_email", "new@p"));
     tokio::time::advance(Duration::from_secs(601)).await;
@@ -196,4 +196,25 @@ async fn a_file_is_read_at_each_renewal() {
     tokio::time::advance(Duration::from_secs(61)).await;
     let (told, is_setup) = failure(&credentials).await;
     assert!(is_setup && told.contains("it is no JSON"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_project_to_bill_is_that_of_the_variable_or_of_the_file() {
+    let quota = [("GOOGLE_CLOUD_QUOTA_PROJECT", "by-variable")];
+    for (file, variables, wanted) in [
+        (user(), &[][..], Some("p")),
+        (user(), &quota, Some("by-variable")),
+        (without(user(), "quota_project_id"), &[], None),
+        (service_account(), &[], None),
+        (service_account(), &quota, Some("by-variable")),
+    ] {
+        let machine = machine(variables, &Server::giving("ya29", 3599), &Server::unasked());
+        let credentials = json(&machine, &file.to_string(), "the test's key").unwrap();
+        assert_eq!(credentials.get().await.unwrap().quota_project.as_deref(), wanted);
+    }
+    let wrong = [("GOOGLE_CLOUD_QUOTA_PROJECT", "a\nb")];
+    let machine = machine(&wrong, &Server::unasked(), &Server::unasked());
+    assert!(mistake(json(&machine, &user().to_string(), "f")).starts_with("GOOGLE_CLOUD_QUOTA_PROJECT: "));
+    let told = mistake(json(&machine, &with(user(), "quota_project_id", "a b").to_string(), "f"));
+    assert!(told.contains("`quota_project_id` of f"), "{told}");
 }
