@@ -7,8 +7,8 @@ use http::{HeaderName, Uri};
 use crate::{
     InvalidConfig,
     providers::credentials::{
-        Machine, SourceError, Token,
-        oauth::{Call, Refusal, any_url, encoded},
+        Machine, SourceError, Token, fetch,
+        oauth::{Call, Refusal, any_url},
     },
 };
 
@@ -32,9 +32,9 @@ impl ManagedIdentity {
         let url = {
             let (field, address) = address;
             // These servers know resources only: a scope without its last part.
-            let resource = encoded(scope.strip_suffix("/.default").unwrap_or(scope));
+            let resource = fetch::encoded(scope.strip_suffix("/.default").unwrap_or(scope));
             let and = if address.contains('?') { '&' } else { '?' };
-            let id = client_id.as_deref().map(|id| format!("&client_id={}", encoded(id))).unwrap_or_default();
+            let id = client_id.as_deref().map(|id| format!("&client_id={}", fetch::encoded(id))).unwrap_or_default();
             any_url(field, &format!("{address}{and}api-version={version}&resource={resource}{id}"))?
         };
         Ok(Self { client_id, url, server })

@@ -13,8 +13,8 @@ use crate::{
     InvalidConfig,
     providers::{
         credentials::{
-            AwsKeys, Credentials, Identity, Machine, SourceError, aws,
-            oauth::{Call, any_url, encoded},
+            AwsKeys, Credentials, Identity, Machine, SourceError, aws, fetch,
+            oauth::{Call, any_url},
             sigv4,
         },
         http::RequestBody,
@@ -80,7 +80,7 @@ impl AwsSubject {
         }
         sigv4::sign_for_google(&mut request, keys, region, "sts", time).map_err(|_| unusable("it cannot be signed"))?;
         let headers: Vec<_> = request.headers().iter().map(header).collect();
-        Ok(encoded(&json!({ "url": url, "method": "POST", "headers": headers }).to_string()))
+        Ok(fetch::encoded(&json!({ "url": url, "method": "POST", "headers": headers }).to_string()))
     }
 
     /// Returns the region: the environment's, or the instance's.

@@ -8,8 +8,8 @@ use super::{SCOPE, State};
 use crate::{
     InvalidConfig,
     providers::credentials::{
-        Machine, SourceError, Token,
-        oauth::{Call, any_url, encoded},
+        Machine, SourceError, Token, fetch,
+        oauth::{Call, any_url},
     },
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn fetch(state: &State) -> Result<Token, SourceError> {
     let host = host(&state.machine)?;
     let who = format!("the metadata server `{host}`");
     let path = "/computeMetadata/v1/instance/service-accounts/default/token";
-    let url = any_url(HOST, &format!("http://{host}{path}?scopes={}", encoded(SCOPE)))?;
+    let url = any_url(HOST, &format!("http://{host}{path}?scopes={}", fetch::encoded(SCOPE)))?;
     let call = Call::get(&who, &url).header(FLAVOR, Cow::Borrowed("Google"))?;
     let answer = call.send(state.machine.metadata()).await?;
     // Another server at this address would be a router's page or a trap.

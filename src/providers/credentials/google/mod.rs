@@ -188,7 +188,13 @@ fn credentials(machine: &Machine, place: Place) -> Result<Credentials, InvalidCo
     if quota_project.as_deref().is_some_and(|project| !is_project(project)) {
         return Err(InvalidConfig::new(QUOTA_PROJECT, "it is no project's id"));
     }
-    let state = State { machine: machine.clone(), clock: Clock::default(), rotated: Mutex::default() };
+    let state = State {
+        machine: machine.clone(),
+        clock: Clock::default(),
+        rotated: Mutex::default(),
+        aws: Aws::default(),
+        quota_project,
+    };
     Ok(Credentials::from_source(Google { place, state }))
 }
 

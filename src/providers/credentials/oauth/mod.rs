@@ -21,7 +21,7 @@ pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 
-use super::{SourceError, Token, fetch};
+use super::{SourceError, Token, date, fetch};
 use crate::{
     InvalidConfig,
     internal::{base64, wall_clock},
@@ -72,7 +72,7 @@ impl<'a> Call<'a> {
                 }
             };
             let and = if body.is_empty() { "" } else { "&" };
-            let _ = write!(body, "{and}{name}={}", encoded(value));
+            let _ = write!(body, "{and}{name}={}", fetch::encoded(value));
         }
         let mut call = Self::new(who, Method::POST, url, body.into());
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -115,7 +115,7 @@ impl<'a> Call<'a> {
 
     /// Adds `Authorization: Basic` (RFC 6749, section 2.3.1).
     pub(super) fn basic(mut self, id: &str, secret: &'a str) -> Result<Self, SourceError> {
-        let pair = base64::encode(format!("{}:{}", encoded(id), encoded(secret)).as_bytes());
+        let pair = base64::encode(format!("{}:{}", fetch::encoded(id), fetch::encoded(secret)).as_bytes());
         self.secrets.extend([secret.into(), pair.clone().into()]);
         self.header(AUTHORIZATION, format!("Basic {pair}").into())
     }
@@ -174,7 +174,7 @@ impl Answer<'_> {
     fn life(&self, object: &Map<String, Value>) -> Duration {
         let seconds = object.get("expires_in").and_then(seconds).map(Duration::from_secs);
         let dated = object.get("expires_on").and_then(self::seconds).map(|at| UNIX_EPOCH + Duration::from_secs(at));
-        let date = dated.or_else(|| object.get("expireTime").and_then(Value::as_str).and_then(rfc3339));
+        let date = dated.or_else(|| object.get("expireTime").and_then(Value::as_str).and_then(date::parse));
         let until = |now: SystemTime| date.map(|date| date.duration_since(now).unwrap_or_default());
         let life = match (seconds, fetch::date(&self.headers)) {
             (seconds, Some(now)) => [seconds, until(now)].into_iter().flatten().min(),
@@ -239,7 +239,7 @@ impl Answer<'_> {
     fn scrubbed(&self, text: &str) -> String {
         let mut text = Cow::Borrowed(text);
         for secret in self.secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
-            for spelled in [Cow::Borrowed(&**secret), encoded(secret).into()] {
+            for spelled in [Cow::Borrowed(&**secret), fetch::encoded(secret).into()] {
                 if text.contains(&*spelled) {
                     text = text.replace(&*spelled, "[secret]").into();
                 }
@@ -285,12 +285,6 @@ impl From<SourceError> for Failure {
     }
 }
 
-impl From<InvalidConfig> for SourceError {
-    fn from(error: InvalidConfig) -> Self {
-        Self::setup(error.to_string())
-    }
-}
-
 impl Failure {
     /// Returns an error that says what to do about a refusal.
     pub(super) fn advise(self, advice: impl FnOnce(&Refusal) -> Cow<'static, str>) -> SourceError {
@@ -333,57 +327,6 @@ impl Refusal {
         }
         if self.is_passing { SourceError::new(text) } else { SourceError::setup(text) }
     }
-}
-
-/// Reads a date of RFC 3339, such as `2026-11-22T21:04:05Z`, in whole seconds.
-///
-/// The calendar is Howard Hinnant's `days_from_civil` (2013).
-fn rfc3339(text: &str) -> Option<SystemTime> {
-    let number = |from: usize, to: usize| {
-        let digits = text.get(from..to).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-        digits.parse::<u64>().ok()
-    };
-    let marks = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    let is_marked = marks.iter().all(|&(at, mark)| text.as_bytes().get(at) == Some(&mark));
-    if !is_marked || !matches!(text.as_bytes()[10], b'T' | b't' | b' ') {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let fraction = text[19..].bytes().take_while(|byte| *byte == b'.' || byte.is_ascii_digit()).count();
-    // Minutes ahead of UTC.
-    let zone = &text[19 + fraction..];
-    let ahead: i64 = match zone.as_bytes() {
-        b"Z" | b"z" => 0,
-        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
-            let at = 19 + fraction;
-            let minutes = i64::try_from(number(at + 1, at + 3)? * 60 + number(at + 4, at + 6)?).ok()?;
-            if *sign == b'-' { -minutes } else { minutes }
-        }
-        _ => return None,
-    };
-    // A year from March has its leap day last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    let local = i64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()?;
-    Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(local - ahead * 60).ok()?))
-}
-
-/// Encodes a text for a form or a query: all but the unreserved characters of RFC 3986.
-pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-    out
 }
 
 /// Parses the address of a server that gets secrets: `https://`, or `http://` on this machine.
