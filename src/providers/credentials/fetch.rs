@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::SourceError;
+use super::{SourceError, sigv4};
 use crate::providers::http::{RequestBody, Transport};
 
 /// The longest time for a token server to answer, in whole. The AWS SDKs allow metadata a second, Google's libraries
@@ -80,3 +80,37 @@ pub(crate) fn page(headers: &HeaderMap, body: &[u8], who: &str) -> Option<Source
 pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
 }
+
+/// Returns the body of a form (`application/x-www-form-urlencoded`).
+pub(crate) fn form(fields: &[(&str, impl AsRef<str>)]) -> String {
+    let field = |(name, value): &(&str, _)| format!("{name}={}", encoded(AsRef::<str>::as_ref(value)));
+    fields.iter().map(field).collect::<Vec<_>>().join("&")
+}
+
+/// Percent-encodes a value for a query or a form.
+pub(crate) fn encoded(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    sigv4::encode(value.as_bytes(), &mut encoded);
+    encoded
+}
+
+/// Returns the sentence of a refusal: the server's code, and its message unless that repeats a secret.
+pub(crate) fn refusal(
+    who: &str,
+    status: StatusCode,
+    code: &str,
+    message: Option<&str>,
+    secrets: &[Option<&str>],
+) -> String {
+    let is_safe = |text: &&str| !secrets.iter().flatten().any(|secret| text.contains(*secret));
+    let clean = |text: &str| -> String {
+        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(LONGEST_MESSAGE).collect()
+    };
+    let parts = [Some(code).filter(|code| !code.is_empty()), message];
+    let words: Vec<String> = parts.into_iter().flatten().filter(is_safe).map(clean).collect();
+    let words = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
+    format!("{who} refused with status {}{words}", status.as_u16())
+}
+
+/// The characters of a server's message that go into an error.
+const LONGEST_MESSAGE: usize = 300;

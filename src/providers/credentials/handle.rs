@@ -1,10 +1,10 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{ffi::OsString, fmt, sync::Arc, time::SystemTime};
 
 use http::HeaderValue;
 use tower::{BoxError, Service};
 
-use super::{Source, Token, refresh::Refresh, service::ServiceSource};
-use crate::{Events, LlmError};
+use super::{Source, Token, command::CommandSource, refresh::Refresh, service::ServiceSource};
+use crate::{Events, InvalidConfig, LlmError};
 
 /// Credentials that refresh themselves. Clones share one token and one refresh.
 ///
@@ -21,7 +21,36 @@ pub struct Credentials {
 impl Credentials {
     /// Creates credentials of one token, which is never refreshed.
     pub fn token(token: Token) -> Self {
-        Self { shared: Refresh::fixed(token) }
+        Self::fixed("the fixed token", token)
+    }
+
+    /// Creates credentials of one token, with a name for errors.
+    pub(crate) fn fixed(name: &str, token: Token) -> Self {
+        Self { shared: Refresh::fixed(name, token) }
+    }
+
+    /// Creates credentials whose tokens a command writes to its standard output: the token alone, or JSON.
+    ///
+    /// JSON is AWS's (`AccessKeyId`, `SecretAccessKey`, `SessionToken`, `Expiration`), or an object with
+    /// `access_token`, `accessToken` or `token`, and `expires_in`, `expires_on`, `expires_at` or `expiry`. A token
+    /// without an end is fetched again every ten minutes, and used until then and while that fails.
+    ///
+    /// The command runs without a shell, within 30 seconds, and reads no input. If it fails, the error has the first
+    /// line of its error output, and never its output.
+    ///
+    /// # Errors
+    ///
+    /// The command is empty.
+    ///
+    /// ```
+    /// use steadfast::providers::credentials::Credentials;
+    ///
+    /// let credentials = Credentials::command(["gcloud", "auth", "print-access-token"])?;
+    /// # Ok::<(), steadfast::InvalidConfig>(())
+    /// ```
+    pub fn command(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, InvalidConfig> {
+        let source = CommandSource::new(argv.into_iter().map(Into::into).collect())?;
+        Ok(Self::from_source(source))
     }
 
     /// Creates credentials whose tokens come from a service of your own.

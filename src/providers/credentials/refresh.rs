@@ -32,6 +32,8 @@ use crate::{
 /// The time before a token's end at which it is refreshed. The SDKs of AWS, Google and Azure choose between 3 and 5
 /// minutes; metadata servers have the next token 5 minutes before.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
+/// The time after which a token without a known end is fetched again.
+const UNKNOWN_LIFE: Duration = Duration::from_secs(10 * 60);
 /// The shortest time from a token to the refresh of it while it holds.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time for a source to give a token, with all its steps.
@@ -104,11 +106,16 @@ impl Held {
         let life = token.life();
         // An end beyond the clock's range is none.
         let ends = life.and_then(|life| now.checked_add(life));
-        let due = life.zip(ends).map(|(life, ends)| {
-            // Many processes that began together do not refresh together.
-            let margin = MARGIN.min(life / 2).mul_f64(1.0 + 0.2 * fastrand::f64());
-            ends.checked_sub(margin).unwrap_or(now).max(now + SHORTEST_PAUSE)
-        });
+        // Many processes that began together do not refresh together.
+        let jitter = 1.0 + 0.2 * fastrand::f64();
+        let due = match life.zip(ends) {
+            Some((life, ends)) => {
+                let margin = MARGIN.min(life / 2).mul_f64(jitter);
+                Some(ends.checked_sub(margin).unwrap_or(now).max(now + SHORTEST_PAUSE))
+            }
+            // The end is not known, or there is none: keys in a file may still change.
+            None => now.checked_add(UNKNOWN_LIFE.mul_f64(jitter)),
+        };
         Self { token: Arc::new(token), ends, due }
     }
 
@@ -159,9 +166,9 @@ impl Refresh {
         Arc::new(Self::with(source.name().into(), Some(Box::new(source)), State::default()))
     }
 
-    pub(super) fn fixed(token: Token) -> Arc<Self> {
+    pub(super) fn fixed(name: &str, token: Token) -> Arc<Self> {
         let held = Held::new(token, Instant::now());
-        Arc::new(Self::with("the fixed token".into(), None, State { held: Some(held), ..State::default() }))
+        Arc::new(Self::with(name.into(), None, State { held: Some(held), ..State::default() }))
     }
 
     fn with(name: Arc<str>, source: Option<Box<dyn Source>>, state: State) -> Self {

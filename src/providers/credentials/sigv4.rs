@@ -1,8 +1,8 @@
 //! Signatures of requests to AWS, version 4.
 //!
 //! The rules are those of AWS's page [Create a signed AWS API
-//! request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html). The tests below
-//! are vectors of AWS's own suite; the package `tests/aws` compares with the crate `aws-sigv4`.
+//! request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html). The tests
+//! below are vectors of AWS's own suite; the package `tests/aws` compares with the crate `aws-sigv4`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,8 +19,8 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-/// The prefix of headers that AWS wants signed.
-const PREFIX: &str = "x-amz-";
+/// The prefixes of headers that AWS and Google want signed.
+const PREFIXES: [&str; 2] = ["x-amz-", "x-goog-"];
 
 /// Signs a request: its method, path, query, body, and the headers `host`, `content-type` and `x-amz-*`.
 ///
@@ -34,6 +34,29 @@ pub(crate) fn sign(
     service: &str,
     time: SystemTime,
 ) -> Result<(), LlmError> {
+    sign_parts(request, keys, region, service, time, true)
+}
+
+/// Signs a request that Google sends on to AWS: `x-goog-*` headers are signed too, and there is no
+/// `x-amz-content-sha256`, which no service of AWS needs and Google does not name.
+pub(crate) fn sign_for_google(
+    request: &mut Request<RequestBody>,
+    keys: &AwsKeys,
+    region: &str,
+    service: &str,
+    time: SystemTime,
+) -> Result<(), LlmError> {
+    sign_parts(request, keys, region, service, time, false)
+}
+
+fn sign_parts(
+    request: &mut Request<RequestBody>,
+    keys: &AwsKeys,
+    region: &str,
+    service: &str,
+    time: SystemTime,
+    has_body_hash: bool,
+) -> Result<(), LlmError> {
     let host = host(request).ok_or_else(|| unsignable("the address has no host"))?;
     let body_hash = {
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -43,7 +66,9 @@ pub(crate) fn sign(
     let date = date(time);
     let headers = request.headers_mut();
     headers.insert(DATE, value(&date)?);
-    headers.insert(CONTENT_SHA256, value(&body_hash)?);
+    if has_body_hash {
+        headers.insert(CONTENT_SHA256, value(&body_hash)?);
+    }
     headers.remove(SECURITY_TOKEN);
     if let Some(session) = &keys.session {
         headers.insert(SECURITY_TOKEN, secret(session)?);
@@ -95,7 +120,8 @@ impl std::fmt::Display for Scope<'_> {
 type SignedHeaders = Vec<(String, Vec<u8>)>;
 
 fn signed_headers(headers: &HeaderMap, host: Vec<u8>) -> SignedHeaders {
-    let is_signed = |name: &&HeaderName| *name == CONTENT_TYPE || name.as_str().starts_with(PREFIX);
+    let is_ours = |name: &HeaderName| PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let is_signed = |name: &&HeaderName| *name == CONTENT_TYPE || is_ours(name);
     let mut signed: SignedHeaders = headers
         .keys()
         .filter(is_signed)
@@ -133,7 +159,8 @@ fn host<B>(request: &Request<B>) -> Option<Vec<u8>> {
     }
     let uri: &Uri = request.uri();
     let host = uri.host().filter(|host| !host.is_empty())?;
-    let port = uri.port_u16().filter(|port| !matches!((uri.scheme_str(), port), (Some("http"), 80) | (Some("https"), 443)));
+    let port =
+        uri.port_u16().filter(|port| !matches!((uri.scheme_str(), port), (Some("http"), 80) | (Some("https"), 443)));
     Some(port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")).into_bytes())
 }
 
@@ -176,7 +203,7 @@ fn query(query: &str) -> String {
 }
 
 /// Percent-encodes all bytes but RFC 3986's unreserved ones.
-fn encode(bytes: &[u8], to: &mut String) {
+pub(super) fn encode(bytes: &[u8], to: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in bytes {
         match byte {
@@ -238,7 +265,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 fn value(text: &str) -> Result<HeaderValue, LlmError> {
-    HeaderValue::from_str(text).map_err(|_| unsignable("a region, service or key has a character that no header allows"))
+    HeaderValue::from_str(text)
+        .map_err(|_| unsignable("a region, service or key has a character that no header allows"))
 }
 
 fn secret(text: &str) -> Result<HeaderValue, LlmError> {
@@ -298,7 +326,10 @@ mod tests {
     #[test]
     fn the_parameters_of_a_query_are_sorted_by_their_encoded_form() {
         assert_eq!(query("b=2&a=1&a=0&&c"), "a=0&a=1&b=2&c=");
-        assert_eq!(query("Param-3=Value3&Param=Value2&%E1%88%B4=Value1"), "%E1%88%B4=Value1&Param=Value2&Param-3=Value3");
+        assert_eq!(
+            query("Param-3=Value3&Param=Value2&%E1%88%B4=Value1"),
+            "%E1%88%B4=Value1&Param=Value2&Param-3=Value3"
+        );
         assert_eq!(query("a=%2f+%zz"), "a=%2F%20%25zz");
     }
 

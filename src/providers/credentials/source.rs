@@ -5,6 +5,7 @@ use std::{borrow::Cow, error::Error, fmt, pin::Pin};
 use tower::BoxError;
 
 use super::Token;
+use crate::InvalidConfig;
 
 /// A place that tokens come from. It keeps no token: [`Credentials`](super::Credentials) does.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -42,7 +43,14 @@ impl SourceError {
 
     /// Creates the error of a source that is not configured on this machine.
     pub(crate) fn absent(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { is_absent: true, ..Self::setup(message) }
+        Self::setup(message).as_absent()
+    }
+
+    /// Marks the source as one that is not configured on this machine.
+    #[must_use]
+    pub(crate) fn as_absent(mut self) -> Self {
+        self.is_absent = true;
+        self
     }
 
     /// Sets the cause. It must hold no secret: no body, no excerpt of a file.
@@ -69,5 +77,11 @@ impl fmt::Display for SourceError {
 impl Error for SourceError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+impl From<InvalidConfig> for SourceError {
+    fn from(error: InvalidConfig) -> Self {
+        Self::setup(error.to_string())
     }
 }

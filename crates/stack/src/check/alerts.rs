@@ -86,6 +86,7 @@ fn rules(config: &Config, findings: &mut Findings<'_, '_>) {
     rule("fallback_share", rules.fallback_share, &["share", "min_requests", "within", "page_share"], findings);
     rule("all_tiers_failed", rules.all_tiers_failed, &[], findings);
     rule("key_refused", rules.key_refused, &[], findings);
+    rule("credentials", rules.credentials, &[], findings);
     rule("budget", rules.budget, &["share"], findings);
     rule("handoff_waiting", rules.handoff_waiting, &[], findings);
     findings.nonzero_time("repeat", rules.repeat);

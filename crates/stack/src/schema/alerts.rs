@@ -193,6 +193,9 @@ pub struct Rules {
     /// A provider refused a key. Default: on.
     #[schemars(extend("default" = "on"))]
     pub key_refused: Option<RuleThreshold>,
+    /// A source of credentials gives no new token: a warning, and a page once the last one has ended. Default: on.
+    #[schemars(extend("default" = "on"))]
+    pub credentials: Option<RuleThreshold>,
     /// A budget reached one of its shares: every share in the budget's `warn_at`, or those from `share` on. Default:
     /// on.
     #[schemars(extend("default" = "on"))]

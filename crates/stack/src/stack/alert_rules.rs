@@ -48,6 +48,7 @@ impl TryFrom<&config::Rules> for Rules {
         }
         rules = rules.all_tiers_failed(switch("all_tiers_failed", file.all_tiers_failed)?);
         rules = rules.key_refused(switch("key_refused", file.key_refused)?);
+        rules = rules.credentials(switch("credentials", file.credentials)?);
         rules = rules.handoff_waiting(switch("handoff_waiting", file.handoff_waiting)?);
         match threshold_or_default(file.budget) {
             RuleThreshold::On(true) => Ok(rules),
@@ -82,6 +83,7 @@ fn severities(mut rules: Rules, file: &config::Rules) -> Rules {
         (Rule::FallbackShare, file.fallback_share),
         (Rule::AllTiersFailed, file.all_tiers_failed),
         (Rule::KeyRefused, file.key_refused),
+        (Rule::Credentials, file.credentials),
         (Rule::Budget, file.budget),
         (Rule::HandoffWaiting, file.handoff_waiting),
     ] {
@@ -186,6 +188,7 @@ mod tests {
             fallback_share: None,
             all_tiers_failed: numbers(NONE),
             key_refused: numbers(NONE),
+            credentials: numbers(NONE),
             budget: numbers(NONE),
             handoff_waiting: numbers(NONE),
             repeat: None,
@@ -213,6 +216,7 @@ mod tests {
             fallback_share: off,
             all_tiers_failed: off,
             key_refused: off,
+            credentials: off,
             budget: off,
             handoff_waiting: off,
             repeat: None,

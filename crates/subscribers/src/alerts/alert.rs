@@ -45,6 +45,8 @@ pub enum Rule {
     AllTiersFailed,
     /// A provider has refused a key.
     KeyRefused,
+    /// A source of credentials gives no new token.
+    Credentials,
     /// A share of a spending cap is used up.
     Budget,
     /// Requests wait for a person.
@@ -62,6 +64,7 @@ impl Rule {
             Self::FallbackShare => "fallback_share",
             Self::AllTiersFailed => "all_tiers_failed",
             Self::KeyRefused => "key_refused",
+            Self::Credentials => "credentials",
             Self::Budget => "budget",
             Self::HandoffWaiting => "handoff_waiting",
         }

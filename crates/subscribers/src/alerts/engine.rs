@@ -120,6 +120,22 @@ impl AlertEngine {
             Event::BudgetReached { cap, key, percent, spent, reserved, limit, .. } => {
                 self.budget(&cap_name(cap, key), *percent, [*spent, *reserved, *limit], now, &mut alerts);
             }
+            Event::CredentialsFailed { source, problem, usable, .. } if self.rules.credentials => {
+                let (severity, state, level) = match usable {
+                    true => (Severity::Warning, "are not renewed", 0),
+                    false => (Severity::Critical, "have ended", 1),
+                };
+                let content = || AlertContent {
+                    severity,
+                    summary: format!("the credentials of {source} {state}"),
+                    fields: vec![("problem", problem.to_string())],
+                };
+                alerts.extend(self.board.fire(Rule::Credentials, source, level, now, content));
+            }
+            Event::CredentialsRenewed { source, .. } => {
+                let summary = || format!("the credentials of {source} are renewed");
+                alerts.extend(self.board.resolve(Rule::Credentials, source, now, summary));
+            }
             Event::BudgetReset { cap, key, .. } => {
                 let cap = cap_name(cap, key);
                 let summary = || format!("a new period of the cap {cap} has begun");
@@ -158,7 +174,9 @@ impl AlertEngine {
                 Rule::AllTiersFailed => QUIET_TIME,
                 Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate | Rule::FallbackShare => SETTLING_TIME,
                 // Only an event ends these.
-                Rule::Failover | Rule::KeyRefused | Rule::Budget | Rule::HandoffWaiting => Duration::MAX,
+                Rule::Failover | Rule::KeyRefused | Rule::Credentials | Rule::Budget | Rule::HandoffWaiting => {
+                    Duration::MAX
+                }
             };
             if now.saturating_duration_since(firing.last) >= quiet {
                 over.push((rule, key));

@@ -14,6 +14,7 @@ use steadfast::InvalidConfig;
 /// | `fallback_share` | when more than 5 % of more than 20 answers of 10 min came from a tier other than the first: a warning, and critical above 20 %; off by default | after a minute below that |
 /// | `all_tiers_failed` | at once when every tier has failed a request | after 5 min without another |
 /// | `key_refused` | at once when a provider has refused a key | when that tier answers again |
+/// | `credentials` | when a source of credentials gives no new token: a warning, and critical once the last one has ended | when it gives one again |
 /// | `budget` | when a share of a cap is used up, as the `Budget` reports it (80 %, 100 %) | when the period ends |
 /// | `handoff_waiting` | when a request waits for a person that no person has claimed | when none does |
 ///
@@ -29,6 +30,7 @@ pub struct Rules {
     pub(super) fallback_share: Option<FallbackShare>,
     pub(super) all_tiers_failed: bool,
     pub(super) key_refused: bool,
+    pub(super) credentials: bool,
     pub(super) budget_from: Option<u8>,
     pub(super) handoff_waiting: bool,
     pub(super) repeat: Option<Duration>,
@@ -83,6 +85,7 @@ impl Rules {
             fallback_share: None,
             all_tiers_failed: true,
             key_refused: true,
+            credentials: true,
             budget_from: Some(0),
             handoff_waiting: true,
             repeat: None,
@@ -100,6 +103,7 @@ impl Rules {
             fallback_share: None,
             all_tiers_failed: false,
             key_refused: false,
+            credentials: false,
             budget_from: None,
             handoff_waiting: false,
             repeat: None,
@@ -211,6 +215,13 @@ impl Rules {
     #[must_use]
     pub fn budget(mut self, from_percent: Option<u8>) -> Self {
         self.budget_from = from_percent;
+        self
+    }
+
+    /// Sets whether an alert fires while a source of credentials gives no new token. Default: yes.
+    #[must_use]
+    pub fn credentials(mut self, on: bool) -> Self {
+        self.credentials = on;
         self
     }
 

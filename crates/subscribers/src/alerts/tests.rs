@@ -417,3 +417,27 @@ async fn a_healthy_request_costs_the_engine_no_allocation() {
     let measured = allocation_counter::measure(|| drop(engine.on(&event, desk.now)));
     assert_eq!(measured.count_total, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_not_renewed_warn_and_page_once_they_have_ended() {
+    let at = Instant::now();
+    let mut engine = AlertEngine::new(Rules::new());
+    let source: Arc<str> = "the AWS profile `work`".into();
+    let failed = |usable| {
+        let problem = "AWS STS cannot be reached".into();
+        Event::CredentialsFailed { source: source.clone(), problem, usable, at }
+    };
+    let mut on = |event| {
+        let alerts = engine.on(&event, at).into_iter();
+        alerts.map(|alert| (alert.rule, alert.severity, alert.state, alert.summary)).collect::<Vec<_>>()
+    };
+    let of = |severity, state, summary: &str| vec![(Rule::Credentials, severity, state, summary.to_owned())];
+    let warning =
+        of(Severity::Warning, AlertState::Firing, "the credentials of the AWS profile `work` are not renewed");
+    assert_eq!(on(failed(true)), warning);
+    assert_eq!(on(failed(true)), []);
+    let page = of(Severity::Critical, AlertState::Firing, "the credentials of the AWS profile `work` have ended");
+    assert_eq!(on(failed(false)), page);
+    let over = of(Severity::Critical, AlertState::Resolved, "the credentials of the AWS profile `work` are renewed");
+    assert_eq!(on(Event::CredentialsRenewed { source: source.clone(), at }), over);
+}
