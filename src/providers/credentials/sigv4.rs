@@ -22,7 +22,7 @@ const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256
 /// The prefixes of headers that AWS and Google want signed.
 const PREFIXES: [&str; 2] = ["x-amz-", "x-goog-"];
 
-/// Signs a request: its method, path, query, body, and the headers `host`, `content-type` and `x-amz-*`.
+/// Signs a request: its method, path, query, body, and the headers `host`, `content-type`, `x-amz-*` and `x-goog-*`.
 ///
 /// Sets `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary keys, `x-amz-security-token`. A change
 /// of the signed parts after this breaks the signature. The path is encoded once more than it is sent, as all services
@@ -37,8 +37,7 @@ pub(crate) fn sign(
     sign_parts(request, keys, region, service, time, true)
 }
 
-/// Signs a request that Google sends on to AWS: `x-goog-*` headers are signed too, and there is no
-/// `x-amz-content-sha256`, which no service of AWS needs and Google does not name.
+/// Signs a request that Google sends on to AWS: without `x-amz-content-sha256`, which Google does not name.
 pub(crate) fn sign_for_google(
     request: &mut Request<RequestBody>,
     keys: &AwsKeys,

@@ -59,7 +59,13 @@ impl ManagedIdentity {
             Server::Machine => call.header(METADATA, Cow::Borrowed("true"))?.passing(&[404, 410]),
             Server::App(secret) => call.header(IDENTITY, secret.as_str().into())?,
         };
-        let answer = call.send(machine.metadata()).await?;
+        let answer = call.send(machine.metadata()).await.map_err(|error| match self.server {
+            Server::Machine => error.within(
+                "IDENTITY_ENDPOINT is not set, so the metadata of a virtual machine in Azure was asked; elsewhere set \
+                 AZURE_CLIENT_SECRET, AZURE_CLIENT_ID and AZURE_TENANT_ID",
+            ),
+            Server::App(_) => error,
+        })?;
         Ok(answer.grant().map_err(|failure| failure.advise(|refusal| self.advice(refusal)))?.token)
     }
 

@@ -11,9 +11,9 @@
 //!
 //! A token is for one scope. Azure OpenAI wants [`COGNITIVE_SERVICES`], Claude in Microsoft Foundry wants [`AI`].
 //!
-//! Certificates, users' passwords, the Azure CLI, Azure Arc, Service Fabric, Azure ML and the Cloud Shell are no sources
-//! here; where their variables stand in the way, the error names them. `Credentials::command` can run a command that
-//! prints a token.
+//! Certificates, users' passwords, the Azure CLI, Azure Arc, Service Fabric, Azure ML and the Cloud Shell are no
+//! sources here. Where their variables stand in the way, the error names them. [`Credentials::command`] runs a command
+//! that prints a token.
 //!
 //! ```no_run
 //! use steadfast::providers::credentials::{Machine, azure};

@@ -104,7 +104,8 @@ impl AwsSubject {
         let zone = answer.text().map_err(|failure| failure.advise(advice))?.trim();
         // `us-east-1b` is a zone of `us-east-1`.
         let region = zone.trim_end_matches(|letter: char| letter.is_ascii_lowercase()).to_owned();
-        aws::region::check(&region).map_err(|problem| SourceError::new(format!("{who} names no zone: {problem}")))?;
+        aws::region::check(&region)
+            .map_err(|problem| SourceError::new(format!("{who} names no zone: {problem}; set AWS_REGION")))?;
         Ok(region)
     }
 }

@@ -22,7 +22,7 @@ enum Key {
     ServiceAccount(ServiceAccount),
     User(User),
     External(External),
-    Impersonated { by: Arc<Key>, target: Impersonation },
+    Impersonated { by: Arc<Self>, target: Impersonation },
 }
 
 /// The types that we use, as a file's `type` names them.

@@ -163,7 +163,7 @@ pub fn external_account(machine: &Machine, path: impl Into<PathBuf>) -> Result<C
 /// Those of [`file`].
 pub fn json(machine: &Machine, text: &str, name: &str) -> Result<Credentials, InvalidConfig> {
     let key = KeyFile::parse(text.as_bytes(), name, None)?;
-    credentials(machine, Place::Text { key, name: name.to_owned() })
+    credentials(machine, Place::Text { key: Box::new(key), name: name.to_owned() })
 }
 
 /// Returns the credentials of the service account that is attached to this machine, or to its pod.
@@ -207,7 +207,7 @@ struct Google {
 /// The place that says who asks.
 enum Place {
     File { path: PathBuf, wanted: Option<&'static str> },
-    Text { key: KeyFile, name: String },
+    Text { key: Box<KeyFile>, name: String },
     Metadata,
     Default { named: Option<PathBuf>, signed_in: Option<PathBuf> },
 }

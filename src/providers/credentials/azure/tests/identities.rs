@@ -109,6 +109,16 @@ async fn a_refusal_of_a_managed_identity_says_what_to_do() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_machine_elsewhere_is_told_what_it_lacks() {
+    for server in [Server::new(|_| Reply::Down), Server::new(|_| Reply::Hang)] {
+        let machine = machine(&[], &Server::unasked(), &server);
+        let (told, is_setup) = failure(&default_chain(&machine, AI).unwrap()).await;
+        assert!(!is_setup && told.contains("169.254.169.254"), "{told}");
+        assert!(told.contains("IDENTITY_ENDPOINT is not set") && told.contains("set AZURE_CLIENT_SECRET"), "{told}");
+    }
+}
+
 #[test]
 fn a_server_that_cannot_be_asked_is_named() {
     let endpoint = ("IDENTITY_ENDPOINT", "http://localhost:40342/token");
