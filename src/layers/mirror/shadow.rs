@@ -144,7 +144,8 @@ async fn listens(observer: &mut Observer, settings: &Settings, request: LlmReque
     }
 }
 
-/// Returns whether a layer around the candidate refused: a circuit, a bulkhead, a budget, an operator; or the candidate had no credentials.
+/// Returns whether nothing was sent: a circuit, a bulkhead, a budget or an operator refused, or there were no
+/// credentials.
 fn is_refused(error: &LlmError) -> bool {
     let spares = |kind| {
         use ErrorKind::{Budget, BulkheadFull, CircuitOpen, Credentials, OutOfService};

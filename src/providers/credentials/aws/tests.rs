@@ -13,12 +13,14 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use tower::Service;
 
 use super::*;
 use crate::{
     internal::wall_clock,
-    providers::{credentials::Credentials, http::RequestBody},
+    providers::{
+        credentials::Credentials,
+        http::{RequestBody, Transport, boxed},
+    },
 };
 
 /// A request that a fake server got: its method, its address, and all of its headers and body as text.
@@ -55,15 +57,8 @@ fn machine(
     (machine.variables(move |name| Ok(variables.get(name).cloned())), log)
 }
 
-fn server(
-    log: Log,
-    answer: impl Fn(&Asked) -> Answer + Clone + Send + Sync + 'static,
-) -> impl Service<Request<RequestBody>, Response = Response<Full<Bytes>>, Error = std::io::Error, Future: Send + 'static>
-+ Clone
-+ Send
-+ Sync
-+ 'static {
-    tower::service_fn(move |request: Request<RequestBody>| {
+fn server(log: Log, answer: impl Fn(&Asked) -> Answer + Clone + Send + Sync + 'static) -> Transport {
+    boxed(tower::service_fn(move |request: Request<RequestBody>| {
         let (head, body) = request.into_parts();
         let asked = Asked {
             method: head.method.to_string(),
@@ -88,9 +83,9 @@ fn server(
                 let date = if ahead < 0 { now - by } else { now + by };
                 response = response.header("date", httpdate::fmt_http_date(date));
             }
-            Ok(response.body(Full::new(Bytes::from(body))).unwrap())
+            Ok::<_, std::io::Error>(response.body(Full::new(Bytes::from(body))).unwrap())
         }
-    })
+    }))
 }
 
 /// Returns a date in this many seconds.

@@ -66,6 +66,7 @@ fn full_page() -> Page {
         Event::Hedged { tier: "sonnet".into(), to: "gpt".into(), won: true, after: SECOND, at },
         Event::Reloaded { kept: 1, changed: 1, at },
         Event::StoreChanged { store: "idempotency".into(), available: false, at },
+        Event::CredentialsFailed { source: "the AWS profile".into(), problem: "".into(), usable: true, at },
         Event::ReloadRefused { problem: "".into(), at },
     ];
     events.iter().for_each(|event| metrics.event(event));
