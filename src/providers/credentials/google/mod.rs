@@ -126,11 +126,11 @@ pub fn file(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, 
 
 /// Returns the credentials of a service account's key file.
 ///
-/// Use it in place of [`file`] where no other type is expected.
+/// Use it in place of [`file()`] where no other type is expected.
 ///
 /// # Errors
 ///
-/// Those of [`file`]; another type is one too.
+/// Those of [`file()`]; another type is one too.
 pub fn service_account(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, InvalidConfig> {
     of_file(machine, path.into(), Some(SERVICE_ACCOUNT))
 }
@@ -139,7 +139,7 @@ pub fn service_account(machine: &Machine, path: impl Into<PathBuf>) -> Result<Cr
 ///
 /// # Errors
 ///
-/// Those of [`file`]; another type is one too.
+/// Those of [`file()`]; another type is one too.
 pub fn authorized_user(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, InvalidConfig> {
     of_file(machine, path.into(), Some(USER))
 }
@@ -149,7 +149,7 @@ pub fn authorized_user(machine: &Machine, path: impl Into<PathBuf>) -> Result<Cr
 ///
 /// # Errors
 ///
-/// Those of [`file`]; another type is one too.
+/// Those of [`file()`]; another type is one too.
 pub fn external_account(machine: &Machine, path: impl Into<PathBuf>) -> Result<Credentials, InvalidConfig> {
     of_file(machine, path.into(), Some(EXTERNAL))
 }
@@ -160,7 +160,7 @@ pub fn external_account(machine: &Machine, path: impl Into<PathBuf>) -> Result<C
 ///
 /// # Errors
 ///
-/// Those of [`file`].
+/// Those of [`file()`].
 pub fn json(machine: &Machine, text: &str, name: &str) -> Result<Credentials, InvalidConfig> {
     let key = KeyFile::parse(text.as_bytes(), name, None)?;
     credentials(machine, Place::Text { key: Box::new(key), name: name.to_owned() })
