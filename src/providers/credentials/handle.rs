@@ -115,7 +115,8 @@ impl Credentials {
     /// Records that the provider refused this token (401, 403). The token is refreshed soon, at a bounded rate. `date`
     /// is the answer's `Date`, for a refusal of the signature or its time: it corrects the clock of signatures.
     ///
-    /// Returns true if a second attempt may succeed: there is another token already, or a corrected date.
+    /// Returns true if a second attempt may succeed: there is another token already, or the date was corrected a
+    /// moment ago.
     #[allow(dead_code, reason = "the doors use it")]
     pub(crate) fn refused(&self, token: &Arc<Token>, date: Option<&HeaderValue>) -> bool {
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());

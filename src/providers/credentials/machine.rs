@@ -46,11 +46,7 @@ impl Machine {
     #[must_use]
     pub fn new() -> Self {
         let client = HttpClient::new();
-        Self {
-            variables: Arc::new(|name| variable(name)),
-            metadata: boxed(client.clone().no_proxy()),
-            servers: boxed(client),
-        }
+        Self { variables: Arc::new(variable), metadata: boxed(client.clone().no_proxy()), servers: boxed(client) }
     }
 
     /// Sets the function that reads environment variables. An empty value counts as absent. Default: the process's

@@ -46,6 +46,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The time between two refreshes that refusals cause. A refusal may be about the request.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
+/// The time after a correction of the clock in which refusals may be of requests from before it.
+const CORRECTION_AGE: Duration = Duration::from_secs(30);
 /// The difference of clocks from which signing times are corrected. AWS accepts five minutes.
 const SMALLEST_SKEW: Duration = Duration::from_secs(60);
 
@@ -79,6 +81,7 @@ struct State {
     /// The number of tasks so far.
     tasks: u64,
     refused_at: Option<Instant>,
+    corrected_at: Option<Instant>,
 }
 
 struct Held {
@@ -281,9 +284,15 @@ impl Refresh {
     /// Records that the provider refused a token. Returns true if a second attempt may succeed: there is another token
     /// already, or another date to sign with.
     pub(super) fn refused(self: &Arc<Self>, token: &Arc<Token>, date: Option<SystemTime>) -> bool {
-        let corrected = date.is_some_and(|date| self.correct(date));
         let now = Instant::now();
+        let is_new = date.is_some_and(|date| self.correct(date));
         let mut state = lock(&self.state);
+        if is_new {
+            state.corrected_at = Some(now);
+        }
+        // Requests under way were signed before the correction that another one's refusal caused.
+        let is_recent = |at| now.saturating_duration_since(at) < CORRECTION_AGE;
+        let corrected = is_new || date.is_some() && state.corrected_at.is_some_and(is_recent);
         let Some(held) = &mut state.held else { return corrected };
         if !Arc::ptr_eq(&held.token, token) {
             return held.is_usable(now) || corrected;

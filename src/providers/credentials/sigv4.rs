@@ -306,7 +306,8 @@ mod tests {
     fn signatures_are_those_of_awss_vectors() {
         let session = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
         let trim: &[_] = &[("my-header1", " value1"), ("my-header2", " \"a   b   c\"")];
-        let vectors: [(&str, &str, &[(&str, &str)], &str); 4] = [
+        type Vector<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+        let vectors: [Vector<'_>; 4] = [
             ("GET", "/", &[], "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
             ("POST", "/", &[], "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
             ("GET", "/", trim, "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"),

@@ -43,12 +43,12 @@ impl SourceError {
 
     /// Creates the error of a source that is not configured on this machine.
     pub(crate) fn absent(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::setup(message).as_absent()
+        Self::setup(message).into_absent()
     }
 
     /// Marks the source as one that is not configured on this machine.
     #[must_use]
-    pub(crate) fn as_absent(mut self) -> Self {
+    pub(crate) fn into_absent(mut self) -> Self {
         self.is_absent = true;
         self
     }

@@ -293,12 +293,15 @@ async fn the_date_of_a_refusal_corrects_the_time_of_signatures() {
     let date = |at| HeaderValue::from_str(&httpdate::fmt_http_date(at)).unwrap();
     assert!(credentials.refused(&token, Some(&date(wall_clock::now() + HOUR))));
     assert!((3590..=3600).contains(&ahead(credentials.signing_time())));
-    assert!(!credentials.refused(&token, Some(&date(wall_clock::now() + HOUR))), "it is corrected already");
+    assert!(credentials.refused(&token, Some(&date(wall_clock::now() + HOUR))), "it was signed before the correction");
+    advance(MINUTE).await;
+    assert!(!credentials.refused(&token, Some(&date(wall_clock::now() + HOUR))), "it was signed after it");
     let behind = date(wall_clock::now() - HOUR);
     assert!(credentials.refused(&token, Some(&behind)));
     assert!(credentials.signing_time() < wall_clock::now() - 59 * MINUTE);
     assert!(credentials.refused(&token, Some(&date(wall_clock::now()))));
     assert!(ahead(credentials.signing_time()) <= 1);
+    advance(MINUTE).await;
     assert!(!credentials.refused(&token, Some(&HeaderValue::from_static("yesterday"))));
     sleep(SECOND).await;
     assert!(fetches.load(SeqCst) <= 3);

@@ -152,7 +152,7 @@ impl InstanceMetadata {
         // Nothing there: this is no instance, or a container one hop too far from it.
         let (status, headers, body) = asked.map_err(|error| {
             let hint = "; on an instance in a container, set the metadata's hop limit to 2";
-            SourceError::new(format!("{error}{hint}")).as_absent().with_source(error)
+            SourceError::new(format!("{error}{hint}")).into_absent().with_source(error)
         })?;
         if let Some(page) = fetch::page(&headers, &body, Self::WHO) {
             return Err(page);

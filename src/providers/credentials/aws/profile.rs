@@ -246,7 +246,7 @@ impl<'a> ProfileSection<'a> {
             return Ok(Base::Process(argv));
         }
         let problem = "has no credentials: no keys, role_arn, sso_session or credential_process";
-        Err(self.wrong(problem).as_absent())
+        Err(self.wrong(problem).into_absent())
     }
 
     fn sso(&self, profiles: &Profiles) -> Result<Sso, SourceError> {

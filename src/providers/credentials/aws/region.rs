@@ -9,7 +9,7 @@ pub(crate) fn check(region: &str) -> Result<(), String> {
     let is_region = match parts.as_slice() {
         [first, words @ .., number] if !words.is_empty() => {
             let is_number = !number.is_empty() && number.len() <= 2 && number.bytes().all(|byte| byte.is_ascii_digit());
-            (2..=4).contains(&first.len()) && is_word(first) && words.iter().all(|word| is_word(word)) && is_number
+            (2..=4).contains(&first.len()) && is_word(first) && words.iter().all(is_word) && is_number
         }
         _ => false,
     };

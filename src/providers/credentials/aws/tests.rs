@@ -352,7 +352,7 @@ async fn sso_reads_the_clis_cache_and_says_how_to_log_in() {
         "sessionToken":"secret-2","expiration":{millis}}}}}"#
     );
     let (here, log) = machine(&[("HOME", home.path())], move |asked| {
-        match &*asked.headers["x-amz-sso_bearer_token"].to_str().unwrap() {
+        match asked.headers["x-amz-sso_bearer_token"].to_str().unwrap() {
             "secret-0" => Answer::Status(200, keys.clone()),
             _ => Answer::Status(401, r#"{"message":"secret"}"#.to_owned()),
         }
