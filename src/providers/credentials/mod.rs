@@ -6,6 +6,8 @@
 //! | [`Credentials::command`] | a command that writes a token, such as `gcloud auth print-access-token` |
 //! | [`Credentials::service`] | a `tower::Service<(), Response = Token>` of your own: a vault, a sidecar |
 //! | [`aws`] | AWS: keys, the environment, profiles, SSO, web identity, a container's or an instance's role |
+//! | [`google`] | Vertex: application default credentials, keys, users, federation, impersonation, the metadata server |
+//! | [`azure`] | Entra ID: client secrets, workload identities, managed identities |
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -45,11 +47,14 @@
 //! an error has the code and the message of a refusal, unless they repeat what was sent.
 
 pub mod aws;
+pub mod azure;
 mod command;
 mod date;
 mod fetch;
+pub mod google;
 mod handle;
 mod machine;
+mod oauth;
 mod output;
 mod refresh;
 mod service;

@@ -19,10 +19,10 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-/// The prefix of headers that AWS wants signed.
-const PREFIX: &str = "x-amz-";
+/// The prefixes of headers that AWS and Google want signed.
+const PREFIXES: [&str; 2] = ["x-amz-", "x-goog-"];
 
-/// Signs a request: its method, path, query, body, and the headers `host`, `content-type` and `x-amz-*`.
+/// Signs a request: its method, path, query, body, and the headers `host`, `content-type`, `x-amz-*` and `x-goog-*`.
 ///
 /// Sets `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary keys, `x-amz-security-token`. A change
 /// of the signed parts after this breaks the signature. The path is encoded once more than it is sent, as all services
@@ -34,6 +34,28 @@ pub(crate) fn sign(
     service: &str,
     time: SystemTime,
 ) -> Result<(), LlmError> {
+    sign_parts(request, keys, region, service, time, true)
+}
+
+/// Signs a request that Google sends on to AWS: without `x-amz-content-sha256`, which Google does not name.
+pub(crate) fn sign_for_google(
+    request: &mut Request<RequestBody>,
+    keys: &AwsKeys,
+    region: &str,
+    service: &str,
+    time: SystemTime,
+) -> Result<(), LlmError> {
+    sign_parts(request, keys, region, service, time, false)
+}
+
+fn sign_parts(
+    request: &mut Request<RequestBody>,
+    keys: &AwsKeys,
+    region: &str,
+    service: &str,
+    time: SystemTime,
+    has_body_hash: bool,
+) -> Result<(), LlmError> {
     let host = host(request).ok_or_else(|| unsignable("the address has no host"))?;
     let body_hash = {
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -43,7 +65,9 @@ pub(crate) fn sign(
     let date = date(time);
     let headers = request.headers_mut();
     headers.insert(DATE, value(&date)?);
-    headers.insert(CONTENT_SHA256, value(&body_hash)?);
+    if has_body_hash {
+        headers.insert(CONTENT_SHA256, value(&body_hash)?);
+    }
     headers.remove(SECURITY_TOKEN);
     if let Some(session) = &keys.session {
         headers.insert(SECURITY_TOKEN, secret(session)?);
@@ -95,7 +119,8 @@ impl std::fmt::Display for Scope<'_> {
 type SignedHeaders = Vec<(String, Vec<u8>)>;
 
 fn signed_headers(headers: &HeaderMap, host: Vec<u8>) -> SignedHeaders {
-    let is_signed = |name: &&HeaderName| *name == CONTENT_TYPE || name.as_str().starts_with(PREFIX);
+    let is_ours = |name: &HeaderName| PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let is_signed = |name: &&HeaderName| *name == CONTENT_TYPE || is_ours(name);
     let mut signed: SignedHeaders = headers
         .keys()
         .filter(is_signed)

@@ -23,6 +23,8 @@ use crate::internal::wall_clock;
 pub struct Token {
     pub(crate) identity: Identity,
     pub(crate) expires: Option<SystemTime>,
+    /// The project that Google bills, for the header `x-goog-user-project`.
+    pub(crate) quota_project: Option<Arc<str>>,
 }
 
 /// The secret of a token.
@@ -45,14 +47,14 @@ pub(crate) struct AwsKeys {
 impl Token {
     /// Creates a bearer token, without the white space around it. It does not end.
     pub fn bearer(text: impl Into<Arc<str>>) -> Self {
-        Self { identity: Identity::Bearer(trimmed(text.into())), expires: None }
+        Self { identity: Identity::Bearer(trimmed(text.into())), expires: None, quota_project: None }
     }
 
     /// Creates a pair of AWS keys, with the session token of temporary keys. It does not end.
     pub fn aws(key_id: impl Into<Arc<str>>, secret: impl Into<Arc<str>>, session: Option<Arc<str>>) -> Self {
         let session = session.map(trimmed).filter(|session| !session.is_empty());
         let keys = AwsKeys { id: trimmed(key_id.into()), secret: trimmed(secret.into()), session };
-        Self { identity: Identity::Aws(keys), expires: None }
+        Self { identity: Identity::Aws(keys), expires: None, quota_project: None }
     }
 
     /// Sets the time at which it ends, by this machine's clock.
@@ -67,6 +69,16 @@ impl Token {
     pub fn expires_in(mut self, life: Duration) -> Self {
         // An end beyond the clock's range is none.
         self.expires = wall_clock::now().checked_add(life);
+        self
+    }
+
+    /// Sets the project whose quota Google counts and which it bills (`x-goog-user-project`). Default: the project of
+    /// the credentials themselves, which a user's have none of.
+    ///
+    /// Source: <https://cloud.google.com/docs/quotas/set-quota-project>
+    #[must_use]
+    pub fn quota_project(mut self, project: impl Into<Arc<str>>) -> Self {
+        self.quota_project = Some(project.into());
         self
     }
 
