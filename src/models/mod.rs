@@ -19,16 +19,21 @@
 //! assert_eq!(table.family("our-finetune").max_output(), Some(4096));
 //! # Ok::<(), steadfast::InvalidConfig>(())
 //! ```
+//!
+//! Clouds have ids of their own for a maker's models: [`ModelDoors`] finds the model of an id, and the id of a model.
 #![doc = include_str!("efforts.md")]
 
+mod doors;
 mod facts;
 mod family;
 mod ladder;
+pub(crate) mod snapshot;
 mod table;
 
 pub(crate) use self::ladder::{budget_of, effort_of};
 pub(crate) use self::table::UNKNOWN;
 pub use self::{
+    doors::{Door, DoorIds, ModelDoors},
     facts::{Budget, Facts, ForcedTools, ReasoningOff, Sampling},
     family::Family,
     table::FamilyTable,

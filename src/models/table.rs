@@ -14,8 +14,8 @@ use crate::{InvalidConfig, dated_file::dated_file, internal::quick_hash::QuickMa
 ///
 /// # Look-up
 ///
-/// 1. The look-up ignores everything up to the last slash, a region or `anthropic.` before a name at AWS, and `ft:`
-///    before the name of a fine-tuned model.
+/// 1. The look-up ignores everything up to the last slash, a region and `anthropic.` or `openai.` before a name at AWS,
+///    and `ft:` before the name of a fine-tuned model.
 /// 2. It takes the longest name of the table that equals the rest, or that is followed in it by `-`, `@` or `:`. No
 ///    name stands for a later version: after `claude-opus-5` may come `-20260724`, but not `-6`.
 /// 3. Otherwise it takes a careful row of the maker (`claude-`, `gpt-`, `gemini-` and others), or else the one for all.
@@ -189,7 +189,7 @@ fn is_version(rest: &str) -> bool {
 fn bare(model: &str) -> Cow<'_, str> {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = name.strip_prefix("ft:").unwrap_or(name);
-    let name = name.rsplit_once("anthropic.").map_or(name, |(_, name)| name);
+    let name = ["anthropic.", "openai."].iter().find_map(|maker| Some(name.rsplit_once(maker)?.1)).unwrap_or(name);
     let has_points = name.contains("claude") && name.contains('.');
     if !has_points && !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Cow::Borrowed(name);
@@ -268,6 +268,10 @@ mod tests {
             ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
             ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
             ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5"),
+            ("global.anthropic.claude-opus-4-6-v1", "claude-opus-4-6"),
+            ("anthropic.claude-opus-4-8", "claude-opus-4-8"),
+            ("openai.gpt-oss-120b-1:0", "gpt-oss-120b"),
+            ("openai.gpt-5.5", "gpt-5.5"),
             ("openrouter/anthropic/claude-opus-4.6", "claude-opus-4-6"),
             ("claude-3-7-sonnet-latest", "claude-3-7-sonnet"),
             ("claude-opus-4-20250514", "claude-opus-4"),

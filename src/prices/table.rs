@@ -1,7 +1,13 @@
 use std::{fmt, sync::Arc};
 
 use super::{Price, Usd, price::FilePrice};
-use crate::{InvalidConfig, chat::Usage, dated_file::dated_file, internal::quick_hash::QuickMap};
+use crate::{
+    InvalidConfig,
+    chat::Usage,
+    dated_file::dated_file,
+    internal::quick_hash::QuickMap,
+    models::{ModelDoors, snapshot},
+};
 
 /// Prices by model. Clones share the table until one is changed.
 ///
@@ -11,6 +17,8 @@ use crate::{InvalidConfig, chat::Usage, dated_file::dated_file, internal::quick_
 /// 2. Without a provider's prefix: `anthropic/claude-sonnet-4-5` is `claude-sonnet-4-5` at `anthropic`.
 /// 3. Without the date or version of a snapshot: `claude-sonnet-4-5-20250929`, `gpt-4o-2024-08-06`,
 ///    `gemini-2.0-flash-001`, `claude-sonnet-4-5@20250929`, and `-latest`.
+/// 4. Under the model's name, for an id of a cloud that [`ModelDoors`] lists:
+///    `us.anthropic.claude-sonnet-4-5-20250929-v1:0`. A cloud's surcharge for a region is left out.
 ///
 /// Nothing else is guessed: a model that is not in the table has no price, because a wrong one is worse than none.
 ///
@@ -114,10 +122,12 @@ impl PriceTable {
             // `openrouter/anthropic/claude-..`: the part nearest to the name is the model's maker.
             Some((prefix.rsplit('/').next(), name))
         };
-        self.snapshot_or_base(provider, model).or_else(|| {
-            let (prefix, name) = unprefixed()?;
-            self.snapshot_or_base(prefix, name)
-        })
+        self.snapshot_or_base(provider, model)
+            .or_else(|| {
+                let (prefix, name) = unprefixed()?;
+                self.snapshot_or_base(prefix, name)
+            })
+            .or_else(|| self.exact(provider, ModelDoors::builtin_ref().model(model)?))
     }
 
     /// Returns the price at such an index.
@@ -126,7 +136,7 @@ impl PriceTable {
     }
 
     fn snapshot_or_base(&self, provider: Option<&str>, model: &str) -> Option<u32> {
-        self.exact(provider, model).or_else(|| self.exact(provider, base(model)?))
+        self.exact(provider, model).or_else(|| self.exact(provider, snapshot::base(model)?))
     }
 
     fn exact(&self, provider: Option<&str>, model: &str) -> Option<u32> {
@@ -144,28 +154,6 @@ impl PriceTable {
         entries.retain(|entry| entry.provider != provider);
         entries.push(Entry { provider, place });
     }
-}
-
-/// Returns the model of which `model` is a snapshot, if its name ends like one.
-fn base(model: &str) -> Option<&str> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some(base) = model.strip_suffix("-latest") {
-        return Some(base);
-    }
-    // `-2024-08-06`
-    if let Some((rest, day)) = model.rsplit_once('-')
-        && let Some((rest, month)) = rest.rsplit_once('-')
-        && let Some((base, year)) = rest.rsplit_once('-')
-        && (year.len(), month.len(), day.len()) == (4, 2, 2)
-        && digits(year)
-        && digits(month)
-        && digits(day)
-    {
-        return Some(base);
-    }
-    // `-20250929`, `@20250929`, `-001`
-    let (base, end) = model.rsplit_once(['-', '@'])?;
-    (digits(end) && (end.len() == 8 || (end.len() == 3 && end.starts_with('0')))).then_some(base)
 }
 
 impl fmt::Debug for PriceTable {
@@ -218,6 +206,8 @@ mod tests {
             ("gpt-4o-2024-08-06", "gpt-4o"),
             ("openai/gpt-4o-mini-2024-07-18", "gpt-4o-mini"),
             ("gemini-2.5-flash-001", "gemini-2.5-flash"),
+            ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5"),
+            ("openai.gpt-5.5", "gpt-5.5"),
         ] {
             assert!(price(snapshot).is_some() && price(snapshot) == price(model), "{snapshot}");
         }

@@ -5,6 +5,7 @@ mod common;
 
 mod alerts;
 mod config;
+mod doors;
 mod drill;
 mod examples;
 mod file;

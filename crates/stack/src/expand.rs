@@ -42,6 +42,7 @@ fn walk(node: &mut Node, parent: &str, key: &str, fill: &mut dyn FnMut(&mut Node
         }
         // These fields hold a reference and not its value. A header may have any name.
         Value::Text(_) if is_key(key) && parent != "headers" => {}
+        Value::Text(_) if parent == "credential" && matches!(key, "key_id" | "session") => {}
         _ => fill(node, parent, key),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Config, Provider, Tier};
 use steadfast::{
     InvalidConfig,
-    models::{Family, FamilyTable},
+    models::{Facts, Family, FamilyTable},
 };
 
 /// The capabilities that a tier's model lacks according to the table, unless the file states otherwise.
@@ -46,12 +46,20 @@ impl Config {
     ///
     /// A model resembles no known one, or a value makes no sense; the error names the field.
     pub(crate) fn family_table(&self) -> Result<FamilyTable, InvalidConfig> {
-        self.families.iter().try_fold(FamilyTable::builtin(), |table, (model, facts)| {
+        let table = self.families.iter().try_fold(FamilyTable::builtin(), |table, (model, facts)| {
             let wrong = |error: InvalidConfig| {
                 InvalidConfig::new(format!("families.{model}.{}", error.field()), error.problem().to_owned())
             };
             table.with(model.as_str(), facts.clone()).map_err(wrong)
-        })
+        })?;
+        // The ids of the file's own models have the facts of the model.
+        let ids = self.same_model.iter().flat_map(|(model, ids)| ids.all().map(move |id| (model, id)));
+        Ok(ids.fold(table, |table, (model, id)| {
+            let is_said = self.families.contains_key(&id) || !table.family(&id).is_careful();
+            let like = Facts { like: Some(model.clone()), ..Facts::default() };
+            let with = if is_said { None } else { table.clone().with(id, like).ok() };
+            with.unwrap_or(table)
+        }))
     }
 
     /// Explains for each tier which request parameters its model accepts: the row by which parameters are translated

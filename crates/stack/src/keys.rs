@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::Uri;
 
-use super::{Candidate, Config, Environment, Likeness, Provider, Similar, Tier};
+use super::{Candidate, Config, Credential, Environment, Likeness, Provider, Similar, Tier};
 
 /// A secret that a configuration refers to and the environment lacks.
 ///
@@ -39,10 +39,18 @@ impl Config {
         });
         let tiers = self.tiers.iter().chain(candidate).filter(|tier| tier.needs_key(environment));
         let tiers = tiers.map(|tier| (Some(tier.name.clone()), tier.key_variables()));
+        let sources = self.tiers.iter().filter_map(|tier| match tier.credential.as_ref()? {
+            Credential::Source(source) => Some((tier, source)),
+            Credential::Named(_) => None,
+        });
+        // Each of a source's variables is needed.
+        let sources = sources.flat_map(|(tier, source)| source.variables().into_iter().map(move |name| (tier, name)));
+        let sources = sources.map(|(tier, name)| (Some(tier.name.clone()), vec![name]));
         let webhooks = self.alerts.webhooks.iter().filter_map(|webhook| webhook.authorization.as_ref());
         let callbacks = self.handoff.iter().filter_map(|handoff| handoff.callbacks.as_ref());
         let webhooks = webhooks.chain(callbacks.map(|callbacks| &callbacks.secret)).map(|key| (None, vec![key.name()]));
         tiers
+            .chain(sources)
             .chain(webhooks)
             .filter(|(_, variables)| {
                 !variables.is_empty() && variables.iter().all(|name| environment.secret(name).is_none())
@@ -86,6 +94,7 @@ impl Tier {
                 .copied()
                 .find_map(|name| Some(Server { url: environment.secret(name)?.trim(), variable: Some(name) }))
         };
+        let named = || named().filter(|_| self.at.is_none());
         self.base_url.as_deref().map(|url| Server { url, variable: None }).or_else(named)
     }
 
@@ -98,14 +107,16 @@ impl Tier {
 
     /// Returns the environment variables that may hold the tier's key, in order of precedence.
     ///
-    /// The list is empty if the tier needs no key: a simulated, cached or canned tier, people, or another server than
-    /// the provider's own (`base_url`) without an `api_key`. For a cached tier that compares by embeddings, these are
-    /// the variables of the embeddings' key.
+    /// The list is empty if the tier needs no key: a simulated, cached or canned tier, people, a cloud (`at`) or
+    /// another server than the provider's own (`base_url`) without an `api_key`. For a cached tier that compares by
+    /// embeddings, these are the variables of the embeddings' key.
     pub fn key_variables(&self) -> Vec<&str> {
         match (&self.api_key, &self.base_url, self.provider) {
             (_, _, Provider::Cached) => self.similar.as_ref().map_or_else(Vec::new, Similar::key_variables),
             (_, _, Provider::Simulated | Provider::Canned | Provider::Handoff) => Vec::new(),
             (Some(key), ..) => vec![key.name()],
+            // A cloud's credentials have sources of their own.
+            _ if self.at.is_some() => Vec::new(),
             // A provider's key must not reach another server.
             (None, Some(url), provider) if !provider.owns(url) => Vec::new(),
             (None, _, Provider::Anthropic) => vec!["ANTHROPIC_API_KEY"],

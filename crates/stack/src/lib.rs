@@ -50,6 +50,7 @@
 
 mod check;
 mod classifier;
+mod doors;
 mod environment;
 mod error;
 mod expand;
@@ -77,6 +78,7 @@ pub use self::stack::AlertTask;
 pub use self::{
     check::Findings,
     classifier::classifier,
+    doors::TierDoor,
     environment::Environment,
     error::{ConfigError, Problem},
     keys::{MissingKey, Server},

@@ -162,7 +162,7 @@ impl Loader {
                 None
             }
         };
-        report.into_result(config)
+        report.into_result(config).map(Config::ordered)
     }
 }
 

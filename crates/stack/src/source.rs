@@ -153,13 +153,30 @@ fn collect(node: &Node, secret: bool, places: &mut Vec<Range<usize>>) {
             for entry in entries {
                 // A webhook's address is its secret; its other settings are not.
                 let webhooks = entry.key.to_ascii_lowercase().contains("webhook");
-                let harmless = matches!(entry.key.as_str(), "format" | "rules");
+                let harmless = matches!(entry.key.as_str(), "format" | "rules") || is_shown(&entry.key);
                 let secret = !harmless && (secret || may_be_secret(&entry.key) || webhooks);
                 collect(&entry.value, secret, places);
             }
         }
         _ => {}
     }
+}
+
+/// Returns whether a key of a credential names its source and holds no secret.
+fn is_shown(key: &str) -> bool {
+    matches!(
+        key,
+        "profile"
+            | "web_identity"
+            | "role"
+            | "token_file"
+            | "service_account"
+            | "authorized_user"
+            | "external_account"
+            | "tenant"
+            | "client_id"
+            | "managed_identity"
+    )
 }
 
 fn is_reference(text: &str) -> bool {

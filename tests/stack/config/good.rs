@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use steadfast::CommitPoint;
 use steadfast_stack::{
     AllOpen, AtCap, CacheAcross, Candidate, Config, Cooldown, Environment, FeatureCache, Format, Growth, KeyRef,
-    Likeness, Loader, OnError, OpenAiApi, Protocol, RuleThreshold, Share, Size, Span,
+    Likeness, Loader, OnError, Protocol, RuleThreshold, Share, Size, Span, TierApi,
 };
 
 use crate::config::{folder, load};
@@ -19,7 +19,7 @@ fn three_formats_are_one_configuration() {
 
     assert_eq!(yaml.tiers[0].api_key, Some(KeyRef::env("ANTHROPIC_API_KEY")));
     assert_eq!(yaml.tiers[3].text.as_deref(), Some("Sorry: $5 later."));
-    assert_eq!((&*yaml.tiers[1].headers["x-team"], yaml.tiers[1].api), ("search", Some(OpenAiApi::Responses)));
+    assert_eq!((&*yaml.tiers[1].headers["x-team"], yaml.tiers[1].api), ("search", Some(TierApi::Responses)));
     assert_eq!(yaml.timeout, Some(Span(Duration::from_secs(90))));
     assert_eq!(yaml.stream.commit, Some(CommitPoint::FirstText));
     assert_eq!(yaml.features["code"].stream.commit, Some(CommitPoint::Complete));
@@ -83,6 +83,7 @@ fn the_example_is_a_configuration() {
         .replace("\n# responses", "\nresponses")
         .replace("\n# handoff", "\nhandoff")
         .replace("\n# mirror", "\nmirror")
+        .replace("\n# same_model", "\nsame_model")
         .replace("\n#   ", "\n  ");
     let all = all.replace("\n# listen", "\nlisten").replace("\n# retry", "\nretry").replace("\n# circuit", "\ncircuit");
     let all = all.replace("\n# hedge", "\nhedge");
@@ -91,6 +92,7 @@ fn the_example_is_a_configuration() {
     let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
     assert!(all.cache.is_some() && all.idempotency.is_some() && all.stores.durable.is_some());
     assert!(all.handoff.is_some() && all.mirror.is_some() && all.responses.is_some());
+    assert!(all.tiers.iter().filter(|tier| tier.at.is_some()).count() == 3 && all.same_model.len() == 1);
 }
 
 #[test]

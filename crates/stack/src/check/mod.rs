@@ -2,6 +2,7 @@
 
 mod alerts;
 mod cache;
+mod doors;
 mod gateway;
 mod handoff;
 mod hedge;
@@ -38,6 +39,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     }
     tiers::check(config, findings);
     families(config, findings);
+    doors::check(config, findings);
     limits::check(config, findings);
     cache::check(config, findings);
     spend::check(config, priced, findings);

@@ -66,12 +66,17 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
         return;
     }
     let mut known = HashSet::new();
+    let doors = config.model_doors().unwrap_or_default();
+    let is_priced = |provider: &str, model: &str| {
+        let has_price = |model: &str| config.prices.contains_key(model) || priced(provider, model);
+        has_price(model) || doors.model(model).is_some_and(has_price)
+    };
     let models: Vec<&str> = config
         .tiers
         .iter()
         .filter(|tier| counts(budget, tier, config) && !tier.provider.is_local())
         .filter_map(|tier| Some((tier.provider.name(), tier.model.as_deref()?)))
-        .filter(|(provider, model)| !config.prices.contains_key(*model) && !priced(provider, model))
+        .filter(|(provider, model)| !is_priced(provider, model))
         .filter_map(|(_, model)| known.insert(model).then_some(model))
         .collect();
     let [first, ..] = models[..] else { return };

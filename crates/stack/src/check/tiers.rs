@@ -1,7 +1,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::Findings;
-use crate::{Config, OpenAiApi, Provider, Tier, TierTimeout};
+use crate::{Config, Provider, Tier, TierApi, TierTimeout};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     if config.tiers.is_empty() {
@@ -38,10 +38,7 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     if tier.simulated.is_some() && tier.provider != Provider::Simulated {
         findings.wrong_key("simulated", "only a tier with the provider `simulated` has these settings");
     }
-    if tier.api.is_some() && tier.provider != Provider::OpenAi {
-        findings.wrong_key("api", "only a tier with the provider `openai` has a choice of `api`; remove it");
-    }
-    if tier.compaction == Some(true) && (tier.provider != Provider::OpenAi || tier.api == Some(OpenAiApi::Chat)) {
+    if tier.compaction == Some(true) && (tier.provider != Provider::OpenAi || tier.api == Some(TierApi::Chat)) {
         let message = "only a tier that speaks OpenAI's Responses has `compaction`; set `api: responses`, or remove it";
         findings.wrong_key("compaction", message);
     }

@@ -99,10 +99,40 @@ pub enum StreamBreak {
     Buffer,
 }
 
+/// The order of the tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TierOrder {
+    /// The file's.
+    #[default]
+    File,
+    /// All tiers of a model before any tier of the next one. Tiers of one model keep the file's order, and so do the
+    /// models by their first tiers. A list of tiers in a feature, a model name or a route keeps its own order.
+    SameModel,
+}
+
+/// Reads a block, or an order in its place.
+pub(super) fn fallback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fallback, D::Error> {
+    let forms = "`same_model`, or a block such as { session: sticky, order: same_model }";
+    Ok(match short_or_block(deserializer, forms)? {
+        Either::Short(order) => Fallback { order: Some(order), ..Fallback::default() },
+        Either::Block(fallback) => fallback,
+    })
+}
+
+pub(super) fn fallback_schema(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [generator.subschema_for::<TierOrder>(), generator.subschema_for::<Fallback>()],
+    })
+}
+
 /// The rules by which one tier follows another.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fallback {
+    /// The order of the tiers. Default: `file`.
+    #[schemars(extend("default" = "file"))]
+    pub order: Option<TierOrder>,
     /// The time before the deadline that is reserved for the tiers after the current one. Default: 10 s.
     #[schemars(extend("default" = "10s"))]
     pub keep_back: Option<Span>,

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod cache;
+mod door;
 mod either;
 mod features;
 mod gateway;
@@ -31,7 +32,10 @@ use steadfast::models::Facts;
 pub use self::{
     alerts::{AlertSeverity, Alerts, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
-    features::{AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak},
+    door::{Cloud, Credential, CredentialName, CredentialSource, ManagedIdentity, WebIdentity},
+    features::{
+        AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak, TierOrder,
+    },
     gateway::{Gateway, GatewayLimits, Protocol},
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
@@ -46,7 +50,7 @@ pub use self::{
     scalars::{KeyRef, Secret, Share, Size, Span},
     spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
     stores::Stores,
-    tier::{CallTools, OpenAiApi, Provider, Simulated, Tier},
+    tier::{CallTools, Provider, Simulated, Tier, TierApi},
     validate::{Validate, ValidateSettings},
 };
 
@@ -87,7 +91,9 @@ pub struct Config {
     /// Validates structured output against its request's schema, at each tier except people. Default: `off`.
     #[schemars(extend("default" = "off"))]
     pub validate: Option<Validate>,
-    /// The rules by which one tier follows another.
+    /// The rules by which one tier follows another; `same_model` stands for `{ order: same_model }`.
+    #[serde(deserialize_with = "features::fallback")]
+    #[schemars(schema_with = "features::fallback_schema")]
     pub fallback: Fallback,
     /// The cache of answers.
     pub cache: Option<Cache>,
@@ -109,6 +115,8 @@ pub struct Config {
     pub prices: BTreeMap<String, ModelPrice>,
     /// The capabilities of models by name; they override those that the crate knows.
     pub families: BTreeMap<String, Facts>,
+    /// The ids of models at the clouds that serve them, by the model's name; they override those that the crate knows.
+    pub same_model: door::SameModel,
     /// The alerts on problems.
     pub alerts: Alerts,
 }

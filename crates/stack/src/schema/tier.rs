@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CircuitBreaker, Hedge, KeyRef, Retry, Secret, Similar, Span, TierTimeout};
+use super::{CircuitBreaker, Cloud, Credential, Hedge, KeyRef, Retry, Secret, Similar, Span, TierTimeout};
 
 /// A model behind a provider, with its own settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -14,17 +14,37 @@ pub struct Tier {
     pub name: String,
     /// The provider.
     pub provider: Provider,
-    /// The model's name in the provider's spelling.
+    /// The cloud that serves the provider's models. Default: the provider itself.
+    pub at: Option<Cloud>,
+    /// The model's name in the provider's spelling. With `at`, the cloud's own id is right too.
     pub model: Option<String>,
+    /// AWS: the region, such as `us-east-1`. Default: `AWS_REGION` or `AWS_DEFAULT_REGION`.
+    pub region: Option<String>,
+    /// Vertex: the project's id. Default: `GOOGLE_CLOUD_PROJECT`.
+    pub project: Option<String>,
+    /// Vertex: the location, such as `us-east5`. Default: `global`.
+    #[schemars(extend("default" = "global"))]
+    pub location: Option<String>,
+    /// Azure: the resource's name, the first part of its host.
+    pub resource: Option<String>,
+    /// Azure: the deployment's name. Default: the model's.
+    pub deployment: Option<String>,
+    /// Azure: the version of the API of deployment addresses, such as `2024-10-21`. Default: the newer addresses, which
+    /// have none.
+    pub api_version: Option<String>,
+    /// The source of the credentials for `at`. Default: `default`, unless there is an `api_key`.
+    pub credential: Option<Credential>,
     /// A reference to the provider's key: `${NAME}`, an environment variable. Default: the provider's usual variable;
-    /// no key if `base_url` is not the provider's own host.
+    /// no key if `base_url` is not the provider's own host. With `at`, the cloud's key in place of a `credential`.
     pub api_key: Option<KeyRef>,
     /// Another server with the provider's protocol. Default: the environment's `ANTHROPIC_BASE_URL`,
-    /// `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or `GOOGLE_GEMINI_BASE_URL`, or else the provider's own.
+    /// `OPENAI_BASE_URL`, `GEMINI_BASE_URL` or `GOOGLE_GEMINI_BASE_URL`, or else the provider's own. With `at`, it
+    /// replaces the cloud's host alone.
     #[schemars(extend("pattern" = "^(https?://|.*\\$\\{)"))]
     pub base_url: Option<String>,
-    /// The API of a tier with the provider `openai`. Default: `auto` at OpenAI's own servers, `chat` at any other.
-    pub api: Option<OpenAiApi>,
+    /// The API of a tier with the provider `openai`, or with `at: aws`. Default: `auto` at OpenAI's own servers and at
+    /// clouds, `chat` at any other; for Claude at AWS `mantle` where the model has an id there, else `runtime`.
+    pub api: Option<TierApi>,
     /// True if the server has OpenAI's `/responses/compact`. Default: true at OpenAI's own servers, unless `api` is
     /// `chat`; false at any other.
     pub compaction: Option<bool>,
@@ -86,8 +106,8 @@ impl Tier {
 
     /// Returns whether the tier compacts conversations: the file's setting, or else whether OpenAI's own servers do it.
     pub fn compacts(&self) -> bool {
-        let is_own = || self.base_url.as_deref().is_none_or(|url| self.provider.owns(url));
-        let is_known = || self.provider == Provider::OpenAi && self.api != Some(OpenAiApi::Chat) && is_own();
+        let is_own = || self.at.is_none() && self.base_url.as_deref().is_none_or(|url| self.provider.owns(url));
+        let is_known = || self.provider == Provider::OpenAi && self.api != Some(TierApi::Chat) && is_own();
         self.compaction.unwrap_or_else(is_known)
     }
 }
@@ -141,16 +161,31 @@ impl Provider {
     }
 }
 
-/// The API of an OpenAI tier.
+/// The API of a tier, where its server has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum OpenAiApi {
-    /// Chat Completions (`/chat/completions`), for requests of every dialect.
+pub enum TierApi {
+    /// OpenAI: Chat Completions (`/chat/completions`), for requests of every dialect.
     Chat,
-    /// Responses (`/responses`), for requests of every dialect.
+    /// OpenAI: Responses (`/responses`), for requests of every dialect.
     Responses,
-    /// Responses for requests in its dialect, Chat Completions for all others.
+    /// OpenAI: Responses for requests in its dialect, Chat Completions for all others.
     Auto,
+    /// Claude at AWS: Messages at the endpoint bedrock-mantle.
+    Mantle,
+    /// Claude at AWS: Messages at the endpoint bedrock-runtime.
+    Runtime,
+    /// Claude at AWS: InvokeModel and InvokeModelWithResponseStream.
+    Invoke,
+    /// Any maker's model at AWS: Converse and ConverseStream.
+    Converse,
+}
+
+impl TierApi {
+    /// Returns whether it is one of OpenAI's APIs.
+    pub(crate) fn is_openais(self) -> bool {
+        matches!(self, Self::Chat | Self::Responses | Self::Auto)
+    }
 }
 
 /// The behaviour of a simulated tier.

@@ -147,6 +147,7 @@ fn with_account(config: &Config, tier: &Tier, settings: TierSettings) -> TierSet
     let shares = |other: &&Tier| {
         other.compacts()
             && (&other.base_url, other.key_variables()) == (&tier.base_url, tier.key_variables())
+            && (other.at, &other.region, &other.resource) == (tier.at, &tier.region, &tier.resource)
             && organization(other) == organization(tier)
     };
     match config.tiers.iter().filter(|_| tier.compacts()).find(shares) {

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use super::door::CredentialPool;
 use crate::Environment;
 use steadfast::{
     BoxLlmService, CacheHandle, Events, FallbackHandle,
@@ -40,8 +41,12 @@ pub(super) struct StackContext {
     pub(super) tasks: Option<Arc<dyn TaskStore>>,
     /// The store of kept responses, in place of the configured one.
     pub(super) responses: Option<Arc<dyn ResponseStore>>,
+    /// The credentials for clouds that some tier uses.
+    pub(super) credentials: CredentialPool,
     /// One HTTP client for all tiers, created only if a tier needs it.
     transport: OnceLock<Transport>,
+    /// True if that client is not the default one.
+    is_own_transport: bool,
 }
 
 impl Default for StackContext {
@@ -60,7 +65,9 @@ impl Default for StackContext {
             hub: None,
             tasks: None,
             responses: None,
+            credentials: CredentialPool::default(),
             transport: OnceLock::new(),
+            is_own_transport: false,
         }
     }
 }
@@ -90,6 +97,12 @@ impl StackContext {
 
     pub(super) fn set_transport(&mut self, transport: Transport) {
         self.transport = transport.into();
+        self.is_own_transport = true;
+    }
+
+    /// Returns the HTTP client that replaces the default one.
+    pub(super) fn own_transport(&self) -> Option<Transport> {
+        self.transport.get().filter(|_| self.is_own_transport).cloned()
     }
 
     /// Returns a component's seed, a different one for each name.

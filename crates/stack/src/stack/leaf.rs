@@ -14,15 +14,20 @@ use pin_project::pin_project;
 use sha2::{Digest as _, Sha256};
 use tower::{Layer, Service};
 
-use super::{StackContext, cache::CacheState, handoff::HandoffState};
+use super::{
+    StackContext,
+    cache::CacheState,
+    door::{self, DoorPlan},
+    handoff::HandoffState,
+};
 use crate::{
-    CallTools, ConfigError, Environment, Likeness, OpenAiApi, Problem, Provider, Server, Similar,
-    Simulated as SimulatedSettings, Tier,
+    CallTools, Cloud, ConfigError, Environment, Likeness, Problem, Provider, Server, Similar,
+    Simulated as SimulatedSettings, Tier, TierApi,
 };
 use steadfast::{
     BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     layers::cached::CachedAnswers,
-    models::FamilyTable,
+    models::{FamilyTable, ModelDoors},
     providers::{
         Anthropic, Canned, Gemini, OpenAi, Simulated,
         http::BaseUrl,
@@ -36,10 +41,11 @@ use steadfast_handoff::Handoff;
 macro_rules! over_http {
     ($settings:ident, $leaf:ident, $context:ident) => {{
         let mut leaf = $leaf;
-        if let Some(model) = &$settings.model {
+        let at_door = $settings.door.as_ref().map(|door| &door.model);
+        if let Some(model) = at_door.unwrap_or(&$settings.model) {
             leaf = leaf.model(model.as_str());
         }
-        if $settings.key.is_none() {
+        if $settings.key.is_none() && $settings.door.is_none() {
             leaf = leaf.without_key();
         }
         for (name, value) in &$settings.headers {
@@ -48,6 +54,13 @@ macro_rules! over_http {
         let leaf = leaf.families($settings.families.clone()).events(&$context.events).over($context.transport());
         leaf.seals(&$context.seals)
     }};
+}
+
+/// The facts about models, with the file's own.
+pub(super) struct ModelTables {
+    pub(super) families: FamilyTable,
+    /// The models' ids at clouds.
+    pub(super) doors: ModelDoors,
 }
 
 /// A leaf whose key, headers and server are checked, with the state that it stands on.
@@ -70,8 +83,10 @@ struct LeafSettings {
     provider: Provider,
     model: Option<String>,
     base_url: Option<String>,
-    /// The file's choice of OpenAI's APIs.
-    api: Option<OpenAiApi>,
+    /// The cloud that serves the provider's models.
+    door: Option<DoorPlan>,
+    /// The choice of OpenAI's APIs.
+    api: Option<TierApi>,
     key: Option<Arc<str>>,
     headers: HeaderMap,
     /// The known facts about models.
@@ -87,7 +102,7 @@ struct LeafSettings {
 #[derive(Clone)]
 enum LeafSource {
     Anthropic(Anthropic),
-    OpenAi(OpenAi, OpenAiApi),
+    OpenAi(OpenAi, TierApi),
     Gemini(Gemini),
     Simulated(Simulated),
     /// With the server of the embeddings that similar questions are found by, if the tier uses them.
@@ -111,7 +126,7 @@ impl LeafPlan {
     pub(super) fn new(
         tier: &Tier,
         place: String,
-        families: &FamilyTable,
+        tables: &ModelTables,
         context: &StackContext,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
@@ -127,6 +142,11 @@ impl LeafPlan {
         // A service in the provider's place needs neither the provider's key nor a server.
         let is_replaced = context.leaf(&tier.name).is_some();
         let key = if is_replaced { None } else { key(tier, &place, environment)? };
+        let key = key.or_else(|| door::usual_key(tier, environment).filter(|_| !is_replaced));
+        let door = match is_replaced {
+            true => None,
+            false => DoorPlan::new(tier, &place, key.as_deref(), &tables.doors, context, environment)?,
+        };
         let server = tier.server(environment).filter(|_| !is_replaced);
         if let Some(Server { url, variable: Some(variable), .. }) = server {
             BaseUrl::parse(variable, url)?;
@@ -137,10 +157,17 @@ impl LeafPlan {
             provider: tier.provider,
             model: tier.model.clone(),
             base_url: server.map(|server| server.url.to_owned()),
-            api: tier.api,
+            api: match tier.at {
+                Some(Cloud::Aws) => Some(tier.aws_api(&tables.doors)),
+                // The addresses of deployments have Chat Completions alone.
+                Some(Cloud::Azure) if tier.api_version.is_some() => tier.api.or(Some(TierApi::Chat)),
+                Some(_) => tier.api.or(Some(TierApi::Auto)),
+                None => tier.api,
+            },
+            door,
             key,
             headers,
-            families: families.clone(),
+            families: tables.families.clone(),
             longest: tier.max_output.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
@@ -179,8 +206,8 @@ impl LeafPlan {
     /// Returns a fingerprint of the provider's account, if the provider keeps conversations of its own: a hash of
     /// everything that says whose conversations they are.
     pub(super) fn account(&self) -> Option<Arc<str>> {
-        let LeafSettings { tier, provider, base_url, key, headers, .. } = &self.settings;
-        if *provider != Provider::OpenAi || self.settings.openai_api() == OpenAiApi::Chat {
+        let LeafSettings { tier, provider, base_url, door, key, headers, .. } = &self.settings;
+        if *provider != Provider::OpenAi || self.settings.openai_api() == TierApi::Chat {
             return None;
         }
         // A service in the provider's place has an account of its own.
@@ -189,7 +216,9 @@ impl LeafPlan {
             headers.iter().map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]).collect();
         headers.sort_unstable();
         let server = base_url.as_deref().unwrap_or_default().trim_end_matches('/').as_bytes();
-        let parts = [own.unwrap_or_default(), server, key.as_deref().unwrap_or_default().as_bytes()];
+        let door = door.as_ref().map(DoorPlan::account).unwrap_or_default();
+        let key = key.as_deref().unwrap_or_default().as_bytes();
+        let parts = [own.unwrap_or_default(), server, door.as_bytes(), key];
         let mut hash = Sha256::new();
         for part in parts.into_iter().chain(headers.into_iter().flatten()) {
             // With its length, so that no two lists of parts have the same bytes.
@@ -208,9 +237,9 @@ impl LeafPlan {
             LeafSource::OpenAi(leaf, api) => {
                 let leaf = over_http!(settings, leaf, context);
                 match api {
-                    OpenAiApi::Chat => Leaf::OpenAi(leaf),
-                    OpenAiApi::Responses => Leaf::Responses(leaf.responses()),
-                    OpenAiApi::Auto => Leaf::OpenAiAuto(leaf.auto()),
+                    TierApi::Responses => Leaf::Responses(leaf.responses()),
+                    TierApi::Auto => Leaf::OpenAiAuto(leaf.auto()),
+                    _ => Leaf::OpenAi(leaf),
                 }
             }
             LeafSource::Gemini(leaf) => Leaf::Gemini(over_http!(settings, leaf, context)),
@@ -245,11 +274,16 @@ impl LeafSettings {
     fn source(&self) -> Result<LeafSource, InvalidConfig> {
         let wrong_url = |field: &'static str| move |error: InvalidConfig| self.wrong(field, error.problem().to_owned());
         let key = self.key.clone().unwrap_or_default();
+        let wrong_door = |error: InvalidConfig| self.wrong(error.field(), error.problem().to_owned());
         Ok(match self.provider {
             Provider::Anthropic => {
-                let leaf = match self.longest {
-                    Some(tokens) => Anthropic::new(key).default_max_tokens(tokens),
+                let leaf = match &self.door {
+                    Some(door) => door.anthropic(self.key.clone()).map_err(wrong_door)?,
                     None => Anthropic::new(key),
+                };
+                let leaf = match self.longest {
+                    Some(tokens) => leaf.default_max_tokens(tokens),
+                    None => leaf,
                 };
                 LeafSource::Anthropic(match &self.base_url {
                     Some(url) => leaf.base_url(url).map_err(wrong_url("base_url"))?,
@@ -257,13 +291,26 @@ impl LeafSettings {
                 })
             }
             Provider::OpenAi => {
-                let leaf = openai(self.base_url.as_deref(), key).map_err(wrong_url("base_url"))?;
+                let leaf = match (&self.door, &self.base_url) {
+                    (None, url) => openai(url.as_deref(), key).map_err(wrong_url("base_url"))?,
+                    (Some(door), None) => door.openai(self.key.clone()).map_err(wrong_door)?,
+                    (Some(door), Some(url)) => {
+                        let leaf = door.openai(self.key.clone()).map_err(wrong_door)?;
+                        leaf.base_url(url).map_err(wrong_url("base_url"))?
+                    }
+                };
                 LeafSource::OpenAi(leaf, self.openai_api())
             }
-            Provider::Gemini => LeafSource::Gemini(match &self.base_url {
-                Some(url) => Gemini::new(key).base_url(url).map_err(wrong_url("base_url"))?,
-                None => Gemini::new(key),
-            }),
+            Provider::Gemini => {
+                let leaf = match &self.door {
+                    Some(door) => door.gemini(self.key.clone()).map_err(wrong_door)?,
+                    None => Gemini::new(key),
+                };
+                LeafSource::Gemini(match &self.base_url {
+                    Some(url) => leaf.base_url(url).map_err(wrong_url("base_url"))?,
+                    None => leaf,
+                })
+            }
             Provider::Simulated => LeafSource::Simulated(self.simulated()),
             Provider::Cached => LeafSource::Cached(match &self.similar {
                 Some(similar) if similar.method == Likeness::Embeddings => {
@@ -281,9 +328,9 @@ impl LeafSettings {
     }
 
     /// Returns the API of an OpenAI tier: the file's choice, or else the one that the server is sure to have.
-    fn openai_api(&self) -> OpenAiApi {
+    fn openai_api(&self) -> TierApi {
         let is_own = self.base_url.as_deref().is_none_or(is_openais_own);
-        self.api.unwrap_or(if is_own { OpenAiApi::Auto } else { OpenAiApi::Chat })
+        self.api.unwrap_or(if is_own { TierApi::Auto } else { TierApi::Chat })
     }
 
     fn simulated(&self) -> Simulated {

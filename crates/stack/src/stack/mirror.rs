@@ -2,14 +2,14 @@
 
 use super::{
     StackContext,
-    leaf::LeafPlan,
+    leaf::{LeafPlan, ModelTables},
     settings, spend,
     tier_runtime::{self, TierPlan, TierRuntime},
 };
 use crate::{Candidate, Config, ConfigError, Environment, Mirror, Provider, Retry, Tier};
 use steadfast::{
     BudgetHandle, BudgetLayer, Events, InvalidConfig, LlmRequest, MirrorHandle, MirrorLayer, RetryBudget,
-    models::FamilyTable, prices::PriceTable,
+    prices::PriceTable,
 };
 
 /// A candidate with its key resolved.
@@ -26,7 +26,7 @@ impl CandidatePlan {
     /// No tier has the candidate's name, it is not a model, its key is missing, or its headers are invalid.
     pub(super) fn new(
         config: &Config,
-        families: &FamilyTable,
+        tables: &ModelTables,
         context: &StackContext,
         environment: &Environment,
     ) -> Result<Option<Self>, ConfigError> {
@@ -41,7 +41,7 @@ impl CandidatePlan {
             Candidate::Name(name) => format!("tiers.{name}"),
             Candidate::Tier(_) => "mirror.to".to_owned(),
         };
-        let leaf = LeafPlan::new(tier, place, families, context, environment)?;
+        let leaf = LeafPlan::new(tier, place, tables, context, environment)?;
         let mut tier = tier.clone();
         let own = tier.retry.unwrap_or_default();
         // A shadow failure is informative by itself and not worth a second call.

@@ -23,6 +23,7 @@ mod alerts;
 mod cache;
 mod chain;
 mod context;
+mod door;
 mod file;
 mod generation;
 mod handle;

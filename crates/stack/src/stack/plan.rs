@@ -11,7 +11,7 @@ use super::{
     generation::Generation,
     handoff::HandoffPlan,
     hedge::{self, HedgePlans},
-    leaf::LeafPlan,
+    leaf::{LeafPlan, ModelTables},
     mirror::{CandidatePlan, MirrorPlan},
     settings,
     spend::{self, Caps, Routes},
@@ -19,7 +19,11 @@ use super::{
     validate::Validators,
 };
 use crate::{self as config, Config, ConfigError, Environment, Problem, Provider};
-use steadfast::{BulkheadLayer, InvalidConfig, models::FamilyTable, prices::PriceTable};
+use steadfast::{
+    BulkheadLayer, InvalidConfig,
+    models::{FamilyTable, ModelDoors},
+    prices::PriceTable,
+};
 
 /// A checked configuration.
 pub(super) struct Plan {
@@ -58,6 +62,7 @@ impl Plan {
     ///
     /// Every problem with the tiers, keys and secrets; without any, the first of the other settings.
     pub(super) fn new(config: Config, context: &StackContext, beside: &[config::Budget]) -> Result<Self, ConfigError> {
+        let config = config.ordered();
         let resolved = ResolvedParts::new(&config, context)?;
         let prices = spend::prices(&config)?;
         CacheState::check(&config, context)?;
@@ -119,8 +124,13 @@ impl ResolvedParts {
             problems.push(error.into());
             FamilyTable::builtin()
         });
-        let leaves = leaves(config, &families, context, &environment, &mut problems);
-        let candidate = CandidatePlan::new(config, &families, context, &environment).unwrap_or_else(|error| {
+        let doors = config.model_doors().unwrap_or_else(|error| {
+            problems.push(error.into());
+            ModelDoors::builtin()
+        });
+        let tables = ModelTables { families, doors };
+        let leaves = leaves(config, &tables, context, &environment, &mut problems);
+        let candidate = CandidatePlan::new(config, &tables, context, &environment).unwrap_or_else(|error| {
             // If the candidate is also a tier, the tier has reported its errors already.
             let news: Vec<_> = error.problems().iter().filter(|problem| !problems.contains(problem)).cloned().collect();
             problems.extend(news);
@@ -136,7 +146,7 @@ impl ResolvedParts {
             return Err(ConfigError::new(problems));
         }
         Ok(Self {
-            families,
+            families: tables.families,
             leaves,
             candidate,
             handoff,
@@ -149,7 +159,7 @@ impl ResolvedParts {
 /// Resolves the leaves of all tiers. Errors are added to the problems.
 fn leaves(
     config: &Config,
-    families: &FamilyTable,
+    tables: &ModelTables,
     context: &StackContext,
     environment: &Environment,
     problems: &mut Vec<Problem>,
@@ -166,7 +176,7 @@ fn leaves(
             let problem = "a cached tier needs the cache; add a `cache` block";
             problems.push(InvalidConfig::new(format!("tiers.{}.provider", tier.name), problem).into());
         }
-        match LeafPlan::new(tier, format!("tiers.{}", tier.name), families, context, environment) {
+        match LeafPlan::new(tier, format!("tiers.{}", tier.name), tables, context, environment) {
             Ok(plan) => leaves.push(plan),
             Err(error) => problems.extend_from_slice(error.problems()),
         }

@@ -68,7 +68,10 @@ impl Generation {
         self.config.tiers.iter().zip(self.circuits()).fold(shares, |shares, (tier, (name, circuit))| {
             let model = tier.model.as_deref().unwrap_or_default();
             let server = self.runtime(&tier.name).and_then(TierRuntime::server).unwrap_or_default();
-            shares.circuit(format!("{name} {} {model} {server}", tier.provider.name()), circuit)
+            let place = [&tier.region, &tier.location, &tier.resource].into_iter().flatten().next();
+            let at =
+                tier.at.map(|at| format!(" {} {}", at.name(), place.map_or("", String::as_str))).unwrap_or_default();
+            shares.circuit(format!("{name} {} {model} {server}{at}", tier.provider.name()), circuit)
         })
     }
 }

@@ -16,7 +16,7 @@ use steadfast::{
 
 /// Returns the crate's prices with the file's over them.
 pub(super) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
-    config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, price)| {
+    let table = config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, price)| {
         let ModelPrice { input, output, cache_read, cache_write } = *price;
         let wrong = |error: &InvalidConfig| {
             InvalidConfig::new(format!("prices.{model}.{}", error.field()), error.problem().to_owned())
@@ -30,7 +30,13 @@ pub(super) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
             price = price.cache_write(amount("cache_write", dollars)?);
         }
         Ok(table.with(model.as_str(), price))
-    })
+    })?;
+    // The ids of the file's own models cost what the model costs.
+    let ids = config.same_model.iter().flat_map(|(model, ids)| ids.all().map(move |id| (model, id)));
+    Ok(ids.fold(table, |table, (model, id)| match table.price(None, model).copied() {
+        Some(price) if table.price(None, &id).is_none() => table.with(id, price),
+        _ => table,
+    }))
 }
 
 fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
