@@ -4,6 +4,7 @@
 mod common;
 
 mod alerts;
+mod clouds;
 mod config;
 mod doors;
 mod drill;

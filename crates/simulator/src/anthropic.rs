@@ -66,6 +66,7 @@ impl Protocol for Anthropic {
             }
             Refusal::Quota => (429, "rate_limit_error", "You have reached your specified API usage limits".into()),
             Refusal::Unauthorized | Refusal::BadKey => (401, "authentication_error", "invalid x-api-key".into()),
+            Refusal::Denied(_) => (403, "permission_error", "Your account may not do that".into()),
             Refusal::Invalid { message, .. } => (400, "invalid_request_error", message.clone()),
             Refusal::ContextLength => {
                 (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum".into())

@@ -71,6 +71,7 @@ impl Protocol for Gemini {
             Refusal::Unauthorized => (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.".into()),
             // The real API answers a bad key with a 400.
             Refusal::BadKey => (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.".into()),
+            Refusal::Denied(_) => (403, "PERMISSION_DENIED", "The caller does not have permission".into()),
             Refusal::Invalid { message, .. } => (400, "INVALID_ARGUMENT", message.clone()),
             Refusal::ContextLength => (
                 400,

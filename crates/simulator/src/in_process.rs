@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service};
 
-use super::route;
+use super::{door::Accounts, route};
 use steadfast::providers::simulated::Simulated;
 
 /// A [`Simulated`] provider as a transport for the HTTP leaves: the server's protocols without a socket.
@@ -37,13 +37,21 @@ use steadfast::providers::simulated::Simulated;
 #[derive(Clone, Debug)]
 pub struct InProcess {
     provider: Simulated,
+    accounts: Accounts,
 }
 
 impl InProcess {
     /// Creates a transport in this provider's protocols.
     #[must_use]
     pub fn new(provider: Simulated) -> Self {
-        Self { provider }
+        Self { provider, accounts: Accounts::default() }
+    }
+
+    /// Sets the accounts that its doors know. Default: each credential of the right form is good.
+    #[must_use]
+    pub fn accounts(mut self, accounts: &Accounts) -> Self {
+        self.accounts = accounts.clone();
+        self
     }
 }
 
@@ -58,8 +66,9 @@ impl Service<Request<Full<Bytes>>> for InProcess {
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> InProcessFuture {
         let provider = self.provider.clone();
+        let accounts = self.accounts.clone();
         InProcessFuture(Box::pin(async move {
-            let answer = route::answer(request, &provider, || {}).await?;
+            let answer = route::answer(request, &provider, &accounts, || {}).await?;
             Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
         }))
     }

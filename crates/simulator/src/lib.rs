@@ -7,6 +7,19 @@
 //! signature or an unknown keyword of a schema is a 400 in the provider's own words. An unknown path is a 404, and the
 //! key `bad-key` is refused.
 //!
+//! The same dialects are behind the doors of three clouds, with their errors and throttling ([`Accounts`] has their
+//! credentials):
+//!
+//! | door | paths | credential |
+//! |---|---|---|
+//! | Bedrock | `/anthropic/v1/messages`, `/v1/chat/completions`, `/openai/v1/responses` | a verified signature, or a bearer key |
+//! | .. | `/model/{id}/invoke`, `/invoke-with-response-stream`, `/converse`, `/converse-stream` in the binary event stream | the same |
+//! | Azure | `/openai/v1/..`, `/openai/deployments/{name}/chat/completions?api-version=..`, `/anthropic/v1/messages` | `api-key`, or a bearer token |
+//! | Vertex | `/v1/projects/{p}/locations/{l}/publishers/..`, Claude by `rawPredict`, Gemini by `generateContent` | a bearer token |
+//!
+//! So are their token servers: STS, instance metadata (AWS, Google, Azure), container credentials, SSO, Google's token
+//! endpoint and exchange, and Entra. A stack with clouds runs against one server, without a cloud.
+//!
 //! [`InProcess`] speaks the same without a socket, in virtual time.
 //!
 //! Beneath HTTP, a [`Toxic`] damages the server's bytes, and [`down`](SimulatedServer::down) makes the system refuse
@@ -42,6 +55,8 @@
 
 mod anthropic;
 mod check;
+mod door;
+mod event_stream;
 mod gemini;
 mod in_process;
 mod openai;
@@ -51,6 +66,7 @@ mod responses;
 mod route;
 #[cfg(test)]
 mod tests;
+mod token_servers;
 mod toxic;
 
 use std::{
@@ -72,6 +88,7 @@ use tokio::{
 use self::toxic::{ToxicStream, Toxics};
 pub use self::{
     check::check,
+    door::{Accounts, Cloud, TokenFault},
     in_process::{InProcess, InProcessFuture},
     toxic::Toxic,
 };
@@ -104,6 +121,19 @@ impl SimulatedServer {
         Self::start_on(provider, (Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
+    /// Starts the server on a free port of 127.0.0.1, with the accounts that its doors know.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it has no free port.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn start_with(provider: Simulated, accounts: &Accounts) -> io::Result<Self> {
+        Self::listen(provider, (Ipv4Addr::LOCALHOST, 0).into(), accounts.clone())
+    }
+
     /// Starts the server on this address.
     ///
     /// # Errors
@@ -114,11 +144,15 @@ impl SimulatedServer {
     ///
     /// Outside a tokio runtime.
     pub async fn start_on(provider: Simulated, addr: SocketAddr) -> io::Result<Self> {
+        Self::listen(provider, addr, Accounts::default())
+    }
+
+    fn listen(provider: Simulated, addr: SocketAddr, accounts: Accounts) -> io::Result<Self> {
         let listener = hold(addr)?.listen(BACKLOG)?;
         let addr = listener.local_addr()?;
         let toxics = Toxics::default();
         let (orders, receiver) = mpsc::unbounded_channel();
-        let serving = serve(listener, addr, provider.clone(), toxics.clone(), receiver);
+        let serving = serve(listener, addr, provider.clone(), accounts, toxics.clone(), receiver);
         Ok(Self { addr, provider, toxics, orders, task: tokio::spawn(serving) })
     }
 
@@ -223,6 +257,7 @@ async fn serve(
     listener: TcpListener,
     addr: SocketAddr,
     provider: Simulated,
+    accounts: Accounts,
     toxics: Toxics,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
@@ -243,7 +278,7 @@ async fn serve(
         let order = match event.await {
             Event::Accepted(Ok((stream, _))) => {
                 if !toxics.down() {
-                    connections.spawn(connection(stream, provider.clone(), toxics.clone()));
+                    connections.spawn(connection(stream, provider.clone(), accounts.clone(), toxics.clone()));
                 }
                 continue;
             }
@@ -292,11 +327,11 @@ enum Event {
     Ordered(Order),
 }
 
-async fn connection(stream: TcpStream, provider: Simulated, toxics: Toxics) {
+async fn connection(stream: TcpStream, provider: Simulated, accounts: Accounts, toxics: Toxics) {
     // Tokens are small and each is sent at once.
     let _ = stream.set_nodelay(true);
     let (stream, remains) = ToxicStream::new(stream, toxics.clone());
-    let service = service_fn(|request| route::answer(request, &provider, || remains.reset()));
+    let service = service_fn(|request| route::answer(request, &provider, &accounts, || remains.reset()));
     // An error here comes from the script or from a caller that left.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     remains.close(&toxics).await;

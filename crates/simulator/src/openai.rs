@@ -64,6 +64,7 @@ impl Protocol for OpenAi {
                 "You exceeded your current quota, please check your plan and billing details.".into(),
             ),
             Refusal::Unauthorized | Refusal::BadKey => (401, invalid, "Incorrect API key provided.".into()),
+            Refusal::Denied(_) => (403, invalid, "Your account may not do that.".into()),
             Refusal::Invalid { message, .. } => (400, invalid, message.clone()),
             Refusal::ContextLength => (
                 400,

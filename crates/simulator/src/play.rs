@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::protocol::{Answer, Protocol};
+use super::{
+    event_stream::Framing,
+    protocol::{Answer, Protocol},
+};
 use steadfast::providers::simulated::{Fault, SimulatedCall};
 
 /// The error of a connection that is to break off.
@@ -70,7 +73,7 @@ enum Content {
         announced: usize,
     },
     Stream(Box<Stream>),
-    KeepAlives(Duration, &'static str),
+    KeepAlives(Duration, Bytes),
     Silence,
     /// Written bytes go out first, so the break takes two polls: at the first the connection has nothing more to write
     /// and sends what it holds.
@@ -111,7 +114,7 @@ impl Play {
         let mut content = None;
         match end {
             End::Whole | End::NoMark | End::ErrorEvent => {}
-            End::KeepAlives(every) => content = Some(Content::KeepAlives(every, "\n")),
+            End::KeepAlives(every) => content = Some(Content::KeepAlives(every, Bytes::from_static(b"\n"))),
             End::Cut | End::Truncated | End::Stall => {
                 // The same share of the bytes as of the tokens.
                 let all = call.as_ref().map_or(1, |call| call.plan.tokens.max(1));
@@ -154,11 +157,13 @@ impl Play {
     }
 
     /// Writes the next event, or sets the timer for it. Returns `None` if there is nothing to send now.
-    fn advance(&mut self) -> Option<String> {
+    fn advance(&mut self) -> Option<Bytes> {
         let Content::Stream(stream) = &mut self.content else {
             return None;
         };
         let mut text = String::new();
+        let framing = stream.protocol.framing();
+        let mut broken = None;
         match stream.at {
             Position::Opening => {
                 stream.protocol.opening(&stream.answer, &mut text);
@@ -167,9 +172,7 @@ impl Play {
             Position::Token(index) if index < stream.tokens => {
                 if stream.malformed == Some(index) {
                     stream.protocol.token(&stream.answer, index, &mut text);
-                    // The end of its object is lost.
-                    text.truncate(text.trim_end().trim_end_matches('}').len());
-                    text.push_str("\n\n");
+                    broken = Some(malformed(framing, &stream.answer, std::mem::take(&mut text)));
                 }
                 stream.protocol.token(&stream.answer, index, &mut text);
                 stream.at = Position::Token(index + 1);
@@ -196,9 +199,20 @@ impl Play {
                         Content::Done
                     }
                     End::Truncated => Content::Done,
-                    End::Cut => Content::Break { flushed: false },
+                    End::Cut => {
+                        if framing.is_binary() {
+                            // The connection breaks inside a message.
+                            stream.protocol.ending(&stream.answer, &mut text);
+                            let whole = framing.frame(std::mem::take(&mut text));
+                            broken = Some(whole.slice(..whole.len().min(21)));
+                        }
+                        Content::Break { flushed: false }
+                    }
                     End::Stall => Content::Silence,
-                    End::KeepAlives(every) => Content::KeepAlives(every, stream.protocol.keep_alive()),
+                    End::KeepAlives(every) => {
+                        let sign = framing.frame(stream.protocol.keep_alive().to_owned());
+                        Content::KeepAlives(every, sign)
+                    }
                 };
                 let done = matches!(next, Content::Done);
                 self.content = next;
@@ -207,8 +221,27 @@ impl Play {
                 }
             }
         }
-        Some(text)
+        let bytes = framing.frame(text);
+        Some(match broken {
+            Some(broken) => [broken, bytes].concat().into(),
+            None => bytes,
+        })
     }
+}
+
+/// Returns an event that is none: the end of its object is lost. In every second binary stream a checksum is wrong
+/// instead.
+fn malformed(framing: Framing, answer: &Answer, mut text: String) -> Bytes {
+    if framing.is_binary() && answer.id.ends_with(['0', '2', '4', '6', '8', 'a', 'c', 'e']) {
+        let mut bytes = framing.frame(text).to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        return bytes.into();
+    }
+    text.truncate(text.trim_end().trim_end_matches('}').len());
+    text.push_str("\n\n");
+    framing.frame(text)
 }
 
 impl Body for Play {
@@ -240,16 +273,16 @@ impl Body for Play {
                     }
                 }
                 Content::Stream(_) => {
-                    if let Some(text) = self.advance()
-                        && !text.is_empty()
+                    if let Some(bytes) = self.advance()
+                        && !bytes.is_empty()
                     {
-                        return Poll::Ready(Some(Ok(Frame::data(text.into()))));
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
                     }
                 }
                 Content::KeepAlives(every, sign) => {
-                    let (every, sign) = (*every, *sign);
+                    let (every, sign) = (*every, sign.clone());
                     self.timer = Some(Box::pin(sleep(every)));
-                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(sign.as_bytes())))));
+                    return Poll::Ready(Some(Ok(Frame::data(sign))));
                 }
                 // Only a caller that leaves drops the body; nothing else ends it.
                 Content::Silence => return Poll::Pending,

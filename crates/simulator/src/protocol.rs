@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use serde_json::Value;
 
-use super::responses;
+use super::{event_stream::Framing, responses};
 use steadfast::{
     Dialect,
     chat::Chat,
@@ -29,6 +29,11 @@ pub(super) trait Protocol: fmt::Debug + Send + Sync {
 
     /// Returns the whole answer to a request that does not stream.
     fn whole(&self, answer: &Answer) -> Value;
+
+    /// Returns the bytes in which its streams go out.
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
 
     /// Writes the start of a stream, before any content.
     fn opening(&self, answer: &Answer, to: &mut String);
@@ -63,6 +68,22 @@ pub(super) struct ParsedRequest {
     pub(super) chat: Option<Chat>,
     /// Responses only: the form of the answer.
     pub(super) form: Option<responses::Form>,
+    /// Doors only: the request in its dialect's own form.
+    pub(super) dialect_body: Option<Value>,
+    /// Doors only: the model's name in answers, where it is not the request's.
+    pub(super) spoken: Option<String>,
+}
+
+/// A door's refusal of a credential or an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Denial {
+    Missing,
+    Unknown,
+    Expired,
+    /// A signature that is wrong, with AWS's words.
+    Signature(String),
+    /// A model to which the account has no access.
+    Model(String),
 }
 
 /// A refusal of a request, by the provider's checks or by the script.
@@ -75,6 +96,7 @@ pub(super) enum Refusal {
     Quota,
     Unauthorized,
     BadKey,
+    Denied(Denial),
     /// A field is missing or wrong.
     Invalid {
         field: Cow<'static, str>,
@@ -164,7 +186,7 @@ impl Answer {
         Self {
             request_id,
             id,
-            model: ask.model,
+            model: ask.spoken.unwrap_or(ask.model),
             created: wall_clock::since_1970().as_secs(),
             prompt_tokens,
             tokens,

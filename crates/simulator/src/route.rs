@@ -5,16 +5,19 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 use tower::BoxError;
 
 use super::{
     anthropic::Anthropic,
+    door::{self, Accounts},
     gemini::{self, Gemini},
     openai::OpenAi,
     play::{ConnectionBroken, Play},
     protocol::{Answer, ParsedRequest, Protocol, Refusal, set, status_code},
     responses::Responses,
+    token_servers,
 };
 use steadfast::{
     LlmRequest, Wire,
@@ -41,27 +44,41 @@ const BAD_GATEWAY: &str = r#"{"error":{"code":502,"message":"Bad gateway.","para
 pub(super) async fn answer<B>(
     request: Request<B>,
     provider: &Simulated,
+    accounts: &Accounts,
     reset: impl FnOnce(),
 ) -> Result<Response<Play>, ConnectionBroken>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
     let (parts, body) = request.into_parts();
-    let Some(protocol) = protocol_of(&parts) else {
+    let body = match Limited::new(body, LARGEST).collect().await {
+        Ok(body) => Some(body.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => None,
+        // The caller left in the middle of its request.
+        Err(_) => return Err(ConnectionBroken),
+    };
+    let only = accounts.restriction();
+    let place = door::find(&parts, body.as_deref().unwrap_or_default(), only);
+    let own = place.as_ref().map(|place| place.protocol).or_else(|| protocol_of(&parts).filter(|_| only.is_none()));
+    let Some(protocol) = own else {
+        if let Some(issued) = token_servers::answer(&parts, body.as_deref().unwrap_or_default(), accounts) {
+            let Some((status, content_type, text)) = issued else { std::future::pending().await };
+            return Ok(respond(status_code(status), content_type, Play::whole(None, text)));
+        }
         return Ok(answer_other(&parts, provider));
     };
     let refused = |refusal: &Refusal| {
         provider.reject();
-        Ok(refuse(protocol, refusal, None, "rejected"))
-    };
-    let body = match Limited::new(body, LARGEST).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return refused(&Refusal::TooLarge);
+        let mut answer = refuse(protocol, refusal, None, "rejected");
+        if place.as_ref().is_some_and(|place| place.cloud == door::Cloud::Aws) {
+            set(answer.headers_mut(), "date", http_date(accounts.now()));
         }
-        // The caller left in the middle of its request.
-        Err(_) => return Err(ConnectionBroken),
+        Ok(answer)
     };
+    let Some(body) = body else { return refused(&Refusal::TooLarge) };
+    if let Some(Err(denial)) = place.as_ref().map(|place| place.admit(&parts, &body, accounts)) {
+        return refused(&Refusal::Denied(denial));
+    }
     let Ok(json) = serde_json::from_slice::<Value>(&body) else {
         let message = "We could not parse the JSON body of your request.";
         return refused(&Refusal::invalid("body", message));
@@ -71,6 +88,9 @@ where
         Ok(ask) => return refused(&Refusal::UnknownModel(ask.model)),
         Err(refusal) => return refused(&refusal),
     };
+    if let Some(Err(denial)) = place.as_ref().map(|place| place.admit_model(&ask.model, accounts)) {
+        return refused(&Refusal::Denied(denial));
+    }
     let prompt_tokens = tokens_of(body.len());
     if parts.uri.path().ends_with("/count_tokens") {
         let count = json!({ "input_tokens": prompt_tokens });
@@ -83,6 +103,7 @@ where
         Some(chat) => call.follow_demands(&chat),
         // The checks have understood the conversation: the decoder's opinion is no reason to refuse.
         None => {
+            let body = ask.dialect_body.as_ref().map_or(body, |body| body.to_string().into());
             let wire = Wire::new(protocol.dialect(), body)
                 .map(|wire| LlmRequest::from(wire.path(ask.model.as_str(), ask.stream)));
             wire.ok().and_then(|request| call.follow_demands(request.chat().ok()?))
@@ -131,7 +152,7 @@ async fn act(
     let array = ask.stream && !framed;
     let answer = Answer::new(&call, ask, called, request_id, prompt_tokens);
     let mut response = if stream {
-        respond(StatusCode::OK, SSE, Play::stream(call, protocol, answer))
+        respond(StatusCode::OK, protocol.framing().content_type(), Play::stream(call, protocol, answer))
     } else {
         sleep(call.plan.pace.saturating_mul(answer.tokens)).await;
         let text = whole_text(protocol, call.plan.fault.as_ref(), &answer);
@@ -194,7 +215,9 @@ fn answer_other(request: &Parts, provider: &Simulated) -> Response<Play> {
         return respond(StatusCode::OK, JSON, Play::whole(None, models.to_string()));
     }
     provider.reject();
-    let protocol: &'static dyn Protocol = if path.contains("/models/") {
+    let protocol: &'static dyn Protocol = if let Some(protocol) = door::at_unknown(path) {
+        protocol
+    } else if path.contains("/models/") {
         &Gemini
     } else if request.headers.contains_key("anthropic-version") {
         &Anthropic
@@ -220,7 +243,17 @@ fn refuse(
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=UTF-8";
-const SSE: &str = "text/event-stream; charset=utf-8";
+
+/// Returns a date as HTTP writes it.
+fn http_date(at: SystemTime) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let since = Duration::from_secs(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
+    let text = wall_clock::rfc3339(since);
+    let day = DAYS[(since.as_secs() / 86_400 % 7) as usize];
+    let month = text[5..7].parse::<usize>().ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"Jan");
+    format!("{day}, {} {month} {} {} GMT", &text[8..10], &text[..4], &text[11..19])
+}
 
 fn respond(status: StatusCode, content_type: &'static str, body: Play) -> Response<Play> {
     let mut response = Response::new(body);

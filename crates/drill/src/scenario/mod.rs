@@ -103,6 +103,9 @@ const BUILTIN: &[(&str, &str)] = &[
     ("store-outage", include_str!("../scenarios/store-outage.yaml")),
     ("thundering-herd", include_str!("../scenarios/thundering-herd.yaml")),
     ("wrong-key", include_str!("../scenarios/wrong-key.yaml")),
+    ("one-cloud-down", include_str!("../scenarios/one-cloud-down.yaml")),
+    ("region-throttles", include_str!("../scenarios/region-throttles.yaml")),
+    ("credentials-revoked", include_str!("../scenarios/credentials-revoked.yaml")),
 ];
 
 impl Scenario {

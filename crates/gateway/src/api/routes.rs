@@ -249,6 +249,8 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
         _ if path.starts_with("/v1/chat/") => Dialect::OpenAi,
         _ if path == RESPONSES || path.starts_with("/v1/responses/") => Dialect::Responses,
         _ if ["anthropic-version", "anthropic-beta", "x-api-key"].into_iter().any(says) => Dialect::Anthropic,
+        // Anthropic's clients for Bedrock and Vertex, which send none of these headers.
+        _ if path.starts_with("/model/") || path.contains("/publishers/anthropic/") => Dialect::Anthropic,
         _ => Dialect::OpenAi,
     }
 }

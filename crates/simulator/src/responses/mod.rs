@@ -47,6 +47,7 @@ impl Protocol for Responses {
             include_usage: true,
             chat: Some(chat),
             form: Some(form),
+            ..ParsedRequest::default()
         })
     }
 

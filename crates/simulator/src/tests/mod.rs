@@ -1,5 +1,6 @@
 //! Over real sockets on loopback; driven by the provider's counts, not by waiting.
 
+mod clouds;
 mod connections;
 mod protocols;
 mod recorded;

@@ -5,6 +5,7 @@
 //! and to one whose first choice is down.
 
 mod clients;
+mod clouds;
 mod conversations;
 mod responses;
 
