@@ -6,6 +6,7 @@
 //! | [`choosing_an_order`] | the layers' promises, their usual order, and the meaning of every other one |
 //! | [`streams`] | the beginning of an answer, interrupted streams, limits of time |
 //! | [`degradation`] | service below the best: smaller models, kept answers, people |
+//! | [`the_same_model_elsewhere`] | one model at its maker, AWS, Azure and Vertex, and the credentials for them |
 //! | [`hedging_and_shadow_traffic`] | a second call against the slowest answers, and a copy to compare another model |
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
 //! | [`rehearsing_an_outage`] | drills: an outage replayed against your own configuration |
@@ -62,6 +63,9 @@ pub mod streams {
 }
 pub mod testing {
     #![doc = include_str!("testing.md")]
+}
+pub mod the_same_model_elsewhere {
+    #![doc = include_str!("the_same_model_elsewhere.md")]
 }
 pub mod what_failover_cannot_fix {
     #![doc = include_str!("what_failover_cannot_fix.md")]

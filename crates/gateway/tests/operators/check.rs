@@ -67,6 +67,30 @@ fn the_examples_are_right() {
 }
 
 #[test]
+fn check_shows_each_tiers_door_its_id_and_its_credential_but_no_secret() {
+    let folder = Folder::new("doors");
+    let text = "tiers:\n\
+                \x20 - { name: own, provider: anthropic, model: claude-sonnet-4-5 }\n\
+                \x20 - { name: gpt, provider: openai, at: azure, resource: res-1, model: gpt-4o, api_key: '${AZURE}' }\n\
+                \x20 - { name: aws, provider: anthropic, at: aws, region: eu-west-1, model: claude-sonnet-4-5,\n\
+                \x20     credential: { key_id: '${ID}', secret: '${SECRET}' } }\n\
+                fallback: same_model\n";
+    let file = folder.file("steadfast.yaml", text);
+    let file = file.to_str().unwrap();
+    let set = [("ANTHROPIC_API_KEY", "a-hidden"), ("AZURE", "b-hidden"), ("ID", "c-hidden"), ("SECRET", "d-hidden")];
+    let ran = steadfast(["check", file], &set);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    let row = ran.out.lines().find(|line| line.starts_with("aws ") && line.contains("runtime")).unwrap_or_default();
+    for said in ["aws eu-west-1, runtime", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0", "key in ID, SECRET"] {
+        assert!(row.contains(said), "{said} is missing:\n{}", ran.out);
+    }
+    assert!(!ran.out.contains("hidden"), "{}", ran.out);
+    let ran = steadfast(["check", file], &set[..3]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("tiers.aws.credential.secret") && ran.err.contains("SECRET"), "{}", ran.err);
+}
+
+#[test]
 fn check_misses_a_key_that_serve_needs_unless_it_is_offline() {
     let folder = Folder::new("keyless");
     let file = folder.file("steadfast.yaml", RIGHT);

@@ -62,7 +62,8 @@ pub(super) async fn check(config: &Config) -> Vec<TierCheck> {
 /// Returns a stack of this tier alone.
 fn alone(config: &Config, tier: &Tier) -> Result<Stack, ConfigError> {
     let tier = Tier { retry: Some(Retry { max_attempts: Some(1), ..Retry::default() }), ..tier.clone() };
-    Stack::from_config(Config { tiers: vec![tier], timeout: config.timeout, ..Config::default() })
+    let (families, same_model) = (config.families.clone(), config.same_model.clone());
+    Stack::from_config(Config { tiers: vec![tier], timeout: config.timeout, families, same_model, ..Config::default() })
 }
 
 /// Returns a table with a row for each tier.
@@ -76,9 +77,10 @@ pub(super) fn table(checks: &[TierCheck]) -> String {
             Err(CheckError::Config(error)) => ("MISSING", unknown, unknown, "-".to_owned(), error.to_string()),
             Err(CheckError::Call(error)) => {
                 let kind = error.kind();
-                let reached = !matches!(kind, ErrorKind::Connect | ErrorKind::Timeout);
+                let reached = !matches!(kind, ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Credentials);
                 let key = match kind {
                     ErrorKind::Auth => "REFUSED",
+                    ErrorKind::Credentials => "NO TOKEN",
                     _ if reached => "accepted",
                     _ => unknown,
                 };

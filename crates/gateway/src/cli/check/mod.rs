@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
 use steadfast_gateway::{check_self_calls, listen_address};
-use steadfast_stack::{Environment, Loader, MissingKey, Stack, Tier};
+use steadfast_stack::{Config, Environment, Loader, MissingKey, Stack, Tier, TierDoor};
 
 use crate::cli::{Failure, table::Table, terminal::on_a_line};
 
@@ -44,7 +44,11 @@ impl Check {
                 key(tier, &environment, &missing),
             ]);
         }
-        writeln!(out, "{tiers}\n{}", config.explain())?;
+        writeln!(out, "{tiers}")?;
+        if config.has_doors() {
+            writeln!(out, "{}", doors(&config, &environment))?;
+        }
+        writeln!(out, "{}", config.explain())?;
         let models = config.explain_models();
         if !models.is_empty() {
             writeln!(out, "What the models take, by which requests are translated:\n\n{models}")?;
@@ -72,9 +76,22 @@ impl Check {
     }
 }
 
+/// Returns a table of the doors: the cloud of each tier, the model's id there, and the source of the credentials.
+fn doors(config: &Config, environment: &Environment) -> Table<5> {
+    let mut table = Table::new(["tier", "door", "id", "the same model as", "credential"]);
+    for TierDoor { tier, door, id, model, credential, .. } in config.doors(environment) {
+        let model = model.unwrap_or_else(|| "not known".to_owned());
+        table.row([tier, door, id, model, on_a_line(&credential)]);
+    }
+    table
+}
+
 /// Returns the server of a tier's requests, and the variable that sets it if the file does not.
 fn server(tier: &Tier, environment: &Environment) -> String {
-    let own = || tier.provider.host().unwrap_or("-").to_owned();
+    let own = || match tier.at {
+        Some(at) => at.name().to_owned(),
+        None => tier.provider.host().unwrap_or("-").to_owned(),
+    };
     tier.server(environment).map_or_else(own, |server| {
         // Some URLs have a key in the query or before the host.
         let url = server.url.split(['?', '#']).next().unwrap_or_default();
@@ -88,6 +105,9 @@ fn server(tier: &Tier, environment: &Environment) -> String {
 
 /// Returns the source of a tier's key, and whether it is set; never the key.
 fn key(tier: &Tier, environment: &Environment, missing: &[MissingKey]) -> String {
+    if tier.at.is_some() && tier.api_key.is_none() {
+        return "a credential, below".to_owned();
+    }
     let variables = tier.key_variables();
     let set = |name: &&&str| environment.get(name).is_some_and(|value| !value.trim().is_empty());
     let is_missing = missing.iter().any(|key| key.tier.as_ref() == Some(&tier.name));
