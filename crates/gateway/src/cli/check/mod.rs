@@ -77,7 +77,7 @@ impl Check {
 }
 
 /// Returns a table of the doors: the cloud of each tier, the model's id there, and the source of the credentials.
-fn doors(config: &Config, environment: &Environment) -> Table {
+fn doors(config: &Config, environment: &Environment) -> Table<5> {
     let mut table = Table::new(["tier", "door", "id", "the same model as", "credential"]);
     for TierDoor { tier, door, id, model, credential, .. } in config.doors(environment) {
         let model = model.unwrap_or_else(|| "not known".to_owned());
