@@ -1,5 +1,5 @@
-//! The cloud clients of the official SDKs before a gateway. Those with Anthropic's own paths work; the others call paths
-//! that a gateway has not, and its errors are still their own classes.
+//! The cloud clients of the official SDKs before a gateway. Those with Anthropic's own paths work. The others call
+//! paths that a gateway has not, and its errors are still their own classes.
 
 use super::*;
 
