@@ -145,7 +145,7 @@ impl HumanOptions {
 }
 
 /// The prefixes of all the headers below.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 11] = [
     "x-steadfast-",
     "idempotency-key",
     "x-claude-code-session-id",
@@ -156,6 +156,7 @@ const FAMILIES: [&str; 10] = [
     "cf-aig-",
     "cache-control",
     "helicone-cache-",
+    "x-server-timeout",
 ];
 
 /// The header names of each option, in order of precedence.
@@ -167,7 +168,8 @@ const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-
 /// Portkey's and Cloudflare's are in milliseconds too.
 const TIMEOUTS_MS: &[&str] =
     &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
-const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
+/// The second is of Google's SDKs, which give up after it themselves.
+const TIMEOUTS_S: &[&str] = &["x-litellm-timeout", "x-server-timeout"];
 
 /// The commit point of a stream, before which its caller sees nothing.
 const COMMIT: &str = "x-steadfast-commit";
@@ -242,6 +244,8 @@ fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
             const CODEX: [&str; 5] = ["session-id", "session_id", "thread-id", "x-client-request-id", "originator"];
             is_openais(name) || name.starts_with("x-codex-") || CODEX.contains(&name)
         }
+        // The SDK's name and version. Others name the account that pays, or repeat the path's model.
+        Dialect::Gemini => name == "x-goog-api-client" || name.starts_with("x-goog-ext-"),
         _ => false,
     }
 }

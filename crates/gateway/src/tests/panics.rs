@@ -176,7 +176,8 @@ async fn a_panic_is_a_500_or_an_error_event_through_the_service() {
                 let server = Server::start(service, Settings::default()).await;
                 let gateway = crate::Gateway::over(server.gateway.clone());
                 let ask = async || {
-                    through(gateway.clone(), "POST", path, &typed(path, &[]), spelled(path, &hello(stream)).to_string())
+                    let (path, body) = (&*addressed(path, &hello(stream)), spelled(path, &hello(stream)).to_string());
+                    through(gateway.clone(), "POST", path, &typed(path, &[]), body)
                         .await
                 };
                 let failed = ask().await;

@@ -19,7 +19,7 @@ use super::{
     owner_of,
 };
 use crate::api::{
-    GatewayState, handoff::query::pairs, inbound::BodyError, keys::Key, refusal, stored_responses::unknown,
+    GatewayState, inbound::BodyError, keys::Key, query::pairs, refusal, stored_responses::unknown,
 };
 
 type Caller = Option<Extension<Arc<Key>>>;
