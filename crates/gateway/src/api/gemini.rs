@@ -99,7 +99,9 @@ pub(crate) fn counted_request(body: &Bytes) -> Bytes {
         #[serde(borrow, rename = "generateContentRequest", alias = "generate_content_request")]
         whole: Option<&'a RawValue>,
     }
-    let fields: Option<Fields<'_>> = serde_json::from_slice(body).ok();
+    // A list would be read as the fields in their order.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let fields: Option<Fields<'_>> = is_object.then(|| serde_json::from_slice(body).ok()).flatten();
     fields.and_then(|fields| fields.whole).map_or_else(|| body.clone(), |whole| body.slice_ref(whole.get().as_bytes()))
 }
 

@@ -71,6 +71,15 @@ fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 
 /// Returns the error as the last event of a stream. No end mark follows it.
 pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
+    let event = provider_event(error, dialect, encoder);
+    // Older Node SDKs of Google's look for no error in an event, but fail at a stream that ends within a line.
+    if dialect == Dialect::Gemini && !event.is_empty() { [&event, UNFINISHED].concat().into() } else { event }
+}
+
+/// A comment without a line's end: to any other reader it is nothing.
+const UNFINISHED: &[u8] = b": incomplete";
+
+fn provider_event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
     let encoded = encoder.error(error);
     // An event of this dialect has the response around the error.
     let passes = dialect != Dialect::Responses;

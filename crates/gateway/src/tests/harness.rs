@@ -248,6 +248,16 @@ pub(super) const GEMINI: &str = "/v1beta/models/{model}:generateContent";
 /// All protocols, for tests that must hold for each.
 pub(super) const PATHS: [&str; 4] = [MESSAGES, CHAT, RESPONSES, GEMINI];
 
+/// The type of a mistake in a request to this path.
+pub(super) fn invalid(path: &str) -> &'static str {
+    if path == GEMINI { "INVALID_ARGUMENT" } else { "invalid_request_error" }
+}
+
+/// Returns the status of a path's protocol: Google's has one for all mistakes in a request.
+pub(super) fn mistake(path: &str, status: u16) -> u16 {
+    if path == GEMINI { 400 } else { status }
+}
+
 /// Returns the path of a request: Gemini's names the model, and whether to stream.
 pub(super) fn addressed(path: &str, body: &Value) -> String {
     if path != GEMINI {
@@ -458,6 +468,12 @@ impl Answer {
         data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 
+    /// The type of an error, or its status in Google's words.
+    pub(super) fn error_type(&self) -> String {
+        let error = &self.json()["error"];
+        error["type"].as_str().or_else(|| error["status"].as_str()).unwrap_or_default().to_owned()
+    }
+
     /// The error in a stream's last event.
     pub(super) fn error_event(&self) -> Value {
         let last = self.events().pop().expect("an event");
@@ -467,7 +483,8 @@ impl Answer {
     /// Returns whether a stream ended with its dialect's end mark. Gemini's is a reason with no error behind it.
     pub(super) fn is_whole(&self) -> bool {
         let ends = ["event: message_stop", "event: response.completed", "\"finishReason\":"];
-        let has_end = ends.iter().any(|end| self.body.contains(end)) && !self.body.contains("data: {\"error\"");
+        let has_end = self.body.contains("data: {") && ends.iter().any(|end| self.body.contains(end));
+        let has_end = has_end && !self.body.contains("data: {\"error\"");
         has_end || self.body.trim_end().ends_with("data: [DONE]")
     }
 }

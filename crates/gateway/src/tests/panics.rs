@@ -130,8 +130,12 @@ fn assert_failed(answer: &Answer, path: &str, place: Place, stream: bool) {
         assert_eq!((&error["response"]["error"]["code"], path), (&"server_error".into(), RESPONSES), "{what}");
         return;
     }
-    let kind = if path == MESSAGES { "api_error" } else { "server_error" };
-    assert_eq!(error["error"]["type"], kind, "{what}");
+    let (field, kind) = match path {
+        MESSAGES => ("type", "api_error"),
+        GEMINI => ("status", "UNKNOWN"),
+        _ => ("type", "server_error"),
+    };
+    assert_eq!(error["error"][field], kind, "{what}");
     assert_eq!(error["type"] == "error", path == MESSAGES, "{what}");
 }
 

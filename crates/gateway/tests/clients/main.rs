@@ -6,6 +6,7 @@ pub mod common;
 mod browser;
 mod codex;
 mod faults;
+mod gemini_cli;
 mod http_llm;
 mod ladder;
 mod nested;

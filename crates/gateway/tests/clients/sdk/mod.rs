@@ -6,6 +6,7 @@
 
 mod clients;
 mod conversations;
+mod gemini;
 mod responses;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
