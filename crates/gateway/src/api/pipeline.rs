@@ -154,8 +154,7 @@ pub(crate) fn answer<'a>(
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());
-        let context = 
-            ResponseContext { dialect, is_array, explain: options.explain, model, request: request.clone() };
+        let context = ResponseContext { dialect, is_array, explain: options.explain, model, request: request.clone() };
         let is_read = || gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests());
         inbound::decode_ahead(&request, is_read).await;
         if request.is_stream() {

@@ -72,7 +72,8 @@ fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 /// Returns the error as the last event of a stream. No end mark follows it.
 pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
     let event = provider_event(error, dialect, encoder);
-    // Older Node SDKs of Google's look for no error in an event, but fail at a stream that ends within a line.
+    // Older Node SDKs of Google's, Gemini CLI's among them, look for no error in an event, and would take the text
+    // before it for the answer. They fail at a stream that ends within a line.
     if dialect == Dialect::Gemini && !event.is_empty() { [&event, UNFINISHED].concat().into() } else { event }
 }
 

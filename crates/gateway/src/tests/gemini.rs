@@ -1,5 +1,5 @@
-//! The parts of Gemini's protocol that the others lack: the model and the form of the answer in the path, the key in the
-//! query, streams as arrays, Google's errors.
+//! The parts of Gemini's protocol that the others lack: the model and the form of the answer in the path, the key in
+//! the query, streams as arrays, Google's errors.
 
 use std::time::Duration;
 
@@ -116,7 +116,9 @@ async fn models_are_listed_in_googles_shape_and_tokens_are_counted() {
     for (path, headers) in [("/v1beta/models?pageSize=50", &[][..]), ("/v1/models", &[("x-goog-api-key", "k")][..])] {
         let list = server.get(path, headers).await.json();
         assert_eq!(list["models"][1]["name"], "models/gpt-4o", "{list}");
-        assert!(list["models"][1]["supportedGenerationMethods"].as_array().unwrap().contains(&json!("generateContent")));
+        assert!(
+            list["models"][1]["supportedGenerationMethods"].as_array().unwrap().contains(&json!("generateContent"))
+        );
     }
     let one = server.get("/v1beta/models/gpt-4o", &[]).await.json();
     assert_eq!((&one["name"], &one["displayName"]), (&json!("models/gpt-4o"), &json!("gpt-4o")));
@@ -274,6 +276,10 @@ async fn a_thoughts_signature_goes_to_the_account_that_made_it_alone() {
         let body = std::str::from_utf8(&body).unwrap();
         assert_eq!(body.contains("U0VBTEVE"), keeps, "{account}: {body}");
         assert!(body.contains("Hi") && body.contains("and you?"), "{account}: {body}");
-        assert_eq!(next.header("x-steadfast-notes").is_some_and(|notes| notes.contains("call_signature")), !keeps, "{next:?}");
+        assert_eq!(
+            next.header("x-steadfast-notes").is_some_and(|notes| notes.contains("call_signature")),
+            !keeps,
+            "{next:?}"
+        );
     }
 }

@@ -181,8 +181,7 @@ async fn a_panic_is_a_500_or_an_error_event_through_the_service() {
                 let gateway = crate::Gateway::over(server.gateway.clone());
                 let ask = async || {
                     let (path, body) = (&*addressed(path, &hello(stream)), spelled(path, &hello(stream)).to_string());
-                    through(gateway.clone(), "POST", path, &typed(path, &[]), body)
-                        .await
+                    through(gateway.clone(), "POST", path, &typed(path, &[]), body).await
                 };
                 let failed = ask().await;
                 assert_failed(&failed, path, place, stream);

@@ -11,8 +11,7 @@ use crate::limits::Settings;
 #[tokio::test]
 async fn every_caller_is_answered_by_every_provider() {
     let providers = Providers::start().await;
-    let services =
-        [("anthropic", providers.claude()), ("openai", providers.gpt()), ("gemini", providers.google())];
+    let services = [("anthropic", providers.claude()), ("openai", providers.gpt()), ("gemini", providers.google())];
     for (served_by, service) in services {
         let server = Server::start(service, Settings::default()).await;
         for path in PATHS {

@@ -12,6 +12,7 @@ mod ladder;
 mod nested;
 mod open_responses;
 mod recorded_calls;
+mod recorded_ingress;
 mod sdk;
 mod service;
 mod upstream;

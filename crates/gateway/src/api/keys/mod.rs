@@ -133,7 +133,9 @@ impl Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoKey => "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`",
+            Self::NoKey => {
+                "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`"
+            }
             Self::UnknownKey => "the gateway does not know this key",
             Self::Expired => "this key has expired",
             Self::Feature => "this key is not for this feature",
@@ -220,8 +222,8 @@ impl Keys {
         Ok(count)
     }
 
-    /// Returns the caller's key, from `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`, or `in_query`, where the
-    /// caller's protocol has a key there. Claude Code may send the first two.
+    /// Returns the caller's key, from `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`, or `in_query`, where
+    /// the caller's protocol has a key there. Claude Code may send the first two.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, in_query: Option<&str>) -> Result<Arc<Key>, Denial> {
         let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;

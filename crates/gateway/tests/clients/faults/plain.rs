@@ -19,15 +19,8 @@ use crate::{
 };
 
 /// The ways to call that differ without an SDK.
-pub(crate) const CALLERS: &[Caller] = &[
-    Caller::Messages,
-    Caller::Chat,
-    Caller::Create,
-    Caller::Raw,
-    Caller::Generate,
-    Caller::Gemini,
-    Caller::Array,
-];
+pub(crate) const CALLERS: &[Caller] =
+    &[Caller::Messages, Caller::Chat, Caller::Create, Caller::Raw, Caller::Generate, Caller::Gemini, Caller::Array];
 
 pub(crate) async fn drive(address: String, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
     let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(32);
