@@ -286,6 +286,22 @@ mod tests {
     }
 
     #[test]
+    fn googles_own_headers_go_on_and_what_names_an_account_or_a_model_does_not() {
+        let sent = headers(&[
+            ("x-goog-api-client", "google-genai-sdk/1.2.3"),
+            ("x-goog-ext-1-bin", "a"),
+            ("x-goog-api-key", "sk-secret"),
+            ("x-goog-user-project", "project-of-the-caller"),
+            ("x-goog-request-params", "model=models/m"),
+            ("authorization", "Bearer sk-secret"),
+        ]);
+        let kept = forwarded(Dialect::Gemini, &sent);
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert!(kept.contains_key("x-goog-api-client") && kept.contains_key("x-goog-ext-1-bin"), "{kept:?}");
+        assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
+    }
+
+    #[test]
     fn codexs_headers_name_its_session_and_go_to_its_own_protocol_alone() {
         let sent = headers(&[
             ("session-id", "s-1"),
@@ -386,6 +402,7 @@ mod tests {
             ("x-steadfast-timeout-ms", "2500", 2.5),
             ("x-portkey-request-timeout", "2500", 2.5),
             ("x-litellm-timeout", "2.5", 2.5),
+            ("x-server-timeout", "3", 3.0),
         ] {
             let options = RequestOptions::from_headers(&headers(&[(name, value)]));
             let request = options.apply(LlmRequest::prompt("hello")).unwrap();

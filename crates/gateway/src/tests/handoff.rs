@@ -149,10 +149,10 @@ async fn a_request_that_no_model_answers_is_pending_then_claimed_then_answered()
             (200, &json!("Hello from Ana"), &json!("handoff"))
         );
         assert_eq!((&result["task_id"], &result["model"]), (&json!(task), &json!("person")));
-        for (dialect, path) in [("anthropic", MESSAGES), ("openai", CHAT)] {
+        for (dialect, path) in [("anthropic", MESSAGES), ("openai", CHAT), ("gemini", GEMINI)] {
             let own = house.server.get(&format!("/handoff/answers/{task}?dialect={dialect}"), &[CALLER]).await;
             assert_eq!((own.status, own.text().as_str()), (200, "Hello from Ana"), "{path}: {own:?}");
-            assert_eq!(own.json()["model"], "person");
+            assert_eq!(own.json()[if path == GEMINI { "modelVersion" } else { "model" }], "person");
         }
     }
 }

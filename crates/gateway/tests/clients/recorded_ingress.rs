@@ -91,5 +91,8 @@ async fn recorded_requests_of_gemini_pass_through_the_gateway() {
     println!(
         "through the gateway: {exchanges} exchanges, {identical} byte-identical, {arrays} as arrays, {errors} errors"
     );
-    assert!(folders().is_empty() || (exchanges > 50 && arrays > 10 && errors * 20 < exchanges), "{exchanges}, {errors}");
+    assert!(
+        folders().is_empty() || (exchanges > 50 && arrays > 10 && errors * 20 < exchanges),
+        "{exchanges}, {errors}"
+    );
 }
