@@ -107,6 +107,23 @@ for up in UPSTREAMS:
         assert chat.send_message("hello").text == SAID
         assert "".join(piece.text or "" for piece in chat.send_message_stream("and?")) == SAID
 
+    # Google's SDK keeps a signature as bytes, and sends it back in another alphabet of base64.
+    @check(f"{up}, thoughts that come back")
+    def _():
+        thinking = types.ThinkingConfig(include_thoughts=True, thinking_budget=2048)
+        for ask in [create, stream]:
+            response = ask(f"{up}-reasoning", thinking_config=thinking)
+            assert text(response) == SAID, response
+            signatures = [part.thought_signature for part in response.candidates[0].content.parts]
+            assert up != "responses" or any(signatures), response
+            history = [
+                types.Content(role="user", parts=[types.Part(text="hello")]),
+                response.candidates[0].content,
+                types.Content(role="user", parts=[types.Part(text="and?")]),
+            ]
+            for other in UPSTREAMS:
+                assert text(ask(f"{other}-reasoning", history, thinking_config=thinking)) == SAID, other
+
     @check(f"{up}, many at a time")
     async def _():
         asked = config(f"{up}-healthy", {})

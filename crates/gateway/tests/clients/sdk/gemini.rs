@@ -2,11 +2,14 @@
 
 use std::{process::Command, time::Duration};
 
+use steadfast::providers::simulated::Simulated;
+
 use super::{drive, providers, responses::config, start};
 use crate::common::{sdk, serve::Serve};
 
 async fn run(mut command: Command, more: Option<String>) {
-    let servers = start(providers()).await;
+    let reasoning = ("reasoning", Simulated::new("reasoning").reply("Hello from afar, and all is well"));
+    let servers = start(providers().into_iter().chain([reasoning])).await;
     let gateway = Serve::with(&config(&servers)).start();
     command.arg(gateway.address()).args(more);
     drive(command).await;
