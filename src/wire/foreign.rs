@@ -11,9 +11,10 @@ use crate::{Dialect, chat::Opaque, internal::base64};
 /// The beginning of every signature of another provider in a dialect that has signatures of its own.
 pub(crate) const ENVELOPE: &str = "steadfast.";
 
-/// The beginning of an envelope in Gemini's dialect. A signature is bytes in base64 there, and Google's Python SDK refuses
-/// an answer with any other text. An envelope has none of the signs in which the two alphabets of base64 differ, since
-/// that SDK sends it back in the other one.
+/// The beginning of an envelope in Gemini's dialect.
+///
+/// A signature is bytes in base64 there, and Google's Python SDK refuses an answer with any other text. It sends a
+/// signature back in the other alphabet of base64, so an envelope has none of the digits in which the two differ.
 pub(crate) const ENVELOPE_IN_BASE64: &str = "c3RlYWRmYXN0L";
 
 /// The beginning of the id of a tool call that Anthropic did not make, in Anthropic's dialect.
