@@ -1,6 +1,7 @@
 //! The memory of sealed reasoning: the account that sealed each token.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap, VecDeque, hash_map::RandomState},
     fmt,
     hash::BuildHasher,
@@ -199,7 +200,7 @@ impl AccountSeals {
     fn remember(&self, opaque: &Opaque) {
         let token = sealed_part(opaque);
         if !token.is_empty() {
-            self.insert(self.memory.hash(&token), self.seal);
+            self.insert(self.memory.hash(&&*in_one_alphabet(opaque.dialect, token)), self.seal);
         }
     }
 
@@ -218,7 +219,7 @@ impl AccountSeals {
         if token.is_empty() {
             return false;
         }
-        let token = self.memory.hash(&token);
+        let token = self.memory.hash(&&*in_one_alphabet(dialect, token));
         let known = lock(&self.memory.0.seals).get(self.tenant, token);
         let Some(known) = known else {
             if self.doubts {
@@ -238,6 +239,14 @@ fn sealed_part(opaque: &Opaque) -> &str {
         Dialect::Responses => sealed::split(&opaque.token).1,
         _ => &opaque.token,
     }
+}
+
+/// Returns a token in the alphabet of base64 in which Google writes it: its Python SDK sends it back in the other one.
+fn in_one_alphabet(dialect: Dialect, token: &str) -> Cow<'_, str> {
+    if dialect != Dialect::Gemini || !token.contains(['-', '_', '=']) {
+        return Cow::Borrowed(token);
+    }
+    Cow::Owned(token.trim_end_matches('=').replace('-', "+").replace('_', "/"))
 }
 
 impl Seals {

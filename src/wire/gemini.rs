@@ -319,6 +319,9 @@ struct AnsweredCalls {
 
 impl Conversation {
     fn turn(&mut self, content: &RawValue, before: &[Message], meter: &mut Meter<'_>) -> Result<Message, LlmError> {
+        if !is_object(content) {
+            return Err(bad("contents", "a list of objects"));
+        }
         let fields = Object::read(content, &["role", "parts"])?;
         let role = match fields.word("role").as_deref() {
             Some("model") => Role::Assistant,
@@ -326,7 +329,10 @@ impl Conversation {
             Some(_) => return Err(bad("contents.role", "user or model")),
         };
         let (mut parts, mut answered) = (Vec::new(), AnsweredCalls::default());
-        if let Some(list) = fields.get("parts") {
+        if let Some(list) = fields.get("parts").filter(|parts| !is_null(parts)) {
+            if !is_list(list) && !is_object(list) {
+                return Err(bad("contents.parts", "a list"));
+            }
             let length = count(list)?.max(1);
             meter.parts(length)?;
             parts.reserve_exact(length);

@@ -1,4 +1,4 @@
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -69,6 +69,17 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
                     "@type": "type.googleapis.com/google.rpc.ErrorInfo",
                     "reason": "CONTEXT_LENGTH_EXCEEDED",
                 }]);
+            }
+            // Google's clients look for the wait here; its API has no `Retry-After`.
+            if let Some(wait) = error.retry_after().filter(|wait| !wait.is_zero()) {
+                let info = json!({
+                    "@type": "type.googleapis.com/google.rpc.RetryInfo",
+                    "retryDelay": format!("{}s", in_seconds(wait)),
+                });
+                match body["error"]["details"].as_array_mut() {
+                    Some(details) => details.push(info),
+                    None => body["error"]["details"] = json!([info]),
+                }
             }
             (status, body)
         }
@@ -189,14 +200,19 @@ const CODES: &[&str] = &[
 
 /// Adds the wait in the words that clients search for.
 fn with_wait(message: String, error: &LlmError, code: Option<&str>) -> String {
-    let wait = error.retry_after().map_or(0, |wait| wait.as_nanos().div_ceil(1_000_000));
-    if code != Some(RATE_LIMIT) || wait == 0 || message.to_ascii_lowercase().contains("try again in") {
+    let wait = error.retry_after().unwrap_or_default();
+    if code != Some(RATE_LIMIT) || wait.is_zero() || message.to_ascii_lowercase().contains("try again in") {
         return message;
     }
     let end = if message.ends_with('.') { "" } else { "." };
+    format!("{message}{end} Please try again in {}s.", in_seconds(wait))
+}
+
+/// Returns a wait in seconds, rounded up to a millisecond.
+fn in_seconds(wait: Duration) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "a wait in milliseconds is far below 2^52")]
-    let seconds = wait as f64 / 1000.0;
-    format!("{message}{end} Please try again in {seconds}s.")
+    let seconds = wait.as_nanos().div_ceil(1_000_000) as f64 / 1000.0;
+    seconds
 }
 
 /// Returns the parameter at fault, if it is known.

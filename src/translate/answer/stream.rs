@@ -179,7 +179,9 @@ impl StreamEncoder {
             _ if self.done => Bytes::new(),
             Grammar::Anthropic(_) if self.passing => Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
             Grammar::Anthropic(stream) => Bytes::from_static(stream.keep_alive().as_bytes()),
-            Grammar::OpenAi(_) | Grammar::Gemini(_) | Grammar::Responses(_) => Bytes::from_static(b": keep-alive\n\n"),
+            // To Google's Python SDK a comment is an answer that is no JSON; every client skips a blank line.
+            Grammar::Gemini(_) => Bytes::from_static(b"\r\n\r\n"),
+            Grammar::OpenAi(_) | Grammar::Responses(_) => Bytes::from_static(b": keep-alive\n\n"),
         }
     }
 

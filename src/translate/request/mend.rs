@@ -17,7 +17,7 @@ use crate::{
         rules::Feature,
         seals::AccountSeals,
     },
-    wire::foreign::{CALL, ENVELOPE, FOREIGN_CALL, SEALED_BY_RESPONSES},
+    wire::foreign::{CALL, ENVELOPE, ENVELOPE_IN_BASE64, FOREIGN_CALL, SEALED_BY_RESPONSES, is_envelope_of_gemini},
 };
 
 /// Returns true if the body must be parsed for repairs, which is rare.
@@ -30,7 +30,8 @@ pub(crate) fn may_need_mending(wire: &Wire, target: Target, seals: Option<&Accou
     match target.dialect {
         // Another provider's call matters only if the request asks for thinking.
         Dialect::Anthropic => object.is_marked || (object.field("thinking").is_some() && has(CALL)),
-        Dialect::Gemini | Dialect::Responses => object.is_marked,
+        Dialect::Gemini => object.is_marked || has(ENVELOPE_IN_BASE64),
+        Dialect::Responses => object.is_marked,
         Dialect::OpenAi => object.is_marked || (target.short_ids && has("tool_call")),
     }
 }
@@ -228,7 +229,7 @@ fn foreign_signature<'a>(
         let token = seals.and_then(|_| word(raw)).filter(|token| token != FOREIGN_CALL);
         token.is_some_and(|token| seals.is_some_and(|seals| seals.is_sealed_elsewhere(Dialect::Gemini, &token)))
     };
-    let is_in_envelope = |raw: &RawValue| raw.get().strip_prefix('"').is_some_and(|token| token.starts_with(ENVELOPE));
+    let is_in_envelope = |raw: &RawValue| raw.get().strip_prefix('"').is_some_and(is_envelope_of_gemini);
     let foreign = signature.filter(|raw| is_in_envelope(raw) || is_anothers(raw));
     Ok(foreign.map(|raw| (raw, piece.flag("thought") == Some(true))))
 }

@@ -7,13 +7,19 @@ use axum::{
     body::Body,
     extract::{Path, State},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
 use steadfast_stack::{Config, StackHandle};
 
 use super::{
-    GatewayState, conversation, inbound, keys::Key, refusal, request_options::RequestOptions, routes::dialect_of,
+    GatewayState, conversation,
+    gemini::{self, PathCall},
+    inbound,
+    keys::Key,
+    refusal,
+    request_options::RequestOptions,
+    routes::dialect_of,
 };
 
 /// The names that callers may ask for: those of the configuration's models, or any if it names none.
@@ -111,20 +117,22 @@ fn unknown() -> LlmError {
     LlmError::new(ErrorKind::NotFound, "no such model; GET /v1/models has the list")
 }
 
-/// Lists the models that callers may name, in the caller's dialect: Anthropic's for a request with `anthropic-version`.
-/// The list leaves out models that the caller's key is not for.
+/// Lists the models that callers may name, in the caller's dialect: Anthropic's for a request with `anthropic-version`,
+/// Google's by its path or its key's header. The list leaves out models that the caller's key is not for.
 pub(crate) async fn models(
     State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let dialect = dialect_of("", &headers);
+    let dialect = dialect_of(uri.path(), &headers);
     let list: Vec<Value> = gateway.names_for(key).map(|model| entry(&model, dialect)).collect();
     let body = match dialect {
         Dialect::Anthropic => {
             let id = |entry: Option<&Value>| entry.map_or(Value::Null, |entry| entry["id"].clone());
             json!({"first_id": id(list.first()), "last_id": id(list.last()), "has_more": false, "data": list})
         }
+        Dialect::Gemini => json!({ "models": list }),
         _ => json!({"object": "list", "data": list}),
     };
     refusal::json(StatusCode::OK, body.to_string())
@@ -135,9 +143,10 @@ pub(crate) async fn model(
     State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
     Path(name): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let dialect = dialect_of("", &headers);
+    let dialect = dialect_of(uri.path(), &headers);
     let known = gateway.names_for(key).find(|model| id(model, dialect) == name || **model == *name);
     match known {
         Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
@@ -164,6 +173,12 @@ fn entry(model: &str, dialect: Dialect) -> Value {
         Dialect::Anthropic => {
             json!({"type": "model", "id": id, "display_name": model, "created_at": "1970-01-01T00:00:00Z"})
         }
+        Dialect::Gemini => json!({
+            "name": format!("models/{id}"),
+            "version": "",
+            "displayName": model,
+            "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
+        }),
         _ => json!({"id": id, "object": "model", "created": 0, "owned_by": "steadfast"}),
     }
 }
@@ -191,6 +206,16 @@ pub(crate) async fn input_tokens(
     counted(gateway, key, request, Dialect::Responses, body).await
 }
 
+/// Estimates a prompt's tokens for a caller of Gemini's protocol.
+pub(crate) async fn gemini_tokens(
+    gateway: &Arc<GatewayState>,
+    key: Option<Arc<Key>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let body = |tokens| json!({"totalTokens": tokens, "estimated": true});
+    counted(gateway.clone(), key.map(Extension), request, Dialect::Gemini, body).await
+}
+
 async fn counted(
     gateway: Arc<GatewayState>,
     key: Option<Extension<Arc<Key>>>,
@@ -212,7 +237,11 @@ async fn counted(
         Ok(body) => body,
         Err(error) => return refusal::body_error(error, &settings, dialect),
     };
-    let request = inbound::request(dialect, &head.headers, None, body, &settings);
+    let (path, body) = match PathCall::at(&head.uri).filter(|_| dialect == Dialect::Gemini) {
+        Some(path) => (Some(path), gemini::counted_request(&body)),
+        None => (None, body),
+    };
+    let request = inbound::request(dialect, &head.headers, path.as_ref(), body, &settings);
     let request = match request.and_then(|request| gateway.catalog.admit(request)) {
         Ok(request) => request,
         Err(error) => return refusal::refuse(&error, dialect),

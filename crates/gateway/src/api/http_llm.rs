@@ -21,6 +21,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, util::Oneshot};
 
 use super::{
     GatewayBuilder, ResponseBody, ResponseFuture,
+    gemini::{self, PathCall},
     pipeline::{AdaptedCall, LeftToClient},
     routes,
     service::Calls,
@@ -198,7 +199,10 @@ where
             Box::new(send) as ByClient<S, B>
         });
         let mut request = Request::from_parts(head, body);
-        request.extensions_mut().insert(AdaptedCall { transport, path: call.path });
+        request.extensions_mut().insert(AdaptedCall { transport });
+        if let Some((model, stream)) = call.path {
+            request.extensions_mut().insert(PathCall { model, stream, is_array: false });
+        }
         HttpLlmFuture(State::Calling(self.layer.calls.call(call.dialect, request), alone))
     }
 }
@@ -253,12 +257,11 @@ impl ModelCall {
             return is_meant.then_some(Self { dialect, path: None });
         }
         let (_, named) = path.rsplit_once("/models/")?;
-        let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty() && !model.contains('/'))?;
-        let is_sse = || query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+        let (model, method) = gemini::call_of(named).filter(|(model, _)| !model.contains('/'))?;
         let stream = match method {
-            "generateContent" => false,
-            // Without it, the answer is an array that comes in pieces.
-            "streamGenerateContent" if is_sse() => true,
+            gemini::Method::Generate => false,
+            // Without the query, the provider answers with an array that comes in pieces.
+            gemini::Method::Stream if gemini::wants_events(query) => true,
             _ => return None,
         };
         Some(Self { dialect: Dialect::Gemini, path: Some((model.into(), stream)) })

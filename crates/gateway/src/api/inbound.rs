@@ -11,7 +11,7 @@ use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{GatewayState, keys::Key, request_options::forwarded, stream::stopping};
+use super::{GatewayState, gemini::PathCall, keys::Key, request_options::forwarded, stream::stopping};
 use crate::{
     http::STOP_BODY_TIMEOUT,
     limits::{
@@ -196,13 +196,13 @@ impl BodyTimes {
 pub(crate) fn request(
     dialect: Dialect,
     headers: &HeaderMap,
-    path: Option<(Box<str>, bool)>,
+    path: Option<&PathCall>,
     body: Bytes,
     settings: &Settings,
 ) -> Result<LlmRequest, LlmError> {
     let wire = Wire::new(dialect, body)?.headers(forwarded(dialect, headers)).limits(settings.limits);
     Ok(LlmRequest::from(match path {
-        Some((model, stream)) => wire.path(model, stream),
+        Some(call) => wire.path(call.model.clone(), call.stream),
         None => wire,
     }))
 }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     GatewayState,
     conversation::{self, Turn},
+    gemini::PathCall,
     inbound::{self, BodyError},
     keys::{self, Denial, Key},
     mark::{mark, marked},
@@ -73,8 +74,6 @@ impl ConnectionContext {
 pub(crate) struct AdaptedCall {
     /// The client, for the primary.
     pub(crate) transport: CallerTransport,
-    /// The model, and whether to stream, where the request's path names them.
-    pub(crate) path: Option<(Box<str>, bool)>,
 }
 
 /// Marks a request to compact a conversation, in place of an answer to it.
@@ -113,11 +112,12 @@ pub(crate) fn answer<'a>(
             Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
         };
         let adapted = extensions.get::<AdaptedCall>();
-        let path = adapted.and_then(|adapted| adapted.path.clone());
+        let path = extensions.get::<PathCall>();
         let request = match extensions.get() {
             Some(Compaction) => inbound::compaction(&headers, body),
             None => inbound::request(dialect, &headers, path, body, &settings),
         };
+        let is_array = path.is_some_and(|path| path.is_array);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
             {
@@ -154,7 +154,7 @@ pub(crate) fn answer<'a>(
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
         entry.set_cache(gateway.catalog.keeps_answers());
-        let context = ResponseContext { dialect, explain: options.explain, model, request: request.clone() };
+        let context = ResponseContext { dialect, is_array, explain: options.explain, model, request: request.clone() };
         let is_read = || gateway.catalog.reads_requests() || key.as_ref().is_some_and(|key| key.reads_requests());
         inbound::decode_ahead(&request, is_read).await;
         if request.is_stream() {
@@ -244,7 +244,13 @@ async fn begin(
         () = sleep(settings.first_sign) => None,
         () = cut.cancelled() => Some(Err(stopping())),
     };
-    let limits = StreamLimits { dialect: context.dialect, keep_alive: settings.keep_alive, mark: settings.mark, cut };
+    let limits = StreamLimits {
+        dialect: context.dialect,
+        is_array: context.is_array,
+        keep_alive: settings.keep_alive,
+        mark: settings.mark,
+        cut,
+    };
     match start {
         Some(Ok(start)) => stream(&context, entry, start, turn, &limits),
         Some(Err(error)) => fail(&entry, context.explain, &error, context.dialect),
@@ -252,7 +258,7 @@ async fn begin(
             let mut head = HeaderMap::new();
             entry.write_headers(context.explain, &mut head);
             let events = EventStream::pending(call, context.encoder(None, false), entry, &limits).turn(turn);
-            events_response(head, events)
+            events_response(head, events, context.is_array)
         }
     }
 }
@@ -260,6 +266,8 @@ async fn begin(
 /// The parts of a request that its response needs.
 struct ResponseContext {
     dialect: Dialect,
+    /// True if a stream is the elements of a JSON array.
+    is_array: bool,
     /// True if the caller wants the decision record.
     explain: bool,
     /// The model that the caller named.
@@ -393,16 +401,17 @@ fn stream(
     set_request_id(context.dialect, &mut head);
     let encoder = context.encoder(start.response.served_by().model, passed);
     let events = EventStream::started(start, encoder, entry, turn, limits);
-    events_response(head, events)
+    events_response(head, events, context.is_array)
 }
 
-fn events_response(head: HeaderMap, events: EventStream) -> Response<Body> {
+fn events_response(head: HeaderMap, events: EventStream, is_array: bool) -> Response<Body> {
     let mut response = Response::new(Body::new(events));
     // The request's body has been read to its end.
     response.extensions_mut().insert(DirectStream);
     let headers = response.headers_mut();
     *headers = head;
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    let content = if is_array { "application/json; charset=UTF-8" } else { "text/event-stream; charset=utf-8" };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx would buffer the stream otherwise.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -471,7 +480,7 @@ fn copy_headers(from: Option<&HeaderMap>, to: &mut HeaderMap) {
 fn is_passed(name: &HeaderName) -> bool {
     const NAMES: [&str; 7] =
         ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
-    const FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-"];
+    const FAMILIES: [&str; 5] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-", "x-gemini-"];
     // These name the operator's account, which the caller must not see.
     const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "anthropic-organization-id"];
     let name = name.as_str();

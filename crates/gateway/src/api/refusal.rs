@@ -71,6 +71,16 @@ fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 
 /// Returns the error as the last event of a stream. No end mark follows it.
 pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
+    let event = provider_event(error, dialect, encoder);
+    // Older Node SDKs of Google's, Gemini CLI's among them, look for no error in an event, and would take the text
+    // before it for the answer. They fail at a stream that ends within a line.
+    if dialect == Dialect::Gemini && !event.is_empty() { [&event, UNFINISHED].concat().into() } else { event }
+}
+
+/// A comment without a line's end: to any other reader it is nothing.
+const UNFINISHED: &[u8] = b": incomplete";
+
+fn provider_event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
     let encoded = encoder.error(error);
     // An event of this dialect has the response around the error.
     let passes = dialect != Dialect::Responses;
@@ -112,6 +122,10 @@ pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
     };
     let body = match dialect {
         Dialect::Anthropic => json!({"type": "error", "error": {"type": anthropic, "message": message}}),
+        Dialect::Gemini => {
+            let reason = (status == StatusCode::UNAUTHORIZED).then(|| error_info("API_KEY_INVALID"));
+            google_error(status, &message, reason.into_iter().chain(wait.map(retry_info)).collect())
+        }
         _ => json!({"error": {"message": message, "type": openai, "param": null, "code": code}}),
     };
     let mut response = json(status, body.to_string());
@@ -140,29 +154,56 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
 /// Returns the response to an unknown path. It differs from an unknown model, which clients would retry.
 pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
     let message = format!("unknown path {path}; this gateway serves {}", served.join(", "));
-    let mut body = path_error(dialect, "not_found_error", "unknown_path", &message);
+    let status = StatusCode::NOT_FOUND;
+    let mut body = path_error(dialect, status, "not_found_error", "unknown_path", &message);
     body["error"]["paths"] = served.into();
-    final_refusal(StatusCode::NOT_FOUND, &body)
+    final_refusal(status, &body)
 }
 
 /// Returns the response to a method that the path does not take.
 pub(crate) fn wrong_method(method: &str, allowed: &HeaderValue, dialect: Dialect) -> Response<Body> {
     let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
     let message = format!("the path takes {methods}, not {method}");
-    let body = path_error(dialect, "invalid_request_error", "method_not_allowed", &message);
-    let mut response = final_refusal(StatusCode::METHOD_NOT_ALLOWED, &body);
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let body = path_error(dialect, status, "invalid_request_error", "method_not_allowed", &message);
+    let mut response = final_refusal(status, &body);
     response.headers_mut().insert(header::ALLOW, allowed.clone());
     response
 }
 
 /// Returns an error's body. Anthropic has no codes, but its clients ignore unknown fields.
-fn path_error(dialect: Dialect, anthropic: &str, code: &str, message: &str) -> Value {
+fn path_error(dialect: Dialect, status: StatusCode, anthropic: &str, code: &str, message: &str) -> Value {
     match dialect {
         Dialect::Anthropic => {
             json!({"type": "error", "error": {"type": anthropic, "code": code, "message": message}})
         }
+        Dialect::Gemini => google_error(status, message, vec![error_info(&code.to_uppercase())]),
         _ => json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": code}}),
     }
+}
+
+/// Returns an error as Google's APIs spell it (google.rpc.Status, in JSON).
+fn google_error(status: StatusCode, message: &str, details: Vec<Value>) -> Value {
+    let name = match status.as_u16() {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        _ => "INVALID_ARGUMENT",
+    };
+    let mut error = json!({"code": status.as_u16(), "message": message, "status": name});
+    if !details.is_empty() {
+        error["details"] = details.into();
+    }
+    json!({ "error": error })
+}
+
+fn error_info(reason: &str) -> Value {
+    json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "steadfast"})
+}
+
+fn retry_info(wait: Duration) -> Value {
+    json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{}s", precise(wait))})
 }
 
 /// Returns a refusal of the Responses API, which the client does not repeat.
@@ -200,6 +241,8 @@ fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
             value.as_object().is_some_and(|fields| !fields.is_empty())
                 && (value.get("output").is_none() || value["error"].is_object())
         }
+        // A blocked prompt is an answer too.
+        Dialect::Gemini => value["error"].is_object(),
         // Compatible servers have shapes of their own (`detail`, `object: error`), which their clients know.
         _ => value.as_object().is_some_and(|fields| !fields.is_empty() && !fields.contains_key("choices")),
     };
@@ -308,9 +351,27 @@ mod tests {
         assert_eq!(body["error"]["message"], Denial::InFlight.to_string());
     }
 
+    #[tokio::test]
+    async fn a_caller_of_gemini_is_refused_in_googles_words() {
+        let cases = [
+            (Denial::UnknownKey, 401, "UNAUTHENTICATED", "reason", "API_KEY_INVALID"),
+            (Denial::Model, 403, "PERMISSION_DENIED", "", ""),
+            (Denial::Rate(Duration::from_millis(1200)), 429, "RESOURCE_EXHAUSTED", "retryDelay", "1.2s"),
+        ];
+        for (denied, status, name, field, value) in cases {
+            let response = deny(denied, Dialect::Gemini);
+            assert_eq!(response.status(), status);
+            let body: Value = serde_json::from_str(&text(response).await).unwrap();
+            let error = &body["error"];
+            assert_eq!((&error["code"], &error["status"]), (&json!(status), &json!(name)), "{body}");
+            assert_eq!(error["message"], denied.to_string());
+            assert_eq!(error["details"][0][field].as_str().unwrap_or_default(), value, "{body}");
+        }
+    }
+
     #[test]
     fn the_status_that_is_told_elsewhere_is_the_one_that_goes_out() {
-        for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+        for dialect in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses, Dialect::Gemini] {
             let of = status_of(dialect);
             let errors = ErrorKind::ALL.iter().map(|kind| LlmError::new(*kind, "it failed"));
             for error in errors.chain([overloaded(), overloaded().with_status(StatusCode::OK)]) {

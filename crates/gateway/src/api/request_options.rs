@@ -145,7 +145,7 @@ impl HumanOptions {
 }
 
 /// The prefixes of all the headers below.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 11] = [
     "x-steadfast-",
     "idempotency-key",
     "x-claude-code-session-id",
@@ -156,6 +156,7 @@ const FAMILIES: [&str; 10] = [
     "cf-aig-",
     "cache-control",
     "helicone-cache-",
+    "x-server-timeout",
 ];
 
 /// The header names of each option, in order of precedence.
@@ -167,7 +168,8 @@ const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-
 /// Portkey's and Cloudflare's are in milliseconds too.
 const TIMEOUTS_MS: &[&str] =
     &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
-const TIMEOUTS_S: &[&str] = &["x-litellm-timeout"];
+/// The second is of Google's SDKs, which give up after it themselves.
+const TIMEOUTS_S: &[&str] = &["x-litellm-timeout", "x-server-timeout"];
 
 /// The commit point of a stream, before which its caller sees nothing.
 const COMMIT: &str = "x-steadfast-commit";
@@ -242,6 +244,8 @@ fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
             const CODEX: [&str; 5] = ["session-id", "session_id", "thread-id", "x-client-request-id", "originator"];
             is_openais(name) || name.starts_with("x-codex-") || CODEX.contains(&name)
         }
+        // The SDK's name and version. Others name the account that pays, or repeat the path's model.
+        Dialect::Gemini => name == "x-goog-api-client" || name.starts_with("x-goog-ext-"),
         _ => false,
     }
 }
@@ -278,6 +282,22 @@ mod tests {
         let kept = forwarded(Dialect::Anthropic, &sent);
         assert_eq!(kept.len(), 3);
         assert_eq!(kept["anthropic-beta"], "a-2025-01-01,  unheard-of-2031-12-31");
+        assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
+    }
+
+    #[test]
+    fn googles_own_headers_go_on_and_what_names_an_account_or_a_model_does_not() {
+        let sent = headers(&[
+            ("x-goog-api-client", "google-genai-sdk/1.2.3"),
+            ("x-goog-ext-1-bin", "a"),
+            ("x-goog-api-key", "sk-secret"),
+            ("x-goog-user-project", "project-of-the-caller"),
+            ("x-goog-request-params", "model=models/m"),
+            ("authorization", "Bearer sk-secret"),
+        ]);
+        let kept = forwarded(Dialect::Gemini, &sent);
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert!(kept.contains_key("x-goog-api-client") && kept.contains_key("x-goog-ext-1-bin"), "{kept:?}");
         assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
     }
 
@@ -382,6 +402,7 @@ mod tests {
             ("x-steadfast-timeout-ms", "2500", 2.5),
             ("x-portkey-request-timeout", "2500", 2.5),
             ("x-litellm-timeout", "2.5", 2.5),
+            ("x-server-timeout", "3", 3.0),
         ] {
             let options = RequestOptions::from_headers(&headers(&[(name, value)]));
             let request = options.apply(LlmRequest::prompt("hello")).unwrap();

@@ -10,6 +10,7 @@ use axum::{
     middleware::{Next, from_fn, from_fn_with_state},
     routing::{get, post},
 };
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
@@ -17,7 +18,9 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    GatewayState, catalog, conversation, cors, handoff,
+    GatewayState, catalog, conversation, cors,
+    gemini::{self, PathCall},
+    handoff,
     inbound::BodyError,
     keys::{self, Denial, Key},
     layers::{self, BodyTooLarge},
@@ -46,7 +49,11 @@ impl Routes {
     /// them.
     fn dispatch<'a>(&self, connection: &'a ConnectionContext, request: Request<Body>) -> Answering<'a> {
         let path = request.uri().path();
-        let dialect = if path == COMPACT { Some(Dialect::Responses) } else { dialect_of_calls(path) };
+        let dialect = match dialect_of_calls(path) {
+            None if path == COMPACT => Some(Dialect::Responses),
+            None if gemini::asks_model(path) => Some(Dialect::Gemini),
+            fixed => fixed,
+        };
         let Some(dialect) = dialect else {
             return self.routed(request);
         };
@@ -144,13 +151,18 @@ fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 17] = [
+pub(crate) const SERVED: [&str; 22] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/chat/completions",
     "POST /v1/responses",
     "POST /v1/responses/compact",
     "POST /v1/responses/input_tokens",
+    "POST /v1beta/models/{model}:generateContent",
+    "POST /v1beta/models/{model}:streamGenerateContent",
+    "POST /v1beta/models/{model}:countTokens",
+    "GET /v1beta/models",
+    "GET /v1beta/models/{model}",
     "GET /v1/models",
     "GET /v1/models/{model}",
     "GET /requests",
@@ -211,14 +223,18 @@ pub(super) fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {
 }
 
 pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
-    let for_callers = Router::new()
+    let mut for_callers = Router::new();
+    for version in gemini::VERSIONS {
+        for_callers = for_callers
+            .route(&format!("{version}/models"), get(catalog::models))
+            .route(&format!("{version}/models/{{*model}}"), get(catalog::model));
+    }
+    let for_callers = for_callers
         .route(COUNT_TOKENS, post(catalog::count_tokens))
         .route(INPUT_TOKENS, post(catalog::input_tokens))
         .route("/v1/responses/{id}", get(conversation::retrieve).delete(conversation::delete))
         .route("/v1/responses/{id}/input_items", get(conversation::input_items))
         .route("/v1/responses/{id}/cancel", post(conversation::cancel))
-        .route(MODELS, get(catalog::models))
-        .route("/v1/models/{*model}", get(catalog::model))
         .route("/requests", get(requests))
         .route("/admin/keys", get(keys::list))
         .route("/handoff/answers/{id}", get(handoff::answer))
@@ -226,7 +242,11 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         // A lookup of one record does not count, so that a caller can see why it was refused.
         .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
+    // Behind those layers: a call checks its key itself.
     for_callers
+        .route("/v1beta/models/{*model}", post(model_method))
+        .route("/v1alpha/models/{*model}", post(model_method))
+        .route("/v1/models/{*model}", post(model_method))
         .route(MESSAGES, post(messages))
         .route(CHAT_COMPLETIONS, post(chat_completions))
         .route(RESPONSES, post(responses))
@@ -248,9 +268,11 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
         _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
         _ if path.starts_with("/v1/chat/") => Dialect::OpenAi,
         _ if path == RESPONSES || path.starts_with("/v1/responses/") => Dialect::Responses,
+        _ if gemini::is_path(path) => Dialect::Gemini,
         _ if ["anthropic-version", "anthropic-beta", "x-api-key"].into_iter().any(says) => Dialect::Anthropic,
         // Anthropic's clients for Bedrock and Vertex, which send none of these headers.
         _ if path.starts_with("/model/") || path.contains("/publishers/anthropic/") => Dialect::Anthropic,
+        _ if gemini::has_headers(headers) => Dialect::Gemini,
         _ => Dialect::OpenAi,
     }
 }
@@ -276,7 +298,9 @@ async fn with_rate_limit(request: Request<Body>, next: Next) -> Response<Body> {
 /// machine would send their requests without asking its user.
 fn authorize(gateway: &GatewayState, request: &mut Request<Body>) -> Result<(), Denial> {
     if let Some(keys) = &gateway.keys {
-        let key = keys.authenticate(request.headers())?;
+        // Only Google's clients have a key in the query.
+        let in_query = gemini::is_path(request.uri().path()).then(|| gemini::key_in(request.uri())).flatten();
+        let key = keys.authenticate(request.headers(), in_query.as_deref())?;
         request.extensions_mut().insert(key);
     } else if !gateway.any_origin
         && request.headers().get(header::ORIGIN).is_some_and(is_foreign)
@@ -320,14 +344,43 @@ fn call<'a>(
     if request.uri().path() == COMPACT {
         request.extensions_mut().insert(Compaction);
     }
+    let path = (dialect == Dialect::Gemini).then(|| PathCall::at(request.uri())).flatten();
+    let is_array = path.as_ref().is_some_and(|path| path.is_array);
+    if let Some(path) = path {
+        request.extensions_mut().insert(path);
+    }
     let begun = panic::catch(|| match authorize(gateway, &mut request) {
         Ok(()) => pipeline::answer(gateway, connection, dialect, request),
         Err(denied) => immediate(refusal::deny(denied, dialect)),
     });
-    begun.unwrap_or_else(|panic| {
+    let answering = begun.unwrap_or_else(|panic| {
         panic.log(None);
         immediate(refusal::refuse(&Panic::error(), dialect))
-    })
+    });
+    if is_array { Box::pin(answering.then(gemini::error_in_array)) } else { answering }
+}
+
+/// Answers a `POST` to a model's path, which is a call of Gemini's.
+async fn model_method(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>) -> Response<Body> {
+    match gemini::call_at(request.uri().path()) {
+        Some((_, gemini::Method::CountTokens)) => {
+            let admitted = authorize(&gateway, &mut request);
+            let key = request.extensions().get::<Arc<Key>>().cloned();
+            let rate = || key.as_ref().map_or(Ok(()), |key| key.admit(Instant::now()));
+            match admitted.and_then(|()| rate()) {
+                Ok(()) => catalog::gemini_tokens(&gateway, key, request).await,
+                Err(denied) => refusal::deny(denied, Dialect::Gemini),
+            }
+        }
+        Some(_) => {
+            let connection = ConnectionContext::of(&gateway);
+            call(&gateway, &connection, Dialect::Gemini, request).await
+        }
+        None => {
+            let (head, _) = request.into_parts();
+            unknown_path(State(gateway), head.method, head.uri, head.headers).await
+        }
+    }
 }
 
 /// Answers whether to send requests here: not once the server is asked to stop. A gateway that serves is ready, even

@@ -39,9 +39,11 @@ use crate::{
 /// It serves
 ///
 /// - calls of models, whole and streamed: `POST /v1/messages` (Anthropic's), `POST /v1/chat/completions` and
-///   `POST /v1/responses` (OpenAI's);
+///   `POST /v1/responses` (OpenAI's), `POST /v1beta/models/{model}:generateContent` and `..:streamGenerateContent`
+///   (Gemini's);
 /// - `POST /v1/responses/compact`, at a stack with a tier that has it;
-/// - `POST /v1/messages/count_tokens` and `POST /v1/responses/input_tokens`, estimates;
+/// - `POST /v1/messages/count_tokens`, `POST /v1/responses/input_tokens` and
+///   `POST /v1beta/models/{model}:countTokens`, estimates;
 /// - `GET /v1/models`, with the names of [`GatewayBuilder::models`];
 /// - `GET /requests/{id}`, the decision record of each answer's `x-steadfast-request-id`;
 /// - `GET /healthz` and `GET /readyz`;

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     conversation::{Recorder, Turn},
+    gemini::ArrayWriter,
     mark::{mark, marked_events},
     panic::{self, Panic},
     records::{Entry, Outcome},
@@ -42,6 +43,8 @@ pub(crate) struct EventStream {
     encoder: StreamEncoder,
     entry: Entry,
     batch: EventBatch,
+    /// The form of a stream that is a JSON array, until its end.
+    array: Option<Box<ArrayWriter>>,
     /// The mark for the first event, until one has been sent.
     mark: Option<Box<Value>>,
     marks: bool,
@@ -108,6 +111,7 @@ impl EventStream {
             encoder,
             entry,
             batch: EventBatch::default(),
+            array: limits.is_array.then(|| Box::new(ArrayWriter::new())),
             mark: None,
             marks: limits.mark,
             recorder: None,
@@ -184,6 +188,8 @@ impl EventBatch {
 /// The limits of a stream.
 pub(crate) struct StreamLimits<'a> {
     pub(crate) dialect: Dialect,
+    /// True if the events are the elements of a JSON array.
+    pub(crate) is_array: bool,
     /// The silence before a sign of life.
     pub(crate) keep_alive: Duration,
     /// True if the first event has the answer's mark.
@@ -207,7 +213,7 @@ impl Body for EventStream {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Done) && self.batch.is_empty()
+        matches!(self.state, State::Done) && self.batch.is_empty() && self.array.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -226,6 +232,7 @@ impl EventStream {
                 return data(this.batch.take());
             }
             if matches!(this.state, State::Done) {
+                this.end_array();
                 return if this.batch.is_empty() { Poll::Ready(None) } else { data(this.batch.take()) };
             }
             let polled = match this.poll_write(cx) {
@@ -256,7 +263,7 @@ impl EventStream {
                 }
                 Poll::Pending => {
                     if ready!(this.poll_silence(cx)) {
-                        return data(sign_of_life(*this.dialect));
+                        return data(sign_of_life(*this.dialect, this.array.is_some()));
                     }
                     continue;
                 }
@@ -268,21 +275,21 @@ impl EventStream {
                 None => bytes,
             };
             *this.state = State::Done;
-            this.batch.add(bytes);
+            this.put(bytes);
         }
     }
 }
 
 impl Projected<'_> {
     /// Ends the stream after a panic. Returns the events that were ready, and the dialect's error event.
-    fn end_after(self, caught: Panic) -> Bytes {
+    fn end_after(mut self, caught: Panic) -> Bytes {
         caught.log(Some(self.entry.id()));
         let outcome = if matches!(self.state, State::Calling(_)) { Outcome::Failed } else { Outcome::Broken };
         let error = Panic::error();
         self.entry.failed(outcome, &error);
-        let (dialect, state, encoder) = (*self.dialect, self.state, self.encoder);
+        let (dialect, encoder) = (*self.dialect, &mut *self.encoder);
         // Dropping the body gives its permits back.
-        let _ = panic::catch(|| *state = State::Done);
+        let _ = panic::catch(|| *self.state = State::Done);
         // The encoder may be what panicked.
         let event = panic::catch(|| refusal::event(&error, dialect, encoder))
             .unwrap_or_else(|_| refusal::event(&error, dialect, &mut StreamEncoder::new(dialect)));
@@ -290,7 +297,8 @@ impl Projected<'_> {
             Some(recorder) => panic::catch(|| recorder.events(&event)).unwrap_or(event),
             None => event,
         };
-        self.batch.add(event);
+        self.put(event);
+        self.end_array();
         self.batch.take()
     }
 
@@ -348,8 +356,25 @@ impl Projected<'_> {
             }
             bytes = recorder.record(&bytes);
         }
+        self.put(bytes);
+    }
+
+    /// Adds events to the batch, in the stream's form.
+    #[inline]
+    fn put(&mut self, events: Bytes) {
+        let bytes = match self.array {
+            Some(array) => array.write(events),
+            None => events,
+        };
         if !bytes.is_empty() {
             self.batch.add(bytes);
+        }
+    }
+
+    /// Adds the end of a stream that is an array, once.
+    fn end_array(&mut self) {
+        if let Some(mut array) = self.array.take() {
+            self.batch.add(array.end());
         }
     }
 
@@ -400,9 +425,12 @@ pub(crate) fn stopping() -> LlmError {
 }
 
 /// Returns a sign of life, which keeps a connection and its reader awake. Anthropic's clients ignore a `ping` anywhere,
-/// before `message_start` too, and every client ignores a comment.
-fn sign_of_life(dialect: Dialect) -> Bytes {
+/// before `message_start` too, and every client ignores a comment, except Google's: to its Python SDK a comment is an
+/// answer that is no JSON, and a blank line is nothing. A JSON array may have one between its elements.
+fn sign_of_life(dialect: Dialect, is_array: bool) -> Bytes {
     match dialect {
+        Dialect::Gemini if is_array => Bytes::from_static(b"\r\n"),
+        Dialect::Gemini => Bytes::from_static(b"\r\n\r\n"),
         Dialect::Anthropic => Bytes::from_static(b"event: ping\ndata: {\"type\": \"ping\"}\n\n"),
         _ => Bytes::from_static(b": keep-alive\n\n"),
     }

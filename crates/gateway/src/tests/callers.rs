@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use steadfast::{BoxLlmService, ErrorKind, LlmError, provider_fn, providers::simulated::Fault};
 
 use super::harness::*;
@@ -42,7 +42,7 @@ async fn a_caller_chooses_its_commit_point_and_is_told_of_a_word_that_is_none() 
         assert_eq!((whole.text().as_str(), whole.is_whole()), ("Hello from afar", true), "{whole:?}");
         let wrong = server.post(path, &[("x-steadfast-commit", "whole")], &hello(true)).await;
         let error = &wrong.json()["error"];
-        assert_eq!((wrong.status, error["type"].as_str()), (400, Some("invalid_request_error")), "{wrong:?}");
+        assert_eq!((wrong.status, &*wrong.error_type()), (400, invalid(path)), "{wrong:?}");
         let names = "first_event, first_token, first_text, complete";
         assert!(error["message"].as_str().unwrap().contains(names), "{wrong:?}");
         assert_eq!(wrong.json()["type"] == "error", path == MESSAGES, "{wrong:?}");
@@ -96,7 +96,7 @@ async fn the_decision_record_comes_when_asked_for_and_is_kept() {
     for stream in [false, true] {
         let headers = [("x-steadfast-explain", "1"), ("x-steadfast-feature", "chat")];
         let answer = server.post(MESSAGES, &headers, &hello(stream)).await;
-        let record: serde_json::Value = serde_json::from_str(answer.header("x-steadfast-decision").unwrap()).unwrap();
+        let record: Value = serde_json::from_str(answer.header("x-steadfast-decision").unwrap()).unwrap();
         let steps: Vec<_> = record["steps"].as_array().unwrap().iter().map(|step| &step["tier"]).collect();
         assert_eq!(steps, ["sonnet", "backup"]);
         assert_eq!(record["steps"][0]["failure"], "overloaded");
@@ -126,7 +126,7 @@ async fn a_decision_record_of_any_size_fits_into_a_header() {
     let answer = server.post(CHAT, &[("x-steadfast-explain", "1")], &hello(false)).await;
     let record = answer.header("x-steadfast-decision").unwrap();
     assert!(record.len() <= 4096, "{}", record.len());
-    assert_eq!(serde_json::from_str::<serde_json::Value>(record).unwrap()["steps"][0]["failure"], "server");
+    assert_eq!(serde_json::from_str::<Value>(record).unwrap()["steps"][0]["failure"], "server");
 }
 
 #[tokio::test]
@@ -161,21 +161,30 @@ async fn models_are_listed_in_the_callers_form() {
 #[tokio::test]
 async fn paths_without_their_version_are_the_same_paths() {
     let providers = Providers::start().await;
-    let keys = || Some(keys_of(&[entry("one", "sk-one", ", requests_per_minute: 13")]));
+    let keys = || Some(keys_of(&[entry("one", "sk-one", ", requests_per_minute: 15")]));
     let server = Server::with_keys(providers.both(), keys(), Settings::default()).await;
     let key = [("authorization", "Bearer sk-one")];
     for path in PATHS {
-        let short = path.strip_prefix("/v1").unwrap();
+        let (short, query) = match path {
+            GEMINI => ("/models/m:streamGenerateContent", "?alt=sse"),
+            path => (path.strip_prefix("/v1").unwrap(), "?beta=true"),
+        };
         let denied = server.post(short, &[], &hello(false)).await;
+        let denied = match denied.body.strip_prefix('[').and_then(|body| body.strip_suffix(']')) {
+            Some(element) => Answer { body: element.to_owned(), ..denied },
+            None => denied,
+        };
         assert_eq!((denied.status, denied.json()["type"] == "error"), (401, path == MESSAGES), "{denied:?}");
         for stream in [false, true] {
-            let answer = server.post(&format!("{short}?beta=true"), &key, &hello(stream)).await;
+            let body = spelled(path, &hello(stream));
+            let answer = server.post(&format!("{short}{query}"), &key, &body).await;
             assert_eq!((answer.status, answer.text().as_str()), (200, "Hello from afar"), "{answer:?}");
             let id = answer.header("x-steadfast-request-id").unwrap();
             let record = server.gateway.records.find(id).unwrap().json(false);
             let dialect = match path {
                 MESSAGES => "anthropic",
                 RESPONSES => "responses",
+                GEMINI => "gemini",
                 _ => "openai",
             };
             assert_eq!((record["key"].as_str(), record["dialect"].as_str()), (Some("one"), Some(dialect)), "{record}");
@@ -246,13 +255,9 @@ async fn a_callers_mistake_is_told_in_its_own_dialect() {
     for path in PATHS {
         for body in broken {
             let mut client = server.connect().await;
-            client.send(&request("POST", path, &[], body.as_bytes())).await;
+            client.send(&request("POST", &addressed(path, &Value::Null), &[], body.as_bytes())).await;
             let answer = client.answer().await;
-            assert_eq!(
-                (answer.status, &answer.json()["error"]["type"]),
-                (400, &json!("invalid_request_error")),
-                "{body}"
-            );
+            assert_eq!((answer.status, &*answer.error_type()), (400, invalid(path)), "{body}");
             assert_eq!(answer.json()["type"] == "error", path == MESSAGES);
         }
         // The provider itself reports a missing field, in its own words.

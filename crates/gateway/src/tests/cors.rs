@@ -31,7 +31,7 @@ async fn a_page_of_a_listed_origin_may_call_and_read() {
     let server = Server::start(providers.both(), listing(&["http://localhost:9", APP])).await;
     let mut client = server.connect().await;
     for path in PATHS {
-        let allowed = preflight(&mut client, path, APP).await;
+        let allowed = preflight(&mut client, &addressed(path, &hello(false)), APP).await;
         assert_eq!((allowed.status, allowed.body.as_str()), (200, ""), "{allowed:?}");
         assert_eq!(allowed.header("access-control-allow-origin"), Some(APP), "{allowed:?}");
         assert_eq!(

@@ -149,10 +149,10 @@ async fn a_request_that_no_model_answers_is_pending_then_claimed_then_answered()
             (200, &json!("Hello from Ana"), &json!("handoff"))
         );
         assert_eq!((&result["task_id"], &result["model"]), (&json!(task), &json!("person")));
-        for (dialect, path) in [("anthropic", MESSAGES), ("openai", CHAT)] {
+        for (dialect, path) in [("anthropic", MESSAGES), ("openai", CHAT), ("gemini", GEMINI)] {
             let own = house.server.get(&format!("/handoff/answers/{task}?dialect={dialect}"), &[CALLER]).await;
             assert_eq!((own.status, own.text().as_str()), (200, "Hello from Ana"), "{path}: {own:?}");
-            assert_eq!(own.json()["model"], "person");
+            assert_eq!(own.json()[if path == GEMINI { "modelVersion" } else { "model" }], "person");
         }
     }
 }
@@ -357,8 +357,12 @@ async fn a_caller_with_as_many_tasks_as_it_may_have_is_refused_and_others_are_no
         let refused = house.server.post(path, &[CALLER, human], &hello(false)).await;
         assert!([503, 529].contains(&refused.status), "{refused:?}");
         // OpenAI's Responses has no type for it.
-        let kind = if path == RESPONSES { "server_error" } else { "overloaded_error" };
-        assert_eq!(refused.json()["error"]["type"], kind, "{refused:?}");
+        let kind = match path {
+            RESPONSES => "server_error",
+            GEMINI => "UNAVAILABLE",
+            _ => "overloaded_error",
+        };
+        assert_eq!(refused.error_type(), kind, "{refused:?}");
         assert!(refused.body.contains("handoff.limits.tasks_per_caller"), "{refused:?}");
         assert_eq!(refused.header("retry-after"), Some("60"), "{refused:?}");
         for _ in 0..2 {

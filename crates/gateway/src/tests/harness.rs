@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use steadfast::{
     BoxLlmService, CircuitBreakerLayer, CommitPoint, FallbackLayer, TimeoutLayer,
     providers::{
-        Anthropic, OpenAi,
+        Anthropic, Gemini, OpenAi,
         simulated::{Simulated, SimulatedHandle},
     },
 };
@@ -90,7 +90,8 @@ impl Server {
     /// Sends a request: on a connection of its own, or through the service.
     pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
         if let Some(service) = self.service() {
-            return through(service, "POST", path, &typed(path, headers), spelled(path, body).to_string()).await;
+            let (path, body) = (&*addressed(path, body), spelled(path, body));
+            return through(service, "POST", path, &typed(path, headers), body.to_string()).await;
         }
         let mut client = self.connect().await;
         client.post(path, headers, body).await;
@@ -175,10 +176,11 @@ pub(super) fn keys_of(entries: &[String]) -> Keys {
     keys.unwrap_or_else(|_| panic!("good keys"))
 }
 
-/// Two providers over real HTTP, one of each protocol, and a stack of both.
+/// Providers over real HTTP, one of each protocol, and a stack of two.
 pub(super) struct Providers {
     pub(super) anthropic: SimulatedServer,
     pub(super) openai: SimulatedServer,
+    pub(super) gemini: SimulatedServer,
     commit: CommitPoint,
 }
 
@@ -191,6 +193,7 @@ impl Providers {
         Self {
             anthropic: SimulatedServer::start(Simulated::new("a").reply(words)).await.unwrap(),
             openai: SimulatedServer::start(Simulated::new("o").reply(words)).await.unwrap(),
+            gemini: SimulatedServer::start(Simulated::new("g").reply(words)).await.unwrap(),
             commit: CommitPoint::default(),
         }
     }
@@ -212,6 +215,12 @@ impl Providers {
         BoxLlmService::new(leaf.model("gpt-4o").commit(self.commit))
     }
 
+    /// Gemini alone.
+    pub(super) fn google(&self) -> BoxLlmService {
+        let leaf = Gemini::new("sk-of-the-gateway").base_url(&self.gemini.base_url()).unwrap();
+        BoxLlmService::new(leaf.model("gemini-2.5-flash").commit(self.commit))
+    }
+
     /// Anthropic, and OpenAI when that fails.
     pub(super) fn both(&self) -> BoxLlmService {
         let stack = ServiceBuilder::new()
@@ -225,6 +234,7 @@ impl Providers {
     pub(super) fn of(&self, path: &str) -> (BoxLlmService, SimulatedHandle) {
         match path {
             MESSAGES => (self.claude(), self.anthropic.handle()),
+            GEMINI => (self.google(), self.gemini.handle()),
             _ => (self.gpt(), self.openai.handle()),
         }
     }
@@ -233,12 +243,46 @@ impl Providers {
 pub(super) const MESSAGES: &str = "/v1/messages";
 pub(super) const CHAT: &str = "/v1/chat/completions";
 pub(super) const RESPONSES: &str = "/v1/responses";
+/// Gemini's path names the model and the method: see [`addressed`].
+pub(super) const GEMINI: &str = "/v1beta/models/{model}:generateContent";
 /// All protocols, for tests that must hold for each.
-pub(super) const PATHS: [&str; 3] = [MESSAGES, CHAT, RESPONSES];
+pub(super) const PATHS: [&str; 4] = [MESSAGES, CHAT, RESPONSES, GEMINI];
+
+/// The type of a mistake in a request to this path.
+pub(super) fn invalid(path: &str) -> &'static str {
+    if path == GEMINI { "INVALID_ARGUMENT" } else { "invalid_request_error" }
+}
+
+/// Returns the status of a path's protocol: Google's has one for all mistakes in a request.
+pub(super) fn mistake(path: &str, status: u16) -> u16 {
+    if path == GEMINI { 400 } else { status }
+}
+
+/// Returns the path of a request: Gemini's names the model, and whether to stream.
+pub(super) fn addressed(path: &str, body: &Value) -> String {
+    if path != GEMINI {
+        return path.to_owned();
+    }
+    let model = body["model"].as_str().unwrap_or("claude-of-the-caller");
+    let method = if body["stream"] == true { "streamGenerateContent?alt=sse" } else { "generateContent" };
+    format!("/v1beta/models/{model}:{method}")
+}
 
 /// Returns a request of the other protocols as the path's spells it.
 pub(super) fn spelled(path: &str, body: &Value) -> Value {
     let mut body = body.clone();
+    if path == GEMINI
+        && let Some(fields) = body.as_object_mut()
+    {
+        fields.remove("model");
+        fields.remove("stream");
+        if let Some(tokens) = fields.remove("max_tokens") {
+            fields.insert("generationConfig".to_owned(), json!({"maxOutputTokens": tokens}));
+        }
+        if let Some(Value::Array(messages)) = fields.remove("messages") {
+            fields.insert("contents".to_owned(), messages.iter().map(content).collect());
+        }
+    }
     if RESPONSES.ends_with(path.split('?').next().unwrap_or_default())
         && let Some(fields) = body.as_object_mut()
     {
@@ -249,6 +293,16 @@ pub(super) fn spelled(path: &str, body: &Value) -> Value {
         }
     }
     body
+}
+
+/// Returns a turn as Gemini's protocol has it.
+fn content(message: &Value) -> Value {
+    let role = if message["role"] == "assistant" { "model" } else { "user" };
+    let parts = match &message["content"] {
+        Value::Array(parts) => parts.clone(),
+        text => vec![json!({ "text": text })],
+    };
+    json!({"role": role, "parts": parts})
 }
 
 /// A request that every protocol takes, as [`spelled`]. Its model is no tier's, so that it begins at the first of them.
@@ -285,7 +339,8 @@ impl Client {
     }
 
     pub(super) async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) {
-        self.send(&request("POST", path, &typed(path, headers), spelled(path, body).to_string().as_bytes())).await;
+        let (path, body) = (&*addressed(path, body), spelled(path, body));
+        self.send(&request("POST", path, &typed(path, headers), body.to_string().as_bytes())).await;
     }
 
     /// Reads until what was read holds this text.
@@ -393,6 +448,7 @@ impl Answer {
             let text = text.or_else(|| json["choices"][0]["message"]["content"].as_str());
             let message = || json["output"].as_array()?.iter().find(|item| item["type"] == "message");
             let text = text.or_else(|| message()?["content"][0]["text"].as_str());
+            let text = text.or_else(|| json["candidates"][0]["content"]["parts"][0]["text"].as_str());
             return text.unwrap_or_default().to_owned();
         }
         let deltas = self.events().into_iter().filter_map(|event| {
@@ -400,6 +456,7 @@ impl Answer {
             let text = text.or_else(|| event["choices"][0]["delta"]["content"].as_str());
             let is_text = event["type"] == "response.output_text.delta";
             let text = text.or_else(|| event["delta"].as_str().filter(|_| is_text));
+            let text = text.or_else(|| event["candidates"][0]["content"]["parts"][0]["text"].as_str());
             text.map(str::to_owned)
         });
         deltas.collect()
@@ -411,16 +468,24 @@ impl Answer {
         data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 
+    /// The type of an error, or its status in Google's words.
+    pub(super) fn error_type(&self) -> String {
+        let error = &self.json()["error"];
+        error["type"].as_str().or_else(|| error["status"].as_str()).unwrap_or_default().to_owned()
+    }
+
     /// The error in a stream's last event.
     pub(super) fn error_event(&self) -> Value {
         let last = self.events().pop().expect("an event");
         if last["type"] == "response.failed" { last["response"]["error"].clone() } else { last["error"].clone() }
     }
 
-    /// Returns whether a stream ended with its dialect's end mark.
+    /// Returns whether a stream ended with its dialect's end mark. Gemini's is a reason with no error behind it.
     pub(super) fn is_whole(&self) -> bool {
-        let ends = ["event: message_stop", "event: response.completed"];
-        ends.iter().any(|end| self.body.contains(end)) || self.body.trim_end().ends_with("data: [DONE]")
+        let ends = ["event: message_stop", "event: response.completed", "\"finishReason\":"];
+        let has_end = self.body.contains("data: {") && ends.iter().any(|end| self.body.contains(end));
+        let has_end = has_end && !self.body.contains("data: {\"error\"");
+        has_end || self.body.trim_end().ends_with("data: [DONE]")
     }
 }
 
@@ -430,6 +495,13 @@ pub(super) async fn raw_provider(body: &'static str) -> (BoxLlmService, JoinHand
 }
 
 pub(super) async fn raw_provider_of(content_type: &str, body: &'static str) -> (BoxLlmService, JoinHandle<String>) {
+    let (url, seen) = raw_server(content_type, body).await;
+    let leaf = Anthropic::new("sk-of-the-gateway").base_url(&url).unwrap().model("claude-sonnet-4-5");
+    (BoxLlmService::new(leaf), seen)
+}
+
+/// The address of a server that answers one request with these bytes, and what it was sent.
+pub(super) async fn raw_server(content_type: &str, body: &'static str) -> (String, JoinHandle<String>) {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\nrequest-id: req_raw\r\n\
          anthropic-ratelimit-requests-remaining: 41\r\nset-cookie: edge=1\r\nconnection: close\r\n\
@@ -451,8 +523,7 @@ pub(super) async fn raw_provider_of(content_type: &str, body: &'static str) -> (
         client.send(body.as_bytes()).await;
         String::from_utf8(client.left).unwrap()
     });
-    let leaf = Anthropic::new("sk-of-the-gateway").base_url(&url).unwrap().model("claude-sonnet-4-5");
-    (BoxLlmService::new(leaf), seen)
+    (url, seen)
 }
 
 /// The address and the body of each request that a provider was sent.

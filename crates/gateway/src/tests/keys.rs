@@ -20,13 +20,13 @@ async fn without_a_key_nothing_is_served_but_the_signs_of_life() {
     let providers = Providers::start().await;
     let server = Server::with_keys(providers.both(), keys(), Settings::default()).await;
     for headers in [&[][..], &[("authorization", "Bearer sk-three")][..], &[("x-api-key", "")][..]] {
-        for path in [MESSAGES, CHAT, "/v1/messages/count_tokens"] {
+        for path in [MESSAGES, CHAT, GEMINI, "/v1/messages/count_tokens"] {
             let answer = server.post(path, headers, &hello(false)).await;
             assert_eq!((answer.status, answer.json()["error"]["message"].is_string()), (401, true), "{path}");
-            assert_eq!(answer.json()["type"] == "error", path != CHAT, "{path}");
+            assert_eq!(answer.json()["type"] == "error", ![CHAT, GEMINI].contains(&path), "{path}");
             assert!(!answer.body.contains("sk-three"));
         }
-        for path in ["/v1/models", "/v1/models/gpt-4o", "/requests", "/requests/sf-0-0"] {
+        for path in ["/v1/models", "/v1/models/gpt-4o", "/v1beta/models", "/requests", "/requests/sf-0-0"] {
             assert_eq!(server.get(path, headers).await.status, 401, "{path}");
         }
         for path in ["/healthz", "/readyz", "/"] {

@@ -19,13 +19,13 @@ fn turns(count: usize) -> Value {
 
 #[tokio::test]
 async fn what_is_over_a_limit_is_told_with_its_setting_in_the_callers_dialect() {
-    for (path, foreign) in [(MESSAGES, CHAT), (CHAT, MESSAGES)] {
+    for (path, foreign) in [(MESSAGES, CHAT), (CHAT, MESSAGES), (GEMINI, CHAT)] {
         let providers = Providers::start().await;
         let limits = WireLimits::default().messages(3);
         let translating = Server::start(providers.of(foreign).0, limited(limits)).await;
         let body = turns(5);
         let refused = translating.post(path, &[], &body).await;
-        assert_eq!(refused.status, 413, "{refused:?}");
+        assert_eq!(refused.status, mistake(path, 413), "{refused:?}");
         assert_eq!(refused.json()["type"] == "error", path == MESSAGES, "{refused:?}");
         let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.contains("more than 3 messages") && message.contains("gateway.limits.messages"), "{message}");

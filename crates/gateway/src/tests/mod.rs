@@ -7,6 +7,7 @@ mod compaction;
 mod connections;
 mod conversations;
 mod cors;
+mod gemini;
 mod handoff;
 mod harness;
 mod images;

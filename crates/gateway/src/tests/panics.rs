@@ -130,8 +130,12 @@ fn assert_failed(answer: &Answer, path: &str, place: Place, stream: bool) {
         assert_eq!((&error["response"]["error"]["code"], path), (&"server_error".into(), RESPONSES), "{what}");
         return;
     }
-    let kind = if path == MESSAGES { "api_error" } else { "server_error" };
-    assert_eq!(error["error"]["type"], kind, "{what}");
+    let (field, kind) = match path {
+        MESSAGES => ("type", "api_error"),
+        GEMINI => ("status", "UNKNOWN"),
+        _ => ("type", "server_error"),
+    };
+    assert_eq!(error["error"][field], kind, "{what}");
     assert_eq!(error["type"] == "error", path == MESSAGES, "{what}");
 }
 
@@ -176,8 +180,8 @@ async fn a_panic_is_a_500_or_an_error_event_through_the_service() {
                 let server = Server::start(service, Settings::default()).await;
                 let gateway = crate::Gateway::over(server.gateway.clone());
                 let ask = async || {
-                    through(gateway.clone(), "POST", path, &typed(path, &[]), spelled(path, &hello(stream)).to_string())
-                        .await
+                    let (path, body) = (&*addressed(path, &hello(stream)), spelled(path, &hello(stream)).to_string());
+                    through(gateway.clone(), "POST", path, &typed(path, &[]), body).await
                 };
                 let failed = ask().await;
                 assert_failed(&failed, path, place, stream);

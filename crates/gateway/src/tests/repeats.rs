@@ -42,12 +42,8 @@ async fn a_repeat_is_answered_once_and_another_request_under_its_key_is_refused(
         other["messages"][0]["content"] = "a secret plan".into();
         let refused = server.post(path, &key, &other).await;
         let error = &refused.json()["error"];
-        assert_eq!(
-            (refused.status, &error["type"]),
-            (422, &"invalid_request_error".into()),
-            "{path}: {}",
-            refused.body
-        );
+        let expected = (mistake(path, 422), invalid(path));
+        assert_eq!((refused.status, &*refused.error_type()), expected, "{path}: {}", refused.body);
         assert!(error["message"].as_str().unwrap().contains("idempotency key"), "{path}: {}", refused.body);
         assert!(!refused.body.contains("secret"), "{path}: {}", refused.body);
         if path == CHAT {

@@ -3,7 +3,7 @@
 
 #[path = "../../../../tests/common/recordings.rs"]
 #[allow(dead_code, reason = "this suite takes the exchanges alone")]
-mod recordings;
+pub(crate) mod recordings;
 
 use std::sync::{Arc, Mutex};
 

@@ -9,7 +9,7 @@ use std::{path::Path, process::Command};
 
 /// A Python with the SDKs, about to run this script.
 pub fn python(script: &str) -> Option<Command> {
-    python_with("STEADFAST_SDK_PYTHON", script, &["openai", "anthropic"])
+    python_with("STEADFAST_SDK_PYTHON", script, &["openai", "anthropic", "google.genai"])
 }
 
 /// The Python that this variable names, with these packages, about to run this script.
@@ -34,7 +34,7 @@ pub fn python_with(variable: &str, script: &str, packages: &[&str]) -> Option<Co
 
 /// A Node about to run this script, and the folder of the SDKs, which is the script's last argument.
 pub fn node(script: &str) -> Option<(Command, String)> {
-    node_with(script, &["openai", "@anthropic-ai/sdk"])
+    node_with(script, &["openai", "@anthropic-ai/sdk", "@google/genai"])
 }
 
 /// A Node about to run this script, and the folder of these packages, which is the script's last argument.

@@ -35,7 +35,7 @@ fn the_record_says_who_answered_and_what_failed_before() {
 
 #[test]
 fn a_prompt_may_be_asked_as_a_client_of_any_protocol_does() {
-    for dialect in ["anthropic", "openai", "responses"] {
+    for dialect in ["anthropic", "openai", "responses", "gemini"] {
         let arguments = ["ask", "hello", "--dialect", dialect, "--system", "be kind", "--max-tokens", "50"];
         let ran = steadfast(arguments, &[]);
         assert_eq!(ran.code, Some(0), "{dialect}: {}", ran.err);

@@ -99,6 +99,8 @@ pub enum Protocol {
     OpenAi,
     /// OpenAI's Responses.
     Responses,
+    /// Google's Gemini API.
+    Gemini,
 }
 
 impl From<Protocol> for Dialect {
@@ -107,6 +109,7 @@ impl From<Protocol> for Dialect {
             Protocol::Anthropic => Self::Anthropic,
             Protocol::OpenAi => Self::OpenAi,
             Protocol::Responses => Self::Responses,
+            Protocol::Gemini => Self::Gemini,
         }
     }
 }

@@ -99,7 +99,7 @@ pub(crate) fn key_of(
         let message = format!("this server has no keys: start it with --keys FILE, where a key has {needed}");
         return Err(error(StatusCode::FORBIDDEN, "permission_error", &message).into());
     };
-    let key = keys.authenticate(headers).map_err(|denied| {
+    let key = keys.authenticate(headers, None).map_err(|denied| {
         let message = match denied {
             Denial::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
             _ => "the gateway does not know this key, or it has expired",

@@ -11,15 +11,12 @@ use http::{Response, StatusCode, Uri, header};
 use steadfast::{Dialect, translate::encode_message};
 use steadfast_handoff::{DeskError, Task, TaskState};
 
-use super::{
-    outcome::{RETRY_SECONDS, desk_error, id, no_desk},
-    query,
-};
+use super::outcome::{RETRY_SECONDS, desk_error, id, no_desk};
 use crate::api::{
     GatewayState,
     admin::{ok, wrong},
     keys::Key,
-    refusal,
+    query, refusal,
 };
 
 pub(crate) async fn answer(
@@ -75,7 +72,8 @@ fn dialect(uri: &Uri) -> Result<Option<Dialect>, String> {
             ("dialect", "anthropic") => Some(Dialect::Anthropic),
             ("dialect", "openai") => Some(Dialect::OpenAi),
             ("dialect", "responses") => Some(Dialect::Responses),
-            ("dialect", _) => return Err("`dialect` is `anthropic`, `openai` or `responses`".to_owned()),
+            ("dialect", "gemini") => Some(Dialect::Gemini),
+            ("dialect", _) => return Err("`dialect` is `anthropic`, `openai`, `responses` or `gemini`".to_owned()),
             // Unknown parameters are ignored, as on the paths of the models.
             _ => dialect,
         };

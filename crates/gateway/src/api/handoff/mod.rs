@@ -9,7 +9,7 @@
 //! | `POST /handoff/tasks/{id}/answer` `{"text": "..", "as": "ana", "force": false}` | answers it, once |
 //! | `POST /handoff/tasks/{id}/redrive`, `POST /handoff/redrive` | has a model asked once more, for one task or for all |
 //! | `POST /handoff/tasks/{id}/forget` (or `DELETE /handoff/tasks/{id}`), `POST /handoff/forget` `{"session": "s-1", "tenant": "key"}` | deletes one task, all of a session or all of a key, whatever their state; takes a key with `admin: true` |
-//! | `GET /handoff/answers/{id}?dialect=anthropic\|openai\|responses` | for who asked: 200 with the answer (with `dialect`, as that API has answers), 202 with the state while it waits |
+//! | `GET /handoff/answers/{id}?dialect=anthropic\|openai\|responses\|gemini` | for who asked: 200 with the answer (with `dialect`, as that API has answers), 202 with the state while it waits |
 //!
 //! Errors are `{"error": {"message", "type"}}`: 400 for an invalid id or order, 404 for an unknown task, 409 for a task
 //! that is answered or claimed by another reviewer, 410 for an expired one, 413 for an answer that is too long, 503 for
@@ -20,10 +20,10 @@
 //! does not exist.
 
 mod answers;
+mod filter;
 mod forget;
 mod outcome;
 pub(crate) mod page;
-pub(super) mod query;
 mod tasks;
 
 use std::sync::Arc;

@@ -14,9 +14,8 @@ use serde_json::json;
 use steadfast_handoff::{DeskError, Task, TaskId};
 
 use super::{
-    Reviewer, ReviewerExtension,
+    Reviewer, ReviewerExtension, filter,
     outcome::{desk_error, id},
-    query,
 };
 use crate::{
     api::{
@@ -33,7 +32,7 @@ fn task_response(task: &Task) -> Response<Body> {
 }
 
 pub(super) async fn list(Extension(reviewer): ReviewerExtension, uri: Uri) -> Response<Body> {
-    let filter = match query::filter(&uri) {
+    let filter = match filter::filter(&uri) {
         Ok(filter) => filter,
         Err(problem) => return wrong(problem),
     };

@@ -133,7 +133,9 @@ impl Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoKey => "no key: send one of the gateway's in `Authorization: Bearer` or `x-api-key`",
+            Self::NoKey => {
+                "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`"
+            }
             Self::UnknownKey => "the gateway does not know this key",
             Self::Expired => "this key has expired",
             Self::Feature => "this key is not for this feature",
@@ -220,15 +222,17 @@ impl Keys {
         Ok(count)
     }
 
-    /// Returns the caller's key, from `Authorization: Bearer` or `x-api-key`. Claude Code may send both.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denial> {
+    /// Returns the caller's key, from `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`, or `in_query`, where
+    /// the caller's protocol has a key there. Claude Code may send the first two.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, in_query: Option<&str>) -> Result<Arc<Key>, Denial> {
         let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        let own = headers.get_all("x-api-key").iter().filter_map(|value| Some(value.to_str().ok()?.trim()));
+        let own = OWN_HEADERS.into_iter().flat_map(|name| headers.get_all(name));
+        let own = own.filter_map(|value| Some(value.to_str().ok()?.trim()));
         let mut denied = Denial::NoKey;
-        for shown in bearer.chain(own).filter(|shown| !shown.is_empty()) {
+        for shown in bearer.chain(own).chain(in_query).filter(|shown| !shown.is_empty()) {
             match self.find(shown) {
                 Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denial::Expired,
                 Some(key) => return Ok(key),
@@ -317,6 +321,9 @@ pub(crate) async fn call(
     let answering = own().call(request);
     answering.await
 }
+
+/// The headers that hold a key alone: Anthropic's and Google's.
+const OWN_HEADERS: [&str; 2] = ["x-api-key", "x-goog-api-key"];
 
 /// Returns the name of a key's cap in the stack.
 fn cap_name(key: &str) -> String {

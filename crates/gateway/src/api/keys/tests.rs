@@ -40,11 +40,14 @@ fn a_caller_is_known_by_either_header() {
     let file = Temporary::new("either", &text);
     let keys = Keys::load(&file.0).ok().unwrap();
     let name =
-        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs)).map(|key| key.name.to_string());
+        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs), None).map(|key| key.name.to_string());
     assert_eq!(name(&[("authorization", "Bearer sk-one")]), Ok("one".to_owned()));
     assert_eq!(name(&[("authorization", "bearer  sk-one ")]), Ok("one".to_owned()));
     assert_eq!(name(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
     assert_eq!(name(&[("authorization", "Bearer another"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(name(&[("x-goog-api-key", "sk-two")]), Ok("two".to_owned()));
+    let in_query = |key| keys.authenticate(&HeaderMap::new(), Some(key)).map(|key| key.name.to_string());
+    assert_eq!((in_query("sk-one"), in_query("sk-")), (Ok("one".to_owned()), Err(Denial::UnknownKey)));
     assert_eq!(name(&[]), Err(Denial::NoKey));
     assert_eq!(name(&[("authorization", "Bearer ")]), Err(Denial::NoKey));
     assert_eq!(name(&[("x-api-key", "sk-on")]), Err(Denial::UnknownKey));
@@ -90,7 +93,7 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
     let file = Temporary::new("expired", &text);
     let keys = Keys::load(&file.0).ok().unwrap();
     let caller =
-        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs)).map(|key| key.name.to_string());
+        |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs), None).map(|key| key.name.to_string());
     assert_eq!(caller(&[("x-api-key", "sk-one")]), Err(Denial::Expired));
     assert_eq!(caller(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
     assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "another")]), Err(Denial::Expired));

@@ -23,7 +23,7 @@ impl Fixture {
     async fn reading(&self, dialect: Dialect, body: LlmBody) -> EventStream {
         let mut response = LlmResponse::new(body);
         let first = response.body_mut().frame().await.unwrap().unwrap();
-        let limits = StreamLimits { dialect, keep_alive: SILENCE, mark: false, cut: &self.cut };
+        let limits = StreamLimits { dialect, is_array: false, keep_alive: SILENCE, mark: false, cut: &self.cut };
         let entry = self.records.begin(dialect);
         EventStream::started(ResponseStart { response, first }, StreamEncoder::new(dialect), entry, None, &limits)
     }
@@ -34,7 +34,7 @@ impl Fixture {
             let first = response.body_mut().frame().await.unwrap()?;
             Ok(ResponseStart { response, first })
         });
-        let limits = StreamLimits { dialect, keep_alive: SILENCE, mark: false, cut: &self.cut };
+        let limits = StreamLimits { dialect, is_array: false, keep_alive: SILENCE, mark: false, cut: &self.cut };
         EventStream::pending(call, StreamEncoder::new(dialect), self.records.begin(dialect), &limits)
     }
 
@@ -58,7 +58,7 @@ async fn next(events: &mut Pin<Box<EventStream>>) -> Option<String> {
 }
 
 fn sign(dialect: Dialect) -> String {
-    String::from_utf8(sign_of_life(dialect).into()).unwrap()
+    String::from_utf8(sign_of_life(dialect, false).into()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,11 +67,13 @@ enum AskDialect {
     OpenAi,
     /// OpenAI's Responses
     Responses,
+    /// Google's Gemini API
+    Gemini,
 }
 
 impl AskDialect {
     /// Returns a prompt as a client of the protocol sends it. The tier names the model.
-    fn wire(self, prompt: String, chat: &Chat) -> Result<Wire, LlmError> {
+    fn request(self, prompt: String, chat: &Chat) -> Result<LlmRequest, LlmError> {
         let (system, tokens) = (chat.system.as_deref(), chat.max_tokens);
         let user = json!({"role": "user", "content": prompt});
         let (dialect, fields) = match self {
@@ -89,12 +91,20 @@ impl AskDialect {
                 let fields = json!({"max_output_tokens": tokens, "instructions": system, "input": prompt});
                 (Dialect::Responses, fields)
             }
+            Self::Gemini => {
+                let config = tokens.map(|tokens| json!({"maxOutputTokens": tokens}));
+                let system = system.map(|system| json!({"parts": [{"text": system}]}));
+                let user = json!({"role": "user", "parts": [{"text": prompt}]});
+                let fields = json!({"systemInstruction": system, "generationConfig": config, "contents": [user]});
+                (Dialect::Gemini, fields)
+            }
         };
-        let mut body = json!({ "stream": chat.stream });
+        // Gemini's paths say whether to stream.
+        let mut body = if self == Self::Gemini { json!({}) } else { json!({ "stream": chat.stream }) };
         for (name, value) in fields.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
             body[name] = value.clone();
         }
-        Wire::new(dialect, body.to_string())
+        Ok(LlmRequest::from(Wire::new(dialect, body.to_string())?).with_stream(chat.stream))
     }
 }
 
@@ -137,7 +147,7 @@ impl Ask {
         chat.system = self.system.clone();
         chat.max_tokens = self.max_tokens;
         let mut request = match self.dialect {
-            Some(dialect) => LlmRequest::from(dialect.wire(prompt, &chat)?),
+            Some(dialect) => dialect.request(prompt, &chat)?,
             None => LlmRequest::from(chat),
         };
         if let Some(feature) = &self.feature {

@@ -384,10 +384,12 @@ async fn an_unknown_model_is_refused_where_models_are_named() {
         let house = Plan::of(THREE).build();
         let answer = house.post(path, &[], &body).await;
         answer.assert_error(path, 404, path);
-        assert_eq!(
-            answer.json()["error"]["type"],
-            if path == MESSAGES { "not_found_error" } else { "invalid_request_error" }
-        );
+        let kind = match path {
+            MESSAGES => "not_found_error",
+            GEMINI => "NOT_FOUND",
+            _ => "invalid_request_error",
+        };
+        assert_eq!(answer.error_type(), kind);
         assert_eq!((house.calls(ANTHROPIC), house.calls(OPENAI)), (0, 0));
         Plan::of(TWO).build().post(path, &[], &body).await.assert_clean(path);
         let named = format!("{TWO}models: {{ claude-*: {{ tiers: [sonnet] }}, '*': {{ tiers: [backup] }} }}\n");

@@ -23,7 +23,7 @@ use tower::{BoxError, Service, ServiceExt, service_fn};
 use crate::{
     api::{Catalog, GatewayState, Keys, router},
     limits::Settings,
-    tests::harness::{Answer, MESSAGES, spelled},
+    tests::harness::{Answer, MESSAGES, addressed, spelled},
 };
 
 /// The hosts of the tiers' requests.
@@ -242,7 +242,7 @@ impl House {
 
     /// A request to one of the protocols, in its own spelling, and its answer to the end.
     pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
-        self.send("POST", path, headers, spelled(path, body).to_string()).await
+        self.send("POST", &addressed(path, body), headers, spelled(path, body).to_string()).await
     }
 
     pub(super) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answered {

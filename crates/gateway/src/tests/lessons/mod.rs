@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::harness::{CHAT, MESSAGES, PATHS, hello};
+use super::harness::{CHAT, GEMINI, MESSAGES, PATHS, hello, mistake};
 
 /// The protocols of lessons that spell requests or providers' answers of their own.
 const TWO_PATHS: [&str; 2] = [MESSAGES, CHAT];

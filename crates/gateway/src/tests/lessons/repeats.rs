@@ -86,7 +86,7 @@ async fn another_request_under_the_key_of_one_that_runs_is_refused_and_makes_no_
             house.post(path, &KEY, &other).await
         });
         first.assert_clean(path);
-        refused.assert_error(path, 422, path);
+        refused.assert_error(path, mistake(path, 422), path);
         assert_eq!((house.calls(ANTHROPIC), house.calls(OPENAI)), (1, 0));
     }
 }

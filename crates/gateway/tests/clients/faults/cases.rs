@@ -33,7 +33,7 @@ pub(crate) enum Mix {
     /// The primary of another one, the fallback of the caller's own.
     Across,
     /// The primary of the caller's own, the fallback of another one. Such an answer is translated only after the
-    /// fault, so that the callers of one protocol and the commit point `complete` are enough.
+    /// fault, so that the callers of two protocols and the commit point `complete` are enough.
     Behind,
 }
 
@@ -47,17 +47,18 @@ impl Mix {
     /// Returns the protocols of the primary and the fallback. Where there are several others, each scenario meets all
     /// of them, by another way of calling each.
     fn upstreams(self, caller: Caller, scenario: usize) -> [Upstream; 2] {
-        const OTHERS: [Upstream; 3] = [Upstream::Messages, Upstream::Chat, Upstream::Gemini];
         let own = caller.protocol();
+        let others: Vec<Upstream> = Upstream::ALL.into_iter().filter(|other| *other != own).collect();
         match self {
             Self::Same => [own, own],
             Self::Across => [caller.other(), own],
-            Self::Behind => [own, OTHERS[(scenario + caller as usize) % OTHERS.len()]],
+            Self::Behind => [own, others[(scenario + caller as usize) % others.len()]],
         }
     }
 
     fn has(self, caller: Caller, commit: Commit) -> bool {
-        self != Self::Behind || (caller.protocol() == Upstream::Responses && commit == Commit::Complete)
+        let has_others = matches!(caller.protocol(), Upstream::Responses | Upstream::Gemini);
+        self != Self::Behind || (has_others && commit == Commit::Complete)
     }
 }
 
@@ -85,30 +86,40 @@ pub(crate) enum Caller {
     Stream,
     /// A stream of Responses, event by event.
     Raw,
+    /// A whole answer of Gemini's protocol.
+    Generate,
+    /// A stream of Gemini's protocol.
+    Gemini,
+    /// A stream of Gemini's protocol in the form of a JSON array, for which the SDKs do not ask.
+    Array,
 }
 
 impl Caller {
-    pub(crate) const ALL: [Self; 5] = [Self::Messages, Self::Chat, Self::Create, Self::Stream, Self::Raw];
+    /// The ways of the SDKs.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Messages, Self::Chat, Self::Create, Self::Stream, Self::Raw, Self::Generate, Self::Gemini];
 
     pub(crate) fn protocol(self) -> Upstream {
         match self {
             Self::Messages => Upstream::Messages,
             Self::Chat => Upstream::Chat,
             Self::Create | Self::Stream | Self::Raw => Upstream::Responses,
+            Self::Generate | Self::Gemini | Self::Array => Upstream::Gemini,
         }
     }
 
     /// Returns the protocol of a primary that does not speak the caller's.
     fn other(self) -> Upstream {
         match self {
-            Self::Messages | Self::Raw => Upstream::Chat,
-            Self::Chat | Self::Create => Upstream::Messages,
+            Self::Messages | Self::Raw | Self::Array => Upstream::Chat,
+            Self::Chat | Self::Create | Self::Gemini => Upstream::Messages,
+            Self::Generate => Upstream::Responses,
             Self::Stream => Upstream::Gemini,
         }
     }
 
     pub(crate) fn is_streamed(self) -> bool {
-        self != Self::Create
+        !matches!(self, Self::Create | Self::Generate)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -118,6 +129,9 @@ impl Caller {
             Self::Create => "create",
             Self::Stream => "stream",
             Self::Raw => "raw",
+            Self::Generate => "generate",
+            Self::Gemini => "gemini",
+            Self::Array => "array",
         }
     }
 }

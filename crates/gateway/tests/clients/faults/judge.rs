@@ -42,7 +42,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Returns whether the client has the whole answer, and its end mark.
     fn is_whole(&self) -> bool {
-        let ended = matches!(self.finish.as_deref(), Some("end_turn" | "stop" | "completed"));
+        let ended = matches!(self.finish.as_deref(), Some("end_turn" | "stop" | "completed" | "STOP"));
         self.error.is_none() && self.own && self.text == canonical() && ended
     }
 }

@@ -1,4 +1,4 @@
-//! Sixteen ways in which a provider fails, each through three protocols of the real binary, with the commit point
+//! Sixteen ways in which a provider fails, each through four protocols of the real binary, with the commit point
 //! `complete` and with the default: what a client sees, and what the providers see of it meanwhile. A caller of
 //! Responses asks for them in three ways: whole, streamed with the SDK's own reader, and streamed event by event.
 //!

@@ -1,14 +1,16 @@
-// Goes through the cases with the official Node SDKs of OpenAI and Anthropic, as they are.
+// Goes through the cases with the official Node SDKs of OpenAI, Anthropic and Google, as they are.
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { apiKey, feature, require } from "../sdk/checks.mjs";
 
 const { default: Anthropic } = require("@anthropic-ai/sdk");
 const { default: OpenAI } = require("openai");
+const { ApiError, GoogleGenAI } = require("@google/genai");
 
 const base = "http://" + process.argv[2];
 const a = new Anthropic({ baseURL: base, apiKey, timeout: 60_000, logLevel: "off" });
 const o = new OpenAI({ baseURL: base + "/v1", apiKey, timeout: 60_000, logLevel: "off" });
+const g = new GoogleGenAI({ apiKey, httpOptions: { baseUrl: base, timeout: 60_000 } });
 
 function messagesOf(request) {
   const begun = request.prefill ? [{ role: "assistant", content: "word-1" }] : [];
@@ -67,12 +69,38 @@ async function askRaw(request, options, seen) {
   finish(last, seen);
 }
 
+function contentsOf(request) {
+  const turn = (role, text) => ({ role, parts: [{ text }] });
+  const begun = request.prefill ? [turn("model", "word-1")] : [];
+  const contents = [turn("user", "Sixty words, please."), ...begun];
+  return { model: "any", contents, config: { httpOptions: feature(request.feature) } };
+}
+
+function piece(response, seen) {
+  const [candidate] = response.candidates;
+  for (const part of candidate.content?.parts ?? []) seen.text += part.text ?? "";
+  seen.model = response.modelVersion ?? seen.model;
+  seen.finish = candidate.finishReason ?? seen.finish;
+  const used = response.usageMetadata;
+  if (used) Object.assign(seen, { input_tokens: used.promptTokenCount, output_tokens: used.candidatesTokenCount });
+}
+
+async function askGenerate(request, _, seen) {
+  piece(await g.models.generateContent(contentsOf(request)), seen);
+}
+
+async function askGemini(request, _, seen) {
+  for await (const response of await g.models.generateContentStream(contentsOf(request))) piece(response, seen);
+}
+
 const ASK = {
   messages: [askMessages, Anthropic.AnthropicError],
   chat: [askChat, OpenAI.OpenAIError],
   create: [askCreate, OpenAI.OpenAIError],
   stream: [askStream, OpenAI.OpenAIError],
   raw: [askRaw, OpenAI.OpenAIError],
+  generate: [askGenerate, ApiError],
+  gemini: [askGemini, ApiError],
 };
 
 async function outcome(caller, request) {

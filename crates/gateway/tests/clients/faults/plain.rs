@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// The ways to call that differ without an SDK.
-pub(crate) const CALLERS: &[Caller] = &[Caller::Messages, Caller::Chat, Caller::Create, Caller::Raw];
+pub(crate) const CALLERS: &[Caller] =
+    &[Caller::Messages, Caller::Chat, Caller::Create, Caller::Raw, Caller::Generate, Caller::Gemini, Caller::Array];
 
 pub(crate) async fn drive(address: String, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
     let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(32);
@@ -63,7 +64,17 @@ async fn exchange(address: &str, caller: Caller, request: &Request) -> String {
             body["input"] = messages.into();
             ("/v1/responses", "")
         }
-        Upstream::Gemini => unreachable!("no caller speaks it"),
+        Upstream::Gemini => {
+            let role = |message: &Value| if message["role"] == "assistant" { "model" } else { "user" };
+            let turn = |message: &Value| json!({"role": role(message), "parts": [{"text": message["content"]}]});
+            body = json!({ "contents": messages.iter().map(turn).collect::<Vec<_>>() });
+            let path = match caller {
+                Caller::Generate => "/v1beta/models/any:generateContent",
+                Caller::Array => "/v1beta/models/any:streamGenerateContent",
+                _ => "/v1beta/models/any:streamGenerateContent?alt=sse",
+            };
+            (path, "")
+        }
     };
     let (body, feature) = (body.to_string(), &request.feature);
     let head = format!(
@@ -118,6 +129,10 @@ fn read(caller: Caller, answer: &str) -> Outcome {
         (outcome.error, outcome.message) = (Some("status".to_owned()), body);
         return outcome;
     }
+    if caller.protocol() == Upstream::Gemini {
+        read_gemini(caller, &body, &mut outcome);
+        return outcome;
+    }
     if !caller.is_streamed() {
         let response = serde_json::from_str(&body).unwrap_or_default();
         outcome.text = response_text(&response);
@@ -167,6 +182,46 @@ fn read(caller: Caller, answer: &str) -> Outcome {
         outcome.error.get_or_insert_with(|| "it only stopped".to_owned());
     }
     outcome
+}
+
+/// Reads an answer of Gemini's protocol: whole only with a reason for its end, and nothing after that or an error.
+fn read_gemini(caller: Caller, body: &str, outcome: &mut Outcome) {
+    let blank = body.len() - body.trim_start().len();
+    outcome.signs = Some(blank as u64 / 2);
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).ok();
+    let events: Option<Vec<Value>> = match caller {
+        Caller::Generate => parsed(body).map(|answer| vec![answer]),
+        Caller::Array => parsed(body).and_then(|answers| answers.as_array().cloned()),
+        _ => {
+            let body = body.replace("\r\n", "\n");
+            let events = body.split("\n\n").map(str::trim).filter(|event| !event.is_empty() && !event.starts_with(':'));
+            events.map(|event| parsed(event.strip_prefix("data: ")?)).collect()
+        }
+    };
+    // Any reader takes all of it.
+    outcome.own = events.is_some();
+    let mut ended = false;
+    for event in events.into_iter().flatten() {
+        outcome.own &= !ended && outcome.error.is_none();
+        if event["error"].is_object() {
+            outcome.error = event["error"]["status"].as_str().map(str::to_owned);
+            outcome.own &= event["error"]["code"].as_u64().is_some_and(|code| (400..600).contains(&code));
+            outcome.message = event.to_string();
+            continue;
+        }
+        let candidate = &event["candidates"][0];
+        let parts = candidate["content"]["parts"].as_array().into_iter().flatten();
+        outcome.text.extend(parts.filter_map(|part| part["text"].as_str()));
+        outcome.model = event["modelVersion"].as_str().map(str::to_owned).or(outcome.model.take());
+        outcome.finish = candidate["finishReason"].as_str().map(str::to_owned);
+        outcome.input_tokens = event["usageMetadata"]["promptTokenCount"].as_u64().or(outcome.input_tokens);
+        outcome.output_tokens = event["usageMetadata"]["candidatesTokenCount"].as_u64().or(outcome.output_tokens);
+        ended = outcome.finish.is_some();
+    }
+    if !ended {
+        outcome.own &= outcome.error.is_some();
+        outcome.error.get_or_insert_with(|| "it only stopped".to_owned());
+    }
 }
 
 /// A sign of life before the answer.

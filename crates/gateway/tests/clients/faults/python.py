@@ -1,4 +1,4 @@
-"""Goes through the cases with the official Python SDKs of OpenAI and Anthropic, as they are."""
+"""Goes through the cases with the official Python SDKs of OpenAI, Anthropic and Google, as they are."""
 
 import json
 import sys
@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import openai
+from google import genai
+from google.genai import errors, types
 
 base = "http://" + sys.argv[1]
 A = anthropic.Anthropic(base_url=base, api_key="sk-of-the-caller", timeout=60)
 O = openai.OpenAI(base_url=base + "/v1", api_key="sk-of-the-caller", timeout=60)
+G = genai.Client(api_key="sk-of-the-caller", http_options=types.HttpOptions(base_url=base, timeout=60_000))
 
 
 def messages_of(request):
@@ -89,12 +92,41 @@ def ask_raw(request, seen):
     finish(last, seen)
 
 
+def contents_of(request):
+    begun = [types.Content(role="model", parts=[types.Part(text="word-1")])] if request["prefill"] else []
+    contents = [types.Content(role="user", parts=[types.Part(text="Sixty words, please.")])] + begun
+    options = types.HttpOptions(headers={"x-steadfast-feature": request["feature"]})
+    return {"model": "any", "contents": contents, "config": types.GenerateContentConfig(http_options=options)}
+
+
+def piece(response, seen):
+    candidate = response.candidates[0]
+    for part in (candidate.content and candidate.content.parts) or []:
+        seen["text"] += part.text or ""
+    seen["model"] = response.model_version or seen["model"]
+    seen["finish"] = (candidate.finish_reason and candidate.finish_reason.value) or seen["finish"]
+    if response.usage_metadata:
+        seen["input_tokens"] = response.usage_metadata.prompt_token_count
+        seen["output_tokens"] = response.usage_metadata.candidates_token_count
+
+
+def ask_generate(request, seen):
+    piece(G.models.generate_content(**contents_of(request)), seen)
+
+
+def ask_gemini(request, seen):
+    for response in G.models.generate_content_stream(**contents_of(request)):
+        piece(response, seen)
+
+
 ASK = {
     "messages": (ask_messages, anthropic.APIError),
     "chat": (ask_chat, openai.APIError),
     "create": (ask_create, openai.APIError),
     "stream": (ask_stream, openai.APIError),
     "raw": (ask_raw, openai.APIError),
+    "generate": (ask_generate, errors.APIError),
+    "gemini": (ask_gemini, errors.APIError),
 }
 
 
@@ -106,7 +138,8 @@ def outcome(caller, request):
     try:
         ask(request, seen)
     except Exception as error:
-        status = getattr(error, "status_code", None)
+        status = getattr(error, "status_code", None) or getattr(error, "code", None)
+        status = status if isinstance(status, int) else None
         own = isinstance(error, (own, Failed))
         seen.update(error=type(error).__name__, own=own, status=status, message=str(error))
     seen["took_ms"] = int((time.monotonic() - begun) * 1000)

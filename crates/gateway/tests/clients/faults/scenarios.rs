@@ -133,7 +133,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         id: "S11",
         fault: "whole, but without its end mark",
         // Of OpenAI's protocol, a reason for stopping and an end in good order are an end: many servers send no more.
-        // Of Anthropic's, `message_stop` is the one mark, and without it nobody knows: another tier answers.
+        // Gemini's mark is the reason itself. Of Anthropic's, `message_stop` is the one mark, and without it nobody
+        // knows: another tier answers.
         act: |primary, _| primary.fail(Fault::NoEndMark),
         pass: |seen| {
             seen.answered()?;

@@ -7,6 +7,7 @@
 mod clients;
 mod clouds;
 mod conversations;
+mod gemini;
 mod responses;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The tiers of each provider in every protocol, and the features that reach them.
-fn config(servers: &Servers) -> String {
+pub(super) fn config(servers: &Servers) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
     for (name, server) in servers {
         // Only a model that reasons is asked to.

@@ -1,23 +1,12 @@
-//! Query strings.
+//! The filter of a list of tasks.
 
 use http::Uri;
 use steadfast_handoff::TaskFilter;
 
+use crate::api::query::pairs;
+
 /// The longest value, in bytes.
 const MAX_VALUE: usize = 256;
-
-/// Returns the names and values of a query.
-pub(in crate::api) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
-    let query = uri.query().unwrap_or_default();
-    let fields = query.split('&').filter(|field| !field.is_empty());
-    let pair = |field: &'_ str| {
-        let (name, value) = field.split_once('=').unwrap_or((field, ""));
-        Some([decoded(name)?, decoded(value)?])
-    };
-    fields
-        .map(|field| pair(field).ok_or_else(|| "the query is not UTF-8, or has an invalid `%` escape".to_owned()))
-        .collect()
-}
 
 /// Returns the filter that a query describes.
 pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
@@ -51,23 +40,6 @@ pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
         };
     }
     Ok(filter)
-}
-
-/// Decodes a form's encoding.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        plain.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(plain).ok()
 }
 
 #[cfg(test)]
