@@ -1,0 +1,194 @@
+//! The cost of one more request at a deployment: the time to its first token, times its load, times its failures.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// The time in which an estimate forgets half of the past while calls answer.
+const HALF_LIFE: f32 = 10.0;
+/// The time in which an estimate halves while no call answers, so that a slow deployment is tried again.
+const IDLE_HALF_LIFE: f32 = 60.0;
+/// The weight of one failure in the share of failures, and of one success.
+const FAILURE: f32 = 0.3;
+const SUCCESS: f32 = 0.2;
+/// The factor on the cost of a deployment whose calls all fail. Failures are fast, and must not attract requests.
+const PENALTY: f32 = 20.0;
+/// The least time to a first token: an answer at once must not make a deployment free.
+const LEAST: f32 = 1e-3;
+/// Estimates within this ratio of each other are equal: their difference is noise, and the load decides.
+const NOISE: f32 = 1.5;
+
+/// A moment, in seconds since the balancer began.
+pub(super) type Moment = f64;
+
+/// The observed times and failures of a deployment.
+#[derive(Debug, Default)]
+pub(super) struct Cost {
+    /// The time to the first token of streams, and to whole answers.
+    times: [Stamped; 2],
+    /// The share of failures among the last calls.
+    failures: Stamped,
+}
+
+/// The cost of a request, in parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quote {
+    /// The seconds to the first token, if they are known.
+    pub(super) time: Option<f32>,
+    /// The factor for failures.
+    pub(super) penalty: f32,
+    /// The requests in flight for each unit of weight, with this one.
+    pub(super) load: f32,
+}
+
+impl Cost {
+    /// Records the time to a first token: a longer one counts at once, a shorter one by and by.
+    ///
+    /// That is Finagle's and tower's peak EWMA.
+    pub(super) fn answered(&self, stream: bool, took: Duration, now: Moment) {
+        let took = took.as_secs_f32().max(LEAST);
+        self.times[usize::from(stream)].update(now, |known, idle| match known {
+            Some(known) => took.max(known + (took - known) * (1.0 - (-idle / HALF_LIFE).exp2())),
+            None => took,
+        });
+    }
+
+    /// Records that a caller left after it had waited so long for the first token.
+    pub(super) fn abandoned(&self, stream: bool, waited: Duration, now: Moment) {
+        if self.time(stream, now).is_none_or(|known| known < waited.as_secs_f32()) {
+            self.answered(stream, waited, now);
+        }
+    }
+
+    /// Records a failure of the deployment.
+    pub(super) fn failed(&self, now: Moment) {
+        self.failures.update(now, |share, idle| {
+            let share = share.unwrap_or(0.0) * (-idle / HALF_LIFE).exp2();
+            share + (1.0 - share) * FAILURE
+        });
+    }
+
+    /// Records a whole answer.
+    pub(super) fn succeeded(&self, now: Moment) {
+        // Nothing is written while nothing fails.
+        if self.failures.read(now).is_some() {
+            self.failures.update(now, |share, idle| {
+                let share = share.unwrap_or(0.0) * (-idle / HALF_LIFE).exp2() * (1.0 - SUCCESS);
+                if share < 1e-3 { 0.0 } else { share }
+            });
+        }
+    }
+
+    /// Returns the expected seconds to the first token.
+    pub(super) fn time(&self, stream: bool, now: Moment) -> Option<f32> {
+        let (known, idle) = self.times[usize::from(stream)].read(now)?;
+        Some(known * (-idle / IDLE_HALF_LIFE).exp2())
+    }
+
+    /// Returns the factor for failures.
+    pub(super) fn penalty(&self, now: Moment) -> f32 {
+        self.failures.read(now).map_or(1.0, |(share, idle)| 1.0 + PENALTY * share * (-idle / HALF_LIFE).exp2())
+    }
+}
+
+impl Quote {
+    /// Returns true if this costs more than `times` the other.
+    pub(super) fn exceeds(self, times: f32, other: Self) -> bool {
+        let (mine, its) = match (self.time, other.time) {
+            (Some(mine), Some(its)) if mine.max(its) > NOISE * mine.min(its) => (mine, its),
+            // One that was never measured costs as much as the other.
+            _ => (1.0, 1.0),
+        };
+        mine * self.penalty * self.load > times * its * other.penalty * other.load
+    }
+}
+
+/// A number with the moment of its last change, in one word: the choice reads it without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Stamped(AtomicU64);
+
+/// The parts of a second in which moments are stored: a `u32` of them lasts for two years.
+const TICKS: f64 = 64.0;
+
+impl Stamped {
+    /// Returns the number and the seconds since its last change; `None` if it is zero.
+    pub(super) fn read(&self, now: Moment) -> Option<(f32, f32)> {
+        unpack(self.0.load(Relaxed), now)
+    }
+
+    pub(super) fn update(&self, now: Moment, change: impl Fn(Option<f32>, f32) -> f32) {
+        let new = |word| {
+            let (known, idle) = unpack(word, now).unzip();
+            Some(pack(change(known, idle.unwrap_or(0.0)), now))
+        };
+        // The closure always returns a value, so that this cannot fail.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, new);
+    }
+}
+
+fn pack(number: f32, now: Moment) -> u64 {
+    u64::from(number.to_bits()) << 32 | u64::from((now * TICKS) as u32)
+}
+
+fn unpack(word: u64, now: Moment) -> Option<(f32, f32)> {
+    let number = f32::from_bits((word >> 32) as u32);
+    let idle = (now - f64::from(word as u32) / TICKS).max(0.0) as f32;
+    (number > 0.0).then_some((number, idle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_is_forgotten_by_half_lives() {
+        let cost = Cost::default();
+        assert_eq!((cost.time(true, 0.0), cost.penalty(0.0)), (None, 1.0));
+        cost.answered(true, MS(200), 0.0);
+        cost.answered(true, MS(2000), 1.0);
+        assert_eq!(cost.time(true, 1.0), Some(2.0));
+        // A half-life of ten seconds: half of the way back.
+        cost.answered(true, MS(200), 11.0);
+        assert!((cost.time(true, 11.0).unwrap() - 1.1).abs() < 0.01);
+        assert!((cost.time(true, 71.0).unwrap() - 0.55).abs() < 0.01, "a minute without an answer");
+        assert_eq!(cost.time(false, 11.0), None, "whole answers are measured by themselves");
+    }
+
+    #[test]
+    fn failures_cost_more_than_they_save_and_are_forgotten() {
+        let cost = Cost::default();
+        cost.answered(true, MS(300), 0.0);
+        for _ in 0..10 {
+            cost.failed(0.0);
+        }
+        assert!((15.0..=21.0).contains(&cost.penalty(0.0)), "{}", cost.penalty(0.0));
+        assert!(cost.penalty(60.0) < 1.4);
+        for _ in 0..40 {
+            cost.succeeded(0.0);
+        }
+        assert_eq!(cost.penalty(0.0), 1.0);
+    }
+
+    #[test]
+    fn a_caller_that_leaves_only_raises_the_time() {
+        let cost = Cost::default();
+        cost.answered(false, MS(300), 0.0);
+        cost.abandoned(false, MS(100), 0.0);
+        assert_eq!(cost.time(false, 0.0), Some(0.3));
+        cost.abandoned(false, MS(5000), 0.0);
+        assert_eq!(cost.time(false, 0.0), Some(5.0));
+    }
+
+    #[test]
+    fn noise_leaves_the_decision_to_the_load_and_the_unknown_costs_the_same() {
+        let quote = |time, load| Quote { time, penalty: 1.0, load };
+        assert!(!quote(Some(0.28), 1.0).exceeds(1.0, quote(Some(0.2), 1.0)));
+        assert!(quote(Some(0.2), 2.0).exceeds(1.0, quote(Some(0.28), 1.0)));
+        assert!(quote(Some(2.0), 1.0).exceeds(1.0, quote(Some(0.2), 5.0)));
+        assert!(quote(None, 2.0).exceeds(1.0, quote(Some(9.0), 1.0)));
+        assert!(!quote(None, 1.0).exceeds(1.0, quote(Some(0.1), 1.0)));
+    }
+}

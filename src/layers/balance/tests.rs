@@ -1,0 +1,1 @@
+//! The balancer over strict services.
