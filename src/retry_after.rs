@@ -73,7 +73,8 @@ pub(crate) fn reset(text: &str, sent: SystemTime) -> Option<Duration> {
     const OF_2001: f64 = 1e9;
     let text = text.trim();
     let until = |at: SystemTime| at.duration_since(sent).unwrap_or_default().min(LONGEST);
-    let since_1970 = |wait: f64| Some(until(SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(wait).ok()?)?));
+    let since_1970 =
+        |wait: f64| Some(until(SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(wait).ok()?)?));
     match text.parse::<f64>().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit() || c == '.')) {
         Some(millis) if millis >= OF_2001 * 1e3 => since_1970(millis / 1e3),
         Some(moment) if moment >= OF_2001 => since_1970(moment),

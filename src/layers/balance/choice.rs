@@ -114,7 +114,8 @@ impl<'a, S> Search<'a, S> {
             return false;
         }
         let opened = |at: usize| self.member(at).state.out_since().map(|since| (since, at));
-        let earlier = (0..self.members.list.len()).filter(|other| opened(*other).is_some_and(|it| Some(it) < opened(at)));
+        let earlier =
+            (0..self.members.list.len()).filter(|other| opened(*other).is_some_and(|it| Some(it) < opened(at)));
         earlier.count() as f64 >= (share * self.members.list.len() as f64).floor()
     }
 

@@ -169,10 +169,7 @@ impl<S: Clone> BalanceHandle<S> {
     /// # Cancel safety
     ///
     /// Dropping the future loses no change that the stream has not yielded.
-    pub async fn follow<K, E>(
-        &self,
-        changes: impl Stream<Item = Result<Change<K, Deployment<S>>, E>>,
-    ) -> Result<(), E>
+    pub async fn follow<K, E>(&self, changes: impl Stream<Item = Result<Change<K, Deployment<S>>, E>>) -> Result<(), E>
     where
         K: AsRef<str>,
     {

@@ -192,9 +192,8 @@ impl Meters {
 
 impl Meter {
     fn has_room(&self, amount: f64, now: Moment) -> bool {
-        self.bucket.is_none_or(|bucket| {
-            now >= bucket.ends || bucket.level(now) - self.pending >= amount.min(bucket.limit)
-        })
+        self.bucket
+            .is_none_or(|bucket| now >= bucket.ends || bucket.level(now) - self.pending >= amount.min(bucket.limit))
     }
 
     fn share_left(&self, now: Moment) -> f64 {
@@ -311,7 +310,9 @@ mod tests {
     }
 
     fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
+        list.iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect()
     }
 
     fn after(list: &[(&'static str, &str)]) -> Headroom {
@@ -333,7 +334,10 @@ mod tests {
         assert!(!room.has_room(10, 0.5) && room.has_room(10, 1.1), "one request a second comes back");
         let azure = after(&[("x-ratelimit-remaining-requests", "5"), ("x-ratelimit-remaining-tokens", "700")]);
         assert!(azure.has_room(700, 1.0) && !azure.has_room(701, 1.0));
-        assert!(azure.reserve(600, 1.0, false).is_some() && !azure.has_room(200, 1.0), "no reset: until a minute later");
+        assert!(
+            azure.reserve(600, 1.0, false).is_some() && !azure.has_room(200, 1.0),
+            "no reset: until a minute later"
+        );
         assert!(azure.has_room(200, 61.0));
     }
 
@@ -354,9 +358,8 @@ mod tests {
 
     #[test]
     fn a_reservation_counts_until_the_answer_reports() {
-        let left = |left: &str| {
-            headers(&[("x-ratelimit-limit-tokens", "1000"), ("x-ratelimit-remaining-tokens", left)])
-        };
+        let left =
+            |left: &str| headers(&[("x-ratelimit-limit-tokens", "1000"), ("x-ratelimit-remaining-tokens", left)]);
         let room = Headroom::default();
         room.answered(Some(&left("1000")), wall(), None, 0.0);
         assert_eq!(room.reserve(600, 0.0, false), Some(true));

@@ -2,10 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower::Layer;
 
-use super::{
-    Balance, BalanceHandle, Deployments,
-    service::Known,
-};
+use super::{Balance, BalanceHandle, Deployments, service::Known};
 use crate::{Classifier, InvalidConfig, RetryBudget};
 
 /// Applies [`Balance`] to [`Deployments`]. See the [module docs](super).

@@ -85,7 +85,8 @@ impl<S> Shared<S> {
         let now = Instant::now();
         let mut current = lock(&self.current);
         let known = current.list.iter();
-        let list = change(known.map(|it| Deployment { service: it.service.clone(), facts: it.facts.clone() }).collect())?;
+        let list =
+            change(known.map(|it| Deployment { service: it.service.clone(), facts: it.facts.clone() }).collect())?;
         let state_of = |facts: &DeploymentFacts| match find(&current, &facts.name) {
             Some(state) => state,
             None => {
