@@ -19,6 +19,8 @@ const MINUTE: f64 = 60.0;
 const DAY: f64 = 86_400.0;
 /// The share of the last minute's requests that is assumed to be the limit after a 429 that reports none.
 const LEARNED: f64 = 0.9;
+/// The least requests of a minute from which a limit is learned. With fewer, the wait after the 429 is enough.
+const LEARNED_FROM: f32 = 10.0;
 /// The time after which a learned limit is forgotten. One request of that time finds the real one.
 const LEARNED_FOR: f64 = 600.0;
 
@@ -171,8 +173,11 @@ impl Headroom {
         if has(&meters.requests) || has(&meters.tokens) {
             return;
         }
-        let recent = self.recent.read(now).map_or(1.0, |(count, idle)| count * (-idle / MINUTE as f32).exp());
-        let limit = (f64::from(recent) * LEARNED).max(1.0);
+        let recent = self.recent.read(now).map_or(0.0, |(count, idle)| count * (-idle / MINUTE as f32).exp());
+        if recent < LEARNED_FROM {
+            return;
+        }
+        let limit = f64::from(recent) * LEARNED;
         meters.requests.bucket = Some(Bucket { level: 0.0, ends: now + LEARNED_FOR, ..Bucket::full(limit, now) });
         self.known.store(true, Relaxed);
     }

@@ -361,7 +361,7 @@ async fn dropped_at_any_poll_it_holds_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn it_waits_for_readiness_and_is_called_from_many_tasks() {
-    let leaf = Strict::new().pending(2).takes(ms(20)).fails_readiness(2);
+    let leaf = Strict::new().pending(2).takes(ms(20)).fails_readiness(1);
     let llm = of(["a", "b"].map(|name| Deployment::new(name, leaf.clone())));
     let calls = (0..64).map(|nth| {
         let mut llm = llm.clone();
@@ -464,7 +464,7 @@ async fn at_most_the_settable_share_is_closed_off() {
     }
     let calls = cluster.calls();
     assert_eq!(calls[..3].iter().filter(|calls| **calls == 0).count(), 2, "{calls:?}");
-    assert!(calls[3] > 50 && calls[..3].iter().any(|calls| *calls > 50), "{calls:?}");
+    assert!(calls[3] > 50 && calls[..3].iter().any(|calls| *calls > 20), "{calls:?}");
     let all = Cluster::new(BalanceLayer::new(), &["a", "b"]);
     all.circuits.iter().for_each(|circuit| assert!(circuit.force_open()));
     let error = all.ask().await.unwrap_err();
