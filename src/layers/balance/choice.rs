@@ -132,7 +132,7 @@ impl<'a, S> Search<'a, S> {
     /// Returns the cheaper of two; the first one if they cost the same.
     #[inline]
     fn cheaper(&self, first: usize, second: usize) -> usize {
-        if self.quote(first).exceeds(1.0, self.quote(second)) { second } else { first }
+        if self.quote(first).exceeds(self.quote(second)) { second } else { first }
     }
 
     /// Returns the cheaper of two that are drawn at random, of the balancer's own zone while that has capacity.
@@ -150,7 +150,7 @@ impl<'a, S> Search<'a, S> {
         let elsewhere = self.members.all.draw(self.common.random()).filter(|at| !self.member(*at).is_local);
         match (drawn, elsewhere) {
             (Drawn::Serving(here), Some(there))
-                if self.serves(there) && self.quote(here).exceeds(LEAVE, self.quote(there)) =>
+                if self.serves(there) && self.quote(here).exceeds_lastingly(LEAVE, self.quote(there)) =>
             {
                 Drawn::Serving(there)
             }
@@ -209,7 +209,7 @@ impl<'a, S> Search<'a, S> {
         let [natural, serving] = self.highest(key);
         let moved_to = moved.get(key, self.now).and_then(|id| self.members.position(id));
         let mut at = moved_to.filter(|at| self.serves(*at)).or(serving).unwrap_or(best);
-        if at != best && self.quote(at).exceeds(LEAVE, self.quote(best)) {
+        if at != best && self.quote(at).exceeds_lastingly(LEAVE, self.quote(best)) {
             at = best;
         }
         if moved_to.is_some() || natural != Some(at) {

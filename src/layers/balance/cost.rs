@@ -1,4 +1,7 @@
-//! The cost of one more request at a deployment: the time to its first token, times its load, times its failures.
+//! The cost of one more request at a deployment: the time to its first token, its load and its failures.
+//!
+//! The time is squared: a tenfold time must outweigh a tenfold load, which at a provider's API slows nothing. Where it
+//! does slow, as on a server of one's own, the time says so.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -8,7 +11,11 @@ use std::{
 /// The time in which an estimate forgets half of the past while calls answer.
 const HALF_LIFE: f32 = 10.0;
 /// The time in which an estimate halves while no call answers, so that a slow deployment is tried again.
-const IDLE_HALF_LIFE: f32 = 60.0;
+const IDLE_HALF_LIFE: f32 = 120.0;
+/// The weight of one answer in the mean.
+const ANSWER: f32 = 0.1;
+/// The requests in flight that make no lasting difference.
+const SLACK: f32 = 4.0;
 /// The weight of one failure in the share of failures, and of one success.
 const FAILURE: f32 = 0.3;
 const SUCCESS: f32 = 0.2;
@@ -27,6 +34,8 @@ pub(super) type Moment = f64;
 pub(super) struct Cost {
     /// The time to the first token of streams, and to whole answers.
     times: [Stamped; 2],
+    /// The means of the same times, without their peaks.
+    means: [Stamped; 2],
     /// The share of failures among the last calls.
     failures: Stamped,
 }
@@ -36,6 +45,8 @@ pub(super) struct Cost {
 pub(super) struct Quote {
     /// The seconds to the first token, if they are known.
     pub(super) time: Option<f32>,
+    /// Their mean.
+    pub(super) mean: Option<f32>,
     /// The factor for failures.
     pub(super) penalty: f32,
     /// The requests in flight for each unit of weight, with this one.
@@ -52,6 +63,8 @@ impl Cost {
             Some(known) => took.max(known + (took - known) * (1.0 - (-idle / HALF_LIFE).exp2())),
             None => took,
         });
+        self.means[usize::from(stream)]
+            .update(now, |known, _| known.map_or(took, |mean| mean + (took - mean) * ANSWER));
     }
 
     /// Records that a caller left after it had waited so long for the first token.
@@ -82,8 +95,12 @@ impl Cost {
 
     /// Returns the expected seconds to the first token.
     pub(super) fn time(&self, stream: bool, now: Moment) -> Option<f32> {
-        let (known, idle) = self.times[usize::from(stream)].read(now)?;
-        Some(known * (-idle / IDLE_HALF_LIFE).exp2())
+        idled(self.times[usize::from(stream)].read(now)?)
+    }
+
+    /// Returns the mean of the seconds to the first token.
+    pub(super) fn mean(&self, stream: bool, now: Moment) -> Option<f32> {
+        idled(self.means[usize::from(stream)].read(now)?)
     }
 
     /// Returns the factor for failures.
@@ -92,15 +109,31 @@ impl Cost {
     }
 }
 
+fn idled((known, idle): (f32, f32)) -> Option<f32> {
+    Some(known * (-idle / IDLE_HALF_LIFE).exp2())
+}
+
 impl Quote {
-    /// Returns true if this costs more than `times` the other.
-    pub(super) fn exceeds(self, times: f32, other: Self) -> bool {
-        let (mine, its) = match (self.time, other.time) {
-            (Some(mine), Some(its)) if mine.max(its) > NOISE * mine.min(its) => (mine, its),
-            // One that was never measured costs as much as the other.
-            _ => (1.0, 1.0),
-        };
-        mine * self.penalty * self.load > times * its * other.penalty * other.load
+    /// Returns true if this costs more than the other.
+    #[inline]
+    pub(super) fn exceeds(self, other: Self) -> bool {
+        let ratio = ratio(self.time, other.time);
+        ratio * ratio * self.penalty * self.load > other.penalty * other.load
+    }
+
+    /// Returns true if this costs more than `times` the other, and not only for a moment: reason enough to leave a warm
+    /// cache or a zone.
+    pub(super) fn exceeds_lastingly(self, times: f32, other: Self) -> bool {
+        let load = (self.load + SLACK) / (other.load + SLACK);
+        ratio(self.mean, other.mean) * self.penalty * load > times * other.penalty
+    }
+}
+
+/// Returns the ratio of two times; 1 if the difference is noise, or one of them was never measured.
+fn ratio(one: Option<f32>, other: Option<f32>) -> f32 {
+    match (one, other) {
+        (Some(one), Some(other)) if one.max(other) > NOISE * one.min(other) => one / other,
+        _ => 1.0,
     }
 }
 
@@ -153,7 +186,8 @@ mod tests {
         // A half-life of ten seconds: half of the way back.
         cost.answered(true, MS(200), 11.0);
         assert!((cost.time(true, 11.0).unwrap() - 1.1).abs() < 0.01);
-        assert!((cost.time(true, 71.0).unwrap() - 0.55).abs() < 0.01, "a minute without an answer");
+        assert!((cost.time(true, 131.0).unwrap() - 0.55).abs() < 0.01, "two minutes without an answer");
+        assert!((cost.mean(true, 11.0).unwrap() - 0.362).abs() < 0.001, "a tenth of each answer");
         assert_eq!(cost.time(false, 11.0), None, "whole answers are measured by themselves");
     }
 
@@ -184,11 +218,14 @@ mod tests {
 
     #[test]
     fn noise_leaves_the_decision_to_the_load_and_the_unknown_costs_the_same() {
-        let quote = |time, load| Quote { time, penalty: 1.0, load };
-        assert!(!quote(Some(0.28), 1.0).exceeds(1.0, quote(Some(0.2), 1.0)));
-        assert!(quote(Some(0.2), 2.0).exceeds(1.0, quote(Some(0.28), 1.0)));
-        assert!(quote(Some(2.0), 1.0).exceeds(1.0, quote(Some(0.2), 5.0)));
-        assert!(quote(None, 2.0).exceeds(1.0, quote(Some(9.0), 1.0)));
-        assert!(!quote(None, 1.0).exceeds(1.0, quote(Some(0.1), 1.0)));
+        let quote = |time, load| Quote { time, mean: time, penalty: 1.0, load };
+        assert!(!quote(Some(0.28), 1.0).exceeds(quote(Some(0.2), 1.0)));
+        assert!(quote(Some(0.2), 2.0).exceeds(quote(Some(0.28), 1.0)));
+        assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 5.0)));
+        assert!(quote(None, 2.0).exceeds(quote(Some(9.0), 1.0)));
+        assert!(!quote(None, 1.0).exceeds(quote(Some(0.1), 1.0)));
+        assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 50.0)), "a tenfold time outweighs a tenfold load");
+        let lasting = |mine, its| quote(None, mine).exceeds_lastingly(2.0, quote(None, its));
+        assert!(!lasting(5.0, 1.0) && lasting(7.0, 1.0));
     }
 }

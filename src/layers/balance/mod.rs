@@ -9,9 +9,9 @@
 //! # What it does
 //!
 //! - **Choice.** Two deployments are drawn at random by weight, and the cheaper one gets the request. The cost is the
-//!   time to the first token, times the requests in flight for each unit of weight, times a factor for failures. The
-//!   first token counts, since the length of an answer is the prompt's doing; failures are fast, and must not attract.
-//!   A deployment that was slow is tried again after minutes.
+//!   square of the time to the first token, times the requests in flight for each unit of weight, times a factor for
+//!   failures. The first token counts, since the length of an answer is the prompt's doing; failures are fast, and must
+//!   not attract. A deployment that was slow is tried again after minutes.
 //! - **Only those that serve.** A deployment is passed over while its [circuit](Deployment::circuit) is open, while its
 //!   provider has asked to wait (a 429 with Retry-After), while its [places](Deployment::max_in_flight) are taken, and
 //!   while it is [drained](BalanceHandle::drain). If a circuit waits for a probe, a request that draws the deployment is
@@ -24,8 +24,8 @@
 //! - **Warm caches.** Requests that share a prefix go to one deployment, where the provider's cache has it. The key is
 //!   the request's `prompt_cache_key`, else its [session](crate::LlmRequest::with_session), else a hash of the system
 //!   prompt, the tools and the first turn, if they have 4 kB. Rendezvous hashing finds the home of a key, the same one
-//!   in each process. A request leaves it while it does not serve, or when it costs more than twice the best one, and
-//!   the key stays where it went: until it has to move again, or has rested for ten minutes.
+//!   in each process. A request leaves it while it does not serve, or when it lastingly costs more than twice the
+//!   best one, and the key stays where it went: until it has to move again, or has rested for ten minutes.
 //! - **Failover.** A failure that another deployment can help with goes there at once, within the request's attempts
 //!   and before its deadline. The deployment that failed is out of the question for this request, whatever its cache
 //!   has. A refusal on this side costs no attempt. If all have failed, one error lists them, so that a fallback goes on.

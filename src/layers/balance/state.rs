@@ -186,7 +186,8 @@ impl DeploymentState {
     pub(super) fn quote(&self, share: f32, stream: bool, slow_start: Duration, now: Instant) -> Quote {
         let moment = self.moment(now);
         let load = 1.0 + self.in_flight() as f32 / (share * self.returned_share(slow_start, now));
-        Quote { time: self.cost.time(stream, moment), penalty: self.cost.penalty(moment), load }
+        let (time, mean) = (self.cost.time(stream, moment), self.cost.mean(stream, moment));
+        Quote { time, mean, penalty: self.cost.penalty(moment), load }
     }
 
     /// Returns the share of its weight that a deployment gets which has come back: 1 after the time of a slow start.

@@ -100,7 +100,7 @@ where
     let mut at = Duration::ZERO;
     let calls: Vec<_> = (0..4000)
         .map(|_| {
-            let prompt = if random.f64() < 0.1 { random.u64(4_000..16_000) } else { random.u64(100..1_900) };
+            let prompt = if random.f64() < 0.05 { random.u64(15_000..40_000) } else { random.u64(100..1_900) };
             at += Duration::from_secs_f64((prompt + ANSWER) as f64 / PER_MINUTE * 60.0);
             let (llm, at) = (llm.clone(), at);
             let turn = Turn { conversation: String::new(), prompt, cached: Arc::default() };
