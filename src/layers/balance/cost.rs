@@ -10,8 +10,9 @@ use std::{
 
 /// The time in which an estimate forgets half of the past while calls answer.
 const HALF_LIFE: f32 = 10.0;
-/// The time in which an estimate halves while no call answers, so that a slow deployment is tried again.
-const IDLE_HALF_LIFE: f32 = 120.0;
+/// The times in which a peak and a mean halve while no call answers, so that a slow deployment is tried again.
+const IDLE_PEAK: f32 = 60.0;
+const IDLE_MEAN: f32 = 240.0;
 /// The weight of one answer in the mean.
 const ANSWER: f32 = 0.1;
 /// The requests in flight that make no lasting difference.
@@ -23,8 +24,8 @@ const SUCCESS: f32 = 0.2;
 const PENALTY: f32 = 20.0;
 /// The least time to a first token: an answer at once must not make a deployment free.
 const LEAST: f32 = 1e-3;
-/// Estimates within this ratio of each other are equal: their difference is noise, and the load decides.
-const NOISE: f32 = 1.5;
+/// Times within this ratio of each other are equal: their difference is noise, and the load decides.
+const NOISE: f32 = 2.0;
 
 /// A moment, in seconds since the balancer began.
 pub(super) type Moment = f64;
@@ -33,7 +34,7 @@ pub(super) type Moment = f64;
 #[derive(Debug, Default)]
 pub(super) struct Cost {
     /// The time to the first token of streams, and to whole answers.
-    times: [Stamped; 2],
+    peaks: [Stamped; 2],
     /// The means of the same times, without their peaks.
     means: [Stamped; 2],
     /// The share of failures among the last calls.
@@ -59,7 +60,7 @@ impl Cost {
     /// That is Finagle's and tower's peak EWMA.
     pub(super) fn answered(&self, stream: bool, took: Duration, now: Moment) {
         let took = took.as_secs_f32().max(LEAST);
-        self.times[usize::from(stream)].update(now, |known, idle| match known {
+        self.peaks[usize::from(stream)].update(now, |known, idle| match known {
             Some(known) => took.max(known + (took - known) * (1.0 - (-idle / HALF_LIFE).exp2())),
             None => took,
         });
@@ -95,12 +96,15 @@ impl Cost {
 
     /// Returns the expected seconds to the first token.
     pub(super) fn time(&self, stream: bool, now: Moment) -> Option<f32> {
-        idled(self.times[usize::from(stream)].read(now)?)
+        let (peak, idle) = self.peaks[usize::from(stream)].read(now)?;
+        // In orders of magnitude the peak counts half: one late answer is a sign, and no more.
+        Some((peak * (-idle / IDLE_PEAK).exp2() * self.mean(stream, now)?).sqrt())
     }
 
     /// Returns the mean of the seconds to the first token.
     pub(super) fn mean(&self, stream: bool, now: Moment) -> Option<f32> {
-        idled(self.means[usize::from(stream)].read(now)?)
+        let (mean, idle) = self.means[usize::from(stream)].read(now)?;
+        Some(mean * (-idle / IDLE_MEAN).exp2())
     }
 
     /// Returns the factor for failures.
@@ -109,15 +113,15 @@ impl Cost {
     }
 }
 
-fn idled((known, idle): (f32, f32)) -> Option<f32> {
-    Some(known * (-idle / IDLE_HALF_LIFE).exp2())
-}
-
 impl Quote {
     /// Returns true if this costs more than the other.
     #[inline]
     pub(super) fn exceeds(self, other: Self) -> bool {
-        let ratio = ratio(self.time, other.time);
+        // Only the part beyond the noise counts, so that a ratio just above it makes no leap.
+        let ratio = match ratio(self.time, other.time) {
+            ratio if ratio > NOISE => ratio / NOISE,
+            ratio => (ratio * NOISE).min(1.0),
+        };
         ratio * ratio * self.penalty * self.load > other.penalty * other.load
     }
 
@@ -129,12 +133,9 @@ impl Quote {
     }
 }
 
-/// Returns the ratio of two times; 1 if the difference is noise, or one of them was never measured.
+/// Returns the ratio of two times; 1 if one of them was never measured.
 fn ratio(one: Option<f32>, other: Option<f32>) -> f32 {
-    match (one, other) {
-        (Some(one), Some(other)) if one.max(other) > NOISE * one.min(other) => one / other,
-        _ => 1.0,
-    }
+    one.zip(other).map_or(1.0, |(one, other)| one / other)
 }
 
 /// A number with the moment of its last change, in one word: the choice reads it without a lock.
@@ -180,14 +181,16 @@ mod tests {
     fn a_slow_answer_counts_at_once_and_is_forgotten_by_half_lives() {
         let cost = Cost::default();
         assert_eq!((cost.time(true, 0.0), cost.penalty(0.0)), (None, 1.0));
+        let is = |time: Option<f32>, peak: f32, mean: f32| {
+            assert!((time.unwrap() - (peak * mean).sqrt()).abs() < 0.005, "{time:?}, not of {peak} and {mean}");
+        };
         cost.answered(true, MS(200), 0.0);
         cost.answered(true, MS(2000), 1.0);
-        assert_eq!(cost.time(true, 1.0), Some(2.0));
-        // A half-life of ten seconds: half of the way back.
+        is(cost.time(true, 1.0), 2.0, 0.38);
+        // A half-life of ten seconds: the peak comes half of the way back, and the mean a tenth.
         cost.answered(true, MS(200), 11.0);
-        assert!((cost.time(true, 11.0).unwrap() - 1.1).abs() < 0.01);
-        assert!((cost.time(true, 131.0).unwrap() - 0.55).abs() < 0.01, "two minutes without an answer");
-        assert!((cost.mean(true, 11.0).unwrap() - 0.362).abs() < 0.001, "a tenth of each answer");
+        is(cost.time(true, 11.0), 1.1, 0.362);
+        is(cost.time(true, 131.0), 1.1 / 4.0, 0.362 * 0.5_f32.sqrt());
         assert_eq!(cost.time(false, 11.0), None, "whole answers are measured by themselves");
     }
 
@@ -211,20 +214,20 @@ mod tests {
         let cost = Cost::default();
         cost.answered(false, MS(300), 0.0);
         cost.abandoned(false, MS(100), 0.0);
-        assert_eq!(cost.time(false, 0.0), Some(0.3));
+        assert_eq!(cost.mean(false, 0.0), Some(0.3));
         cost.abandoned(false, MS(5000), 0.0);
-        assert_eq!(cost.time(false, 0.0), Some(5.0));
+        assert!(cost.time(false, 0.0) > Some(1.5));
     }
 
     #[test]
     fn noise_leaves_the_decision_to_the_load_and_the_unknown_costs_the_same() {
         let quote = |time, load| Quote { time, mean: time, penalty: 1.0, load };
-        assert!(!quote(Some(0.28), 1.0).exceeds(quote(Some(0.2), 1.0)));
-        assert!(quote(Some(0.2), 2.0).exceeds(quote(Some(0.28), 1.0)));
+        assert!(!quote(Some(0.39), 1.0).exceeds(quote(Some(0.2), 1.0)));
+        assert!(quote(Some(0.2), 2.0).exceeds(quote(Some(0.39), 1.0)));
         assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 5.0)));
         assert!(quote(None, 2.0).exceeds(quote(Some(9.0), 1.0)));
         assert!(!quote(None, 1.0).exceeds(quote(Some(0.1), 1.0)));
-        assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 50.0)), "a tenfold time outweighs a tenfold load");
+        assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 20.0)), "a tenfold time outweighs a tenfold load");
         let lasting = |mine, its| quote(None, mine).exceeds_lastingly(2.0, quote(None, its));
         assert!(!lasting(5.0, 1.0) && lasting(7.0, 1.0));
     }

@@ -44,7 +44,7 @@
 //! # Sources
 //!
 //! Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001); the peak EWMA of Finagle and tower,
-//! here of the first token. Weighted rendezvous hashing: Thaler and Ravishankar (1998). Bounded loads: Mirrokni, Thorup
+//! here of the first token and beside its mean. Weighted rendezvous hashing: Thaler and Ravishankar (1998). Bounded loads: Mirrokni, Thorup
 //! and Zadimoghaddam (2018). Linkerd's bias against failures. The weight is in the draw and in the load, and does not
 //! divide the cost of an idle deployment: there the lightest would never be chosen.
 //!

@@ -133,9 +133,9 @@ impl Server {
         if let Some(turn) = turn {
             turn.cached.fetch_add(self.cached(turn), Relaxed);
         }
-        // Mostly 200 to 500 ms, and in one of a hundred up to a second and a half.
-        let tail = if self.random() < 0.01 { 1000.0 * self.random() } else { 0.0 };
-        let first = Duration::from_secs_f64((200.0 + 300.0 * self.random() + tail) / 1000.0) * self.0.slowness;
+        // Lognormal with a median of 300 ms and a 99th percentile four times as late, like recorded first tokens.
+        let normal = (-2.0 * (1.0 - self.random()).ln()).sqrt() * (std::f64::consts::TAU * self.random()).cos();
+        let first = Duration::from_secs_f64(0.3 * (0.6 * normal).exp()) * self.0.slowness;
         sleep(first).await;
         let rest = Duration::from_secs_f64(0.5 + 3.0 * self.random());
         let texts = stream::unfold(0, move |piece| async move {
