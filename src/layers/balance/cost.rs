@@ -11,8 +11,8 @@ use std::{
 /// The time in which an estimate forgets half of the past while calls answer.
 const HALF_LIFE: f32 = 10.0;
 /// The times in which a peak and a mean halve while no call answers, so that a slow deployment is tried again.
-const IDLE_PEAK: f32 = 60.0;
-const IDLE_MEAN: f32 = 240.0;
+const IDLE_PEAK: f32 = 120.0;
+const IDLE_MEAN: f32 = 300.0;
 /// The weight of one answer in the mean.
 const ANSWER: f32 = 0.1;
 /// The requests in flight that make no lasting difference.
@@ -25,7 +25,7 @@ const PENALTY: f32 = 20.0;
 /// The least time to a first token: an answer at once must not make a deployment free.
 const LEAST: f32 = 1e-3;
 /// Times within this ratio of each other are equal: their difference is noise, and the load decides.
-const NOISE: f32 = 2.0;
+const NOISE: f32 = 1.6;
 
 /// A moment, in seconds since the balancer began.
 pub(super) type Moment = f64;
@@ -190,7 +190,7 @@ mod tests {
         // A half-life of ten seconds: the peak comes half of the way back, and the mean a tenth.
         cost.answered(true, MS(200), 11.0);
         is(cost.time(true, 11.0), 1.1, 0.362);
-        is(cost.time(true, 131.0), 1.1 / 4.0, 0.362 * 0.5_f32.sqrt());
+        is(cost.time(true, 131.0), 1.1 / 2.0, 0.362 * 0.758);
         assert_eq!(cost.time(false, 11.0), None, "whole answers are measured by themselves");
     }
 
@@ -222,8 +222,8 @@ mod tests {
     #[test]
     fn noise_leaves_the_decision_to_the_load_and_the_unknown_costs_the_same() {
         let quote = |time, load| Quote { time, mean: time, penalty: 1.0, load };
-        assert!(!quote(Some(0.39), 1.0).exceeds(quote(Some(0.2), 1.0)));
-        assert!(quote(Some(0.2), 2.0).exceeds(quote(Some(0.39), 1.0)));
+        assert!(!quote(Some(0.31), 1.0).exceeds(quote(Some(0.2), 1.0)));
+        assert!(quote(Some(0.2), 2.0).exceeds(quote(Some(0.31), 1.0)));
         assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 5.0)));
         assert!(quote(None, 2.0).exceeds(quote(Some(9.0), 1.0)));
         assert!(!quote(None, 1.0).exceeds(quote(Some(0.1), 1.0)));
