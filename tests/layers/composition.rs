@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use crate::common::testing::Strict;
 use futures_util::future::join_all;
 use steadfast::{
-    BalanceLayer, BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind, FallbackLayer,
-    HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryWithJitterLayer, TimeoutLayer,
+    BalanceLayer, BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind,
+    FallbackLayer, HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryWithJitterLayer,
+    TimeoutLayer,
     layers::balance::{Deployment, Deployments},
     provider_fn,
     providers::Canned,
@@ -169,7 +170,8 @@ async fn a_balancer_fits_between_any_two_and_around_all() {
         let mut stacks = leaves.clone().map(|leaf| BoxCloneSyncService::new(leaf.map_err(LlmError::from)));
         for layer in (0..=5).rev() {
             if layer == place {
-                let deployments = stacks.iter().enumerate().map(|(at, llm)| Deployment::new(at.to_string(), llm.clone()));
+                let deployments =
+                    stacks.iter().enumerate().map(|(at, llm)| Deployment::new(at.to_string(), llm.clone()));
                 let llm: BoxLlmService =
                     BoxCloneSyncService::new(BalanceLayer::new().seed(7).layer(Deployments::new(deployments).unwrap()));
                 stacks = [llm.clone(), llm];

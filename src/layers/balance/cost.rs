@@ -1,7 +1,7 @@
 //! The cost of one more request at a deployment: the time to its first token, its load and its failures.
 //!
-//! The time is squared: a tenfold time must outweigh a tenfold load, which at a provider's API slows nothing. Where it
-//! does slow, as on a server of one's own, the time says so.
+//! The time counts by its cube: a tenfold time must outweigh a hundredfold load, which at a provider's API slows
+//! nothing. Where it does slow, as on a server of one's own, the time says so.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -101,6 +101,11 @@ impl Cost {
         Some((peak * (-idle / IDLE_PEAK).exp2() * self.mean(stream, now)?).sqrt())
     }
 
+    /// Returns true once an answer of either form has come.
+    pub(super) fn is_measured(&self) -> bool {
+        self.means.iter().any(|mean| mean.read(0.0).is_some())
+    }
+
     /// Returns the mean of the seconds to the first token.
     pub(super) fn mean(&self, stream: bool, now: Moment) -> Option<f32> {
         let (mean, idle) = self.means[usize::from(stream)].read(now)?;
@@ -122,7 +127,7 @@ impl Quote {
             ratio if ratio > NOISE => ratio / NOISE,
             ratio => (ratio * NOISE).min(1.0),
         };
-        ratio * ratio * self.penalty * self.load > other.penalty * other.load
+        ratio.powi(3) * self.penalty * self.load > other.penalty * other.load
     }
 
     /// Returns true if this costs more than `times` the other, and not only for a moment: reason enough to leave a warm
@@ -227,7 +232,7 @@ mod tests {
         assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 5.0)));
         assert!(quote(None, 2.0).exceeds(quote(Some(9.0), 1.0)));
         assert!(!quote(None, 1.0).exceeds(quote(Some(0.1), 1.0)));
-        assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 20.0)), "a tenfold time outweighs a tenfold load");
+        assert!(quote(Some(2.0), 1.0).exceeds(quote(Some(0.2), 99.0)), "a tenfold time outweighs a hundredfold load");
         let lasting = |mine, its| quote(None, mine).exceeds_lastingly(2.0, quote(None, its));
         assert!(!lasting(5.0, 1.0) && lasting(7.0, 1.0));
     }

@@ -9,26 +9,27 @@
 //! # What it does
 //!
 //! - **Choice.** Two deployments are drawn at random by weight, and the cheaper one gets the request. The cost is the
-//!   square of the time to the first token, times the requests in flight for each unit of weight, times a factor for
-//!   failures. The first token counts, since the length of an answer is the prompt's doing; failures are fast, and must
-//!   not attract. A deployment that was slow is tried again after minutes.
-//! - **Only those that serve.** A deployment is passed over while its [circuit](Deployment::circuit) is open, while its
-//!   provider has asked to wait (a 429 with Retry-After), while its [places](Deployment::max_in_flight) are taken, and
-//!   while it is [drained](BalanceHandle::drain). If a circuit waits for a probe, a request that draws the deployment is
-//!   the probe.
+//!   cube of the time to the first token, times the requests in flight for each unit of weight, times a factor for
+//!   failures. The first token counts, since the length of an answer is the prompt's doing; failures are fast, and
+//!   must not attract. A deployment that was slow is tried again after minutes.
+//! - **Only those that serve.** A deployment is passed over while its [circuit](Deployment::circuit) is open, while
+//!   its provider has asked to wait (a 429 with Retry-After), while its [places](Deployment::max_in_flight) are taken,
+//!   and while it is [drained](BalanceHandle::drain). If a circuit waits for a probe, a request that draws the
+//!   deployment is the probe.
 //! - **Headroom.** The requests and tokens that are left are read from the headers of each answer (OpenAI's and those
-//!   like it, Azure's, Anthropic's, OpenRouter's), or [known beforehand](Deployment::tokens_per_minute), or learned from
-//!   a 429. A request's estimated tokens are reserved before it goes out, and corrected by the answer. A deployment
-//!   without room is passed over before it says 429. If none has room, the roomiest one is asked: an estimate refuses
-//!   no request. Headers that make no sense are ignored.
+//!   like it, Azure's, Anthropic's, OpenRouter's), or [known beforehand](Deployment::tokens_per_minute), or learned
+//!   from a 429. A request's estimated tokens are reserved before it goes out, and corrected by the answer. A
+//!   deployment without room is passed over before it says 429. If none has room, the roomiest one is asked: an
+//!   estimate refuses no request. Headers that make no sense are ignored.
 //! - **Warm caches.** Requests that share a prefix go to one deployment, where the provider's cache has it. The key is
 //!   the request's `prompt_cache_key`, else its [session](crate::LlmRequest::with_session), else a hash of the system
 //!   prompt, the tools and the first turn, if they have 4 kB. Rendezvous hashing finds the home of a key, the same one
-//!   in each process. A request leaves it while it does not serve, or when it lastingly costs more than twice the
-//!   best one, and the key stays where it went: until it has to move again, or has rested for ten minutes.
+//!   in each process. A request leaves it while it does not serve, or when it lastingly costs more than twice the best
+//!   one, and the key stays where it went: until it has to move again, or has rested for ten minutes.
 //! - **Failover.** A failure that another deployment can help with goes there at once, within the request's attempts
 //!   and before its deadline. The deployment that failed is out of the question for this request, whatever its cache
-//!   has. A refusal on this side costs no attempt. If all have failed, one error lists them, so that a fallback goes on.
+//!   has. A refusal on this side costs no attempt. If all have failed, one error lists them, so that a fallback goes
+//!   on.
 //! - **Return.** A deployment that was out, or is new, gets its share [by and by](BalanceLayer::slow_start).
 //! - **Zones.** Those of the balancer's [zone](BalanceLayer::zone) come first, until they cost twice as much.
 //! - **Changes while it runs**: [`BalanceHandle`] sets, adds, removes and drains. Deployments that stay keep what is
@@ -44,9 +45,9 @@
 //! # Sources
 //!
 //! Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001); the peak EWMA of Finagle and tower,
-//! here of the first token and beside its mean. Weighted rendezvous hashing: Thaler and Ravishankar (1998). Bounded loads: Mirrokni, Thorup
-//! and Zadimoghaddam (2018). Linkerd's bias against failures. The weight is in the draw and in the load, and does not
-//! divide the cost of an idle deployment: there the lightest would never be chosen.
+//! here of the first token and beside its mean. Weighted rendezvous hashing: Thaler and Ravishankar (1998). Bounded
+//! loads: Mirrokni, Thorup and Zadimoghaddam (2018). Linkerd's bias against failures. The weight is in the draw and in
+//! the load, and does not divide the cost of an idle deployment: there the lightest would never be chosen.
 //!
 //! # Example
 //!
@@ -55,7 +56,8 @@
 //! use steadfast::layers::balance::{Deployment, Deployments};
 //! use tower::{Layer, ServiceBuilder, ServiceExt};
 //!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), steadfast::LlmError> {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), steadfast::LlmError> {
 //! let deployment = |name: &'static str, works: bool| {
 //!     let circuit = CircuitBreakerLayer::new(name);
 //!     let leaf = provider_fn(move |_request| async move {

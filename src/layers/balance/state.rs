@@ -47,7 +47,9 @@ pub(super) struct DeploymentState {
     in_flight: AtomicUsize,
     pub(super) cost: Cost,
     pub(super) headroom: Headroom,
-    /// The time until which it is closed off, in microseconds since `begun`.
+    /// The time of its first call, in microseconds since `begun`; 0 before it.
+    first_asked: AtomicU64,
+    /// The time until which it is closed off, likewise.
     closed_until: AtomicU64,
     /// The time since which it returns, likewise; 0 if it does not.
     returning_since: AtomicU64,
@@ -109,6 +111,7 @@ impl DeploymentState {
             in_flight: AtomicUsize::new(0),
             cost: Cost::default(),
             headroom: Headroom::default(),
+            first_asked: AtomicU64::new(0),
             closed_until: AtomicU64::new(0),
             returning_since: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
@@ -187,7 +190,17 @@ impl DeploymentState {
         let moment = self.moment(now);
         let load = 1.0 + self.in_flight() as f32 / (share * self.returned_share(slow_start, now));
         let (time, mean) = (self.cost.time(stream, moment), self.cost.mean(stream, moment));
+        let time = time.or_else(|| self.first_wait(moment));
         Quote { time, mean, penalty: self.cost.penalty(moment), load }
+    }
+
+    /// Returns how long the first call has waited for its answer, if none has come yet: a new deployment that is slow
+    /// must not gather requests until it answers.
+    #[cold]
+    fn first_wait(&self, moment: Moment) -> Option<f32> {
+        let asked = self.first_asked.load(Relaxed);
+        let is_waiting = asked != 0 && self.in_flight() > 0 && !self.cost.is_measured();
+        is_waiting.then(|| (moment - asked as f64 / 1e6) as f32).filter(|waited| *waited > 0.0)
     }
 
     /// Returns the share of its weight that a deployment gets which has come back: 1 after the time of a slow start.
@@ -224,6 +237,9 @@ impl DeploymentState {
         let counted = self.headroom.reserve(tokens, moment, without_room)?;
         self.headroom.sent(moment);
         self.in_flight.fetch_add(1, Relaxed);
+        if self.first_asked.load(Relaxed) == 0 {
+            self.first_asked.store(self.micros(now).max(1), Relaxed);
+        }
         let ticket = Ticket {
             // The form of the answer, by which it is timed.
             generation: stream.into(),

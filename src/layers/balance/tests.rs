@@ -568,7 +568,7 @@ proptest! {
 
     /// Whatever is drained or open: a request goes to a deployment that serves if there is one, and fails if not.
     #[test]
-    fn a_request_is_served_whenever_one_deployment_can(out in proptest::collection::vec(any::<bool>(), 1..12), seed: u64) {
+    fn a_request_is_served_whenever_one_can(out in proptest::collection::vec(any::<bool>(), 1..12), seed: u64) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let list = out.iter().enumerate().map(|(at, _)| {

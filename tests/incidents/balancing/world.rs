@@ -127,9 +127,9 @@ impl Server {
         let tokens = turn.map_or(0, |turn| turn.prompt + ANSWER) as f64;
         // A provider counts other than we estimate.
         let counted = tokens * (0.9 + 0.2 * self.random());
-        let headers = self.admit(counted).map_err(|wait| {
-            LlmError::new(ErrorKind::RateLimited, "tokens").with_retry_after(wait)
-        })?;
+        let headers = self
+            .admit(counted)
+            .map_err(|wait| LlmError::new(ErrorKind::RateLimited, "tokens").with_retry_after(wait))?;
         if let Some(turn) = turn {
             turn.cached.fetch_add(self.cached(turn), Relaxed);
         }
