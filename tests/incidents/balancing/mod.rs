@@ -39,8 +39,8 @@ fn streamed() -> LlmRequest {
     LlmRequest::prompt("hello").with_stream(true)
 }
 
-/// Sends so many requests, evenly in time on average. Returns the times to the first token, sorted, without those of the
-/// first tenth, in which no balancer knows anything.
+/// Sends so many requests, evenly in time on average. Returns the times to the first token, sorted, without those of
+/// the first tenth, in which no balancer knows anything.
 async fn first_tokens<S>(llm: S, requests: u64, each: Duration) -> Vec<Duration>
 where
     S: LlmService + Clone,
