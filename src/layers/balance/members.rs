@@ -97,7 +97,7 @@ impl Lots {
     #[inline]
     pub(super) fn draw(&self, random: u64) -> Option<usize> {
         // The upper half of the number chooses a lot, the lower half a side of it.
-        let lot = self.0.get(((random >> 32) * self.0.len() as u64 >> 32) as usize)?;
+        let lot = self.0.get((((random >> 32) * self.0.len() as u64) >> 32) as usize)?;
         Some(if random as u32 <= lot.threshold { lot.below } else { lot.above } as usize)
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use tokio::time::{Instant, advance, sleep};
@@ -449,7 +449,7 @@ async fn its_own_zone_comes_first_while_it_serves() {
     // Under load it goes elsewhere too.
     let busy = join_all((0..100).map(|_| llm.clone().oneshot(hi()))).await;
     let served: Vec<_> = busy.iter().map(|answer| answer.as_ref().unwrap().served_by().deployment.unwrap()).collect();
-    assert!(served.iter().any(|name| *name == "a"));
+    assert!(served.contains(&"a"));
     assert!(served.iter().filter(|name| **name == "b").count() > 25);
 }
 
@@ -592,5 +592,24 @@ proptest! {
                 }
             }
         });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balanced_call_allocates_nothing_more_than_the_deployment() {
+    let leaf = provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("hello").with_request_id("r")) });
+    let mut llm = of(["a", "b", "c"].map(|name| Deployment::new(name, leaf)));
+    let request = hi();
+    let mut alone = leaf;
+    let direct = allocation_counter::measure(|| {
+        let answer = alone.call(request.clone()).now_or_never();
+        assert!(answer.is_some_and(|answer| answer.is_ok()));
+    });
+    for _ in 0..3 {
+        let balanced = allocation_counter::measure(|| {
+            let answer = llm.call(request.clone()).now_or_never();
+            assert!(answer.is_some_and(|answer| answer.is_ok()));
+        });
+        assert_eq!(balanced.count_total, direct.count_total);
     }
 }
