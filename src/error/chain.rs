@@ -15,8 +15,8 @@ pub(super) struct Chain<'a> {
 const MOST_NAMED: usize = 8;
 
 impl<'a> Chain<'a> {
-    /// Returns the chain of an error to which at least two tiers or deployments led. A request at fault is no failure of
-    /// a chain, nor is an answer that broke.
+    /// Returns the chain of an error to which at least two tiers or deployments led. A request at fault is no failure
+    /// of a chain, nor is an answer that broke.
     pub(super) fn of(error: &'a LlmError) -> Option<Self> {
         let steps = error.attempts();
         let stop = match steps.last()?.next {
