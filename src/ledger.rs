@@ -79,6 +79,13 @@ impl Ledger {
         }
     }
 
+    /// Names the deployment of the entries from `from` on that have no name yet.
+    pub(crate) fn name_deployment(&mut self, from: usize, deployment: &Arc<str>) {
+        for attempt in self.record.iter_mut().skip(from) {
+            attempt.deployment.get_or_insert_with(|| deployment.clone());
+        }
+    }
+
     /// Creates a ledger that continues a record.
     pub(crate) fn of(record: &[Attempt]) -> Self {
         Self { record: record.to_vec() }
@@ -87,6 +94,12 @@ impl Ledger {
     /// Adds a step that is no failure of the call: skipped, cancelled, or reported by an answer.
     pub(crate) fn push(&mut self, attempt: Attempt) {
         self.record.push(attempt);
+    }
+
+    /// Puts steps before the newest one, whose decision ends the record.
+    pub(crate) fn insert_before_last(&mut self, steps: Vec<Attempt>) {
+        let last = self.record.len().saturating_sub(1);
+        self.record.splice(last..last, steps);
     }
 
     /// All steps so far.
@@ -147,6 +160,7 @@ fn record(error: &mut LlmError, begun: Instant, now: Instant) {
     let (provider, model) = error.names();
     let attempt = Attempt {
         tier: None,
+        deployment: None,
         provider,
         model,
         begun,
@@ -189,6 +203,7 @@ pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
 pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
     Attempt {
         tier: Some(tier.clone()),
+        deployment: None,
         provider: None,
         model: None,
         begun,
@@ -210,6 +225,7 @@ pub(crate) fn of_another(error: &mut LlmError) {
     let (provider, model) = error.names();
     let step = Attempt {
         tier: error.attempts().last().and_then(|step| step.tier.clone()),
+        deployment: None,
         provider,
         model,
         begun: Instant::now(),

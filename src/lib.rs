@@ -135,6 +135,7 @@ pub use self::{
     error::{Attempt, ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
     layers::{
+        balance::{Balance, BalanceHandle, BalanceLayer},
         budget::{Budget, BudgetHandle, BudgetLayer},
         bulkhead::{Bulkhead, BulkheadHandle, BulkheadLayer},
         circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},

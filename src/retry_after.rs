@@ -26,6 +26,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
 
+use crate::internal::wall_clock;
+
 /// The longest wait any of these functions returns (365 days); longer ones are cut to it.
 ///
 /// Far longer than any caller waits, and small enough that adding it to a clock never overflows.
@@ -43,7 +45,7 @@ pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTim
         values.filter_map(|value| value.to_str().ok().map(str::trim))
     };
     let date = |name| texts(name).find_map(|text| httpdate::parse_http_date(text).ok());
-    let sent = || date(header::DATE.as_str()).unwrap_or(wall);
+    let sent = || sent(headers, wall);
     let hint = body.filter(|hint| !hint.is_zero());
     let numbers = |name, seconds_each| texts(name).find_map(move |text| number(text, seconds_each));
     numbers("retry-after-ms", 1e-3)
@@ -57,6 +59,30 @@ pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTim
         })
         .or(hint)
         .map(|wait| wait.min(LONGEST))
+}
+
+/// Returns when the provider sent these headers: its own `Date`, or else the wall clock.
+pub(crate) fn sent(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
+    let dates = headers.get_all(header::DATE).iter().filter_map(|value| value.to_str().ok());
+    dates.filter_map(|text| httpdate::parse_http_date(text.trim()).ok()).next().unwrap_or(wall)
+}
+
+/// Reads the reset of a rate limit in any spelling: a duration (`6m0s`), seconds, seconds or milliseconds since 1970,
+/// RFC 3339 or an HTTP date. A moment that has passed means now. Returns `None` for anything else.
+pub(crate) fn reset(text: &str, sent: SystemTime) -> Option<Duration> {
+    const OF_2001: f64 = 1e9;
+    let text = text.trim();
+    let until = |at: SystemTime| at.duration_since(sent).unwrap_or_default().min(LONGEST);
+    let since_1970 =
+        |wait: f64| Some(until(SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(wait).ok()?)?));
+    match text.parse::<f64>().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit() || c == '.')) {
+        Some(millis) if millis >= OF_2001 * 1e3 => since_1970(millis / 1e3),
+        Some(moment) if moment >= OF_2001 => since_1970(moment),
+        Some(wait) => Some(seconds(wait)),
+        None => duration(text)
+            .or_else(|| since_1970(wall_clock::parse_rfc3339(text)?.as_secs_f64()))
+            .or_else(|| httpdate::parse_http_date(text).ok().map(until)),
+    }
 }
 
 /// Reads `x-should-retry`, the header by which the provider overrules the rule for its status.
@@ -269,6 +295,31 @@ mod tests {
         assert_eq!(from_headers(&headers(&[("retry-after", "0")]), body, wall()), ms(34_070));
         assert_eq!(from_headers(&HeaderMap::new(), Some(Duration::ZERO), wall()), None);
         assert_eq!(from_headers(&HeaderMap::new(), Some(Duration::MAX), wall()), Some(LONGEST));
+    }
+
+    #[test]
+    fn a_reset_is_read_in_all_spellings_and_nonsense_is_none() {
+        let read = |text: &str| reset(text, wall());
+        for (text, millis) in [
+            ("6m0s", 360_000),
+            ("12ms", 12),
+            ("1", 1000),
+            ("0.5", 500),
+            ("0", 0),
+            ("2026-06-15T06:20:30Z", 30_000),
+            ("2026-06-15T06:20:30.250Z", 30_250),
+            ("2026-06-15T08:20:30+02:00", 30_000),
+            ("2026-06-15T06:19:00Z", 0),
+            ("1781504407", 7000),
+            ("1781504407500", 7500),
+            ("Mon, 15 Jun 2026 06:21:00 GMT", 60_000),
+        ] {
+            assert_eq!(read(text), ms(millis), "{text:?}");
+        }
+        for nonsense in ["", "-1", "soon", "NaN", "inf", "2026-13-01T00:00:00Z", "2026-06-15", "1e999", "5 apples"] {
+            assert!(read(nonsense).is_none_or(|wait| wait <= LONGEST), "{nonsense:?}");
+        }
+        assert_eq!((read("-1"), read("soon"), read("2026-13-01T00:00:00Z"), read("NaN")), (None, None, None, None));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::usage::Usage;
 pub struct Attempt {
     /// The tier's name, once it is known.
     pub tier: Option<Arc<str>>,
+    /// The deployment that a [`Balance`](crate::Balance) chose; `None` without one.
+    pub deployment: Option<Arc<str>>,
     /// The provider that was called.
     pub provider: Option<Arc<str>>,
     /// The model that was asked.
@@ -56,6 +58,7 @@ impl Attempt {
     pub(crate) fn without_message(&self) -> Self {
         Self {
             tier: self.tier.clone(),
+            deployment: self.deployment.clone(),
             provider: self.provider.clone(),
             model: self.model.clone(),
             message: String::new(),
@@ -66,8 +69,7 @@ impl Attempt {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.tier.as_deref().or(self.model.as_deref()).unwrap_or("call");
-        write!(f, "{name}: ")?;
+        write!(f, "{}: ", StepName(self))?;
         if self.next == Next::Skipped {
             return write!(f, "{}; {}", self.message, self.next);
         }
@@ -78,6 +80,19 @@ impl fmt::Display for Attempt {
             (Some(kind), None) => write!(f, "{kind}")?,
         }
         write!(f, " after {:?}; {}", self.took, self.next)
+    }
+}
+
+/// The name of a step's place: its tier and deployment, or else its model.
+pub(super) struct StepName<'a>(pub(super) &'a Attempt);
+
+impl fmt::Display for StepName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0.tier, &self.0.deployment) {
+            (Some(tier), Some(deployment)) => write!(f, "{tier}/{deployment}"),
+            (Some(name), None) | (None, Some(name)) => f.write_str(name),
+            (None, None) => f.write_str(self.0.model.as_deref().unwrap_or("call")),
+        }
     }
 }
 
@@ -97,6 +112,8 @@ pub enum Next {
     },
     /// The layer called the next tier at once.
     FailedOver,
+    /// The layer called another deployment of the same tier at once.
+    Rebalanced,
     /// The tier was never called: it cannot carry the request. The failover passed it over.
     Skipped,
     /// The layer asked the same service again, with a description of what was wrong with its answer.
@@ -134,6 +151,8 @@ pub enum Stop {
     Policy,
     /// No tier is left.
     LastTier,
+    /// No deployment of the tier is left.
+    LastDeployment,
 }
 
 impl fmt::Display for Next {
@@ -143,6 +162,7 @@ impl fmt::Display for Next {
             Self::Answered => f.write_str("done"),
             Self::Retried { after } => write!(f, "retried after {after:?}"),
             Self::FailedOver => f.write_str("went to the next tier"),
+            Self::Rebalanced => f.write_str("went to another deployment"),
             Self::Skipped => f.write_str("not asked"),
             Self::AskedAgain => f.write_str("asked again, with what was wrong"),
             Self::Hedged => f.write_str("left to the other call"),
@@ -158,6 +178,7 @@ impl fmt::Display for Next {
                 Stop::Pinned => "stopped: the session is pinned",
                 Stop::Policy => "stopped: the feature's policy",
                 Stop::LastTier => "stopped: no tier is left",
+                Stop::LastDeployment => "stopped: no deployment is left",
             }),
         }
     }

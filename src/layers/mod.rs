@@ -1,8 +1,8 @@
 //! The layers, one folder each, and the mechanisms that they share.
 //!
 //! Recommended order, outermost first: Observe · Timeout (total) · Idempotency · Cache · Budget · Bulkhead · Mirror
-//! · Route · Fallback · and for each tier: Hedge · Validate · RetryWithJitter · CircuitBreaker · Timeout (attempt)
-//! · leaf. Every other order compiles, and [the guide](https://docs.rs/steadfast-guide) explains its effect.
+//! · Route · Fallback · and for each tier: Hedge · Validate · RetryWithJitter · Balance · CircuitBreaker · Timeout
+//! (attempt) · leaf. Every other order compiles, and [the guide](https://docs.rs/steadfast-guide) explains its effect.
 //!
 //! # Mechanisms
 //!
@@ -77,6 +77,7 @@
 //!   and each layer then does without.
 
 pub(crate) mod alarm;
+pub mod balance;
 pub mod budget;
 pub mod bulkhead;
 #[cfg(feature = "cache")]

@@ -24,6 +24,18 @@ impl LlmRequest {
         }
     }
 
+    /// Returns the tokens of the prompt and of a common answer, or a shorter one where the request allows no more. It
+    /// decodes nothing.
+    pub(crate) fn glanced_tokens(&self) -> u32 {
+        const LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+        let limit = match self.wire() {
+            Some(wire) => LIMITS.iter().filter_map(|name| str::from_utf8(wire.field(name)?).ok()?.parse().ok()).min(),
+            None => self.chat().ok().and_then(|chat| chat.max_tokens).map(u64::from),
+        };
+        let answer = limit.map_or(ANSWER, |limit: u64| limit.min(ANSWER));
+        self.glanced_prompt().saturating_add(answer as u32)
+    }
+
     /// Returns the tokens of the prompt without decoding it, for reports only. All bytes count, except that pictures
     /// count as such.
     pub(crate) fn glanced_prompt(&self) -> u32 {

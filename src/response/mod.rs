@@ -32,6 +32,7 @@ pub struct LlmResponse {
 struct Extra {
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
+    deployment: Option<Arc<str>>,
     attempts: Vec<Attempt>,
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
@@ -134,6 +135,7 @@ impl LlmResponse {
             provider,
             model,
             tier: self.tier.as_deref(),
+            deployment: self.extra.as_ref().and_then(|extra| extra.deployment.as_deref()),
             attempts: 1 + self.attempts().iter().filter(|step| step.is_wasted()).count(),
         }
     }
@@ -407,6 +409,15 @@ impl LlmResponse {
         }
     }
 
+    /// Sets the deployment's name, also on the steps before the answer.
+    pub(crate) fn name_deployment(&mut self, deployment: &Arc<str>) {
+        let extra = self.extra();
+        extra.deployment = Some(deployment.clone());
+        for attempt in &mut extra.attempts {
+            attempt.deployment.get_or_insert_with(|| deployment.clone());
+        }
+    }
+
     #[cold]
     fn name_attempts(&mut self, tier: &Arc<str>) {
         for attempt in &mut self.extra().attempts {
@@ -511,6 +522,8 @@ pub struct AnswerSource<'a> {
     pub model: Option<&'a str>,
     /// The tier of the fallback; `None` without one.
     pub tier: Option<&'a str>,
+    /// The deployment that a [`Balance`](crate::Balance) chose; `None` without one.
+    pub deployment: Option<&'a str>,
     /// The number of attempts, this one included. Refusals on this side cost none.
     pub attempts: usize,
 }
@@ -542,6 +555,7 @@ mod tests {
     fn step(failure: Option<ErrorKind>) -> Attempt {
         Attempt {
             tier: None,
+            deployment: None,
             provider: None,
             model: None,
             begun: Instant::now(),

@@ -1,8 +1,9 @@
-//! Promises of numbers: recorded incidents, the twenty numbers, and simulation from seeds.
+//! Promises of numbers: recorded incidents, the twenty numbers, balancing, and simulation from seeds.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod balancing;
 mod numbers;
 mod outages;
 mod simulation;

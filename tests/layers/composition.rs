@@ -5,9 +5,12 @@ use std::{sync::Arc, time::Duration};
 use crate::common::testing::Strict;
 use futures_util::future::join_all;
 use steadfast::{
-    BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind, FallbackLayer,
-    HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryWithJitterLayer, TimeoutLayer,
-    provider_fn, providers::Canned,
+    BalanceLayer, BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind,
+    FallbackLayer, HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryWithJitterLayer,
+    TimeoutLayer,
+    layers::balance::{Deployment, Deployments},
+    provider_fn,
+    providers::Canned,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
@@ -42,6 +45,7 @@ fn closed_under_composition<S: Llm>() {
     is_llm::<<ObserveLayer as Layer<S>>::Service>();
     is_llm::<<steadfast::CacheLayer as Layer<S>>::Service>();
     is_llm::<<steadfast::ValidateLayer as Layer<S>>::Service>();
+    is_llm::<<BalanceLayer as Layer<Deployments<S>>>::Service>();
 }
 
 /// A stack of the five in some order, and what tells whether anything is still held.
@@ -155,6 +159,40 @@ async fn a_hedge_fits_between_any_two_and_around_all() {
         let stats = hedge.handle().stats();
         assert!(stats.sent > 0 && stats.extra_load() <= 0.5, "{place} {same} {stats:?}");
         assert_eq!((bulkhead.handle().in_flight("chat"), first.running(), second.running()), (0, 0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_fits_between_any_two_and_around_all() {
+    for place in 0..=5 {
+        let leaves = [Strict::new().pending(2).takes(Duration::from_millis(100)), Strict::new().pending(1)];
+        let bulkhead = BulkheadLayer::new().feature("chat", LIMIT).queue(1000).max_wait(Duration::from_secs(60));
+        let mut stacks = leaves.clone().map(|leaf| BoxCloneSyncService::new(leaf.map_err(LlmError::from)));
+        for layer in (0..=5).rev() {
+            if layer == place {
+                let deployments =
+                    stacks.iter().enumerate().map(|(at, llm)| Deployment::new(at.to_string(), llm.clone()));
+                let llm: BoxLlmService =
+                    BoxCloneSyncService::new(BalanceLayer::new().seed(7).layer(Deployments::new(deployments).unwrap()));
+                stacks = [llm.clone(), llm];
+            }
+            stacks = stacks.map(|llm| match layer {
+                0 => BoxCloneSyncService::new(TimeoutLayer::new(Duration::from_secs(90)).layer(llm)),
+                1 => BoxCloneSyncService::new(bulkhead.layer(llm)),
+                2 => BoxCloneSyncService::new(
+                    FallbackLayer::new("primary").tier("canned", Canned::text("canned")).layer(llm),
+                ),
+                3 => BoxCloneSyncService::new(RetryWithJitterLayer::new().seed(7).layer(llm)),
+                4 => BoxCloneSyncService::new(CircuitBreakerLayer::new("primary").layer(llm)),
+                _ => llm,
+            });
+        }
+        let chat = || LlmRequest::prompt("hello").with_feature("chat");
+        let answers = join_all((0..64).map(|_| stacks[0].clone().oneshot(chat()))).await;
+        assert!(answers.iter().all(Result::is_ok), "{place}");
+        let running = leaves.each_ref().map(Strict::running);
+        assert_eq!((bulkhead.handle().in_flight("chat"), running), (0, [0, 0]), "{place}");
+        assert!(leaves.iter().all(|leaf| leaf.calls() > 0), "{place}");
     }
 }
 

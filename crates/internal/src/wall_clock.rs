@@ -72,6 +72,45 @@ pub fn rfc3339(since_1970: Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// Reads a moment in RFC 3339, as the time since 1970: with a fraction of a second and an offset, if there are any.
+///
+/// The calendar is Howard Hinnant's `days_from_civil` (2013). Returns `None` for anything else, and for a moment before
+/// 1970.
+pub fn parse_rfc3339(text: &str) -> Option<Duration> {
+    let (date, time) = text.split_once(['T', 't', ' '])?;
+    let zone = time.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = time.split_at(zone);
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok())?;
+    let three = |text: &str, mark: char| {
+        let mut parts = text.splitn(3, mark).map(digits);
+        Some([parts.next()??, parts.next()??, parts.next()??])
+    };
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let ([year, month, day], [hour, minute, second]) = (three(date, '-')?, three(clock, ':')?);
+    let in_range = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    digits(fraction).filter(|_| in_range)?;
+    let offset = match zone.strip_prefix(['+', '-']) {
+        None => 0,
+        Some(offset) => {
+            let (hours, minutes) = offset.split_once(':')?;
+            let seconds = digits(hours)?.min(99) * 3600 + digits(minutes)?.min(99) * 60;
+            if zone.starts_with('-') { -seconds } else { seconds }
+        }
+    };
+    let (shifted_year, shifted_month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * shifted_month + 2) / 5 + day - 1;
+    let days = era * 146_097 + day_of_era - 719_468;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    let nanos = format!("{fraction:0<9}");
+    Some(Duration::new(u64::try_from(seconds).ok()?, nanos.get(..9)?.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +124,20 @@ mod tests {
             (1_772_323_199, "2026-02-28T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(Duration::from_secs(seconds)), text);
+            assert_eq!(parse_rfc3339(text), Some(Duration::from_secs(seconds)));
+        }
+    }
+
+    #[test]
+    fn offsets_and_fractions_are_read_and_nonsense_is_none() {
+        let noon = Duration::from_secs(1_748_865_600);
+        assert_eq!(parse_rfc3339("2025-06-02T12:00:00Z"), Some(noon));
+        assert_eq!(parse_rfc3339("2025-06-02T14:00:00.5+02:00"), Some(noon + Duration::from_millis(500)));
+        assert_eq!(parse_rfc3339("2025-06-02t07:30:00-04:30"), Some(noon));
+        for nonsense in
+            ["", "T", "2025-06-02", "2025-06-02T12:00:00", "2025-6x-02T12:00:00Z", "2025-06-02T12:00Z", "-1-1-1T0:0:0Z"]
+        {
+            assert_eq!(parse_rfc3339(nonsense), None, "{nonsense:?}");
         }
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
 pub(super) fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
     Attempt {
         tier: Some(tier.into()),
+        deployment: None,
         provider: None,
         model: None,
         begun: Instant::now(),

@@ -65,6 +65,21 @@ impl CircuitBreakerHandle {
         self.with(|circuit| circuit.machine.earliest_probe(Instant::now()))
     }
 
+    /// Returns the fate of a call that came now. A closed circuit costs one load.
+    pub(crate) fn forecast(&self, now: Instant) -> Forecast {
+        self.with(|circuit| match circuit.machine.admits_freely() {
+            Some(_) => Forecast::Admits,
+            None => match circuit.machine.peek(now) {
+                Phase::Closed | Phase::ForcedClosed => Forecast::Admits,
+                Phase::ForcedOpen | Phase::Throttled => Forecast::Refuses,
+                Phase::Open | Phase::HalfOpen => match circuit.machine.earliest_probe(now) {
+                    Some(at) if at <= now => Forecast::AwaitsProbe,
+                    _ => Forecast::Refuses,
+                },
+            },
+        })
+    }
+
     /// Returns whether only a call can show that the provider is well. The circuit is open, half-open or closed
     /// off, even if the time for that is over and no call has come since. False if it is forced.
     pub fn awaits_call(&self) -> bool {
@@ -185,6 +200,15 @@ impl CircuitBreakerHandle {
             },
         }
     }
+}
+
+/// The fate of a call that came now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forecast {
+    Admits,
+    /// The circuit waits for a call, which would be its probe.
+    AwaitsProbe,
+    Refuses,
 }
 
 impl fmt::Debug for CircuitBreakerHandle {

@@ -119,6 +119,7 @@ mod tests;
 mod window;
 mod word;
 
+pub(crate) use self::handle::Forecast;
 pub use self::probe::{LONGEST_PROBE, ask};
 pub use self::{
     future::ResponseFuture,

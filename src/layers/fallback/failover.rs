@@ -566,6 +566,7 @@ impl Failover {
             excluded.recorded = true;
             self.ledger.push(Attempt {
                 tier: Some(self.plan.shared.facts(tier).name.clone()),
+                deployment: None,
                 provider: None,
                 model: None,
                 begun: self.begun,
@@ -634,6 +635,7 @@ impl Failover {
         let begun = ledger::last_end(repeated).map_or(self.begun, |over| self.begun.max(over));
         Attempt {
             tier: Some(tier.clone()),
+            deployment: response.served_by().deployment.map(Arc::from),
             provider,
             model,
             begun,

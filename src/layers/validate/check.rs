@@ -115,6 +115,7 @@ impl Check {
         let mut attempts = steps_before(&response);
         attempts.push(Attempt {
             tier: response.served_by().tier.map(Arc::from),
+            deployment: response.served_by().deployment.map(Arc::from),
             provider,
             model,
             begun: self.begun,

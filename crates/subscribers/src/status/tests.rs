@@ -89,6 +89,7 @@ impl Board {
 fn failure(tier: Option<&str>, kind: ErrorKind) -> Attempt {
     Attempt {
         tier: tier.map(Into::into),
+        deployment: None,
         provider: None,
         model: None,
         begun: Instant::now(),

@@ -1,0 +1,135 @@
+//! The list of deployments as the balancer draws from it.
+
+use std::sync::Arc;
+
+use super::{
+    deployment::{Deployment, DeploymentFacts},
+    state::DeploymentState,
+};
+
+/// The deployments at one time. A change makes another list; requests under way keep theirs.
+#[derive(Debug)]
+pub(super) struct Members<S> {
+    pub(super) list: Box<[Member<S>]>,
+    pub(super) all: Lots,
+    /// Those of the balancer's zone, if it has some and not only those.
+    pub(super) local: Option<Lots>,
+    /// The number of this list.
+    pub(super) version: u64,
+}
+
+/// A deployment of the list.
+#[derive(Debug)]
+pub(super) struct Member<S> {
+    /// Cloned for each call.
+    pub(super) service: S,
+    pub(super) facts: DeploymentFacts,
+    pub(super) state: Arc<DeploymentState>,
+    /// Its weight in units of the mean one.
+    pub(super) share: f32,
+    pub(super) is_local: bool,
+}
+
+impl<S> Members<S> {
+    pub(super) fn new(
+        deployments: Vec<Deployment<S>>,
+        zone: Option<&Arc<str>>,
+        version: u64,
+        state_of: impl Fn(&DeploymentFacts) -> Arc<DeploymentState>,
+    ) -> Self {
+        let weights: f32 = deployments.iter().map(|deployment| deployment.facts.weight).sum();
+        let mean = weights / deployments.len().max(1) as f32;
+        let member = |Deployment { service, facts }: Deployment<S>| {
+            let is_local = zone.is_some() && facts.zone.as_ref() == zone;
+            Member { state: state_of(&facts), share: facts.weight / mean, service, facts, is_local }
+        };
+        let list: Box<[_]> = deployments.into_iter().map(member).collect();
+        let lots = |is_in: &dyn Fn(&Member<S>) -> bool| {
+            let place = |(at, member): (usize, &Member<S>)| is_in(member).then_some((at as u32, member.share));
+            Lots::new(list.iter().enumerate().filter_map(place).collect())
+        };
+        let (all, local) = (lots(&|_| true), lots(&|member| member.is_local));
+        let local = (!local.0.is_empty() && local.0.len() < list.len()).then_some(local);
+        Self { list, all, local, version }
+    }
+
+    pub(super) fn position(&self, id: u32) -> Option<usize> {
+        self.list.iter().position(|member| member.state.id == id)
+    }
+}
+
+/// A set of deployments to draw from by weight, in constant time: the alias method of Walker (1977), as Vose (1991)
+/// builds it.
+#[derive(Debug)]
+pub(super) struct Lots(Box<[Lot]>);
+
+/// Equally likely as every other lot: it stands for one deployment, and above a threshold for another.
+#[derive(Clone, Copy, Debug)]
+struct Lot {
+    below: u32,
+    above: u32,
+    /// In units of a `u32`'s range.
+    threshold: u32,
+}
+
+impl Lots {
+    fn new(places: Vec<(u32, f32)>) -> Self {
+        let mean = places.iter().map(|(_, weight)| f64::from(*weight)).sum::<f64>() / places.len().max(1) as f64;
+        let mut left: Vec<f64> = places.iter().map(|(_, weight)| f64::from(*weight) / mean).collect();
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..places.len()).partition(|at| left[*at] < 1.0);
+        let whole = |at: u32| Lot { below: at, above: at, threshold: u32::MAX };
+        let mut lots: Vec<Lot> = places.iter().map(|(at, _)| whole(*at)).collect();
+        while let (Some(less), Some(more)) = (small.pop(), large.last().copied()) {
+            lots[less] = Lot {
+                below: places[less].0,
+                above: places[more].0,
+                threshold: (left[less] * f64::from(u32::MAX)) as u32,
+            };
+            left[more] -= 1.0 - left[less];
+            if left[more] < 1.0 {
+                small.extend(large.pop());
+            }
+        }
+        Self(lots.into())
+    }
+
+    /// Returns the place that a random number stands for, if there is any.
+    #[inline]
+    pub(super) fn draw(&self, random: u64) -> Option<usize> {
+        // The upper half of the number chooses a lot, the lower half a side of it.
+        let lot = self.0.get((((random >> 32) * self.0.len() as u64) >> 32) as usize)?;
+        Some(if random as u32 <= lot.threshold { lot.below } else { lot.above } as usize)
+    }
+
+    /// Returns all places of the set.
+    pub(super) fn places(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|lot| lot.below as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_drawn_by_its_weight() {
+        let weights = [1.0, 5.0, 0.1, 3.0, 0.9];
+        let lots = Lots::new((0..5).map(|at| (at * 10, weights[at as usize])).collect());
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut drawn = [0_u32; 5];
+        for _ in 0..200_000 {
+            drawn[lots.draw(random.u64(..)).unwrap() / 10] += 1;
+        }
+        for (drawn, weight) in drawn.iter().zip(weights) {
+            let expected = 200_000.0 * weight / 10.0;
+            assert!((f64::from(*drawn) - f64::from(expected)).abs() < 4.0 * f64::from(expected).sqrt() + 1.0);
+        }
+        assert_eq!(lots.places().collect::<Vec<_>>(), [0, 10, 20, 30, 40]);
+    }
+
+    #[test]
+    fn of_one_it_is_that_one_and_of_none_none() {
+        assert!((0..64).all(|bit| Lots::new(vec![(4, 0.5)]).draw(1 << bit) == Some(4)));
+        assert_eq!(Lots::new(Vec::new()).draw(9), None);
+    }
+}
