@@ -157,7 +157,7 @@ fn body(number: usize) -> Value {
         "model": "claude-sonnet-4-5",
         "max_tokens": 100,
         "temperature": 0.30,
-        "stream": number % 2 == 0,
+        "stream": number.is_multiple_of(2),
         "system": [{ "type": "text", "text": "Sei höflich. ☂", "cache_control": { "type": "ephemeral" } }],
         "tools": [{ "name": "weather", "description": "The weather \u{1f327}", "input_schema": schema }],
         "tool_choice": { "type": "auto" },

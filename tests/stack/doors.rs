@@ -183,7 +183,7 @@ async fn every_door_gets_the_same_bytes_but_for_its_own_fields() {
     let stack = builder.build(config(DOORS)).unwrap_or_else(|error| panic!("{error}"));
     let request: LlmRequest = Wire::new(Dialect::Anthropic, MESSAGES).unwrap().into();
     let answer = stack.service().oneshot(request).await.unwrap();
-    assert_eq!(answer.served_by().tier.as_deref(), Some("azure"));
+    assert_eq!(answer.served_by().tier, Some("azure"));
     let record = record.lock().unwrap().clone();
     let sent: Vec<&Sent> = record.iter().filter(|sent| !sent.url.contains("oauth2")).collect();
     let urls: Vec<&str> = sent.iter().map(|sent| sent.url.as_str()).collect();
@@ -231,7 +231,7 @@ retry: { max_attempts: 1 }
     let tokens = || record.lock().unwrap().iter().filter(|sent| sent.url.contains("oauth2")).count();
     let request = || LlmRequest::from(Wire::new(Dialect::Anthropic, MESSAGES).unwrap());
     let answer = stack.service().oneshot(request()).await.unwrap();
-    assert_eq!((answer.served_by().tier.as_deref(), tokens()), (Some("b"), 1));
+    assert_eq!((answer.served_by().tier, tokens()), (Some("b"), 1));
     let changed = config(&text.replace("us-east5", "us-central1"));
     let reload: Reload = stack.handle().reload(changed).unwrap();
     assert_eq!(reload.kept.iter().map(|name| &**name).collect::<Vec<_>>(), ["b"]);

@@ -71,7 +71,7 @@ fn check_shows_each_tiers_door_its_id_and_its_credential_but_no_secret() {
     let folder = Folder::new("doors");
     let text = "tiers:\n\
                 \x20 - { name: own, provider: anthropic, model: claude-sonnet-4-5 }\n\
-                \x20 - { name: gpt, provider: openai, at: azure, resource: res-1, model: gpt-4o, api_key: '${AZURE}' }\n\
+                \x20 - { name: gpt, provider: openai, at: azure, resource: r-1, model: gpt-4o, api_key: '${AZURE}' }\n\
                 \x20 - { name: aws, provider: anthropic, at: aws, region: eu-west-1, model: claude-sonnet-4-5,\n\
                 \x20     credential: { key_id: '${ID}', secret: '${SECRET}' } }\n\
                 fallback: same_model\n";

@@ -239,7 +239,7 @@ fn cloud_of_host(host: &str) -> Option<Cloud> {
     ];
     let of_multi_region = host.starts_with("aiplatform.") && host.ends_with(".rep.googleapis.com");
     let found = ENDS.into_iter().find(|(end, _)| host.ends_with(end)).map(|(_, cloud)| cloud);
-    found.or(of_multi_region.then_some(Cloud::Google))
+    found.or_else(|| of_multi_region.then_some(Cloud::Google))
 }
 
 /// Returns the region in `bedrock-runtime.{region}.amazonaws.com` or `bedrock-mantle.{region}.api.aws`.

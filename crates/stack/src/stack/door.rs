@@ -53,7 +53,7 @@ struct CredentialSettings {
     credential: Credential,
     /// The values of the variables that hold the source's secrets.
     secrets: Vec<String>,
-    /// What the token is for, at Azure.
+    /// The scope of the token, at Azure.
     scope: Option<&'static str>,
 }
 
@@ -110,7 +110,7 @@ impl DoorPlan {
     ) -> Result<Option<Self>, ConfigError> {
         let Some(cloud) = tier.at else { return Ok(None) };
         let mut problems: Vec<Problem> = Vec::new();
-        let found = door_place(tier, cloud, place, doors, environment).map_err(|problem| problems.push(problem)).ok();
+        let found = door_place(tier, cloud, place, doors, environment).map_err(|found| problems.extend(found)).ok();
         let credentials = match key {
             Some(_) => None,
             None => credentials(tier, cloud, place, context, environment).map_err(|found| problems.extend(found)).ok(),
@@ -197,9 +197,9 @@ fn door_place(
     place: &str,
     doors: &ModelDoors,
     environment: &Environment,
-) -> Result<Place, Problem> {
+) -> Result<Place, Vec<Problem>> {
     let missing = |field: &str, variables: &[&str]| {
-        Problem::not_set(&format!("{place}.{field}"), variables, &format!("; set it, or give `{field}`"))
+        vec![Problem::not_set(&format!("{place}.{field}"), variables, &format!("; set it, or give `{field}`"))]
     };
     Ok(match cloud {
         Cloud::Aws => Place::Aws {

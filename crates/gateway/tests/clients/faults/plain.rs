@@ -212,7 +212,7 @@ fn read_gemini(caller: Caller, body: &str, outcome: &mut Outcome) {
         let candidate = &event["candidates"][0];
         let parts = candidate["content"]["parts"].as_array().into_iter().flatten();
         outcome.text.extend(parts.filter_map(|part| part["text"].as_str()));
-        outcome.model = event["modelVersion"].as_str().map(str::to_owned).or(outcome.model.take());
+        outcome.model = event["modelVersion"].as_str().map(str::to_owned).or_else(|| outcome.model.take());
         outcome.finish = candidate["finishReason"].as_str().map(str::to_owned);
         outcome.input_tokens = event["usageMetadata"]["promptTokenCount"].as_u64().or(outcome.input_tokens);
         outcome.output_tokens = event["usageMetadata"]["candidatesTokenCount"].as_u64().or(outcome.output_tokens);
