@@ -91,13 +91,11 @@ impl Credentials {
     }
 
     /// Returns the source's name.
-    #[allow(dead_code, reason = "the doors use it")]
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.shared.name
     }
 
     /// Returns the token if it holds. Starts a refresh in a task if that is due.
-    #[allow(dead_code, reason = "the doors use it")]
     pub(crate) fn current(&self) -> Option<Arc<Token>> {
         self.shared.current()
     }
@@ -107,7 +105,6 @@ impl Credentials {
     /// # Errors
     ///
     /// [`ErrorKind::Credentials`](crate::ErrorKind::Credentials) if the refresh fails, or failed a moment ago.
-    #[allow(dead_code, reason = "the doors use it")]
     pub(crate) async fn get(&self) -> Result<Arc<Token>, LlmError> {
         self.shared.get().await
     }
@@ -117,7 +114,6 @@ impl Credentials {
     ///
     /// Returns true if a second attempt may succeed: there is another token already, or the date was corrected a
     /// moment ago.
-    #[allow(dead_code, reason = "the doors use it")]
     pub(crate) fn refused(&self, token: &Arc<Token>, date: Option<&HeaderValue>) -> bool {
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         self.shared.refused(token, date)
@@ -130,7 +126,6 @@ impl Credentials {
     }
 
     /// Returns the time to sign requests with: the wall clock with its correction.
-    #[allow(dead_code, reason = "the doors use it")]
     pub(crate) fn signing_time(&self) -> SystemTime {
         self.shared.signing_time()
     }

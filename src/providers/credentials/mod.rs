@@ -58,7 +58,6 @@ mod oauth;
 mod output;
 mod refresh;
 mod service;
-#[allow(dead_code, reason = "the doors use it")]
 pub(crate) mod sigv4;
 mod source;
 #[cfg(test)]

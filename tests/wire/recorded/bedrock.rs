@@ -289,8 +289,8 @@ fn converted() -> Vec<String> {
     lines
 }
 
-/// AWS's own model of the service, by botocore: in the interpreter that `STEADFAST_SDK_PYTHON` names, or in `python3`
-/// if it has botocore.
+/// AWS's own model of the service, by botocore in the interpreter that `STEADFAST_SDK_PYTHON` names. A machine's own
+/// may be of another year: it would refuse newer fields.
 #[test]
 fn every_messages_request_has_a_form_that_botocore_takes() {
     let lines = converted();
@@ -298,13 +298,10 @@ fn every_messages_request_has_a_form_that_botocore_takes() {
         println!("skipped: no recordings beside the repository");
         return;
     }
-    let python = std::env::var_os("STEADFAST_SDK_PYTHON").unwrap_or_else(|| "python3".into());
-    let mut command = std::process::Command::new(&python);
-    let has_botocore = command.args(["-c", "import botocore"]).stderr(std::process::Stdio::null()).status();
-    if !has_botocore.is_ok_and(|status| status.success()) {
-        println!("skipped: {} has no botocore", python.display());
+    let Some(python) = std::env::var_os("STEADFAST_SDK_PYTHON") else {
+        println!("skipped: STEADFAST_SDK_PYTHON names no python with botocore");
         return;
-    }
+    };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/recorded/converse_requests.py");
     let mut child = std::process::Command::new(&python)
         .arg(script)

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower::{BoxError, ServiceExt};
@@ -45,6 +45,10 @@ pub(in crate::providers::http) fn send<P: Protocol>(
         codec::answer(response, converse, exchange.answer_limit).await
     })
 }
+
+/// The header that names the project to bill. A developer's own sign-in at Google has none:
+/// <https://cloud.google.com/docs/quotas/set-quota-project>.
+const QUOTA_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 
 /// One call of a door, and all that a second request needs.
 struct Exchange {
@@ -133,6 +137,13 @@ impl Exchange {
                 let mut value = value?;
                 value.set_sensitive(true);
                 request.headers_mut().insert(header::AUTHORIZATION, value);
+                if let (Place::Vertex { .. }, Some(project)) = (&self.door.place, &token.quota_project) {
+                    let project = HeaderValue::from_str(project).map_err(|_| {
+                        let what = "the quota project contains a character that HTTP headers do not allow";
+                        LlmError::new(ErrorKind::Credentials, what)
+                    })?;
+                    request.headers_mut().insert(QUOTA_PROJECT, project);
+                }
                 Ok(request)
             }
             Identity::Aws(keys) => {

@@ -331,6 +331,20 @@ async fn errors_of_aws_have_their_kinds_and_remedies() {
     }
 }
 
+/// Google refuses a developer's own sign-in without the header: "API requires a quota project".
+#[tokio::test(start_paused = true)]
+async fn a_quota_project_goes_along_to_google_alone() {
+    let billed = || Credentials::token(Token::bearer("a-token-of-length").quota_project("billed-project"));
+    let google = Anthropic::on_vertex("my-project", "global").unwrap().credentials(billed()).model("claude-opus-4-6");
+    let azure = Anthropic::on_azure("my-resource").unwrap().credentials(billed()).model("our-claude");
+    for (leaf, project) in [(google, Some("billed-project")), (azure, None)] {
+        let transport = Scripted::json(MESSAGE);
+        leaf.transport(transport.clone()).oneshot(LlmRequest::prompt("hello")).await.unwrap();
+        let sent = transport.request();
+        assert_eq!(sent.headers().get("x-goog-user-project").map(|value| value.to_str().unwrap()), project);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn errors_of_azure_and_google_have_their_kinds_and_remedies() {
     let azure = || OpenAi::on_azure("my-resource").unwrap().model("gpt-4o").key("a-key");
