@@ -26,7 +26,7 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Written {
     /// Takes all lines of this thread, of whatever level, as JSON.
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+    fn begin() -> (Self, tracing::Dispatch, tracing::subscriber::DefaultGuard) {
         let written = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .json()
@@ -34,7 +34,9 @@ impl Written {
             .with_max_level(tracing::Level::TRACE)
             .with_writer(written.clone())
             .finish();
-        (written, tracing::subscriber::set_default(subscriber))
+        // With one subscriber alone, tracing asks the thread that meets a line first, which may be another test's.
+        let second = tracing::Dispatch::new(tracing_subscriber::registry());
+        (written, second, tracing::subscriber::set_default(subscriber))
     }
 
     fn text(&self) -> String {
@@ -98,7 +100,7 @@ async fn incident_2026_06_15_is_one_switch_and_one_all_clear_with_the_right_time
     const PER_SECOND: u32 = 2;
     let (begins, ends) = (MINUTE * 2, MINUTE * (2 + 156));
     let lasts = ends + MINUTE * 4;
-    let (written, _guard) = Written::begin();
+    let (written, _second, _here) = Written::begin();
     let (start, events) = (Instant::now(), Events::new());
     let board = StatusBoard::new("primary").tiers(["backup"]);
     let mut heard = events.subscribe();
@@ -196,7 +198,7 @@ impl steadfast::events::Subscriber for Switches {
 /// The log reports at once, and as an error, that nothing is left.
 #[tokio::test(start_paused = true)]
 async fn when_every_tier_is_down_the_board_says_so_and_the_log_is_an_error() {
-    let (written, _guard) = Written::begin();
+    let (written, _second, _here) = Written::begin();
     let (start, events) = (Instant::now(), Events::new());
     let board = StatusBoard::new("primary");
     let _subscription = events.follow((board.clone(), Logs::new().requests(tracing::Level::DEBUG)));
@@ -243,7 +245,7 @@ async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
     const PROMPT: &str = "MARKEDPROMPT";
     const ANSWER: &str = "MARKEDANSWER";
     const KEY: &str = "sk-MARKEDKEY";
-    let (written, _guard) = Written::begin();
+    let (written, _second, _here) = Written::begin();
     tracing::trace!("the log is heard at every level");
     let events = Events::new();
     let _subscription = events.follow((Logs::new(), StatusBoard::new("quoting")));

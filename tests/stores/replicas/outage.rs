@@ -106,6 +106,8 @@ async fn outage(mut server: Server, goes: impl Fn(&mut Server), comes: impl Asyn
     let log = Log::default();
     let writer = log.clone();
     let told = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    // With one subscriber alone, tracing asks the thread that meets a line first, which may be another test's.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _told = tracing::subscriber::set_default(told);
     let mut replicas = [Replica::over(&server.url()), Replica::over(&server.url())];
     for replica in &replicas {

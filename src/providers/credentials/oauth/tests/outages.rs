@@ -149,7 +149,9 @@ async fn the_log_has_no_secret() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // With one subscriber alone, tracing asks the thread that meets a line first, which may be another test's.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _here = tracing::subscriber::set_default(subscriber);
     let replies: [fn(&str) -> Reply; 4] = [
         |body| json(400, &serde_json::json!({ "error": "invalid_grant", "error_description": body }).to_string()),
         |body| json(200, &serde_json::json!({ "access_token": body.replace('&', " ") }).to_string()),
