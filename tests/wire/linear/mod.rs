@@ -2,7 +2,7 @@
 //!
 //! Memory is what the thread allocates at its peak, beside the body itself. Work is counted in allocations and in bytes
 //! allocated, which grow with the square of the size wherever something is done over for each piece; instructions are
-//! counted by `.ci/linear`, which runs this file's `one` under callgrind.
+//! counted by `.ci/linear`, which runs this file's `each` under callgrind.
 //!
 //! Sizes are small by default. `STEADFAST_SCALE=full` makes them what the gateway takes: 32 MB.
 
@@ -208,35 +208,36 @@ fn answers_of_many_calls_are_written_in_linear_work() {
     }
 }
 
-/// One shape of one size, for who counts instructions: `.ci/linear`.
+/// Shapes of one size, for who counts instructions: `.ci/linear`. `STEADFAST_SHAPES` has their numbers; without them it
+/// prints how many there are.
 #[test]
 #[ignore = "run by .ci/linear under callgrind"]
-fn one() {
-    let said = |name: &str| std::env::var(name).unwrap_or_default();
-    let shapes = shapes::all();
-    let Ok(place) = said("STEADFAST_SHAPE").parse::<usize>() else {
-        return println!("shapes: {}", shapes.len() + DIALECTS.len());
+fn each() {
+    let all = shapes::all();
+    let Ok(numbers) = std::env::var("STEADFAST_SHAPES") else {
+        return println!("shapes: {}", all.len() + DIALECTS.len());
     };
-    let bytes: usize = said("STEADFAST_BYTES").parse().expect("a size");
-    let Some(shape) = shapes.get(place) else {
-        let dialect = DIALECTS[place - shapes.len()];
-        println!("shape: an answer of many calls (to {dialect})");
-        // About as many bytes for each.
-        return counted_answer(&side_by_side(u32::try_from(bytes / 64).expect("a small number")), dialect);
-    };
-    let body = Bytes::from(shape.body(bytes));
-    println!("shape: {shape}");
-    let wire = Wire::new(shape.source, body).expect("it is an object").limits(WireLimits::unlimited());
-    counted(&mut provider(shape.target), wire);
+    let bytes: usize = std::env::var("STEADFAST_BYTES").ok().and_then(|text| text.parse().ok()).expect("a size");
+    for number in numbers.split_whitespace() {
+        let number: usize = number.parse().expect("a number");
+        let Some(shape) = all.get(number) else {
+            let dialect = DIALECTS[number - all.len()];
+            println!("shape: an answer of many calls (to {dialect})");
+            // About as many bytes for each.
+            let frames = side_by_side(u32::try_from(bytes / 64).expect("a small number"));
+            counted(&mut || assert!(encoded(&frames, dialect) > 0));
+            continue;
+        };
+        let body = Bytes::from(shape.body(bytes));
+        println!("shape: {shape}");
+        let wire = Wire::new(shape.source, body).expect("it is an object").limits(WireLimits::unlimited());
+        let (mut provider, mut wire) = (provider(shape.target), Some(wire));
+        counted(&mut || drop(send(&mut provider, wire.take().expect("once")).expect("it is translated")));
+    }
 }
 
-/// Apart, so that its instructions can be told from those of making the body.
+/// Runs it apart, so that its instructions can be told from those of making the body.
 #[inline(never)]
-fn counted(provider: &mut BoxLlmService, wire: Wire) {
-    send(provider, wire).expect("it is translated");
-}
-
-#[inline(never)]
-fn counted_answer(frames: &[Frame], dialect: Dialect) {
-    assert!(encoded(frames, dialect) > 0);
+fn counted(work: &mut dyn FnMut()) {
+    work();
 }

@@ -23,6 +23,7 @@ use std::{
 
 use crate::common::sdk;
 use cases::{Caller, Case, Mix, World};
+use futures_util::future::join_all;
 use judge::{Outcome, Table};
 use tokio::time::timeout;
 
@@ -57,39 +58,42 @@ where
     assert!(table.is_clean(), "{client}, {mix}\n{table}");
 }
 
+// The mixes run side by side: most of their time is waiting.
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_client_survives_sixteen_faults() {
-    for mix in [Mix::Same, Mix::Across, Mix::Behind] {
-        matrix("plain HTTP", mix, plain::CALLERS, plain::drive).await;
-    }
+    let matrix = |mix| matrix("plain HTTP", mix, plain::CALLERS, plain::drive);
+    join_all([Mix::Same, Mix::Across, Mix::Behind].map(matrix)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdks_survive_sixteen_faults() {
-    for mix in [Mix::Same, Mix::Across, Mix::Behind] {
+    join_all([Mix::Same, Mix::Across, Mix::Behind].map(async |mix| {
         let Some(mut python) = sdk::python(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/faults/python.py"))
         else {
             return;
         };
-        matrix("python SDKs", mix, &Caller::ALL, move |address, cases| {
+        let run = move |address, cases| {
             python.arg(address);
             drive(python, cases)
-        })
-        .await;
-    }
+        };
+        matrix("python SDKs", mix, &Caller::ALL, run).await;
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_sdks_survive_sixteen_faults() {
-    for mix in [Mix::Same, Mix::Behind] {
+    join_all([Mix::Same, Mix::Behind].map(async |mix| {
         let Some((mut node, folder)) = sdk::node(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/faults/node.mjs"))
         else {
             return;
         };
-        matrix("node SDKs", mix, &Caller::ALL, move |address, cases| {
+        let run = move |address, cases| {
             node.args([address, folder]);
             drive(node, cases)
-        })
-        .await;
-    }
+        };
+        matrix("node SDKs", mix, &Caller::ALL, run).await;
+    }))
+    .await;
 }

@@ -1,4 +1,4 @@
-//! A client without an SDK: HTTP/1.1 and events as they come, thirty-two cases at a time.
+//! A client without an SDK: HTTP/1.1 and events as they come, sixty-four cases at a time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) const CALLERS: &[Caller] =
     &[Caller::Messages, Caller::Chat, Caller::Create, Caller::Raw, Caller::Generate, Caller::Gemini, Caller::Array];
 
 pub(crate) async fn drive(address: String, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
-    let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(32);
+    let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(64);
     running.collect().await
 }
 
