@@ -95,8 +95,13 @@ fn preferred(plan: &Plan, kept: &Kept, settled: &DeliveryOutcome, tier: usize) -
     // several go at once.
     let mut back = opens;
     let probes = settings.breaker.successes * kept.tiers[tier].evidence();
-    for _ in 0..probes {
-        let Some(probe) = asked.iter().find(|entry| entry.ask.at >= back) else { return Vec::new() };
+    // Once the first has succeeded, a gradual return lets through only its share of the requests, further probes too.
+    let one_in = if tier == 0 { plan.ramp.first().map_or(1, |(share, _)| 100 / usize::from(*share).max(1)) } else { 1 };
+    for number in 0..probes {
+        let passed_over = if number == 0 { 0 } else { one_in - 1 };
+        let Some(probe) = asked.iter().filter(|entry| entry.ask.at >= back).nth(passed_over) else {
+            return Vec::new();
+        };
         let ended = probe.ended.filter(|_| probe.served == Some(tier)).map_or(Duration::ZERO, |(ended, _)| ended);
         back = ended.max(probe.ask.at + settings.healthy());
     }
