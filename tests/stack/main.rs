@@ -6,6 +6,7 @@ mod common;
 mod alerts;
 mod clouds;
 mod config;
+mod deployments;
 mod doors;
 mod drill;
 mod examples;

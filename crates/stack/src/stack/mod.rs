@@ -23,6 +23,7 @@ mod alerts;
 mod cache;
 mod chain;
 mod context;
+mod deployments;
 mod door;
 mod file;
 mod generation;
@@ -65,7 +66,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 pub use self::alerts::AlertTask;
 use self::{context::StackContext, generation::Generation, plan::Plan, service::ReloadingService};
 pub use self::{
-    handle::{Reload, StackHandle, TierInfo},
+    handle::{Reload, StackHandle, TierDeployment, TierInfo},
     handoff::HandoffTask,
     recovery::RecoveryCheckTask,
     responses::ResponseArchive,
@@ -254,7 +255,8 @@ impl StackBuilder {
 
     /// Replaces the provider that the configuration names for a tier: with a client of your own, or with a simulated
     /// provider to rehearse an outage. The configured retries, circuit and time limits surround it, and no key is
-    /// looked up for it. A tier that the configuration does not have is ignored.
+    /// looked up for it. A tier that the configuration does not have is ignored. `TIER/DEPLOYMENT` replaces that of a
+    /// deployment; a tier's service replaces that of each deployment without one.
     pub fn leaf<S>(mut self, tier: impl Into<String>, service: S) -> Self
     where
         S: LlmService + Clone + Send + Sync + 'static,
