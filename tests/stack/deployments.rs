@@ -213,6 +213,31 @@ async fn an_operator_drains_a_deployment_and_a_tier() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_status_shows_each_deployment_and_no_circuit_of_one_as_a_tier() {
+    let list = "{ name: east, zone: us }, { name: west, weight: 3 }";
+    let (stack, servers) = stack_of(&["east", "west"], config_with(list, OPENS_AT_ONCE));
+    let (llm, handle) = (stack.service(), stack.handle());
+    handle.status();
+    servers[1].fail(Fault::ServerError);
+    tally(&llm, 50).await;
+    handle.force_open("main/east").unwrap();
+    assert_eq!(served(&llm).await.0, "spare");
+    sleep(MILLISECOND).await;
+    let status = handle.status();
+    let names: Vec<_> = status.tiers.iter().map(|tier| tier.name.as_str()).collect();
+    assert_eq!(names, ["main", "spare"]);
+    let [east, west] = &status.tiers[0].deployments[..] else { panic!("{:?}", status.tiers[0]) };
+    assert_eq!((east.zone.as_deref(), east.forced, east.availability), (Some("us"), Some("open"), "circuit open"));
+    assert_eq!((west.weight, west.circuit, west.drained), (3.0, "open", false));
+    assert!(west.until.is_some() && west.failed >= 1 && east.answered >= 40, "{west:?}");
+    assert_eq!(status.tiers[0].health, steadfast_subscribers::TierHealth::Down, "none of its deployments serves");
+    assert!(status.tiers[1].deployments.is_empty());
+    // Without addresses and keys, in the page's own spelling.
+    let json = serde_json::to_value(&status.tiers[0]).unwrap();
+    assert_eq!(json["deployments"][1]["inFlight"], 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_keeps_what_is_known_of_deployments_that_stay() {
     let list = "{ name: east }, { name: west }";
     let (stack, servers) = stack_of(&["east", "west", "north"], config_with(list, OPENS_AT_ONCE));

@@ -6,6 +6,7 @@ mod common;
 mod alerts;
 mod clouds;
 mod config;
+mod deployment_faults;
 mod deployments;
 mod doors;
 mod drill;

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{self as config, CircuitBreaker as BreakerSettings, Config, OnError, Tier, TierTimeout, classifier};
 use steadfast::{
-    BalanceLayer, BoxLlmService, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Classifier, Events,
-    InvalidConfig, Timeout,
+    BalanceLayer, BoxLlmService, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Classifier,
+    CommitOnFirstToken, CommitOnFirstTokenLayer, CommitPoint, Events, InvalidConfig, Timeout,
     classify::Count,
     layers::{
         balance::{BalanceHandle, Deployment, DeploymentStatus, Deployments},
@@ -27,7 +27,7 @@ use steadfast::{
 };
 
 /// The stack of a deployment.
-type DeploymentService = CircuitBreaker<Timeout<Resume<Leaf>>>;
+type DeploymentService = CommitOnFirstToken<CircuitBreaker<Timeout<Resume<Leaf>>>>;
 
 /// The checked settings of a tier's deployments.
 pub(super) struct BalancePlan {
@@ -42,6 +42,8 @@ struct BalanceSettings {
     balance: config::Balance,
     /// The limits of an attempt at a deployment.
     timeout: Option<TierTimeout>,
+    /// The commit point of the file, if it has one.
+    commit: Option<CommitPoint>,
     breaker: BreakerSettings,
     on_error: Option<Vec<OnError>>,
 }
@@ -137,6 +139,7 @@ impl BalancePlan {
         let settings = BalanceSettings {
             balance,
             timeout: tier.timeout,
+            commit: config.stream.commit,
             breaker: breaker.clone(),
             on_error: config.fallback.on_error.clone(),
         };
@@ -217,7 +220,7 @@ impl BalancedTier {
         };
         let runtimes: Vec<DeploymentRuntime> = deployments.into_iter().map(start).collect();
         let members = |only: &dyn Fn(&DeploymentRuntime) -> bool| {
-            let members = runtimes.iter().filter(|it| only(it)).map(|it| it.deployment(settings.timeout));
+            let members = runtimes.iter().filter(|it| only(it)).map(|it| it.deployment(&settings));
             Deployments::new(members).ok()
         };
         let all = members(&|_| true).expect("a plan has deployments of different names");
@@ -300,11 +303,13 @@ impl DeploymentRuntime {
         Self { name, facts, plan, leaf, breaker, silence }
     }
 
-    fn deployment(&self, timeout: Option<TierTimeout>) -> Deployment<DeploymentService> {
+    fn deployment(&self, settings: &BalanceSettings) -> Deployment<DeploymentService> {
         let service = ServiceBuilder::new()
+            // Below the balancer, so that another deployment answers if an answer breaks that is held back.
+            .layer(CommitOnFirstTokenLayer::new().inner_commits().at(settings.commit.unwrap_or_default()))
             .layer(&self.breaker)
             // Inside the circuit breaker, so that a timeout counts as a failure.
-            .layer(settings::adaptive_attempt(timeout, &self.silence))
+            .layer(settings::adaptive_attempt(settings.timeout, &self.silence))
             .layer(ResumeLayer::new(self.plan.account()))
             .service(self.leaf.clone());
         let deployment = Deployment::new(self.name.clone(), service).circuit(self.breaker.handle());

@@ -265,6 +265,12 @@ impl Generation {
         self.runtimes.iter().map(|runtime| (runtime.name.clone(), runtime.breaker.handle()))
     }
 
+    /// Returns the names of all deployments' circuits.
+    pub(super) fn deployment_names(&self) -> Vec<Arc<str>> {
+        let balances = self.runtimes.iter().filter_map(TierRuntime::balance);
+        balances.flat_map(BalancedTier::status).map(|(_, circuit)| circuit.name()).collect()
+    }
+
     /// Returns the circuit of a deployment `TIER/DEPLOYMENT`.
     pub(super) fn deployment_circuit(&self, name: &str) -> Option<CircuitBreakerHandle> {
         let (balance, deployment) = self.deployment(name)?;

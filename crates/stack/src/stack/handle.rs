@@ -52,8 +52,8 @@ impl StackHandle {
         self.shared.current.load().circuits().map(|(name, circuit)| (name, self.as_actor(circuit))).collect()
     }
 
-    /// Returns the circuit of a tier, or of a deployment `TIER/DEPLOYMENT`; `None` if none has this name. The circuit of
-    /// a tier with deployments opens only by hand.
+    /// Returns the circuit of a tier, or of a deployment `TIER/DEPLOYMENT`; `None` if none has this name. The circuit
+    /// of a tier with deployments opens only by hand.
     pub fn circuit(&self, tier: &str) -> Option<CircuitBreakerHandle> {
         let current = self.shared.current.load();
         let found = current.circuits().find(|(name, _)| &**name == tier).map(|(_, circuit)| circuit);
@@ -65,7 +65,8 @@ impl StackHandle {
     /// ```
     /// use steadfast_stack::{Config, Format, Stack};
     ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let tier = "{ name: sonnet, provider: simulated, deployments: [{ name: east }, { name: west, weight: 3 }] }";
     /// let stack = Stack::from_config(Config::from_str(&format!("tiers: [{tier}]"), Format::Yaml)?)?;
     /// let operator = stack.handle().acting_as("ana");

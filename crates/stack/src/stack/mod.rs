@@ -367,6 +367,7 @@ impl Shared {
         let begin = || {
             let (primary, others) = self.current.load().names();
             let board = StatusBoard::new(primary).tiers(others);
+            board.set_deployments(self.current.load().deployment_names());
             let subscription = self.context.events.follow(board.clone());
             // States learned from other replicas before the board existed.
             for (circuit, handle) in self.current.load().circuits() {
@@ -408,6 +409,8 @@ impl Shared {
         if let Some((board, _)) = self.status.get() {
             let (primary, others) = self.current.load().names();
             board.set_tiers(primary, others);
+            // Requests under way may still open a removed one's circuit.
+            board.set_deployments(before.deployment_names().into_iter().chain(self.current.load().deployment_names()));
             board.renew(&reload.changed);
         }
         Ok(reload)

@@ -19,7 +19,7 @@ use steadfast::{
     layers::cache::AnswerOwner,
 };
 use steadfast_internal::wall_clock;
-use steadfast_subscribers::{CacheStatus, Status};
+use steadfast_subscribers::{CacheStatus, DeploymentStatus, Status, TierHealth};
 
 /// # By hand
 ///
@@ -288,6 +288,12 @@ impl StackHandle {
             let Some(tier) = status.tiers.iter_mut().find(|tier| *tier.name == *name) else { continue };
             tier.drained = drained.contains(&name);
             tier.forced = circuit.forced().map(CircuitState::name);
+            let deployments = self.deployments(&name).into_iter();
+            tier.deployments = deployments.map(|it| DeploymentStatus::new(&it.status, &it.circuit)).collect();
+            // Its own circuit opens by hand only: the deployments' say that it is down.
+            if !tier.deployments.is_empty() && tier.deployments.iter().all(|it| it.health == TierHealth::Down) {
+                tier.health = TierHealth::Down;
+            }
             let until = circuit.earliest_probe().filter(|_| circuit.state() == CircuitState::Open);
             tier.circuit_until = until.map(|at| wall_clock::rfc3339(since_1970 + at.saturating_duration_since(now)));
         }

@@ -245,10 +245,16 @@ impl TierRuntime {
             retry.max_attempts = Some(1);
             limits = limits.or(Some(TierTimeout::Attempt(Span(Duration::MAX))));
         }
+        let retry = settings::retry(retry, retries, context.seed(&tier.name)).failover_first(failover_first);
+        if let Source::Balance(balance) = &self.source {
+            // Each deployment has the other layers, so that another one answers whatever happens in them.
+            let service = ServiceBuilder::new().option_layer(caps).layer(retry).layer(&self.breaker);
+            return Either::Left(BoxLlmService::new(service.service(balance.leaf())));
+        }
         let service = ServiceBuilder::new()
             // This tier's own caps: their refusal moves on to the next tier at once.
             .option_layer(caps)
-            .layer(settings::retry(retry, retries, context.seed(&tier.name)).failover_first(failover_first))
+            .layer(retry)
             // Around the limits of time, so that the limits of the first token and of silences hold for a held-back
             // answer too.
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
