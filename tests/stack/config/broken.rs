@@ -71,6 +71,8 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("deployments_of_no_form.yaml", 5, 0, "unknown key `affinty`", Some("affinity")),
     ("deployments_of_no_form.yaml", 7, 11, "unknown key `regoin`", Some("region")),
     ("deployments_of_no_form.yaml", 8, 19, "expected a number, found `much`", None),
+    ("deployments_of_no_form.yaml", 10, 11, "unknown key `rpm`", Some("requests_per_minute")),
+    ("deployments_of_no_form.yaml", 10, 19, "unknown key `max_parallel_requests`", Some("max_in_flight")),
     ("deployments_of_no_form.yaml", 9, 32, "expected a whole number, 0 or more", None),
     ("deployments_of_one_place.yaml", 8, 0, "it is the same as `a`: give each deployment a server", None),
     (

@@ -77,7 +77,7 @@ pub(super) struct LeafPlan {
 /// The leaves of a tier: one, or those of its deployments, in order.
 #[derive(Clone)]
 pub(super) enum LeafPlans {
-    One(LeafPlan),
+    One(Box<LeafPlan>),
     Many {
         /// The tier's place in the configuration, for errors.
         place: String,
@@ -100,7 +100,7 @@ impl LeafPlans {
     ) -> Result<Self, ConfigError> {
         let Some(list) = &tier.deployments else {
             let own = context.leaf(&tier.name);
-            return LeafPlan::new(tier, place, own, tables, context, environment).map(Self::One);
+            return LeafPlan::new(tier, place, own, tables, context, environment).map(|plan| Self::One(Box::new(plan)));
         };
         let (mut leaves, mut problems) = (Vec::with_capacity(list.len()), Vec::new());
         for (endpoint, name) in tier.endpoints().iter().zip(tier.deployment_names()) {

@@ -9,7 +9,9 @@
 //! write: Observe · Timeout · Idempotency · Cache · CallerBulkhead · Budget · Bulkhead · Mirror · Route · Fallback.
 //! Each tier is Hedge (only where the file has one; boxed, so that others pay nothing) · Validate (the same) · Budget ·
 //! RetryWithJitter · CommitOnFirstToken (only where more than the first token is held back: outside of the limits of
-//! time, which go on for the first token and for silences) · CircuitBreaker · Timeout · leaf.
+//! time, which go on for the first token and for silences) · CircuitBreaker · Timeout · leaf. A tier with deployments
+//! has Balance below its circuit, which is by hand alone, and all layers from CommitOnFirstToken on in each deployment
+//! (`deployments.rs`).
 //!
 //! A reload makes a new generation beside the serving one, and swaps one pointer; requests under way end where they
 //! began. An unchanged part is *kept, not copied*: the same leaf and its connections, the same circuit, the same caps.
@@ -114,6 +116,8 @@ use steadfast_subscribers::StatusBoard;
 /// - a tier's leaf and its connections, if its provider, model, key, server and commit point are unchanged, and its
 ///   circuit too, if its circuit breaker's settings are unchanged as well. A tier's other settings (retries, time
 ///   limits, capabilities) change around them;
+/// - the same of each deployment of a tier, with its requests in flight, rate limits and times, even if others come and
+///   go; a new one begins slowly;
 /// - the retry budget, if its share is unchanged;
 /// - each feature's requests in flight and in the queue, even if its limits change: see
 ///   [`BulkheadLayer::state`](steadfast::BulkheadLayer::state);

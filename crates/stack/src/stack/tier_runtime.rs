@@ -45,8 +45,8 @@ pub(super) struct TierPlan {
 
 /// The source of a tier's answers: a leaf, or a balancer over several.
 enum SourcePlan {
-    Leaf(LeafPlan),
-    Balance(BalancePlan),
+    Leaf(Box<LeafPlan>),
+    Balance(Box<BalancePlan>),
 }
 
 impl TierPlan {
@@ -81,7 +81,7 @@ impl TierPlan {
             }
             LeafPlans::Many { place, leaves } => {
                 let plan = BalancePlan::new(tier, &place, leaves, &settings, config, context, events)?;
-                (SourcePlan::Balance(plan), deployments::passive(breaker))
+                (SourcePlan::Balance(Box::new(plan)), deployments::passive(breaker))
             }
         };
         Ok(Self { leaf, settings, on_error: config.fallback.on_error.clone(), breaker })
@@ -90,7 +90,7 @@ impl TierPlan {
     /// Adds the cache of a cached tier, and the handoff of a tier of people.
     pub(super) fn over(self, cache: Option<&CacheState>, handoff: Option<&HandoffState>) -> Self {
         let leaf = match self.leaf {
-            SourcePlan::Leaf(leaf) => SourcePlan::Leaf(leaf.over(cache).of(handoff)),
+            SourcePlan::Leaf(leaf) => SourcePlan::Leaf(Box::new(leaf.over(cache).of(handoff))),
             balance @ SourcePlan::Balance(_) => balance,
         };
         Self { leaf, ..self }
@@ -129,7 +129,7 @@ impl TierRuntime {
             SourcePlan::Leaf(leaf) => Self::of_leaf(tier, leaf, (settings, on_error), breaker, context, before),
             SourcePlan::Balance(plan) => {
                 let known = before.and_then(Self::balance);
-                let balance = BalancedTier::new(plan, context, known);
+                let balance = BalancedTier::new(*plan, context, known);
                 match before.zip(known) {
                     Some((before, known)) if balance.is_unchanged_since(known) => before.clone(),
                     _ => Self {
@@ -147,14 +147,14 @@ impl TierRuntime {
 
     fn of_leaf(
         tier: &Tier,
-        plan: LeafPlan,
+        plan: Box<LeafPlan>,
         (settings, on_error): (BreakerSettings, Option<Vec<OnError>>),
         breaker: CircuitBreakerLayer,
         context: &StackContext,
         before: Option<&Self>,
     ) -> Self {
         let known = before.and_then(|known| match &known.source {
-            Source::Leaf(before, leaf) if **before == plan => Some((known, leaf)),
+            Source::Leaf(before, leaf) if *before == plan => Some((known, leaf)),
             _ => None,
         });
         if let Some((known, _)) = known
@@ -168,7 +168,7 @@ impl TierRuntime {
         let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
         let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
         let silence = known.map_or_else(Arc::default, |(known, _)| known.silence.clone());
-        let source = Source::Leaf(Box::new(plan), leaf);
+        let source = Source::Leaf(plan, leaf);
         Self { name: tier.name.as_str().into(), source, settings, on_error, breaker, silence }
     }
 

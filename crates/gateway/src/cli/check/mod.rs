@@ -102,7 +102,7 @@ fn deployments(config: &Config) -> Table<6> {
             table.row([
                 format!("{}/{}", tier.name, on_a_line(&name)),
                 format!("{:.1} %", 100.0 * weight(own) / whole),
-                own.zone.as_deref().map_or_else(|| "-".to_owned(), |zone| on_a_line(zone).into()),
+                own.zone.as_deref().map_or_else(|| "-".to_owned(), on_a_line),
                 limit(own.requests_per_minute),
                 limit(own.tokens_per_minute),
                 own.max_in_flight.map_or_else(|| "any number".to_owned(), |most| most.to_string()),
