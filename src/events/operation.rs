@@ -30,6 +30,20 @@ pub enum Operation {
         /// The tier's name.
         tier: Arc<str>,
     },
+    /// A deployment of a tier takes no new requests.
+    DeploymentDrained {
+        /// The tier's name.
+        tier: Arc<str>,
+        /// The deployment's name.
+        deployment: Arc<str>,
+    },
+    /// A deployment of a tier takes requests again.
+    DeploymentUndrained {
+        /// The tier's name.
+        tier: Arc<str>,
+        /// The deployment's name.
+        deployment: Arc<str>,
+    },
     /// Only tiers of this level of service or a worse one serve requests.
     LevelPinned {
         /// The level, from 1 to 5.
@@ -63,8 +77,8 @@ impl Operation {
             Self::CircuitForced { to: CircuitState::Open, .. } => "force_open",
             Self::CircuitForced { .. } => "force_close",
             Self::CircuitReleased { .. } => "release",
-            Self::TierDrained { .. } => "drain",
-            Self::TierUndrained { .. } => "undrain",
+            Self::TierDrained { .. } | Self::DeploymentDrained { .. } => "drain",
+            Self::TierUndrained { .. } | Self::DeploymentUndrained { .. } => "undrain",
             Self::LevelPinned { .. } => "pin_level",
             Self::LevelUnpinned { .. } => "unpin_level",
             Self::AnswersForgotten { .. } => "forget",
@@ -86,11 +100,23 @@ impl Operation {
             Self::CircuitForced { circuit: tier, .. }
             | Self::CircuitReleased { circuit: tier }
             | Self::TierDrained { tier }
-            | Self::TierUndrained { tier } => Some(tier),
+            | Self::TierUndrained { tier }
+            | Self::DeploymentDrained { tier, .. }
+            | Self::DeploymentUndrained { tier, .. } => Some(tier),
             Self::LevelPinned { .. }
             | Self::LevelUnpinned { .. }
             | Self::AnswersForgotten { .. }
             | Self::OwnerForgotten { .. } => None,
+        }
+    }
+
+    /// Returns the affected deployment of the [tier](Self::tier).
+    pub fn deployment(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::DeploymentDrained { deployment, .. } | Self::DeploymentUndrained { deployment, .. } => {
+                Some(deployment)
+            }
+            _ => None,
         }
     }
 
@@ -121,6 +147,8 @@ impl fmt::Display for Operation {
             Self::CircuitReleased { circuit } => write!(f, "released {circuit}"),
             Self::TierDrained { tier } => write!(f, "drained {tier}"),
             Self::TierUndrained { tier } => write!(f, "undrained {tier}"),
+            Self::DeploymentDrained { tier, deployment } => write!(f, "drained {tier}/{deployment}"),
+            Self::DeploymentUndrained { tier, deployment } => write!(f, "undrained {tier}/{deployment}"),
             Self::LevelPinned { level, .. } => write!(f, "pinned {of} to level {level}"),
             Self::LevelUnpinned { .. } => write!(f, "unpinned {of}"),
             Self::OwnerForgotten { tenant, session } => {

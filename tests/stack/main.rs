@@ -6,6 +6,8 @@ mod common;
 mod alerts;
 mod clouds;
 mod config;
+mod deployment_faults;
+mod deployments;
 mod doors;
 mod drill;
 mod examples;

@@ -74,6 +74,10 @@ pub struct ScenarioReport {
     pub cost: f64,
     /// The tiers, in order of preference.
     pub tiers: Vec<TierReport>,
+    /// The share of the conversations' requests at the primary that met the deployment of the request before, where the
+    /// provider's cache has the conversation. `None` without conversations, or if the primary has no deployments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<f64>,
     /// The scenario in 60 equal parts of time.
     pub timeline: Vec<Bucket>,
     /// The events in order of time, at most 200. Of more, those in the middle are left out.
@@ -98,6 +102,21 @@ pub struct TierReport {
     pub answered: u64,
     /// The cost of its answers, in US dollars.
     pub cost: f64,
+    /// Its deployments, in order; empty if it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deployments: Vec<DeploymentReport>,
+}
+
+/// The results of a deployment of a tier in a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeploymentReport {
+    /// The deployment's name.
+    pub name: String,
+    /// Calls that reached its provider.
+    pub attempts: u64,
+    /// Failed calls among these, including streams that broke.
+    pub failures: u64,
 }
 
 /// A part of a scenario's time. Requests count where they arrived.

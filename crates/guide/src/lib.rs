@@ -6,6 +6,7 @@
 //! | [`choosing_an_order`] | the layers' promises, their usual order, and the meaning of every other one |
 //! | [`streams`] | the beginning of an answer, interrupted streams, limits of time |
 //! | [`degradation`] | service below the best: smaller models, kept answers, people |
+//! | [`load_balancing`] | several keys, regions or servers of one model behind one tier |
 //! | [`the_same_model_elsewhere`] | one model at its maker, AWS, Azure and Vertex, and the credentials for them |
 //! | [`hedging_and_shadow_traffic`] | a second call against the slowest answers, and a copy to compare another model |
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
@@ -48,6 +49,9 @@ pub mod hedging_and_shadow_traffic {
 }
 pub mod known_gaps {
     #![doc = include_str!("known_gaps.md")]
+}
+pub mod load_balancing {
+    #![doc = include_str!("load_balancing.md")]
 }
 pub mod operating_the_gateway {
     #![doc = include_str!("operating_the_gateway.md")]

@@ -67,7 +67,8 @@ impl Config {
 
     /// Returns whether a tier is at a cloud, or the tiers are ordered by their models.
     pub fn has_doors(&self) -> bool {
-        self.fallback.order == Some(TierOrder::SameModel) || self.tiers.iter().any(|tier| tier.at.is_some())
+        self.fallback.order == Some(TierOrder::SameModel)
+            || self.tiers.iter().flat_map(Tier::endpoints).any(|tier| tier.at.is_some())
     }
 
     /// Returns the doors of the tiers with a model of a provider, in order. The environment names regions and projects
@@ -85,7 +86,7 @@ impl Config {
     pub fn doors(&self, environment: &Environment) -> Vec<TierDoor> {
         let doors = self.model_doors().unwrap_or_default();
         let asked = self.tiers.iter().filter(|tier| !tier.provider.is_local());
-        asked.map(|tier| tier.shown_door(&doors, environment)).collect()
+        asked.flat_map(Tier::endpoints).map(|tier| tier.shown_door(&doors, environment)).collect()
     }
 }
 

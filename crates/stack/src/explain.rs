@@ -43,6 +43,9 @@ impl Config {
     fn explain_tier(&self, at: usize, tier: &Tier, table: &Classifier, text: &mut String) {
         let model = tier.model.as_deref().map(|model| format!(" {model}")).unwrap_or_default();
         let _ = write!(text, "{} ({}{model})", tier.name, tier.provider.name());
+        if let Some(list) = &tier.deployments {
+            let _ = write!(text, " over {} deployments", list.len());
+        }
         match tier.provider {
             Provider::Canned => {
                 text.push_str(": always answers\n");

@@ -37,9 +37,10 @@ impl Config {
             Candidate::Tier(tier) => Some(&**tier),
             Candidate::Name(_) => None,
         });
-        let tiers = self.tiers.iter().chain(candidate).filter(|tier| tier.needs_key(environment));
+        let endpoints: Vec<Tier> = self.tiers.iter().chain(candidate).flat_map(Tier::endpoints).collect();
+        let tiers = endpoints.iter().filter(|tier| tier.needs_key(environment));
         let tiers = tiers.map(|tier| (Some(tier.name.clone()), tier.key_variables()));
-        let sources = self.tiers.iter().filter_map(|tier| match tier.credential.as_ref()? {
+        let sources = endpoints.iter().filter_map(|tier| match tier.credential.as_ref()? {
             Credential::Source(source) => Some((tier, source)),
             Credential::Named(_) => None,
         });

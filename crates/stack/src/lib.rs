@@ -86,7 +86,7 @@ pub use self::{
     schema::*,
     stack::{
         Continuation, HandoffTask, RecoveryCheckTask, Reload, ResponseArchive, Stack, StackBuilder, StackHandle,
-        TierInfo,
+        TierDeployment, TierInfo,
     },
     suggest::nearest,
     tree::Step,

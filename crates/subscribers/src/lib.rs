@@ -21,7 +21,7 @@ pub use self::{
     logs::Logs,
     stack::StackView,
     status::{
-        CacheStatus, Latency, RecentRequests, ServingState, Status, StatusBoard, Switch, TierHealth, TierStatus,
-        TimeOnFallback,
+        CacheStatus, DeploymentStatus, Latency, RecentRequests, ServingState, Status, StatusBoard, Switch, TierHealth,
+        TierStatus, TimeOnFallback,
     },
 };

@@ -266,6 +266,7 @@ impl Subscriber for Logs {
                 event = "operated",
                 operation = operation.name(),
                 tier = operation.tier().map(|tier| &**tier),
+                deployment = operation.deployment().map(|deployment| &**deployment),
                 feature = operation.feature().map(|feature| &**feature),
                 level = operation.level(),
                 of = operation.owner(),

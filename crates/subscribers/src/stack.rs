@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::status::DeploymentStatus;
 use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle, prices::PriceTable};
 
 /// A stack that a subscriber looks at when it starts, and again after each reload.
@@ -13,6 +14,11 @@ pub trait StackView: fmt::Debug + Send + Sync + 'static {
 
     /// Returns each tier's circuit.
     fn circuits(&self) -> Vec<CircuitBreakerHandle>;
+
+    /// Returns the deployments of the tiers, each with its tier's name. Default: none.
+    fn deployments(&self) -> Vec<(Arc<str>, DeploymentStatus)> {
+        Vec::new()
+    }
 
     /// Returns the bulkhead around all tiers.
     fn bulkhead(&self) -> BulkheadHandle;

@@ -2,6 +2,7 @@
 //! told with their place.
 
 mod builtin;
+mod deployments;
 
 use std::{fs, path::PathBuf};
 

@@ -46,8 +46,8 @@ struct TierFault {
     outages: Vec<Outage>,
     features: Vec<String>,
     callers: f64,
-    /// The admitted calls per second, if the fault is a capacity.
-    capacity: Option<f64>,
+    /// The admitted calls per second and at once, if the fault is a capacity.
+    capacity: Option<(f64, f64)>,
 }
 
 /// A provider's counts.
@@ -69,14 +69,28 @@ pub(super) struct ProviderStats {
     pub(super) requests: u64,
     /// The time of each attempt.
     pub(super) times: Vec<Duration>,
+    /// Its deployments' attempts and failures, by name.
+    pub(super) deployments: Vec<(String, u64, u64)>,
 }
 
 impl DrillProvider {
-    /// Creates the provider of the tier at this index.
-    pub(super) fn new(tier: &Tier, place: usize, file: &ScenarioFile, hits: &[FaultTarget<'_>], seed: u64) -> Self {
+    /// Creates the provider of the tier at this index, or of its deployment at the second one.
+    fn new(
+        tier: &Tier,
+        (place, deployment): (usize, Option<usize>),
+        file: &ScenarioFile,
+        hits: &[FaultTarget<'_>],
+        seed: u64,
+    ) -> Self {
         let start = Instant::now();
         let seed = mixed(seed, place as u64);
-        let name = tier.model.as_deref().unwrap_or(&tier.name);
+        let seed = deployment.map_or(seed, |number| mixed(seed, number as u64));
+        let of_tier = || if deployment.is_some() { tier.name.rsplit_once('/').map(|(of, _)| of) } else { None };
+        let name = tier.model.as_deref().or_else(of_tier).unwrap_or(&tier.name);
+        let is_hit = |hit: &&FaultTarget<'_>| {
+            let own = deployment.map(|number| (place, number));
+            hit.tiers.contains(&place) || own.is_some_and(|own| hit.deployments.contains(&own))
+        };
         let own = tier.simulated.as_ref().and_then(|own| own.latency).map(|latency| Latency::from(latency.0));
         let usual = Latency::percentiles(file.providers.p50.0, file.providers.p99.0);
         let inner = Simulated::new(name)
@@ -85,9 +99,8 @@ impl DrillProvider {
             .latency(own.unwrap_or(usual))
             .pace(file.providers.pace.0)
             .tokens(6..=14);
-        let faults: Vec<TierFault> =
-            hits.iter().filter(|hit| hit.tiers.contains(&place)).map(|hit| TierFault::new(hit.window)).collect();
-        let room = faults.iter().map(|spec| (spec.capacity.unwrap_or_default().max(1.0), Duration::ZERO)).collect();
+        let faults: Vec<TierFault> = hits.iter().filter(is_hit).map(|hit| TierFault::new(hit.window)).collect();
+        let room = faults.iter().map(|spec| (spec.capacity.map_or(1.0, |(_, burst)| burst), Duration::ZERO)).collect();
         let tally = Mutex::new(Tally { room, ..Tally::default() });
         let (provider, model) = (tier.provider.name().into(), name.into());
         Self { inner, shared: Arc::new(Shared { provider, model, seed, start, faults, tally }) }
@@ -104,7 +117,13 @@ impl DrillProvider {
             failures: attempts.saturating_sub(stats.answered),
             requests,
             times: tally.times.clone(),
+            deployments: Vec::new(),
         }
+    }
+
+    /// Returns whether it received a request at least once, by the request's number.
+    fn reached(&self) -> Vec<bool> {
+        lock(&self.shared.tally).calls.iter().map(|calls| *calls > 0).collect()
     }
 
     fn handle(&self) -> SimulatedHandle {
@@ -112,10 +131,68 @@ impl DrillProvider {
     }
 }
 
+/// The providers of a tier: one, or one for each of its deployments.
+#[derive(Clone)]
+pub(super) struct TierProvider {
+    /// Each with the name by which a stack replaces it.
+    providers: Vec<(String, DrillProvider)>,
+    has_deployments: bool,
+}
+
+impl TierProvider {
+    /// Creates the providers of the tier at this index.
+    pub(super) fn new(tier: &Tier, place: usize, file: &ScenarioFile, hits: &[FaultTarget<'_>], seed: u64) -> Self {
+        let provider = |(number, own): (usize, Tier)| {
+            let deployment = tier.deployments.is_some().then_some(number);
+            let provider = DrillProvider::new(&own, (place, deployment), file, hits, seed);
+            (own.name, provider)
+        };
+        let providers = tier.endpoints().into_iter().enumerate().map(provider).collect();
+        Self { providers, has_deployments: tier.deployments.is_some() }
+    }
+
+    /// Returns each provider with the name by which a stack replaces it.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = (&str, DrillProvider)> {
+        self.providers.iter().map(|(name, provider)| (name.as_str(), provider.clone()))
+    }
+
+    /// Returns the provider of a request without a balancer: they take turns.
+    pub(super) fn in_turn(&self, number: usize) -> DrillProvider {
+        self.providers[number % self.providers.len()].1.clone()
+    }
+
+    /// Returns the statistics of all together.
+    pub(super) fn stats(&self) -> ProviderStats {
+        let mut reached: Vec<bool> = Vec::new();
+        let mut all = ProviderStats { attempts: 0, failures: 0, requests: 0, times: vec![], deployments: vec![] };
+        for (name, provider) in &self.providers {
+            let stats = provider.stats();
+            all.attempts += stats.attempts;
+            all.failures += stats.failures;
+            all.times.extend(stats.times);
+            for (number, is_there) in provider.reached().into_iter().enumerate() {
+                if reached.len() <= number {
+                    reached.resize(number + 1, false);
+                }
+                reached[number] |= is_there;
+            }
+            if self.has_deployments {
+                let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+                all.deployments.push((name, stats.attempts, stats.failures));
+            }
+        }
+        all.requests = reached.into_iter().filter(|is_there| *is_there).count() as u64;
+        all.times.sort_unstable();
+        all
+    }
+}
+
 impl TierFault {
     fn new(window: &Window) -> Self {
         let capacity = window.fault.0.iter().find_map(|spec| match spec {
-            FaultSpec::Capacity(rate) => Some(rate.0),
+            FaultSpec::Capacity(rate) => Some((rate.0, rate.0.max(1.0))),
+            // A provider's limit is that of a minute.
+            FaultSpec::Limit(rate) => Some((rate.0, (rate.0 * 60.0).max(1.0))),
             _ => None,
         });
         let each = window.share.0 / window.fault.0.len().max(1) as f64;
@@ -167,9 +244,9 @@ impl Shared {
             });
             let fault = spec.outages.iter().find_map(|outage| outage.pick(at, roll)).filter(|_| hits);
             let Some(fault) = fault else { continue };
-            let Some(rate) = spec.capacity else { return Some(fault.clone()) };
+            let Some((rate, burst)) = spec.capacity else { return Some(fault.clone()) };
             let (left, since) = *room;
-            let left = (left + rate * at.saturating_sub(since).as_secs_f64()).min(rate.max(1.0));
+            let left = (left + rate * at.saturating_sub(since).as_secs_f64()).min(burst);
             let fits = left >= 1.0;
             *room = (if fits { left - 1.0 } else { left }, at);
             if !fits {
@@ -229,7 +306,7 @@ mod tests {
         let scenario = Scenario::from_yaml(&text).unwrap();
         let config = config::Config::from_str(TIER, config::Format::Yaml).unwrap();
         let hits = scenario.hits(&config).unwrap();
-        let provider = DrillProvider::new(&config.tiers[0], 0, scenario.file(), &hits, 1);
+        let provider = DrillProvider::new(&config.tiers[0], (0, None), scenario.file(), &hits, 1);
         let asks = traffic(scenario.file(), 1);
         tokio::time::sleep(Duration::from_secs(600)).await;
         let mut ended = Vec::new();

@@ -17,7 +17,7 @@ use tokio::{
 use tower::Service as _;
 
 use self::{
-    leaf::{DrillProvider, ProviderStats, mixed},
+    leaf::{ProviderStats, TierProvider, mixed},
     outcome::Outcome,
     tasks::DrillTasks,
     timeline::Timeline,
@@ -69,6 +69,7 @@ pub(super) fn drill_config(config: &Config) -> Config {
     }
     for tier in &mut config.tiers {
         tier.headers.clear();
+        tier.deployments.iter_mut().flatten().for_each(|own| own.headers.clear());
         // A drill has no embedding model.
         tier.similar = tier.similar.take().filter(|similar| similar.method == Likeness::Words);
     }
@@ -77,6 +78,7 @@ pub(super) fn drill_config(config: &Config) -> Config {
 
 /// Runs a scenario.
 pub(super) fn run(scenario: &Scenario, config: &Config, seed: u64) -> Result<ScenarioReport, ConfigError> {
+    let config = &scenario.with_deployments(config);
     let hits = scenario.hits(config)?;
     let seed = scenario.name().bytes().fold(seed, |seed, byte| mixed(seed, byte.into()));
     let asks: Arc<[DrillRequest]> = traffic(scenario.file(), seed).into();
@@ -125,15 +127,15 @@ async fn run_stack(
     let start = Instant::now();
     let clock = scenario.file().clock.map_or(Duration::ZERO, |clock| Duration::from_secs(clock.0.into()));
     let _date = wall_clock::DrillDate::begin(DAY + clock);
-    let mut providers: Vec<Option<DrillProvider>> = Vec::new();
+    let mut providers: Vec<Option<TierProvider>> = Vec::new();
     let mut builder = Stack::builder().environment(Environment::default()).seed(seed);
     if config.tiers.iter().any(|tier| tier.provider == Provider::Handoff) {
         builder = builder.tasks(DrillTasks::new(hits));
     }
     for (place, tier) in config.tiers.iter().enumerate() {
-        let provider = tier.provider.is_model().then(|| DrillProvider::new(tier, place, scenario.file(), hits, seed));
-        if let Some(provider) = &provider {
-            builder = builder.leaf(&*tier.name, provider.clone());
+        let provider = tier.provider.is_model().then(|| TierProvider::new(tier, place, scenario.file(), hits, seed));
+        for (name, leaf) in provider.iter().flat_map(TierProvider::leaves) {
+            builder = builder.leaf(name, leaf);
         }
         providers.push(provider);
     }
@@ -163,7 +165,7 @@ async fn run_stack(
     let outcomes = join_in_order(under_way, asks.len()).await;
     // Subscribers receive events a moment later.
     sleep(Duration::from_millis(1)).await;
-    let seen = providers.iter().map(|provider| provider.as_ref().map(DrillProvider::stats)).collect();
+    let seen = providers.iter().map(|provider| provider.as_ref().map(TierProvider::stats)).collect();
     Ok(StackRun { outcomes, seen, circuits, timeline })
 }
 
@@ -177,11 +179,11 @@ async fn run_baseline(
     seed: u64,
 ) -> (Vec<BaselineOutcome>, ProviderStats) {
     let start = Instant::now();
-    let provider = DrillProvider::new(&config.tiers[primary], primary, scenario.file(), hits, seed);
+    let provider = TierProvider::new(&config.tiers[primary], primary, scenario.file(), hits, seed);
     let mut under_way = JoinSet::new();
     for number in 0..asks.len() {
         sleep_until(start + asks[number].at).await;
-        let (asks, provider) = (asks.clone(), provider.clone());
+        let (asks, provider) = (asks.clone(), provider.in_turn(number));
         under_way.spawn(async move { (number, way.ask(provider, &asks[number]).await) });
     }
     let tried = join_in_order(under_way, asks.len()).await;

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(super) struct Outcome {
     /// The time to the first token, if there was one.
     pub(super) first_token: Option<Duration>,
+    /// The deployment that answered, if its tier has several.
+    pub(super) deployment: Option<String>,
     pub(super) end: End,
 }
 
@@ -44,7 +46,7 @@ pub(super) async fn of(
             Some(error) if is_justified(ask, &error, config) => End::Refused,
             _ => End::Lost { cut: first_token.is_some() },
         };
-        Outcome { first_token, end }
+        Outcome { first_token, deployment: None, end }
     };
     let response = match timeout_at(until, answer).await {
         Ok(Ok(response)) => response,
@@ -59,6 +61,7 @@ pub(super) async fn of(
         (served.provider, served.model) == (Some(tier.provider.name()), Some(model))
     };
     let is_of = |tier: &Tier| served.tier.map_or_else(|| made_it(tier), |name| tier.name == name);
+    let deployment = served.deployment.filter(|_| response.cached().is_none()).map(str::to_owned);
     let tier = config.tiers.iter().position(is_of).unwrap_or_default();
     let (degraded, handed_off) = (response.degraded().is_some(), response.task_id().is_some());
     let (price, known) = (response.price().cloned(), response.cost());
@@ -67,7 +70,7 @@ pub(super) async fn of(
             let usage = message.usage.as_ref();
             let cost = known.or_else(|| Some(price?.cost(usage?))).map_or(0.0, |cost| cost.dollars());
             let end = if handed_off { End::HandedOff { tier } } else { End::Answered { tier, degraded, cost } };
-            Outcome { first_token, end }
+            Outcome { first_token, deployment, end }
         }
         Ok(Err(error)) => failed(first_token, Some(error)),
         Err(_) => failed(first_token, None),

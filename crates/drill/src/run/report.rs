@@ -7,7 +7,7 @@ use super::{
     outcome::{End, Outcome},
     piece, primary,
 };
-use crate::report::{Baseline, Bucket, ScenarioReport, TierReport};
+use crate::report::{Baseline, Bucket, DeploymentReport, ScenarioReport, TierReport};
 use steadfast_stack::{Session, Tier};
 
 /// The share of a feature's requests on a good day from which on they are the primary's own.
@@ -38,6 +38,7 @@ impl RunResult<'_> {
             p99_ms: percentile(&times, 99),
             cost: dollars(self.outcomes.iter().map(cost).sum()),
             tiers: self.tiers(),
+            warm: self.warm(),
             timeline: self.timeline(),
             events: self.timeline.with_faults(&self.hits),
             baselines: self.baselines(),
@@ -46,7 +47,7 @@ impl RunResult<'_> {
 
     /// Returns the worst amplification among the providers with faults.
     fn amplification(&self) -> f64 {
-        let sick = |place: usize| self.hits.iter().any(|hit| hit.tiers.contains(&place));
+        let sick = |place: usize| self.hits.iter().any(|hit| hit.touches(place));
         let seen = self.seen.iter().enumerate().filter(|(place, _)| sick(*place)).filter_map(|(_, seen)| seen.as_ref());
         seen.map(|seen| ratio(seen.attempts, seen.requests)).fold(1.0, f64::max)
     }
@@ -93,6 +94,22 @@ impl RunResult<'_> {
         counts.into_iter().map(|(feature, (own, all))| (feature, own as f64 >= ITS_OWN * all as f64)).collect()
     }
 
+    /// Returns the share of the conversations' requests at the primary that met the deployment of the request before,
+    /// whose cache has the conversation.
+    fn warm(&self) -> Option<f64> {
+        let primary = primary(self.config).filter(|place| self.config.tiers[*place].deployments.is_some())?;
+        let mut last: BTreeMap<u32, &str> = BTreeMap::new();
+        let (mut warm, mut all) = (0, 0);
+        for (ask, outcome) in self.asks.iter().zip(&self.outcomes).filter(|(_, outcome)| is_of(outcome, primary)) {
+            let Some((session, deployment)) = ask.session.zip(outcome.deployment.as_deref()) else { continue };
+            if let Some(before) = last.insert(session, deployment) {
+                all += 1;
+                warm += u64::from(before == deployment);
+            }
+        }
+        (all > 0).then(|| ratio(warm, all))
+    }
+
     fn tiers(&self) -> Vec<TierReport> {
         let report = |(place, tier): (usize, &Tier)| {
             let of_it = self.outcomes.iter().filter(|outcome| is_of(outcome, place));
@@ -106,6 +123,7 @@ impl RunResult<'_> {
                 failures,
                 answered,
                 cost: dollars(of_it.map(cost).sum()),
+                deployments: self.seen[place].iter().flat_map(|seen| &seen.deployments).map(deployment).collect(),
             }
         };
         self.config.tiers.iter().enumerate().map(report).collect()
@@ -172,6 +190,10 @@ impl RunResult<'_> {
         };
         self.without.iter().map(baseline).collect()
     }
+}
+
+fn deployment((name, attempts, failures): &(String, u64, u64)) -> DeploymentReport {
+    DeploymentReport { name: name.clone(), attempts: *attempts, failures: *failures }
 }
 
 /// Returns the index of a moment's part of the timeline; the last one for a moment after the end.

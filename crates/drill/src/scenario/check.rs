@@ -11,7 +11,9 @@ const REQUESTS: f64 = 500_000.0;
 const WAVES: u128 = 10_000;
 
 /// The places with a generic name rather than a tier's name.
-pub(crate) const PLACES: [&str; 4] = ["primary", "fallbacks", "all", "store"];
+pub(crate) const PLACES: [&str; 5] = ["primary", "deployment", "fallbacks", "all", "store"];
+/// The most deployments of the primary.
+const DEPLOYMENTS: u16 = 100;
 
 pub(super) fn check(file: &ScenarioFile, findings: &mut Findings<'_, '_>) {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -21,6 +23,9 @@ pub(super) fn check(file: &ScenarioFile, findings: &mut Findings<'_, '_>) {
     if file.lasts.0.is_zero() || file.lasts.0.as_secs() > LONGEST {
         findings.wrong("lasts", "a scenario must last longer than zero and at most 31 days");
         return;
+    }
+    if file.deployments.is_some_and(|number| !(1..=DEPLOYMENTS).contains(&number)) {
+        findings.wrong("deployments", format!("the primary has 1 to {DEPLOYMENTS} deployments"));
     }
     requests(file, findings);
     findings.within("providers", |findings| {

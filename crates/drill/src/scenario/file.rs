@@ -31,6 +31,8 @@ pub(crate) struct ScenarioFile {
     pub(crate) requests: Requests,
     #[serde(default)]
     pub(crate) providers: Providers,
+    /// The number of the primary's deployments, where the configuration has none. Default: it is a single one.
+    pub(crate) deployments: Option<u16>,
     /// The faults and their times.
     #[serde(default)]
     pub(crate) faults: Vec<Window>,
@@ -114,7 +116,7 @@ pub(crate) struct Window {
     pub(crate) every: Option<Span>,
     /// The duration of each wave.
     pub(crate) wave: Option<Span>,
-    /// The affected places: `primary`, `fallbacks`, `all`, `store`, or tiers by name. Default: `primary`.
+    /// The affected places: `primary`, `deployment`, `fallbacks`, `all`, `store`, or tiers by name. Default: `primary`.
     #[serde(default)]
     pub(crate) at: OneOrMany<String>,
     /// The fault; of several, each is equally likely.
@@ -135,6 +137,9 @@ pub(crate) struct Window {
 fn all() -> Share {
     Share(1.0)
 }
+
+/// The Retry-After of calls beyond a limit.
+const LIMIT_PAUSE: Duration = Duration::from_secs(5);
 
 /// A kind of fault: a name, or a name with its number.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -175,6 +180,8 @@ pub(crate) enum FaultSpec {
     ErrorEventAfter(u32),
     /// At most this many calls; 529 beyond it.
     Capacity(Rate),
+    /// At most this many calls; 429 beyond it, with a Retry-After of a few seconds.
+    Limit(Rate),
 }
 
 impl FaultSpec {
@@ -186,6 +193,7 @@ impl FaultSpec {
             Self::Unavailable => Fault::Unavailable,
             Self::Overloaded | Self::Capacity(_) => Fault::Overloaded,
             Self::RateLimited => Fault::RateLimited { retry_after: None },
+            Self::Limit(_) => Fault::RateLimited { retry_after: Some(LIMIT_PAUSE) },
             Self::RateLimitedFor(span) => Fault::RateLimited { retry_after: Some(span.0) },
             Self::ComeBackLater => Fault::ComeBackLater,
             Self::QuotaExhausted => Fault::InsufficientQuota,
@@ -218,6 +226,7 @@ impl fmt::Display for FaultSpec {
             Self::RateLimitedFor(after) => format!("rate limited, retry after {}", span(*after)),
             Self::Slow(by) => format!("slow by {}", span(*by)),
             Self::Capacity(rate) => format!("capacity {rate}"),
+            Self::Limit(rate) => format!("limit {rate}"),
             Self::NoAddress => "no address".to_owned(),
             Self::CutAfter(tokens) => format!("cut after {tokens} tokens"),
             Self::StallAfter(tokens) => format!("stall after {tokens} tokens"),

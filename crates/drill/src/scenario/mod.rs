@@ -12,7 +12,7 @@ use self::{
     file::{ScenarioFile, Window},
 };
 use super::slo::Slo;
-use steadfast_stack::{Config, ConfigError, Findings, Format, Problem, document, document_of, nearest};
+use steadfast_stack::{Config, ConfigError, Deployment, Findings, Format, Problem, document, document_of, nearest};
 
 /// An outage and the traffic that it affects: read from a file, or one of the crate's own.
 ///
@@ -31,15 +31,17 @@ use steadfast_stack::{Config, ConfigError, Findings, Format, Problem, document, 
 ///   wrong: 1%                         # the share that no provider accepts (400). Default: 0
 ///   bursts:
 ///     - { from: 1h, to: 1h5m, rate: 10/s, feature: background }
-/// providers: { p50: 600ms, p99: 2.5s, pace: 20ms }   # on a good day: first token, time between tokens. These are the defaults
+/// deployments: 4                      # the primary's, where the configuration has none. Default: a single one
+/// providers: { p50: 600ms, p99: 2.5s, pace: 20ms }   # on a good day: first token, between tokens. These are defaults
 /// faults:
 ///   - { from: 20m, to: 60m, fault: { slow: 20s }, share: 60%, ramp: 10m }
 ///   - { from: 60m, to: 90m, at: primary, fault: [overloaded, { status: 503 }], every: 10m, wave: 4m }
 /// expect: [lost=0, amplification=1.1]  # its own targets, if any
 /// ```
 ///
-/// `at` is `primary` (the default: the first tier that calls a provider), `fallbacks` (the others that do), `all`,
-/// `store` (the store of tasks for people), a tier's name, or a list. `share` is a share of calls, `callers` a share
+/// `at` is `primary` (the default: the first tier that calls a provider), `deployment` (the first one of the primary's
+/// deployments), `fallbacks` (the other tiers that call a provider), `all`, `store` (the store of tasks for people), a
+/// tier's name, a deployment's as `TIER/DEPLOYMENT`, or a list. `share` is a share of calls, `callers` a share
 /// of callers (always the same ones), and `features` a list of the affected features; a store fails for all. If
 /// windows overlap, the first one that fails a call decides.
 ///
@@ -56,7 +58,7 @@ use steadfast_stack::{Config, ConfigError, Findings, Format, Problem, document, 
 /// | `empty`, `truncated_after: 5`, `malformed_after: 5`, `no_end_mark` | invalid answers |
 /// | `cut_after: 5`, `error_event_after: 5` | a broken connection or an error event after that many tokens |
 /// | `stall_after: 5`, `keep_alives_only` | endless silence; keep-alives without content |
-/// | `capacity: 2/s` | 529 for calls beyond that rate |
+/// | `capacity: 2/s`, `limit: 60/min` | 529 for calls beyond that rate; 429 with Retry-After for those beyond a minute's |
 ///
 /// Clones share nothing.
 #[derive(Clone)]
@@ -106,6 +108,10 @@ const BUILTIN: &[(&str, &str)] = &[
     ("one-cloud-down", include_str!("../scenarios/one-cloud-down.yaml")),
     ("region-throttles", include_str!("../scenarios/region-throttles.yaml")),
     ("credentials-revoked", include_str!("../scenarios/credentials-revoked.yaml")),
+    ("slow-deployment", include_str!("../scenarios/slow-deployment.yaml")),
+    ("failing-deployment", include_str!("../scenarios/failing-deployment.yaml")),
+    ("lost-deployment", include_str!("../scenarios/lost-deployment.yaml")),
+    ("keys-near-their-limit", include_str!("../scenarios/keys-near-their-limit.yaml")),
 ];
 
 impl Scenario {
@@ -194,6 +200,18 @@ impl Scenario {
         &self.file
     }
 
+    /// Returns the configuration with the deployments that the scenario gives the primary, if it has none.
+    pub(crate) fn with_deployments(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        let primary = config.tiers.iter_mut().find(|tier| tier.provider.is_model());
+        if let Some((primary, number)) = primary.filter(|tier| tier.deployments.is_none()).zip(self.file.deployments) {
+            let deployment =
+                |number| Deployment { name: Some(format!("deployment-{number}")), ..Deployment::default() };
+            primary.deployments = Some((1..=number).map(deployment).collect());
+        }
+        config
+    }
+
     /// Returns the tiers that each fault affects, by their index in the configuration.
     ///
     /// # Errors
@@ -205,7 +223,7 @@ impl Scenario {
         let mut problems = Vec::new();
         let mut hits = Vec::new();
         for (window, places) in self.file.faults.iter().zip(&self.places) {
-            let mut hit = FaultTarget { window, tiers: Vec::new(), store: false };
+            let mut hit = FaultTarget { window, tiers: Vec::new(), deployments: Vec::new(), store: false };
             let names = if window.at.0.is_empty() { &["primary".to_owned()][..] } else { &window.at.0 };
             for (at, name) in names.iter().enumerate() {
                 match name.as_str() {
@@ -213,6 +231,13 @@ impl Scenario {
                     "fallbacks" => hit.tiers.extend(all.iter().skip(1)),
                     "all" => hit.tiers.extend(&all),
                     "store" => hit.store = true,
+                    "deployment" => match all.first().filter(|place| config.tiers[**place].deployments.is_some()) {
+                        Some(place) => hit.deployments.push((*place, 0)),
+                        None => problems.extend(places.get(at).map(without_deployments)),
+                    },
+                    name if deployment(name, &all, config).is_some() => {
+                        hit.deployments.extend(deployment(name, &all, config));
+                    }
                     name => match all.iter().find(|place| config.tiers[**place].name == name) {
                         Some(place) => hit.tiers.push(*place),
                         None => problems.extend(places.get(at).map(|place| not_there(name, &all, config, place))),
@@ -231,7 +256,29 @@ impl Scenario {
 pub(crate) struct FaultTarget<'a> {
     pub(crate) window: &'a Window,
     pub(crate) tiers: Vec<usize>,
+    /// Single deployments, by the index of their tier and their own.
+    pub(crate) deployments: Vec<(usize, usize)>,
     pub(crate) store: bool,
+}
+
+impl FaultTarget<'_> {
+    /// Returns whether it affects a tier, or a deployment of it.
+    pub(crate) fn touches(&self, tier: usize) -> bool {
+        self.tiers.contains(&tier) || self.deployments.iter().any(|(of, _)| *of == tier)
+    }
+}
+
+/// Returns the deployment of this name, `TIER/DEPLOYMENT`.
+fn deployment(name: &str, tiers: &[usize], config: &Config) -> Option<(usize, usize)> {
+    let (tier, own) = name.rsplit_once('/')?;
+    let place = tiers.iter().copied().find(|place| config.tiers[*place].name == tier)?;
+    Some((place, config.tiers[place].deployment_names().iter().position(|known| known == own)?))
+}
+
+fn without_deployments(place: &Problem) -> Problem {
+    let mut problem = place.clone();
+    problem.message = "the primary has no deployments; give their number as the scenario's `deployments`".to_owned();
+    problem
 }
 
 fn not_there(name: &str, tiers: &[usize], config: &Config, place: &Problem) -> Problem {

@@ -52,6 +52,8 @@ struct RecordState {
     // Shared with the step that answered: each new record drops the oldest, whose own memory has left the processor's
     // cache by then.
     tier: Option<Arc<str>>,
+    /// The tier's deployment, if it has several.
+    deployment: Option<Arc<str>>,
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
     degraded: Option<Degradation>,
@@ -159,7 +161,7 @@ impl Record {
     pub(crate) fn json(&self, words: bool) -> Value {
         let state = lock(&self.state);
         let steps: Vec<Value> = state.steps.iter().map(|step| self.step(step, words)).collect();
-        json!({
+        let mut value = json!({
             "id": &*self.id,
             "at_ms": millis(self.at),
             "dialect": self.dialect.to_string(),
@@ -187,7 +189,11 @@ impl Record {
                 "cache_read": usage.cache_read, "cache_write": usage.cache_write, "reasoning": usage.reasoning,
             })),
             "steps": steps,
-        })
+        });
+        if let Some(deployment) = &state.deployment {
+            value["deployment"] = deployment.as_ref().into();
+        }
+        value
     }
 
     /// Returns whether the request came with the key of this name.
@@ -205,6 +211,9 @@ impl Record {
             "failure": step.failure.map(ErrorKind::name),
             "next": step.next.to_string(),
         });
+        if let Some(deployment) = &step.deployment {
+            value["deployment"] = deployment.as_ref().into();
+        }
         if let Some(status) = step.status {
             value["status"] = status.as_u16().into();
         }
@@ -328,10 +337,12 @@ impl Entry {
         let steps = truncated(response.attempts());
         let last = steps.last();
         let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
+        let deployment = shared(by.deployment, last.and_then(|step| step.deployment.as_ref()));
         let provider = shared(by.provider, last.and_then(|step| step.provider.as_ref()));
         let model = shared(by.model, last.and_then(|step| step.model.as_ref()));
         let mut state = lock(&self.record.state);
         (state.tier, state.provider, state.model) = (tier, provider, model);
+        state.deployment = deployment;
         (state.degraded, state.sent) = (response.degraded(), by.attempts);
         state.cache = cache;
         state.repeated = response.is_possible_repeat();

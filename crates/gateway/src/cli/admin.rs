@@ -35,20 +35,38 @@ pub(crate) struct Admin {
     order: Order,
 }
 
+/// The name of a tier, or of a deployment of it.
+const NAME: &str = "TIER[/DEPLOYMENT]";
+
 #[derive(Subcommand)]
 enum Order {
     /// List the tiers: circuits with time, reason and next probe; forced and drained tiers; pinned levels
     Tiers,
     /// Force a tier's circuit open: the gateway sends it nothing
-    Open { tier: String },
+    Open {
+        #[arg(value_name = NAME)]
+        tier: String,
+    },
     /// Force a tier's circuit closed: the gateway sends it requests despite failures
-    Close { tier: String },
+    Close {
+        #[arg(value_name = NAME)]
+        tier: String,
+    },
     /// Let a tier's circuit decide by itself again
-    Auto { tier: String },
+    Auto {
+        #[arg(value_name = NAME)]
+        tier: String,
+    },
     /// Send no new requests to a tier; those in flight finish
-    Drain { tier: String },
+    Drain {
+        #[arg(value_name = NAME)]
+        tier: String,
+    },
     /// Send requests to a tier again
-    Undrain { tier: String },
+    Undrain {
+        #[arg(value_name = NAME)]
+        tier: String,
+    },
     /// Pin a level of service, from 1 (full) to 5 (a fixed sentence); `none` unpins it
     Level {
         #[arg(value_parser = level, value_name = "LEVEL|none")]
@@ -178,9 +196,35 @@ fn table(tiers: &[Value]) -> String {
         let by_hand = if by_hand.is_empty() { "-".to_owned() } else { by_hand.join(", ") };
         let [name, level, circuit] = ["name", "level", "circuit"].map(text);
         let [since, why, until, failures, in_flight] = ["since", "reason", "until", "failures", "inFlight"].map(text);
+        let deployments = tier["deployments"].as_array().into_iter().flatten();
+        let deployments: Vec<_> = deployments.map(|deployment| deployment_row(&name, deployment)).collect();
         table.row([name, level, circuit, by_hand, since, why, until, failures, in_flight]);
+        deployments.into_iter().for_each(|row| table.row(row));
     }
     table.to_string()
+}
+
+/// Returns the row of a deployment, below its tier's.
+fn deployment_row(tier: &str, deployment: &Value) -> [String; 9] {
+    let text = |field: &str| match &deployment[field] {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let drained = deployment["drained"] == true;
+    let by_hand = match deployment["forced"].as_str() {
+        Some(forced) if drained => format!("drained, forced {forced}"),
+        Some(forced) => format!("forced {forced}"),
+        None if drained => "drained".to_owned(),
+        None => "-".to_owned(),
+    };
+    let none = || "-".to_owned();
+    let why = match text("availability") {
+        serving if serving == "serving" => none(),
+        why => why,
+    };
+    let name = format!("{tier}/{}", text("name"));
+    [name, none(), text("circuit"), by_hand, none(), why, text("until"), text("failed"), text("inFlight")]
 }
 
 fn pins(answer: &Value) -> String {

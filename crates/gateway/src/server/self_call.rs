@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::Uri;
-use steadfast_stack::{Config, Environment};
+use steadfast_stack::{Config, Environment, Tier};
 
 use crate::error::ServeError;
 
@@ -13,7 +13,7 @@ use crate::error::ServeError;
 ///
 /// A tier's server is at the address `listens`; the error says where it is configured.
 pub fn check_self_calls(config: &Config, environment: &Environment, listens: SocketAddr) -> Result<(), ServeError> {
-    for tier in &config.tiers {
+    for tier in config.tiers.iter().flat_map(Tier::endpoints) {
         let Some(server) = tier.server(environment).filter(|server| is_at(server.url, listens)) else { continue };
         let (named, remedy) = match server.variable {
             Some(variable) => (variable, "it is for its callers: unset it here, or give the tier a `base_url`"),

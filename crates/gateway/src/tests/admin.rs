@@ -232,6 +232,37 @@ async fn a_drained_tier_finishes_its_streams_and_gets_no_more() {
 }
 
 #[tokio::test]
+async fn a_deployment_is_drained_and_forced_like_a_tier() {
+    let list = "tiers: [{ name: sonnet, provider: simulated, deployments: [{ name: east }, { name: west }] }]";
+    let stack = Stack::from_config(Config::from_str(list, steadfast_stack::Format::Yaml).unwrap()).unwrap();
+    stack.handle().status();
+    let server = Server::with_stack(&stack, Some(keys()), Settings::default()).await;
+    let order = async |path: &str, body: Value| server.post(path, &[ADMIN], &body).await;
+    let drained = order("/admin/tiers/sonnet%2Fwest/drain", json!({ "drained": true })).await;
+    assert_eq!(drained.status, 200, "{drained:?}");
+    let drained = drained.json();
+    assert_eq!((&drained["changed"], &drained["tier"]["name"]), (&json!(true), &json!("sonnet")));
+    assert_eq!(drained["tier"]["drained"], false, "only its deployment is");
+    let [east, west] = [0, 1].map(|at| drained["tier"]["deployments"][at].clone());
+    assert_eq!((&east["drained"], &west["drained"]), (&json!(false), &json!(true)));
+    assert_eq!(west["availability"], "drained");
+    for _ in 0..20 {
+        let answer = server.post(PATHS[0], &[CALLER], &hello(false)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(stack.handle().deployments("sonnet")[1].status.answered, 0);
+    let answer = server.post(PATHS[0], &[CALLER], &hello(false)).await;
+    let id = answer.header("x-steadfast-request-id").unwrap().to_owned();
+    let record = server.get(&format!("/requests/{id}"), &[ADMIN]).await.json();
+    assert_eq!((&record["tier"], &record["deployment"]), (&json!("sonnet"), &json!("east")), "{record}");
+    let forced = order("/admin/tiers/sonnet%2Feast/circuit", json!({ "action": "open" })).await.json();
+    assert_eq!(forced["tier"]["deployments"][0]["forced"], "open");
+    let unknown = order("/admin/tiers/sonnet%2Fnorth/drain", json!({ "drained": true })).await;
+    let message = said(&unknown, 404, "not_found_error");
+    assert!(message.contains("sonnet/north") && message.contains("east, west"), "{message}");
+}
+
+#[tokio::test]
 async fn a_level_is_pinned_for_all_and_for_a_feature() {
     let operated = Operated::start().await;
     let pinned = operated.done("/admin/level", json!({"level": 3})).await;

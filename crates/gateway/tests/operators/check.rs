@@ -91,6 +91,36 @@ fn check_shows_each_tiers_door_its_id_and_its_credential_but_no_secret() {
 }
 
 #[test]
+fn check_shows_how_the_load_spreads_over_deployments() {
+    let folder = Folder::new("deployments");
+    let text = "tiers:\n\
+                \x20 - name: sonnet\n\
+                \x20   provider: anthropic\n\
+                \x20   model: claude-sonnet-4-5\n\
+                \x20   deployments:\n\
+                \x20     - { name: first, api_key: '${ONE}', weight: 3, requests_per_minute: 500 }\n\
+                \x20     - { name: second, api_key: '${TWO}', max_in_flight: 8 }\n";
+    let file = folder.file("steadfast.yaml", text);
+    let ran = steadfast(["check", file.to_str().unwrap()], &[("ONE", "a-hidden"), ("TWO", "b-hidden")]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    let row = |begins: &str, has: &str| ran.out.lines().any(|line| line.starts_with(begins) && line.contains(has));
+    for (begins, has) in [
+        ("sonnet/first", "ONE, set"),
+        ("sonnet/second", "TWO, set"),
+        ("sonnet/first", "75.0 %"),
+        ("sonnet/first", " 500 "),
+        ("sonnet/second", "25.0 %"),
+        ("sonnet (anthropic claude-sonnet-4-5) over 2 deployments", "attempt"),
+    ] {
+        assert!(row(begins, has), "{begins}: {has} is missing:\n{}", ran.out);
+    }
+    assert!(!ran.out.contains("hidden"), "{}", ran.out);
+    let ran = steadfast(["check", file.to_str().unwrap()], &[("ONE", "a-hidden")]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("tiers.sonnet.deployments.second.api_key"), "{}", ran.err);
+}
+
+#[test]
 fn check_misses_a_key_that_serve_needs_unless_it_is_offline() {
     let folder = Folder::new("keyless");
     let file = folder.file("steadfast.yaml", RIGHT);

@@ -18,11 +18,38 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     });
     findings.within("tiers", |findings| {
         for (at, own) in config.tiers.iter().enumerate() {
-            findings.within(at, |findings| tier(own, &table, findings));
+            findings.within(at, |findings| endpoints(own, &table, findings));
         }
     });
     if let Some(Candidate::Tier(own)) = config.mirror.as_ref().map(|mirror| &mirror.to) {
-        findings.within("mirror", |findings| findings.within("to", |findings| tier(own, &table, findings)));
+        findings.within("mirror", |findings| findings.within("to", |findings| endpoints(own, &table, findings)));
+    }
+}
+
+/// Checks the door of a tier, or that of each of its deployments.
+fn endpoints(own: &Tier, table: &ModelDoors, findings: &mut Findings<'_, '_>) {
+    if own.deployments.is_none() {
+        return tier(own, table, findings);
+    }
+    findings.within("deployments", |findings| {
+        for (at, endpoint) in own.endpoints().iter().enumerate() {
+            findings.within(at, |findings| {
+                tier(endpoint, table, findings);
+                same_model(own, endpoint, table, findings);
+            });
+        }
+    });
+}
+
+/// Checks that a deployment's model is the tier's.
+fn same_model(tier: &Tier, endpoint: &Tier, table: &ModelDoors, findings: &mut Findings<'_, '_>) {
+    let (Some(of_tier), Some(own)) = (&tier.model, &endpoint.model) else { return };
+    let (known, found) = (table.model(of_tier), table.model(own));
+    // An id that the table does not know is a server's own name for the model.
+    if own != of_tier && known.is_some() && found.is_some() && known != found {
+        let message =
+            format!("`{own}` is another model than the tier's, `{of_tier}`; make a tier of its own of this deployment");
+        findings.wrong("model", message);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod cache;
+mod deployments;
 mod doors;
 mod gateway;
 mod handoff;

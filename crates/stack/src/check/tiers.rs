@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
+
 use http::{HeaderName, HeaderValue};
 
 use super::Findings;
-use crate::{Config, Provider, Tier, TierApi, TierTimeout};
+use crate::{Config, Provider, Secret, Tier, TierApi, TierTimeout};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     if config.tiers.is_empty() {
@@ -15,6 +17,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 super::cache::tier(own, config, findings);
                 super::handoff::tier(own, config, findings);
                 super::hedge::tier(own, config, findings);
+                super::deployments::tier(own, config, findings);
             });
         }
     });
@@ -45,15 +48,7 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     if let Some(url) = &tier.base_url {
         findings.http_url("base_url", url);
     }
-    findings.within("headers", |findings| {
-        for (name, value) in &tier.headers {
-            if HeaderName::try_from(name.as_str()).is_err() {
-                findings.wrong_key(name, format!("`{name}` is not a valid HTTP header name"));
-            } else if HeaderValue::try_from(value.as_str()).is_err() {
-                findings.wrong(name, "the header's value has a line break or a control character; remove it");
-            }
-        }
-    });
+    headers(&tier.headers, findings);
     if tier.level.is_some_and(|level| !(1..=5).contains(&level)) {
         findings.wrong("level", "a level must be from 1 (full service) to 5 (static)");
     }
@@ -80,4 +75,16 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     if let Some(breaker) = &tier.circuit_breaker {
         findings.within("circuit_breaker", |findings| super::limits::breaker(breaker, findings));
     }
+}
+
+pub(super) fn headers(headers: &BTreeMap<String, Secret>, findings: &mut Findings<'_, '_>) {
+    findings.within("headers", |findings| {
+        for (name, value) in headers {
+            if HeaderName::try_from(name.as_str()).is_err() {
+                findings.wrong_key(name, format!("`{name}` is not a valid HTTP header name"));
+            } else if HeaderValue::try_from(value.as_str()).is_err() {
+                findings.wrong(name, "the header's value has a line break or a control character; remove it");
+            }
+        }
+    });
 }

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod cache;
+mod deployments;
 mod door;
 mod either;
 mod features;
@@ -32,6 +33,7 @@ use steadfast::models::Facts;
 pub use self::{
     alerts::{AlertSeverity, Alerts, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
+    deployments::{Balance, Deployment},
     door::{Cloud, Credential, CredentialName, CredentialSource, ManagedIdentity, WebIdentity},
     features::{
         AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak, TierOrder,
@@ -85,6 +87,8 @@ pub struct Config {
     pub retry: Retry,
     /// The circuit breaker settings of tiers that have none of their own.
     pub circuit_breaker: CircuitBreaker,
+    /// The balancer's settings for tiers with `deployments` that have none of their own.
+    pub balance: Balance,
     /// Second calls if a tier is late, for tiers without their own setting. Default: `off`.
     #[schemars(extend("default" = "off"))]
     pub hedge: Option<Hedge>,

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CircuitBreaker, Cloud, Credential, Hedge, KeyRef, Retry, Secret, Similar, Span, TierTimeout};
+use super::{
+    Balance, CircuitBreaker, Cloud, Credential, Deployment, Hedge, KeyRef, Retry, Secret, Similar, Span, TierTimeout,
+};
 
 /// A model behind a provider, with its own settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -48,6 +50,12 @@ pub struct Tier {
     /// True if the server has OpenAI's `/responses/compact`. Default: true at OpenAI's own servers, unless `api` is
     /// `chat`; false at any other.
     pub compaction: Option<bool>,
+    /// The deployments of the model, over which the tier's requests are spread. What they have in common stands at the
+    /// tier. Default: the tier is the only one.
+    #[schemars(length(min = 1))]
+    pub deployments: Option<Vec<Deployment>>,
+    /// The balancer over the deployments. Default: the file's `balance`.
+    pub balance: Option<Balance>,
     /// Further headers of each request. `${NAME}` stands for an environment variable.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -106,7 +114,12 @@ impl Tier {
 
     /// Returns whether the tier compacts conversations: the file's setting, or else whether OpenAI's own servers do it.
     pub fn compacts(&self) -> bool {
-        let is_own = || self.at.is_none() && self.base_url.as_deref().is_none_or(|url| self.provider.owns(url));
+        // What one account has compacted, another cannot read.
+        let is_own = || {
+            self.deployments.is_none()
+                && self.at.is_none()
+                && self.base_url.as_deref().is_none_or(|url| self.provider.owns(url))
+        };
         let is_known = || self.provider == Provider::OpenAi && self.api != Some(TierApi::Chat) && is_own();
         self.compaction.unwrap_or_else(is_known)
     }

@@ -77,7 +77,7 @@ impl StackContext {
         self.environment.clone().unwrap_or_else(Environment::process)
     }
 
-    /// Returns the service that replaces a tier's provider.
+    /// Returns the service that replaces the provider of a tier, or of a deployment `TIER/DEPLOYMENT`.
     pub(super) fn leaf(&self, tier: &str) -> Option<&BoxLlmService> {
         self.leaves.get(tier)
     }

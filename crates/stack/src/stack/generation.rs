@@ -10,6 +10,7 @@ use super::{
     Reload, StackContext, TierInfo,
     cache::CacheState,
     chain,
+    deployments::BalancedTier,
     handoff::HandoffState,
     hedge::Hedges,
     mirror::MirrorState,
@@ -262,6 +263,25 @@ impl Generation {
 
     pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {
         self.runtimes.iter().map(|runtime| (runtime.name.clone(), runtime.breaker.handle()))
+    }
+
+    /// Returns the names of all deployments' circuits.
+    pub(super) fn deployment_names(&self) -> Vec<Arc<str>> {
+        let balances = self.runtimes.iter().filter_map(TierRuntime::balance);
+        balances.flat_map(BalancedTier::status).map(|(_, circuit)| circuit.name()).collect()
+    }
+
+    /// Returns the circuit of a deployment `TIER/DEPLOYMENT`.
+    pub(super) fn deployment_circuit(&self, name: &str) -> Option<CircuitBreakerHandle> {
+        let (balance, deployment) = self.deployment(name)?;
+        balance.circuit(deployment)
+    }
+
+    /// Returns the tier of a deployment `TIER/DEPLOYMENT`, with the deployment's name.
+    pub(super) fn deployment<'a>(&self, name: &'a str) -> Option<(&BalancedTier, &'a str)> {
+        // A deployment's name has no slash, a tier's may have some.
+        let (tier, deployment) = name.rsplit_once('/')?;
+        Some((self.runtime(tier)?.balance()?, deployment))
     }
 
     pub(super) fn tiers(&self) -> impl Iterator<Item = TierInfo> {

@@ -2,11 +2,16 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{Shared, mirror::MirrorState, responses::ResponseArchive};
+use super::{
+    Shared, deployments::BalancedTier, mirror::MirrorState, responses::ResponseArchive, tier_runtime::TierRuntime,
+};
 use crate::{Budget, Config, ConfigError, Provider};
 use steadfast::{
     BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, HedgeHandle, IdempotencyHandle, MirrorHandle,
-    layers::budget::{BudgetHandle, CapSpend},
+    layers::{
+        balance::{Availability, DeploymentStatus},
+        budget::{BudgetHandle, CapSpend},
+    },
     prices::PriceTable,
 };
 use steadfast_subscribers::Status;
@@ -47,10 +52,34 @@ impl StackHandle {
         self.shared.current.load().circuits().map(|(name, circuit)| (name, self.as_actor(circuit))).collect()
     }
 
-    /// Returns a tier's circuit; `None` if no tier has this name.
+    /// Returns the circuit of a tier, or of a deployment `TIER/DEPLOYMENT`; `None` if none has this name. The circuit
+    /// of a tier with deployments opens only by hand.
     pub fn circuit(&self, tier: &str) -> Option<CircuitBreakerHandle> {
-        let found = self.shared.current.load().circuits().find(|(name, _)| &**name == tier);
-        found.map(|(_, circuit)| self.as_actor(circuit))
+        let current = self.shared.current.load();
+        let found = current.circuits().find(|(name, _)| &**name == tier).map(|(_, circuit)| circuit);
+        found.or_else(|| current.deployment_circuit(tier)).map(|circuit| self.as_actor(circuit))
+    }
+
+    /// Returns the state of a tier's deployments, in order. Empty for a tier without deployments.
+    ///
+    /// ```
+    /// use steadfast_stack::{Config, Format, Stack};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tier = "{ name: sonnet, provider: simulated, deployments: [{ name: east }, { name: west, weight: 3 }] }";
+    /// let stack = Stack::from_config(Config::from_str(&format!("tiers: [{tier}]"), Format::Yaml)?)?;
+    /// let operator = stack.handle().acting_as("ana");
+    /// operator.drain("sonnet/west")?;
+    /// let deployments = operator.deployments("sonnet");
+    /// assert_eq!((deployments[1].status.weight, deployments[1].is_drained()), (3.0, true));
+    /// # Ok(()) }
+    /// ```
+    pub fn deployments(&self, tier: &str) -> Vec<TierDeployment> {
+        let current = self.shared.current.load();
+        let balance = current.runtime(tier).and_then(TierRuntime::balance);
+        let state = |(status, circuit)| TierDeployment { status, circuit: self.as_actor(circuit) };
+        balance.map(BalancedTier::status).unwrap_or_default().into_iter().map(state).collect()
     }
 
     fn as_actor(&self, circuit: CircuitBreakerHandle) -> CircuitBreakerHandle {
@@ -113,8 +142,15 @@ impl StackHandle {
 
     /// Returns a fingerprint of the provider's account that a tier calls, if the provider keeps conversations of its
     /// own. Tiers of one account have the same one. It is a hash, from which nobody reads the account's key.
+    ///
+    /// Each deployment of a tier has its own: see [`deployment_account`](Self::deployment_account).
     pub fn account(&self, tier: &str) -> Option<Arc<str>> {
         self.shared.current.load().runtime(tier)?.account()
+    }
+
+    /// Returns a fingerprint of the account of a tier's deployment, as [`account`](Self::account) does for a tier.
+    pub fn deployment_account(&self, tier: &str, deployment: &str) -> Option<Arc<str>> {
+        self.shared.current.load().runtime(tier)?.balance()?.account(deployment)
     }
 
     /// Returns each hedged tier's name and its second calls, with their number and benefit.
@@ -199,6 +235,23 @@ pub struct TierInfo {
     pub model: Option<Arc<str>>,
     /// The level of service, from 1 (full) to 5 (static).
     pub level: u8,
+}
+
+/// A deployment of a tier of a running stack.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TierDeployment {
+    /// Its state in the balancer.
+    pub status: DeploymentStatus,
+    /// Its circuit.
+    pub circuit: CircuitBreakerHandle,
+}
+
+impl TierDeployment {
+    /// Returns whether an operator has drained it.
+    pub fn is_drained(&self) -> bool {
+        self.status.availability == Availability::Drained
+    }
 }
 
 /// A reload's effect on the tiers.

@@ -74,6 +74,55 @@ pub(super) struct LeafPlan {
     handoff: Option<HandoffState>,
 }
 
+/// The leaves of a tier: one, or those of its deployments, in order.
+#[derive(Clone)]
+pub(super) enum LeafPlans {
+    One(Box<LeafPlan>),
+    Many {
+        /// The tier's place in the configuration, for errors.
+        place: String,
+        leaves: Vec<LeafPlan>,
+    },
+}
+
+impl LeafPlans {
+    /// Resolves the keys of a tier, or of its deployments: see [`LeafPlan::new`].
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with any of them.
+    pub(super) fn new(
+        tier: &Tier,
+        place: String,
+        tables: &ModelTables,
+        context: &StackContext,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let Some(list) = &tier.deployments else {
+            let own = context.leaf(&tier.name);
+            return LeafPlan::new(tier, place, own, tables, context, environment).map(|plan| Self::One(Box::new(plan)));
+        };
+        let (mut leaves, mut problems) = (Vec::with_capacity(list.len()), Vec::new());
+        for (endpoint, name) in tier.endpoints().iter().zip(tier.deployment_names()) {
+            let place = format!("{place}.deployments.{name}");
+            let own = context.leaf(&endpoint.name).or_else(|| context.leaf(&tier.name));
+            match LeafPlan::new(endpoint, place, own, tables, context, environment) {
+                Ok(plan) => leaves.push(plan),
+                Err(error) => problems.extend_from_slice(error.problems()),
+            }
+        }
+        if problems.is_empty() { Ok(Self::Many { place, leaves }) } else { Err(ConfigError::new(problems)) }
+    }
+
+    /// Returns the tier's place in the configuration, for errors.
+    pub(super) fn place(&self) -> &str {
+        match self {
+            Self::One(leaf) => leaf.place(),
+            Self::Many { place, .. } => place,
+        }
+    }
+}
+
 /// The settings of a leaf. A reload that leaves them unchanged keeps the leaf and its connections.
 #[derive(Clone, PartialEq)]
 struct LeafSettings {
@@ -117,15 +166,17 @@ enum LeafSource {
 const LATENCY: Duration = Duration::from_millis(50);
 
 impl LeafPlan {
-    /// Resolves the tier's key, so that the leaf can be built without the environment.
+    /// Resolves the tier's key, so that the leaf can be built without the environment. `own` is a service in the
+    /// provider's place.
     ///
     /// # Errors
     ///
     /// A missing key, an invalid header, an invalid server address in the file or the environment, or a canned tier
     /// without a text; the error names the place, the field and the variable.
-    pub(super) fn new(
+    fn new(
         tier: &Tier,
         place: String,
+        own: Option<&BoxLlmService>,
         tables: &ModelTables,
         context: &StackContext,
         environment: &Environment,
@@ -140,7 +191,7 @@ impl LeafPlan {
             headers.insert(field, value);
         }
         // A service in the provider's place needs neither the provider's key nor a server.
-        let is_replaced = context.leaf(&tier.name).is_some();
+        let is_replaced = own.is_some();
         let key = if is_replaced { None } else { key(tier, &place, environment)? };
         let key = key.or_else(|| door::usual_key(tier, environment).filter(|_| !is_replaced));
         let door = match is_replaced {
@@ -173,7 +224,7 @@ impl LeafPlan {
             simulated: tier.simulated.clone(),
             similar: tier.similar.clone(),
         };
-        let source = match context.leaf(&tier.name) {
+        let source = match own {
             Some(own) => LeafSource::Own(own.clone()),
             None => settings.source()?,
         };

@@ -2,7 +2,7 @@
 
 use super::{
     StackContext,
-    leaf::{LeafPlan, ModelTables},
+    leaf::{LeafPlans, ModelTables},
     settings, spend,
     tier_runtime::{self, TierPlan, TierRuntime},
 };
@@ -15,7 +15,7 @@ use steadfast::{
 /// A candidate with its key resolved.
 pub(super) struct CandidatePlan {
     tier: Tier,
-    leaf: LeafPlan,
+    leaf: LeafPlans,
 }
 
 impl CandidatePlan {
@@ -41,7 +41,7 @@ impl CandidatePlan {
             Candidate::Name(name) => format!("tiers.{name}"),
             Candidate::Tier(_) => "mirror.to".to_owned(),
         };
-        let leaf = LeafPlan::new(tier, place, tables, context, environment)?;
+        let leaf = LeafPlans::new(tier, place, tables, context, environment)?;
         let mut tier = tier.clone();
         let own = tier.retry.unwrap_or_default();
         // A shadow failure is informative by itself and not worth a second call.

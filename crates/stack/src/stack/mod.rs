@@ -9,7 +9,9 @@
 //! write: Observe · Timeout · Idempotency · Cache · CallerBulkhead · Budget · Bulkhead · Mirror · Route · Fallback.
 //! Each tier is Hedge (only where the file has one; boxed, so that others pay nothing) · Validate (the same) · Budget ·
 //! RetryWithJitter · CommitOnFirstToken (only where more than the first token is held back: outside of the limits of
-//! time, which go on for the first token and for silences) · CircuitBreaker · Timeout · leaf.
+//! time, which go on for the first token and for silences) · CircuitBreaker · Timeout · leaf. A tier with deployments
+//! has Balance below its circuit, which is by hand alone, and all layers from CommitOnFirstToken on in each deployment
+//! (`deployments.rs`).
 //!
 //! A reload makes a new generation beside the serving one, and swaps one pointer; requests under way end where they
 //! began. An unchanged part is *kept, not copied*: the same leaf and its connections, the same circuit, the same caps.
@@ -23,6 +25,7 @@ mod alerts;
 mod cache;
 mod chain;
 mod context;
+mod deployments;
 mod door;
 mod file;
 mod generation;
@@ -65,7 +68,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 pub use self::alerts::AlertTask;
 use self::{context::StackContext, generation::Generation, plan::Plan, service::ReloadingService};
 pub use self::{
-    handle::{Reload, StackHandle, TierInfo},
+    handle::{Reload, StackHandle, TierDeployment, TierInfo},
     handoff::HandoffTask,
     recovery::RecoveryCheckTask,
     responses::ResponseArchive,
@@ -113,6 +116,8 @@ use steadfast_subscribers::StatusBoard;
 /// - a tier's leaf and its connections, if its provider, model, key, server and commit point are unchanged, and its
 ///   circuit too, if its circuit breaker's settings are unchanged as well. A tier's other settings (retries, time
 ///   limits, capabilities) change around them;
+/// - the same of each deployment of a tier, with its requests in flight, rate limits and times, even if others come and
+///   go; a new one begins slowly;
 /// - the retry budget, if its share is unchanged;
 /// - each feature's requests in flight and in the queue, even if its limits change: see
 ///   [`BulkheadLayer::state`](steadfast::BulkheadLayer::state);
@@ -254,7 +259,8 @@ impl StackBuilder {
 
     /// Replaces the provider that the configuration names for a tier: with a client of your own, or with a simulated
     /// provider to rehearse an outage. The configured retries, circuit and time limits surround it, and no key is
-    /// looked up for it. A tier that the configuration does not have is ignored.
+    /// looked up for it. A tier that the configuration does not have is ignored. `TIER/DEPLOYMENT` replaces that of a
+    /// deployment; a tier's service replaces that of each deployment without one.
     pub fn leaf<S>(mut self, tier: impl Into<String>, service: S) -> Self
     where
         S: LlmService + Clone + Send + Sync + 'static,
@@ -365,6 +371,7 @@ impl Shared {
         let begin = || {
             let (primary, others) = self.current.load().names();
             let board = StatusBoard::new(primary).tiers(others);
+            board.set_deployments(self.current.load().deployment_names());
             let subscription = self.context.events.follow(board.clone());
             // States learned from other replicas before the board existed.
             for (circuit, handle) in self.current.load().circuits() {
@@ -406,6 +413,8 @@ impl Shared {
         if let Some((board, _)) = self.status.get() {
             let (primary, others) = self.current.load().names();
             board.set_tiers(primary, others);
+            // Requests under way may still open a removed one's circuit.
+            board.set_deployments(before.deployment_names().into_iter().chain(self.current.load().deployment_names()));
             board.renew(&reload.changed);
         }
         Ok(reload)

@@ -19,17 +19,18 @@ use steadfast::{
     layers::cache::AnswerOwner,
 };
 use steadfast_internal::wall_clock;
-use steadfast_subscribers::{CacheStatus, Status};
+use steadfast_subscribers::{CacheStatus, DeploymentStatus, Status, TierHealth};
 
 /// # By hand
 ///
-/// An operator can force a tier's circuit, drain a tier and pin a level of service. Each order applies from the next
+/// An operator can force a tier's circuit, drain a tier and pin a level of service. `TIER/DEPLOYMENT` names a
+/// deployment, whose circuit is forced and which is drained like a tier. Each order applies from the next
 /// request on until it is withdrawn; requests in flight are not affected.
 /// [`Event::Operated`](steadfast::Event::Operated) reports each order once, with its [actor](Self::acting_as), and
 /// [`status`](Self::status) shows it.
 ///
 /// **Over reloads**, drains and pins remain. A drain refers to a tier's name, so that a tier can be drained, changed
-/// in the file and then put back; it ends when a reload removes the tier. A forced circuit lasts as long as the
+/// in the file and then put back; it ends when a reload removes the tier. The same holds for a deployment. A forced circuit lasts as long as the
 /// circuit: as long as reloads leave the tier's leaf and its circuit breaker's settings unchanged. A changed tier has
 /// a new circuit, which is not forced. **A restarted process** has lost all orders: put permanent ones into the file.
 ///
@@ -110,7 +111,10 @@ impl StackHandle {
     pub fn drain(&self, tier: &str) -> Result<bool, InvalidConfig> {
         // Locked, so that no reload is between its new tiers and its cleanup of removed ones.
         let _reload = self.shared.lock_reload();
-        Ok(self.fallback().drain(self.name(tier)?))
+        match self.set_drained(tier, true) {
+            Some(changed) => Ok(changed),
+            None => Ok(self.fallback().drain(self.name(tier)?)),
+        }
     }
 
     /// Lets a tier take requests again. Returns whether that is a change.
@@ -119,7 +123,29 @@ impl StackHandle {
     ///
     /// No tier has this name.
     pub fn undrain(&self, tier: &str) -> Result<bool, InvalidConfig> {
-        Ok(self.fallback().undrain(&self.name(tier)?))
+        match self.set_drained(tier, false) {
+            Some(changed) => Ok(changed),
+            None => Ok(self.fallback().undrain(&self.name(tier)?)),
+        }
+    }
+
+    /// Drains a deployment, or ends that. `None` if no deployment has this name, or a tier has it.
+    fn set_drained(&self, name: &str, drained: bool) -> Option<bool> {
+        let current = self.shared.current.load();
+        if current.runtime(name).is_some() {
+            return None;
+        }
+        let (tier, deployment) = current.deployment(name)?;
+        let changed = tier.set_drained(deployment, drained)?;
+        if changed {
+            let (tier, deployment) = name.rsplit_once('/').map(|(tier, own)| (tier.into(), own.into()))?;
+            let operation = match drained {
+                true => Operation::DeploymentDrained { tier, deployment },
+                false => Operation::DeploymentUndrained { tier, deployment },
+            };
+            self.events().send(Event::Operated { operation, by: self.by.clone(), at: Instant::now() });
+        }
+        Some(changed)
     }
 
     /// Returns the names of the drained tiers.
@@ -227,7 +253,14 @@ impl StackHandle {
     fn no_such(&self, tier: &str) -> InvalidConfig {
         let tiers = self.tiers();
         let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
-        InvalidConfig::new("tier", format!("no tier is named `{tier}`; there are {}", names.join(", ")))
+        let problem = match tier.rsplit_once('/').map(|(of, _)| (of, self.deployments(of))) {
+            Some((of, deployments)) if !deployments.is_empty() => {
+                let names: Vec<&str> = deployments.iter().map(|it| &*it.status.name).collect();
+                format!("no deployment is named `{tier}`; those of `{of}` are {}", names.join(", "))
+            }
+            _ => format!("no tier is named `{tier}`; there are {}", names.join(", ")),
+        };
+        InvalidConfig::new("tier", problem)
     }
 
     /// Adds the models, the manual orders, the circuits' next probes and the cache's figures to the status. They come
@@ -255,6 +288,12 @@ impl StackHandle {
             let Some(tier) = status.tiers.iter_mut().find(|tier| *tier.name == *name) else { continue };
             tier.drained = drained.contains(&name);
             tier.forced = circuit.forced().map(CircuitState::name);
+            let deployments = self.deployments(&name).into_iter();
+            tier.deployments = deployments.map(|it| DeploymentStatus::new(&it.status, &it.circuit)).collect();
+            // Its own circuit opens by hand only: the deployments' say that it is down.
+            if !tier.deployments.is_empty() && tier.deployments.iter().all(|it| it.health == TierHealth::Down) {
+                tier.health = TierHealth::Down;
+            }
             let until = circuit.earliest_probe().filter(|_| circuit.state() == CircuitState::Open);
             tier.circuit_until = until.map(|at| wall_clock::rfc3339(since_1970 + at.saturating_duration_since(now)));
         }

@@ -11,7 +11,7 @@ use super::{
     generation::Generation,
     handoff::HandoffPlan,
     hedge::{self, HedgePlans},
-    leaf::{LeafPlan, ModelTables},
+    leaf::{LeafPlans, ModelTables},
     mirror::{CandidatePlan, MirrorPlan},
     settings,
     spend::{self, Caps, Routes},
@@ -47,7 +47,7 @@ pub(super) struct Plan {
 /// The parts of a configuration that depend on the environment: its keys, secrets and servers.
 struct ResolvedParts {
     families: FamilyTable,
-    leaves: Vec<LeafPlan>,
+    leaves: Vec<LeafPlans>,
     candidate: Option<CandidatePlan>,
     handoff: Option<HandoffPlan>,
     #[cfg(feature = "alerts")]
@@ -163,7 +163,7 @@ fn leaves(
     context: &StackContext,
     environment: &Environment,
     problems: &mut Vec<Problem>,
-) -> Vec<LeafPlan> {
+) -> Vec<LeafPlans> {
     let mut leaves = Vec::new();
     for (place, tier) in config.tiers.iter().enumerate() {
         if tier.name.is_empty() {
@@ -176,7 +176,7 @@ fn leaves(
             let problem = "a cached tier needs the cache; add a `cache` block";
             problems.push(InvalidConfig::new(format!("tiers.{}.provider", tier.name), problem).into());
         }
-        match LeafPlan::new(tier, format!("tiers.{}", tier.name), tables, context, environment) {
+        match LeafPlans::new(tier, format!("tiers.{}", tier.name), tables, context, environment) {
             Ok(plan) => leaves.push(plan),
             Err(error) => problems.extend_from_slice(error.problems()),
         }

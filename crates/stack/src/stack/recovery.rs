@@ -22,7 +22,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 
-use super::{Shared, StackHandle, generation::Generation, settings, spend::Caps, tier_runtime::TierRuntime};
+use super::{Shared, StackHandle, generation::Generation, spend::Caps, tier_runtime::TierRuntime};
 use crate::{Config, Tier};
 use steadfast::{
     BoxLlmService, CircuitBreakerHandle, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
@@ -67,7 +67,7 @@ impl RecoveryChecks {
                 .option_layer(caps.tiers[place].clone())
                 // The circuit decides whether and when a probe may go out; it counts as the circuit's own probe.
                 .layer(&runtime.breaker)
-                .layer(settings::attempt(tier.timeout))
+                .layer(runtime.attempt(tier.timeout, false))
                 .service(runtime.leaf());
             let (name, circuit) = (runtime.name.clone(), runtime.breaker.handle());
             ProbeTarget { name, is_primary: place == 0, circuit, service: BoxLlmService::new(service) }

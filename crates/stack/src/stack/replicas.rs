@@ -71,7 +71,14 @@ impl Generation {
             let place = [&tier.region, &tier.location, &tier.resource].into_iter().flatten().next();
             let at =
                 tier.at.map(|at| format!(" {} {}", at.name(), place.map_or("", String::as_str))).unwrap_or_default();
-            shares.circuit(format!("{name} {} {model} {server}{at}", tier.provider.name()), circuit)
+            let shares = shares.circuit(format!("{name} {} {model} {server}{at}", tier.provider.name()), circuit);
+            let balance = self.runtime(&tier.name).and_then(TierRuntime::balance);
+            let deployments = balance.map(|balance| balance.circuits().zip(tier.endpoints()));
+            deployments.into_iter().flatten().fold(shares, |shares, ((circuit, server), own)| {
+                let model = own.model.as_deref().unwrap_or_default();
+                let server = server.unwrap_or_default();
+                shares.circuit(format!("{} {} {model} {server}", own.name, own.provider.name()), circuit)
+            })
         })
     }
 }

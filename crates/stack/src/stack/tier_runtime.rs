@@ -11,9 +11,10 @@ use tower::{Layer, ServiceBuilder, util::Either};
 use super::{
     StackContext,
     cache::CacheState,
+    deployments::{self, BalancePlan, BalancedTier},
     generation::Generation,
     handoff::HandoffState,
-    leaf::{Leaf, LeafPlan},
+    leaf::{Leaf, LeafPlan, LeafPlans},
     resume::{Resume, ResumeLayer},
     settings,
 };
@@ -23,7 +24,7 @@ use crate::{
 };
 use steadfast::{
     BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
-    Events, InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    Events, InvalidConfig, RetryBudget, RetryWithJitter, Timeout, TimeoutLayer,
     layers::{budget::Budget, timeout::Silence},
 };
 
@@ -35,11 +36,17 @@ type RetryService = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Re
 
 /// A tier's checked settings.
 pub(super) struct TierPlan {
-    leaf: LeafPlan,
+    leaf: SourcePlan,
     settings: BreakerSettings,
     /// The failures that count, if the file lists them.
     on_error: Option<Vec<OnError>>,
     breaker: CircuitBreakerLayer,
+}
+
+/// The source of a tier's answers: a leaf, or a balancer over several.
+enum SourcePlan {
+    Leaf(Box<LeafPlan>),
+    Balance(Box<BalancePlan>),
 }
 
 impl TierPlan {
@@ -52,7 +59,7 @@ impl TierPlan {
     pub(super) fn new(
         tier: &Tier,
         place: Option<usize>,
-        leaf: LeafPlan,
+        leaves: LeafPlans,
         config: &Config,
         context: &StackContext,
         events: &Events,
@@ -66,13 +73,27 @@ impl TierPlan {
         if let Some(seed) = context.seed(&tier.name) {
             breaker = breaker.seed(seed);
         }
-        let breaker = settings::breaker(leaf.place(), tier.circuit_breaker.as_ref(), breaker, &settings)?;
+        let (leaf, breaker) = match leaves {
+            LeafPlans::One(leaf) => {
+                let own = tier.circuit_breaker.as_ref();
+                let breaker = settings::breaker(leaf.place(), own, breaker, &settings)?;
+                (SourcePlan::Leaf(leaf), breaker)
+            }
+            LeafPlans::Many { place, leaves } => {
+                let plan = BalancePlan::new(tier, &place, leaves, &settings, config, context, events)?;
+                (SourcePlan::Balance(Box::new(plan)), deployments::passive(breaker))
+            }
+        };
         Ok(Self { leaf, settings, on_error: config.fallback.on_error.clone(), breaker })
     }
 
     /// Adds the cache of a cached tier, and the handoff of a tier of people.
     pub(super) fn over(self, cache: Option<&CacheState>, handoff: Option<&HandoffState>) -> Self {
-        Self { leaf: self.leaf.over(cache).of(handoff), ..self }
+        let leaf = match self.leaf {
+            SourcePlan::Leaf(leaf) => SourcePlan::Leaf(Box::new(leaf.over(cache).of(handoff))),
+            balance @ SourcePlan::Balance(_) => balance,
+        };
+        Self { leaf, ..self }
     }
 }
 
@@ -80,14 +101,20 @@ impl TierPlan {
 #[derive(Clone)]
 pub(super) struct TierRuntime {
     pub(super) name: Arc<str>,
-    plan: LeafPlan,
-    leaf: Leaf,
+    source: Source,
     settings: BreakerSettings,
     /// The failures that count, if the file lists them.
     on_error: Option<Vec<OnError>>,
     pub(super) breaker: CircuitBreakerLayer,
     /// The usual duration of its answers.
     silence: Arc<Silence>,
+}
+
+/// A tier's answers at work.
+#[derive(Clone)]
+enum Source {
+    Leaf(Box<LeafPlan>, Leaf),
+    Balance(Box<BalancedTier>),
 }
 
 /// The retry budgets: the shared one, and those of tiers with a share of their own, by name.
@@ -97,42 +124,108 @@ impl TierRuntime {
     /// Starts a tier. It is the earlier one if nothing that its circuit depends on has changed; a tier whose circuit
     /// alone has changed keeps its leaf.
     pub(super) fn new(tier: &Tier, plan: TierPlan, context: &StackContext, before: Option<&Self>) -> Self {
-        let TierPlan { leaf: plan, settings, on_error, breaker } = plan;
-        let known = before.filter(|known| known.plan == plan);
-        if let Some(known) = known
+        let TierPlan { leaf: source, settings, on_error, breaker } = plan;
+        match source {
+            SourcePlan::Leaf(leaf) => Self::of_leaf(tier, leaf, (settings, on_error), breaker, context, before),
+            SourcePlan::Balance(plan) => {
+                let known = before.and_then(Self::balance);
+                let balance = BalancedTier::new(*plan, context, known);
+                match before.zip(known) {
+                    Some((before, known)) if balance.is_unchanged_since(known) => before.clone(),
+                    _ => Self {
+                        name: tier.name.as_str().into(),
+                        source: Source::Balance(Box::new(balance)),
+                        settings,
+                        on_error,
+                        breaker,
+                        silence: Arc::default(),
+                    },
+                }
+            }
+        }
+    }
+
+    fn of_leaf(
+        tier: &Tier,
+        plan: Box<LeafPlan>,
+        (settings, on_error): (BreakerSettings, Option<Vec<OnError>>),
+        breaker: CircuitBreakerLayer,
+        context: &StackContext,
+        before: Option<&Self>,
+    ) -> Self {
+        let known = before.and_then(|known| match &known.source {
+            Source::Leaf(before, leaf) if *before == plan => Some((known, leaf)),
+            _ => None,
+        });
+        if let Some((known, _)) = known
             && (&known.settings, &known.on_error) == (&settings, &on_error)
         {
             return known.clone();
         }
-        let leaf = known.map_or_else(|| plan.leaf(context), |known| known.leaf.clone());
+        let leaf = known.map_or_else(|| plan.leaf(context), |(_, leaf)| leaf.clone());
         // Only models confirm an error with a second call, people least of all.
         let is_model = !matches!(tier.provider, Provider::Cached | Provider::Canned | Provider::Handoff);
         let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
         let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
-        let silence = known.map_or_else(Arc::default, |known| known.silence.clone());
-        Self { name: tier.name.as_str().into(), plan, leaf, settings, on_error, breaker, silence }
+        let silence = known.map_or_else(Arc::default, |(known, _)| known.silence.clone());
+        let source = Source::Leaf(plan, leaf);
+        Self { name: tier.name.as_str().into(), source, settings, on_error, breaker, silence }
     }
 
     pub(super) fn leaf(&self) -> Leaf {
-        self.leaf.clone()
+        match &self.source {
+            Source::Leaf(_, leaf) => leaf.clone(),
+            Source::Balance(balance) => balance.leaf(),
+        }
     }
 
-    /// Returns a fingerprint of the provider's account, if the provider keeps conversations of its own.
+    /// Returns the tier's deployments, if it has some.
+    pub(super) fn balance(&self) -> Option<&BalancedTier> {
+        match &self.source {
+            Source::Leaf(..) => None,
+            Source::Balance(balance) => Some(balance),
+        }
+    }
+
+    /// Returns a fingerprint of the provider's account, if the provider keeps conversations of its own and the tier has
+    /// one account alone.
     pub(super) fn account(&self) -> Option<Arc<str>> {
-        self.plan.account()
+        match &self.source {
+            Source::Leaf(plan, _) => plan.account(),
+            Source::Balance(_) => None,
+        }
     }
 
     /// Returns whether its leaf and its circuit are those of an earlier generation.
     pub(super) fn is_unchanged_since(&self, before: &Generation) -> bool {
-        before.runtime(&self.name).is_some_and(|known| {
-            (&known.plan, &known.settings, &known.on_error) == (&self.plan, &self.settings, &self.on_error)
+        before.runtime(&self.name).is_some_and(|known| match (&known.source, &self.source) {
+            (Source::Leaf(before, _), Source::Leaf(plan, _)) => {
+                (before, &known.settings, &known.on_error) == (plan, &self.settings, &self.on_error)
+            }
+            (Source::Balance(before), Source::Balance(balance)) => balance.is_unchanged_since(before),
+            _ => false,
         })
+    }
+
+    /// Returns the limits of an attempt, and of the silences of its stream. Over deployments, each has them.
+    pub(super) fn attempt(&self, limits: Option<TierTimeout>, is_model: bool) -> TimeoutLayer {
+        match &self.source {
+            Source::Balance(_) => {
+                let none = Duration::MAX;
+                TimeoutLayer::new(none).idle(none).progress(none, none)
+            }
+            Source::Leaf(..) if is_model => settings::adaptive_attempt(limits, &self.silence),
+            Source::Leaf(..) => settings::attempt(limits),
+        }
     }
 
     /// Returns the server that replaces the provider's own.
     #[cfg(feature = "redis")]
     pub(super) fn server(&self) -> Option<&str> {
-        self.plan.server()
+        match &self.source {
+            Source::Leaf(plan, _) => plan.server(),
+            Source::Balance(_) => None,
+        }
     }
 
     pub(super) fn service(
@@ -152,23 +245,26 @@ impl TierRuntime {
             retry.max_attempts = Some(1);
             limits = limits.or(Some(TierTimeout::Attempt(Span(Duration::MAX))));
         }
+        let retry = settings::retry(retry, retries, context.seed(&tier.name)).failover_first(failover_first);
+        if let Source::Balance(balance) = &self.source {
+            // Each deployment has the other layers, so that another one answers whatever happens in them.
+            let service = ServiceBuilder::new().option_layer(caps).layer(retry).layer(&self.breaker);
+            return Either::Left(BoxLlmService::new(service.service(balance.leaf())));
+        }
         let service = ServiceBuilder::new()
             // This tier's own caps: their refusal moves on to the next tier at once.
             .option_layer(caps)
-            .layer(settings::retry(retry, retries, context.seed(&tier.name)).failover_first(failover_first))
+            .layer(retry)
             // Around the limits of time, so that the limits of the first token and of silences hold for a held-back
             // answer too.
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(config.stream.commit.unwrap_or_default()))
             // Inside the retry, so that each attempt is admitted and counted, and an open circuit ends the retries.
             .layer(&self.breaker)
             // Inside the circuit breaker, so that a timeout counts as a failure.
-            .layer(match tier.provider.is_model() {
-                true => settings::adaptive_attempt(limits, &self.silence),
-                false => settings::attempt(limits),
-            })
+            .layer(self.attempt(limits, tier.provider.is_model()))
             // Just outside the leaf: each attempt decides again which form of a conversation its account gets.
             .layer(ResumeLayer::new(self.account()))
-            .service(self.leaf.clone());
+            .service(self.leaf());
         Either::Right(service)
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::StackHandle;
 use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle, prices::PriceTable};
-use steadfast_subscribers::StackView;
+use steadfast_subscribers::{DeploymentStatus, StackView};
 
 impl StackView for StackHandle {
     fn tiers(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
@@ -11,6 +11,14 @@ impl StackView for StackHandle {
 
     fn circuits(&self) -> Vec<CircuitBreakerHandle> {
         self.circuits().into_values().collect()
+    }
+
+    fn deployments(&self) -> Vec<(Arc<str>, DeploymentStatus)> {
+        let of = |tier: Arc<str>| {
+            let all = self.deployments(&tier).into_iter();
+            all.map(move |it| (tier.clone(), DeploymentStatus::new(&it.status, &it.circuit)))
+        };
+        self.tiers().into_iter().flat_map(|tier| of(tier.name)).collect()
     }
 
     fn bulkhead(&self) -> BulkheadHandle {

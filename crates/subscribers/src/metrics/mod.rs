@@ -8,8 +8,8 @@
 //!   Prometheus exporter writes dots as `_`; with its recommended naming the conventions' durations are
 //!   `gen_ai_client_operation_duration_seconds`, as an OpenTelemetry collector writes them.
 //! - **Labels.** Tiers, providers and error kinds are few. Values that callers can invent are bounded: the first 64
-//!   [features](Metrics::feature_limit) and models have series of their own, and all others share the value `other`. An
-//!   absent value is `none`.
+//!   [features](Metrics::feature_limit) and models have series of their own, and all others share the value `other`.
+//!   The same holds for the first 200 deployments. An absent value is `none`.
 //! - **Money** is counted in billionths of a dollar, because counters are whole numbers: divide by `1e9`.
 //! - **Sampling.** [`MetricsHandle::sample`] reads values that change without an event (the time on a fallback, queues,
 //!   budgets, the cache). Call it before each scrape, or every few seconds.
@@ -50,6 +50,7 @@
 //! # Ok(()) }
 //! ```
 
+mod deployments;
 mod leaves;
 mod mirroring;
 mod operations;

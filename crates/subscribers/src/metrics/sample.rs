@@ -1,10 +1,21 @@
 //! Sampled metrics: queues, permits, budgets, the time on a fallback.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
-use super::{series::Registry, states::Switches, table};
+use super::{
+    deployments::{self, DeploymentSeries},
+    series::Registry,
+    states::Switches,
+    table,
+};
+use crate::StackView;
 use steadfast::{
     BudgetHandle, BulkheadHandle, CacheHandle,
     layers::{budget::CapSpend, cache::CacheStats},
@@ -18,6 +29,7 @@ pub struct MetricsHandle {
     registry: Registry,
     switches: Arc<Switches>,
     sources: Arc<Mutex<Sources>>,
+    deployments: Arc<Mutex<DeploymentSeries>>,
 }
 
 /// The sources of each sample.
@@ -32,13 +44,14 @@ struct Sources {
 
 impl MetricsHandle {
     pub(super) fn new(registry: Registry, switches: Arc<Switches>) -> Self {
-        Self { registry, switches, sources: Arc::default() }
+        Self { registry, switches, sources: Arc::default(), deployments: Arc::default() }
     }
 
     /// Reads all values now. It is cheap enough for each scrape, or every few seconds.
     pub fn sample(&self) {
         self.switches.sample(Instant::now());
         self.sample_cache();
+        deployments::sample(&self.deployments, &self.registry);
         let Sources { bulkheads, budgets, .. } = self.sources().clone();
         // One feature may have a place in several bulkheads.
         let mut features = BTreeMap::<Option<Arc<str>>, [usize; 3]>::new();
@@ -124,6 +137,16 @@ impl MetricsHandle {
             self.registry.gauge(&table::CACHE_ANSWERS, []).set(0.0);
             self.registry.gauge(&table::CACHE_BYTES, []).set(0.0);
         }
+    }
+
+    /// Samples the deployments of this stack, while it is there.
+    pub(super) fn follow_deployments(&self, stack: Weak<dyn StackView>) {
+        lock(&self.deployments).follow(stack);
+    }
+
+    #[cfg(test)]
+    pub(super) fn record_deployments(&self, now: Vec<(Arc<str>, crate::status::DeploymentStatus)>) {
+        lock(&self.deployments).record(now, &self.registry);
     }
 
     pub(super) fn add_bulkhead(&self, bulkhead: BulkheadHandle) {

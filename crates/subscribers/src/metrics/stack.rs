@@ -1,5 +1,7 @@
 //! A stack's parts, read again after each reload.
 
+use std::sync::Arc;
+
 use super::Metrics;
 use crate::StackView;
 
@@ -27,7 +29,7 @@ impl Metrics {
     /// ```
     #[must_use]
     pub fn stack(mut self, stack: impl StackView) -> Self {
-        self.stack = Some(std::sync::Arc::new(stack));
+        self.stack = Some(Arc::new(stack));
         self.read_stack();
         self
     }
@@ -35,6 +37,7 @@ impl Metrics {
     /// Reads the stack's current parts.
     pub(super) fn read_stack(&mut self) {
         let Some(stack) = &self.stack else { return };
+        self.handle.follow_deployments(Arc::downgrade(stack));
         let circuits = stack.circuits();
         self.circuits.replace(&circuits);
         self.circuit_handles = circuits;

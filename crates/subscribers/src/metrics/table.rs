@@ -95,6 +95,10 @@ pub const METRICS: &[Metric] = &[
     BUDGET_SPENT,
     BUDGET_RESERVED,
     BUDGET_LIMIT,
+    DEPLOYMENT_CALLS,
+    DEPLOYMENT_IN_FLIGHT,
+    DEPLOYMENT_SERVES,
+    DEPLOYMENT_HEADROOM,
     TIER_DRAINED,
     PINNED_LEVEL,
     STORE_AVAILABLE,
@@ -300,6 +304,26 @@ pub(super) const BUDGET_RESERVED: Metric = Metric::gauge(
     "Amount reserved for requests in flight; for a cap per key, by the key that has spent and reserved the most.",
 );
 pub(super) const BUDGET_LIMIT: Metric = Metric::gauge("steadfast_budget_limit_dollars", &["cap"], "The spending cap.");
+pub(super) const DEPLOYMENT_CALLS: Metric = Metric::counter(
+    "steadfast_deployment_calls_total",
+    &["tier", "deployment", "outcome"],
+    "Calls of a tier's deployment that ended: `answered` whole, or `failed`.",
+);
+pub(super) const DEPLOYMENT_IN_FLIGHT: Metric = Metric::gauge(
+    "steadfast_deployment_in_flight",
+    &["tier", "deployment"],
+    "Requests that a tier's deployment serves; a stream counts until its end.",
+);
+pub(super) const DEPLOYMENT_SERVES: Metric = Metric::gauge(
+    "steadfast_deployment_serves",
+    &["tier", "deployment"],
+    "1 while a tier's deployment takes new requests; 0 while it is open, throttled, full, without headroom or drained.",
+);
+pub(super) const DEPLOYMENT_HEADROOM: Metric = Metric::gauge(
+    "steadfast_deployment_headroom_ratio",
+    &["tier", "deployment"],
+    "The share of a deployment's rate limits that is left, from 0 to 1; 1 if none is known.",
+);
 pub(super) const TIER_DRAINED: Metric = Metric::gauge(
     "steadfast_tier_drained",
     &["tier"],

@@ -65,6 +65,13 @@ impl StatusBoard {
         self.lock().change_tiers(primary, others, Instant::now());
     }
 
+    /// Names the circuits of deployments, `TIER/DEPLOYMENT`, in place of those named before: the board does not take
+    /// them for tiers.
+    pub fn set_deployments(&self, names: impl IntoIterator<Item = Arc<str>>) {
+        let names = names.into_iter().collect();
+        self.lock().name_deployments(names);
+    }
+
     /// Resets the circuits of these tiers.
     pub fn renew(&self, tiers: &[Arc<str>]) {
         self.lock().reset_circuits(tiers);

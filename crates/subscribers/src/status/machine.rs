@@ -1,6 +1,10 @@
 //! The board's state, and how each event changes it. It reads no clock.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -46,6 +50,8 @@ pub(super) struct Machine {
     lost: u64,
     /// True if a recovery may be among lost events.
     may_have_missed_recovery: bool,
+    /// The names of deployments' circuits, which are no tiers.
+    deployments: HashSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -92,6 +98,7 @@ impl Machine {
             pinned_level: None,
             lost: 0,
             may_have_missed_recovery: false,
+            deployments: HashSet::new(),
         }
     }
 
@@ -99,6 +106,10 @@ impl Machine {
         for name in names {
             self.tier(&name);
         }
+    }
+
+    pub(super) fn name_deployments(&mut self, names: HashSet<Arc<str>>) {
+        self.deployments = names;
     }
 
     pub(super) fn change_tiers(&mut self, primary: Arc<str>, others: Vec<Arc<str>>, now: Instant) {
@@ -138,6 +149,7 @@ impl Machine {
                     self.set_active(to.clone(), *at);
                 }
             }
+            Event::CircuitChanged { circuit, .. } if self.deployments.contains(circuit) => {}
             Event::CircuitChanged { circuit, to, reason, at, .. } => {
                 let serves = *circuit == self.active || *circuit == self.primary;
                 let works = *to == CircuitState::Closed;
@@ -178,6 +190,9 @@ impl Machine {
             | Operation::CircuitReleased { circuit: tier }
             | Operation::TierDrained { tier }
             | Operation::TierUndrained { tier } => {
+                if self.deployments.contains(tier) {
+                    return;
+                }
                 let Some(known) = self.tier(tier) else { return };
                 match operation {
                     Operation::CircuitForced { to, .. } => known.forced = Some(*to),
@@ -427,6 +442,7 @@ impl Tier {
             failures: sum.failures,
             failure_rate: sum.failure_rate(),
             latency,
+            deployments: Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A page on who serves now and how requests have fared, derived from events.
 
 mod board;
+mod deployment;
 mod machine;
 mod rates;
 mod recent;
@@ -8,7 +9,7 @@ mod recent;
 use serde::Serialize;
 use steadfast::{CacheHandle, layers::cache::CacheStats};
 
-pub use self::board::StatusBoard;
+pub use self::{board::StatusBoard, deployment::DeploymentStatus};
 
 /// The contents of a [`StatusBoard`]. As JSON its fields are in camelCase: `activeModel`, `activeTier`.
 ///
@@ -134,6 +135,9 @@ pub struct TierStatus {
     pub failure_rate: f64,
     /// The latency of its answers (for a stream, to its first token) within the last five minutes; `None` without any.
     pub latency: Option<Latency>,
+    /// Its deployments, in order: only for a stack's tier that has some (`StackHandle::status`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deployments: Vec<DeploymentStatus>,
 }
 
 /// The latency of answers, in milliseconds. Quantiles are exact to an eighth.

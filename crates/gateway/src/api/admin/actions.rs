@@ -80,6 +80,12 @@ async fn tier_response(
     changed: Result<bool, InvalidConfig>,
 ) -> Response<Body> {
     let Ok(changed) = changed else {
+        if let Some((of, _)) = name.rsplit_once('/').filter(|(of, _)| !stack.deployments(of).is_empty()) {
+            let names: Vec<String> = stack.deployments(of).iter().map(|it| it.status.name.to_string()).collect();
+            let name: String = name.chars().take(MAX_NAME).collect();
+            let message = format!("unknown deployment `{name}`; those of `{of}` are {}", names.join(", "));
+            return error(StatusCode::NOT_FOUND, "not_found_error", &message);
+        }
         let tiers = stack.tiers();
         let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
         let name: String = name.chars().take(MAX_NAME).collect();
@@ -96,6 +102,10 @@ async fn tier_response(
 
 /// Waits a moment until the status has the change of a circuit, so that the answer can say since when it holds.
 async fn wait_for_status(stack: &StackHandle, name: &str) {
+    // A deployment's state comes from its circuit at once.
+    if stack.tiers().iter().all(|tier| *tier.name != *name) {
+        return;
+    }
     for _ in 0..STATUS_POLLS {
         let Some(circuit) = stack.circuit(name) else { return };
         let status = stack.status();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use steadfast::events::CircuitState;
 use steadfast_stack::{StackHandle, TierInfo};
-use steadfast_subscribers::Status;
+use steadfast_subscribers::{DeploymentStatus, Status};
 
 use crate::{
     api::{inbound::BodyError, refusal},
@@ -44,6 +44,8 @@ pub(super) struct Tier {
     failures: u64,
     calls: u64,
     in_flight: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deployments: Vec<DeploymentStatus>,
 }
 
 /// The levels that are pinned.
@@ -61,7 +63,9 @@ pub(super) fn tiers(stack: &StackHandle) -> Tiers {
 }
 
 pub(super) fn tier(stack: &StackHandle, name: &str) -> Option<Tier> {
-    let info = stack.tiers().into_iter().find(|tier| *tier.name == *name)?;
+    let of_name = |name: &str| stack.tiers().into_iter().find(|tier| *tier.name == *name);
+    // The name of a deployment is its tier's and its own.
+    let info = of_name(name).or_else(|| of_name(name.rsplit_once('/')?.0))?;
     tier_of(stack, info, &stack.status())
 }
 
@@ -91,6 +95,7 @@ fn tier_of(stack: &StackHandle, info: TierInfo, status: &Status) -> Option<Tier>
         failures: known.map_or(0, |known| known.failures),
         calls: known.map_or(0, |known| known.calls),
         in_flight: circuit.in_flight(),
+        deployments: known.map(|known| known.deployments.clone()).unwrap_or_default(),
         name: info.name.as_ref().to_owned(),
     })
 }

@@ -31,8 +31,12 @@ impl Turn {
 
     /// Returns the account that keeps this answer itself; `None` for an answer of another API or of a cache.
     pub(crate) fn account(&self, response: &LlmResponse) -> Option<Arc<str>> {
-        let tier = response.served_by().tier.filter(|_| response.cached().is_none())?;
-        self.stack.account(tier)
+        let served = response.served_by();
+        let tier = served.tier.filter(|_| response.cached().is_none())?;
+        match served.deployment {
+            Some(deployment) => self.stack.deployment_account(tier, deployment),
+            None => self.stack.account(tier),
+        }
     }
 
     /// Keeps a whole answer. Returns it with the gateway's ids, or as it is if it cannot be kept.

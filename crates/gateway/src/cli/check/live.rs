@@ -42,9 +42,9 @@ fn answered(kind: ErrorKind) -> bool {
 pub(super) async fn check(config: &Config) -> Vec<TierCheck> {
     let mut checks = Vec::new();
     // People need no live check.
-    for tier in config.tiers.iter().filter(|tier| tier.provider != Provider::Handoff) {
+    for tier in config.tiers.iter().filter(|tier| tier.provider != Provider::Handoff).flat_map(Tier::endpoints) {
         let begun = Instant::now();
-        let outcome = match alone(config, tier) {
+        let outcome = match alone(config, &tier) {
             Err(error) => Err(CheckError::Config(error)),
             Ok(stack) => {
                 let chat = Chat::new([Message::user("Say ok.")]).max_tokens(16);

@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
 use steadfast_gateway::{check_self_calls, listen_address};
-use steadfast_stack::{Config, Environment, Loader, MissingKey, Stack, Tier, TierDoor};
+use steadfast_stack::{Config, Deployment, Environment, Loader, MissingKey, Stack, Tier, TierDoor};
 
 use crate::cli::{Failure, table::Table, terminal::on_a_line};
 
@@ -35,16 +35,19 @@ impl Check {
         let environment = Environment::process();
         let missing = config.missing_keys(&environment);
         let mut tiers = Table::new(["tier", "provider", "model", "server", "key"]);
-        for tier in &config.tiers {
+        for tier in config.tiers.iter().flat_map(Tier::endpoints) {
             tiers.row([
                 tier.name.clone(),
                 tier.provider.name().to_owned(),
                 tier.model.clone().unwrap_or_else(|| "-".to_owned()),
-                server(tier, &environment),
-                key(tier, &environment, &missing),
+                server(&tier, &environment),
+                key(&tier, &environment, &missing),
             ]);
         }
         writeln!(out, "{tiers}")?;
+        if config.tiers.iter().any(|tier| tier.deployments.is_some()) {
+            writeln!(out, "{}", deployments(&config))?;
+        }
         if config.has_doors() {
             writeln!(out, "{}", doors(&config, &environment))?;
         }
@@ -82,6 +85,29 @@ fn doors(config: &Config, environment: &Environment) -> Table<5> {
     for TierDoor { tier, door, id, model, credential, .. } in config.doors(environment) {
         let model = model.unwrap_or_else(|| "not known".to_owned());
         table.row([tier, door, id, model, on_a_line(&credential)]);
+    }
+    table
+}
+
+/// Returns a table of how the load of each tier would spread over its deployments, while all of them serve.
+fn deployments(config: &Config) -> Table<6> {
+    let mut table =
+        Table::new(["deployment", "of the requests", "zone", "requests a minute", "tokens a minute", "in flight"]);
+    for tier in &config.tiers {
+        let list = tier.deployments.as_deref().unwrap_or_default();
+        let weight = |own: &Deployment| own.weight.unwrap_or(1.0);
+        let whole: f64 = list.iter().map(weight).sum();
+        for (own, name) in list.iter().zip(tier.deployment_names()) {
+            let limit = |limit: Option<u64>| limit.map_or_else(|| "as its answers say".to_owned(), |it| it.to_string());
+            table.row([
+                format!("{}/{}", tier.name, on_a_line(&name)),
+                format!("{:.1} %", 100.0 * weight(own) / whole),
+                own.zone.as_deref().map_or_else(|| "-".to_owned(), on_a_line),
+                limit(own.requests_per_minute),
+                limit(own.tokens_per_minute),
+                own.max_in_flight.map_or_else(|| "any number".to_owned(), |most| most.to_string()),
+            ]);
+        }
     }
     table
 }

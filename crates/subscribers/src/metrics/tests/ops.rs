@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
+use tower::Layer as _;
+
 use super::*;
+use crate::status::DeploymentStatus;
 use steadfast::{
     BudgetLayer, CacheHandle, CacheReason, Degradation, DegradedReason,
     events::{CachedAnswer, Operation},
@@ -72,8 +75,46 @@ fn full_page() -> Page {
     events.iter().for_each(|event| metrics.event(event));
     handle.set_budgets(vec![budget.handle()]);
     handle.set_cache(Some(CacheHandle::default()));
+    handle.record_deployments(vec![("sonnet".into(), deployment("east", 3))]);
     handle.sample();
     Page::of(&page)
+}
+
+/// Returns a deployment with so many answers.
+fn deployment(name: &'static str, answered: u64) -> DeploymentStatus {
+    let circuit = steadfast::CircuitBreakerLayer::new(name);
+    let layer = steadfast::BalanceLayer::new();
+    let only = steadfast::layers::balance::Deployment::new(name, ());
+    let balance = layer.layer(steadfast::layers::balance::Deployments::new([only]).unwrap());
+    let mut status = DeploymentStatus::new(&balance.handle().deployments()[0], &circuit.handle());
+    status.answered = answered;
+    status
+}
+
+#[tokio::test(start_paused = true)]
+async fn deployments_have_series_of_their_own_up_to_a_bound_and_count_on_over_a_return() {
+    let (metrics, page) = recorded();
+    let handle = metrics.handle();
+    let calls = |page: &Page, labels: &[&str]| page.sum("steadfast_deployment_calls_total", labels);
+    handle.record_deployments(vec![("main".into(), deployment("east", 3)), ("main".into(), deployment("west", 5))]);
+    handle.record_deployments(vec![("main".into(), deployment("east", 7))]);
+    let now = Page::of(&page);
+    assert_eq!(calls(&now, &[r#"deployment="east""#, r#"outcome="answered""#]), 7.0);
+    assert_eq!(calls(&now, &[r#"deployment="west""#]), 5.0);
+    assert_eq!(now.sum("steadfast_deployment_serves", &[r#"deployment="east""#]), 1.0);
+    assert_eq!(now.sum("steadfast_deployment_serves", &[r#"deployment="west""#]), 0.0, "it is gone");
+    // One that comes back counts from zero.
+    handle.record_deployments(vec![("main".into(), deployment("east", 2))]);
+    assert_eq!(calls(&Page::of(&page), &[r#"deployment="east""#]), 9.0);
+    let many = (0..300).map(|number: u32| {
+        let mut status = deployment("x", 1);
+        status.name = format!("d{number}");
+        ("many".into(), status)
+    });
+    handle.record_deployments(many.collect());
+    let now = Page::of(&page);
+    assert_eq!(calls(&now, &[r#"tier="many""#, r#"deployment="other""#]), 100.0);
+    assert_eq!(calls(&now, &[r#"tier="many""#]), 300.0);
 }
 
 /// Returns the series that an expression selects: each name, with its label matchers.
