@@ -2,11 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use axum::{
-    Extension,
-    body::Body,
-    extract::{Path, State},
-};
+use axum::{Extension, body::Body, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
@@ -17,6 +13,7 @@ use super::{
     gemini::{self, PathCall},
     inbound,
     keys::Key,
+    query::decoded_path,
     refusal,
     request_options::RequestOptions,
     routes::dialect_of,
@@ -91,12 +88,20 @@ impl Catalog {
             && let Some(own) = request.model().and_then(|model| model.strip_prefix(COMPATIBLE))
         {
             // The list has this prefix; the provider does not know it.
-            let named = wire.clone().path(own, request.is_stream());
+            let named = wire.clone().with_model(own)?;
             request = LlmRequest::from(named);
         }
-        match (self, request.model()) {
-            (Self::Stack(stack), Some(model)) if !serves(&stack.config(), model) => Err(unknown()),
+        match request.model() {
+            Some(model) if !self.serves(model) => Err(unknown()),
             _ => Ok(request),
+        }
+    }
+
+    /// Returns true if callers may ask for this model.
+    fn serves(&self, model: &str) -> bool {
+        match self {
+            Self::Stack(stack) => serves(&stack.config(), model),
+            Self::Listed(_) => true,
         }
     }
 }
@@ -138,18 +143,20 @@ pub(crate) async fn models(
     refusal::json(StatusCode::OK, body.to_string())
 }
 
-/// Describes one model.
+/// Describes the model that a request by this name would ask for: one of the list, one that a pattern of the
+/// configuration matches, or any where the configuration names none.
 pub(crate) async fn model(
     State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
-    Path(name): Path<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response<Body> {
     let dialect = dialect_of(uri.path(), &headers);
-    let known = gateway.names_for(key).find(|model| id(model, dialect) == name || **model == *name);
-    match known {
-        Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
+    let may = |model: &str| key.as_ref().is_none_or(|key| key.model(Some(model)).is_ok());
+    let named = uri.path().split_once("/models/").and_then(|(_, named)| decoded_path(named));
+    let named = named.as_deref().map(|named| named.strip_prefix(COMPATIBLE).unwrap_or(named));
+    match named.filter(|model| !model.is_empty() && gateway.catalog.serves(model) && may(model)) {
+        Some(model) => refusal::json(StatusCode::OK, entry(model, dialect).to_string()),
         None => refusal::refuse(&unknown(), dialect),
     }
 }

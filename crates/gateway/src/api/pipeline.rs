@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     GatewayState,
+    addresses::Deployment,
     conversation::{self, Turn},
     gemini::PathCall,
     inbound::{self, BodyError},
@@ -116,6 +117,10 @@ pub(crate) fn answer<'a>(
         let request = match extensions.get() {
             Some(Compaction) => inbound::compaction(&headers, body),
             None => inbound::request(dialect, &headers, path, body, &settings),
+        };
+        let request = match extensions.get::<Deployment>() {
+            Some(deployment) => request.and_then(|request| deployment.in_request(request)),
+            None => request,
         };
         let is_array = path.is_some_and(|path| path.is_array);
         let request =

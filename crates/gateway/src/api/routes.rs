@@ -1,5 +1,5 @@
-//! The paths. They ignore queries: Claude Code calls `/v1/messages?beta=true`. The paths of the models' APIs work
-//! without `/v1` too, for clients with it in their base URL.
+//! The paths. They ignore queries: Claude Code calls `/v1/messages?beta=true`, and Azure's clients send `api-version`.
+//! Other addresses of the same paths become these in [`addresses`].
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    GatewayState, catalog, conversation, cors,
+    GatewayState, addresses, catalog, conversation, cors,
     gemini::{self, PathCall},
     handoff,
     inbound::BodyError,
@@ -98,9 +98,7 @@ impl Handler for Routes {
     }
 
     fn answer<'a>(&self, connection: &'a ConnectionContext, mut request: Request<Body>) -> Answering<'a> {
-        if is_unversioned(request.uri().path()) {
-            add_version(request.uri_mut());
-        }
+        addresses::normalize(&mut request);
         if let Some(problem) = ambiguity(request.headers()) {
             let dialect = dialect_of(request.uri().path(), request.headers());
             let mut response = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
@@ -114,28 +112,6 @@ impl Handler for Routes {
         self.dispatch(connection, request)
     }
 }
-
-/// Returns true for a path of the models' APIs without its version: clients of the AI SDK and LiteLLM have `/v1` in
-/// their base URL, and users may leave it out.
-fn is_unversioned(path: &str) -> bool {
-    const PATHS: [&str; 6] =
-        ["/messages", "/messages/count_tokens", "/chat/completions", "/responses", "/embeddings", "/models"];
-    const FAMILIES: [&str; 2] = ["/models/", "/responses/"];
-    !path.starts_with(VERSION) && (PATHS.contains(&path) || FAMILIES.iter().any(|family| path.starts_with(family)))
-}
-
-/// Adds the version to a path, so that all later code sees one form.
-fn add_version(uri: &mut Uri) {
-    let mut parts = uri.clone().into_parts();
-    let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
-    // Neither fails: the path was valid.
-    parts.path_and_query = PathAndQuery::from_maybe_shared(format!("{VERSION}{path}")).ok();
-    if let Ok(versioned) = Uri::from_parts(parts) {
-        *uri = versioned;
-    }
-}
-
-const VERSION: &str = "/v1";
 
 /// Returns the ambiguity of a head that hyper accepts.
 fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
@@ -151,7 +127,7 @@ fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 22] = [
+pub(crate) const SERVED: [&str; 24] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/chat/completions",
@@ -165,6 +141,8 @@ pub(crate) const SERVED: [&str; 22] = [
     "GET /v1beta/models/{model}",
     "GET /v1/models",
     "GET /v1/models/{model}",
+    "POST /openai/deployments/{model}/chat/completions",
+    "/openai/v1/{..}, as /v1/{..}",
     "GET /requests",
     "GET /requests/{id}",
     "GET /handoff/answers/{id}",

@@ -1,6 +1,7 @@
 //! The gateway through a real socket.
 
 mod admin;
+mod azure;
 mod cache;
 mod callers;
 mod compaction;
