@@ -160,7 +160,6 @@ const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
 const COMPACT: &str = "/v1/responses/compact";
 const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
-const MODELS: &str = "/v1/models";
 
 /// The endings by which a request to any base URL is known, and the path of each. Azure and compatible servers have
 /// OpenAI's APIs under many paths. Anthropic's endings include the version, since other APIs have messages too.
@@ -188,17 +187,28 @@ pub(super) fn dialect_of_calls(path: &str) -> Option<Dialect> {
     }
 }
 
-/// Returns the path of this API that a request to any base URL is meant for, if there is one.
-pub(super) fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {
+/// Returns the path of this API that a request to any base URL is meant for, if there is one. Of a query it keeps that
+/// of a call of Gemini's, which says the form of a stream.
+pub(super) fn path_of(method: &Method, address: &str) -> Option<PathAndQuery> {
+    let path = address.split_once('?').map_or(address, |(path, _)| path);
     if let Some(served) = path_by_ending(path) {
         return Some(PathAndQuery::from_static(served));
     }
-    // A POST is a call of Gemini's: `/models/NAME:generateContent`.
-    let at = path.rfind("/models").filter(|_| method != Method::POST)?;
+    if method == Method::POST {
+        let found = path.match_indices(IN_MODELS).map(|(at, models)| at + models.len());
+        // A name may have this word in it: the first is the path's.
+        let at = found.into_iter().find(|at| gemini::call_of(&path[*at..]).is_some())?;
+        return PathAndQuery::try_from(format!("{}{IN_MODELS}{}", gemini::VERSIONS[0], &address[at..])).ok();
+    }
+    let at = path.rfind("/models")?;
     let model = &path[at + "/models".len()..];
     let is_list = model.is_empty() || model.starts_with('/');
-    is_list.then(|| PathAndQuery::try_from(format!("{MODELS}{model}")).ok())?
+    let version = gemini::VERSIONS.into_iter().find(|version| path[..at].ends_with(version)).unwrap_or(VERSION);
+    is_list.then(|| PathAndQuery::try_from(format!("{version}/models{model}")).ok())?
 }
+
+const VERSION: &str = "/v1";
+const IN_MODELS: &str = "/models/";
 
 pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let mut for_callers = Router::new();
@@ -447,8 +457,32 @@ mod tests {
             (Method::POST, "/openai/v1/responses/compact", Some(COMPACT)),
             (get.clone(), "/v1/responses/resp_1", None),
             (Method::POST, "/v1/embeddings", None),
-            (Method::POST, "/v1beta/models/gemini-2.5-pro:generateContent", None),
-            (get.clone(), "/api/models", Some(MODELS)),
+            (
+                Method::POST,
+                "/v1beta/models/gemini-2.5-pro:generateContent",
+                Some("/v1beta/models/gemini-2.5-pro:generateContent"),
+            ),
+            (
+                Method::POST,
+                "/google/v1/models/g:streamGenerateContent?alt=sse&key=k",
+                Some("/v1beta/models/g:streamGenerateContent?alt=sse&key=k"),
+            ),
+            (
+                Method::POST,
+                "/v1alpha/models/meta/models/l:8b:countTokens",
+                Some("/v1beta/models/meta/models/l:8b:countTokens"),
+            ),
+            (
+                Method::POST,
+                "/v1beta/models/a%2Fb%3A1:generateContent",
+                Some("/v1beta/models/a%2Fb%3A1:generateContent"),
+            ),
+            (Method::POST, "/v1beta/models/g:embedContent", None),
+            (Method::POST, "/v1beta/models/:generateContent", None),
+            (Method::POST, "/v1/models", None),
+            (get.clone(), "/v1beta/models/g:generateContent", Some("/v1beta/models/g:generateContent")),
+            (get.clone(), "/x/v1beta/models?key=k", Some("/v1beta/models")),
+            (get.clone(), "/api/models", Some("/v1/models")),
             (get.clone(), "/v1/models/ft:gpt-4o:acme::9xYz", Some("/v1/models/ft:gpt-4o:acme::9xYz")),
             (get.clone(), "/v1/models/meta/llama-3", Some("/v1/models/meta/llama-3")),
             (get.clone(), "/v1/modelsets", None),
