@@ -85,8 +85,8 @@ pub use self::{
     load::{Format, Loader, document, document_of},
     schema::*,
     stack::{
-        Continuation, HandoffTask, RecoveryCheckTask, Reload, ResponseArchive, Stack, StackBuilder, StackHandle,
-        TierInfo,
+        Continuation, HandoffTask, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload, ResponseArchive, Stack,
+        StackBuilder, StackHandle, TierInfo,
     },
     suggest::nearest,
     tree::Step,

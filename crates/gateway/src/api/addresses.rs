@@ -12,7 +12,7 @@
 use http::{Request, Uri, uri::PathAndQuery};
 use steadfast::{LlmError, LlmRequest};
 
-use super::query::decoded_path;
+use super::{objects, query::decoded_path};
 
 /// The model of a request by its address, in place of the one in its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,14 @@ fn is_unversioned(path: &str) -> bool {
     const PATHS: [&str; 6] =
         ["/messages", "/messages/count_tokens", "/chat/completions", "/responses", "/embeddings", "/models"];
     const FAMILIES: [&str; 2] = ["/models/", "/responses/"];
-    !path.starts_with(VERSION) && (PATHS.contains(&path) || FAMILIES.iter().any(|family| path.starts_with(family)))
+    let of_objects = |path: &str| objects::SERVED.iter().any(|kind| is_at(path, &kind[VERSION.len()..]));
+    !path.starts_with(VERSION)
+        && (PATHS.contains(&path) || FAMILIES.iter().any(|family| path.starts_with(family)) || of_objects(path))
+}
+
+/// Returns true for a path and all that begin with it.
+fn is_at(path: &str, beginning: &str) -> bool {
+    path.strip_prefix(beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Replaces the path of an address, and keeps its query.

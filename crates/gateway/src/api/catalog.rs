@@ -62,6 +62,11 @@ impl Catalog {
         }
     }
 
+    /// Returns whether the gateway is one to the stack of a file.
+    pub(crate) fn is_stack(&self) -> bool {
+        matches!(self, Self::Stack(_))
+    }
+
     /// Returns whether the stack keeps answers.
     pub(crate) fn keeps_answers(&self) -> bool {
         match self {

@@ -24,6 +24,7 @@ mod inbound;
 mod keys;
 mod layers;
 mod mark;
+mod objects;
 pub(crate) mod observe;
 mod panic;
 mod pipeline;

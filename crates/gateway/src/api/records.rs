@@ -315,6 +315,11 @@ impl Entry {
         (state.feature, state.stream) = (feature, stream);
     }
 
+    /// Records the tier that alone may answer.
+    pub(crate) fn set_tier(&self, tier: &Arc<str>) {
+        lock(&self.record.state).tier = Some(tier.clone());
+    }
+
     /// Records whether the stack has a cache.
     pub(crate) fn set_cache(&mut self, has_cache: bool) {
         self.has_cache = has_cache;

@@ -24,6 +24,7 @@ use super::{
     inbound::BodyError,
     keys::{self, Denial, Key},
     layers::{self, BodyTooLarge},
+    objects::{self, ObjectCall},
     observe::page,
     panic::{self, Panic},
     pipeline::{self, Compaction, ConnectionContext, immediate},
@@ -55,7 +56,10 @@ impl Routes {
             fixed => fixed,
         };
         let Some(dialect) = dialect else {
-            return self.routed(request);
+            return match ObjectCall::at(path, request.headers()).filter(|_| self.gateway.catalog.is_stack()) {
+                Some(call) => object_call(&self.gateway, connection, call, request),
+                None => self.routed(request),
+            };
         };
         match *request.method() {
             Method::POST => call(&self.gateway, connection, dialect, request),
@@ -348,6 +352,24 @@ fn call<'a>(
     if is_array { Box::pin(answering.then(gemini::error_in_array)) } else { answering }
 }
 
+/// Makes a call for objects that a provider keeps. Checks the key itself, as [`call`] does.
+fn object_call<'a>(
+    gateway: &Arc<GatewayState>,
+    connection: &'a ConnectionContext,
+    call: ObjectCall,
+    mut request: Request<Body>,
+) -> Answering<'a> {
+    let dialect = call.dialect();
+    let begun = panic::catch(|| match authorize(gateway, &mut request) {
+        Ok(()) => objects::answer(gateway, connection, call, request),
+        Err(denied) => immediate(refusal::deny(denied, dialect)),
+    });
+    begun.unwrap_or_else(|panic| {
+        panic.log(None);
+        immediate(refusal::refuse(&Panic::error(), dialect))
+    })
+}
+
 /// Answers a `POST` to a model's path, which is a call of Gemini's.
 async fn model_method(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>) -> Response<Body> {
     match gemini::call_at(request.uri().path()) {
@@ -425,7 +447,9 @@ async fn unknown_path(
     // Without the query, which may hold a key.
     let path: String = uri.path().chars().take(MAX_PATH).collect();
     gateway.unknown_paths.report(shortened(&method), &path);
-    refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
+    let of_objects = objects::SERVED.into_iter().filter(|_| gateway.catalog.is_stack());
+    let served: Vec<&str> = SERVED.into_iter().chain(of_objects).collect();
+    refusal::unknown_path(&path, &served, dialect_of(uri.path(), &headers))
 }
 
 /// Returns a method's beginning, for messages: callers may invent long ones.

@@ -13,6 +13,7 @@ use super::{
     handoff::HandoffState,
     hedge::Hedges,
     mirror::MirrorState,
+    objects::ObjectPlaces,
     plan::Plan,
     queue::Queues,
     recovery::RecoveryChecks,
@@ -69,6 +70,8 @@ pub(super) struct Generation {
     pub(super) cache: Option<CacheState>,
     /// The kept responses, if the file configures them.
     pub(super) responses: Option<ResponseArchive>,
+    /// The places of objects that providers keep.
+    pub(super) objects: ObjectPlaces,
     /// The handoff to people, if any tier or queue uses it.
     pub(super) handoff: Option<HandoffState>,
     /// The recovery checks, if the file configures them.
@@ -132,6 +135,7 @@ impl Generation {
         let cache = CacheState::new(&config, shared, before.and_then(|before| before.cache.as_ref()));
         let known = before.and_then(|before| before.responses.as_ref());
         let responses = ResponseArchive::new(&config, &stores, context, known);
+        let objects = ObjectPlaces::new(&stores, context, before.map(|before| &before.objects));
         let known = before.and_then(|before| before.handoff.as_ref());
         let handoff = plan.handoff.take().map(|handoff| HandoffState::new(handoff, &stores, context, known));
         if let Some(before) = before {
@@ -177,6 +181,7 @@ impl Generation {
             stores,
             cache,
             responses,
+            objects,
             handoff,
             mirror,
             whole,
@@ -240,6 +245,7 @@ impl Generation {
         let mut troubles = self.stores.troubles();
         troubles.extend(self.idempotency.iter().flat_map(|(_, keys)| keys.troubles()));
         troubles.extend(self.responses.iter().filter_map(ResponseArchive::trouble));
+        troubles.extend(self.objects.trouble());
         troubles.extend(self.handoff.iter().filter_map(|handoff| handoff.desk.trouble()));
         troubles
     }

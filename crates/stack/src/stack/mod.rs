@@ -31,6 +31,7 @@ mod handoff;
 mod hedge;
 mod leaf;
 mod mirror;
+mod objects;
 mod operate;
 mod plan;
 mod queue;
@@ -67,6 +68,7 @@ use self::{context::StackContext, generation::Generation, plan::Plan, service::R
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
     handoff::HandoffTask,
+    objects::{ObjectPlaces, ObjectTier},
     recovery::RecoveryCheckTask,
     responses::ResponseArchive,
     resume::Continuation,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ::http::{Method, Request};
 use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
 };
 use steadfast::{
     BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
-    Events, InvalidConfig, RetryBudget, RetryWithJitter, Timeout,
+    Events, InvalidConfig, LlmError, RetryBudget, RetryWithJitter, Timeout,
     layers::{budget::Budget, timeout::Silence},
 };
 
@@ -120,6 +121,20 @@ impl TierRuntime {
     /// Returns a fingerprint of the provider's account, if the provider keeps conversations of its own.
     pub(super) fn account(&self) -> Option<Arc<str>> {
         self.plan.account()
+    }
+
+    /// Returns a fingerprint of the account that keeps objects such as files, if the provider does.
+    pub(super) fn object_account(&self) -> Option<Arc<str>> {
+        self.plan.object_account()
+    }
+
+    /// Returns the head of a request for an object to the provider.
+    ///
+    /// # Errors
+    ///
+    /// The provider keeps no objects, or the path fits into no URL.
+    pub(super) fn object_head(&self, method: Method, path: &str) -> Result<Request<()>, LlmError> {
+        self.plan.object_head(method, path)
     }
 
     /// Returns whether its leaf and its circuit are those of an earlier generation.
