@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
-use steadfast_stack::{Config, StackHandle};
+use steadfast_stack::{CallKind, Config, LanePool, StackHandle};
 
 use super::{
     GatewayState, conversation,
@@ -62,6 +62,27 @@ impl Catalog {
         match self {
             Self::Stack(stack) => stack.tiers().iter().any(|tier| !tier.provider.is_local()),
             Self::Listed(_) => true,
+        }
+    }
+
+    /// Returns whether the stack serves paths that are no conversation.
+    pub(crate) fn has_lane(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.config().lane.is_some(),
+            Self::Listed(_) => false,
+        }
+    }
+
+    /// Returns the tiers that may serve a call that is no conversation.
+    pub(crate) fn lane_pool(
+        &self,
+        kind: CallKind,
+        dialect: Dialect,
+        model: Option<&str>,
+    ) -> Result<LanePool, LlmError> {
+        match self {
+            Self::Stack(stack) => stack.config().lane_pool(kind, dialect, model),
+            Self::Listed(_) => Err(unknown()),
         }
     }
 

@@ -21,6 +21,7 @@ mod html;
 mod http_llm;
 mod inbound;
 mod keys;
+mod lane;
 mod layers;
 mod mark;
 pub(crate) mod observe;

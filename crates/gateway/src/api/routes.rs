@@ -23,6 +23,7 @@ use super::{
     handoff,
     inbound::BodyError,
     keys::{self, Denial, Key},
+    lane,
     layers::{self, BodyTooLarge},
     observe::page,
     panic::{self, Panic},
@@ -55,7 +56,10 @@ impl Routes {
             fixed => fixed,
         };
         let Some(dialect) = dialect else {
-            return self.routed(request);
+            return match lane::call_at(&self.gateway, request.method(), path) {
+                Some(call) => lane_call(&self.gateway, connection, call, request),
+                None => self.routed(request),
+            };
         };
         match *request.method() {
             Method::POST => call(&self.gateway, connection, dialect, request),
@@ -118,9 +122,18 @@ impl Handler for Routes {
 /// Returns true for a path of the models' APIs without its version: clients of the AI SDK and LiteLLM have `/v1` in
 /// their base URL, and users may leave it out.
 fn is_unversioned(path: &str) -> bool {
-    const PATHS: [&str; 6] =
-        ["/messages", "/messages/count_tokens", "/chat/completions", "/responses", "/embeddings", "/models"];
-    const FAMILIES: [&str; 2] = ["/models/", "/responses/"];
+    const PATHS: [&str; 9] = [
+        "/messages",
+        "/messages/count_tokens",
+        "/chat/completions",
+        "/responses",
+        "/models",
+        "/embeddings",
+        "/completions",
+        "/moderations",
+        "/rerank",
+    ];
+    const FAMILIES: [&str; 4] = ["/models/", "/responses/", "/audio/", "/images/"];
     !path.starts_with(VERSION) && (PATHS.contains(&path) || FAMILIES.iter().any(|family| path.starts_with(family)))
 }
 
@@ -360,6 +373,24 @@ fn call<'a>(
     if is_array { Box::pin(answering.then(gemini::error_in_array)) } else { answering }
 }
 
+/// Makes a call that is no conversation. Checks the key itself, as [`call`] does.
+fn lane_call<'a>(
+    gateway: &Arc<GatewayState>,
+    connection: &'a ConnectionContext,
+    call: lane::Call,
+    mut request: Request<Body>,
+) -> Answering<'a> {
+    let dialect = call.dialect();
+    let begun = panic::catch(|| match authorize(gateway, &mut request) {
+        Ok(()) => lane::answer(gateway, connection, call, request),
+        Err(denied) => immediate(refusal::deny(denied, dialect)),
+    });
+    begun.unwrap_or_else(|panic| {
+        panic.log(None);
+        immediate(refusal::refuse(&Panic::error(), dialect))
+    })
+}
+
 /// Answers a `POST` to a model's path, which is a call of Gemini's.
 async fn model_method(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>) -> Response<Body> {
     match gemini::call_at(request.uri().path()) {
@@ -437,7 +468,8 @@ async fn unknown_path(
     // Without the query, which may hold a key.
     let path: String = uri.path().chars().take(MAX_PATH).collect();
     gateway.unknown_paths.report(shortened(&method), &path);
-    refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
+    let served: Vec<&str> = SERVED.into_iter().chain(lane::served(&gateway)).collect();
+    refusal::unknown_path(&path, &served, dialect_of(uri.path(), &headers))
 }
 
 /// Returns a method's beginning, for messages: callers may invent long ones.
