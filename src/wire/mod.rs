@@ -18,6 +18,7 @@ pub(crate) mod gemini;
 mod limits;
 mod object;
 mod offload;
+mod opaque;
 pub(crate) mod openai;
 pub(crate) mod provider_data;
 pub(crate) mod responses;
@@ -35,8 +36,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::value::RawValue;
 
-pub use self::limits::WireLimits;
 use self::object::JsonText;
+pub use self::{
+    limits::WireLimits,
+    opaque::{OpaqueCall, Unit},
+};
 pub(crate) use self::{
     limits::{Meter, Stop},
     object::{JsonError, Object},

@@ -37,9 +37,9 @@ impl Config {
             Candidate::Tier(tier) => Some(&**tier),
             Candidate::Name(_) => None,
         });
-        let tiers = self.tiers.iter().chain(candidate).filter(|tier| tier.needs_key(environment));
+        let tiers = self.all_tiers().chain(candidate).filter(|tier| tier.needs_key(environment));
         let tiers = tiers.map(|tier| (Some(tier.name.clone()), tier.key_variables()));
-        let sources = self.tiers.iter().filter_map(|tier| match tier.credential.as_ref()? {
+        let sources = self.all_tiers().filter_map(|tier| match tier.credential.as_ref()? {
             Credential::Source(source) => Some((tier, source)),
             Credential::Named(_) => None,
         });

@@ -9,8 +9,9 @@
 //! | `/openai/deployments/{name}/..` | `/v1/..`, and the name is the model |
 //! | `/openai/v1/..`, `/openai/..` | `/v1/..` |
 
+use bytes::Bytes;
 use http::{Request, Uri, uri::PathAndQuery};
-use steadfast::{LlmError, LlmRequest};
+use steadfast::{Dialect, LlmError, LlmRequest, Wire};
 
 use super::{objects, query::decoded_path};
 
@@ -23,12 +24,21 @@ impl Deployment {
     ///
     /// # Errors
     ///
-    /// Those of [`Wire::with_model`](steadfast::Wire::with_model).
+    /// Those of [`Wire::with_model`].
     pub(crate) fn in_request(&self, request: LlmRequest) -> Result<LlmRequest, LlmError> {
         match request.wire() {
             Some(wire) => Ok(LlmRequest::from(wire.clone().with_model(&self.0)?)),
             None => Ok(request),
         }
+    }
+
+    /// Returns a body of JSON for this model.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Wire::new`].
+    pub(crate) fn in_body(&self, dialect: Dialect, body: Bytes) -> Result<Bytes, LlmError> {
+        Ok(Wire::new(dialect, body)?.with_model(&self.0)?.body().clone())
     }
 }
 
@@ -89,9 +99,18 @@ fn azures(path: &str) -> Option<(&str, Option<&str>)> {
 /// Returns true for a path of the models' APIs without its version: clients of the AI SDK and LiteLLM have `/v1` in
 /// their base URL, and users may leave it out.
 fn is_unversioned(path: &str) -> bool {
-    const PATHS: [&str; 6] =
-        ["/messages", "/messages/count_tokens", "/chat/completions", "/responses", "/embeddings", "/models"];
-    const FAMILIES: [&str; 2] = ["/models/", "/responses/"];
+    const PATHS: [&str; 9] = [
+        "/messages",
+        "/messages/count_tokens",
+        "/chat/completions",
+        "/responses",
+        "/models",
+        "/embeddings",
+        "/completions",
+        "/moderations",
+        "/rerank",
+    ];
+    const FAMILIES: [&str; 4] = ["/models/", "/responses/", "/audio/", "/images/"];
     let of_objects = |path: &str| objects::SERVED.iter().any(|kind| is_at(path, &kind[VERSION.len()..]));
     !path.starts_with(VERSION)
         && (PATHS.contains(&path) || FAMILIES.iter().any(|family| path.starts_with(family)) || of_objects(path))

@@ -6,7 +6,7 @@ use axum::{Extension, body::Body, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
-use steadfast_stack::{Config, StackHandle};
+use steadfast_stack::{CallKind, Config, LanePool, StackHandle};
 
 use super::{
     GatewayState, conversation,
@@ -65,6 +65,27 @@ impl Catalog {
     /// Returns whether the gateway is one to the stack of a file.
     pub(crate) fn is_stack(&self) -> bool {
         matches!(self, Self::Stack(_))
+    }
+
+    /// Returns whether the stack serves paths that are no conversation.
+    pub(crate) fn has_lane(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.config().lane.is_some(),
+            Self::Listed(_) => false,
+        }
+    }
+
+    /// Returns the tiers that may serve a call that is no conversation.
+    pub(crate) fn lane_pool(
+        &self,
+        kind: CallKind,
+        dialect: Dialect,
+        model: Option<&str>,
+    ) -> Result<LanePool, LlmError> {
+        match self {
+            Self::Stack(stack) => stack.config().lane_pool(kind, dialect, model),
+            Self::Listed(_) => Err(unknown()),
+        }
     }
 
     /// Returns whether the stack keeps answers.

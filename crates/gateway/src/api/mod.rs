@@ -22,6 +22,7 @@ mod html;
 mod http_llm;
 mod inbound;
 mod keys;
+mod lane;
 mod layers;
 mod mark;
 mod objects;

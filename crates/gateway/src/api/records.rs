@@ -45,6 +45,8 @@ pub(crate) struct Record {
 struct RecordState {
     key: Option<Arc<str>>,
     feature: Option<Box<str>>,
+    /// The kind of a call that is no conversation.
+    call: Option<&'static str>,
     asked_model: Option<Arc<str>>,
     stream: bool,
     outcome: Outcome,
@@ -159,7 +161,7 @@ impl Record {
     pub(crate) fn json(&self, words: bool) -> Value {
         let state = lock(&self.state);
         let steps: Vec<Value> = state.steps.iter().map(|step| self.step(step, words)).collect();
-        json!({
+        let mut value = json!({
             "id": &*self.id,
             "at_ms": millis(self.at),
             "dialect": self.dialect.to_string(),
@@ -187,7 +189,11 @@ impl Record {
                 "cache_read": usage.cache_read, "cache_write": usage.cache_write, "reasoning": usage.reasoning,
             })),
             "steps": steps,
-        })
+        });
+        if let Some(call) = state.call {
+            value["call"] = call.into();
+        }
+        value
     }
 
     /// Returns whether the request came with the key of this name.
@@ -318,6 +324,11 @@ impl Entry {
     /// Records the tier that alone may answer.
     pub(crate) fn set_tier(&self, tier: &Arc<str>) {
         lock(&self.record.state).tier = Some(tier.clone());
+    }
+
+    /// Records that the request is a call of this kind, and no conversation.
+    pub(crate) fn set_call(&self, kind: &'static str) {
+        lock(&self.record.state).call = Some(kind);
     }
 
     /// Records whether the stack has a cache.

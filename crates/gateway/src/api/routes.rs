@@ -23,6 +23,7 @@ use super::{
     handoff,
     inbound::BodyError,
     keys::{self, Denial, Key},
+    lane,
     layers::{self, BodyTooLarge},
     objects::{self, ObjectCall},
     observe::page,
@@ -56,8 +57,17 @@ impl Routes {
             fixed => fixed,
         };
         let Some(dialect) = dialect else {
-            return match ObjectCall::at(path, request.headers()).filter(|_| self.gateway.catalog.is_stack()) {
-                Some(call) => object_call(&self.gateway, connection, call, request),
+            if let Some(call) = ObjectCall::at(path, request.headers()).filter(|_| self.gateway.catalog.is_stack()) {
+                let dialect = call.dialect();
+                let answer = |request| objects::answer(&self.gateway, connection, call, request);
+                return beside(&self.gateway, dialect, request, answer);
+            }
+            return match lane::call_at(&self.gateway, request.method(), path) {
+                Some(call) => {
+                    let dialect = call.dialect();
+                    let answer = |request| lane::answer(&self.gateway, connection, call, request);
+                    beside(&self.gateway, dialect, request, answer)
+                }
                 None => self.routed(request),
             };
         };
@@ -352,16 +362,15 @@ fn call<'a>(
     if is_array { Box::pin(answering.then(gemini::error_in_array)) } else { answering }
 }
 
-/// Makes a call for objects that a provider keeps. Checks the key itself, as [`call`] does.
-fn object_call<'a>(
-    gateway: &Arc<GatewayState>,
-    connection: &'a ConnectionContext,
-    call: ObjectCall,
+/// Makes a call that is no conversation. Checks the key itself, as [`call`] does.
+fn beside<'a>(
+    gateway: &GatewayState,
+    dialect: Dialect,
     mut request: Request<Body>,
+    answer: impl FnOnce(Request<Body>) -> Answering<'a>,
 ) -> Answering<'a> {
-    let dialect = call.dialect();
     let begun = panic::catch(|| match authorize(gateway, &mut request) {
-        Ok(()) => objects::answer(gateway, connection, call, request),
+        Ok(()) => answer(request),
         Err(denied) => immediate(refusal::deny(denied, dialect)),
     });
     begun.unwrap_or_else(|panic| {
@@ -448,7 +457,7 @@ async fn unknown_path(
     let path: String = uri.path().chars().take(MAX_PATH).collect();
     gateway.unknown_paths.report(shortened(&method), &path);
     let of_objects = objects::SERVED.into_iter().filter(|_| gateway.catalog.is_stack());
-    let served: Vec<&str> = SERVED.into_iter().chain(of_objects).collect();
+    let served: Vec<&str> = SERVED.into_iter().chain(lane::served(&gateway)).chain(of_objects).collect();
     refusal::unknown_path(&path, &served, dialect_of(uri.path(), &headers))
 }
 

@@ -14,6 +14,7 @@ mod harness;
 mod images;
 mod key_limits;
 mod keys;
+mod lane;
 mod layers;
 mod lessons;
 mod limits;

@@ -29,6 +29,7 @@ mod generation;
 mod handle;
 mod handoff;
 mod hedge;
+mod lane;
 mod leaf;
 mod mirror;
 mod objects;
@@ -68,6 +69,7 @@ use self::{context::StackContext, generation::Generation, plan::Plan, service::R
 pub use self::{
     handle::{Reload, StackHandle, TierInfo},
     handoff::HandoffTask,
+    lane::LanePool,
     objects::{ObjectPlaces, ObjectTier},
     recovery::RecoveryCheckTask,
     responses::ResponseArchive,

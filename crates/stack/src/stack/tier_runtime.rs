@@ -209,7 +209,7 @@ fn retry_key(tier: &Tier) -> Option<String> {
 /// A share is invalid.
 pub(super) fn retry_budgets(config: &Config) -> Result<RetryBudgets, InvalidConfig> {
     let mut budgets = RetryBudgets::new();
-    for tier in &config.tiers {
+    for tier in config.all_tiers() {
         if let Entry::Vacant(new) = budgets.entry(retry_key(tier)) {
             let (share, field) = retry_share(tier, &format!("tiers.{}", tier.name), config);
             new.insert((share, settings::retry_budget(&field, share)?));

@@ -57,7 +57,7 @@ impl ObjectCall {
 
     /// Returns the request that a path and its headers are, if it is one for objects.
     pub(crate) fn at(path: &str, headers: &HeaderMap) -> Option<Self> {
-        let path = path.strip_prefix("/v1")?;
+        let path = path.strip_prefix("/v1").filter(|path| path.starts_with('/'))?;
         let (parts, own) = KINDS.into_iter().find_map(|(kind, own)| {
             let rest = path[1..].strip_prefix(kind).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
             Some((rest.strip_prefix('/'), own))
