@@ -152,7 +152,7 @@ pub use self::{
     request::{Context, LlmRequest},
     response::{AnswerSource, CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse},
     service::{BoxLlmService, LlmService},
-    wire::{Wire, WireLimits},
+    wire::{OpaqueCall, Unit, Wire, WireLimits},
 };
 
 /// The README's code compiles too.

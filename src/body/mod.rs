@@ -76,6 +76,14 @@ impl LlmBody {
         Self::complete(Complete::Message(Box::new(Whole { message, wire: Some((dialect, raw)) })))
     }
 
+    /// Creates the whole answer to a call that is no conversation: bytes, and what was billed.
+    #[cfg(feature = "http")]
+    pub(crate) fn opaque(dialect: Dialect, raw: Bytes, usage: Option<Usage>) -> Self {
+        let mut message = Message::new(crate::chat::Role::Assistant, Vec::new());
+        message.usage = usage;
+        Self::from_wire(dialect, raw, message)
+    }
+
     /// Creates a stream of frames. It must yield a frame with [`StreamEvent::End`] before it ends; otherwise it was
     /// cut, and the body yields [`ErrorKind::StreamBroken`](crate::ErrorKind::StreamBroken). Frames after that one are
     /// not read. Costs two allocations, however many frames come; the additions of a usual stack of layers cost none.

@@ -212,6 +212,10 @@ impl Stream for ResumedStream {
 
 /// Returns the error for a complete answer without content; see [`empty_answer`].
 pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Option<LlmError> {
+    if request.opaque().is_some() {
+        // Its answer is bytes, and has no message.
+        return None;
+    }
     let error = empty_answer(response.body().finish_of_empty()?, Some(request))?;
     Some(broken(error, response))
 }

@@ -17,6 +17,9 @@ impl LlmRequest {
 
     /// Returns both separately; for the answer only the request's own limit.
     pub(crate) fn estimated_parts(&self) -> (u64, Option<u64>) {
+        if let Some(call) = self.opaque() {
+            return (call.estimated_units(), Some(call.estimated_answer()));
+        }
         match self.chat() {
             Ok(chat) => (estimate::prompt(chat), chat.max_tokens.map(u64::from)),
             // The bytes cannot be decoded here: only their length is known.
@@ -39,6 +42,9 @@ impl LlmRequest {
     /// Returns the tokens of the prompt without decoding it, for reports only. All bytes count, except that pictures
     /// count as such.
     pub(crate) fn glanced_prompt(&self) -> u32 {
+        if let Some(call) = self.opaque() {
+            return u32::try_from(call.estimated_units()).unwrap_or(u32::MAX);
+        }
         let prompt = match self.wire() {
             Some(wire) => (estimate::characters(wire.body()) / CHARS_PER_TOKEN) as u64,
             None => self.chat().map_or(0, estimate::prompt),

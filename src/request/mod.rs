@@ -17,7 +17,7 @@ use crate::{
 };
 pub use crate::{
     dialect::Dialect,
-    wire::{Wire, WireLimits},
+    wire::{OpaqueCall, Wire, WireLimits},
 };
 
 /// A request to a language model.
@@ -54,6 +54,7 @@ struct CallerPart {
     requires_human: bool,
     waits_for_rate_limits: bool,
     compaction: bool,
+    opaque: bool,
     shadow: bool,
     left_out: Vec<OmittedParameter>,
     extensions: Extensions,
@@ -63,6 +64,7 @@ struct CallerPart {
 enum Content {
     Chat(Chat),
     Wire(Wire),
+    Opaque(OpaqueCall),
 }
 
 impl LlmRequest {
@@ -73,6 +75,7 @@ impl LlmRequest {
 
     fn new(content: Content) -> Self {
         let compaction = matches!(&content, Content::Wire(wire) if wire.is_compaction());
+        let opaque = matches!(&content, Content::Opaque(_));
         Self {
             caller: Arc::new(CallerPart {
                 content,
@@ -86,6 +89,7 @@ impl LlmRequest {
                 requires_human: false,
                 waits_for_rate_limits: false,
                 compaction,
+                opaque,
                 shadow: false,
                 left_out: Vec::new(),
                 extensions: Extensions::new(),
@@ -167,23 +171,25 @@ impl LlmRequest {
     }
 
     /// Asks for the answer as a stream. Default: the request's own setting, which for a [`prompt`](Self::prompt) is no.
-    /// In a request in wire form only that field changes, in its place.
+    /// In a request in wire form only that field changes, in its place. An [opaque call](OpaqueCall) does not change.
     #[must_use]
     pub fn with_stream(mut self, stream: bool) -> Self {
         match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.stream = stream,
             Content::Wire(wire) => wire.set_stream(stream),
+            Content::Opaque(_) => {}
         }
         self
     }
 
     /// Sets the longest answer, in tokens. Default: the provider's; Anthropic requires a number, and gets 4,096. In a
-    /// request in wire form only that field changes, in its place.
+    /// request in wire form only that field changes, in its place. An [opaque call](OpaqueCall) does not change.
     #[must_use]
     pub fn with_max_tokens(mut self, tokens: u32) -> Self {
         match &mut self.caller_mut().content {
             Content::Chat(chat) => chat.max_tokens = Some(tokens),
             Content::Wire(wire) => wire.set_max_tokens(tokens),
+            Content::Opaque(_) => {}
         }
         self
     }
@@ -250,11 +256,13 @@ impl LlmRequest {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the bytes are not a request of their dialect;
-    /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) for a [compaction](Wire::compaction).
+    /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) for a [compaction](Wire::compaction)
+    /// and for an [opaque call](OpaqueCall).
     pub fn chat(&self) -> Result<&Chat, LlmError> {
         match &self.caller.content {
             Content::Chat(chat) => Ok(chat),
             Content::Wire(wire) => wire.chat(),
+            Content::Opaque(call) => Err(call.no_chat()),
         }
     }
 
@@ -280,8 +288,17 @@ impl LlmRequest {
     /// The caller's own bytes, if the request came in wire form.
     pub fn wire(&self) -> Option<&Wire> {
         match &self.caller.content {
-            Content::Chat(_) => None,
+            Content::Chat(_) | Content::Opaque(_) => None,
             Content::Wire(wire) => Some(wire),
+        }
+    }
+
+    /// The call that is no conversation, if the request is one.
+    #[inline]
+    pub fn opaque(&self) -> Option<&OpaqueCall> {
+        match &self.caller.content {
+            Content::Opaque(call) => Some(call),
+            Content::Chat(_) | Content::Wire(_) => None,
         }
     }
 
@@ -297,6 +314,7 @@ impl LlmRequest {
         match &self.caller.content {
             Content::Chat(chat) => chat.model.as_deref(),
             Content::Wire(wire) => wire.model(),
+            Content::Opaque(call) => call.model(),
         }
     }
 
@@ -305,6 +323,7 @@ impl LlmRequest {
         match &self.caller.content {
             Content::Chat(chat) => chat.stream,
             Content::Wire(wire) => wire.is_stream(),
+            Content::Opaque(call) => call.is_stream(),
         }
     }
 
@@ -313,6 +332,7 @@ impl LlmRequest {
         match &self.caller.content {
             Content::Chat(chat) => !chat.stop.is_empty(),
             Content::Wire(wire) => wire.names_stops(),
+            Content::Opaque(_) => false,
         }
     }
 
@@ -336,6 +356,7 @@ impl LlmRequest {
         match &self.caller.content {
             Content::Chat(chat) => chat.thinking.is_some_and(|thinking| thinking != Thinking::Off),
             Content::Wire(wire) => wire.asks_to_reason(),
+            Content::Opaque(_) => false,
         }
     }
 
@@ -392,7 +413,7 @@ impl LlmRequest {
 
     /// Returns true if the request may go to any tier.
     pub(crate) fn goes_anywhere(&self) -> bool {
-        !(self.caller.first_tier_only | self.caller.requires_human | self.caller.compaction)
+        !(self.caller.first_tier_only | self.caller.requires_human | self.caller.compaction | self.caller.opaque)
     }
 
     /// The values that the caller added.
@@ -465,6 +486,12 @@ impl From<Chat> for LlmRequest {
 impl From<Wire> for LlmRequest {
     fn from(wire: Wire) -> Self {
         Self::new(Content::Wire(wire))
+    }
+}
+
+impl From<OpaqueCall> for LlmRequest {
+    fn from(call: OpaqueCall) -> Self {
+        Self::new(Content::Opaque(call))
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod gemini;
 mod limits;
 mod object;
 mod offload;
+mod opaque;
 pub(crate) mod openai;
 pub(crate) mod provider_data;
 pub(crate) mod responses;
@@ -35,8 +36,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::value::RawValue;
 
-pub use self::limits::WireLimits;
 use self::object::JsonText;
+pub use self::{
+    limits::WireLimits,
+    opaque::{OpaqueCall, Unit},
+};
 pub(crate) use self::{
     limits::{Meter, Stop},
     object::{JsonError, Object},
@@ -246,6 +250,11 @@ impl Wire {
         if let Some((name, _)) = values.iter().find(|(name, _)| !is_settable(name)) {
             return Err(LlmError::new(ErrorKind::InvalidRequest, format!("`{name}` cannot be set")));
         }
+        self.with_body(self.spliced(values))
+    }
+
+    /// Returns the bytes with other values of some fields.
+    fn spliced(&self, values: &[(&'static str, &[u8])]) -> Vec<u8> {
         let mut places: Vec<(std::ops::Range<usize>, &[u8])> = Vec::new();
         let new_bytes: usize = values.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         let mut body = Vec::with_capacity(self.body.len() + new_bytes);
@@ -273,7 +282,36 @@ impl Wire {
             at = place.end;
         }
         body.extend_from_slice(&self.body[at..]);
-        self.with_body(body)
+        body
+    }
+
+    /// Returns the same request for another model. In the bytes the field keeps its place, or comes first where the
+    /// body lacks it; all others stay as they are. Gemini's bytes name no model, and stay whole.
+    ///
+    /// ```
+    /// use steadfast::{Dialect, Wire};
+    ///
+    /// let wire = Wire::new(Dialect::OpenAi, r#"{"messages": [],  "model": "a"}"#)?;
+    /// let wire = wire.with_model("b")?;
+    /// assert_eq!(wire.model(), Some("b"));
+    /// assert_eq!(&wire.body()[..], br#"{"messages": [],  "model": "b"}"#);
+    /// # Ok::<(), steadfast::LlmError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new), which a valid request does not meet.
+    pub fn with_model(self, model: &str) -> Result<Self, LlmError> {
+        if self.model.as_deref() == Some(model) {
+            return Ok(self);
+        }
+        if self.dialect == Dialect::Gemini {
+            let stream = self.stream;
+            return Ok(self.path(model, stream));
+        }
+        let value = serde_json::Value::from(model).to_string();
+        let renamed = self.with_body(self.spliced(&[("model", value.as_bytes())]))?;
+        Ok(Self { model: Some(model.into()), ..renamed })
     }
 
     /// Returns a request of these bytes with the same headers, limits, and settings of layers.

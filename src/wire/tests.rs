@@ -78,6 +78,22 @@ fn the_path_says_model_and_stream_where_the_bytes_do_not() {
     assert_eq!((request.model(), request.is_stream()), (Some("gemini-2.5-pro"), true));
 }
 
+#[test]
+fn another_model_takes_the_fields_place_and_no_other_byte() {
+    for (body, renamed) in [
+        (r#"{ "messages":[1.0],  "model" : "a" ,"x":1e400}"#, r#"{ "messages":[1.0],  "model" : "b\"é" ,"x":1e400}"#),
+        (r#"{"model":null}"#, r#"{"model":"b\"é"}"#),
+        (r#" {"messages":[]}"#, r#" {"model":"b\"é","messages":[]}"#),
+        ("{}", r#"{"model":"b\"é"}"#),
+    ] {
+        let wire = Wire::new(Dialect::OpenAi, body).unwrap().with_model("b\"é").unwrap();
+        assert_eq!((wire.model(), str::from_utf8(wire.body()).unwrap()), (Some("b\"é"), renamed), "{body}");
+        assert_eq!(wire.is_stream(), Wire::new(Dialect::OpenAi, renamed).unwrap().is_stream());
+    }
+    let named = Wire::new(Dialect::Gemini, "{}").unwrap().path("a", true).with_model("b").unwrap();
+    assert_eq!((named.model(), named.is_stream(), &named.body()[..]), (Some("b"), true, &b"{}"[..]));
+}
+
 fn broken(json: &str) -> JsonError {
     Object::read(json.as_bytes(), &FIELDS).expect_err(json)
 }

@@ -50,7 +50,8 @@ impl GatewayClient {
 
     /// Returns the client of other paths, for a request to one of them, or else the gateway's path.
     fn target<T>(&self, request: &Request<T>) -> Result<Target> {
-        let path = request.uri().path();
+        // Gemini's query says the form of a stream.
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         match (Gateway::path_of(request.method(), path), &self.others) {
             (Some(path), _) => Ok(Target::Gateway(path)),
             (None, Some(others)) => Ok(Target::Others(others.clone())),

@@ -149,7 +149,9 @@ impl Config {
     /// request are most of what opens a circuit.
     pub(super) fn attempts(&self, tier: &Tier) -> u16 {
         let own = tier.retry.and_then(|retry| retry.max_attempts);
-        let mut before = self.tiers.iter().take_while(|other| other.name != tier.name);
+        let of_lane = self.tiers.iter().all(|other| other.name != tier.name);
+        let chain = self.tiers.iter().filter(|_| !of_lane);
+        let mut before = chain.take_while(|other| other.name != tier.name);
         let usual = match !self.names_retries(tier) && before.any(|other| other.provider.is_model()) {
             true => RetryWithJitterLayer::MAX_ATTEMPTS - 1,
             false => RetryWithJitterLayer::MAX_ATTEMPTS,

@@ -37,7 +37,7 @@ impl Config {
             Candidate::Tier(tier) => Some(&**tier),
             Candidate::Name(_) => None,
         });
-        let endpoints: Vec<Tier> = self.tiers.iter().chain(candidate).flat_map(Tier::endpoints).collect();
+        let endpoints: Vec<Tier> = self.all_tiers().chain(candidate).flat_map(Tier::endpoints).collect();
         let tiers = endpoints.iter().filter(|tier| tier.needs_key(environment));
         let tiers = tiers.map(|tier| (Some(tier.name.clone()), tier.key_variables()));
         let sources = endpoints.iter().filter_map(|tier| match tier.credential.as_ref()? {

@@ -67,6 +67,7 @@ mod source;
 mod stack;
 mod suggest;
 mod tree;
+mod vector_spaces;
 mod watch;
 
 use std::path::Path;
@@ -85,8 +86,8 @@ pub use self::{
     load::{Format, Loader, document, document_of},
     schema::*,
     stack::{
-        Continuation, HandoffTask, RecoveryCheckTask, Reload, ResponseArchive, Stack, StackBuilder, StackHandle,
-        TierDeployment, TierInfo,
+        Continuation, HandoffTask, LanePool, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload, ResponseArchive,
+        Stack, StackBuilder, StackHandle, TierDeployment, TierInfo,
     },
     suggest::nearest,
     tree::Step,

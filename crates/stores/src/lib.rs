@@ -25,6 +25,7 @@
 //! to 30 s. Meanwhile each process knows its own idempotency keys, in the memory that the layer has anyway. Trouble
 //! with a store is watched by purpose (`trouble.rs`), and reported once when it begins and once when it is over.
 
+pub mod places;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod poll;
 #[cfg(feature = "postgres")]

@@ -10,6 +10,8 @@ pub(super) fn fingerprint(request: &LlmRequest) -> u64 {
     let mut hasher = DefaultHasher::new();
     if let Some(wire) = request.wire() {
         sample(&mut hasher, wire.body());
+    } else if let Some(call) = request.opaque() {
+        sample(&mut hasher, call.body());
     } else if let Ok(chat) = request.chat() {
         hasher.write_usize(chat.messages.len());
         hasher.write_u32(chat.max_tokens.unwrap_or_default());

@@ -38,6 +38,11 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
         if request.is_compaction() && facts.settings.compaction.is_none() {
             return Some(ExclusionReason::NoCompaction);
         }
+        if let Some(call) = request.opaque()
+            && facts.settings.pools.iter().all(|pool| **pool != *call.pool())
+        {
+            return Some(ExclusionReason::OtherPool(call.pool().into()));
+        }
         let (level, capabilities) = (facts.settings.level, &facts.settings.capabilities);
         // A person is not of a worse level for a request that requires one.
         if level > worst && !request.is_human_required() {
@@ -64,6 +69,8 @@ pub(super) enum ExclusionReason {
     Lacks(Lack),
     /// It cannot compact a conversation.
     NoCompaction,
+    /// It does not stand in for the model of an opaque call.
+    OtherPool(Box<str>),
     /// It is of a better level than the request was stepped down to.
     AboveLevel {
         level: u8,
@@ -92,7 +99,7 @@ impl ExclusionReason {
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Lacks(lack) => lack.kind(),
-            Self::NoCompaction => ErrorKind::UnsupportedFeature,
+            Self::NoCompaction | Self::OtherPool(_) => ErrorKind::UnsupportedFeature,
             Self::Drained | Self::AbovePinned { .. } => ErrorKind::OutOfService,
             Self::AboveLevel { .. } | Self::BelowLevel { .. } => ErrorKind::Exhausted,
         }
@@ -101,7 +108,7 @@ impl ExclusionReason {
     /// Returns the reason why a tier of a worse level answers then.
     pub(super) fn degraded_reason(&self) -> DegradedReason {
         match self {
-            Self::Lacks(_) | Self::NoCompaction => DegradedReason::Failure(self.kind()),
+            Self::Lacks(_) | Self::NoCompaction | Self::OtherPool(_) => DegradedReason::Failure(self.kind()),
             Self::Drained => DegradedReason::Drained,
             Self::AbovePinned { .. } => DegradedReason::Pinned,
             Self::AboveLevel { .. } => DegradedReason::SteppedDown,
@@ -126,6 +133,7 @@ impl fmt::Display for ExclusionReason {
         match self {
             Self::Lacks(lack) => write!(f, "lacks {lack}"),
             Self::NoCompaction => f.write_str("lacks /v1/responses/compact"),
+            Self::OtherPool(pool) => write!(f, "does not serve {pool}"),
             Self::AboveLevel { level, least } => {
                 write!(f, "is of level {level}, and the request was stepped down to {least}")
             }

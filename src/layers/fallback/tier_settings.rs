@@ -48,6 +48,7 @@ pub struct TierSettings {
     pub(super) human: bool,
     pub(super) min_useful: Option<Duration>,
     pub(super) compaction: Option<Arc<str>>,
+    pub(super) pools: Vec<Arc<str>>,
 }
 
 impl TierSettings {
@@ -61,6 +62,7 @@ impl TierSettings {
             human: false,
             min_useful: None,
             compaction: None,
+            pools: Vec::new(),
         }
     }
 
@@ -138,6 +140,15 @@ impl TierSettings {
     #[must_use]
     pub fn compaction(mut self, account: impl Into<Arc<str>>) -> Self {
         self.compaction = Some(account.into());
+        self
+    }
+
+    /// Adds the tier to a pool: [opaque calls](crate::OpaqueCall) of this [pool](crate::OpaqueCall::pool) may come to
+    /// it. The tiers of a pool stand in for each other, such as those of one vector space. Default: none, and no opaque
+    /// call comes to the tier.
+    #[must_use]
+    pub fn pool(mut self, pool: impl Into<Arc<str>>) -> Self {
+        self.pools.push(pool.into());
         self
     }
 }

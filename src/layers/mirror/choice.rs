@@ -49,7 +49,8 @@ impl Choice {
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest) -> bool {
         // A shadow is not mirrored again, people answer each request once, and compactions cannot be compared.
-        if self.share == 0.0 || request.is_shadow() || request.is_human_required() || request.is_compaction() {
+        let is_compared = !request.is_compaction() && request.opaque().is_none();
+        if self.share == 0.0 || request.is_shadow() || request.is_human_required() || !is_compared {
             return false;
         }
         self.draw(request) < self.share && self.allows(request)

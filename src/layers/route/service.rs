@@ -41,7 +41,7 @@ where
     #[inline]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         // A request for a person is for none of the models, and a compaction is for those of the conversation.
-        let is_for_any = !(request.is_human_required() || request.is_compaction());
+        let is_for_any = !(request.is_human_required() || request.is_compaction() || request.opaque().is_some());
         let rule = self.plan.rules().position(|rule| is_for_any && rule.fits(&request));
         match rule {
             None => ResponseFuture::default_chain(Call::first(&mut self.inner, request)),

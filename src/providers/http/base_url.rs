@@ -67,6 +67,18 @@ impl BaseUrl {
         self
     }
 
+    /// Returns the address without the version at its end, for a path that has one of its own.
+    pub(crate) fn without_version(&self) -> Self {
+        let mut base = self.clone();
+        let last = base.path.rsplit('/').next().unwrap_or_default();
+        let is_version =
+            last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()));
+        if is_version {
+            base.path.truncate(base.path.len() - last.len() - 1);
+        }
+        base
+    }
+
     /// Returns the URL of a request. Only its path is parsed.
     pub(crate) fn join(&self, path: &str) -> Result<Uri, http::Error> {
         let start = &self.path;

@@ -4,7 +4,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -12,7 +12,7 @@ use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 use super::door::Door;
 use super::{BaseUrl, Limits, RequestBody};
 use crate::{
-    CommitPoint, Events, InvalidConfig,
+    CommitPoint, ErrorKind, Events, InvalidConfig, LlmError,
     models::FamilyTable,
     providers::{
         protocol::{Coder, Protocol},
@@ -208,6 +208,34 @@ impl<P: Protocol> HttpLeaf<P> {
         self
     }
 
+    /// Returns the head of a request to another path of the provider's API: the address, the protocol's headers and the
+    /// key. It is for calls that are no leaf's, such as those of files. `path` comes after the API's version, and may
+    /// have a query: `/files?limit=2`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) for a leaf at a cloud, which has other
+    /// paths and credentials. [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the path fits into no
+    /// URL, and [`ErrorKind::Auth`](crate::ErrorKind::Auth) if the key fits into no header.
+    pub fn head(&self, method: Method, path: &str) -> Result<Request<()>, LlmError> {
+        let settings = &*self.settings;
+        #[cfg(feature = "clouds")]
+        if settings.door.is_some() {
+            let message = format!("{}: this gateway reaches no such path at a cloud", plain(path));
+            return Err(LlmError::new(ErrorKind::UnsupportedFeature, message));
+        }
+        let uri = settings.base.join(path).map_err(|error| {
+            let message = format!("{} fits into no URL", plain(path));
+            LlmError::new(ErrorKind::InvalidRequest, message).with_source(error)
+        })?;
+        let mut request = Request::new(());
+        (*request.method_mut(), *request.uri_mut()) = (method, uri);
+        *request.headers_mut() = settings.coder.with_own_headers(HeaderMap::new())?;
+        // The body is the caller's.
+        request.headers_mut().remove(CONTENT_TYPE);
+        Ok(request)
+    }
+
     pub(crate) fn at(mut self, base: BaseUrl) -> Self {
         self.settings_mut().base = base;
         self.enrolled()
@@ -314,6 +342,11 @@ impl<P: Protocol> fmt::Debug for HttpLeaf<P> {
             .field("limits", &self.settings.coder.limits)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns a path without its query.
+fn plain(path: &str) -> &str {
+    path.split('?').next().unwrap_or_default()
 }
 
 /// Boxes a transport, so that its type has a name.

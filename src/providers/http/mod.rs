@@ -49,6 +49,7 @@ pub mod door;
 mod dual;
 mod failure;
 mod leaf;
+mod opaque;
 #[cfg(feature = "cache")]
 mod post;
 mod service;

@@ -52,6 +52,9 @@ pub(super) fn call<P: Protocol>(
     ready: &mut Transport,
     request: LlmRequest,
 ) -> ResponseFuture {
+    if request.opaque().is_some() {
+        return super::opaque::call(settings, ready, request);
+    }
     let settings = settings.clone();
     let mut origin = settings.coder.origin(settings.coder.model_of(&request));
     let stream = request.is_stream();
@@ -114,7 +117,7 @@ fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, origi
 }
 
 /// Sends a request: by the caller's own client as it is, or through the leaf's door, if there is one.
-fn dispatch<P: Protocol>(
+pub(super) fn dispatch<P: Protocol>(
     settings: &Settings<P>,
     caller: Option<&CallerTransport>,
     transport: Transport,
@@ -131,7 +134,7 @@ fn dispatch<P: Protocol>(
 }
 
 /// Returns the transport that is ready. A clone that is not ready stays behind.
-fn take(ready: &mut Transport) -> Transport {
+pub(super) fn take(ready: &mut Transport) -> Transport {
     let clone = ready.clone();
     std::mem::replace(ready, clone)
 }
@@ -239,7 +242,7 @@ fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmEr
     settings.base.join(path).map_err(no_address)
 }
 
-fn no_address(error: http::Error) -> LlmError {
+pub(super) fn no_address(error: http::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
 
@@ -334,7 +337,7 @@ fn answer<P: Protocol>(
 }
 
 /// Creates the error of an error answer, by the names of the leaf's door, if the request went there.
-fn error_of<P: Protocol>(
+pub(super) fn error_of<P: Protocol>(
     settings: &Settings<P>,
     request: &LlmRequest,
     origin: &Origin,
@@ -358,7 +361,7 @@ fn error_of<P: Protocol>(
 }
 
 /// The form of a 200.
-enum Form {
+pub(super) enum Form {
     Events,
     Whole,
     /// Not from the API: a proxy's page.
@@ -369,7 +372,7 @@ enum Form {
 
 impl Form {
     /// Returns the form by the content type or, if that says nothing useful, by the request.
-    fn of(headers: &HeaderMap, stream: bool) -> Self {
+    pub(super) fn of(headers: &HeaderMap, stream: bool) -> Self {
         let encoding = headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != "identity") {
             return Self::Compressed;

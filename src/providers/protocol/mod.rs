@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
-#[cfg(all(feature = "cache", feature = "http"))]
+#[cfg(feature = "http")]
 pub(crate) use self::failure::no_model;
 pub use self::{body::RequestBody, limits::Limits};
 #[cfg(feature = "clouds")]

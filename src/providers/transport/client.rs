@@ -7,17 +7,19 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, Version,
     header::{ACCEPT_ENCODING, PROXY_AUTHORIZATION},
     uri::Scheme,
 };
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper_util::{
     client::{legacy, proxy::matcher::Matcher},
     rt::{TokioExecutor, TokioTimer},
 };
 use pin_project::pin_project;
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::{
     connect::{self, Connector},
@@ -60,6 +62,8 @@ struct Shared {
     pool: Arc<Pool>,
     /// For all others.
     client: legacy::Client<Connector, RequestBody>,
+    /// For bodies that come in pieces.
+    streams: legacy::Client<Connector, StreamedBody>,
 }
 
 #[derive(Clone)]
@@ -113,6 +117,15 @@ impl HttpClient {
         self.with(|settings| settings.proxies = Arc::new(Matcher::builder().build()))
     }
 
+    /// Sends a request whose body comes in pieces, such as an upload that is in no memory whole. An error of the body
+    /// breaks the request off, so that no server takes its beginning for all of it. These requests have connections of
+    /// their own.
+    pub fn stream(&self, mut request: Request<StreamedBody>) -> ResponseFuture {
+        request.headers_mut().entry(ACCEPT_ENCODING).or_insert(IDENTITY);
+        self.shared.authorize(&mut request);
+        ResponseFuture(SendState::Pooled(self.shared.streams.request(request)))
+    }
+
     /// Returns a client with a setting changed, and connections of its own.
     fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.shared.settings.clone();
@@ -122,16 +135,17 @@ impl HttpClient {
 
     fn build(settings: Settings) -> Self {
         let connector = Connector::new(&settings.tls, settings.proxies.clone(), settings.connect_timeout);
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(pool::IDLE)
             // Without a ping, a silent network leaves the streams of a dead connection waiting until their own
             // timeouts.
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
-            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-            .build(connector.clone());
-        Self { shared: Arc::new(Shared { settings, pool: Arc::new(Pool::new(connector)), client }) }
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT);
+        let (client, streams) = (builder.build(connector.clone()), builder.build(connector.clone()));
+        Self { shared: Arc::new(Shared { settings, pool: Arc::new(Pool::new(connector)), client, streams }) }
     }
 }
 
@@ -167,6 +181,12 @@ impl Shared {
 
     /// Sends a request by hyper-util's client, which knows proxies and HTTP/2.
     fn send(&self, mut request: Request<RequestBody>) -> legacy::ResponseFuture {
+        self.authorize(&mut request);
+        self.client.request(request)
+    }
+
+    /// Adds what a proxy asks for.
+    fn authorize<B>(&self, request: &mut Request<B>) {
         // An HTTPS proxy is authorized when the tunnel is made; a plain one with each request.
         if request.uri().scheme() == Some(&Scheme::HTTP)
             && let Some(proxy) = self.settings.proxies.intercept(request.uri())
@@ -176,7 +196,6 @@ impl Shared {
             authorization.set_sensitive(true);
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
         }
-        self.client.request(request)
     }
 }
 
@@ -199,6 +218,9 @@ impl Service<Request<RequestBody>> for HttpClient {
         })
     }
 }
+
+/// A body that comes in pieces, of any length.
+pub type StreamedBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The future of [`HttpClient`]: resolves with the head of the response.
 #[pin_project]

@@ -66,7 +66,7 @@ mod tests;
 mod tls;
 
 pub use self::{
-    client::{HttpClient, ResponseFuture},
+    client::{HttpClient, ResponseFuture, StreamedBody},
     error::{InvalidTransport, TransportError},
     exchange::ResponseBody,
 };

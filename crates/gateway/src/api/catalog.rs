@@ -2,21 +2,18 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use axum::{
-    Extension,
-    body::Body,
-    extract::{Path, State},
-};
+use axum::{Extension, body::Body, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
-use steadfast_stack::{Config, StackHandle};
+use steadfast_stack::{CallKind, Config, LanePool, StackHandle};
 
 use super::{
     GatewayState, conversation,
     gemini::{self, PathCall},
     inbound,
     keys::Key,
+    query::decoded_path,
     refusal,
     request_options::RequestOptions,
     routes::dialect_of,
@@ -65,6 +62,32 @@ impl Catalog {
         }
     }
 
+    /// Returns whether the gateway is one to the stack of a file.
+    pub(crate) fn is_stack(&self) -> bool {
+        matches!(self, Self::Stack(_))
+    }
+
+    /// Returns whether the stack serves paths that are no conversation.
+    pub(crate) fn has_lane(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.config().lane.is_some(),
+            Self::Listed(_) => false,
+        }
+    }
+
+    /// Returns the tiers that may serve a call that is no conversation.
+    pub(crate) fn lane_pool(
+        &self,
+        kind: CallKind,
+        dialect: Dialect,
+        model: Option<&str>,
+    ) -> Result<LanePool, LlmError> {
+        match self {
+            Self::Stack(stack) => stack.config().lane_pool(kind, dialect, model),
+            Self::Listed(_) => Err(unknown()),
+        }
+    }
+
     /// Returns whether the stack keeps answers.
     pub(crate) fn keeps_answers(&self) -> bool {
         match self {
@@ -91,12 +114,20 @@ impl Catalog {
             && let Some(own) = request.model().and_then(|model| model.strip_prefix(COMPATIBLE))
         {
             // The list has this prefix; the provider does not know it.
-            let named = wire.clone().path(own, request.is_stream());
+            let named = wire.clone().with_model(own)?;
             request = LlmRequest::from(named);
         }
-        match (self, request.model()) {
-            (Self::Stack(stack), Some(model)) if !serves(&stack.config(), model) => Err(unknown()),
+        match request.model() {
+            Some(model) if !self.serves(model) => Err(unknown()),
             _ => Ok(request),
+        }
+    }
+
+    /// Returns true if callers may ask for this model.
+    fn serves(&self, model: &str) -> bool {
+        match self {
+            Self::Stack(stack) => serves(&stack.config(), model),
+            Self::Listed(_) => true,
         }
     }
 }
@@ -138,18 +169,20 @@ pub(crate) async fn models(
     refusal::json(StatusCode::OK, body.to_string())
 }
 
-/// Describes one model.
+/// Describes the model that a request by this name would ask for: one of the list, one that a pattern of the
+/// configuration matches, or any where the configuration names none.
 pub(crate) async fn model(
     State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
-    Path(name): Path<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response<Body> {
     let dialect = dialect_of(uri.path(), &headers);
-    let known = gateway.names_for(key).find(|model| id(model, dialect) == name || **model == *name);
-    match known {
-        Some(model) => refusal::json(StatusCode::OK, entry(&model, dialect).to_string()),
+    let may = |model: &str| key.as_ref().is_none_or(|key| key.model(Some(model)).is_ok());
+    let named = uri.path().split_once("/models/").and_then(|(_, named)| decoded_path(named));
+    let named = named.as_deref().map(|named| named.strip_prefix(COMPATIBLE).unwrap_or(named));
+    match named.filter(|model| !model.is_empty() && gateway.catalog.serves(model) && may(model)) {
+        Some(model) => refusal::json(StatusCode::OK, entry(model, dialect).to_string()),
         None => refusal::refuse(&unknown(), dialect),
     }
 }

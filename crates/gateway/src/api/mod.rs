@@ -10,6 +10,7 @@
 //! providers that take addresses; where a provider wants the bytes, the gateway refuses it or leaves it to another
 //! tier. No setting changes that: a prompt would reach into the gateway's own network by it.
 
+mod addresses;
 mod admin;
 mod cache;
 mod catalog;
@@ -21,8 +22,10 @@ mod html;
 mod http_llm;
 mod inbound;
 mod keys;
+mod lane;
 mod layers;
 mod mark;
+mod objects;
 pub(crate) mod observe;
 mod panic;
 mod pipeline;

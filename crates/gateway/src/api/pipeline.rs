@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     GatewayState,
+    addresses::Deployment,
     conversation::{self, Turn},
     gemini::PathCall,
     inbound::{self, BodyError},
@@ -51,9 +52,9 @@ pub(crate) fn immediate(response: Response<Body>) -> Answering<'static> {
 
 /// The state that the requests of a connection share. Making it for each request would cost as much as the layers.
 pub(crate) struct ConnectionContext {
-    service: Mutex<BoxLlmService>,
+    pub(super) service: Mutex<BoxLlmService>,
     /// A child of the gateway's token, which has its own lock.
-    cut: CancellationToken,
+    pub(super) cut: CancellationToken,
 }
 
 impl ConnectionContext {
@@ -116,6 +117,10 @@ pub(crate) fn answer<'a>(
         let request = match extensions.get() {
             Some(Compaction) => inbound::compaction(&headers, body),
             None => inbound::request(dialect, &headers, path, body, &settings),
+        };
+        let request = match extensions.get::<Deployment>() {
+            Some(deployment) => request.and_then(|request| deployment.in_request(request)),
+            None => request,
         };
         let is_array = path.is_some_and(|path| path.is_array);
         let request =
@@ -198,7 +203,12 @@ fn left_to_client(body: Bytes) -> Response<Body> {
 }
 
 /// Returns the response to a panic. The unwinding has dropped the record's [`Entry`], which closed the record.
-fn panicked(caught: Panic, record: &Record, connection: &ConnectionContext, dialect: Dialect) -> Response<Body> {
+pub(super) fn panicked(
+    caught: Panic,
+    record: &Record,
+    connection: &ConnectionContext,
+    dialect: Dialect,
+) -> Response<Body> {
     caught.log(Some(record.id()));
     // Its clone is foreign code too.
     let _ = panic::catch(|| connection.renew());
@@ -209,7 +219,7 @@ fn panicked(caught: Panic, record: &Record, connection: &ConnectionContext, dial
 }
 
 /// Counts a request against its key's rate, and gives it the key's feature.
-fn admit(key: &Key, options: &mut RequestOptions) -> Result<(), Denial> {
+pub(super) fn admit(key: &Key, options: &mut RequestOptions) -> Result<(), Denial> {
     key.admit(Instant::now())?;
     options.feature = key.feature(options.feature.take())?;
     Ok(())
@@ -419,7 +429,7 @@ fn events_response(head: HeaderMap, events: EventStream, is_array: bool) -> Resp
 }
 
 /// Returns the response to a failure.
-fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
+pub(super) fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
     entry.failed(Outcome::Failed, error);
     let mut response = match Denial::of(error) {
         Some(denied) => refusal::deny(denied, dialect),
@@ -432,7 +442,7 @@ fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Res
 }
 
 /// Returns the response to a body that could not be read.
-fn body_failure(
+pub(super) fn body_failure(
     entry: &Entry,
     error: BodyError,
     settings: &Settings,
@@ -444,7 +454,7 @@ fn body_failure(
 }
 
 /// Returns the response to a denial.
-fn deny(entry: &Entry, denied: Denial, dialect: Dialect) -> Response<Body> {
+pub(super) fn deny(entry: &Entry, denied: Denial, dialect: Dialect) -> Response<Body> {
     let error = LlmError::new(ErrorKind::Auth, "the key does not allow it");
     entry.failed(Outcome::Failed, &error);
     let mut response = refusal::deny(denied, dialect);
@@ -468,7 +478,7 @@ fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
 }
 
 /// Copies the provider's headers that a caller of its dialect relies on.
-fn copy_headers(from: Option<&HeaderMap>, to: &mut HeaderMap) {
+pub(super) fn copy_headers(from: Option<&HeaderMap>, to: &mut HeaderMap) {
     let Some(from) = from else { return };
     for (name, value) in from {
         if is_passed(name) {
@@ -488,7 +498,7 @@ fn is_passed(name: &HeaderName) -> bool {
 }
 
 /// Sets the dialect's header for a request's id to ours, if the provider has set none.
-fn set_request_id(dialect: Dialect, headers: &mut HeaderMap) {
+pub(super) fn set_request_id(dialect: Dialect, headers: &mut HeaderMap) {
     let name = refusal::request_id_header(dialect);
     if let Some(id) = headers.get(REQUEST_ID).cloned() {
         headers.entry(name).or_insert(id);

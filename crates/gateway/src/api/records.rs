@@ -45,6 +45,8 @@ pub(crate) struct Record {
 struct RecordState {
     key: Option<Arc<str>>,
     feature: Option<Box<str>>,
+    /// The kind of a call that is no conversation.
+    call: Option<&'static str>,
     asked_model: Option<Arc<str>>,
     stream: bool,
     outcome: Outcome,
@@ -193,6 +195,9 @@ impl Record {
         if let Some(deployment) = &state.deployment {
             value["deployment"] = deployment.as_ref().into();
         }
+        if let Some(call) = state.call {
+            value["call"] = call.into();
+        }
         value
     }
 
@@ -322,6 +327,16 @@ impl Entry {
         let mut state = lock(&self.record.state);
         state.asked_model = model;
         (state.feature, state.stream) = (feature, stream);
+    }
+
+    /// Records the tier that alone may answer.
+    pub(crate) fn set_tier(&self, tier: &Arc<str>) {
+        lock(&self.record.state).tier = Some(tier.clone());
+    }
+
+    /// Records that the request is a call of this kind, and no conversation.
+    pub(crate) fn set_call(&self, kind: &'static str) {
+        lock(&self.record.state).call = Some(kind);
     }
 
     /// Records whether the stack has a cache.

@@ -1,5 +1,5 @@
-//! The paths. They ignore queries: Claude Code calls `/v1/messages?beta=true`. The paths of the models' APIs work
-//! without `/v1` too, for clients with it in their base URL.
+//! The paths. They ignore queries: Claude Code calls `/v1/messages?beta=true`, and Azure's clients send `api-version`.
+//! Other addresses of the same paths become these in [`addresses`].
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -18,12 +18,14 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    GatewayState, catalog, conversation, cors,
+    GatewayState, addresses, catalog, conversation, cors,
     gemini::{self, PathCall},
     handoff,
     inbound::BodyError,
     keys::{self, Denial, Key},
+    lane,
     layers::{self, BodyTooLarge},
+    objects::{self, ObjectCall},
     observe::page,
     panic::{self, Panic},
     pipeline::{self, Compaction, ConnectionContext, immediate},
@@ -55,7 +57,19 @@ impl Routes {
             fixed => fixed,
         };
         let Some(dialect) = dialect else {
-            return self.routed(request);
+            if let Some(call) = ObjectCall::at(path, request.headers()).filter(|_| self.gateway.catalog.is_stack()) {
+                let dialect = call.dialect();
+                let answer = |request| objects::answer(&self.gateway, connection, call, request);
+                return beside(&self.gateway, dialect, request, answer);
+            }
+            return match lane::call_at(&self.gateway, request.method(), path) {
+                Some(call) => {
+                    let dialect = call.dialect();
+                    let answer = |request| lane::answer(&self.gateway, connection, call, request);
+                    beside(&self.gateway, dialect, request, answer)
+                }
+                None => self.routed(request),
+            };
         };
         match *request.method() {
             Method::POST => call(&self.gateway, connection, dialect, request),
@@ -98,9 +112,7 @@ impl Handler for Routes {
     }
 
     fn answer<'a>(&self, connection: &'a ConnectionContext, mut request: Request<Body>) -> Answering<'a> {
-        if is_unversioned(request.uri().path()) {
-            add_version(request.uri_mut());
-        }
+        addresses::normalize(&mut request);
         if let Some(problem) = ambiguity(request.headers()) {
             let dialect = dialect_of(request.uri().path(), request.headers());
             let mut response = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
@@ -114,28 +126,6 @@ impl Handler for Routes {
         self.dispatch(connection, request)
     }
 }
-
-/// Returns true for a path of the models' APIs without its version: clients of the AI SDK and LiteLLM have `/v1` in
-/// their base URL, and users may leave it out.
-fn is_unversioned(path: &str) -> bool {
-    const PATHS: [&str; 6] =
-        ["/messages", "/messages/count_tokens", "/chat/completions", "/responses", "/embeddings", "/models"];
-    const FAMILIES: [&str; 2] = ["/models/", "/responses/"];
-    !path.starts_with(VERSION) && (PATHS.contains(&path) || FAMILIES.iter().any(|family| path.starts_with(family)))
-}
-
-/// Adds the version to a path, so that all later code sees one form.
-fn add_version(uri: &mut Uri) {
-    let mut parts = uri.clone().into_parts();
-    let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
-    // Neither fails: the path was valid.
-    parts.path_and_query = PathAndQuery::from_maybe_shared(format!("{VERSION}{path}")).ok();
-    if let Ok(versioned) = Uri::from_parts(parts) {
-        *uri = versioned;
-    }
-}
-
-const VERSION: &str = "/v1";
 
 /// Returns the ambiguity of a head that hyper accepts.
 fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
@@ -151,7 +141,7 @@ fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 22] = [
+pub(crate) const SERVED: [&str; 24] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/chat/completions",
@@ -165,6 +155,8 @@ pub(crate) const SERVED: [&str; 22] = [
     "GET /v1beta/models/{model}",
     "GET /v1/models",
     "GET /v1/models/{model}",
+    "POST /openai/deployments/{model}/chat/completions",
+    "/openai/v1/{..}, as /v1/{..}",
     "GET /requests",
     "GET /requests/{id}",
     "GET /handoff/answers/{id}",
@@ -182,7 +174,6 @@ const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
 const COMPACT: &str = "/v1/responses/compact";
 const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
-const MODELS: &str = "/v1/models";
 
 /// The endings by which a request to any base URL is known, and the path of each. Azure and compatible servers have
 /// OpenAI's APIs under many paths. Anthropic's endings include the version, since other APIs have messages too.
@@ -210,17 +201,28 @@ pub(super) fn dialect_of_calls(path: &str) -> Option<Dialect> {
     }
 }
 
-/// Returns the path of this API that a request to any base URL is meant for, if there is one.
-pub(super) fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {
+/// Returns the path of this API that a request to any base URL is meant for, if there is one. Of a query it keeps that
+/// of a call of Gemini's, which says the form of a stream.
+pub(super) fn path_of(method: &Method, address: &str) -> Option<PathAndQuery> {
+    let path = address.split_once('?').map_or(address, |(path, _)| path);
     if let Some(served) = path_by_ending(path) {
         return Some(PathAndQuery::from_static(served));
     }
-    // A POST is a call of Gemini's: `/models/NAME:generateContent`.
-    let at = path.rfind("/models").filter(|_| method != Method::POST)?;
+    if method == Method::POST {
+        let found = path.match_indices(IN_MODELS).map(|(at, models)| at + models.len());
+        // A name may have this word in it: the first is the path's.
+        let at = found.into_iter().find(|at| gemini::call_of(&path[*at..]).is_some())?;
+        return PathAndQuery::try_from(format!("{}{IN_MODELS}{}", gemini::VERSIONS[0], &address[at..])).ok();
+    }
+    let at = path.rfind("/models")?;
     let model = &path[at + "/models".len()..];
     let is_list = model.is_empty() || model.starts_with('/');
-    is_list.then(|| PathAndQuery::try_from(format!("{MODELS}{model}")).ok())?
+    let version = gemini::VERSIONS.into_iter().find(|version| path[..at].ends_with(version)).unwrap_or(VERSION);
+    is_list.then(|| PathAndQuery::try_from(format!("{version}/models{model}")).ok())?
 }
+
+const VERSION: &str = "/v1";
+const IN_MODELS: &str = "/models/";
 
 pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let mut for_callers = Router::new();
@@ -360,6 +362,23 @@ fn call<'a>(
     if is_array { Box::pin(answering.then(gemini::error_in_array)) } else { answering }
 }
 
+/// Makes a call that is no conversation. Checks the key itself, as [`call`] does.
+fn beside<'a>(
+    gateway: &GatewayState,
+    dialect: Dialect,
+    mut request: Request<Body>,
+    answer: impl FnOnce(Request<Body>) -> Answering<'a>,
+) -> Answering<'a> {
+    let begun = panic::catch(|| match authorize(gateway, &mut request) {
+        Ok(()) => answer(request),
+        Err(denied) => immediate(refusal::deny(denied, dialect)),
+    });
+    begun.unwrap_or_else(|panic| {
+        panic.log(None);
+        immediate(refusal::refuse(&Panic::error(), dialect))
+    })
+}
+
 /// Answers a `POST` to a model's path, which is a call of Gemini's.
 async fn model_method(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>) -> Response<Body> {
     match gemini::call_at(request.uri().path()) {
@@ -437,7 +456,9 @@ async fn unknown_path(
     // Without the query, which may hold a key.
     let path: String = uri.path().chars().take(MAX_PATH).collect();
     gateway.unknown_paths.report(shortened(&method), &path);
-    refusal::unknown_path(&path, &SERVED, dialect_of(uri.path(), &headers))
+    let of_objects = objects::SERVED.into_iter().filter(|_| gateway.catalog.is_stack());
+    let served: Vec<&str> = SERVED.into_iter().chain(lane::served(&gateway)).chain(of_objects).collect();
+    refusal::unknown_path(&path, &served, dialect_of(uri.path(), &headers))
 }
 
 /// Returns a method's beginning, for messages: callers may invent long ones.
@@ -469,8 +490,32 @@ mod tests {
             (Method::POST, "/openai/v1/responses/compact", Some(COMPACT)),
             (get.clone(), "/v1/responses/resp_1", None),
             (Method::POST, "/v1/embeddings", None),
-            (Method::POST, "/v1beta/models/gemini-2.5-pro:generateContent", None),
-            (get.clone(), "/api/models", Some(MODELS)),
+            (
+                Method::POST,
+                "/v1beta/models/gemini-2.5-pro:generateContent",
+                Some("/v1beta/models/gemini-2.5-pro:generateContent"),
+            ),
+            (
+                Method::POST,
+                "/google/v1/models/g:streamGenerateContent?alt=sse&key=k",
+                Some("/v1beta/models/g:streamGenerateContent?alt=sse&key=k"),
+            ),
+            (
+                Method::POST,
+                "/v1alpha/models/meta/models/l:8b:countTokens",
+                Some("/v1beta/models/meta/models/l:8b:countTokens"),
+            ),
+            (
+                Method::POST,
+                "/v1beta/models/a%2Fb%3A1:generateContent",
+                Some("/v1beta/models/a%2Fb%3A1:generateContent"),
+            ),
+            (Method::POST, "/v1beta/models/g:embedContent", None),
+            (Method::POST, "/v1beta/models/:generateContent", None),
+            (Method::POST, "/v1/models", None),
+            (get.clone(), "/v1beta/models/g:generateContent", Some("/v1beta/models/g:generateContent")),
+            (get.clone(), "/x/v1beta/models?key=k", Some("/v1beta/models")),
+            (get.clone(), "/api/models", Some("/v1/models")),
             (get.clone(), "/v1/models/ft:gpt-4o:acme::9xYz", Some("/v1/models/ft:gpt-4o:acme::9xYz")),
             (get.clone(), "/v1/models/meta/llama-3", Some("/v1/models/meta/llama-3")),
             (get.clone(), "/v1/modelsets", None),

@@ -40,11 +40,11 @@ use crate::{
 ///
 /// - calls of models, whole and streamed: `POST /v1/messages` (Anthropic's), `POST /v1/chat/completions` and
 ///   `POST /v1/responses` (OpenAI's), `POST /v1beta/models/{model}:generateContent` and `..:streamGenerateContent`
-///   (Gemini's);
+///   (Gemini's); Azure's addresses of OpenAI's paths, `/openai/deployments/{model}/..` and `/openai/v1/..`;
 /// - `POST /v1/responses/compact`, at a stack with a tier that has it;
 /// - `POST /v1/messages/count_tokens`, `POST /v1/responses/input_tokens` and
 ///   `POST /v1beta/models/{model}:countTokens`, estimates;
-/// - `GET /v1/models`, with the names of [`GatewayBuilder::models`];
+/// - `GET /v1/models`, with the names of [`GatewayBuilder::models`], and `GET /v1/models/{model}`;
 /// - `GET /requests/{id}`, the decision record of each answer's `x-steadfast-request-id`;
 /// - `GET /healthz` and `GET /readyz`;
 /// - with [keys](GatewayBuilder::keys), the paths of administrators and of people who answer tasks.
@@ -180,12 +180,16 @@ impl Gateway {
     /// Returns the path of this API that a request to any base URL is meant for: a call of a model, a count of tokens,
     /// the models. An adapter sends such requests to the gateway and all others on.
     ///
+    /// `path` may have its query. A call of Gemini's keeps it, since it says the form of a stream.
+    ///
     /// ```
     /// use http::Method;
     /// use steadfast_gateway::Gateway;
     ///
     /// let path = Gateway::path_of(&Method::POST, "/openai/deployments/gpt/chat/completions");
     /// assert_eq!(path.unwrap(), "/v1/chat/completions");
+    /// let path = Gateway::path_of(&Method::POST, "/google/v1/models/gemini-2.5-pro:streamGenerateContent?alt=sse");
+    /// assert_eq!(path.unwrap(), "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse");
     /// assert_eq!(Gateway::path_of(&Method::POST, "/v1/embeddings"), None);
     /// ```
     pub fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {

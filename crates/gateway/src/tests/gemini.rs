@@ -126,7 +126,7 @@ async fn models_are_listed_in_googles_shape_and_tokens_are_counted() {
     }
     let one = server.get("/v1beta/models/gpt-4o", &[]).await.json();
     assert_eq!((&one["name"], &one["displayName"]), (&json!("models/gpt-4o"), &json!("gpt-4o")));
-    let none = server.get("/v1beta/models/none", &[]).await;
+    let none = server.get("/v1beta/models/%zz", &[]).await;
     assert_eq!((none.status, &none.json()["error"]["status"]), (404, &json!("NOT_FOUND")));
 
     let count = "/v1beta/models/gpt-4o:countTokens";

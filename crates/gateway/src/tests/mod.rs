@@ -1,6 +1,7 @@
 //! The gateway through a real socket.
 
 mod admin;
+mod azure;
 mod cache;
 mod callers;
 mod compaction;
@@ -13,6 +14,7 @@ mod harness;
 mod images;
 mod key_limits;
 mod keys;
+mod lane;
 mod layers;
 mod lessons;
 mod limits;

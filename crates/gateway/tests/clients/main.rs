@@ -10,6 +10,7 @@ mod gemini_cli;
 mod http_llm;
 mod ladder;
 mod nested;
+mod objects;
 mod open_responses;
 mod recorded_calls;
 mod recorded_ingress;

@@ -21,6 +21,15 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             findings.within(at, |findings| endpoints(own, &table, findings));
         }
     });
+    if let Some(lane) = &config.lane {
+        findings.within("lane", |findings| {
+            findings.within("tiers", |findings| {
+                for (at, own) in lane.tiers.iter().enumerate() {
+                    findings.within(at, |findings| tier(own, &table, findings));
+                }
+            });
+        });
+    }
     if let Some(Candidate::Tier(own)) = config.mirror.as_ref().map(|mirror| &mirror.to) {
         findings.within("mirror", |findings| findings.within("to", |findings| endpoints(own, &table, findings)));
     }

@@ -7,6 +7,7 @@ mod doors;
 mod gateway;
 mod handoff;
 mod hedge;
+mod lane;
 mod limits;
 mod mirror;
 mod origins;
@@ -40,6 +41,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     }
     tiers::check(config, findings);
     families(config, findings);
+    lane::check(config, findings);
     doors::check(config, findings);
     limits::check(config, findings);
     cache::check(config, findings);

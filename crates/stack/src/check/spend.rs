@@ -61,6 +61,7 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
         }
     });
     if let Some(tier) = &budget.tier
+        && config.all_tiers().all(|own| own.name != *tier)
         && !findings.is_tier("tier", tier, config)
     {
         return;
@@ -72,8 +73,7 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
         has_price(model) || doors.model(model).is_some_and(has_price)
     };
     let models: Vec<&str> = config
-        .tiers
-        .iter()
+        .all_tiers()
         .filter(|tier| counts(budget, tier, config) && !tier.provider.is_local())
         .filter_map(|tier| Some((tier.provider.name(), tier.model.as_deref()?)))
         .filter(|(provider, model)| !is_priced(provider, model))
@@ -98,6 +98,10 @@ fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool,
 fn counts(budget: &Budget, tier: &Tier, config: &Config) -> bool {
     if let Some(only) = &budget.tier {
         return *only == tier.name;
+    }
+    if config.tiers.iter().all(|other| other.name != tier.name) {
+        // A feature's chain is of conversations: its calls of the lane go to any tier there.
+        return true;
     }
     let feature = budget.feature.as_ref().and_then(|feature| config.features.get(feature));
     feature.and_then(|feature| feature.tiers.as_ref()).is_none_or(|chain| chain.contains(&tier.name))

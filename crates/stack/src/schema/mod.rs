@@ -13,6 +13,7 @@ mod gateway;
 mod handoff;
 mod hedge;
 mod idempotency;
+mod lane;
 mod limits;
 mod mirror;
 mod recovery;
@@ -42,6 +43,7 @@ pub use self::{
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
+    lane::{CallKind, Lane, OtherPaths},
     limits::{
         CircuitBreaker, Confirm, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout,
         Timeout,
@@ -69,6 +71,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// The models, in order of preference: the first is the primary.
     pub tiers: Vec<Tier>,
+    /// The paths that are no conversation: embeddings, rankings, speech, pictures. Default: none of them is served.
+    pub lane: Option<Lane>,
     /// The model names that callers may use, each with its tiers; a name that ends in `*` matches all names with that
     /// beginning. Default: the name of a tier or of its model starts at that tier, every other name at the first. The
     /// same holds within a pattern's tiers. If any names are listed here, the gateway refuses all others; `'*'` allows

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Balance, CircuitBreaker, Cloud, Credential, Deployment, Hedge, KeyRef, Retry, Secret, Similar, Span, TierTimeout,
+    Balance, CallKind, CircuitBreaker, Cloud, Credential, Deployment, Hedge, KeyRef, Retry, Secret, Similar, Span,
+    TierTimeout,
 };
 
 /// A model behind a provider, with its own settings.
@@ -97,6 +98,16 @@ pub struct Tier {
     pub text: Option<String>,
     /// The behaviour of a simulated tier.
     pub simulated: Option<Simulated>,
+    /// In the lane, the vector space of the model's embeddings: a name and the dimensions, such as
+    /// `text-embedding-3-small/1536`. Default: that of the known model.
+    pub space: Option<String>,
+    /// In the lane, the kinds of calls that the tier serves. Default: the kind that the model's name stands for, or else
+    /// every call that names the model.
+    pub serves: Option<Vec<CallKind>>,
+    /// In the lane, true if other models that are interchangeable too may stand in for this one, and it for them.
+    /// Embeddings stay within their `space`. Default: false.
+    #[schemars(extend("default" = false))]
+    pub interchangeable: Option<bool>,
     /// Lets a cached tier answer similar questions too. Default: only identical ones.
     pub similar: Option<Similar>,
 }

@@ -47,6 +47,8 @@ pub(super) struct StackContext {
     transport: OnceLock<Transport>,
     /// True if that client is not the default one.
     is_own_transport: bool,
+    /// The client of requests whose bodies are streams.
+    uploads: OnceLock<HttpClient>,
 }
 
 impl Default for StackContext {
@@ -68,6 +70,7 @@ impl Default for StackContext {
             credentials: CredentialPool::default(),
             transport: OnceLock::new(),
             is_own_transport: false,
+            uploads: OnceLock::new(),
         }
     }
 }
@@ -103,6 +106,11 @@ impl StackContext {
     /// Returns the HTTP client that replaces the default one.
     pub(super) fn own_transport(&self) -> Option<Transport> {
         self.transport.get().filter(|_| self.is_own_transport).cloned()
+    }
+
+    /// Returns the client of requests whose bodies are streams; `None` if the default client is replaced.
+    pub(super) fn uploads(&self) -> Option<&HttpClient> {
+        (!self.is_own_transport).then(|| self.uploads.get_or_init(HttpClient::new))
     }
 
     /// Returns a component's seed, a different one for each name.

@@ -13,7 +13,9 @@ use super::{
     deployments::BalancedTier,
     handoff::HandoffState,
     hedge::Hedges,
+    lane::{LaneState, WithLane},
     mirror::MirrorState,
+    objects::ObjectPlaces,
     plan::Plan,
     queue::Queues,
     recovery::RecoveryChecks,
@@ -43,7 +45,8 @@ pub(super) type RequestService = Observe<Timeout<Either<Idempotency<CacheService
 type CacheService = Either<Cache<CallerLimitService>, CallerLimitService>;
 type CallerLimitService = CallerBulkhead<BudgetService>;
 type BudgetService = Either<Budget<BulkheadService>, BulkheadService>;
-type BulkheadService = Bulkhead<Either<Mirror<RouteService>, RouteService>>;
+type BulkheadService = Bulkhead<Either<Mirror<LaneService>, LaneService>>;
+type LaneService = WithLane<RouteService>;
 /// Boxed if there is more than a plain chain, so that a plain chain takes no more room.
 type RouteService = Either<Either<BoxLlmService, Route<FallbackService>>, FallbackService>;
 type FallbackService = Fallback<TierService>;
@@ -54,6 +57,8 @@ pub(super) struct Generation {
     #[cfg(feature = "alerts")]
     pub(super) alerts: Arc<AlertPlan>,
     runtimes: Vec<TierRuntime>,
+    /// The tiers of paths that are no conversation.
+    lane: Option<LaneState>,
     pub(super) retry_budgets: RetryBudgets,
     /// The spending, by caps: of all tiers, and of single tiers by name.
     spend: Vec<(Option<String>, BudgetHandle)>,
@@ -70,6 +75,8 @@ pub(super) struct Generation {
     pub(super) cache: Option<CacheState>,
     /// The kept responses, if the file configures them.
     pub(super) responses: Option<ResponseArchive>,
+    /// The places of objects that providers keep.
+    pub(super) objects: ObjectPlaces,
     /// The handoff to people, if any tier or queue uses it.
     pub(super) handoff: Option<HandoffState>,
     /// The recovery checks, if the file configures them.
@@ -133,6 +140,7 @@ impl Generation {
         let cache = CacheState::new(&config, shared, before.and_then(|before| before.cache.as_ref()));
         let known = before.and_then(|before| before.responses.as_ref());
         let responses = ResponseArchive::new(&config, &stores, context, known);
+        let objects = ObjectPlaces::new(&stores, context, before.map(|before| &before.objects));
         let known = before.and_then(|before| before.handoff.as_ref());
         let handoff = plan.handoff.take().map(|handoff| HandoffState::new(handoff, &stores, context, known));
         if let Some(before) = before {
@@ -146,6 +154,7 @@ impl Generation {
         let known = before.and_then(|before| before.idempotency.as_ref());
         let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &context.events).unzip();
         let tiers = Tiers::new(&mut plan, cache.as_ref(), handoff.as_ref(), context, before);
+        let lane = LaneState::new(&mut plan, &tiers.retry_budgets, context, before);
         let (chain, fallback, hedges) = tiers.chain(&mut plan, handoff.as_ref(), context, before);
         if let Some(cache) = &cache {
             cache.apply_size();
@@ -157,7 +166,8 @@ impl Generation {
             bulkhead: &plan.bulkhead,
             mirror: mirror.as_ref().map(|mirror| mirror.layer.clone()),
         };
-        let RequestServices { whole, timed, others } = outer.around(chain, &plan, context);
+        let RequestServices { whole, timed, others } =
+            outer.around(WithLane::new(chain, lane.as_ref()), &plan, context);
         Self {
             sets_level: names_level(config.default_feature.as_ref())
                 || cache.is_some() && config.features.values().any(|feature| names_level(Some(feature))),
@@ -170,6 +180,7 @@ impl Generation {
             #[cfg(feature = "alerts")]
             alerts: plan.alerts,
             runtimes: tiers.runtimes,
+            lane,
             retry_budgets: tiers.retry_budgets,
             prices: plan.prices,
             fallback,
@@ -178,6 +189,7 @@ impl Generation {
             stores,
             cache,
             responses,
+            objects,
             handoff,
             mirror,
             whole,
@@ -223,12 +235,12 @@ impl Generation {
     /// Returns what the reload from `before` kept and changed.
     pub(super) fn since(&self, before: &Self) -> Reload {
         let name = |runtime: &TierRuntime| runtime.name.clone();
-        let (kept, changed) = self.runtimes.iter().partition::<Vec<_>, _>(|runtime| runtime.is_unchanged_since(before));
-        let gone = |runtime: &&TierRuntime| self.runtimes.iter().all(|now| now.name != runtime.name);
+        let (kept, changed) = self.all_runtimes().partition::<Vec<_>, _>(|runtime| runtime.is_unchanged_since(before));
+        let gone = |runtime: &&TierRuntime| self.all_runtimes().all(|now| now.name != runtime.name);
         Reload {
             kept: kept.into_iter().map(name).collect(),
             changed: changed.into_iter().map(name).collect(),
-            removed: before.runtimes.iter().filter(gone).map(name).collect(),
+            removed: before.all_runtimes().filter(gone).map(name).collect(),
         }
     }
 
@@ -241,6 +253,7 @@ impl Generation {
         let mut troubles = self.stores.troubles();
         troubles.extend(self.idempotency.iter().flat_map(|(_, keys)| keys.troubles()));
         troubles.extend(self.responses.iter().filter_map(ResponseArchive::trouble));
+        troubles.extend(self.objects.trouble());
         troubles.extend(self.handoff.iter().filter_map(|handoff| handoff.desk.trouble()));
         troubles
     }
@@ -251,7 +264,7 @@ impl Generation {
 
     /// Returns the primary's name, and the other tiers' names in order.
     pub(super) fn names(&self) -> (Arc<str>, Vec<Arc<str>>) {
-        let mut names = self.runtimes.iter().map(|runtime| runtime.name.clone());
+        let mut names = self.all_runtimes().map(|runtime| runtime.name.clone());
         let primary = names.next().expect("a plan has at least one tier");
         (primary, names.collect())
     }
@@ -262,7 +275,7 @@ impl Generation {
     }
 
     pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {
-        self.runtimes.iter().map(|runtime| (runtime.name.clone(), runtime.breaker.handle()))
+        self.all_runtimes().map(|runtime| (runtime.name.clone(), runtime.breaker.handle()))
     }
 
     /// Returns the names of all deployments' circuits.
@@ -291,7 +304,7 @@ impl Generation {
             model: tier.model.as_deref().map(Into::into),
             level: tier.service_level(),
         };
-        self.runtimes.iter().zip(&self.config.tiers).map(info)
+        self.all_runtimes().zip(self.config.all_tiers()).map(info)
     }
 
     pub(super) fn hedges(&self) -> impl Iterator<Item = (Arc<str>, HedgeHandle)> {
@@ -309,7 +322,12 @@ impl Generation {
     }
 
     pub(super) fn runtime(&self, name: &str) -> Option<&TierRuntime> {
-        self.runtimes.iter().find(|runtime| &*runtime.name == name)
+        self.all_runtimes().find(|runtime| &*runtime.name == name)
+    }
+
+    /// Returns the tiers of conversations, then those of the lane.
+    fn all_runtimes(&self) -> impl Iterator<Item = &TierRuntime> {
+        self.runtimes.iter().chain(self.lane.iter().flat_map(|lane| &lane.runtimes))
     }
 }
 
@@ -378,7 +396,7 @@ impl Tiers {
 
 impl OuterLayers<'_> {
     /// Puts the layers around the chain of tiers, and each time limit around all of them.
-    fn around(self, chain: RouteService, plan: &Plan, context: &StackContext) -> RequestServices {
+    fn around(self, chain: LaneService, plan: &Plan, context: &StackContext) -> RequestServices {
         let config = &plan.config;
         let inner = ServiceBuilder::new()
             // Outside everything that costs something: a repeat is answered from the store.

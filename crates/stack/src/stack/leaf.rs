@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use pin_project::pin_project;
 use sha2::{Digest as _, Sha256};
 use tower::{Layer, Service};
@@ -25,7 +25,7 @@ use crate::{
     Simulated as SimulatedSettings, Tier, TierApi,
 };
 use steadfast::{
-    BoxLlmService, CommitOnFirstTokenLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, CommitOnFirstTokenLayer, ErrorKind, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     layers::cached::CachedAnswers,
     models::{FamilyTable, ModelDoors},
     providers::{
@@ -257,10 +257,44 @@ impl LeafPlan {
     /// Returns a fingerprint of the provider's account, if the provider keeps conversations of its own: a hash of
     /// everything that says whose conversations they are.
     pub(super) fn account(&self) -> Option<Arc<str>> {
-        let LeafSettings { tier, provider, base_url, door, key, headers, .. } = &self.settings;
-        if *provider != Provider::OpenAi || self.settings.openai_api() == TierApi::Chat {
+        if self.settings.provider != Provider::OpenAi || self.settings.openai_api() == TierApi::Chat {
             return None;
         }
+        Some(self.fingerprint())
+    }
+
+    /// Returns a fingerprint of the account that keeps objects such as files, if the tier's provider does.
+    pub(super) fn object_account(&self) -> Option<Arc<str>> {
+        let keeps = matches!(self.source, LeafSource::Anthropic(_) | LeafSource::OpenAi(..));
+        (keeps && self.settings.door.is_none()).then(|| self.fingerprint())
+    }
+
+    /// Returns the head of a request for an object to the tier's provider.
+    ///
+    /// # Errors
+    ///
+    /// The provider keeps no objects, or the path fits into no URL.
+    pub(super) fn object_head(&self, method: Method, path: &str) -> Result<Request<()>, LlmError> {
+        let settings = &self.settings;
+        let is_keyless = settings.key.is_none() && settings.door.is_none();
+        let mut request = match &self.source {
+            LeafSource::Anthropic(leaf) if is_keyless => leaf.clone().without_key().head(method, path)?,
+            LeafSource::Anthropic(leaf) => leaf.head(method, path)?,
+            LeafSource::OpenAi(leaf, _) if is_keyless => leaf.clone().without_key().head(method, path)?,
+            LeafSource::OpenAi(leaf, _) => leaf.head(method, path)?,
+            _ => {
+                let message = format!("the provider of the tier `{}` keeps no objects", settings.tier);
+                return Err(LlmError::new(ErrorKind::NotFound, message));
+            }
+        };
+        for (name, value) in &settings.headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
+
+    fn fingerprint(&self) -> Arc<str> {
+        let LeafSettings { tier, base_url, door, key, headers, .. } = &self.settings;
         // A service in the provider's place has an account of its own.
         let own = matches!(self.source, LeafSource::Own(_)).then_some(tier.as_bytes());
         let mut headers: Vec<_> =
@@ -277,7 +311,7 @@ impl LeafPlan {
             hash.update(part);
         }
         let hash: [u8; 32] = hash.finalize().into();
-        Some(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+        hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
 
     /// Builds the leaf.

@@ -32,8 +32,10 @@ mod generation;
 mod handle;
 mod handoff;
 mod hedge;
+mod lane;
 mod leaf;
 mod mirror;
+mod objects;
 mod operate;
 mod plan;
 mod queue;
@@ -70,6 +72,8 @@ use self::{context::StackContext, generation::Generation, plan::Plan, service::R
 pub use self::{
     handle::{Reload, StackHandle, TierDeployment, TierInfo},
     handoff::HandoffTask,
+    lane::LanePool,
+    objects::{ObjectPlaces, ObjectTier},
     recovery::RecoveryCheckTask,
     responses::ResponseArchive,
     resume::Continuation,

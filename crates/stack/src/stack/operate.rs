@@ -194,7 +194,8 @@ impl StackHandle {
     }
 
     /// Discards the answers made for a tenant (a gateway key, by name) or a session: those in the
-    /// [cache](Self::cache), those under idempotency keys, and kept [responses](Self::responses). Answers still in
+    /// [cache](Self::cache), those under idempotency keys, and kept [responses](Self::responses). Forgets which
+    /// [objects](Self::object_places) of providers are a tenant's, too; they stay there. Answers still in
     /// progress are kept once they arrive. Returns the number of discarded answers under keys and kept responses; a
     /// cache store may not know its number, and may need a moment. For tasks of people, use the
     /// [desk](steadfast_handoff::Desk::forget).
@@ -213,6 +214,7 @@ impl StackHandle {
             Some(responses) => responses.forget_owner(owner).await,
             None => Ok(0),
         };
+        self.object_places().forget_owner(owner).await?;
         let keys = match self.idempotency() {
             Some(keys) => keys.forget_owner(owner).await?,
             None => 0,

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     /// The crate's prices with the file's over them.
     pub(super) prices: PriceTable,
     pub(super) tiers: Vec<TierPlan>,
+    /// The tiers of the lane.
+    pub(super) lane: Vec<TierPlan>,
     pub(super) retry_budgets: RetryBudgets,
     pub(super) caps: Caps,
     pub(super) validators: Validators,
@@ -48,6 +50,8 @@ pub(super) struct Plan {
 struct ResolvedParts {
     families: FamilyTable,
     leaves: Vec<LeafPlans>,
+    /// The leaves of the lane.
+    lane: Vec<LeafPlans>,
     candidate: Option<CandidatePlan>,
     handoff: Option<HandoffPlan>,
     #[cfg(feature = "alerts")]
@@ -70,12 +74,17 @@ impl Plan {
         for (place, (tier, leaf)) in config.tiers.iter().zip(resolved.leaves).enumerate() {
             tiers.push(TierPlan::new(tier, Some(place), leaf, &config, context, &context.events)?);
         }
+        let mut lane = Vec::new();
+        for (tier, leaf) in config.lane.iter().flat_map(|lane| &lane.tiers).zip(resolved.lane) {
+            lane.push(TierPlan::new(tier, None, leaf, &config, context, &context.events)?);
+        }
         let mirror = resolved.candidate.zip(config.mirror.as_ref());
         let mirror = mirror.map(|(plan, mirror)| MirrorPlan::new(plan, mirror, &config, &prices, context));
         chain::check(&config, context)?;
         Ok(Self {
             families: resolved.families,
             tiers,
+            lane,
             retry_budgets: tier_runtime::retry_budgets(&config)?,
             caps: Caps::new(&config, beside, &prices, &context.events)?,
             bulkhead: settings::bulkhead(&config)?,
@@ -130,6 +139,7 @@ impl ResolvedParts {
         });
         let tables = ModelTables { families, doors };
         let leaves = leaves(config, &tables, context, &environment, &mut problems);
+        let lane = lane_leaves(config, &tables, context, &environment, &mut problems);
         let candidate = CandidatePlan::new(config, &tables, context, &environment).unwrap_or_else(|error| {
             // If the candidate is also a tier, the tier has reported its errors already.
             let news: Vec<_> = error.problems().iter().filter(|problem| !problems.contains(problem)).cloned().collect();
@@ -148,6 +158,7 @@ impl ResolvedParts {
         Ok(Self {
             families: tables.families,
             leaves,
+            lane,
             candidate,
             handoff,
             #[cfg(feature = "alerts")]
@@ -177,6 +188,28 @@ fn leaves(
             problems.push(InvalidConfig::new(format!("tiers.{}.provider", tier.name), problem).into());
         }
         match LeafPlans::new(tier, format!("tiers.{}", tier.name), tables, context, environment) {
+            Ok(plan) => leaves.push(plan),
+            Err(error) => problems.extend_from_slice(error.problems()),
+        }
+    }
+    leaves
+}
+
+/// Resolves the leaves of the lane's tiers. Errors are added to the problems.
+fn lane_leaves(
+    config: &Config,
+    tables: &ModelTables,
+    context: &StackContext,
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) -> Vec<LeafPlans> {
+    let mut leaves = Vec::new();
+    for tier in config.lane.iter().flat_map(|lane| &lane.tiers) {
+        if config.all_tiers().filter(|other| other.name == tier.name).count() > 1 {
+            let problem = format!("two tiers are named `{}`; give each a name of its own", tier.name);
+            problems.push(InvalidConfig::new("lane.tiers", problem).into());
+        }
+        match LeafPlans::new(tier, format!("lane.tiers.{}", tier.name), tables, context, environment) {
             Ok(plan) => leaves.push(plan),
             Err(error) => problems.extend_from_slice(error.problems()),
         }

@@ -46,7 +46,7 @@ fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
 
 /// The caps of a configuration.
 pub(super) struct Caps {
-    /// The caps of each tier, in the tiers' order.
+    /// The caps of each tier, in the tiers' order: those of the lane come last.
     pub(super) tiers: Vec<Option<BudgetLayer>>,
     /// The caps around the whole stack.
     pub(super) all: Option<BudgetLayer>,
@@ -64,7 +64,7 @@ impl Caps {
         prices: &PriceTable,
         events: &Events,
     ) -> Result<Self, InvalidConfig> {
-        let own = config.tiers.iter().map(|tier| tier_budget(config, tier, prices, events));
+        let own = config.all_tiers().map(|tier| tier_budget(config, tier, prices, events));
         Ok(Self { tiers: own.collect::<Result<_, _>>()?, all: budget(config, beside, prices, events)? })
     }
 
@@ -90,7 +90,7 @@ impl Caps {
 
 /// Returns the tiers' names, and then `None` for the whole stack.
 fn names(config: &Config) -> impl Iterator<Item = Option<&str>> {
-    config.tiers.iter().map(|tier| Some(tier.name.as_str())).chain([None])
+    config.all_tiers().map(|tier| Some(tier.name.as_str())).chain([None])
 }
 
 /// Returns the layer of caps around the whole stack, including those beside the configuration. It also puts prices on
@@ -174,7 +174,7 @@ fn price_of<'a>(prices: &'a PriceTable, tier: &Tier) -> Option<&'a Price> {
 fn caps(config: &Config, tier: Option<&str>) -> Result<Vec<Cap>, InvalidConfig> {
     for budget in &config.budgets {
         if let Some(name) = &budget.tier
-            && config.tiers.iter().all(|tier| tier.name != *name)
+            && config.all_tiers().all(|tier| tier.name != *name)
         {
             let problem = format!("no tier is named `{name}`");
             return Err(InvalidConfig::new(format!("budgets.{}.tier", budget.name), problem));

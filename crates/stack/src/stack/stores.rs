@@ -18,9 +18,9 @@ use steadfast_internal::fnv::{OFFSET_BASIS, fnv1a};
 use steadfast_stores::postgres::Postgres;
 #[cfg(feature = "redis")]
 use steadfast_stores::redis::Redis;
-use steadfast_stores::responses::ResponseStore;
 #[cfg(feature = "sqlite")]
 use steadfast_stores::sqlite::Sqlite;
+use steadfast_stores::{places::PlaceStore, responses::ResponseStore};
 
 /// The open stores. Clones are the same stores.
 #[derive(Clone, Debug, Default)]
@@ -177,6 +177,17 @@ impl DurableStore {
     /// Returns the store as a store of responses.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(super) fn responses(&self) -> Arc<dyn ResponseStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns the store as a store of objects' places.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(super) fn places(&self) -> Arc<dyn PlaceStore> {
         match self.clone() {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(file) => Arc::new(file),

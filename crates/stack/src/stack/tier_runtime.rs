@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ::http::{Method, Request};
 use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
@@ -24,7 +25,7 @@ use crate::{
 };
 use steadfast::{
     BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
-    Events, InvalidConfig, RetryBudget, RetryWithJitter, Timeout, TimeoutLayer,
+    ErrorKind, Events, InvalidConfig, LlmError, RetryBudget, RetryWithJitter, Timeout, TimeoutLayer,
     layers::{budget::Budget, timeout::Silence},
 };
 
@@ -196,6 +197,29 @@ impl TierRuntime {
         }
     }
 
+    /// Returns a fingerprint of the account that keeps objects such as files, if the provider does.
+    pub(super) fn object_account(&self) -> Option<Arc<str>> {
+        match &self.source {
+            Source::Leaf(plan, _) => plan.object_account(),
+            Source::Balance(_) => None,
+        }
+    }
+
+    /// Returns the head of a request for an object to the provider.
+    ///
+    /// # Errors
+    ///
+    /// The provider keeps no objects, or the path fits into no URL.
+    pub(super) fn object_head(&self, method: Method, path: &str) -> Result<Request<()>, LlmError> {
+        match &self.source {
+            Source::Leaf(plan, _) => plan.object_head(method, path),
+            Source::Balance(_) => {
+                let message = format!("the tier `{}` has several deployments, and an object belongs to one", self.name);
+                Err(LlmError::new(ErrorKind::NotFound, message))
+            }
+        }
+    }
+
     /// Returns whether its leaf and its circuit are those of an earlier generation.
     pub(super) fn is_unchanged_since(&self, before: &Generation) -> bool {
         before.runtime(&self.name).is_some_and(|known| match (&known.source, &self.source) {
@@ -290,7 +314,7 @@ fn retry_key(tier: &Tier) -> Option<String> {
 /// A share is invalid.
 pub(super) fn retry_budgets(config: &Config) -> Result<RetryBudgets, InvalidConfig> {
     let mut budgets = RetryBudgets::new();
-    for tier in &config.tiers {
+    for tier in config.all_tiers() {
         if let Entry::Vacant(new) = budgets.entry(retry_key(tier)) {
             let (share, field) = retry_share(tier, &format!("tiers.{}", tier.name), config);
             new.insert((share, settings::retry_budget(&field, share)?));

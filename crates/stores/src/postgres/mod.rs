@@ -25,6 +25,7 @@
 mod error;
 mod forget;
 mod keys;
+mod places;
 mod responses;
 mod schema;
 mod tasks;

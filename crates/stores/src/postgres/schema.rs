@@ -9,6 +9,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("task_bytes", include_str!("migrations/0003_task_bytes.sql")),
     ("task_caller", include_str!("migrations/0004_task_caller.sql")),
     ("responses", include_str!("migrations/0005_responses.sql")),
+    ("places", include_str!("migrations/0006_places.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

@@ -27,6 +27,7 @@ mod error;
 mod file_identity;
 mod forget;
 mod keys;
+mod places;
 mod responses;
 mod schema;
 mod tasks;

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_task_bytes.sql"),
     include_str!("migrations/0005_task_caller.sql"),
     include_str!("migrations/0006_responses.sql"),
+    include_str!("migrations/0007_places.sql"),
 ];
 
 /// The mark of this crate's files (SQLite's `application_id`): `stdf`.

@@ -120,7 +120,7 @@ impl Door {
     }
 
     /// Returns the model's name in the body, if it is not the leaf's. An address may have the deployment's instead.
-    fn model_in_body(&self, dialect: Dialect) -> Option<Box<str>> {
+    pub(in crate::providers::http) fn model_in_body(&self, dialect: Dialect) -> Option<Box<str>> {
         let is_in_address = self.api_version.is_some() && dialect == Dialect::OpenAi;
         self.deployment.clone().filter(|_| !is_in_address)
     }

@@ -134,7 +134,7 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoKey => {
-                "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`"
+                "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `api-key`"
             }
             Self::UnknownKey => "the gateway does not know this key",
             Self::Expired => "this key has expired",
@@ -222,8 +222,8 @@ impl Keys {
         Ok(count)
     }
 
-    /// Returns the caller's key, from `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`, or `in_query`, where
-    /// the caller's protocol has a key there. Claude Code may send the first two.
+    /// Returns the caller's key, from `Authorization: Bearer` or a protocol's own header, or `in_query`, where the
+    /// caller's protocol has a key there. Claude Code may send the first two.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, in_query: Option<&str>) -> Result<Arc<Key>, Denial> {
         let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -322,8 +322,8 @@ pub(crate) async fn call(
     answering.await
 }
 
-/// The headers that hold a key alone: Anthropic's and Google's.
-const OWN_HEADERS: [&str; 2] = ["x-api-key", "x-goog-api-key"];
+/// The headers that hold a key alone: Anthropic's, Google's and Azure's.
+const OWN_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
 
 /// Returns the name of a key's cap in the stack.
 fn cap_name(key: &str) -> String {

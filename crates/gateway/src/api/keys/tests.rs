@@ -46,6 +46,7 @@ fn a_caller_is_known_by_either_header() {
     assert_eq!(name(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
     assert_eq!(name(&[("authorization", "Bearer another"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
     assert_eq!(name(&[("x-goog-api-key", "sk-two")]), Ok("two".to_owned()));
+    assert_eq!(name(&[("api-key", "sk-two")]), Ok("two".to_owned()));
     let in_query = |key| keys.authenticate(&HeaderMap::new(), Some(key)).map(|key| key.name.to_string());
     assert_eq!((in_query("sk-one"), in_query("sk-")), (Ok("one".to_owned()), Err(Denial::UnknownKey)));
     assert_eq!(name(&[]), Err(Denial::NoKey));

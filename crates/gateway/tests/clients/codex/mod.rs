@@ -6,17 +6,13 @@
 
 mod client;
 
-use futures_util::stream::{self, StreamExt};
 use serde_json::json;
 use steadfast::providers::simulated::{Fault, Simulated, SimulatedHandle};
 use steadfast_simulator::SimulatedServer;
 
 use crate::{
     common::serve::{Serve, Served},
-    faults::{
-        cases::{BESIDE, PACE, WINDOWS, canonical, pair, settings},
-        scenarios::{SCENARIOS, Scenario},
-    },
+    faults::turns::FaultCase,
     upstream::Upstream,
 };
 use client::Codex;
@@ -219,51 +215,6 @@ async fn codex_goes_on_when_the_first_provider_fails_from_the_second_turn_on() {
     }
 }
 
-/// The faults that are not the same in every protocol: a wait is in a header, in a body or in words; a stream breaks
-/// between events of its own; the end mark is another, or none; a prompt that is too long, and one that a filter
-/// refuses, have words of their own. Each is at a primary of the other three protocols too, of which every status,
-/// silence and reset is as at one of Responses.
-const DIFFERING: [&str; 6] = ["S01", "S08", "S10", "S11", "S12", "S13"];
-
-/// A scenario at a primary and a fallback of these protocols.
-struct FaultCase {
-    name: String,
-    scenario: &'static Scenario,
-    servers: [SimulatedServer; 2],
-    upstreams: [Upstream; 2],
-}
-
-impl FaultCase {
-    async fn start(scenario: &'static Scenario, upstreams: [Upstream; 2]) -> Self {
-        let servers = pair(PACE).await;
-        (scenario.act)(&servers[0].handle(), &servers[1].handle());
-        Self { name: format!("{}-{}-{}", scenario.id, upstreams[0], upstreams[1]), scenario, servers, upstreams }
-    }
-
-    /// Takes the turns of the scenario. Returns what went wrong.
-    async fn run(&self, url: &str) -> Vec<String> {
-        let codex = Codex::new(url, EDITOR, &[("x-steadfast-feature", &self.name)]).unwrap();
-        let (answer, mut failures) = (canonical(), Vec::new());
-        for number in 0..self.scenario.requests.len() {
-            let turn = codex.turn("say sixty words").await;
-            let passes = match turn.answer() {
-                Ok(said) => self.scenario.id != "S13" && said == answer,
-                // A filter is no fault: the user reads the provider's own words.
-                Err(said) => self.scenario.id == "S13" && FILTERED.iter().any(|words| said.contains(words)),
-            };
-            if !passes {
-                let (name, fault) = (&self.name, self.scenario.fault);
-                failures.push(format!("{name} {fault}, turn {number}: {:.1500}", turn.said()));
-            }
-        }
-        failures
-    }
-}
-
-/// The words of each protocol's filter.
-const FILTERED: [&str; 4] =
-    ["flagged as potentially violating", "content filtering policy", "safety system", "prompt was blocked"];
-
 /// The sixteen faults, one turn or more for each, at a primary and a fallback that speak Codex's own protocol; those
 /// that differ also at primaries of the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,29 +222,13 @@ async fn codex_survives_sixteen_faults() {
     if std::env::var_os("STEADFAST_CODEX").is_none() {
         return eprintln!("skipped: STEADFAST_CODEX does not name the Codex CLI");
     }
-    let mut cases = Vec::new();
-    for scenario in SCENARIOS {
-        cases.push(FaultCase::start(scenario, [Upstream::Responses, Upstream::Responses]).await);
-        for (first, then) in SUCCESSORS {
-            if first != Upstream::Responses && DIFFERING.contains(&scenario.id) {
-                cases.push(FaultCase::start(scenario, [first, then]).await);
-            }
-        }
-    }
-    let (mut tiers, mut features) = (String::new(), String::new());
-    for FaultCase { name, servers, upstreams, .. } in &cases {
-        for (at, end) in ["", "-fallback"].into_iter().enumerate() {
-            tiers.push_str(&tier(upstreams[at], &format!("{name}{end}"), &servers[at], &settings(WINDOWS[at])));
-        }
-        features
-            .push_str(&format!("  {name}: {{ tiers: [{name}, {name}-fallback], stream: {{ commit: complete }} }}\n"));
-    }
-    let config = format!("tiers:\n{tiers}features:\n{features}{BESIDE}");
-    let gateway = Serve::with(&config).args(["--log", "error"]).start();
+    let cases = FaultCase::all(Upstream::Responses).await;
+    let gateway = FaultCase::serve(&cases);
     let url = format!("http://{}/v1", gateway.address());
-    // Most of a turn is the start of a process, or a wait.
-    let runs = stream::iter(&cases).map(|case| case.run(&url)).buffer_unordered(4);
-    let failures: Vec<Vec<String>> = runs.collect().await;
-    let failures = failures.concat();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let codex = |case: &FaultCase| Codex::new(&url, EDITOR, &[("x-steadfast-feature", &case.name)]).unwrap();
+    FaultCase::judge(&cases, codex, async |codex| {
+        let turn = codex.turn("say sixty words").await;
+        turn.answer().map(str::to_owned).map_err(str::to_owned)
+    })
+    .await;
 }

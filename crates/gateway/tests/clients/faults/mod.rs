@@ -14,6 +14,7 @@ pub(crate) mod cases;
 mod judge;
 mod plain;
 pub(crate) mod scenarios;
+pub(crate) mod turns;
 
 use std::{
     io::Write as _,

@@ -16,6 +16,7 @@ use crate::{
         Folder,
         serve::{Serve, Served},
     },
+    faults::turns::FaultCase,
     upstream::Upstream,
 };
 
@@ -31,11 +32,18 @@ struct GeminiCli {
     /// The folder that it works in.
     work: Folder,
     base_url: String,
+    /// Sent with every request, as `name: value`.
+    header: String,
 }
 
 impl GeminiCli {
     /// Returns a Gemini CLI whose provider is this gateway, or `None` if there is none to run.
     fn new(gateway: &Served) -> Option<Self> {
+        Self::of_feature(gateway, "")
+    }
+
+    /// Returns one whose requests name this feature, if it is not empty.
+    fn of_feature(gateway: &Served, feature: &str) -> Option<Self> {
         let Some(program) = std::env::var_os("STEADFAST_GEMINI_CLI") else {
             eprintln!("skipped: STEADFAST_GEMINI_CLI does not name the Gemini CLI");
             return None;
@@ -48,7 +56,8 @@ impl GeminiCli {
         });
         std::fs::create_dir_all(home.path(".gemini")).unwrap();
         home.file(".gemini/settings.json", &settings.to_string());
-        Some(Self { program: program.into(), home, work, base_url: format!("http://{}", gateway.address()) })
+        let header = if feature.is_empty() { String::new() } else { format!("x-steadfast-feature: {feature}") };
+        Some(Self { program: program.into(), home, work, base_url: format!("http://{}", gateway.address()), header })
     }
 
     /// Takes a turn. Returns its last words, or all that it said if the turn failed.
@@ -63,6 +72,7 @@ impl GeminiCli {
             .env("HOME", self.home.path(""))
             .env("GEMINI_API_KEY", "key")
             .env("GOOGLE_GEMINI_BASE_URL", &self.base_url)
+            .env("GEMINI_CLI_CUSTOM_HEADERS", &self.header)
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = timeout(LIMIT, command.output()).await.expect("a turn ends").unwrap();
@@ -139,4 +149,17 @@ async fn gemini_cli_takes_no_broken_stream_for_an_answer() {
     let Some((answer, _)) = breaks(Upstream::Gemini, "").await else { return };
     // It asks again by itself, and may be answered then.
     assert!(answer.as_deref().map_or_else(|said| said.contains("error"), |said| said == SAID), "{answer:?}");
+}
+
+/// The sixteen faults, one turn or more for each, at a primary and a fallback of its own protocol; those that differ
+/// also at primaries of the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gemini_cli_survives_sixteen_faults() {
+    if std::env::var_os("STEADFAST_GEMINI_CLI").is_none() {
+        return eprintln!("skipped: STEADFAST_GEMINI_CLI does not name the Gemini CLI");
+    }
+    let cases = FaultCase::all(Upstream::Gemini).await;
+    let gateway = FaultCase::serve(&cases);
+    let cli = |case: &FaultCase| GeminiCli::of_feature(&gateway, &case.name).unwrap();
+    FaultCase::judge(&cases, cli, async |cli| cli.turn("say sixty words").await).await;
 }

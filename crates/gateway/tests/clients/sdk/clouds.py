@@ -4,7 +4,6 @@ import sys
 
 import anthropic
 import boto3
-import openai
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from checks import KEY, SAID, check, end, feature, raises
@@ -38,7 +37,7 @@ for name, client in {
             raises(kind, lambda: client.messages.create(**HI, extra_headers=feature("a-" + failing)))
 
 
-# Their paths are a cloud's: `/model/{id}/invoke`, `:rawPredict`, `/openai/deployments/{name}/..`.
+# Their paths are a cloud's: `/model/{id}/invoke`, `:rawPredict`. AzureOpenAI has a script of its own.
 CLOUDS = {
     "AnthropicBedrock": anthropic.AnthropicBedrock(**AWS, base_url=base),
     "AnthropicVertex": anthropic.AnthropicVertex(access_token=KEY, region="global", project_id="p", base_url=base + "/v1"),
@@ -50,15 +49,6 @@ for name, client in CLOUDS.items():
         error = raises(anthropic.NotFoundError, lambda: client.messages.create(**HI))
         assert error.body["error"]["type"] == "not_found_error", error.body
         raises(anthropic.NotFoundError, lambda: client.messages.create(**HI, stream=True))
-
-
-@check("AzureOpenAI: a path that is not there")
-def _():
-    client = openai.AzureOpenAI(api_key=KEY, azure_endpoint=base, api_version="2024-10-21")
-    ask = lambda **more: client.chat.completions.create(model="gpt-4o", messages=HI["messages"], **more)
-    error = raises(openai.NotFoundError, ask)
-    assert error.type, error.body
-    raises(openai.NotFoundError, lambda: ask(stream=True))
 
 
 @check("boto3: a path that is not there")

@@ -99,9 +99,9 @@ for (const name of ["cut", "truncated", "error_event"]) {
   await check(`openai, ${name} in the middle`, () => throws(OpenAI.OpenAIError, () => oStream("o-" + name)));
 }
 
-await check("unknown model is the SDKs' NotFoundError", async () => {
-  await throws(Anthropic.NotFoundError, () => a.models.retrieve("none"));
-  await throws(OpenAI.NotFoundError, () => o.models.retrieve("none"));
+await check("a model is found by any name that a request may have", async () => {
+  assert.equal((await a.models.retrieve("claude-of-tomorrow")).id, "claude-of-tomorrow");
+  assert.equal((await o.models.retrieve("meta/llama-3")).id, "meta/llama-3");
 });
 
 await check("anthropic, abort", async () => {

@@ -1,0 +1,162 @@
+//! The lane of paths that are no conversation, such as `/v1/embeddings`. Their bytes pass as they are, through the same
+//! layers as conversations: deadline, caps, places of the feature, circuits, retries, records.
+
+mod paths;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, Unit};
+use steadfast_stack::CallKind;
+
+pub(crate) use self::paths::{Call, call_at, served};
+use super::{
+    GatewayState,
+    addresses::Deployment,
+    keys::{self, Key},
+    panic,
+    pipeline::{ConnectionContext, admit, body_failure, copy_headers, deny, fail, immediate, panicked, set_request_id},
+    records::Entry,
+    refusal,
+    request_options::{RequestOptions, forwarded},
+    stream::stopping,
+};
+use crate::http::Answering;
+
+/// Answers a call that is no conversation.
+pub(crate) fn answer<'a>(
+    gateway: &Arc<GatewayState>,
+    connection: &'a ConnectionContext,
+    call: Call,
+    request: Request<Body>,
+) -> Answering<'a> {
+    let (Parts { headers, extensions, .. }, body) = request.into_parts();
+    let (key, dialect) = (extensions.get::<Arc<Key>>().cloned(), call.dialect());
+    let mut options = RequestOptions::from_headers(&headers);
+    let mut entry = gateway.records.begin(dialect);
+    entry.set_call(call.kind.name());
+    if let Some(key) = &key {
+        entry.set_key(&key.name);
+        if let Err(denied) = admit(key, &mut options) {
+            return immediate(deny(&entry, denied, dialect));
+        }
+    }
+    let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
+    let answering = async move {
+        let settings = gateway.lifecycle.current.load_full();
+        let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
+            Ok(body) => body,
+            Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
+        };
+        let body = match extensions.get::<Deployment>() {
+            Some(deployment) => deployment.in_body(dialect, body),
+            None => Ok(body),
+        };
+        let request = body.and_then(|body| prepared(&gateway, &call, &headers, body));
+        let request = request.and_then(|request| options.apply(request));
+        let request = match request {
+            Ok(request) => request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect)),
+            Err(error) => return fail(&entry, options.explain, &error, dialect),
+        };
+        if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
+            return deny(&entry, denied, dialect);
+        }
+        let model: Option<Arc<str>> = request.model().map(Into::into);
+        entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
+        let answered = tokio::select! {
+            biased;
+            answered = keys::call(key, &connection.service, request) => answered,
+            () = connection.cut.cancelled() => Err(stopping()),
+        };
+        match answered {
+            Ok(response) => complete(&entry, options.explain, response, dialect),
+            Err(error) => fail(&entry, options.explain, &error, dialect),
+        }
+    };
+    let answering = panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect));
+    Box::pin(async move {
+        let response = answering.await;
+        if is_coheres && !response.status().is_success() { in_coheres_words(response).await } else { response }
+    })
+}
+
+/// Creates the request: the caller's bytes, and the pool of tiers that its model belongs to.
+fn prepared(gateway: &GatewayState, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<LlmRequest, LlmError> {
+    let (kind, dialect) = (call.kind, call.dialect());
+    let unit = unit(kind, &body);
+    let mut opaque = OpaqueCall::json(dialect, call.path.clone(), body)?;
+    if let Some(model) = &call.model {
+        opaque = opaque.for_model(&**model);
+    }
+    let pool = gateway.catalog.lane_pool(kind, dialect, opaque.model())?;
+    if opaque.model().is_none() {
+        opaque = opaque.for_model(pool.model);
+    }
+    opaque = opaque.with_pool(pool.name).headers(forwarded(dialect, headers)).billed_by(unit);
+    if kind == CallKind::Embeddings {
+        opaque = opaque.vectors(pool.dimensions);
+    }
+    Ok(opaque.into())
+}
+
+/// Returns the unit by which a call of a kind is billed, unless its answer reports tokens.
+fn unit(kind: CallKind, body: &Bytes) -> Unit {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Fields {
+        input: Option<Value>,
+        n: Option<u64>,
+    }
+    let fields = || serde_json::from_slice::<Fields>(body).unwrap_or_default();
+    match kind {
+        CallKind::Embeddings | CallKind::Completions | CallKind::Other => Unit::Tokens,
+        CallKind::Rerank => Unit::Searches,
+        CallKind::Speech => {
+            let text = fields().input;
+            Unit::Fixed(text.as_ref().and_then(Value::as_str).map_or(0, |text| text.chars().count() as u64))
+        }
+        CallKind::Images => Unit::Fixed(fields().n.unwrap_or(1)),
+        CallKind::Transcription => Unit::Seconds,
+        // OpenAI's are free.
+        CallKind::Moderations => Unit::Fixed(0),
+    }
+}
+
+/// Returns a whole answer as the provider sent it.
+fn complete(entry: &Entry, explain: bool, response: LlmResponse, dialect: Dialect) -> Response<Body> {
+    entry.served(&response);
+    let Some(body) = response.body().wire().map(|(_, raw)| raw.clone()) else {
+        let error = LlmError::new(ErrorKind::Other, "the answer has no bytes of a provider");
+        return fail(entry, explain, &error, dialect);
+    };
+    let mut head = HeaderMap::new();
+    copy_headers(response.headers(), &mut head);
+    entry.answered(response.usage());
+    entry.write_headers(explain, &mut head);
+    set_request_id(dialect, &mut head);
+    let content_type = response.headers().and_then(|headers| headers.get(header::CONTENT_TYPE)).cloned();
+    head.insert(header::CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
+    let mut answer = Response::new(Body::from(body));
+    *answer.headers_mut() = head;
+    answer
+}
+
+/// Returns an error in the form of Cohere's API, which has its message at the top.
+async fn in_coheres_words(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    // An error that was made here is whole already.
+    let Ok(body) = body.collect().await else { return Response::from_parts(head, Body::empty()) };
+    let body = body.to_bytes();
+    let message = serde_json::from_slice::<Value>(&body).ok().and_then(|value| {
+        let message = value["error"]["message"].as_str()?;
+        Some(json!({ "message": message }).to_string())
+    });
+    let body = message.map_or(body, Bytes::from);
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, Body::from(body))
+}

@@ -1,0 +1,195 @@
+//! The objects that providers keep for callers, such as files and batches: their places, and requests for them.
+
+use std::{collections::HashSet, fmt, future::Future, sync::Arc, time::Duration};
+
+use ::http::{HeaderMap, Method, Request, Response};
+use http_body_util::BodyExt;
+
+use super::{StackContext, StackHandle, stores::OpenStores};
+use crate::Provider;
+use steadfast::{
+    Dialect, ErrorKind, LlmError,
+    layers::cache::AnswerOwner,
+    providers::transport::StreamedBody,
+    store::{GuardError, StoreError, StoreGuard, StoreTrouble},
+};
+use steadfast_stores::places::{MemoryPlaces, Place, PlaceStore};
+
+/// The places of the objects that providers keep for callers. Clones share them.
+///
+/// They are in the durable store, if the configuration has one, and the latest also in memory. Without a durable store
+/// a restart forgets them.
+#[derive(Clone)]
+pub struct ObjectPlaces {
+    latest: MemoryPlaces,
+    durable: Option<Arc<dyn PlaceStore>>,
+    guard: Arc<StoreGuard>,
+}
+
+/// The time limit of each call on a request's way.
+const LIMIT: Duration = Duration::from_secs(2);
+
+impl ObjectPlaces {
+    pub(super) fn new(stores: &OpenStores, context: &StackContext, before: Option<&Self>) -> Self {
+        let guard = before.map_or_else(|| Arc::new(StoreGuard::new("objects")), |before| before.guard.clone());
+        guard.set_events(&context.events);
+        Self {
+            latest: before.map(|before| before.latest.clone()).unwrap_or_default(),
+            durable: stores.durable.as_ref().map(super::stores::DurableStore::places),
+            guard,
+        }
+    }
+
+    /// Stores places. An id that is known keeps its owner and its tier.
+    ///
+    /// # Errors
+    ///
+    /// The durable store failed, is too slow, or is left alone. The places are in memory then.
+    pub async fn put(&self, mut places: Vec<Place>) -> Result<(), GuardError> {
+        let ids: Vec<String> = places.iter().map(|place| place.id.clone()).collect();
+        let known = self.find(&ids).await.unwrap_or_default();
+        places.retain(|place| known.iter().all(|known| known.id != place.id));
+        if places.is_empty() {
+            return Ok(());
+        }
+        let stored = self.call(|store| store.put(places.clone())).await;
+        let _memory_does_not_fail = self.latest.put(places).await;
+        stored.map(|_| ())
+    }
+
+    /// Returns the places of those of the ids that are known.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`put`](Self::put), unless memory knows all of them.
+    pub async fn find(&self, ids: &[String]) -> Result<Vec<Place>, GuardError> {
+        let mut found = self.latest.find(ids.to_vec()).await.unwrap_or_default();
+        let known: HashSet<&str> = found.iter().map(|place| place.id.as_str()).collect();
+        let rest: Vec<String> = ids.iter().filter(|id| !known.contains(id.as_str())).cloned().collect();
+        if !rest.is_empty()
+            && let Some(more) = self.call(|store| store.find(rest)).await?
+        {
+            found.extend(more);
+        }
+        Ok(found)
+    }
+
+    /// Deletes the place of an id.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`put`](Self::put).
+    pub async fn delete(&self, id: &str) -> Result<(), GuardError> {
+        let _memory_does_not_fail = self.latest.delete(id).await;
+        self.call(|store| store.delete(id)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn forget_owner(&self, owner: &AnswerOwner) -> Result<u64, StoreError> {
+        let latest = self.latest.forget_owner(owner).await?;
+        match &self.durable {
+            Some(store) => store.forget_owner(owner).await,
+            None => Ok(latest),
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        self.guard.trouble()
+    }
+
+    /// Calls the durable store, if there is one.
+    async fn call<'a, T, F>(&'a self, call: impl FnOnce(&'a dyn PlaceStore) -> F) -> Result<Option<T>, GuardError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match self.durable.as_deref() {
+            Some(store) => self.guard.call(LIMIT, || call(store), |_| true).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for ObjectPlaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectPlaces").field("durable", &self.durable).finish_non_exhaustive()
+    }
+}
+
+/// A tier whose provider keeps objects for callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectTier {
+    /// The tier's name.
+    pub name: Arc<str>,
+    /// The tier's model.
+    pub model: Option<String>,
+    /// A fingerprint of the provider's account. Tiers of one account have the same objects.
+    pub account: Arc<str>,
+}
+
+impl StackHandle {
+    /// Returns the places of objects that providers keep.
+    pub fn object_places(&self) -> ObjectPlaces {
+        self.shared.current.load().objects.clone()
+    }
+
+    /// Returns the tiers whose providers keep objects and speak this dialect, in the order of a feature or of the file.
+    /// A tier at a cloud is none of them, nor is one whose provider is replaced.
+    pub fn object_tiers(&self, dialect: Dialect, feature: Option<&str>) -> Vec<ObjectTier> {
+        let provider = match dialect {
+            Dialect::Anthropic => Provider::Anthropic,
+            Dialect::OpenAi => Provider::OpenAi,
+            _ => return Vec::new(),
+        };
+        let current = self.shared.current.load();
+        let config = &current.config;
+        let named = feature.and_then(|feature| config.features.get(feature)).and_then(|named| named.tiers.as_ref());
+        let tiers = config.tiers.iter().filter(|tier| tier.provider == provider).filter_map(|tier| {
+            let account = current.runtime(&tier.name)?.object_account()?;
+            Some(ObjectTier { name: tier.name.as_str().into(), model: tier.model.clone(), account })
+        });
+        let mut tiers: Vec<ObjectTier> = tiers.collect();
+        if let Some(named) = named {
+            // The feature's come first; an id may be at any other.
+            let place = |tier: &ObjectTier| named.iter().position(|name| **name == *tier.name).unwrap_or(usize::MAX);
+            tiers.sort_by_key(place);
+        }
+        tiers
+    }
+
+    /// Sends a request for objects to a tier's provider, with the tier's key, and returns the head of the response.
+    /// `path` comes after the API's version, as in `/files/file-1?limit=2`. `headers` are the caller's that go along.
+    ///
+    /// No layer is around it: no other tier is asked, nothing is repeated, and the time is the caller's to limit.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] for a tier that keeps no objects, [`ErrorKind::Connect`] without a response.
+    pub async fn send_for_object(
+        &self,
+        tier: &str,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: StreamedBody,
+    ) -> Result<Response<StreamedBody>, LlmError> {
+        let head = match self.shared.current.load().runtime(tier) {
+            Some(runtime) => runtime.object_head(method, path)?,
+            None => return Err(LlmError::new(ErrorKind::NotFound, format!("there is no tier `{tier}`"))),
+        };
+        let Some(client) = self.shared.context.uploads() else {
+            let message = "this program sends its requests by a client of its own, which takes no streams";
+            return Err(LlmError::new(ErrorKind::UnsupportedFeature, message));
+        };
+        let (mut parts, ()) = head.into_parts();
+        for (name, value) in &headers {
+            // The tier's own come first: its key among them.
+            parts.headers.entry(name).or_insert_with(|| value.clone());
+        }
+        let response = client.stream(Request::from_parts(parts, body)).await.map_err(|error| {
+            let message = format!("no answer of the provider: {error}");
+            LlmError::new(ErrorKind::Connect, message).with_source(error)
+        })?;
+        Ok(response.map(|body| StreamedBody::new(body.map_err(Into::into))))
+    }
+}

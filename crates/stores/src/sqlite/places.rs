@@ -1,0 +1,51 @@
+//! The places of objects in the file.
+
+use rusqlite::OptionalExtension as _;
+
+use super::Sqlite;
+use crate::places::{Place, PlaceStore, StoreFuture, forgotten};
+use steadfast::layers::cache::AnswerOwner;
+
+const PUT: &str = "INSERT OR IGNORE INTO places (id, owner, tier) VALUES (?1, ?2, ?3)";
+const FIND: &str = "SELECT id, owner, tier FROM places WHERE id = ?1";
+
+impl PlaceStore for Sqlite {
+    fn put(&self, places: Vec<Place>) -> StoreFuture<'_, ()> {
+        Box::pin(self.call("storing the places of objects", move |file| {
+            let writing = file.transaction()?;
+            for Place { id, owner, tier } in &places {
+                writing.execute(PUT, (id, owner, tier))?;
+            }
+            writing.commit()
+        }))
+    }
+
+    fn find(&self, ids: Vec<String>) -> StoreFuture<'_, Vec<Place>> {
+        Box::pin(self.call("reading the places of objects", move |file| {
+            let mut sql = file.prepare(FIND)?;
+            let mut found = Vec::new();
+            for id in &ids {
+                let place =
+                    sql.query_row([id], |row| Ok(Place { id: row.get(0)?, owner: row.get(1)?, tier: row.get(2)? }));
+                found.extend(place.optional()?);
+            }
+            Ok(found)
+        }))
+    }
+
+    fn delete<'a>(&'a self, id: &'a str) -> StoreFuture<'a, bool> {
+        let id = id.to_owned();
+        Box::pin(self.call("deleting the place of an object", move |file| {
+            Ok(file.execute("DELETE FROM places WHERE id = ?1", [id])? > 0)
+        }))
+    }
+
+    fn forget_owner<'a>(&'a self, owner: &'a AnswerOwner) -> StoreFuture<'a, u64> {
+        let owner = forgotten(owner).map(str::to_owned);
+        Box::pin(async move {
+            let Some(owner) = owner else { return Ok(0) };
+            let forget = |file: &mut rusqlite::Connection| file.execute("DELETE FROM places WHERE owner = ?1", [owner]);
+            Ok(self.call("forgetting the places of objects", forget).await? as u64)
+        })
+    }
+}

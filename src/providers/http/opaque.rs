@@ -1,0 +1,176 @@
+//! Calls that are no conversation, at a leaf: the caller's bytes out, the provider's bytes back.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use tower::BoxError;
+
+use super::{
+    RequestBody,
+    failure::of_transport,
+    leaf::{Body, Settings, Transport},
+    service::{Form, dispatch, error_of, read_error, read_whole, take},
+};
+use crate::{
+    Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, OpaqueCall,
+    providers::{
+        protocol::{Origin, Protocol, excerpt, no_model, request_id},
+        splice,
+    },
+    response::ResponseFuture,
+};
+
+/// Makes an opaque call with a transport that is ready.
+pub(super) fn call<P: Protocol>(
+    settings: &Arc<Settings<P>>,
+    ready: &mut Transport,
+    request: LlmRequest,
+) -> ResponseFuture {
+    let settings = settings.clone();
+    let origin = settings.coder.origin(settings.coder.model_of(&request));
+    match prepare(&settings, &request, &origin) {
+        Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
+        Ok(sent) => {
+            let sending = dispatch(&settings, None, take(ready), sent, &request);
+            ResponseFuture::new(answer(settings, origin, request, sending))
+        }
+    }
+}
+
+/// Prepares the HTTP request.
+fn prepare<P: Protocol>(
+    settings: &Settings<P>,
+    request: &LlmRequest,
+    origin: &Origin,
+) -> Result<Request<RequestBody>, LlmError> {
+    let coder = &settings.coder;
+    let call = request.opaque().filter(|call| is_of(call, coder.protocol.dialect()));
+    let Some(call) = call else { return Err(request.chat().err().unwrap_or_else(no_model)) };
+    let model = origin.model.as_deref();
+    let own = own_path(call.path(), model)?;
+    let mut http = posted(settings, call, &own, model)?;
+    http.headers_mut().insert(header::CONTENT_TYPE, call.content_type().clone());
+    Ok(http)
+}
+
+/// Returns true if a leaf of this dialect has the call's API.
+fn is_of(call: &OpaqueCall, dialect: Dialect) -> bool {
+    call.dialect() == dialect
+}
+
+/// Returns the path with the model's name.
+fn own_path<'a>(path: &'a str, model: Option<&str>) -> Result<Cow<'a, str>, LlmError> {
+    match path.split_once("{model}") {
+        None => Ok(path.into()),
+        Some((before, after)) => Ok(format!("{before}{}{after}", model.ok_or_else(no_model)?).into()),
+    }
+}
+
+/// Creates the request to the provider's API or to the leaf's door.
+fn posted<P: Protocol>(
+    settings: &Settings<P>,
+    call: &OpaqueCall,
+    path: &str,
+    model: Option<&str>,
+) -> Result<Request<RequestBody>, LlmError> {
+    let headers = call.header_map().clone();
+    // The base has the first version already.
+    let first = ["/v1beta/", "/v1alpha/", "/v1/"].into_iter().find(|version| path.starts_with(version));
+    let own = first.map_or(path, |version| &path[version.len() - 1..]);
+    #[cfg(feature = "clouds")]
+    if let Some(door) = settings.door.as_deref() {
+        if first.is_none() {
+            return Err(LlmError::new(ErrorKind::UnsupportedFeature, format!("{path}: no cloud has this path")));
+        }
+        let protocol = &settings.coder.protocol;
+        let named = door.model_in_body(protocol.dialect());
+        let body = body(call, named.as_deref().or(model), protocol.model_in_body())?;
+        let path = door.path(protocol.dialect(), model.unwrap_or_default(), call.is_stream(), own);
+        let mut request = super::service::addressed(settings, headers, &path, body)?;
+        door.finish(protocol, settings.coder.key.as_deref(), request.headers_mut())?;
+        return Ok(request);
+    }
+    let body = body(call, model, settings.coder.protocol.model_in_body())?;
+    addressed(settings, headers, own, first.is_none(), body)
+}
+
+/// Creates the request to a path behind the leaf's base, or behind its host where the path has a version of its own.
+fn addressed<P: Protocol>(
+    settings: &Settings<P>,
+    headers: HeaderMap,
+    path: &str,
+    is_versioned: bool,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, LlmError> {
+    let mut request = super::service::addressed(settings, headers, path, body)?;
+    if is_versioned {
+        let uri = settings.base.without_version().join(path);
+        *request.uri_mut() = uri.map_err(super::service::no_address)?;
+    }
+    Ok(request)
+}
+
+/// Returns the caller's bytes with the model's name in them.
+fn body(call: &OpaqueCall, model: Option<&str>, in_body: bool) -> Result<RequestBody, LlmError> {
+    let bytes = call.body();
+    let Some(model) = model.filter(|model| in_body && call.model() != Some(*model)) else {
+        return Ok(bytes.clone().into());
+    };
+    if let Some(object) = call.object() {
+        let changes = splice::Changes { model: Some(model), ..splice::Changes::default() };
+        let pieces = splice::set(bytes, object, &changes).map_err(|broken| {
+            LlmError::new(ErrorKind::InvalidRequest, format!("the body is no JSON object: {broken}"))
+        })?;
+        return Ok(RequestBody::pieces(pieces));
+    }
+    match call.model_at() {
+        Some(place) => Ok(RequestBody::pieces(vec![
+            bytes.slice(..place.start),
+            Bytes::copy_from_slice(model.as_bytes()),
+            bytes.slice(place.end..),
+        ])),
+        None => Ok(bytes.clone().into()),
+    }
+}
+
+/// Reads the answer.
+async fn answer<P: Protocol>(
+    settings: Arc<Settings<P>>,
+    mut origin: Origin,
+    request: LlmRequest,
+    sending: impl Future<Output = Result<Response<Body>, BoxError>>,
+) -> Result<LlmResponse, LlmError> {
+    let response = match sending.await {
+        Ok(response) => response,
+        Err(error) => return Err(origin.stamp(of_transport(error))),
+    };
+    let (head, body) = response.into_parts();
+    origin.status = Some(head.status);
+    origin.request_id = request_id(&head.headers);
+    let limits = settings.coder.limits;
+    if !head.status.is_success() {
+        let body = read_error(body, limits.error).await;
+        return Err(origin.stamp(error_of(&settings, &request, &origin, &head, body)));
+    }
+    let read = match Form::of(&head.headers, false) {
+        Form::Compressed => {
+            let message = "the answer is compressed, and the transport did not decompress it";
+            Err(LlmError::new(ErrorKind::Malformed, message))
+        }
+        Form::Page => {
+            let body = read_error(body, limits.error).await;
+            Err(LlmError::new(ErrorKind::Malformed, excerpt(&body, None)).with_raw(origin.secret.redact(&body)))
+        }
+        Form::Whole | Form::Events => match read_whole(body, limits.answer).await {
+            Ok(raw) if raw.is_empty() => Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty")),
+            Ok(raw) => {
+                let usage = request.opaque().map_or(Ok(None), |call| call.read(&raw));
+                usage.map(|usage| LlmBody::opaque(origin.dialect, raw, usage))
+            }
+            Err(error) => Err(error),
+        },
+    };
+    let body = read.map_err(|error| origin.stamp(error))?;
+    Ok(origin.add_to(LlmResponse::new(body).with_headers(head.headers)))
+}

@@ -1,0 +1,160 @@
+use super::*;
+
+fn embedding(body: &str) -> OpaqueCall {
+    OpaqueCall::json(Dialect::OpenAi, "/v1/embeddings", body.to_owned()).unwrap()
+}
+
+fn problem(call: &OpaqueCall, answer: &str) -> String {
+    call.read(answer.as_bytes()).err().map(|error| error.message().to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn a_body_that_is_no_request_is_refused_with_what_is_wrong() {
+    for (body, words) in [
+        ("[]", "no JSON object"),
+        (r#"{"model":1}"#, "`model` must be a text"),
+        (r#"{"stream":"yes"}"#, "`stream` must be true or false"),
+        (r#"{"model":"a","input":"x","mod\u0065l":"b"}"#, "`model` is there twice"),
+    ] {
+        let error = OpaqueCall::json(Dialect::OpenAi, "/v1/embeddings", body).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert!(error.message().contains(words) && error.message().contains("/v1/embeddings"), "{error}");
+    }
+}
+
+#[test]
+fn vectors_of_each_form_are_counted() {
+    let call = embedding(r#"{"model":"m","input":"x"}"#).vectors(Some(3));
+    for answer in [
+        r#"{"data":[{"object":"embedding","index":0,"embedding":[1,2,3]},{"embedding" : [ 1e-5 , -2.0, 3 ]}]}"#,
+        r#"{"data":[{"embedding":"AAAAAAAAAAAAAAAA"}]}"#,
+        r#"{"embedding":{"values":[1,2,3]}}"#,
+        r#"{"embeddings":[{"values":[1,2,3]},{"values":[4,5,6]}]}"#,
+        r#"{"id":"x","embeddings":{"float":[[1,2,3],[4,5,6]]},"texts":["[1,2"]}"#,
+        r#"{"embeddings":[[1,2,3] , [4,5,6]],"texts":["a"]}"#,
+        r#"{"embeddings":{"int8":[[1,2,3]]}}"#,
+    ] {
+        assert_eq!(problem(&call, answer), "", "{answer}");
+        let longer = answer.replacen("2", "2,9", 1).replacen("AAAA\"", "AAAAAAAA\"", 1);
+        let words = problem(&call, &longer);
+        assert!(words.starts_with("the answer has a vector of 4 dimensions, and 3 are those of m"), "{words}");
+    }
+    for answer in ["", "{}", r#"{"data":[]}"#, r#"{"object":"embedding"}"#, "<html>", r#"{"data":[{"embedding":[]}]}"#]
+    {
+        assert_ne!(problem(&call, answer), "", "{answer}");
+    }
+}
+
+#[test]
+fn the_length_that_was_asked_for_comes_before_the_spaces() {
+    let answer = r#"{"data":[{"embedding":[1,2]}]}"#;
+    assert_eq!(problem(&embedding(r#"{"model":"m","dimensions":2}"#).vectors(Some(3)), answer), "");
+    assert_ne!(problem(&embedding(r#"{"model":"m","dimensions":3}"#).vectors(Some(2)), answer), "");
+    let of_any = embedding(r#"{"model":"m"}"#).vectors(None);
+    assert_eq!(problem(&of_any, answer), "");
+    assert_ne!(problem(&of_any, r#"{"data":[{"embedding":[1,2]},{"embedding":[1,2,3]}]}"#), "");
+    let packed = embedding(r#"{"model":"m","output_dtype":"binary"}"#).vectors(Some(16));
+    assert_eq!(problem(&packed, answer), "");
+}
+
+#[test]
+fn what_was_billed_is_read_at_either_end() {
+    let long = "1,".repeat(20_000);
+    for (unit, answer, units) in [
+        (Unit::Tokens, format!(r#"{{"d":[{long}1],"usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#), Some((8, 0))),
+        (Unit::Tokens, format!(r#"{{"usage":{{"total_tokens":9}},"d":[{long}1]}}"#), Some((9, 0))),
+        (Unit::Tokens, r#"{"meta":{"billed_units":{"input_tokens":3.0}}}"#.to_owned(), Some((3, 0))),
+        (Unit::Tokens, r#"{"usageMetadata":{"promptTokenCount":11}}"#.to_owned(), Some((11, 0))),
+        (Unit::Tokens, r#"{"usage":{"prompt_tokens":5,"completion_tokens":7}}"#.to_owned(), Some((5, 7))),
+        (Unit::Tokens, r#"{"usage":"none"}"#.to_owned(), None),
+        (Unit::Searches, r#"{"meta":{"billed_units":{"search_units":2}}}"#.to_owned(), Some((2, 0))),
+        (Unit::Searches, "{}".to_owned(), Some((1, 0))),
+        (Unit::Seconds, r#"{"text":"hi","usage":{"type":"duration","seconds":4}}"#.to_owned(), Some((4, 0))),
+        (Unit::Fixed(12), String::new(), Some((12, 0))),
+    ] {
+        let call = embedding("{}").billed_by(unit);
+        let used = call.read(answer.as_bytes()).unwrap().map(|usage| (usage.input, usage.output));
+        assert_eq!(used, units, "{unit:?}");
+    }
+}
+
+#[test]
+fn debug_shows_no_text() {
+    assert!(!format!("{:?}", embedding(r#"{"input":"secret plans"}"#)).contains("secret"));
+}
+
+#[cfg(feature = "http")]
+mod at_a_fallback {
+    use http::{HeaderValue, header};
+    use tower::{Layer, ServiceExt};
+
+    use super::*;
+    use crate::{
+        FallbackLayer, LlmRequest,
+        layers::fallback::{Tier, TierSettings},
+        providers::{Anthropic, OpenAi, http::testing::Scripted},
+    };
+
+    const VECTOR: &str = r#"{"data":[{"embedding":[1,2]}]}"#;
+
+    fn call() -> OpaqueCall {
+        embedding(r#"{"input":"x" , "model":"small"}"#).with_pool("the vector space s/2").vectors(Some(2))
+    }
+
+    #[tokio::test]
+    async fn it_goes_to_the_tiers_of_its_pool_alone() {
+        let (first, other, second) = (Scripted::json("{}"), Scripted::json(VECTOR), Scripted::json(VECTOR));
+        let leaf = |transport: &Scripted, model| OpenAi::new("k").model(model).transport(transport.clone());
+        let pool = || TierSettings::new().pool("the vector space s/2");
+        let stack = FallbackLayer::new("first")
+            .primary(pool())
+            .push(Tier::new("other", leaf(&other, "large")).settings(TierSettings::new().pool("the vector space l/2")))
+            .push(Tier::new("second", leaf(&second, "small-eu")).settings(pool()))
+            .layer(leaf(&first, "small"));
+        let answer = stack.clone().oneshot(LlmRequest::from(call())).await.unwrap();
+        assert_eq!(answer.served_by().tier, Some("second"));
+        assert_eq!(answer.body().wire().unwrap().1, VECTOR);
+        assert_eq!(second.body(), r#"{"input":"x" , "model":"small-eu"}"#);
+        assert_eq!(first.request().uri(), "https://api.openai.com/v1/embeddings");
+        let nowhere = LlmRequest::from(call().with_pool("the vector space t/2"));
+        let error = stack.clone().oneshot(nowhere).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFeature);
+        assert!(error.message().contains("first does not serve the vector space t/2"), "{error}");
+        assert!(stack.oneshot(LlmRequest::prompt("hello")).await.is_err(), "a conversation is no such call");
+    }
+
+    #[tokio::test]
+    async fn a_leaf_of_another_dialect_refuses_it() {
+        let transport = Scripted::json(VECTOR);
+        let error = Anthropic::new("k").transport(transport).oneshot(LlmRequest::from(call())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFeature);
+        assert!(error.message().starts_with("/v1/embeddings"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn another_version_stands_behind_the_host() {
+        let transport = Scripted::json(r#"{"results":[]}"#);
+        let leaf = OpenAi::compatible("cohere", "https://a.test/compat/v1").unwrap().transport(transport.clone());
+        let call = OpaqueCall::json(Dialect::OpenAi, "/v2/rerank", r#"{"model":"r"}"#).unwrap();
+        let answer = leaf.oneshot(LlmRequest::from(call.billed_by(Unit::Searches))).await.unwrap();
+        assert_eq!(answer.usage().unwrap().input, 1);
+        assert_eq!(transport.request().uri(), "https://a.test/compat/v2/rerank");
+    }
+
+    #[tokio::test]
+    async fn a_form_gets_the_tiers_model_in_its_place() {
+        let transport = Scripted::json(r#"{"text":"hi"}"#);
+        let leaf = OpenAi::new("k").model("whisper-2").transport(transport.clone());
+        let form = HeaderValue::from_static("multipart/form-data; boundary=b");
+        let call = OpaqueCall::bytes(
+            Dialect::OpenAi,
+            "/v1/audio/transcriptions",
+            form.clone(),
+            "--b model: whisper-1 --b--",
+            Some(("whisper-1".into(), 11..20)),
+        );
+        leaf.oneshot(LlmRequest::from(call)).await.unwrap();
+        assert_eq!(transport.body(), "--b model: whisper-2 --b--");
+        assert_eq!(transport.request().headers()[header::CONTENT_TYPE], form);
+    }
+}

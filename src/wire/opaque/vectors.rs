@@ -1,0 +1,105 @@
+//! The length of each vector in an answer, counted without parsing a number.
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use crate::{ErrorKind, LlmError};
+
+/// Checks that an answer has vectors, all of the same and expected length.
+///
+/// The forms are OpenAI's (`"embedding": [..]`, or base64 of four bytes a number), Gemini's (`"values": [..]`) and
+/// Cohere's (`"float": [[..]]`, or `"embeddings": [[..]]`). Packed numbers are not counted: several are in one byte.
+pub(super) fn check(answer: &[u8], expected: Option<u32>, is_packed: bool, pool: &str) -> Result<(), LlmError> {
+    let mut lengths = Lengths { expected: expected.map(|length| length as usize), seen: 0, wrong: None };
+    // In the order of what is looked for most. None of the names occurs in an answer of another form.
+    for name in ["\"embedding\"", "\"values\"", "\"float\"", "\"embeddings\"", "\"int8\"", "\"uint8\""] {
+        lengths.of_fields(answer, name.as_bytes());
+        if lengths.seen > 0 {
+            break;
+        }
+    }
+    let problem = match (lengths.wrong, lengths.expected) {
+        _ if is_packed => return Ok(()),
+        (Some(length), Some(expected)) => {
+            format!("the answer has a vector of {length} dimensions, and {expected} are those of {pool}")
+        }
+        _ if lengths.seen == 0 => "the answer has no vector".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(LlmError::new(ErrorKind::Malformed, problem))
+}
+
+struct Lengths {
+    /// The right length: the first vector's, where none was said.
+    expected: Option<usize>,
+    seen: usize,
+    /// The first length that differs.
+    wrong: Option<usize>,
+}
+
+impl Lengths {
+    /// Counts the vectors in all fields of a name.
+    fn of_fields(&mut self, answer: &[u8], name: &[u8]) {
+        let mut rest = answer;
+        while let Some(at) = memmem::find(rest, name) {
+            rest = after_space(&rest[at + name.len()..]);
+            // Not a field but a value, as in `"object": "embedding"`.
+            let Some(value) = rest.strip_prefix(b":") else { continue };
+            rest = self.of_value(after_space(value));
+        }
+    }
+
+    /// Counts the vectors in a value, and returns what follows.
+    fn of_value<'a>(&mut self, value: &'a [u8]) -> &'a [u8] {
+        match value {
+            [b'"', text @ ..] => {
+                let end = memchr(b'"', text).unwrap_or(text.len());
+                self.add(of_base64(&text[..end]));
+                &text[end..]
+            }
+            [b'[', list @ ..] => match after_space(list) {
+                [b'[', ..] => self.of_list(list),
+                // Texts or objects: their own fields are found by name.
+                [b'"' | b'{', ..] => list,
+                numbers => self.of_numbers(numbers),
+            },
+            other => other,
+        }
+    }
+
+    /// Counts the vectors of a list, and returns what follows the last one.
+    fn of_list<'a>(&mut self, mut list: &'a [u8]) -> &'a [u8] {
+        loop {
+            list = match after_space(list) {
+                [b'[', numbers @ ..] => self.of_numbers(after_space(numbers)),
+                [b',', rest @ ..] => rest,
+                rest => return rest,
+            };
+        }
+    }
+
+    /// Counts the numbers up to the list's end, and returns what follows it.
+    fn of_numbers<'a>(&mut self, numbers: &'a [u8]) -> &'a [u8] {
+        let end = memchr(b']', numbers).unwrap_or(numbers.len());
+        self.add(if end == 0 { 0 } else { memchr_iter(b',', &numbers[..end]).count() + 1 });
+        numbers.get(end + 1..).unwrap_or_default()
+    }
+
+    fn add(&mut self, length: usize) {
+        self.seen += 1;
+        if length != *self.expected.get_or_insert(length) || length == 0 {
+            self.wrong.get_or_insert(length);
+        }
+    }
+}
+
+/// Returns the numbers in a text of base64, four bytes each, a part of one counted as another.
+fn of_base64(text: &[u8]) -> usize {
+    // A slash may be escaped.
+    let escapes = memchr_iter(b'\\', text).count();
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    ((text.len() - escapes - padding) * 3 / 4).div_ceil(4)
+}
+
+fn after_space(bytes: &[u8]) -> &[u8] {
+    bytes.trim_ascii_start()
+}
