@@ -59,7 +59,7 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_client_survives_sixteen_faults() {
-    for mix in [Mix::Same, Mix::Across, Mix::Behind] {
+    for mix in [Mix::Same, Mix::Across, Mix::Behind, Mix::Deployments] {
         matrix("plain HTTP", mix, plain::CALLERS, plain::drive).await;
     }
 }
