@@ -16,6 +16,13 @@ pub(crate) enum Upstream {
 impl Upstream {
     pub(crate) const ALL: [Self; 4] = [Self::Responses, Self::Messages, Self::Chat, Self::Gemini];
 
+    /// Returns a deployment of a tier at a server, with a name of the model of its own.
+    pub(crate) fn deployment(self, name: &str, server: &SimulatedServer, model: &str, more: &str) -> String {
+        let url = server.base_url();
+        let path = if matches!(self, Self::Responses | Self::Chat) { "/v1" } else { "" };
+        format!("{{ name: {name}, base_url: '{url}{path}', model: {model}{more} }}")
+    }
+
     /// Returns the lines of a tier in the file. `more` are further settings, with a comma before each.
     pub(crate) fn tier(self, name: &str, server: &SimulatedServer, model: &str, more: &str) -> String {
         let url = server.base_url();

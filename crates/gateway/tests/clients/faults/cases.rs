@@ -35,6 +35,9 @@ pub(crate) enum Mix {
     /// The primary of the caller's own, the fallback of another one. Such an answer is translated only after the
     /// fault, so that the callers of two protocols and the commit point `complete` are enough.
     Behind,
+    /// Two deployments of one tier, of the caller's own: the fault is at the one that is asked first, and the other is
+    /// the fallback's server.
+    Deployments,
 }
 
 impl Mix {
@@ -50,7 +53,7 @@ impl Mix {
         let own = caller.protocol();
         let others: Vec<Upstream> = Upstream::ALL.into_iter().filter(|other| *other != own).collect();
         match self {
-            Self::Same => [own, own],
+            Self::Same | Self::Deployments => [own, own],
             Self::Across => [caller.other(), own],
             Self::Behind => [own, others[(scenario + caller as usize) % others.len()]],
         }
@@ -68,6 +71,7 @@ impl fmt::Display for Mix {
             Self::Same => "providers of the caller's dialect",
             Self::Across => "a primary of another dialect",
             Self::Behind => "a fallback of another dialect",
+            Self::Deployments => "two deployments of one tier",
         })
     }
 }
@@ -217,7 +221,7 @@ impl World {
                 pairs.insert(held(*caller), pair_of(pair(LONG_PACE).await));
             }
         }
-        let gateway = Serve::with(&config(&pairs)).args(["--log", "error"]).start();
+        let gateway = Serve::with(&config(mix, &pairs)).args(["--log", "error"]).start();
         Self { mix, callers, gateway, pairs }
     }
 
@@ -248,6 +252,10 @@ impl World {
         // The longest first.
         cases.sort_by_key(|case| std::cmp::Reverse((case.case.starts_with(HELD), case.requests.len())));
         cases
+    }
+
+    pub(crate) fn mix(&self) -> Mix {
+        self.mix
     }
 
     /// Returns the protocol of a case's primary.
@@ -303,13 +311,25 @@ pub(crate) const WINDOWS: [u32; 2] = [128_000, 1_000_000];
 /// The settings beside the tiers: the circuit's cooldown is scaled down with the limits of time.
 pub(crate) const BESIDE: &str = "circuit_breaker: { cooldown: 2s }\n";
 
+/// The deployments of a case's first tier. By its weight the one with the fault gets every request while it serves.
+fn deployments(pair: &Pair) -> String {
+    let [first, second] = &pair.servers;
+    let first = pair.upstreams[0].deployment("first", first, PRIMARY, ", weight: 1000000");
+    let second = pair.upstreams[1].deployment("second", second, FALLBACK, ", weight: 0.000001");
+    format!(", deployments: [{first}, {second}]")
+}
+
 /// Two tiers and a feature for each case.
-fn config(pairs: &BTreeMap<String, Pair>) -> String {
+fn config(mix: Mix, pairs: &BTreeMap<String, Pair>) -> String {
     let (mut tiers, mut features) = (String::new(), String::new());
     for (name, pair) in pairs {
         for (at, end, model) in [(0, "", PRIMARY), (1, "-fallback", FALLBACK)] {
             let (upstream, server) = (pair.upstreams[at], &pair.servers[at]);
-            tiers.push_str(&upstream.tier(&format!("{name}{end}"), server, model, &settings(WINDOWS[at])));
+            let mut settings = settings(WINDOWS[at]);
+            if mix == Mix::Deployments && at == 0 {
+                settings.push_str(&deployments(pair));
+            }
+            tiers.push_str(&upstream.tier(&format!("{name}{end}"), server, model, &settings));
         }
         let commit = match pair.commit {
             Commit::Complete => ", stream: { commit: complete }",

@@ -11,7 +11,7 @@ use steadfast::providers::simulated::SimulatedHandle;
 
 use crate::{
     faults::{
-        cases::{Caller, Commit, FALLBACK, Key, PRIMARY, World, canonical},
+        cases::{Caller, Commit, FALLBACK, Key, Mix, PRIMARY, World, canonical},
         scenarios::SCENARIOS,
     },
     upstream::Upstream,
@@ -219,12 +219,17 @@ fn verdict(world: &World, key: Key, outcomes: &[Outcome]) -> Result<Cell, String
     let [primary, fallback] = world.providers(&key.name());
     let seen = Seen { outcomes: own, primary, fallback };
     if !key.scenario.after_commit || key.commit == Commit::Complete || !key.caller.is_streamed() {
-        (key.scenario.pass)(&seen)?;
+        match world.mix() {
+            Mix::Deployments => key.scenario.pass_of_deployments(&seen)?,
+            _ => (key.scenario.pass)(&seen)?,
+        }
         return Ok(Cell::Pass);
     }
     // The caller has seen the first token: what breaks then is told, and nobody else is asked behind its back.
     let told = seen.honest()?;
-    seen.fallback_calls(0, 0)?;
+    // A later request may begin at the other deployment.
+    let later = if world.mix() == Mix::Deployments { asked as u64 - 1 } else { 0 };
+    seen.fallback_calls(0, later)?;
     let whole = key.scenario.id == "S11" && world.primary_of(&key.name()) == Upstream::Chat;
     ensure(told != whole, || format!("{:?}", seen.outcomes))?;
     Ok(if told { Cell::Error } else { Cell::Pass })

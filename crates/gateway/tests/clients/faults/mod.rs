@@ -64,7 +64,7 @@ where
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_client_survives_sixteen_faults() {
     let matrix = |mix| matrix("plain HTTP", mix, plain::CALLERS, plain::drive);
-    join_all([Mix::Same, Mix::Across, Mix::Behind].map(matrix)).await;
+    join_all([Mix::Same, Mix::Across, Mix::Behind, Mix::Deployments].map(matrix)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

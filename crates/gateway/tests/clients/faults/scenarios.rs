@@ -23,6 +23,26 @@ pub(crate) struct Scenario {
     pub(crate) pass: fn(&Seen<'_>) -> Result<(), String>,
 }
 
+impl Scenario {
+    /// Returns the defects where the other provider is another deployment of the same tier: it is asked at once, so
+    /// that nobody waits for the first one.
+    pub(crate) fn pass_of_deployments(&self, seen: &Seen<'_>) -> Result<(), String> {
+        match self.id {
+            "S01" | "S03" => {
+                seen.answered_by_fallback()?;
+                seen.primary_calls(1, 1)
+            }
+            // Deployments serve one model: what one refuses, no other one is asked.
+            "S14" => seen.first_answered_by_fallback(),
+            "S15" => {
+                seen.answered()?;
+                seen.dead_attempts_are_few()
+            }
+            _ => (self.pass)(seen),
+        }
+    }
+}
+
 const ONE: &[bool] = &[false];
 const TWENTY: &[bool] = &[false; 20];
 
