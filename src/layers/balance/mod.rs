@@ -9,7 +9,7 @@
 //! # What it does
 //!
 //! - **Choice.** Two deployments are drawn at random by weight, and the cheaper one gets the request. The cost is the
-//!   cube of the time to the first token, times the requests in flight for each unit of weight, times a factor for
+//!   fourth power of the time to the first token, times the requests in flight for each unit of weight, times one for
 //!   failures. The first token counts, since the length of an answer is the prompt's doing; failures are fast, and
 //!   must not attract. A deployment that was slow is tried again after minutes.
 //! - **Only those that serve.** A deployment is passed over while its [circuit](Deployment::circuit) is open, while
