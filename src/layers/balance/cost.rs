@@ -66,7 +66,7 @@ impl Cost {
         let took = took.as_secs_f32().max(LEAST);
         self.peaks[usize::from(stream)].update(now, |known, idle| match known {
             // By time, and by answers: else a busy deployment shows the latest of hundreds, and a slow one that of few.
-            Some(known) => took.max(known + (took - known) * (1.0 - (-idle / HALF_LIFE).exp2()).max(ANSWER)),
+            Some(known) => took.max(known + (took - known) * (1.0 - halved(idle, HALF_LIFE)).max(ANSWER)),
             None => took,
         });
         // The plain mean of the first answers: one of them, early or late by luck, must not decide for long.
@@ -74,7 +74,7 @@ impl Cost {
         let nth = count.load(Relaxed).saturating_add(1);
         count.store(nth, Relaxed);
         self.means[usize::from(stream)].update(now, |known, idle| {
-            let by_time = (1.0 - (-idle / HALF_LIFE).exp2()).clamp(BUSY_ANSWER, ANSWER);
+            let by_time = (1.0 - halved(idle, HALF_LIFE)).clamp(BUSY_ANSWER, ANSWER);
             known.map_or(took, |mean| mean + (took - mean) * by_time.max(1.0 / nth as f32))
         });
     }
@@ -89,7 +89,7 @@ impl Cost {
     /// Records a failure of the deployment.
     pub(super) fn failed(&self, now: Moment) {
         self.failures.update(now, |share, idle| {
-            let share = share.unwrap_or(0.0) * (-idle / HALF_LIFE).exp2();
+            let share = share.unwrap_or(0.0) * halved(idle, HALF_LIFE);
             share + (1.0 - share) * FAILURE
         });
     }
@@ -99,7 +99,7 @@ impl Cost {
         // Nothing is written while nothing fails.
         if self.failures.read(now).is_some() {
             self.failures.update(now, |share, idle| {
-                let share = share.unwrap_or(0.0) * (-idle / HALF_LIFE).exp2() * (1.0 - SUCCESS);
+                let share = share.unwrap_or(0.0) * halved(idle, HALF_LIFE) * (1.0 - SUCCESS);
                 if share < 1e-3 { 0.0 } else { share }
             });
         }
@@ -107,9 +107,16 @@ impl Cost {
 
     /// Returns the expected seconds to the first token.
     pub(super) fn time(&self, stream: bool, now: Moment) -> Option<f32> {
+        self.times(stream, now).map(|(time, _)| time)
+    }
+
+    /// Returns the expected seconds to the first token, and their mean.
+    #[inline]
+    pub(super) fn times(&self, stream: bool, now: Moment) -> Option<(f32, f32)> {
         let (peak, idle) = self.peaks[usize::from(stream)].read(now)?;
+        let mean = self.mean(stream, now)?;
         // In orders of magnitude the peak counts half: one late answer is a sign, and no more.
-        Some((peak * (-idle / IDLE_PEAK).exp2() * self.mean(stream, now)?).sqrt())
+        Some(((peak * halved(idle, IDLE_PEAK) * mean).sqrt(), mean))
     }
 
     /// Returns true once an answer of either form has come.
@@ -120,12 +127,12 @@ impl Cost {
     /// Returns the mean of the seconds to the first token.
     pub(super) fn mean(&self, stream: bool, now: Moment) -> Option<f32> {
         let (mean, idle) = self.means[usize::from(stream)].read(now)?;
-        Some(mean * (-idle / IDLE_MEAN).exp2())
+        Some(mean * halved(idle, IDLE_MEAN))
     }
 
     /// Returns the factor for failures.
     pub(super) fn penalty(&self, now: Moment) -> f32 {
-        self.failures.read(now).map_or(1.0, |(share, idle)| 1.0 + PENALTY * share * (-idle / HALF_LIFE).exp2())
+        self.failures.read(now).map_or(1.0, |(share, idle)| 1.0 + PENALTY * share * halved(idle, HALF_LIFE))
     }
 }
 
@@ -147,6 +154,13 @@ impl Quote {
         let load = (self.load + SLACK) / (other.load + SLACK);
         ratio(self.mean, other.mean) * self.penalty * load > times * other.penalty
     }
+}
+
+/// Returns the part that is left after so long.
+#[inline]
+fn halved(idle: f32, half_life: f32) -> f32 {
+    // A busy deployment was used in the same tick.
+    if idle == 0.0 { 1.0 } else { (-idle / half_life).exp2() }
 }
 
 /// Returns the ratio of two times; 1 if one of them was never measured.

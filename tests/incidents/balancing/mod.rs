@@ -1,8 +1,8 @@
 //! A tier of many deployments in virtual time, beside other balancers: a slow server, rate limits, conversations, the
 //! shares of each, and one that fails at once.
 //!
-//! `cargo test --test incidents balancing -- --nocapture` prints the figures. Each seed has its own traffic, answers and
-//! draws: a plain run has three, `STEADFAST_SEEDS=24` makes it more, `STEADFAST_SEED=5` is one alone. The shares are
+//! `cargo test --test incidents balancing -- --nocapture` prints the figures. Each seed has its own traffic, answers
+//! and draws: a plain run has three, `STEADFAST_SEEDS=24` makes it more, `STEADFAST_SEED=5` is one alone. The shares are
 //! counted over a million calls in a release build, or with `STEADFAST_SCALE=full`.
 
 mod results;
