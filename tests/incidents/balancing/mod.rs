@@ -2,8 +2,8 @@
 //! shares of each, and one that fails at once.
 //!
 //! `cargo test --test incidents balancing -- --nocapture` prints the figures. Each seed has its own traffic, answers
-//! and draws: a plain run has three, `STEADFAST_SEEDS=24` makes it more, `STEADFAST_SEED=5` is one alone. The shares are
-//! counted over a million calls in a release build, or with `STEADFAST_SCALE=full`.
+//! and draws: a plain run has three, `STEADFAST_SEEDS=24` makes it more, `STEADFAST_SEED=5` is one alone. The shares
+//! are counted over a million calls in a release build, or with `STEADFAST_SCALE=full`.
 
 mod results;
 mod rivals;
