@@ -63,6 +63,7 @@
 //!
 //! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
 //! - `cache`: `CacheLayer`, a cache of answers, and `providers::CachedAnswers`, a tier of cached answers for outages.
+//! - `load`: a [`Balance`] is a load for tower's own balancer, and `BodyCompletion` counts a stream until its end.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
 //! - `clouds`: the same models through AWS, Azure and Google, with credentials that refresh themselves. It brings

@@ -24,6 +24,7 @@ pub use self::future::ResponseFuture;
 pub struct LlmResponse {
     body: LlmBody,
     tier: Option<Arc<str>>,
+    deployment: Option<Arc<str>>,
     /// The parts that no layer adds to a healthy answer.
     extra: Option<Box<Extra>>,
 }
@@ -32,7 +33,6 @@ pub struct LlmResponse {
 struct Extra {
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
-    deployment: Option<Arc<str>>,
     attempts: Vec<Attempt>,
     request_id: Option<Box<str>>,
     notes: Vec<Cow<'static, str>>,
@@ -108,7 +108,7 @@ struct RouteChoice {
 impl LlmResponse {
     /// Creates a response with this body.
     pub fn new(body: LlmBody) -> Self {
-        Self { body, tier: None, extra: None }
+        Self { body, tier: None, deployment: None, extra: None }
     }
 
     /// Creates a complete answer of this text. A `&'static str` allocates nothing.
@@ -135,7 +135,7 @@ impl LlmResponse {
             provider,
             model,
             tier: self.tier.as_deref(),
-            deployment: self.extra.as_ref().and_then(|extra| extra.deployment.as_deref()),
+            deployment: self.deployment.as_deref(),
             attempts: 1 + self.attempts().iter().filter(|step| step.is_wasted()).count(),
         }
     }
@@ -410,11 +410,13 @@ impl LlmResponse {
     }
 
     /// Sets the deployment's name, also on the steps before the answer.
+    #[inline]
     pub(crate) fn name_deployment(&mut self, deployment: &Arc<str>) {
-        let extra = self.extra();
-        extra.deployment = Some(deployment.clone());
-        for attempt in &mut extra.attempts {
-            attempt.deployment.get_or_insert_with(|| deployment.clone());
+        self.deployment = Some(deployment.clone());
+        if let Some(extra) = &mut self.extra {
+            for attempt in &mut extra.attempts {
+                attempt.deployment.get_or_insert_with(|| deployment.clone());
+            }
         }
     }
 

@@ -8,10 +8,11 @@ use std::{
 
 use futures_util::stream;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, Events, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError, LlmRequest,
-    LlmResponse, ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    BalanceLayer, BulkheadLayer, CircuitBreakerLayer, Events, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError,
+    LlmRequest, LlmResponse, ObserveLayer, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::{FinishReason, Message, Usage},
     events::Subscriber,
+    layers::balance::{Deployment, Deployments},
     provider_fn,
     providers::Canned,
 };
@@ -93,6 +94,23 @@ async fn a_hedge_adds_no_allocation_to_a_call_that_is_in_time() {
             }
             assert!(handle.delay(false).is_some() && handle.stats().sent == 0);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_choice_among_two_or_a_thousand_deployments_adds_no_allocation() {
+    let leaf = provider_fn(|_| std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello"))));
+    let plain = LlmRequest::prompt("hello");
+    for many in [2, 10, 100, 1000] {
+        let named = (0..many).map(|nth| Deployment::new(format!("d{nth}"), leaf));
+        let mut llm = BalanceLayer::new().layer(Deployments::new(named).unwrap());
+        assert_eq!(allocations(&mut llm, &plain, drop), 0, "{many}");
+        let affine = plain.clone().with_session("talk");
+        assert_eq!(allocations(&mut llm, &affine, drop), 0, "{many}");
+        // One that had to move is remembered.
+        let home = llm.clone().call(affine.clone()).await.unwrap().served_by().deployment.unwrap().to_owned();
+        assert!(llm.handle().drain(&home));
+        assert_eq!(allocations(&mut llm, &affine, drop), 0, "{many}");
     }
 }
 

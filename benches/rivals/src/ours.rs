@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, HedgeLayer, LlmError, LlmRequest, LlmResponse,
-    RetryBudget, RetryWithJitterLayer, TimeoutLayer,
-    layers::{circuit_breaker::Window, retry::Backoff},
+    BalanceLayer, BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, HedgeLayer, LlmError, LlmRequest,
+    LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer,
+    layers::{
+        balance::{Deployment, Deployments},
+        circuit_breaker::Window,
+        retry::Backoff,
+    },
 };
 use tower::{Layer, Service, ServiceBuilder};
 
@@ -111,6 +115,12 @@ pub fn count_window(calls: u32) -> CircuitBreakerLayer {
 
 pub fn bulkhead<S>(places: usize, inner: S) -> steadfast::Bulkhead<S> {
     BulkheadLayer::new().feature("chat", places).layer(inner)
+}
+
+/// So many equal deployments.
+pub fn balance<S: Clone>(size: usize, inner: S) -> steadfast::Balance<S> {
+    let deployments = (0..size).map(|nth| Deployment::new(format!("deployment {nth}"), inner.clone()));
+    BalanceLayer::new().layer(Deployments::new(deployments).expect("there are some, and each has its name"))
 }
 
 pub fn retry<S: Clone>(inner: S) -> steadfast::RetryWithJitter<S> {

@@ -1,27 +1,15 @@
 //! Affinity: requests that share a prefix go where the provider's cache has it.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::Hasher,
-    mem,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{fmt, hash::Hasher};
 
 use memchr::memmem;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
 use crate::{
     Dialect, LlmRequest, Wire,
     chat::{Chat, Role},
-    internal::{
-        mix::spread,
-        quick_hash::QuickHasher,
-        sync::{Mutex, lock},
-    },
+    internal::quick_hash::QuickHasher,
     wire::Object,
 };
 
@@ -29,10 +17,6 @@ use crate::{
 const LEAST: usize = 4096;
 /// The bytes that are hashed of each part. Prefixes that differ later only are as good as equal.
 const MOST: usize = 64 * 1024;
-/// The time after which a key that moved goes home: by then the provider has forgotten the prefix, or nearly.
-const MEMORY: Duration = Duration::from_secs(600);
-/// The keys in each half of the memory.
-const HALF: usize = 4096;
 
 /// Returns the key by which a request's prefix is found: its `prompt_cache_key`, else its session, else a hash of the
 /// prefix. `None` if the prefix is too short to be cached.
@@ -52,14 +36,6 @@ pub(super) fn key(request: &LlmRequest) -> Option<u64> {
         Some(wire) => of_wire(wire),
         None => of_chat(request.chat().ok()?),
     }
-}
-
-/// Returns the score of a deployment for a key: weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights by
-/// the logarithm, as Schindler describes it). A deployment that comes or goes moves no key but its own.
-pub(super) fn score(key: u64, deployment: u64, weight: f32) -> f64 {
-    // 53 bits, so that the number is in ]0, 1].
-    let uniform = ((spread(key ^ deployment) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    f64::from(weight) / -uniform.ln().min(-f64::MIN_POSITIVE)
 }
 
 /// The hash of a prefix, part by part, and the prefix's length.
@@ -174,50 +150,6 @@ fn of_chat(chat: &Chat) -> Option<u64> {
     prefix.key()
 }
 
-/// The keys that have left their home, and where they went. They stay there until they rest for [ten
-/// minutes](MEMORY), or until they have to move again.
-#[derive(Debug, Default)]
-pub(super) struct Moved {
-    /// True once a key was stored. Before that no lock is taken.
-    any: AtomicBool,
-    keys: Mutex<Keys>,
-}
-
-/// Two halves, so that the memory is bounded and what is used stays: a full young half takes the place of the old one.
-#[derive(Debug, Default)]
-struct Keys {
-    young: HashMap<u64, Place>,
-    old: HashMap<u64, Place>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    deployment: u32,
-    used: Instant,
-}
-
-impl Moved {
-    /// Returns the deployment that a key moved to.
-    pub(super) fn get(&self, key: u64, now: Instant) -> Option<u32> {
-        if !self.any.load(Relaxed) {
-            return None;
-        }
-        let keys = lock(&self.keys);
-        let place = keys.young.get(&key).or_else(|| keys.old.get(&key))?;
-        (now.saturating_duration_since(place.used) < MEMORY).then_some(place.deployment)
-    }
-
-    /// Stores the deployment that a key goes to.
-    pub(super) fn put(&self, key: u64, deployment: u32, now: Instant) {
-        self.any.store(true, Relaxed);
-        let mut keys = lock(&self.keys);
-        if keys.young.len() >= HALF && !keys.young.contains_key(&key) {
-            keys.old = mem::take(&mut keys.young);
-        }
-        keys.young.insert(key, Place { deployment, used: now });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,41 +245,5 @@ mod tests {
                 assert!(key(&LlmRequest::from(wire)).is_some(), "{list}");
             }
         }
-    }
-
-    #[test]
-    fn keys_spread_by_weight_and_only_those_of_a_lost_deployment_move() {
-        let weights = [1.0_f32, 2.0, 1.0, 4.0];
-        let hash = |at: usize| spread(at as u64 + 77);
-        let home = |key: u64, without: Option<usize>| {
-            let known = (0..4).filter(|at| Some(*at) != without);
-            let score = |at: usize| score(spread(key), hash(at), weights[at]);
-            known.max_by(|one, other| score(*one).total_cmp(&score(*other))).unwrap()
-        };
-        let mut homes = [0_u32; 4];
-        for key in 0..40_000 {
-            let at = home(key, None);
-            homes[at] += 1;
-            assert!(at == 2 || home(key, Some(2)) == at);
-        }
-        for (count, weight) in homes.iter().zip(weights) {
-            let expected = f64::from(weight) * 5000.0;
-            assert!((f64::from(*count) - expected).abs() < 5.0 * expected.sqrt(), "{homes:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_memory_of_moved_keys_is_bounded_and_ends() {
-        let (moved, now) = (Moved::default(), Instant::now());
-        assert_eq!(moved.get(1, now), None);
-        for key in 0..100_000 {
-            moved.put(key, 7, now);
-            moved.put(1, 7, now);
-        }
-        let keys = lock(&moved.keys);
-        assert!(keys.young.len() + keys.old.len() <= 2 * HALF);
-        drop(keys);
-        assert_eq!((moved.get(1, now), moved.get(2, now)), (Some(7), None));
-        assert_eq!(moved.get(1, now + MEMORY), None);
     }
 }

@@ -8,6 +8,7 @@ use super::{
     affinity,
     cost::Quote,
     members::{Lots, Member, Members},
+    moved::Place,
     service::Common,
     state::{OutReason, Standing},
 };
@@ -17,6 +18,8 @@ use crate::{LlmRequest, body::admission::Permit};
 const DRAWS: usize = 8;
 /// The ratio of costs from which a request leaves its warm deployment, or its zone.
 const LEAVE: f32 = 2.0;
+/// The homes of a key that are tried in turn: by then few serve, and the best one that does is its home.
+const HOMES: u64 = 8;
 /// The attempts at a place that another request may take first.
 const RACES: usize = 3;
 
@@ -206,34 +209,20 @@ impl<'a, S> Search<'a, S> {
 
     fn home(&self, key: u64, best: usize) -> usize {
         let moved = &self.common.moved;
-        let [natural, serving] = self.highest(key);
-        let moved_to = moved.get(key, self.now).and_then(|id| self.members.position(id));
-        let mut at = moved_to.filter(|at| self.serves(*at)).or(serving).unwrap_or(best);
+        let tables = || [self.members.local_homes.as_ref(), Some(&self.members.homes)].into_iter().flatten();
+        let natural = tables().find_map(|homes| homes.of(key, 0));
+        let moved_to = moved.get(key, self.now).and_then(|place| self.members.position(place));
+        let mut at = moved_to.filter(|at| self.serves(*at)).unwrap_or_else(|| {
+            let mut homes = tables().flat_map(|homes| (0..HOMES).map_while(|nth| homes.of(key, nth)));
+            homes.find(|at| self.serves(*at)).unwrap_or(best)
+        });
         if at != best && self.quote(at).exceeds_lastingly(LEAVE, self.quote(best)) {
             at = best;
         }
         if moved_to.is_some() || natural != Some(at) {
-            moved.put(key, self.member(at).state.id, self.now);
+            moved.put(key, Place { id: self.member(at).state.id, at: u16::try_from(at).unwrap_or(u16::MAX) }, self.now);
         }
         at
-    }
-
-    /// Returns the deployment with the highest weighted score for a key, and the highest one of those that serve. In a
-    /// zone with capacity they are of that zone.
-    fn highest(&self, key: u64) -> [Option<usize>; 2] {
-        let mut highest = [None; 2];
-        let mut zone = [false; 2];
-        let has_zone = self.members.local.is_some();
-        let mut scores = [f64::NEG_INFINITY; 2];
-        for (at, member) in self.members.list.iter().enumerate() {
-            let score = affinity::score(key, member.state.hash, member.share);
-            let is_better = |of: usize| (has_zone && member.is_local, score) > (zone[of], scores[of]);
-            let better = [is_better(0), is_better(1) && self.serves(at)];
-            for of in [0, 1].into_iter().filter(|of| better[*of]) {
-                (highest[of], zone[of], scores[of]) = (Some(at), has_zone && member.is_local, score);
-            }
-        }
-        highest
     }
 
     /// Takes a place at a deployment.

@@ -1,10 +1,10 @@
 //! The cost of one more request at a deployment: the time to its first token, its load and its failures.
 //!
-//! The time counts by its cube: a tenfold time must outweigh a hundredfold load, which at a provider's API slows
+//! The time counts by its fourth power: a tenfold time must outweigh any load of the others, which at an API slows
 //! nothing. Where it does slow, as on a server of one's own, the time says so.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -13,8 +13,10 @@ const HALF_LIFE: f32 = 10.0;
 /// The times in which a peak and a mean halve while no call answers, so that a slow deployment is tried again.
 const IDLE_PEAK: f32 = 120.0;
 const IDLE_MEAN: f32 = 300.0;
-/// The weight of one answer in the mean.
+/// The weight of one answer in the mean, and the least in a peak.
 const ANSWER: f32 = 0.1;
+/// Its weight where many answers come in a half-life: there one late answer says little.
+const BUSY_ANSWER: f32 = 0.02;
 /// The requests in flight that make no lasting difference.
 const SLACK: f32 = 4.0;
 /// The weight of one failure in the share of failures, and of one success.
@@ -37,6 +39,8 @@ pub(super) struct Cost {
     peaks: [Stamped; 2],
     /// The means of the same times, without their peaks.
     means: [Stamped; 2],
+    /// The answers so far.
+    counts: [AtomicU32; 2],
     /// The share of failures among the last calls.
     failures: Stamped,
 }
@@ -61,11 +65,18 @@ impl Cost {
     pub(super) fn answered(&self, stream: bool, took: Duration, now: Moment) {
         let took = took.as_secs_f32().max(LEAST);
         self.peaks[usize::from(stream)].update(now, |known, idle| match known {
-            Some(known) => took.max(known + (took - known) * (1.0 - (-idle / HALF_LIFE).exp2())),
+            // By time, and by answers: else a busy deployment shows the latest of hundreds, and a slow one that of few.
+            Some(known) => took.max(known + (took - known) * (1.0 - halved(idle, HALF_LIFE)).max(ANSWER)),
             None => took,
         });
-        self.means[usize::from(stream)]
-            .update(now, |known, _| known.map_or(took, |mean| mean + (took - mean) * ANSWER));
+        // The plain mean of the first answers: one of them, early or late by luck, must not decide for long.
+        let count = &self.counts[usize::from(stream)];
+        let nth = count.load(Relaxed).saturating_add(1);
+        count.store(nth, Relaxed);
+        self.means[usize::from(stream)].update(now, |known, idle| {
+            let by_time = (1.0 - halved(idle, HALF_LIFE)).clamp(BUSY_ANSWER, ANSWER);
+            known.map_or(took, |mean| mean + (took - mean) * by_time.max(1.0 / nth as f32))
+        });
     }
 
     /// Records that a caller left after it had waited so long for the first token.
@@ -78,7 +89,7 @@ impl Cost {
     /// Records a failure of the deployment.
     pub(super) fn failed(&self, now: Moment) {
         self.failures.update(now, |share, idle| {
-            let share = share.unwrap_or(0.0) * (-idle / HALF_LIFE).exp2();
+            let share = share.unwrap_or(0.0) * halved(idle, HALF_LIFE);
             share + (1.0 - share) * FAILURE
         });
     }
@@ -88,7 +99,7 @@ impl Cost {
         // Nothing is written while nothing fails.
         if self.failures.read(now).is_some() {
             self.failures.update(now, |share, idle| {
-                let share = share.unwrap_or(0.0) * (-idle / HALF_LIFE).exp2() * (1.0 - SUCCESS);
+                let share = share.unwrap_or(0.0) * halved(idle, HALF_LIFE) * (1.0 - SUCCESS);
                 if share < 1e-3 { 0.0 } else { share }
             });
         }
@@ -96,9 +107,16 @@ impl Cost {
 
     /// Returns the expected seconds to the first token.
     pub(super) fn time(&self, stream: bool, now: Moment) -> Option<f32> {
+        self.times(stream, now).map(|(time, _)| time)
+    }
+
+    /// Returns the expected seconds to the first token, and their mean.
+    #[inline]
+    pub(super) fn times(&self, stream: bool, now: Moment) -> Option<(f32, f32)> {
         let (peak, idle) = self.peaks[usize::from(stream)].read(now)?;
+        let mean = self.mean(stream, now)?;
         // In orders of magnitude the peak counts half: one late answer is a sign, and no more.
-        Some((peak * (-idle / IDLE_PEAK).exp2() * self.mean(stream, now)?).sqrt())
+        Some(((peak * halved(idle, IDLE_PEAK) * mean).sqrt(), mean))
     }
 
     /// Returns true once an answer of either form has come.
@@ -109,12 +127,12 @@ impl Cost {
     /// Returns the mean of the seconds to the first token.
     pub(super) fn mean(&self, stream: bool, now: Moment) -> Option<f32> {
         let (mean, idle) = self.means[usize::from(stream)].read(now)?;
-        Some(mean * (-idle / IDLE_MEAN).exp2())
+        Some(mean * halved(idle, IDLE_MEAN))
     }
 
     /// Returns the factor for failures.
     pub(super) fn penalty(&self, now: Moment) -> f32 {
-        self.failures.read(now).map_or(1.0, |(share, idle)| 1.0 + PENALTY * share * (-idle / HALF_LIFE).exp2())
+        self.failures.read(now).map_or(1.0, |(share, idle)| 1.0 + PENALTY * share * halved(idle, HALF_LIFE))
     }
 }
 
@@ -127,7 +145,7 @@ impl Quote {
             ratio if ratio > NOISE => ratio / NOISE,
             ratio => (ratio * NOISE).min(1.0),
         };
-        ratio.powi(3) * self.penalty * self.load > other.penalty * other.load
+        ratio.powi(4) * self.penalty * self.load > other.penalty * other.load
     }
 
     /// Returns true if this costs more than `times` the other, and not only for a moment: reason enough to leave a warm
@@ -136,6 +154,13 @@ impl Quote {
         let load = (self.load + SLACK) / (other.load + SLACK);
         ratio(self.mean, other.mean) * self.penalty * load > times * other.penalty
     }
+}
+
+/// Returns the part that is left after so long.
+#[inline]
+fn halved(idle: f32, half_life: f32) -> f32 {
+    // A busy deployment was used in the same tick.
+    if idle == 0.0 { 1.0 } else { (-idle / half_life).exp2() }
 }
 
 /// Returns the ratio of two times; 1 if one of them was never measured.
@@ -190,13 +215,29 @@ mod tests {
             assert!((time.unwrap() - (peak * mean).sqrt()).abs() < 0.005, "{time:?}, not of {peak} and {mean}");
         };
         cost.answered(true, MS(200), 0.0);
+        // Few answers have a plain mean.
         cost.answered(true, MS(2000), 1.0);
-        is(cost.time(true, 1.0), 2.0, 0.38);
-        // A half-life of ten seconds: the peak comes half of the way back, and the mean a tenth.
+        is(cost.time(true, 1.0), 2.0, 1.1);
+        // A half-life of ten seconds: the peak comes half of the way back.
         cost.answered(true, MS(200), 11.0);
-        is(cost.time(true, 11.0), 1.1, 0.362);
-        is(cost.time(true, 131.0), 1.1 / 2.0, 0.362 * 0.758);
+        is(cost.time(true, 11.0), 1.1, 0.8);
+        is(cost.time(true, 131.0), 1.1 / 2.0, 0.8 * 0.758);
         assert_eq!(cost.time(false, 11.0), None, "whole answers are measured by themselves");
+    }
+
+    #[test]
+    fn an_hour_of_answers_says_the_same_at_any_rate() {
+        // The same distribution, ten a second and one in ten seconds.
+        let after = |each: f64| {
+            let (cost, mut random, mut sum) = (Cost::default(), fastrand::Rng::with_seed(5), 0.0);
+            for nth in 0..3600 {
+                cost.answered(true, MS(random.u64(100..500)), f64::from(nth) * each);
+                sum += cost.time(true, f64::from(nth) * each).unwrap();
+            }
+            sum / 3600.0
+        };
+        let (busy, quiet) = (after(0.1), after(10.0));
+        assert!((0.8..1.25).contains(&(busy / quiet)), "{busy} {quiet}");
     }
 
     #[test]

@@ -175,12 +175,16 @@ impl<S: Clone> BalanceHandle<S> {
     {
         let mut changes = std::pin::pin!(changes);
         while let Some(change) = changes.next().await {
-            match change? {
-                Change::Insert(_, deployment) => self.add(deployment),
-                Change::Remove(name) => drop(self.remove(name.as_ref())),
-            }
+            self.apply(change?);
         }
         Ok(())
+    }
+
+    pub(super) fn apply<K: AsRef<str>>(&self, change: Change<K, Deployment<S>>) {
+        match change {
+            Change::Insert(_, deployment) => self.add(deployment),
+            Change::Remove(name) => drop(self.remove(name.as_ref())),
+        }
     }
 }
 

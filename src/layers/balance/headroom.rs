@@ -7,7 +7,10 @@ use std::{
 
 use http::HeaderMap;
 
-use super::cost::{Moment, Stamped};
+use super::{
+    cost::{Moment, Stamped},
+    shared::{FRESH, HeadroomGrant, HeadroomOrder},
+};
 use crate::{
     internal::sync::{Mutex, lock},
     retry_after,
@@ -23,6 +26,9 @@ const LEARNED: f64 = 0.9;
 const LEARNED_FROM: f32 = 10.0;
 /// The time after which a learned limit is forgotten. One request of that time finds the real one.
 const LEARNED_FOR: f64 = 600.0;
+
+/// The largest share of a shared limit that a replica takes beforehand for what it may send.
+const MOST_LEASED: f64 = 0.1;
 
 /// The headroom of a deployment.
 #[derive(Debug, Default)]
@@ -47,6 +53,32 @@ struct Meters {
 struct Meter {
     pending: f64,
     bucket: Option<Bucket>,
+    /// The limit that is known beforehand.
+    declared: Option<f64>,
+    /// The part of a shared limit that this replica may use.
+    lease: Option<Lease>,
+}
+
+/// A part of a limit that replicas share.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    /// The amount that was granted and not used; below zero if more was used.
+    left: f64,
+    /// The amount that the store has beside it.
+    stored: f64,
+    /// The moment until which the store's last reply counts.
+    until: Moment,
+    /// The amount that an exchange's time uses, recently.
+    used: f64,
+    /// The largest amount that found no room since the last exchange.
+    wish: f64,
+}
+
+/// The kind of a limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    Requests,
+    Tokens,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,16 +99,67 @@ impl Headroom {
 
     /// Sets limits for a minute that are known beforehand. The provider's own headers replace them.
     pub(super) fn declare(&self, requests: Option<u64>, tokens: Option<u64>, now: Moment) {
-        let bucket = |limit: u64| Bucket::full(limit as f64, now);
         let mut meters = lock(&self.meters);
         let Meters { requests: of_requests, tokens: of_tokens } = &mut *meters;
         for (meter, limit) in [(of_requests, requests), (of_tokens, tokens)] {
-            if let Some(limit) = limit {
-                meter.bucket.get_or_insert_with(|| bucket(limit));
+            let limit = limit.map(|limit| limit as f64);
+            if let Some(limit) = limit.filter(|limit| meter.declared != Some(*limit)) {
+                meter.bucket = Some(Bucket::full(limit, now));
                 self.known.store(true, Relaxed);
             }
+            if limit.is_none() {
+                meter.lease = None;
+            }
+            meter.declared = limit;
         }
         self.estimates.store(tokens.is_some(), Relaxed);
+    }
+
+    /// Shares the limits that are known beforehand with other replicas.
+    pub(super) fn share(&self, now: Moment) {
+        let mut meters = lock(&self.meters);
+        let Meters { requests, tokens } = &mut *meters;
+        for meter in [requests, tokens] {
+            if let Some(limit) = meter.declared {
+                // Nothing before the first reply: each replica would use the whole of it.
+                let until = now + FRESH.as_secs_f64();
+                meter.lease.get_or_insert(Lease { left: 0.0, stored: limit, until, used: 0.0, wish: 0.0 });
+            }
+        }
+    }
+
+    /// Returns the orders for a store that replicas share.
+    pub(super) fn orders(&self, tier: &str, deployment: &str) -> Vec<(Kind, HeadroomOrder)> {
+        if !self.is_known() {
+            return Vec::new();
+        }
+        let mut meters = lock(&self.meters);
+        let Meters { requests, tokens } = &mut *meters;
+        let order = |(kind, name, meter): (Kind, &str, &mut Meter)| {
+            let (limit, (settle, reserve)) = (meter.declared?, meter.order()?);
+            let order = HeadroomOrder::new(format!("{tier}/{deployment}:{name}"), limit);
+            Some((kind, order.settle(settle).reserve(reserve)))
+        };
+        [(Kind::Requests, "requests", requests), (Kind::Tokens, "tokens", tokens)]
+            .into_iter()
+            .filter_map(order)
+            .collect()
+    }
+
+    /// Takes a store's reply to an order.
+    pub(super) fn granted(&self, kind: Kind, order: &HeadroomOrder, grant: HeadroomGrant, now: Moment) {
+        if !(grant.granted.is_finite() && grant.left.is_finite()) {
+            return;
+        }
+        let mut meters = lock(&self.meters);
+        let meter = match kind {
+            Kind::Requests => &mut meters.requests,
+            Kind::Tokens => &mut meters.tokens,
+        };
+        if let Some(lease) = &mut meter.lease {
+            lease.left += order.settle + grant.granted.clamp(0.0, order.reserve);
+            (lease.stored, lease.until) = (grant.left, now + FRESH.as_secs_f64());
+        }
     }
 
     /// Returns true if the tokens of an answer [correct](Self::correct) its estimate.
@@ -106,8 +189,8 @@ impl Headroom {
             if !without_room && !meters.has_room(tokens, now) {
                 return None;
             }
-            meters.requests.pending += 1.0;
-            meters.tokens.pending += f64::from(tokens);
+            meters.requests.reserve(1.0);
+            meters.tokens.reserve(tokens.into());
             return Some(true);
         }
         Some(false)
@@ -152,7 +235,8 @@ impl Headroom {
             [(of_requests, requests, reserved.map_or(0.0, |_| 1.0)), (of_tokens, tokens, reserved.unwrap_or(0).into())]
         {
             match report {
-                Some(report) => meter.bucket = Some(report.bucket(now)),
+                // The provider itself says what is left for all replicas.
+                Some(report) => (meter.bucket, meter.lease) = (Some(report.bucket(now)), None),
                 None => meter.take(amount, now),
             }
         }
@@ -184,7 +268,7 @@ impl Headroom {
 }
 
 impl Meters {
-    fn has_room(&self, tokens: u32, now: Moment) -> bool {
+    fn has_room(&mut self, tokens: u32, now: Moment) -> bool {
         self.requests.has_room(1.0, now) && self.tokens.has_room(tokens.into(), now)
     }
 
@@ -196,12 +280,43 @@ impl Meters {
 }
 
 impl Meter {
-    fn has_room(&self, amount: f64, now: Moment) -> bool {
+    fn has_room(&mut self, amount: f64, now: Moment) -> bool {
+        let amount = amount.min(self.declared.unwrap_or(f64::INFINITY));
+        if let Some(lease) = self.lease.as_mut().filter(|lease| now < lease.until) {
+            let has = lease.left - self.pending >= amount;
+            if !has {
+                lease.wish = lease.wish.max(amount);
+            }
+            return has;
+        }
         self.bucket
             .is_none_or(|bucket| now >= bucket.ends || bucket.level(now) - self.pending >= amount.min(bucket.limit))
     }
 
+    fn reserve(&mut self, amount: f64) {
+        self.pending += amount;
+        if let Some(lease) = &mut self.lease {
+            lease.used += amount;
+        }
+    }
+
+    /// Returns the amounts to settle with the store and to reserve there.
+    fn order(&mut self) -> Option<(f64, f64)> {
+        let (limit, lease) = (self.declared?, self.lease.as_mut()?);
+        // Enough for two exchanges, and for what found no room.
+        let free = (2.0 * lease.used).min(limit * MOST_LEASED).max(lease.wish);
+        (lease.used, lease.wish) = (lease.used / 2.0, 0.0);
+        let target = self.pending + free;
+        Some(match lease.left {
+            left if left < 0.0 => (-left, target),
+            left => ((target - left).min(0.0), (target - left).max(0.0)),
+        })
+    }
+
     fn share_left(&self, now: Moment) -> f64 {
+        if let Some((lease, limit)) = self.lease.filter(|lease| now < lease.until).zip(self.declared) {
+            return ((lease.stored + lease.left - self.pending) / limit.max(1.0)).min(1.0);
+        }
         let known = self.bucket.filter(|bucket| now < bucket.ends);
         known.map_or(1.0, |bucket| match bucket.level(now) - self.pending {
             left if bucket.limit.is_finite() => left / bucket.limit.max(1.0),
@@ -210,6 +325,9 @@ impl Meter {
     }
 
     fn take(&mut self, amount: f64, now: Moment) {
+        if let Some(lease) = &mut self.lease {
+            lease.left -= amount;
+        }
         if let Some(bucket) = &mut self.bucket {
             (bucket.level, bucket.at) = ((bucket.level(now) - amount).min(bucket.limit), now);
         }

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower::Layer;
 
-use super::{Balance, BalanceHandle, Deployments, service::Known};
+use super::{Balance, BalanceHandle, Deployments, HeadroomStore, service::Known, shared::Sharing};
 use crate::{Classifier, InvalidConfig, RetryBudget};
 
 /// Applies [`Balance`] to [`Deployments`]. See the [module docs](super).
@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) classifier: Classifier,
     pub(super) budget: RetryBudget,
     pub(super) seed: Option<u64>,
+    pub(super) sharing: Option<Sharing>,
 }
 
 impl BalanceLayer {
@@ -36,6 +37,7 @@ impl BalanceLayer {
             classifier: Classifier::default(),
             budget: RetryBudget::unlimited(),
             seed: None,
+            sharing: None,
         };
         Self { settings, known: None }
     }
@@ -92,6 +94,15 @@ impl BalanceLayer {
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.settings.budget = budget;
+        self
+    }
+
+    /// Shares the deployments' [declared](super::Deployment::tokens_per_minute) limits with other replicas, in a store.
+    /// `tier` names this balancer in it, the same in every replica. A limit that the provider's own headers report
+    /// needs no sharing. No request waits for the store, and without it each replica goes on by itself. Default: none.
+    #[must_use]
+    pub fn shared_headroom(mut self, tier: impl Into<Arc<str>>, store: impl HeadroomStore) -> Self {
+        self.settings.sharing = Some(Sharing { tier: tier.into(), store: Arc::new(store) });
         self
     }
 

@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "load")]
+use tokio::time::Instant;
+
+#[cfg(feature = "load")]
+use super::state::Standing;
 use super::{
     deployment::{Deployment, DeploymentFacts},
+    homes::{Home, Homes},
+    layer::Settings,
+    moved::Place,
     state::DeploymentState,
 };
 
@@ -14,6 +22,10 @@ pub(super) struct Members<S> {
     pub(super) all: Lots,
     /// Those of the balancer's zone, if it has some and not only those.
     pub(super) local: Option<Lots>,
+    /// The homes of keys, empty without affinity.
+    pub(super) homes: Homes,
+    /// The homes in the balancer's zone, likewise.
+    pub(super) local_homes: Option<Homes>,
     /// The number of this list.
     pub(super) version: u64,
 }
@@ -30,13 +42,22 @@ pub(super) struct Member<S> {
     pub(super) is_local: bool,
 }
 
+#[cfg(feature = "load")]
+impl<S> Member<S> {
+    /// Returns true if the deployment may be asked now.
+    pub(super) fn is_available(&self, now: Instant) -> bool {
+        !matches!(self.state.standing(&self.facts, || 1, now), Standing::Out(_))
+    }
+}
+
 impl<S> Members<S> {
     pub(super) fn new(
         deployments: Vec<Deployment<S>>,
-        zone: Option<&Arc<str>>,
+        settings: &Settings,
         version: u64,
         state_of: impl Fn(&DeploymentFacts) -> Arc<DeploymentState>,
     ) -> Self {
+        let zone = settings.zone.as_ref();
         let weights: f32 = deployments.iter().map(|deployment| deployment.facts.weight).sum();
         let mean = weights / deployments.len().max(1) as f32;
         let member = |Deployment { service, facts }: Deployment<S>| {
@@ -50,11 +71,23 @@ impl<S> Members<S> {
         };
         let (all, local) = (lots(&|_| true), lots(&|member| member.is_local));
         let local = (!local.0.is_empty() && local.0.len() < list.len()).then_some(local);
-        Self { list, all, local, version }
+        let homes = |is_in: &dyn Fn(&Member<S>) -> bool| {
+            let place = |(at, member): (usize, &Member<S>)| {
+                is_in(member).then_some(Home { at: at as u32, hash: member.state.hash, weight: member.share })
+            };
+            Homes::new(&list.iter().enumerate().filter_map(place).collect::<Vec<_>>())
+        };
+        let has_homes = settings.affinity && list.len() > 1;
+        let (all_homes, local_homes) =
+            (homes(&|_| has_homes), local.as_ref().filter(|_| has_homes).map(|_| homes(&|member| member.is_local)));
+        Self { list, all, local, homes: all_homes, local_homes, version }
     }
 
-    pub(super) fn position(&self, id: u32) -> Option<usize> {
-        self.list.iter().position(|member| member.state.id == id)
+    /// Returns the position of a deployment, which the place has unless the list has changed.
+    pub(super) fn position(&self, place: Place) -> Option<usize> {
+        let is_it = |member: &Member<S>| member.state.id == place.id;
+        let at = usize::from(place.at);
+        if self.list.get(at).is_some_and(is_it) { Some(at) } else { self.list.iter().position(is_it) }
     }
 }
 

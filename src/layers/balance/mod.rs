@@ -9,7 +9,7 @@
 //! # What it does
 //!
 //! - **Choice.** Two deployments are drawn at random by weight, and the cheaper one gets the request. The cost is the
-//!   cube of the time to the first token, times the requests in flight for each unit of weight, times a factor for
+//!   fourth power of the time to the first token, times the requests in flight for each unit of weight, times one for
 //!   failures. The first token counts, since the length of an answer is the prompt's doing; failures are fast, and
 //!   must not attract. A deployment that was slow is tried again after minutes.
 //! - **Only those that serve.** A deployment is passed over while its [circuit](Deployment::circuit) is open, while
@@ -21,11 +21,12 @@
 //!   from a 429. A request's estimated tokens are reserved before it goes out, and corrected by the answer. A
 //!   deployment without room is passed over before it says 429. If none has room, the roomiest one is asked: an
 //!   estimate refuses no request. Headers that make no sense are ignored.
+//!   Replicas [share](BalanceLayer::shared_headroom) the limits that are known beforehand.
 //! - **Warm caches.** Requests that share a prefix go to one deployment, where the provider's cache has it. The key is
 //!   the request's `prompt_cache_key`, else its [session](crate::LlmRequest::with_session), else a hash of the system
-//!   prompt, the tools and the first turn, if they have 4 kB. Rendezvous hashing finds the home of a key, the same one
-//!   in each process. A request leaves it while it does not serve, or when it lastingly costs more than twice the best
-//!   one, and the key stays where it went: until it has to move again, or has rested for ten minutes.
+//!   prompt, the tools and the first turn, if they have 4 kB. A table made beforehand has the home of a key, the same
+//!   one in each process. A request leaves it while it does not serve, or when it lastingly costs more than twice the
+//!   best one, and the key stays where it went: until it has to move again, or has rested for ten minutes.
 //! - **Failover.** A failure that another deployment can help with goes there at once, within the request's attempts
 //!   and before its deadline. The deployment that failed is out of the question for this request, whatever its cache
 //!   has. A refusal on this side costs no attempt. If all have failed, one error lists them, so that a fallback goes
@@ -37,6 +38,9 @@
 //!
 //! A place is taken at `call` and given back when the answer ends or is dropped, so that no count leaks or expires.
 //!
+//! With the feature `load`, a balancer is a load for tower's own (`tower::balance::p2c`), and `BodyCompletion` has
+//! tower count a stream until its end.
+//!
 //! # Where in the stack
 //!
 //! Inside of a `RetryWithJitter`, whose repeats choose again, and of all layers of the request; as a tier of a
@@ -45,8 +49,8 @@
 //! # Sources
 //!
 //! Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001); the peak EWMA of Finagle and tower,
-//! here of the first token and beside its mean. Weighted rendezvous hashing: Thaler and Ravishankar (1998). Bounded
-//! loads: Mirrokni, Thorup and Zadimoghaddam (2018). Linkerd's bias against failures. The weight is in the draw and in
+//! here of the first token and beside its mean. Maglev's table by weight: Eisenbud et al. (2016). Bounded loads:
+//! Mirrokni, Thorup and Zadimoghaddam (2018). Linkerd's bias against failures. The weight is in the draw and in
 //! the load, and does not divide the cost of an idle deployment: there the lightest would never be chosen.
 //!
 //! # Example
@@ -87,17 +91,26 @@ mod deployment;
 mod future;
 mod handle;
 mod headroom;
+mod homes;
 mod layer;
+#[cfg(feature = "load")]
+mod load;
 mod members;
+mod moved;
 mod service;
+mod shared;
 mod state;
+mod task;
 
+#[cfg(feature = "load")]
+pub use self::load::BodyCompletion;
 pub use self::{
     deployment::{Deployment, Deployments},
     future::ResponseFuture,
     handle::{Availability, BalanceHandle, DeploymentStatus},
     layer::BalanceLayer,
     service::Balance,
+    shared::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},
 };
 
 #[cfg(test)]

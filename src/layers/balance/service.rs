@@ -7,16 +7,19 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::{Stream, StreamExt as _};
 use tokio::time::Instant;
-use tower::Service;
+use tower::{Service, discover::Change};
 
 use super::{
     BalanceHandle, ResponseFuture,
-    affinity::Moved,
     deployment::{Deployment, DeploymentFacts},
     layer::Settings,
     members::Members,
+    moved::Moved,
+    shared::Exchange,
     state::DeploymentState,
+    task::Task,
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
@@ -45,12 +48,16 @@ pub(super) struct Shared<S> {
     current: Mutex<Arc<Members<S>>>,
     /// The version of the current list. A call compares it with that of its own, and takes no lock.
     version: AtomicU64,
+    /// The tasks that follow changes. They hold no reference to this, and end with it.
+    followers: Mutex<Vec<Task>>,
 }
 
 /// The parts that do not depend on the services' type.
 pub(super) struct Common {
     pub(super) settings: Settings,
     pub(super) moved: Arc<Moved>,
+    /// The exchange of headroom with other replicas.
+    exchange: Option<Exchange>,
     /// The start of the clock by which states count.
     begun: Instant,
     /// The draws so far, if they follow from a seed.
@@ -96,9 +103,11 @@ impl<S> Shared<S> {
             }
         };
         let version = current.version + 1;
-        let members = Arc::new(Members::new(list, self.common.settings.zone.as_ref(), version, |facts| {
-            declared(state_of(facts), facts, now)
-        }));
+        let members =
+            Arc::new(Members::new(list, &self.common.settings, version, |facts| declared(state_of(facts), facts, now)));
+        if let Some(exchange) = &self.common.exchange {
+            exchange.set(members.list.iter().map(|member| member.state.clone()));
+        }
         // The old list is dropped after the lock: its services are foreign code.
         let old = std::mem::replace(&mut *current, members);
         self.version.store(version, Relaxed);
@@ -135,15 +144,59 @@ impl<S> Balance<S> {
             let state = known.cloned().unwrap_or_else(|| Arc::new(DeploymentState::new(facts, begun)));
             declared(state, facts, now)
         };
-        let members = Arc::new(Members::new(deployments, settings.zone.as_ref(), 0, state_of));
+        let members = Arc::new(Members::new(deployments, &settings, 0, state_of));
+        let exchange = settings.sharing.clone().map(Exchange::new);
+        if let Some(exchange) = &exchange {
+            exchange.set(members.list.iter().map(|member| member.state.clone()));
+        }
         let common = Common {
             begun,
-            moved: known.map_or_else(Arc::default, |known| known.moved.clone()),
+            exchange,
+            moved: known.map_or_else(|| Arc::new(Moved::new(now, fastrand::u64(..))), |known| known.moved.clone()),
             draws: settings.seed.map(AtomicU64::new),
             settings,
         };
-        let shared = Shared { common, current: Mutex::new(members.clone()), version: AtomicU64::new(0) };
+        let shared = Shared {
+            common,
+            current: Mutex::new(members.clone()),
+            version: AtomicU64::new(0),
+            followers: Mutex::default(),
+        };
         Self { shared: Arc::new(shared), members }
+    }
+
+    /// Follows a stream of changes in a task of its own, as [`BalanceHandle::follow`] does without one. The task ends
+    /// with the stream, or at its first error, which it logs; the deployments stay as they are then. It also ends when
+    /// the last clone of the service, its handles and its calls are gone, even while it waits for the next change.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    #[must_use]
+    pub fn discover<K, E>(
+        self,
+        changes: impl Stream<Item = Result<Change<K, Deployment<S>>, E>> + Send + 'static,
+    ) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        K: AsRef<str> + Send + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        let shared = Arc::downgrade(&self.shared);
+        let task = tokio::spawn(async move {
+            let mut changes = std::pin::pin!(changes);
+            while let Some(change) = changes.next().await {
+                let Some(shared) = shared.upgrade() else { return };
+                match change {
+                    Ok(change) => BalanceHandle::new(shared).apply(change),
+                    Err(error) => {
+                        return tracing::warn!(%error, "end of the changes of deployments; they stay as they are");
+                    }
+                }
+            }
+        });
+        lock(&self.shared.followers).push(Task(task.abort_handle()));
+        self
     }
 
     /// Returns a handle that reads and changes the deployments.
@@ -188,6 +241,9 @@ where
             return self.call_in_time(request.clone());
         }
         self.refresh();
+        if let Some(exchange) = &self.shared.common.exchange {
+            exchange.begin();
+        }
         self.shared.common.settings.budget.count(request.context_mut());
         let (now, _reading) = Reading::pass_on();
         ResponseFuture::begin(self.shared.clone(), self.members.clone(), request, now)

@@ -189,7 +189,7 @@ impl DeploymentState {
     pub(super) fn quote(&self, share: f32, stream: bool, slow_start: Duration, now: Instant) -> Quote {
         let moment = self.moment(now);
         let load = 1.0 + self.in_flight() as f32 / (share * self.returned_share(slow_start, now));
-        let (time, mean) = (self.cost.time(stream, moment), self.cost.mean(stream, moment));
+        let (time, mean) = self.cost.times(stream, moment).unzip();
         let time = time.or_else(|| self.first_wait(moment));
         Quote { time, mean, penalty: self.cost.penalty(moment), load }
     }

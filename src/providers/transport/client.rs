@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    net::IpAddr,
     path::Path,
     pin::Pin,
     sync::Arc,
@@ -71,6 +72,7 @@ struct Settings {
     tls: Tls,
     proxies: Arc<Matcher>,
     connect_timeout: Duration,
+    address: Option<IpAddr>,
 }
 
 impl HttpClient {
@@ -81,6 +83,7 @@ impl HttpClient {
             tls: tls::from_system(),
             proxies: Arc::new(Matcher::from_env()),
             connect_timeout: CONNECT_TIMEOUT,
+            address: None,
         })
     }
 
@@ -98,6 +101,14 @@ impl HttpClient {
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.connect_timeout = limit)
+    }
+
+    /// Connects to this address, whatever the name in the URL, which the server's certificate and the `Host` header
+    /// still have. For one of several addresses of a name: see [`Addresses`](super::Addresses). A proxy gets the name
+    /// as before. Default: the addresses of the name, the first that answers.
+    #[must_use]
+    pub fn address(self, address: IpAddr) -> Self {
+        self.with(|settings| settings.address = Some(address))
     }
 
     /// Sends all requests through this proxy, and ignores the environment: `http://user:password@host:port`.
@@ -134,7 +145,8 @@ impl HttpClient {
     }
 
     fn build(settings: Settings) -> Self {
-        let connector = Connector::new(&settings.tls, settings.proxies.clone(), settings.connect_timeout);
+        let connector =
+            Connector::new(&settings.tls, settings.proxies.clone(), settings.connect_timeout, settings.address);
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())

@@ -1,9 +1,13 @@
 use std::{
-    error, io,
+    error,
+    future::ready,
+    io,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
+    vec,
 };
 
 use http::Uri;
@@ -11,7 +15,11 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::{
-        legacy::connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
+        legacy::connect::{
+            Connected, Connection, HttpConnector,
+            dns::{GaiResolver, Name},
+            proxy::Tunnel,
+        },
         proxy::matcher::Matcher,
     },
     rt::TokioIo,
@@ -37,14 +45,19 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(tls: &Tls, proxies: Arc<Matcher>, timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        // Divided among the addresses of a name, so that one dead address does not take all the time.
-        tcp.set_connect_timeout(Some(timeout));
-        tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        let route = Route { to_proxy: (tcp.clone(), tls.proxy.clone()).into(), tcp, proxies };
+    pub(super) fn new(tls: &Tls, proxies: Arc<Matcher>, timeout: Duration, address: Option<IpAddr>) -> Self {
+        let connector = |address| {
+            let mut tcp = HttpConnector::new_with_resolver(Resolver::of(address));
+            tcp.enforce_http(false);
+            tcp.set_nodelay(true);
+            // Divided among the addresses of a name, so that one dead address does not take all the time.
+            tcp.set_connect_timeout(Some(timeout));
+            tcp.set_keepalive(Some(TCP_KEEPALIVE));
+            tcp
+        };
+        // A proxy has an address of its own.
+        let to_proxy = (connector(None), tls.proxy.clone()).into();
+        let route = Route { to_proxy, tcp: connector(address), proxies };
         Self { inner: (route, tls.provider.clone()).into(), timeout }
     }
 }
@@ -67,11 +80,45 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Looks names up, or gives each name one address.
+#[derive(Clone)]
+enum Resolver {
+    ByName(GaiResolver),
+    Fixed(IpAddr),
+}
+
+impl Resolver {
+    fn of(address: Option<IpAddr>) -> Self {
+        address.map_or_else(|| Self::ByName(GaiResolver::new()), Self::Fixed)
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        match self {
+            Self::ByName(names) => {
+                let found = names.call(name);
+                Box::pin(async move { Ok(found.await?.collect::<Vec<_>>().into_iter()) })
+            }
+            // The connector sets the port.
+            Self::Fixed(address) => Box::pin(ready(Ok(vec![SocketAddr::new(*address, 0)].into_iter()))),
+        }
+    }
+}
+
 /// The way to a server: direct, or through a proxy.
 #[derive(Clone)]
 struct Route {
-    tcp: HttpConnector,
-    to_proxy: HttpsConnector<HttpConnector>,
+    tcp: HttpConnector<Resolver>,
+    to_proxy: HttpsConnector<HttpConnector<Resolver>>,
     proxies: Arc<Matcher>,
 }
 

@@ -55,6 +55,7 @@
 //! # drop(leaf);
 //! ```
 
+mod addresses;
 mod client;
 mod connect;
 mod error;
@@ -66,6 +67,7 @@ mod tests;
 mod tls;
 
 pub use self::{
+    addresses::Addresses,
     client::{HttpClient, ResponseFuture, StreamedBody},
     error::{InvalidTransport, TransportError},
     exchange::ResponseBody,

@@ -50,6 +50,17 @@ fn sources(error: &TransportError) -> String {
     text
 }
 
+#[tokio::test]
+async fn a_client_of_one_address_keeps_the_name_of_the_server() {
+    let (address, served) = serve_once(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await;
+    let (ip, port) = address.rsplit_once(':').expect("a port");
+    let client = HttpClient::new().no_proxy().address(ip.parse().expect("an address"));
+    let response = client.oneshot(get(&format!("http://no-such-name.invalid:{port}/"))).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    let head = served.await.expect("served");
+    assert!(head.to_lowercase().contains(&format!("host: no-such-name.invalid:{port}")), "{head}");
+}
+
 /// A file that is removed with the test.
 struct Scratch(PathBuf);
 

@@ -64,8 +64,8 @@ struct Known {
 }
 
 impl Rival {
-    pub(super) fn new(strategy: Strategy, servers: &[Server]) -> Self {
-        let random = fastrand::Rng::with_seed(7);
+    pub(super) fn new(strategy: Strategy, servers: &[Server], seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(7 + seed);
         let state = State { random, next: 0, known: vec![Known::default(); servers.len()] };
         Self { strategy, servers: servers.to_vec(), state: Arc::new(Mutex::new(state)) }
     }

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue};
-use steadfast::{ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse};
+use steadfast::{CacheOrigin, CacheReason, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse};
 use tokio::time::{Instant, sleep};
 use tower::Service;
 
@@ -24,8 +24,10 @@ pub(super) struct Server(Arc<Inner>);
 
 struct Inner {
     /// The factor on the time to its first token.
-    slowness: u32,
+    slowness: AtomicU32,
     fails: AtomicBool,
+    /// True if it answers some calls at once out of a cache, and cuts some streams.
+    cuts_and_keeps: AtomicBool,
     limit: Option<Mutex<Bucket>>,
     /// The cached tokens of each conversation, and when it was used last.
     cache: Mutex<HashMap<String, (u64, Instant)>>,
@@ -59,8 +61,9 @@ impl Server {
     pub(super) fn with(seed: u64, slowness: u32, tokens_per_minute: Option<u64>) -> Self {
         let bucket = |limit: u64| Mutex::new(Bucket { limit: limit as f64, level: limit as f64, at: Instant::now() });
         Self(Arc::new(Inner {
-            slowness,
+            slowness: AtomicU32::new(slowness),
             fails: AtomicBool::new(false),
+            cuts_and_keeps: AtomicBool::new(false),
             limit: tokens_per_minute.map(bucket),
             cache: Mutex::default(),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
@@ -69,8 +72,16 @@ impl Server {
         }))
     }
 
+    pub(super) fn slow_down(&self, times: u32) {
+        self.0.slowness.store(times, Relaxed);
+    }
+
     pub(super) fn fail(&self, fails: bool) {
         self.0.fails.store(fails, Relaxed);
+    }
+
+    pub(super) fn cut_and_keep(&self, does: bool) {
+        self.0.cuts_and_keeps.store(does, Relaxed);
     }
 
     pub(super) fn calls(&self) -> u64 {
@@ -123,6 +134,11 @@ impl Server {
         if self.0.fails.load(Relaxed) {
             return Err(LlmError::new(ErrorKind::Server, "down"));
         }
+        let luck = if self.0.cuts_and_keeps.load(Relaxed) { self.random() } else { 1.0 };
+        if luck < 0.1 {
+            return Ok(LlmResponse::from_text("words")
+                .with_cached(CacheOrigin::new(CacheReason::Fresh, Duration::from_secs(9))));
+        }
         let turn = request.extensions().get::<Turn>();
         let tokens = turn.map_or(0, |turn| turn.prompt + ANSWER) as f64;
         // A provider counts other than we estimate.
@@ -135,7 +151,7 @@ impl Server {
         }
         // Lognormal with a median of 300 ms and a 99th percentile four times as late, like recorded first tokens.
         let normal = (-2.0 * (1.0 - self.random()).ln()).sqrt() * (std::f64::consts::TAU * self.random()).cos();
-        let first = Duration::from_secs_f64(0.3 * (0.6 * normal).exp()) * self.0.slowness;
+        let first = Duration::from_secs_f64(0.3 * (0.6 * normal).exp()) * self.0.slowness.load(Relaxed);
         sleep(first).await;
         let rest = Duration::from_secs_f64(0.5 + 3.0 * self.random());
         let texts = stream::unfold(0, move |piece| async move {
@@ -145,7 +161,10 @@ impl Server {
             if piece == 1 {
                 sleep(rest).await;
             }
-            Some((Ok::<_, LlmError>("words".to_owned()), piece + 1))
+            if piece == 1 && luck < 0.15 {
+                return Some((Err(LlmError::new(ErrorKind::StreamBroken, "cut")), 2));
+            }
+            Some((Ok("words".to_owned()), piece + 1))
         });
         Ok(LlmResponse::new(LlmBody::from_text_stream(texts)).with_headers(headers))
     }

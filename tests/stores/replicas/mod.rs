@@ -5,6 +5,7 @@
 
 mod answers;
 mod exchange;
+mod headroom;
 mod outage;
 mod server;
 mod stacks;

@@ -11,7 +11,7 @@ use steadfast::{
 };
 use tower::{Layer, Service};
 
-use super::{COUNT_WINDOW, Contestant, FEATURES, Group, IN_FLIGHT, KEYS, OURS, TIERS, TIME_WINDOW};
+use super::{COUNT_WINDOW, Contestant, DEPLOYMENTS, FEATURES, Group, IN_FLIGHT, KEYS, OURS, TIERS, TIME_WINDOW};
 use crate::{
     calls::{Calls, Expect, calls, hold},
     ours::{self, Llm},
@@ -23,6 +23,16 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
     for size in [1, 4, 16, 64] {
         liter_tiers(list, size);
         rows::<Llm>(list, TIERS).add(row(OURS, size), move || tiers(size));
+    }
+    for size in [2, 10, 100, 1_000] {
+        let mut rows = rows::<Llm>(list, DEPLOYMENTS);
+        rows.add(row("the deployment alone", size), Answers::<Llm>::new);
+        rows.add(row("tower's p2c by peak EWMA", size), move || towers::balance::<Llm, _>(size, Answers::<Llm>::new()));
+        rows.add(row(OURS, size), move || ours::balance(size, Answers::<Llm>::new()));
+        rows.made(row("steadfast, by session", size), move || {
+            let service = ours::balance(size, Answers::<Llm>::new());
+            calls(service, Llm::request().with_session("talk"), Expect::Answer)
+        });
     }
     for size in [1, 100, 10_000] {
         rows::<Llm>(list, FEATURES).add(row(OURS, size), move || features(size));

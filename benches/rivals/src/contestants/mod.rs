@@ -56,13 +56,15 @@ pub const OPEN: &str = "open circuit";
 pub const FULL: &str = "full bulkhead";
 
 pub const TIERS: &str = "tiers";
+/// One of so many deployments is chosen.
+pub const DEPLOYMENTS: &str = "deployments";
 pub const FEATURES: &str = "features";
 pub const KEYS: &str = "keys";
 pub const COUNT_WINDOW: &str = "calls in a window of calls";
 pub const TIME_WINDOW: &str = "calls in a window of time";
 pub const IN_FLIGHT: &str = "calls in flight";
 /// The tables of costs that should not grow, in the order in which they are shown.
-pub const GROWTH: [&str; 6] = [TIERS, FEATURES, KEYS, COUNT_WINDOW, TIME_WINDOW, IN_FLIGHT];
+pub const GROWTH: [&str; 7] = [TIERS, DEPLOYMENTS, FEATURES, KEYS, COUNT_WINDOW, TIME_WINDOW, IN_FLIGHT];
 
 /// The row that the others in a table are measured against.
 pub const BARE: &str = "bare";

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Finding, Section, number};
 use crate::{
-    contestants::{Contestant, GROWTH, IN_FLIGHT, OURS},
+    contestants::{Contestant, DEPLOYMENTS, GROWTH, IN_FLIGHT, OURS},
     measure::{spread, timing::Rounds},
 };
 
@@ -60,7 +60,7 @@ fn table(section: &mut Section, group: &str, contestants: &[&Contestant], times:
         }
         let growth = row.first().zip(row.last()).map(|(first, last)| last / first);
         let _ = writeln!(text, " {} |", number(growth));
-        let ours = name == OURS || (group == IN_FLIGHT && name.starts_with(OURS));
+        let ours = name == OURS || ([DEPLOYMENTS, IN_FLIGHT].contains(&group) && name.starts_with(OURS));
         if let Some(growth) = growth.filter(|_| ours) {
             let (first, last) = (sizes.first().unwrap_or(&0), sizes.last().unwrap_or(&0));
             let what = format!("cost of a call with {last} {group} / with {first}");

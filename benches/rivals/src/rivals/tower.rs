@@ -7,8 +7,11 @@ use std::{
 
 use tower::{
     BoxError, Service, ServiceBuilder,
+    balance::p2c::Balance,
+    discover::ServiceList,
     hedge::{self, Hedge},
     limit::ConcurrencyLimit,
+    load::{CompleteOnResponse, PeakEwma},
     retry::{Policy, Retry},
 };
 
@@ -98,4 +101,18 @@ where
     S: Service<K::Request, Response = K::Answer, Error = K::Error> + Clone + 'static,
 {
     Hedge::new(inner, Again, u64::MAX, 0.95, Duration::from_secs(60))
+}
+
+/// The power of two choices over so many equal services, by tower's peak EWMA with its documented settings.
+pub fn balance<K, S>(
+    size: usize,
+    inner: S,
+) -> impl Service<K::Request, Response = K::Answer, Error = BoxError> + 'static
+where
+    K: Subject,
+    S: Service<K::Request, Response = K::Answer, Error = K::Error, Future: Send> + Clone + Send + 'static,
+{
+    let measured = |_| PeakEwma::new(inner.clone(), Duration::from_secs(1), 10e9, CompleteOnResponse::default());
+    let services: Vec<_> = (0..size).map(measured).collect();
+    Balance::new(ServiceList::new::<K::Request>(services))
 }

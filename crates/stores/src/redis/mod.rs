@@ -4,6 +4,7 @@ mod answers;
 mod clock;
 mod flights;
 mod forget;
+mod headroom;
 mod idempotency;
 mod link;
 mod listener;

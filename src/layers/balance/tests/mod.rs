@@ -1,5 +1,8 @@
 //! The balancer over scripted services, on paused time.
 
+mod hostile;
+mod shared;
+
 use std::{
     future::poll_fn,
     sync::{
@@ -516,6 +519,37 @@ async fn deployments_change_while_requests_run() {
     assert_eq!(handle.follow(futures_util::stream::iter(changes)).await, Err("gone"));
     let names: Vec<_> = handle.deployments().into_iter().map(|it| it.name.to_string()).collect();
     assert_eq!(names, ["e"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_follows_changes_and_ends_with_the_service() {
+    let (sender, changes) = tokio::sync::mpsc::unbounded_channel::<Result<Change<String, _>, &str>>();
+    let stream = |mut changes: tokio::sync::mpsc::UnboundedReceiver<_>| {
+        futures_util::stream::poll_fn(move |cx| changes.poll_recv(cx))
+    };
+    let llm = of([Deployment::new("a", Strict::new())]).discover(stream(changes));
+    let names = |handle: &BalanceHandle<_>| {
+        handle.deployments().into_iter().map(|it| it.name.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    sender.send(Ok(Change::Insert("b".to_owned(), Deployment::new("b", Strict::new())))).unwrap();
+    sender.send(Ok(Change::Remove("a".to_owned()))).unwrap();
+    sleep(ms(1)).await;
+    let handle = llm.handle();
+    assert_eq!(names(&handle), "b");
+    drop(llm);
+    sender.send(Ok(Change::Insert("c".to_owned(), Deployment::new("c", Strict::new())))).unwrap();
+    sleep(ms(1)).await;
+    assert_eq!(names(&handle), "b c", "a handle keeps it");
+    drop(handle);
+    sleep(ms(1)).await;
+    assert!(sender.is_closed(), "while it waits");
+
+    let (sender, changes) = tokio::sync::mpsc::unbounded_channel();
+    let llm = of([Deployment::new("a", Strict::new())]).discover(stream(changes));
+    sender.send(Err("the registry is gone")).unwrap();
+    sleep(ms(1)).await;
+    assert!(sender.is_closed());
+    llm.oneshot(hi()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
