@@ -56,7 +56,7 @@ impl Routes {
             fixed => fixed,
         };
         let Some(dialect) = dialect else {
-            return match lane::call_at(&self.gateway, request.method(), path) {
+            return match lane::call_at(&self.gateway, request.method(), path, request.headers()) {
                 Some(call) => lane_call(&self.gateway, connection, call, request),
                 None => self.routed(request),
             };
