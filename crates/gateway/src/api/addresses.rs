@@ -9,7 +9,7 @@
 //! | `/openai/deployments/{name}/..` | `/v1/..`, and the name is the model |
 //! | `/openai/v1/..`, `/openai/..` | `/v1/..` |
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::{Request, Uri, uri::PathAndQuery};
@@ -34,11 +34,10 @@ impl Deployment {
         }
     }
 
-    /// Returns a form for this model, which it names at this place, and the place.
-    pub(crate) fn in_form(&self, form: &Bytes, place: Range<usize>) -> (Bytes, Option<(Arc<str>, Range<usize>)>) {
+    /// Returns a form for this model, which it names at this place, and the name's new place.
+    pub(crate) fn in_form(&self, form: &Bytes, place: Range<usize>) -> (Bytes, Range<usize>) {
         let renamed = [&form[..place.start], self.0.as_bytes(), &form[place.end..]].concat();
-        let end = place.start + self.0.len();
-        (renamed.into(), Some(((*self.0).into(), place.start..end)))
+        (renamed.into(), place.start..place.start + self.0.len())
     }
 
     /// Returns a body of JSON for this model.

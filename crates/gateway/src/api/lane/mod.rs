@@ -109,7 +109,10 @@ fn prepared(
                 other => other,
             };
             let (body, model) = match (deployment, form.model) {
-                (Some(deployment), Some((_, place))) => deployment.in_form(&body, place),
+                (Some(deployment), Some((_, place))) => {
+                    let (body, place) = deployment.in_form(&body, place);
+                    (body, Some(((*deployment.0).into(), place)))
+                }
                 (_, model) => (body, model),
             };
             (OpaqueCall::bytes(dialect, call.path.clone(), content_type, body, model), unit)
