@@ -150,6 +150,8 @@ pub enum StreamEvent {
     },
     /// An event that only the provider's own dialect knows. It is in the frame's bytes.
     Other,
+    /// A piece of the answer to a call that is no conversation. It is in the frame's bytes.
+    Bytes,
 }
 
 impl StreamEvent {
@@ -168,7 +170,8 @@ impl StreamEvent {
             | Self::Refusal { .. }
             | Self::ToolCall { .. }
             | Self::Arguments { .. }
-            | Self::Part { .. } => Progress::Content,
+            | Self::Part { .. }
+            | Self::Bytes => Progress::Content,
             Self::End => Progress::End,
         }
     }
@@ -211,7 +214,8 @@ impl StreamEvent {
             }
             Self::Part { part, .. } => part.size(),
             Self::Start { id, model } => [id, model].into_iter().flatten().map(String::len).sum(),
-            Self::Usage(_) | Self::Finish(_) | Self::End | Self::KeepAlive | Self::Restarted { .. } | Self::Other => 0,
+            Self::Usage(_) | Self::Finish(_) | Self::End | Self::KeepAlive | Self::Restarted { .. } => 0,
+            Self::Other | Self::Bytes => 0,
         }
     }
 }
@@ -234,6 +238,7 @@ impl fmt::Debug for StreamEvent {
             Self::KeepAlive => "KeepAlive",
             Self::Restarted { reason } => return f.debug_tuple("Restarted").field(reason).finish(),
             Self::Other => "Other",
+            Self::Bytes => "Bytes",
         };
         match self.text_len() {
             0 => f.write_str(name),

@@ -9,6 +9,7 @@
 //! | [`load_balancing`] | several keys, regions or servers of one model behind one tier |
 //! | [`the_same_model_elsewhere`] | one model at its maker, AWS, Azure and Vertex, and the credentials for them |
 //! | [`hedging_and_shadow_traffic`] | a second call against the slowest answers, and a copy to compare another model |
+//! | [`beside_conversations`] | embeddings within one vector space, rankings, speech, pictures |
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
 //! | [`rehearsing_an_outage`] | drills: an outage replayed against your own configuration |
 //! | [`operating_the_gateway`] | from a first look to a service that others rely on |
@@ -23,6 +24,9 @@
 //! The tests compile and run all code here. Its providers are simulated and its clock is paused: it needs no key and
 //! takes no time. Your provider stands in the place of [`Simulated`](steadfast::providers::Simulated).
 
+pub mod beside_conversations {
+    #![doc = include_str!("beside_conversations.md")]
+}
 pub mod choosing_an_order {
     #![doc = include_str!("choosing_an_order.md")]
 }

@@ -3,7 +3,9 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::BodyExt;
 use tower::BoxError;
 
 use super::{
@@ -13,9 +15,10 @@ use super::{
     service::{Form, dispatch, error_of, read_error, read_whole, take},
 };
 use crate::{
-    Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, OpaqueCall,
+    Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, OpaqueCall, StreamEvent,
+    commit::Commit,
     providers::{
-        protocol::{Origin, Protocol, excerpt, no_model, request_id},
+        protocol::{Origin, Protocol, excerpt, no_model, of_body, request_id},
         splice,
     },
     response::ResponseFuture,
@@ -162,6 +165,11 @@ async fn answer<P: Protocol>(
             let body = read_error(body, limits.error).await;
             Err(LlmError::new(ErrorKind::Malformed, excerpt(&body, None)).with_raw(origin.secret.redact(&body)))
         }
+        Form::Whole | Form::Events if is_streamed(&head.headers, &request) => {
+            let frames = frames(body, origin.clone(), request.clone(), limits.answer);
+            let commit = request.context().commit.unwrap_or(settings.commit);
+            Commit::new(frames, commit, Some(request)).await
+        }
         Form::Whole | Form::Events => match read_whole(body, limits.answer).await {
             Ok(raw) if raw.is_empty() => Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty")),
             Ok(raw) => {
@@ -173,4 +181,89 @@ async fn answer<P: Protocol>(
     };
     let body = read.map_err(|error| origin.stamp(error))?;
     Ok(origin.add_to(LlmResponse::new(body).with_headers(head.headers)))
+}
+
+/// Returns true for an answer that goes on piece by piece: events, or sound and the like, which may be played as it
+/// comes.
+fn is_streamed(headers: &HeaderMap, request: &LlmRequest) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).to_ascii_lowercase();
+    let is = |start: &[u8]| content_type.starts_with(start);
+    let has_pieces = is(b"text/event-stream") || is(b"audio/") || is(b"video/") || is(b"application/octet-stream");
+    has_pieces && request.opaque().is_some_and(|call| !call.is_checked())
+}
+
+/// A streamed answer under way.
+struct Pieces {
+    body: Body,
+    origin: Origin,
+    request: LlmRequest,
+    /// The bytes that may still come.
+    room: usize,
+    /// The last bytes, in which the number that is billed may stand.
+    end: Vec<u8>,
+    is_first: bool,
+    is_over: bool,
+}
+
+/// The bytes of the end that are kept.
+const END: usize = 4096;
+
+/// Returns the pieces of a streamed answer.
+fn frames(body: Body, origin: Origin, request: LlmRequest, room: usize) -> LlmBody {
+    let pieces = Pieces { body, origin, request, room, end: Vec::new(), is_first: true, is_over: false };
+    LlmBody::from_frames(stream::unfold(pieces, |mut pieces| async move {
+        let next = pieces.next().await?;
+        pieces.is_over |= next.is_err();
+        Some((next, pieces))
+    }))
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Option<Result<Frame, LlmError>> {
+        if self.is_over {
+            return None;
+        }
+        loop {
+            let data = match self.body.frame().await {
+                None => return Some(Ok(self.last())),
+                Some(Err(error)) => return Some(Err(self.origin.stamp(of_body(error)))),
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            };
+            if data.is_empty() {
+                continue;
+            }
+            let Some(room) = self.room.checked_sub(data.len()) else {
+                let error = LlmError::new(ErrorKind::Malformed, "the answer is larger than the limit");
+                return Some(Err(self.origin.stamp(error)));
+            };
+            self.room = room;
+            if std::mem::take(&mut self.is_first)
+                && let Some(raw) = error_in(&data)
+            {
+                let raw = self.origin.secret.redact(&raw);
+                let error = LlmError::new(ErrorKind::Server, excerpt(&raw, None)).with_raw(raw);
+                return Some(Err(self.origin.stamp(error)));
+            }
+            let kept = &data[data.len().saturating_sub(END)..];
+            let before = (self.end.len() + kept.len()).saturating_sub(END).min(self.end.len());
+            self.end.drain(..before);
+            self.end.extend_from_slice(kept);
+            return Some(Ok(Frame::event(StreamEvent::Bytes).with_raw(self.origin.dialect, data)));
+        }
+    }
+
+    /// Returns the end of the answer, with what was billed.
+    fn last(&mut self) -> Frame {
+        self.is_over = true;
+        let usage = self.request.opaque().and_then(|call| call.read_end(&self.end));
+        Frame::events_of(usage.map(StreamEvent::Usage).into_iter().chain([StreamEvent::End]).collect())
+    }
+}
+
+/// Returns the error that a stream of events begins with.
+fn error_in(first: &Bytes) -> Option<Bytes> {
+    let lines = first.strip_prefix(b"event: error").map(<[u8]>::trim_ascii_start);
+    let data = lines.unwrap_or(first).strip_prefix(b"data: ")?;
+    let line = data.split(|byte| *byte == b'\n').next()?.trim_ascii_end();
+    (lines.is_some() || line.starts_with(br#"{"error""#)).then(|| first.slice_ref(line))
 }

@@ -210,7 +210,7 @@ impl StreamEncoder {
             StreamEvent::KeepAlive => to.push_str(std::str::from_utf8(&self.keep_alive()).unwrap_or_default()),
             StreamEvent::Restarted { reason } => self.restart(*reason, to),
             StreamEvent::End => self.end(to),
-            StreamEvent::Other => {}
+            StreamEvent::Other | StreamEvent::Bytes => {}
             _ if self.passing => {}
             content => {
                 self.begin(to);

@@ -71,6 +71,8 @@ struct Content {
     dimensions: Option<u32>,
     /// True if the numbers of a vector may be packed.
     is_packed: bool,
+    /// True if a vector may be base64 of numbers of four bytes.
+    is_base64: bool,
 }
 
 /// The vectors of an answer.
@@ -95,13 +97,14 @@ pub enum Unit {
     Seconds,
 }
 
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "model",
     "stream",
     "dimensions",
     "output_dimension",
     "outputDimensionality",
     "output_dtype",
+    "encoding_format",
     "embedding_types",
     "max_tokens",
 ];
@@ -138,6 +141,7 @@ impl OpaqueCall {
         let dimensions = ["dimensions", "output_dimension", "outputDimensionality"].into_iter().find_map(number);
         let is_float = |value: &[u8]| memchr::memmem::find(value, b"\"float\"").is_some();
         let is_packed = ["output_dtype", "embedding_types"].into_iter().filter_map(value).any(|value| !is_float(value));
+        let is_base64 = value("encoding_format") == Some(b"\"base64\"");
         let max_tokens = number("max_tokens").map_or(0, u64::from);
         Ok(Self(Arc::new(Content {
             dialect,
@@ -147,6 +151,7 @@ impl OpaqueCall {
             max_tokens,
             dimensions,
             is_packed,
+            is_base64,
             ..Content::new(dialect, path, body)
         })))
     }
@@ -287,6 +292,18 @@ impl OpaqueCall {
         LlmError::new(ErrorKind::UnsupportedFeature, message).with_code(UNSUPPORTED_PATH)
     }
 
+    /// Reads what was billed from the end of a streamed answer.
+    #[cfg(feature = "http")]
+    pub(crate) fn read_end(&self, end: &[u8]) -> Option<Usage> {
+        answer::usage(end, self.0.unit)
+    }
+
+    /// Returns true if the whole answer must be read before any of it may be sent on.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_checked(&self) -> bool {
+        self.0.vectors.is_some()
+    }
+
     /// Reads of an answer what was billed, and checks its vectors.
     ///
     /// # Errors
@@ -295,7 +312,8 @@ impl OpaqueCall {
     pub(crate) fn read(&self, answer: &[u8]) -> Result<Option<Usage>, LlmError> {
         let content = &*self.0;
         if let Some(Expected { dimensions }) = content.vectors {
-            vectors::check(answer, content.dimensions.or(dimensions), content.is_packed, self.pool())?;
+            let expected = content.dimensions.or(dimensions);
+            vectors::check(answer, expected, content.is_packed, content.is_base64, self.pool())?;
         }
         Ok(answer::usage(answer, content.unit))
     }
@@ -319,6 +337,7 @@ impl Content {
             max_tokens: 0,
             dimensions: None,
             is_packed: false,
+            is_base64: false,
         }
     }
 }

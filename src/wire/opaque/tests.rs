@@ -24,7 +24,7 @@ fn a_body_that_is_no_request_is_refused_with_what_is_wrong() {
 
 #[test]
 fn vectors_of_each_form_are_counted() {
-    let call = embedding(r#"{"model":"m","input":"x"}"#).vectors(Some(3));
+    let call = embedding(r#"{"model":"m","input":"x","encoding_format":"base64"}"#).vectors(Some(3));
     for answer in [
         r#"{"data":[{"object":"embedding","index":0,"embedding":[1,2,3]},{"embedding" : [ 1e-5 , -2.0, 3 ]}]}"#,
         r#"{"data":[{"embedding":"AAAAAAAAAAAAAAAA"}]}"#,
@@ -53,6 +53,8 @@ fn the_length_that_was_asked_for_comes_before_the_spaces() {
     let of_any = embedding(r#"{"model":"m"}"#).vectors(None);
     assert_eq!(problem(&of_any, answer), "");
     assert_ne!(problem(&of_any, r#"{"data":[{"embedding":[1,2]},{"embedding":[1,2,3]}]}"#), "");
+    let text = r#"{"data":[{"embedding":"AAAA"}]}"#;
+    assert_eq!(problem(&embedding(r#"{"model":"m"}"#).vectors(Some(9)), text), "", "of numbers of any size");
     let packed = embedding(r#"{"model":"m","output_dtype":"binary"}"#).vectors(Some(16));
     assert_eq!(problem(&packed, answer), "");
 }

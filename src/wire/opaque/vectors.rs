@@ -7,9 +7,17 @@ use crate::{ErrorKind, LlmError};
 /// Checks that an answer has vectors, all of the same and expected length.
 ///
 /// The forms are OpenAI's (`"embedding": [..]`, or base64 of four bytes a number), Gemini's (`"values": [..]`) and
-/// Cohere's (`"float": [[..]]`, or `"embeddings": [[..]]`). Packed numbers are not counted: several are in one byte.
-pub(super) fn check(answer: &[u8], expected: Option<u32>, is_packed: bool, pool: &str) -> Result<(), LlmError> {
-    let mut lengths = Lengths { expected: expected.map(|length| length as usize), seen: 0, wrong: None };
+/// Cohere's (`"float": [[..]]`, or `"embeddings": [[..]]`). Packed numbers are not counted, nor is a text that the
+/// request did not ask for: its numbers may be of any size.
+pub(super) fn check(
+    answer: &[u8],
+    expected: Option<u32>,
+    is_packed: bool,
+    is_base64: bool,
+    pool: &str,
+) -> Result<(), LlmError> {
+    let expected = expected.map(|length| length as usize);
+    let mut lengths = Lengths { expected, is_base64, seen: 0, wrong: None };
     // In the order of what is looked for most. None of the names occurs in an answer of another form.
     for name in ["\"embedding\"", "\"values\"", "\"float\"", "\"embeddings\"", "\"int8\"", "\"uint8\""] {
         lengths.of_fields(answer, name.as_bytes());
@@ -31,6 +39,7 @@ pub(super) fn check(answer: &[u8], expected: Option<u32>, is_packed: bool, pool:
 struct Lengths {
     /// The right length: the first vector's, where none was said.
     expected: Option<usize>,
+    is_base64: bool,
     seen: usize,
     /// The first length that differs.
     wrong: Option<usize>,
@@ -53,7 +62,10 @@ impl Lengths {
         match value {
             [b'"', text @ ..] => {
                 let end = memchr(b'"', text).unwrap_or(text.len());
-                self.add(of_base64(&text[..end]));
+                match self.is_base64 {
+                    true => self.add(of_base64(&text[..end])),
+                    false => self.seen += 1,
+                }
                 &text[end..]
             }
             [b'[', list @ ..] => match after_space(list) {

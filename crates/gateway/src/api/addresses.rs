@@ -9,6 +9,8 @@
 //! | `/openai/deployments/{name}/..` | `/v1/..`, and the name is the model |
 //! | `/openai/v1/..`, `/openai/..` | `/v1/..` |
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::{Request, Uri, uri::PathAndQuery};
 use steadfast::{Dialect, LlmError, LlmRequest, Wire};
@@ -30,6 +32,12 @@ impl Deployment {
             Some(wire) => Ok(LlmRequest::from(wire.clone().with_model(&self.0)?)),
             None => Ok(request),
         }
+    }
+
+    /// Returns a form for this model, which it names at this place, and the name's new place.
+    pub(crate) fn in_form(&self, form: &Bytes, place: Range<usize>) -> (Bytes, Range<usize>) {
+        let renamed = [&form[..place.start], self.0.as_bytes(), &form[place.end..]].concat();
+        (renamed.into(), place.start..place.start + self.0.len())
     }
 
     /// Returns a body of JSON for this model.
@@ -75,9 +83,11 @@ pub(crate) fn normalize<B>(request: &mut Request<B>) {
     }
 }
 
-/// Returns the deployment of a name in a path. A wrong escape is a part of the name, which no model has then.
+/// Returns the deployment of a name in a path. A wrong escape, or one of a line's end, is a part of the name, which no
+/// model has then.
 fn named(name: &str) -> Deployment {
-    Deployment(decoded_path(name).map_or_else(|| name.into(), Into::into))
+    let decoded = decoded_path(name).filter(|name| !name.contains(char::is_control));
+    Deployment(decoded.map_or_else(|| name.into(), Into::into))
 }
 
 /// Returns the rest of a path behind this beginning.

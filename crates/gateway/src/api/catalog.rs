@@ -6,7 +6,7 @@ use axum::{Extension, body::Body, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
-use steadfast_stack::{CallKind, Config, LanePool, StackHandle};
+use steadfast_stack::{CallKind, Config, LanePool, OtherPaths, StackHandle};
 
 use super::{
     GatewayState, conversation,
@@ -71,6 +71,14 @@ impl Catalog {
     pub(crate) fn has_lane(&self) -> bool {
         match self {
             Self::Stack(stack) => stack.config().lane.is_some(),
+            Self::Listed(_) => false,
+        }
+    }
+
+    /// Returns whether unknown paths pass to a provider.
+    pub(crate) fn passes_other_paths(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.config().lane.as_ref().is_some_and(|lane| lane.other == OtherPaths::Pass),
             Self::Listed(_) => false,
         }
     }

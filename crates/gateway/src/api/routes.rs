@@ -62,7 +62,7 @@ impl Routes {
                 let answer = |request| objects::answer(&self.gateway, connection, call, request);
                 return beside(&self.gateway, dialect, request, answer);
             }
-            return match lane::call_at(&self.gateway, request.method(), path) {
+            return match lane::call_at(&self.gateway, request.method(), path, request.headers()) {
                 Some(call) => {
                     let dialect = call.dialect();
                     let answer = |request| lane::answer(&self.gateway, connection, call, request);

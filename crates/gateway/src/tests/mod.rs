@@ -15,6 +15,7 @@ mod images;
 mod key_limits;
 mod keys;
 mod lane;
+mod lane_recorded;
 mod layers;
 mod lessons;
 mod limits;

@@ -22,7 +22,8 @@ pub enum OtherPaths {
     /// The gateway refuses the request, and its error lists the paths.
     #[default]
     Refuse,
-    /// One tier gets the request: the first with the model that it names, or else the first of all.
+    /// One tier gets the request, once: the first with the model that it names, or else the first of all. A model that
+    /// no tier of the lane has is refused.
     Pass,
 }
 

@@ -40,6 +40,7 @@ impl Tier {
         match &self.serves {
             Some(kinds) => Some(kinds.contains(&kind)),
             None if kind == CallKind::Embeddings && self.space.is_some() => Some(true),
+            None if kind == CallKind::Other => None,
             None => CallKind::of_model(self.model.as_deref()?).map(|own| own == kind),
         }
     }

@@ -51,7 +51,8 @@ impl Writer {
                 self.tag(12);
                 self.kind(*reason);
             }
-            StreamEvent::Other => self.tag(13),
+            // No answer to a call that is no conversation is kept.
+            StreamEvent::Other | StreamEvent::Bytes => self.tag(13),
         }
     }
 

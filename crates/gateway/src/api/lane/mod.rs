@@ -1,19 +1,23 @@
 //! The lane of paths that are no conversation, such as `/v1/embeddings`. Their bytes pass as they are, through the same
 //! layers as conversations: deadline, caps, places of the feature, circuits, retries, records.
 
+mod form;
 mod paths;
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, Unit};
 use steadfast_stack::CallKind;
+use tokio_util::sync::CancellationToken;
 
+use self::form::Form;
 pub(crate) use self::paths::{Call, call_at, served};
 use super::{
     GatewayState,
@@ -21,7 +25,7 @@ use super::{
     keys::{self, Key},
     panic,
     pipeline::{ConnectionContext, admit, body_failure, copy_headers, deny, fail, immediate, panicked, set_request_id},
-    records::Entry,
+    records::{Entry, Outcome},
     refusal,
     request_options::{RequestOptions, forwarded},
     stream::stopping,
@@ -53,11 +57,7 @@ pub(crate) fn answer<'a>(
             Ok(body) => body,
             Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
         };
-        let body = match extensions.get::<Deployment>() {
-            Some(deployment) => deployment.in_body(dialect, body),
-            None => Ok(body),
-        };
-        let request = body.and_then(|body| prepared(&gateway, &call, &headers, body));
+        let request = prepared(&gateway, &call, &headers, extensions.get(), body);
         let request = request.and_then(|request| options.apply(request));
         let request = match request {
             Ok(request) => request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect)),
@@ -74,6 +74,9 @@ pub(crate) fn answer<'a>(
             () = connection.cut.cancelled() => Err(stopping()),
         };
         match answered {
+            Ok(response) if response.body().arrives_in_frames() => {
+                streamed(entry, options.explain, response, dialect, &connection.cut)
+            }
             Ok(response) => complete(&entry, options.explain, response, dialect),
             Err(error) => fail(&entry, options.explain, &error, dialect),
         }
@@ -86,11 +89,44 @@ pub(crate) fn answer<'a>(
 }
 
 /// Creates the request: the caller's bytes, and the pool of tiers that its model belongs to.
-fn prepared(gateway: &GatewayState, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<LlmRequest, LlmError> {
+fn prepared(
+    gateway: &GatewayState,
+    call: &Call,
+    headers: &HeaderMap,
+    deployment: Option<&Deployment>,
+    body: Bytes,
+) -> Result<LlmRequest, LlmError> {
     let (kind, dialect) = (call.kind, call.dialect());
-    let unit = unit(kind, &body);
-    let mut opaque = OpaqueCall::json(dialect, call.path.clone(), body)?;
-    if let Some(model) = &call.model {
+    let content_type = headers.get(header::CONTENT_TYPE).cloned();
+    let (mut opaque, unit) = match content_type.filter(|content_type| !is_json(content_type, kind)) {
+        Some(content_type) => {
+            let form = match form::is_form(Some(&content_type)) {
+                true => Form::read(&content_type, &body)?,
+                false => Form::default(),
+            };
+            let unit = match unit(kind, &Bytes::new()) {
+                Unit::Fixed(_) if kind == CallKind::Images => Unit::Fixed(form.count.unwrap_or(1)),
+                other => other,
+            };
+            let (body, model) = match (deployment, form.model) {
+                (Some(deployment), Some((_, place))) => {
+                    let (body, place) = deployment.in_form(&body, place);
+                    (body, Some(((*deployment.0).into(), place)))
+                }
+                (_, model) => (body, model),
+            };
+            (OpaqueCall::bytes(dialect, call.path.clone(), content_type, body, model), unit)
+        }
+        None => {
+            let body = match deployment {
+                Some(deployment) => deployment.in_body(dialect, body)?,
+                None => body,
+            };
+            let unit = unit(kind, &body);
+            (OpaqueCall::json(dialect, call.path.clone(), body)?, unit)
+        }
+    };
+    if let Some(model) = deployment.map(|Deployment(name)| name).or(call.model.as_ref()) {
         opaque = opaque.for_model(&**model);
     }
     let pool = gateway.catalog.lane_pool(kind, dialect, opaque.model())?;
@@ -101,7 +137,18 @@ fn prepared(gateway: &GatewayState, call: &Call, headers: &HeaderMap, body: Byte
     if kind == CallKind::Embeddings {
         opaque = opaque.vectors(pool.dimensions);
     }
-    Ok(opaque.into())
+    let request = LlmRequest::from(opaque);
+    // The gateway does not know whether the call may be repeated.
+    Ok(if kind == CallKind::Other { request.with_max_attempts(1) } else { request })
+}
+
+/// Returns true if a body is read as JSON: unless it is a form, or of a path and a type that the gateway does not know.
+fn is_json(content_type: &HeaderValue, kind: CallKind) -> bool {
+    let is_called_json = || {
+        let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    };
+    !form::is_form(Some(content_type)) && (kind != CallKind::Other || is_called_json())
 }
 
 /// Returns the unit by which a call of a kind is billed, unless its answer reports tokens.
@@ -134,15 +181,66 @@ fn complete(entry: &Entry, explain: bool, response: LlmResponse, dialect: Dialec
         let error = LlmError::new(ErrorKind::Other, "the answer has no bytes of a provider");
         return fail(entry, explain, &error, dialect);
     };
-    let mut head = HeaderMap::new();
-    copy_headers(response.headers(), &mut head);
     entry.answered(response.usage());
+    with_head(entry, explain, response.headers(), dialect, Body::from(body))
+}
+
+/// Returns a response of these bytes, with the provider's type of content.
+fn with_head(
+    entry: &Entry,
+    explain: bool,
+    provider: Option<&HeaderMap>,
+    dialect: Dialect,
+    body: Body,
+) -> Response<Body> {
+    let mut head = HeaderMap::new();
+    copy_headers(provider, &mut head);
     entry.write_headers(explain, &mut head);
     set_request_id(dialect, &mut head);
-    let content_type = response.headers().and_then(|headers| headers.get(header::CONTENT_TYPE)).cloned();
+    let content_type = provider.and_then(|headers| headers.get(header::CONTENT_TYPE)).cloned();
     head.insert(header::CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
-    let mut answer = Response::new(Body::from(body));
+    let mut answer = Response::new(body);
     *answer.headers_mut() = head;
+    answer
+}
+
+/// Returns an answer that passes on piece by piece. One that breaks off breaks the caller's connection too, so that
+/// nobody takes it for whole.
+fn streamed(
+    entry: Entry,
+    explain: bool,
+    response: LlmResponse,
+    dialect: Dialect,
+    cut: &CancellationToken,
+) -> Response<Body> {
+    entry.served(&response);
+    let provider = response.headers().cloned();
+    let mut answer = with_head(&entry, explain, provider.as_ref(), dialect, Body::empty());
+    let pieces = stream::unfold(Some((entry, response, cut.clone())), async |state| {
+        let (entry, mut response, cut) = state?;
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = response.body_mut().frame() => next,
+                () = cut.cancelled() => Some(Err(stopping())),
+            };
+            match next {
+                Some(Ok(frame)) => match frame.raw() {
+                    Some((_, raw)) => return Some((Ok(raw.clone()), Some((entry, response, cut)))),
+                    None => {}
+                },
+                Some(Err(error)) => {
+                    entry.failed(Outcome::Broken, &error);
+                    return Some((Err(error), None));
+                }
+                None => {
+                    entry.answered(response.usage());
+                    return None;
+                }
+            }
+        }
+    });
+    *answer.body_mut() = Body::from_stream(pieces);
     answer
 }
 

@@ -1,10 +1,10 @@
 //! The paths of the lane.
 
-use http::Method;
+use http::{HeaderMap, Method};
 use steadfast::Dialect;
 use steadfast_stack::CallKind;
 
-use crate::api::{GatewayState, gemini, query::decoded_path};
+use crate::api::{GatewayState, gemini, query::decoded_path, routes::dialect_of};
 
 /// A call that is no conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +18,24 @@ pub(crate) struct Call {
 }
 
 /// The paths with their kinds. The provider's path is the same.
-const PATHS: [(&str, CallKind); 5] = [
+const PATHS: [(&str, CallKind); 13] = [
     ("/v1/embeddings", CallKind::Embeddings),
     ("/v1/embed", CallKind::Embeddings),
     ("/v2/embed", CallKind::Embeddings),
     ("/v1/rerank", CallKind::Rerank),
     ("/v2/rerank", CallKind::Rerank),
+    ("/v1/completions", CallKind::Completions),
+    ("/v1/moderations", CallKind::Moderations),
+    ("/v1/audio/speech", CallKind::Speech),
+    ("/v1/audio/transcriptions", CallKind::Transcription),
+    ("/v1/audio/translations", CallKind::Transcription),
+    ("/v1/images/generations", CallKind::Images),
+    ("/v1/images/edits", CallKind::Images),
+    ("/v1/images/variations", CallKind::Images),
 ];
+
+/// The beginnings of paths that the gateway answers itself, or would by other means: none of them is an unknown path.
+const OWN: [&str; 4] = ["/v1/messages", "/v1/chat/completions", "/v1/responses", "/v1/models"];
 
 /// Google's methods, which come behind the model's name.
 const METHODS: [&str; 2] = ["embedContent", "batchEmbedContents"];
@@ -45,11 +56,25 @@ impl Call {
 }
 
 /// Returns the call of a request's path, if the gateway has a lane.
-pub(crate) fn call_at(gateway: &GatewayState, method: &Method, path: &str) -> Option<Call> {
-    if *method != Method::POST {
+pub(crate) fn call_at(gateway: &GatewayState, method: &Method, path: &str, headers: &HeaderMap) -> Option<Call> {
+    if *method != Method::POST || !gateway.catalog.has_lane() {
         return None;
     }
-    known(path).filter(|_| gateway.catalog.has_lane())
+    known(path).or_else(|| {
+        let other = may_pass(path) && gateway.catalog.passes_other_paths();
+        other.then(|| Call { dialect: dialect_of(path, headers), ..Call::of(CallKind::Other, path) })
+    })
+}
+
+/// Returns true for an unknown path that may go on to a provider: one of `/v1`, which names what it is for.
+fn may_pass(path: &str) -> bool {
+    let is_plain = |part: &str| {
+        let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+        !part.is_empty() && !matches!(part, "." | "..") && part.bytes().all(is_usual)
+    };
+    let is_own =
+        OWN.iter().any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    path.strip_prefix("/v1/").is_some_and(|rest| rest.split('/').all(is_plain)) && !is_own
 }
 
 fn known(path: &str) -> Option<Call> {
@@ -69,12 +94,20 @@ fn known(path: &str) -> Option<Call> {
 
 /// Returns the paths, as an unknown path's error lists them; none without a lane.
 pub(crate) fn served(gateway: &GatewayState) -> impl Iterator<Item = &'static str> {
-    const SERVED: [&str; 7] = [
+    const SERVED: [&str; 15] = [
         "POST /v1/embeddings",
         "POST /v1/embed",
         "POST /v2/embed",
         "POST /v1/rerank",
         "POST /v2/rerank",
+        "POST /v1/completions",
+        "POST /v1/moderations",
+        "POST /v1/audio/speech",
+        "POST /v1/audio/transcriptions",
+        "POST /v1/audio/translations",
+        "POST /v1/images/generations",
+        "POST /v1/images/edits",
+        "POST /v1/images/variations",
         "POST /v1beta/models/{model}:embedContent",
         "POST /v1beta/models/{model}:batchEmbedContents",
     ];
@@ -84,6 +117,16 @@ pub(crate) fn served(gateway: &GatewayState) -> impl Iterator<Item = &'static st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_path_passes_as_it_is_or_not_at_all() {
+        for path in ["/v1/of_tomorrow", "/v1/threads/th-1/runs", "/v1/messagesx"] {
+            assert!(may_pass(path), "{path}");
+        }
+        for path in ["/v1/", "/v2/x", "/v1/../admin", "/v1//x", "/v1/a%2e%2e/b", "/v1/responses/x", "/admin/keys"] {
+            assert!(!may_pass(path), "{path}");
+        }
+    }
 
     #[test]
     fn a_path_names_its_kind_and_googles_the_model_too() {

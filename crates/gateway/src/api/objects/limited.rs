@@ -14,8 +14,8 @@ use tower::BoxError;
 
 use crate::api::inbound::BodyError;
 
-/// A body that ends with an error once it is too long, or pauses for too long. So a server that gets it takes no part of
-/// it for the whole.
+/// A body that ends with an error once it is too long, or pauses for too long. So a server that gets it takes no part
+/// of it for the whole.
 pub(super) struct Limited<B> {
     inner: B,
     left: u64,

@@ -41,7 +41,8 @@ impl World {
             "tiers:\n\
              \x20 - {{ name: main, provider: openai, model: gpt-4o, base_url: '{}/v1', api_key: '${{ONE}}' }}\n\
              \x20 - {{ name: other, provider: openai, model: gpt-other, base_url: '{}/v1', api_key: '${{TWO}}' }}\n\
-             \x20 - {{ name: claude, provider: anthropic, model: claude-sonnet-4-5, base_url: '{}', api_key: '${{THREE}}' }}\n\
+             \x20 - {{ name: claude, provider: anthropic, model: claude-sonnet-4-5, base_url: '{}', \
+             api_key: '${{THREE}}' }}\n\
              features: {{ batches: {{ tiers: [other, main] }} }}\n{more}",
             main.url(),
             other.url(),
