@@ -14,6 +14,7 @@ use super::{
     leaf::{Leaf, LeafPlan},
     resume::{Resume, ResumeLayer},
     settings,
+    stores::SharedHeadroom,
 };
 use crate::{self as config, CircuitBreaker as BreakerSettings, Config, OnError, Tier, TierTimeout, classifier};
 use steadfast::{
@@ -31,6 +32,7 @@ type DeploymentService = CommitOnFirstToken<CircuitBreaker<Timeout<Resume<Leaf>>
 
 /// The checked settings of a tier's deployments.
 pub(super) struct BalancePlan {
+    tier: Arc<str>,
     settings: BalanceSettings,
     layer: BalanceLayer,
     deployments: Vec<DeploymentPlan>,
@@ -46,6 +48,8 @@ struct BalanceSettings {
     commit: Option<CommitPoint>,
     breaker: BreakerSettings,
     on_error: Option<Vec<OnError>>,
+    /// The store in which replicas share the deployments' headroom.
+    headroom: Option<SharedHeadroom>,
 }
 
 struct DeploymentPlan {
@@ -142,8 +146,14 @@ impl BalancePlan {
             commit: config.stream.commit,
             breaker: breaker.clone(),
             on_error: config.fallback.on_error.clone(),
+            headroom: None,
         };
-        Ok(Self { settings, layer, deployments })
+        Ok(Self { tier: tier.name.as_str().into(), settings, layer, deployments })
+    }
+
+    /// Shares the deployments' headroom with replicas, if there is a store for that.
+    pub(super) fn share(&mut self, headroom: Option<SharedHeadroom>) {
+        self.settings.headroom = headroom;
     }
 }
 
@@ -201,7 +211,7 @@ struct DeploymentRuntime {
 impl BalancedTier {
     /// Starts a tier's deployments. They continue with what is known of earlier ones of their names.
     pub(super) fn new(plan: BalancePlan, context: &StackContext, before: Option<&Self>) -> Self {
-        let BalancePlan { settings, layer, deployments } = plan;
+        let BalancePlan { tier, settings, mut layer, deployments } = plan;
         let is_unchanged = |before: &Self| {
             let known = before.deployments.iter().map(|known| (&known.name, &known.facts, &known.plan));
             before.settings == settings && known.eq(deployments.iter().map(|new| (&new.name, &new.facts, &new.leaf)))
@@ -226,6 +236,9 @@ impl BalancedTier {
         let all = members(&|_| true).expect("a plan has deployments of different names");
         // The balancer begins with those that stay, so that it knows which are new and begin slowly.
         let kept = before.and_then(|_| members(&|it| of_name(&it.name).is_some()));
+        if let Some(headroom) = &settings.headroom {
+            layer = layer.shared_headroom(tier, headroom.clone());
+        }
         let layer = match before {
             Some(before) => layer.state(&before.handle),
             None => layer,

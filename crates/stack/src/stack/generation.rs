@@ -22,7 +22,7 @@ use super::{
     responses::ResponseArchive,
     settings,
     stores::{KeyStore, OpenStores},
-    tier_runtime::{self, RetryBudgets, TierRuntime, TierService},
+    tier_runtime::{self, RetryBudgets, TierPlan, TierRuntime, TierService},
 };
 use crate::{self as config, Config, Tier};
 use steadfast::{
@@ -153,6 +153,10 @@ impl Generation {
             mirror.map(|(plan_of, mirror)| MirrorState::new(plan_of, mirror, &config, &plan.prices, context, known));
         let known = before.and_then(|before| before.idempotency.as_ref());
         let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &context.events).unzip();
+        let headroom = stores.shared_headroom();
+        let share = |tier: TierPlan| tier.sharing(headroom.clone());
+        plan.tiers = std::mem::take(&mut plan.tiers).into_iter().map(share).collect();
+        plan.lane = std::mem::take(&mut plan.lane).into_iter().map(share).collect();
         let tiers = Tiers::new(&mut plan, cache.as_ref(), handoff.as_ref(), context, before);
         let lane = LaneState::new(&mut plan, &tiers.retry_budgets, context, before);
         let (chain, fallback, hedges) = tiers.chain(&mut plan, handoff.as_ref(), context, before);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{Shared, generation::Generation, tier_runtime::TierRuntime};
+use super::{Shared, generation::Generation, stores::SharedHeadroom, tier_runtime::TierRuntime};
 use steadfast::CacheHandle;
 use steadfast_internal::sync::lock;
 use steadfast_stores::{redis::Redis, replicas::SharedState};
@@ -15,11 +15,12 @@ pub(super) struct ReplicaHub {
     pub(super) redis: Redis,
     /// The answers of a `shared` cache.
     pub(super) answers: CacheHandle,
+    pub(super) headroom: SharedHeadroom,
 }
 
 impl ReplicaHub {
     pub(super) fn at(redis: Redis) -> Self {
-        Self { answers: CacheHandle::over(redis.clone()), redis }
+        Self { answers: CacheHandle::over(redis.clone()), headroom: SharedHeadroom::new(redis.clone()), redis }
     }
 }
 

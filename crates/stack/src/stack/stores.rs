@@ -1,6 +1,6 @@
 //! The open stores of a configuration. A reload keeps stores whose names are unchanged open.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::StackContext;
 #[cfg(feature = "redis")]
@@ -8,7 +8,10 @@ use super::replicas::ReplicaHub;
 use crate::{Config, DurableUrl, Stores};
 use steadfast::{
     CacheHandle, InvalidConfig,
-    layers::idempotency::{IdempotencyLayer, MemoryIdempotency},
+    layers::{
+        balance::{HeadroomFuture, HeadroomOrder, HeadroomStore},
+        idempotency::{IdempotencyLayer, MemoryIdempotency},
+    },
     store::{StoreError, StoreTrouble},
 };
 use steadfast_handoff::TaskStore;
@@ -32,6 +35,35 @@ pub(super) struct OpenStores {
     /// The hub of the replicas.
     #[cfg(feature = "redis")]
     pub(super) hub: Option<ReplicaHub>,
+}
+
+/// The store in which replicas share the headroom of deployments. Clones are equal.
+#[derive(Clone)]
+pub(super) struct SharedHeadroom(Arc<dyn HeadroomStore>);
+
+impl SharedHeadroom {
+    #[cfg(feature = "redis")]
+    pub(super) fn new(store: impl HeadroomStore) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl fmt::Debug for SharedHeadroom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedHeadroom")
+    }
+}
+
+impl HeadroomStore for SharedHeadroom {
+    fn exchange<'a>(&'a self, orders: &'a [HeadroomOrder]) -> HeadroomFuture<'a> {
+        self.0.exchange(orders)
+    }
+}
+
+impl PartialEq for SharedHeadroom {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// A store that outlives the process.
@@ -100,6 +132,14 @@ impl OpenStores {
     pub(super) fn shared_answers(&self) -> Option<CacheHandle> {
         #[cfg(feature = "redis")]
         return self.hub.as_ref().map(|hub| hub.answers.clone());
+        #[cfg(not(feature = "redis"))]
+        None
+    }
+
+    /// Returns the store in which replicas share the headroom of deployments.
+    pub(super) fn shared_headroom(&self) -> Option<SharedHeadroom> {
+        #[cfg(feature = "redis")]
+        return self.hub.as_ref().map(|hub| hub.headroom.clone());
         #[cfg(not(feature = "redis"))]
         None
     }

@@ -18,6 +18,7 @@ use super::{
     leaf::{Leaf, LeafPlan, LeafPlans},
     resume::{Resume, ResumeLayer},
     settings,
+    stores::SharedHeadroom,
 };
 use crate::{
     CircuitBreaker as BreakerSettings, Config, OnError, Provider, RecoveryCheck, Share, Span, Tier, TierTimeout,
@@ -86,6 +87,14 @@ impl TierPlan {
             }
         };
         Ok(Self { leaf, settings, on_error: config.fallback.on_error.clone(), breaker })
+    }
+
+    /// Shares the headroom of a tier's deployments with replicas, if there is a store for that.
+    pub(super) fn sharing(mut self, headroom: Option<SharedHeadroom>) -> Self {
+        if let SourcePlan::Balance(plan) = &mut self.leaf {
+            plan.share(headroom);
+        }
+        self
     }
 
     /// Adds the cache of a cached tier, and the handoff of a tier of people.
