@@ -100,7 +100,10 @@ impl HeadroomGrant {
 
 /// Headroom shared within one process, such as by two stacks with the same keys. Clones share their buckets.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryHeadroom(Arc<Mutex<HashMap<Arc<str>, (f64, Instant)>>>);
+pub struct MemoryHeadroom(Arc<Mutex<Buckets>>);
+
+/// The level of each bucket, and when it was that.
+type Buckets = HashMap<Arc<str>, (f64, Instant)>;
 
 impl MemoryHeadroom {
     /// Creates a store whose buckets are full.
