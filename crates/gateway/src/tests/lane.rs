@@ -312,7 +312,13 @@ async fn a_streamed_answer_passes_as_it_comes() {
         let (url, _seen) = raw_server(content_type, body).await;
         let file = format!(
             "tiers: [{{ name: chat, provider: simulated }}]
-lane: {{ tiers: [{{ name: old, provider: openai, base_url: '{url}/v1', model: gpt-3.5-turbo-instruct, serves: [completions, speech] }}] }}
+lane:
+  tiers:
+    - name: old
+      provider: openai
+      base_url: '{url}/v1'
+      model: gpt-3.5-turbo-instruct
+      serves: [completions, speech]
 retry: {{ max_attempts: 1 }}"
         );
         let stack = steadfast_stack::Stack::builder()

@@ -63,7 +63,7 @@ fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
         && VectorSpace::of_model(model).is_none()
     {
         let message = format!(
-            "the vector space of the model `{model}` is not known; add `space: {model}/N` with the number of its dimensions"
+            "the vector space of the model `{model}` is not known; add `space: {model}/N`, where N is its number of dimensions"
         );
         findings.wrong_here(message);
     }

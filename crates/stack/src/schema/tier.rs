@@ -101,8 +101,8 @@ pub struct Tier {
     /// In the lane, the vector space of the model's embeddings: a name and the dimensions, such as
     /// `text-embedding-3-small/1536`. Default: that of the known model.
     pub space: Option<String>,
-    /// In the lane, the kinds of calls that the tier serves. Default: the kind that the model's name stands for, or else
-    /// every call that names the model.
+    /// In the lane, the kinds of calls that the tier serves. Default: the kind that the model's name stands for, or
+    /// else every call that names the model.
     pub serves: Option<Vec<CallKind>>,
     /// In the lane, true if other models that are interchangeable too may stand in for this one, and it for them.
     /// Embeddings stay within their `space`. Default: false.

@@ -203,7 +203,10 @@ impl LaneState {
 fn settings(tier: &Tier) -> TierSettings {
     let model = tier.model.as_deref().unwrap_or(&tier.name);
     let settings = TierSettings::new().model(model).level(tier.service_level());
-    let settings = tier.min_useful.map_or(settings.clone(), |time| settings.min_useful(time.0));
+    let settings = match tier.min_useful {
+        Some(time) => settings.min_useful(time.0),
+        None => settings,
+    };
     let settings = if tier.last_resort { settings.last_resort() } else { settings };
     tier.pools().into_iter().fold(settings, TierSettings::pool)
 }

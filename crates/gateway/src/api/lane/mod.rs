@@ -225,10 +225,11 @@ fn streamed(
                 () = cut.cancelled() => Some(Err(stopping())),
             };
             match next {
-                Some(Ok(frame)) => match frame.raw() {
-                    Some((_, raw)) => return Some((Ok(raw.clone()), Some((entry, response, cut)))),
-                    None => {}
-                },
+                Some(Ok(frame)) => {
+                    if let Some((_, raw)) = frame.raw() {
+                        return Some((Ok(raw.clone()), Some((entry, response, cut))));
+                    }
+                }
                 Some(Err(error)) => {
                     entry.failed(Outcome::Broken, &error);
                     return Some((Err(error), None));
