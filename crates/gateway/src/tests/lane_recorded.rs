@@ -119,7 +119,7 @@ async fn pass(
         }
     });
     let provider = if path.starts_with("/v1beta") { "gemini" } else { "openai" };
-    let space = length.map_or("recorded".to_owned(), |length| format!("recorded/{length}"));
+    let space = length.map_or_else(|| "recorded".to_owned(), |length| format!("recorded/{length}"));
     let file = json!({
         "tiers": [{"name": "chat", "provider": "simulated"}],
         "retry": {"max_attempts": 1},

@@ -101,7 +101,7 @@ mod tests {
 
         let begun = Instant::now();
         let pieces = futures_util::stream::unfold(0, |sent| async move {
-            tokio::time::sleep(Duration::from_secs(if sent < 3 { 4 } else { 60 })).await;
+            sleep(Duration::from_secs(if sent < 3 { 4 } else { 60 })).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), sent + 1))
         });
         let silent = Limited::new(axum::body::Body::from_stream(pieces), 10, Duration::from_secs(5));

@@ -175,7 +175,7 @@ async fn no_caller_sees_the_objects_of_another() {
         ("GET /v1/files/file-of-nobody".to_owned(), String::new()),
         ("POST /v1/batches".to_owned(), json!({ "input_file_id": others }).to_string()),
         ("POST /v1/vector_stores".to_owned(), json!({"file_ids": [own, others]}).to_string()),
-        (format!("POST /v1/vector_stores/vs_none/files"), json!({ "file_id": own }).to_string()),
+        ("POST /v1/vector_stores/vs_none/files".to_owned(), json!({ "file_id": own }).to_string()),
     ] {
         let calls = world.main.calls();
         let (status, refused) = world.ask(&request, "sk-one", &body).await;
