@@ -1,7 +1,7 @@
 //! The places of objects that providers keep for callers: files, batches, threads and the like.
 //!
-//! A provider gives each object an id, which no other provider knows. A place says which caller has made the object, and
-//! which tier's provider has it.
+//! A provider gives each object an id, which no other provider knows. A place says which caller has made the
+//! object, and which tier's provider has it.
 
 mod memory;
 
