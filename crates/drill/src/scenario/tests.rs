@@ -143,7 +143,7 @@ fn a_fault_is_at_the_tiers_that_it_names() {
     for (at, marked, said) in [
         ("bakcup", "bakcup", "did you mean `backup`"),
         ("[primary, bakcup]", "bakcup", "did you mean `backup`"),
-        ("nobody", "nobody", "`primary`, `fallbacks`, `all`, `store`"),
+        ("nobody", "nobody", "`primary`, `deployment`, `fallbacks`, `all`, `store`"),
         ("sorry", "sorry", "calls no provider"),
     ] {
         let scenario = of(&format!("{{ from: 1m, to: 2m, fault: hang, at: {at} }}")).unwrap();
