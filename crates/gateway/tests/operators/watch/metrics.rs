@@ -74,11 +74,12 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     let mut all = used("grafana-dashboard.json");
     all.extend(used("prometheus-rules.yml"));
     assert!(all.len() > 30, "{all:?}");
-    // This gateway has no cloud, no cache, no store, no people and no hedge, and no side of its mirror fails or is
-    // spared; the library's own tests have all that.
+    // This gateway has no cloud, no cache, no store, no people, no hedge and no deployments, and no side of its mirror
+    // fails or is spared; the library's own tests have all that.
     let of_others = [
         "steadfast_cache",
         "steadfast_credentials_",
+        "steadfast_deployment_",
         "steadfast_store_",
         "steadfast_handoff_",
         "steadfast_hedges_",
