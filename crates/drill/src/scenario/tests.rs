@@ -11,7 +11,7 @@ fn those_that_come_with_the_crate_can_be_read_and_say_what_they_are() {
         assert_eq!(scenario.name(), *name);
         assert!(!scenario.about().is_empty(), "{name}");
         assert!(scenario.expect().is_empty(), "{name}: targets are the user's");
-        scenario.hits(&crate::default_config()).unwrap();
+        scenario.hits(&scenario.with_deployments(&crate::default_config())).unwrap();
     }
     let mut names: Vec<_> = scenarios.iter().map(Scenario::name).collect();
     names.sort_unstable();
