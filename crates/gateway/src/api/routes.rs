@@ -156,7 +156,7 @@ pub(crate) const SERVED: [&str; 24] = [
     "GET /v1/models",
     "GET /v1/models/{model}",
     "POST /openai/deployments/{model}/chat/completions",
-    "/openai/v1/{..}, as /v1/{..}",
+    "POST /openai/v1/chat/completions",
     "GET /requests",
     "GET /requests/{id}",
     "GET /handoff/answers/{id}",
