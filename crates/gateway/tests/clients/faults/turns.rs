@@ -40,8 +40,8 @@ impl FaultCase {
             cases.push(Self::start(scenario, [own, own]).await);
             let others: Vec<Upstream> = Upstream::ALL.into_iter().filter(|other| *other != own).collect();
             for (at, first) in others.iter().enumerate().filter(|_| DIFFERING.contains(&scenario.id)) {
-                // The last goes on at one of the client's own.
-                let then = others.get(at + 1).copied().unwrap_or(own);
+                // No provider of the client's own protocol is second: only it has all of its tools.
+                let then = others[(at + 1) % others.len()];
                 cases.push(Self::start(scenario, [*first, then]).await);
             }
         }
