@@ -11,6 +11,8 @@ pub enum Dialect {
     Anthropic,
     Responses,
     Gemini,
+    /// OpenAI's embeddings: 64 texts, whose vectors come in base64 as its SDKs ask for them. It has no streams.
+    Embeddings,
 }
 
 /// The form of the request.
@@ -37,7 +39,7 @@ pub const CHUNKS: usize = 64;
 const PIECE: &str = "steady ";
 
 impl Dialect {
-    pub const ALL: [Self; 4] = [Self::OpenAi, Self::Anthropic, Self::Responses, Self::Gemini];
+    pub const ALL: [Self; 5] = [Self::OpenAi, Self::Anthropic, Self::Responses, Self::Gemini, Self::Embeddings];
 
     /// The dialect of a path.
     pub fn of(path: &str) -> Self {
@@ -45,6 +47,7 @@ impl Dialect {
             _ if path.contains("/messages") => Self::Anthropic,
             _ if path.contains("/responses") => Self::Responses,
             _ if path.contains("enerateContent") => Self::Gemini,
+            _ if path.contains("/embeddings") => Self::Embeddings,
             _ => Self::OpenAi,
         }
     }
@@ -54,13 +57,19 @@ impl Dialect {
             (Self::OpenAi, _) => "/v1/chat/completions",
             (Self::Anthropic, _) => "/v1/messages",
             (Self::Responses, _) => "/v1/responses",
+            (Self::Embeddings, _) => "/v1/embeddings",
             (Self::Gemini, Mode::Plain) => "/v1beta/models/gemini-2.5-flash:generateContent",
             (Self::Gemini, Mode::Stream) => "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
         }
     }
 
-    /// A request of about 1.2 KB, as a short conversation has.
+    /// A request of about 1.2 KB, as a short conversation has; of 64 texts, some 9 KB.
     pub fn request(self, model: &str, mode: Mode) -> String {
+        if self == Self::Embeddings {
+            let texts: Vec<String> = (0..TEXTS).map(|number| format!("\"Text {number}: {TEXT}\"")).collect();
+            let texts = texts.join(",");
+            return format!("{{\"model\":\"{model}\",\"input\":[{texts}],\"encoding_format\":\"base64\"}}");
+        }
         let stream = mode == Mode::Stream;
         let mut turns = String::new();
         let mut turn = |role: &str, text: &str| {
@@ -91,7 +100,9 @@ impl Dialect {
             Self::Responses => {
                 format!("{{\"model\":\"{model}\",\"stream\":{stream},\"max_output_tokens\":256,\"input\":[{turns}]}}")
             }
-            Self::Gemini => format!("{{\"contents\":[{turns}],\"generationConfig\":{{\"maxOutputTokens\":256}}}}"),
+            Self::Gemini | Self::Embeddings => {
+                format!("{{\"contents\":[{turns}],\"generationConfig\":{{\"maxOutputTokens\":256}}}}")
+            }
         }
     }
 
@@ -112,6 +123,7 @@ impl Dialect {
             ),
             Self::Responses => response("completed", Some(&text)),
             Self::Gemini => chunk_of_gemini(&text, true),
+            Self::Embeddings => embeddings(),
         }
     }
 
@@ -160,11 +172,15 @@ impl Dialect {
                 events.push(event(PIECE, true));
                 events
             }
+            Self::Embeddings => vec![embeddings()],
         }
     }
 
     /// Returns whether a body is a whole answer: all of the text, and the mark at its end.
     pub fn is_whole(self, mode: Mode, body: &[u8]) -> bool {
+        if self == Self::Embeddings {
+            return memmem::find_iter(body, "\"embedding\":\"").count() == TEXTS && body.ends_with(b"}}");
+        }
         let end: &[u8] = match (self, mode) {
             (Self::OpenAi, Mode::Plain) => b"\"stop\"",
             (Self::Anthropic, Mode::Plain) => b"\"end_turn\"",
@@ -172,11 +188,35 @@ impl Dialect {
             (Self::Anthropic, Mode::Stream) => b"message_stop",
             (Self::Responses, Mode::Plain) => b"\"completed\"",
             (Self::Responses, Mode::Stream) => b"response.completed",
-            (Self::Gemini, _) => b"\"STOP\"",
+            (Self::Gemini | Self::Embeddings, _) => b"\"STOP\"",
         };
         let times = if (self, mode) == (Self::Responses, Mode::Stream) { 1 + REPEATS } else { 1 };
         memmem::find_iter(body, PIECE).count() == CHUNKS * times && memmem::rfind(body, end).is_some()
     }
+}
+
+/// The texts of a request for embeddings.
+const TEXTS: usize = 64;
+const TEXT: &str = "a ship that keeps its course although the wind turns needs a keel, a crew that knows the ropes, and \
+                    somebody at the helm.";
+/// The numbers of a vector, as text-embedding-3-small has them, and its characters in base64.
+const NUMBERS: usize = 1536;
+const CHARACTERS: usize = NUMBERS * 4 / 3 * 4;
+
+/// The vectors of 64 texts, half a megabyte.
+fn embeddings() -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let vector = |text: usize| -> String {
+        (0..CHARACTERS).map(|at| char::from(DIGITS[(at * 37 + at / 64 * 11 + text * 7) % 64])).collect()
+    };
+    let vectors: Vec<String> = (0..TEXTS)
+        .map(|text| format!("{{\"object\":\"embedding\",\"index\":{text},\"embedding\":\"{}\"}}", vector(text)))
+        .collect();
+    format!(
+        "{{\"object\":\"list\",\"data\":[{}],\"model\":\"text-embedding-3-small\",\
+         \"usage\":{{\"prompt_tokens\":1984,\"total_tokens\":1984}}}}",
+        vectors.join(",")
+    )
 }
 
 /// The events at the end of a stream of Responses that repeat the whole text.
@@ -251,8 +291,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_vectors_of_all_texts_are_whole_and_those_of_fewer_are_not() {
+        let (request, answer) = (Dialect::Embeddings.request("m", Mode::Plain), Dialect::Embeddings.answer());
+        let [request, read] = [&request, &answer].map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+        assert_eq!(request["input"].as_array().map(Vec::len), read["data"].as_array().map(Vec::len));
+        assert!(Dialect::Embeddings.is_whole(Mode::Plain, answer.as_bytes()));
+        let fewer = answer.replacen("\"embedding\":\"", "\"other\":\"", 1);
+        assert!(!Dialect::Embeddings.is_whole(Mode::Plain, fewer.as_bytes()));
+        assert!(!Dialect::Embeddings.is_whole(Mode::Plain, &answer.as_bytes()[..answer.len() - 1]));
+    }
+
+    #[test]
     fn whole_answers_are_whole_and_what_lacks_a_piece_is_not() {
-        for dialect in Dialect::ALL {
+        for dialect in Dialect::ALL.into_iter().filter(|dialect| *dialect != Dialect::Embeddings) {
             let events = dialect.events();
             assert!(dialect.is_whole(Mode::Plain, dialect.answer().as_bytes()));
             assert!(dialect.is_whole(Mode::Stream, events.concat().as_bytes()));

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, fs, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
-    contestants::Contestant,
+    contestants::{Contestant, Measured},
     dialect::Mode,
     load::{Load, Shape},
     measure::Rig,
@@ -21,7 +21,8 @@ pub struct Counts {
     pub name: &'static str,
     pub what: &'static str,
     pub plain: f64,
-    pub stream: f64,
+    /// `None` where there are no streams.
+    pub stream: Option<f64>,
 }
 
 /// Counts a contestant's instructions. The rig's contestants run under [`CALLGRIND`].
@@ -30,8 +31,12 @@ pub struct Counts {
 ///
 /// Why it cannot be counted.
 pub async fn count(rig: &Rig, contestant: &Contestant) -> Result<Counts, String> {
-    let Contestant { name, what, .. } = *contestant;
-    let [plain, stream] = [of_mode(rig, contestant, Mode::Plain).await?, of_mode(rig, contestant, Mode::Stream).await?];
+    let Contestant { name, what, measured, .. } = *contestant;
+    let plain = of_mode(rig, contestant, Mode::Plain).await?;
+    let stream = match measured {
+        Measured::Answers => None,
+        _ => Some(of_mode(rig, contestant, Mode::Stream).await?),
+    };
     Ok(Counts { name, what, plain, stream })
 }
 
@@ -90,10 +95,13 @@ pub fn markdown(counts: &[Counts]) -> String {
         "| | whole answer | / the first row | stream of 64 pieces | / the first row |\n|---|---:|---:|---:|---:|\n",
     );
     for Counts { name, plain, stream, .. } in counts {
-        let of_first =
-            |figure: f64, first: fn(&Counts) -> f64| counts.first().map_or(1.0, |counts| figure / first(counts));
-        let (by_plain, by_stream) = (of_first(*plain, |first| first.plain), of_first(*stream, |first| first.stream));
-        let _ = writeln!(text, "| {name} | {plain:.0} | {by_plain:.2} | {stream:.0} | {by_stream:.2} |");
+        let first = counts.first();
+        let by_plain = first.map_or(1.0, |first| plain / first.plain);
+        let _ = write!(text, "| {name} | {plain:.0} | {by_plain:.2} |");
+        let _ = match stream.zip(first.and_then(|first| first.stream)) {
+            Some((stream, first)) => writeln!(text, " {stream:.0} | {:.2} |", stream / first),
+            None => writeln!(text, " - | - |"),
+        };
     }
     text.push('\n');
     for Counts { name, what, .. } in counts {

@@ -184,7 +184,7 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
         measured: Duration::from_secs_f64(options.seconds),
     };
     let wanted = contestants::ALL.into_iter().filter(|contestant| options.wants(contestant));
-    let wanted = wanted.filter(|contestant| contestant.measured != HowMuch::Instructions);
+    let wanted = wanted.filter(|contestant| !matches!(contestant.measured, HowMuch::Instructions | HowMuch::Answers));
     let mut rows: Vec<Row> = wanted.map(Row::new).collect();
     if options.action != "soak" {
         for round in 1..=options.rounds {

@@ -178,6 +178,6 @@ mod tests {
         provider.set_down(true);
         let (status, body) = ask(&provider, Dialect::OpenAi, Mode::Plain).await;
         assert!(status == 503 && serde_json::from_slice::<serde_json::Value>(&body).is_ok());
-        assert_eq!(provider.asked(), 9);
+        assert_eq!(provider.asked(), 2 * Dialect::ALL.len() as u64 + 1);
     }
 }

@@ -48,7 +48,9 @@ impl Measured {
     }
 
     fn as_file(&self) -> File {
-        let aims = targets::of(&self.rows, self.soak.as_ref()).into_iter().map(|target| {
+        // JSON has no number for an aim that nothing was measured for.
+        let aims = targets::of(&self.rows, self.soak.as_ref()).into_iter().filter(|target| target.measured.is_finite());
+        let aims = aims.map(|target| {
             let (wanted, at_least) = match target.aim {
                 Aim::AtLeast(wanted) => (wanted, true),
                 Aim::AtMost(wanted) => (wanted, false),

@@ -70,6 +70,8 @@ pub enum Measured {
     Up,
     /// In instructions alone, which need no time of a quiet machine.
     Instructions,
+    /// In instructions of whole answers alone: it has no streams.
+    Answers,
     /// In one round, each cell for longer: it answers a hundred requests a second, not ten thousand.
     Once,
 }
@@ -99,7 +101,7 @@ pub const LITELLM: &str = "LiteLLM";
 pub const PORTKEY: &str = "Portkey";
 pub const STEADFAST: &str = "steadfast";
 
-pub const ALL: [Contestant; 14] = [
+pub const ALL: [Contestant; 15] = [
     Contestant { name: DIRECT, what: "no gateway", measured: Measured::Up, make: None },
     Contestant { name: NGINX, what: "proxy_pass, one worker", measured: Measured::Whole, make: Some(nginx::gateway) },
     Contestant {
@@ -155,6 +157,12 @@ pub const ALL: [Contestant; 14] = [
         what: "OpenAI's Chat Completions for the caller, Responses to the provider",
         measured: Measured::Instructions,
         make: Some(steadfast::chat_to_responses),
+    },
+    Contestant {
+        name: "steadfast, embeddings",
+        what: "the vectors of 64 texts, half a megabyte in base64, through the lane",
+        measured: Measured::Answers,
+        make: Some(steadfast::embeddings),
     },
     Contestant { name: "liter-llm", what: "its proxy", measured: Measured::Whole, make: Some(liter_llm::gateway) },
     Contestant { name: PORTKEY, what: "Node, one process", measured: Measured::Once, make: Some(portkey::gateway) },

@@ -43,6 +43,10 @@ pub(super) fn chat_to_responses(surroundings: &Surroundings) -> Result<Gateway, 
     of(surroundings, Dialect::OpenAi, Dialect::Responses)
 }
 
+pub(super) fn embeddings(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::Embeddings, Dialect::Embeddings)
+}
+
 /// One whose caller and whose providers speak these dialects.
 fn of(surroundings: &Surroundings, caller: Dialect, provider: Dialect) -> Result<Gateway, String> {
     let program = installed(surroundings.steadfast.clone())?;
@@ -51,6 +55,7 @@ fn of(surroundings: &Surroundings, caller: Dialect, provider: Dialect) -> Result
         Dialect::OpenAi => ("openai", "/v1", "gpt-4o-mini"),
         Dialect::Responses => ("openai, api: responses", "/v1", "gpt-4o-mini"),
         Dialect::Anthropic => ("anthropic", "", "claude-sonnet-4-5"),
+        Dialect::Embeddings => ("openai", "/v1", "text-embedding-3-small"),
         Dialect::Gemini => ("gemini", "", "gemini-2.5-flash"),
     };
     let text = format!(
