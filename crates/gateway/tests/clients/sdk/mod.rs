@@ -8,6 +8,7 @@ mod clients;
 mod clouds;
 mod conversations;
 mod gemini;
+mod lane;
 mod responses;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
