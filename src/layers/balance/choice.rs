@@ -11,6 +11,7 @@ use super::{
     moved::Place,
     service::Common,
     state::{OutReason, Standing},
+    time::Time,
 };
 use crate::{LlmRequest, body::admission::Permit};
 
@@ -30,7 +31,7 @@ pub(super) struct Search<'a, S> {
     pub(super) request: &'a LlmRequest,
     /// The deployments that it was sent to before.
     pub(super) tried: &'a [usize],
-    pub(super) now: Instant,
+    pub(super) now: Time,
     /// The estimate of its tokens, once a limit needs it.
     tokens: Cell<Option<u32>>,
     stream: bool,
@@ -60,7 +61,8 @@ impl<'a, S> Search<'a, S> {
         tried: &'a [usize],
         now: Instant,
     ) -> Self {
-        Self { members, common, request, tried, now, tokens: Cell::new(None), stream: request.is_stream() }
+        let (now, tokens) = (Time::new(now, common.begun), Cell::new(None));
+        Self { members, common, request, tried, now, tokens, stream: request.is_stream() }
     }
 
     /// Returns the deployment for the request, with a place at it; `None` if none may be asked.
@@ -211,7 +213,7 @@ impl<'a, S> Search<'a, S> {
         let moved = &self.common.moved;
         let tables = || [self.members.local_homes.as_ref(), Some(&self.members.homes)].into_iter().flatten();
         let natural = tables().find_map(|homes| homes.of(key, 0));
-        let moved_to = moved.get(key, self.now).and_then(|place| self.members.position(place));
+        let moved_to = moved.get(key, self.now.instant).and_then(|place| self.members.position(place));
         let mut at = moved_to.filter(|at| self.serves(*at)).unwrap_or_else(|| {
             let mut homes = tables().flat_map(|homes| (0..HOMES).map_while(|nth| homes.of(key, nth)));
             homes.find(|at| self.serves(*at)).unwrap_or(best)
@@ -220,7 +222,11 @@ impl<'a, S> Search<'a, S> {
             at = best;
         }
         if moved_to.is_some() || natural != Some(at) {
-            moved.put(key, Place { id: self.member(at).state.id, at: u16::try_from(at).unwrap_or(u16::MAX) }, self.now);
+            moved.put(
+                key,
+                Place { id: self.member(at).state.id, at: u16::try_from(at).unwrap_or(u16::MAX) },
+                self.now.instant,
+            );
         }
         at
     }
@@ -242,7 +248,7 @@ impl<'a, S> Search<'a, S> {
     fn least_bad(&self) -> Option<Choice> {
         let untried = || (0..self.members.list.len()).filter(|at| !self.tried.contains(at));
         let without_room = untried().filter(|at| self.standing(*at) == Standing::Out(OutReason::NoHeadroom));
-        let left = |at: &usize| self.member(*at).state.headroom.share_left(self.member(*at).state.moment(self.now));
+        let left = |at: &usize| self.member(*at).state.headroom.share_left(self.now.moment);
         let roomiest = without_room.max_by(|one, other| left(one).total_cmp(&left(other)));
         let is_last_resort = self.request.context().last_resort;
         let any = || {

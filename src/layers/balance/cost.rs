@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use super::time::Moment;
+
 /// The time in which an estimate forgets half of the past while calls answer.
 const HALF_LIFE: f32 = 10.0;
 /// The times in which a peak and a mean halve while no call answers, so that a slow deployment is tried again.
@@ -28,9 +30,6 @@ const PENALTY: f32 = 20.0;
 const LEAST: f32 = 1e-3;
 /// Times within this ratio of each other are equal: their difference is noise, and the load decides.
 const NOISE: f32 = 1.6;
-
-/// A moment, in seconds since the balancer began.
-pub(super) type Moment = f64;
 
 /// The observed times and failures of a deployment.
 #[derive(Debug, Default)]
@@ -94,10 +93,16 @@ impl Cost {
         });
     }
 
+    /// Returns true if a failure is remembered.
+    #[inline]
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures.read(0.0).is_some()
+    }
+
     /// Records a whole answer.
     pub(super) fn succeeded(&self, now: Moment) {
         // Nothing is written while nothing fails.
-        if self.failures.read(now).is_some() {
+        if self.has_failed() {
             self.failures.update(now, |share, idle| {
                 let share = share.unwrap_or(0.0) * halved(idle, HALF_LIFE) * (1.0 - SUCCESS);
                 if share < 1e-3 { 0.0 } else { share }
@@ -125,12 +130,14 @@ impl Cost {
     }
 
     /// Returns the mean of the seconds to the first token.
+    #[inline]
     pub(super) fn mean(&self, stream: bool, now: Moment) -> Option<f32> {
         let (mean, idle) = self.means[usize::from(stream)].read(now)?;
         Some(mean * halved(idle, IDLE_MEAN))
     }
 
     /// Returns the factor for failures.
+    #[inline]
     pub(super) fn penalty(&self, now: Moment) -> f32 {
         self.failures.read(now).map_or(1.0, |(share, idle)| 1.0 + PENALTY * share * halved(idle, HALF_LIFE))
     }
@@ -164,6 +171,7 @@ fn halved(idle: f32, half_life: f32) -> f32 {
 }
 
 /// Returns the ratio of two times; 1 if one of them was never measured.
+#[inline]
 fn ratio(one: Option<f32>, other: Option<f32>) -> f32 {
     one.zip(other).map_or(1.0, |(one, other)| one / other)
 }
@@ -177,6 +185,7 @@ const TICKS: f64 = 64.0;
 
 impl Stamped {
     /// Returns the number and the seconds since its last change; `None` if it is zero.
+    #[inline]
     pub(super) fn read(&self, now: Moment) -> Option<(f32, f32)> {
         unpack(self.0.load(Relaxed), now)
     }
@@ -192,12 +201,19 @@ impl Stamped {
 }
 
 fn pack(number: f32, now: Moment) -> u64 {
-    u64::from(number.to_bits()) << 32 | u64::from((now * TICKS) as u32)
+    u64::from(number.to_bits()) << 32 | u64::from(ticks(now))
 }
 
+#[inline]
+fn ticks(now: Moment) -> u32 {
+    (now * TICKS) as u32
+}
+
+#[inline]
 fn unpack(word: u64, now: Moment) -> Option<(f32, f32)> {
     let number = f32::from_bits((word >> 32) as u32);
-    let idle = (now - f64::from(word as u32) / TICKS).max(0.0) as f32;
+    // Whole ticks: within one nothing fades, and no power has to be computed.
+    let idle = ticks(now).saturating_sub(word as u32) as f32 / TICKS as f32;
     (number > 0.0).then_some((number, idle))
 }
 

@@ -17,6 +17,7 @@ use super::{
     members::{Member, Members},
     service::Shared,
     state::{DeploymentState, OutReason},
+    time::Time,
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
@@ -216,12 +217,12 @@ fn steps<S>(search: &Search<'_, S>) -> Vec<Attempt> {
         deployment: Some(member.state.name.clone()),
         provider: None,
         model: None,
-        begun: search.now,
+        begun: search.now.instant,
         took: Duration::ZERO,
         failure: Some(reason.kind()),
         status: None,
         message: reason.words().to_owned(),
-        retry_after: serves_at(member, search.now).map(|at| at.saturating_duration_since(search.now)),
+        retry_after: serves_at(member, search.now).map(|at| at.saturating_duration_since(search.now.instant)),
         timeout: None,
         usage: None,
         next: Next::Skipped,
@@ -230,9 +231,9 @@ fn steps<S>(search: &Search<'_, S>) -> Vec<Attempt> {
 }
 
 /// Returns when a deployment may serve again, if that is known.
-fn serves_at<S>(member: &Member<S>, now: Instant) -> Option<Instant> {
+fn serves_at<S>(member: &Member<S>, now: Time) -> Option<Instant> {
     let circuit = member.facts.circuit.as_ref().and_then(|circuit| circuit.earliest_probe());
-    [circuit, member.state.closed_until(now)].into_iter().flatten().max().filter(|at| *at > now)
+    [circuit, member.state.closed_until(now)].into_iter().flatten().max().filter(|at| *at > now.instant)
 }
 
 /// Returns the failure of a request that no deployment may take.

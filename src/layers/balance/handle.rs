@@ -8,6 +8,7 @@ use super::{
     Deployment, Deployments,
     service::Shared,
     state::{DeploymentState, OutReason, Standing},
+    time::Time,
 };
 use crate::InvalidConfig;
 
@@ -72,7 +73,7 @@ impl<S> BalanceHandle<S> {
 
     /// Returns the state of each deployment, in order.
     pub fn deployments(&self) -> Vec<DeploymentStatus> {
-        let now = Instant::now();
+        let now = Time::new(Instant::now(), self.shared.common.begun);
         let slow_start = self.shared.common.settings.slow_start;
         let members = self.shared.members();
         let status = members.list.iter().map(|member| {
@@ -82,7 +83,9 @@ impl<S> BalanceHandle<S> {
                 Standing::Serves => Availability::Serving,
                 Standing::AwaitsProbe => Availability::AwaitingProbe,
                 Standing::Out(OutReason::CircuitOpen) => Availability::CircuitOpen,
-                Standing::Out(OutReason::ClosedOff) => Availability::ClosedOff(state.closed_until(now).unwrap_or(now)),
+                Standing::Out(OutReason::ClosedOff) => {
+                    Availability::ClosedOff(state.closed_until(now).unwrap_or(now.instant))
+                }
                 Standing::Out(OutReason::Full) => Availability::Full,
                 Standing::Out(OutReason::NoHeadroom) => Availability::NoHeadroom,
                 Standing::Out(OutReason::Drained) => Availability::Drained,
@@ -95,8 +98,8 @@ impl<S> BalanceHandle<S> {
                 in_flight: state.in_flight(),
                 answered: state.answered.load(Relaxed),
                 failed: state.failed.load(Relaxed),
-                first_token: state.cost.time(true, state.moment(now)).map(Duration::from_secs_f32),
-                headroom: state.headroom.share_left(state.moment(now)).clamp(0.0, 1.0),
+                first_token: state.cost.time(true, now.moment).map(Duration::from_secs_f32),
+                headroom: state.headroom.share_left(now.moment).clamp(0.0, 1.0),
             }
         });
         status.collect()

@@ -90,7 +90,8 @@ impl<S> Load for Balance<S> {
         let common = &self.shared.common;
         let members = self.shared.members();
         let cost = members.list.iter().filter(|member| member.is_available(now)).map(|member| {
-            let quote = |stream| member.state.quote(member.share, stream, common.settings.slow_start, now);
+            let quote =
+                |stream| member.state.quote(member.share, stream, common.settings.slow_start, member.state.time(now));
             let (streamed, whole) = (quote(true), quote(false));
             let time = streamed.time.or(whole.time).unwrap_or(UNKNOWN);
             f64::from(time) * f64::from(streamed.load) * f64::from(streamed.penalty)

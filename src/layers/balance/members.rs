@@ -46,7 +46,7 @@ pub(super) struct Member<S> {
 impl<S> Member<S> {
     /// Returns true if the deployment may be asked now.
     pub(super) fn is_available(&self, now: Instant) -> bool {
-        !matches!(self.state.standing(&self.facts, || 1, now), Standing::Out(_))
+        !matches!(self.state.standing(&self.facts, || 1, self.state.time(now)), Standing::Out(_))
     }
 }
 

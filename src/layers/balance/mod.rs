@@ -101,6 +101,7 @@ mod service;
 mod shared;
 mod state;
 mod task;
+mod time;
 
 #[cfg(feature = "load")]
 pub use self::load::BodyCompletion;

@@ -59,7 +59,7 @@ pub(super) struct Common {
     /// The exchange of headroom with other replicas.
     exchange: Option<Exchange>,
     /// The start of the clock by which states count.
-    begun: Instant,
+    pub(super) begun: Instant,
     /// The draws so far, if they follow from a seed.
     draws: Option<AtomicU64>,
 }
@@ -123,7 +123,7 @@ fn find<S>(members: &Members<S>, name: &str) -> Option<Arc<DeploymentState>> {
 
 /// Returns the state with the limits that are known beforehand.
 fn declared(state: Arc<DeploymentState>, facts: &DeploymentFacts, now: Instant) -> Arc<DeploymentState> {
-    state.headroom.declare(facts.requests_per_minute, facts.tokens_per_minute, state.moment(now));
+    state.headroom.declare(facts.requests_per_minute, facts.tokens_per_minute, state.time(now).moment);
     state
 }
 

@@ -167,7 +167,7 @@ impl Exchange {
     pub(super) fn set(&self, states: impl Iterator<Item = Arc<DeploymentState>>) {
         let states: Vec<_> = states.collect();
         let now = Instant::now();
-        states.iter().for_each(|state| state.headroom.share(state.moment(now)));
+        states.iter().for_each(|state| state.headroom.share(state.time(now).moment));
         let old = std::mem::replace(&mut *lock(&self.states), states);
         drop(old);
     }
@@ -209,7 +209,7 @@ impl Sharing {
         let Ok(Ok(grants)) = timeout(FRESH, self.store.exchange(&orders)).await else { return };
         if grants.len() == orders.len() {
             for ((order, (kind, state)), grant) in orders.iter().zip(of).zip(grants) {
-                state.headroom.granted(kind, order, grant, state.moment(Instant::now()));
+                state.headroom.granted(kind, order, grant, state.time(Instant::now()).moment);
             }
         }
     }

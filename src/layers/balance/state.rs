@@ -12,9 +12,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    cost::{Cost, Moment, Quote},
+    cost::{Cost, Quote},
     deployment::DeploymentFacts,
     headroom::Headroom,
+    time::{Moment, Time},
 };
 use crate::{
     ErrorKind, LlmError, LlmResponse,
@@ -121,10 +122,15 @@ impl DeploymentState {
         }
     }
 
-    /// Returns a moment of the balancer's clock.
+    /// Returns the time by the balancer's clock.
     #[inline]
-    pub(super) fn moment(&self, now: Instant) -> Moment {
-        now.saturating_duration_since(self.begun).as_secs_f64()
+    pub(super) fn time(&self, now: Instant) -> Time {
+        Time::new(now, self.begun)
+    }
+
+    #[inline]
+    fn now(&self) -> Time {
+        self.time(Instant::now())
     }
 
     /// Returns since when its circuit is open, as far as the balancer knows.
@@ -133,13 +139,9 @@ impl DeploymentState {
     }
 
     #[cold]
-    fn note_out(&self, now: Instant) {
+    fn note_out(&self, now: Time) {
         // The first moment stays.
-        let _ = self.out_since.compare_exchange(0, self.micros(now).max(1), Relaxed, Relaxed);
-    }
-
-    fn micros(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
+        let _ = self.out_since.compare_exchange(0, now.micros.max(1), Relaxed, Relaxed);
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -147,24 +149,21 @@ impl DeploymentState {
     }
 
     /// Returns until when it is closed off.
-    pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
-        let until = self.closed_until.load(Relaxed);
-        if until == 0 || until <= self.micros(now) {
-            return None;
-        }
+    pub(super) fn closed_until(&self, now: Time) -> Option<Instant> {
+        let until = Some(self.closed_until.load(Relaxed)).filter(|until| *until > now.micros)?;
         self.begun.checked_add(Duration::from_micros(until))
     }
 
     /// Returns the suitability for a request of so many tokens.
     #[inline]
-    pub(super) fn standing(&self, facts: &DeploymentFacts, tokens: impl FnOnce() -> u32, now: Instant) -> Standing {
+    pub(super) fn standing(&self, facts: &DeploymentFacts, tokens: impl FnOnce() -> u32, now: Time) -> Standing {
         if self.drained.load(Relaxed) {
             return Standing::Out(OutReason::Drained);
         }
         if self.closed_until(now).is_some() {
             return Standing::Out(OutReason::ClosedOff);
         }
-        let forecast = facts.circuit.as_ref().map_or(Forecast::Admits, |circuit| circuit.forecast(now));
+        let forecast = facts.circuit.as_ref().map_or(Forecast::Admits, |circuit| circuit.forecast(now.instant));
         if forecast == Forecast::Refuses {
             self.note_out(now);
             return Standing::Out(OutReason::CircuitOpen);
@@ -172,7 +171,7 @@ impl DeploymentState {
         if self.in_flight() >= facts.max_in_flight {
             return Standing::Out(OutReason::Full);
         }
-        if self.headroom.is_known() && !self.headroom.has_room(tokens(), self.moment(now)) {
+        if self.headroom.is_known() && !self.headroom.has_room(tokens(), now.moment) {
             return Standing::Out(OutReason::NoHeadroom);
         }
         match forecast {
@@ -186,12 +185,11 @@ impl DeploymentState {
 
     /// Returns the cost of one more request. `share` is the deployment's weight in units of the mean one.
     #[inline]
-    pub(super) fn quote(&self, share: f32, stream: bool, slow_start: Duration, now: Instant) -> Quote {
-        let moment = self.moment(now);
+    pub(super) fn quote(&self, share: f32, stream: bool, slow_start: Duration, now: Time) -> Quote {
         let load = 1.0 + self.in_flight() as f32 / (share * self.returned_share(slow_start, now));
-        let (time, mean) = self.cost.times(stream, moment).unzip();
-        let time = time.or_else(|| self.first_wait(moment));
-        Quote { time, mean, penalty: self.cost.penalty(moment), load }
+        let (time, mean) = self.cost.times(stream, now.moment).unzip();
+        let time = time.or_else(|| self.first_wait(now.moment));
+        Quote { time, mean, penalty: self.cost.penalty(now.moment), load }
     }
 
     /// Returns how long the first call has waited for its answer, if none has come yet: a new deployment that is slow
@@ -205,11 +203,11 @@ impl DeploymentState {
 
     /// Returns the share of its weight that a deployment gets which has come back: 1 after the time of a slow start.
     #[inline]
-    pub(super) fn returned_share(&self, slow_start: Duration, now: Instant) -> f32 {
+    pub(super) fn returned_share(&self, slow_start: Duration, now: Time) -> f32 {
         match self.returning_since.load(Relaxed) {
             0 => 1.0,
             since => {
-                let passed = self.micros(now).saturating_sub(since) as f32;
+                let passed = now.micros.saturating_sub(since) as f32;
                 let share = FIRST_SHARE + (1.0 - FIRST_SHARE) * passed / slow_start.as_micros().max(1) as f32;
                 if share >= 1.0 {
                     self.returning_since.store(0, Relaxed);
@@ -221,30 +219,23 @@ impl DeploymentState {
 
     /// Begins the return of a deployment that was out, or is new.
     pub(super) fn begin_return(&self, now: Instant) {
-        self.returning_since.store(self.micros(now).max(1), Relaxed);
+        self.returning_since.store(self.time(now).micros.max(1), Relaxed);
     }
 
     /// Takes a place for a request of so many tokens. Returns `None` if its headroom went to another request.
     #[inline]
-    pub(super) fn admit(
-        self: &Arc<Self>,
-        stream: bool,
-        tokens: u32,
-        without_room: bool,
-        now: Instant,
-    ) -> Option<Permit> {
-        let moment = self.moment(now);
-        let counted = self.headroom.reserve(tokens, moment, without_room)?;
-        self.headroom.sent(moment);
+    pub(super) fn admit(self: &Arc<Self>, stream: bool, tokens: u32, without_room: bool, now: Time) -> Option<Permit> {
+        let counted = self.headroom.reserve(tokens, now.moment, without_room)?;
+        self.headroom.sent(now.moment);
         self.in_flight.fetch_add(1, Relaxed);
         if self.first_asked.load(Relaxed) == 0 {
-            self.first_asked.store(self.micros(now).max(1), Relaxed);
+            self.first_asked.store(now.micros.max(1), Relaxed);
         }
         let ticket = Ticket {
             // The form of the answer, by which it is timed.
             generation: stream.into(),
             reserved: tokens,
-            begun: NonZeroU64::new(self.micros(now).max(1)),
+            begun: NonZeroU64::new(now.micros.max(1)),
             charge: if counted { Charge::Returns } else { Charge::Stays },
             prompt: tokens,
         };
@@ -253,22 +244,23 @@ impl DeploymentState {
 
     /// Takes the beginning of an answer: its headers, and the time of its first token.
     pub(super) fn begins(&self, permit: &mut Permit, response: &LlmResponse, now: Instant) {
+        let now = self.time(now);
         let ticket = permit.ticket_mut();
         let counted = (ticket.charge == Charge::Returns).then_some(ticket.reserved);
         if counted.is_some() || response.headers().is_some() {
-            self.headroom.answered(response.headers(), wall_clock::now(), counted, self.moment(now));
+            self.headroom.answered(response.headers(), wall_clock::now(), counted, now.moment);
             ticket.charge = Charge::Stays;
         }
         let begun = ticket.begun.take();
         // An answer from a cache of the deployment's own says nothing about its provider.
         if let Some(begun) = begun.filter(|_| response.cached().is_none()) {
-            let took = Duration::from_micros(self.micros(now).saturating_sub(begun.get()));
-            self.cost.answered(ticket.generation != 0, took, self.moment(now));
+            let took = Duration::from_micros(now.micros.saturating_sub(begun.get()));
+            self.cost.answered(ticket.generation != 0, took, now.moment);
         }
     }
 
-    fn fail(&self, error: &LlmError, now: Instant) {
-        let until = |wait: Duration| now.checked_add(wait);
+    fn fail(&self, error: &LlmError, now: Time) {
+        let until = |wait: Duration| now.instant.checked_add(wait);
         if error.is_unsent() {
             if error.kind() == ErrorKind::CircuitOpen {
                 self.note_out(now);
@@ -279,27 +271,31 @@ impl DeploymentState {
         }
         self.failed.fetch_add(1, Relaxed);
         if error.kind() == ErrorKind::RateLimited {
-            self.headroom.limited(self.moment(now));
+            self.headroom.limited(now.moment);
             self.close_off(error.retry_at().or_else(|| until(THROTTLE)));
         } else if error.kind() == ErrorKind::Overloaded && error.retry_at().is_some() {
             self.close_off(error.retry_at());
         }
         if matches!(error.kind().circuit_counts(), Count::Failure | Count::Latch | Count::LatchIfWorked) {
-            self.cost.failed(self.moment(now));
+            self.cost.failed(now.moment);
         }
     }
 
     fn close_off(&self, until: Option<Instant>) {
         if let Some(until) = until {
-            self.closed_until.fetch_max(self.micros(until), Relaxed);
+            self.closed_until.fetch_max(self.time(until).micros, Relaxed);
         }
     }
 
-    fn succeed(&self, now: Instant) {
+    #[inline]
+    fn succeed(&self) {
         self.answered.fetch_add(1, Relaxed);
-        self.cost.succeeded(self.moment(now));
+        // The clock is read by those that have failed alone.
+        if self.cost.has_failed() {
+            self.cost.succeeded(self.now().moment);
+        }
         if self.out_since().is_some() && self.out_since.swap(0, Relaxed) != 0 {
-            self.begin_return(now);
+            self.begin_return(Instant::now());
         }
     }
 }
@@ -309,22 +305,22 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Gate for DeploymentState {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        let now = Instant::now();
         self.in_flight.fetch_sub(1, Relaxed);
         let was_sent = !matches!(outcome, Outcome::Failed(error) if error.is_unsent());
         if ticket.charge == Charge::Returns {
             match was_sent {
-                true => self.headroom.spend(ticket.reserved, self.moment(now)),
+                true => self.headroom.spend(ticket.reserved, self.now().moment),
                 false => self.headroom.release(ticket.reserved),
             }
         }
         match outcome {
-            Outcome::Answered => self.succeed(now),
-            Outcome::Failed(error) => self.fail(error, now),
+            Outcome::Answered => self.succeed(),
+            Outcome::Failed(error) => self.fail(error, self.now()),
             Outcome::Dropped => {
                 if let Some(begun) = ticket.begun {
-                    let waited = Duration::from_micros(self.micros(now).saturating_sub(begun.get()));
-                    self.cost.abandoned(ticket.generation != 0, waited, self.moment(now));
+                    let now = self.now();
+                    let waited = Duration::from_micros(now.micros.saturating_sub(begun.get()));
+                    self.cost.abandoned(ticket.generation != 0, waited, now.moment);
                 }
             }
         }
@@ -334,7 +330,7 @@ impl Gate for DeploymentState {
         // A reservation of declared or learned limits is corrected once the answer's tokens are known.
         if ticket.begun.is_none() && self.headroom.is_corrected() {
             let used = so_far().used(ticket.prompt).total();
-            self.headroom.correct(ticket.reserved, used, self.moment(Instant::now()));
+            self.headroom.correct(ticket.reserved, used, self.now().moment);
         }
         self.settle(ticket, outcome);
     }
