@@ -110,6 +110,45 @@ async fn a_feature_has_its_rate_once() {
     assert!((10..25).contains(&rest), "what is left of 60, and what time has brought: {rest}");
 }
 
+/// The calls in a minute that the first deployment's provider admits.
+const LIMIT: usize = 600;
+
+#[tokio::test]
+async fn two_stacks_together_keep_a_deployments_limit() {
+    let Some(redis) = server::shared("headroom") else { return };
+    let file = format!(
+        "tiers:\n  - name: sonnet\n    provider: simulated\n    deployments:\n\
+         \x20     - {{ name: first, requests_per_minute: {LIMIT} }}\n      - {{ name: second }}\n"
+    );
+    let counts: [Arc<AtomicUsize>; 2] = Default::default();
+    let stack = || {
+        let leaf = |count: &Arc<AtomicUsize>| {
+            let count = count.clone();
+            provider_fn(move |_| {
+                count.fetch_add(1, Relaxed);
+                async { Ok::<_, LlmError>(LlmResponse::from_text("fine")) }
+            })
+        };
+        let builder = Stack::builder().leaf("sonnet/first", leaf(&counts[0])).leaf("sonnet/second", leaf(&counts[1]));
+        builder.replicas(redis.clone()).build(Config::from_str(&file, Format::Yaml).unwrap()).unwrap()
+    };
+    let stacks = [stack(), stack()];
+    let begun = Instant::now();
+    // Five times what the first one admits, so that both stacks want all of it.
+    while begun.elapsed() < Duration::from_secs(6) {
+        for n in 0..25 {
+            ask(&stacks[usize::from(n % 3 == 0)], None, "hello").await.unwrap();
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+    // The provider's own account: a minute's calls, and those that time has brought.
+    let admitted = LIMIT as f64 * (1.0 + begun.elapsed().as_secs_f64() / 60.0);
+    let [first, second] = counts.each_ref().map(|count| count.load(Relaxed) as f64);
+    println!("{first} of {admitted:.0} that are admitted, {second} at the other deployment");
+    assert!(first <= admitted * 1.02, "{first} of {admitted}");
+    assert!(first >= LIMIT as f64 && second > first, "{first} of {admitted}, {second} elsewhere");
+}
+
 #[tokio::test]
 async fn an_answer_of_one_stack_is_given_by_the_other() {
     let Some(redis) = server::shared("kept") else { return };
