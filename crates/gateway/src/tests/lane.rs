@@ -160,6 +160,28 @@ async fn a_cap_counts_what_was_billed() {
     assert_eq!(next.header("x-steadfast-tier"), Some("second"));
 }
 
+/// OpenAI's own prices on 2026-11-23: two cents for a million tokens, and fifteen dollars for a million characters.
+#[tokio::test]
+async fn known_models_have_their_prices_by_token_and_by_character() {
+    let file = "
+tiers: [{ name: chat, provider: simulated }]
+lane:
+  tiers:
+    - { name: vectors, provider: openai, model: text-embedding-3-small, space: text-embedding-3-small/3 }
+    - { name: voice, provider: openai, model: tts-1 }
+budgets: [{ name: day, usd: 1, period: day }]
+";
+    let (stack, _) = scripted(file, &[(200, VECTOR), (200, "sound")]);
+    let server = Server::with_stack(&stack, None, Settings::default()).await;
+    let spent = || stack.handle().spend()[0].spent.dollars();
+    assert_eq!(server.post(EMBEDDINGS, &[], &asked("text-embedding-3-small")).await.status, 200);
+    assert!((spent() - 8.0 * 0.02 / 1e6).abs() < 1e-9, "{}", spent());
+    let text = json!({"model": "tts-1", "voice": "alloy", "input": "ahoy ".repeat(100)});
+    let before = spent();
+    assert_eq!(server.post("/v1/audio/speech", &[], &text).await.status, 200);
+    assert!((spent() - before - 500.0 * 15.0 / 1e6).abs() < 1e-6, "{}", spent());
+}
+
 #[tokio::test]
 async fn coheres_and_googles_calls_have_their_own_addresses_and_errors() {
     let file = "
