@@ -58,10 +58,14 @@ fn of(surroundings: &Surroundings, caller: Dialect, provider: Dialect) -> Result
         Dialect::Embeddings => ("openai", "/v1", "text-embedding-3-small"),
         Dialect::Gemini => ("gemini", "", "gemini-2.5-flash"),
     };
+    let tiers = match caller {
+        Dialect::Embeddings => "tiers: [{ name: chat, provider: simulated }]\nlane:\n  tiers:",
+        _ => "tiers:",
+    };
     let text = format!(
         "listen: {listen}
 default_feature: {{ concurrency: 1000 }}
-tiers:
+{tiers}
   - {{ name: primary, provider: {provider}, model: {model}, base_url: \"http://{primary}{base}\", api_key: \"${{LOAD_KEY}}\" }}
   - {{ name: backup, provider: {provider}, model: {model}, base_url: \"http://{backup}{base}\", api_key: \"${{LOAD_KEY}}\" }}
 "
