@@ -396,6 +396,9 @@ impl Form {
 /// The suffix of media types that are JSON with a meaning of their own.
 const JSON: &[u8] = b"+json";
 
+/// The most memory, in bytes, that an announced length reserves.
+const ANNOUNCED: usize = 1 << 20;
+
 /// Reads a whole answer. One that breaks off is none.
 pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
     let mut first = Bytes::new();
@@ -410,6 +413,10 @@ pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, Ll
             first = data;
         } else {
             if more.is_empty() {
+                // What the body announces saves copies; what it sends is another matter.
+                let rest =
+                    usize::try_from(http_body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX).min(ANNOUNCED);
+                more.reserve(first.len() + data.len() + rest);
                 more.extend_from_slice(&std::mem::take(&mut first));
             }
             more.extend_from_slice(&data);

@@ -1,6 +1,6 @@
 //! The length of each vector in an answer, counted without parsing a number.
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 
 use crate::{ErrorKind, LlmError};
 
@@ -61,9 +61,12 @@ impl Lengths {
     fn of_value<'a>(&mut self, value: &'a [u8]) -> &'a [u8] {
         match value {
             [b'"', text @ ..] => {
-                let end = memchr(b'"', text).unwrap_or(text.len());
+                // One pass over a text as providers write it; a slash may be escaped.
+                let first = memchr2(b'"', b'\\', text).unwrap_or(text.len());
+                let rest = &text[first..];
+                let end = first + memchr(b'"', rest).unwrap_or(rest.len());
                 match self.is_base64 {
-                    true => self.add(of_base64(&text[..end])),
+                    true => self.add(of_base64(&text[..end], memchr_iter(b'\\', &text[first..end]).count())),
                     false => self.seen += 1,
                 }
                 &text[end..]
@@ -104,10 +107,8 @@ impl Lengths {
     }
 }
 
-/// Returns the numbers in a text of base64, four bytes each, a part of one counted as another.
-fn of_base64(text: &[u8]) -> usize {
-    // A slash may be escaped.
-    let escapes = memchr_iter(b'\\', text).count();
+/// Returns the numbers in a text of base64 with so many escapes, four bytes each, a part of one counted as another.
+fn of_base64(text: &[u8], escapes: usize) -> usize {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     ((text.len() - escapes - padding) * 3 / 4).div_ceil(4)
 }
