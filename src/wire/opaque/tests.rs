@@ -28,6 +28,9 @@ fn vectors_of_each_form_are_counted() {
     for answer in [
         r#"{"data":[{"object":"embedding","index":0,"embedding":[1,2,3]},{"embedding" : [ 1e-5 , -2.0, 3 ]}]}"#,
         r#"{"data":[{"embedding":"AAAAAAAAAAAAAAAA"}]}"#,
+        // RFC 8259 allows a slash to be escaped, as PHP's `json_encode` does.
+        r#"{"data":[{"embedding":"\/\/\/\/\/\/\/\/AAAAAAAA"}]}"#,
+        r#"{"data":[{"embedding":"AAAA\/AAA\/\/AAAAAA"}]}"#,
         r#"{"embedding":{"values":[1,2,3]}}"#,
         r#"{"embeddings":[{"values":[1,2,3]},{"values":[4,5,6]}]}"#,
         r#"{"id":"x","embeddings":{"float":[[1,2,3],[4,5,6]]},"texts":["[1,2"]}"#,
