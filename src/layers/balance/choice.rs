@@ -213,7 +213,7 @@ impl<'a, S> Search<'a, S> {
         let moved = &self.common.moved;
         let tables = || [self.members.local_homes.as_ref(), Some(&self.members.homes)].into_iter().flatten();
         let natural = tables().find_map(|homes| homes.of(key, 0));
-        let moved_to = moved.get(key, self.now.instant).and_then(|place| self.members.position(place));
+        let moved_to = moved.get(key, self.now.moment).and_then(|place| self.members.position(place));
         let mut at = moved_to.filter(|at| self.serves(*at)).unwrap_or_else(|| {
             let mut homes = tables().flat_map(|homes| (0..HOMES).map_while(|nth| homes.of(key, nth)));
             homes.find(|at| self.serves(*at)).unwrap_or(best)
@@ -225,7 +225,7 @@ impl<'a, S> Search<'a, S> {
             moved.put(
                 key,
                 Place { id: self.member(at).state.id, at: u16::try_from(at).unwrap_or(u16::MAX) },
-                self.now.instant,
+                self.now.moment,
             );
         }
         at

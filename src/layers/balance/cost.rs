@@ -93,17 +93,12 @@ impl Cost {
         });
     }
 
-    /// Returns true if a failure is remembered.
-    #[inline]
-    pub(super) fn has_failed(&self) -> bool {
-        self.failures.read(0.0).is_some()
-    }
-
     /// Records a whole answer.
-    pub(super) fn succeeded(&self, now: Moment) {
-        // Nothing is written while nothing fails.
-        if self.has_failed() {
-            self.failures.update(now, |share, idle| {
+    #[inline]
+    pub(super) fn succeeded(&self, now: impl FnOnce() -> Moment) {
+        // While nothing fails, nothing is written, and no clock is read.
+        if self.failures.read(0.0).is_some() {
+            self.failures.update(now(), |share, idle| {
                 let share = share.unwrap_or(0.0) * halved(idle, HALF_LIFE) * (1.0 - SUCCESS);
                 if share < 1e-3 { 0.0 } else { share }
             });
@@ -266,7 +261,7 @@ mod tests {
         assert!((15.0..=21.0).contains(&cost.penalty(0.0)), "{}", cost.penalty(0.0));
         assert!(cost.penalty(60.0) < 1.4);
         for _ in 0..40 {
-            cost.succeeded(0.0);
+            cost.succeeded(|| 0.0);
         }
         assert_eq!(cost.penalty(0.0), 1.0);
     }

@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use crate::internal::mix::spread;
 
 /// The sizes of a table, all of them prime: a hundred slots for each deployment, as the paper has it, up to 512 kB.
-/// Where a number of deployments crosses into the next size, most keys move once.
+/// Most keys move once when the number of deployments crosses into the next size.
 const SIZES: [usize; 3] = [4093, 16_381, 131_071];
 
 /// A deployment, as the table knows it.

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tower::load::{Load, TrackCompletion};
 
-use super::Balance;
+use super::{Balance, time::Time};
 use crate::LlmResponse;
 
 /// Tells tower's [`Load`](tower::load)s that a call is complete when its answer ends, not when it begins.
@@ -86,12 +86,11 @@ impl<S> Load for Balance<S> {
     type Metric = f64;
 
     fn load(&self) -> f64 {
-        let now = Instant::now();
         let common = &self.shared.common;
+        let now = Time::new(Instant::now(), common.begun);
         let members = self.shared.members();
         let cost = members.list.iter().filter(|member| member.is_available(now)).map(|member| {
-            let quote =
-                |stream| member.state.quote(member.share, stream, common.settings.slow_start, member.state.time(now));
+            let quote = |stream| member.state.quote(member.share, stream, common.settings.slow_start, now);
             let (streamed, whole) = (quote(true), quote(false));
             let time = streamed.time.or(whole.time).unwrap_or(UNKNOWN);
             f64::from(time) * f64::from(streamed.load) * f64::from(streamed.penalty)

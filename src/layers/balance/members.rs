@@ -2,11 +2,6 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "load")]
-use tokio::time::Instant;
-
-#[cfg(feature = "load")]
-use super::state::Standing;
 use super::{
     deployment::{Deployment, DeploymentFacts},
     homes::{Home, Homes},
@@ -14,6 +9,8 @@ use super::{
     moved::Place,
     state::DeploymentState,
 };
+#[cfg(feature = "load")]
+use super::{state::Standing, time::Time};
 
 /// The deployments at one time. A change makes another list; requests under way keep theirs.
 #[derive(Debug)]
@@ -45,8 +42,8 @@ pub(super) struct Member<S> {
 #[cfg(feature = "load")]
 impl<S> Member<S> {
     /// Returns true if the deployment may be asked now.
-    pub(super) fn is_available(&self, now: Instant) -> bool {
-        !matches!(self.state.standing(&self.facts, || 1, self.state.time(now)), Standing::Out(_))
+    pub(super) fn is_available(&self, now: Time) -> bool {
+        !matches!(self.state.standing(&self.facts, || 1, now), Standing::Out(_))
     }
 }
 

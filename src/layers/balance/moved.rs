@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
+use super::time::Moment;
 use crate::internal::mix::spread;
 
 /// The time after which a key that moved goes home: by then the provider has forgotten the prefix, or nearly.
@@ -27,7 +26,6 @@ const WAYS: usize = 4;
 /// caller with very many keys costs others a cold prefix at most, and cannot choose whose.
 #[derive(Debug)]
 pub(super) struct Moved {
-    begun: Instant,
     /// Chooses the sets, so that no caller knows which keys share one.
     seed: u64,
     entries: OnceLock<Box<[Entry]>>,
@@ -60,12 +58,8 @@ impl Entry {
 }
 
 impl Moved {
-    pub(super) fn new(begun: Instant, seed: u64) -> Self {
-        Self { begun, seed, entries: OnceLock::new() }
-    }
-
-    fn tick(&self, now: Instant) -> u16 {
-        (now.saturating_duration_since(self.begun).as_secs() / TICK) as u16
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, entries: OnceLock::new() }
     }
 
     fn set<'a>(&self, entries: &'a [Entry], key: u64) -> &'a [Entry] {
@@ -75,17 +69,17 @@ impl Moved {
 
     /// Returns the deployment that a key moved to.
     #[inline]
-    pub(super) fn get(&self, key: u64, now: Instant) -> Option<Place> {
+    pub(super) fn get(&self, key: u64, now: Moment) -> Option<Place> {
         // Most balancers never move a key.
         let entries = self.entries.get()?;
         let place = self.set(entries, key).iter().find_map(|entry| entry.place_of(key))?;
-        let is_fresh = age(place, self.tick(now)) < (MEMORY.as_secs() / TICK) as u16;
+        let is_fresh = age(place, tick(now)) < (MEMORY.as_secs() / TICK) as u16;
         is_fresh.then_some(Place { id: (place >> 32) as u32, at: (place >> 16) as u16 })
     }
 
     /// Stores the deployment that a key goes to.
-    pub(super) fn put(&self, key: u64, to: Place, now: Instant) {
-        let tick = self.tick(now);
+    pub(super) fn put(&self, key: u64, to: Place, now: Moment) {
+        let tick = tick(now);
         let place = u64::from(to.id) << 32 | u64::from(to.at) << 16 | u64::from(tick);
         let entries = self.entries.get_or_init(|| (0..SETS * WAYS).map(|_| Entry::default()).collect());
         let set = self.set(entries, key);
@@ -104,6 +98,10 @@ impl Moved {
     }
 }
 
+fn tick(now: Moment) -> u16 {
+    (now as u64 / TICK) as u16
+}
+
 /// Returns the ticks since a place was stored.
 fn age(place: u64, tick: u16) -> u16 {
     // A clock that two threads read in another order makes no age.
@@ -119,18 +117,18 @@ mod tests {
 
     const HERE: Place = Place { id: 7, at: 3 };
 
-    #[tokio::test(start_paused = true)]
-    async fn a_key_is_known_for_ten_minutes_after_its_last_use() {
-        let now = Instant::now();
-        let moved = Moved::new(now, 1);
+    #[test]
+    fn a_key_is_known_for_ten_minutes_after_its_last_use() {
+        let (now, tick, memory) = (0.0, TICK as f64, MEMORY.as_secs_f64());
+        let moved = Moved::new(1);
         assert_eq!(moved.get(1, now), None);
         moved.put(1, HERE, now);
         assert_eq!((moved.get(1, now), moved.get(2, now)), (Some(HERE), None));
-        let later = now + MEMORY - Duration::from_secs(TICK);
+        let later = now + memory - tick;
         assert_eq!(moved.get(1, later), Some(HERE));
         moved.put(1, HERE, later);
-        assert_eq!(moved.get(1, later + MEMORY - Duration::from_secs(TICK)), Some(HERE));
-        assert_eq!(moved.get(1, later + MEMORY), None);
+        assert_eq!(moved.get(1, later + memory - tick), Some(HERE));
+        assert_eq!(moved.get(1, later + memory), None);
         moved.put(0, HERE, later);
         assert_eq!(moved.get(0, later), Some(HERE), "the key 0 is a key");
         let there = Place { id: 8, at: 0 };
@@ -138,15 +136,15 @@ mod tests {
         assert_eq!(moved.get(0, later), Some(there));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_memory_is_bounded_and_a_key_in_use_outlasts_a_flood() {
-        let (now, flood) = (Instant::now(), 100_000);
-        let moved = Moved::new(now, 1);
-        // What is in use is younger than what floods.
+    #[test]
+    fn the_memory_is_bounded_and_a_key_in_use_outlasts_a_flood() {
+        let (now, flood) = (0.0, 100_000_u32);
+        let moved = Moved::new(1);
+        // A key in use is younger than those of the flood.
         let mut lost = 0;
         for key in 0..flood {
-            let at = now + Duration::from_millis(key * 5);
-            moved.put(spread(key + 1), HERE, at);
+            let at = now + f64::from(key) * 0.005;
+            moved.put(spread(u64::from(key) + 1), HERE, at);
             if key.is_multiple_of(100) {
                 lost += usize::from(moved.get(1, at).is_none() && key > 0);
                 moved.put(1, HERE, at);
@@ -154,14 +152,13 @@ mod tests {
         }
         assert_eq!(moved.entries.get().unwrap().len(), SETS * WAYS);
         assert_eq!(lost, 0, "it was used each half second");
-        let kept = (0..flood).filter(|key| moved.get(spread(key + 1), now).is_some()).count();
+        let kept = (0..flood).filter(|key| moved.get(spread(u64::from(*key) + 1), now).is_some()).count();
         assert!(kept <= SETS * WAYS, "{kept}");
     }
 
     #[test]
     fn writers_at_once_leave_no_wrong_place() {
-        let moved = Moved::new(Instant::now(), 1);
-        let now = Instant::now();
+        let (moved, now) = (Moved::new(1), 0.0);
         std::thread::scope(|scope| {
             for writer in 0..4_u64 {
                 let moved = &moved;

@@ -152,7 +152,7 @@ impl<S> Balance<S> {
         let common = Common {
             begun,
             exchange,
-            moved: known.map_or_else(|| Arc::new(Moved::new(now, fastrand::u64(..))), |known| known.moved.clone()),
+            moved: known.map_or_else(|| Arc::new(Moved::new(fastrand::u64(..))), |known| known.moved.clone()),
             draws: settings.seed.map(AtomicU64::new),
             settings,
         };

@@ -290,10 +290,7 @@ impl DeploymentState {
     #[inline]
     fn succeed(&self) {
         self.answered.fetch_add(1, Relaxed);
-        // The clock is read by those that have failed alone.
-        if self.cost.has_failed() {
-            self.cost.succeeded(self.now().moment);
-        }
+        self.cost.succeeded(|| self.now().moment);
         if self.out_since().is_some() && self.out_since.swap(0, Relaxed) != 0 {
             self.begin_return(Instant::now());
         }
