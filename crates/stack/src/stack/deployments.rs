@@ -213,13 +213,13 @@ impl BalancedTier {
     pub(super) fn new(plan: BalancePlan, context: &StackContext, before: Option<&Self>) -> Self {
         let BalancePlan { tier, settings, mut layer, deployments } = plan;
         let is_unchanged = |before: &Self| {
-            let known = before.deployments.iter().map(|known| (&known.name, &known.facts, &known.plan));
-            before.settings == settings && known.eq(deployments.iter().map(|new| (&new.name, &new.facts, &new.leaf)))
+            let new = deployments.iter().map(|new| (&new.name, &new.facts, &new.leaf));
+            before.settings == settings && before.parts().eq(new)
         };
         if let Some(before) = before.filter(|before| is_unchanged(before)) {
             return before.clone();
         }
-        let of_name = |name: &str| before.and_then(|before| before.deployments.iter().find(|it| *it.name == *name));
+        let of_name = |name: &str| before.and_then(|before| before.deployment(name));
         let keeps_circuits = before.is_some_and(|before| {
             let is_same = (&before.settings.breaker, &before.settings.on_error);
             is_same == (&settings.breaker, &settings.on_error)
@@ -259,40 +259,49 @@ impl BalancedTier {
 
     /// Returns whether nothing of an earlier tier has changed.
     pub(super) fn is_unchanged_since(&self, before: &Self) -> bool {
-        let parts = |tier: &Self| -> Vec<_> {
-            let part = |it: &DeploymentRuntime| (it.name.clone(), it.facts.clone(), it.plan.clone());
-            tier.deployments.iter().map(part).collect()
-        };
-        self.settings == before.settings && parts(self) == parts(before)
+        self.settings == before.settings && self.parts().eq(before.parts())
+    }
+
+    /// Returns the parts of each deployment that a reload may change.
+    fn parts(&self) -> impl Iterator<Item = (&Arc<str>, &DeploymentFacts, &LeafPlan)> {
+        self.deployments.iter().map(|it| (&it.name, &it.facts, &it.plan))
+    }
+
+    fn deployment(&self, name: &str) -> Option<&DeploymentRuntime> {
+        self.deployments.iter().find(|it| *it.name == *name)
     }
 
     /// Returns the account of a deployment.
     pub(super) fn account(&self, deployment: &str) -> Option<Arc<str>> {
-        self.deployments.iter().find(|it| *it.name == *deployment)?.plan.account()
+        self.deployment(deployment)?.plan.account()
     }
 
     /// Returns the state of each deployment, with its circuit.
     pub(super) fn status(&self) -> Vec<(DeploymentStatus, CircuitBreakerHandle)> {
-        let circuit = |name: &str| self.deployments.iter().find(|it| *it.name == *name).map(|it| it.breaker.handle());
-        let known = |status: DeploymentStatus| circuit(&status.name).map(|circuit| (status, circuit));
-        self.handle.deployments().into_iter().filter_map(known).collect()
+        // The balancer has them in the same order.
+        self.handle.deployments().into_iter().zip(self.circuits()).collect()
     }
 
     /// Returns the circuit of a deployment.
     pub(super) fn circuit(&self, deployment: &str) -> Option<CircuitBreakerHandle> {
-        self.deployments.iter().find(|it| *it.name == *deployment).map(|it| it.breaker.handle())
+        self.deployment(deployment).map(|it| it.breaker.handle())
     }
 
     /// Drains a deployment, or ends that. Returns whether it is a change; `None` if no deployment has this name.
     pub(super) fn set_drained(&self, deployment: &str, drained: bool) -> Option<bool> {
-        self.deployments.iter().find(|it| *it.name == *deployment)?;
+        self.deployment(deployment)?;
         Some(if drained { self.handle.drain(deployment) } else { self.handle.undrain(deployment) })
     }
 
-    /// Returns each deployment's circuit, and the server that replaces the provider's own.
+    /// Returns each deployment's circuit, in order.
+    pub(super) fn circuits(&self) -> impl Iterator<Item = CircuitBreakerHandle> {
+        self.deployments.iter().map(|it| it.breaker.handle())
+    }
+
+    /// Returns the server of each deployment that replaces the provider's own, in order.
     #[cfg(feature = "redis")]
-    pub(super) fn circuits(&self) -> impl Iterator<Item = (CircuitBreakerHandle, Option<&str>)> {
-        self.deployments.iter().map(|it| (it.breaker.handle(), it.plan.server()))
+    pub(super) fn servers(&self) -> impl Iterator<Item = Option<&str>> {
+        self.deployments.iter().map(|it| it.plan.server())
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     responses::ResponseArchive,
     settings,
     stores::{KeyStore, OpenStores},
-    tier_runtime::{self, RetryBudgets, TierPlan, TierRuntime, TierService},
+    tier_runtime::{self, RetryBudgets, TierRuntime, TierService},
 };
 use crate::{self as config, Config, Tier};
 use steadfast::{
@@ -154,9 +154,9 @@ impl Generation {
         let known = before.and_then(|before| before.idempotency.as_ref());
         let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &context.events).unzip();
         let headroom = stores.shared_headroom();
-        let share = |tier: TierPlan| tier.sharing(headroom.clone());
-        plan.tiers = std::mem::take(&mut plan.tiers).into_iter().map(share).collect();
-        plan.lane = std::mem::take(&mut plan.lane).into_iter().map(share).collect();
+        for tier in plan.tiers.iter_mut().chain(&mut plan.lane) {
+            tier.share(headroom.as_ref());
+        }
         let tiers = Tiers::new(&mut plan, cache.as_ref(), handoff.as_ref(), context, before);
         let lane = LaneState::new(&mut plan, &tiers.retry_budgets, context, before);
         let (chain, fallback, hedges) = tiers.chain(&mut plan, handoff.as_ref(), context, before);
@@ -285,7 +285,7 @@ impl Generation {
     /// Returns the names of all deployments' circuits.
     pub(super) fn deployment_names(&self) -> Vec<Arc<str>> {
         let balances = self.runtimes.iter().filter_map(TierRuntime::balance);
-        balances.flat_map(BalancedTier::status).map(|(_, circuit)| circuit.name()).collect()
+        balances.flat_map(BalancedTier::circuits).map(|circuit| circuit.name()).collect()
     }
 
     /// Returns the circuit of a deployment `TIER/DEPLOYMENT`.

@@ -74,7 +74,7 @@ impl Generation {
                 tier.at.map(|at| format!(" {} {}", at.name(), place.map_or("", String::as_str))).unwrap_or_default();
             let shares = shares.circuit(format!("{name} {} {model} {server}{at}", tier.provider.name()), circuit);
             let balance = self.runtime(&tier.name).and_then(TierRuntime::balance);
-            let deployments = balance.map(|balance| balance.circuits().zip(tier.endpoints()));
+            let deployments = balance.map(|balance| balance.circuits().zip(balance.servers()).zip(tier.endpoints()));
             deployments.into_iter().flatten().fold(shares, |shares, ((circuit, server), own)| {
                 let model = own.model.as_deref().unwrap_or_default();
                 let server = server.unwrap_or_default();

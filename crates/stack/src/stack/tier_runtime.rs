@@ -90,11 +90,10 @@ impl TierPlan {
     }
 
     /// Shares the headroom of a tier's deployments with replicas, if there is a store for that.
-    pub(super) fn sharing(mut self, headroom: Option<SharedHeadroom>) -> Self {
+    pub(super) fn share(&mut self, headroom: Option<&SharedHeadroom>) {
         if let SourcePlan::Balance(plan) = &mut self.leaf {
-            plan.share(headroom);
+            plan.share(headroom.cloned());
         }
-        self
     }
 
     /// Adds the cache of a cached tier, and the handoff of a tier of people.
