@@ -25,8 +25,13 @@ const MAX_MODEL: usize = 200;
 
 /// Returns true if a body is a form.
 pub(super) fn is_form(content_type: Option<&HeaderValue>) -> bool {
-    let essence = content_type.map(HeaderValue::as_bytes).unwrap_or_default().split(|byte| *byte == b';').next();
-    essence.is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data"))
+    content_type.is_some_and(|content_type| is_of_type(content_type, "multipart/form-data"))
+}
+
+/// Returns true if a content type is this one, whatever its parameters.
+pub(super) fn is_of_type(content_type: &HeaderValue, wanted: &str) -> bool {
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
 }
 
 impl Form {

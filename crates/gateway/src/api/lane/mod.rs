@@ -144,11 +144,8 @@ fn prepared(
 
 /// Returns true if a body is read as JSON: unless it is a form, or of a path and a type that the gateway does not know.
 fn is_json(content_type: &HeaderValue, kind: CallKind) -> bool {
-    let is_called_json = || {
-        let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
-    };
-    !form::is_form(Some(content_type)) && (kind != CallKind::Other || is_called_json())
+    !form::is_form(Some(content_type))
+        && (kind != CallKind::Other || form::is_of_type(content_type, "application/json"))
 }
 
 /// Returns the unit by which a call of a kind is billed, unless its answer reports tokens.
