@@ -5,7 +5,7 @@ import base64
 import sys
 
 import openai
-from checks import KEY, check, end, raises
+from checks import KEY, check, end, raises, vector
 from google import genai
 
 base = "http://" + sys.argv[1]
@@ -16,12 +16,6 @@ CLIENTS = {
     "azure": openai.AzureOpenAI(api_key=KEY, azure_endpoint=base, api_version="2025-04-01-preview"),
 }
 TEXTS = ["a keel", "a crew that knows the ropes", "sømand", ""]
-
-
-def vector(text, numbers=8):
-    """The provider's vector of a text."""
-    total = sum(text.encode())
-    return [(total + 7 * at) % 128 / 64 - 1 for at in range(numbers)]
 
 
 for name, client in CLIENTS.items():

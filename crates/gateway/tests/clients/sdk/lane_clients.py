@@ -9,7 +9,7 @@ import checks
 import cohere
 import langchain_openai
 import litellm
-from checks import KEY, check, end
+from checks import KEY, check, end, vector
 
 warnings.simplefilter("ignore")
 logging.disable(logging.ERROR)
@@ -20,12 +20,6 @@ base = "http://" + sys.argv[1]
 O = {"api_base": base + "/v1", "api_key": KEY}
 TEXTS = ["a keel", "a crew that knows the ropes", "sømand"]
 FILE = ("sound.mp3", b"\x07" * 5000)
-
-
-def vector(text, numbers=8):
-    """The provider's vector of a text."""
-    total = sum(text.encode())
-    return [(total + 7 * at) % 128 / 64 - 1 for at in range(numbers)]
 
 
 VECTORS = [vector(text) for text in TEXTS]
