@@ -413,7 +413,7 @@ pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, Ll
             first = data;
         } else {
             if more.is_empty() {
-                // What the body announces saves copies; what it sends is another matter.
+                // The announced length saves copies. The body may be shorter, or longer.
                 let rest =
                     usize::try_from(http_body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX).min(ANNOUNCED);
                 more.reserve(first.len() + data.len() + rest);

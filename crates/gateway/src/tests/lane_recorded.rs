@@ -82,7 +82,7 @@ fn exchanges(folder: &Path) -> Vec<Exchange> {
     paths.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
 }
 
-/// What the vendors' SDKs make of the answers.
+/// Returns the vendors' SDKs' reading of each answer, by the recording's id.
 fn oracle(folder: &Path) -> HashMap<String, Value> {
     let text = fs::read_to_string(folder.join("oracle.jsonl")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(&line.replace("NaN", "null")).unwrap());

@@ -125,7 +125,7 @@ impl Tier {
 
     /// Returns whether the tier compacts conversations: the file's setting, or else whether OpenAI's own servers do it.
     pub fn compacts(&self) -> bool {
-        // What one account has compacted, another cannot read.
+        // No account can read another's compaction.
         let is_own = || {
             self.deployments.is_none()
                 && self.at.is_none()

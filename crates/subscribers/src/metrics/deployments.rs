@@ -63,7 +63,7 @@ impl DeploymentSeries {
             }
             self.counted.insert(key, counts);
         }
-        // Those that are gone serve nothing.
+        // A removed deployment serves nothing.
         for (tier, name) in before.into_keys() {
             let labels = || [tier.clone().into(), name.clone().into()];
             registry.gauge(&table::DEPLOYMENT_IN_FLIGHT, labels()).set(0.0);
