@@ -55,13 +55,11 @@ impl Ledger {
     /// Takes the record of a failed step out of its error. A failure that no layer below recorded becomes one attempt
     /// from `begun` to `now`. [`Self::next`] sets the decision that follows.
     pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant, now: Instant) {
-        if error.attempts().is_empty() {
-            record(error, begun, now);
-        }
+        error.note(begun, || now);
         if self.record.is_empty() {
-            self.record = std::mem::take(error.attempts_mut());
+            self.record = error.take_attempts();
         } else {
-            self.record.append(error.attempts_mut());
+            self.record.append(&mut error.take_attempts());
         }
     }
 
@@ -137,7 +135,7 @@ impl Ledger {
 
     /// Moves the record into the error that goes up.
     pub(crate) fn give_up(self, error: &mut LlmError) {
-        *error.attempts_mut() = self.record;
+        error.set_attempts(self.record);
     }
 
     /// Moves the record into the response that goes up.
@@ -150,33 +148,7 @@ impl Ledger {
 
 /// Records a failure as one attempt, unless a layer below has done so.
 pub(crate) fn note(error: &mut LlmError, begun: Instant) {
-    if error.attempts().is_empty() {
-        record(error, begun, Instant::now());
-    }
-}
-
-/// Records a failure as the one attempt.
-fn record(error: &mut LlmError, begun: Instant, now: Instant) {
-    let (provider, model) = error.names();
-    let attempt = Attempt {
-        tier: None,
-        deployment: None,
-        provider,
-        model,
-        begun,
-        took: now.saturating_duration_since(begun),
-        failure: Some(error.kind()),
-        status: error.status(),
-        message: match error.own_timeout() {
-            Some(timeout) => timeout.to_string(),
-            None => error.message().to_owned(),
-        },
-        retry_after: error.retry_at().map(|at| at.saturating_duration_since(now)),
-        timeout: error.own_timeout(),
-        usage: None,
-        next: Next::GaveUp,
-    };
-    *error.attempts_mut() = vec![attempt];
+    error.note(begun, Instant::now);
 }
 
 /// Returns the end of the last failure and of the wait after it.
@@ -196,7 +168,8 @@ pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
     let tried = before.iter().filter(|attempt| attempt.next != Next::Answered);
     let Some(last) = tried.clone().next_back() else { return };
     note(error, last_end(before).unwrap_or(last.begun));
-    error.attempts_mut().splice(0..0, tried.cloned());
+    let steps = tried.cloned().chain(error.take_attempts()).collect();
+    error.set_attempts(steps);
 }
 
 /// The record of a call that was ended in favour of another.
@@ -238,7 +211,7 @@ pub(crate) fn of_another(error: &mut LlmError) {
         usage: None,
         next: Next::Skipped,
     };
-    *error.attempts_mut() = vec![step];
+    error.set_attempts(vec![step]);
 }
 
 fn spent(record: &[Attempt]) -> u16 {

@@ -3,6 +3,8 @@
 mod attempt;
 mod chain;
 mod kind;
+mod message;
+mod record;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -13,11 +15,11 @@ use tower::BoxError;
 
 use crate::Dialect;
 
-use self::chain::Chain;
 pub use self::{
     attempt::{Attempt, Next, Stop},
     kind::ErrorKind,
 };
+use self::{chain::Chain, message::Message, record::Record};
 
 /// A parameter that the request omits from here on, since its model refused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,7 @@ pub(crate) trait Evidence: Send + Sync {
 #[derive(Clone, Default)]
 struct Inner {
     kind: Option<ErrorKind>,
-    message: Cow<'static, str>,
+    message: Message,
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
     status: Option<StatusCode>,
@@ -128,15 +130,26 @@ struct Inner {
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
-    attempts: Vec<Attempt>,
+    record: Record,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Inner {
+    fn kind(&self) -> ErrorKind {
+        self.kind.unwrap_or(ErrorKind::Other)
+    }
 }
 
 impl LlmError {
     /// Creates an error of this kind. The message is lower case, without a full stop; it must not contain a key or
     /// prompt text.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind: Some(kind), message: message.into(), ..Inner::default() }))
+        Self(Box::new(Inner { kind: Some(kind), message: Message::Text(message.into()), ..Inner::default() }))
+    }
+
+    /// Creates an error whose message is these two, one after the other. It allocates no text before somebody reads it.
+    pub(crate) fn with_parts(kind: ErrorKind, subject: Arc<str>, rest: &'static str) -> Self {
+        Self(Box::new(Inner { kind: Some(kind), message: Message::parts(subject, rest), ..Inner::default() }))
     }
 
     /// Creates an error for a limit of time that ran out.
@@ -158,12 +171,12 @@ impl LlmError {
 
     /// The kind of the failure.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind.unwrap_or(ErrorKind::Other)
+        self.0.kind()
     }
 
     /// The failure in the provider's words, if it sent any.
     pub fn message(&self) -> &str {
-        &self.0.message
+        self.0.message.as_str()
     }
 
     /// The provider that failed.
@@ -210,7 +223,7 @@ impl LlmError {
     /// Returns the limit of ours that ran out and the phase of the call: that of this error, or else the last in the
     /// [record](Self::attempts) of steps.
     pub fn timeout(&self) -> Option<ExpiredLimit> {
-        self.0.timed_out.or_else(|| self.0.attempts.iter().rev().find_map(|attempt| attempt.timeout))
+        self.0.timed_out.or_else(|| self.attempts().iter().rev().find_map(|attempt| attempt.timeout))
     }
 
     /// Returns the limit that this error itself is about, whatever other steps failed.
@@ -300,7 +313,7 @@ impl LlmError {
     /// The decision record: each attempt in order, with its outcome and the reason for the next step. Refusals on this
     /// side (an open circuit) are included.
     pub fn attempts(&self) -> &[Attempt] {
-        &self.0.attempts
+        self.0.steps()
     }
 
     /// Sets the provider and the model.
@@ -387,8 +400,21 @@ impl LlmError {
         (self.0.provider.clone(), self.0.model.clone())
     }
 
-    pub(crate) fn attempts_mut(&mut self) -> &mut Vec<Attempt> {
-        &mut self.0.attempts
+    /// Takes the record out.
+    pub(crate) fn take_attempts(&mut self) -> Vec<Attempt> {
+        self.0.take_steps()
+    }
+
+    pub(crate) fn set_attempts(&mut self, attempts: Vec<Attempt>) {
+        self.0.record.set_steps(attempts);
+    }
+
+    /// Records the error as the one step, unless it has a record.
+    #[inline]
+    pub(crate) fn note(&mut self, begun: Instant, now: impl FnOnce() -> Instant) {
+        if self.0.record.is_empty() {
+            self.0.record.set_own_step(begun, now());
+        }
     }
 }
 
@@ -415,8 +441,8 @@ impl fmt::Display for LlmError {
             if let Some(timed_out) = self.0.timed_out {
                 write!(f, ": {timed_out}")?;
             }
-            if !self.0.message.is_empty() {
-                write!(f, ": {}", self.0.message)?;
+            if !self.message().is_empty() {
+                write!(f, ": {}", self.message())?;
             }
         }
         let facts: [Option<String>; 6] = [
@@ -425,7 +451,7 @@ impl fmt::Display for LlmError {
             self.0.status.filter(|_| chain.is_none()).map(|status| format!("HTTP {}", status.as_u16())),
             self.0.code.as_deref().map(|code| format!("code {code}")),
             self.0.request_id.as_deref().map(|id| format!("request {id}")),
-            (self.0.attempts.len() > 1).then(|| format!("{} steps tried", self.0.attempts.len())),
+            (self.attempts().len() > 1).then(|| format!("{} steps tried", self.attempts().len())),
         ];
         let facts: Vec<String> = facts.into_iter().flatten().collect();
         if !facts.is_empty() {
@@ -464,7 +490,7 @@ impl fmt::Debug for LlmError {
             .field("request_id", &inner.request_id)
             .field("retry_at", &inner.retry_at)
             .field("timed_out", &inner.timed_out)
-            .field("attempts", &inner.attempts)
+            .field("attempts", &inner.steps())
             .field("source", &inner.source)
             .finish_non_exhaustive()
     }

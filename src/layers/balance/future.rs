@@ -253,7 +253,7 @@ fn none_serves<S>(search: &Search<'_, S>) -> LlmError {
     let kind = best.into_iter().find(|kind| kinds.contains(kind)).unwrap_or(ErrorKind::OutOfService);
     let mut error = LlmError::new(kind, message);
     let earliest = search.passed_over().filter_map(|(member, _)| serves_at(member, search.now)).min();
-    *error.attempts_mut() = steps(search);
+    error.set_attempts(steps(search));
     error.with_retry_at(earliest)
 }
 

@@ -288,7 +288,7 @@ async fn failed_attempts_that_used_tokens_count() {
         ]
     };
     let mut error = LlmError::new(ErrorKind::InvalidOutput, "scripted");
-    *error.attempts_mut() = attempts();
+    error.set_attempts(attempts());
     let llm = failing(error);
     let handle = llm.handle();
     llm.oneshot(ask()).await.unwrap_err();

@@ -103,8 +103,9 @@ where
             Err(error) => {
                 this.call.abandon();
                 // The provider has counted every request that was sent, with any outcome.
-                if !is_unsent(error) {
-                    this.permit.ticket_mut().charge = Charge::Stays;
+                let ticket = this.permit.ticket_mut();
+                if ticket.charge == Charge::Returns && !is_unsent(error) {
+                    ticket.charge = Charge::Stays;
                 }
                 this.permit.settle(Outcome::Failed(error));
             }

@@ -1,6 +1,10 @@
 //! One feature's gate: it admits requests, queues them or refuses them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -21,6 +25,8 @@ use crate::{
 pub(super) struct FeatureGate {
     /// `None` for the gate that all unnamed features share.
     name: Option<Arc<str>>,
+    /// The beginning of a refusal's message, if the gate has a name.
+    title: Arc<str>,
     /// The settings that it was created with.
     settings: Settings,
     /// Shared by all gates of one name.
@@ -46,6 +52,7 @@ impl FeatureGate {
             None => Arc::new(ResizableSemaphore::new(limit, queue)),
         };
         Self {
+            title: name.as_ref().map(|name| format!("feature {name:?}: ")).unwrap_or_default().into(),
             name,
             settings,
             semaphore,
@@ -80,6 +87,7 @@ impl FeatureGate {
         let queue = settings.queue();
         let gate = Self {
             name: self.name.clone(),
+            title: self.title.clone(),
             settings,
             semaphore: self.semaphore.clone(),
             queue,
@@ -245,54 +253,61 @@ impl FeatureGate {
         }
     }
 
-    /// Returns the requester's name, for an error's message.
-    fn whose(&self, request: &LlmRequest) -> String {
-        match (&self.name, request.feature()) {
-            (Some(name), _) => format!("feature {name:?}"),
-            (None, Some(name)) => format!("feature {name:?}, under the default limit"),
-            (None, None) => "no feature, under the default limit".to_owned(),
-        }
-    }
-
-    fn numbers(&self) -> String {
+    /// Returns the error of a request that is not admitted: its requester, the reason and the gate's numbers. `since`
+    /// is the moment from which it has waited.
+    fn refusal(
+        &self,
+        kind: ErrorKind,
+        request: &LlmRequest,
+        reason: fmt::Arguments<'_>,
+        since: Option<Instant>,
+    ) -> LlmError {
         let now = self.semaphore.counts();
-        let (in_flight, limit, queued) = (now.taken(), now.limit(), now.waiting());
-        match self.queue {
-            0 => format!("{in_flight} in flight (limit {limit})"),
-            queue => format!("{in_flight} in flight (limit {limit}), {queued} queued (limit {queue})"),
-        }
+        let mut message = String::with_capacity(MESSAGE);
+        // The title is ready: to write it costs as much as all else that a refusal does.
+        message.push_str(&self.title);
+        let written = match (&self.name, request.feature()) {
+            (Some(_), _) => Ok(()),
+            (None, Some(name)) => write!(message, "feature {name:?}, under the default limit: "),
+            (None, None) => message.write_str("no feature, under the default limit: "),
+        };
+        let (in_flight, limit, queued, queue) = (now.taken(), now.limit(), now.waiting(), self.queue);
+        let written = written.and_then(|()| message.write_fmt(reason)).and_then(|()| match queue {
+            _ if limit == 0 => message.write_str("closed (limit 0)"),
+            0 => write!(message, "{in_flight} in flight (limit {limit})"),
+            _ => write!(message, "{in_flight} in flight (limit {limit}), {queued} queued (limit {queue})"),
+        });
+        debug_assert_eq!(written, Ok(()), "a text takes all");
+        let mut error = LlmError::new(kind, message);
+        ledger::note(&mut error, since.unwrap_or_else(Instant::now));
+        error
     }
 
     /// Returns the refusal of a request that found no place, at once or after it has waited since then.
     pub(super) fn full(&self, request: &LlmRequest, since: Option<Instant>) -> LlmError {
-        let whose = self.whose(request);
-        let message = match (since, self.semaphore.counts().limit()) {
-            (None, 0) => format!("{whose}: closed (limit 0)"),
-            (None, _) => format!("{whose}: {}", self.numbers()),
-            (Some(since), _) => format!("{whose}: no place within {:?}, {}", since.elapsed(), self.numbers()),
-        };
-        refusal(ErrorKind::BulkheadFull, message, since)
+        match since {
+            None => self.refusal(ErrorKind::BulkheadFull, request, format_args!(""), None),
+            Some(begun) => {
+                let reason = format_args!("no place within {:?}, ", begun.elapsed());
+                self.refusal(ErrorKind::BulkheadFull, request, reason, since)
+            }
+        }
     }
 
     pub(super) fn too_late(&self, request: &LlmRequest, since: Instant) -> LlmError {
-        let (whose, waited) = (self.whose(request), since.elapsed());
-        let message = format!("{whose}: passed after {waited:?} in the queue, {}", self.numbers());
-        refusal(ErrorKind::Deadline, message, Some(since))
+        let reason = format_args!("passed after {:?} in the queue, ", since.elapsed());
+        self.refusal(ErrorKind::Deadline, request, reason, Some(since))
     }
 
     fn over_rate(&self, request: &LlmRequest, now: Instant, over: &Over) -> LlmError {
-        let message = format!("{}: over its rate of {}, {}", self.whose(request), over.what, self.numbers());
         let retry_at = over.retry_after.and_then(|after| now.checked_add(after));
-        refusal(ErrorKind::BulkheadFull, message, Some(now)).with_retry_at(retry_at)
+        let reason = format_args!("over its rate of {}, ", over.what);
+        self.refusal(ErrorKind::BulkheadFull, request, reason, Some(now)).with_retry_at(retry_at)
     }
 }
 
-/// Returns an error of this layer, with its own line in the decision record.
-fn refusal(kind: ErrorKind, message: String, since: Option<Instant>) -> LlmError {
-    let mut error = LlmError::new(kind, message);
-    ledger::note(&mut error, since.unwrap_or_else(Instant::now));
-    error
-}
+/// Bytes of a refusal's usual message: it is written in one allocation.
+const MESSAGE: usize = 96;
 
 impl Gate for FeatureGate {
     #[inline]

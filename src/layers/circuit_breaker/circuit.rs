@@ -54,7 +54,7 @@ pub(super) enum Confirm {
 pub(super) struct NamedCircuit {
     pub(super) name: Arc<str>,
     /// The beginning of a refusal's message.
-    title: Box<str>,
+    title: Arc<str>,
     pub(super) machine: Circuit,
     /// Returns whether the start of a call matters.
     is_timed: bool,
@@ -139,11 +139,7 @@ impl NamedCircuit {
             (_, Reason::ProbeFailed) => "is open again after a failed probe",
             _ => "is open",
         };
-        // Without `format!`, which would take a third of a refusal's whole time.
-        let mut message = String::with_capacity(self.title.len() + state.len());
-        message.push_str(&self.title);
-        message.push_str(state);
-        LlmError::new(ErrorKind::CircuitOpen, message).with_retry_at(rejection.until)
+        LlmError::with_parts(ErrorKind::CircuitOpen, self.title.clone(), state).with_retry_at(rejection.until)
     }
 
     /// Turns a failure in a storm of invalid requests into a failure of the provider, so that other tiers are
@@ -165,7 +161,7 @@ impl NamedCircuit {
             unmasked = unmasked.with_model(provider, model);
         }
         // The new kind changes nothing about the attempts further in: keep their record.
-        *unmasked.attempts_mut() = error.attempts().to_vec();
+        unmasked.set_attempts(error.attempts().to_vec());
         let masked = error.clone();
         *error = unmasked.with_source(masked);
     }

@@ -416,7 +416,7 @@ async fn a_failure_with_nothing_but_refusals_in_its_record_is_not_retried() {
         let mut refusal = error(ErrorKind::CircuitOpen);
         ledger::note(&mut refusal, Instant::now());
         let mut failure = error(ErrorKind::Server);
-        failure.attempts_mut().append(refusal.attempts_mut());
+        failure.set_attempts(refusal.take_attempts());
         ready(Err::<LlmResponse, _>(failure))
     });
     let start = Instant::now();

@@ -128,7 +128,7 @@ impl Check {
             usage: message.usage,
             next: Next::GaveUp,
         });
-        *error.attempts_mut() = attempts;
+        error.set_attempts(attempts);
         self.ledger.failed(&mut error, self.begun, Instant::now());
         let context = self.request.context();
         let stop = if !cut.is_empty() {

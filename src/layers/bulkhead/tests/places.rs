@@ -15,6 +15,30 @@ async fn a_full_feature_refuses_at_once_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_that_nobody_reads_allocates_the_error_and_its_message() {
+    let mut llm = BulkheadLayer::new().feature("chat", 1).layer(Silent);
+    let _busy = llm.call(ask("chat"));
+    let request = ask("chat");
+    let measured = allocation_counter::measure(|| {
+        let mut idle = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(llm.call(request.clone())).poll(&mut idle).is_ready());
+    });
+    assert_eq!(measured.count_total, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_a_refusal_is_of_the_time_when_it_was_refused() {
+    let mut llm = BulkheadLayer::new().feature("chat", 1).layer(Silent);
+    let _busy = llm.call(ask("chat"));
+    let (begun, error) = (Instant::now(), llm.call(ask("chat")).await.unwrap_err());
+    tokio::time::advance(SECOND).await;
+    let [attempt] = error.attempts() else { panic!("one line in the record") };
+    assert_eq!((attempt.begun, attempt.took, attempt.failure), (begun, Duration::ZERO, Some(error.kind())));
+    assert_eq!(attempt.message, error.message());
+    assert_eq!(error.clone().attempts(), error.attempts());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_does_not_touch_the_inner_service() {
     let leaf = Strict::new().takes(SECOND);
     let mut llm = BulkheadLayer::new().feature("chat", 1).layer(leaf.clone());

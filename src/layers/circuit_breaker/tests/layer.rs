@@ -480,3 +480,17 @@ fn probes_never_exceed_their_number_between_threads() {
     assert_eq!(circuit.state(), CircuitState::HalfOpen);
     assert_eq!(circuit.earliest_probe().map(|at| at <= Instant::now()), Some(true), "all places are free");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_nobody_reads_allocates_the_error_alone() {
+    let mut bench = Bench::opened(layer(), Strict::new()).await;
+    let request = LlmRequest::prompt("hello");
+    let measured = allocation_counter::measure(|| {
+        let mut idle = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(bench.service.call(request.clone())).poll(&mut idle).is_ready());
+    });
+    assert_eq!(measured.count_total, 1);
+    let refused = bench.fails(ErrorKind::CircuitOpen).await;
+    assert_eq!(refused.message(), "circuit sonnet is open after too many failures in a row");
+    assert_eq!(refused.clone().message(), refused.message());
+}
