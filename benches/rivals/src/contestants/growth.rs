@@ -24,7 +24,7 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
         liter_tiers(list, size);
         rows::<Llm>(list, TIERS).add(row(OURS, size), move || tiers(size));
     }
-    for size in [2, 10, 100, 1_000] {
+    for size in [1, 2, 10, 100, 1_000] {
         let mut rows = rows::<Llm>(list, DEPLOYMENTS);
         rows.add(row("the deployment alone", size), Answers::<Llm>::new);
         rows.add(row("tower's p2c by peak EWMA", size), move || towers::balance::<Llm, _>(size, Answers::<Llm>::new()));
