@@ -22,6 +22,8 @@ pub enum Mode {
     Plain,
     /// Server-sent events, of which [`CHUNKS`] have a piece of text.
     Stream,
+    /// A whole answer to a request that has a picture of [`PICTURE`] characters in base64.
+    Picture,
 }
 
 impl Mode {
@@ -29,10 +31,13 @@ impl Mode {
         match self {
             Self::Plain => "plain",
             Self::Stream => "stream",
+            Self::Picture => "picture",
         }
     }
 }
 
+/// The characters of a picture.
+pub const PICTURE: usize = 100_000;
 /// The number of pieces of a streamed answer.
 pub const CHUNKS: usize = 64;
 /// The text of each piece: nothing else in an answer has it, so that counting it is counting pieces.
@@ -58,7 +63,7 @@ impl Dialect {
             (Self::Anthropic, _) => "/v1/messages",
             (Self::Responses, _) => "/v1/responses",
             (Self::Embeddings, _) => "/v1/embeddings",
-            (Self::Gemini, Mode::Plain) => "/v1beta/models/gemini-2.5-flash:generateContent",
+            (Self::Gemini, Mode::Plain | Mode::Picture) => "/v1beta/models/gemini-2.5-flash:generateContent",
             (Self::Gemini, Mode::Stream) => "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
         }
     }
@@ -93,6 +98,9 @@ impl Dialect {
             );
         }
         turn("user", "And in bad weather?");
+        if mode == Mode::Picture {
+            let _ = write!(turns, ",{}", self.picture());
+        }
         match self {
             Self::OpenAi | Self::Anthropic => {
                 format!("{{\"model\":\"{model}\",\"stream\":{stream},\"max_tokens\":256,\"messages\":[{turns}]}}")
@@ -103,6 +111,29 @@ impl Dialect {
             Self::Gemini | Self::Embeddings => {
                 format!("{{\"contents\":[{turns}],\"generationConfig\":{{\"maxOutputTokens\":256}}}}")
             }
+        }
+    }
+
+    /// A turn with a picture in it.
+    fn picture(self) -> String {
+        // The head of a PNG of 512 by 512 points, which some look into for its size, and filler.
+        let data = format!("iVBORw0KGgoAAAANSUhEUgAAAgAAAAIACAIAAAB7GkOt{}", base64(PICTURE - 44, 3));
+        match self {
+            Self::Anthropic => format!(
+                "{{\"role\":\"user\",\"content\":[{{\"type\":\"image\",\"source\":{{\"type\":\"base64\",\
+                 \"media_type\":\"image/png\",\"data\":\"{data}\"}}}}]}}"
+            ),
+            Self::Responses => format!(
+                "{{\"role\":\"user\",\"content\":[{{\"type\":\"input_image\",\
+                 \"image_url\":\"data:image/png;base64,{data}\"}}]}}"
+            ),
+            Self::Gemini => format!(
+                "{{\"role\":\"user\",\"parts\":[{{\"inlineData\":{{\"mimeType\":\"image/png\",\"data\":\"{data}\"}}}}]}}"
+            ),
+            Self::OpenAi | Self::Embeddings => format!(
+                "{{\"role\":\"user\",\"content\":[{{\"type\":\"image_url\",\
+                 \"image_url\":{{\"url\":\"data:image/png;base64,{data}\"}}}}]}}"
+            ),
         }
     }
 
@@ -181,17 +212,33 @@ impl Dialect {
         if self == Self::Embeddings {
             return memmem::find_iter(body, "\"embedding\":\"").count() == TEXTS && body.ends_with(b"}}");
         }
+        let times = if (self, mode) == (Self::Responses, Mode::Stream) { 1 + REPEATS } else { 1 };
+        Self::pieces(body) == CHUNKS * times && self.has_end(mode, body)
+    }
+
+    /// Returns the number of pieces of text in a body so far.
+    pub fn pieces(body: &[u8]) -> usize {
+        memmem::find_iter(body, PIECE).count()
+    }
+
+    /// Returns whether a body has the mark of an answer's end.
+    pub fn has_end(self, mode: Mode, body: &[u8]) -> bool {
         let end: &[u8] = match (self, mode) {
-            (Self::OpenAi, Mode::Plain) => b"\"stop\"",
-            (Self::Anthropic, Mode::Plain) => b"\"end_turn\"",
+            (Self::OpenAi, Mode::Plain | Mode::Picture) => b"\"stop\"",
+            (Self::Anthropic, Mode::Plain | Mode::Picture) => b"\"end_turn\"",
             (Self::OpenAi, Mode::Stream) => b"[DONE]",
             (Self::Anthropic, Mode::Stream) => b"message_stop",
-            (Self::Responses, Mode::Plain) => b"\"completed\"",
+            (Self::Responses, Mode::Plain | Mode::Picture) => b"\"completed\"",
             (Self::Responses, Mode::Stream) => b"response.completed",
             (Self::Gemini | Self::Embeddings, _) => b"\"STOP\"",
         };
-        let times = if (self, mode) == (Self::Responses, Mode::Stream) { 1 + REPEATS } else { 1 };
-        memmem::find_iter(body, PIECE).count() == CHUNKS * times && memmem::rfind(body, end).is_some()
+        memmem::rfind(body, end).is_some()
+    }
+
+    /// Returns whether a body has an error in it, in the form of any dialect.
+    pub fn has_error(self, body: &[u8]) -> bool {
+        const MARKS: [&str; 5] = ["\"error\":{", "\"error\": {", "\"error\":\"", "\"error\": \"", "event: error"];
+        MARKS.iter().any(|mark| memmem::find(body, mark.as_bytes()).is_some())
     }
 }
 
@@ -203,12 +250,15 @@ const TEXT: &str = "a ship that keeps its course although the wind turns needs a
 const NUMBERS: usize = 1536;
 const CHARACTERS: usize = NUMBERS * 4 / 3 * 4;
 
+/// So many characters of base64, which differ from seed to seed.
+fn base64(characters: usize, seed: usize) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    (0..characters).map(|at| char::from(DIGITS[(at * 37 + at / 64 * 11 + seed * 7) % 64])).collect()
+}
+
 /// The vectors of 64 texts, half a megabyte.
 fn embeddings() -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let vector = |text: usize| -> String {
-        (0..CHARACTERS).map(|at| char::from(DIGITS[(at * 37 + at / 64 * 11 + text * 7) % 64])).collect()
-    };
+    let vector = |text: usize| base64(CHARACTERS, text);
     let vectors: Vec<String> = (0..TEXTS)
         .map(|text| format!("{{\"object\":\"embedding\",\"index\":{text},\"embedding\":\"{}\"}}", vector(text)))
         .collect();
@@ -310,7 +360,7 @@ mod tests {
             assert!(!dialect.is_whole(Mode::Stream, events[..events.len() - 1].concat().as_bytes()));
             let lacking = [&events[..10], &events[11..]].concat();
             assert!(!dialect.is_whole(Mode::Stream, lacking.concat().as_bytes()));
-            for text in [dialect.answer(), dialect.request("m", Mode::Stream), dialect.request("m", Mode::Plain)] {
+            for text in [dialect.answer(), dialect.request("m", Mode::Stream), dialect.request("m", Mode::Picture)] {
                 assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{text}");
             }
         }

@@ -85,30 +85,48 @@ impl Connection {
     /// # Errors
     ///
     /// The connection breaks before the body's end, or its chunks are none.
-    pub async fn body(&mut self, framing: Framing, body: &mut Vec<u8>) -> io::Result<()> {
+    pub async fn body(&mut self, mut framing: Framing, body: &mut Vec<u8>) -> io::Result<()> {
         body.clear();
+        if let Framing::Length(length) = framing {
+            self.at_least(length).await?;
+        }
+        while self.part(&mut framing, body).await? {}
+        Ok(())
+    }
+
+    /// Appends what comes next of a body to `body`, a chunk or what can be read at once; false at the body's end.
+    ///
+    /// # Errors
+    ///
+    /// The connection breaks before the body's end, or its chunks are none.
+    pub async fn part(&mut self, framing: &mut Framing, body: &mut Vec<u8>) -> io::Result<bool> {
         match framing {
-            Framing::Length(length) => {
-                self.at_least(length).await?;
+            Framing::Length(0) => Ok(false),
+            Framing::Length(left) => {
+                self.at_least(1).await?;
+                let length = self.ahead.len().min(*left);
+                *left -= length;
                 self.take(length, body);
+                Ok(true)
             }
-            Framing::Chunked => loop {
+            Framing::Chunked => {
                 let size = self.line().await?;
                 if size == 0 {
                     // The trailers, up to an empty line.
                     while self.text_line().await? > 0 {}
-                    return Ok(());
+                    return Ok(false);
                 }
                 self.at_least(size + 2).await?;
                 self.take(size, body);
                 self.ahead.advance(2);
-            },
+                Ok(true)
+            }
             Framing::UntilClose => {
-                while self.read().await? > 0 {}
+                let more = !self.ahead.is_empty() || self.read().await? > 0;
                 self.take(self.ahead.len(), body);
+                Ok(more)
             }
         }
-        Ok(())
     }
 
     async fn read(&mut self) -> io::Result<usize> {

@@ -9,7 +9,7 @@ use crate::{
     contestants::{Contestant, Measured},
     dialect::Mode,
     load::{Load, Shape},
-    measure::Rig,
+    rig::Rig,
 };
 
 /// What the gateway runs under.
@@ -84,7 +84,7 @@ const FEW: u64 = 50;
 /// be little beside them: a stream takes ten times as many as a whole answer.
 fn counted(mode: Mode) -> u64 {
     match mode {
-        Mode::Plain => 2000,
+        Mode::Plain | Mode::Picture => 2000,
         Mode::Stream => 200,
     }
 }

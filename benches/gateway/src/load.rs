@@ -26,6 +26,15 @@ pub struct Target {
     pub model: String,
     /// Beyond those that every request has.
     pub headers: Vec<(&'static str, String)>,
+    /// The begin of the path, before the dialect's own.
+    pub prefix: &'static str,
+}
+
+impl Target {
+    /// One without further headers, at the dialect's own path.
+    pub fn of(address: SocketAddr, dialect: Dialect, model: &str) -> Self {
+        Self { address, dialect, model: model.to_owned(), headers: Vec::new(), prefix: "" }
+    }
 }
 
 /// The form of the load.
@@ -102,11 +111,10 @@ impl Load {
     /// Sets the callers to work, in tasks of this runtime.
     pub fn start(target: &Target, shape: Shape) -> Self {
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), counted: Mutex::new(Counted::new()) });
-        let request: Arc<[u8]> = request(target, shape).into();
+        let request: Arc<[u8]> = request(target, shape.mode).into();
         let mut callers = JoinSet::new();
         for _ in 0..shape.connections {
-            let (address, dialect) = (target.address, target.dialect);
-            callers.spawn(call(address, dialect, shape, request.clone(), shared.clone()));
+            callers.spawn(call(Caller::new(target, shape), request.clone(), shared.clone()));
         }
         Self { callers, shared }
     }
@@ -142,26 +150,25 @@ impl Load {
 /// Returns the fault of an answer that is not whole.
 pub async fn ask(target: &Target, mode: Mode) -> Result<(), String> {
     let shape = Shape { mode, connections: 1, fresh: true };
-    let mut caller =
-        Caller { address: target.address, dialect: target.dialect, shape, connection: None, body: Vec::new() };
-    caller.ask(&request(target, shape)).await
+    Caller::new(target, shape).ask(&request(target, shape.mode)).await
 }
 
-fn request(target: &Target, shape: Shape) -> Vec<u8> {
-    let body = target.dialect.request(&target.model, shape.mode);
+/// The bytes of a request.
+pub(crate) fn request(target: &Target, mode: Mode) -> Vec<u8> {
+    let body = target.dialect.request(&target.model, mode);
     let headers: String = target.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: */*\r\nuser-agent: load/1.0\r\n\
+        "POST {}{} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: */*\r\nuser-agent: load/1.0\r\n\
          authorization: Bearer sk-load\r\ncontent-length: {}\r\n{headers}\r\n{body}",
-        target.dialect.path(shape.mode),
+        target.prefix,
+        target.dialect.path(mode),
         target.address,
         body.len(),
     )
     .into_bytes()
 }
 
-async fn call(address: SocketAddr, dialect: Dialect, shape: Shape, request: Arc<[u8]>, shared: Arc<Shared>) {
-    let mut caller = Caller { address, dialect, shape, connection: None, body: Vec::new() };
+async fn call(mut caller: Caller, request: Arc<[u8]>, shared: Arc<Shared>) {
     while !shared.stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
         let answered = caller.ask(&request).await;
@@ -188,7 +195,9 @@ async fn call(address: SocketAddr, dialect: Dialect, shape: Shape, request: Arc<
     }
 }
 
-struct Caller {
+/// One caller, who keeps its connection if that is wanted.
+#[derive(Debug)]
+pub(crate) struct Caller {
     address: SocketAddr,
     dialect: Dialect,
     shape: Shape,
@@ -197,7 +206,13 @@ struct Caller {
 }
 
 impl Caller {
-    async fn ask(&mut self, request: &[u8]) -> Result<(), String> {
+    pub(crate) fn new(target: &Target, shape: Shape) -> Self {
+        let Target { address, dialect, .. } = *target;
+        Self { address, dialect, shape, connection: None, body: Vec::new() }
+    }
+
+    /// Asks, and judges the answer.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<(), String> {
         let kept = self.connection.is_some();
         match self.exchange(request).await {
             Ok(Some(status)) => self.judge(status),
@@ -242,13 +257,12 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::Provider;
+    use crate::provider::{Provider, Way};
 
     #[tokio::test]
     async fn what_is_whole_is_counted_and_what_is_not_is_a_failure() {
         let provider = Provider::start(Duration::ZERO, Duration::ZERO).await.unwrap();
-        let target =
-            Target { address: provider.address, dialect: Dialect::OpenAi, model: "m".to_owned(), headers: Vec::new() };
+        let target = Target::of(provider.address, Dialect::OpenAi, "m");
         for (mode, fresh) in [(Mode::Plain, false), (Mode::Stream, false), (Mode::Stream, true)] {
             let load = Load::start(&target, Shape { mode, connections: 3, fresh });
             while load.so_far().requests() < 9 {
@@ -257,7 +271,7 @@ mod tests {
             assert_eq!(load.so_far().failures, 0);
             load.end(Duration::from_secs(5)).await;
         }
-        provider.set_down(true);
+        provider.set_way(Way::Down);
         assert!(ask(&target, Mode::Plain).await.unwrap_err().starts_with("503"));
     }
 }

@@ -15,16 +15,17 @@ use steadfast_gateway_bench::{
     dialect::{Dialect, Mode},
     instructions::{self, CALLGRIND},
     load::{Load, Shape, Target},
-    measure::{Rig, Row, Timing},
+    measure::{Row, Timing},
     process::RIG_CORE,
     provider::Provider,
     report,
     result::Measured,
-    soak,
+    rig::Rig,
+    soak, trials,
 };
 
 const USE: &str =
-    "use: gateway-load [all | load | soak | instructions | provider | show FILE | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
+    "use: gateway-load [all | load | trials | soak | instructions | provider | show FILE | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
     [--only NAME;NAME] [--rounds N] [--seconds N] [--soak N] [--up] [--latency MS] [--pace MS] [--json FILE]";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -137,7 +138,7 @@ impl Options {
 
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     match options.action.as_str() {
-        "all" | "load" | "soak" => measure(&options).await,
+        "all" | "load" | "trials" | "soak" => measure(&options).await,
         "instructions" => count(&options).await,
         "provider" => {
             let provider = Provider::start(options.latency, options.pace).await?;
@@ -186,16 +187,24 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     let wanted = contestants::ALL.into_iter().filter(|contestant| options.wants(contestant));
     let wanted = wanted.filter(|contestant| !matches!(contestant.measured, HowMuch::Instructions | HowMuch::Answers));
     let mut rows: Vec<Row> = wanted.map(Row::new).collect();
-    if options.action != "soak" {
+    let does = |action: &str| ["all", action].contains(&options.action.as_str());
+    if does("load") {
         for round in 1..=options.rounds {
-            for row in rows.iter_mut().filter(|row| round == 1 || row.contestant.measured != HowMuch::Once) {
+            let once = [HowMuch::Once, HowMuch::Sixteen];
+            for row in rows.iter_mut().filter(|row| round == 1 || !once.contains(&row.contestant.measured)) {
                 eprintln!("round {round} of {}: {}", options.rounds, row.contestant.name);
                 rig.round(row, |cell| !(options.up && cell.down), timing).await;
             }
         }
     }
+    if does("trials") {
+        for row in rows.iter_mut().filter(|row| row.contestant.is_tried()) {
+            eprintln!("trials: {}", row.contestant.name);
+            row.trials = trials::run(&rig, &row.contestant, timing.measured).await;
+        }
+    }
     let mut soaked = None;
-    if options.action != "load" {
+    if does("soak") {
         eprintln!("soak: {} s", options.soak);
         let steadfast = contestants::ALL.into_iter().find(|contestant| contestant.name == STEADFAST);
         let steadfast = steadfast.ok_or("there is no steadfast")?;
@@ -225,12 +234,7 @@ async fn ask(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let [address, mode, connections, requests] = arguments else { return Err(USE.into()) };
     let mode = if mode == "stream" { Mode::Stream } else { Mode::Plain };
     let shape = Shape { mode, connections: connections.parse()?, fresh: false };
-    let target = Target {
-        address: address.parse()?,
-        dialect: Dialect::OpenAi,
-        model: "gpt-4o-mini".to_owned(),
-        headers: Vec::new(),
-    };
+    let target = Target::of(address.parse()?, Dialect::OpenAi, "gpt-4o-mini");
     let requests: u64 = requests.parse()?;
     let load = Load::start(&target, shape);
     loop {

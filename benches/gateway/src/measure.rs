@@ -1,16 +1,18 @@
 //! Each contestant in turn: started, measured in all its cells, ended.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::{
-    contestants::{Contestant, Gateway, Measured, Surroundings, free_port},
-    dialect::{Dialect, Mode},
-    load::{self, Load, Shape, Target},
+    contestants::{Contestant, Measured},
+    dialect::Mode,
+    load::{Load, Shape},
     process::Process,
-    provider::Provider,
+    provider::Way,
+    rig::{Rig, Running},
+    trials::Trials,
 };
 
 /// One measurement of a contestant.
@@ -32,6 +34,27 @@ impl Cell {
     /// A stream on a connection of its own, for comparison with one on a connection that is kept.
     pub const FRESH: Self = Self { shape: Shape { mode: Mode::Stream, connections: 1, fresh: true }, down: false };
 
+    /// A request with a picture.
+    pub const PICTURE: Self = Self::of(Mode::Picture, 16, false);
+
+    /// A few words that name it.
+    pub fn name(self) -> String {
+        let Shape { mode, connections, fresh } = self.shape;
+        let new = if fresh { ", new connections" } else { "" };
+        let down = if self.down { ", the first provider down" } else { "" };
+        format!("{}, {connections} connections{new}{down}", mode.name())
+    }
+
+    /// True of what a contestant of this kind is measured in.
+    pub fn is_for(self, measured: Measured) -> bool {
+        match measured {
+            Measured::Whole | Measured::Once => true,
+            Measured::Up => !self.down,
+            Measured::Sixteen => !self.down && self.shape.connections == 16 && self.shape.mode != Mode::Picture,
+            Measured::Instructions | Measured::Answers => false,
+        }
+    }
+
     /// All, in the order in which they are measured: a circuit that has opened stays open.
     pub fn all() -> Vec<Self> {
         let mut cells = Vec::new();
@@ -40,7 +63,7 @@ impl Cell {
                 cells.extend(CONNECTIONS.map(|connections| Self::of(mode, connections, down)));
             }
             if !down {
-                cells.push(Self::FRESH);
+                cells.extend([Self::FRESH, Self::PICTURE]);
             }
         }
         cells
@@ -71,16 +94,33 @@ pub struct Row {
     pub version: String,
     /// Why it was not measured.
     pub absent: Option<String>,
+    /// How it ended in mid-run, after which nothing of it was measured.
+    pub died: Option<String>,
     /// For each cell the rounds.
     pub cells: Vec<(Cell, Vec<Figures>)>,
     /// The first failure.
     pub failure: Option<String>,
+    pub trials: Trials,
 }
 
 impl Row {
     pub fn new(contestant: Contestant) -> Self {
-        let cells = Cell::all().into_iter().map(|cell| (cell, Vec::new())).collect();
-        Self { contestant, version: String::new(), absent: None, cells, failure: None }
+        let cells = Cell::all().into_iter().filter(|cell| cell.is_for(contestant.measured));
+        Self {
+            contestant,
+            version: String::new(),
+            absent: None,
+            died: None,
+            cells: cells.map(|cell| (cell, Vec::new())).collect(),
+            failure: None,
+            trials: Trials::default(),
+        }
+    }
+
+    /// Why there are no figures of it where others have some: it did not start, or it ended in mid-run.
+    pub fn missing(&self) -> Option<String> {
+        let absent = self.absent.as_ref().map(|why| format!("absent: {why}"));
+        absent.or_else(|| self.died.as_ref().map(|how| format!("ended: {how}")))
     }
 
     /// The middle of the rounds, figure by figure.
@@ -103,79 +143,14 @@ impl Row {
     }
 }
 
-/// The two providers, and where things are.
-#[derive(Debug)]
-pub struct Rig {
-    pub primary: Provider,
-    pub backup: Provider,
-    pub folder: PathBuf,
-    pub gateways: PathBuf,
-    pub steadfast: PathBuf,
-    /// The program that each contestant runs under, with its arguments.
-    pub under: &'static [&'static str],
-}
-
-/// A contestant that answers.
-#[derive(Debug)]
-pub struct Running {
-    pub target: Target,
-    pub version: String,
-    /// `None` where there is no gateway.
-    pub process: Option<Process>,
-}
-
 impl Rig {
-    /// Returns the folder of a contestant, with what it says in the file `log`.
-    pub fn folder_of(&self, contestant: &Contestant) -> PathBuf {
-        self.folder.join(contestant.name.replace([' ', ','], "-"))
-    }
-
-    /// Starts a contestant and waits until it answers.
-    ///
-    /// # Errors
-    ///
-    /// Why it does not.
-    pub async fn start(&self, contestant: &Contestant) -> Result<Running, String> {
-        let listen = free_port().map_err(|error| error.to_string())?;
-        let folder = self.folder_of(contestant);
-        fs::create_dir_all(&folder).map_err(|error: io::Error| error.to_string())?;
-        let surroundings = Surroundings {
-            primary: self.primary.address,
-            backup: self.backup.address,
-            listen,
-            folder: folder.clone(),
-            gateways: self.gateways.clone(),
-            steadfast: self.steadfast.clone(),
-        };
-        let Some(Gateway { version, command, target }) = contestant.gateway(&surroundings)? else {
-            let target = Target {
-                address: self.primary.address,
-                dialect: Dialect::OpenAi,
-                model: "gpt-4o-mini".to_owned(),
-                headers: Vec::new(),
-            };
-            return Ok(Running { target, version: String::new(), process: None });
-        };
-        let mut process = Process::start(&command, self.under, &folder).map_err(|error| error.to_string())?;
-        let until = Instant::now() + START;
-        loop {
-            let asked = tokio::time::timeout(START, load::ask(&target, Mode::Plain)).await;
-            match asked.unwrap_or_else(|_| Err("no answer".to_owned())) {
-                Ok(()) => return Ok(Running { target, version, process: Some(process) }),
-                Err(problem) if process.has_ended() || Instant::now() > until => {
-                    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
-                    let last: Vec<&str> = log.lines().rev().take(5).collect();
-                    return Err(format!("it does not answer: {problem}; its last words: {}", last.join(" / ")));
-                }
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
     /// One round of a contestant.
     pub async fn round(&self, row: &mut Row, wanted: impl Fn(&Cell) -> bool, timing: Timing) {
-        self.primary.set_down(false);
-        let running = match self.start(&row.contestant).await {
+        self.primary.set_way(Way::Answers);
+        if row.died.is_some() {
+            return;
+        }
+        let mut running = match self.start(&row.contestant).await {
             Ok(running) => running,
             Err(absent) => {
                 row.absent = Some(absent);
@@ -185,24 +160,26 @@ impl Rig {
         row.version.clone_from(&running.version);
         let mut is_down = false;
         for (cell, rounds) in row.cells.iter_mut().filter(|(cell, _)| wanted(cell)) {
-            if cell.down && row.contestant.measured == Measured::Up {
-                continue;
-            }
             if cell.down && !is_down {
                 // Time to notice that it is down: what is measured is how it is from then on.
                 is_down = true;
-                self.primary.set_down(true);
+                self.primary.set_way(Way::Down);
                 let load = Load::start(&running.target, Shape { mode: Mode::Plain, connections: 16, fresh: false });
                 sleep(NOTICE).await;
                 load.end(PATIENCE).await;
             }
             let (figures, failure) = self.cell(&running, *cell, timing).await;
-            rounds.push(figures);
             if row.failure.is_none() {
                 row.failure = failure;
             }
+            if let Some(death) = running.death(&format!("in {}", cell.name())) {
+                // The figures of a cell in which it ended are those of a part of it.
+                row.died = Some(death);
+                break;
+            }
+            rounds.push(figures);
         }
-        self.primary.set_down(false);
+        self.primary.set_way(Way::Answers);
     }
 
     async fn cell(&self, running: &Running, cell: Cell, timing: Timing) -> (Figures, Option<String>) {
@@ -235,7 +212,7 @@ impl Rig {
             failed: of_each(outcome.failures as f64),
             asked: of_each(asked as f64),
         };
-        (figures, outcome.failure.map(|failure| format!("{cell:?}: {failure}")))
+        (figures, outcome.failure.map(|failure| format!("{}: {failure}", cell.name())))
     }
 }
 
@@ -246,8 +223,6 @@ pub struct Timing {
     pub measured: Duration,
 }
 
-/// The longest time to a gateway's first answer: a Python one imports for a while.
-const START: Duration = Duration::from_secs(120);
 /// So many answers are enough for a 99th percentile.
 const ENOUGH: u64 = 500;
 /// The most times as long that a cell may take to get them.
@@ -256,3 +231,91 @@ const LONGER: f64 = 4.0;
 const NOTICE: Duration = Duration::from_secs(3);
 /// The longest wait for the last answers of a cell.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::{
+        contestants::{Gateway, Surroundings},
+        dialect::Dialect,
+        load::Target,
+        provider::Provider,
+        report,
+        result::Measured as Run,
+    };
+
+    /// A program that lives for so long, while the provider itself gives the answers.
+    fn living(surroundings: &Surroundings, seconds: &str) -> Result<Gateway, String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo begin; sleep {seconds}; echo 'out | of memory'; exit 3")]);
+        let target = Target::of(surroundings.primary, Dialect::OpenAi, "m");
+        Ok(Gateway { version: "1.0".to_owned(), command, target, says: None })
+    }
+
+    async fn rig(name: &str) -> Rig {
+        let start = || Provider::start(Duration::ZERO, Duration::ZERO);
+        let folder = std::env::temp_dir().join(format!("steadfast-measure-{}-{name}", std::process::id()));
+        let (primary, backup) = (start().await.unwrap(), start().await.unwrap());
+        Rig { primary, backup, gateways: folder.clone(), steadfast: folder.clone(), folder, under: &[] }
+    }
+
+    fn shown(row: Row) -> String {
+        report::markdown(&Run::now("Once.".to_owned(), vec![row], None))
+    }
+
+    const SHORT: Timing = Timing { warm_up: Duration::from_millis(2), measured: Duration::from_millis(20) };
+
+    #[tokio::test]
+    async fn who_ends_in_mid_run_is_shown_with_its_last_words_and_without_figures_from_then_on() {
+        let rig = rig("ends").await;
+        let mut row = Row::new(Contestant::new("Brief", "a test", Some(|around| living(around, "0.15"))));
+        rig.round(&mut row, |cell| !cell.down, SHORT).await;
+        std::fs::remove_dir_all(&rig.folder).unwrap();
+        let died = row.died.clone().unwrap();
+        assert!(died.starts_with("in ") && died.ends_with("begin / out | of memory"), "{died}");
+        assert!(row.absent.is_none() && row.cells.iter().any(|(_, rounds)| rounds.is_empty()));
+        let text = shown(row);
+        assert!(text.contains("| Brief | ended: in ") && text.contains("it ended by itself"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_ends_at_its_start_is_shown_as_absent_and_why() {
+        async fn start(make: fn(&Surroundings) -> Result<Gateway, String>) -> Row {
+            let rig = rig("absent").await;
+            rig.primary.set_way(Way::Down);
+            let mut row = Row::new(Contestant::new("None", "a test", Some(make)));
+            // Its answers are of a provider that stays down.
+            row.absent = rig.start(&row.contestant).await.err();
+            std::fs::remove_dir_all(&rig.folder).unwrap();
+            row
+        }
+        let row = start(|around| living(around, "0")).await;
+        let absent = row.absent.clone().unwrap();
+        assert!(absent.starts_with("it ends at its start: 503") && absent.contains("out | of memory"), "{absent}");
+        assert!(shown(row).contains("- None: absent: it ends at its start"));
+        let row = start(|_| Err("it is not installed".to_owned())).await;
+        assert_eq!(row.absent.as_deref(), Some("it is not installed"));
+    }
+
+    #[tokio::test]
+    async fn wrong_answers_are_failures_with_the_first_of_them() {
+        let rig = rig("wrong").await;
+        let mut row = Row::new(Contestant::new("Wrong", "a test", Some(|around| living(around, "60"))));
+        let running = rig.start(&row.contestant).await.unwrap();
+        // Half answers, from here on.
+        rig.primary.set_way(Way::Cut);
+        for (cell, rounds) in &mut row.cells {
+            let (figures, failure) = rig.cell(&running, *cell, SHORT).await;
+            rounds.push(figures);
+            row.failure = row.failure.take().or(failure);
+            assert!(figures.failed > 0.99, "{figures:?}");
+        }
+        drop(running);
+        std::fs::remove_dir_all(&rig.folder).unwrap();
+        let text = shown(row);
+        assert!(text.contains("| Wrong | 16 | 0 | - | - | - |") && text.contains("100.0%"), "{text}");
+        assert!(text.contains("its first failure: plain, 1 connections: "), "{text}");
+    }
+}

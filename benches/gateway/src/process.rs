@@ -31,15 +31,15 @@ pub struct Used {
 }
 
 impl Process {
-    /// Starts it on its core and under another program if there is one, with what it says in a file of the folder.
+    /// Starts it on these cores and under another program if there is one, with what it says in a file of the folder.
     ///
     /// # Errors
     ///
     /// The process cannot be started.
-    pub fn start(command: &Command, under: &[&str], folder: &Path) -> io::Result<Self> {
+    pub fn start(command: &Command, under: &[&str], cores: &str, folder: &Path) -> io::Result<Self> {
         let log = fs::File::create(folder.join("log"))?;
         let mut pinned = Command::new("taskset");
-        pinned.args(["-c", CORE]).args(under).arg(command.get_program()).args(command.get_args());
+        pinned.args(["-c", cores]).args(under).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => pinned.env(name, value),
@@ -115,6 +115,12 @@ impl Drop for Process {
     }
 }
 
+/// Returns the number of this machine's cores, whichever of them this process may use.
+pub fn cores() -> usize {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    info.lines().filter(|line| line.starts_with("processor")).count().max(1)
+}
+
 /// The fields of `/proc/ID/stat` behind the name, which may hold anything: the first is the state.
 fn stat(id: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
@@ -145,7 +151,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 60 & sleep 60 & wait"]);
-        let process = Process::start(&command, &[], &folder).unwrap();
+        let process = Process::start(&command, &[], CORE, &folder).unwrap();
         let until = Instant::now() + Duration::from_secs(5);
         while process.family().len() < 3 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));

@@ -1,14 +1,14 @@
-//! The fake provider: both protocols, answers that are ready before they are asked for, and a switch that takes it
-//! down.
+//! The fake provider: all protocols, answers that are ready before they are asked for, and a switch that takes it down
+//! or spoils its answers.
 
 use std::{
     io,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use memchr::memmem;
@@ -20,7 +20,36 @@ use tokio::{
 use crate::{
     dialect::{Dialect, Mode},
     http::{Connection, Kind},
+    pace,
 };
+
+/// The provider's behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Whole answers at once.
+    Answers,
+    /// 503 at once.
+    Down,
+    /// The first [`BEFORE_CUT`] events of a stream, or half an answer, and then the connection's end.
+    Cut,
+    /// Whole answers after [`LATE`].
+    Late,
+    /// The head of an answer, and then nothing.
+    Silent,
+    /// Whole answers, of whose streams the events come [`PACE`] apart.
+    Paced,
+}
+
+impl Way {
+    const ALL: [Self; 6] = [Self::Answers, Self::Down, Self::Cut, Self::Late, Self::Silent, Self::Paced];
+}
+
+/// The events of a stream that is cut.
+pub const BEFORE_CUT: usize = 20;
+/// The time until the first byte of a provider that is late.
+pub const LATE: Duration = Duration::from_secs(30);
+/// The time between two events of a paced stream.
+pub const PACE: Duration = Duration::from_millis(20);
 
 /// A provider on a port of its own. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -31,7 +60,8 @@ pub struct Provider {
 
 #[derive(Debug)]
 struct Shared {
-    down: AtomicBool,
+    /// The index in [`Way::ALL`].
+    way: AtomicU8,
     asked: AtomicU64,
     /// Before the first byte of an answer.
     latency: Duration,
@@ -59,8 +89,7 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let answers = Dialect::ALL.map(Answers::of);
-        let shared =
-            Arc::new(Shared { down: AtomicBool::new(false), asked: AtomicU64::new(0), latency, pace, answers });
+        let shared = Arc::new(Shared { way: AtomicU8::new(0), asked: AtomicU64::new(0), latency, pace, answers });
         let provider = Self { address, shared: shared.clone() };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -71,9 +100,9 @@ impl Provider {
         Ok(provider)
     }
 
-    /// Down, every request is answered with 503 at once.
-    pub fn set_down(&self, down: bool) {
-        self.shared.down.store(down, Ordering::Relaxed);
+    /// Sets the behaviour from the next request on.
+    pub fn set_way(&self, way: Way) {
+        self.shared.way.store(way as u8, Ordering::Relaxed);
     }
 
     /// Returns the number of requests so far.
@@ -88,17 +117,33 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     while let Some(head) = connection.head(Kind::Request).await? {
         connection.body(head.framing, &mut body).await?;
         shared.asked.fetch_add(1, Ordering::Relaxed);
-        if shared.down.load(Ordering::Relaxed) {
-            connection.send(DOWN).await?;
-            continue;
-        }
-        if !shared.latency.is_zero() {
-            sleep(shared.latency).await;
+        let way = Way::ALL[usize::from(shared.way.load(Ordering::Relaxed))];
+        match way {
+            Way::Down => {
+                connection.send(DOWN).await?;
+                continue;
+            }
+            Way::Late => sleep(LATE).await,
+            _ if !shared.latency.is_zero() => sleep(shared.latency).await,
+            _ => {}
         }
         let answers = &shared.answers[Dialect::of(&head.path) as usize];
-        match mode(&head.path, &body) {
-            Mode::Plain => connection.send(&answers.plain).await?,
-            Mode::Stream => {
+        match (mode(&head.path, &body), way) {
+            (mode, Way::Cut) => return connection.send(&answers.beginning(mode)).await,
+            (mode, Way::Silent) => {
+                connection.send(answers.head(mode)).await?;
+                // Until the other side has left.
+                return connection.head(Kind::Request).await.map(|_| ());
+            }
+            (Mode::Stream, Way::Paced) => {
+                let begun = Instant::now();
+                for (piece, number) in answers.stream.iter().zip(0..) {
+                    pace::until(begun + PACE * number).await;
+                    connection.send(piece).await?;
+                }
+            }
+            (Mode::Plain | Mode::Picture, _) => connection.send(&answers.plain).await?,
+            (Mode::Stream, _) => {
                 for piece in &answers.stream {
                     connection.send(piece).await?;
                     // Each event is a write of its own, as a model's tokens are, and others have their turn between
@@ -133,15 +178,33 @@ impl Answers {
         let length = answer.len();
         let plain =
             format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{answer}");
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         let mut stream: Vec<Vec<u8>> = dialect.events().iter().map(|event| chunk(event)).collect();
-        stream[0].splice(0..0, head.bytes());
+        stream[0].splice(0..0, STREAM.bytes());
         if let Some(last) = stream.last_mut() {
             last.extend_from_slice(b"0\r\n\r\n");
         }
         Self { plain: plain.into_bytes(), stream }
     }
+
+    /// The head alone.
+    fn head(&self, mode: Mode) -> &[u8] {
+        if mode == Mode::Stream {
+            return STREAM.as_bytes();
+        }
+        let end = memmem::find(&self.plain, b"\r\n\r\n").map_or(0, |at| at + 4);
+        &self.plain[..end]
+    }
+
+    /// The part before the cut.
+    fn beginning(&self, mode: Mode) -> Vec<u8> {
+        match mode {
+            Mode::Stream => self.stream[..BEFORE_CUT].concat(),
+            Mode::Plain | Mode::Picture => self.plain[..self.plain.len() / 2].to_vec(),
+        }
+    }
 }
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 fn chunk(event: &str) -> Vec<u8> {
     format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
@@ -175,7 +238,7 @@ mod tests {
                 assert!(status == 200 && dialect.is_whole(mode, &body), "{dialect:?} {mode:?}");
             }
         }
-        provider.set_down(true);
+        provider.set_way(Way::Down);
         let (status, body) = ask(&provider, Dialect::OpenAi, Mode::Plain).await;
         assert!(status == 503 && serde_json::from_slice::<serde_json::Value>(&body).is_ok());
         assert_eq!(provider.asked(), 2 * Dialect::ALL.len() as u64 + 1);

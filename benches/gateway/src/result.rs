@@ -9,8 +9,10 @@ use crate::{
     dialect::Mode,
     load::Shape,
     measure::{Cell, Figures, Row},
+    process,
     soak::Soak,
     targets::{self, Aim},
+    trials::Trials,
 };
 
 /// A run: where and when, and all figures.
@@ -95,12 +97,19 @@ struct Contestant {
     /// Why it was not measured.
     absent: Option<String>,
     failure: Option<String>,
+    /// How it ended in mid-run.
+    #[serde(default)]
+    died: Option<String>,
     cells: Vec<Rounds>,
+    #[serde(default)]
+    trials: Trials,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Rounds {
     stream: bool,
+    #[serde(default)]
+    picture: bool,
     connections: usize,
     new_connections: bool,
     primary_down: bool,
@@ -111,6 +120,7 @@ impl Contestant {
     fn from_row(row: &Row) -> Self {
         let cells = row.cells.iter().filter(|(_, rounds)| !rounds.is_empty()).map(|(cell, rounds)| Rounds {
             stream: cell.shape.mode == Mode::Stream,
+            picture: cell.shape.mode == Mode::Picture,
             connections: cell.shape.connections,
             new_connections: cell.shape.fresh,
             primary_down: cell.down,
@@ -121,7 +131,9 @@ impl Contestant {
             version: row.version.clone(),
             absent: row.absent.clone(),
             failure: row.failure.clone(),
+            died: row.died.clone(),
             cells: cells.collect(),
+            trials: row.trials.clone(),
         }
     }
 
@@ -129,12 +141,23 @@ impl Contestant {
     fn into_row(self) -> Option<Row> {
         let contestant = contestants::ALL.into_iter().find(|contestant| contestant.name == self.name)?;
         let cells = self.cells.into_iter().map(|cell| {
-            let mode = if cell.stream { Mode::Stream } else { Mode::Plain };
+            let mode = match (cell.stream, cell.picture) {
+                (true, _) => Mode::Stream,
+                (false, true) => Mode::Picture,
+                (false, false) => Mode::Plain,
+            };
             let shape = Shape { mode, connections: cell.connections, fresh: cell.new_connections };
             (Cell { shape, down: cell.primary_down }, cell.rounds)
         });
-        let row = Row::new(contestant);
-        Some(Row { version: self.version, absent: self.absent, failure: self.failure, cells: cells.collect(), ..row })
+        Some(Row {
+            contestant,
+            version: self.version,
+            absent: self.absent,
+            died: self.died,
+            failure: self.failure,
+            cells: cells.collect(),
+            trials: self.trials,
+        })
     }
 }
 
@@ -144,8 +167,7 @@ fn machine() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
         .map_or("?", |(_, name)| name.trim());
-    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    format!("Machine: {cores} cores ({model}), {}.", said("uname", &["-sr"]))
+    format!("Machine: {} cores ({model}), {}.", process::cores(), said("uname", &["-sr"]))
 }
 
 /// Returns a program's output, or nothing.
@@ -157,21 +179,71 @@ fn said(program: &str, arguments: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        report,
+        trials::{Memory, Open, Paced, Seen, Trial, cores::Cores, faults::Fault},
+    };
 
-    #[test]
-    fn what_is_written_is_read_again() {
+    fn all() -> Vec<Row> {
         let mut rows: Vec<Row> = contestants::ALL.into_iter().map(Row::new).collect();
         for row in &mut rows {
             for (_, rounds) in &mut row.cells {
                 rounds.push(Figures { per_second: 1.5, ..Figures::default() });
             }
         }
-        rows[1].absent = Some("it is not installed".to_owned());
-        let run = Measured::now("Once.".to_owned(), rows, None);
-        let file = std::env::temp_dir().join(format!("steadfast-result-{}.json", std::process::id()));
+        rows
+    }
+
+    fn written(run: &Measured, name: &str) -> String {
+        let file = std::env::temp_dir().join(format!("steadfast-result-{}-{name}.json", std::process::id()));
         run.write(&file).unwrap();
-        let again = Measured::read(&file).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(report::markdown(&Measured::read(&file).unwrap()), report::markdown(run));
         fs::remove_file(&file).unwrap();
-        assert_eq!(crate::report::markdown(&again), crate::report::markdown(&run));
+        text
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut rows = all();
+        rows[1].absent = Some("it is not installed".to_owned());
+        rows[2].died = Some("in plain, 16 connections; its last words: none".to_owned());
+        let trial = Trial { rate: 900.0, p50: 0.5, p99: 1.5, kept_up: true };
+        let seen = |fault| Seen { fault, ends: [1, 2, 3, 4, 5, 6], p50: 1.0, most: 30.0, second: 7 };
+        rows[3].trials = Trials {
+            memory: Some(Memory { idle: 9 << 20, loaded: 20 << 20, recovered: 10 << 20 }),
+            open: Some(Open { sustained: vec![Some(900.0), Some(800.0), None], trials: vec![trial] }),
+            paced: Some(Paced { streams: 64, failed: 1, first_p50: 1.0, first_p99: 2.0, gap_p50: 20.0, gap_p99: 21.0 }),
+            faults: Fault::ALL.map(seen).to_vec(),
+            cores: Some(Cores { machine: 2, one: Default::default(), two: Default::default() }),
+            problems: vec!["two cores with two workers: skipped, the machine has one core".to_owned()],
+        };
+        let run = Measured::now("Once.".to_owned(), rows, None);
+        let text = report::markdown(&run);
+        for shown in
+            ["| steadfast | none | 800 | 900 |", "| steadfast | 9.0 | 20.0 | 10.0 |", "not measured: two cores"]
+        {
+            assert!(text.contains(shown), "{shown}: {text}");
+        }
+        assert!(text.contains("| steadfast | 1 | 2 | 3 | 4 | 5 | 6 | 1.00 | 30.00 | 7 |"), "{text}");
+        written(&run, "whole");
+    }
+
+    #[test]
+    fn a_file_from_before_the_trials_is_shown_as_it_was() {
+        let text = written(&Measured::now("Once.".to_owned(), all(), None), "old");
+        let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for contestant in old["contestants"].as_array_mut().unwrap() {
+            let contestant = contestant.as_object_mut().unwrap();
+            contestant.retain(|field, _| field != "trials" && field != "died");
+            for cell in contestant["cells"].as_array_mut().unwrap() {
+                cell.as_object_mut().unwrap().remove("picture");
+            }
+        }
+        let file = std::env::temp_dir().join(format!("steadfast-result-{}-older.json", std::process::id()));
+        fs::write(&file, old.to_string()).unwrap();
+        let text = report::markdown(&Measured::read(&file).unwrap());
+        fs::remove_file(&file).unwrap();
+        assert!(text.contains("| steadfast | 16 | 2 |") && !text.contains("### Memory"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     contestants::Contestant,
     dialect::Mode,
     load::{Load, Shape},
-    measure::Rig,
+    rig::Rig,
 };
 
 /// The result of a soak.

@@ -3,35 +3,46 @@
 
 use std::process::Command;
 
-use super::{Gateway, Surroundings, installed, version};
+use super::{Gateway, LIMIT, Surroundings, installed, version};
 use crate::dialect::Dialect;
 
 pub(super) fn gateway(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, "openai/gpt-4o-mini")
+}
+
+pub(super) fn translated_back(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, "anthropic/claude-sonnet-4-5")
+}
+
+fn of(surroundings: &Surroundings, model: &str) -> Result<Gateway, String> {
     let program = installed(surroundings.gateways.join("liter-llm/bin/liter-llm"))?;
     let Surroundings { primary, backup, listen, .. } = surroundings;
+    let deployment = |address| {
+        format!(
+            "[[models]]
+name = \"gpt-4o-mini\"
+provider_model = \"{model}\"
+api_key = \"sk-load\"
+base_url = \"http://{address}/v1\"
+timeout_secs = {}
+
+",
+            LIMIT.as_secs()
+        )
+    };
     let text = format!(
         "[general]
 master_key = \"sk-load\"
 max_retries = 0
 
-[[models]]
-name = \"gpt-4o-mini\"
-provider_model = \"openai/gpt-4o-mini\"
-api_key = \"sk-load\"
-base_url = \"http://{primary}/v1\"
-
-[[models]]
-name = \"gpt-4o-mini\"
-provider_model = \"openai/gpt-4o-mini\"
-api_key = \"sk-load\"
-base_url = \"http://{backup}/v1\"
-
-[routing]
+{}{}[routing]
 strategy = \"fallback\"
 
 [security]
 outbound_policy = \"off\"
-"
+",
+        deployment(primary),
+        deployment(backup)
     );
     let file = surroundings.write("liter-llm.toml", &text)?;
     let said = version(&program, &["--version"])?;
@@ -39,5 +50,5 @@ outbound_policy = \"off\"
     let port = listen.port().to_string();
     command.args(["api", "--host", "127.0.0.1", "--port", &port, "--config"]).arg(file);
     command.env("RUST_LOG", "warn").env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
-    Ok(Gateway { version: said, command, target: surroundings.target(Dialect::OpenAi, "gpt-4o-mini") })
+    Ok(Gateway { version: said, command, target: surroundings.target(Dialect::OpenAi, "gpt-4o-mini"), says: None })
 }

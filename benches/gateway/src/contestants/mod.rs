@@ -1,18 +1,25 @@
 //! The contestants. Each gets one process with one thread or worker for its work, two providers in order, and no
 //! settings that a careful operator would not make: connections that are kept, no log for each request.
 
+mod haproxy;
+mod list;
 mod litellm;
 mod liter_llm;
 mod nginx;
+mod onwards;
 mod portkey;
 mod steadfast;
+mod tensorzero;
 
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
+
+pub use list::{ALL, DIRECT, LITELLM, NGINX, PORTKEY, STEADFAST, TRANSLATED};
 
 use crate::{dialect::Dialect, load::Target};
 
@@ -22,7 +29,12 @@ pub struct Gateway {
     pub version: String,
     pub command: Command,
     pub target: Target,
+    /// The file in which one that chooses its port itself says its address.
+    pub says: Option<PathBuf>,
 }
+
+/// The longest silence of a provider that each contestant bears, in its head and in a stream, where it has a setting.
+pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// A gateway's settings.
 #[derive(Debug)]
@@ -37,6 +49,8 @@ pub struct Surroundings {
     pub gateways: PathBuf,
     /// The binary of steadfast.
     pub steadfast: PathBuf,
+    /// The worker processes or threads, of those that can have more than one.
+    pub workers: usize,
 }
 
 impl Surroundings {
@@ -47,7 +61,7 @@ impl Surroundings {
     }
 
     fn target(&self, dialect: Dialect, model: &str) -> Target {
-        Target { address: self.listen, dialect, model: model.to_owned(), headers: Vec::new() }
+        Target::of(self.listen, dialect, model)
     }
 }
 
@@ -58,6 +72,8 @@ pub struct Contestant {
     /// Its part here, in a few words.
     pub what: &'static str,
     pub measured: Measured,
+    /// For one that translates, the row of the same program without translation.
+    pub beside: Option<&'static str>,
     make: Option<Make>,
 }
 
@@ -74,15 +90,42 @@ pub enum Measured {
     Answers,
     /// In one round, each cell for longer: it answers a hundred requests a second, not ten thousand.
     Once,
+    /// In one round, with both providers up and 16 callers alone: the translations of others.
+    Sixteen,
 }
 
 /// A gateway for these surroundings, or why there is none.
 type Make = fn(&Surroundings) -> Result<Gateway, String>;
 
 impl Contestant {
+    /// A row of this name, measured as a whole.
+    pub const fn new(name: &'static str, what: &'static str, make: Option<Make>) -> Self {
+        Self { name, what, measured: Measured::Whole, beside: None, make }
+    }
+
+    const fn measured(mut self, measured: Measured) -> Self {
+        self.measured = measured;
+        self
+    }
+
+    const fn beside(mut self, name: &'static str) -> Self {
+        self.beside = Some(name);
+        self
+    }
+
     /// True of steadfast in any of its ways.
     pub fn is_steadfast(&self) -> bool {
         self.name.starts_with(STEADFAST)
+    }
+
+    /// True of those that have all columns: each program once, in its plainest form.
+    pub fn is_tried(&self) -> bool {
+        matches!(self.measured, Measured::Whole | Measured::Once) || self.name == DIRECT
+    }
+
+    /// True where there is a gateway between the load and the provider.
+    pub fn is_gateway(&self) -> bool {
+        self.make.is_some()
     }
 
     /// The gateway, ready to start; `None` where there is none between the load and the provider.
@@ -95,80 +138,6 @@ impl Contestant {
     }
 }
 
-pub const DIRECT: &str = "direct";
-pub const NGINX: &str = "nginx";
-pub const LITELLM: &str = "LiteLLM";
-pub const PORTKEY: &str = "Portkey";
-pub const STEADFAST: &str = "steadfast";
-
-pub const ALL: [Contestant; 15] = [
-    Contestant { name: DIRECT, what: "no gateway", measured: Measured::Up, make: None },
-    Contestant { name: NGINX, what: "proxy_pass, one worker", measured: Measured::Whole, make: Some(nginx::gateway) },
-    Contestant {
-        name: STEADFAST,
-        what: "OpenAI's dialect on both sides, one worker thread",
-        measured: Measured::Whole,
-        make: Some(steadfast::gateway),
-    },
-    Contestant {
-        name: "steadfast, Anthropic",
-        what: "Anthropic's dialect on both sides",
-        measured: Measured::Up,
-        make: Some(steadfast::anthropic),
-    },
-    Contestant {
-        name: "steadfast, translated",
-        what: "Anthropic's dialect for the caller, OpenAI's to the provider",
-        measured: Measured::Up,
-        make: Some(steadfast::translated),
-    },
-    Contestant {
-        name: "steadfast, Responses",
-        what: "OpenAI's Responses on both sides",
-        measured: Measured::Up,
-        make: Some(steadfast::responses),
-    },
-    Contestant {
-        name: "steadfast, Responses to Messages",
-        what: "Responses for the caller, Anthropic's dialect to the provider",
-        measured: Measured::Instructions,
-        make: Some(steadfast::responses_to_messages),
-    },
-    Contestant {
-        name: "steadfast, Responses to Chat",
-        what: "Responses for the caller, OpenAI's Chat Completions to the provider",
-        measured: Measured::Instructions,
-        make: Some(steadfast::responses_to_chat),
-    },
-    Contestant {
-        name: "steadfast, Responses to Gemini",
-        what: "Responses for the caller, Gemini's dialect to the provider",
-        measured: Measured::Instructions,
-        make: Some(steadfast::responses_to_gemini),
-    },
-    Contestant {
-        name: "steadfast, Messages to Responses",
-        what: "Anthropic's dialect for the caller, Responses to the provider",
-        measured: Measured::Instructions,
-        make: Some(steadfast::messages_to_responses),
-    },
-    Contestant {
-        name: "steadfast, Chat to Responses",
-        what: "OpenAI's Chat Completions for the caller, Responses to the provider",
-        measured: Measured::Instructions,
-        make: Some(steadfast::chat_to_responses),
-    },
-    Contestant {
-        name: "steadfast, embeddings",
-        what: "the vectors of 64 texts, half a megabyte in base64, through the lane",
-        measured: Measured::Answers,
-        make: Some(steadfast::embeddings),
-    },
-    Contestant { name: "liter-llm", what: "its proxy", measured: Measured::Whole, make: Some(liter_llm::gateway) },
-    Contestant { name: PORTKEY, what: "Node, one process", measured: Measured::Once, make: Some(portkey::gateway) },
-    Contestant { name: LITELLM, what: "its proxy, one worker", measured: Measured::Once, make: Some(litellm::gateway) },
-];
-
 /// A port that is free now.
 pub fn free_port() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
@@ -178,6 +147,7 @@ pub fn free_port() -> std::io::Result<SocketAddr> {
 fn version(program: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
         .args(arguments)
+        .env("RUST_LOG", "off")
         .output()
         .map_err(|error| format!("{}: {error}; benches/gateway/install installs it", program.display()))?;
     let said = [output.stdout, output.stderr].concat();

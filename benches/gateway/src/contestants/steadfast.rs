@@ -1,10 +1,10 @@
 //! steadfast with its defaults: circuits, retries, records, metrics and the status page are on; but 1000 requests at
-//! once, for the default of 100 would refuse a part of 128 callers. The runtime takes as many threads as the process
-//! has cores, which is one.
+//! once, for the default of 100 would refuse a part of 128 callers, and the limit of silence that all have. The runtime
+//! takes as many threads as the process has cores, which is one.
 
 use std::process::Command;
 
-use super::{Gateway, Surroundings, installed, version};
+use super::{Gateway, LIMIT, Surroundings, installed, version};
 use crate::dialect::Dialect;
 
 pub(super) fn gateway(surroundings: &Surroundings) -> Result<Gateway, String> {
@@ -17,6 +17,10 @@ pub(super) fn anthropic(surroundings: &Surroundings) -> Result<Gateway, String> 
 
 pub(super) fn translated(surroundings: &Surroundings) -> Result<Gateway, String> {
     of(surroundings, Dialect::Anthropic, Dialect::OpenAi)
+}
+
+pub(super) fn translated_back(surroundings: &Surroundings) -> Result<Gateway, String> {
+    of(surroundings, Dialect::OpenAi, Dialect::Anthropic)
 }
 
 pub(super) fn responses(surroundings: &Surroundings) -> Result<Gateway, String> {
@@ -62,17 +66,22 @@ fn of(surroundings: &Surroundings, caller: Dialect, provider: Dialect) -> Result
         Dialect::Embeddings => "tiers: [{ name: chat, provider: simulated }]\nlane:\n  tiers:",
         _ => "tiers:",
     };
+    let limit = LIMIT.as_secs();
+    let limits = match caller {
+        Dialect::Embeddings => String::new(),
+        _ => format!(", timeout: {{ attempt: {limit}s, idle: {limit}s }}"),
+    };
     let text = format!(
         "listen: {listen}
 default_feature: {{ concurrency: 1000 }}
 {tiers}
-  - {{ name: primary, provider: {provider}, model: {model}, base_url: \"http://{primary}{base}\", api_key: \"${{LOAD_KEY}}\" }}
-  - {{ name: backup, provider: {provider}, model: {model}, base_url: \"http://{backup}{base}\", api_key: \"${{LOAD_KEY}}\" }}
+  - {{ name: primary, provider: {provider}, model: {model}, base_url: \"http://{primary}{base}\", api_key: \"${{LOAD_KEY}}\"{limits} }}
+  - {{ name: backup, provider: {provider}, model: {model}, base_url: \"http://{backup}{base}\", api_key: \"${{LOAD_KEY}}\"{limits} }}
 "
     );
     let file = surroundings.write("steadfast.yaml", &text)?;
     let said = version(&program, &["--version"])?;
     let mut command = Command::new(program);
     command.args(["serve", "--config"]).arg(file).env("LOAD_KEY", "sk-load");
-    Ok(Gateway { version: said, command, target: surroundings.target(caller, model) })
+    Ok(Gateway { version: said, command, target: surroundings.target(caller, model), says: None })
 }
