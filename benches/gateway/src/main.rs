@@ -16,7 +16,7 @@ use steadfast_gateway_bench::{
     instructions::{self, CALLGRIND},
     load::{Load, Shape, Target},
     measure::{Row, Timing},
-    process::RIG_CORE,
+    process::{CORE, RIG_CORE, cores},
     provider::Provider,
     report,
     result::Measured,
@@ -35,6 +35,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     if env::var_os(PINNED).is_none() {
+        let alone = cores() < 2;
+        if alone && !["instructions", "provider", "ask"].contains(&options.action.as_str()) {
+            return Err("skipped: this machine has one core, and what is measured needs one besides the load's; \
+                        `instructions` runs here"
+                .into());
+        }
         let steadfast = match (env::var_os("STEADFAST_BIN"), options.action.as_str()) {
             (Some(binary), _) => PathBuf::from(binary),
             (None, "provider" | "ask") => PathBuf::new(),
@@ -43,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The load and the provider on one core, what is measured on the other.
         let me = env::current_exe()?;
         let error = Command::new("taskset")
-            .args(["-c", RIG_CORE])
+            .args(["-c", if alone { CORE } else { RIG_CORE }])
             .arg(me)
             .args(env::args_os().skip(1))
             .env(PINNED, "1")
@@ -167,6 +173,10 @@ async fn rig(options: &Options, under: &'static [&'static str]) -> Result<Rig, B
 
 /// Counts instructions of steadfast in all of its ways.
 async fn count(options: &Options) -> Result<(), Box<dyn Error>> {
+    if Command::new(CALLGRIND[0]).arg("--version").output().is_err() {
+        println!("Instructions: skipped, valgrind is not installed.");
+        return Ok(());
+    }
     let rig = rig(options, CALLGRIND).await?;
     let mut counts = Vec::new();
     for contestant in contestants::ALL.iter().filter(|one| one.is_steadfast() && options.wants(one)) {
@@ -198,10 +208,13 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
         }
     }
     if does("trials") {
-        for row in rows.iter_mut().filter(|row| row.contestant.is_tried()) {
-            eprintln!("trials: {}", row.contestant.name);
-            row.trials = trials::run(&rig, &row.contestant, timing.measured).await;
+        let tried = rows.iter_mut().filter(|row| row.contestant.is_tried() && row.missing().is_none());
+        let mut tried: Vec<_> = tried.map(|row| (row.contestant, &mut row.trials)).collect();
+        for (contestant, trials) in &mut tried {
+            eprintln!("trials: {}", contestant.name);
+            **trials = trials::run(&rig, contestant, timing.measured).await;
         }
+        trials::under_faults(&rig, &mut tried).await?;
     }
     let mut soaked = None;
     if does("soak") {

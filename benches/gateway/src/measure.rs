@@ -94,7 +94,7 @@ pub struct Row {
     pub version: String,
     /// Why it was not measured.
     pub absent: Option<String>,
-    /// How it ended in mid-run, after which nothing of it was measured.
+    /// The moment and the last words of one that ended in mid-run; later nothing of it was measured.
     pub died: Option<String>,
     /// For each cell the rounds.
     pub cells: Vec<(Cell, Vec<Figures>)>,
@@ -117,7 +117,7 @@ impl Row {
         }
     }
 
-    /// Why there are no figures of it where others have some: it did not start, or it ended in mid-run.
+    /// Returns the reason of missing figures: it did not start, or it ended in mid-run.
     pub fn missing(&self) -> Option<String> {
         let absent = self.absent.as_ref().map(|why| format!("absent: {why}"));
         absent.or_else(|| self.died.as_ref().map(|how| format!("ended: {how}")))

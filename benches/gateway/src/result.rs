@@ -97,7 +97,7 @@ struct Contestant {
     /// Why it was not measured.
     absent: Option<String>,
     failure: Option<String>,
-    /// How it ended in mid-run.
+    /// The moment and the last words of one that ended in mid-run.
     #[serde(default)]
     died: Option<String>,
     cells: Vec<Rounds>,
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::{
         report,
-        trials::{Memory, Open, Paced, Seen, Trial, cores::Cores, faults::Fault},
+        trials::{Ends, Memory, OpenLoad, PacedStreams, Trial, cores::Cores, faults::Fault},
     };
 
     fn all() -> Vec<Row> {
@@ -209,11 +209,18 @@ mod tests {
         rows[1].absent = Some("it is not installed".to_owned());
         rows[2].died = Some("in plain, 16 connections; its last words: none".to_owned());
         let trial = Trial { rate: 900.0, p50: 0.5, p99: 1.5, kept_up: true };
-        let seen = |fault| Seen { fault, ends: [1, 2, 3, 4, 5, 6], p50: 1.0, most: 30.0, second: 7 };
+        let seen = |fault| Ends { fault, ends: [1, 2, 3, 4, 5, 6], p50: 1.0, most: 30.0, second: 7 };
         rows[3].trials = Trials {
             memory: Some(Memory { idle: 9 << 20, loaded: 20 << 20, recovered: 10 << 20 }),
-            open: Some(Open { sustained: vec![Some(900.0), Some(800.0), None], trials: vec![trial] }),
-            paced: Some(Paced { streams: 64, failed: 1, first_p50: 1.0, first_p99: 2.0, gap_p50: 20.0, gap_p99: 21.0 }),
+            open: Some(OpenLoad { sustained: vec![Some(900.0), Some(800.0), None], trials: vec![trial] }),
+            paced: Some(PacedStreams {
+                streams: 64,
+                failed: 1,
+                first_p50: 1.0,
+                first_p99: 2.0,
+                gap_p50: 20.0,
+                gap_p99: 21.0,
+            }),
             faults: Fault::ALL.map(seen).to_vec(),
             cores: Some(Cores { machine: 2, one: Default::default(), two: Default::default() }),
             problems: vec!["two cores with two workers: skipped, the machine has one core".to_owned()],

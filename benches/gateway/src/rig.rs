@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The two providers, and where things are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rig {
     pub primary: Provider,
     pub backup: Provider,
@@ -57,6 +57,16 @@ fn last_words(folder: &Path) -> String {
 }
 
 impl Rig {
+    /// One in the same places, with providers of its own.
+    ///
+    /// # Errors
+    ///
+    /// No port is free.
+    pub async fn apart(&self) -> io::Result<Self> {
+        let start = || Provider::start(Duration::ZERO, Duration::ZERO);
+        Ok(Self { primary: start().await?, backup: start().await?, ..self.clone() })
+    }
+
     /// Returns the folder of a contestant, with what it says in the file `log`.
     pub fn folder_of(&self, contestant: &Contestant) -> PathBuf {
         self.folder.join(contestant.name.replace([' ', ','], "-"))

@@ -1,4 +1,4 @@
-//! Where another does better, the worst first.
+//! The figures in which another does better, the worst first.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::{
     dialect::Mode,
     load::Shape,
     measure::{Cell, Row},
-    trials::{LIMITS, ended::Ended},
+    trials::{LIMITS, ends::End},
 };
 
 /// One figure of a contestant, with its name.
@@ -17,7 +17,7 @@ struct Figure {
     more_is_better: bool,
 }
 
-/// The table; nothing where nobody does better.
+/// The table; nothing where no other does better.
 pub(super) fn table(rows: &[Row]) -> String {
     let Some(own) = rows.iter().find(|row| row.contestant.name == STEADFAST) else { return String::new() };
     let ours = figures(own);
@@ -93,7 +93,7 @@ fn figures(row: &Row) -> Vec<Figure> {
         add("ms of the longest gap of a paced stream, p99".to_owned(), paced.gap_p99, false);
     }
     for seen in &row.trials.faults {
-        let whole = seen.ends[Ended::Whole as usize];
+        let whole = seen.ends[End::Whole as usize];
         let name = seen.fault.name();
         add(format!("whole answers while the first provider {name}"), whole as f64, true);
     }

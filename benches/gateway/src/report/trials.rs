@@ -1,4 +1,4 @@
-//! The tables of what is measured once of each contestant.
+//! The tables of the trials.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::{MB, missing, short};
 use crate::{
     contestants::DIRECT,
     measure::Row,
-    trials::{LIMITS, ended::Ended, faults::Fault, paced},
+    trials::{LIMITS, ends::End, faults::Fault, paced},
 };
 
 /// All of them; nothing where nothing was measured.
@@ -67,7 +67,8 @@ fn paced(rows: &[Row]) -> String {
     let direct = rows.iter().find(|row| row.contestant.name == DIRECT).and_then(|row| row.trials.paced);
     table(rows, &head, |row| {
         let own = row.trials.paced?;
-        let over = if row.contestant.name == DIRECT { paced::Paced::default() } else { direct.unwrap_or_default() };
+        let over =
+            if row.contestant.name == DIRECT { paced::PacedStreams::default() } else { direct.unwrap_or_default() };
         let name = row.contestant.name;
         if own.streams == 0 {
             return Some(format!("| {name} | - | - | - | - | {} of {} |\n", own.failed, own.failed));
@@ -83,15 +84,15 @@ fn paced(rows: &[Row]) -> String {
     })
 }
 
-/// What callers saw, with a table for each fault.
+/// The ends that callers saw, with a table for each fault.
 fn faults(rows: &[Row]) -> String {
     let mut text = String::new();
     for fault in Fault::ALL {
-        let names: String = Ended::ALL.iter().map(|end| format!(" {} |", end.name())).collect();
+        let names: String = End::ALL.iter().map(|end| format!(" {} |", end.name())).collect();
         let head = format!(
             "### The first provider {}\n\n| |{names} p50 s | at most s | asked the second |\n|---|{}",
             fault.name(),
-            "---:|".repeat(Ended::ALL.len() + 3),
+            "---:|".repeat(End::ALL.len() + 3),
         );
         text.push_str(&table(rows, &head, |row| {
             let seen = row.trials.faults.iter().find(|seen| seen.fault == fault)?;

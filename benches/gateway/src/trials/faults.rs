@@ -1,11 +1,11 @@
-//! What a caller sees of a first provider that fails in other ways than by an error at once.
+//! A first provider that fails in other ways than by an error at once, as callers see it.
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
-use super::ended::Ended;
+use super::ends::End;
 use crate::{
     dialect::Mode,
     http::{Connection, Kind},
@@ -48,10 +48,10 @@ impl Fault {
 
 /// The ends of all requests under a fault.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Seen {
+pub struct Ends {
     pub fault: Fault,
-    /// The number of requests that came to each end, in the order of [`Ended::ALL`].
-    pub ends: [u64; Ended::ALL.len()],
+    /// The number of requests that came to each end, in the order of [`End::ALL`].
+    pub ends: [u64; End::ALL.len()],
     /// Seconds until the callers had their ends.
     pub p50: f64,
     pub most: f64,
@@ -66,7 +66,7 @@ const EACH: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(35);
 
 /// Asks a contestant that has just been started, with a first provider that fails so.
-pub async fn run(rig: &Rig, target: &Target, fault: Fault) -> Seen {
+pub async fn run(rig: &Rig, target: &Target, fault: Fault) -> Ends {
     let (way, mode) = fault.way();
     rig.primary.set_way(way);
     let before = rig.backup.asked();
@@ -85,20 +85,20 @@ pub async fn run(rig: &Rig, target: &Target, fault: Fault) -> Seen {
     }
     let ends = callers.join_all().await.concat();
     rig.primary.set_way(Way::Answers);
-    Seen::of(fault, &ends, rig.backup.asked() - before)
+    Ends::of(fault, &ends, rig.backup.asked() - before)
 }
 
-impl Seen {
-    fn of(fault: Fault, ends: &[(Ended, f64)], second: u64) -> Self {
+impl Ends {
+    fn of(fault: Fault, ends: &[(End, f64)], second: u64) -> Self {
         let count = |ended| ends.iter().filter(|(end, _)| *end == ended).count() as u64;
         let took = || ends.iter().map(|(_, seconds)| *seconds).collect();
         let [p50, most] = [0.5, 1.0].map(|share| super::paced::quantile(took(), share));
-        Self { fault, ends: Ended::ALL.map(count), p50, most, second }
+        Self { fault, ends: End::ALL.map(count), p50, most, second }
     }
 }
 
 /// One request on a connection of its own, for so long.
-async fn ask(target: &Target, mode: Mode, patience: Duration) -> Ended {
+async fn ask(target: &Target, mode: Mode, patience: Duration) -> End {
     let (mut status, mut body) = (None, Vec::new());
     let exchange = async {
         let mut connection = Connection::new(TcpStream::connect(target.address).await?)?;
@@ -111,7 +111,7 @@ async fn ask(target: &Target, mode: Mode, patience: Duration) -> Ended {
         std::io::Result::Ok(())
     };
     let waited = timeout(patience, exchange).await.is_err();
-    Ended::of(target.dialect, mode, status, &body, waited)
+    End::of(target.dialect, mode, status, &body, waited)
 }
 
 #[cfg(test)]
@@ -125,24 +125,24 @@ mod tests {
         let target = Target::of(provider.address, Dialect::OpenAi, "m");
         let short = Duration::from_millis(50);
         for (way, mode, ended) in [
-            (Way::Answers, Mode::Stream, Ended::Whole),
-            (Way::Down, Mode::Plain, Ended::Refused),
-            (Way::Cut, Mode::Stream, Ended::CutOff),
-            (Way::Cut, Mode::Plain, Ended::CutOff),
-            (Way::Late, Mode::Plain, Ended::Waits),
-            (Way::Silent, Mode::Stream, Ended::Waits),
+            (Way::Answers, Mode::Stream, End::Whole),
+            (Way::Down, Mode::Plain, End::ErrorStatus),
+            (Way::Cut, Mode::Stream, End::Break),
+            (Way::Cut, Mode::Plain, End::Break),
+            (Way::Late, Mode::Plain, End::Silence),
+            (Way::Silent, Mode::Stream, End::Silence),
         ] {
             provider.set_way(way);
             // What ends does so at once; the patience is for what does not.
-            let patience = if ended == Ended::Waits { short } else { PATIENCE };
+            let patience = if ended == End::Silence { short } else { PATIENCE };
             assert_eq!(ask(&target, mode, patience).await, ended, "{way:?}");
         }
     }
 
     #[test]
     fn ends_are_counted_and_timed() {
-        let ends = [(Ended::Whole, 1.0), (Ended::Whole, 2.0), (Ended::CutOff, 9.0)];
-        let seen = Seen::of(Fault::Cut, &ends, 2);
+        let ends = [(End::Whole, 1.0), (End::Whole, 2.0), (End::Break, 9.0)];
+        let seen = Ends::of(Fault::Cut, &ends, 2);
         assert_eq!(seen.ends, [2, 0, 0, 1, 0, 0]);
         assert_eq!((seen.p50 as u32, seen.most as u32), (2, 9));
     }

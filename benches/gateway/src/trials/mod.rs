@@ -1,20 +1,21 @@
-//! What is measured of each contestant once, beside the cells of the rounds: memory, open load, paced streams, faults
-//! and two cores.
+//! The measurements that are made once of each contestant, beside the cells of the rounds: memory, open load, paced
+//! streams, faults and two cores.
 
 pub mod cores;
-pub mod ended;
+pub mod ends;
 pub mod faults;
 mod memory;
 mod open;
 pub mod paced;
 pub mod rate;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use self::{cores::Cores, faults::Fault, open::Arrivals};
-pub use self::{faults::Seen, memory::Memory, paced::Paced, rate::Trial};
+pub use self::{faults::Ends, memory::Memory, paced::PacedStreams, rate::Trial};
 use crate::{
     contestants::{Contestant, NGINX, STEADFAST},
     dialect::Mode,
@@ -29,39 +30,29 @@ pub const LIMITS: [f64; 3] = [10.0, 5.0, 1.0];
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Trials {
     pub memory: Option<Memory>,
-    pub open: Option<Open>,
-    pub paced: Option<Paced>,
+    pub open: Option<OpenLoad>,
+    pub paced: Option<PacedStreams>,
     #[serde(default)]
-    pub faults: Vec<Seen>,
+    pub faults: Vec<Ends>,
     pub cores: Option<Cores>,
-    /// Why something of this was not measured.
+    /// The reasons of what was not measured.
     #[serde(default)]
     pub problems: Vec<String>,
 }
 
 /// The rates that are sustained under open load.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Open {
+pub struct OpenLoad {
     /// A second, for each of [`LIMITS`]; `None` where none was found.
     pub sustained: Vec<Option<f64>>,
     pub trials: Vec<Trial>,
 }
 
-/// Tries a contestant in all ways, each of which has about this long.
+/// Tries a contestant in all ways that need the machine for themselves, each of which has about this long.
 pub async fn run(rig: &Rig, contestant: &Contestant, length: Duration) -> Trials {
     let mut trials = Trials::default();
     if let Err(problem) = at_ease(rig, contestant, length, &mut trials).await {
         trials.problems.push(problem);
-    }
-    for fault in Fault::ALL {
-        // Each on a process of its own: a circuit that has opened would answer for the next fault too.
-        match rig.start(contestant).await {
-            Ok(mut running) => {
-                trials.faults.push(faults::run(rig, &running.target, fault).await);
-                trials.problems.extend(running.death(&format!("while its first provider {}", fault.name())));
-            }
-            Err(problem) => trials.problems.push(problem),
-        }
     }
     if [NGINX, STEADFAST].contains(&contestant.name) {
         match cores::run(rig, contestant, length).await {
@@ -69,8 +60,50 @@ pub async fn run(rig: &Rig, contestant: &Contestant, length: Duration) -> Trials
             Err(problem) => trials.problems.push(problem),
         }
     }
-    trials.problems.dedup();
     trials
+}
+
+/// Tries all under each fault. They wait, most of the time: so they do it together, each with providers of its own.
+///
+/// # Errors
+///
+/// No port is free.
+pub async fn under_faults(rig: &Rig, tried: &mut [(Contestant, &mut Trials)]) -> io::Result<()> {
+    for fault in Fault::ALL {
+        eprintln!("the first provider {}", fault.name());
+        // Each on a process of its own: a circuit that has opened would answer for the next fault too.
+        let mut starts = JoinSet::new();
+        for (at, (contestant, _)) in tried.iter().enumerate() {
+            let (rig, contestant) = (rig.apart().await?, *contestant);
+            starts.spawn(async move {
+                let running = rig.start(&contestant).await;
+                (at, rig, running)
+            });
+        }
+        let mut started = JoinSet::new();
+        // All have started before the first of them is asked.
+        for (at, rig, running) in starts.join_all().await {
+            match running {
+                Ok(running) => {
+                    started.spawn(async move {
+                        let seen = faults::run(&rig, &running.target, fault).await;
+                        (at, seen, running)
+                    });
+                }
+                Err(problem) => tried[at].1.problems.push(problem),
+            }
+        }
+        // They end when the last is done: until then their end would take the others' time.
+        for (at, seen, mut running) in started.join_all().await {
+            let trials = &mut tried[at].1;
+            trials.faults.push(seen);
+            trials.problems.extend(running.death(&format!("while its first provider {}", fault.name())));
+        }
+    }
+    for (_, trials) in tried {
+        trials.problems.dedup();
+    }
+    Ok(())
 }
 
 /// All that both providers are up for.
@@ -88,7 +121,7 @@ async fn at_ease(rig: &Rig, contestant: &Contestant, length: Duration, trials: &
 }
 
 /// Looks for the rates that stay within the limits.
-async fn open(target: &Target, length: Duration) -> Open {
+async fn open(target: &Target, length: Duration) -> OpenLoad {
     let load = Load::start(target, Shape { mode: Mode::Plain, connections: 16, fresh: false });
     tokio::time::sleep(length / 4).await;
     load.begin();
@@ -101,7 +134,7 @@ async fn open(target: &Target, length: Duration) -> Open {
         Arrivals { rate, warm_up: length / 8, measured, connections: CONNECTIONS }.run(target).await
     };
     let (sustained, trials) = rate::highest(capacity, &LIMITS, trial).await;
-    Open { sustained, trials }
+    OpenLoad { sustained, trials }
 }
 
 /// The most connections under open load.

@@ -1,4 +1,4 @@
-//! Open load: requests that arrive at random at a given rate, whether or not earlier ones have their answers. A
+//! OpenLoad load: requests that arrive at random at a given rate, whether or not earlier ones have their answers. A
 //! latency begins with the arrival, not with the moment in which a caller had time to send: so a stall counts for all
 //! who came while it lasted.
 
@@ -78,13 +78,13 @@ impl Arrivals {
                 break;
             }
             pace::until(next).await;
-            let nobody = {
+            let all_busy = {
                 let mut line = shared.line();
                 line.waiting.push_back(next);
                 line.open += 1;
                 line.idle == 0
             };
-            if nobody && callers.len() < self.connections {
+            if all_busy && callers.len() < self.connections {
                 callers.spawn(serve(Caller::new(target, shape), bytes.clone(), shared.clone()));
             }
             shared.arrived.notify_one();

@@ -1,4 +1,5 @@
-//! Streams at a model's pace: the time to the first piece of text, and the longest gap between two, as callers see them.
+//! Streams at a model's pace: the time to the first piece of text, and the longest gap between two pieces, as callers
+//! see them.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::{
 
 /// The times of all streams, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub struct Paced {
+pub struct PacedStreams {
     pub streams: usize,
     pub failed: usize,
     /// Until the first piece.
@@ -35,7 +36,7 @@ const EACH: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measures a contestant's.
-pub async fn run(rig: &Rig, target: &Target) -> Paced {
+pub async fn run(rig: &Rig, target: &Target) -> PacedStreams {
     rig.primary.set_way(Way::Paced);
     let bytes = request(target, Mode::Stream);
     let begun = Instant::now();
@@ -51,7 +52,7 @@ pub async fn run(rig: &Rig, target: &Target) -> Paced {
     }
     let times = callers.join_all().await.concat();
     rig.primary.set_way(Way::Answers);
-    Paced::of(&times)
+    PacedStreams::of(&times)
 }
 
 /// The times of one stream that was whole, in milliseconds.
@@ -61,7 +62,7 @@ struct Times {
     gap: f64,
 }
 
-impl Paced {
+impl PacedStreams {
     fn of(times: &[Times]) -> Self {
         let at = |of: fn(&Times) -> f64, share| quantile(times.iter().map(of).collect(), share);
         Self {
@@ -82,7 +83,7 @@ pub fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// Those of the caller's streams that are whole.
+/// Asks for one stream after the other, and returns the times of those that are whole.
 async fn call(target: &Target, bytes: &[u8]) -> Vec<Times> {
     let mut all = Vec::new();
     let mut connection = None;
@@ -145,7 +146,7 @@ mod tests {
         let times = call(&target, &request(&target, Mode::Stream)).await;
         assert_eq!(times.len(), EACH);
         provider.set_way(Way::Paced);
-        let paced = Paced::of(&call(&target, &request(&target, Mode::Stream)).await);
+        let paced = PacedStreams::of(&call(&target, &request(&target, Mode::Stream)).await);
         // The first event has no text; between two pieces the pace passes, more or less.
         assert_eq!((paced.streams, paced.failed), (EACH, AT_ONCE * EACH - EACH));
         assert!(paced.first_p50 >= 19.0 && paced.gap_p50 >= 19.0, "{paced:?}");

@@ -20,7 +20,7 @@ impl Trial {
     }
 }
 
-/// Returns for each limit of the p99, in milliseconds, the highest rate that was seen to stay within it, and all trials.
+/// Returns for each limit of the p99, in milliseconds, the highest rate that stayed within it, and all trials.
 ///
 /// Each limit takes at most [`STEPS`] trials, and those for the others count for it too. A rate under a fiftieth of
 /// `capacity`, what callers who wait for their answers get in a second, is not looked for.
