@@ -221,7 +221,9 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
         eprintln!("soak: {} s", options.soak);
         let steadfast = contestants::ALL.into_iter().find(|contestant| contestant.name == STEADFAST);
         let steadfast = steadfast.ok_or("there is no steadfast")?;
-        soaked = Some(soak::run(&rig, &steadfast, Duration::from_secs(options.soak)).await?);
+        let done = soak::run(&rig, &steadfast, Duration::from_secs(options.soak)).await;
+        // What was measured before it is not lost with it.
+        soaked = done.inspect_err(|problem| eprintln!("soak: {problem}")).ok();
     }
     let how = format!(
         "Medians of {} rounds, each cell {} s after {} s of warming up. Contestants on one core, load and provider together \

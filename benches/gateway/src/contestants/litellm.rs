@@ -65,7 +65,7 @@ litellm_settings: {{ telemetry: false, set_verbose: false, use_chat_completions_
     // Nobody has a key here, as with the others.
     command.env("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true");
     command.env("LITELLM_MODE", "PRODUCTION").env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
-    // Beside the deployment's `rust: true`, which newer versions read no more.
+    // Beside the deployment's `rust: true`, which 1.106.0 does not read.
     command.env("LITELLM_RUST", rust.to_string());
     Ok(Gateway { version: said, command, target: surroundings.target(caller, "gpt-4o-mini"), says: None })
 }
