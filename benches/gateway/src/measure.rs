@@ -314,6 +314,11 @@ mod tests {
         }
         drop(running);
         std::fs::remove_dir_all(&rig.folder).unwrap();
+        let mut slow = row.clone();
+        for (_, rounds) in &mut slow.cells {
+            *rounds = vec![Figures::default()];
+        }
+        assert!(shown(slow).contains("| no answer in time |"));
         let text = shown(row);
         assert!(text.contains("| Wrong | 16 | 0 | - | - | - |") && text.contains("100.0%"), "{text}");
         assert!(text.contains("its first failure: plain, 1 connections: "), "{text}");

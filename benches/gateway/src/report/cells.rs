@@ -43,13 +43,22 @@ pub(super) fn table(rows: &[Row], mode: Mode, down: bool) -> String {
                 shown(figures.cpu, format!("{:.1}", figures.cpu)),
                 ratio(|f| f.cpu),
                 shown(figures.peak, format!("{:.1}", figures.peak / MB)),
-                shown(figures.failed, format!("{:.1}%", figures.failed * 100.0)),
+                failed(&figures),
                 figures.asked * 100.0,
             );
         }
     }
     text.push_str(&missing(rows, 11, |row| cells(row, mode, down)));
     if any { text } else { String::new() }
+}
+
+/// The share that failed; where nothing came in the time of the cell, that.
+fn failed(figures: &Figures) -> String {
+    match figures.failed {
+        share if share > 0.0 => format!("{:.1}%", share * 100.0),
+        _ if figures.per_second > 0.0 => "-".to_owned(),
+        _ => "no answer in time".to_owned(),
+    }
 }
 
 /// True of a row that has such a cell, measured or not.
@@ -104,7 +113,7 @@ pub(super) fn pictures(rows: &[Row]) -> String {
             shown(figures.p99, format!("{:.3}", figures.p99)),
             shown(figures.cpu, format!("{:.1}", figures.cpu)),
             shown(figures.peak, format!("{:.1}", figures.peak / MB)),
-            shown(figures.failed, format!("{:.1}%", figures.failed * 100.0)),
+            failed(&figures),
         );
     }
     text.push_str(&missing(rows, 7, |row| cells(row, Mode::Picture, false)));
@@ -138,7 +147,7 @@ pub(super) fn translated(rows: &[Row]) -> String {
                 shown(figures.p99, format!("{:.3}", figures.p99)),
                 shown(figures.cpu, format!("{:.1}", figures.cpu)),
                 ratio(|f| f.cpu),
-                shown(figures.failed, format!("{:.1}%", figures.failed * 100.0)),
+                failed(&figures),
             );
         }
     }
