@@ -30,7 +30,7 @@ pub enum Way {
     Answers,
     /// 503 at once.
     Down,
-    /// The first [`BEFORE_CUT`] events of a stream, or half an answer, and then the connection's end.
+    /// The first [`BEFORE_CUT`] events of a stream, [`PACE`] apart, or half an answer, and then the connection's end.
     Cut,
     /// Whole answers after [`LATE`].
     Late,
@@ -129,18 +129,20 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         }
         let answers = &shared.answers[Dialect::of(&head.path) as usize];
         match (mode(&head.path, &body), way) {
-            (mode, Way::Cut) => return connection.send(&answers.beginning(mode)).await,
+            (Mode::Plain | Mode::Picture, Way::Cut) => {
+                return connection.send(&answers.plain[..answers.plain.len() / 2]).await;
+            }
+            (Mode::Stream, Way::Cut) => {
+                // At their pace: of a begin that comes at once with its end, a caller need not see anything.
+                return paced(&mut connection, &answers.stream[..BEFORE_CUT]).await;
+            }
             (mode, Way::Silent) => {
                 connection.send(answers.head(mode)).await?;
                 // Until the other side has left.
                 return connection.head(Kind::Request).await.map(|_| ());
             }
             (Mode::Stream, Way::Paced) => {
-                let begun = Instant::now();
-                for (piece, number) in answers.stream.iter().zip(0..) {
-                    pace::until(begun + PACE * number).await;
-                    connection.send(piece).await?;
-                }
+                paced(&mut connection, &answers.stream).await?;
             }
             (Mode::Plain | Mode::Picture, _) => connection.send(&answers.plain).await?,
             (Mode::Stream, _) => {
@@ -158,6 +160,16 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         if head.closes {
             break;
         }
+    }
+    Ok(())
+}
+
+/// Sends pieces at a model's pace, and returns a pace after the last.
+async fn paced(connection: &mut Connection, pieces: &[Vec<u8>]) -> io::Result<()> {
+    let begun = Instant::now();
+    for (piece, number) in pieces.iter().zip(1..) {
+        connection.send(piece).await?;
+        pace::until(begun + PACE * number).await;
     }
     Ok(())
 }
@@ -193,14 +205,6 @@ impl Answers {
         }
         let end = memmem::find(&self.plain, b"\r\n\r\n").map_or(0, |at| at + 4);
         &self.plain[..end]
-    }
-
-    /// The part before the cut.
-    fn beginning(&self, mode: Mode) -> Vec<u8> {
-        match mode {
-            Mode::Stream => self.stream[..BEFORE_CUT].concat(),
-            Mode::Plain | Mode::Picture => self.plain[..self.plain.len() / 2].to_vec(),
-        }
     }
 }
 

@@ -24,7 +24,7 @@ fn of(surroundings: &Surroundings, provider: &str) -> Result<Gateway, String> {
     let target =
         |address| json!({"provider": provider, "custom_host": format!("http://{address}/v1"), "api_key": "sk-load"});
     let config = json!({
-        "strategy": {"mode": "fallback", "on_status_codes": [503]},
+        "strategy": {"mode": "fallback", "on_status_codes": [408, 429, 500, 502, 503, 504]},
         "request_timeout": LIMIT.as_millis() as u64,
         "targets": [target(primary), target(backup)],
     });

@@ -72,7 +72,9 @@ fn figures(row: &Row) -> Vec<Figure> {
     {
         for connections in [1, 16, 128] {
             let cell = Cell { shape: Shape { mode, connections, fresh: false }, down };
-            let Some(median) = row.median(cell).filter(|median| median.failed < 0.01) else { continue };
+            let Some(median) = row.median(cell).filter(|median| median.failed < 0.01 && median.per_second > 0.0) else {
+                continue;
+            };
             let name = cell.name();
             add(format!("requests/s, {name}"), median.per_second, true);
             add(format!("p99 ms, {name}"), median.p99, false);
