@@ -136,32 +136,37 @@ pub(crate) trait StreamDecoder: fmt::Debug + Send + Unpin + 'static {
 
 /// Encodes the body of a request.
 pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Result<Bytes, LlmError> {
-    let mut first = FirstPass { written: Vec::with_capacity(128), length: 0 };
-    serde_json::to_writer(&mut first, body).map_err(cannot_be_written)?;
-    if first.length <= BEGIN {
-        return Ok(first.written.into());
-    }
-    let mut whole = Vec::with_capacity(first.length);
-    serde_json::to_writer(&mut whole, body).map_err(cannot_be_written)?;
-    Ok(whole.into())
+    let mut pieces = Pieces { full: Vec::new(), last: Vec::with_capacity(128) };
+    serde_json::to_writer(&mut pieces, body).map_err(cannot_be_written)?;
+    Ok(pieces.joined().into())
 }
 
-/// The size in bytes up to which a body is written at once. A larger one is counted first: a buffer that doubles while
-/// it fills takes three times as much in the end.
-const BEGIN: usize = 64 * 1024;
-
-/// The first pass of an encoding: the body, while it is small, and its length.
-struct FirstPass {
-    written: Vec<u8>,
-    length: usize,
+/// The text of a body as it is written. A buffer that doubles while it fills takes three times as much in the end.
+struct Pieces {
+    full: Vec<Vec<u8>>,
+    last: Vec<u8>,
 }
 
-impl io::Write for FirstPass {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.length += bytes.len();
-        if self.length <= BEGIN {
-            self.written.extend_from_slice(bytes);
+/// The size in bytes up to which the last piece grows.
+const PIECE: usize = 64 * 1024;
+
+impl Pieces {
+    fn joined(mut self) -> Vec<u8> {
+        if self.full.is_empty() {
+            return self.last;
         }
+        self.full.push(self.last);
+        self.full.concat()
+    }
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.last.len() + bytes.len() > PIECE.max(self.last.capacity()) {
+            let next = Vec::with_capacity(PIECE.max(bytes.len()));
+            self.full.push(std::mem::replace(&mut self.last, next));
+        }
+        self.last.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -199,5 +204,20 @@ impl From<serde_json::Error> for Fault {
 impl From<LlmError> for Fault {
     fn from(error: LlmError) -> Self {
         Self::Failed(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_any_size_is_written_as_serde_json_writes_it() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        for _ in 0..200 {
+            let text = |rng: &mut fastrand::Rng| "a\"b\n".repeat(rng.usize(..12)) + &"x".repeat(rng.usize(..2 * PIECE));
+            let body: Vec<String> = (0..rng.usize(..6)).map(|_| text(&mut rng)).collect();
+            assert_eq!(to_json(&body).unwrap(), serde_json::to_vec(&body).unwrap());
+        }
     }
 }
